@@ -1,0 +1,1 @@
+"""A DingTalk on localhost."""

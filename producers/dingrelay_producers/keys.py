@@ -1,0 +1,85 @@
+"""Every Redis key of dingrelay, with the time it lives.
+
+Nothing is kept for ever: each key has a TTL, but for the schedule, which is empty and so absent
+once every job has settled.
+"""
+
+PREFIX = "dingrelay:"
+
+JOB_MARGIN_MS = 7 * 86_400_000
+"""An unsettled job's record outlives the time at which it is due by this much."""
+RECENT_JOBS = 10_000
+"""How many of the newest jobs `job list` can show."""
+RECENT_TTL_MS = 7 * 86_400_000
+DEAD_TTL_MS = 30 * 86_400_000
+QUEUE_TTL_MS = 86_400_000
+"""What is known of a queue's progress is of no use a day later."""
+BUCKET_TTL_MS = 3_600_000
+"""A bucket that nobody asked for an hour is full again and starts with the configured rate."""
+QUOTA_TTL_MS = 40 * 86_400_000
+"""A month and some days."""
+DAY_TTL_MS = 36 * 3_600_000
+"""A Beijing day and some hours."""
+ADOPTED_TTL_MS = 7 * 86_400_000
+
+SCHEDULE = PREFIX + "schedule"
+"""Sorted set: job id → the time (ms) at which somebody must look at it next. Permanent."""
+SWEEPER = PREFIX + "sweeper"
+"""String: the worker that sweeps the schedule. Its lease is its TTL."""
+RECENT = PREFIX + "recent"
+"""Sorted set: the newest job ids by creation (ms)."""
+DEAD = PREFIX + "dead"
+"""Sorted set: dead job ids by the time (ms) they died."""
+
+
+def job(job_id: str) -> str:
+    """Hash: one job's record. TTL: due time + JOB_MARGIN_MS; settled 7 days, dead 30 days."""
+    return f"{PREFIX}job:{job_id}"
+
+
+def queue(name: str) -> str:
+    """Hash: how far a queue has been started, for telling a lost wake-up. TTL: QUEUE_TTL_MS."""
+    return f"{PREFIX}queue:{name}"
+
+
+def alive(queue_name: str) -> str:
+    """String: some worker serves this queue. TTL: seconds, renewed by the workers' heartbeat."""
+    return f"{PREFIX}alive:{queue_name}"
+
+
+def bucket(scope: str, api: str, unit: str) -> str:
+    """Hash: one rule's token bucket. TTL: BUCKET_TTL_MS, or the penalty if that is longer.
+
+    `scope` is ``app:NAME`` or ``egress:NAME``.
+    """
+    return f"{PREFIX}bucket:{scope}:{api}:{unit}"
+
+
+def quota(organisation: str, month: str) -> str:
+    """Hash: counted calls of a Beijing month (``2026-11``). TTL: QUOTA_TTL_MS."""
+    return f"{PREFIX}quota:{organisation}:{month}"
+
+
+def token(app: str) -> str:
+    """Hash: an app's access token. TTL: its validity, or the circuit's if that is longer."""
+    return f"{PREFIX}token:{app}"
+
+
+def content(app: str, day: str, digest: str) -> str:
+    """Hash: userid → job that sends this content to them on this Beijing day. TTL: DAY_TTL_MS."""
+    return f"{PREFIX}content:{app}:{day}:{digest}"
+
+
+def received(app: str, day: str) -> str:
+    """Hash: userid → work notifications of this Beijing day. TTL: DAY_TTL_MS."""
+    return f"{PREFIX}received:{app}:{day}"
+
+
+def adopted(app: str) -> str:
+    """Hash: approval instance → job that adopted it. TTL: ADOPTED_TTL_MS."""
+    return f"{PREFIX}adopted:{app}"
+
+
+def member_count(app: str) -> str:
+    """Hash: department → how many people it and all below hold. TTL: one hour."""
+    return f"{PREFIX}members:{app}"

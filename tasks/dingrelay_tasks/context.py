@@ -1,0 +1,283 @@
+"""What a job's body may ask of the machinery that runs it.
+
+The bodies in this package know these protocols and nothing else: no HTTP, no Redis, no SQL. The
+limits, the token, the retries and the redaction are behind them.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from dingrelay_tasks.contract import Contract
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A call of an earlier attempt that left and whose outcome is not known.
+
+    Attributes:
+        step: the step of `Context.once` that made it.
+        at: when it was about to leave.
+    """
+
+    step: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Which users a work notification may go to today (API §2.1: the rest would get nothing)."""
+
+    users: list[str]
+    duplicate: list[str] = field(default_factory=list)
+    daily_cap: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class SentCall:
+    """DingTalk took one work-notification call."""
+
+    task_id: int
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What DingTalk knows of a call's delivery (API §2.3). `finished` is False while it works."""
+
+    finished: bool
+    invalid: list[str] = field(default_factory=list)
+    forbidden: list[Json] = field(default_factory=list)
+    read: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
+
+
+class Messages(Protocol):
+    """Work notifications of the job's app."""
+
+    async def admit(
+        self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False
+    ) -> Admission:
+        """Reserve today's silent limits for these users; the same job may ask again.
+
+        `to_everyone` reserves one of the day's three sends to everyone and ignores `users`.
+
+        Raises:
+            Refused: when the day's sends to everyone are used up.
+        """
+        ...
+
+    async def release(self, users: Collection[str], message: Mapping[str, Any]) -> None:
+        """Give back what `admit` reserved for users that did not get the message."""
+        ...
+
+    async def send(
+        self,
+        message: Mapping[str, Any],
+        *,
+        users: Sequence[str] = (),
+        departments: Sequence[int] = (),
+        everyone: bool = False,
+    ) -> SentCall:
+        """One call: at most 100 users, or at most 20 departments, or everyone."""
+        ...
+
+    async def delivery(self, task_id: int) -> Delivery:
+        """What became of an accepted call (within 24 h, at most 100 recipients)."""
+        ...
+
+
+class Approvals(Protocol):
+    """Approval instances of the job's app."""
+
+    async def create(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        department: int,
+        form: Sequence[tuple[str, str]],
+        approvers: Sequence[tuple[str, Sequence[str]]],
+        cc: Sequence[str],
+        cc_position: str | None,
+    ) -> str:
+        """Create an instance; its id. `form` holds (name, value as DingTalk's string)."""
+        ...
+
+    async def find(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        form: Sequence[tuple[str, str]],
+        since: datetime,
+    ) -> str | None:
+        """An instance made since then with equal form values that no other job has adopted.
+
+        The instance found is adopted by this job for good.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Department:
+    """A department as DingTalk tells of it. A field that the answer lacks is absent in `fields`."""
+
+    id: int
+    fields: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user as DingTalk tells of them. A field that the answer lacks is absent in `fields`."""
+
+    userid: str
+    fields: Mapping[str, Any]
+
+
+class Contacts(Protocol):
+    """The organisation as the job's app may see it. None: DingTalk says it does not exist."""
+
+    async def department(self, department: int) -> Department | None:
+        """One department with all its fields."""
+        ...
+
+    async def children(self, department: int) -> list[Department] | None:
+        """The direct sub-departments."""
+        ...
+
+    def members(self, department: int) -> AsyncIterator[list[Member]]:
+        """The direct members, a page of at most 100 at a time.
+
+        Raises:
+            LookupError: the department does not exist.
+        """
+        ...
+
+    async def user(self, userid: str) -> Member | None:
+        """One user with all fields."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a directory run stands."""
+
+    pending: int
+    failed: list[int]
+    departments: int
+    users: int
+    added: int
+    changed: int
+    left: int
+    calls: int
+
+
+class Directory(Protocol):
+    """The SQL directory of the job's app, and the runs that fill it."""
+
+    async def open_run(self, run: str, *, scope: str, root: int) -> None:
+        """Start the run with its root department pending; a second call changes nothing."""
+        ...
+
+    async def fill(
+        self,
+        run: str,
+        department: Department,
+        *,
+        children: Sequence[Department],
+        members: Sequence[Member],
+        calls: int,
+    ) -> list[int]:
+        """Write one department and note its children as pending; the children's ids.
+
+        Writing the same department of the same run twice changes nothing the second time.
+        """
+        ...
+
+    async def vanish(self, run: str, department: int, *, calls: int) -> None:
+        """The department disappeared while the run walked: settled, with nobody in it."""
+        ...
+
+    async def fail(self, run: str, department: int) -> None:
+        """The department could not be read; the run can't remove anybody."""
+        ...
+
+    async def progress(self, run: str) -> Progress:
+        """Counts of the run so far."""
+        ...
+
+    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
+        """Mark as left whoever a complete walk did not meet; final counts.
+
+        Raises:
+            Refused: when more people would leave than the safety share allows.
+        """
+        ...
+
+    async def put_user(self, member: Member) -> Progress:
+        """Write one user as told by DingTalk."""
+        ...
+
+    async def drop_user(self, userid: str) -> Progress:
+        """Mark one user as left."""
+        ...
+
+
+class Context(Protocol):
+    """One job's view of the machinery."""
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        ...
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+        ...
+
+    @property
+    def intent(self) -> Intent | None:
+        """A call of an earlier attempt whose outcome is unknown, if there is one."""
+        ...
+
+    @property
+    def messages(self) -> Messages:
+        """Work notifications."""
+        ...
+
+    @property
+    def approvals(self) -> Approvals:
+        """Approvals."""
+        ...
+
+    @property
+    def contacts(self) -> Contacts:
+        """Departments and users at DingTalk."""
+        ...
+
+    @property
+    def directory(self) -> Directory:
+        """Departments and users in SQL."""
+        ...
+
+    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+        """The outcome of `act`, or what an earlier attempt of this job remembered for `step`.
+
+        A call in `act` that changes something at DingTalk is noted in the record before it
+        leaves, under this step's name; the outcome replaces the note.
+        """
+        ...
+
+    async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
+        """Enqueue child jobs; the same key within this job's family enqueues once."""
+        ...
+
+    async def wake(self, job_id: str) -> None:
+        """Have a waiting job looked at now."""
+        ...
+

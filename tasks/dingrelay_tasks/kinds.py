@@ -1,0 +1,52 @@
+"""Every kind of job: its contract, its body, and what is undone when it ends early."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dingrelay_tasks import approval_create, message_send, user_sync
+from dingrelay_tasks.context import Context
+from dingrelay_tasks.contract import Contract
+
+TASK_PREFIX = "dingrelay."
+
+Body = Callable[[Any, Context], Awaitable[dict[str, Any]]]
+Abandon = Callable[[Any, Context], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of job.
+
+    Attributes:
+        contract: what can be asked.
+        run: what the job does; returns its result as JSON values.
+        abandon: gives back what the job reserved, when it ends without being carried out.
+        internal: enqueued by other jobs only.
+    """
+
+    contract: type[Contract]
+    run: Body
+    abandon: Abandon | None = None
+    internal: bool = False
+
+    @property
+    def name(self) -> str:
+        """The kind's name, such as ``message-send``."""
+        return self.contract.kind
+
+    @property
+    def task(self) -> str:
+        """The name of its Celery task."""
+        return TASK_PREFIX + self.contract.kind
+
+
+KINDS: Mapping[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(message_send.MessageSend, message_send.run, message_send.abandon),
+        Kind(user_sync.UserSync, user_sync.run),
+        Kind(user_sync.DepartmentSync, user_sync.run_department, user_sync.abandon_department, internal=True),
+        Kind(approval_create.ApprovalCreate, approval_create.run),
+    )
+}

@@ -1,0 +1,57 @@
+"""How a body ends other than by returning its result."""
+
+from datetime import timedelta
+from typing import Any
+
+
+class Interruption(Exception):  # noqa: N818 - control flow, not an error
+    """Base of what a body raises to say how its job goes on or ends."""
+
+
+class Wait(Interruption):
+    """Run me again later; no attempt is spent. What `Context.once` remembers is kept.
+
+    Attributes:
+        delay: how long until the job is looked at again. An event may wake it earlier.
+        reason: what it waits for, one short phrase.
+    """
+
+    def __init__(self, delay: timedelta, reason: str) -> None:
+        super().__init__(f"waits {delay.total_seconds():g} s: {reason}")
+        self.delay = delay
+        self.reason = reason
+
+
+class Unknown(Interruption):
+    """The call left, no answer came, and the effect cannot be looked up: the job ends `unknown`."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Refused(Interruption):
+    """The job can't be carried out as asked, whatever DingTalk would say: it ends `dead`.
+
+    Attributes:
+        code: a short machine word, such as ``departments_failed``.
+        hint: what to do about it.
+    """
+
+    def __init__(self, code: str, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.reason = reason
+        self.hint = hint
+
+
+class Duplicate(Interruption):
+    """Every recipient of the job already has this content today: the job ends `duplicate`.
+
+    Attributes:
+        result: the result to keep in the record.
+    """
+
+    def __init__(self, result: dict[str, Any]) -> None:
+        super().__init__("every recipient already has this content today")
+        self.result = result

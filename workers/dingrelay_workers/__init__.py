@@ -1,0 +1,1 @@
+"""The machinery that carries any job."""

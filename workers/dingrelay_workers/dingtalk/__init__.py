@@ -1,0 +1,1 @@
+"""DingTalk: its APIs, its errors, and the client that calls it."""

@@ -1,0 +1,135 @@
+"""What DingTalk's answers can mean, by what the worker does about it.
+
+* DingTalkError
+  x Throttled          the API is paused for the whole fleet, the job waits, no attempt is spent
+  x TokenInvalid       the token is fetched anew once, the call repeated once
+  x Transient          certainly not carried out; tried again with backoff, an attempt is spent
+  x Ambiguous          it left and may have been carried out; settled, not guessed
+  x Final              will not succeed by trying again: the job is dead at once
+    + Permanent        the request is wrong
+      - Credentials    the app's key or secret is wrong: nobody fetches a token for a while
+    + Permission       the app lacks a scope, or the person or department is outside it
+    + NotFound         the user, department or instance does not exist
+    + QuotaExhausted   the organisation's month, or the day, is used up
+
+`classify.py` is the table from codes to these classes.
+"""
+
+from typing import ClassVar
+
+
+class DingTalkError(Exception):
+    """Base of all.
+
+    Attributes:
+        name: the class's name in records, logs and metrics, such as ``throttled``.
+        code: DingTalk's own code: ``sub_code`` if there is one, else ``errcode`` or ``code``; a
+            word of ours such as ``timeout`` where there was no answer.
+        message: DingTalk's message, redacted; ours where there was no answer.
+        hint: what to do about it; may be empty.
+        request_id: DingTalk's id of the call, where it told one.
+    """
+
+    name: ClassVar[str] = "error"
+
+    def __init__(self, code: str, message: str, *, hint: str = "", request_id: str = "") -> None:
+        super().__init__(f"{self.name} {code}: {message}")
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.request_id = request_id
+
+
+class Throttled(DingTalkError):
+    """A limit of DingTalk was met.
+
+    Attributes:
+        pause: seconds to leave the API alone (API §5.3).
+        everything: whether all APIs from this address are paused (an IP ban, API §6).
+    """
+
+    name = "throttled"
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        pause: float = 1.0,
+        everything: bool = False,
+        hint: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(code, message, hint=hint, request_id=request_id)
+        self.pause = pause
+        self.everything = everything
+
+
+class TokenInvalid(DingTalkError):
+    """The access token is not, or no longer, good."""
+
+    name = "token_invalid"
+
+
+class Transient(DingTalkError):
+    """Something that passes by itself; certainly without effect.
+
+    Attributes:
+        max_attempts: fewer attempts than usual make sense (API §5.3: -1 and 15 at most 3).
+    """
+
+    name = "transient"
+
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        max_attempts: int | None = None,
+        hint: str = "",
+        request_id: str = "",
+    ) -> None:
+        super().__init__(code, message, hint=hint, request_id=request_id)
+        self.max_attempts = max_attempts
+
+
+class Ambiguous(DingTalkError):
+    """A request with an effect left, and what became of it is not known."""
+
+    name = "ambiguous"
+
+
+class Final(DingTalkError):
+    """Trying again will not help."""
+
+    name = "final"
+
+
+class Permanent(Final):
+    """The request is wrong, or not allowed in this form."""
+
+    name = "permanent"
+
+
+class Credentials(Permanent):
+    """The app key or secret is wrong."""
+
+    name = "credentials"
+
+
+class Permission(Final):
+    """The app may not do this."""
+
+    name = "permission"
+
+
+class NotFound(Final):
+    """What the request names does not exist."""
+
+    name = "not_found"
+
+
+class QuotaExhausted(Final):
+    """The organisation's quota is used up; not before the next month or day."""
+
+    name = "quota"
