@@ -71,7 +71,11 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="DINGRELAY_", env_file=".env", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix="DINGRELAY_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     env: Literal["sandbox", "test", "production"] = "production"
@@ -87,7 +91,9 @@ class Settings(BaseSettings):
     api_url: str = Field("https://api.dingtalk.com", validation_alias="DINGTALK_API_URL")
     """Host of the new dialect (API §0)."""
     contacts_api: Literal["v2", "v1"] = Field("v2", validation_alias="DINGTALK_CONTACTS_API")
-    approval_api: Literal["v1.0", "topapi"] = Field("v1.0", validation_alias="DINGTALK_APPROVAL_API")
+    approval_api: Literal["v1.0", "topapi"] = Field(
+        "v1.0", validation_alias="DINGTALK_APPROVAL_API"
+    )
     token_api: Literal["oapi", "v1.0"] = Field("oapi", validation_alias="DINGTALK_TOKEN_API")
 
     apps: dict[str, AppSettings] = Field(default_factory=dict)
@@ -178,7 +184,10 @@ class Settings(BaseSettings):
     def _fits_its_environment(self) -> Self:
         if self.env == "production" and not self.redis_url.get_secret_value():
             raise ValueError("DINGRELAY_REDIS_URL: required in production")
-        for variable, url in (("DINGTALK_OAPI_URL", self.oapi_url), ("DINGTALK_API_URL", self.api_url)):
+        for variable, url in (
+            ("DINGTALK_OAPI_URL", self.oapi_url),
+            ("DINGTALK_API_URL", self.api_url),
+        ):
             _check_dingtalk_url(variable, url, sandbox=self.env != "production")
         if not self.database.startswith(("sqlite:", "postgresql:")):
             raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
@@ -265,7 +274,9 @@ class TomlSource(PydanticBaseSettingsSource):
             raise SettingsError(f"DINGRELAY_CONFIG: {type(error).__name__}: {error}") from None
         for name, app in content.get("apps", {}).items():
             if "app_secret" in app:
-                raise SettingsError(f"apps.{name}.app_secret: secrets come from the environment only")
+                raise SettingsError(
+                    f"apps.{name}.app_secret: secrets come from the environment only"
+                )
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
             raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")

@@ -280,4 +280,3 @@ class Context(Protocol):
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""
         ...
-

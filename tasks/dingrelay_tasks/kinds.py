@@ -46,7 +46,12 @@ KINDS: Mapping[str, Kind] = {
     for kind in (
         Kind(message_send.MessageSend, message_send.run, message_send.abandon),
         Kind(user_sync.UserSync, user_sync.run),
-        Kind(user_sync.DepartmentSync, user_sync.run_department, user_sync.abandon_department, internal=True),
+        Kind(
+            user_sync.DepartmentSync,
+            user_sync.run_department,
+            user_sync.abandon_department,
+            internal=True,
+        ),
         Kind(approval_create.ApprovalCreate, approval_create.run),
     )
 }

@@ -4,7 +4,7 @@ from datetime import timedelta
 from typing import Any
 
 
-class Interruption(Exception):  # noqa: N818 - control flow, not an error
+class Interruption(Exception):
     """Base of what a body raises to say how its job goes on or ends."""
 
 
