@@ -132,7 +132,10 @@ class Department:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A user as DingTalk tells of them. A field that the answer lacks is absent in `fields`."""
+    """A user as DingTalk tells of them. A field that the answer lacks is absent in `fields`.
+
+    Names are those of the v2 API (API §3.1), whichever generation was asked.
+    """
 
     userid: str
     fields: Mapping[str, Any]
@@ -164,7 +167,18 @@ class Contacts(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a directory run stands."""
+    """Where a directory run stands.
+
+    Attributes:
+        pending: departments that are known and not settled yet.
+        failed: departments that could not be read.
+        departments: departments that were read.
+        users: people that were met, each counted once.
+        added: people that were not there before, or had left.
+        changed: people with a field that has another value than before.
+        left: people marked as left.
+        calls: calls to DingTalk that the run was told of.
+    """
 
     pending: int
     failed: list[int]
@@ -179,7 +193,7 @@ class Progress:
 class Directory(Protocol):
     """The SQL directory of the job's app, and the runs that fill it."""
 
-    async def open_run(self, run: str, *, scope: str, root: int) -> None:
+    async def open_run(self, run: str, *, scope: str, root: Department, calls: int) -> None:
         """Start the run with its root department pending; a second call changes nothing."""
         ...
 
@@ -195,11 +209,21 @@ class Directory(Protocol):
         """Write one department and note its children as pending; the children's ids.
 
         Writing the same department of the same run twice changes nothing the second time.
+
+        Args:
+            run: the run that read the department.
+            department: what is known of it; its parent may have told more already.
+            children: all its direct sub-departments.
+            members: all its direct members.
+            calls: calls that it took to read them.
+
+        Raises:
+            Refused: there is no such run.
         """
         ...
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
-        """The department disappeared while the run walked: settled, with nobody in it."""
+        """The department no longer exists: it is settled, with nobody in it."""
         ...
 
     async def fail(self, run: str, department: int) -> None:
@@ -211,19 +235,22 @@ class Directory(Protocol):
         ...
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        """Mark as left whoever a complete walk did not meet; final counts.
+        """Mark as left whoever a complete walk of everything did not meet; final counts.
+
+        A run of another scope marks nobody. Closing a closed run only tells its counts.
 
         Raises:
-            Refused: when more people would leave than the safety share allows.
+            Refused: the run is not complete, or more people would leave than the safety share
+                allows and `confirm_removals` is not set.
         """
         ...
 
-    async def put_user(self, member: Member) -> Progress:
-        """Write one user as told by DingTalk."""
+    async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
+        """Write one user as told by DingTalk: a run of its own, at once closed."""
         ...
 
-    async def drop_user(self, userid: str) -> Progress:
-        """Mark one user as left."""
+    async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
+        """Mark one user as left: a run of its own, at once closed."""
         ...
 
 
