@@ -230,6 +230,10 @@ class Directory(Protocol):
         """The department could not be read; the run can't remove anybody."""
         ...
 
+    async def pending(self, run: str) -> int:
+        """How many departments are known and not settled yet."""
+        ...
+
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
         ...
