@@ -1,1 +1,21 @@
 """What can be asked, and what each job does."""
+
+from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult
+from dingrelay_tasks.contract import Contract, ContractError, Lane
+from dingrelay_tasks.message import Message
+from dingrelay_tasks.message_send import MessageSend, MessageSendResult, Recipients
+from dingrelay_tasks.user_sync import UserSync, UserSyncResult
+
+__all__ = [
+    "ApprovalCreate",
+    "ApprovalCreateResult",
+    "Contract",
+    "ContractError",
+    "Lane",
+    "Message",
+    "MessageSend",
+    "MessageSendResult",
+    "Recipients",
+    "UserSync",
+    "UserSyncResult",
+]

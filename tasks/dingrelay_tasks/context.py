@@ -6,7 +6,7 @@ limits, the token, the retries and the redaction are behind them.
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from dingrelay_tasks.contract import Contract
@@ -277,6 +277,15 @@ class Context(Protocol):
         ...
 
     @property
+    def settle_delay(self) -> timedelta:
+        """How long after a lost answer what can't be found is known not to exist."""
+        ...
+
+    def now(self) -> datetime:
+        """The time, with its zone."""
+        ...
+
+    @property
     def messages(self) -> Messages:
         """Work notifications."""
         ...
@@ -302,6 +311,10 @@ class Context(Protocol):
         A call in `act` that changes something at DingTalk is noted in the record before it
         leaves, under this step's name; the outcome replaces the note.
         """
+        ...
+
+    async def recall(self, step: str) -> Json | None:
+        """What `once` remembers of this job's step, if it was ever carried out."""
         ...
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """The base of every contract: what a business application may ask, checked where it enters."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,8 +14,15 @@ AppName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 UserId = Annotated[str, Field(pattern=r"^[^,\s\x00-\x1f]{1,64}$")]
 """A DingTalk userid. Commas and blanks are refused: ids travel comma-separated (API §2.1)."""
 
+DepartmentId = Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
+"""A DingTalk department id; 1 is the whole organisation (API §3.1)."""
+
 Moment = AwareDatetime
 """A point in time with its zone, ISO 8601 in JSON."""
+
+
+TYPE_FIELD = "msgtype"
+"""The field by which a part that comes in several types tells which it is."""
 
 
 class ContractError(ValueError):
@@ -49,12 +56,24 @@ class Contract(Part):
     """A job that can be enqueued.
 
     A subclass sets `kind` and overrides `queue` and `summary` where the default does not fit.
+
+    Raises:
+        ContractError: a job is not what its contract says; names the first field that is wrong.
     """
 
     kind: ClassVar[str]
 
     app: AppName = "default"
     lane: Lane = "normal"
+
+    # Hidden from type checkers, which derive the keyword arguments from the fields.
+    if not TYPE_CHECKING:
+
+        def __init__(self, /, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise _contract_error(error, fields) from None
 
     @classmethod
     def parse(cls, data: object) -> Self:
@@ -63,10 +82,12 @@ class Contract(Part):
         Raises:
             ContractError: names the first field that is wrong.
         """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise _contract_error(error) from None
+        if not isinstance(data, Mapping):
+            raise ContractError("job", "must be an object")
+        for name in cast("Mapping[object, Any]", data):
+            if not isinstance(name, str):
+                raise ContractError(repr(name), "field names must be strings")
+        return cls(**cast("Mapping[str, Any]", data))
 
     def wire(self) -> dict[str, Any]:
         """The job as JSON values, as it travels in ``kwargs={"job": …}``."""
@@ -97,18 +118,42 @@ class Deliverable(Contract):
     @model_validator(mode="after")
     def _expires_after_it_is_sent(self) -> Self:
         if self.send_at and self.expires_at and self.expires_at <= self.send_at:
-            raise ValueError("expires_at must be later than send_at")
+            raise ValueError("expires_at: must be later than send_at")
         return self
 
 
-def _contract_error(error: ValidationError) -> ContractError:
+def _contract_error(error: ValidationError, job: Mapping[str, Any]) -> ContractError:
     """The first problem that pydantic found, in our words: a path and a sentence without input."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    path = ".".join(str(step) for step in first["loc"]) or "job"
+    first = error.errors(include_url=False, include_input=False)[0]
+    path = _path(first["loc"], job)
     message = first["msg"].removeprefix("Value error, ")
+    context = first.get("ctx", {})
+    if first["type"].startswith("union_tag_"):
+        path = [*path, context["discriminator"].strip("'")]
+        message = (
+            f"must be one of {context['expected_tags']}" if "tag" in context else "is required"
+        )
     # A validator over several fields has no path of its own; it names the field in its message.
     head, colon, tail = message.partition(": ")
     if first["type"] == "value_error" and colon and " " not in head:
-        path = head if path == "job" else f"{path}.{head}"
-        message = tail
-    return ContractError(path, message)
+        path, message = [*path, head], tail
+    return ContractError(".".join(path) or "job", message)
+
+
+def _path(location: tuple[int | str, ...], job: Mapping[str, Any]) -> list[str]:
+    """The steps to a field as the job spells them.
+
+    Below a part that comes in several types, pydantic's path also names the type, once.
+    """
+    steps: list[str] = []
+    here: Any = job
+    for step in location:
+        if isinstance(here, Mapping) and here.get(TYPE_FIELD) == step != TYPE_FIELD:
+            here = {name: value for name, value in here.items() if name != TYPE_FIELD}
+            continue
+        steps.append(str(step))
+        try:
+            here = here[step]
+        except (LookupError, TypeError):
+            here = None
+    return steps

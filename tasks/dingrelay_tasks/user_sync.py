@@ -6,12 +6,12 @@ department's calls at most. The parent waits until no department is pending, the
 """
 
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
 from dingrelay_tasks.context import Context, Department, Json, Member, Progress
-from dingrelay_tasks.contract import Contract, Lane, Part, UserId
+from dingrelay_tasks.contract import Contract, DepartmentId, Lane, Part, UserId
 from dingrelay_tasks.outcomes import Refused, Wait
 
 ROOT_DEPARTMENT = 1
@@ -21,8 +21,6 @@ DIRECTORY_QUEUE = "dingrelay.directory"
 
 LOOK_AGAIN = timedelta(seconds=10)
 """How long a parent waits at most for the last child to wake it: a wake-up may be lost."""
-
-DepartmentId = Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
 
 _NEEDS = {"everything": None, "department": "department", "user": "user"}
 

@@ -1,0 +1,195 @@
+"""approval-create: start an approval instance, never twice (API §4)."""
+
+import json
+from collections.abc import Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
+
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.contract import Deliverable, Part, UserId
+from dingrelay_tasks.outcomes import Wait
+
+VALUE_LIMIT = 65_535
+LOOK_BACK = timedelta(seconds=5)
+"""An instance is looked up from this long before its call left: clocks differ a little."""
+
+ROOT = -1
+"""How approvals spell the whole organisation (API §4.1)."""
+
+
+def encode(value: JsonValue) -> str:
+    """A form value as DingTalk's string (API §4.4).
+
+    A string stays as it is, a number or boolean becomes its JSON text, a list or object becomes
+    JSON. A list of objects is a table, a row an object of column → value, unless the objects are
+    attachments, which DingTalk also spells as objects.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    if isinstance(value, str):
+        return value
+    if _is_table(value):
+        rows = cast("list[dict[str, JsonValue]]", value)
+        value = [
+            [{"name": column, "value": encode(cell)} for column, cell in row.items()]
+            for row in rows
+        ]
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _is_table(value: JsonValue) -> bool:
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(row, dict) and not {"fileId", "spaceId"} <= row.keys() for row in value)
+    )
+
+
+def _encoded(value: Any) -> Any:
+    """`encode` where it applies; the rest is left for the field's own check to refuse."""
+    if not isinstance(value, (int, float, list, dict)):
+        return value
+    try:
+        return encode(cast("JsonValue", value))
+    except (RecursionError, TypeError):
+        raise ValueError("must be made of JSON values, not nested too deeply") from None
+
+
+def _fields(form: Any) -> Any:
+    """A form given as an object, as the list of its fields."""
+    if isinstance(form, Mapping):
+        return [{"name": name, "value": value} for name, value in form.items()]
+    return form
+
+
+def _root_or_department(department: int) -> int:
+    if department == 0:
+        raise ValueError(f"must be a department, or {ROOT} for the whole organisation")
+    return department
+
+
+class FormField(Part):
+    """One field of the form.
+
+    Attributes:
+        name: the label of the control in the template.
+        value: DingTalk's string; other JSON values are encoded when the job is made.
+    """
+
+    name: Annotated[str, Field(min_length=1)]
+    value: Annotated[
+        str,
+        Field(max_length=VALUE_LIMIT),
+        BeforeValidator(_encoded, json_schema_input_type=JsonValue),
+    ]
+
+
+class Approver(Part):
+    """One step of the approval.
+
+    Attributes:
+        action: ``AND`` all of them, ``OR`` any of them, ``NONE`` one person.
+        users: who approves.
+    """
+
+    action: Literal["AND", "OR", "NONE"]
+    users: Annotated[list[UserId], Field(min_length=1)]
+
+
+class ApprovalCreate(Deliverable):
+    """Create an approval instance.
+
+    Attributes:
+        process_code: the template.
+        originator: who asks for the approval.
+        department: the originator's department; -1 is the whole organisation.
+        form: the fields as ``[{"name", "value"}]``, or as an object of name → value.
+        approvers: empty for the template's own flow.
+        cc: who gets a copy; DingTalk ignores it where the template's own flow is used.
+        cc_position: when the copies go out.
+    """
+
+    kind: ClassVar[str] = "approval-create"
+
+    process_code: Annotated[str, Field(pattern=r"^\S{1,128}$")]
+    originator: UserId
+    department: Annotated[
+        int, Field(strict=True, ge=ROOT, le=2**63 - 1), AfterValidator(_root_or_department)
+    ] = ROOT
+    form: Annotated[
+        list[FormField],
+        Field(min_length=1, max_length=150),
+        BeforeValidator(_fields, json_schema_input_type=list[FormField] | dict[str, JsonValue]),
+    ]
+    approvers: Annotated[list[Approver], Field(max_length=20)] = Field(
+        default_factory=list[Approver]
+    )
+    cc: Annotated[list[UserId], Field(max_length=50)] = Field(default_factory=list)
+    cc_position: Literal["START", "FINISH", "START_FINISH"] | None = None
+
+    @property
+    def form_values(self) -> list[tuple[str, str]]:
+        """The form as (name, value) in the order given."""
+        return [(entry.name, entry.value) for entry in self.form]
+
+    def summary(self) -> str:
+        """One short line for Flower and logs, free of the form's values."""
+        return f"{super().summary()} {self.process_code} fields={len(self.form)}"
+
+
+class ApprovalCreateResult(Part):
+    """The instance that was created."""
+
+    instance_id: str
+
+
+async def run(job: ApprovalCreate, ctx: Context) -> Json:
+    """Create the instance, or find the one that an earlier attempt created.
+
+    A look-up that fails raises whatever it failed with: nothing is created on a guess.
+
+    Returns:
+        An `ApprovalCreateResult` as JSON values.
+
+    Raises:
+        Wait: the instance can't be found, and may still appear.
+    """
+    instance_id = await _made_before(job, ctx)
+    if instance_id is None:
+        remembered = await ctx.once("create", partial(_create, job, ctx))
+        instance_id = str(remembered["instance_id"])
+    return ApprovalCreateResult(instance_id=instance_id).model_dump(mode="json")
+
+
+async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
+    """The instance of a call whose answer was lost; None once it is known not to exist."""
+    if ctx.intent is None:
+        return None
+    # Taken before the look-up: it must begin after the delay for its no to count.
+    wait = ctx.intent.at + ctx.settle_delay - ctx.now()
+    found = await ctx.approvals.find(
+        process_code=job.process_code,
+        originator=job.originator,
+        form=job.form_values,
+        since=ctx.intent.at - LOOK_BACK,
+    )
+    if found is None and wait > timedelta():
+        raise Wait(wait, "an approval whose answer was lost may still appear")
+    return found
+
+
+async def _create(job: ApprovalCreate, ctx: Context) -> Json:
+    instance_id = await ctx.approvals.create(
+        process_code=job.process_code,
+        originator=job.originator,
+        department=job.department,
+        form=job.form_values,
+        approvers=[(step.action, step.users) for step in job.approvers],
+        cc=job.cc,
+        cc_position=job.cc_position,
+    )
+    return {"instance_id": instance_id}

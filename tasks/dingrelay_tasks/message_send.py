@@ -1,0 +1,263 @@
+"""message-send: a work notification to people, departments or everyone (API §2)."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from dingrelay_tasks.context import Admission, Context, Delivery, Json
+from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
+from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
+from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
+
+USERS_PER_CALL = 100
+DEPARTMENTS_PER_CALL = 20
+
+CONFIRM_FIRST = timedelta(seconds=2)
+CONFIRM_LATER = timedelta(seconds=30)
+"""Shortest and longest time between two questions about a call's delivery."""
+CONFIRM_WITHIN = timedelta(minutes=10)
+"""After this, a delivery that is not finished counts as it stands: each question is a call."""
+
+
+class Recipients(Part):
+    """Whom a message goes to: users and departments, or everyone."""
+
+    users: list[UserId] = Field(default_factory=list)
+    departments: list[DepartmentId] = Field(default_factory=list)
+    everyone: bool = False
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if self.everyone and (self.users or self.departments):
+            raise ValueError("everyone: leaves no room for users or departments")
+        if not (self.everyone or self.users or self.departments):
+            raise ValueError("name at least one user or department, or everyone")
+        return self
+
+
+class MessageSend(Deliverable):
+    """Send a work notification.
+
+    Attributes:
+        to: any number of recipients; they are split into calls of the size that DingTalk takes.
+        message: DingTalk's own ``msg`` object.
+        allow_duplicate: skip the guard that leaves out users to whom DingTalk would silently not
+            deliver: same content on the same day, 500 messages a day (API §2.1).
+        confirm: ask DingTalk what became of the delivery before the job is done. Each question is
+            a call that counts against the organisation's month.
+        on_unknown: a call left and no answer came: ``repeat`` it, which DingTalk drops for users
+            who have it, or ``stop`` with the job `unknown`.
+    """
+
+    kind: ClassVar[str] = "message-send"
+
+    to: Recipients
+    message: Message
+    allow_duplicate: bool = False
+    confirm: bool = False
+    on_unknown: Literal["repeat", "stop"] = "repeat"
+
+    @model_validator(mode="after")
+    def _status_bar_is_for_a_few_users(self) -> Self:
+        if isinstance(self.message, OaMessage) and self.message.oa.status_bar is not None:
+            others = self.to.everyone or self.to.departments
+            if others or len(self.users) > STATUS_BAR_USERS:
+                raise ValueError(f"message.oa.status_bar: is for at most {STATUS_BAR_USERS} users")
+        return self
+
+    @property
+    def users(self) -> list[str]:
+        """The users, each once, in the order they were named."""
+        return list(dict.fromkeys(self.to.users))
+
+    @property
+    def recipients(self) -> int:
+        """How many users are named."""
+        return len(self.users)
+
+    def summary(self) -> str:
+        """One short line for Flower and logs, free of the message's text."""
+        return f"{super().summary()} {self.message.msgtype} to {self._addressees()}"
+
+    def _addressees(self) -> str:
+        if self.to.everyone:
+            return "everyone"
+        named = ((self.recipients, "user"), (len(self.to.departments), "department"))
+        return ", ".join(f"{count} {noun}{'s' * (count > 1)}" for count, noun in named if count)
+
+
+class SentMessage(Part):
+    """One call that DingTalk took. `recipients` is 0 for departments and everyone: not known."""
+
+    task_id: int
+    request_id: str
+    recipients: Annotated[int, Field(ge=0)]
+
+
+class MessageSendResult(Part):
+    """What became of a message.
+
+    Attributes:
+        calls: the calls that DingTalk took.
+        accepted: users that the calls named.
+        duplicate: users left out: they have this content already today.
+        daily_cap: users left out: they have had the day's messages.
+        invalid: users that DingTalk does not know; told by `confirm` only.
+        forbidden: users that DingTalk did not deliver to, as ``{"userid", "code", "count"}`` with
+            the code of API §2.3; told by `confirm` only.
+    """
+
+    calls: list[SentMessage] = Field(default_factory=list[SentMessage])
+    accepted: int = 0
+    duplicate: list[str] = Field(default_factory=list)
+    daily_cap: list[str] = Field(default_factory=list)
+    invalid: list[str] = Field(default_factory=list)
+    forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to make. Its step names it in what the job remembers."""
+
+    step: str
+    users: Sequence[str] = ()
+    departments: Sequence[int] = ()
+    everyone: bool = False
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is remembered of one call.
+
+    Attributes:
+        task_id: None if nobody was left to call for.
+        at: when DingTalk took it, ISO 8601.
+    """
+
+    task_id: int | None = None
+    request_id: str = ""
+    recipients: int = 0
+    at: str = ""
+    duplicate: list[str] = field(default_factory=list[str])
+    daily_cap: list[str] = field(default_factory=list[str])
+
+    def as_json(self) -> Json:
+        """This outcome as `Context.once` remembers it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+async def run(job: MessageSend, ctx: Context) -> Json:
+    """Send the message in as many calls as it takes; a rerun repeats none that was answered.
+
+    Returns:
+        A `MessageSendResult` as JSON values.
+
+    Raises:
+        Duplicate: nobody is left to send to.
+        Unknown: a call of an earlier attempt left without an answer, and `on_unknown` is ``stop``.
+        Wait: DingTalk has not finished the delivery that `confirm` asks about.
+        Refused: the day's sends to everyone are used up.
+    """
+    if ctx.intent is not None and job.on_unknown == "stop":
+        raise Unknown("a call left and its answer did not come; it may have been delivered")
+    outcomes = [
+        Outcome(**await ctx.once(call.step, partial(_carry_out, job, ctx, call)))
+        for call in _calls(job)
+    ]
+    result = _result(outcomes)
+    if not result.calls:
+        raise Duplicate(result.model_dump(mode="json"))
+    if job.confirm:
+        result = await _confirmed(result, outcomes, ctx)
+    return result.model_dump(mode="json")
+
+
+async def abandon(job: MessageSend, ctx: Context) -> None:
+    """Give back what was reserved for users whose call was certainly never carried out."""
+    if job.allow_duplicate:
+        return
+    for call in _calls(job):
+        left = ctx.intent is not None and ctx.intent.step == call.step
+        if call.users and not left and await ctx.recall(call.step) is None:
+            await ctx.messages.release(call.users, payload(job.message))
+
+
+def _calls(job: MessageSend) -> Iterator[Call]:
+    """The calls of a job, in an order that is the same at each attempt."""
+    number = 0
+    for start in range(0, len(users := job.users), USERS_PER_CALL):
+        number += 1
+        yield Call(f"call:{number}", users=users[start : start + USERS_PER_CALL])
+    departments = list(dict.fromkeys(job.to.departments))
+    for start in range(0, len(departments), DEPARTMENTS_PER_CALL):
+        number += 1
+        part = departments[start : start + DEPARTMENTS_PER_CALL]
+        yield Call(f"call:{number}", departments=part)
+    if job.to.everyone:
+        yield Call(f"call:{number + 1}", everyone=True)
+
+
+async def _carry_out(job: MessageSend, ctx: Context, call: Call) -> Json:
+    """Make one call for those of its users who would get the message."""
+    message = payload(job.message)
+    admitted = Admission(list(call.users))
+    # Who is in a department is not known here, so only named users and everyone are guarded.
+    if not job.allow_duplicate and (call.users or call.everyone):
+        admitted = await ctx.messages.admit(call.users, message, to_everyone=call.everyone)
+    outcome = Outcome(duplicate=admitted.duplicate, daily_cap=admitted.daily_cap)
+    users = admitted.users if call.users else []
+    if users or call.departments or call.everyone:
+        sent = await ctx.messages.send(
+            message, users=users, departments=call.departments, everyone=call.everyone
+        )
+        outcome.task_id, outcome.request_id = sent.task_id, sent.request_id
+        outcome.recipients = len(users)
+        outcome.at = ctx.now().isoformat()
+    return outcome.as_json()
+
+
+def _result(outcomes: Sequence[Outcome]) -> MessageSendResult:
+    return MessageSendResult(
+        calls=[
+            SentMessage(
+                task_id=outcome.task_id,
+                request_id=outcome.request_id,
+                recipients=outcome.recipients,
+            )
+            for outcome in outcomes
+            if outcome.task_id is not None
+        ],
+        accepted=sum(outcome.recipients for outcome in outcomes),
+        duplicate=[user for outcome in outcomes for user in outcome.duplicate],
+        daily_cap=[user for outcome in outcomes for user in outcome.daily_cap],
+    )
+
+
+async def _confirmed(
+    result: MessageSendResult, outcomes: Sequence[Outcome], ctx: Context
+) -> MessageSendResult:
+    """The result with what DingTalk tells of the delivery of the calls that named users."""
+    invalid: list[str] = []
+    forbidden: list[Json] = []
+    for outcome in outcomes:
+        if outcome.task_id is not None and outcome.recipients:
+            told = await ctx.once(
+                f"delivery:{outcome.task_id}",
+                partial(_delivery, ctx, outcome.task_id, datetime.fromisoformat(outcome.at)),
+            )
+            invalid += told["invalid"]
+            forbidden += told["forbidden"]
+    return result.model_copy(update={"invalid": invalid, "forbidden": forbidden})
+
+
+async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
+    """What became of one call, or `Wait`: the older the call, the longer."""
+    delivery: Delivery = await ctx.messages.delivery(task_id)
+    age = ctx.now() - since
+    if not delivery.finished and age < CONFIRM_WITHIN:
+        raise Wait(min(max(age, CONFIRM_FIRST), CONFIRM_LATER), "DingTalk still delivers")
+    return {"invalid": delivery.invalid, "forbidden": delivery.forbidden}
