@@ -1,0 +1,261 @@
+"""The fields of departments and users: their names, and how leniently each is read.
+
+DingTalk's own samples hold integers and booleans as strings and one object where a list is meant
+(API §0), so both are taken. What can't be read is an error, never a guess: a guess would end in
+the directory. A field that is absent or null stays absent, since it may only be hidden from the
+app (API §3.1).
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.dingtalk.errors import Transient
+
+Parser = Callable[[Any], Any]
+Fields = Mapping[str, Parser]
+
+_LARGEST = 2**63 - 1
+_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+
+
+class Unreadable(Exception):
+    """A value is not of its field's type. The message never quotes it."""
+
+
+def malformed(what: str) -> Transient:
+    """The error for an answer of another shape than documented: the next one may be whole."""
+    return Transient("malformed_answer", f"DingTalk's answer is not as documented: {what}")
+
+
+def integer(value: Any) -> int:
+    """A number of at most 64 bits, also as a string.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise Unreadable("no integer")
+    if isinstance(value, float) and not value.is_integer():
+        raise Unreadable("no integer")
+    if isinstance(value, str) and len(value) > 20:
+        raise Unreadable("no integer of 64 bits")
+    number = int(value)
+    if abs(number) > _LARGEST:
+        raise Unreadable("no integer of 64 bits")
+    return number
+
+
+def boolean(value: Any) -> bool:
+    """A boolean, also as a string or a number.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int | str) and (known := _BOOLEANS.get(str(value).lower())) is not None:
+        return known
+    raise Unreadable("no boolean")
+
+
+def text(value: Any) -> str:
+    """A string that any database takes; numbers are taken as written.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | str | float):
+        raise Unreadable("no text")
+    return str(value).encode("utf-8", "replace").decode().replace("\0", "")
+
+
+def integers(value: Any) -> list[int]:
+    """A list of numbers, also as JSON in a string, or one number alone.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    if isinstance(value, str) and value.startswith("["):
+        value = json.loads(value)
+    return [integer(item) for item in items(value)]
+
+
+def extension(value: Any) -> str:
+    """A user's own fields as JSON in a string; v1 has them as an object.
+
+    Raises:
+        Unreadable: it is neither.
+    """
+    if isinstance(value, dict):
+        value = json.dumps(structure(value), ensure_ascii=False, sort_keys=True)
+    return text(value)
+
+
+def by_department(name: str, parser: Parser) -> Parser:
+    """Reads ``[{"dept_id": 5, NAME: …}, …]``."""
+
+    def parse(value: Any) -> list[dict[str, Any]]:
+        places: list[dict[str, Any]] = []
+        for item in items(value):
+            if not isinstance(item, dict):
+                raise Unreadable("no object")
+            raw = cast("dict[str, Any]", item)
+            places.append({"dept_id": integer(raw.get("dept_id")), name: parser(raw.get(name))})
+        return places
+
+    return parse
+
+
+def structure(value: Any) -> Any:
+    """Any JSON value, made of texts that any database takes.
+
+    Raises:
+        Unreadable: it holds a number that JSON does not know.
+    """
+    if isinstance(value, str):
+        return text(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unreadable("no JSON number")
+    if isinstance(value, list):
+        return [structure(item) for item in cast("list[Any]", value)]
+    if isinstance(value, dict):
+        pairs = cast("dict[str, Any]", value)
+        return {text(name): structure(item) for name, item in pairs.items()}
+    return value
+
+
+def items(value: Any) -> list[Any]:
+    """A list; a lone value counts as a list of one, none as an empty list (API §0)."""
+    if value is None:
+        return []
+    return cast("list[Any]", value) if isinstance(value, list) else [value]
+
+
+def mapping(value: Any, what: str) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        Transient: it is none.
+    """
+    if not isinstance(value, dict):
+        raise malformed(f"{what} is no object")
+    return cast("dict[str, Any]", value)
+
+
+USER_FIELDS: Fields = {
+    "unionid": text,
+    "name": text,
+    "avatar": text,
+    "state_code": text,
+    "manager_userid": text,
+    "mobile": text,
+    "hide_mobile": boolean,
+    "telephone": text,
+    "job_number": text,
+    "title": text,
+    "email": text,
+    "org_email": text,
+    "work_place": text,
+    "remark": text,
+    "exclusive_account": boolean,
+    "dept_id_list": integers,
+    "dept_order": integer,
+    "dept_order_list": by_department("order", integer),
+    "extension": extension,
+    "extension_i18n": structure,
+    "hired_date": integer,
+    "active": boolean,
+    "real_authed": boolean,
+    "senior": boolean,
+    "admin": boolean,
+    "boss": boolean,
+    "leader": boolean,
+    "leader_in_dept": by_department("leader", boolean),
+    "role_list": structure,
+    "union_emp_ext": structure,
+    "dept_position_list": structure,
+}
+"""Every field of a user but the userid (API §3.1: user/get and user/list)."""
+
+DEPARTMENT_FIELDS: Fields = {
+    "name": text,
+    "parent_id": integer,
+    "source_identifier": text,
+    "create_dept_group": boolean,
+    "auto_add_user": boolean,
+    "tags": structure,
+    "from_union_org": boolean,
+    "order": integer,
+    "dept_group_chat_id": text,
+    "group_contain_sub_dept": boolean,
+    "org_dept_owner": text,
+    "dept_manager_userid_list": structure,
+    "outer_dept": boolean,
+    "outer_permit_depts": structure,
+    "outer_permit_users": structure,
+    "user_permits": structure,
+    "hide_dept": boolean,
+    "dept_permits": structure,
+    "auto_approve_apply": boolean,
+    "code": text,
+    "union_dept_ext": structure,
+}
+"""Every field of a department but its id (API §3.1: department/get) and its counts of members,
+which change with each person that comes and goes."""
+
+
+def member(answer: Any, *, userid: str | None = None) -> Member:
+    """A user from an item of an answer; `userid` is whom it must be.
+
+    Raises:
+        Transient: it is none.
+    """
+    raw = mapping(answer, "a user")
+    found = _read(text, "userid", raw.get("userid", userid))
+    if not found or (userid is not None and found != userid):
+        raise malformed("a user without its userid")
+    return Member(found, read(USER_FIELDS, raw))
+
+
+def department(answer: Any, *, number: int | None = None) -> Department:
+    """A department from an item of an answer; `number` is which it must be.
+
+    Raises:
+        Transient: it is none.
+    """
+    raw = mapping(answer, "a department")
+    found = _read(integer, "dept_id", raw.get("dept_id", number))
+    if found < 1 or (number is not None and found != number):
+        raise malformed("a department without its id")
+    return Department(found, read(DEPARTMENT_FIELDS, raw))
+
+
+def read(fields: Fields, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """The known fields that the answer tells.
+
+    Raises:
+        Transient: one of them can't be read.
+    """
+    return {
+        name: _read(parser, name, answer[name])
+        for name, parser in fields.items()
+        if _is_told(answer.get(name), parser)
+    }
+
+
+def _is_told(value: Any, parser: Parser) -> bool:
+    """An empty string is a text that was cleared, but no number and no boolean."""
+    return value is not None and (value != "" or parser in {text, extension})
+
+
+def _read(parser: Parser, name: str, value: Any) -> Any:
+    try:
+        return parser(value)
+    except Unreadable as error:
+        raise malformed(f"{name}: {error}") from None
+    except (ValueError, RecursionError):
+        # Python's own message may quote the person's data.
+        raise malformed(f"{name}: unreadable") from None

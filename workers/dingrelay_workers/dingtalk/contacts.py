@@ -1,0 +1,85 @@
+"""Departments and users through the v2 API (API §3.1)."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.dingtalk import contact_fields as fields
+from dingrelay_workers.dingtalk.apis import DEPARTMENT, DEPARTMENT_CHILDREN, MEMBERS, USER
+from dingrelay_workers.dingtalk.calls import Calls
+from dingrelay_workers.dingtalk.errors import NotFound
+
+PAGE_SIZE = 100
+"""Members a call; the sibling APIs and the SDKs allow no more (API §3.1)."""
+
+
+class ContactsV2:
+    """`Contacts` of one app.
+
+    Every method raises what `Calls.call` raises, and `Transient` with the code
+    ``malformed_answer`` for an answer of another shape than documented.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def department(self, department: int) -> Department | None:
+        """One department with all its fields; None: it does not exist."""
+        try:
+            answer = await self._calls.call(DEPARTMENT, body={"dept_id": department})
+        except NotFound:
+            return None
+        return fields.department(answer.get("result"), number=department)
+
+    async def children(self, department: int) -> list[Department] | None:
+        """The direct sub-departments, which come in one answer; None: it does not exist."""
+        try:
+            answer = await self._calls.call(DEPARTMENT_CHILDREN, body={"dept_id": department})
+        except NotFound:
+            return None
+        if answer.get("result") is None:
+            # Taken for an empty list, it would empty the directory below.
+            raise fields.malformed("the list of departments is missing")
+        found = [fields.department(item) for item in fields.items(answer["result"])]
+        return [child for child in found if child.id != department]
+
+    async def members(self, department: int) -> AsyncIterator[list[Member]]:
+        """The direct members, a page of at most `PAGE_SIZE` at a time.
+
+        Raises:
+            LookupError: the department does not exist.
+        """
+        cursor: int | None = 0
+        met: set[int] = set()
+        while cursor is not None:
+            met.add(cursor)
+            page, cursor = await self._page(department, cursor)
+            if cursor in met:
+                raise fields.malformed("next_cursor leads back")
+            yield page
+
+    async def user(self, userid: str) -> Member | None:
+        """One user with all fields; None: there is no such user."""
+        try:
+            answer = await self._calls.call(USER, body={"userid": userid})
+        except NotFound:
+            return None
+        return fields.member(answer.get("result"), userid=userid)
+
+    async def _page(self, department: int, cursor: int) -> tuple[list[Member], int | None]:
+        """One page and the cursor of the next, which is None after the last."""
+        body: dict[str, Any] = {"dept_id": department, "cursor": cursor, "size": PAGE_SIZE}
+        try:
+            answer = await self._calls.call(MEMBERS, body=body)
+        except NotFound as error:
+            raise LookupError(f"department {department}") from error
+        result = fields.mapping(answer.get("result"), "the page of users")
+        position = fields.read({"has_more": fields.boolean, "next_cursor": fields.integer}, result)
+        if "has_more" not in position:
+            raise fields.malformed("has_more is missing")
+        members = [fields.member(item) for item in fields.items(result.get("list"))]
+        if not position["has_more"]:
+            return members, None
+        if "next_cursor" not in position:
+            raise fields.malformed("next_cursor is missing though there is more")
+        return members, position["next_cursor"]

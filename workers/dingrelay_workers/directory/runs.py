@@ -1,0 +1,213 @@
+"""Runs: which departments a user-sync has to read, and how far it is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from sqlalchemy import distinct, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_tasks.context import Progress
+from dingrelay_tasks.outcomes import Refused
+from dingrelay_workers.directory.database import insert_missing, upsert
+from dingrelay_workers.directory.models import (
+    ChangeRow,
+    Event,
+    MembershipRow,
+    RunDepartmentRow,
+    RunRow,
+    State,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """An opened run.
+
+    Attributes:
+        number: its place among the runs; a newer run has a higher one.
+        app: the app whose directory it fills.
+        scope: what it walks, as `UserSync.scope`.
+        closed: whether it is finished.
+    """
+
+    number: int
+    app: str
+    scope: str
+    closed: bool
+
+
+async def find(connection: AsyncConnection, app: str, run: str) -> Run:
+    """The run of that id.
+
+    Raises:
+        Refused: there is none.
+    """
+    row = (
+        await connection.execute(
+            select(RunRow.number, RunRow.scope, RunRow.closed_at).where(
+                RunRow.app == app, RunRow.run == run
+            )
+        )
+    ).one_or_none()
+    if row is None:
+        raise Refused(
+            "no_such_run",
+            f"the directory knows no run {run}",
+            "the database was replaced while the user-sync ran; enqueue a new one",
+        )
+    return Run(row.number, app, row.scope, closed=row.closed_at is not None)
+
+
+async def open_(connection: AsyncConnection, app: str, run: str, scope: str, calls: int) -> Run:
+    """The run of that id, which is new or was opened by an earlier attempt."""
+    row = {
+        "app": app,
+        "run": run,
+        "scope": scope,
+        "opened_at": datetime.now(UTC),
+        "calls": calls,
+    }
+    await insert_missing(connection, RunRow, [row])
+    return await find(connection, app, run)
+
+
+async def close(connection: AsyncConnection, run: Run, *, users: int) -> None:
+    """The run is finished."""
+    await connection.execute(
+        update(RunRow)
+        .where(RunRow.number == run.number)
+        .values(closed_at=datetime.now(UTC), users=users)
+    )
+
+
+async def note(
+    connection: AsyncConnection, run: Run, departments: Sequence[int], *, parent: int | None
+) -> None:
+    """The run has to read these departments, too. One that is noted already stays as it is."""
+    rows = [
+        {
+            "number": run.number,
+            "department": department,
+            "parent": parent,
+            "state": State.PENDING,
+            "calls": 0,
+        }
+        for department in departments
+    ]
+    await insert_missing(connection, RunDepartmentRow, rows)
+
+
+async def state(connection: AsyncConnection, run: Run, department: int) -> State | None:
+    """Where the department stands; None: the run has not heard of it."""
+    found = await connection.scalar(
+        select(RunDepartmentRow.state).where(
+            RunDepartmentRow.number == run.number, RunDepartmentRow.department == department
+        )
+    )
+    return None if found is None else State(found)
+
+
+async def settle(
+    connection: AsyncConnection, run: Run, department: int, outcome: State, *, calls: int
+) -> None:
+    """The department was read, or is known not to exist."""
+    row = {
+        "number": run.number,
+        "department": department,
+        "state": outcome,
+        "calls": calls,
+    }
+    await upsert(connection, RunDepartmentRow, [row])
+
+
+async def fail(connection: AsyncConnection, run: Run, department: int) -> None:
+    """The department will not be read; nor will those below it that nobody was asked to read."""
+    await connection.execute(
+        update(RunDepartmentRow)
+        .where(RunDepartmentRow.number == run.number)
+        .where(
+            or_(RunDepartmentRow.department == department, RunDepartmentRow.parent == department)
+        )
+        .where(RunDepartmentRow.state == State.PENDING)
+        .values(state=State.FAILED)
+    )
+
+
+async def children(connection: AsyncConnection, run: Run, department: int) -> list[int]:
+    """The departments that this one told of first."""
+    found = await connection.scalars(
+        select(RunDepartmentRow.department)
+        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.parent == department)
+        .order_by(RunDepartmentRow.department)
+    )
+    return list(found)
+
+
+async def pending(connection: AsyncConnection, run: Run) -> int:
+    """How many departments are noted and not settled."""
+    found = await connection.scalar(
+        select(func.count())
+        .select_from(RunDepartmentRow)
+        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.PENDING)
+    )
+    return found or 0
+
+
+async def progress(connection: AsyncConnection, run: Run) -> Progress:
+    """Counts of the run so far."""
+    states = {
+        row.state: (row.departments, row.calls)
+        for row in await connection.execute(
+            select(
+                RunDepartmentRow.state,
+                func.count().label("departments"),
+                func.sum(RunDepartmentRow.calls).label("calls"),
+            )
+            .where(RunDepartmentRow.number == run.number)
+            .group_by(RunDepartmentRow.state)
+        )
+    }
+    events = {
+        row.event: row.people
+        for row in await connection.execute(
+            select(ChangeRow.event, func.count().label("people"))
+            .where(ChangeRow.number == run.number)
+            .group_by(ChangeRow.event)
+        )
+    }
+    own = (
+        await connection.execute(
+            select(RunRow.calls, RunRow.users).where(RunRow.number == run.number)
+        )
+    ).one()
+    return Progress(
+        pending=states.get(State.PENDING, (0, 0))[0],
+        failed=await _failed(connection, run),
+        departments=states.get(State.DONE, (0, 0))[0],
+        users=await count_users(connection, run) if own.users is None else own.users,
+        added=events.get(Event.ADDED, 0),
+        changed=events.get(Event.CHANGED, 0),
+        left=events.get(Event.LEFT, 0),
+        calls=own.calls + sum(calls for _, calls in states.values()),
+    )
+
+
+async def count_users(connection: AsyncConnection, run: Run) -> int:
+    """How many people are in the departments that the run has read."""
+    found = await connection.scalar(
+        select(func.count(distinct(MembershipRow.userid)))
+        .join(RunDepartmentRow, RunDepartmentRow.department == MembershipRow.department)
+        .where(MembershipRow.app == run.app)
+        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.DONE)
+    )
+    return found or 0
+
+
+async def _failed(connection: AsyncConnection, run: Run) -> list[int]:
+    found = await connection.scalars(
+        select(RunDepartmentRow.department)
+        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.FAILED)
+        .order_by(RunDepartmentRow.department)
+    )
+    return list(found)

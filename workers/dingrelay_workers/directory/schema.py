@@ -1,0 +1,55 @@
+"""Brings the directory's tables up to date."""
+
+import threading
+from importlib import resources
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, func, select
+
+from dingrelay_workers.directory.database import SQLITE_ARGUMENTS, async_url, prepare_sqlite
+
+_LOCK_KEY = 0x64696E67
+"""PostgreSQL's advisory lock that a migrating worker holds ("ding")."""
+
+_one_in_this_process = threading.Lock()
+
+
+def upgrade(database_url: str) -> None:
+    """Migrate to the newest revision; nothing to do is the usual case.
+
+    Any number of workers may start at once: one migrates while the others wait for it.
+
+    Args:
+        database_url: ``sqlite:///FILE`` or ``postgresql://…``.
+    """
+    engine = _sync_engine(database_url)
+    try:
+        # Alembic keeps its context in a global.
+        with _one_in_this_process, engine.connect() as connection:
+            _wait_for_our_turn(connection)
+            config = Config()
+            location = resources.files("dingrelay_workers.directory").joinpath("migrations")
+            config.set_main_option("script_location", str(location).replace("%", "%%"))
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+    finally:
+        engine.dispose()
+
+
+def _sync_engine(database_url: str) -> Engine:
+    url = async_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url)
+    engine = create_engine(url.set(drivername="sqlite"), connect_args=SQLITE_ARGUMENTS)
+    event.listen(engine, "connect", prepare_sqlite)
+    return engine
+
+
+def _wait_for_our_turn(connection: Connection) -> None:
+    """Begin the transaction in which the migration runs, as the only one."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    else:
+        connection.execute(select(func.pg_advisory_xact_lock(_LOCK_KEY)))
