@@ -1,0 +1,288 @@
+"""Approval instances in both generations of the API: creating, and looking up (API §4)."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dingrelay_workers.dingtalk.answer import MALFORMED, Answer
+from dingrelay_workers.dingtalk.apis import (
+    APPROVAL_CREATE,
+    APPROVAL_CREATE_TOPAPI,
+    APPROVAL_LIST,
+    APPROVAL_LIST_TOPAPI,
+    APPROVAL_READ,
+    APPROVAL_READ_TOPAPI,
+)
+from dingrelay_workers.dingtalk.calls import Calls
+from dingrelay_workers.dingtalk.errors import Transient
+from dingrelay_workers.dingtalk.messages import agent
+
+PAGE_SIZE = 20
+"""Instance ids that one page of a list can hold."""
+
+Form = Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """An approval instance as DingTalk tells of it.
+
+    Attributes:
+        created: when it was made, in DingTalk's spelling of its generation; sorts as text.
+        form: (name, value) of the fields that hold something.
+    """
+
+    id: str
+    originator: str
+    created: str
+    form: list[tuple[str, str]]
+
+
+class Approvals(ABC):
+    """Approval instances of one app.
+
+    Every method raises what `Calls.call` raises, and what `Answer` raises for an answer of another
+    shape than documented.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    @abstractmethod
+    async def create(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        department: int,
+        form: Form,
+        approvers: Sequence[tuple[str, Sequence[str]]] = (),
+        cc: Sequence[str] = (),
+        cc_position: str | None = None,
+    ) -> str:
+        """Create an instance; its id.
+
+        Args:
+            process_code: the template.
+            originator: the userid of who asks.
+            department: the originator's; -1 is the whole organisation.
+            form: (name, value) with the values as DingTalk's strings (API §4.4).
+            approvers: (``AND``, ``OR`` or ``NONE``, userids) of each step; none for the template's.
+            cc: userids of who gets a copy.
+            cc_position: ``START``, ``FINISH`` or ``START_FINISH``.
+        """
+
+    @abstractmethod
+    async def read(self, instance_id: str) -> Instance:
+        """One instance."""
+
+    @abstractmethod
+    async def _page(
+        self, process_code: str, originator: str, since: int, until: int | None, cursor: str
+    ) -> tuple[list[str], str]:
+        """A page of instance ids and the cursor of the next, empty on the last. Times in ms."""
+
+    async def listed(
+        self, process_code: str, originator: str, since: datetime, until: datetime | None = None
+    ) -> list[str]:
+        """The ids of the template's instances by this originator, over all pages.
+
+        Args:
+            process_code: the template.
+            originator: a userid.
+            since: when the oldest was made at the earliest; at most 120 days ago.
+            until: when the newest was made at the latest; None is now, by DingTalk's clock.
+        """
+        begin = int(since.timestamp() * 1000)
+        end = int(until.timestamp() * 1000) if until else None
+        found: dict[str, None] = {}
+        cursor, met = "0", set[str]()
+        while cursor:
+            if cursor in met:
+                # Half a list would let an instance be made twice.
+                raise Transient(MALFORMED, "the list of instances leads back to an earlier page")
+            met.add(cursor)
+            page, cursor = await self._page(process_code, originator, begin, end, cursor)
+            found |= dict.fromkeys(page)
+        return list(found)
+
+    async def find(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        form: Form,
+        since: datetime,
+        adopt: Callable[[str], Awaitable[bool]],
+    ) -> str | None:
+        """The earliest instance with equal form values that can be adopted.
+
+        Args:
+            process_code: the template.
+            originator: a userid.
+            form: as it was given to `create`.
+            since: when it was made at the earliest.
+            adopt: claims an instance; False if it is another's already.
+        """
+        wanted = _comparable(form)
+        instances = [
+            await self.read(instance_id)
+            for instance_id in await self.listed(process_code, originator, since)
+        ]
+        for instance in sorted(instances, key=lambda instance: instance.created):
+            equal = _comparable(instance.form) == wanted and instance.originator == originator
+            if equal and await adopt(instance.id):
+                return instance.id
+        return None
+
+
+class ApprovalsV1(Approvals):
+    """The new generation (API §4.1, §4.2)."""
+
+    async def create(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        department: int,
+        form: Form,
+        approvers: Sequence[tuple[str, Sequence[str]]] = (),
+        cc: Sequence[str] = (),
+        cc_position: str | None = None,
+    ) -> str:
+        """Create an instance; its id."""
+        body: dict[str, Any] = {
+            "originatorUserId": originator,
+            "processCode": process_code,
+            "deptId": department,
+            "microappAgentId": agent(self._calls),
+            "approvers": [
+                {"actionType": action, "userIds": list(users)} for action, users in approvers
+            ],
+            "ccList": list(cc),
+            "ccPosition": cc_position,
+            "formComponentValues": _values(form),
+        }
+        content = await self._calls.call(APPROVAL_CREATE, body=_filled(body))
+        return Answer(APPROVAL_CREATE, content).text("instanceId")
+
+    async def read(self, instance_id: str) -> Instance:
+        """One instance."""
+        query = {"processInstanceId": instance_id}
+        content = await self._calls.call(APPROVAL_READ, query=query)
+        result = Answer(APPROVAL_READ, content).part("result")
+        return Instance(
+            instance_id,
+            result.text("originatorUserId"),
+            result.text("createTime", ""),
+            _form(result.parts("formComponentValues")),
+        )
+
+    async def _page(
+        self, process_code: str, originator: str, since: int, until: int | None, cursor: str
+    ) -> tuple[list[str], str]:
+        body = {
+            "processCode": process_code,
+            "userIds": [originator],
+            "startTime": since,
+            "endTime": until,
+            "nextToken": int(cursor) if cursor.isdecimal() else cursor,
+            "maxResults": PAGE_SIZE,
+        }
+        content = await self._calls.call(APPROVAL_LIST, body=_filled(body))
+        result = Answer(APPROVAL_LIST, content).part("result")
+        return result.texts("list"), result.text("nextToken", "")
+
+
+class ApprovalsTopapi(Approvals):
+    """The old generation (API §4.3)."""
+
+    async def create(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        department: int,
+        form: Form,
+        approvers: Sequence[tuple[str, Sequence[str]]] = (),
+        cc: Sequence[str] = (),
+        cc_position: str | None = None,
+    ) -> str:
+        """Create an instance; its id."""
+        body: dict[str, Any] = {
+            "agent_id": agent(self._calls),
+            "process_code": process_code,
+            "originator_user_id": originator,
+            "dept_id": department,
+            "approvers_v2": [
+                {"task_action_type": action, "user_ids": list(users)} for action, users in approvers
+            ],
+            "cc_list": ",".join(cc),
+            "cc_position": cc_position,
+            "form_component_values": _values(form),
+        }
+        content = await self._calls.call(APPROVAL_CREATE_TOPAPI, body=_filled(body))
+        return Answer(APPROVAL_CREATE_TOPAPI, content).text("process_instance_id")
+
+    async def read(self, instance_id: str) -> Instance:
+        """One instance."""
+        body = {"process_instance_id": instance_id}
+        content = await self._calls.call(APPROVAL_READ_TOPAPI, body=body)
+        result = Answer(APPROVAL_READ_TOPAPI, content).part("process_instance")
+        return Instance(
+            instance_id,
+            result.text("originator_userid"),
+            result.text("create_time", ""),
+            _form(result.parts("form_component_values")),
+        )
+
+    async def _page(
+        self, process_code: str, originator: str, since: int, until: int | None, cursor: str
+    ) -> tuple[list[str], str]:
+        body = {
+            "process_code": process_code,
+            "userid_list": originator,
+            "start_time": since,
+            "end_time": until,
+            "cursor": int(cursor) if cursor.isdecimal() else cursor,
+            "size": PAGE_SIZE,
+        }
+        content = await self._calls.call(APPROVAL_LIST_TOPAPI, body=_filled(body))
+        result = Answer(APPROVAL_LIST_TOPAPI, content).part("result")
+        return result.texts("list"), result.text("next_cursor", "")
+
+
+def _values(form: Form) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in form]
+
+
+def _filled(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The body without the fields that hold nothing."""
+    return {name: value for name, value in body.items() if value not in (None, "", [])}
+
+
+def _form(components: Sequence[Answer]) -> list[tuple[str, str]]:
+    """The fields of a form that hold something; controls without a label hold no input."""
+    form = [(entry.text("name", ""), entry.text("value", "")) for entry in components]
+    return [(name, value) for name, value in form if name and value]
+
+
+def _comparable(form: Form) -> list[tuple[str, str]]:
+    """A form such that equal ones compare equal: sorted, without what is empty.
+
+    Lists and objects are compared as what they mean, since JSON can be spaced in many ways; every
+    other value is compared to the letter.
+    """
+    return sorted((name, _unspaced(value)) for name, value in form if value)
+
+
+def _unspaced(value: str) -> str:
+    if value[0] not in "[{":
+        return value
+    try:
+        return json.dumps(json.loads(value), sort_keys=True)
+    except (ValueError, RecursionError):
+        return value

@@ -1,0 +1,141 @@
+"""What an answer of DingTalk's says, in whichever of its many shapes it says it (API §5.2)."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, cast
+
+from dingrelay_workers.dingtalk.redact import redact
+
+IP_BANNED = "ip_banned"
+"""Our code for DingTalk's refusal of a whole address, which has no code of its own (API §6)."""
+
+UNREADABLE = "unreadable"
+"""Our code for an answer that tells nothing."""
+
+BEIJING = timezone(timedelta(hours=8))
+
+_WRAPPERS = {"88", "15"}
+"""Codes of DingTalk's gateway that wrap the code of what is behind it."""
+
+_SUBCODE = re.compile(r"subcode=([^,\]]+)")
+_PAUSE_ENDS = re.compile(r"(?:限制|处罚)将在\s*(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s*结束")
+_BAN_PAGE = re.compile(
+    rb"punish|\b1111\b|\bx5\b|denied|banned|blocked|" + "禁止|拒绝|限制|频繁|封禁".encode(),
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Complaint:
+    """What an answer that is no success says.
+
+    Attributes:
+        code: what to call it by.
+        keys: what to look up in the table, the most specific first.
+        message: DingTalk's words, redacted.
+        request_id: DingTalk's id of the call, where it told one.
+        until: when a limit ends, where the words tell.
+    """
+
+    code: str
+    keys: tuple[str, ...] = ()
+    message: str = ""
+    request_id: str = ""
+    until: datetime | None = None
+
+
+def parse(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in the body, if there is one."""
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
+
+
+def succeeded(answer: Mapping[str, Any]) -> bool:
+    """Whether an answer of the old dialect says that all went well."""
+    return integer(_text(answer.get("errcode"))) == 0
+
+
+def of_answer(answer: Mapping[str, Any], status: int) -> Complaint | None:
+    """What a JSON object complains of; None if it does not."""
+    request_id = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
+    request_id = redact(request_id, 100)
+    errcode = _text(answer.get("errcode"))
+    if not errcode and ("punish" in answer or _text(answer.get("status")) == "1111"):
+        return Complaint(IP_BANNED, (IP_BANNED,), "calls from this address are refused", request_id)
+    words = list(_texts(answer, "errmsg", "sub_msg", "message", "Message"))
+    message = words[0] if words else ""
+    if errcode:
+        if integer(errcode) == 0:
+            return None
+        code, keys = _old_code(errcode, answer, message)
+    else:
+        code = next(_texts(answer, "code", "Code"), "")
+        keys = (code,)
+        # A success may have a field of that name; an error has a message beside it.
+        if not code or (not message and 200 <= status < 300):
+            return None
+    until = _until(" ".join(words))
+    return Complaint(redact(code, 100), keys, redact(message), request_id, until)
+
+
+def of_unreadable(status: int, body: bytes) -> Complaint:
+    """What to say of an answer without anything that can be understood.
+
+    A page instead of JSON may be DingTalk's refusal of our address (API §6): it says so somewhere,
+    or comes with HTTP 403.
+    """
+    page = body.lstrip()[:1] == b"<"
+    if page and status < 500 and (status == 403 or _BAN_PAGE.search(body)):
+        message = f"HTTP {status} with a page instead of JSON"
+        return Complaint(IP_BANNED, (IP_BANNED,), message)
+    return Complaint(UNREADABLE, message=f"HTTP {status} without a readable answer")
+
+
+def integer(text: str) -> int | None:
+    """The whole number that the text spells."""
+    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+
+
+def _old_code(errcode: str, answer: Mapping[str, Any], message: str) -> tuple[str, tuple[str, ...]]:
+    """The code of an answer of the old dialect and what to look up for it (API §5.2)."""
+    sub_code = _text(answer.get("sub_code"))
+    if errcode not in _WRAPPERS:
+        return errcode, (errcode, sub_code)
+    if not sub_code and (match := _SUBCODE.search(message)):
+        sub_code = match[1].strip()
+    if not sub_code:
+        return errcode, (errcode,)
+    return sub_code, (f"{errcode}/{sub_code}", sub_code, errcode)
+
+
+def _texts(answer: Mapping[str, Any], *names: str) -> Iterator[str]:
+    """The non-empty texts among these fields, in this order."""
+    return (text for name in names if (text := _text(answer.get(name))))
+
+
+def _text(value: object) -> str:
+    """A string or whole number as text; DingTalk is careless about which (API §0)."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value) if abs(value) < 10**18 else ""
+    return ""
+
+
+def _until(words: str) -> datetime | None:
+    """When a limit ends, which DingTalk tells in words and in Beijing's time (API §6)."""
+    match = _PAUSE_ENDS.search(words)
+    if match is None:
+        return None
+    try:
+        return datetime.fromisoformat(match[1]).replace(tzinfo=BEIJING)
+    except ValueError:
+        return None

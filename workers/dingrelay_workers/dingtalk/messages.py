@@ -1,0 +1,89 @@
+"""Work notifications: sending, and what became of the delivery (API §2)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dingrelay_tasks.context import Delivery, SentCall
+from dingrelay_workers.dingtalk.answer import Answer
+from dingrelay_workers.dingtalk.apis import MESSAGE_PROGRESS, MESSAGE_RESULT, MESSAGE_SEND
+from dingrelay_workers.dingtalk.calls import Calls
+
+_FINISHED = 2
+"""`progress.status` of a delivery that is over."""
+
+
+class WorkNotifications:
+    """Work notifications of one app.
+
+    Every method raises what `Calls.call` raises, and what `Answer` raises for an answer of another
+    shape than documented.
+    """
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def send(
+        self,
+        message: Mapping[str, Any],
+        *,
+        users: Sequence[str] = (),
+        departments: Sequence[int] = (),
+        everyone: bool = False,
+        recipients: int,
+    ) -> SentCall:
+        """One call; accepted is all that its answer says (API §2.1).
+
+        Args:
+            message: DingTalk's ``msg`` object.
+            users: at most 100 userids.
+            departments: at most 20 departments; everybody below is meant too.
+            everyone: the whole organisation, instead of users and departments.
+            recipients: how many people that makes.
+        """
+        body: dict[str, Any] = {"agent_id": agent(self._calls), "msg": message}
+        if users:
+            body["userid_list"] = ",".join(users)
+        if departments:
+            body["dept_id_list"] = ",".join(map(str, departments))
+        if everyone:
+            body["to_all_user"] = True
+        content = await self._calls.call(MESSAGE_SEND, body=body, recipients=recipients)
+        answer = Answer(MESSAGE_SEND, content)
+        return SentCall(answer.number("task_id"), answer.text("request_id", ""))
+
+    async def delivery(self, task_id: int) -> Delivery:
+        """What became of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3)."""
+        body = {"agent_id": agent(self._calls), "task_id": task_id}
+        content = await self._calls.call(MESSAGE_PROGRESS, body=body)
+        progress = Answer(MESSAGE_PROGRESS, content).part("progress")
+        if progress.number("status") != _FINISHED:
+            return Delivery(finished=False)
+        content = await self._calls.call(MESSAGE_RESULT, body=body)
+        result = Answer(MESSAGE_RESULT, content).part("send_result")
+        return Delivery(
+            finished=True,
+            invalid=result.texts("invalid_user_id_list"),
+            forbidden=_forbidden(result),
+            read=result.texts("read_user_id_list"),
+            unread=result.texts("unread_user_id_list"),
+        )
+
+
+def agent(calls: Calls) -> int | str:
+    """The app's agent id, as the number that DingTalk documents."""
+    return int(calls.agent_id) if calls.agent_id.isdecimal() else calls.agent_id
+
+
+def _forbidden(result: Answer) -> list[dict[str, Any]]:
+    """Who got nothing because of a limit, with its code where DingTalk tells one."""
+    explained = [
+        {
+            "userid": entry.text("userid", ""),
+            "code": entry.text("code", ""),
+            "count": entry.text("count", ""),
+        }
+        for entry in result.parts("forbidden_list")
+    ]
+    named = {entry["userid"] for entry in explained}
+    bare = [user for user in result.texts("forbidden_user_id_list") if user not in named]
+    return [*explained, *({"userid": user, "code": "", "count": ""} for user in bare)]
