@@ -1,7 +1,7 @@
 """Reading a successful answer whose fields may be missing or of another type than documented."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Transient
@@ -56,12 +56,12 @@ class Answer:
             return []
         if not isinstance(value, list):
             raise self._malformed(name)
-        return cast("list[Any]", value)
+        return value
 
     def _mapping(self, name: str, value: object) -> Mapping[str, Any]:
         if not isinstance(value, dict):
             raise self._malformed(name)
-        return cast("dict[str, Any]", value)
+        return value
 
     def _text(self, name: str, value: object) -> str:
         if isinstance(value, str):

@@ -3,6 +3,7 @@
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -17,7 +18,7 @@ from dingrelay_workers.dingtalk.apis import (
     APPROVAL_READ_TOPAPI,
 )
 from dingrelay_workers.dingtalk.calls import Calls
-from dingrelay_workers.dingtalk.errors import Transient
+from dingrelay_workers.dingtalk.errors import NotFound, Transient
 from dingrelay_workers.dingtalk.messages import agent
 
 PAGE_SIZE = 20
@@ -128,10 +129,11 @@ class Approvals(ABC):
             adopt: claims an instance; False if it is another's already.
         """
         wanted = _comparable(form)
-        instances = [
-            await self.read(instance_id)
-            for instance_id in await self.listed(process_code, originator, since)
-        ]
+        instances: list[Instance] = []
+        for instance_id in await self.listed(process_code, originator, since):
+            # Whatever was deleted in the meantime is not the one that is looked for.
+            with suppress(NotFound):
+                instances.append(await self.read(instance_id))
         for instance in sorted(instances, key=lambda instance: instance.created):
             equal = _comparable(instance.form) == wanted and instance.originator == originator
             if equal and await adopt(instance.id):
