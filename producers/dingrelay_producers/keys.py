@@ -30,6 +30,8 @@ RECENT = PREFIX + "recent"
 """Sorted set: the newest job ids by creation (ms)."""
 DEAD = PREFIX + "dead"
 """Sorted set: dead job ids by the time (ms) they died."""
+BUCKETS = PREFIX + "buckets"
+"""Sorted set: keys of buckets in use → when that was last noted (ms). TTL: 2 x BUCKET_TTL_MS."""
 
 
 def job(job_id: str) -> str:
@@ -73,6 +75,11 @@ def content(app: str, day: str, digest: str) -> str:
 def received(app: str, day: str) -> str:
     """Hash: userid → work notifications of this Beijing day. TTL: DAY_TTL_MS."""
     return f"{PREFIX}received:{app}:{day}"
+
+
+def everyone(app: str, day: str) -> str:
+    """Hash: jobs that send to everyone on this Beijing day. TTL: DAY_TTL_MS."""
+    return f"{PREFIX}everyone:{app}:{day}"
 
 
 def adopted(app: str) -> str:

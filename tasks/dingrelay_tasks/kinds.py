@@ -7,8 +7,7 @@ from typing import Any
 from dingrelay_tasks import approval_create, message_send, user_sync
 from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract
-
-TASK_PREFIX = "dingrelay."
+from dingrelay_tasks.names import TASK_PREFIX
 
 Body = Callable[[Any, Context], Awaitable[dict[str, Any]]]
 Abandon = Callable[[Any, Context], Awaitable[None]]

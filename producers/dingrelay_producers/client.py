@@ -1,0 +1,358 @@
+"""The client of a business application."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoScriptError, RedisError
+
+from dingrelay_producers import keys, record, scripts
+from dingrelay_producers.errors import (
+    IdempotencyConflict,
+    JobNotFound,
+    ServiceUnavailable,
+    WaitTimeout,
+)
+from dingrelay_producers.publisher import BATCH, Publisher
+from dingrelay_producers.record import Draft, Wakeup
+from dingrelay_producers.scripts import Call
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.states import State
+from dingrelay_producers.status import JobStatus
+from dingrelay_tasks.contract import Contract
+
+POLL_SECONDS = (0.02, 0.5)
+"""First and longest pause between two looks of `wait`."""
+
+
+class Client:
+    """Enqueues jobs and tells what became of them.
+
+    Safe to share between threads, and to use after a fork: connections are opened on first use,
+    in the process that uses them.
+
+    Args:
+        settings: where Redis and the broker are; from the environment if not given.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.load()
+        self._pid = 0
+        self._connections: tuple[Redis, Publisher] | None = None
+
+    def send(self, job: Contract) -> "JobRef":
+        """Enqueue a job; it is accepted once this returns.
+
+        Raises:
+            IdempotencyConflict: the key was used with another payload.
+            ServiceUnavailable: Redis cannot be reached.
+        """
+        draft = record.draft(job)
+        answer = record.enqueued(draft, self._run(self._enqueue(draft)))
+        if answer.conflict:
+            raise IdempotencyConflict(draft.id)
+        if answer.wakeup:
+            self._publisher.publish([answer.wakeup])
+        return JobRef(self, draft.id)
+
+    def send_many(
+        self, jobs: Iterable[Contract], *, on_sent: Callable[["JobRef"], object] | None = None
+    ) -> int:
+        """Enqueue any number of jobs, in batches and in constant memory.
+
+        Args:
+            jobs: may be a generator of any length.
+            on_sent: called with the reference of each job, in order, once it is accepted.
+
+        Returns:
+            How many jobs were accepted, those that were known already included.
+
+        Raises:
+            IdempotencyConflict: as `send`; the jobs before it are accepted.
+            ServiceUnavailable: as `send`; whole batches before it are accepted.
+        """
+        accepted = 0
+        for drafts in _batches(map(record.draft, jobs), BATCH):
+            wakeups: list[Wakeup] = []
+            conflict: str | None = None
+            for draft, raw in zip(drafts, self._run_many(map(self._enqueue, drafts)), strict=True):
+                answer = record.enqueued(draft, raw)
+                if answer.conflict:
+                    conflict = conflict or draft.id
+                    continue
+                if answer.wakeup:
+                    wakeups.append(answer.wakeup)
+                accepted += 1
+                if on_sent and not conflict:
+                    on_sent(JobRef(self, draft.id))
+            self._publisher.publish(wakeups)
+            if conflict:
+                raise IdempotencyConflict(conflict)
+        return accepted
+
+    def job(self, job_id: str) -> "JobRef":
+        """The reference of a job by its id; it need not exist."""
+        return JobRef(self, job_id)
+
+    def status(self, job_id: str) -> JobStatus:
+        """What the record tells.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        found = self._redis_call(lambda redis: redis.hgetall(keys.job(job_id)))
+        if not found:
+            raise JobNotFound(job_id)
+        return JobStatus.from_record(job_id, found)
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job that does not run.
+
+        Returns:
+            Whether it is cancelled now. A job that runs is carried out, but not tried again.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        call = record.cancel(job_id, record_ttl_ms=int(self.settings.record_ttl * 1000))
+        return self._state_after(job_id, call) == State.CANCELLED
+
+    def requeue(self, job_id: str) -> bool:
+        """Give a dead, unknown, cancelled or expired job another life; whether it was one.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        before = self._state_after(job_id, record.requeue(job_id))
+        return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
+
+    def discard(self, job_id: str) -> bool:
+        """Forget a dead or unknown job for good; whether it was there."""
+        return bool(self._run(record.discard(job_id)))
+
+    def recent(self, limit: int = 50) -> list[JobStatus]:
+        """The newest jobs, newest first."""
+        return self._statuses(keys.RECENT, limit)
+
+    def dead(self, limit: int = 50) -> list[JobStatus]:
+        """The jobs that ended dead or unknown, latest first."""
+        return self._statuses(keys.DEAD, limit)
+
+    def close(self) -> None:
+        """Close the connections; the client opens new ones if it is used again."""
+        if self._connections and self._pid == os.getpid():
+            redis, publisher = self._connections
+            redis.close()
+            publisher.close()
+        self._connections = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _enqueue(self, draft: Draft) -> Call:
+        return record.enqueue(draft, grace_ms=int(self.settings.wake_grace * 1000))
+
+    def _connected(self) -> tuple[Redis, Publisher]:
+        # A socket that two processes write to carries both their bytes: never share over a fork.
+        if self._connections is None or self._pid != os.getpid():
+            redis = Redis.from_url(
+                self.settings.redis,
+                socket_timeout=5,
+                socket_connect_timeout=5,
+                socket_keepalive=True,
+                health_check_interval=10,
+            )
+            self._connections = redis, Publisher(self.settings)
+            self._pid = os.getpid()
+        return self._connections
+
+    @property
+    def _publisher(self) -> Publisher:
+        return self._connected()[1]
+
+    def _redis_call(self, use: Callable[[Redis], Any]) -> Any:
+        try:
+            return use(self._connected()[0])
+        except RedisConnectionError as error:
+            raise ServiceUnavailable(
+                f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+            ) from None
+        except RedisError as error:
+            raise ServiceUnavailable(f"DINGRELAY_REDIS_URL: {type(error).__name__}") from error
+
+    def _run(self, call: Call) -> Any:
+        return self._redis_call(lambda redis: scripts.run(redis, call))
+
+    def _run_many(self, calls: Iterable[Call]) -> list[Any]:
+        return self._redis_call(lambda redis: scripts.run_many(redis, list(calls)))
+
+    def _state_after(self, job_id: str, call: Call) -> State:
+        state = self._run(call)
+        if state is None:
+            raise JobNotFound(job_id)
+        return State(state.decode())
+
+    def _statuses(self, index: str, limit: int) -> list[JobStatus]:
+        def read(redis: Redis) -> list[JobStatus]:
+            ids: list[bytes] = redis.zrange(index, 0, limit - 1, desc=True)
+            pipe = redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id.decode()))
+            records = pipe.execute() if ids else []
+            return [
+                JobStatus.from_record(job_id.decode(), found)
+                for job_id, found in zip(ids, records, strict=True)
+                if found
+            ]
+
+        statuses: list[JobStatus] = self._redis_call(read)
+        return statuses
+
+
+class JobRef:
+    """One job, by its id."""
+
+    __slots__ = ("_client", "id")
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self._client = client
+        self.id = job_id
+
+    def status(self) -> JobStatus:
+        """What the record tells; see `Client.status`."""
+        return self._client.status(self.id)
+
+    def wait(self, timeout: float = 60) -> JobStatus:
+        """The status once the job has ended, however it ended.
+
+        Raises:
+            WaitTimeout: not within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        for pause in _pauses():
+            status = self.status()
+            if status.state.ended:
+                return status
+            if time.monotonic() + pause > deadline:
+                raise WaitTimeout(f"job {self.id} is {status.state} after {timeout:g} s")
+            time.sleep(pause)
+        raise AssertionError  # pragma: no cover - the pauses never end
+
+    def cancel(self) -> bool:
+        """Cancel the job if it does not run; see `Client.cancel`."""
+        return self._client.cancel(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"JobRef({self.id!r})"
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same calls, carried out in threads.
+
+    The broker's client library is synchronous, so a second client written in async would only
+    hide a thread of its own.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.client = Client(settings)
+
+    async def send(self, job: Contract) -> "AsyncJobRef":
+        """Enqueue a job; see `Client.send`."""
+        return AsyncJobRef(await asyncio.to_thread(self.client.send, job))
+
+    async def send_many(self, jobs: Iterable[Contract]) -> int:
+        """Enqueue any number of jobs; see `Client.send_many`."""
+        return await asyncio.to_thread(self.client.send_many, jobs)
+
+    def job(self, job_id: str) -> "AsyncJobRef":
+        """The reference of a job by its id; it need not exist."""
+        return AsyncJobRef(self.client.job(job_id))
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await asyncio.to_thread(self.client.close)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+
+class AsyncJobRef:
+    """One job, for asyncio."""
+
+    __slots__ = ("_ref",)
+
+    def __init__(self, ref: JobRef) -> None:
+        self._ref = ref
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._ref.id
+
+    async def status(self) -> JobStatus:
+        """What the record tells; see `Client.status`."""
+        return await asyncio.to_thread(self._ref.status)
+
+    async def wait(self, timeout: float = 60) -> JobStatus:
+        """The status once the job has ended; see `JobRef.wait`."""
+        try:
+            async with asyncio.timeout(timeout):
+                for pause in _pauses():
+                    status = await self.status()
+                    if status.state.ended:
+                        return status
+                    await asyncio.sleep(pause)
+        except TimeoutError:
+            raise WaitTimeout(f"job {self.id} has not ended after {timeout:g} s") from None
+        raise AssertionError  # pragma: no cover - the pauses never end
+
+    async def cancel(self) -> bool:
+        """Cancel the job if it does not run; see `Client.cancel`."""
+        return await asyncio.to_thread(self._ref.cancel)
+
+    def __repr__(self) -> str:
+        return f"AsyncJobRef({self.id!r})"
+
+
+def _pauses() -> Iterator[float]:
+    pause, longest = POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.5, longest)
+
+
+def _batches(items: Iterable[Draft], size: int) -> Iterator[list[Draft]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

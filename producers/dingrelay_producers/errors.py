@@ -1,0 +1,46 @@
+"""What the client raises.
+
+* DingrelayError
+  x ServiceUnavailable     Redis cannot be reached; nothing was accepted
+  x IdempotencyConflict    the key was used for another job
+  x JobNotFound            no record with this id, or its time is over
+  x WaitTimeout            the job has not ended in the given time
+
+A job that is not what its contract says raises `dingrelay_tasks.ContractError`, a wrong setting
+`dingrelay_producers.settings.SettingsError`.
+"""
+
+
+class DingrelayError(Exception):
+    """Base of all."""
+
+
+class ServiceUnavailable(DingrelayError):
+    """Redis cannot be reached. The job was not accepted, unless the answer alone was lost."""
+
+
+class IdempotencyConflict(DingrelayError):
+    """The idempotency key belongs to a job with another payload.
+
+    Attributes:
+        job_id: the id of the job that has the key.
+    """
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"idempotency_key: already used by job {job_id} with another payload; "
+            "use another key, or send the same payload again"
+        )
+        self.job_id = job_id
+
+
+class JobNotFound(DingrelayError):
+    """There is no record of this job: a wrong id, or its record has expired."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"no job {job_id}: a wrong id, or its record has expired")
+        self.job_id = job_id
+
+
+class WaitTimeout(DingrelayError, TimeoutError):
+    """The job has not ended in the given time; it goes on all the same."""

@@ -1,0 +1,30 @@
+-- Accept a job: its record and its place on the schedule, both or neither.
+-- KEYS: record, schedule, recent
+-- ARGV: id, kind, app, lane, queue, payload, digest, summary, due, expires, parent,
+--       grace, margin, recent size, recent ttl (times in ms)
+-- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict.
+local record, schedule, recent = KEYS[1], KEYS[2], KEYS[3]
+local id, due = ARGV[1], tonumber(ARGV[9])
+
+local known = redis.call('HGET', record, 'digest')
+if known then
+  return {known == ARGV[7] and 'exists' or 'conflict', 0}
+end
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local later = due > now
+local woken = later and 0 or now
+redis.call('HSET', record,
+  'kind', ARGV[2], 'app', ARGV[3], 'lane', ARGV[4], 'queue', ARGV[5],
+  'payload', ARGV[6], 'digest', ARGV[7], 'summary', ARGV[8],
+  'state', 'queued', 'created', now, 'due', later and due or now, 'woken', woken)
+if ARGV[10] ~= '0' then redis.call('HSET', record, 'expires', ARGV[10]) end
+if ARGV[11] ~= '' then redis.call('HSET', record, 'parent', ARGV[11]) end
+redis.call('PEXPIREAT', record, (later and due or now) + tonumber(ARGV[13]))
+redis.call('ZADD', schedule, later and due or now + tonumber(ARGV[12]), id)
+
+redis.call('ZADD', recent, now, id)
+redis.call('ZREMRANGEBYRANK', recent, 0, -1 - tonumber(ARGV[14]))
+redis.call('PEXPIRE', recent, ARGV[15])
+return {'created', woken}

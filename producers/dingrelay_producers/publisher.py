@@ -1,0 +1,83 @@
+"""Publishes wake-ups as Celery messages, by name and without the worker's code."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from celery import Celery
+from kombu.exceptions import OperationalError
+
+from dingrelay_producers.celery_config import celery_config
+from dingrelay_producers.record import Wakeup
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.names import TASK_PREFIX
+
+WOKEN_HEADER = "dingrelay-woken"
+"""Message header: when the wake-up was decided on, in milliseconds of Redis's clock."""
+
+BATCH = 500
+"""Messages that travel to the broker in one round trip."""
+
+log = logging.getLogger("dingrelay")
+
+
+class Publisher:
+    """Publishes wake-ups; safe to share between threads.
+
+    A wake-up that can't be published is no loss: the job is on the schedule, and the sweeper
+    wakes it.
+    """
+
+    def __init__(self, settings: Settings, celery: Celery | None = None) -> None:
+        if celery is None:
+            celery = Celery("dingrelay-producer", set_as_current=False)
+            celery.config_from_object(celery_config(settings))
+        self._celery = celery
+
+    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+        """Publish in batches; how many were handed to the broker."""
+        batch: list[Wakeup] = []
+        published = 0
+        for wakeup in wakeups:
+            batch.append(wakeup)
+            if len(batch) == BATCH:
+                published += self._publish_batch(batch)
+                batch = []
+        return published + self._publish_batch(batch)
+
+    def _publish_batch(self, batch: Sequence[Wakeup]) -> int:
+        if not batch:
+            return 0
+        try:
+            with self._celery.producer_or_acquire() as producer:
+                if len(batch) == 1:
+                    self._send(batch[0], producer)
+                else:
+                    with producer.batch(max_size=BATCH):
+                        for wakeup in batch:
+                            self._send(wakeup, producer)
+        except (OperationalError, OSError) as error:
+            log.warning(
+                "wake-ups not published, the sweeper will: count=%d reason=%s",
+                len(batch),
+                type(error).__name__,
+            )
+            return 0
+        return len(batch)
+
+    def _send(self, wakeup: Wakeup, producer: Any) -> None:
+        self._celery.send_task(
+            TASK_PREFIX + wakeup.kind,
+            kwargs={"job": wakeup.job},
+            task_id=wakeup.id,
+            queue=wakeup.queue,
+            argsrepr="",
+            kwargsrepr=wakeup.summary,
+            headers={WOKEN_HEADER: wakeup.at},
+            producer=producer,
+            retry=False,
+        )
+
+    def close(self) -> None:
+        """Give the broker's connections back."""
+        self._celery.close()

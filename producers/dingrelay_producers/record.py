@@ -1,0 +1,170 @@
+"""The job record: how a job is written down, and the scripts of whoever asks for it.
+
+The record is the truth; the Celery message is a wake-up. `enqueue` writes the record and puts the
+id on the schedule in one script, so once it has returned the job is accepted, even if the wake-up
+is never published.
+"""
+
+import hashlib
+import json
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dingrelay_producers import keys
+from dingrelay_producers.scripts import Call, Script
+from dingrelay_tasks.contract import Contract, Deliverable
+
+_ENQUEUE = Script.load("dingrelay_producers", "enqueue")
+_CANCEL = Script.load("dingrelay_producers", "cancel")
+_REQUEUE = Script.load("dingrelay_producers", "requeue")
+_DISCARD = Script.load("dingrelay_producers", "discard")
+
+_NAMESPACE = uuid.UUID("5d0f3c5e-6e0b-4a55-9a0e-0d6c2f1f7a11")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A job about to be written: everything that its record holds at first."""
+
+    id: str
+    kind: str
+    app: str
+    lane: str
+    queue: str
+    job: dict[str, Any]
+    summary: str
+    due: int = 0
+    """Milliseconds since the epoch before which it must not run; 0 for now."""
+    expires: int = 0
+    """Milliseconds since the epoch after which it need not run; 0 for never."""
+    parent: str = ""
+
+    @property
+    def payload(self) -> str:
+        """The contract as canonical JSON."""
+        return canonical_json(self.job)
+
+
+@dataclass(frozen=True, slots=True)
+class Wakeup:
+    """A Celery message to publish: run this job."""
+
+    id: str
+    kind: str
+    queue: str
+    job: dict[str, Any]
+    summary: str
+    at: int
+    """When it was decided on, in milliseconds of Redis's clock; tells lost wake-ups."""
+
+
+def canonical_json(value: Any) -> str:
+    """The same text for the same value, whatever the order of its fields; always valid UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return text
+
+
+def digest(payload: str) -> str:
+    """What tells two payloads apart."""
+    return hashlib.sha256(payload.encode()).hexdigest()[:32]
+
+
+def keyed_id(app: str, kind: str, key: str) -> str:
+    """The id that belongs to an idempotency key."""
+    return str(uuid.uuid5(_NAMESPACE, f"{app}\n{kind}\n{key}"))
+
+
+def draft(contract: Contract, *, key: str | None = None, parent: str = "") -> Draft:
+    """The draft of a contract; `key` stands in for the contract's own idempotency key."""
+    due = expires = 0
+    if isinstance(contract, Deliverable):
+        key = key or contract.idempotency_key
+        due, expires = _milliseconds(contract.send_at), _milliseconds(contract.expires_at)
+    return Draft(
+        id=keyed_id(contract.app, contract.kind, key) if key else str(uuid.uuid4()),
+        kind=contract.kind,
+        app=contract.app,
+        lane=contract.lane,
+        queue=contract.queue,
+        job=contract.wire(),
+        summary=contract.summary(),
+        due=due,
+        expires=expires,
+        parent=parent,
+    )
+
+
+def _milliseconds(moment: datetime | None) -> int:
+    return int(moment.timestamp() * 1000) if moment else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What `enqueue` answered."""
+
+    created: bool
+    conflict: bool
+    wakeup: Wakeup | None
+    """The message to publish; None if the job exists already or is due later."""
+
+
+def enqueue(draft: Draft, *, grace_ms: int) -> Call:
+    """Write the record, unless there is one, and put the job on the schedule."""
+    payload = draft.payload
+    return _ENQUEUE.call(
+        [keys.job(draft.id), keys.SCHEDULE, keys.RECENT],
+        [
+            draft.id,
+            draft.kind,
+            draft.app,
+            draft.lane,
+            draft.queue,
+            payload,
+            digest(payload),
+            draft.summary,
+            draft.due,
+            draft.expires,
+            draft.parent,
+            grace_ms,
+            keys.JOB_MARGIN_MS,
+            keys.RECENT_JOBS,
+            keys.RECENT_TTL_MS,
+        ],
+    )
+
+
+def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
+    """Read the answer of `enqueue`: a verdict and the wake-up's time, 0 for no wake-up."""
+    verdict, at = answer
+    wakeup = None
+    if verdict == b"created" and at:
+        wakeup = Wakeup(draft.id, draft.kind, draft.queue, draft.job, draft.summary, at)
+    return Enqueued(verdict == b"created", verdict == b"conflict", wakeup)
+
+
+def cancel(job_id: str, *, record_ttl_ms: int) -> Call:
+    """End a job that does not run. Answers its state then, or nil if there is no such job.
+
+    A running job is marked: should it be parked, it ends cancelled instead.
+    """
+    return _CANCEL.call([keys.job(job_id), keys.SCHEDULE], [job_id, record_ttl_ms])
+
+
+def requeue(job_id: str) -> Call:
+    """Give an ended job another life, with what it has already done remembered.
+
+    Answers its state before, or nil if there is no such job. Only dead, unknown, cancelled and
+    expired jobs are requeued; the schedule wakes them at once.
+    """
+    return _REQUEUE.call([keys.job(job_id), keys.SCHEDULE, keys.DEAD], [job_id, keys.JOB_MARGIN_MS])
+
+
+def discard(job_id: str) -> Call:
+    """Forget a dead or unknown job for good. Answers 1 if it was there."""
+    return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], [job_id])

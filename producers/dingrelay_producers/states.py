@@ -1,0 +1,39 @@
+"""The states of a job: the same words in code, logs, metrics, command line and HTTP."""
+
+from enum import StrEnum
+
+
+class State(StrEnum):
+    """Where a job stands.
+
+    ``queued → running → done | dead | unknown``; ``snoozed`` and ``retrying`` go back to
+    ``running``; ``cancelled``, ``expired`` and ``duplicate`` are ends too.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SNOOZED = "snoozed"
+    RETRYING = "retrying"
+    DONE = "done"
+    DEAD = "dead"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+    DUPLICATE = "duplicate"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen by itself."""
+        return self in ENDS
+
+
+ENDS = frozenset(
+    {
+        State.DONE,
+        State.DEAD,
+        State.UNKNOWN,
+        State.CANCELLED,
+        State.EXPIRED,
+        State.DUPLICATE,
+    }
+)

@@ -1,0 +1,82 @@
+"""What a job's record tells, as people and programs read it."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dingrelay_producers.states import State
+
+
+class JobError(BaseModel):
+    """Why a job did not succeed, or not yet."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    error_class: str = Field(alias="class")
+    """The class of the error, such as ``permission``."""
+    code: str
+    """DingTalk's code, or a word of ours."""
+    message: str
+    hint: str = ""
+    """What to do about it."""
+
+
+class JobStatus(BaseModel):
+    """A job as its record shows it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    kind: str
+    app: str
+    lane: str
+    state: State
+    attempts: int = 0
+    """Attempts made; waiting for a limit costs none."""
+    throttles: int = 0
+    """Throttling answers of DingTalk that the job met."""
+    created_at: datetime
+    started_at: datetime | None = None
+    settled_at: datetime | None = None
+    due_at: datetime | None = None
+    """When a job that waits is looked at next."""
+    result: dict[str, Any] | None = None
+    error: JobError | None = None
+
+    @classmethod
+    def from_record(cls, job_id: str, record: Mapping[bytes, bytes]) -> Self:
+        """The status in a record's Redis hash."""
+        text = {name.decode(): value.decode() for name, value in record.items()}
+        state = State(text["state"])
+        return cls(
+            id=job_id,
+            kind=text["kind"],
+            app=text["app"],
+            lane=text["lane"],
+            state=state,
+            attempts=int(text.get("attempts", 0)),
+            throttles=int(text.get("throttles", 0)),
+            created_at=_moment(text["created"]),
+            started_at=_moment_or_none(text.get("started")),
+            settled_at=_moment_or_none(text.get("settled")),
+            due_at=None
+            if state.ended or state == State.RUNNING
+            else _moment_or_none(text.get("due")),
+            result=json.loads(text["result"]) if text.get("result") else None,
+            error=JobError.model_validate_json(text["error"]) if text.get("error") else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as JSON values, the same on the command line and over HTTP."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def _moment(milliseconds: str) -> datetime:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
+
+
+def _moment_or_none(milliseconds: str | None) -> datetime | None:
+    return _moment(milliseconds) if milliseconds else None

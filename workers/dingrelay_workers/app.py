@@ -1,0 +1,118 @@
+"""The Celery app of the workers: ``celery -A dingrelay_workers.app worker -P threads``."""
+
+from typing import Any
+
+from celery import Celery
+from celery.app.task import Task
+from celery.exceptions import Retry
+from celery.signals import (
+    celeryd_after_setup,
+    setup_logging,
+    worker_ready,
+    worker_shutdown,
+    worker_shutting_down,
+)
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.celery_config import QUEUES, celery_config
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.states import State
+from dingrelay_tasks.kinds import KINDS, Kind
+from dingrelay_workers import logs, metrics, pipeline
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.pipeline import Outcome
+from dingrelay_workers.runtime import Runtime
+
+log = get_logger("dingrelay.worker")
+
+settings = Settings.load()
+
+app = Celery("dingrelay", set_as_current=False)
+app.config_from_object(celery_config(settings))
+app.conf.worker_pool = "threads"
+app.conf.worker_concurrency = 32
+
+
+class JobFailed(Exception):
+    """A job ended otherwise than done. Shows in Flower as FAILURE, with the reason."""
+
+
+class _Worker:
+    """What Celery tells of the worker that this process is, before it starts."""
+
+    concurrency = 8
+    queues: tuple[str, ...] = QUEUES
+
+
+def _open_engine() -> Engine:
+    return Engine(
+        settings,
+        Publisher(settings, app),
+        concurrency=_Worker.concurrency,
+        queues=_Worker.queues,
+    )
+
+
+runtime = Runtime(_open_engine)
+
+
+def _register(kind: Kind) -> None:
+    def run(self: Task, *args: Any, **kwargs: Any) -> str:
+        delivery = Delivery.from_request(kind, self.request, args, kwargs)
+        outcome = runtime.run(lambda engine: pipeline.execute(delivery, engine))
+        return _tell_celery(outcome)
+
+    run.__name__ = kind.name.replace("-", "_")
+    run.__doc__ = kind.contract.__doc__
+    # `typing` would refuse wrong arguments before they reach us, and the job would be lost.
+    app.task(run, bind=True, name=kind.task, typing=False, throws=(JobFailed,))
+
+
+def _tell_celery(outcome: Outcome | None) -> str:
+    """Say it in Celery's words, so that Flower shows what became of the run.
+
+    Raises:
+        Retry: the job waits on the schedule; Celery itself schedules nothing.
+        JobFailed: the job ended without being done.
+    """
+    if outcome is None:
+        return "left to another worker"
+    if not outcome.state.ended:
+        raise Retry(message=f"{outcome.state}: {outcome.reason}", when=outcome.delay)
+    if outcome.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}:
+        raise JobFailed(f"{outcome.state}: {outcome.reason}")
+    return str(outcome.state)
+
+
+for _kind in KINDS.values():
+    _register(_kind)
+
+
+@setup_logging.connect(weak=False)
+def _set_up_logging(**_: Any) -> None:
+    logs.configure(settings)
+
+
+@celeryd_after_setup.connect(weak=False)
+def _learn_about_the_worker(instance: Any, **_: Any) -> None:
+    _Worker.concurrency = instance.concurrency
+    _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
+
+
+@worker_ready.connect(weak=False)
+def _start(**_: Any) -> None:
+    engine = runtime.start()
+    metrics.serve(settings.metrics_port)
+    log.info("worker_ready", worker=engine.worker, queues=list(_Worker.queues))
+
+
+@worker_shutting_down.connect(weak=False)
+def _drain(**_: Any) -> None:
+    runtime.drain()
+
+
+@worker_shutdown.connect(weak=False)
+def _stop(**_: Any) -> None:
+    runtime.stop(settings.soft_shutdown)

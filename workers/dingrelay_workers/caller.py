@@ -1,0 +1,168 @@
+"""One job's way to DingTalk: it waits for the limits, notes what it is about to do, and calls."""
+
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.context import Intent
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.client import DingTalk
+from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
+from dingrelay_workers.records import Claim, Records
+
+Json = dict[str, Any]
+
+
+class OwnershipLost(Exception):  # noqa: N818 - it ends the run, nothing is wrong with the job
+    """Another worker owns the job by now; this one must not act for it any more."""
+
+
+class Caller:
+    """Carries out one job's calls.
+
+    Attributes:
+        app: the app for which it calls.
+        agent_id: the app's agent id.
+        finished: outcomes of steps that this run finished and that are not in the record yet.
+        answered: whether the record's note of an open call is out of date and may go.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        settings: Settings,
+        limiter: Limiter,
+        quota: Quota,
+        dingtalk: DingTalk,
+        records: Records,
+    ) -> None:
+        self.app = claim.app
+        self._settings = settings
+        self.finished: dict[str, Json] = {}
+        self.answered = False
+        self._claim = claim
+        self._lane: Lane = claim.lane
+        self._limiter = limiter
+        self._quota = quota
+        self._dingtalk = dingtalk
+        self._records = records
+        self._step = ""
+        # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
+        self._waited = max(0.0, time.time() - claim.waiting / 1000) if claim.waiting else 0.0
+        self._returning = bool(claim.waiting)
+        self._open_since = claim.calling["at"] if claim.calling else None
+
+    @property
+    def agent_id(self) -> str:
+        """The app's agent id.
+
+        Raises:
+            SettingsError: the app is not configured.
+        """
+        return self._settings.app(self.app).agent_id
+
+    @property
+    def intent(self) -> Intent | None:
+        """A call of an earlier run that left and whose outcome is not known."""
+        calling = self._claim.calling
+        if calling is None or self.answered:
+            return None
+        return Intent(calling["step"], datetime.fromtimestamp(calling["at"] / 1000, UTC))
+
+    @property
+    def open_call(self) -> bool:
+        """Whether a call of this job left and has no answer."""
+        return self._open_since is not None
+
+    def enter(self, step: str) -> None:
+        """Name the step that the next calls belong to."""
+        self._step = step
+
+    async def call(
+        self,
+        api: Api,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        recipients: int = 0,
+    ) -> Json:
+        """One call under all limits.
+
+        Raises:
+            DingTalkError: exactly one of its classes; throttles are told to the fleet first.
+            limiter.Parked: the wait would be too long for a thread.
+            OwnershipLost: the job is another worker's by now.
+        """
+        organisation = self._settings.app(self.app).organisation
+        if api.counted:
+            await self._quota.check(organisation, self._lane)
+        costs = {"calls": 1, "recipients": recipients} if recipients else {"calls": 1}
+        began = time.monotonic()
+        grant = await self._limiter.acquire(
+            self.app,
+            api.name,
+            lane=self._lane,
+            costs=costs,
+            waited=self._waited,
+            returning=self._returning,
+        )
+        left = time.monotonic()
+        LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(left - began)
+        verdict = "lost"
+        try:
+            answer = await self._dingtalk.call(
+                self.app,
+                api,
+                query=query,
+                body=body,
+                leaving=self._note if api.changes else None,
+            )
+        except DingTalkError as error:
+            verdict = error.name
+            if api.changes and not isinstance(error, Ambiguous):
+                self._close_note()
+            if isinstance(error, Throttled):
+                await self._limiter.throttled(
+                    self.app,
+                    api.name,
+                    pause=error.pause,
+                    everything=error.everything,
+                    reason=error.code,
+                )
+            else:
+                # Any answer but a throttle shows that the limit lets calls through again.
+                await self._limiter.answered(grant)
+            raise
+        else:
+            verdict = "ok"
+            await self._limiter.answered(grant)
+            if api.counted:
+                self._quota.count(organisation)
+            if api.changes:
+                self._close_note()
+            return answer
+        finally:
+            CALLS.labels(api.name, self.app, verdict).inc()
+            CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
+
+    def _close_note(self) -> None:
+        self.answered = True
+        self._open_since = None
+
+    async def _note(self) -> None:
+        """Write down that the call leaves now, with what earlier steps brought."""
+        # A note that is still open stays as old as it is: the search for the effect begins there.
+        at = self._open_since or int(time.time() * 1000)
+        note = {"step": self._step, "attempt": self._claim.attempts + 1, "at": at}
+        if not await self._records.note(self._claim, note, self.finished):
+            raise OwnershipLost
+        self.finished.clear()
+        self.answered = False
+        self._open_since = at

@@ -1,0 +1,113 @@
+"""A wake-up as it reaches the worker, checked."""
+
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from celery.app.task import Context as Request
+
+from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_tasks.contract import LANES, Contract, ContractError, Deliverable
+from dingrelay_tasks.kinds import Kind
+
+APP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LONGEST_ID = 255
+BAD_ID_NAMESPACE = uuid.UUID("0f0b7b3a-98d5-4f39-8f8c-6b1c1c1d5a10")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One wake-up of one job.
+
+    Attributes:
+        job: what the message carries; anything, until the contract has looked at it.
+        woken: when it was published, in ms of Redis's clock; 0 from a foreign client.
+        nonce: tells this delivery from every other.
+        problem: what is wrong with the message around the job, if anything.
+    """
+
+    id: str
+    kind: Kind
+    job: Any
+    queue: str
+    woken: int
+    nonce: str
+    problem: ContractError | None = None
+
+    @classmethod
+    def from_request(
+        cls, kind: Kind, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> "Delivery":
+        """The wake-up in a Celery request. Never raises: what is wrong is kept as `problem`."""
+        headers = request.headers or {}
+        woken = headers.get(WOKEN_HEADER, 0)
+        info = request.delivery_info or {}
+        return cls(
+            id=_job_id(request.id),
+            kind=kind,
+            job=kwargs.get("job"),
+            queue=str(info.get("routing_key") or "dingrelay.normal"),
+            woken=woken if isinstance(woken, int) else 0,
+            nonce=uuid.uuid4().hex,
+            problem=_envelope_problem(args, kwargs),
+        )
+
+    def contract(self) -> Contract:
+        """The job as its contract.
+
+        Raises:
+            ContractError: names the field that is wrong.
+        """
+        if self.problem:
+            raise self.problem
+        return self.kind.contract.parse(self.job)
+
+    @property
+    def app(self) -> str:
+        """The app that the job names; `default` where it names none that could exist."""
+        name = self._text("app", DEFAULT_APP)
+        return name if APP_NAME.fullmatch(name) else DEFAULT_APP
+
+    @property
+    def lane(self) -> str:
+        """The lane that the job names; `normal` where it names none that there is."""
+        lane = self._text("lane", self.kind.contract.model_fields["lane"].default)
+        return lane if lane in LANES else "normal"
+
+    def times(self) -> tuple[int, int]:
+        """When the job is due and when it expires, in ms; 0 for not said or not readable."""
+        try:
+            contract = self.contract()
+        except ContractError:
+            return 0, 0
+        if not isinstance(contract, Deliverable):
+            return 0, 0
+        due, expires = contract.send_at, contract.expires_at
+        return (
+            int(due.timestamp() * 1000) if due else 0,
+            int(expires.timestamp() * 1000) if expires else 0,
+        )
+
+    def _text(self, field: str, default: str) -> str:
+        value = self.job.get(field) if isinstance(self.job, dict) else None
+        return value if isinstance(value, str) and value else default
+
+
+def _job_id(task_id: object) -> str:
+    # Ids become parts of Redis keys and log lines; a foreign client may put anything there.
+    if isinstance(task_id, str) and 0 < len(task_id) <= LONGEST_ID and task_id.isprintable():
+        return task_id
+    return str(uuid.uuid5(BAD_ID_NAMESPACE, repr(task_id)))
+
+
+def _envelope_problem(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ContractError | None:
+    if args:
+        return ContractError("args", 'no positional arguments; send kwargs={"job": {...}}')
+    unknown = sorted(str(name) for name in kwargs if name != "job")
+    if unknown:
+        return ContractError(unknown[0][:64], 'unknown argument; send kwargs={"job": {...}}')
+    if not isinstance(kwargs.get("job"), dict):
+        return ContractError("job", "must be an object with the fields of the contract")
+    return None

@@ -1,0 +1,105 @@
+"""HTTP to DingTalk: one request, one answer, one class of error."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Transient
+
+CONNECT_TIMEOUT = 5.0
+"""Seconds to open a connection. Until it is open nothing was sent."""
+LARGEST_ANSWER = 16 * 1024 * 1024
+"""Bytes of an answer that are read; DingTalk's pages are far smaller."""
+
+# What aiohttp raises before the first byte of a request is on its way.
+_BEFORE_SENDING = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+)
+
+
+class Transport:
+    """Sends requests to both hosts of DingTalk.
+
+    No exception text leaves this file with a URL in it: the old dialect carries the token there.
+    """
+
+    def __init__(
+        self, session: aiohttp.ClientSession, classifier: Classifier, settings: Settings
+    ) -> None:
+        self._session = session
+        self._classifier = classifier
+        self._hosts = {
+            "oapi": settings.oapi_url.rstrip("/"),
+            "rest": settings.api_url.rstrip("/"),
+        }
+
+    @staticmethod
+    def open_session(settings: Settings) -> aiohttp.ClientSession:
+        """The connections of one worker process."""
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(
+                total=settings.call_timeout, sock_connect=CONNECT_TIMEOUT
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def request(
+        self,
+        api: Api,
+        *,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """DingTalk's answer to one request.
+
+        Raises:
+            DingTalkError: exactly one of its classes, whatever happens on the way.
+        """
+        status, content = await self._exchange(api, query, headers, body)
+        return self._classifier.read(api, status, content)
+
+    async def _exchange(
+        self,
+        api: Api,
+        query: Mapping[str, str] | None,
+        headers: Mapping[str, str] | None,
+        body: Mapping[str, Any] | None,
+    ) -> tuple[int, bytes]:
+        sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        try:
+            async with self._session.request(
+                api.method,
+                self._hosts[api.dialect] + api.path,
+                params=query,
+                data=data,
+                headers=sent,
+                allow_redirects=False,
+            ) as response:
+                return response.status, await response.content.read(LARGEST_ANSWER)
+        except _BEFORE_SENDING as error:
+            raise Transient(
+                "unreachable",
+                f"no connection to DingTalk ({type(error).__name__})",
+                hint="Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.",
+            ) from None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise _no_answer(api, error) from None
+
+
+def _no_answer(api: Api, error: BaseException) -> DingTalkError:
+    """The request left, or may have; whether that matters depends on what it changes."""
+    timeout = isinstance(error, asyncio.TimeoutError)
+    code = "timeout" if timeout else "connection_lost"
+    message = f"DingTalk's answer did not arrive ({type(error).__name__})"
+    return Ambiguous(code, message) if api.changes else Transient(code, message)

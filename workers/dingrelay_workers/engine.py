@@ -1,0 +1,162 @@
+"""Everything that a worker process holds: built once from the settings, closed once."""
+
+import asyncio
+import os
+import socket
+import time
+import uuid
+from collections.abc import Coroutine, Sequence
+from typing import Any, Self
+
+import aiohttp
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.record import Draft
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.client import DingTalk
+from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.leases import Leases
+from dingrelay_workers.limiter.guards import Guards
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.records import Records
+from dingrelay_workers.sweeper import Sweeper
+from dingrelay_workers.tokens import Tokens
+
+REDIS_RETRIES = 6
+"""Tries of one Redis command; with the backoff about 10 s, the length of a restart."""
+
+log = get_logger("dingrelay.engine")
+
+
+def open_redis(settings: Settings) -> Redis:
+    """Redis as the workers use it: bounded waits, and patience while it restarts."""
+    return Redis.from_url(
+        settings.redis,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=SOCKET_TIMEOUT,
+        socket_keepalive=True,
+        health_check_interval=HEALTH_CHECK,
+        retry=Retry(ExponentialBackoff(cap=3, base=0.05), REDIS_RETRIES),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+    )
+
+
+class Engine:
+    """The parts of one worker process. Use as an async context, on one event loop.
+
+    Args:
+        settings: the configuration.
+        publisher: publishes wake-ups.
+        concurrency: how many jobs the process runs at once.
+        queues: the queues that the process serves; with none it neither sweeps nor renews leases.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        publisher: Publisher,
+        *,
+        concurrency: int = 8,
+        queues: Sequence[str] = (),
+    ) -> None:
+        self.settings = settings
+        self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.redis = open_redis(settings)
+        self.records = Records(self.redis, settings)
+        self.leases = Leases(self.records, lease=settings.lease)
+        self.rules = Rules.from_settings(settings.rules, settings.egress)
+        self.limiter = Limiter(
+            self.redis,
+            self.rules,
+            max_wait=settings.max_wait,
+            local_waiters=max(4, concurrency // 8),
+        )
+        self.quota = Quota(self.redis, settings)
+        self.guards = Guards(self.redis)
+        self.directory = DirectoryStore(settings.database, removal_share=settings.removal_share)
+        self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
+        self.draining = False
+        self._publisher = publisher
+        self._queues = queues
+        self._background: list[asyncio.Task[None]] = []
+        self._session: aiohttp.ClientSession | None = None
+        self._tokens: Tokens | None = None
+        self._dingtalk: DingTalk | None = None
+
+    async def __aenter__(self) -> Self:
+        self._session = Transport.open_session(self.settings)
+        classifier = Classifier(self.settings.codes, on_unknown=_warn_of_unknown_code)
+        transport = Transport(self._session, classifier, self.settings)
+        self._tokens = Tokens(self.redis, transport, self.settings, worker=self.worker)
+        self._dingtalk = DingTalk(transport, self._tokens)
+        if self._queues:
+            self._start(self.leases.keep())
+            self._start(self.sweeper.run())
+            self._start(self._serve())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        try:
+            await self.sweeper.stop()
+            await self.quota.close()
+        except (RedisError, OSError) as error:
+            log.warning("closed_without_redis", reason=type(error).__name__)
+        await self.limiter.close()
+        if self._tokens:
+            await self._tokens.close()
+        if self._session:
+            await self._session.close()
+        await self.directory.close()
+        await self.redis.aclose()
+
+    @property
+    def dingtalk(self) -> DingTalk:
+        """The client of DingTalk."""
+        assert self._dingtalk, "the engine is not open"
+        return self._dingtalk
+
+    async def enqueue(self, drafts: Sequence[Draft]) -> None:
+        """Accept jobs and wake them."""
+        wakeups = await self.records.enqueue(drafts)
+        if wakeups:
+            await asyncio.to_thread(self._publisher.publish, wakeups)
+
+    def drain(self) -> None:
+        """The worker stops: whoever waits for a limit gives the job back."""
+        self.draining = True
+        self.limiter.drain()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        self._background.append(asyncio.create_task(work))
+
+    async def _serve(self) -> None:
+        """Tell which queues have a worker, once it has had time to start what waits in them."""
+        grace = self.settings.wake_grace
+        born = time.monotonic()
+        while True:
+            await asyncio.sleep(grace / 6)
+            if time.monotonic() - born < grace:
+                continue
+            try:
+                await self.records.serve(self._queues, ttl=grace / 2)
+            except (RedisError, OSError):
+                continue
+
+
+def _warn_of_unknown_code(code: str, message: str) -> None:
+    log.warning("unknown_code", code=code, message=message)

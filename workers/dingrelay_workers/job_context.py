@@ -1,0 +1,175 @@
+"""What one job's body sees of the machinery: `dingrelay_tasks.Context`, bound to one claim."""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+from dingrelay_producers import keys, record
+from dingrelay_tasks.context import Admission, Contacts, Delivery, Directory, Intent, SentCall
+from dingrelay_tasks.contract import Contract
+from dingrelay_workers.caller import Caller
+from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
+from dingrelay_workers.dingtalk.contacts import ContactsV2
+from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.messages import WorkNotifications
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.records import Claim
+
+Json = dict[str, Any]
+
+
+class JobContext:
+    """`dingrelay_tasks.Context` for one run of one job."""
+
+    def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
+        self._claim = claim
+        self._caller = caller
+        self._engine = engine
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._claim.id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+        return self._claim.attempts + 1
+
+    @property
+    def intent(self) -> Intent | None:
+        """A call of an earlier run whose outcome is unknown."""
+        return self._caller.intent
+
+    @property
+    def settle_delay(self) -> timedelta:
+        """How long after a lost answer what can't be found is known not to exist."""
+        return timedelta(seconds=self._engine.settings.settle_delay)
+
+    def now(self) -> datetime:
+        """The time, with its zone."""
+        return datetime.now(UTC)
+
+    @cached_property
+    def messages(self) -> "JobMessages":
+        """Work notifications, with the day's silent limits."""
+        return JobMessages(self._claim, self._caller, self._engine)
+
+    @cached_property
+    def approvals(self) -> "JobApprovals":
+        """Approvals, each instance belonging to one job."""
+        return JobApprovals(self._claim, self._caller, self._engine)
+
+    @cached_property
+    def contacts(self) -> Contacts:
+        """Departments and users at DingTalk, through the configured generation of its API."""
+        v1 = self._engine.settings.contacts_api == "v1"
+        return ContactsV1(self._caller) if v1 else ContactsV2(self._caller)
+
+    @cached_property
+    def directory(self) -> Directory:
+        """Departments and users in SQL."""
+        return self._engine.directory.of(self._claim.app)
+
+    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+        """The outcome of `act`, or what an earlier run remembered for this step."""
+        known = await self.recall(step)
+        if known is not None:
+            return known
+        self._caller.enter(step)
+        outcome = await act()
+        self._caller.finished[step] = outcome
+        return outcome
+
+    async def recall(self, step: str) -> Json | None:
+        """What `once` remembers of this step."""
+        return self._claim.steps.get(step) or self._caller.finished.get(step)
+
+    async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
+        """Enqueue child jobs; the same key within this job's family enqueues once."""
+        family = self._claim.parent or self._claim.id
+        await self._engine.enqueue(
+            [
+                record.draft(child, key=f"{family}/{key}", parent=family)
+                for child, key in zip(children, keys, strict=True)
+            ]
+        )
+
+    async def wake(self, job_id: str) -> None:
+        """Have a waiting job looked at now."""
+        await self._engine.records.wake(job_id)
+
+
+class JobMessages:
+    """`dingrelay_tasks.context.Messages` for one job."""
+
+    def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
+        self._claim = claim
+        self._guards = engine.guards
+        self._notifications = WorkNotifications(caller)
+
+    async def admit(
+        self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False
+    ) -> Admission:
+        """Reserve today's silent limits for these users."""
+        return await self._guards.admit(
+            self._claim.app, self._claim.id, users, message, to_everyone=to_everyone
+        )
+
+    async def release(self, users: Collection[str], message: Mapping[str, Any]) -> None:
+        """Give back what `admit` reserved for users that did not get the message."""
+        await self._guards.release(self._claim.app, self._claim.id, list(users), message)
+
+    async def send(
+        self,
+        message: Mapping[str, Any],
+        *,
+        users: Sequence[str] = (),
+        departments: Sequence[int] = (),
+        everyone: bool = False,
+    ) -> SentCall:
+        """One call: at most 100 users, or at most 20 departments, or everyone."""
+        return await self._notifications.send(
+            message, users=users, departments=departments, everyone=everyone
+        )
+
+    async def delivery(self, task_id: int) -> Delivery:
+        """What became of an accepted call."""
+        return await self._notifications.delivery(task_id)
+
+
+class JobApprovals:
+    """`dingrelay_tasks.context.Approvals` for one job.
+
+    DingTalk knows no idempotency key for approvals (API §4.1), and two jobs may ask for equal
+    ones. So each instance belongs to the first job that claims it, by creating or by finding it.
+    """
+
+    def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
+        self._claim = claim
+        self._redis = engine.redis
+        topapi = engine.settings.approval_api == "topapi"
+        self._approvals = ApprovalsTopapi(caller) if topapi else ApprovalsV1(caller)
+
+    async def create(self, **approval: Any) -> str:
+        """Create an instance; its id."""
+        while True:
+            instance = await self._approvals.create(**approval)
+            if await self._adopt(instance):
+                return instance
+            # A job with an equal form had lost its own answer and found this instance before our
+            # answer came. It keeps that one; ours is still to be made.
+
+    async def find(self, **approval: Any) -> str | None:
+        """An instance with equal form values that no other job has; it is this job's then."""
+        return await self._approvals.find(**approval, adopt=self._adopt)
+
+    async def _adopt(self, instance: str) -> bool:
+        key = keys.adopted(self._claim.app)
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.hsetnx(key, instance, self._claim.id)
+        pipe.hget(key, instance)
+        pipe.pexpire(key, keys.ADOPTED_TTL_MS)
+        _, owner, _ = await pipe.execute()
+        return bool(owner == self._claim.id.encode())

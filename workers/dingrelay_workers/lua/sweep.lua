@@ -1,0 +1,74 @@
+-- Take what is due on the schedule and say what must be published.
+-- KEYS: sweeper, schedule
+-- ARGV: worker, sweeper's lease, most jobs to look at, grace, record prefix, queue prefix,
+--       alive prefix (times in ms)
+-- Answers {1, milliseconds until the next is due, {id, kind, queue, payload, summary, woken}...},
+-- or {0} if another worker sweeps.
+--
+-- Records are found by id here, so their keys can't be declared: this runs on one server, not on
+-- a cluster.
+local sweeper, schedule = KEYS[1], KEYS[2]
+local holder = redis.call('GET', sweeper)
+if holder and holder ~= ARGV[1] then return {0} end
+redis.call('SET', sweeper, ARGV[1], 'PX', ARGV[2])
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local grace = tonumber(ARGV[4])
+
+-- What was woken before `passed` and has not started has been overtaken for a grace: it is lost.
+-- A queue that started nothing for a grace, though somebody serves it, has lost what it held.
+local progress = {}
+local function lost(queue, woken)
+  local known = progress[queue]
+  if not known then
+    local key = ARGV[6] .. queue
+    local fields = redis.call('HGETALL', key)
+    local passed, started = 0, 0
+    for index = 1, #fields, 2 do
+      local name, value = fields[index], tonumber(fields[index + 1])
+      if name == 'started' then
+        started = value
+      elseif name == 'passed' then
+        passed = math.max(passed, value)
+      elseif (tonumber(string.sub(name, 2)) + 1) * 5000 < now - grace then
+        passed = math.max(passed, value)
+        redis.call('HDEL', key, name)
+        redis.call('HSET', key, 'passed', passed)
+      end
+    end
+    local idle = started < now - grace and redis.call('EXISTS', ARGV[7] .. queue) == 1
+    known = {passed, idle}
+    progress[queue] = known
+  end
+  return woken < known[1] or (known[2] and woken < now - grace)
+end
+
+-- A long queue is looked at less often: at most about 500 looks a second.
+local patience = math.max(grace / 3, redis.call('ZCARD', schedule) * 2)
+local answer = {1, 0}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  local record = ARGV[5] .. id
+  local told = redis.call('HMGET', record, 'state', 'due', 'woken', 'lease', 'queue')
+  local state, queue = told[1], told[5]
+  local waits = state == 'queued' or state == 'snoozed' or state == 'retrying'
+  if not waits and state ~= 'running' then
+    redis.call('ZREM', schedule, id)
+  else
+    local due = tonumber(waits and told[2] or told[4])
+    local woken = tonumber(told[3])
+    if due > now then
+      redis.call('ZADD', schedule, due, id)
+    elseif woken < due or lost(queue, woken) then
+      redis.call('HSET', record, 'woken', now)
+      redis.call('ZADD', schedule, now + grace, id)
+      local more = redis.call('HMGET', record, 'kind', 'payload', 'summary')
+      table.insert(answer, {id, more[1], queue, more[2], more[3], now})
+    else
+      redis.call('ZADD', schedule, now + patience, id)
+    end
+  end
+end
+local next = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
+answer[2] = next[2] and math.max(0, math.floor(tonumber(next[2]) - now)) or -1
+return answer

@@ -1,0 +1,320 @@
+"""The job record from the worker's side: every transition one script, under a fencing number."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys, record
+from dingrelay_producers.record import Draft, Wakeup
+from dingrelay_producers.scripts import Script, run_async
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.states import State
+from dingrelay_tasks.contract import LANES, Lane
+from dingrelay_workers.delivery import Delivery
+
+_PACKAGE = "dingrelay_workers"
+_CLAIM = Script.load(_PACKAGE, "claim")
+_HEARTBEAT = Script.load(_PACKAGE, "heartbeat")
+_NOTE = Script.load(_PACKAGE, "note")
+_PARK = Script.load(_PACKAGE, "park")
+_SETTLE = Script.load(_PACKAGE, "settle")
+_SWEEP = Script.load(_PACKAGE, "sweep")
+_WAKE = Script.load(_PACKAGE, "wake")
+
+STEP = "step:"
+
+Verdict = Literal["claimed", "ended", "busy", "early"]
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that this worker owns.
+
+    Attributes:
+        fence: grows with each owner; a transition under an old number is refused.
+        attempts: attempts spent before this run.
+        crashes: workers that vanished while they ran it, since it last parked.
+        calling: the note of a call whose answer is not known, if there is one.
+        steps: outcomes of steps that earlier runs finished.
+        waiting: since when it waits for a limit, in ms; 0 if it does not.
+    """
+
+    id: str
+    nonce: str
+    fence: int
+    app: str
+    lane: Lane
+    payload: Any
+    parent: str
+    attempts: int
+    throttles: int
+    crashes: int
+    expires: int
+    waiting: int
+    calling: Json | None
+    steps: Mapping[str, Json]
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run cost and brought, apart from where it ended.
+
+    Attributes:
+        answered: no call of the job is open any more, so the note of one is cleared.
+        steps: outcomes of steps that this run finished.
+    """
+
+    attempts: int = 0
+    throttles: int = 0
+    answered: bool = False
+    steps: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep found.
+
+    Attributes:
+        mine: whether this worker sweeps; another one does otherwise.
+        wakeups: messages to publish now.
+        next_due: seconds until somebody must look again; None if nothing is scheduled.
+    """
+
+    mine: bool
+    wakeups: list[Wakeup]
+    next_due: float | None
+
+
+class Records:
+    """The job records in Redis."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._settings = settings
+        self._lease = int(settings.lease * 1000)
+
+    async def claim(self, delivery: Delivery) -> tuple[Verdict, Claim | None]:
+        """Take the job that a wake-up names, if it is to be had."""
+        payload = record.canonical_json(delivery.job)
+        due, expires = delivery.times() if not delivery.woken else (0, 0)
+        answer = await run_async(
+            self._redis,
+            _CLAIM.call(
+                [
+                    keys.job(delivery.id),
+                    keys.SCHEDULE,
+                    keys.queue(delivery.queue),
+                    keys.RECENT,
+                ],
+                [
+                    delivery.id,
+                    delivery.nonce,
+                    self._lease,
+                    delivery.woken,
+                    delivery.kind.name,
+                    delivery.app,
+                    delivery.lane,
+                    delivery.queue,
+                    payload,
+                    record.digest(payload),
+                    delivery.kind.name,
+                    keys.JOB_MARGIN_MS,
+                    keys.RECENT_JOBS,
+                    keys.RECENT_TTL_MS,
+                    keys.QUEUE_TTL_MS,
+                    due,
+                    expires,
+                ],
+            ),
+        )
+        verdict: Verdict = answer[0].decode()
+        if verdict != "claimed":
+            return verdict, None
+        fields = {answer[i].decode(): answer[i + 1].decode() for i in range(1, len(answer), 2)}
+        return verdict, _claim(delivery, fields)
+
+    async def note(self, claim: Claim, note: Json, steps: Mapping[str, Json]) -> bool:
+        """Note that a call is about to leave; False: the job is another's, it must not."""
+        arguments = [claim.fence, record.canonical_json(note), *_pairs(steps)]
+        return bool(await run_async(self._redis, _NOTE.call([keys.job(claim.id)], arguments)))
+
+    async def park(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        delay: float,
+        spent: Spent,
+        error: Json | None = None,
+        waiting: int = 0,
+    ) -> State | None:
+        """Put the job on the schedule, `delay` seconds ahead; the state after.
+
+        None: the job is another worker's by now. Cancelled: it was asked to be while it ran.
+        """
+        answer = await run_async(
+            self._redis,
+            _PARK.call(
+                [keys.job(claim.id), keys.SCHEDULE],
+                [
+                    claim.id,
+                    claim.fence,
+                    state,
+                    int(delay * 1000),
+                    spent.attempts,
+                    spent.throttles,
+                    record.canonical_json(error) if error else "",
+                    int(spent.answered),
+                    waiting,
+                    keys.JOB_MARGIN_MS,
+                    int(self._settings.record_ttl * 1000),
+                    *_pairs(spent.steps),
+                ],
+            ),
+        )
+        return State(answer.decode()) if answer else None
+
+    async def settle(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        spent: Spent,
+        result: Json | None = None,
+        error: Json | None = None,
+    ) -> bool:
+        """End the job; False: it is another worker's by now."""
+        answer = await run_async(
+            self._redis,
+            _SETTLE.call(
+                [keys.job(claim.id), keys.SCHEDULE, keys.DEAD],
+                [
+                    claim.id,
+                    claim.fence,
+                    claim.nonce,
+                    state,
+                    spent.attempts,
+                    spent.throttles,
+                    record.canonical_json(result) if result is not None else "",
+                    record.canonical_json(error) if error else "",
+                    int(spent.answered),
+                    int(self._settings.record_ttl * 1000),
+                    int(self._settings.dead_ttl * 1000),
+                    *_pairs(spent.steps),
+                ],
+            ),
+        )
+        return bool(answer)
+
+    async def heartbeat(self, claims: Sequence[Claim]) -> set[str]:
+        """Renew the leases; the ids of jobs that are no longer this worker's."""
+        if not claims:
+            return set()
+        identities = [value for claim in claims for value in (claim.id, claim.fence)]
+        lost = await run_async(
+            self._redis,
+            _HEARTBEAT.call(
+                [keys.SCHEDULE, *(keys.job(claim.id) for claim in claims)],
+                [self._lease, *identities],
+            ),
+        )
+        return {job_id.decode() for job_id in lost}
+
+    async def serve(self, queues: Sequence[str], *, ttl: float) -> None:
+        """Tell that these queues have a worker, for `ttl` seconds."""
+        pipe = self._redis.pipeline(transaction=False)
+        for queue in queues:
+            pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
+        await pipe.execute()
+
+    async def sweep(self, worker: str, *, lease: float, most: int) -> Sweep:
+        """Take what is due on the schedule, if nobody else does."""
+        answer = await run_async(
+            self._redis,
+            _SWEEP.call(
+                [keys.SWEEPER, keys.SCHEDULE],
+                [
+                    worker,
+                    int(lease * 1000),
+                    most,
+                    int(self._settings.wake_grace * 1000),
+                    keys.job(""),
+                    keys.queue(""),
+                    keys.alive(""),
+                ],
+            ),
+        )
+        if not answer[0]:
+            return Sweep(mine=False, wakeups=[], next_due=None)
+        wakeups = [
+            Wakeup(
+                id=job_id.decode(),
+                kind=kind.decode(),
+                queue=queue.decode(),
+                job=json.loads(payload),
+                summary=summary.decode(),
+                at=at,
+            )
+            for job_id, kind, queue, payload, summary, at in answer[2:]
+        ]
+        return Sweep(True, wakeups, None if answer[1] < 0 else answer[1] / 1000)
+
+    async def release_sweeper(self, worker: str) -> None:
+        """Let another worker sweep at once."""
+        if await self._redis.get(keys.SWEEPER) == worker.encode():
+            await self._redis.delete(keys.SWEEPER)
+
+    async def enqueue(self, drafts: Sequence[Draft]) -> list[Wakeup]:
+        """Accept child jobs; the wake-ups to publish. Known ones are left as they are."""
+        wakeups: list[Wakeup] = []
+        grace = int(self._settings.wake_grace * 1000)
+        for draft in drafts:
+            call = record.enqueue(draft, grace_ms=grace)
+            answer = record.enqueued(draft, await run_async(self._redis, call))
+            if answer.wakeup:
+                wakeups.append(answer.wakeup)
+        return wakeups
+
+    async def wake(self, job_id: str) -> bool:
+        """Have a waiting job looked at now; whether it waited."""
+        call = _WAKE.call([keys.job(job_id), keys.SCHEDULE], [job_id])
+        return bool(await run_async(self._redis, call))
+
+
+def _claim(delivery: Delivery, fields: Mapping[str, str]) -> Claim:
+    return Claim(
+        id=delivery.id,
+        nonce=delivery.nonce,
+        fence=int(fields["fence"]),
+        app=fields["app"],
+        lane=_lane(fields["lane"]),
+        payload=json.loads(fields["payload"]),
+        parent=fields.get("parent", ""),
+        attempts=int(fields.get("attempts", 0)),
+        throttles=int(fields.get("throttles", 0)),
+        crashes=int(fields.get("crashes", 0)),
+        expires=int(fields.get("expires", 0)),
+        waiting=int(fields.get("waiting", 0)),
+        calling=json.loads(fields["calling"]) if "calling" in fields else None,
+        steps={
+            name.removeprefix(STEP): json.loads(value)
+            for name, value in fields.items()
+            if name.startswith(STEP)
+        },
+        created=int(fields["created"]),
+    )
+
+
+def _lane(name: str) -> Lane:
+    return next((lane for lane in LANES if lane == name), "normal")
+
+
+def _pairs(steps: Mapping[str, Json]) -> list[str]:
+    return [
+        text for step, outcome in steps.items() for text in (step, record.canonical_json(outcome))
+    ]

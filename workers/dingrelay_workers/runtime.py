@@ -1,0 +1,96 @@
+"""The event loop of a worker process, in a thread of its own beside Celery's threads."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import CancelledError, Future
+from typing import Any, TypeVar
+
+import uvloop
+from structlog.stdlib import get_logger
+
+from dingrelay_workers.engine import Engine
+
+T = TypeVar("T")
+
+START_TIMEOUT = 30.0
+SETTLE_MARGIN = 30.0
+"""Seconds that a job has to settle after the time it may run is over."""
+
+log = get_logger("dingrelay.runtime")
+
+
+class Runtime:
+    """Runs coroutines of Celery's threads on one loop with one `Engine`.
+
+    Started by the first use, not by a signal: `worker_process_init` is not sent for threads.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+        self._open_engine = open_engine
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ready: Future[tuple[asyncio.AbstractEventLoop, Engine, asyncio.Event]] = Future()
+
+    def start(self) -> Engine:
+        """Start the loop unless it runs; its engine.
+
+        Raises:
+            Exception: whatever the engine raised while it was opened.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._main, name="dingrelay-loop", daemon=True
+                )
+                self._thread.start()
+        return self._ready.result(START_TIMEOUT)[1]
+
+    def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T | None:
+        """Run a coroutine on the loop and wait for it, in one of Celery's threads.
+
+        Returns:
+            Its result; None if it was cancelled because its job is another worker's by now.
+        """
+        engine = self.start()
+        loop = self._ready.result()[0]
+        future = asyncio.run_coroutine_threadsafe(work(engine), loop)
+        try:
+            return future.result(engine.settings.job_timeout + SETTLE_MARGIN)
+        except CancelledError:
+            return None
+        except TimeoutError:
+            # The loop is stuck or Redis is away for long: the lease brings the job back.
+            future.cancel()
+            log.exception("job_deadline")
+            return None
+
+    def drain(self) -> None:
+        """The worker stops: waiting jobs are given back. Safe in a signal handler."""
+        if self._ready.done() and not self._ready.exception():
+            loop, engine, _ = self._ready.result()
+            loop.call_soon_threadsafe(engine.drain)
+
+    def stop(self, timeout: float) -> None:
+        """Close the engine and end the loop, within `timeout` seconds."""
+        if self._thread is None or not self._ready.done() or self._ready.exception():
+            return
+        loop, _, stopping = self._ready.result()
+        loop.call_soon_threadsafe(stopping.set)
+        self._thread.join(timeout)
+
+    def _main(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                runner.run(self._live())
+            except Exception as error:  # noqa: BLE001 - whoever waits for the start gets it
+                if not self._ready.done():
+                    self._ready.set_exception(error)
+                else:
+                    log.exception("loop_ended")
+
+    async def _live(self) -> None:
+        stopping = asyncio.Event()
+        async with self._open_engine() as engine:
+            self._ready.set_result((asyncio.get_running_loop(), engine, stopping))
+            await stopping.wait()

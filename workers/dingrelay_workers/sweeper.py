@@ -1,0 +1,55 @@
+"""Publishes what is due on the schedule: parked jobs, lost wake-ups, jobs of dead workers."""
+
+import asyncio
+
+from redis.exceptions import RedisError
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.publisher import Publisher
+from dingrelay_workers.metrics import SWEPT
+from dingrelay_workers.records import Records
+
+LEASE = 5.0
+"""Seconds after which another worker sweeps, if the one that did is gone."""
+LONGEST_PAUSE = 0.25
+"""Seconds between sweeps when nothing is due: what a job that becomes due meanwhile may wait."""
+SHORTEST_PAUSE = 0.02
+BATCH = 500
+
+log = get_logger("dingrelay.sweeper")
+
+
+class Sweeper:
+    """Sweeps in every worker, one at a time by a lease in Redis."""
+
+    def __init__(self, records: Records, publisher: Publisher, *, worker: str) -> None:
+        self._records = records
+        self._publisher = publisher
+        self._worker = worker
+
+    async def run(self) -> None:
+        """Sweep for ever."""
+        while True:
+            try:
+                pause = await self.sweep()
+            except (RedisError, OSError) as error:
+                log.warning("sweep_failed", reason=type(error).__name__)
+                pause = 1.0
+            await asyncio.sleep(pause)
+
+    async def sweep(self) -> float:
+        """Sweep once; seconds until the next time."""
+        found = await self._records.sweep(self._worker, lease=LEASE, most=BATCH)
+        if not found.mine:
+            return LEASE / 5
+        if found.wakeups:
+            published = await asyncio.to_thread(self._publisher.publish, found.wakeups)
+            SWEPT.inc(published)
+            log.debug("swept", wakeups=len(found.wakeups), published=published)
+        if found.next_due is None:
+            return LONGEST_PAUSE
+        return min(max(found.next_due, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+    async def stop(self) -> None:
+        """Let another worker sweep at once."""
+        await self._records.release_sweeper(self._worker)
