@@ -1,0 +1,206 @@
+"""Token buckets in Redis, shared by the fleet: the scripts behind typed functions.
+
+The functions make a `Call` without touching Redis. Each takes the time (µs), which is None
+but in tests: a script reads the server's own clock, so that no worker's clock matters.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX
+from dingrelay_producers.scripts import Call, Script, Value, run_async
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.limiter.rules import Rule, Rules
+
+ACQUIRE = Script.load("dingrelay_workers", "acquire")
+PARK = Script.load("dingrelay_workers", "park")
+PENALIZE = Script.load("dingrelay_workers", "penalize")
+SUCCEED = Script.load("dingrelay_workers", "succeed")
+
+MICRO = 1_000_000
+
+ParkedQueue = Literal["tail", "again"]
+"""Where a job is parked: behind the new ones, or behind those that came back too early."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What one waiter wants.
+
+    Attributes:
+        costs: one for each rule, in their order.
+        aged: it has waited so long that it may reserve a slot whatever its lane.
+    """
+
+    costs: tuple[int, ...]
+    aged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the buckets say.
+
+    Attributes:
+        starts: for each of the first waiters, seconds until its call may leave.
+        wait: seconds after which to ask again for the first waiter that got no slot.
+        probing: the granted call comes out of a pause; how it is answered must be told.
+        paused: a throttling answer has paused one of the buckets.
+        saturated: somebody had to wait, not only for the end of a pause.
+        tail: seconds until the last job parked in this lane is due.
+        slot: seconds that one call like the last one considered takes up.
+        reason: of the pause.
+    """
+
+    starts: tuple[float, ...]
+    wait: float
+    probing: bool
+    paused: bool
+    saturated: bool
+    tail: float
+    slot: float
+    reason: str
+
+    @classmethod
+    def read(cls, answer: Any) -> "Reply":
+        """The answer of the script."""
+        starts, wait, probing, paused, saturated, tail, slot, reason = answer
+        return cls(
+            starts=tuple(start / MICRO for start in starts),
+            wait=wait / MICRO,
+            probing=bool(probing),
+            paused=bool(paused),
+            saturated=bool(saturated),
+            tail=tail / MICRO,
+            slot=slot / MICRO,
+            reason=reason.decode(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class BucketState:
+    """One bucket as it stands.
+
+    Attributes:
+        scope: ``app:NAME`` or ``egress:NAME``.
+        limit: None where there is no limit, only penalties.
+        window: seconds.
+        rate: units a second by now.
+        balance: tokens that are there; below zero where coming slots are reserved.
+        paused_until: end of the pause; None if there is none.
+        reason: of the last pause.
+        level: how often the pause was doubled, plus one; 0 without a recent throttle.
+        throttles: throttling answers since the bucket is there.
+        horizon: when the last parked job is due; None if none is parked.
+    """
+
+    scope: str
+    api: str
+    unit: str
+    limit: int | None
+    window: float
+    rate: float
+    balance: float
+    paused_until: datetime | None
+    reason: str
+    level: int
+    throttles: int
+    horizon: datetime | None
+
+
+def acquire(rules: Sequence[Rule], lane: Lane, asks: Sequence[Ask], now: int | None = None) -> Call:
+    """Reserve slots for as many of the first waiters as can have one. Answer: `Reply`.
+
+    No waiters at all only asks whether a bucket is paused.
+    """
+    arguments: list[Value] = [_time(now), lane, BUCKET_TTL_MS, len(asks)]
+    for rule in rules:
+        sibling = int(not rule.scope.startswith("egress:"))
+        arguments += (rule.burst, rule.rate, rule.top, rule.window, sibling)
+    for ask in asks:
+        arguments += (int(ask.aged), *ask.costs)
+    return ACQUIRE.call([*(rule.key for rule in rules), BUCKETS], arguments)
+
+
+def park(
+    rules: Sequence[Rule],
+    lane: Lane,
+    costs: Sequence[int],
+    queue: ParkedQueue,
+    now: int | None = None,
+) -> Call:
+    """Find a job its place behind all that are parked. Answer: µs until then, reason of a pause."""
+    arguments: list[Value] = [_time(now), f"{queue}:{lane}", BUCKET_TTL_MS]
+    for rule, cost in zip(rules, costs, strict=True):
+        arguments += (rule.burst, rule.rate, rule.top, cost)
+    return PARK.call([*(rule.key for rule in rules), BUCKETS], arguments)
+
+
+def penalize(rule: Rule, pause: float, reason: str, now: int | None = None) -> Call:
+    """Pause a bucket for so many seconds, longer on repeats. Answer: µs left, whether it is new."""
+    arguments = (_time(now), BUCKET_TTL_MS, int(pause * MICRO), reason, rule.rate, rule.top)
+    return PENALIZE.call([rule.key, BUCKETS], arguments)
+
+
+def succeed(rules: Sequence[Rule], now: int | None = None) -> Call:
+    """A probe was not throttled: open its buckets. No answer."""
+    return SUCCEED.call([rule.key for rule in rules], [_time(now)])
+
+
+async def ask(redis: Redis, rules: Sequence[Rule], lane: Lane, asks: Sequence[Ask]) -> Reply:
+    """One round trip to the buckets."""
+    return Reply.read(await run_async(redis, acquire(rules, lane, asks)))
+
+
+async def states(redis: Redis, rules: Rules) -> list[BucketState]:
+    """Every bucket in use whose rule is known, by key."""
+    members: list[Any] = await redis.zrange(BUCKETS, 0, -1)
+    names = sorted(name.decode() for name in members)
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.time()
+        for name in names:
+            pipe.hgetall(name)
+        (seconds, micros), *hashes = await pipe.execute()
+    now = seconds * MICRO + micros
+    found: list[BucketState] = []
+    for name, fields in zip(names, hashes, strict=True):
+        scope, api, unit = name.removeprefix(f"{PREFIX}bucket:").rsplit(":", 2)
+        rule = rules.find(scope, api, unit)
+        if rule is not None and fields:
+            texts = {key.decode(): value.decode() for key, value in fields.items()}
+            found.append(_state(rule, texts, now))
+    return found
+
+
+def _state(rule: Rule, fields: dict[str, str], now: int) -> BucketState:
+    def number(name: str, default: float = 0) -> float:
+        return float(fields.get(name, default))
+
+    rate = number("rate", rule.rate) if rule.adaptive else rule.rate
+    elapsed = max(0.0, now - number("at", now)) / MICRO
+    horizon = max((number(name) for name in fields if name.startswith("tail:")), default=0)
+    return BucketState(
+        scope=rule.scope,
+        api=rule.api,
+        unit=rule.unit,
+        limit=rule.limit,
+        window=rule.window,
+        rate=rate,
+        balance=min(float(rule.burst), number("balance", rule.burst) + elapsed * rate),
+        paused_until=_moment(number("paused"), now),
+        reason=fields.get("reason", ""),
+        level=int(number("level")),
+        throttles=int(number("throttles")),
+        horizon=_moment(horizon, now),
+    )
+
+
+def _moment(micros: float, now: int) -> datetime | None:
+    return datetime.fromtimestamp(micros / MICRO, UTC) if micros > now else None
+
+
+def _time(now: int | None) -> Value:
+    return "" if now is None else now

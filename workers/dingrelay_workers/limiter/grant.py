@@ -1,0 +1,41 @@
+"""How asking for a slot ends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A call may leave now.
+
+    Attributes:
+        costs: what was charged for it, by unit.
+        probing: the API comes out of a pause and this call tries it: the others wait for how it
+            is answered.
+    """
+
+    app: str
+    api: str
+    costs: Mapping[str, int]
+    probing: bool = False
+
+
+class Parked(Exception):
+    """The slot is too far away to wait for it here: the job goes back to the queue until then.
+
+    Attributes:
+        due_in: seconds until the job should be back.
+        reason: what it waits for, one short phrase.
+    """
+
+    def __init__(self, due_in: float, reason: str) -> None:
+        super().__init__(f"parked for {due_in:.3g} s: {reason}")
+        self.due_in = due_in
+        self.reason = reason
+
+
+class Draining(Exception):
+    """The worker stops: nothing more leaves from here."""
+
+    def __init__(self) -> None:
+        super().__init__("the worker is stopping")

@@ -1,0 +1,164 @@
+"""The limiter: a call leaves when every rule of DingTalk lets it, counted over the whole fleet.
+
+A call waits here for seconds at most. Before it, in this order, go the urgent calls, those of
+this process that came earlier, and those of other processes that got their slots. What would
+wait longer is parked: it goes back to the queue with a place of its own.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.scripts import run_async
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.limiter import buckets
+from dingrelay_workers.limiter.buckets import MICRO, BucketState
+from dingrelay_workers.limiter.grant import Draining, Grant, Parked
+from dingrelay_workers.limiter.line import Line
+from dingrelay_workers.limiter.rules import Rules
+
+RETURNING_SHARE = 4
+"""Local waiters are so many times as many where they were parked already: their turn is near."""
+LEAD = 1.0
+"""Seconds before its slot at which a parked job is due: a wake-up takes a moment."""
+SOONEST = 0.1
+"""Seconds that a job is parked at least."""
+
+
+class Limiter:
+    """The buckets of the fleet, seen from one process and its event loop."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        rules: Rules,
+        *,
+        max_wait: float,
+        local_waiters: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Nothing is asked of Redis yet.
+
+        Args:
+            redis: where the buckets are.
+            rules: the limits to keep.
+            max_wait: seconds a call may wait here before it is parked.
+            local_waiters: calls of one API and lane that may wait here at a time.
+            clock: seconds that only grow.
+        """
+        self._redis = redis
+        self._rules = rules
+        self._max_wait = max_wait
+        self._local_waiters = local_waiters
+        self._clock = clock
+        self._lines: dict[tuple[str, str, Lane], Line] = {}
+        self._draining = False
+
+    async def acquire(
+        self,
+        app: str,
+        api: str,
+        *,
+        lane: Lane,
+        costs: Mapping[str, int],
+        waited: float = 0,
+        returning: bool = False,
+    ) -> Grant:
+        """Wait until the call may leave.
+
+        Args:
+            app: for which the call is.
+            api: the API's name in the rules, such as ``message.send``.
+            lane: who goes first.
+            costs: by unit, such as ``{"calls": 1, "recipients": 2}``.
+            waited: seconds that the job has waited for this call before.
+            returning: the job was parked and comes back; it joins those who wait here.
+
+        Raises:
+            Parked: its slot is too far away.
+            Draining: the worker stops.
+            RedisError: the buckets can't be asked.
+        """
+        if self._draining:
+            raise Draining
+        line = self._line(app, api, lane)
+        if self._admits(line, returning=returning):
+            waiter = await line.slot(costs, waited)
+            if waiter is not None:
+                return Grant(app, api, waiter.charged, bool(waiter.future.result()))
+        raise await self._parked(line, api, lane, costs, returning=returning)
+
+    async def throttled(
+        self, app: str, api: str, *, pause: float, everything: bool, reason: str
+    ) -> None:
+        """A call was answered with a throttle: pause its API for the fleet.
+
+        Args:
+            app: whose call it was.
+            api: which API it called.
+            pause: seconds that the answer asks for; repeats make it longer.
+            everything: pause all calls from this address.
+            reason: one short phrase for logs and `dingrelay limits`.
+        """
+        rule = self._rules.egress if everything else self._rules.of(app, api)[0]
+        await run_async(self._redis, buckets.penalize(rule, pause, reason))
+        # The slots given out here are void at once; other processes hear of it when they ask.
+        for line in self._lines.values():
+            if rule in line.rules:
+                line.recall()
+
+    async def answered(self, grant: Grant) -> None:
+        """A call was answered, and not with a throttle. Costs a round trip only for a probe."""
+        if grant.probing:
+            rules = self._rules.of(grant.app, grant.api)
+            await run_async(self._redis, buckets.succeed(rules))
+
+    async def states(self) -> list[BucketState]:
+        """Every bucket of the fleet as it stands."""
+        return await buckets.states(self._redis, self._rules)
+
+    def drain(self) -> None:
+        """Let nothing leave any more: who waits, and who comes later, gets `Draining`."""
+        self._draining = True
+        for line in self._lines.values():
+            line.fail(Draining())
+
+    async def close(self) -> None:
+        """Drain, and leave no task behind. The connection stays the caller's."""
+        self.drain()
+        for line in self._lines.values():
+            await line.close()
+
+    def _line(self, app: str, api: str, lane: Lane) -> Line:
+        line = self._lines.get((app, api, lane))
+        if line is None:
+            line = self._lines[app, api, lane] = Line(
+                self._redis,
+                self._rules.of(app, api),
+                lane,
+                max_wait=self._max_wait,
+                clock=self._clock,
+            )
+        return line
+
+    def _admits(self, line: Line, *, returning: bool) -> bool:
+        if returning:
+            return len(line) < self._local_waiters * RETURNING_SHARE
+        # Nobody overtakes the parked, but where nobody waits a slot would go unused.
+        return not line or (len(line) < self._local_waiters and not line.overtaken)
+
+    async def _parked(
+        self, line: Line, api: str, lane: Lane, costs: Mapping[str, int], *, returning: bool
+    ) -> Parked:
+        queue: buckets.ParkedQueue = "again" if returning else "tail"
+        charges = [costs.get(rule.unit, 0) for rule in line.rules]
+        micros, reason = await run_async(
+            self._redis, buckets.park(line.rules, lane, charges, queue)
+        )
+        place = micros / MICRO
+        if not returning:
+            line.noted(place)
+        pause = reason.decode()
+        why = f"{api} is paused: {pause}" if pause else f"the limit of {api}"
+        return Parked(max(SOONEST, place - LEAD), why)

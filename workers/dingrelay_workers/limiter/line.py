@@ -1,0 +1,243 @@
+"""The local waiters of one rule set and lane: first come first served, and only the head asks."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+
+from redis.asyncio import Redis
+
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.limiter.buckets import Ask, Reply, ask
+from dingrelay_workers.limiter.rules import Rule
+
+AHEAD = 0.05
+"""Seconds of slots that a process reserves at a time, so that a penalty finds few of them out."""
+EARLY = 0.02
+"""Seconds before a slot at which it is asked for: none passes by while a question is under way.
+
+A little less than what bulk may look ahead (`acquire.lua`).
+"""
+LEAST_NAP = 0.012
+"""Seconds of held slots at which the next are asked for where slots are closer than that."""
+FAR = 0.1
+"""Seconds; a slot further away than this is confirmed before it is used."""
+BATCH = 100
+"""Waiters that one question asks for at most."""
+AGED = 10.0
+"""Seconds of waiting after which a job may reserve a slot whatever its lane."""
+
+
+class Waiter:
+    """One call that wants to leave.
+
+    Attributes:
+        costs: by unit, read when the slot is asked for: who joins calls may add until then.
+        deadline: the time at which it is parked instead.
+        future: its slot: whether it is a probe; None for no slot within its time.
+        charged: the costs of its slot.
+        starts: the time of its slot.
+        unconfirmed: its slot is so far away that a penalty may come in between.
+    """
+
+    __slots__ = (
+        "charged",
+        "costs",
+        "deadline",
+        "future",
+        "since",
+        "starts",
+        "timer",
+        "unconfirmed",
+    )
+
+    def __init__(self, costs: Mapping[str, int], since: float, deadline: float) -> None:
+        self.costs = costs
+        self.since = since
+        self.deadline = deadline
+        self.future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
+        self.charged: dict[str, int] = {}
+        self.starts = 0.0
+        self.timer: asyncio.TimerHandle | None = None
+        self.unconfirmed = False
+
+
+class Line:
+    """Waiters in order, and a task that asks for the first of them while there are any."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        rules: Sequence[Rule],
+        lane: Lane,
+        *,
+        max_wait: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.rules = rules
+        self._redis = redis
+        self._lane: Lane = lane
+        self._max_wait = max_wait
+        self._clock = clock
+        self._waiters: dict[Waiter, None] = {}
+        self._held: dict[Waiter, None] = {}
+        self._asking: asyncio.Task[None] | None = None
+        self._nudge = asyncio.Event()
+        self._tail = 0.0
+        self._spacing = max((1 / rule.rate for rule in rules if rule.rate), default=0.0)
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    @property
+    def overtaken(self) -> bool:
+        """Whether jobs are parked that would be due before a new waiter had its turn here."""
+        return self._tail > self._clock() + len(self._waiters) * self._spacing
+
+    async def slot(self, costs: Mapping[str, int], waited: float) -> Waiter | None:
+        """Wait for a slot to come; None if none comes in time.
+
+        Args:
+            costs: by unit.
+            waited: seconds that the job waited before it came here.
+
+        Raises:
+            Draining: the worker stops.
+            RedisError: the buckets can't be asked.
+        """
+        now = self._clock()
+        waiter = Waiter(costs, now - waited, now + self._max_wait)
+        self._waiters[waiter] = None
+        self._ask()
+        try:
+            return None if await waiter.future is None else waiter
+        finally:
+            self._leave(waiter)
+
+    def noted(self, due_in: float) -> None:
+        """A job of this line was parked; it is due in so many seconds."""
+        self._tail = max(self._tail, self._clock() + due_in)
+
+    def recall(self) -> None:
+        """Take back every slot that has not come: a penalty voids them."""
+        if not self._held:
+            return
+        recalled = sorted(self._held, key=lambda waiter: waiter.starts)
+        for waiter in recalled:
+            self._unhold(waiter)
+        waiting = [waiter for waiter in recalled if not waiter.future.done()]
+        self._waiters = dict.fromkeys([*waiting, *self._waiters])
+        self._ask()
+        self._nudge.set()
+
+    def fail(self, error: Exception) -> None:
+        """End every waiter, with a slot or without, with this error."""
+        for waiter in [*self._waiters, *self._held]:
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
+            self._leave(waiter)
+        self._nudge.set()
+
+    async def close(self) -> None:
+        """Stop asking."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
+
+    def _leave(self, waiter: Waiter) -> None:
+        self._waiters.pop(waiter, None)
+        self._unhold(waiter)
+
+    def _unhold(self, waiter: Waiter) -> None:
+        if waiter.timer is not None:
+            waiter.timer.cancel()
+            waiter.timer = None
+        self._held.pop(waiter, None)
+
+    def _ask(self) -> None:
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.get_running_loop().create_task(self._keep_asking())
+
+    async def _keep_asking(self) -> None:
+        try:
+            while self._waiters or any(waiter.unconfirmed for waiter in self._held):
+                await self._ask_once()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the waiters must hear of it
+            self.fail(error)
+
+    async def _ask_once(self) -> None:
+        """One question to the buckets, and what follows from the answer."""
+        first = list(islice(self._waiters, self._at_once()))
+        now = self._clock()
+        for waiter in first:
+            waiter.charged = dict(waiter.costs)
+        asks = [
+            Ask(self._in_order(waiter.charged), aged=now - waiter.since >= AGED) for waiter in first
+        ]
+        self._nudge.clear()
+        reply = await ask(self._redis, self.rules, self._lane, asks)
+        now = self._clock()
+        self._tail = now + reply.tail
+        self._spacing = reply.slot or self._spacing
+        if reply.paused:
+            self.recall()
+        for waiter in self._held:
+            waiter.unconfirmed = False
+        for waiter, start in zip(first, reply.starts, strict=False):
+            self._give(waiter, start, probing=reply.probing)
+        if reply.wait:
+            self._dismiss(now + reply.wait)
+        await self._nap(reply)
+
+    def _at_once(self) -> int:
+        return min(BATCH, max(1, math.ceil(AHEAD / self._spacing))) if self._spacing else BATCH
+
+    def _in_order(self, costs: Mapping[str, int]) -> tuple[int, ...]:
+        return tuple(costs.get(rule.unit, 0) for rule in self.rules)
+
+    def _give(self, waiter: Waiter, start: float, *, probing: bool) -> None:
+        self._waiters.pop(waiter, None)
+        if waiter.future.done():  # it gave up while its slot was asked for
+            return
+        waiter.starts = self._clock() + start
+        if start <= 0:
+            waiter.future.set_result(probing)
+            return
+        waiter.unconfirmed = start > FAR
+        self._held[waiter] = None
+        loop = asyncio.get_running_loop()
+        waiter.timer = loop.call_later(start, self._let_go, waiter, probing)
+
+    def _let_go(self, waiter: Waiter, probing: bool) -> None:
+        self._unhold(waiter)
+        if not waiter.future.done():
+            waiter.future.set_result(probing)
+
+    def _dismiss(self, next_slot: float) -> None:
+        """Tell those that will get no slot in time."""
+        for waiter in list(self._waiters):
+            if next_slot > waiter.deadline:
+                if not waiter.future.done():
+                    waiter.future.set_result(None)
+                self._waiters.pop(waiter)
+            else:
+                next_slot += self._spacing
+
+    async def _nap(self, reply: Reply) -> None:
+        """Sleep until the next question makes sense, or something happened."""
+        if not self._waiters and not self._held:
+            return
+        now = self._clock()
+        until = now + reply.wait
+        if self._held:
+            last = max(waiter.starts for waiter in self._held)
+            until = max(until, last + max(self._spacing - EARLY, -LEAST_NAP))
+            if any(waiter.unconfirmed for waiter in self._held):
+                until = min(until, min(w.starts for w in self._held if w.unconfirmed) - EARLY)
+        if until > now:
+            try:
+                async with asyncio.timeout(until - now):
+                    await self._nudge.wait()
+            except TimeoutError:
+                pass

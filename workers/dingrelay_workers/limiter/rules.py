@@ -1,0 +1,180 @@
+"""Which limits of DingTalk a call falls under (API §6), and how fast a bucket may run under one."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from dingrelay_producers.keys import bucket
+
+Unit = Literal["calls", "recipients"]
+UNITS: tuple[Unit, ...] = ("calls", "recipients")
+
+LARGEST_COST: Mapping[Unit, int] = {"calls": 1, "recipients": 100}
+"""Of one call, in the usual case: what a bucket must be able to give at once (API §2.1)."""
+
+EVERY = "*"
+EGRESS = "egress"
+DEFAULTS: Mapping[str, Mapping[Unit, str]] = {
+    EVERY: {"calls": "20/1s"},
+    EGRESS: {"calls": "10000/20s"},
+    "message.send": {"recipients": "5000/60s"},
+    "robot.webhook": {"calls": "20/60s"},
+    # The token API has no published limit; what it answers still pauses it.
+    "token": {"calls": ""},
+}
+"""API → unit → limit; ``*`` is every API, ``egress`` the address that calls come from."""
+
+JITTER = 0.5
+"""Seconds that a window is taken to be longer where breaking the rule is silent or costs minutes.
+
+DingTalk counts a call when it arrives, so calls may come closer together than they left.
+"""
+
+LIMIT = re.compile(r"^([1-9]\d{0,8})/(\d+(?:\.\d+)?)?(s|m|h)$")
+SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One limit of DingTalk.
+
+    Attributes:
+        scope: whom it holds for, ``app:NAME`` or ``egress:NAME``.
+        api: the API's name; ``*`` for all of them together.
+        unit: what is counted.
+        limit: how many in any window; None for no limit, which leaves room for penalties only.
+        window: seconds.
+    """
+
+    scope: str
+    api: str
+    unit: Unit
+    limit: int | None
+    window: float = 1.0
+
+    @property
+    def key(self) -> str:
+        """The Redis key of its bucket."""
+        return bucket(self.scope, self.api, self.unit)
+
+    @property
+    def burst(self) -> int:
+        """What the bucket holds when it is full."""
+        return LARGEST_COST[self.unit]
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the rate may grow until DingTalk says no: one app's calls are told when it does.
+
+        Too many recipients are dropped without a word, and too many calls from one address are
+        answered with a ban of minutes (API §2.1, §6).
+        """
+        return self.unit == "calls" and self.scope.startswith("app:")
+
+    @property
+    def rate(self) -> float:
+        """Units a second at which no window, wherever it starts, holds more than the limit."""
+        if self.limit is None:
+            return 0.0
+        margin = 0.0 if self.adaptive else JITTER
+        if self.limit <= self.burst:
+            return self.limit / (self.window + JITTER)
+        return (self.limit - self.burst) / (self.window + margin)
+
+    @property
+    def top(self) -> float:
+        """Units a second that the rate may grow to; `rate` where it may not grow."""
+        if self.limit is None or not self.adaptive:
+            return self.rate
+        return max(self.rate, self.limit / self.window)
+
+
+class Rules:
+    """The rules of every app and API."""
+
+    def __init__(
+        self, limits: Mapping[str, Mapping[Unit, tuple[int, float] | None]], egress: str
+    ) -> None:
+        self._limits = limits
+        self._egress = egress
+        self._known: dict[tuple[str, str], tuple[Rule, ...]] = {}
+
+    @classmethod
+    def from_settings(cls, overrides: Mapping[str, Mapping[str, str]], egress: str) -> "Rules":
+        """The defaults with what the settings override.
+
+        Args:
+            overrides: API, ``*`` or ``egress`` → unit → ``limit/window`` such as ``20/1s`` or
+                ``5000/1m``; an empty string lifts the rule.
+            egress: the name of the address that the workers call from.
+
+        Raises:
+            ValueError: a limit cannot be read; the message names it.
+        """
+        limits: dict[str, dict[Unit, tuple[int, float] | None]] = {}
+        for api, defaults in DEFAULTS.items():
+            limits[api] = {unit: parse(api, unit, text) for unit, text in defaults.items()}
+        for api, texts in overrides.items():
+            for name, text in texts.items():
+                limits.setdefault(api, {})[_unit(api, name)] = parse(api, name, text)
+        return cls(limits, egress)
+
+    def of(self, app: str, api: str) -> tuple[Rule, ...]:
+        """The rules that a call of this API by this app falls under.
+
+        The first one counts the app's calls and is there even without a limit: it keeps the
+        penalties that throttling answers bring.
+        """
+        found = self._known.get((app, api))
+        if found is None:
+            found = self._known[app, api] = self._compose(app, api)
+        return found
+
+    def find(self, scope: str, api: str, unit: str) -> Rule | None:
+        """The rule that a bucket keeps; None if these rules know none like it."""
+        if scope.startswith(f"{EGRESS}:"):
+            candidates: tuple[Rule, ...] = (self.egress,) if scope == self.egress.scope else ()
+        else:
+            candidates = self.of(scope.removeprefix("app:"), api)
+        return next((rule for rule in candidates if (rule.api, rule.unit) == (api, unit)), None)
+
+    @property
+    def egress(self) -> Rule:
+        """The rule over all calls from one address."""
+        limit, window = self._limits[EGRESS]["calls"] or (None, 1.0)
+        return Rule(f"{EGRESS}:{self._egress}", EVERY, "calls", limit, window)
+
+    def _compose(self, app: str, api: str) -> tuple[Rule, ...]:
+        limits = {**self._limits[EVERY], **self._limits.get(api, {})}
+        rules: list[Rule] = []
+        for unit in UNITS:
+            limit, window = limits.get(unit) or (None, 1.0)
+            if unit == "calls" or limit is not None:
+                rules.append(Rule(f"app:{app}", api, unit, limit, window))
+        return (*rules, self.egress)
+
+
+def parse(api: str, unit: str, text: str) -> tuple[int, float] | None:
+    """Limit and window (s) of a text such as ``20/1s``; None for the empty text.
+
+    Raises:
+        ValueError: names the rule.
+    """
+    if not text:
+        return None
+    match = LIMIT.match(text)
+    if match is None:
+        raise ValueError(f'rules."{api}".{unit}: "{text}" is not like 20/1s, 5000/60s or 20/1m')
+    limit, length, scale = match.groups()
+    window = float(length or 1) * SECONDS[scale]
+    if window <= 0:
+        raise ValueError(f'rules."{api}".{unit}: "{text}" has a window of no length')
+    return int(limit), window
+
+
+def _unit(api: str, name: str) -> Unit:
+    for unit in UNITS:
+        if unit == name:
+            return unit
+    raise ValueError(f'rules."{api}".{name}: a rule counts calls or recipients')

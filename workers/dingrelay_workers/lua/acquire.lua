@@ -1,0 +1,151 @@
+-- Reserve slots for the first waiters of a line, over all rules of their call, all or nothing.
+--
+-- KEYS  one bucket per rule, then the index of buckets
+-- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+--       2 lane
+--       3 milliseconds a bucket lives unused
+--       4 number of waiters; 0 only asks whether a bucket is paused
+--       5 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit, only penalties),
+--         window (s), 1 if every call that takes from this bucket also takes from its siblings
+--       per waiter: 1 if it has waited long, then its cost under each rule
+--
+-- Returns granted {start in us, ...}, wait of the first one refused (us), probing, paused,
+-- saturated, time to the end of the lane's parked jobs (us), one slot (us), reason.
+--
+-- A bucket is the generic cell rate algorithm: `balance` tokens at time `at`, at most `burst`,
+-- below zero where coming slots are reserved. A call starts when the balance has covered it.
+
+local LOOK_AHEAD = 0.025       -- s of rate that bulk may reserve, so that no poll comes too late
+local URGENT, NORMAL = 2, 0.5  -- s of rate that may be reserved before a call of this lane
+local AGED_SHARE = 10          -- of so many slots, one is for jobs that have waited long
+local PROBE_TIME = 1000000     -- us to wait for the answer of a probe
+local PROBE_POLL = 50000       -- us after which to ask whether the probe has been answered
+local NOTED = 600000000        -- us between two notes in the index
+local APPROACH = 0.25          -- share of the gap to the known ceiling that is closed a second
+local BELOW_CEILING = 0.97     -- how near to a ceiling that was hit the rate comes quickly
+local CEILING_GONE = 1.03      -- so far beyond it without a throttle, the ceiling was another time's
+local CREEP = 0.001            -- share of the limit that is added a window beyond that
+local QUIET = 5000000          -- us without a throttle before the rate creeps
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local lane, ttl, waiters = ARGV[2], ARGV[3], tonumber(ARGV[4])
+local rules, cursor = #KEYS - 1, 5
+local buckets, shut, reason = {}, 0, ''
+local paused, probing, tail = 0, 0, now
+
+for i = 1, rules do
+  local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
+  local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'grown', 'ceiling',
+    'penalized', 'paused', 'reason', 'half_open', 'probe', 'aged', 'noted', 'tail:' .. lane)
+  local rate = first
+  if top > first then rate = math.max(top / 4, math.min(top, tonumber(field[3]) or first)) end
+  local elapsed = math.max(0, now - (tonumber(field[2]) or now))
+  local bucket = {
+    key = KEYS[i], burst = burst, first = first, top = top, rate = rate,
+    window = tonumber(ARGV[cursor + 3]), sibling = ARGV[cursor + 4] == '1',
+    balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000),
+    grown = tonumber(field[4]) or now, ceiling = tonumber(field[5]),
+    penalized = tonumber(field[6]) or 0, half_open = field[9] == '1',
+    aged = tonumber(field[11]) or 0, noted = tonumber(field[12]) or 0, new = not field[2],
+  }
+  buckets[i] = bucket
+  tail = math.max(tail, tonumber(field[13]) or 0)
+  local pause, probe = (tonumber(field[7]) or 0) - now, (tonumber(field[10]) or 0) - now
+  if pause > 0 then
+    paused = 1
+    if pause > shut then shut, reason = pause, field[8] end
+  elseif bucket.half_open then
+    if probe > 0 then
+      shut = math.max(shut, math.min(PROBE_POLL, probe))
+    else
+      probing = 1
+    end
+  end
+  cursor = cursor + 5
+end
+
+if shut > 0 or waiters == 0 then
+  return {{}, math.ceil(shut), 0, paused, 0, tail - now, 0, reason}
+end
+if probing == 1 then waiters = 1 end
+
+local function needed(bucket, cost, reserves)
+  if reserves or lane == 'urgent' then return -URGENT * bucket.rate end
+  if lane == 'normal' then return -NORMAL * bucket.rate end
+  return math.min(cost, bucket.burst) - LOOK_AHEAD * bucket.rate
+end
+
+local granted, wait, saturated, slot = {}, 0, 0, 0
+for _ = 1, waiters do
+  local reserves, start = ARGV[cursor] == '1', 0
+  slot = 0
+  for i = 1, rules do reserves = reserves and buckets[i].aged <= now end
+  for i = 1, rules do
+    local bucket, cost = buckets[i], tonumber(ARGV[cursor + i])
+    if bucket.rate > 0 and cost > 0 then
+      local missing = needed(bucket, cost, reserves) - bucket.balance
+      wait = math.max(wait, missing / bucket.rate)
+      start = math.max(start, (cost - bucket.balance) / bucket.rate)
+      slot = math.max(slot, cost / bucket.rate)
+      if missing > 0 or cost > bucket.balance then bucket.busy, saturated = true, 1 end
+    end
+  end
+  if wait > 0 then break end
+  for i = 1, rules do
+    local bucket, cost = buckets[i], tonumber(ARGV[cursor + i])
+    if probing == 1 and bucket.half_open then bucket.probe = now + start * 1000000 + PROBE_TIME end
+    if bucket.rate > 0 and cost > 0 then
+      -- A cost beyond the burst keeps a gap as long after its start as the one before it.
+      local beyond = math.max(0, cost - bucket.burst)
+      if bucket.sibling then
+        -- A sibling delays the call: the tokens of that time may not pile up to a burst.
+        bucket.balance = math.min(bucket.balance, bucket.burst + beyond - bucket.rate * start)
+      end
+      bucket.balance = bucket.balance - cost - beyond
+      if reserves then bucket.aged = now + AGED_SHARE * cost / bucket.rate * 1000000 end
+    end
+  end
+  granted[#granted + 1] = math.ceil(start * 1000000)
+  cursor = cursor + 1 + rules
+end
+
+local function grow(bucket)
+  local seconds = math.min(1, (now - bucket.grown) / 1000000)
+  local target = bucket.ceiling and bucket.ceiling * BELOW_CEILING or bucket.first
+  if bucket.rate < target then
+    bucket.rate = bucket.rate + (target - bucket.rate) * APPROACH * seconds
+  end
+  if now - bucket.penalized > QUIET then
+    bucket.rate = bucket.rate + bucket.top * CREEP / math.max(1, bucket.window) * seconds
+  end
+  bucket.rate = math.min(bucket.rate, bucket.top)
+  if bucket.ceiling and bucket.rate > bucket.ceiling * CEILING_GONE then
+    bucket.ceiling = nil
+    redis.call('HDEL', bucket.key, 'ceiling')
+  end
+end
+
+for i = 1, rules do
+  local bucket = buckets[i]
+  if bucket.busy and not bucket.half_open and bucket.top > bucket.first then grow(bucket) end
+  redis.call('HSET', bucket.key, 'balance', bucket.balance, 'at', now, 'rate', bucket.rate,
+    'grown', now, 'aged', bucket.aged)
+  if bucket.probe then redis.call('HSET', bucket.key, 'probe', bucket.probe) end
+  if now - bucket.noted > NOTED then
+    redis.call('HSET', bucket.key, 'noted', now)
+    redis.call('ZADD', KEYS[#KEYS], math.floor(now / 1000), bucket.key)
+    redis.call('PEXPIRE', KEYS[#KEYS], 2 * ttl)
+  end
+  if bucket.new then
+    redis.call('PEXPIRE', bucket.key, ttl)
+  else
+    redis.call('PEXPIRE', bucket.key, ttl, 'GT')
+  end
+end
+
+return {granted, math.ceil(wait * 1000000), probing, 0, saturated, tail - now,
+  math.ceil(slot * 1000000), ''}

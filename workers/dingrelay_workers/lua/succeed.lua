@@ -1,0 +1,19 @@
+-- A probe was answered well: its buckets open again, and the next pause is shorter.
+--
+-- KEYS  one bucket per rule of the probe
+-- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+
+for i = 1, #KEYS do
+  local field = redis.call('HMGET', KEYS[i], 'half_open', 'paused', 'level')
+  -- A bucket that was paused anew while the probe was under way stays so.
+  if field[1] == '1' and (tonumber(field[2]) or 0) <= now then
+    redis.call('HDEL', KEYS[i], 'half_open', 'probe')
+    redis.call('HSET', KEYS[i], 'level', math.max(0, (tonumber(field[3]) or 0) - 1))
+  end
+end
