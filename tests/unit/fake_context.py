@@ -1,0 +1,165 @@
+"""A `Context` in memory: DingTalk with its silent limits, and a record that outlives a run."""
+
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dingrelay_tasks.context import Admission, Delivery, Intent, Json, SentCall
+
+START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+
+
+class AnswerLost(Exception):
+    """The call left; no answer came."""
+
+
+class Crash(Exception):
+    """The call failed for certain."""
+
+
+@dataclass
+class Sent:
+    message: Json
+    users: list[str]
+    departments: list[int]
+    everyone: bool
+
+
+@dataclass
+class FakeMessages:
+    """Admits what DingTalk would deliver. `taken`: (user, content) → job."""
+
+    ctx: "FakeContext"
+    sent: list[Sent] = field(default_factory=list)
+    taken: dict[tuple[str, str], str] = field(default_factory=dict)
+    capped: set[str] = field(default_factory=set)
+    deliveries: dict[int, list[Delivery]] = field(default_factory=dict)
+    admissions: int = 0
+    lose: int = 0
+    """The number of the call, from 1, whose answer is lost."""
+    fail: int = 0
+    """The number of the call, from 1, that fails for certain."""
+    calls: int = 0
+
+    async def admit(
+        self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False
+    ) -> Admission:
+        self.admissions += 1
+        admission = Admission([])
+        for user in users:
+            key = (user, json.dumps(message))
+            if self.taken.get(key, self.ctx.job_id) != self.ctx.job_id:
+                admission.duplicate.append(user)
+            elif user in self.capped:
+                admission.daily_cap.append(user)
+            else:
+                self.taken[key] = self.ctx.job_id
+                admission.users.append(user)
+        return admission
+
+    async def release(self, users: Collection[str], message: Mapping[str, Any]) -> None:
+        for user in users:
+            key = (user, json.dumps(message))
+            if self.taken.get(key) == self.ctx.job_id:
+                del self.taken[key]
+
+    async def send(
+        self,
+        message: Mapping[str, Any],
+        *,
+        users: Sequence[str] = (),
+        departments: Sequence[int] = (),
+        everyone: bool = False,
+    ) -> SentCall:
+        self.calls += 1
+        if self.calls == self.fail:
+            raise Crash
+        self.ctx.leaves()
+        self.sent.append(Sent(dict(message), list(users), list(departments), everyone))
+        if self.calls == self.lose:
+            raise AnswerLost
+        self.ctx.intent = None
+        return SentCall(1000 + self.calls, f"r{self.calls}")
+
+    async def delivery(self, task_id: int) -> Delivery:
+        told = self.deliveries[task_id]
+        return told.pop(0) if len(told) > 1 else told[0]
+
+
+@dataclass
+class FakeApprovals:
+    ctx: "FakeContext"
+    made: list[tuple[str, datetime, list[tuple[str, str]]]] = field(default_factory=list)
+    created_with: Json = field(default_factory=dict)
+    lookups: int = 0
+    lose: bool = False
+    lookup_error: Exception | None = None
+    hidden_until: datetime = START
+
+    async def create(self, **asked: Any) -> str:
+        self.ctx.leaves()
+        self.created_with = asked
+        instance_id = f"i{len(self.made) + 1}"
+        self.made.append((instance_id, self.ctx.clock, list(asked["form"])))
+        if self.lose:
+            raise AnswerLost
+        self.ctx.intent = None
+        return instance_id
+
+    async def find(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        form: Sequence[tuple[str, str]],
+        since: datetime,
+    ) -> str | None:
+        self.lookups += 1
+        if self.lookup_error:
+            raise self.lookup_error
+        for instance_id, at, values in self.made:
+            visible = self.ctx.clock >= self.hidden_until
+            if visible and at >= since and sorted(values) == sorted(form):
+                return instance_id
+        return None
+
+
+class FakeContext:
+    """One job's machinery. Run a body twice with the same object to see what a rerun does."""
+
+    def __init__(self, job_id: str = "job-1") -> None:
+        self.job_id = job_id
+        self.attempt = 1
+        self.intent: Intent | None = None
+        self.clock = START
+        self.settle_delay = timedelta(seconds=10)
+        self.remembered: dict[str, Json] = {}
+        self.messages = FakeMessages(self)
+        self.approvals = FakeApprovals(self)
+        self.contacts: Any = None
+        self.directory: Any = None
+        self._step = ""
+
+    def now(self) -> datetime:
+        return self.clock
+
+    def leaves(self) -> None:
+        self.intent = Intent(self._step, self.clock)
+
+    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+        if step not in self.remembered:
+            self._step = step
+            # What is remembered travels as JSON.
+            self.remembered[step] = json.loads(json.dumps(await act()))
+        return self.remembered[step]
+
+    async def recall(self, step: str) -> Json | None:
+        return self.remembered.get(step)
+
+    async def spawn(self, children: Sequence[Any], *, keys: Sequence[str]) -> None:
+        raise NotImplementedError
+
+    async def wake(self, job_id: str) -> None:
+        raise NotImplementedError

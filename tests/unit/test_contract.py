@@ -1,0 +1,166 @@
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dingrelay_tasks import ApprovalCreate, Contract, ContractError, MessageSend, UserSync
+
+TEXT = {"msgtype": "text", "text": {"content": "x"}}
+GOOD: dict[type[Contract], dict[str, Any]] = {
+    MessageSend: {"to": {"users": ["u1", "u2"]}, "message": TEXT, "lane": "urgent"},
+    ApprovalCreate: {
+        "process_code": "PROC-1",
+        "originator": "u1",
+        "form": [{"name": "a", "value": "b"}],
+        "approvers": [{"action": "AND", "users": ["u2"]}],
+    },
+    UserSync: {"scope": "department", "department": 5},
+}
+CONTRACTS = st.sampled_from(list(GOOD))
+
+TEXTS = st.text(st.characters(exclude_categories=[]))
+"""Halves of surrogate pairs too, which JSON can spell and UTF-8 can't."""
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | TEXTS | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(sorted({name for good in GOOD.values() for name in good} | {"app"}))
+
+
+def places(value: Any, path: tuple[int | str, ...] = ()) -> list[tuple[int | str, ...]]:
+    """Every place in a job at which something else could stand."""
+    steps: list[tuple[int | str, Any]] = []
+    if isinstance(value, dict):
+        steps = list(value.items())
+    elif isinstance(value, list):
+        steps = list(enumerate(value))
+    return [path, *(place for step, part in steps for place in places(part, (*path, step)))]
+
+
+def changed(value: Any, place: tuple[int | str, ...], other: Any) -> Any:
+    if not place:
+        return other
+    copy = value.copy()
+    copy[place[0]] = changed(value[place[0]], place[1:], other)
+    return copy
+
+
+def outcome(contract: type[Contract], job: object) -> ContractError | None:
+    """What is wrong with the job. Anything but a `ContractError` fails the test."""
+    try:
+        parsed = contract.parse(job)
+    except ContractError as refusal:
+        error = refusal
+    else:
+        assert contract.parse(parsed.wire()) == parsed
+        assert parsed.summary()
+        return None
+    assert error.field
+    assert error.problem
+    assert str(error) == f"{error.field}: {error.problem}"
+    return error
+
+
+@given(CONTRACTS, ANYTHING)
+def test_anything_at_all_is_a_job_or_a_contract_error(
+    contract: type[Contract], job: object
+) -> None:
+    outcome(contract, job)
+
+
+@given(CONTRACTS, st.dictionaries(NAMES, ANYTHING))
+def test_the_right_names_with_anything_in_them(
+    contract: type[Contract], job: dict[str, Any]
+) -> None:
+    outcome(contract, job)
+
+
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@given(CONTRACTS, st.data())
+def test_the_field_that_is_wrong_is_the_one_that_is_named(
+    contract: type[Contract], data: st.DataObject
+) -> None:
+    good = GOOD[contract]
+    place = data.draw(st.sampled_from(places(good)))
+    error = outcome(contract, changed(good, place, data.draw(ANYTHING)))
+    if error and place:
+        # Another scope needs another target, and it is the target that is wrong or missing then.
+        named = {"user", "department"} if place == ("scope",) else set[str]()
+        assert error.field.split(".")[0] in named | {place[0]}
+
+
+@given(CONTRACTS, st.text(min_size=1))
+def test_a_stranger_among_the_fields_is_refused(contract: type[Contract], name: str) -> None:
+    if name not in contract.model_fields:
+        error = outcome(contract, GOOD[contract] | {name: 1})
+        assert error
+        assert error.problem == "Extra inputs are not permitted"
+
+
+@pytest.mark.parametrize("job", [None, 3, "job", [], [("app", "x")], b"{}"])
+def test_a_job_is_an_object(job: object) -> None:
+    error = outcome(MessageSend, job)
+    assert error
+    assert error.field == "job"
+
+
+def test_names_of_fields_are_strings() -> None:
+    error = outcome(MessageSend, {0: "x"})
+    assert error
+    assert error.field == "0"
+
+
+@pytest.mark.parametrize("name", ["self", "data", "cls", "job", "__class__"])
+def test_no_field_name_is_taken_for_an_argument_of_python(name: str) -> None:
+    error = outcome(MessageSend, GOOD[MessageSend] | {name: 1})
+    assert error
+    assert error.field == name
+
+
+def test_a_job_made_in_python_fails_where_it_is_made() -> None:
+    with pytest.raises(ContractError, match=r"^to\.users\.1: "):
+        MessageSend(**GOOD[MessageSend] | {"to": {"users": ["u1", "u 2"]}})
+
+
+def test_null_means_the_default() -> None:
+    nulls = {name: None for name in MessageSend.model_fields if name not in {"to", "message"}}
+    asked = {"to": {"users": ["u"], "departments": None}, "message": TEXT}
+    assert MessageSend.parse(nulls | asked) == MessageSend.parse(asked)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"app": "a b"}, "app"),
+        ({"lane": "fast"}, "lane"),
+        ({"to": {}}, "to"),
+        ({"to": {"users": [], "everyone": False}}, "to"),
+        ({"to": {"everyone": True, "users": ["u"]}}, "to.everyone"),
+        ({"to": {"users": ["a,b"]}}, "to.users.0"),
+        ({"to": {"departments": ["1"]}}, "to.departments.0"),
+        ({"to": {"departments": [True]}}, "to.departments.0"),
+        ({"idempotency_key": ""}, "idempotency_key"),
+        ({"send_at": "2026-11-24T09:00:00"}, "send_at"),
+        ({"send_at": "soon"}, "send_at"),
+        (
+            {"send_at": "2026-11-24T09:00:00+08:00", "expires_at": "2026-11-24T01:00:00Z"},
+            "expires_at",
+        ),
+        ({"on_unknown": "guess"}, "on_unknown"),
+        ({"message": "hi"}, "message"),
+    ],
+)
+def test_what_is_wrong_is_named(fields: dict[str, Any], field: str) -> None:
+    error = outcome(MessageSend, GOOD[MessageSend] | fields)
+    assert error
+    assert error.field == field
+
+
+def test_an_error_never_repeats_what_was_given() -> None:
+    secret = "s3cr3t" * 1000
+    for fields in ({"message": {"msgtype": secret}}, {"to": secret}, {"app": secret}):
+        error = outcome(MessageSend, GOOD[MessageSend] | fields)
+        assert error
+        assert "s3cr3t" not in str(error)

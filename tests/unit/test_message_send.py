@@ -1,0 +1,188 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from dingrelay_tasks import MessageSend, MessageSendResult
+from dingrelay_tasks.context import Delivery, Intent
+from dingrelay_tasks.message_send import abandon, run
+from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
+from unit.fake_context import START, AnswerLost, Crash, FakeContext
+
+TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+
+
+@pytest.fixture
+def ctx() -> FakeContext:
+    return FakeContext()
+
+
+def to(*users: str, **fields: Any) -> MessageSend:
+    return MessageSend.parse({"to": {"users": list(users)}, "message": TEXT, **fields})
+
+
+def people(count: int) -> list[str]:
+    return [f"u{number}" for number in range(count)]
+
+
+async def test_one_call_and_its_result(ctx: FakeContext) -> None:
+    result = await run(to("u1", "u2"), ctx)
+    assert result == {
+        "calls": [{"task_id": 1001, "request_id": "r1", "recipients": 2}],
+        "accepted": 2,
+        "duplicate": [],
+        "daily_cap": [],
+        "invalid": [],
+        "forbidden": [],
+    }
+    assert ctx.messages.sent[0].message == TEXT
+    assert MessageSendResult.model_validate(result).model_dump(mode="json") == result
+
+
+async def test_users_are_split_by_a_hundred_and_named_once(ctx: FakeContext) -> None:
+    users = people(250)
+    result = await run(to(*users, *users), ctx)
+    assert [len(sent.users) for sent in ctx.messages.sent] == [100, 100, 50]
+    assert [user for sent in ctx.messages.sent for user in sent.users] == users
+    assert result["accepted"] == 250
+
+
+async def test_departments_are_split_by_twenty(ctx: FakeContext) -> None:
+    departments = list(range(1, 46))
+    job = MessageSend.parse({"to": {"users": ["u"], "departments": departments}, "message": TEXT})
+    result = await run(job, ctx)
+    assert [len(sent.departments) for sent in ctx.messages.sent] == [0, 20, 20, 5]
+    assert [call["recipients"] for call in result["calls"]] == [1, 0, 0, 0]
+
+
+async def test_everyone_is_one_call(ctx: FakeContext) -> None:
+    result = await run(MessageSend.parse({"to": {"everyone": True}, "message": TEXT}), ctx)
+    assert [sent.everyone for sent in ctx.messages.sent] == [True]
+    assert ctx.messages.admissions == 1
+    assert result["accepted"] == 0
+
+
+async def test_who_would_get_nothing_is_left_out_and_named(ctx: FakeContext) -> None:
+    other = FakeContext("job-2")
+    other.messages.taken = ctx.messages.taken
+    await run(to("u1"), other)
+    ctx.messages.capped = {"u2"}
+    result = await run(to("u1", "u2", "u3"), ctx)
+    assert ctx.messages.sent[0].users == ["u3"]
+    assert (result["duplicate"], result["daily_cap"], result["accepted"]) == (["u1"], ["u2"], 1)
+
+
+async def test_nobody_left_ends_as_a_duplicate_without_a_call(ctx: FakeContext) -> None:
+    ctx.messages.capped = set(people(150))
+    with pytest.raises(Duplicate) as caught:
+        await run(to(*people(150)), ctx)
+    assert ctx.messages.calls == 0
+    assert caught.value.result["daily_cap"] == people(150)
+
+
+async def test_the_guard_can_be_skipped(ctx: FakeContext) -> None:
+    ctx.messages.capped = {"u1"}
+    result = await run(to("u1", allow_duplicate=True), ctx)
+    assert ctx.messages.admissions == 0
+    assert result["accepted"] == 1
+
+
+async def test_a_rerun_repeats_nothing_that_was_answered(ctx: FakeContext) -> None:
+    ctx.messages.capped = {"u0"}
+    ctx.messages.fail = 2
+    job = to(*people(250))
+    with pytest.raises(Crash):
+        await run(job, ctx)
+    ctx.messages.capped = set()
+    result = await run(job, ctx)
+    assert [len(sent.users) for sent in ctx.messages.sent] == [99, 100, 50]
+    assert (result["accepted"], result["daily_cap"]) == (249, ["u0"])
+
+
+async def test_a_lost_answer_is_followed_by_the_same_bytes(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    job = to("u1", "u2")
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    assert (await run(job, ctx))["accepted"] == 2
+    assert ctx.messages.sent[0] == ctx.messages.sent[1]
+
+
+async def test_a_lost_answer_can_stop_the_job(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    job = to("u1", on_unknown="stop")
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    with pytest.raises(Unknown):
+        await run(job, ctx)
+    assert ctx.messages.calls == 1
+
+
+async def test_confirmation_waits_longer_the_longer_it_takes(ctx: FakeContext) -> None:
+    job = to(*people(101), confirm=True)
+    ctx.messages.deliveries = {
+        1001: [Delivery(finished=True, invalid=["u7"])],
+        1002: [Delivery(finished=False)] * 3
+        + [Delivery(finished=True, forbidden=[{"userid": "u100", "code": "143105"}])],
+    }
+    waits: list[float] = []
+    for _ in range(3):
+        with pytest.raises(Wait) as caught:
+            await run(job, ctx)
+        waits.append(caught.value.delay.total_seconds())
+        ctx.clock += caught.value.delay + timedelta(seconds=13)
+    result = await run(job, ctx)
+    assert waits == [2, 15, 30]
+    assert (result["invalid"], result["accepted"]) == (["u7"], 101)
+    assert result["forbidden"] == [{"userid": "u100", "code": "143105"}]
+    assert ctx.messages.calls == 2
+
+
+async def test_confirmation_does_not_wait_for_ever(ctx: FakeContext) -> None:
+    ctx.messages.deliveries = {1001: [Delivery(finished=False)]}
+    job = to("u1", confirm=True)
+    with pytest.raises(Wait):
+        await run(job, ctx)
+    ctx.clock = START + timedelta(minutes=10)
+    assert (await run(job, ctx))["accepted"] == 1
+
+
+async def test_departments_are_not_confirmed(ctx: FakeContext) -> None:
+    asked = {"to": {"departments": [1]}, "message": TEXT, "confirm": True}
+    assert (await run(MessageSend.parse(asked), ctx))["invalid"] == []
+
+
+async def test_abandoning_gives_back_only_what_was_never_called(ctx: FakeContext) -> None:
+    users = people(300)
+    ctx.messages.fail = 2
+    job = to(*users)
+    with pytest.raises(Crash):
+        await run(job, ctx)
+    await abandon(job, ctx)
+    assert {user for user, _ in ctx.messages.taken} == set(users[:100])
+
+
+async def test_abandoning_keeps_what_may_have_been_delivered(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    job = to("u1")
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    assert ctx.intent == Intent("call:1", START)
+    await abandon(job, ctx)
+    assert {user for user, _ in ctx.messages.taken} == {"u1"}
+
+
+async def test_abandoning_a_job_without_the_guard_takes_nothing_from_others(
+    ctx: FakeContext,
+) -> None:
+    await run(to("u1"), ctx)
+    await abandon(to("u1", allow_duplicate=True), FakeContext("job-2"))
+    assert {user for user, _ in ctx.messages.taken} == {"u1"}
+
+
+def test_the_summary_tells_who_and_not_what() -> None:
+    assert to("a", "b").summary() == "message-send app=default lane=normal text to 2 users"
+    everyone = MessageSend.parse({"to": {"everyone": True}, "message": TEXT, "lane": "bulk"})
+    assert everyone.summary().endswith("lane=bulk text to everyone")
+    assert everyone.queue == "dingrelay.bulk"
+    assert to("a", lane="urgent").queue == "dingrelay.urgent"

@@ -1,0 +1,39 @@
+import json
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+import dingrelay_tasks
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.schema import schemas, text, write
+
+FILES = resources.files("dingrelay_tasks").joinpath("schemas")
+WANTED = dict(schemas())
+
+
+def test_every_public_kind_has_a_schema_for_itself_and_its_result() -> None:
+    public = [kind.name for kind in KINDS.values() if not kind.internal]
+    wanted = {f"{name}{part}.json" for name in public for part in ("", ".result")}
+    assert set(WANTED) == wanted
+    assert {file.name for file in FILES.iterdir()} == wanted
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_a_file_says_what_the_contract_says(name: str) -> None:
+    assert FILES.joinpath(name).read_text("utf-8") == text(WANTED[name])
+
+
+def test_the_files_can_be_written_anew(tmp_path: Path) -> None:
+    write(tmp_path / "schemas")
+    written = {file.name: json.loads(file.read_text("utf-8")) for file in tmp_path.rglob("*.json")}
+    assert written == WANTED
+
+
+def test_the_public_surface_is_what_it_says() -> None:
+    assert sorted(dingrelay_tasks.__all__) == dingrelay_tasks.__all__
+    assert {"ApprovalCreate", "ContractError", "MessageSend", "UserSync"} <= set(
+        dingrelay_tasks.__all__
+    )
+    for name in dingrelay_tasks.__all__:
+        assert hasattr(dingrelay_tasks, name)
