@@ -1,64 +1,75 @@
-"""Who is below a department, and who is everyone: read in pages, however many they are."""
+"""Who is below a department, and who is everyone: read in pages, however many they are.
+
+Whoever left has no memberships, and a department that is gone has no members, so what is below a
+department is found in the memberships alone.
+"""
 
 from collections.abc import AsyncIterator
 
-from sqlalchemy import Select, exists, func, select
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.directory.departments import tree
+from dingrelay_workers.directory.models import MembershipRow, UserRow
 
 PAGE = 1_000
 """Userids a query."""
 
 
-def below(app: str, department: int) -> Select[str]:
-    """The userids of a department and all departments below it, each once."""
-    tree = (
-        select(DepartmentRow.id)
-        .where(DepartmentRow.app == app, DepartmentRow.id == department)
-        .where(DepartmentRow.left_at.is_(None))
-        .cte("tree", recursive=True)
-    )
-    child = aliased(DepartmentRow)
-    # UNION drops what is there already, so that even a circle comes to an end.
-    tree = tree.union(
-        select(child.id)
-        .join(tree, child.parent == tree.c.id)
-        .where(child.app == app, child.left_at.is_(None))
-    )
-    # Asked for each person in turn, a page costs no more than the people that it passes.
-    return everyone(app).where(
-        exists()
-        .where(MembershipRow.app == app, MembershipRow.userid == UserRow.userid)
-        .where(MembershipRow.department.in_(select(tree.c.id)))
-    )
+async def below(database: Database, app: str, department: int) -> AsyncIterator[list[str]]:
+    """The userids of a department and all departments below it, each once, in order."""
+    inside = await _inside(database, app, department)
+    query = select(MembershipRow.userid).where(inside).distinct().order_by(MembershipRow.userid)
+    async for page in _pages(database, query, MembershipRow.userid):
+        yield page
 
 
-def everyone(app: str) -> Select[str]:
-    """The userids of all who have not left."""
-    return select(UserRow.userid).where(UserRow.app == app, UserRow.left_at.is_(None))
+async def everyone(database: Database, app: str) -> AsyncIterator[list[str]]:
+    """The userids of all who have not left, in order."""
+    query = select(UserRow.userid).where(*_here(app)).order_by(UserRow.userid)
+    async for page in _pages(database, query, UserRow.userid):
+        yield page
 
 
-async def pages(database: Database, audience: Select[str]) -> AsyncIterator[list[str]]:
-    """The audience by userid, a page at a time; no transaction stays open between pages."""
-    page = audience.order_by(UserRow.userid).limit(PAGE)
-    after: str | None = None
+async def count_below(database: Database, app: str, department: int) -> int:
+    """How many people a department and all departments below it hold, each counted once."""
+    inside = await _inside(database, app, department)
+    return await _count(database, select(func.count(MembershipRow.userid.distinct())).where(inside))
+
+
+async def count_everyone(database: Database, app: str) -> int:
+    """How many people have not left."""
+    return await _count(database, select(func.count(UserRow.userid)).where(*_here(app)))
+
+
+async def _inside(database: Database, app: str, department: int) -> ColumnElement[bool]:
+    """The memberships at or below the department."""
+    async with database.read() as connection:
+        departments = await tree(connection, app, department)
+    # DingTalk's organisations have thousands of departments; an IN list takes tens of thousands.
+    return (MembershipRow.app == app) & MembershipRow.department.in_(departments)
+
+
+def _here(app: str) -> tuple[ColumnElement[bool], ...]:
+    return UserRow.app == app, UserRow.left_at.is_(None)
+
+
+async def _pages(
+    database: Database, query: Select[str], userid: InstrumentedAttribute[str]
+) -> AsyncIterator[list[str]]:
+    """The query's userids a page at a time; no transaction stays open between pages."""
+    page = query.limit(PAGE)
     while True:
         async with database.read() as connection:
-            found = await connection.scalars(
-                page if after is None else page.where(UserRow.userid > after)
-            )
-            userids = list(found)
-        if userids:
-            yield userids
-        if len(userids) < PAGE:
+            found = list(await connection.scalars(page))
+        if found:
+            yield found
+        if len(found) < PAGE:
             return
-        after = userids[-1]
+        page = query.where(userid > found[-1]).limit(PAGE)
 
 
-async def count(database: Database, audience: Select[str]) -> int:
-    """How many people the audience holds."""
+async def _count(database: Database, query: Select[int]) -> int:
     async with database.read() as connection:
-        found = await connection.scalar(select(func.count()).select_from(audience.subquery()))
-    return found or 0
+        return await connection.scalar(query) or 0

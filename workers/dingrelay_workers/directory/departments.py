@@ -83,6 +83,29 @@ async def not_met(connection: AsyncConnection, run: Run) -> list[int]:
     return list(found)
 
 
+async def tree(connection: AsyncConnection, app: str, department: int) -> list[int]:
+    """The department and all below it; empty if there is no such department."""
+    children: dict[int | None, list[int]] = {}
+    rows = await connection.execute(
+        select(DepartmentRow.id, DepartmentRow.parent).where(
+            DepartmentRow.app == app, DepartmentRow.left_at.is_(None)
+        )
+    )
+    known: set[int] = set()
+    for row in rows:
+        known.add(row.id)
+        children.setdefault(row.parent, []).append(row.id)
+    found: set[int] = set()
+    ahead = [department] if department in known else []
+    while ahead:
+        number = ahead.pop()
+        # A department that moved during a walk may stand in a circle until the next one.
+        if number not in found:
+            found.add(number)
+            ahead += children.get(number, [])
+    return sorted(found)
+
+
 async def _known(
     connection: AsyncConnection, app: str, ids: Collection[int]
 ) -> dict[int, tuple[dict[str, Any], int]]:

@@ -138,19 +138,19 @@ class AppDirectory:
 
     def users_below(self, department: int) -> AsyncIterator[list[str]]:
         """The people of a department and all below it, each once, in pages."""
-        return audience.pages(self._database, audience.below(self._app, department))
+        return audience.below(self._database, self._app, department)
 
     def everyone(self) -> AsyncIterator[list[str]]:
         """All who have not left, in pages."""
-        return audience.pages(self._database, audience.everyone(self._app))
+        return audience.everyone(self._database, self._app)
 
     async def count_below(self, department: int) -> int:
         """How many people a department and all below it hold, each counted once."""
-        return await audience.count(self._database, audience.below(self._app, department))
+        return await audience.count_below(self._database, self._app, department)
 
     async def count_everyone(self) -> int:
         """How many people have not left."""
-        return await audience.count(self._database, audience.everyone(self._app))
+        return await audience.count_everyone(self._database, self._app)
 
     async def _remove_not_met(
         self, connection: AsyncConnection, run: Run, *, confirmed: bool
