@@ -1,0 +1,42 @@
+"""`Calls` in memory: answers what a test says, and keeps what was asked."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dingrelay_workers.dingtalk.apis import Api
+
+Reply = dict[str, Any] | Exception
+
+
+@dataclass
+class Asked:
+    api: Api
+    query: dict[str, str]
+    body: dict[str, Any]
+    recipients: int
+
+
+@dataclass
+class FakeCalls:
+    """`answer` is called with each call; what it returns comes back, what is raised is raised."""
+
+    answer: Callable[[Asked], Reply]
+    app: str = "default"
+    agent_id: str = "4242"
+    asked: list[Asked] = field(default_factory=list)
+
+    async def call(
+        self,
+        api: Api,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        recipients: int = 0,
+    ) -> dict[str, Any]:
+        asked = Asked(api, dict(query or {}), dict(body or {}), recipients)
+        self.asked.append(asked)
+        reply = self.answer(asked)
+        if isinstance(reply, Exception):
+            raise reply
+        return reply

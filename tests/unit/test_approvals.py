@@ -1,0 +1,216 @@
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.approvals import Approvals, ApprovalsTopapi, ApprovalsV1
+from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Transient
+from unit.fake_calls import Asked, FakeCalls, Reply
+
+SINCE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
+SINCE_MS = int(SINCE.timestamp() * 1000)
+FORM = [("事由", "出差"), ("天数", "3")]
+GENERATIONS = [ApprovalsV1, ApprovalsTopapi]
+
+Made = tuple[str, str, str, Sequence[tuple[str, str]]]
+
+
+class FakeOrganisation:
+    """Instances as (id, originator, time of creation, form), told of in both generations."""
+
+    def __init__(self, *made: Made) -> None:
+        self.made = {instance[0]: instance for instance in made}
+        self.gone: set[str] = set()
+
+    def __call__(self, asked: Asked) -> Reply:
+        if asked.api in {apis.APPROVAL_LIST, apis.APPROVAL_LIST_TOPAPI}:
+            return self._page(asked.body)
+        instance_id = asked.query.get("processInstanceId") or asked.body["process_instance_id"]
+        if instance_id in self.gone:
+            return NotFound("processInstanceNotExist", "x")
+        _, originator, created, form = self.made[instance_id]
+        values: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in form]
+        values += [{"name": "空", "value": None}, {"componentType": "TextNote", "value": "说明"}]
+        if asked.api is apis.APPROVAL_READ:
+            return {
+                "result": {
+                    "originatorUserId": originator,
+                    "createTime": created,
+                    "formComponentValues": values,
+                }
+            }
+        return {
+            "process_instance": {
+                "originator_userid": originator,
+                "create_time": created,
+                "form_component_values": values,
+            }
+        }
+
+    def _page(self, body: dict[str, Any]) -> Reply:
+        start = int(body.get("nextToken", body.get("cursor")))
+        ids = list(self.made)
+        page: dict[str, Any] = {"list": ids[start : start + 20]}
+        if start + 20 < len(ids):
+            page |= {"nextToken": str(start + 20), "next_cursor": start + 20}
+        return {"result": page}
+
+
+def form_of(number: int) -> list[tuple[str, str]]:
+    return [("事由", f"出差{number}"), ("天数", "3")]
+
+
+async def take(instance_id: str) -> bool:
+    return True
+
+
+async def find(
+    approvals: Approvals, form: Sequence[tuple[str, str]] = FORM, adopt: Any = take
+) -> str | None:
+    return await approvals.find(
+        process_code="PROC-1", originator="u1", form=form, since=SINCE, adopt=adopt
+    )
+
+
+async def test_the_body_of_a_create() -> None:
+    calls = FakeCalls(lambda _: {"instanceId": "i1"})
+    created = await ApprovalsV1(calls).create(
+        process_code="PROC-1",
+        originator="u1",
+        department=-1,
+        form=FORM,
+        approvers=[("AND", ["a", "b"])],
+        cc=["c"],
+        cc_position="FINISH",
+    )
+    assert created == "i1"
+    assert calls.asked[0].body == {
+        "originatorUserId": "u1",
+        "processCode": "PROC-1",
+        "deptId": -1,
+        "microappAgentId": 4242,
+        "approvers": [{"actionType": "AND", "userIds": ["a", "b"]}],
+        "ccList": ["c"],
+        "ccPosition": "FINISH",
+        "formComponentValues": [
+            {"name": "事由", "value": "出差"},
+            {"name": "天数", "value": "3"},
+        ],
+    }
+
+
+async def test_the_body_of_an_old_create() -> None:
+    calls = FakeCalls(lambda _: {"errcode": 0, "process_instance_id": "i1"})
+    created = await ApprovalsTopapi(calls).create(
+        process_code="PROC-1",
+        originator="u1",
+        department=5,
+        form=FORM[:1],
+        approvers=[("NONE", ["a"])],
+        cc=["c", "d"],
+    )
+    assert created == "i1"
+    assert calls.asked[0].body == {
+        "agent_id": 4242,
+        "process_code": "PROC-1",
+        "originator_user_id": "u1",
+        "dept_id": 5,
+        "approvers_v2": [{"task_action_type": "NONE", "user_ids": ["a"]}],
+        "cc_list": "c,d",
+        "form_component_values": [{"name": "事由", "value": "出差"}],
+    }
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"instanceId": None, "process_instance_id": ""}, {"instanceId": []}],
+)
+async def test_an_answer_without_an_instance_leaves_the_create_ambiguous(
+    generation: type[Approvals], answer: dict[str, Any]
+) -> None:
+    with pytest.raises(Ambiguous, match="missing in a successful answer"):
+        await generation(FakeCalls(lambda _: answer)).create(
+            process_code="P", originator="u", department=-1, form=FORM
+        )
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_a_list_is_read_to_its_end(generation: type[Approvals]) -> None:
+    made = [(f"i{number}", "u1", "", FORM) for number in range(45)]
+    calls = FakeCalls(FakeOrganisation(*made))
+    until = SINCE + timedelta(minutes=1)
+    assert await generation(calls).listed("PROC-1", "u1", SINCE, until) == [m[0] for m in made]
+    assert len(calls.asked) == 3
+    body = calls.asked[0].body
+    assert SINCE_MS in {body.get("startTime"), body.get("start_time")}
+    assert SINCE_MS + 60_000 in {body.get("endTime"), body.get("end_time")}
+    assert 20 in {body.get("maxResults"), body.get("size")}
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_a_list_that_leads_back_is_no_list(generation: type[Approvals]) -> None:
+    calls = FakeCalls(lambda _: {"result": {"list": ["i1"], "nextToken": 0, "next_cursor": 0}})
+    with pytest.raises(Transient):
+        await find(generation(calls))
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_the_equal_form_is_found(generation: type[Approvals]) -> None:
+    made = [(f"i{number}", "u1", f"2026-11-24T09:0{number}Z", form_of(number)) for number in (1, 2)]
+    organisation = FakeOrganisation(*made)
+    approvals = generation(FakeCalls(organisation))
+    assert await find(approvals, form_of(2)) == "i2"
+    assert await find(approvals, form_of(2)[::-1]) == "i2"
+    assert await find(approvals, [*form_of(2), ("空", "")]) == "i2"
+    assert await find(approvals, form_of(3)) is None
+    assert await find(approvals, form_of(2)[:1]) is None
+    assert await find(approvals, [("事由", "出差2"), ("天数", "3.0")]) is None
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_composite_values_are_compared_as_what_they_mean(
+    generation: type[Approvals],
+) -> None:
+    made = ("i1", "u1", "", [("明细", '[ [ {"value": "车票", "name": "项目"} ] ]'), ("x", "[")])
+    approvals = generation(FakeCalls(FakeOrganisation(made)))
+    table = ("明细", '[[{"name":"项目","value":"车票"}]]')
+    assert await find(approvals, [table, ("x", "[")]) == "i1"
+    assert await find(approvals, [table, ("x", "[]")]) is None
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_the_earliest_that_nobody_has_adopted_is_taken(generation: type[Approvals]) -> None:
+    made: list[Made] = [
+        ("late", "u1", "2026-11-24T09:03Z", FORM),
+        ("early", "u1", "2026-11-24T09:01Z", FORM),
+        ("deleted", "u1", "2026-11-24T09:00Z", FORM),
+        ("middle", "u1", "2026-11-24T09:02Z", FORM),
+        ("another's", "u2", "2026-11-24T09:00Z", FORM),
+    ]
+    organisation = FakeOrganisation(*made)
+    organisation.gone.add("deleted")
+    adopted: list[str] = []
+
+    async def adopt(instance_id: str) -> bool:
+        if instance_id in adopted:
+            return False
+        adopted.append(instance_id)
+        return True
+
+    approvals = generation(FakeCalls(organisation))
+    found = [await find(approvals, adopt=adopt) for _ in range(4)]
+    assert found == ["early", "middle", "late", None]
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize(
+    "answer", [{}, {"result": []}, {"result": {"list": "i1"}}, {"result": {"list": [{}]}}]
+)
+async def test_an_unreadable_list_finds_nothing_out(
+    generation: type[Approvals], answer: dict[str, Any]
+) -> None:
+    with pytest.raises(Transient, match="missing in a successful answer"):
+        await find(generation(FakeCalls(lambda _: answer)))

@@ -1,0 +1,112 @@
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dingrelay_tasks.context import Delivery, SentCall
+from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.errors import Ambiguous, Transient
+from dingrelay_workers.dingtalk.messages import WorkNotifications
+from unit.fake_calls import FakeCalls
+
+TEXT = {"msgtype": "text", "text": {"content": "x"}}
+TAKEN = {"errcode": 0, "task_id": 7, "request_id": "r"}
+DONE = {"errcode": 0, "progress": {"progress_in_percent": 100, "status": 2}}
+
+
+def delivery_of(progress: dict[str, Any], result: dict[str, Any]) -> FakeCalls:
+    return FakeCalls(lambda asked: progress if asked.api is apis.MESSAGE_PROGRESS else result)
+
+
+@pytest.mark.parametrize(
+    ("to", "fields", "recipients"),
+    [
+        ({"users": ["a", "b"]}, {"userid_list": "a,b"}, 2),
+        ({"departments": [1, 2]}, {"dept_id_list": "1,2"}, 40),
+        ({"everyone": True}, {"to_all_user": True}, 900),
+    ],
+)
+async def test_the_body_of_a_send(
+    to: dict[str, Any], fields: dict[str, Any], recipients: int
+) -> None:
+    calls = FakeCalls(lambda _: TAKEN)
+    assert await WorkNotifications(calls).send(TEXT, **to, recipients=recipients) == SentCall(
+        7, "r"
+    )
+    (asked,) = calls.asked
+    assert asked.api is apis.MESSAGE_SEND
+    assert asked.body == {"agent_id": 4242, "msg": TEXT, **fields}
+    assert asked.recipients == recipients
+
+
+async def test_numbers_may_come_as_strings() -> None:
+    calls = FakeCalls(lambda _: {"errcode": 0, "task_id": "7"}, agent_id="agent")
+    sent = await WorkNotifications(calls).send(TEXT, users=["a"], recipients=1)
+    assert sent == SentCall(7, "")
+    assert calls.asked[0].body["agent_id"] == "agent"
+
+
+@pytest.mark.parametrize("task_id", [None, "", "x", [], {}, True, 1.5])
+async def test_an_answer_without_a_task_leaves_the_send_ambiguous(task_id: object) -> None:
+    calls = FakeCalls(lambda _: {"errcode": 0, "task_id": task_id})
+    with pytest.raises(Ambiguous, match="task_id"):
+        await WorkNotifications(calls).send(TEXT, users=["a"], recipients=1)
+
+
+@pytest.mark.parametrize("status", [0, 1, "1"])
+async def test_a_delivery_under_way_asks_for_no_result(status: object) -> None:
+    calls = delivery_of({"progress": {"status": status}}, {})
+    assert await WorkNotifications(calls).delivery(7) == Delivery(finished=False)
+    assert [asked.api for asked in calls.asked] == [apis.MESSAGE_PROGRESS]
+    assert calls.asked[0].body == {"agent_id": 4242, "task_id": 7}
+
+
+async def test_a_finished_delivery() -> None:
+    result = {
+        "invalid_user_id_list": ["a"],
+        "forbidden_user_id_list": ["b", "c"],
+        "forbidden_list": [{"code": "143105", "count": 500, "userid": "b"}],
+        "read_user_id_list": ["d"],
+        "unread_user_id_list": ["e"],
+    }
+    calls = delivery_of(DONE, {"errcode": 0, "send_result": result})
+    assert await WorkNotifications(calls).delivery(7) == Delivery(
+        finished=True,
+        invalid=["a"],
+        forbidden=[
+            {"userid": "b", "code": "143105", "count": "500"},
+            {"userid": "c", "code": "", "count": ""},
+        ],
+        read=["d"],
+        unread=["e"],
+    )
+
+
+async def test_lists_that_hold_nothing_may_be_absent() -> None:
+    calls = delivery_of(DONE, {"errcode": 0, "send_result": {"invalid_user_id_list": None}})
+    assert await WorkNotifications(calls).delivery(7) == Delivery(finished=True)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(["status", "forbidden_list", "read_user_id_list", "userid"]), inner
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(ANYTHING, ANYTHING)
+async def test_whatever_is_told_of_a_delivery_is_read_or_tried_again(
+    progress: object, result: object
+) -> None:
+    calls = delivery_of({"progress": progress}, {"send_result": result})
+    finished = delivery_of(DONE, {"send_result": result})
+    for told in (calls, finished):
+        with suppress(Transient):
+            await WorkNotifications(told).delivery(7)
