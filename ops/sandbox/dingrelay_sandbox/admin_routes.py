@@ -1,0 +1,223 @@
+"""The admin API under ``/_sandbox/``: set the scene, script faults, read the truth."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from dingrelay_sandbox.approvals import Template
+from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.faults import FaultSpec
+from dingrelay_sandbox.latency import Latency
+from dingrelay_sandbox.robots import Robot
+from dingrelay_sandbox.truth import Truth
+from dingrelay_sandbox.world import World
+
+ROOT = "/_sandbox"
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Seed(BaseModel):
+    """An organisation to make up: the same numbers make the same people."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    users: Annotated[int, Field(ge=0, le=5_000_000)] = 2_000
+    departments: Annotated[int, Field(ge=1, le=100_000)] = 60
+    seed: int = 1
+
+
+class TokenChoice(BaseModel):
+    """Whose tokens; all without a key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    app_key: str | None = None
+
+
+_object = TypeAdapter(dict[str, Any])
+
+
+def admin_routes(world: World) -> list[web.RouteDef]:
+    """All routes of the admin API."""
+    admin = _Admin(world)
+    return [
+        web.post(f"{ROOT}/reset", _answered(admin.reset)),
+        web.post(f"{ROOT}/seed", _answered(admin.seed)),
+        web.post(f"{ROOT}/apps", _answered(admin.put_app)),
+        web.post(f"{ROOT}/templates", _answered(admin.put_template)),
+        web.post(f"{ROOT}/robots", _answered(admin.put_robot)),
+        web.get(f"{ROOT}/limits", _answered(admin.limits)),
+        web.post(f"{ROOT}/limits", _answered(admin.change_limits)),
+        web.post(f"{ROOT}/latency", _answered(admin.change_latency)),
+        web.get(f"{ROOT}/faults", _answered(admin.faults)),
+        web.post(f"{ROOT}/faults", _answered(admin.add_fault)),
+        web.delete(f"{ROOT}/faults", _answered(admin.clear_faults)),
+        web.delete(f"{ROOT}/faults/{{id}}", _answered(admin.delete_fault)),
+        web.post(f"{ROOT}/tokens/revoke", _answered(admin.revoke_tokens)),
+        web.post(f"{ROOT}/tokens/expire", _answered(admin.expire_tokens)),
+        web.put(f"{ROOT}/users/{{id}}", _answered(admin.put_user)),
+        web.delete(f"{ROOT}/users/{{id}}", _answered(admin.delete_user)),
+        web.put(f"{ROOT}/departments/{{id}}", _answered(admin.put_department)),
+        web.delete(f"{ROOT}/departments/{{id}}", _answered(admin.delete_department)),
+        *_truth_routes(Truth(world)),
+        web.route("*", f"{ROOT}/{{rest:.*}}", _answered(_no_such_route)),
+    ]
+
+
+def _truth_routes(truth: Truth) -> list[web.RouteDef]:
+    """The routes that only read."""
+
+    async def calls(request: web.Request) -> object:
+        query = request.query
+        return truth.calls(
+            since=float(query.get("since", "0")),
+            api=query.get("api", ""),
+            limit=int(query.get("limit", "100000")),
+        )
+
+    async def inboxes(request: web.Request) -> object:
+        return truth.inboxes(limit=int(request.query.get("limit", "10000")))
+
+    async def dropped(request: web.Request) -> object:
+        return truth.dropped(limit=int(request.query.get("limit", "100000")))
+
+    async def audit(request: web.Request) -> object:
+        return truth.audit()
+
+    async def inbox(request: web.Request) -> object:
+        return truth.inbox(request.match_info["user"])
+
+    async def approvals(request: web.Request) -> object:
+        return truth.approvals()
+
+    async def robots(request: web.Request) -> object:
+        return truth.robot_posts()
+
+    async def organisation(request: web.Request) -> object:
+        return truth.organisation()
+
+    async def health(request: web.Request) -> object:
+        return truth.health()
+
+    return [
+        web.get(f"{ROOT}/calls", _answered(calls)),
+        web.get(f"{ROOT}/inboxes", _answered(inboxes)),
+        web.get(f"{ROOT}/dropped", _answered(dropped)),
+        web.get(f"{ROOT}/audit", _answered(audit)),
+        web.get(f"{ROOT}/inbox/{{user}}", _answered(inbox)),
+        web.get(f"{ROOT}/approvals", _answered(approvals)),
+        web.get(f"{ROOT}/robots", _answered(robots)),
+        web.get(f"{ROOT}/organisation", _answered(organisation)),
+        web.get(f"{ROOT}/health", _answered(health)),
+    ]
+
+
+class _Admin:
+    """The routes that change something."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def reset(self, request: web.Request) -> object:
+        self._world.reset()
+        return {}
+
+    async def seed(self, request: web.Request) -> object:
+        wanted = Seed.model_validate_json(await request.read())
+        self._world.organisation.seed(
+            users=wanted.users, departments=wanted.departments, seed=wanted.seed
+        )
+        return {}
+
+    async def put_app(self, request: web.Request) -> object:
+        app = App.model_validate_json(await request.read())
+        self._world.apps[app.app_key] = app
+        return {}
+
+    async def put_template(self, request: web.Request) -> object:
+        template = Template.model_validate_json(await request.read())
+        self._world.approvals.templates[template.process_code] = template
+        return {}
+
+    async def put_robot(self, request: web.Request) -> object:
+        robot = Robot.model_validate_json(await request.read())
+        self._world.robots.robots[robot.token] = robot
+        return {}
+
+    async def limits(self, request: web.Request) -> object:
+        return self._world.limits.model_dump(mode="json")
+
+    async def change_limits(self, request: web.Request) -> object:
+        patch = _object.validate_json(await request.read())
+        self._world.limiter.change(self._world.limits.changed(patch))
+        return self._world.limits.model_dump(mode="json")
+
+    async def change_latency(self, request: web.Request) -> object:
+        self._world.latency = Latency.model_validate_json(await request.read())
+        return {}
+
+    async def faults(self, request: web.Request) -> object:
+        return self._world.faults.report()
+
+    async def add_fault(self, request: web.Request) -> object:
+        spec = FaultSpec.model_validate_json(await request.read())
+        return {"id": self._world.faults.add(spec)}
+
+    async def clear_faults(self, request: web.Request) -> object:
+        return {"ended": self._world.faults.delete()}
+
+    async def delete_fault(self, request: web.Request) -> object:
+        return {"ended": self._world.faults.delete(int(request.match_info["id"]))}
+
+    async def revoke_tokens(self, request: web.Request) -> object:
+        choice = TokenChoice.model_validate_json(await request.read() or b"{}")
+        return {"ended": self._world.tokens.revoke(choice.app_key)}
+
+    async def expire_tokens(self, request: web.Request) -> object:
+        choice = TokenChoice.model_validate_json(await request.read() or b"{}")
+        return {"ended": self._world.tokens.expire(self._world.clock(), choice.app_key)}
+
+    async def put_user(self, request: web.Request) -> object:
+        changes = _object.validate_json(await request.read() or b"{}")
+        self._world.organisation.put_user(request.match_info["id"], changes)
+        return {}
+
+    async def delete_user(self, request: web.Request) -> object:
+        self._world.organisation.delete_user(request.match_info["id"])
+        return {}
+
+    async def put_department(self, request: web.Request) -> object:
+        changes = _object.validate_json(await request.read() or b"{}")
+        self._world.organisation.put_department(int(request.match_info["id"]), changes)
+        return {}
+
+    async def delete_department(self, request: web.Request) -> object:
+        self._world.organisation.delete_department(int(request.match_info["id"]))
+        return {}
+
+
+def _answered(act: Callable[[web.Request], Awaitable[object]]) -> Handler:
+    """The act's result as JSON; a bad request as HTTP 400 that says what is wrong."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            content, status = await act(request), 200
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+            field = ".".join(str(step) for step in first["loc"])
+            content, status = {"error": f"{field}: {first['msg']}"}, 400
+        except LookupError as error:
+            content, status = {"error": str(error)}, 404
+        except (TypeError, ValueError) as error:
+            content, status = {"error": str(error)}, 400
+        text = json.dumps(content, ensure_ascii=False)
+        return web.Response(status=status, text=text, content_type="application/json")
+
+    return handle
+
+
+async def _no_such_route(request: web.Request) -> object:
+    raise LookupError(f"no such route: {request.method} {request.path}")

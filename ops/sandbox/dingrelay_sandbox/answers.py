@@ -1,0 +1,191 @@
+"""What DingTalk answers, in its two dialects, and the refusals that lead to it (API §1, §5.2)."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from dingrelay_sandbox.beijing import clock
+from dingrelay_sandbox.limiter import Breach
+
+Dialect = Literal["oapi", "rest"]
+"""oapi: HTTP 200 with errcode. rest: 4xx and 5xx with code (API §0)."""
+
+Verdict = Literal["ok", "throttled", "error", "token", "quota", "fault"]
+
+THROTTLED_OAPI = "90018"
+THROTTLED_REST = "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi"
+GATEWAY_CODES = frozenset(str(code) for code in range(90_001, 90_021))
+"""Codes of the gateway before the service: errcode 88 around them on topapi paths (API §5.2)."""
+
+MESSAGES = {
+    "-1": "系统繁忙",
+    "15": "Remote service error",
+    "43004": "无效的HTTP HEADER Content-Type",
+    "45009": "接口调用超过限制",
+    "60011": "没有调用该接口的权限",
+    "90002": "您的服务器调用钉钉开放平台当前接口的所有请求都被暂时禁用了",
+    "90018": "您的应用调用该接口触发了qps流控, 请求被暂时限制了",
+    "90020": "您的企业调用钉钉开放平台接口的次数已超过当月上限",
+    THROTTLED_REST: "您的企业应用调用钉钉开放平台当前接口的所有请求都被暂时禁用了",
+    "Forbidden.AccessDenied.ApiCountLimitForOrg": "您的企业调用钉钉开放平台接口的次数已超过当月上限",
+}
+
+HTML_PAGE = (
+    b"<!DOCTYPE html><html><head><title>Forbidden</title></head><body>Forbidden</body></html>"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What goes back over HTTP."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+def json_answer(content: object, status: int = 200) -> Answer:
+    """An answer with a JSON body."""
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return Answer(status, text.encode())
+
+
+class Refusal(Exception):
+    """A call is not carried out.
+
+    Attributes:
+        code: DingTalk's code, as a text.
+        verdict: what the audit says of it.
+    """
+
+    def __init__(self, code: str, message: str, *, verdict: Verdict = "error") -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+        self.message = message
+        self.verdict: Verdict = verdict
+
+    def answer(self, request_id: str) -> Answer:
+        """The refusal as DingTalk words it."""
+        raise NotImplementedError
+
+
+class OapiRefusal(Refusal):
+    """A refusal of the old dialect; `wrapped` puts the code into errcode 88's sub_code."""
+
+    def __init__(
+        self, code: int | str, message: str, *, wrapped: bool = False, verdict: Verdict = "error"
+    ) -> None:
+        super().__init__(str(code), message, verdict=verdict)
+        self.wrapped = wrapped or not self.code.lstrip("-").isdigit()
+
+    def answer(self, request_id: str) -> Answer:
+        """HTTP 200 with an errcode."""
+        if not self.wrapped:
+            return json_answer(
+                {"errcode": int(self.code), "errmsg": self.message, "request_id": request_id}
+            )
+        return json_answer(
+            {
+                "errcode": 88,
+                "sub_code": self.code,
+                "sub_msg": self.message,
+                "errmsg": f"ding talk error[subcode={self.code},submsg={self.message}]",
+                "request_id": request_id,
+            }
+        )
+
+
+class RestRefusal(Refusal):
+    """A refusal of the new dialect."""
+
+    def __init__(
+        self, code: str, message: str, *, status: int = 400, verdict: Verdict = "error"
+    ) -> None:
+        super().__init__(code, message, verdict=verdict)
+        self.status = status
+
+    def answer(self, request_id: str) -> Answer:
+        """HTTP 4xx or 5xx with a code."""
+        content = {"code": self.code, "requestid": request_id, "message": self.message}
+        return json_answer(content, self.status)
+
+
+class Banned(Refusal):
+    """The address is banned (API §6); the page comes from in front of both dialects."""
+
+    def __init__(self, shape: Literal["html", "json"]) -> None:
+        super().__init__("1111", "egress ban", verdict="throttled")
+        self._shape = shape
+
+    def answer(self, request_id: str) -> Answer:
+        """An HTML page, or JSON of a shape that is in neither dialect."""
+        if self._shape == "html":
+            return Answer(403, HTML_PAGE, "text/html")
+        return json_answer(
+            {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": request_id}
+        )
+
+
+def throttled(
+    dialect: Dialect, path: str, *, code: str = "", message: str = "", status: int = 403
+) -> Refusal:
+    """The answer to a call too many; without `code` the dialect's own."""
+    code = code or (THROTTLED_OAPI if dialect == "oapi" else THROTTLED_REST)
+    message = message or MESSAGES.get(code, "请求过于频繁, 触发流控")
+    if dialect == "rest":
+        return RestRefusal(code, message, status=status, verdict="throttled")
+    wrapped = path.startswith("/topapi/") and code in GATEWAY_CODES
+    return OapiRefusal(code, message, wrapped=wrapped, verdict="throttled")
+
+
+def breach_message(path: str, breach: Breach, at: float) -> str:
+    """How the old dialect tells of a rate: which API, how many, and until when (API §5.2, §6)."""
+    api = path
+    if path.startswith("/topapi/"):
+        api = "dingtalk.oapi" + path.removeprefix("/topapi").replace("/", ".")
+    end = int(at) + 1 if breach.until <= int(at) + 1 else int(breach.until) + 1
+    return (
+        f"{MESSAGES[THROTTLED_OAPI]}, apiPath({api}), 从 {clock(at)} 到 {clock(end - 1)} "
+        f"请求总次数超过 {breach.rate.limit} 次, 限制将在 {clock(end)} 结束."
+    )
+
+
+def quota_used_up(dialect: Dialect, path: str) -> Refusal:
+    """The organisation's month is used up (API §5.3)."""
+    if dialect == "rest":
+        code = "Forbidden.AccessDenied.ApiCountLimitForOrg"
+        return RestRefusal(code, MESSAGES[code], status=403, verdict="quota")
+    wrapped = path.startswith("/topapi/")
+    return OapiRefusal(90_020, MESSAGES["90020"], wrapped=wrapped, verdict="quota")
+
+
+def token_missing(dialect: Dialect) -> Refusal:
+    """No token came with the call (API §1)."""
+    if dialect == "rest":
+        code = "AuthenticationFailed.MissingParameter"
+        return RestRefusal(code, "缺少参数：x-acs-dingtalk-access-token", verdict="token")
+    return OapiRefusal(40_000, "access_token is blank", wrapped=True, verdict="token")
+
+
+def token_refused(dialect: Dialect, *, expired: bool) -> Refusal:
+    """The token is unknown, or was good once (API §1)."""
+    if dialect == "rest":
+        return RestRefusal("InvalidAuthentication", "不合法的access_token", verdict="token")
+    if expired:
+        return OapiRefusal(42_001, "access_token已过期", wrapped=True, verdict="token")
+    return OapiRefusal(40_014, "不合法的access_token", wrapped=True, verdict="token")
+
+
+def path_unknown(dialect: Dialect, path: str) -> Refusal:
+    """There is no such API (API §5.2)."""
+    if dialect == "rest":
+        code = "InvalidAction.NotFound"
+        return RestRefusal(code, "Specified api is not found.", status=404)
+    if path.startswith("/topapi/"):
+        return OapiRefusal(22, "不合法ApiName")
+    return OapiRefusal(404, "请求的URI地址不存在")
+
+
+def oapi_ok(request_id: str, **fields: Any) -> Answer:
+    """Success in the old dialect."""
+    return json_answer({"errcode": 0, "errmsg": "ok", **fields, "request_id": request_id})

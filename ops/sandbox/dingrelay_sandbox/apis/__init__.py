@@ -1,0 +1,1 @@
+"""DingTalk's own APIs, one file a family."""

@@ -1,0 +1,212 @@
+"""Departments and people in the current generation (API §3.1)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
+from dingrelay_sandbox.call import Call
+from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
+from dingrelay_sandbox.world import World
+
+LARGEST_PAGE = 100
+
+LISTED_FIELDS = frozenset(
+    {
+        "userid",
+        "unionid",
+        "name",
+        "avatar",
+        "state_code",
+        "mobile",
+        "hide_mobile",
+        "telephone",
+        "job_number",
+        "title",
+        "email",
+        "org_email",
+        "work_place",
+        "remark",
+        "dept_id_list",
+        "extension",
+        "hired_date",
+        "active",
+        "admin",
+        "boss",
+        "exclusive_account",
+    }
+)
+"""What a list tells of a person; `user/get` tells more."""
+
+
+def department_children(world: World, call: Call) -> Answer:
+    """``v2/department/listsub``: direct children, no pages."""
+    parent = seen_department(world, call, call.parameters.whole_or("dept_id", ROOT))
+    found = [
+        {
+            "dept_id": child.id,
+            "name": child.name,
+            "parent_id": child.parent_id,
+            "create_dept_group": child.changes.get("create_dept_group", False),
+            "auto_add_user": child.changes.get("auto_add_user", False),
+        }
+        for child in world.organisation.children(parent.id)
+    ]
+    return oapi_ok(call.request_id, result=found)
+
+
+def department_child_ids(world: World, call: Call) -> Answer:
+    """``v2/department/listsubid``: not bound to the app's scope."""
+    parent = _department(world, call.parameters.whole("dept_id"))
+    ids = [child.id for child in world.organisation.children(parent.id)]
+    return oapi_ok(call.request_id, result={"dept_id_list": ids})
+
+
+def department(world: World, call: Call) -> Answer:
+    """``v2/department/get``."""
+    found = seen_department(world, call, call.parameters.whole("dept_id"))
+    return oapi_ok(call.request_id, result=department_fields(world.organisation, found))
+
+
+def members(world: World, call: Call) -> Answer:
+    """``v2/user/list``: direct members of a department, a page at a time."""
+    parent, page, more = _page(world, call)
+    people = world.organisation.people
+    listed = [
+        member_fields(world.organisation, people[userid], parent.id, call.caller.hidden_fields)
+        for userid in page
+    ]
+    return oapi_ok(call.request_id, result={**more, "list": listed})
+
+
+def members_simple(world: World, call: Call) -> Answer:
+    """``user/listsimple``: ids and names."""
+    _, page, more = _page(world, call)
+    organisation = world.organisation
+    listed = [
+        {"userid": userid, "name": organisation.fields(organisation.people[userid])["name"]}
+        for userid in page
+    ]
+    return oapi_ok(call.request_id, result={**more, "list": listed})
+
+
+def member_ids(world: World, call: Call) -> Answer:
+    """``user/listid``: all direct members, no pages."""
+    parent = seen_department(world, call, call.parameters.whole("dept_id"))
+    ids = list(world.organisation.members(parent.id))
+    return oapi_ok(call.request_id, result={"userid_list": ids})
+
+
+def user(world: World, call: Call) -> Answer:
+    """``v2/user/get``."""
+    userid = call.parameters.text("userid")
+    person = world.organisation.people.get(userid)
+    if person is None:
+        raise OapiRefusal(60_121, "找不到该用户")
+    if not world.scopes.of(call.caller).user(userid):
+        raise OapiRefusal(50_002, "企业员工不在授权范围内")
+    fields = person_fields(world.organisation, person)
+    for hidden in call.caller.hidden_fields:
+        fields.pop(hidden, None)
+    return oapi_ok(call.request_id, result=fields)
+
+
+def scopes(world: World, call: Call) -> Answer:
+    """``GET /auth/scopes``: what the app may see."""
+    app = call.caller
+    known = {*LISTED_FIELDS, "userid"} - {*app.hidden_fields}
+    return oapi_ok(
+        call.request_id,
+        auth_org_scopes={
+            "authed_user": list(app.users),
+            "authed_dept": list(app.departments),
+        },
+        auth_user_field=sorted(known),
+        condition_field=[],
+    )
+
+
+def seen_department(world: World, call: Call, number: int) -> Department:
+    """A department that exists and is within the app's scope."""
+    found = _department(world, number)
+    if not world.scopes.of(call.caller).department(number):
+        raise OapiRefusal(50_004, "企业部门不在授权范围")
+    return found
+
+
+def department_fields(organisation: Organisation, found: Department) -> dict[str, Any]:
+    """All that is told of a department; the root has no parent_id."""
+    fields: dict[str, Any] = {
+        "dept_id": found.id,
+        "name": found.name,
+        "create_dept_group": False,
+        "auto_add_user": False,
+        "from_union_org": False,
+        "order": found.id,
+        "group_contain_sub_dept": False,
+        "outer_dept": False,
+        "outer_permit_depts": [],
+        "outer_permit_users": [],
+        "user_permits": [],
+        "hide_dept": False,
+        "dept_permits": [],
+        "dept_manager_userid_list": list(organisation.members(found.id)[:1]),
+        "member_count": sum(len(organisation.members(d)) for d in organisation.below(found.id)),
+    }
+    if found.parent_id is not None:
+        fields["parent_id"] = found.parent_id
+    fields |= found.changes
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def person_fields(organisation: Organisation, person: Person) -> dict[str, Any]:
+    """All that is told of a person."""
+    fields = organisation.fields(person)
+    fields["dept_order_list"] = [
+        {"dept_id": place, "order": person.number} for place in person.departments
+    ]
+    fields["leader_in_dept"] = [
+        {"dept_id": place, "leader": leads(organisation, person, place)}
+        for place in person.departments
+    ]
+    return fields
+
+
+def member_fields(
+    organisation: Organisation, person: Person, place: int, hidden: tuple[str, ...]
+) -> dict[str, Any]:
+    """What a list of a department tells of one member."""
+    known = organisation.fields(person)
+    fields = {
+        name: value for name, value in known.items() if name in LISTED_FIELDS and name not in hidden
+    }
+    fields["dept_order"] = person.number
+    fields["leader"] = leads(organisation, person, place)
+    return fields
+
+
+def leads(organisation: Organisation, person: Person, place: int) -> bool:
+    """Whether a person heads a department: its first member does."""
+    return organisation.members(place)[0] == person.userid
+
+
+def _department(world: World, number: int) -> Department:
+    found = world.organisation.departments.get(number)
+    if found is None:
+        raise OapiRefusal(60_003, "部门不存在")
+    return found
+
+
+def _page(world: World, call: Call) -> tuple[Department, list[str], Mapping[str, Any]]:
+    """The department, one page of its members, and whether and where more follow."""
+    parameters = call.parameters
+    parent = seen_department(world, call, parameters.whole("dept_id"))
+    cursor, size = parameters.whole("cursor"), parameters.whole("size")
+    if cursor < 0:
+        raise OapiRefusal(40_068, "不合法的偏移量")
+    if not 1 <= size <= LARGEST_PAGE:
+        raise OapiRefusal(40_069, "不合法的分页大小")
+    everybody = world.organisation.members(parent.id)
+    page = everybody[cursor : cursor + size]
+    if cursor + size < len(everybody):
+        return parent, page, {"has_more": True, "next_cursor": cursor + size}
+    return parent, page, {"has_more": False}

@@ -1,0 +1,83 @@
+"""Every API of the sandbox: where it is, what it does, and how it counts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from dingrelay_sandbox.answers import Answer, Dialect
+from dingrelay_sandbox.apis import (
+    approvals,
+    approvals_topapi,
+    contacts,
+    contacts_v1,
+    messages,
+    robots,
+    tokens,
+)
+from dingrelay_sandbox.call import Call
+from dingrelay_sandbox.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One API.
+
+    Attributes:
+        access: what it takes to call it: an app's token, or what the API checks itself.
+        counted: whether its calls count against the organisation's month (API §6).
+    """
+
+    run: Callable[[World, Call], Answer]
+    access: Literal["token", "own"] = "token"
+    counted: bool = False
+
+
+_CONVERSATION = "/topapi/message/corpconversation"
+_WORKFLOW = "/v1.0/workflow"
+CORPORATION_TOKEN = Endpoint(tokens.corporation_token, "own")
+
+ENDPOINTS = {
+    ("GET", "/gettoken"): Endpoint(tokens.gettoken, "own"),
+    ("POST", "/v1.0/oauth2/accessToken"): Endpoint(tokens.access_token, "own"),
+    ("POST", f"{_CONVERSATION}/asyncsend_v2"): Endpoint(messages.send, counted=True),
+    ("POST", f"{_CONVERSATION}/getsendprogress"): Endpoint(messages.progress, counted=True),
+    ("POST", f"{_CONVERSATION}/getsendresult"): Endpoint(messages.result, counted=True),
+    ("POST", f"{_CONVERSATION}/recall"): Endpoint(messages.recall, counted=True),
+    ("POST", f"{_CONVERSATION}/status_bar/update"): Endpoint(messages.status_bar, counted=True),
+    ("POST", "/topapi/v2/department/listsub"): Endpoint(contacts.department_children),
+    ("POST", "/topapi/v2/department/listsubid"): Endpoint(contacts.department_child_ids),
+    ("POST", "/topapi/v2/department/get"): Endpoint(contacts.department),
+    ("POST", "/topapi/v2/user/list"): Endpoint(contacts.members),
+    ("POST", "/topapi/v2/user/get"): Endpoint(contacts.user),
+    ("POST", "/topapi/user/listsimple"): Endpoint(contacts.members_simple),
+    ("POST", "/topapi/user/listid"): Endpoint(contacts.member_ids),
+    ("GET", "/auth/scopes"): Endpoint(contacts.scopes),
+    ("GET", "/department/list"): Endpoint(contacts_v1.departments),
+    ("GET", "/user/listbypage"): Endpoint(contacts_v1.members),
+    ("GET", "/user/getDeptMember"): Endpoint(contacts_v1.member_ids),
+    ("POST", f"{_WORKFLOW}/processInstances"): Endpoint(approvals.create, counted=True),
+    ("GET", f"{_WORKFLOW}/processInstances"): Endpoint(approvals.get, counted=True),
+    ("POST", f"{_WORKFLOW}/processes/instanceIds/query"): Endpoint(approvals.query, counted=True),
+    ("POST", f"{_WORKFLOW}/processInstances/terminate"): Endpoint(approvals.end, counted=True),
+    ("POST", "/topapi/processinstance/create"): Endpoint(approvals_topapi.create, counted=True),
+    ("POST", "/topapi/processinstance/get"): Endpoint(approvals_topapi.get, counted=True),
+    ("POST", "/topapi/processinstance/listids"): Endpoint(approvals_topapi.list_ids, counted=True),
+    ("POST", "/topapi/process/instance/terminate"): Endpoint(approvals_topapi.end, counted=True),
+    ("POST", "/v1.0/robot/oToMessages/batchSend"): Endpoint(robots.batch_send, counted=True),
+    ("POST", "/robot/send"): Endpoint(robots.webhook, "own"),
+}
+
+
+def dialect_of(path: str) -> Dialect:
+    """Which dialect a path belongs to."""
+    return "rest" if path.startswith("/v1.0/") else "oapi"
+
+
+def find(method: str, path: str) -> Endpoint | None:
+    """The API at a path."""
+    endpoint = ENDPOINTS.get((method, path))
+    if endpoint is None and method == "POST" and path.startswith("/v1.0/oauth2/"):
+        parts = path.split("/")
+        if len(parts) == 5 and parts[4] == "token" and parts[3]:
+            return CORPORATION_TOKEN
+    return endpoint

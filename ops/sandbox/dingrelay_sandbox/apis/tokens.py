@@ -1,0 +1,74 @@
+"""The three ways to fetch an access token (API §1)."""
+
+import secrets
+
+from dingrelay_sandbox.answers import (
+    Answer,
+    OapiRefusal,
+    Refusal,
+    RestRefusal,
+    json_answer,
+    throttled,
+)
+from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.call import Call
+from dingrelay_sandbox.world import World
+
+
+def gettoken(world: World, call: Call) -> Answer:
+    """``GET /gettoken``: key and secret in the query."""
+    key, secret = call.query.get("appkey", ""), call.query.get("appsecret", "")
+    if not key or not secret:
+        raise OapiRefusal(40_035, "缺少参数 corpid or appkey")
+    refused = OapiRefusal(40_096, "不合法的appKey或appSecret")
+    token = _fetch(world, call, key, secret, refused)
+    content = {
+        "errcode": 0,
+        "access_token": token,
+        "errmsg": "ok",
+        "expires_in": world.limits.token_seconds,
+    }
+    return json_answer(content)
+
+
+def access_token(world: World, call: Call) -> Answer:
+    """``POST /v1.0/oauth2/accessToken``."""
+    key, secret = call.parameters.text("appKey"), call.parameters.text("appSecret")
+    token = _fetch(world, call, key, secret, _unknown_client())
+    return json_answer({"accessToken": token, "expireIn": world.limits.token_seconds})
+
+
+def corporation_token(world: World, call: Call) -> Answer:
+    """``POST /v1.0/oauth2/{corpId}/token``."""
+    organisation = call.path.split("/")[3]
+    if organisation not in {app.organisation for app in world.apps.values()}:
+        raise RestRefusal("unknownError", "未知错误", status=500)
+    parameters = call.parameters
+    if parameters.text("grant_type") != "client_credentials":
+        raise parameters.invalid("grant_type")
+    key, secret = parameters.text("client_id"), parameters.text("client_secret")
+    app = world.apps.get(key)
+    if app is not None and app.organisation != organisation:
+        raise _unknown_client()
+    token = _fetch(world, call, key, secret, _unknown_client())
+    return json_answer({"access_token": token, "expires_in": world.limits.token_seconds})
+
+
+def _fetch(world: World, call: Call, key: str, secret: str, refused: Refusal) -> str:
+    app = world.apps.get(key)
+    if app is None or not _equal(app, secret):
+        raise refused
+    call.app = app
+    rate = world.limits.calls_of(call.path)
+    world.audit.arrive(key, call.path, call.at, rate)
+    if world.limiter.call(key, call.path, call.at):
+        raise throttled(call.dialect, call.path, code=world.limits.throttle_code)
+    return world.tokens.fetch(key, call.at, world.limits.token_seconds)
+
+
+def _equal(app: App, secret: str) -> bool:
+    return secrets.compare_digest(app.app_secret.encode(), secret.encode())
+
+
+def _unknown_client() -> Refusal:
+    return RestRefusal("invalidClientIdOrSecret", "无效的clientId或者clientSecret")

@@ -1,0 +1,90 @@
+"""Every call, with its time and verdict: sums without an end, single calls up to a cap."""
+
+from collections import Counter, deque
+from itertools import islice
+
+from dingrelay_sandbox.answers import Verdict
+from dingrelay_sandbox.reports import CallReport
+from dingrelay_sandbox.windows import Peak, Rate
+
+_Row = tuple[int, float, float, str, str, str, str, str, int, int]
+
+
+class Audit:
+    """What was called, kept in the order of arrival.
+
+    Args:
+        kept: how many single calls are kept; the oldest go first.
+    """
+
+    def __init__(self, kept: int) -> None:
+        self._rows: deque[_Row] = deque(maxlen=kept)
+        self._verdicts: dict[str, Counter[str]] = {}
+        self._peaks: dict[tuple[str, str], Peak] = {}
+        self.faults: Counter[str] = Counter()
+
+    def arrive(self, app_key: str, api: str, at: float, rate: Rate | None) -> None:
+        """Note that an app's call came, whatever becomes of it."""
+        peak = self._peaks.get((app_key, api))
+        if peak is None:
+            peak = self._peaks[app_key, api] = Peak(rate.seconds if rate else 1)
+        peak.add(at)
+
+    def record(
+        self,
+        *,
+        call_id: int,
+        at: float,
+        monotonic: float,
+        app_key: str,
+        api: str,
+        verdict: Verdict,
+        code: str,
+        fault: str,
+        recipients: int,
+        size: int,
+    ) -> None:
+        """Note what became of a call."""
+        counter = self._verdicts.get(api)
+        if counter is None:
+            counter = self._verdicts[api] = Counter()
+        counter[verdict] += 1
+        if fault:
+            self.faults[fault] += 1
+        self._rows.append(
+            (call_id, at, monotonic, app_key, api, verdict, code, fault, recipients, size)
+        )
+
+    def verdicts(self) -> dict[str, dict[str, int]]:
+        """API path → verdict → calls."""
+        return {api: dict(counter) for api, counter in self._verdicts.items()}
+
+    def total(self, verdict: Verdict) -> int:
+        """Calls with that verdict over all APIs."""
+        return sum(counter[verdict] for counter in self._verdicts.values())
+
+    def most_calls(self) -> dict[str, int]:
+        """API path → the most calls of one app in any window."""
+        most: dict[str, int] = {}
+        for (_, api), peak in self._peaks.items():
+            most[api] = max(most.get(api, 0), peak.most)
+        return most
+
+    def calls(self, *, since: float, api: str, limit: int) -> list[CallReport]:
+        """The newest calls that arrived at `since` (Unix seconds) or later, oldest first."""
+        newest = (row for row in reversed(self._rows) if row[1] >= since and row[4].startswith(api))
+        return [
+            CallReport(
+                id=row[0],
+                at=row[1],
+                monotonic=row[2],
+                app=row[3],
+                api=row[4],
+                verdict=row[5],
+                code=row[6],
+                fault=row[7],
+                recipients=row[8],
+                bytes=row[9],
+            )
+            for row in reversed(list(islice(newest, limit)))
+        ]

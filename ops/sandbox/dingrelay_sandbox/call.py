@@ -1,0 +1,174 @@
+"""One call as it arrived, and reading its parameters as DingTalk does."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dingrelay_sandbox.answers import Dialect, OapiRefusal, Refusal, RestRefusal
+from dingrelay_sandbox.apps import App
+
+
+def read_payload(body: bytes) -> dict[str, Any] | None:
+    """The JSON object in a body; None where there is none."""
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+@dataclass(slots=True)
+class Call:
+    """One call.
+
+    Attributes:
+        payload: the JSON object of the body; None without one.
+        at: when it arrived after the inbound latency, in Unix seconds.
+        app: the calling app, once its token is known.
+        recipients: what a message call reports to the audit.
+    """
+
+    id: int
+    method: str
+    path: str
+    dialect: Dialect
+    query: Mapping[str, str]
+    header_token: str
+    content_type: str
+    payload: dict[str, Any] | None
+    size: int
+    remote: str
+    at: float
+    monotonic: float
+    app: App | None = None
+    recipients: int = 0
+
+    @property
+    def request_id(self) -> str:
+        """DingTalk's name for the call; each dialect has its own look."""
+        if self.dialect == "rest":
+            return f"{int(self.at):08X}-0000-7000-8000-{self.id:012X}"
+        return f"16l{self.id:010x}"
+
+    @property
+    def caller(self) -> App:
+        """The calling app; only where a token was checked."""
+        assert self.app is not None, "this API needs a token"
+        return self.app
+
+    @property
+    def fault_parameters(self) -> Mapping[str, Any]:
+        """What a fault's `match` looks at."""
+        return {**self.query, **(self.payload or {})}
+
+    @property
+    def parameters(self) -> "Parameters":
+        """The body's fields, or the query's where the method has no body."""
+        given = self.query if self.method == "GET" else self.payload or {}
+        return Parameters(given, self.dialect)
+
+
+class Parameters:
+    """Typed reading of a call's parameters; what is missing or wrong is refused in its dialect.
+
+    Numbers and booleans may come as text, as DingTalk's own samples show them (API §0).
+    """
+
+    def __init__(self, values: Mapping[str, Any], dialect: Dialect) -> None:
+        self._values = values
+        self._dialect: Dialect = dialect
+
+    def has(self, name: str) -> bool:
+        """Whether a parameter is there and not empty."""
+        return self._values.get(name) not in {None, ""} if self._plain(name) else True
+
+    def raw(self, name: str) -> Any:
+        """A required parameter as it came."""
+        value = self._values.get(name)
+        if value is None or value == "":
+            raise self.missing(name)
+        return value
+
+    def text(self, name: str) -> str:
+        """A required text."""
+        value = self.raw(name)
+        if isinstance(value, str):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        raise self.invalid(name)
+
+    def text_or(self, name: str, default: str) -> str:
+        """An optional text."""
+        return self.text(name) if self.has(name) else default
+
+    def whole(self, name: str) -> int:
+        """A required whole number."""
+        value = self.raw(name)
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise self.invalid(name)
+        if isinstance(value, float) and (math.isinf(value) or math.isnan(value)):
+            raise self.invalid(name)
+        try:
+            return int(value)
+        except ValueError:
+            raise self.invalid(name) from None
+
+    def whole_or(self, name: str, default: int) -> int:
+        """An optional whole number."""
+        return self.whole(name) if self.has(name) else default
+
+    def flag_or(self, name: str, *, default: bool) -> bool:
+        """An optional boolean."""
+        if not self.has(name):
+            return default
+        value = self.raw(name)
+        if isinstance(value, bool):
+            return value
+        if value in {"true", "false"}:
+            return bool(value == "true")
+        raise self.invalid(name)
+
+    def separated(self, name: str) -> list[str]:
+        """An optional list that travels as comma-separated text."""
+        return [part for part in self.text_or(name, "").split(",") if part]
+
+    def objects(self, name: str) -> list[dict[str, Any]]:
+        """A required list of objects."""
+        value = self.raw(name)
+        if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+            raise self.invalid(name)
+        return value
+
+    def texts(self, name: str) -> list[str]:
+        """An optional list of texts."""
+        value = self._values.get(name)
+        if value is None:
+            return []
+        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+            raise self.invalid(name)
+        return value
+
+    def part(self, name: str) -> "Parameters":
+        """A required object."""
+        value = self.raw(name)
+        if not isinstance(value, dict):
+            raise self.invalid(name)
+        return Parameters(value, self._dialect)
+
+    def missing(self, name: str) -> Refusal:
+        """The refusal of a call without this parameter (API §3.1, §4.1)."""
+        if self._dialect == "rest":
+            return RestRefusal("invalidParameter", f"缺少参数：{name}")
+        return OapiRefusal(40_035, f"缺少参数 {name}")
+
+    def invalid(self, name: str) -> Refusal:
+        """The refusal of a parameter that makes no sense."""
+        if self._dialect == "rest":
+            return RestRefusal("invalidParameter", f"参数错误：{name}")
+        return OapiRefusal(400_002, f"参数错误 {name}")
+
+    def _plain(self, name: str) -> bool:
+        return isinstance(self._values.get(name), str | int | float | bool | None)

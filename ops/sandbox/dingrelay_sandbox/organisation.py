@@ -1,0 +1,209 @@
+"""The directory: a tree of departments with root 1, and people in one or several of them."""
+
+import random
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dingrelay_sandbox.profiles import department_name, profile
+
+ROOT = 1
+FANOUT = 8
+"""Sub-departments of each department of a seeded tree."""
+SECOND_DEPARTMENT_SHARE = 0.03
+ROOT_SHARE = 0.005
+
+Changes = dict[str, Any]
+"""Fields set at run time; a None makes the field absent."""
+
+
+@dataclass(slots=True)
+class Department:
+    """A department. The root has no parent."""
+
+    id: int
+    parent_id: int | None
+    name: str
+    changes: Changes = field(default_factory=dict[str, Any])
+
+
+@dataclass(slots=True)
+class Person:
+    """A person; most of what is told of them is worked out from `number`."""
+
+    userid: str
+    number: int
+    departments: tuple[int, ...]
+    changes: Changes | None = None
+
+
+class Organisation:
+    """People and departments, and who is where."""
+
+    def __init__(self) -> None:
+        self.seed_number = 0
+        self.version = 0
+        """Grows with every change."""
+        self.departments: dict[int, Department] = {}
+        self.people: dict[str, Person] = {}
+        self._children: dict[int, list[int]] = {}
+        self._members: dict[int, list[str]] = {}
+        self._below: dict[int, frozenset[int]] = {}
+        self.seed(users=0, departments=1, seed=0)
+
+    def seed(self, *, users: int, departments: int, seed: int) -> None:
+        """Replace everybody: ``u1`` … ``uN`` in departments 1 (the root) … M."""
+        rng = random.Random(seed)
+        self.seed_number = seed
+        self.departments.clear()
+        self.people.clear()
+        self._children.clear()
+        self._members.clear()
+        self._put_department(Department(ROOT, None, "钉钉沙箱集团"))
+        for number in range(2, departments + 1):
+            parent = (number - 2) // FANOUT + 1
+            self._put_department(Department(number, parent, department_name(number, seed)))
+        alone: dict[int, tuple[int, ...]] = {number: (number,) for number in self.departments}
+        for number in range(1, users + 1):
+            places = alone[ROOT]
+            if number > 1 and departments > 1 and rng.random() >= ROOT_SHARE:
+                places = alone[rng.randint(2, departments)]
+            if departments > 2 and rng.random() < SECOND_DEPARTMENT_SHARE:
+                places = tuple(sorted({*places, rng.randint(2, departments)}))
+            self._put_person(Person(f"u{number}", number, places))
+        self._changed()
+
+    def children(self, department: int) -> list[Department]:
+        """The direct sub-departments."""
+        return [self.departments[child] for child in self._children.get(department, ())]
+
+    def members(self, department: int) -> list[str]:
+        """The direct members, in a stable order. Not to be changed."""
+        return self._members.get(department, [])
+
+    def below(self, department: int) -> frozenset[int]:
+        """The department and all departments under it."""
+        if department not in self._below:
+            found = [department]
+            for each in found:
+                found.extend(self._children.get(each, ()))
+            self._below[department] = frozenset(found)
+        return self._below[department]
+
+    def reach(self, departments: Iterable[int]) -> Iterator[str]:
+        """Everybody in these departments and below, each once."""
+        seen: set[str] = set()
+        for top in departments:
+            for each in sorted(self.below(top)):
+                for userid in self.members(each):
+                    if userid not in seen:
+                        seen.add(userid)
+                        yield userid
+
+    def fields(self, person: Person) -> dict[str, Any]:
+        """What is known of a person; absent fields are empty."""
+        known = profile(person.userid, person.number, self.seed_number)
+        known["dept_id_list"] = list(person.departments)
+        if person.changes:
+            known |= person.changes
+            known = {name: value for name, value in known.items() if value is not None}
+        return known
+
+    def put_user(self, userid: str, changes: Mapping[str, Any]) -> Person:
+        """Add a person, or change some fields of one; None empties a field.
+
+        Raises:
+            LookupError: a department in ``dept_id_list`` does not exist.
+        """
+        merged = dict(changes)
+        old = self.people.get(userid)
+        default = old.departments if old else (ROOT,)
+        places = tuple(int(place) for place in merged.pop("dept_id_list", default))
+        for place in places:
+            if place not in self.departments:
+                raise LookupError(f"department {place} does not exist")
+        if old:
+            self._drop_person(old)
+            merged = {**(old.changes or {}), **merged}
+        number = old.number if old else zlib.crc32(userid.encode())
+        person = Person(userid, number, places, merged or None)
+        self._put_person(person)
+        self._changed()
+        return person
+
+    def delete_user(self, userid: str) -> None:
+        """Let a person leave.
+
+        Raises:
+            LookupError: there is no such person.
+        """
+        person = self.people.get(userid)
+        if person is None:
+            raise LookupError(f"user {userid} does not exist")
+        self._drop_person(person)
+        del self.people[userid]
+        self._changed()
+
+    def put_department(self, number: int, changes: Mapping[str, Any]) -> Department:
+        """Add a department, or change some fields of one; it may move below another parent.
+
+        Raises:
+            LookupError: the parent does not exist, or is the department itself or below it.
+        """
+        merged = dict(changes)
+        old = self.departments.get(number)
+        parent = merged.pop("parent_id", old.parent_id if old else ROOT)
+        if (parent is None) != (number == ROOT):
+            raise LookupError("the root alone has no parent")
+        if parent is not None and parent not in self.departments:
+            raise LookupError(f"department {parent} does not exist")
+        if parent is not None and old and parent in self.below(number):
+            raise LookupError(f"department {number} can't be below itself")
+        name = merged.pop("name", old.name if old else department_name(number, self.seed_number))
+        if old and old.parent_id is not None:
+            self._children[old.parent_id].remove(number)
+        merged = {**(old.changes if old else {}), **merged}
+        department = Department(number, parent, str(name), merged)
+        self._put_department(department)
+        self._changed()
+        return department
+
+    def delete_department(self, number: int) -> None:
+        """Dissolve a department; whoever was nowhere else is moved to the root.
+
+        Raises:
+            LookupError: there is no such department, or it is the root or has sub-departments.
+        """
+        department = self.departments.get(number)
+        if department is None:
+            raise LookupError(f"department {number} does not exist")
+        if department.parent_id is None or self._children.get(number):
+            raise LookupError(f"department {number} is the root or has sub-departments")
+        for userid in list(self.members(number)):
+            person = self.people[userid]
+            self._drop_person(person)
+            rest = tuple(place for place in person.departments if place != number)
+            person.departments = rest or (ROOT,)
+            self._put_person(person)
+        self._children[department.parent_id].remove(number)
+        del self.departments[number]
+        self._changed()
+
+    def _put_department(self, department: Department) -> None:
+        self.departments[department.id] = department
+        if department.parent_id is not None:
+            self._children.setdefault(department.parent_id, []).append(department.id)
+
+    def _put_person(self, person: Person) -> None:
+        self.people[person.userid] = person
+        for place in person.departments:
+            self._members.setdefault(place, []).append(person.userid)
+
+    def _drop_person(self, person: Person) -> None:
+        for place in person.departments:
+            self._members[place].remove(person.userid)
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._below.clear()

@@ -1,0 +1,177 @@
+"""Messages that DingTalk took, and the silent limits that decide who gets them (API §2.1)."""
+
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from dingrelay_sandbox.beijing import day
+from dingrelay_sandbox.inbox import DELIVERED, Inboxes
+from dingrelay_sandbox.limiter import Limiter
+from dingrelay_sandbox.windows import Peak
+
+Channel = Literal["work", "robot"]
+
+FIRST_TASK_ID = 256_000_000_001
+RECIPIENT_SECONDS = 60
+
+
+@dataclass(slots=True)
+class Content:
+    """One text that was sent, however often.
+
+    Attributes:
+        message: the `msg` object as JSON.
+        delivered: how many times it arrived anywhere.
+        repeated: how many of these went to somebody who already had it that day.
+    """
+
+    message: str
+    delivered: int = 0
+    repeated: int = 0
+
+
+@dataclass(slots=True)
+class Send:
+    """One accepted call; its recipients are the inbox entries from `first` to `end`."""
+
+    number: int
+    channel: Channel
+    app_key: str
+    content: int
+    call_id: int
+    at: float
+    first: int
+    end: int = 0
+    recalled: bool = False
+    status_bar: dict[str, str] | None = None
+
+    @property
+    def task_id(self) -> int:
+        """DingTalk's id of it."""
+        return FIRST_TASK_ID + self.number
+
+
+@dataclass(slots=True)
+class _Day:
+    """What an app has sent on one Beijing day."""
+
+    date: str
+    got: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
+    """Content → the people that have it."""
+    received: "array[int]" = field(default_factory=lambda: array("H"))
+    """By person: how many messages."""
+    everyone: int = 0
+
+
+class Sends:
+    """All sends, and the state of the silent limits."""
+
+    def __init__(self, limiter: Limiter) -> None:
+        self._limiter = limiter
+        self._days: dict[str, _Day] = {}
+        self._contents: dict[str, int] = {}
+        self._peaks: dict[str, Peak] = {}
+        self.inboxes = Inboxes()
+        self.contents: list[Content] = []
+        self.sends: list[Send] = []
+
+    def everyone_left(self, app_key: str, at: float) -> bool:
+        """Count a send to everyone; False when the day's are used up."""
+        today = self._today(app_key, at)
+        if today.everyone >= self._limiter.limits.everyone_day:
+            return False
+        today.everyone += 1
+        return True
+
+    def deliver(
+        self,
+        channel: Channel,
+        app_key: str,
+        message: str,
+        users: Sequence[str],
+        *,
+        reachable: Callable[[str], str],
+        call_id: int,
+        at: float,
+    ) -> Send:
+        """Take a message for these users; the silent limits decide who gets it.
+
+        Args:
+            channel: a robot's messages are not under the silent limits.
+            app_key: the app that sends.
+            message: the `msg` object as canonical JSON; equal text is the same content.
+            users: the recipients as asked for.
+            reachable: empty, or why a user cannot be reached.
+            call_id: the call that brought it.
+            at: Unix seconds.
+        """
+        content = self._content(message)
+        send = Send(len(self.sends), channel, app_key, content, call_id, at, self.inboxes.size)
+        self.sends.append(send)
+        today = self._today(app_key, at)
+        silent = channel == "work"
+        if silent:
+            self._peak(app_key).add(at, len(users))
+        for userid in users:
+            person = self.inboxes.number(userid)
+            reason = reachable(userid)
+            if not reason and silent:
+                reason = self._silent(today, send, person)
+            self.inboxes.add(person, send.number, reason)
+            if not reason:
+                self._arrived(today, content, person)
+        send.end = self.inboxes.size
+        return send
+
+    def find(self, task_id: int) -> Send | None:
+        """The send with a task id."""
+        number = task_id - FIRST_TASK_ID
+        return self.sends[number] if 0 <= number < len(self.sends) else None
+
+    def most_recipients(self) -> int:
+        """The most recipients of one app's accepted calls in any minute."""
+        return max((peak.most for peak in self._peaks.values()), default=0)
+
+    def _silent(self, today: _Day, send: Send, person: int) -> str:
+        """Why this person gets nothing, or empty."""
+        limits = self._limiter.limits
+        if limits.same_content and person in today.got.get(send.content, ()):
+            return "143106"
+        if person < len(today.received) and today.received[person] >= limits.user_day:
+            return "143105"
+        if self.inboxes.size - send.first >= limits.recipients_per_call:
+            return "41029"
+        if not self._limiter.recipients(send.app_key, send.at, 1):
+            return "143103"
+        return DELIVERED
+
+    def _arrived(self, today: _Day, content: int, person: int) -> None:
+        got = today.got.setdefault(content, set())
+        entry = self.contents[content]
+        entry.delivered += 1
+        if person in got:
+            entry.repeated += 1
+        got.add(person)
+        if person >= len(today.received):
+            today.received.extend([0] * (person + 1 - len(today.received)))
+        today.received[person] = min(today.received[person] + 1, 65_535)
+
+    def _today(self, app_key: str, at: float) -> _Day:
+        date = day(at)
+        known = self._days.get(app_key)
+        if known is None or known.date != date:
+            known = self._days[app_key] = _Day(date)
+        return known
+
+    def _content(self, message: str) -> int:
+        number = self._contents.get(message)
+        if number is None:
+            number = self._contents[message] = len(self.contents)
+            self.contents.append(Content(message))
+        return number
+
+    def _peak(self, app_key: str) -> Peak:
+        if app_key not in self._peaks:
+            self._peaks[app_key] = Peak(RECIPIENT_SECONDS)
+        return self._peaks[app_key]

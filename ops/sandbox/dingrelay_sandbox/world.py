@@ -1,0 +1,88 @@
+"""Everything the sandbox knows, and how it starts."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dingrelay_sandbox.approvals import DEFAULT_TEMPLATES, Approvals
+from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.audit import Audit
+from dingrelay_sandbox.faults import Faults
+from dingrelay_sandbox.latency import Latency
+from dingrelay_sandbox.limiter import Limiter
+from dingrelay_sandbox.limits import Limits
+from dingrelay_sandbox.organisation import Organisation
+from dingrelay_sandbox.robots import Robot, Robots
+from dingrelay_sandbox.scope import Scopes
+from dingrelay_sandbox.sends import Sends
+from dingrelay_sandbox.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The state after a start and after each reset.
+
+    Attributes:
+        calls_kept: how many single calls the audit keeps.
+    """
+
+    users: int = 2_000
+    departments: int = 60
+    seed: int = 1
+    limits: Limits = field(default_factory=Limits)
+    latency: Latency = field(default_factory=Latency)
+    app: App = field(default_factory=App)
+    calls_kept: int = 200_000
+
+
+class World:
+    """The state that both dialects and the admin API share.
+
+    Args:
+        start: what a reset goes back to.
+        clock: Unix seconds; tests turn days and months with it.
+    """
+
+    apps: dict[str, App]
+    organisation: Organisation
+    scopes: Scopes
+    limiter: Limiter
+    tokens: Tokens
+    sends: Sends
+    approvals: Approvals
+    robots: Robots
+    faults: Faults
+    audit: Audit
+    latency: Latency
+
+    def __init__(
+        self, start: Start | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.start = start or Start()
+        self.clock = clock
+        self.last_call = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything; only the numbering of calls goes on."""
+        start = self.start
+        self.apps = {start.app.app_key: start.app}
+        self.organisation = Organisation()
+        self.organisation.seed(users=start.users, departments=start.departments, seed=start.seed)
+        self.scopes = Scopes(self.organisation)
+        self.limiter = Limiter(start.limits)
+        self.tokens = Tokens()
+        self.sends = Sends(self.limiter)
+        self.approvals = Approvals()
+        self.approvals.templates = {each.process_code: each for each in DEFAULT_TEMPLATES}
+        self.robots = Robots()
+        robot = Robot()
+        self.robots.robots = {robot.token: robot}
+        self.faults = Faults()
+        self.audit = Audit(start.calls_kept)
+        self.latency = start.latency
+
+    @property
+    def limits(self) -> Limits:
+        """The limits in force."""
+        return self.limiter.limits
