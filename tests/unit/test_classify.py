@@ -267,7 +267,9 @@ def test_an_errcode_of_a_wrong_type_says_nothing(errcode: object) -> None:
         (429, b"", Throttled),
         (400, b'{"errors":["x"]}', Permanent),
         (403, b'{"code":"-"}', Permission),
-        (400, b'{"code":"Forbidden.AccessDenied.QpsLi', Transient),
+        (403, b'{"code":"Forbidden.AccessDenied.QpsLi', Transient),
+        (400, b'{"code":"send.too', Transient),
+        (401, b'{"code":"', TokenInvalid),
     ],
 )
 def test_http_tells_where_the_body_does_not(

@@ -328,12 +328,12 @@ def _of_unknown(status: int, code: str) -> Row:
 
 def _of_unreadable(status: int, *, cut_short: bool) -> Row:
     """What an answer means that tells nothing: HTTP's own status still counts."""
+    # Certainly not carried out, and the code that was cut off may say that it will pass.
+    if cut_short and status in {400, 403}:
+        return CUT_SHORT
     if status in BY_STATUS:
         return BY_STATUS[status]
-    if not 400 <= status < 500:
-        return SERVER_SIDE
-    # Certainly not carried out. The code of an answer that was cut short might say: try again.
-    return CUT_SHORT if cut_short else REFUSED
+    return REFUSED if 400 <= status < 500 else SERVER_SIDE
 
 
 def _raised_as(row: Row, api: Api, told: Complaint) -> DingTalkError:
