@@ -175,7 +175,7 @@ def _refuse_incomplete(progress: Progress) -> None:
     if progress.pending or progress.failed:
         raise Refused(
             "run_incomplete",
-            f"{progress.pending} departments are pending, {len(progress.failed)} failed",
+            f"departments: {progress.pending} pending, {len(progress.failed)} failed",
             "enqueue the user-sync again",
         )
 

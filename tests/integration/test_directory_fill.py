@@ -1,0 +1,231 @@
+import asyncio
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+from sqlalchemy import select
+
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.directory.models import ChangeRow, MembershipRow, UserRow
+from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+
+
+def person(userid: str, **fields: Any) -> Member:
+    return Member(userid, {"name": userid.title(), **fields})
+
+
+async def listed(pages: AsyncIterator[list[str]]) -> list[str]:
+    return [userid async for page in pages for userid in page]
+
+
+async def walk(
+    directory: AppDirectory, run: str, people: dict[int, list[Member]], tree: dict[int, list[int]]
+) -> None:
+    """Fill every department of a small organisation, the root first."""
+    await directory.open_run(run, scope="everything", root=Department(1, {"name": "Org"}), calls=1)
+    ahead = [1]
+    while ahead:
+        number = ahead.pop()
+        children = [Department(child, {"name": f"D{child}"}) for child in tree.get(number, [])]
+        ahead += await directory.fill(
+            run,
+            Department(number, {}),
+            children=children,
+            members=people.get(number, []),
+            calls=2,
+        )
+
+
+async def changes(store: DirectoryStore) -> list[tuple[str, str, list[str]]]:
+    async with store._database.read() as connection:
+        rows = await connection.execute(
+            select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).order_by(
+                ChangeRow.number, ChangeRow.userid
+            )
+        )
+        return [tuple(row) for row in rows]
+
+
+async def fields_of(store: DirectoryStore, userid: str) -> dict[str, Any]:
+    async with store._database.read() as connection:
+        found = await connection.scalar(select(UserRow.fields).where(UserRow.userid == userid))
+        assert found is not None
+        return found
+
+
+TREE = {1: [2, 3], 2: [4]}
+PEOPLE = {
+    1: [person("boss")],
+    2: [person("ann"), person("bob")],
+    3: [person("ann"), person("cho")],
+    4: [person("dee")],
+}
+
+
+async def test_a_walk_counts_each_person_once_and_finds_them_below(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", PEOPLE, TREE)
+    progress = await directory.close_run("r1", confirm_removals=False)
+    assert (progress.departments, progress.users, progress.added) == (4, 5, 5)
+    assert (progress.changed, progress.left, progress.calls) == (0, 0, 9)
+    assert await listed(directory.everyone()) == ["ann", "bob", "boss", "cho", "dee"]
+    assert await listed(directory.users_below(2)) == ["ann", "bob", "dee"]
+    assert await directory.count_below(2) == 3
+    assert await directory.count_below(1) == await directory.count_everyone() == 5
+    assert await listed(directory.users_below(99)) == []
+    assert await directory.count_below(99) == 0
+
+
+async def test_apps_do_not_see_each_other(store: DirectoryStore) -> None:
+    await walk(store.of("default"), "r1", PEOPLE, TREE)
+    await walk(store.of("other"), "r1", {1: [person("eve")]}, {})
+    assert await listed(store.of("other").everyone()) == ["eve"]
+    assert (await store.of("other").close_run("r1", confirm_removals=False)).left == 0
+    assert await store.of("default").count_everyone() == 5
+
+
+async def test_a_second_walk_without_news_changes_nothing(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", PEOPLE, TREE)
+    await directory.close_run("r1", confirm_removals=False)
+    await walk(directory, "r2", PEOPLE, TREE)
+    progress = await directory.close_run("r2", confirm_removals=False)
+    assert (progress.users, progress.added, progress.changed, progress.left) == (5, 0, 0, 0)
+
+
+async def test_filling_a_department_again_changes_nothing(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    children = [Department(3, {}), Department(2, {})]
+    first = await directory.fill(
+        "r", Department(1, {}), children=children, members=PEOPLE[1], calls=2
+    )
+    again = await directory.fill("r", Department(1, {}), children=[], members=[], calls=2)
+    assert first == again == [2, 3]
+    assert await directory.pending("r") == 2
+    progress = await directory.progress("r")
+    assert (progress.users, progress.added, progress.calls) == (1, 1, 3)
+
+
+async def test_changes_name_the_fields(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    before = person("ann", title="Clerk", mobile="1", admin=False, dept_id_list=[2, 3])
+    await walk(directory, "r1", {1: [before, person("bob", title="Clerk")]}, {})
+    after = person("ann", title="Head", admin=True, dept_id_list=[3, 2])
+    await walk(directory, "r2", {1: [after, person("bob", email="b@x", remark="")]}, {})
+    assert (await changes(store))[2:] == [
+        ("ann", "changed", ["admin", "title"]),
+        ("bob", "changed", ["email"]),
+    ]
+    # What the second answer left out is still known.
+    assert (await fields_of(store, "ann"))["mobile"] == "1"
+    assert (await fields_of(store, "bob"))["title"] == "Clerk"
+
+
+async def test_what_holds_in_one_department_is_no_change_in_another(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    people = {
+        2: [person("ann", leader=True, dept_order=1)],
+        3: [person("ann", leader=False, dept_order=7)],
+    }
+    await walk(directory, "r1", people, TREE)
+    await walk(directory, "r2", people, TREE)
+    assert await changes(store) == [("ann", "added", [])]
+    people[3] = [person("ann", leader=True, dept_order=7)]
+    await walk(directory, "r3", people, TREE)
+    assert (await changes(store))[1:] == [("ann", "changed", ["leader"])]
+
+
+async def test_a_move_takes_the_person_out_of_the_old_department(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", {2: [person("ann", dept_id_list=[2])]}, TREE)
+    await walk(directory, "r2", {3: [person("ann", dept_id_list=[3])]}, TREE)
+    assert await listed(directory.users_below(2)) == []
+    assert await listed(directory.users_below(3)) == ["ann"]
+    assert (await changes(store))[1:] == [("ann", "changed", ["dept_id_list"])]
+
+
+async def test_departments_and_circles_of_them_move_with_their_people(
+    store: DirectoryStore,
+) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", PEOPLE, {1: [2, 3], 2: [4]})
+    await walk(directory, "r2", PEOPLE, {1: [2, 3], 3: [4]})
+    assert await listed(directory.users_below(2)) == ["ann", "bob"]
+    assert await listed(directory.users_below(3)) == ["ann", "cho", "dee"]
+    await directory.open_run("r3", scope="department", root=Department(3, {}), calls=1)
+    above = [Department(1, {})]
+    await directory.fill("r3", Department(4, {}), children=above, members=[], calls=1)
+    assert await listed(directory.users_below(4)) == ["ann", "bob", "boss", "cho"]
+
+
+async def test_departments_that_meet_the_same_people_at_once_add_them_once(
+    store: DirectoryStore,
+) -> None:
+    directory = store.of("default")
+    crowd = [person(f"u{number:03}") for number in range(150)]
+    numbers = list(range(2, 22))
+    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    below = [Department(number, {}) for number in numbers]
+    await directory.fill("r", Department(1, {}), children=below, members=[], calls=2)
+    await asyncio.gather(
+        *(
+            directory.fill("r", Department(number, {}), children=[], members=members, calls=3)
+            for number in numbers
+            for members in (crowd, list(reversed(crowd)))
+        )
+    )
+    progress = await directory.close_run("r", confirm_removals=False)
+    assert (progress.users, progress.added, progress.changed) == (150, 150, 0)
+    assert progress.calls == 1 + 2 + 3 * len(numbers)
+    async with store._database.read() as connection:
+        memberships = (await connection.execute(select(MembershipRow.userid))).all()
+    assert len(memberships) == 150 * len(numbers)
+
+
+PROCESS = """
+import asyncio, sys
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.directory.store import DirectoryStore
+
+async def main():
+    store = DirectoryStore(sys.argv[1])
+    crowd = [Member(f"u{number}", {"name": "x"}) for number in range(50)]
+    await asyncio.gather(*(
+        store.of("default").fill("r", Department(number, {}), children=[], members=crowd, calls=2)
+        for number in range(2, 22)
+    ))
+    await store.close()
+
+asyncio.run(main())
+"""
+
+
+async def test_processes_write_at_once(store: DirectoryStore, database_url: str) -> None:
+    directory = store.of("default")
+    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    below = [Department(number, {}) for number in range(2, 22)]
+    await directory.fill("r", Department(1, {}), children=below, members=[], calls=2)
+    workers = [
+        await asyncio.create_subprocess_exec(
+            sys.executable, "-c", PROCESS, database_url, stderr=asyncio.subprocess.PIPE
+        )
+        for _ in range(3)
+    ]
+    complaints = [(await worker.communicate())[1].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 3, complaints
+    progress = await directory.progress("r")
+    assert (progress.pending, progress.departments) == (0, 21)
+    assert (progress.users, progress.added, progress.changed) == (50, 50, 0)
+    assert progress.calls == 3 + 20 * 2
+
+
+async def test_pages_hold_everyone_once_and_in_order(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    crowd = [person(f"u{number:04}") for number in range(2_001)]
+    await walk(directory, "r", {2: crowd[:1_500], 3: crowd[1_000:]}, TREE)
+    everyone = [member.userid for member in crowd]
+    assert await listed(directory.users_below(1)) == everyone
+    assert await listed(directory.everyone()) == everyone
+    assert [len(page) async for page in directory.everyone()] == [1_000, 1_000, 1]

@@ -1,0 +1,196 @@
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.outcomes import Refused
+from dingrelay_workers.directory.models import ChangeRow
+from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+
+
+def crowd(count: int) -> list[Member]:
+    return [Member(f"u{number:03}", {"name": "x"}) for number in range(count)]
+
+
+async def everyone(directory: AppDirectory) -> list[str]:
+    return [userid async for page in directory.everyone() for userid in page]
+
+
+async def open_with(
+    directory: AppDirectory, run: str, members: list[Member], *, scope: str = "everything"
+) -> None:
+    """A run that has read the root with these members."""
+    await directory.open_run(run, scope=scope, root=Department(1, {"name": "Org"}), calls=1)
+    await directory.fill(run, Department(1, {}), children=[], members=members, calls=2)
+
+
+async def walk(
+    directory: AppDirectory, run: str, members: list[Member], *, confirm: bool = False
+) -> int:
+    await open_with(directory, run, members)
+    return (await directory.close_run(run, confirm_removals=confirm)).left
+
+
+async def events(store: DirectoryStore) -> list[tuple[str, str]]:
+    async with store._database.read() as connection:
+        rows = await connection.execute(
+            select(ChangeRow.userid, ChangeRow.event).order_by(ChangeRow.number, ChangeRow.userid)
+        )
+        return [tuple(row) for row in rows]
+
+
+async def test_whoever_is_not_met_leaves_and_may_come_back(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", crowd(20))
+    assert await walk(directory, "r2", crowd(19)) == 1
+    assert await directory.count_everyone() == await directory.count_below(1) == 19
+    assert await walk(directory, "r3", crowd(20)) == 0
+    assert await directory.count_everyone() == await directory.count_below(1) == 20
+    assert (await events(store))[20:] == [("u019", "left"), ("u019", "added")]
+
+
+async def test_closing_again_tells_the_same(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", crowd(20))
+    await open_with(directory, "r2", crowd(18))
+    first = await directory.close_run("r2", confirm_removals=False)
+    assert first == await directory.close_run("r2", confirm_removals=False)
+    assert (first.users, first.left) == (18, 2)
+
+
+async def test_more_than_the_share_needs_a_confirmation(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", crowd(20))
+    await open_with(directory, "r2", crowd(17))
+    with pytest.raises(Refused) as refused:
+        await directory.close_run("r2", confirm_removals=False)
+    assert refused.value.code == "removal_share"
+    assert "confirm_removals" in refused.value.hint
+    assert await directory.count_everyone() == 20
+    assert (await directory.close_run("r2", confirm_removals=True)).left == 3
+
+
+async def test_the_share_is_of_those_who_were_there_before(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", crowd(10))
+    others = [Member(f"new{number}", {}) for number in range(100)]
+    await open_with(directory, "r2", others)
+    with pytest.raises(Refused, match="10 of 10"):
+        await directory.close_run("r2", confirm_removals=False)
+
+
+async def test_a_failed_department_keeps_everyone(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", crowd(20))
+    await directory.open_run("r2", scope="everything", root=Department(1, {}), calls=1)
+    below = [Department(2, {}), Department(3, {})]
+    await directory.fill("r2", Department(1, {}), children=below, members=crowd(19), calls=2)
+    await directory.fill("r2", Department(2, {}), children=[], members=[], calls=2)
+    with pytest.raises(Refused, match="1 pending, 0 failed"):
+        await directory.close_run("r2", confirm_removals=True)
+    await directory.fail("r2", 3)
+    with pytest.raises(Refused, match="0 pending, 1 failed"):
+        await directory.close_run("r2", confirm_removals=True)
+    progress = await directory.progress("r2")
+    assert (progress.failed, progress.pending, progress.departments) == ([3], 0, 2)
+    assert await directory.count_everyone() == 20
+    # Its job was enqueued again and succeeded.
+    await directory.fill("r2", Department(3, {}), children=[], members=[], calls=2)
+    assert (await directory.close_run("r2", confirm_removals=False)).left == 1
+
+
+async def test_what_is_below_a_failure_does_not_stay_pending(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    await directory.fill("r", Department(1, {}), children=[Department(2, {})], members=[], calls=1)
+    await directory.fail("r", 1)
+    assert (await directory.progress("r")).failed == [2]
+
+
+async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    for run, gone in (("r1", False), ("r2", True)):
+        await directory.open_run(run, scope="everything", root=Department(1, {}), calls=1)
+        below = [Department(2, {})]
+        await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
+        if gone:
+            await directory.vanish(run, 2, calls=1)
+        else:
+            people = [Member("only-there", {})]
+            await directory.fill(run, Department(2, {}), children=[], members=people, calls=2)
+        progress = await directory.close_run(run, confirm_removals=False)
+    assert (progress.left, progress.departments, progress.calls) == (1, 1, 4)
+    assert await directory.count_below(2) == 0
+
+
+async def test_a_department_that_no_walk_meets_is_gone(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await directory.open_run("r1", scope="everything", root=Department(1, {}), calls=1)
+    below = [Department(2, {})]
+    await directory.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
+    await directory.fill("r1", Department(2, {}), children=[], members=crowd(20), calls=2)
+    await walk(directory, "r2", crowd(20))
+    assert await directory.count_below(2) == 0
+    assert await directory.count_below(1) == 20
+
+
+async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", crowd(20))
+    await open_with(directory, "r2", crowd(10), scope="department")
+    assert (await directory.close_run("r2", confirm_removals=True)).left == 0
+    assert await directory.count_everyone() == 20
+    assert await directory.count_below(1) == 10
+
+
+async def test_whom_another_run_met_meanwhile_does_not_leave(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", crowd(20))
+    await directory.open_run("slow", scope="everything", root=Department(1, {}), calls=1)
+    # An event tells of two people while the walk is under way.
+    new = Member("new", {"dept_id_list": [1, 9]})
+    await directory.put_user("e1", new, calls=1)
+    await directory.put_user("e2", Member("u019", {"dept_id_list": [1]}), calls=1)
+    await directory.fill("slow", Department(1, {}), children=[], members=crowd(19), calls=2)
+    assert (await directory.close_run("slow", confirm_removals=True)).left == 0
+    assert await directory.count_below(1) == 21
+    assert await directory.count_below(9) == 1
+
+
+async def test_one_user_is_a_run_of_its_own(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    told: dict[str, Any] = {
+        "name": "Ann",
+        "dept_id_list": [5, 6],
+        "leader_in_dept": [{"dept_id": 5, "leader": True}],
+        "role_list": [{"id": 1}],
+    }
+    first = await directory.put_user("r1", Member("ann", told), calls=1)
+    assert first == await directory.put_user("r1", Member("ann", told), calls=1)
+    assert (first.users, first.added, first.changed, first.calls) == (1, 1, 0, 1)
+    told |= {"name": "Anne", "dept_id_list": [6]}
+    second = await directory.put_user("r2", Member("ann", told), calls=1)
+    assert (second.added, second.changed, second.left) == (0, 1, 0)
+    assert await directory.count_below(5) == 0
+    assert await directory.count_below(6) == 1
+    third = await directory.drop_user("r3", "ann", calls=1)
+    assert third == await directory.drop_user("r3", "ann", calls=1)
+    assert (third.users, third.left) == (0, 1)
+    assert (await directory.drop_user("r4", "nobody", calls=1)).left == 0
+    assert await everyone(directory) == []
+
+
+async def test_details_that_become_known_are_no_change(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    await walk(directory, "r1", [Member("ann", {"name": "Ann"})])
+    full = Member("ann", {"name": "Ann", "senior": True, "manager_userid": "boss"})
+    assert (await directory.put_user("r2", full, calls=1)).changed == 0
+    moved = Member("ann", {"manager_userid": "other"})
+    assert (await directory.put_user("r3", moved, calls=1)).changed == 1
+
+
+async def test_an_unknown_run_is_refused(store: DirectoryStore) -> None:
+    with pytest.raises(Refused) as refused:
+        await store.of("default").progress("never")
+    assert refused.value.code == "no_such_run"

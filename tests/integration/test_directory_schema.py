@@ -1,0 +1,47 @@
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import text
+
+from dingrelay_workers.directory import schema
+from dingrelay_workers.directory.models import Base
+from dingrelay_workers.directory.schema import upgrade
+
+
+def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None:
+    upgrade(database_url)
+    upgrade(database_url)
+    engine = schema._sync_engine(database_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+        names = connection.execute(text("select version_num from alembic_version")).scalars().all()
+        assert names == ["0001"]
+    engine.dispose()
+
+
+def test_threads_that_start_at_once_migrate_once(database_url: str) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade, [database_url] * 4))
+
+
+def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
+    script = (
+        "import sys; from dingrelay_workers.directory.schema import upgrade; upgrade(sys.argv[1])"
+    )
+    workers = [
+        subprocess.Popen([sys.executable, "-c", script, database_url], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    complaints = [worker.communicate(timeout=60)[1].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4, complaints
+
+
+def test_a_database_of_another_kind_is_refused_by_name_of_the_setting() -> None:
+    with pytest.raises(ValueError, match="DINGRELAY_DATABASE_URL") as raised:
+        upgrade("mysql://someone:hush@localhost/x")
+    assert "hush" not in str(raised.value)

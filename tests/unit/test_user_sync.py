@@ -1,0 +1,346 @@
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from dingrelay_tasks.context import Department, Json, Member, Progress
+from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.user_sync import (
+    DepartmentSync,
+    UserSync,
+    abandon_department,
+    run,
+    run_department,
+)
+
+NOTHING = Progress(
+    pending=0, failed=[], departments=0, users=0, added=0, changed=0, left=0, calls=0
+)
+
+
+@dataclass
+class FakeContacts:
+    """An organisation: department → (departments below, pages of members)."""
+
+    tree: dict[int, tuple[list[int], list[list[str]]]]
+    users: set[str] = field(default_factory=set)
+    calls: int = 0
+
+    async def department(self, department: int) -> Department | None:
+        self.calls += 1
+        return Department(department, {"name": "?"}) if department in self.tree else None
+
+    async def children(self, department: int) -> list[Department] | None:
+        self.calls += 1
+        if department not in self.tree:
+            return None
+        return [Department(child, {}) for child in self.tree[department][0]]
+
+    async def members(self, department: int) -> AsyncIterator[list[Member]]:
+        for page in self.tree[department][1]:
+            self.calls += 1
+            if page == ["gone"]:
+                raise LookupError(department)
+            yield [Member(userid, {}) for userid in page]
+
+    async def user(self, userid: str) -> Member | None:
+        self.calls += 1
+        return Member(userid, {}) if userid in self.users else None
+
+
+@dataclass
+class FakeDirectory:
+    """Notes what it is told, and counts pending departments."""
+
+    told: list[tuple[Any, ...]] = field(default_factory=list)
+    open: set[int] = field(default_factory=set)
+    counts: Progress = NOTHING
+    failing: bool = False
+
+    async def open_run(self, run: str, *, scope: str, root: Department, calls: int) -> None:
+        self.told.append(("open", run, scope, root.id, dict(root.fields)))
+        self.open.add(root.id)
+        self.counts = replace(self.counts, calls=self.counts.calls + calls)
+
+    async def fill(
+        self,
+        run: str,
+        department: Department,
+        *,
+        children: Sequence[Department],
+        members: Sequence[Member],
+        calls: int,
+    ) -> list[int]:
+        if self.failing:
+            raise ConnectionError
+        self.told.append(("fill", department.id, [member.userid for member in members], calls))
+        self.open |= {child.id for child in children}
+        self._settle(department.id, calls, departments=1)
+        return [child.id for child in children]
+
+    async def vanish(self, run: str, department: int, *, calls: int) -> None:
+        self.told.append(("vanish", department, calls))
+        self._settle(department, calls, departments=0)
+
+    async def fail(self, run: str, department: int) -> None:
+        self.counts = replace(self.counts, failed=[*self.counts.failed, department])
+        self._settle(department, 0, departments=0)
+
+    async def pending(self, run: str) -> int:
+        return len(self.open)
+
+    async def progress(self, run: str) -> Progress:
+        return self.counts
+
+    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
+        self.told.append(("close", confirm_removals))
+        return self.counts
+
+    async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
+        self.told.append(("put", run, member.userid))
+        return replace(NOTHING, users=1, calls=calls)
+
+    async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
+        self.told.append(("drop", run, userid))
+        return replace(NOTHING, left=1, calls=calls)
+
+    def _settle(self, department: int, calls: int, *, departments: int) -> None:
+        self.open.discard(department)
+        counts = self.counts
+        self.counts = replace(
+            counts, departments=counts.departments + departments, calls=counts.calls + calls
+        )
+
+
+@dataclass
+class FakeContext:
+    """One job's context; the jobs of a family share contacts, directory and what they spawn."""
+
+    job_id: str
+    contacts: FakeContacts
+    directory: FakeDirectory = field(default_factory=FakeDirectory)
+    spawned: dict[str, Contract] = field(default_factory=dict)
+    woken: list[str] = field(default_factory=list)
+    remembered: dict[str, Json] = field(default_factory=dict)
+    attempt: int = 1
+    intent: None = None
+    messages: Any = None
+    approvals: Any = None
+
+    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+        if step not in self.remembered:
+            self.remembered[step] = await act()
+        return self.remembered[step]
+
+    async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
+        for key, child in zip(keys, children, strict=True):
+            self.spawned.setdefault(key, child)
+
+    async def wake(self, job_id: str) -> None:
+        self.woken.append(job_id)
+
+    def child(self) -> "FakeContext":
+        return replace(self, job_id="child", remembered={})
+
+
+def organisation() -> FakeContacts:
+    return FakeContacts(
+        {
+            1: ([2, 3], [["boss"]]),
+            2: ([4], [["ann"], ["bob"]]),
+            3: ([], [[]]),
+            4: ([], [["dee"]]),
+        }
+    )
+
+
+async def run_children(ctx: FakeContext) -> None:
+    """Run every spawned child, and those that they spawn."""
+    done: set[str] = set()
+    while ahead := ctx.spawned.keys() - done:
+        key = min(ahead)
+        done.add(key)
+        child = ctx.spawned[key]
+        assert isinstance(child, DepartmentSync)
+        await run_department(child, ctx.child())
+
+
+async def test_a_walk_reads_each_department_once_and_ends_when_the_last_is_done() -> None:
+    ctx = FakeContext("r", organisation())
+    job = UserSync(confirm_removals=True)
+    with pytest.raises(Wait):
+        await run(job, ctx)
+    assert ctx.directory.told == [("open", "r", "everything", 1, {"name": "?"})]
+    assert not ctx.woken
+    await run_children(ctx)
+    assert ctx.woken == ["r"]
+    result = await run(job, ctx)
+    assert result == {
+        "run": "r",
+        "departments": 4,
+        "users": 0,
+        "added": 0,
+        "changed": 0,
+        "left": 0,
+        "calls": 10,
+    }
+    assert ctx.directory.told[-1] == ("close", True)
+    assert ctx.contacts.calls == result["calls"]
+    assert ("fill", 2, ["ann", "bob"], 3) in ctx.directory.told
+
+
+async def test_children_stay_in_the_family_of_their_parent() -> None:
+    ctx = FakeContext("r", organisation())
+    with pytest.raises(Wait):
+        await run(UserSync(app="shop", lane="normal"), ctx)
+    await run_children(ctx)
+    assert ctx.spawned["4"] == DepartmentSync(app="shop", lane="normal", run="r", department=4)
+
+
+async def test_a_waiting_parent_opens_its_run_once() -> None:
+    ctx = FakeContext("r", organisation())
+    for _ in range(3):
+        with pytest.raises(Wait, match="1 departments pending"):
+            await run(UserSync(), ctx)
+    assert ctx.contacts.calls == len(ctx.directory.told) == 1
+
+
+async def test_a_department_that_was_written_is_not_read_again() -> None:
+    ctx = FakeContext("r", organisation())
+    child = ctx.child()
+    job = DepartmentSync(run="r", department=2)
+    first = await run_department(job, child)
+    assert first == await run_department(job, child)
+    assert first == {"users": 2, "children": [4], "calls": 3}
+    assert ctx.contacts.calls == 3
+
+
+async def test_a_crash_before_writing_leaves_the_department_pending() -> None:
+    ctx = FakeContext("r", organisation())
+    ctx.directory.open = {2}
+    ctx.directory.failing = True
+    with pytest.raises(ConnectionError):
+        await run_department(DepartmentSync(run="r", department=2), ctx.child())
+    assert ctx.directory.open == {2}
+    assert not ctx.woken
+    assert not ctx.spawned
+
+
+async def test_a_department_without_children_spawns_nothing() -> None:
+    ctx = FakeContext("r", organisation())
+    await run_department(DepartmentSync(run="r", department=3), ctx.child())
+    assert not ctx.spawned
+    assert ctx.directory.told == [("fill", 3, [], 2)]
+
+
+@pytest.mark.parametrize(("pages", "calls"), [(None, 1), ([["ann"], ["gone"]], 3)])
+async def test_a_department_that_disappears_is_settled(
+    pages: list[list[str]] | None, calls: int
+) -> None:
+    ctx = FakeContext("r", FakeContacts({} if pages is None else {2: ([], pages)}))
+    ctx.directory.open = {2}
+    result = await run_department(DepartmentSync(run="r", department=2), ctx.child())
+    assert ctx.directory.told == [("vanish", 2, calls)]
+    assert result == {"users": 0, "children": [], "calls": calls}
+    assert ctx.contacts.calls == calls
+    assert ctx.woken == ["r"]
+
+
+async def test_a_dead_department_lets_nobody_be_marked_as_left() -> None:
+    ctx = FakeContext("r", organisation())
+    with pytest.raises(Wait):
+        await run(UserSync(), ctx)
+    await abandon_department(DepartmentSync(run="r", department=1), ctx.child())
+    assert ctx.woken == ["r"]
+    with pytest.raises(Refused) as refused:
+        await run(UserSync(confirm_removals=True), ctx)
+    assert refused.value.code == "departments_failed"
+    assert "1 departments could not be read: 1" in str(refused.value)
+    assert ("close", True) not in ctx.directory.told
+
+
+async def test_a_dead_department_does_not_wake_a_parent_that_waits_for_others() -> None:
+    ctx = FakeContext("r", organisation())
+    ctx.directory.open = {2, 3}
+    await abandon_department(DepartmentSync(run="r", department=2), ctx.child())
+    assert not ctx.woken
+
+
+async def test_many_failures_are_named_in_part() -> None:
+    ctx = FakeContext("r", organisation())
+    ctx.remembered["open"] = {}
+    ctx.directory.counts = replace(NOTHING, failed=list(range(1, 40)))
+    with pytest.raises(
+        Refused, match="39 departments could not be read: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
+    ):
+        await run(UserSync(), ctx)
+
+
+async def test_a_department_can_be_the_root_of_a_walk() -> None:
+    ctx = FakeContext("r", organisation())
+    with pytest.raises(Wait):
+        await run(UserSync(scope="department", department=2), ctx)
+    await run_children(ctx)
+    await run(UserSync(scope="department", department=2), ctx)
+    assert ctx.spawned.keys() == {"2", "4"}
+    assert ctx.directory.told[0][:4] == ("open", "r", "department", 2)
+
+
+async def test_a_removed_department_is_removed_from_the_directory() -> None:
+    ctx = FakeContext("r", FakeContacts({}))
+    result = await run(UserSync(scope="department", department=7), ctx)
+    assert ("vanish", 7, 0) in ctx.directory.told
+    assert (result["departments"], result["calls"]) == (0, 1)
+    assert not ctx.spawned
+
+
+async def test_an_organisation_without_root_is_refused() -> None:
+    ctx = FakeContext("r", FakeContacts({}))
+    with pytest.raises(Refused) as refused:
+        await run(UserSync(), ctx)
+    assert refused.value.code == "no_root_department"
+    assert not ctx.directory.told
+
+
+async def test_one_user_is_put_or_dropped() -> None:
+    ctx = FakeContext("r", FakeContacts({}, users={"ann"}))
+    put = await run(UserSync(scope="user", user="ann"), ctx)
+    assert (put["run"], put["users"], put["calls"]) == ("r", 1, 1)
+    dropped = await run(UserSync(scope="user", user="bob"), ctx)
+    assert (dropped["users"], dropped["left"]) == (0, 1)
+    assert ctx.directory.told == [("put", "r", "ann"), ("drop", "r", "bob")]
+
+
+@pytest.mark.parametrize(
+    ("job", "field"),
+    [
+        ({"scope": "department"}, "department"),
+        ({"scope": "user"}, "user"),
+        ({"department": 5}, "department"),
+        ({"scope": "user", "user": "u", "department": 5}, "department"),
+        ({"scope": "department", "department": 5, "user": "u"}, "user"),
+        ({"scope": "department", "department": "5"}, "department"),
+        ({"scope": "department", "department": 0}, "department"),
+        ({"scope": "department", "department": 2**63}, "department"),
+        ({"scope": "department", "department": True}, "department"),
+        ({"scope": "user", "user": "a,b"}, "user"),
+        ({"scope": "all"}, "scope"),
+        ({"confirm_removals": "perhaps"}, "confirm_removals"),
+        ({"since": 1}, "since"),
+    ],
+)
+def test_a_wrong_job_names_its_field(job: dict[str, Any], field: str) -> None:
+    with pytest.raises(ContractError) as refused:
+        UserSync.parse(job)
+    assert refused.value.field == field
+
+
+def test_the_defaults_are_a_walk_of_everything_in_bulk() -> None:
+    job = UserSync.parse({"department": None, "user": None})
+    assert (job.scope, job.lane, job.confirm_removals) == ("everything", "bulk", False)
+    assert job.queue == DepartmentSync(run="r", department=1).queue == "dingrelay.directory"
+    assert job.summary() == "user-sync app=default lane=bulk scope=everything"
+    child = DepartmentSync(run="r", department=4)
+    assert child.summary() == "user-sync-department app=default lane=bulk department=4"
