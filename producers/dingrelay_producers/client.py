@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from dingrelay_producers import keys, record, scripts
 from dingrelay_producers.errors import (
@@ -201,7 +201,8 @@ class Client:
         return self._redis_call(lambda redis: scripts.run(redis, call))
 
     def _run_many(self, calls: Iterable[Call]) -> list[Any]:
-        return self._redis_call(lambda redis: scripts.run_many(redis, list(calls)))
+        answers: list[Any] = self._redis_call(lambda redis: scripts.run_many(redis, list(calls)))
+        return answers
 
     def _state_after(self, job_id: str, call: Call) -> State:
         state = self._run(call)
@@ -211,7 +212,7 @@ class Client:
 
     def _statuses(self, index: str, limit: int) -> list[JobStatus]:
         def read(redis: Redis) -> list[JobStatus]:
-            ids: list[bytes] = redis.zrange(index, 0, limit - 1, desc=True)
+            ids = cast("list[bytes]", redis.zrange(index, 0, limit - 1, desc=True))
             pipe = redis.pipeline(transaction=False)
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id.decode()))

@@ -21,6 +21,7 @@ QUOTA_TTL_MS = 40 * 86_400_000
 DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
 ADOPTED_TTL_MS = 7 * 86_400_000
+MEMBER_COUNT_TTL_MS = 3_600_000
 
 SCHEDULE = PREFIX + "schedule"
 """Sorted set: job id → the time (ms) at which somebody must look at it next. Permanent."""
@@ -88,5 +89,5 @@ def adopted(app: str) -> str:
 
 
 def member_count(app: str) -> str:
-    """Hash: department → how many people it and all below hold. TTL: one hour."""
+    """Hash: department → how many people it and all below hold. TTL: MEMBER_COUNT_TTL_MS."""
     return f"{PREFIX}members:{app}"

@@ -45,25 +45,25 @@ class Call:
     arguments: tuple[Value, ...]
 
 
-def run(redis: "Redis", call: Call) -> Any:
+def run(redis: Redis, call: Call) -> Any:
     """Run the call; Redis learns the script the first time."""
-    parts = (len(call.keys), *call.keys, *call.arguments)
+    parts = (*call.keys, *call.arguments)
     try:
-        return redis.evalsha(call.script.sha, *parts)
+        return redis.evalsha(call.script.sha, len(call.keys), *parts)
     except NoScriptError:
-        return redis.eval(call.script.body, *parts)
+        return redis.eval(call.script.body, len(call.keys), *parts)
 
 
-async def run_async(redis: "AsyncRedis", call: Call) -> Any:
+async def run_async(redis: AsyncRedis, call: Call) -> Any:
     """Run the call; Redis learns the script the first time."""
-    parts = (len(call.keys), *call.keys, *call.arguments)
+    parts = (*call.keys, *call.arguments)
     try:
-        return await redis.evalsha(call.script.sha, *parts)
+        return await redis.evalsha(call.script.sha, len(call.keys), *parts)
     except NoScriptError:
-        return await redis.eval(call.script.body, *parts)
+        return await redis.eval(call.script.body, len(call.keys), *parts)
 
 
-def run_many(redis: "Redis", calls: Sequence[Call]) -> list[Any]:
+def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls of one script in one round trip; the answers in order."""
     if not calls:
         return []

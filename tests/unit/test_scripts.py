@@ -1,5 +1,6 @@
-from dingrelay_producers.scripts import Call, Script, run
 from redis import Redis
+
+from dingrelay_producers.scripts import Call, Script, run
 
 
 def test_a_script_is_learned_once_and_called_by_content(valkey_url: str) -> None:

@@ -22,7 +22,7 @@ from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers import logs, metrics, pipeline
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.engine import Engine
-from dingrelay_workers.pipeline import Outcome
+from dingrelay_workers.outcome import Outcome
 from dingrelay_workers.runtime import Runtime
 
 log = get_logger("dingrelay.worker")
@@ -90,29 +90,31 @@ for _kind in KINDS.values():
     _register(_kind)
 
 
-@setup_logging.connect(weak=False)
 def _set_up_logging(**_: Any) -> None:
     logs.configure(settings)
 
 
-@celeryd_after_setup.connect(weak=False)
 def _learn_about_the_worker(instance: Any, **_: Any) -> None:
     _Worker.concurrency = instance.concurrency
     _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
 
 
-@worker_ready.connect(weak=False)
 def _start(**_: Any) -> None:
     engine = runtime.start()
     metrics.serve(settings.metrics_port)
     log.info("worker_ready", worker=engine.worker, queues=list(_Worker.queues))
 
 
-@worker_shutting_down.connect(weak=False)
 def _drain(**_: Any) -> None:
     runtime.drain()
 
 
-@worker_shutdown.connect(weak=False)
 def _stop(**_: Any) -> None:
     runtime.stop(settings.soft_shutdown)
+
+
+setup_logging.connect(_set_up_logging, weak=False)
+celeryd_after_setup.connect(_learn_about_the_worker, weak=False)
+worker_ready.connect(_start, weak=False)
+worker_shutting_down.connect(_drain, weak=False)
+worker_shutdown.connect(_stop, weak=False)

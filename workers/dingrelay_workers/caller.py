@@ -19,7 +19,7 @@ from dingrelay_workers.records import Claim, Records
 Json = dict[str, Any]
 
 
-class OwnershipLost(Exception):  # noqa: N818 - it ends the run, nothing is wrong with the job
+class OwnershipLost(Exception):
     """Another worker owns the job by now; this one must not act for it any more."""
 
 

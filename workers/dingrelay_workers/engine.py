@@ -21,10 +21,10 @@ from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.leases import Leases
 from dingrelay_workers.limiter.guards import Guards
 from dingrelay_workers.limiter.limiter import Limiter

@@ -18,6 +18,10 @@ from dingrelay_workers.records import Claim
 
 Json = dict[str, Any]
 
+ROOT_DEPARTMENT = 1
+MOST_RECIPIENTS = 5000
+"""People that one call can reach, and that a minute may hold (API §2.1)."""
+
 
 class JobContext:
     """`dingrelay_tasks.Context` for one run of one job."""
@@ -54,7 +58,7 @@ class JobContext:
     @cached_property
     def messages(self) -> "JobMessages":
         """Work notifications, with the day's silent limits."""
-        return JobMessages(self._claim, self._caller, self._engine)
+        return JobMessages(self._claim, self._caller, self._engine, self.contacts)
 
     @cached_property
     def approvals(self) -> "JobApprovals":
@@ -104,8 +108,10 @@ class JobContext:
 class JobMessages:
     """`dingrelay_tasks.context.Messages` for one job."""
 
-    def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
+    def __init__(self, claim: Claim, caller: Caller, engine: Engine, contacts: Contacts) -> None:
         self._claim = claim
+        self._redis = engine.redis
+        self._contacts = contacts
         self._guards = engine.guards
         self._notifications = WorkNotifications(caller)
 
@@ -130,9 +136,31 @@ class JobMessages:
         everyone: bool = False,
     ) -> SentCall:
         """One call: at most 100 users, or at most 20 departments, or everyone."""
+        whole = [ROOT_DEPARTMENT] if everyone else departments
+        people = len(users) + sum([await self._size(department) for department in whole])
         return await self._notifications.send(
-            message, users=users, departments=departments, everyone=everyone
+            message,
+            users=users,
+            departments=departments,
+            everyone=everyone,
+            recipients=min(max(people, 1), MOST_RECIPIENTS),
         )
+
+    async def _size(self, department: int) -> int:
+        """How many people a department and all below hold: what a call to it costs.
+
+        DingTalk's own count, asked for once an hour; the limit of a call where it tells none.
+        """
+        key = keys.member_count(self._claim.app)
+        known = await self._redis.hget(key, str(department))
+        if known is not None:
+            return int(known)
+        found = await self._contacts.department(department)
+        told = found.fields.get("member_count") if found else 0
+        size = told if isinstance(told, int) else MOST_RECIPIENTS
+        await self._redis.hset(key, str(department), str(size))
+        await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS)
+        return size
 
     async def delivery(self, task_id: int) -> Delivery:
         """What became of an accepted call."""

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import keys, record
 from dingrelay_producers.record import Draft, Wakeup
-from dingrelay_producers.scripts import Script, run_async
+from dingrelay_producers.scripts import Script, Value, run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
 from dingrelay_tasks.contract import LANES, Lane
@@ -19,7 +19,7 @@ _PACKAGE = "dingrelay_workers"
 _CLAIM = Script.load(_PACKAGE, "claim")
 _HEARTBEAT = Script.load(_PACKAGE, "heartbeat")
 _NOTE = Script.load(_PACKAGE, "note")
-_PARK = Script.load(_PACKAGE, "park")
+_PARK = Script.load(_PACKAGE, "suspend")
 _SETTLE = Script.load(_PACKAGE, "settle")
 _SWEEP = Script.load(_PACKAGE, "sweep")
 _WAKE = Script.load(_PACKAGE, "wake")
@@ -140,7 +140,7 @@ class Records:
 
     async def note(self, claim: Claim, note: Json, steps: Mapping[str, Json]) -> bool:
         """Note that a call is about to leave; False: the job is another's, it must not."""
-        arguments = [claim.fence, record.canonical_json(note), *_pairs(steps)]
+        arguments: list[Value] = [claim.fence, record.canonical_json(note), *_pairs(steps)]
         return bool(await run_async(self._redis, _NOTE.call([keys.job(claim.id)], arguments)))
 
     async def park(

@@ -83,7 +83,7 @@ class Runtime:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             try:
                 runner.run(self._live())
-            except Exception as error:  # noqa: BLE001 - whoever waits for the start gets it
+            except Exception as error:
                 if not self._ready.done():
                     self._ready.set_exception(error)
                 else:

@@ -2,18 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from redis.asyncio import Redis
 
 from dingrelay_producers import keys
-from dingrelay_producers.scripts import Script, run_async
+from dingrelay_producers.scripts import Script, Value, run_async
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.dingtalk import apis
-from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Credentials, DingTalkError, Transient
+from dingrelay_workers.dingtalk.transport import Transport
 
 _TAKE = Script.load("dingrelay_workers", "token_take")
 _PUT = Script.load("dingrelay_workers", "token_put")
@@ -26,14 +26,6 @@ WAIT_STEP = 0.05
 CREDENTIALS_HINT = (
     "Check DINGTALK_APP_KEY and DINGTALK_APP_SECRET, then requeue: dingrelay dead requeue --all."
 )
-
-
-class Fetches(Protocol):
-    """What sends the token call."""
-
-    async def request(self, api: Api, **parts: Any) -> dict[str, Any]:
-        """One request; see `Transport.request`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +46,7 @@ class Tokens:
     """The fleet's tokens. A process asks Redis only when its copy nears its end."""
 
     def __init__(
-        self, redis: Redis, transport: Fetches, settings: Settings, *, worker: str
+        self, redis: Redis, transport: Transport, settings: Settings, *, worker: str
     ) -> None:
         self._redis = redis
         self._transport = transport
@@ -151,7 +143,7 @@ class Tokens:
     async def _put(
         self, app: str, value: str, seconds: float, code: str = "", message: str = ""
     ) -> int:
-        arguments = [self._worker, value, int(seconds * 1000), code, message]
+        arguments: list[Value] = [self._worker, value, int(seconds * 1000), code, message]
         return int(await run_async(self._redis, _PUT.call([keys.token(app)], arguments)))
 
     async def _request(self, app: str) -> tuple[str, float]:
@@ -162,7 +154,7 @@ class Tokens:
             raise Credentials("not_configured", str(error)) from None
         key = configured.app_key.get_secret_value()
         secret = configured.app_secret.get_secret_value()
-        if self._settings.token_api == "oapi":
+        if self._settings.token_api == "oapi":  # noqa: S105 - the name of an API
             answer = await self._transport.request(
                 apis.TOKEN, query={"appkey": key, "appsecret": secret}
             )

@@ -93,7 +93,7 @@ class Transport:
                 f"no connection to DingTalk ({type(error).__name__})",
                 hint="Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.",
             ) from None
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+        except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise _no_answer(api, error) from None
 
 

@@ -1,0 +1,307 @@
+"""The transitions of a job record, each under a fencing number, on a real Valkey."""
+
+import json
+import uuid
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys, record, scripts
+from dingrelay_producers.record import Draft
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.states import State
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.records import Claim, Records, Spent
+
+TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url, lease=30)
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    return Records(redis, settings)
+
+
+def a_draft(**fields: Any) -> Draft:
+    job = {"to": {"users": ["u1"]}, "message": TEXT, **fields}
+    return record.draft(MessageSend.parse(job))
+
+
+def a_delivery(draft: Draft, *, woken: int = 1, nonce: str = "") -> Delivery:
+    return Delivery(
+        id=draft.id,
+        kind=KINDS[draft.kind],
+        job=draft.job,
+        queue=draft.queue,
+        woken=woken,
+        nonce=nonce or uuid.uuid4().hex,
+    )
+
+
+async def enqueue(redis: Redis, draft: Draft) -> record.Enqueued:
+    answer = await scripts.run_async(redis, record.enqueue(draft, grace_ms=30_000))
+    return record.enqueued(draft, answer)
+
+
+async def claimed(records: Records, draft: Draft) -> Claim:
+    verdict, claim = await records.claim(a_delivery(draft))
+    assert claim is not None, verdict
+    return claim
+
+
+async def state(redis: Redis, draft: Draft) -> str:
+    return ((await redis.hget(keys.job(draft.id), "state")) or b"none").decode()
+
+
+async def score(redis: Redis, draft: Draft) -> float | None:
+    return await redis.zscore(keys.SCHEDULE, draft.id)
+
+
+async def run_out(redis: Redis, draft: Draft) -> None:
+    """Let the job's lease run out now."""
+    past = int(datetime.now(UTC).timestamp() * 1000) - 1
+    await redis.hset(keys.job(draft.id), mapping={"lease": past, "woken": past - 30_000})
+    await redis.zadd(keys.SCHEDULE, {draft.id: past})
+
+
+async def test_an_accepted_job_is_on_the_schedule_before_anything_is_published(
+    redis: Redis,
+) -> None:
+    draft = a_draft()
+    answer = await enqueue(redis, draft)
+    assert answer.created
+    assert answer.wakeup is not None
+    assert await state(redis, draft) == "queued"
+    assert await score(redis, draft) == answer.wakeup.at + 30_000
+    assert await redis.pttl(keys.job(draft.id)) > 0
+
+
+async def test_a_job_for_later_is_not_woken_now(redis: Redis) -> None:
+    later = datetime.now(UTC) + timedelta(hours=3)
+    draft = a_draft(send_at=later.isoformat())
+    answer = await enqueue(redis, draft)
+    assert answer.created
+    assert answer.wakeup is None
+    assert await score(redis, draft) == int(later.timestamp() * 1000)
+
+
+async def test_the_same_key_is_one_job_and_another_payload_a_conflict(redis: Redis) -> None:
+    first, again = a_draft(idempotency_key="k"), a_draft(idempotency_key="k")
+    other = a_draft(idempotency_key="k", lane="bulk")
+    assert first.id == again.id == other.id
+    assert (await enqueue(redis, first)).created
+    repeated = await enqueue(redis, again)
+    assert not repeated.created
+    assert not repeated.conflict
+    assert repeated.wakeup is None
+    assert (await enqueue(redis, other)).conflict
+
+
+async def test_a_claimed_job_is_busy_for_every_other_delivery(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    assert (claim.fence, claim.attempts, claim.crashes) == (1, 0, 0)
+    assert claim.payload == draft.job
+    assert (await records.claim(a_delivery(draft)))[0] == "busy"
+
+
+async def test_the_same_delivery_may_claim_again(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    first = await records.claim(a_delivery(draft, nonce="n"))
+    again = await records.claim(a_delivery(draft, nonce="n"))
+    assert first[1] == again[1]
+
+
+async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    gone = await claimed(records, draft)
+    assert await records.note(gone, {"step": "call:0", "attempt": 1, "at": 5}, {})
+    await run_out(redis, draft)
+    heir = await claimed(records, draft)
+    assert (heir.fence, heir.crashes) == (2, 1)
+    assert heir.calling == {"step": "call:0", "attempt": 1, "at": 5}
+    # The first worker comes back from its pause: nothing that it says counts any more.
+    assert await records.heartbeat([gone, heir]) == {draft.id}
+    assert not await records.note(gone, {"step": "x", "attempt": 1, "at": 6}, {})
+    assert await records.park(gone, State.SNOOZED, delay=1, spent=Spent()) is None
+    assert not await records.settle(gone, State.DONE, spent=Spent(), result={})
+    assert await state(redis, draft) == "running"
+    assert await records.settle(heir, State.DONE, spent=Spent(attempts=1), result={})
+
+
+async def test_a_message_without_a_record_makes_one(redis: Redis, records: Records) -> None:
+    draft = a_draft(lane="urgent")
+    verdict, claim = await records.claim(a_delivery(draft, woken=0))
+    assert verdict == "claimed"
+    assert claim is not None
+    assert claim.lane == "urgent"
+    assert claim.payload == draft.job
+    assert await redis.zscore(keys.RECENT, draft.id) is not None
+
+
+async def test_a_foreign_job_for_later_waits_on_the_schedule(
+    redis: Redis, records: Records
+) -> None:
+    later = datetime.now(UTC) + timedelta(minutes=5)
+    draft = a_draft(send_at=later.isoformat())
+    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "early"
+    assert await state(redis, draft) == "queued"
+    assert await score(redis, draft) == int(later.timestamp() * 1000)
+
+
+async def test_a_settled_job_leaves_the_schedule_and_is_not_run_again(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    spent = Spent(attempts=1, answered=True, steps={"call:0": {"task_id": 7}})
+    assert await records.settle(claim, State.DONE, spent=spent, result={"accepted": 1})
+    assert await records.settle(claim, State.DONE, spent=spent, result={"accepted": 1})
+    assert await score(redis, draft) is None
+    assert (await records.claim(a_delivery(draft)))[0] == "ended"
+    fields = await redis.hgetall(keys.job(draft.id))
+    assert fields[b"attempts"] == b"1"
+    assert json.loads(fields[b"result"]) == {"accepted": 1}
+
+
+async def test_a_parked_job_keeps_what_it_did_and_waits(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    spent = Spent(throttles=1, steps={"call:0": {"task_id": 7}})
+    parked = await records.park(claim, State.SNOOZED, delay=60, spent=spent, waiting=123)
+    assert parked == State.SNOOZED
+    assert (await records.claim(a_delivery(draft)))[0] == "early"
+    await redis.hset(keys.job(draft.id), "due", 0)
+    back = await claimed(records, draft)
+    assert (back.throttles, back.attempts, back.waiting) == (1, 0, 123)
+    assert back.steps == {"call:0": {"task_id": 7}}
+
+
+async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_parks(
+    redis: Redis, records: Records
+) -> None:
+    waiting, running = a_draft(), a_draft()
+    await enqueue(redis, waiting)
+    await enqueue(redis, running)
+    claim = await claimed(records, running)
+    cancelled = record.cancel(waiting.id, record_ttl_ms=1000)
+    assert await scripts.run_async(redis, cancelled) == b"cancelled"
+    assert await score(redis, waiting) is None
+    marked = record.cancel(running.id, record_ttl_ms=1000)
+    assert await scripts.run_async(redis, marked) == b"running"
+    parked = await records.park(claim, State.RETRYING, delay=1, spent=Spent())
+    assert parked == State.CANCELLED
+    assert await score(redis, running) is None
+
+
+async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    assert await records.note(claim, {"step": "create", "attempt": 1, "at": 5}, {})
+    assert await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=8), error={"code": "x"})
+    assert await redis.zscore(keys.DEAD, draft.id) is not None
+    assert await scripts.run_async(redis, record.requeue(draft.id)) == b"unknown"
+    assert await redis.zscore(keys.DEAD, draft.id) is None
+    back = await claimed(records, draft)
+    assert back.attempts == 0
+    assert back.calling is not None
+
+
+async def test_one_worker_sweeps_at_a_time(redis: Redis, records: Records) -> None:
+    assert (await records.sweep("a", lease=5, most=10)).mine
+    assert not (await records.sweep("b", lease=5, most=10)).mine
+    await records.release_sweeper("b")
+    assert not (await records.sweep("b", lease=5, most=10)).mine
+    await records.release_sweeper("a")
+    assert (await records.sweep("b", lease=5, most=10)).mine
+
+
+async def test_the_sweeper_wakes_what_is_due_once(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    await records.park(claim, State.RETRYING, delay=0, spent=Spent())
+    swept = await records.sweep("w", lease=5, most=10)
+    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
+    assert swept.wakeups[0].job == draft.job
+    assert (await records.sweep("w", lease=5, most=10)).wakeups == []
+
+
+async def test_the_sweeper_wakes_a_job_whose_worker_is_gone(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await claimed(records, draft)
+    assert (await records.sweep("w", lease=5, most=10)).wakeups == []
+    await run_out(redis, draft)
+    swept = await records.sweep("w", lease=5, most=10)
+    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
+
+
+async def look_now(redis: Redis, draft: Draft, *, woken_ago: int) -> int:
+    """Have the sweeper look at a queued job that was woken so many ms ago."""
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    job = {"woken": now - woken_ago, "due": now - woken_ago}
+    await redis.hset(keys.job(draft.id), mapping=job)
+    await redis.zadd(keys.SCHEDULE, {draft.id: now - 1})
+    return now
+
+
+async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    now = await look_now(redis, draft, woken_ago=60_000)
+    slot = (now - 40_000) // 5000
+    overtaker = {f"s{slot}": now - 50_000, "started": now}
+    await redis.hset(keys.queue(draft.queue), mapping=overtaker)
+    swept = await records.sweep("w", lease=5, most=10)
+    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
+    await redis.expire(keys.queue(draft.queue), 60)
+
+
+async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    now = await look_now(redis, draft, woken_ago=60_000)
+    # What has started so far was all published before it.
+    slot = (now - 40_000) // 5000
+    progress = {f"s{slot}": now - 70_000, "started": now}
+    await redis.hset(keys.queue(draft.queue), mapping=progress)
+    await redis.set(keys.alive(draft.queue), 1, px=60_000)
+    assert (await records.sweep("w", lease=5, most=10)).wakeups == []
+    assert (await score(redis, draft) or 0) > now
+    await redis.expire(keys.queue(draft.queue), 60)
+
+
+@pytest.mark.parametrize("served", [True, False])
+async def test_a_served_queue_that_starts_nothing_has_lost_its_wakeups(
+    redis: Redis, records: Records, *, served: bool
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await look_now(redis, draft, woken_ago=60_000)
+    if served:
+        await redis.set(keys.alive(draft.queue), 1, px=60_000)
+    swept = await records.sweep("w", lease=5, most=10)
+    assert len(swept.wakeups) == int(served)

@@ -1,0 +1,209 @@
+"""Where a run of a job leads: the table from errors to states."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.states import State
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
+from dingrelay_workers import retry
+from dingrelay_workers.caller import OwnershipLost
+from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled, Transient
+from dingrelay_workers.dingtalk.redact import redact
+from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.records import Claim
+
+Json = dict[str, Any]
+
+REDIS_PAUSE = 2.0
+"""Seconds before a job that Redis failed is looked at again."""
+
+log = get_logger("dingrelay.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a run leads.
+
+    Attributes:
+        state: an end, or a state in which the job waits; `running` if the job is another worker's.
+        reason: one short phrase for Flower and the log.
+        delay: seconds until it is looked at again, for a state in which it waits.
+        attempts: attempts spent.
+        throttles: throttling answers met.
+        waits_for_limit: it waits for a limit; its age counts when it comes back.
+    """
+
+    state: State
+    reason: str = ""
+    delay: float = 0.0
+    attempts: int = 0
+    throttles: int = 0
+    result: Json | None = None
+    error: Json | None = None
+    waits_for_limit: bool = False
+
+
+def done(result: Json) -> Outcome:
+    """The body returned."""
+    return Outcome(State.DONE, attempts=1, result=result)
+
+
+def expired() -> Outcome:
+    """The job's time was over before it ran."""
+    return Outcome(State.EXPIRED, reason="past its expires_at")
+
+
+def given_back() -> Outcome:
+    """The worker stops; another one takes the job at once."""
+    return Outcome(State.QUEUED, reason="the worker stops")
+
+
+def poison(claim: Claim) -> Outcome:
+    """The job is not given to one more worker."""
+    return _dead(
+        "poison",
+        "crashed",
+        f"took down {claim.crashes} workers",
+        "See the workers' logs before you requeue it.",
+    )
+
+
+def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
+    """What follows from an error.
+
+    Args:
+        error: what ended the run.
+        claim: the job as it was before the run.
+        settings: how often it may be tried.
+        open_call: a call of the job left and has no answer.
+    """
+    return (
+        _ended_by_body(error)
+        or _ended_by_machinery(error)
+        or _ended_by_call(error, claim, settings, open_call=open_call)
+    )
+
+
+def _ended_by_body(error: Exception) -> Outcome | None:
+    match error:
+        case ContractError():
+            hint = "Correct the job and enqueue it again."
+            return _dead("contract", error.field, str(error), hint)
+        case Wait():
+            return Outcome(State.SNOOZED, reason=error.reason, delay=error.delay.total_seconds())
+        case Refused():
+            return _dead("refused", error.code, error.reason, error.hint)
+        case Unknown():
+            return _unknown("unknown", error.reason)
+        case Duplicate():
+            return Outcome(State.DUPLICATE, reason=str(error), attempts=1, result=error.result)
+        case _:
+            return None
+
+
+def _ended_by_machinery(error: Exception) -> Outcome | None:
+    match error:
+        case Parked():
+            return Outcome(
+                State.SNOOZED, reason=error.reason, delay=error.due_in, waits_for_limit=True
+            )
+        case Draining():
+            return given_back()
+        case OwnershipLost():
+            return Outcome(State.RUNNING, reason="another worker owns the job")
+        case RedisError():
+            # Ours to bear, not the job's: no attempt is spent.
+            reason = f"Redis was away ({type(error).__name__})"
+            return Outcome(State.RETRYING, reason=reason, delay=REDIS_PAUSE)
+        case SettingsError():
+            return _dead("settings", "settings", str(error), "Configure it, then requeue the job.")
+        case _:
+            return None
+
+
+def _ended_by_call(
+    error: Exception, claim: Claim, settings: Settings, *, open_call: bool
+) -> Outcome:
+    match error:
+        case Throttled():
+            throttles = claim.throttles + 1
+            if throttles > settings.max_throttles:
+                return _given_up(error, open_call=open_call, throttles=1)
+            return _throttled(error)
+        case Ambiguous() | Transient():
+            return _tried(error, claim, settings, open_call=open_call)
+        case DingTalkError():
+            return _given_up(error, open_call=open_call)
+        case TimeoutError():
+            late = Transient("job_timeout", f"ran longer than {settings.job_timeout:g} s")
+            return _tried(late, claim, settings, open_call=open_call)
+        case _:
+            log.error("job_error", error=type(error).__name__, exc_info=error)
+            bug = Transient("internal", redact(f"{type(error).__name__}: {error}"))
+            return _tried(bug, claim, settings, open_call=open_call)
+
+
+def _throttled(error: Throttled) -> Outcome:
+    return Outcome(
+        State.SNOOZED,
+        reason=f"throttled by DingTalk: {error.code}",
+        delay=error.pause,
+        throttles=1,
+        error=_error(error),
+        waits_for_limit=True,
+    )
+
+
+def _tried(error: DingTalkError, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
+    """An attempt is spent, and the job tried again while there are attempts left."""
+    spent = claim.attempts + 1
+    most = settings.max_attempts
+    if isinstance(error, Transient) and error.max_attempts:
+        most = min(most, error.max_attempts)
+    if spent >= most:
+        return _given_up(error, open_call=open_call)
+    return Outcome(
+        State.RETRYING,
+        reason=str(error),
+        delay=retry.backoff(spent),
+        attempts=1,
+        error=_error(error),
+    )
+
+
+def _given_up(error: DingTalkError, *, open_call: bool, throttles: int = 0) -> Outcome:
+    """The job is not tried again: dead, or unknown while a call of it has no answer."""
+    if open_call:
+        return _unknown(error.code, error.message, attempts=1)
+    return Outcome(
+        State.DEAD, reason=str(error), attempts=1, throttles=throttles, error=_error(error)
+    )
+
+
+def _dead(error_class: str, code: str, message: str, hint: str) -> Outcome:
+    error = {"class": error_class, "code": code, "message": message, "hint": hint}
+    return Outcome(State.DEAD, reason=message, attempts=1, error=error)
+
+
+def _unknown(code: str, message: str, *, attempts: int = 0) -> Outcome:
+    error = {
+        "class": "unknown",
+        "code": code,
+        "message": message,
+        "hint": "Look in DingTalk whether it happened: discard the job if so, requeue it if not.",
+    }
+    return Outcome(State.UNKNOWN, reason=message, attempts=attempts, error=error)
+
+
+def _error(error: DingTalkError) -> Json:
+    return {
+        "class": error.name,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+    }
