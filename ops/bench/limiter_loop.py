@@ -7,6 +7,7 @@ limiters stand for two worker processes. Run: ``python ops/bench/limiter_loop.py
 import argparse
 import asyncio
 import random
+import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -49,68 +50,89 @@ class Server:
 
 @dataclass
 class Job:
-    """One job's walk to an accepted call."""
+    """One call to make."""
 
     lane: Lane
     born: float = field(default_factory=time.monotonic)
     parked: int = 0
     throttled: int = 0
 
-    async def run(self, limiter: Limiter, server: Server) -> None:
-        """Ask, wait, call, and again until the call is taken."""
+
+class Queue:
+    """Jobs that are ready, and those that come back later; a broker and a schedule in one."""
+
+    def __init__(self, jobs: list[Job]) -> None:
+        self._ready: asyncio.Queue[Job] = asyncio.Queue()
+        for job in jobs:
+            self._ready.put_nowait(job)
+
+    async def serve(self, limiter: Limiter, server: Server) -> None:
+        """Be one thread of a worker: take one job after the other."""
         while True:
+            job = await self._ready.get()
             try:
-                grant = await limiter.acquire(
-                    APP,
-                    API,
-                    lane=self.lane,
-                    costs={"calls": 1, "recipients": 1},
-                    waited=time.monotonic() - self.born,
-                    returning=self.parked + self.throttled > 0,
-                )
+                await self._carry_out(job, limiter, server)
             except Parked as parked:
-                self.parked += 1
-                await asyncio.sleep(parked.due_in)
-                continue
+                job.parked += 1
+                asyncio.get_running_loop().call_later(parked.due_in, self._ready.put_nowait, job)
+
+    async def _carry_out(self, job: Job, limiter: Limiter, server: Server) -> None:
+        while True:
+            grant = await limiter.acquire(
+                APP,
+                API,
+                lane=job.lane,
+                costs={"calls": 1, "recipients": 1},
+                waited=time.monotonic() - job.born,
+                returning=job.parked + job.throttled > 0,
+            )
             if await server.call():
                 await limiter.answered(grant)
                 return
-            self.throttled += 1
+            job.throttled += 1
             await limiter.throttled(APP, API, pause=PAUSE, everything=False, reason="90018")
 
 
 async def measure(options: argparse.Namespace) -> None:
     """Run until the time is over and print what the server saw."""
-    with ValkeyServer() as valkey:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    with ValkeyServer(port=port) as valkey:
         url = f"redis://{valkey.host}:{valkey.port}/0"
         rules = Rules.from_settings({}, "bench")
         server = Server(options.limit)
         clients = [Redis.from_url(url) for _ in range(options.processes)]
         limiters = [
-            Limiter(client, rules, max_wait=5, local_waiters=options.waiters) for client in clients
+            Limiter(client, rules, max_wait=5, local_waiters=options.threads // 8)
+            for client in clients
+        ]
+        jobs = [Job(options.lane) for _ in range(options.jobs)]
+        queue = Queue(jobs)
+        threads = [
+            asyncio.create_task(queue.serve(limiter, server))
+            for limiter in limiters
+            for _ in range(options.threads)
         ]
         began = time.time()
-        jobs = [Job(options.lane) for _ in range(options.jobs)]
-        tasks = [
-            asyncio.create_task(job.run(limiters[number % len(limiters)], server))
-            for number, job in enumerate(jobs)
-        ]
         for second in range(options.seconds):
             if second == options.lower_at:
                 server.limit = options.lower_to
             if second == options.raise_at:
                 server.limit = options.limit
-            await asyncio.sleep(1)
+            await asyncio.sleep(began + second + 1 - time.time())
             if options.verbose:
                 await _print_state(limiters[0], server, second)
-        ended = time.time()
-        _report(server, jobs, began, ended, options)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        _report(server, jobs, began, time.time(), options)
+        failed = [thread.exception() for thread in threads if thread.done()]
+        for thread in threads:
+            thread.cancel()
+        await asyncio.gather(*threads, return_exceptions=True)
         for limiter, client in zip(limiters, clients, strict=True):
             await limiter.close()
             await client.aclose()
+        if failed:
+            raise SystemExit(f"{len(failed)} threads died: {failed[0]!r}")
 
 
 async def _print_state(limiter: Limiter, server: Server, second: int) -> None:
@@ -149,7 +171,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--waiters", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=64, help="of each process")
     parser.add_argument("--lane", default="normal", choices=("urgent", "normal", "bulk"))
     parser.add_argument("--lower-at", type=int, help="second at which the limit falls silently")
     parser.add_argument("--lower-to", type=int, default=10)

@@ -31,7 +31,7 @@ JITTER = 0.5
 DingTalk counts a call when it arrives, so calls may come closer together than they left.
 """
 
-LIMIT = re.compile(r"^([1-9]\d{0,8})/(\d+(?:\.\d+)?)?(s|m|h)$")
+LIMIT = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -163,7 +163,7 @@ def parse(api: str, unit: str, text: str) -> tuple[int, float] | None:
     """
     if not text:
         return None
-    match = LIMIT.match(text)
+    match = LIMIT.fullmatch(text)
     if match is None:
         raise ValueError(f'rules."{api}".{unit}: "{text}" is not like 20/1s, 5000/60s or 20/1m')
     limit, length, scale = match.groups()

@@ -20,9 +20,11 @@ local URGENT, NORMAL = 2, 0.5  -- s of rate that may be reserved before a call o
 local AGED_SHARE = 10          -- of so many slots, one is for jobs that have waited long
 local PROBE_TIME = 1000000     -- us to wait for the answer of a probe
 local PROBE_POLL = 50000       -- us after which to ask whether the probe has been answered
+local DUST = 0.000001          -- tokens that rounding may cost
 local NOTED = 600000000        -- us between two notes in the index
 local APPROACH = 0.25          -- share of the gap to the known ceiling that is closed a second
 local BELOW_CEILING = 0.97     -- how near to a ceiling that was hit the rate comes quickly
+local CLIMB = 0.02             -- share of the limit that is added a second where no ceiling is known
 local CEILING_GONE = 1.03      -- so far beyond it without a throttle, the ceiling was another time's
 local CREEP = 0.001            -- share of the limit that is added a window beyond that
 local QUIET = 5000000          -- us without a throttle before the rate creeps
@@ -88,7 +90,7 @@ for _ = 1, waiters do
     local bucket, cost = buckets[i], tonumber(ARGV[cursor + i])
     if bucket.rate > 0 and cost > 0 then
       local missing = needed(bucket, cost, reserves) - bucket.balance
-      wait = math.max(wait, missing / bucket.rate)
+      if missing > DUST then wait = math.max(wait, missing / bucket.rate) end
       start = math.max(start, (cost - bucket.balance) / bucket.rate)
       slot = math.max(slot, cost / bucket.rate)
       if missing > 0 or cost > bucket.balance then bucket.busy, saturated = true, 1 end
@@ -117,7 +119,9 @@ local function grow(bucket)
   local seconds = math.min(1, (now - bucket.grown) / 1000000)
   local target = bucket.ceiling and bucket.ceiling * BELOW_CEILING or bucket.first
   if bucket.rate < target then
-    bucket.rate = bucket.rate + (target - bucket.rate) * APPROACH * seconds
+    local step = (target - bucket.rate) * APPROACH
+    if not bucket.ceiling then step = math.min(step, bucket.top * CLIMB) end
+    bucket.rate = bucket.rate + step * seconds
   end
   if now - bucket.penalized > QUIET then
     bucket.rate = bucket.rate + bucket.top * CREEP / math.max(1, bucket.window) * seconds

@@ -1,0 +1,412 @@
+"""The scripts against a real Valkey, on a clock of the test's own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from dingrelay_producers.scripts import run
+from dingrelay_tasks.contract import LANES, Lane
+from dingrelay_workers.limiter import buckets
+from dingrelay_workers.limiter.buckets import Ask, Reply
+from dingrelay_workers.limiter.rules import Rule
+
+EPOCH = 1_800_000_000_000_000
+MICRO = 1_000_000
+CALLS = Rule("app:a", "message.send", "calls", 20, 1)
+RECIPIENTS = Rule("app:a", "message.send", "recipients", 500, 10)
+EGRESS = Rule("egress:e", "*", "calls", 100, 2)
+GATE = Rule("app:a", "token", "calls", None)
+BOTH = (CALLS, RECIPIENTS)
+
+
+@dataclass
+class Fleet:
+    """Every worker at once, at a time that the test sets."""
+
+    redis: Redis
+    now: int = EPOCH
+    left: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+
+    def restart(self) -> "Fleet":
+        self.redis.flushall()
+        self.now, self.left = EPOCH, []
+        return self
+
+    def sleep(self, seconds: float) -> None:
+        self.now += round(seconds * MICRO)
+
+    def ask(
+        self, rules: tuple[Rule, ...], lane: Lane, *costs: tuple[int, ...], aged: bool = False
+    ) -> Reply:
+        asks = [Ask(cost, aged) for cost in costs]
+        reply = Reply.read(run(self.redis, buckets.acquire(rules, lane, asks, self.now)))
+        for cost, start in zip(costs, reply.starts, strict=False):
+            self.left.append((self.now + round(start * MICRO), cost))
+        return reply
+
+    def call(self, lane: Lane = "normal", *, aged: bool = False) -> Reply:
+        return self.ask((CALLS,), lane, (1,), aged=aged)
+
+    def park(self, lane: Lane = "bulk", queue: buckets.ParkedQueue = "tail") -> float:
+        micros, _ = run(self.redis, buckets.park((CALLS,), lane, (1,), queue, self.now))
+        return micros / MICRO
+
+    def penalize(self, pause: float, *, rule: Rule = CALLS) -> tuple[float, bool]:
+        micros, new = run(self.redis, buckets.penalize(rule, pause, "90018", self.now))
+        return micros / MICRO, bool(new)
+
+    def succeed(self, rule: Rule = CALLS) -> None:
+        run(self.redis, buckets.succeed((rule,), self.now))
+
+    def rate(self, rule: Rule = CALLS) -> float:
+        return float(self.redis.hget(rule.key, "rate") or rule.rate)
+
+    def most_in_a_window(self, number: int, window: float) -> int:
+        """The largest cost under one rule that left in any window, however it is placed."""
+        left = sorted((at, costs[number]) for at, costs in self.left)
+        length = round(window * MICRO) - 2 * len(left)  # each start is rounded up to a us
+        first, total, most = 0, 0, 0
+        for at, cost in left:
+            total += cost
+            while left[first][0] <= at - length:
+                total -= left[first][1]
+                first += 1
+            most = max(most, total)
+        return most
+
+    def saturate(self, seconds: float, lane: Lane = "normal") -> int:
+        """Ask for calls as fast as they are given; how many were."""
+        until, count = self.now + round(seconds * MICRO), 0
+        while self.now < until:
+            reply = self.call(lane)
+            count += len(reply.starts)
+            self.sleep(reply.wait or max(0.0, reply.starts[0]))
+        return count
+
+
+@pytest.fixture
+def fleet(valkey_url: str) -> Iterator[Fleet]:
+    with Redis.from_url(valkey_url) as redis:
+        yield Fleet(redis)
+
+
+lanes = st.sampled_from(LANES)
+gaps = st.one_of(st.just(0.0), st.floats(0, 0.1), st.floats(0, 12))
+one_fleet_for_all = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@given(
+    arrivals=st.lists(
+        st.tuples(
+            gaps,
+            lanes,
+            st.lists(st.one_of(st.integers(1, 3), st.integers(1, 400)), min_size=1, max_size=12),
+            st.booleans(),
+        ),
+        max_size=60,
+    )
+)
+@one_fleet_for_all
+def test_no_window_holds_more_than_its_limit(
+    fleet: Fleet, arrivals: list[tuple[float, Lane, list[int], bool]]
+) -> None:
+    fleet.restart()
+    for gap, lane, recipients, aged in arrivals:
+        fleet.sleep(gap)
+        fleet.ask(BOTH, lane, *((1, count) for count in recipients), aged=aged)
+    assert fleet.most_in_a_window(0, CALLS.window) <= 20
+    assert fleet.most_in_a_window(1, RECIPIENTS.window) <= 500
+
+
+@given(arrivals=st.lists(st.tuples(gaps, lanes, st.integers(1, 40), st.booleans()), max_size=60))
+@one_fleet_for_all
+def test_no_address_sends_more_than_it_may(
+    fleet: Fleet, arrivals: list[tuple[float, Lane, int, bool]]
+) -> None:
+    fleet.restart()
+    for gap, lane, count, aged in arrivals:
+        fleet.sleep(gap)
+        fleet.ask((EGRESS,), lane, *[(1,)] * count, aged=aged)
+    assert fleet.most_in_a_window(0, EGRESS.window) <= 100
+
+
+@given(
+    before=st.lists(st.tuples(gaps, lanes, st.integers(1, 400)), max_size=30),
+    lane=lanes,
+    recipients=st.integers(1, 400),
+)
+@one_fleet_for_all
+def test_who_asks_again_when_told_gets_a_slot(
+    fleet: Fleet, before: list[tuple[float, Lane, int]], lane: Lane, recipients: int
+) -> None:
+    fleet.restart()
+    for gap, other, count in before:
+        fleet.sleep(gap)
+        fleet.ask(BOTH, other, (1, count))
+    reply = fleet.ask(BOTH, lane, (1, recipients))
+    if not reply.starts:
+        fleet.sleep(reply.wait)
+        assert fleet.ask(BOTH, lane, (1, recipients)).starts
+
+
+def test_saturated_calls_use_the_limit(fleet: Fleet) -> None:
+    for lane in LANES:
+        fleet.restart()
+        assert 19 * 30 <= fleet.saturate(30, lane) <= 20 * 30 + 1
+
+
+def test_all_or_nothing(fleet: Fleet) -> None:
+    scarce = Rule("app:a", "message.send", "recipients", 110, 10)
+    assert fleet.ask((CALLS, scarce), "bulk", (1, 100)).starts
+    reply = fleet.ask((CALLS, scarce), "bulk", (1, 100))
+    assert not reply.starts
+    fleet.sleep(1)
+    # The refused call took nothing from the calls: they are as if it had not asked.
+    assert fleet.call("bulk").starts == (0,)
+
+
+def test_urgent_waits_for_the_urgent_before_it_and_nothing_else(fleet: Fleet) -> None:
+    for _ in range(40):
+        fleet.call("bulk")
+    for _ in range(40):
+        fleet.call("normal")
+    normal = max(at for at, _ in fleet.left)
+    assert normal <= EPOCH + 0.6 * MICRO
+    first = fleet.call("urgent").starts[0]
+    second = fleet.call("urgent").starts[0]
+    assert first == pytest.approx(normal / MICRO - EPOCH / MICRO + 1 / 19, abs=1e-3)
+    assert second == pytest.approx(first + 1 / 19, abs=1e-3)
+    assert not fleet.call("normal").starts
+    assert not fleet.call("bulk").starts
+
+
+def test_urgent_may_not_reserve_without_end(fleet: Fleet) -> None:
+    granted = [fleet.call("urgent") for _ in range(100)]
+    starts = [reply.starts[0] for reply in granted if reply.starts]
+    assert 2 <= max(starts) <= 2.1
+    assert granted[-1].wait > 0
+
+
+def test_bulk_takes_only_what_is_there(fleet: Fleet) -> None:
+    assert fleet.call("bulk").starts == (0,)
+    reply = fleet.call("bulk")
+    assert not reply.starts
+    assert reply.wait == pytest.approx(1 / 19 - 0.025, abs=1e-3)
+    fleet.sleep(reply.wait)
+    assert fleet.call("bulk").starts[0] == pytest.approx(0.025, abs=1e-3)
+
+
+def test_bulk_goes_on_while_normal_takes_all_it_can(fleet: Fleet) -> None:
+    fresh = aged = normal = 0
+    for _ in range(3000):
+        normal += len(fleet.call("normal").starts)
+        fresh += len(fleet.call("bulk").starts)
+        aged += len(fleet.call("bulk", aged=True).starts)
+        fleet.sleep(0.01)
+    assert fresh == 0
+    assert 0.05 <= aged / (normal + aged) <= 0.15
+
+
+def test_a_large_call_keeps_its_distance_before_and_after(fleet: Fleet) -> None:
+    start = fleet.ask((RECIPIENTS,), "normal", (400,)).starts[0]
+    rate = RECIPIENTS.rate
+    assert start == pytest.approx(300 / rate, abs=1e-3)
+    fleet.sleep(start)
+    reply = fleet.ask((RECIPIENTS,), "bulk", (1,))
+    assert reply.wait == pytest.approx(301 / rate - 0.025, abs=1e-3)
+
+
+def test_a_throttle_pauses_everyone_once_a_second(fleet: Fleet) -> None:
+    fleet.call()
+    assert fleet.penalize(2) == (2, True)
+    for _ in range(20):
+        fleet.sleep(0.04)
+        assert fleet.penalize(2)[1] is False
+    for lane in LANES:
+        reply = fleet.call(lane)
+        assert (reply.starts, reply.paused, reply.reason) == ((), True, "90018")
+        assert reply.wait == pytest.approx(1.2, abs=1e-3)
+    assert fleet.redis.hget(CALLS.key, "throttles") == b"21"
+    assert fleet.rate() == pytest.approx(19 * 0.7, rel=1e-2)
+
+
+def test_a_longer_pause_wins_over_the_one_that_runs(fleet: Fleet) -> None:
+    fleet.penalize(1)
+    fleet.sleep(0.1)
+    assert fleet.penalize(60) == (60, False)
+    assert fleet.call().wait == 60
+
+
+def test_after_a_pause_one_call_goes_ahead(fleet: Fleet) -> None:
+    fleet.penalize(1)
+    fleet.sleep(1)
+    probe = fleet.ask((CALLS,), "normal", (1,), (1,), (1,))
+    assert len(probe.starts) == 1
+    assert probe.probing
+    others = fleet.call("urgent")
+    assert not others.starts
+    assert others.wait == pytest.approx(0.05)
+    fleet.succeed()
+    fleet.sleep(0.1)
+    reply = fleet.call()
+    assert reply.starts
+    assert not reply.probing
+
+
+def test_a_probe_whose_answer_is_lost_is_followed_by_another(fleet: Fleet) -> None:
+    fleet.penalize(1)
+    fleet.sleep(1)
+    assert fleet.call().probing
+    fleet.sleep(0.9)
+    assert not fleet.call().starts
+    fleet.sleep(0.2)
+    assert fleet.call().probing
+
+
+def test_a_storm_of_ten_seconds_meets_few_calls(fleet: Fleet) -> None:
+    calls = 0
+    while fleet.now < EPOCH + 10 * MICRO:
+        reply = fleet.call()
+        if reply.starts:
+            calls += 1
+            fleet.sleep(reply.starts[0] + 0.03)
+            fleet.penalize(1)
+        else:
+            fleet.sleep(reply.wait)
+    assert calls <= 4
+    # Only the first of them says something about the rate.
+    assert fleet.rate() == pytest.approx(19 * 0.7, rel=1e-2)
+
+
+def test_pauses_double_up_to_a_cap_and_ease(fleet: Fleet) -> None:
+    pauses = []
+    for _ in range(10):
+        pause, _ = fleet.penalize(1)
+        pauses.append(pause)
+        fleet.sleep(pause + 0.1)
+    assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60, 60]
+    fleet.restart()
+    fleet.penalize(1)
+    fleet.sleep(1)
+    fleet.succeed()
+    fleet.sleep(1)
+    assert fleet.penalize(1)[0] == 1, "a success in between eased it"
+    fleet.sleep(1)
+    fleet.sleep(11)
+    assert fleet.penalize(1)[0] == 1, "long ago"
+    fleet.restart()
+    long = [fleet.penalize(600)[0]]
+    for _ in range(2):
+        fleet.sleep(long[-1] + 1)
+        long.append(fleet.penalize(600)[0])
+    assert long == [600, 1200, 1200]
+
+
+def test_a_limit_that_was_lifted_still_takes_penalties(fleet: Fleet) -> None:
+    gate = (GATE,)
+    assert fleet.ask(gate, "bulk", *[(1,)] * 50).starts == (0,) * 50
+    fleet.penalize(3, rule=GATE)
+    assert fleet.ask(gate, "urgent", (1,)).wait == 3
+    fleet.sleep(3)
+    assert len(fleet.ask(gate, "urgent", (1,), (1,)).starts) == 1
+    fleet.succeed(GATE)
+    assert len(fleet.ask(gate, "urgent", (1,), (1,)).starts) == 2
+
+
+def test_a_paused_address_pauses_every_api(fleet: Fleet) -> None:
+    fleet.penalize(300, rule=EGRESS)
+    assert fleet.ask((CALLS, EGRESS), "urgent", (1, 1)).wait == 300
+    assert fleet.ask((GATE, EGRESS), "urgent", (1, 1)).wait == 300
+
+
+def test_the_rate_creeps_while_calls_wait_and_only_then(fleet: Fleet) -> None:
+    fleet.saturate(20)
+    assert fleet.rate() == pytest.approx(19.4, abs=0.05)
+    fleet.saturate(60)
+    assert fleet.rate() == 20
+    fleet.restart()
+    for _ in range(100):
+        fleet.call()
+        fleet.sleep(0.2)
+    assert fleet.rate() == 19
+
+
+def test_the_rate_comes_back_quickly_and_stays_below_the_ceiling_it_hit(fleet: Fleet) -> None:
+    fleet.saturate(30)
+    hit = fleet.rate()
+    fleet.penalize(1)
+    fleet.sleep(1)
+    fleet.call()
+    fleet.succeed()
+    assert fleet.rate() == pytest.approx(0.7 * hit, rel=0.02)
+    fleet.saturate(12)
+    assert 0.95 * hit <= fleet.rate() <= 0.98 * hit
+    # A single throttle near a known ceiling is no reason to start all over.
+    near = fleet.rate()
+    fleet.penalize(1)
+    fleet.sleep(1)
+    fleet.call()
+    fleet.succeed()
+    assert fleet.rate() == pytest.approx(0.9 * near, rel=0.02)
+
+
+def test_the_rate_never_falls_below_a_quarter_of_the_limit(fleet: Fleet) -> None:
+    for _ in range(12):
+        fleet.saturate(2)
+        fleet.penalize(1)
+        fleet.sleep(1)
+        fleet.call()
+        fleet.succeed()
+    assert fleet.rate() >= 5
+
+
+def test_recipients_never_creep(fleet: Fleet) -> None:
+    for _ in range(400):
+        fleet.ask((RECIPIENTS,), "urgent", (20,))
+        fleet.sleep(0.2)
+    assert fleet.rate(RECIPIENTS) == RECIPIENTS.rate
+
+
+def test_parked_jobs_come_back_one_by_one_at_the_pace_of_the_limit(fleet: Fleet) -> None:
+    for _ in range(11):
+        fleet.call("urgent")
+    places = [fleet.park() for _ in range(1000)]
+    steps = [later - sooner for sooner, later in pairwise(places)]
+    assert min(steps) == pytest.approx(max(steps), abs=1e-5)
+    assert 0.9 / 20 < steps[0] <= 1 / 19
+    assert places[0] > 10 / 20
+    assert fleet.park("normal") < 2, "a lane has its own places"
+    assert fleet.park(queue="again") < 2, "who came back too early does not start all over"
+    assert fleet.call("bulk").tail == pytest.approx(places[-1], abs=1e-4)
+    ttl = fleet.redis.pttl(CALLS.key)
+    assert ttl > places[-1] * 1000
+
+
+def test_parked_jobs_come_back_after_a_pause(fleet: Fleet) -> None:
+    fleet.penalize(60)
+    assert 60 < fleet.park() < 60.2
+    micros, reason = run(fleet.redis, buckets.park((CALLS,), "bulk", (1,), "tail", fleet.now))
+    assert micros > 60 * MICRO
+    assert reason == b"90018"
+
+
+def test_buckets_are_noted_and_expire(fleet: Fleet) -> None:
+    fleet.ask((CALLS, EGRESS), "normal", (1, 1))
+    noted = {name.decode() for name in fleet.redis.zrange("dingrelay:buckets", 0, -1)}
+    assert noted == {CALLS.key, EGRESS.key}
+    assert 0 < fleet.redis.pttl(CALLS.key) <= 3_600_000
+    fleet.penalize(4000)
+    assert fleet.redis.pttl(CALLS.key) > 4_000_000
+
+
+def test_the_servers_clock_counts_where_no_other_is_given(fleet: Fleet) -> None:
+    call = buckets.acquire((CALLS,), "urgent", [Ask((1,))] * 3)
+    starts = Reply.read(run(fleet.redis, call)).starts
+    assert starts == pytest.approx((0, 1 / 19, 2 / 19), abs=1e-3)
