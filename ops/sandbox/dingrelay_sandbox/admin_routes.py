@@ -213,8 +213,9 @@ def _answered(act: Callable[[web.Request], Awaitable[object]]) -> Handler:
             content, status = {"error": str(error)}, 404
         except (TypeError, ValueError) as error:
             content, status = {"error": str(error)}, 400
-        text = json.dumps(content, ensure_ascii=False)
-        return web.Response(status=status, text=text, content_type="application/json")
+        return web.Response(
+            status=status, text=json.dumps(content), content_type="application/json"
+        )
 
     return handle
 

@@ -47,7 +47,7 @@ class Answer:
 def json_answer(content: object, status: int = 200) -> Answer:
     """An answer with a JSON body."""
     text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return Answer(status, text.encode())
+    return Answer(status, text.encode(errors="replace"))
 
 
 class Refusal(Exception):
@@ -138,8 +138,14 @@ def throttled(
     return OapiRefusal(code, message, wrapped=wrapped, verdict="throttled")
 
 
-def breach_message(path: str, breach: Breach, at: float) -> str:
-    """How the old dialect tells of a rate: which API, how many, and until when (API §5.2, §6)."""
+def too_many(dialect: Dialect, path: str, breach: Breach, *, at: float, code: str = "") -> Refusal:
+    """The answer to a call over a rate; the old dialect tells how long it lasts."""
+    message = _breach_message(path, breach, at) if dialect == "oapi" else ""
+    return throttled(dialect, path, code=code, message=message)
+
+
+def _breach_message(path: str, breach: Breach, at: float) -> str:
+    """Which API, how many, and until when, in Beijing time (API §5.2, §6)."""
     api = path
     if path.startswith("/topapi/"):
         api = "dingtalk.oapi" + path.removeprefix("/topapi").replace("/", ".")

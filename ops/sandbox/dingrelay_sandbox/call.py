@@ -1,13 +1,15 @@
 """One call as it arrived, and reading its parameters as DingTalk does."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from dingrelay_sandbox.answers import Dialect, OapiRefusal, Refusal, RestRefusal
 from dingrelay_sandbox.apps import App
+
+LARGEST_WHOLE = 2**63 - 1
+MOST_DIGITS = 18
 
 
 def read_payload(body: bytes) -> dict[str, Any] | None:
@@ -109,12 +111,13 @@ class Parameters:
         value = self.raw(name)
         if isinstance(value, bool) or not isinstance(value, int | float | str):
             raise self.invalid(name)
-        if isinstance(value, float) and (math.isinf(value) or math.isnan(value)):
-            raise self.invalid(name)
         try:
-            return int(value)
-        except ValueError:
+            number = int(value)
+        except (ValueError, OverflowError):
             raise self.invalid(name) from None
+        if abs(number) > LARGEST_WHOLE:
+            raise self.invalid(name)
+        return number
 
     def whole_or(self, name: str, default: int) -> int:
         """An optional whole number."""
@@ -127,13 +130,20 @@ class Parameters:
         value = self.raw(name)
         if isinstance(value, bool):
             return value
-        if value in {"true", "false"}:
-            return bool(value == "true")
+        if isinstance(value, str) and value in {"true", "false"}:
+            return value == "true"
         raise self.invalid(name)
 
     def separated(self, name: str) -> list[str]:
         """An optional list that travels as comma-separated text."""
         return [part for part in self.text_or(name, "").split(",") if part]
+
+    def separated_wholes(self, name: str) -> list[int]:
+        """An optional list of whole numbers that travels as comma-separated text."""
+        parts = self.separated(name)
+        if not all(part.isdecimal() and len(part) <= MOST_DIGITS for part in parts):
+            raise self.invalid(name)
+        return [int(part) for part in parts]
 
     def objects(self, name: str) -> list[dict[str, Any]]:
         """A required list of objects."""

@@ -34,6 +34,7 @@ FaultKind = Literal[
     "lost_answer",
 ]
 
+MAY_HAVE_EFFECT = frozenset({"error", "http", "html", "hang"})
 AFTER_EFFECT = frozenset({"truncated", "wrong_types", "reset_after", "lost_answer"})
 
 
@@ -80,6 +81,12 @@ class FaultSpec(BaseModel):
     def _delays_are_ordered(self) -> Self:
         if self.min_ms > self.max_ms:
             raise ValueError("min_ms must not be above max_ms")
+        return self
+
+    @model_validator(mode="after")
+    def _effect_makes_sense(self) -> Self:
+        if self.effect and self.kind not in MAY_HAVE_EFFECT:
+            raise ValueError(f"effect: not with {self.kind}")
         return self
 
     @property
@@ -174,13 +181,13 @@ class Faults:
 def faulty_answer(spec: FaultSpec, dialect: Dialect, path: str, request_id: str) -> Answer:
     """The answer that a fault gives instead of DingTalk's own."""
     match spec.kind:
+        case _ if spec.body is not None:
+            return _verbatim(spec, dialect)
         case "html":
             return Answer(spec.status or 200, HTML_PAGE, "text/html")
         case "http":
             body = spec.message or "upstream connect error"
             return Answer(spec.status or 502, body.encode(), "text/plain")
-        case _ if spec.body is not None:
-            return _verbatim(spec, dialect)
         case "throttle":
             return throttled(
                 dialect,

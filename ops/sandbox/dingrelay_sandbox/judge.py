@@ -10,12 +10,11 @@ from dingrelay_sandbox.answers import (
     Refusal,
     RestRefusal,
     Verdict,
-    breach_message,
     path_unknown,
     quota_used_up,
-    throttled,
     token_missing,
     token_refused,
+    too_many,
 )
 from dingrelay_sandbox.apis.table import Endpoint, find
 from dingrelay_sandbox.call import Call
@@ -113,10 +112,9 @@ def _check_token(world: World, call: Call) -> None:
 
 def _check_rate(world: World, call: Call) -> None:
     breach = world.limiter.call(call.caller.app_key, call.path, call.at)
-    if breach is None:
-        return
-    message = breach_message(call.path, breach, call.at) if call.dialect == "oapi" else ""
-    raise throttled(call.dialect, call.path, code=world.limits.throttle_code, message=message)
+    if breach is not None:
+        code = world.limits.throttle_code
+        raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
 
 
 def _check_quota(world: World, call: Call, endpoint: Endpoint) -> None:

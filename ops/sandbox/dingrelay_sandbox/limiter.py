@@ -40,14 +40,18 @@ class Limiter:
         return self._limits
 
     def change(self, limits: Limits) -> None:
-        """Put other limits in force; what was counted for a month stays."""
-        self._limits = limits
-        self._calls.clear()
-        self._egress.clear()
-        self._banned_until.clear()
-        self._recipients.clear()
-        self._robots.clear()
-        self._robot_penalty.clear()
+        """Put other limits in force; what is counted against an unchanged one stays."""
+        old, self._limits = self._limits, limits
+        if (old.calls, old.apis, old.window) != (limits.calls, limits.apis, limits.window):
+            self._calls.clear()
+        if old.egress != limits.egress:
+            self._egress.clear()
+            self._banned_until.clear()
+        if old.recipients != limits.recipients:
+            self._recipients.clear()
+        if old.robot != limits.robot:
+            self._robots.clear()
+            self._robot_penalty.clear()
 
     def call(self, app_key: str, path: str, at: float) -> Breach | None:
         """Count a call of an app on an API path, or say why not."""

@@ -92,9 +92,11 @@ class Organisation:
         return self._below[department]
 
     def reach(self, departments: Iterable[int]) -> Iterator[str]:
-        """Everybody in these departments and below, each once."""
+        """Everybody in those of these departments that exist, and below, each once."""
         seen: set[str] = set()
         for top in departments:
+            if top not in self.departments:
+                continue
             for each in sorted(self.below(top)):
                 for userid in self.members(each):
                     if userid not in seen:
@@ -123,12 +125,13 @@ class Organisation:
         for place in places:
             if place not in self.departments:
                 raise LookupError(f"department {place} does not exist")
-        if old:
-            self._drop_person(old)
-            merged = {**(old.changes or {}), **merged}
-        number = old.number if old else zlib.crc32(userid.encode())
-        person = Person(userid, number, places, merged or None)
-        self._put_person(person)
+        person = old or Person(userid, zlib.crc32(userid.encode()), ())
+        person.changes = {**(person.changes or {}), **merged}
+        if places != person.departments:
+            # Who stays where they are keeps their place in the pages.
+            self._drop_person(person)
+            person.departments = places
+            self._put_person(person)
         self._changed()
         return person
 

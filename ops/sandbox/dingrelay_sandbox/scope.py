@@ -17,8 +17,8 @@ class Scope:
         )
 
     def department(self, number: int) -> bool:
-        """Whether the app may see a department."""
-        return self._everything or number in self._departments
+        """Whether a department exists and the app may see it."""
+        return number in self._departments
 
     def user(self, userid: str) -> bool:
         """Whether the app may see and reach a person."""

@@ -45,6 +45,7 @@ class Send:
     end: int = 0
     recalled: bool = False
     status_bar: dict[str, str] | None = None
+    invalid_departments: Sequence[int] = ()
 
     @property
     def task_id(self) -> int:

@@ -110,7 +110,7 @@ def _approvers(parameters: Parameters) -> list[str]:
     people: list[str] = []
     for step in steps:
         users = step.get("userIds")
-        if step.get("actionType") not in ACTIONS or not isinstance(users, list) or not users:
+        if str(step.get("actionType")) not in ACTIONS or not isinstance(users, list) or not users:
             raise parameters.invalid("approvers")
         people.extend(str(userid) for userid in users)
     return people

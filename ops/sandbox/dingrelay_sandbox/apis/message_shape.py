@@ -51,7 +51,11 @@ def check_message(message: Any) -> None:
 def _check_particulars(kind: str, part: dict[str, Any]) -> None:
     if kind == "voice":
         duration = part["duration"]
-        if not isinstance(duration, str) or not duration.isdigit() or not 0 < int(duration) < 60:
+        if (
+            not isinstance(duration, str)
+            or not duration.isdecimal()
+            or not 0 < int(duration[:3]) < 60
+        ):
             raise OapiRefusal(40_035, "不合法的参数 msg.voice.duration")
     if kind == "oa":
         head = part["head"]

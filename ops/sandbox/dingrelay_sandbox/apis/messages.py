@@ -25,7 +25,7 @@ def send(world: World, call: Call) -> Answer:
     message = parameters.raw("msg")
     check_message(message)
     users = parameters.separated("userid_list")
-    departments = parameters.separated("dept_id_list")
+    departments = parameters.separated_wholes("dept_id_list")
     everyone = parameters.flag_or("to_all_user", default=False)
     if len(users) > MOST_USERS:
         raise OapiRefusal(400_002, f"userid_list最多{MOST_USERS}个")
@@ -51,6 +51,7 @@ def send(world: World, call: Call) -> Answer:
         call_id=call.id,
         at=call.at,
     )
+    sent.invalid_departments = [each for each in departments if not scope.department(each)]
     return oapi_ok(call.request_id, task_id=sent.task_id)
 
 
@@ -76,7 +77,7 @@ def result(world: World, call: Call) -> Answer:
         "failed_user_id_list": [],
         "read_user_id_list": [],
         "unread_user_id_list": [entry.user for entry in entries if not entry.reason],
-        "invalid_dept_id_list": [],
+        "invalid_dept_id_list": sent.invalid_departments,
         "forbidden_list": [
             {
                 "code": entry.reason,
@@ -115,21 +116,16 @@ def _check_agent(call: Call, parameters: Parameters) -> None:
 
 
 def _recipients(
-    world: World, call: Call, users: list[str], departments: list[str], *, everyone: bool
+    world: World, call: Call, users: list[str], departments: list[int], *, everyone: bool
 ) -> list[str]:
     """Everybody who is meant, each once; a department stands for all below it, too."""
     organisation = world.organisation
+    scope = world.scopes.of(call.caller)
     if everyone:
         if not world.sends.everyone_left(call.caller.app_key, call.at):
             raise OapiRefusal(41_045, "全员推送每天最多3次")
-        return list(organisation.people)
-    tops: list[int] = []
-    for text in departments:
-        if not text.isdigit():
-            raise OapiRefusal(400_002, "参数错误 dept_id_list")
-        if int(text) in organisation.departments:
-            tops.append(int(text))
-    return list(dict.fromkeys([*users, *organisation.reach(tops)]))
+        return [userid for userid in organisation.people if scope.user(userid)]
+    return list(dict.fromkeys([*users, *organisation.reach(departments)]))
 
 
 def _find(world: World, call: Call, name: str, within_seconds: float) -> Send:

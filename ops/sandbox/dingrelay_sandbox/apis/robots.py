@@ -75,7 +75,7 @@ def _signed(robot: Robot, call: Call) -> bool:
     if not robot.secret:
         return True
     timestamp = call.query.get("timestamp", "")
-    if not timestamp.isdigit() or abs(int(timestamp) / 1000 - call.at) > SIGNATURE_SECONDS:
+    if not timestamp.isdecimal() or abs(int(timestamp[:18]) / 1000 - call.at) > SIGNATURE_SECONDS:
         return False
     digest = hmac.new(
         robot.secret.encode(), f"{timestamp}\n{robot.secret}".encode(), hashlib.sha256

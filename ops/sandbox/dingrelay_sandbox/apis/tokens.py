@@ -8,7 +8,7 @@ from dingrelay_sandbox.answers import (
     Refusal,
     RestRefusal,
     json_answer,
-    throttled,
+    too_many,
 )
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.call import Call
@@ -61,8 +61,10 @@ def _fetch(world: World, call: Call, key: str, secret: str, refused: Refusal) ->
     call.app = app
     rate = world.limits.calls_of(call.path)
     world.audit.arrive(key, call.path, call.at, rate)
-    if world.limiter.call(key, call.path, call.at):
-        raise throttled(call.dialect, call.path, code=world.limits.throttle_code)
+    breach = world.limiter.call(key, call.path, call.at)
+    if breach is not None:
+        code = world.limits.throttle_code
+        raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
     return world.tokens.fetch(key, call.at, world.limits.token_seconds)
 
 
