@@ -1,16 +1,24 @@
-"""Who asks: the client, the command line, and the record of what was asked."""
+"""Who asks: the client, the command line, and the record of what was asked.
 
-from dingrelay_producers.client import AsyncClient, AsyncJobRef, Client, JobRef
-from dingrelay_producers.errors import (
-    DingrelayError,
-    IdempotencyConflict,
-    JobNotFound,
-    ServiceUnavailable,
-    WaitTimeout,
-)
-from dingrelay_producers.settings import AppSettings, Settings, SettingsError
-from dingrelay_producers.states import State
-from dingrelay_producers.status import JobError, JobStatus
+Each name is loaded when it is first used, so that the command line can show its help without the
+clients of Redis and Celery.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client import AsyncClient, AsyncJobRef, Client, JobRef
+    from dingrelay_producers.errors import (
+        DingrelayError,
+        IdempotencyConflict,
+        JobNotFound,
+        ServiceUnavailable,
+        WaitTimeout,
+    )
+    from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+    from dingrelay_producers.states import State
+    from dingrelay_producers.status import JobError, JobStatus
 
 __all__ = [
     "AppSettings",
@@ -29,3 +37,28 @@ __all__ = [
     "State",
     "WaitTimeout",
 ]
+
+_MODULES = {
+    "client": ("AsyncClient", "AsyncJobRef", "Client", "JobRef"),
+    "errors": (
+        "DingrelayError",
+        "IdempotencyConflict",
+        "JobNotFound",
+        "ServiceUnavailable",
+        "WaitTimeout",
+    ),
+    "settings": ("AppSettings", "Settings", "SettingsError"),
+    "states": ("State",),
+    "status": ("JobError", "JobStatus"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

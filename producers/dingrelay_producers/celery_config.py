@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 
 from dingrelay_producers.settings import Settings
 
@@ -22,9 +22,10 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": _transport_options(settings),
-        "task_queues": [Queue(name) for name in QUEUES],
+        # As Celery itself would make a queue of that name, so that a client without this
+        # configuration publishes to the same one.
+        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
         "task_default_queue": "dingrelay.normal",
-        "task_create_missing_queues": False,
         # JSON only: a pickle from whoever can write to the broker would run code.
         "task_serializer": "json",
         "accept_content": ["json"],

@@ -57,7 +57,9 @@ class Caller:
         # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
         self._waited = max(0.0, time.time() - claim.waiting / 1000) if claim.waiting else 0.0
         self._returning = bool(claim.waiting)
-        self._open_since = claim.calling["at"] if claim.calling else None
+        calling = claim.calling or {}
+        self._open_step: str = calling.get("step", "")
+        self._open_since: int = calling.get("at", 0)
 
     @property
     def agent_id(self) -> str:
@@ -71,19 +73,24 @@ class Caller:
     @property
     def intent(self) -> Intent | None:
         """A call of an earlier run that left and whose outcome is not known."""
-        calling = self._claim.calling
-        if calling is None or self.answered:
+        if not self.open_call:
             return None
-        return Intent(calling["step"], datetime.fromtimestamp(calling["at"] / 1000, UTC))
+        return Intent(self._open_step, datetime.fromtimestamp(self._open_since / 1000, UTC))
 
     @property
     def open_call(self) -> bool:
         """Whether a call of this job left and has no answer."""
-        return self._open_since is not None
+        return bool(self._open_since)
 
     def enter(self, step: str) -> None:
         """Name the step that the next calls belong to."""
         self._step = step
+
+    def finish(self, step: str, outcome: Json) -> None:
+        """Remember a step's outcome. Only this closes its note: an answer alone may be unusable."""
+        self.finished[step] = outcome
+        if step == self._open_step:
+            self._close_note()
 
     async def call(
         self,
@@ -145,8 +152,6 @@ class Caller:
             await self._limiter.answered(grant)
             if api.counted:
                 self._quota.count(organisation)
-            if api.changes:
-                self._close_note()
             return answer
         finally:
             CALLS.labels(api.name, self.app, verdict).inc()
@@ -154,7 +159,7 @@ class Caller:
 
     def _close_note(self) -> None:
         self.answered = True
-        self._open_since = None
+        self._open_step, self._open_since = "", 0
 
     async def _note(self) -> None:
         """Write down that the call leaves now, with what earlier steps brought."""
@@ -165,4 +170,4 @@ class Caller:
             raise OwnershipLost
         self.finished.clear()
         self.answered = False
-        self._open_since = at
+        self._open_step, self._open_since = self._step, at

@@ -83,7 +83,7 @@ class JobContext:
             return known
         self._caller.enter(step)
         outcome = await act()
-        self._caller.finished[step] = outcome
+        self._caller.finish(step, outcome)
         return outcome
 
     async def recall(self, step: str) -> Json | None:

@@ -1,0 +1,27 @@
+"""Enqueueing one job from a command, and telling what became of it."""
+
+import typer
+
+from dingrelay_producers.cli.exits import of_state
+from dingrelay_producers.cli.output import console, print_job
+from dingrelay_producers.cli.waiting import wait_for
+from dingrelay_producers.client import Client
+from dingrelay_tasks.contract import Contract
+
+
+def enqueue(job: Contract, *, wait: bool, timeout: float, as_json: bool) -> None:
+    """Enqueue a job and print it; with `wait`, once it has ended.
+
+    Raises:
+        Exit: with `wait`, unless the job is done.
+    """
+    with Client() as client:
+        ref = client.send(job)
+        if wait:
+            status = wait_for(ref, timeout)
+            print_job(status, as_json=as_json)
+            raise typer.Exit(of_state(status.state))
+        if as_json:
+            print_job(ref.status(), as_json=True)
+        else:
+            console().print(f"accepted {ref.id}  {job.summary()}", markup=False)

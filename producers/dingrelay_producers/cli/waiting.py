@@ -1,0 +1,61 @@
+"""Waiting for jobs, with their state on the terminal meanwhile."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.status import Status
+
+from dingrelay_producers.cli.output import console
+from dingrelay_producers.client import JobRef
+from dingrelay_producers.errors import WaitTimeout
+from dingrelay_producers.states import State
+from dingrelay_producers.status import JobStatus
+
+LOOK_SECONDS = 0.5
+"""How often the terminal shows what a job that is waited for does."""
+
+
+def wait_for(ref: JobRef, timeout: float) -> JobStatus:
+    """The status of a job once it has ended.
+
+    Raises:
+        WaitTimeout: not within `timeout` seconds.
+    """
+    with _spinner() as spinner:
+        if spinner is None:
+            return ref.wait(timeout)
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > LOOK_SECONDS:
+            try:
+                return ref.wait(LOOK_SECONDS)
+            except WaitTimeout:
+                spinner.update(f"{ref.id} is {ref.status().state}, {left:.0f} s left")
+        return ref.wait(max(0.0, left))
+
+
+def wait_for_all(refs: Sequence[JobRef], timeout: float) -> Counter[State]:
+    """In which states the jobs are once all have ended, or the time is over."""
+    deadline = time.monotonic() + timeout
+    states: Counter[State] = Counter()
+    with _spinner() as spinner:
+        for number, ref in enumerate(refs, 1):
+            try:
+                states[ref.wait(max(0.0, deadline - time.monotonic())).state] += 1
+            except WaitTimeout:
+                states[ref.status().state] += 1
+            if spinner is not None:
+                spinner.update(f"{number} of {len(refs)} jobs have ended")
+    return states
+
+
+@contextmanager
+def _spinner() -> Iterator[Status | None]:
+    """A line that moves, on a terminal; None elsewhere."""
+    err = console(stderr=True)
+    if not err.is_terminal:
+        yield None
+        return
+    with err.status("waiting") as status:
+        yield status
