@@ -114,6 +114,10 @@ class SandboxAdmin:
         """End all faults."""
         self._call("DELETE", "faults")
 
+    def tokens(self) -> list[str]:
+        """Every token that was issued, for searching what must not hold one."""
+        return cast("list[str]", self._call("GET", "tokens"))
+
     def revoke_tokens(self, app_key: str | None = None) -> None:
         """Make tokens unknown (40014)."""
         self._call("POST", "tokens/revoke", {"app_key": app_key})

@@ -56,6 +56,7 @@ def admin_routes(world: World) -> list[web.RouteDef]:
         web.post(f"{ROOT}/faults", _answered(admin.add_fault)),
         web.delete(f"{ROOT}/faults", _answered(admin.clear_faults)),
         web.delete(f"{ROOT}/faults/{{id}}", _answered(admin.delete_fault)),
+        web.get(f"{ROOT}/tokens", _answered(admin.tokens)),
         web.post(f"{ROOT}/tokens/revoke", _answered(admin.revoke_tokens)),
         web.post(f"{ROOT}/tokens/expire", _answered(admin.expire_tokens)),
         web.put(f"{ROOT}/users/{{id}}", _answered(admin.put_user)),
@@ -171,6 +172,9 @@ class _Admin:
 
     async def delete_fault(self, request: web.Request) -> object:
         return {"ended": self._world.faults.delete(int(request.match_info["id"]))}
+
+    async def tokens(self, _: web.Request) -> object:
+        return self._world.tokens.values
 
     async def revoke_tokens(self, request: web.Request) -> object:
         choice = TokenChoice.model_validate_json(await request.read() or b"{}")

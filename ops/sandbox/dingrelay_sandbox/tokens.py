@@ -22,6 +22,8 @@ class Tokens:
     def __init__(self) -> None:
         self._current: dict[str, Token] = {}
         self._tokens: dict[str, Token] = {}
+        self.values: list[str] = []
+        """Every value that was ever issued, for searching what must not hold one."""
         self.fetches = 0
         self.issued = 0
 
@@ -33,6 +35,7 @@ class Tokens:
             self.issued += 1
             token = Token(app_key, secrets.token_hex(16), 0)
             self._current[app_key] = self._tokens[token.value] = token
+            self.values.append(token.value)
         token.expires_at = at + seconds
         return token.value
 

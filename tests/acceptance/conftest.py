@@ -1,0 +1,35 @@
+"""A fleet of real workers on a real Valkey and the sandbox, searched for secrets after each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from acceptance.fleet import Fleet, records_text, settings_of
+from dingrelay_producers import Client
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.directory.schema import upgrade
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "acceptance" in item.path.parts:
+            item.add_marker(pytest.mark.acceptance)
+
+
+@pytest.fixture
+def fleet(sandbox_env: dict[str, str], sandbox: SandboxAdmin, tmp_path: Path) -> Iterator[Fleet]:
+    """No worker yet; those that a test starts are stopped and their traces searched."""
+    upgrade(sandbox_env["DINGRELAY_DATABASE_URL"])
+    fleet = Fleet(sandbox_env, tmp_path)
+    yield fleet
+    fleet.stop()
+    traces = fleet.logs() + records_text(sandbox_env["DINGRELAY_REDIS_URL"])
+    secrets = [*sandbox.tokens(), sandbox_env["DINGTALK_APP_SECRET"]]
+    assert not [secret for secret in secrets if secret in traces]
+
+
+@pytest.fixture
+def client(sandbox_env: dict[str, str]) -> Iterator[Client]:
+    with Client(settings_of(sandbox_env)) as client:
+        yield client

@@ -1,0 +1,194 @@
+"""Real workers as processes, which tests start, stop and kill."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from redis import Redis
+
+from conftest import wait_until
+from dingrelay_producers import Client, JobStatus, Settings
+from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.settings import AppSettings
+
+CELERY = [sys.executable, "-W", "ignore", "-m", "celery"]
+
+
+class Worker:
+    """One worker process. Its log is a file, kept for the search for secrets."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.process = process
+        self.log = log
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    @property
+    def ready(self) -> bool:
+        return '"worker_ready"' in self.log.read_text()
+
+    def kill(self) -> None:
+        """kill -9: it gets no chance to say anything."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(10)
+
+    def stop(self, timeout: float = 40) -> int:
+        """SIGTERM, and wait for its exit code."""
+        if self.alive:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout)
+
+
+class Fleet:
+    """Workers of one environment.
+
+    Args:
+        env: the DINGRELAY_* and DINGTALK_* variables of all workers.
+        directory: where the logs go.
+    """
+
+    def __init__(self, env: Mapping[str, str], directory: Path) -> None:
+        self.env = dict(env)
+        self.directory = directory
+        self.workers: list[Worker] = []
+
+    def spawn(
+        self,
+        count: int = 1,
+        *,
+        concurrency: int = 16,
+        queues: Iterable[str] = QUEUES,
+        app: str = "dingrelay_workers.app",
+        wait: bool = True,
+        **env: str,
+    ) -> list[Worker]:
+        """Start workers; by default return once they are ready."""
+        started = [
+            self._start(app, concurrency, ",".join(queues), {**self.env, **env})
+            for _ in range(count)
+        ]
+        if wait:
+            for worker in started:
+                wait_until(
+                    lambda worker=worker: worker.ready or not worker.alive,
+                    timeout=60,
+                    what=f"{worker.name} is ready",
+                )
+                assert worker.alive, worker.log.read_text()
+        return started
+
+    def _start(self, app: str, concurrency: int, queues: str, env: Mapping[str, str]) -> Worker:
+        name = f"w{len(self.workers)}"
+        log = self.directory / f"{name}.log"
+        command = [*CELERY, "-A", app, "worker", "-P", "threads", "-c", str(concurrency)]
+        command += ["-Q", queues, "-n", f"{name}-{os.getpid()}@test"]
+        command += ["--without-gossip", "--without-mingle"]
+        with log.open("wb") as out:
+            process = subprocess.Popen(
+                command,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        worker = Worker(name, process, log)
+        self.workers.append(worker)
+        return worker
+
+    @property
+    def alive(self) -> list[Worker]:
+        return [worker for worker in self.workers if worker.alive]
+
+    def stop(self) -> None:
+        """Stop all workers; whoever does not stop by itself is killed, and that is a failure."""
+        for worker in self.alive:
+            worker.process.send_signal(signal.SIGTERM)
+        stuck: list[str] = []
+        for worker in self.workers:
+            try:
+                worker.process.wait(40)
+            except subprocess.TimeoutExpired:
+                worker.kill()
+                stuck.append(worker.name)
+        assert not stuck, f"did not stop: {stuck}"
+
+    def logs(self) -> str:
+        """What all workers wrote."""
+        return "\n".join(worker.log.read_text(errors="replace") for worker in self.workers)
+
+
+def settings_of(env: Mapping[str, str]) -> Settings:
+    """The settings that a process with this environment has."""
+    app = AppSettings.model_validate(
+        {
+            "app_key": env["DINGTALK_APP_KEY"],
+            "app_secret": env["DINGTALK_APP_SECRET"],
+            "agent_id": env["DINGTALK_AGENT_ID"],
+        }
+    )
+    return Settings.load(
+        env=env["DINGRELAY_ENV"],
+        redis_url=env["DINGRELAY_REDIS_URL"],
+        database_url=env["DINGRELAY_DATABASE_URL"],
+        DINGTALK_OAPI_URL=env["DINGTALK_OAPI_URL"],
+        DINGTALK_API_URL=env["DINGTALK_API_URL"],
+        apps={"default": app},
+    )
+
+
+def states(client: Client, ids: Iterable[str]) -> Counter[str]:
+    """How many jobs are in which state."""
+    return Counter(str(status.state) for status in statuses(client, ids))
+
+
+def statuses(client: Client, ids: Iterable[str]) -> list[JobStatus]:
+    """The status of each job, in order."""
+    return [client.status(job_id) for job_id in ids]
+
+
+def wait_for_ends(client: Client, ids: Iterable[str], *, timeout: float) -> list[JobStatus]:
+    """The statuses once every job has ended."""
+    open_ids = set(ids)
+
+    def all_ended() -> bool:
+        ended = {job_id for job_id in open_ids if client.status(job_id).state.ended}
+        open_ids.difference_update(ended)
+        return not open_ids
+
+    ids = list(ids)
+    open_ids.update(ids)
+    wait_until(all_ended, timeout=timeout, what=f"{len(ids)} jobs have ended")
+    return statuses(client, ids)
+
+
+def records_text(url: str) -> str:
+    """Everything that Redis holds, but for the token itself, as text."""
+    parts: list[str] = []
+    with Redis.from_url(url) as redis:
+        for key in redis.scan_iter("*"):
+            if key.startswith(b"dingrelay:token:"):
+                continue
+            parts.append(key.decode(errors="replace"))
+            parts.append(repr(_value(redis, key)))
+    return "\n".join(parts)
+
+
+def _value(redis: Redis, key: bytes) -> object:
+    match redis.type(key):
+        case b"hash":
+            return redis.hgetall(key)
+        case b"zset":
+            return redis.zrange(key, 0, -1)
+        case b"list":
+            return redis.lrange(key, 0, -1)
+        case b"set":
+            return redis.smembers(key)
+        case _:
+            return redis.get(key)
