@@ -120,7 +120,7 @@ def structure(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise Unreadable("no JSON number")
     if isinstance(value, list):
-        return [structure(item) for item in cast("list[Any]", value)]
+        return [structure(item) for item in value]
     if isinstance(value, dict):
         pairs = cast("dict[str, Any]", value)
         return {text(name): structure(item) for name, item in pairs.items()}
@@ -131,7 +131,7 @@ def items(value: Any) -> list[Any]:
     """A list; a lone value counts as a list of one, none as an empty list (API §0)."""
     if value is None:
         return []
-    return cast("list[Any]", value) if isinstance(value, list) else [value]
+    return value if isinstance(value, list) else [value]
 
 
 def mapping(value: Any, what: str) -> dict[str, Any]:
@@ -201,10 +201,11 @@ DEPARTMENT_FIELDS: Fields = {
     "dept_permits": structure,
     "auto_approve_apply": boolean,
     "code": text,
+    "member_count": integer,
+    "owning_member_count": integer,
     "union_dept_ext": structure,
 }
-"""Every field of a department but its id (API §3.1: department/get) and its counts of members,
-which change with each person that comes and goes."""
+"""Every field of a department but its id (API §3.1: department/get)."""
 
 
 def member(answer: Any, *, userid: str | None = None) -> Member:
