@@ -1,0 +1,281 @@
+"""The sandbox as a process: what its faults do on the wire, and how it starts and stops."""
+
+import http.client
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import pytest
+
+from dingrelay_sandbox.admin import SandboxAdmin, SandboxError
+
+SEND = "/topapi/message/corpconversation/asyncsend_v2"
+INSTANCES = "/v1.0/workflow/processInstances"
+LEAVE = {
+    "processCode": "PROC-LEAVE",
+    "originatorUserId": "u1",
+    "deptId": -1,
+    "formComponentValues": [{"name": "事由", "value": "出差"}],
+}
+
+
+class App:
+    """A client of DingTalk's API."""
+
+    def __init__(self, base_url: str) -> None:
+        parts = urlsplit(base_url)
+        self.connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=30)
+        query = urlencode({"appkey": "sandbox-key", "appsecret": "sandbox-secret"})
+        self.token = self.call("GET", f"/gettoken?{query}")["access_token"]
+
+    def call(self, method: str, path: str, payload: Any = None) -> dict[str, Any]:
+        self.connection.request(
+            method,
+            path,
+            None if payload is None else json.dumps(payload).encode(),
+            {
+                "Content-Type": "application/json",
+                "x-acs-dingtalk-access-token": getattr(self, "token", ""),
+            },
+        )
+        answer = json.loads(self.connection.getresponse().read())
+        assert isinstance(answer, dict)
+        return answer
+
+    def post(self, path: str, payload: Any) -> dict[str, Any]:
+        return self.call("POST", f"{path}?access_token={self.token}", payload)
+
+    def send(self, text: str, *users: str) -> dict[str, Any]:
+        message = {"msgtype": "text", "text": {"content": text}}
+        return self.post(
+            SEND, {"agent_id": 1000001, "userid_list": ",".join(users), "msg": message}
+        )
+
+
+@pytest.fixture
+def app(sandbox: SandboxAdmin) -> Iterator[App]:
+    app = App(sandbox.base_url)
+    yield app
+    app.connection.close()
+
+
+def test_a_message_travels_to_the_inbox(sandbox: SandboxAdmin, app: App) -> None:
+    task = app.send("你好", "u1", "u2")["task_id"]
+    inbox = sandbox.inbox("u1")
+    assert [entry["message"]["text"]["content"] for entry in inbox["delivered"]] == ["你好"]
+    assert (inbox["delivered"][0]["task_id"], inbox["dropped"]) == (task, [])
+    everything = sandbox.inboxes()
+    assert (everything["delivered"], everything["reached"]) == (2, 2)
+    assert everything["contents"][0]["delivered"] == 2
+
+
+def test_both_dialects_on_one_port(sandbox: SandboxAdmin, app: App) -> None:
+    created = app.call("POST", INSTANCES, LEAVE)["instanceId"]
+    told = app.post("/topapi/processinstance/get", {"process_instance_id": created})
+    assert told["process_instance"]["originator_userid"] == "u1"
+    assert [each["id"] for each in sandbox.approvals()] == [created]
+
+
+def test_an_answer_lost_after_the_effect(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.add_fault("lost_answer", api=INSTANCES, count=1)
+    with pytest.raises(http.client.RemoteDisconnected):
+        app.call("POST", INSTANCES, LEAVE)
+    assert len(sandbox.approvals()) == 1
+    app.connection.close()
+    app.call("POST", INSTANCES, LEAVE)
+    audit = sandbox.audit()
+    assert (audit["approvals"], audit["duplicates"]["approvals"]) == (2, 1)
+    assert audit["faults"] == {"lost_answer": 1}
+
+
+@pytest.mark.parametrize(("kind", "made"), [("reset_before", 0), ("reset_after", 1)])
+def test_a_connection_reset(sandbox: SandboxAdmin, app: App, kind: str, made: int) -> None:
+    sandbox.add_fault(kind, api=INSTANCES, count=1)
+    with pytest.raises(ConnectionResetError):
+        app.call("POST", INSTANCES, LEAVE)
+    assert len(sandbox.approvals()) == made
+
+
+def test_a_hanging_call_says_nothing(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.add_fault("hang", count=1)
+    app.connection.timeout = 0.3
+    app.connection.close()
+    with pytest.raises(TimeoutError):
+        app.send("x", "u1")
+    assert sandbox.audit()["faults"] == {"hang": 1}
+    app.connection.close()
+    assert app.send("x", "u1")["errcode"] == 0
+
+
+def test_html_and_bad_gateways(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.add_fault("html", count=1)
+    with pytest.raises(json.JSONDecodeError):
+        app.send("x", "u1")
+    sandbox.add_fault("http", status=503, count=1)
+    with pytest.raises(json.JSONDecodeError):
+        app.send("x", "u1")
+    assert [(call["verdict"], call["code"]) for call in sandbox.calls(api=SEND)] == [
+        ("fault", "html"),
+        ("fault", "503"),
+    ]
+
+
+def test_latency_comes_before_the_verdict(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.set_latency(80, 80)
+    began = time.time()
+    app.send("x", "u1")
+    took = time.time() - began
+    arrived = sandbox.calls(api=SEND)[0]["at"]
+    assert took >= 0.16
+    assert arrived - began >= 0.08
+
+
+def test_two_hundred_calls_at_once_meet_the_limit(sandbox: SandboxAdmin, app: App) -> None:
+    apps = [App(sandbox.base_url) for _ in range(4)]
+    sandbox.set_limits(window="sliding")
+
+    def burst(one: App) -> None:
+        for _ in range(50):
+            one.send("x", "u1")
+
+    threads = [threading.Thread(target=burst, args=(one,)) for one in apps]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for one in apps:
+        one.connection.close()
+    calls = sandbox.calls(api=SEND)
+    accepted = [call["at"] for call in calls if call["verdict"] == "ok"]
+    assert len(calls) == 200
+    assert len(accepted) + sandbox.audit()["throttled"] == 200
+    for start in accepted:
+        assert sum(start <= at < start + 1 for at in accepted) <= 20
+
+
+def test_the_organisation_can_be_changed_and_compared(sandbox: SandboxAdmin) -> None:
+    sandbox.put_department(99, name="新部门", parent_id=2)
+    sandbox.put_user("new/one", name="新人", dept_id_list=[99])
+    sandbox.delete_user("u2")
+    truth = sandbox.organisation()
+    users = {each["userid"]: each for each in truth["users"]}
+    assert users["new/one"]["dept_id_list"] == [99]
+    assert "u2" not in users
+    assert {each["dept_id"] for each in truth["departments"]} == {*range(1, 11), 99}
+    sandbox.delete_user("new/one")
+    sandbox.delete_department(99)
+    sandbox.reset()
+    assert sandbox.health() == {"status": "ok", "users": 200, "departments": 10}
+
+
+def test_apps_templates_robots_and_tokens(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.add_app(app_key="k", app_secret="s", agent_id="7", organisation="other-corp")
+    other = app.call("GET", "/gettoken?appkey=k&appsecret=s")["access_token"]
+    assert other != app.token
+    sandbox.add_template("PROC-NEW", ["a"])
+    form = [{"name": "a", "value": "1"}]
+    new = {**LEAVE, "processCode": "PROC-NEW", "formComponentValues": form}
+    assert "instanceId" in app.call("POST", INSTANCES, new)
+    sandbox.add_robot("r")
+    text = {"msgtype": "text", "text": {"content": "x"}}
+    assert app.call("POST", "/robot/send?access_token=r", text)["errcode"] == 0
+    assert sandbox.robot_posts()[0]["robot"] == "r"
+    sandbox.expire_tokens("sandbox-key")
+    assert app.send("x", "u1")["sub_code"] == "42001"
+    sandbox.revoke_tokens()
+    assert app.send("x", "u1")["sub_code"] == "40014"
+    audit = sandbox.audit()
+    assert (audit["token_fetches"], audit["tokens_issued"], audit["tokens_live"]) == (2, 2, 0)
+
+
+def test_dropped_recipients_are_named(sandbox: SandboxAdmin, app: App) -> None:
+    app.send("x", "u1", "nobody")
+    app.send("x", "u1")
+    assert [(entry["user"], entry["reason"]) for entry in sandbox.dropped()] == [
+        ("nobody", "unknown_user"),
+        ("u1", "143106"),
+    ]
+    assert sandbox.audit()["duplicates"]["messages_dropped"] == 1
+
+
+def test_faults_are_listed_and_ended(sandbox: SandboxAdmin, app: App) -> None:
+    first = sandbox.add_fault("throttle", code=43004)
+    sandbox.add_fault("latency", min_ms=1, max_ms=2)
+    assert app.send("x", "u1")["errcode"] == 43_004
+    assert [(each["kind"], each["met"]) for each in sandbox.faults()] == [
+        ("throttle", 1),
+        ("latency", 1),
+    ]
+    sandbox.delete_fault(first)
+    assert app.send("x", "u1")["errcode"] == 0
+    sandbox.clear_faults()
+    assert sandbox.faults() == []
+
+
+def test_a_wrong_admin_call_says_what_is_wrong(sandbox: SandboxAdmin) -> None:
+    with pytest.raises(SandboxError, match="calls"):
+        sandbox.set_limits(calls="many")
+    with pytest.raises(SandboxError, match="kind"):
+        sandbox.add_fault("nonsense")
+    with pytest.raises(SandboxError, match="nobody"):
+        sandbox.delete_user("nobody")
+    assert sandbox.limits()["calls"] == "20/1s"
+
+
+def test_a_hundred_thousand_people_in_seconds(sandbox: SandboxAdmin, app: App) -> None:
+    began = time.monotonic()
+    sandbox.seed(users=100_000, departments=2_000)
+    assert time.monotonic() - began < 5
+    assert sandbox.health()["users"] == 100_000
+    children = app.post("/topapi/v2/department/listsub", {"dept_id": 1})["result"]
+    assert [child["dept_id"] for child in children] == list(range(2, 10))
+    page = {"dept_id": 1_234, "cursor": 0, "size": 100}
+    assert app.post("/topapi/v2/user/list", page)["result"]["list"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_stops_quickly_even_while_a_call_hangs(number: signal.Signals) -> None:
+    command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0", "--latency", "0"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stderr is not None
+        admin = SandboxAdmin(server.stdout.readline().split()[-1])
+        app = App(admin.base_url)
+        admin.add_fault("hang")
+        broken = list[Exception]()
+
+        def hang() -> None:
+            try:
+                app.send("x", "u1")
+            except OSError as error:
+                broken.append(error)
+
+        thread = threading.Thread(target=hang)
+        thread.start()
+        while admin.audit()["faults"] != {"hang": 1}:
+            assert thread.is_alive(), broken
+        began = time.monotonic()
+        server.send_signal(number)
+        assert server.wait(10) == 0
+        assert time.monotonic() - began < 3
+        thread.join()
+        assert len(broken) == 1
+        assert server.stderr.read() == ""
+        app.connection.close()
+        admin.close()
+
+
+def test_wrong_options_are_refused() -> None:
+    for option in (["--calls", "many"], ["--latency", "long"], ["--window", "round"]):
+        command = [sys.executable, "-m", "dingrelay_sandbox", *option]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        assert ended.returncode == 2
+        assert "Traceback" not in ended.stderr

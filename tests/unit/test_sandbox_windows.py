@@ -1,0 +1,88 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dingrelay_sandbox.windows import Peak, Rate, WindowKind, new_window
+
+RATES = st.builds(Rate, st.integers(1, 30), st.sampled_from([0.5, 1.0, 60.0]))
+GAPS = st.lists(st.floats(0, 3), min_size=1, max_size=80)
+
+
+def admitted(kind: WindowKind, rate: Rate, gaps: list[float]) -> list[float]:
+    window = new_window(kind, rate)
+    at, taken = 1_000.0, list[float]()
+    for gap in gaps:
+        at += gap
+        if window.room(at) >= 1:
+            window.take(at)
+            taken.append(at)
+    return taken
+
+
+@given(RATES, GAPS)
+def test_no_calendar_stretch_holds_more_than_the_limit(rate: Rate, gaps: list[float]) -> None:
+    stretches = [math.floor(at / rate.seconds) for at in admitted("calendar", rate, gaps)]
+    assert all(stretches.count(each) <= rate.limit for each in set(stretches))
+
+
+@given(RATES, GAPS)
+def test_no_interval_of_a_sliding_window_holds_more(rate: Rate, gaps: list[float]) -> None:
+    taken = admitted("sliding", rate, gaps)
+    for start in taken:
+        assert sum(start <= at < start + rate.seconds for at in taken) <= rate.limit
+
+
+@given(RATES, GAPS)
+def test_a_bucket_gives_one_window_and_then_the_steady_rate(rate: Rate, gaps: list[float]) -> None:
+    taken = admitted("bucket", rate, gaps)
+    for first, start in enumerate(taken):
+        for last, end in enumerate(taken[first:], first):
+            most = rate.limit + (end - start) * rate.limit / rate.seconds
+            assert last - first + 1 <= most + 1e-6
+
+
+@given(st.sampled_from(["calendar", "sliding", "bucket"]), RATES, GAPS)
+def test_a_full_window_says_when_it_has_room(
+    kind: WindowKind, rate: Rate, gaps: list[float]
+) -> None:
+    window = new_window(kind, rate)
+    at = 1_000.0
+    for gap in gaps:
+        at += gap
+        if window.room(at) < 1:
+            frees = window.frees_at(at)
+            assert at < frees <= at + rate.seconds + 1e-6
+            assert window.room(frees + 1e-6) >= 1
+            return
+        window.take(at)
+
+
+def test_a_calendar_window_lets_two_limits_pass_around_a_full_second() -> None:
+    gaps = [0.99, *[0.0] * 30, 0.02, *[0.0] * 30]
+    assert len(admitted("calendar", Rate(20, 1), gaps)) == 40
+    assert len(admitted("sliding", Rate(20, 1), gaps)) == 20
+
+
+@given(GAPS)
+def test_a_peak_is_the_most_of_any_interval(gaps: list[float]) -> None:
+    peak, at, times = Peak(1), 0.0, list[float]()
+    for gap in gaps:
+        at += gap
+        times.append(at)
+        peak.add(at)
+    assert peak.most == max(sum(end - 1 < at <= end for at in times) for end in times)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "20", "20/", "/1s", "0/1s", "20/0s", "20/-1s", "a/b", "1/infs"]
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a rate"):
+        Rate.parse(text)
+
+
+def test_a_rate_reads_as_it_is_written() -> None:
+    assert Rate.parse(" 5000/60s") == Rate(5_000, 60)
+    assert str(Rate(20, 0.5)) == "20/0.5s"
