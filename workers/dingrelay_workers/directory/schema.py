@@ -5,6 +5,8 @@ from importlib import resources
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
 
 from dingrelay_workers.directory.database import SQLITE_ARGUMENTS, async_url, prepare_sqlite
@@ -28,14 +30,34 @@ def upgrade(database_url: str) -> None:
         # Alembic keeps its context in a global.
         with _one_in_this_process, engine.connect() as connection:
             _wait_for_our_turn(connection)
-            config = Config()
-            location = resources.files("dingrelay_workers.directory").joinpath("migrations")
-            config.set_main_option("script_location", str(location).replace("%", "%%"))
+            config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             connection.commit()
     finally:
         engine.dispose()
+
+
+def revision(database_url: str) -> str | None:
+    """The revision that the database is at; None before the first migration."""
+    engine = _sync_engine(database_url)
+    try:
+        with engine.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
+    finally:
+        engine.dispose()
+
+
+def newest_revision() -> str | None:
+    """The revision that this version of dingrelay works with."""
+    return ScriptDirectory.from_config(_config()).get_current_head()
+
+
+def _config() -> Config:
+    config = Config()
+    location = resources.files("dingrelay_workers.directory").joinpath("migrations")
+    config.set_main_option("script_location", str(location).replace("%", "%%"))
+    return config
 
 
 def _sync_engine(database_url: str) -> Engine:

@@ -1,0 +1,271 @@
+"""A walk through the sandbox over a real socket, in both generations of the API."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from dingrelay_producers.settings import Settings
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.user_sync import (
+    DepartmentSync,
+    UserSync,
+    abandon_department,
+    run,
+    run_department,
+)
+from dingrelay_workers.dingtalk.apis import TOKEN, Api
+from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.contacts import ContactsV2
+from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.errors import Transient
+from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+
+ATTEMPTS = 3
+"""Attempts before a child of these tests is dead."""
+
+
+class SandboxCalls:
+    """`Calls` without limits: the sandbox is told to have none."""
+
+    app = "default"
+    agent_id = "1000001"
+
+    def __init__(self, transport: Transport, token: str) -> None:
+        self._transport = transport
+        self._token = token
+
+    async def call(
+        self,
+        api: Api,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        recipients: int = 0,
+    ) -> dict[str, Any]:
+        query = {"access_token": self._token, **(query or {})}
+        return await self._transport.request(api, query=query, body=body)
+
+
+class FamilyContext:
+    """One job of a family: what it spawns goes to the family's list."""
+
+    def __init__(
+        self, job_id: str, contacts: ContactsV2, directory: AppDirectory, family: dict[str, Any]
+    ) -> None:
+        self.job_id = job_id
+        self.contacts = contacts
+        self.directory = directory
+        self.family = family
+        self.woken = False
+        self.remembered: dict[str, Json] = {}
+
+    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+        if step not in self.remembered:
+            self.remembered[step] = await act()
+        return self.remembered[step]
+
+    async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
+        self.family.update(zip(keys, children, strict=True))
+
+    async def wake(self, job_id: str) -> None:
+        self.woken = True
+
+
+async def carry_out(job: UserSync, job_id: str, contacts: Any, directory: AppDirectory) -> Json:
+    """The parent, all its children, eight at a time, and the parent again."""
+    family: dict[str, DepartmentSync] = {}
+    parent: Any = FamilyContext(job_id, contacts, directory, family)
+    slots = asyncio.Semaphore(8)
+
+    async def child(key: str) -> None:
+        ctx: Any = FamilyContext(f"{job_id}-{key}", contacts, directory, family)
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                async with slots:
+                    await run_department(family[key], ctx)
+            except Transient:
+                if attempt == ATTEMPTS:
+                    await abandon_department(family[key], ctx)
+            else:
+                return
+
+    done: set[str] = set()
+    try:
+        return await run(job, parent)
+    except Wait:
+        while ahead := family.keys() - done:
+            done |= ahead
+            await asyncio.gather(*map(child, ahead))
+    return await run(job, parent)
+
+
+@pytest.fixture(params=[ContactsV2, ContactsV1])
+async def contacts(
+    request: pytest.FixtureRequest, sandbox: SandboxAdmin
+) -> AsyncIterator[ContactsV2]:
+    """Contacts of an organisation of 700 people in 25 departments."""
+    sandbox.seed(users=700, departments=25, seed=7)
+    sandbox.set_limits(calls="")
+    settings = Settings(
+        env="sandbox", DINGTALK_OAPI_URL=sandbox.base_url, DINGTALK_API_URL=sandbox.base_url
+    )
+    async with Transport.open_session(settings) as session:
+        transport = Transport(session, Classifier(), settings)
+        credentials = {"appkey": "sandbox-key", "appsecret": "sandbox-secret"}
+        token = await transport.request(TOKEN, query=credentials)
+        yield request.param(SandboxCalls(transport, token["access_token"]))
+
+
+@pytest.fixture
+async def directory_store(sqlite_url: str) -> AsyncIterator[DirectoryStore]:
+    upgrade(sqlite_url)
+    store = DirectoryStore(sqlite_url)
+    yield store
+    await store.close()
+
+
+async def is_the_organisation_of(store: DirectoryStore, sandbox: SandboxAdmin) -> None:
+    """Departments, people, their names and who is where: as the sandbox has them."""
+    truth = sandbox.organisation()
+    async with store._database.read() as connection:
+        departments = await connection.execute(
+            select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent).where(
+                DepartmentRow.left_at.is_(None)
+            )
+        )
+        assert {tuple(row) for row in departments} == {
+            (each["dept_id"], each["name"], each.get("parent_id")) for each in truth["departments"]
+        }
+        users = await connection.execute(
+            select(UserRow.userid, UserRow.name, UserRow.fields).where(UserRow.left_at.is_(None))
+        )
+        known = {row.userid: row for row in users}
+        assert known.keys() == {each["userid"] for each in truth["users"]}
+        for each in truth["users"]:
+            row = known[each["userid"]]
+            assert row.name == each["name"]
+            told = {name: each.get(name) for name in row.fields}
+            told["dept_id_list"] = sorted(each["dept_id_list"])
+            assert row.fields == told
+            assert {"mobile", "title", "active", "dept_id_list"} <= row.fields.keys()
+        memberships = await connection.execute(
+            select(MembershipRow.userid, MembershipRow.department)
+        )
+        assert {tuple(row) for row in memberships} == {
+            (each["userid"], number) for each in truth["users"] for number in each["dept_id_list"]
+        }
+
+
+def calls_made(sandbox: SandboxAdmin) -> int:
+    """Accepted and refused calls to the contacts APIs."""
+    verdicts = [
+        sum(counts.values())
+        for path, counts in sandbox.audit()["calls"].items()
+        if "department" in path or "user" in path
+    ]
+    return sum(verdicts)
+
+
+async def test_the_directory_becomes_the_organisation(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    result = await carry_out(UserSync(), "r1", contacts, directory)
+    await is_the_organisation_of(directory_store, sandbox)
+    assert (result["departments"], result["users"], result["added"]) == (25, 700, 700)
+    assert (result["changed"], result["left"]) == (0, 0)
+    assert result["calls"] == calls_made(sandbox)
+    truth = sandbox.organisation()["users"]
+    sizes = [
+        sum(number in each["dept_id_list"] for each in truth)
+        for number in {number for each in truth for number in each["dept_id_list"]}
+    ]
+    pages = sum(-(-size // 100) for size in sizes) + 25 - len(sizes)
+    assert result["calls"] <= (pages + 25) * 1.05
+
+
+async def test_a_second_walk_finds_exactly_what_changed(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    await carry_out(UserSync(), "r1", contacts, directory)
+    again = await carry_out(UserSync(), "r2", contacts, directory)
+    assert (again["added"], again["changed"], again["left"]) == (0, 0, 0)
+    # Another leader would follow one who goes, and that is a change, too.
+    promoted, leaver, mover = [
+        each["userid"]
+        for each in sandbox.organisation()["users"]
+        if not any(place["leader"] for place in each["leader_in_dept"])
+    ][:3]
+    sandbox.put_user(promoted, title="Chief of everything")
+    sandbox.put_user("newcomer", name="New", dept_id_list=[1, 3])
+    sandbox.delete_user(leaver)
+    sandbox.put_department(999, name="Lab", parent_id=3)
+    sandbox.put_user(mover, dept_id_list=[999])
+    result = await carry_out(UserSync(), "r3", contacts, directory)
+    assert (result["added"], result["changed"], result["left"]) == (1, 2, 1)
+    async with directory_store._database.read() as connection:
+        rows = await connection.execute(
+            select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).where(ChangeRow.number == 3)
+        )
+    assert {row.userid: (row.event, row.fields) for row in rows} == {
+        promoted: ("changed", ["title"]),
+        "newcomer": ("added", []),
+        leaver: ("left", []),
+        mover: ("changed", ["dept_id_list"]),
+    }
+    await is_the_organisation_of(directory_store, sandbox)
+
+
+async def test_one_user_and_one_department_are_read_alone(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    await carry_out(UserSync(), "r1", contacts, directory)
+    sandbox.put_user("u5", title="Chief of everything")
+    sandbox.delete_user("u6")
+    changed = await carry_out(UserSync(scope="user", user="u5"), "r2", contacts, directory)
+    assert (changed["changed"], changed["calls"]) == (1, 1)
+    left = await carry_out(UserSync(scope="user", user="u6"), "r3", contacts, directory)
+    assert (left["left"], left["users"]) == (1, 0)
+    sandbox.put_department(999, name="Lab", parent_id=3)
+    sandbox.put_user("newcomer", name="New", dept_id_list=[999])
+    below = UserSync(scope="department", department=3)
+    result = await carry_out(below, "r4", contacts, directory)
+    assert (result["added"], result["changed"], result["left"]) == (1, 0, 0)
+    assert 1 < result["departments"] < 26
+    assert await directory.count_below(999) == 1
+    sandbox.delete_user("newcomer")
+    sandbox.delete_department(999)
+    gone = UserSync(scope="department", department=999)
+    result = await carry_out(gone, "r5", contacts, directory)
+    assert (result["departments"], result["left"], result["calls"]) == (0, 0, 1)
+    assert await directory.count_below(999) == 0
+
+
+async def test_a_department_that_fails_for_a_while_costs_nobody(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    await carry_out(UserSync(), "r1", contacts, directory)
+    for api, key in (("/topapi/v2/user/list", "dept_id"), ("/user/listbypage", "department_id")):
+        sandbox.add_fault("error", api=api, match={key: "3"}, code="-1", count=ATTEMPTS)
+    with pytest.raises(Refused) as refused:
+        await carry_out(UserSync(confirm_removals=True), "r2", contacts, directory)
+    assert refused.value.code == "departments_failed"
+    assert await directory.count_everyone() == 700
+    sandbox.clear_faults()
+    for api in ("/topapi/v2/user/list", "/user/listbypage"):
+        sandbox.add_fault("truncated", api=api, count=ATTEMPTS - 1)
+    result = await carry_out(UserSync(confirm_removals=True), "r3", contacts, directory)
+    assert (result["users"], result["left"], result["changed"]) == (700, 0, 0)
+    await is_the_organisation_of(directory_store, sandbox)
