@@ -1,6 +1,7 @@
 """Fixtures that every test may use: a real Valkey, one a test process, empty for each test."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -29,7 +30,10 @@ def wait_until(predicate: Callable[[], object], *, timeout: float = 30, what: st
 
 @pytest.fixture(scope="session")
 def valkey_server() -> Iterator[ValkeyServer]:
-    with ValkeyServer() as server:
+    # Left to itself, it takes the lowest free port, and so would another test process just now.
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
         yield server
 
 

@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 
 from redis.asyncio import Redis
@@ -236,8 +237,6 @@ class Line:
             if any(waiter.unconfirmed for waiter in self._held):
                 until = min(until, min(w.starts for w in self._held if w.unconfirmed) - EARLY)
         if until > now:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(until - now):
                     await self._nudge.wait()
-            except TimeoutError:
-                pass

@@ -1,0 +1,298 @@
+"""Two limiters on one Valkey, as two worker processes, in real time."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from dingrelay_producers.keys import bucket
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.limiter import Draining, Grant, Parked
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.rules import Rules
+
+API = "message.send"
+FAST = {"*": {"calls": "200/1s"}, API: {"recipients": "100000/1s"}}
+SLOW = {"*": {"calls": "2/1s"}}
+ONE = {"calls": 1, "recipients": 1}
+
+Process = Callable[..., Limiter]
+
+
+@pytest.fixture
+async def process(valkey_url: str) -> AsyncIterator[Process]:
+    """Start the limiter of one more process."""
+    made: list[tuple[Limiter, Redis]] = []
+
+    def make(
+        overrides: dict[str, dict[str, str]] = FAST,
+        *,
+        max_wait: float = 5,
+        local_waiters: int = 10_000,
+    ) -> Limiter:
+        redis = Redis.from_url(valkey_url)
+        rules = Rules.from_settings(overrides, "office")
+        limiter = Limiter(redis, rules, max_wait=max_wait, local_waiters=local_waiters)
+        made.append((limiter, redis))
+        return limiter
+
+    yield make
+    for limiter, redis in made:
+        await limiter.close()
+        await redis.aclose()
+
+
+async def call(limiter: Limiter, lane: Lane = "normal", *, returning: bool = False) -> float:
+    """Acquire; when the call left."""
+    await limiter.acquire("default", API, lane=lane, costs=ONE, returning=returning)
+    return time.monotonic()
+
+
+async def questions(redis: Redis) -> int:
+    """Scripts that Redis has run so far."""
+    stats = await redis.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+
+
+async def eventually(predicate: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if predicate():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("not within 10 s")
+
+
+@pytest.mark.parametrize("lane", ["urgent", "normal", "bulk"])
+async def test_the_fleet_keeps_and_uses_the_limit(process: Process, lane: Lane) -> None:
+    fleet = [process(), process()]
+    left = sorted(await asyncio.gather(*(call(fleet[n % 2], lane) for n in range(400))))
+    began = left[0]
+    in_two_windows = [sum(t <= at < t + 1 for at in left) for t in (began, began + 0.5)]
+    # Timers are early or late by a millisecond or some: the limit itself is checked on the
+    # script's clock, in the unit tests.
+    assert max(in_two_windows) <= 200 + 4
+    assert left[-1] - began < 400 / 199 * 1.1
+
+
+async def test_a_thousand_waiters_ask_as_one(process: Process, redis: Redis) -> None:
+    limiter = process(max_wait=60)
+    before = await questions(redis)
+    tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(1000)]
+    await eventually(lambda: sum(task.done() for task in tasks) >= 200)
+    asked = await questions(redis) - before
+    assert asked <= 150
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_waiters_leave_in_the_order_they_came(process: Process) -> None:
+    limiter = process()
+    order: list[int] = []
+
+    async def one(number: int) -> None:
+        await call(limiter)
+        order.append(number)
+
+    await asyncio.gather(*(one(number) for number in range(100)))
+    assert order == list(range(100))
+
+
+async def test_urgent_overtakes_a_broadcast(process: Process) -> None:
+    fleet = [process({"*": {"calls": "20/1s"}}), process({"*": {"calls": "20/1s"}})]
+    broadcast = [asyncio.create_task(call(fleet[n % 2], "bulk")) for n in range(60)]
+    await eventually(lambda: sum(task.done() for task in broadcast) >= 3)
+    began = time.monotonic()
+    for limiter in fleet:
+        assert await call(limiter, "urgent") - began < 0.25
+    for task in broadcast:
+        task.cancel()
+    await asyncio.gather(*broadcast, return_exceptions=True)
+
+
+async def test_who_gives_up_holds_up_nobody(process: Process) -> None:
+    limiter = process()
+    tasks = [asyncio.create_task(call(limiter)) for _ in range(300)]
+    await eventually(tasks[10].done)
+    for task in tasks[20:290]:
+        task.cancel()
+    async with asyncio.timeout(1):
+        await asyncio.gather(*tasks[:20], *tasks[290:])
+    await asyncio.gather(*tasks, return_exceptions=True)
+    line = limiter._lines["default", API, "normal"]
+    assert (len(line), len(line._held)) == (0, 0)
+    await eventually(lambda: line._asking is None or line._asking.done())
+
+
+async def test_a_throttle_stops_the_other_process_too(process: Process, redis: Redis) -> None:
+    one, two = process(), process()
+    left: list[float] = []
+
+    async def keep_calling(limiter: Limiter) -> None:
+        while True:
+            await call(limiter)
+            left.append(time.monotonic())
+
+    tasks = [asyncio.create_task(keep_calling(limiter)) for limiter in (one, two) for _ in range(8)]
+    await eventually(lambda: len(left) > 40)
+    await one.throttled("default", API, pause=0.5, everything=False, reason="43004")
+    penalized = time.monotonic()
+    # What the others had reserved leaves within the 50 ms that they look ahead.
+    after = penalized + 0.1
+    await eventually(lambda: time.monotonic() > penalized + 0.6)
+    assert [at for at in left if after < at < penalized + 0.45] == []
+    # One probe each second until somebody tells how it was answered.
+    assert len([at for at in left if at >= penalized + 0.45]) == 1
+    await one.answered(Grant("default", API, ONE, probing=True))
+    count = len(left)
+    await eventually(lambda: len(left) > count + 20)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    (state,) = [s for s in await two.states() if (s.api, s.unit) == (API, "calls")]
+    assert (state.throttles, state.reason, state.level) == (1, "43004", 0)
+    assert state.rate < 199
+
+
+async def test_a_reserved_slot_far_ahead_is_void_after_a_throttle_elsewhere(
+    process: Process,
+) -> None:
+    one, two = process(SLOW), process(SLOW)
+    assert await call(one)
+    later = asyncio.create_task(call(one, "urgent"))
+    line = one._lines
+    await eventually(lambda: len(line) == 2 and line["default", API, "urgent"]._held)
+    began = time.monotonic()
+    await two.throttled("default", API, pause=2, everything=False, reason="90018")
+    assert await later - began >= 1.9
+
+
+async def test_only_a_probe_costs_a_round_trip_when_it_is_answered(
+    process: Process, redis: Redis
+) -> None:
+    limiter = process()
+    grant = await limiter.acquire("default", API, lane="normal", costs=ONE)
+    assert grant == Grant("default", API, ONE, probing=False)
+    before = await questions(redis)
+    await limiter.answered(grant)
+    assert await questions(redis) == before
+    await limiter.throttled("default", API, pause=0.1, everything=False, reason="90018")
+    probe = await limiter.acquire("default", API, lane="normal", costs=ONE)
+    assert probe.probing
+    await limiter.answered(probe)
+    assert not (await limiter.acquire("default", API, lane="normal", costs=ONE)).probing
+
+
+async def test_a_banned_address_stops_every_app_and_api(process: Process) -> None:
+    limiter = process(max_wait=1)
+    await limiter.throttled("default", API, pause=300, everything=True, reason="1111")
+    for app, api in (("default", API), ("other", "contacts.user"), ("default", "token")):
+        with pytest.raises(Parked, match="1111") as parked:
+            await limiter.acquire(app, api, lane="urgent", costs=ONE)
+        assert 298 < parked.value.due_in < 302
+
+
+async def test_who_would_wait_too_long_is_parked(process: Process) -> None:
+    limiter = process(SLOW, max_wait=1.5)
+    outcomes = await asyncio.gather(
+        *(call(limiter, "bulk") for _ in range(10)), return_exceptions=True
+    )
+    parked = [outcome for outcome in outcomes if isinstance(outcome, Parked)]
+    assert len(parked) >= 7
+    places = sorted(outcome.due_in for outcome in parked)
+    assert places[-1] > 4, "each has a place of its own"
+    assert all("limit" in outcome.reason for outcome in parked)
+
+
+async def test_beyond_its_local_waiters_a_process_parks_at_once(process: Process) -> None:
+    limiter = process(SLOW, local_waiters=2)
+    tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(50)]
+    await eventually(lambda: sum(task.done() for task in tasks) >= 47)
+    # Who comes later does not overtake those who are parked, even where there is room.
+    await eventually(lambda: all(task.done() for task in tasks[:3]))
+    waiting = asyncio.create_task(call(limiter, "bulk", returning=True))
+    await asyncio.sleep(0)
+    with pytest.raises(Parked) as parked:
+        await call(limiter, "bulk")
+    assert parked.value.due_in > 20
+    await waiting
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_who_was_parked_joins_the_line_and_is_not_sent_to_its_end(process: Process) -> None:
+    limiter = process(SLOW, local_waiters=1)
+    tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(60)]
+    await eventually(lambda: sum(task.done() for task in tasks) >= 58)
+    back = [asyncio.create_task(call(limiter, "bulk", returning=True)) for _ in range(6)]
+    await eventually(lambda: sum(task.done() for task in back) >= 2)
+    again = [task.exception() for task in back if task.done()]
+    assert all(isinstance(error, Parked) and error.due_in < 5 for error in again)
+    for task in [*tasks, *back]:
+        task.cancel()
+    await asyncio.gather(*tasks, *back, return_exceptions=True)
+
+
+async def test_costs_are_read_when_the_slot_is_asked_for(process: Process) -> None:
+    limiter = process({"*": {"calls": "5/1s"}})
+    await call(limiter)
+    costs = {"calls": 1, "recipients": 1}
+    joined = asyncio.create_task(limiter.acquire("default", API, lane="bulk", costs=costs))
+    await eventually(lambda: limiter._lines.get(("default", API, "bulk")))
+    costs["recipients"] = 7
+    assert (await joined).costs == {"calls": 1, "recipients": 7}
+
+
+async def test_draining_ends_every_wait(process: Process) -> None:
+    limiter = process(SLOW)
+    tasks = [asyncio.create_task(call(limiter, "normal")) for _ in range(5)]
+    await eventually(lambda: any(task.done() for task in tasks))
+    limiter.drain()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert sum(isinstance(outcome, Draining) for outcome in outcomes) == 4
+    with pytest.raises(Draining):
+        await call(limiter)
+
+
+async def test_waiters_hear_of_a_redis_that_is_gone() -> None:
+    redis = Redis.from_url("redis://127.0.0.1:1/0", retry=None)
+    limiter = Limiter(redis, Rules.from_settings({}, "x"), max_wait=5, local_waiters=8)
+    for _ in range(2):
+        with pytest.raises(RedisError):
+            await call(limiter)
+    await limiter.close()
+    await redis.aclose()
+
+
+async def test_states_show_each_bucket(process: Process) -> None:
+    limiter = process({"message.send": {"recipients": "500/60s"}})
+    await call(limiter)
+    await limiter.throttled("default", "token", pause=30, everything=False, reason="45009")
+    states = {(state.scope, state.api, state.unit): state for state in await limiter.states()}
+    assert set(states) == {
+        ("app:default", API, "calls"),
+        ("app:default", API, "recipients"),
+        ("egress:office", "*", "calls"),
+        ("app:default", "token", "calls"),
+    }
+    recipients = states["app:default", API, "recipients"]
+    assert (recipients.limit, recipients.window, recipients.paused_until) == (500, 60, None)
+    assert 98 < recipients.balance < 100
+    token = states["app:default", "token", "calls"]
+    assert (token.limit, token.reason, token.level, token.throttles) == (None, "45009", 1, 1)
+    assert token.paused_until is not None
+    assert token.horizon is None
+
+
+async def test_nothing_of_a_bucket_outlives_its_use(process: Process, redis: Redis) -> None:
+    limiter = process(SLOW, local_waiters=1)
+    await asyncio.gather(*(call(limiter, "bulk") for _ in range(3)), return_exceptions=True)
+    await limiter.throttled("default", API, pause=1, everything=False, reason="90018")
+    names = [name async for name in redis.scan_iter("dingrelay:*")]
+    assert bucket("app:default", API, "calls").encode() in names
+    for name in names:
+        assert 0 < await redis.pttl(name) <= 2 * 3_600_000

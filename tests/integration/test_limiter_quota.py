@@ -1,0 +1,148 @@
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys
+from dingrelay_producers.settings import QuotaSettings, Settings
+from dingrelay_tasks.contract import LANES, Lane
+from dingrelay_workers.dingtalk.errors import QuotaExhausted
+from dingrelay_workers.limiter.quota import Quota
+
+NOVEMBER = datetime(2026, 11, 30, 15, 59, tzinfo=UTC)
+DECEMBER = datetime(2026, 11, 30, 16, 1, tzinfo=UTC)
+"""Already December in Beijing."""
+KEY = keys.quota("acme", "2026-11")
+
+
+def settings(edition: str) -> Settings:
+    return Settings.load(env="sandbox", quota=QuotaSettings(edition=edition))
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.moment = NOVEMBER
+        self.seconds = 0.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def time(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+async def process(redis: Redis, clock: Clock) -> AsyncIterator[Callable[[str], Quota]]:
+    """Make the quota of one more process."""
+    made: list[Quota] = []
+
+    def make(edition: str) -> Quota:
+        made.append(Quota(redis, settings(edition), now=clock.now, clock=clock.time))
+        return made[-1]
+
+    yield make
+    for quota in made:
+        await quota.close()
+
+
+@pytest.mark.parametrize(
+    ("used", "stopped"),
+    [
+        (899, set[Lane]()),
+        (900, {"bulk"}),
+        (979, {"bulk"}),
+        (980, {"bulk", "normal"}),
+        (999, {"bulk", "normal"}),
+        (1000, {"bulk", "normal", "urgent"}),
+    ],
+)
+async def test_lanes_stop_one_after_the_other(
+    redis: Redis, process: Callable[[str], Quota], used: int, stopped: set[Lane]
+) -> None:
+    await redis.hset(KEY, "calls", used)
+    await redis.pexpire(KEY, 1000_000)
+    quota = process("1000")
+    for lane in LANES:
+        if lane in stopped:
+            with pytest.raises(QuotaExhausted, match=f"{used} of 1000") as stop:
+                await quota.check("acme", lane)
+            assert stop.value.code == "quota"
+        else:
+            await quota.check("acme", lane)
+    for lane in LANES:
+        await quota.check("another", lane)
+
+
+async def test_calls_are_counted_for_the_fleet_in_few_round_trips(
+    redis: Redis, process: Callable[[str], Quota]
+) -> None:
+    one, two = process("standard"), process("standard")
+    for _ in range(300):
+        one.count("acme")
+    two.count("acme")
+    assert await redis.hget(KEY, "calls") is None
+    assert await one.used("acme") == 300
+    await one.close()
+    await two.close()
+    assert await redis.hget(KEY, "calls") == b"301"
+    assert await redis.pttl(KEY) > 31 * 86_400_000
+    assert await two.used("acme") == 301
+
+
+async def test_counts_reach_the_fleet_without_being_asked(
+    redis: Redis, process: Callable[[str], Quota]
+) -> None:
+    quota = process("standard")
+    quota.count("acme")
+    assert quota._flusher is not None
+    await quota._flusher
+    assert await redis.hget(KEY, "calls") == b"1"
+
+
+async def test_a_check_costs_a_round_trip_a_second_at_most(
+    redis: Redis, clock: Clock, process: Callable[[str], Quota]
+) -> None:
+    quota = process("1000")
+    await quota.check("acme", "bulk")
+    await redis.hset(KEY, "calls", 900)
+    await redis.pexpire(KEY, 1000_000)
+    for _ in range(100):
+        await quota.check("acme", "bulk")
+    clock.seconds = 1.1
+    with pytest.raises(QuotaExhausted):
+        await quota.check("acme", "bulk")
+
+
+async def test_own_calls_count_at_once(process: Callable[[str], Quota]) -> None:
+    quota = process("10")
+    for _ in range(9):
+        await quota.check("acme", "bulk")
+        quota.count("acme")
+    with pytest.raises(QuotaExhausted):
+        await quota.check("acme", "bulk")
+
+
+async def test_the_month_turns_in_beijing(clock: Clock, process: Callable[[str], Quota]) -> None:
+    quota = process("1")
+    quota.count("acme")
+    with pytest.raises(QuotaExhausted):
+        await quota.check("acme", "urgent")
+    clock.moment = DECEMBER
+    await quota.check("acme", "urgent")
+    assert await quota.used("acme") == 0
+
+
+async def test_without_an_edition_calls_are_only_counted(
+    process: Callable[[str], Quota],
+) -> None:
+    quota = process("")
+    for _ in range(10):
+        await quota.check("acme", "bulk")
+        quota.count("acme")
+    assert await quota.used("acme") == 10

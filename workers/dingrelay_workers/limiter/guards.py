@@ -1,0 +1,119 @@
+"""The silent limits of work notifications, guarded before the call (API §2.1).
+
+Over these limits DingTalk answers success and delivers nothing, so nobody would ever know.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys
+from dingrelay_producers.scripts import Script, run_async
+from dingrelay_tasks.context import Admission
+from dingrelay_tasks.outcomes import Refused
+from dingrelay_workers.limiter import beijing
+
+ADMIT = Script.load("dingrelay_workers", "admit")
+ADMIT_EVERYONE = Script.load("dingrelay_workers", "admit_everyone")
+RELEASE = Script.load("dingrelay_workers", "release")
+
+DAILY_MESSAGES = 500
+"""Work notifications that one user may get of an internal app on a day."""
+DAILY_TO_EVERYONE = 3
+"""Sends to everyone that an app may make on a day."""
+USERS_AT_ONCE = 500
+"""Users of one script call, so that no call holds up the server for long."""
+
+ADMITTED, DUPLICATE, DAILY_CAP = 0, 1, 2
+
+
+class Guards:
+    """What each user has had today, shared by the fleet."""
+
+    def __init__(self, redis: Redis, *, now: Callable[[], datetime] = beijing.now) -> None:
+        self._redis = redis
+        self._now = now
+
+    async def admit(
+        self,
+        app: str,
+        job_id: str,
+        users: Sequence[str],
+        message: Mapping[str, Any],
+        *,
+        to_everyone: bool = False,
+    ) -> Admission:
+        """Reserve today's limits for those users who would get the message.
+
+        The same job may ask again and gets the same answer.
+
+        Args:
+            app: the app that sends.
+            job_id: whose reservations they are.
+            users: whom it is for; ignored with `to_everyone`.
+            message: DingTalk's ``msg`` object.
+            to_everyone: reserve one of the day's sends to everyone instead.
+
+        Raises:
+            Refused: the day's sends to everyone are used up.
+        """
+        if to_everyone:
+            await self._admit_everyone(app, job_id)
+            return Admission(users=[])
+        reservations = self._keys(app, message)
+        verdicts: dict[str, int] = {}
+        for some in _parts(users):
+            call = ADMIT.call(reservations, [job_id, DAILY_MESSAGES, keys.DAY_TTL_MS, *some])
+            verdicts |= zip(some, await run_async(self._redis, call), strict=True)
+
+        def judged(verdict: int) -> list[str]:
+            return [user for user in users if verdicts[user] == verdict]
+
+        return Admission(judged(ADMITTED), judged(DUPLICATE), judged(DAILY_CAP))
+
+    async def release(
+        self,
+        app: str,
+        job_id: str,
+        users: Collection[str],
+        message: Mapping[str, Any],
+        *,
+        to_everyone: bool = False,
+    ) -> None:
+        """Give back what this job reserved for users that did not get the message."""
+        if to_everyone:
+            await self._redis.hdel(keys.everyone(app, beijing.day(self._now())), job_id)
+            return
+        reservations = self._keys(app, message)
+        for some in _parts(users):
+            await run_async(self._redis, RELEASE.call(reservations, [job_id, *some]))
+
+    async def _admit_everyone(self, app: str, job_id: str) -> None:
+        key = keys.everyone(app, beijing.day(self._now()))
+        call = ADMIT_EVERYONE.call([key], [job_id, DAILY_TO_EVERYONE, keys.DAY_TTL_MS])
+        if not await run_async(self._redis, call):
+            raise Refused(
+                "everyone_cap",
+                f"app {app} has sent to everyone {DAILY_TO_EVERYONE} times today",
+                "send it tomorrow, or to departments",
+            )
+
+    def _keys(self, app: str, message: Mapping[str, Any]) -> tuple[str, str]:
+        today = beijing.day(self._now())
+        return keys.content(app, today, digest(message)), keys.received(app, today)
+
+
+def digest(message: Mapping[str, Any]) -> str:
+    """What two messages of the same content have in common, whatever the order of their fields."""
+    text = json.dumps(message, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parts(users: Collection[str]) -> Iterator[list[str]]:
+    everyone = list(users)
+    for start in range(0, len(everyone), USERS_AT_ONCE):
+        yield everyone[start : start + USERS_AT_ONCE]

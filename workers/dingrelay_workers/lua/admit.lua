@@ -1,0 +1,28 @@
+-- Reserve the day's silent limits of work notifications for some users.
+--
+-- KEYS  who gets this content today (userid -> job), notifications of the day (userid -> count)
+-- ARGV  1 job, 2 notifications a user may get a day, 3 milliseconds the keys live, then userids
+--
+-- Returns for each user: 0 admitted, 1 has this content already, 2 has had the day's messages.
+-- Who was admitted for this job before is admitted again and counted once.
+
+local job, cap, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local verdicts = {}
+
+for i = 4, #ARGV do
+  local user, verdict = ARGV[i], 0
+  local owner = redis.call('HGET', KEYS[1], user)
+  if owner then
+    if owner ~= job then verdict = 1 end
+  elseif (tonumber(redis.call('HGET', KEYS[2], user)) or 0) >= cap then
+    verdict = 2
+  else
+    redis.call('HSET', KEYS[1], user, job)
+    redis.call('HINCRBY', KEYS[2], user, 1)
+  end
+  verdicts[#verdicts + 1] = verdict
+end
+
+redis.call('PEXPIRE', KEYS[1], ttl)
+redis.call('PEXPIRE', KEYS[2], ttl)
+return verdicts
