@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from dingrelay_sandbox.answers import (
     HTML_PAGE,
+    MESSAGES,
     Answer,
     Dialect,
     OapiRefusal,
@@ -224,10 +225,11 @@ def _verbatim(spec: FaultSpec, dialect: Dialect) -> Answer:
 
 
 def _error(spec: FaultSpec, dialect: Dialect) -> Refusal:
-    message = spec.message or "系统繁忙"
+    code = spec.code or ("-1" if dialect == "oapi" else "systemError")
+    message = spec.message or MESSAGES.get(code, MESSAGES["-1"])
     if dialect == "oapi":
-        return OapiRefusal(spec.code or "-1", message)
-    return RestRefusal(spec.code or "systemError", message, status=spec.status or 500)
+        return OapiRefusal(code, message)
+    return RestRefusal(code, message, status=spec.status or 500)
 
 
 def _other_type(value: object) -> object:
