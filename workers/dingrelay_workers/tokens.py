@@ -128,7 +128,7 @@ class Tokens:
 
     async def _fetch(self, app: str) -> Token:
         try:
-            value, validity = await self._request(app)
+            value, validity = await self.request(app)
         except Credentials as error:
             circuit = self._settings.token_circuit
             await self._put(app, "", circuit, error.code, error.message)
@@ -146,8 +146,13 @@ class Tokens:
         arguments: list[Value] = [self._worker, value, int(seconds * 1000), code, message]
         return int(await run_async(self._redis, _PUT.call([keys.token(app)], arguments)))
 
-    async def _request(self, app: str) -> tuple[str, float]:
-        """The value and its validity in seconds, from whichever token API is configured."""
+    async def request(self, app: str) -> tuple[str, float]:
+        """A token straight from DingTalk, past the shared one: its value and validity in seconds.
+
+        Raises:
+            Credentials: DingTalk refuses the app's key or secret, or they are not configured.
+            DingTalkError: the token call failed otherwise.
+        """
         try:
             configured = self._settings.app(app)
         except SettingsError as error:

@@ -1,33 +1,13 @@
 """The command that starts the sandbox."""
 
-import asyncio
-import signal
-import socket
-import sys
 from typing import Annotated
 
 import typer
-from aiohttp import web
-
-from dingrelay_sandbox.apps import App
-from dingrelay_sandbox.latency import Latency
-from dingrelay_sandbox.limits import Limits
-from dingrelay_sandbox.server import create_app
-from dingrelay_sandbox.windows import Rate
-from dingrelay_sandbox.world import Start, World
-
-if sys.platform == "win32":
-    from asyncio import run as run_loop
-else:
-    from uvloop import run as run_loop
-
-SHUTDOWN_SECONDS = 0.2
-"""How long calls under way may take when the sandbox stops; hanging ones are then cut."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command ``sandbox``."""
-    app.command(name="sandbox")(sandbox)
+    app.command(name="sandbox", rich_help_panel="Operation")(sandbox)
 
 
 def sandbox(
@@ -50,6 +30,14 @@ def sandbox(
     ] = None,
 ) -> None:
     """Run a DingTalk on this machine, for development and tests."""
+    # Here, so that the help of the whole command line does not wait for them.
+    from dingrelay_sandbox.apps import App
+    from dingrelay_sandbox.latency import Latency
+    from dingrelay_sandbox.limits import Limits
+    from dingrelay_sandbox.process import run
+    from dingrelay_sandbox.windows import Rate
+    from dingrelay_sandbox.world import Start
+
     try:
         limits = Limits().changed(
             {
@@ -69,23 +57,4 @@ def sandbox(
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
-    run_loop(serve(World(start), host, port))
-
-
-async def serve(world: World, host: str, port: int) -> None:
-    """Listen until SIGTERM or SIGINT. One line on stdout tells the address."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    runner = web.AppRunner(
-        create_app(world), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
-    )
-    await runner.setup()
-    listening = socket.create_server((host, port), backlog=1_024)
-    await web.SockSite(runner, listening).start()
-    address = listening.getsockname()
-    sys.stdout.write(f"sandbox listening on http://{address[0]}:{address[1]}\n")
-    sys.stdout.flush()
-    await stopping.wait()
-    await runner.cleanup()
+    run(start, host, port)

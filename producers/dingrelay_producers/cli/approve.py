@@ -89,7 +89,7 @@ def _form(text: str | None) -> Iterator[Any]:
         for name, value in cast("dict[str, Any]", form).items():
             yield {"name": name, "value": value}
     elif isinstance(form, list):
-        yield from cast("list[Any]", form)
+        yield from form
     else:
         raise typer.BadParameter("must be an object or a list", param_hint="--form")
 

@@ -34,6 +34,8 @@ class Commands(TyperGroup):
         """Run a command; what it raises becomes one line and an exit code."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except Exception as error:
             explained = explain(error, command=ctx.invoked_subcommand or "")
             if explained is None:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from rich.status import Status
@@ -51,7 +51,7 @@ def wait_for_all(refs: Sequence[JobRef], timeout: float) -> Counter[State]:
 
 
 @contextmanager
-def _spinner() -> Iterator[Status | None]:
+def _spinner() -> Generator[Status | None]:
     """A line that moves, on a terminal; None elsewhere."""
     err = console(stderr=True)
     if not err.is_terminal:

@@ -1,0 +1,43 @@
+"""The sandbox as a process: from its start to a signal."""
+
+import asyncio
+import signal
+import socket
+import sys
+
+from aiohttp import web
+
+from dingrelay_sandbox.server import create_app
+from dingrelay_sandbox.world import Start, World
+
+if sys.platform == "win32":
+    from asyncio import run as run_loop
+else:
+    from uvloop import run as run_loop
+
+SHUTDOWN_SECONDS = 0.2
+"""How long calls under way may take when the sandbox stops; hanging ones are then cut."""
+
+
+def run(start: Start, host: str, port: int) -> None:
+    """Serve a world that starts so, until SIGTERM or SIGINT."""
+    run_loop(serve(World(start), host, port))
+
+
+async def serve(world: World, host: str, port: int) -> None:
+    """Listen until SIGTERM or SIGINT. One line on stdout tells the address."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    runner = web.AppRunner(
+        create_app(world), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
+    )
+    await runner.setup()
+    listening = socket.create_server((host, port), backlog=1_024)
+    await web.SockSite(runner, listening).start()
+    address = listening.getsockname()
+    sys.stdout.write(f"sandbox listening on http://{address[0]}:{address[1]}\n")
+    sys.stdout.flush()
+    await stopping.wait()
+    await runner.cleanup()

@@ -1,0 +1,22 @@
+"""``dingrelay flower``: Flower on the configured broker, behind a password."""
+
+from typing import Annotated
+
+import typer
+
+
+def flower(
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on.")] = 5555,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Watch jobs and workers in a browser.
+
+    Needs DINGRELAY_FLOWER_USER and DINGRELAY_FLOWER_PASSWORD, except in the sandbox on loopback.
+    """
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers import logs
+    from dingrelay_workers.flower.server import serve
+
+    settings = Settings.load()
+    logs.configure(settings)
+    serve(settings, address=address, port=port)

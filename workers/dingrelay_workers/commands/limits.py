@@ -1,0 +1,138 @@
+"""``dingrelay limits``: every bucket of the fleet, and the month's calls."""
+
+import asyncio
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.limiter.buckets import BucketState
+
+LOOK_SECONDS = 1.0
+
+
+def limits(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Until Ctrl-C.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+) -> None:
+    """Show how full the limits are: rates, pauses after throttles, calls of the month."""
+    from dingrelay_producers.settings import Settings
+
+    asyncio.run(_show(Settings.load(), watch=watch, as_json=as_json))
+
+
+async def _show(settings: "Settings", *, watch: bool, as_json: bool) -> None:
+    from rich.live import Live
+
+    from dingrelay_producers.cli.output import console, print_json
+
+    if as_json:
+        print_json(await _read(settings))
+        while watch:
+            await asyncio.sleep(LOOK_SECONDS)
+            print_json(await _read(settings))
+    elif not watch:
+        console().print(_page(await _read(settings)))
+    else:
+        with Live(console=console(), auto_refresh=False) as live:
+            while True:
+                live.update(_page(await _read(settings)), refresh=True)
+                await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _read(settings: "Settings") -> dict[str, Any]:
+    """Buckets and quota as JSON values.
+
+    Raises:
+        ServiceUnavailable: Redis cannot be reached.
+        SettingsError: a rule in the settings can't be read.
+    """
+    from redis.asyncio import Redis
+    from redis.exceptions import RedisError
+
+    from dingrelay_producers.errors import ServiceUnavailable
+    from dingrelay_producers.settings import SettingsError
+    from dingrelay_workers.limiter import buckets
+    from dingrelay_workers.limiter.quota import Quota
+    from dingrelay_workers.limiter.rules import Rules
+
+    try:
+        rules = Rules.from_settings(settings.rules, settings.egress)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
+    quota = Quota(redis, settings)
+    organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})
+    try:
+        return {
+            "buckets": [_bucket(state) for state in await buckets.states(redis, rules)],
+            "quota": [
+                {
+                    "organisation": name,
+                    "used": await quota.used(name),
+                    "limit": settings.quota.monthly_calls,
+                }
+                for name in organisations
+            ],
+        }
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(
+            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+        ) from None
+    finally:
+        await redis.aclose()
+
+
+def _bucket(state: "BucketState") -> dict[str, Any]:
+    fields = asdict(state)
+    for name in ("paused_until", "horizon"):
+        moment = fields[name]
+        fields[name] = moment.isoformat() if moment else None
+    return fields
+
+
+def _page(read: dict[str, Any]) -> "Group":
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("scope", no_wrap=True)
+    table.add_column("api", no_wrap=True)
+    for title in ("limit", "rate/s", "free", "throttled"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("now")
+    for bucket in read["buckets"]:
+        limit = f"{bucket['limit']}/{bucket['window']:g}s" if bucket["limit"] else "none"
+        table.add_row(
+            bucket["scope"],
+            bucket["api"],
+            f"{limit} {bucket['unit']}",
+            f"{bucket['rate']:.2f}" if bucket["limit"] else "",
+            f"{bucket['balance']:.1f}" if bucket["limit"] else "",
+            str(bucket["throttles"]),
+            _now(bucket),
+        )
+    months = [
+        Text(f"{row['organisation']}: {row['used']} of {row['limit'] or 'any'} calls this month")
+        for row in read["quota"]
+    ]
+    nothing = Text("no bucket is in use", style="dim")
+    return Group(table if table.row_count else nothing, Text(), *months)
+
+
+def _now(bucket: dict[str, Any]) -> Any:
+    from rich.text import Text
+
+    if bucket["paused_until"]:
+        left = (datetime.fromisoformat(bucket["paused_until"]) - datetime.now(UTC)).total_seconds()
+        return Text(f"paused for {max(0.0, left):.1f} s: {bucket['reason']}", style="red")
+    if bucket["horizon"]:
+        last = (datetime.fromisoformat(bucket["horizon"]) - datetime.now(UTC)).total_seconds()
+        return Text(f"jobs are parked for {max(0.0, last):.0f} s", style="yellow")
+    return Text("open", style="green")

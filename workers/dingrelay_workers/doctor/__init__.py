@@ -1,0 +1,1 @@
+"""Checks of everything that dingrelay stands on: one file a neighbour."""

@@ -1,0 +1,29 @@
+"""The SQL database of the directory."""
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.directory.schema import newest_revision, revision
+from dingrelay_workers.doctor.finding import Finding
+
+
+def check_database(settings: Settings) -> Finding:
+    """Whether it can be reached and its tables are up to date."""
+    try:
+        current = revision(settings.database)
+    except ModuleNotFoundError as error:
+        advice = "pip install 'dingrelay[postgres]'"
+        return Finding("database", "failed", f"{error.name} is not installed", advice)
+    except (SQLAlchemyError, OSError) as error:
+        return Finding(
+            "database",
+            "unreachable",
+            f"no connection ({type(error).__name__})",
+            "start it, or correct DINGRELAY_DATABASE_URL",
+        )
+    kind = settings.database.partition(":")[0]
+    newest = newest_revision()
+    if current != newest:
+        found = f"{kind}, revision {current or 'none'} instead of {newest}"
+        return Finding("database", "warning", found, "start a worker: it migrates the tables")
+    return Finding("database", "ok", f"{kind}, revision {current}")

@@ -1,0 +1,91 @@
+"""DingTalk: each app's credentials and agent id."""
+
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.dingtalk.apis import MESSAGE_PROGRESS
+from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.client import DingTalk
+from dingrelay_workers.dingtalk.errors import (
+    Ambiguous,
+    Credentials,
+    DingTalkError,
+    NotFound,
+    Permanent,
+    Permission,
+    Throttled,
+    Transient,
+)
+from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.doctor.finding import Finding, Verdict
+from dingrelay_workers.engine import open_redis
+from dingrelay_workers.tokens import Tokens
+
+NO_TASK = 1
+"""A task id that no app has: the answer only tells whether the agent id is good."""
+BAD_AGENT = {"40056", "70003", "70004"}
+"""Codes for an agent id that does not exist, or is another app's (API §5.3)."""
+
+
+async def check_dingtalk(settings: Settings, *, redis_is_there: bool) -> list[Finding]:
+    """One finding for each app's credentials, and one for its agent id."""
+    if not settings.apps:
+        advice = "set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and DINGTALK_AGENT_ID"
+        return [Finding("dingtalk", "failed", "no app is configured", advice)]
+    redis = open_redis(settings)
+    findings: list[Finding] = []
+    async with Transport.open_session(settings) as session:
+        transport = Transport(session, Classifier(settings.codes), settings)
+        tokens = Tokens(redis, transport, settings, worker="doctor")
+        for app in sorted(settings.apps):
+            credentials = await _credentials(app, settings, tokens)
+            findings.append(credentials)
+            if credentials.verdict == "ok" and redis_is_there:
+                findings.append(await _agent(app, settings, DingTalk(transport, tokens)))
+        await tokens.close()
+    await redis.aclose()
+    return findings
+
+
+async def _credentials(app: str, settings: Settings, tokens: Tokens) -> Finding:
+    """Ask DingTalk itself: a token that the fleet shares says nothing of a new secret."""
+    check = f"dingtalk {app} credentials"
+    try:
+        settings.app(app)
+        _, validity = await tokens.request(app)
+    except SettingsError as error:
+        return Finding(check, "failed", str(error), "set it")
+    except DingTalkError as error:
+        return _trouble(check, error)
+    return Finding(check, "ok", f"a token, good for {validity:.0f} s")
+
+
+async def _agent(app: str, settings: Settings, dingtalk: DingTalk) -> Finding:
+    check = f"dingtalk {app} agent id"
+    agent = settings.app(app).agent_id
+    suffix = "" if app == "default" else f"_{app.upper()}"
+    variable = f"DINGTALK_AGENT_ID{suffix}"
+    if not agent:
+        found = f"{variable} is not set: messages can't be sent"
+        return Finding(check, "failed", found, "set it")
+    body = {"agent_id": agent, "task_id": NO_TASK}
+    try:
+        await dingtalk.call(app, MESSAGE_PROGRESS, body=body)
+    except (Permanent, NotFound) as error:
+        if error.code in BAD_AGENT:
+            found = f"DingTalk does not take it: {error.code} {error.message}"
+            return Finding(check, "failed", found, f"correct {variable}")
+    except DingTalkError as error:
+        return _trouble(check, error)
+    return Finding(check, "ok", agent)
+
+
+def _trouble(check: str, error: DingTalkError) -> Finding:
+    """What a failed call says."""
+    found = f"{error.code}: {error.message}"
+    match error:
+        case Credentials():
+            return Finding(check, "failed", found, "correct DINGTALK_APP_KEY / DINGTALK_APP_SECRET")
+        case Transient() | Ambiguous():
+            return Finding(check, "unreachable", found, error.hint or "check the network")
+        case _:
+            verdict: Verdict = "warning" if isinstance(error, Throttled | Permission) else "failed"
+            return Finding(check, verdict, found, error.hint)

@@ -1,0 +1,23 @@
+"""What a check found."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Verdict = Literal["ok", "warning", "failed", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the doctor's.
+
+    Attributes:
+        check: what was looked at, such as ``redis persistence``.
+        verdict: ``unreachable`` is a failure of the network's or of a service that is down.
+        found: how it is, without a secret.
+        advice: what to do; empty where there is nothing to do.
+    """
+
+    check: str
+    verdict: Verdict
+    found: str
+    advice: str = ""

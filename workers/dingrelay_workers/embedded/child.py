@@ -1,0 +1,143 @@
+"""A program that runs as a child of this process, and ends with it."""
+
+import asyncio
+import ctypes
+import os
+import signal
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.embedded.screen import Screen
+
+START_SECONDS = 30.0
+LOOK_SECONDS = 0.05
+CHUNK = 65_536
+_PR_SET_PDEATHSIG = 1
+
+
+class StartFailed(Exception):
+    """A program did not become ready."""
+
+
+class Child:
+    """One running program. Its output goes to the screen, line by line."""
+
+    def __init__(self, program: Program, environment: Mapping[str, str], screen: Screen) -> None:
+        self.program = program
+        self._environment = environment
+        self._screen = screen
+        self._process: Process | None = None
+        self._output: asyncio.Task[None] | None = None
+        self._told_ready = asyncio.Event()
+
+    async def start(self) -> None:
+        """Start it, and return once it is ready.
+
+        Raises:
+            StartFailed: it ended first, or was not ready in time.
+        """
+        self._told_ready.clear()
+        self._process = await asyncio.create_subprocess_exec(
+            *self.program.command,
+            stdin=DEVNULL,
+            stdout=PIPE,
+            stderr=STDOUT,
+            env=self._environment,
+            # A session of its own: Ctrl-C reaches us only, and we end them in order.
+            start_new_session=True,
+            preexec_fn=_end_with_parent(self.program.orphaned),
+        )
+        self._output = asyncio.create_task(self._pump(self._process))
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await self._is_ready():
+                    if self._process.returncode is not None:
+                        raise StartFailed(
+                            f"{self.program.name} ended with {self._process.returncode}"
+                        )
+                    await asyncio.sleep(LOOK_SECONDS)
+        except TimeoutError:
+            raise StartFailed(
+                f"{self.program.name} was not ready within {START_SECONDS:g} s"
+            ) from None
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended; negative for a signal."""
+        assert self._process is not None
+        code = await self._process.wait()
+        self._signal(signal.SIGKILL)  # whatever it has started and left behind
+        return code
+
+    async def stop(self) -> None:
+        """End it: politely, then not. Nothing happens if it does not run."""
+        process = self._process
+        if process is None:
+            return
+        if process.returncode is None:
+            self._signal(signal.SIGTERM, group=False)
+            try:
+                await asyncio.wait_for(process.wait(), self.program.patience)
+            except TimeoutError:
+                self._screen.say(f"{self.program.name} does not end by itself; killing it")
+        self.kill()
+        await process.wait()
+        if self._output:
+            await asyncio.wait([self._output], timeout=1)
+            self._output.cancel()
+
+    def kill(self) -> None:
+        """End it and all it has started at once."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals, *, group: bool = True) -> None:
+        assert self._process is not None
+        with suppress(ProcessLookupError, PermissionError):
+            if group:
+                os.killpg(self._process.pid, number)
+            else:
+                self._process.send_signal(number)
+
+    async def _is_ready(self) -> bool:
+        if self.program.port is None:
+            return self._told_ready.is_set()
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", self.program.port)
+        except OSError:
+            return False
+        writer.close()
+        return True
+
+    async def _pump(self, process: Process) -> None:
+        """Its output, line by line, however long the lines are."""
+        assert process.stdout is not None
+        rest = b""
+        while chunk := await process.stdout.read(CHUNK):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._tell(line)
+        if rest:
+            self._tell(rest)
+
+    def _tell(self, line: bytes) -> None:
+        text = line.decode("utf-8", "replace").rstrip("\r")
+        if self.program.ready_text and self.program.ready_text in text:
+            self._told_ready.set()
+        self._screen.line(self.program.name, text)
+
+
+def _end_with_parent(number: signal.Signals) -> Callable[[], None] | None:
+    """What makes Linux send the signal to the child when this process ends, however it ends."""
+    if sys.platform != "linux":
+        return None
+    libc = ctypes.CDLL(None)
+    parent = os.getpid()
+
+    def ask() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, int(number))
+        if os.getppid() != parent:  # it ended before the line above
+            os.kill(os.getpid(), number)
+
+    return ask

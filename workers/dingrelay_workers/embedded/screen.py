@@ -1,0 +1,38 @@
+"""The terminal that all programs of a system share."""
+
+from itertools import cycle
+
+from rich.console import Console
+from rich.text import Text
+
+COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
+OURS = "up"
+
+
+class Screen:
+    """Prints each line with the coloured name of who wrote it."""
+
+    def __init__(self, console: Console, names: list[str]) -> None:
+        self._console = console
+        self._width = max(len(name) for name in [*names, OURS])
+        self._colours = dict(zip(names, cycle(COLOURS), strict=False)) | {OURS: "bold"}
+
+    def line(self, name: str, text: str) -> None:
+        """One line of a program."""
+        prefix = Text(f"{name:<{self._width}} │ ", style=self._colours[name])
+        self._console.print(prefix + Text.from_ansi(text), soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One line of ours."""
+        self.line(OURS, text)
+
+    def banner(self, title: str, facts: dict[str, str], command: str) -> None:
+        """What runs, where, and what to try first."""
+        self._console.print()
+        self._console.print(Text(title, style="bold green"))
+        for name, fact in facts.items():
+            self._console.print(f"  {name:<8} {fact}", markup=False, soft_wrap=True)
+        self._console.print("  In another terminal, in this folder:")
+        self._console.print(Text(f"    {command}", style="bold"), soft_wrap=True)
+        self._console.print("  Ctrl-C ends everything.")
+        self._console.print()

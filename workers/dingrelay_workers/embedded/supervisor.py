@@ -1,0 +1,97 @@
+"""Starts the programs of a system stage by stage, keeps them running, and ends them in order.
+
+Process managers of the Procfile kind end all programs at once and after a few seconds by force;
+here workers finish their jobs while Redis still stands, and a crashed worker is replaced.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dingrelay_workers.embedded.child import Child, StartFailed
+from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.embedded.screen import Screen
+
+MOST_ENDS = 3
+ENDS_WITHIN = 30.0
+"""A program that ends `MOST_ENDS` times within so many seconds takes the system down."""
+RESTART_PAUSE = 0.5
+
+
+class Supervisor:
+    """The programs of one system.
+
+    Args:
+        stages: each stage starts once the one before is ready, and ends before it.
+        environment: of every program.
+        screen: where their output goes.
+    """
+
+    def __init__(
+        self, stages: Sequence[Sequence[Program]], environment: Mapping[str, str], screen: Screen
+    ) -> None:
+        self._stages = [
+            [Child(program, environment, screen) for program in stage] for stage in stages
+        ]
+        self._screen = screen
+        self._keepers: list[asyncio.Task[None]] = []
+        self._failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def start(self) -> None:
+        """Start everything; returns once it is ready.
+
+        Raises:
+            StartFailed: a program did not become ready.
+        """
+        for stage in self._stages:
+            starts = [asyncio.create_task(child.start()) for child in stage]
+            try:
+                await asyncio.gather(*starts)
+            finally:
+                for start in starts:
+                    start.cancel()
+                await asyncio.gather(*starts, return_exceptions=True)
+            self._keepers += [asyncio.create_task(self._keep(child)) for child in stage]
+
+    async def failure(self, *, unless: "asyncio.Future[None]") -> str | None:
+        """Why the system cannot go on, once it cannot; None once `unless` is done first."""
+        ends: set[asyncio.Future[Any]] = {self._failed, unless}
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        return None if unless.done() else self._failed.result()
+
+    async def stop(self) -> None:
+        """End everything, the last stage first."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for stage in reversed(self._stages):
+            await asyncio.gather(*(child.stop() for child in stage))
+
+    def kill(self) -> None:
+        """End everything at once."""
+        for stage in self._stages:
+            for child in stage:
+                child.kill()
+
+    async def _keep(self, child: Child) -> None:
+        """Start a program again whenever it ends, unless it ends all the time."""
+        ends: deque[float] = deque(maxlen=MOST_ENDS)
+        name = child.program.name
+        while not self._failed.done():
+            code = await child.wait()
+            ends.append(time.monotonic())
+            if len(ends) == MOST_ENDS and ends[-1] - ends[0] < ENDS_WITHIN:
+                self._fail(f"{name} ended {MOST_ENDS} times, at last with {code}")
+                return
+            self._screen.say(f"{name} ended with {code}; starting it again")
+            await asyncio.sleep(RESTART_PAUSE)
+            try:
+                await child.start()
+            except StartFailed as error:
+                self._fail(str(error))
+
+    def _fail(self, why: str) -> None:
+        if not self._failed.done():
+            self._failed.set_result(why)

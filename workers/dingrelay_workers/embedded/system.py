@@ -1,0 +1,125 @@
+"""What runs: which programs, with which settings."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.embedded import ports, valkey
+from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.flower.access import flower_credentials
+
+SANDBOX_PORT = 8601
+REDIS_PORT = 6379
+FLOWER_PORT = 5555
+WORKERS = ("urgent,normal", "bulk,directory")
+"""The lanes of each worker."""
+STOP_MARGIN = 5.0
+"""Seconds beyond the soft shutdown that a worker may take to end."""
+
+# Of the app that the sandbox knows from its start.
+SANDBOX_APP = {
+    "DINGTALK_APP_KEY": "sandbox-key",
+    "DINGTALK_APP_SECRET": "sandbox-secret",
+    "DINGTALK_AGENT_ID": "1000001",
+}
+
+
+@dataclass(slots=True)
+class System:
+    """What to run.
+
+    Attributes:
+        stages: see `Supervisor`.
+        variables: settings of every program, on top of the environment.
+        facts: what to tell people, by name.
+    """
+
+    stages: list[list[Program]] = field(default_factory=list[list[Program]])
+    variables: dict[str, str] = field(default_factory=dict[str, str])
+    facts: dict[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all programs."""
+        return [program.name for stage in self.stages for program in stage]
+
+
+def plan(
+    settings: Settings,
+    folder: Path,
+    *,
+    sandbox: bool,
+    concurrency: int,
+    workers: Sequence[str] = WORKERS,
+) -> System:
+    """The system for these settings; what they do not name is embedded."""
+    system = System(variables={"DINGRELAY_ENV": settings.env})
+    neighbours: list[Program] = []
+    if settings.redis_url.get_secret_value():
+        system.facts["Redis"] = _public(settings.redis)
+    else:
+        port = ports.pick(REDIS_PORT)
+        neighbours.append(valkey.program(port, folder / "valkey"))
+        system.variables["DINGRELAY_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
+        system.facts["Redis"] = system.variables["DINGRELAY_REDIS_URL"]
+    if sandbox:
+        neighbours.append(_sandbox(system))
+    if "database_url" not in settings.model_fields_set:
+        path = folder.resolve() / "directory.db"
+        system.variables["DINGRELAY_DATABASE_URL"] = f"sqlite:///{path}"
+    if neighbours:
+        system.stages.append(neighbours)
+    patience = settings.soft_shutdown + STOP_MARGIN
+    fleet = [_worker(lanes, concurrency, patience) for lanes in workers]
+    if flower := _flower(settings, system):
+        fleet.append(flower)
+    system.stages.append(fleet)
+    system.facts["data"] = str(folder)
+    return system
+
+
+def _sandbox(system: System) -> Program:
+    port = ports.pick(SANDBOX_PORT)
+    url = f"http://127.0.0.1:{port}"
+    system.variables |= {"DINGTALK_OAPI_URL": url, "DINGTALK_API_URL": url, **SANDBOX_APP}
+    system.facts["sandbox"] = f"{url}/_sandbox/"
+    command = _dingrelay("sandbox", "--port", str(port))
+    return Program("sandbox", command, port=port)
+
+
+def _worker(lanes: str, concurrency: int, patience: float) -> Program:
+    return Program(
+        lanes.replace(",", "+"),
+        _dingrelay("worker", "--lanes", lanes, "-c", str(concurrency)),
+        ready_text="worker_ready",
+        patience=patience,
+    )
+
+
+def _flower(settings: Settings, system: System) -> Program | None:
+    """Flower, unless it may not be shown without a password or is not installed."""
+    if find_spec("flower") is None:
+        system.facts["Flower"] = "not installed: pip install 'dingrelay[flower]'"
+        return None
+    try:
+        flower_credentials(settings, address=ports.LOOPBACK)
+    except SettingsError as error:
+        system.facts["Flower"] = f"off: {error}"
+        return None
+    port = ports.pick(FLOWER_PORT)
+    system.facts["Flower"] = f"http://127.0.0.1:{port}"
+    return Program("flower", _dingrelay("flower", "--port", str(port)), port=port)
+
+
+def _dingrelay(*arguments: str) -> tuple[str, ...]:
+    return (sys.executable, "-m", "dingrelay_producers.cli", *arguments)
+
+
+def _public(url: str) -> str:
+    """The URL without user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query=""))

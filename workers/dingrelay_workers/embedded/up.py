@@ -1,0 +1,111 @@
+"""One system in one folder, from its start to its end."""
+
+import asyncio
+import fcntl
+import os
+import signal
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from rich.console import Console
+
+from dingrelay_producers.cli import running
+from dingrelay_producers.cli.exits import DONE, OTHERWISE
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.embedded.child import StartFailed
+from dingrelay_workers.embedded.screen import Screen
+from dingrelay_workers.embedded.supervisor import Supervisor
+from dingrelay_workers.embedded.system import System, plan
+
+FIRST_COMMAND = 'dingrelay send --to u1,u2 --text "你好" --wait'
+ROOT_WARNING = "You're running the worker with superuser privileges"
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def run(settings: Settings, folder: Path, *, sandbox: bool, concurrency: int) -> int:
+    """Run the system until a signal ends it; the exit code.
+
+    Raises:
+        SettingsError: another system runs in this folder.
+    """
+    with _only_one(folder):
+        system = plan(settings, folder, sandbox=sandbox, concurrency=concurrency)
+        return asyncio.run(_run(system, folder))
+
+
+@contextmanager
+def _only_one(folder: Path) -> Generator[None]:
+    """Hold the folder; two servers on one append-only file would destroy it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SettingsError(f"--data: another dingrelay up runs in {folder}") from None
+        yield
+
+
+async def _run(system: System, folder: Path) -> int:
+    began = time.monotonic()
+    screen = Screen(Console(highlight=False), system.names)
+    supervisor = Supervisor(system.stages, _environment(system), screen)
+    stopping = _on_signals(supervisor, screen)
+    starting = asyncio.create_task(supervisor.start())
+    first_steps: set[asyncio.Future[None]] = {starting, stopping}
+    file: Path | None = None
+    try:
+        await asyncio.wait(first_steps, return_when=asyncio.FIRST_COMPLETED)
+        if stopping.done():
+            return DONE
+        await starting
+        if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
+            file = running.write(folder, system.variables)
+        seconds = time.monotonic() - began
+        screen.banner(f"dingrelay is ready in {seconds:.1f} s", system.facts, FIRST_COMMAND)
+        why = await supervisor.failure(unless=stopping)
+        if why is None:
+            return DONE
+        screen.say(why)
+    except StartFailed as error:
+        screen.say(str(error))
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        if file:
+            file.unlink(missing_ok=True)
+        await supervisor.stop()
+        with suppress(OSError):  # the terminal may be gone
+            screen.say("everything has ended")
+    return OTHERWISE
+
+
+def _on_signals(supervisor: Supervisor, screen: Screen) -> "asyncio.Future[None]":
+    """Done by the first signal; the second one kills."""
+    loop = asyncio.get_running_loop()
+    stopping: asyncio.Future[None] = loop.create_future()
+
+    def on_signal(number: signal.Signals) -> None:
+        if stopping.done():
+            supervisor.kill()
+            return
+        stopping.set_result(None)
+        with suppress(OSError):
+            screen.say(f"{number.name}: ending; once more kills")
+
+    for number in STOP_SIGNALS:
+        loop.add_signal_handler(number, on_signal, number)
+    return stopping
+
+
+def _environment(system: System) -> dict[str, str]:
+    environment = {**os.environ, **system.variables, "PYTHONUNBUFFERED": "1"}
+    if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
+        # On a developer's machine, or in a container of a trial, running as root is no news.
+        environment.setdefault("PYTHONWARNINGS", f"ignore:{ROOT_WARNING}")
+    if sys.stdout.isatty():
+        # Its programs write into a pipe, and would take that for a log collector.
+        environment.setdefault("DINGRELAY_LOG_FORMAT", "console")
+    return environment
