@@ -70,8 +70,13 @@ class Messages(Protocol):
         """
         ...
 
-    async def release(self, users: Collection[str], message: Mapping[str, Any]) -> None:
-        """Give back what `admit` reserved for users that did not get the message."""
+    async def release(
+        self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
+    ) -> None:
+        """Give back what `admit` reserved for users that did not get the message.
+
+        `to_everyone` gives back the send to everyone and ignores `users`.
+        """
         ...
 
     async def send(

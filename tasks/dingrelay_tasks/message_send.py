@@ -177,13 +177,14 @@ async def run(job: MessageSend, ctx: Context) -> Json:
 
 
 async def abandon(job: MessageSend, ctx: Context) -> None:
-    """Give back what was reserved for users whose call was certainly never carried out."""
+    """Give back what was reserved for calls that were certainly never carried out."""
     if job.allow_duplicate:
         return
     for call in _calls(job):
         left = ctx.intent is not None and ctx.intent.step == call.step
-        if call.users and not left and await ctx.recall(call.step) is None:
-            await ctx.messages.release(call.users, payload(job.message))
+        guarded = call.users or call.everyone
+        if guarded and not left and await ctx.recall(call.step) is None:
+            await ctx.messages.release(call.users, payload(job.message), to_everyone=call.everyone)
 
 
 def _calls(job: MessageSend) -> Iterator[Call]:

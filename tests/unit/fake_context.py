@@ -27,6 +27,9 @@ class Sent:
     everyone: bool
 
 
+EVERYONE = "@everyone"
+
+
 @dataclass
 class FakeMessages:
     """Admits what DingTalk would deliver. `taken`: (user, content) → job."""
@@ -47,6 +50,8 @@ class FakeMessages:
         self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False
     ) -> Admission:
         self.admissions += 1
+        if to_everyone:
+            self.taken[EVERYONE, json.dumps(message)] = self.ctx.job_id
         admission = Admission([])
         for user in users:
             key = (user, json.dumps(message))
@@ -59,8 +64,10 @@ class FakeMessages:
                 admission.users.append(user)
         return admission
 
-    async def release(self, users: Collection[str], message: Mapping[str, Any]) -> None:
-        for user in users:
+    async def release(
+        self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
+    ) -> None:
+        for user in [EVERYONE] if to_everyone else users:
             key = (user, json.dumps(message))
             if self.taken.get(key) == self.ctx.job_id:
                 del self.taken[key]

@@ -162,6 +162,16 @@ async def test_abandoning_gives_back_only_what_was_never_called(ctx: FakeContext
     assert {user for user, _ in ctx.messages.taken} == set(users[:100])
 
 
+async def test_abandoning_gives_back_the_send_to_everyone(ctx: FakeContext) -> None:
+    ctx.messages.fail = 1
+    job = MessageSend.parse({"to": {"everyone": True}, "message": TEXT})
+    with pytest.raises(Crash):
+        await run(job, ctx)
+    assert len(ctx.messages.taken) == 1
+    await abandon(job, ctx)
+    assert not ctx.messages.taken
+
+
 async def test_abandoning_keeps_what_may_have_been_delivered(ctx: FakeContext) -> None:
     ctx.messages.lose = 1
     job = to("u1")

@@ -12,6 +12,7 @@ from celery.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
+from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
@@ -21,6 +22,7 @@ from dingrelay_producers.states import State
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers import logs, metrics, pipeline
 from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.outcome import Outcome
 from dingrelay_workers.runtime import Runtime
@@ -100,9 +102,19 @@ def _learn_about_the_worker(instance: Any, **_: Any) -> None:
 
 
 def _start(**_: Any) -> None:
+    _migrate()
     engine = runtime.start()
     metrics.serve(settings.metrics_port)
     log.info("worker_ready", worker=engine.worker, queues=list(_Worker.queues))
+
+
+def _migrate() -> None:
+    """Bring the directory's tables up to date. Only user-sync needs them, so the rest goes on."""
+    try:
+        upgrade(settings.database)
+    except SQLAlchemyError as error:
+        # The text of the error may hold the URL, and with it the password.
+        log.error("directory_unavailable", reason=type(error).__name__)  # noqa: TRY400
 
 
 def _drain(**_: Any) -> None:

@@ -2,11 +2,19 @@
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
 from dingrelay_producers import keys, record
-from dingrelay_tasks.context import Admission, Contacts, Delivery, Directory, Intent, SentCall
+from dingrelay_tasks.context import (
+    Admission,
+    Approvals,
+    Contacts,
+    Delivery,
+    Directory,
+    Intent,
+    Messages,
+    SentCall,
+)
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
@@ -55,23 +63,23 @@ class JobContext:
         """The time, with its zone."""
         return datetime.now(UTC)
 
-    @cached_property
-    def messages(self) -> "JobMessages":
+    @property
+    def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
         return JobMessages(self._claim, self._caller, self._engine, self.contacts)
 
-    @cached_property
-    def approvals(self) -> "JobApprovals":
+    @property
+    def approvals(self) -> Approvals:
         """Approvals, each instance belonging to one job."""
         return JobApprovals(self._claim, self._caller, self._engine)
 
-    @cached_property
+    @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk, through the configured generation of its API."""
         v1 = self._engine.settings.contacts_api == "v1"
         return ContactsV1(self._caller) if v1 else ContactsV2(self._caller)
 
-    @cached_property
+    @property
     def directory(self) -> Directory:
         """Departments and users in SQL."""
         return self._engine.directory.of(self._claim.app)
@@ -123,9 +131,13 @@ class JobMessages:
             self._claim.app, self._claim.id, users, message, to_everyone=to_everyone
         )
 
-    async def release(self, users: Collection[str], message: Mapping[str, Any]) -> None:
-        """Give back what `admit` reserved for users that did not get the message."""
-        await self._guards.release(self._claim.app, self._claim.id, list(users), message)
+    async def release(
+        self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
+    ) -> None:
+        """Give back what `admit` reserved and nobody got."""
+        await self._guards.release(
+            self._claim.app, self._claim.id, users, message, to_everyone=to_everyone
+        )
 
     async def send(
         self,

@@ -1,7 +1,7 @@
 """The jobs that this process runs, and the leases by which it owns them."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from redis.exceptions import RedisError
@@ -19,7 +19,7 @@ class Leases:
         self._held: dict[str, tuple[Claim, asyncio.Task[object]]] = {}
 
     @contextmanager
-    def held(self, claim: Claim) -> Iterator[None]:
+    def held(self, claim: Claim) -> Generator[None]:
         """Own the job of this claim while the current asyncio task runs it."""
         task = asyncio.current_task()
         assert task is not None

@@ -12,7 +12,7 @@ from dingrelay_producers.record import Draft, Wakeup
 from dingrelay_producers.scripts import Script, Value, run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
-from dingrelay_tasks.contract import LANES, Lane
+from dingrelay_tasks.contract import Lane
 from dingrelay_workers.delivery import Delivery
 
 _PACKAGE = "dingrelay_workers"
@@ -311,7 +311,11 @@ def _claim(delivery: Delivery, fields: Mapping[str, str]) -> Claim:
 
 
 def _lane(name: str) -> Lane:
-    return next((lane for lane in LANES if lane == name), "normal")
+    match name:
+        case "urgent" | "normal" | "bulk":
+            return name
+        case _:
+            return "normal"
 
 
 def _pairs(steps: Mapping[str, Json]) -> list[str]:

@@ -1,0 +1,40 @@
+"""The server's limit falls from 20 to 10 calls a second and nobody says so."""
+
+import time
+
+from cost import distinct
+from figures import Figure
+from stand import Stand
+from utilisation import API, LIMIT
+
+GROUP = "limit halved unannounced"
+SETTLED = 5.0
+"""Seconds within which the fleet must have adapted."""
+LOWER = LIMIT // 2
+
+
+def measure(stand: Stand, seconds: float) -> list[Figure]:
+    """The share of refused answers, and of the lower limit that was used, after `SETTLED`."""
+    stand.clear(latency=(5, 30), calls=f"{LIMIT}/1s", recipients="")
+    rules = stand.rules(calls=f"{LIMIT}/1s", recipients="")
+    with stand.workers(2, concurrency=64, env=rules), stand.client() as client:
+        client.send_many(distinct(int(LIMIT * (seconds + 20))))
+        time.sleep(8)
+        stand.sandbox.set_limits(calls=f"{LOWER}/1s")
+        lowered = time.time()
+        time.sleep(SETTLED + seconds)
+        dead = len(client.dead())
+        calls = stand.sandbox.calls(api=API, since=lowered)
+    first = [call for call in calls if call["at"] < lowered + SETTLED]
+    after = [
+        call for call in calls if lowered + SETTLED <= call["at"] < lowered + SETTLED + seconds
+    ]
+    refused = sum(call["verdict"] == "throttled" for call in after)
+    accepted = sum(call["verdict"] == "ok" for call in after)
+    early = sum(call["verdict"] == "throttled" for call in first)
+    return [
+        Figure(GROUP, "answers refused", refused / max(1, len(after)) * 100, "%", at_most=15),
+        Figure(GROUP, "limit used", accepted / (LOWER * seconds) * 100, "%"),
+        Figure(GROUP, "refused while adapting", early, "calls"),
+        Figure(GROUP, "dead jobs", dead, at_most=0),
+    ]
