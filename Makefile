@@ -1,0 +1,54 @@
+# `make demo` and `make test` need Python 3.11 or newer, and nothing else that is installed.
+# PYTHON=... picks the interpreter, JOBS=... the number of test processes, ARGS=... adds options.
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+JOBS ?= 2
+
+# The oldest Python that is supported comes first: what works there works on the others.
+PYTHONS := $(PYTHON) python3.11 python3.12 python3.13 python3
+FIND_PYTHON = for name in $(PYTHONS); do \
+	if $$name -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	then echo $$name; exit; fi; done; \
+	echo "no Python 3.11 or newer with venv was found; set PYTHON=/path/to/python" >&2; exit 1
+
+.PHONY: help setup demo test check bench up lock
+
+help: ## show the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup: $(INSTALLED) ## create .venv with everything in requirements.lock
+
+# Packages come with their hashes, and ours is built with what is locked: nothing else gets in.
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || { python=$$($(FIND_PYTHON)) && $$python -m venv $(VENV); }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@echo "installing what requirements.lock names into $(VENV)"
+	@$(PIP) install --require-hashes -r requirements.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves it running)
+	@$(BIN)/dingrelay demo $(ARGS)
+
+test: setup ## run all tests; they bring their own servers
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: setup ## lint, format, types, layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+bench: setup ## compare with peers, in one table of ratios
+	$(BIN)/python ops/bench/run.py $(ARGS)
+
+up: setup ## run the whole system here, with a local DingTalk
+	$(BIN)/dingrelay up --sandbox $(ARGS)
+
+lock: ## choose all versions anew (needs uv)
+	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
+		--generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock

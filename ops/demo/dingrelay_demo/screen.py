@@ -1,0 +1,155 @@
+"""What the person in front of the terminal sees. Without a terminal the same, once it is final."""
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from dingrelay_producers import JobStatus, State
+from dingrelay_producers.cli.output import COLOURS
+from dingrelay_sandbox.reports import CallReport
+
+if TYPE_CHECKING:
+    from dingrelay_demo.report import Verdict
+    from dingrelay_demo.system import System
+
+INDENT = "   "
+BAR_WIDTH = 40
+BIN_SECONDS = 0.5
+FULL_BIN = 10
+"""Calls in a bin at 20 a second."""
+HEIGHTS = "▁▂▃▄▅▆▇█"
+
+
+class Screen:
+    """The terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._acts = 0
+
+    def title(self) -> None:
+        """What this is."""
+        self._console.print()
+        self._console.print(
+            "[bold]dingrelay[/] carries jobs to DingTalk: under its limits, none lost, none twice"
+        )
+
+    def ready(self, system: "System", seconds: float) -> None:
+        """What runs."""
+        organisation = system.sandbox.health()
+        limits = system.sandbox.limits()
+        self._console.print(
+            f"[dim]ready in {seconds:.1f} s:[/] Valkey, two workers, and a DingTalk of "
+            f"{organisation['users']:,} people that takes {limits['calls'].replace('/1s', '')} calls "
+            "a second"
+        )
+        self._console.print(f"[dim]watch it in Flower:[/] [bold cyan]{system.flower}[/]")
+
+    def waiting(self, what: str) -> AbstractContextManager[object]:
+        """A line that moves while something goes on, on a terminal only."""
+        return self._console.status(what) if self._console.is_terminal else nullcontext()
+
+    def act(self, title: str) -> None:
+        """The next act begins."""
+        self._acts += 1
+        self._console.print()
+        self._console.print(f"[bold cyan]{self._acts}[/] [bold]{title}[/]")
+
+    def job(self, name: str, status: JobStatus) -> None:
+        """One job that has ended."""
+        told = Text(f"{INDENT}{name:<40}")
+        told.append(f"{status.state:<6}", style=COLOURS[status.state])
+        told.append(f"{self.took(status):>8}", style="dim")
+        if status.error:
+            told.append(f"  {status.error.code} {status.error.message}", style="red")
+        self._console.print(told)
+
+    def note(self, text: str) -> None:
+        """What has just been seen, in a sentence."""
+        self._console.print(Padding(Text(f"→ {text}", style="green"), (0, 0, 0, len(INDENT))))
+
+    def say(self, text: str) -> None:
+        """One line."""
+        self._console.print(Text(text), soft_wrap=True)
+
+    @staticmethod
+    def took(status: JobStatus) -> str:
+        """From enqueue to the end."""
+        assert status.settled_at
+        seconds = (status.settled_at - status.created_at).total_seconds()
+        return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+    @contextmanager
+    def bar(self, total: int, noun: str) -> Generator["Bar"]:
+        """A bar that fills up while jobs end."""
+        with Live(console=self._console, auto_refresh=False) as live:
+            yield Bar(live, total, noun)
+        if not self._console.is_terminal:
+            self._console.print()  # there, rich leaves the last frame without its line end
+
+    def verdict(self, verdict: "Verdict", system: "System", seconds: float) -> None:
+        """The table of the end, and whether DingTalk's own audit agrees with it."""
+        self._console.print()
+        self._console.print(verdict.table())
+        for disagreement in verdict.disagreements:
+            self._console.print(Text(f"✗ {disagreement}", style="bold red"))
+        if verdict.agrees:
+            self._console.print(
+                f"[bold green]✓ the audit of the sandbox agrees[/] [dim]({seconds:.0f} s)[/]"
+            )
+        self._console.print(f"[dim]Flower was at[/] {system.flower}")
+
+    def kept(self, system: "System") -> None:
+        """Everything runs on."""
+        self._console.print(f"{system.flower} and the rest run on until Ctrl-C")
+
+
+class Bar:
+    """How many jobs have ended and, if told, the calls that DingTalk saw meanwhile."""
+
+    def __init__(self, live: Live, total: int, noun: str) -> None:
+        self._live = live
+        self._total = total
+        self._noun = noun
+
+    def show(self, ended: int, calls: Sequence[CallReport] = ()) -> None:
+        """Draw it anew."""
+        row = Table.grid(padding=(0, 2))
+        colour = COLOURS[State.DONE]
+        bar = ProgressBar(self._total, ended, BAR_WIDTH, complete_style=colour)
+        row.add_row(INDENT[:-2], bar, f"{ended}/{self._total} {self._noun}")
+        lines: list[Table | Text] = [row]
+        if calls:
+            lines.append(_graph(calls))
+        self._live.update(Group(*lines), refresh=True)
+
+
+def _graph(calls: Sequence[CallReport]) -> Text:
+    """The calls of each half second: as high as they were many, red where some were throttled."""
+    start = calls[0]["at"]
+    bins = [int((call["at"] - start) / BIN_SECONDS) for call in calls]
+    seen = Counter(bins)
+    refused = {
+        number for number, call in zip(bins, calls, strict=True) if call["verdict"] == "throttled"
+    }
+    graph = Text(INDENT)
+    for number in range(max(bins) + 1):
+        count = seen[number]
+        height = min(len(HEIGHTS) - 1, count * len(HEIGHTS) // (FULL_BIN + 1))
+        graph.append(
+            HEIGHTS[height] if count else "·", style="red" if number in refused else "cyan"
+        )
+    throttled = sum(call["verdict"] == "throttled" for call in calls)
+    seconds = max(BIN_SECONDS, calls[-1]["at"] - start)
+    graph.append(f"  {len(calls)} calls in {seconds:.1f} s", style="dim")
+    if throttled:
+        graph.append(f", {throttled} throttled", style="red")
+    return graph

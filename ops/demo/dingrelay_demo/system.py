@@ -1,0 +1,79 @@
+"""The system that the demo plays on: what `dingrelay up --sandbox` runs, with two equal workers."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from dingrelay_producers import Client, Settings
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.embedded import screen
+from dingrelay_workers.embedded.supervisor import Supervisor
+from dingrelay_workers.embedded.system import plan
+
+ALL_LANES = "urgent,normal,bulk,directory"
+CONCURRENCY = 32
+
+
+class System:
+    """Valkey, a DingTalk of 2,000 people in 60 departments, two workers and Flower.
+
+    Attributes:
+        client: a producer's client.
+        sandbox: the DingTalk, from behind: its audit, its inboxes, its faults.
+        flower: where Flower is.
+        database: URL of the SQL directory.
+    """
+
+    client: Client
+    sandbox: SandboxAdmin
+    flower: str
+    database: str
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._supervisor: Supervisor | None = None
+
+    @staticmethod
+    def log_of(folder: Path) -> Path:
+        """The file that takes what all programs write."""
+        return folder / "log"
+
+    async def start(self) -> None:
+        """Start everything; returns once it is ready.
+
+        Raises:
+            StartFailed: a program did not become ready.
+        """
+        planned = plan(
+            Settings.load(),
+            self._folder,
+            sandbox=True,
+            concurrency=CONCURRENCY,
+            workers=(ALL_LANES, ALL_LANES),
+        )
+        log = Console(file=self.log_of(self._folder).open("w", encoding="utf-8"), width=200)
+        os.environ.update(planned.variables)
+        self._supervisor = Supervisor(planned.stages, os.environ, screen.Screen(log, planned.names))
+        await self._supervisor.start()
+        self.client = Client()
+        self.sandbox = SandboxAdmin(planned.variables["DINGTALK_OAPI_URL"])
+        self.flower = planned.facts["Flower"]
+        self.database = planned.variables["DINGRELAY_DATABASE_URL"]
+
+    def worker_pids(self) -> list[int]:
+        """The process ids of the workers that run now."""
+        children = psutil.Process().children()
+        return [child.pid for child in children if "dingrelay_workers.app" in child.cmdline()]
+
+    async def stop(self) -> None:
+        """End everything that was started."""
+        if self._supervisor:
+            await asyncio.shield(self._supervisor.stop())
+
+    def kill(self) -> None:
+        """End everything at once."""
+        if self._supervisor:
+            self._supervisor.kill()
