@@ -64,8 +64,16 @@ def quota(organisation: str, month: str) -> str:
 
 
 def token(app: str) -> str:
-    """Hash: an app's access token. TTL: its validity, or the circuit's if that is longer."""
+    """Hash: an app's access token. TTL: its validity."""
     return f"{PREFIX}token:{app}"
+
+
+def token_failure(app: str, credentials: str) -> str:
+    """String: how the last fetch with these credentials (a digest) failed. TTL: a minute at most.
+
+    A key of its own for each pair of credentials: who corrects them need not wait.
+    """
+    return f"{PREFIX}token-failure:{app}:{credentials}"
 
 
 def content(app: str, day: str, digest: str) -> str:

@@ -93,7 +93,12 @@ class Fleet:
         with log.open("wb") as out:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **env},
+                env={
+                    **os.environ,
+                    "PYTHONPATH": os.pathsep.join(sys.path),
+                    "PYTHONFAULTHANDLER": "1",
+                    **env,
+                },
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -107,17 +112,19 @@ class Fleet:
         return [worker for worker in self.workers if worker.alive]
 
     def stop(self) -> None:
-        """Stop all workers; whoever does not stop by itself is killed, and that is a failure."""
+        """Stop all workers; whoever does not stop soon is killed, and that is a failure."""
         for worker in self.alive:
             worker.process.send_signal(signal.SIGTERM)
         stuck: list[str] = []
         for worker in self.workers:
             try:
-                worker.process.wait(40)
+                worker.process.wait(20)
             except subprocess.TimeoutExpired:
-                worker.kill()
-                stuck.append(worker.name)
-        assert not stuck, f"did not stop: {stuck}"
+                # Python's fault handler writes down where each thread stands.
+                worker.process.send_signal(signal.SIGABRT)
+                worker.process.wait(10)
+                stuck.append(worker.log.read_text(errors="replace")[-8000:])
+        assert not stuck, "\n".join(["did not stop:", *stuck])
 
     def logs(self) -> str:
         """What all workers wrote."""

@@ -1,6 +1,8 @@
 """One access token per app, shared by the whole fleet through Redis (API §1)."""
 
 import asyncio
+import hashlib
+import json
 import time
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
@@ -9,19 +11,33 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers import keys
-from dingrelay_producers.scripts import Script, Value, run_async
-from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.scripts import Script, run_async
+from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_workers.dingtalk import apis
-from dingrelay_workers.dingtalk.errors import Credentials, DingTalkError, Transient
+from dingrelay_workers.dingtalk.errors import (
+    Credentials,
+    DingTalkError,
+    Permanent,
+    Permission,
+    QuotaExhausted,
+    Throttled,
+    Transient,
+)
 from dingrelay_workers.dingtalk.transport import Transport
 
 _TAKE = Script.load("dingrelay_workers", "token_take")
 _PUT = Script.load("dingrelay_workers", "token_put")
 
-FETCH_LEASE = 20.0
-"""Seconds after which another worker may fetch: longer than a token call can take."""
+_LASTING = (Credentials, Permanent, Permission, QuotaExhausted)
+
+LEASE_MARGIN = 5.0
+"""Seconds beyond the longest token call after which another worker may fetch."""
 WAIT_STEP = 0.05
 """Seconds between two looks while another worker fetches."""
+FAILURE_PAUSE = 1.0
+"""Seconds without a token call after one that failed for a reason that passes by itself."""
+SOON = 5.0
+"""Seconds after which a token within the refresh margin is asked for again."""
 
 CREDENTIALS_HINT = (
     "Check DINGTALK_APP_KEY and DINGTALK_APP_SECRET, then requeue: dingrelay dead requeue --all."
@@ -53,8 +69,8 @@ class Tokens:
         self._settings = settings
         self._worker = worker
         self._held: dict[str, Token] = {}
-        self._asking: dict[str, asyncio.Lock] = {}
-        self._refreshes: set[asyncio.Task[None]] = set()
+        self._asking: dict[str, asyncio.Task[Token]] = {}
+        self._under_way: set[asyncio.Task[Any]] = set()
 
     async def get(self, app: str, *, distrust: Token | None = None) -> str:
         """The value of a good token of the app."""
@@ -69,82 +85,105 @@ class Tokens:
 
         Raises:
             Credentials: DingTalk refuses the app's key or secret, or did within the circuit.
-            DingTalkError: the token call failed otherwise.
+            DingTalkError: the token call failed otherwise, or did a moment ago.
         """
         held = self._held.get(app)
-        if held and time.monotonic() < held.stale_at and not _same(held, distrust):
-            return held
-        # One question a process, however many jobs wait for the answer.
-        async with self._asking.setdefault(app, asyncio.Lock()):
-            held = self._held.get(app)
-            if held and time.monotonic() < held.stale_at and not _same(held, distrust):
-                return held
-            self._held[app] = await self._ask(app, distrust)
-            return self._held[app]
+        while held is None or time.monotonic() >= held.stale_at or _same(held, distrust):
+            # One question a process, however many jobs wait for the answer.
+            asking = self._asking.get(app)
+            if asking is None:
+                asking = self._start(self._ask(app, distrust))
+                self._asking[app] = asking
+                asking.add_done_callback(lambda _: self._asking.pop(app))
+            held = await asyncio.shield(asking)
+            if not _same(held, distrust):
+                break
+        return held
 
     async def close(self) -> None:
-        """Let refreshes under way finish."""
-        await asyncio.gather(*self._refreshes, return_exceptions=True)
+        """Let what is under way finish."""
+        await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _ask(self, app: str, distrust: Token | None) -> Token:
         margin = self._settings.refresh_margin
+        lease = self._settings.call_timeout + LEASE_MARGIN
+        distrusted = distrust.generation if distrust else 0
+        call = _TAKE.call(
+            self._keys(app),
+            [self._worker, int(margin * 1000), int(lease * 1000), distrusted],
+        )
         while True:
-            what, value, generation, left, code, message = await run_async(
-                self._redis,
-                _TAKE.call(
-                    [keys.token(app)],
-                    [
-                        self._worker,
-                        int(margin * 1000),
-                        int(FETCH_LEASE * 1000),
-                        distrust.generation if distrust else 0,
-                    ],
-                ),
-            )
+            what, value, generation, milliseconds = await run_async(self._redis, call)
+            left = milliseconds / 1000
             if what == b"fetch":
                 return await self._fetch(app)
-            if what == b"refused":
-                raise Credentials(code.decode(), message.decode(), hint=CREDENTIALS_HINT)
-            if what == b"wait":
-                await asyncio.sleep(min(WAIT_STEP, left / 1000))
-                continue
-            if what == b"refresh":
-                self._start(self._refresh(app))
-            # Within the margin the token is good, but ask again soon whether it was renewed.
-            patience = max(left / 1000 - margin, min(left / 1000, 5.0))
-            return Token(value.decode(), generation, time.monotonic() + patience)
+            if what == b"failed":
+                raise _failure(value, left)
+            if what != b"wait":
+                break
+            await asyncio.sleep(min(WAIT_STEP, left))
+        if what == b"refresh":
+            # If it fails, the old token is still good, and the next worker to ask tries again.
+            self._start(self._fetch(app))
+        return self._hold(app, value.decode(), generation, left)
 
-    def _start(self, refresh: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(refresh)
-        self._refreshes.add(task)
-        task.add_done_callback(self._refreshes.discard)
+    def _hold(self, app: str, value: str, generation: int, left: float) -> Token:
+        # Within the margin the token is good, but ask again soon whether it was renewed.
+        patience = max(left - self._settings.refresh_margin, min(left, SOON))
+        token = Token(value, generation, time.monotonic() + patience)
+        self._held[app] = token
+        return token
 
-    async def _refresh(self, app: str) -> None:
-        try:
-            self._held[app] = await self._fetch(app)
-        except DingTalkError:
-            # The old token is still good; the next worker to ask tries again.
-            return
+    def _start(self, work: Coroutine[Any, Any, Token]) -> asyncio.Task[Token]:
+        task = asyncio.create_task(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Token]) -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waits has it; it must not be reported if nobody does
 
     async def _fetch(self, app: str) -> Token:
         try:
             value, validity = await self.request(app)
         except Credentials as error:
-            circuit = self._settings.token_circuit
-            await self._put(app, "", circuit, error.code, error.message)
-            raise Credentials(error.code, error.message, hint=CREDENTIALS_HINT) from None
+            told = Credentials(error.code, error.message, hint=CREDENTIALS_HINT)
+            await self._put(app, "", self._settings.token_circuit, told)
+            raise told from None
+        except DingTalkError as error:
+            pause = error.pause if isinstance(error, Throttled) else FAILURE_PAUSE
+            await self._put(app, "", pause, error)
+            raise
         except BaseException:
             await self._put(app, "", 0)
             raise
         generation = await self._put(app, value, validity)
-        patience = max(validity - self._settings.refresh_margin, min(validity, 5.0))
-        return Token(value, generation, time.monotonic() + patience)
+        return self._hold(app, value, generation, validity)
 
     async def _put(
-        self, app: str, value: str, seconds: float, code: str = "", message: str = ""
+        self, app: str, value: str, seconds: float, failure: DingTalkError | None = None
     ) -> int:
-        arguments: list[Value] = [self._worker, value, int(seconds * 1000), code, message]
-        return int(await run_async(self._redis, _PUT.call([keys.token(app)], arguments)))
+        told = ""
+        if failure is not None:
+            told = json.dumps([failure.name, failure.code, failure.message, failure.hint])
+        call = _PUT.call(self._keys(app), [self._worker, value, int(seconds * 1000), told])
+        return int(await run_async(self._redis, call))
+
+    def _keys(self, app: str) -> tuple[str, str]:
+        configured = self._configured(app)
+        pair = (
+            f"{configured.app_key.get_secret_value()}\n{configured.app_secret.get_secret_value()}"
+        )
+        credentials = hashlib.sha256(pair.encode()).hexdigest()[:16]
+        return keys.token(app), keys.token_failure(app, credentials)
+
+    def _configured(self, app: str) -> AppSettings:
+        try:
+            return self._settings.app(app)
+        except SettingsError as error:
+            raise Credentials("not_configured", str(error)) from None
 
     async def request(self, app: str) -> tuple[str, float]:
         """A token straight from DingTalk, past the shared one: its value and validity in seconds.
@@ -153,10 +192,7 @@ class Tokens:
             Credentials: DingTalk refuses the app's key or secret, or they are not configured.
             DingTalkError: the token call failed otherwise.
         """
-        try:
-            configured = self._settings.app(app)
-        except SettingsError as error:
-            raise Credentials("not_configured", str(error)) from None
+        configured = self._configured(app)
         key = configured.app_key.get_secret_value()
         secret = configured.app_secret.get_secret_value()
         if self._settings.token_api == "oapi":  # noqa: S105 - the name of an API
@@ -168,6 +204,15 @@ class Tokens:
             apis.TOKEN_V1, body={"appKey": key, "appSecret": secret}
         )
         return _read(answer, "accessToken", "expireIn")
+
+
+def _failure(told: bytes, left: float) -> DingTalkError:
+    """How a fetch failed, for the jobs that come within `left` seconds of it."""
+    name, code, message, hint = json.loads(told)
+    if name == Throttled.name:
+        return Throttled(code, message, pause=left, hint=hint)
+    lasting = next((error for error in _LASTING if error.name == name), Transient)
+    return lasting(code, message, hint=hint)
 
 
 def _same(held: Token, distrust: Token | None) -> bool:

@@ -1,14 +1,13 @@
 -- Ask for an app's token, and whether this worker is the one to fetch a new one.
--- KEYS: token
+-- KEYS: token, failure of these credentials
 -- ARGV: worker, refresh margin, fetch lease, generation to distrust or 0 (ms)
--- Answers {what, value, generation, ms left, code, message}; what: use | refresh | fetch | wait |
--- refused. `refresh`: use the value and fetch a new one. `wait`: another worker fetches. `refused`:
--- DingTalk refused the credentials a short while ago.
+-- Answers {what, value, generation, ms left}; what: use | refresh | fetch | wait | failed.
+-- `refresh`: use the value and fetch a new one. `wait`: another worker fetches. `failed`: a fetch
+-- failed a short while ago, and the value tells how.
 local key = KEYS[1]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local told = redis.call('HMGET', key,
-  'value', 'generation', 'expires', 'fetcher', 'until', 'refused', 'code', 'message')
+local told = redis.call('HMGET', key, 'value', 'generation', 'expires', 'fetcher', 'until')
 local value, generation = told[1], tonumber(told[2] or 0)
 
 -- A token that DingTalk called invalid goes, but only that generation: it may be replaced by now.
@@ -17,18 +16,19 @@ if value and tonumber(ARGV[4]) == generation then
   value = nil
 end
 local left = value and tonumber(told[3]) - now or 0
-if left > tonumber(ARGV[2]) then return {'use', value, generation, left, '', ''} end
-if tonumber(told[6] or 0) > now then
-  if left > 0 then return {'use', value, generation, left, '', ''} end
-  return {'refused', '', generation, tonumber(told[6]) - now, told[7], told[8]}
+if left > tonumber(ARGV[2]) then return {'use', value, generation, left} end
+local failure = redis.call('GET', KEYS[2])
+if failure then
+  if left > 0 then return {'use', value, generation, left} end
+  return {'failed', failure, generation, redis.call('PTTL', KEYS[2])}
 end
 
 local fetched_by_another = told[4] and told[4] ~= ARGV[1] and tonumber(told[5]) > now
 if fetched_by_another then
-  if left > 0 then return {'use', value, generation, left, '', ''} end
-  return {'wait', '', generation, tonumber(told[5]) - now, '', ''}
+  if left > 0 then return {'use', value, generation, left} end
+  return {'wait', '', generation, tonumber(told[5]) - now}
 end
 redis.call('HSET', key, 'fetcher', ARGV[1], 'until', now + tonumber(ARGV[3]))
 redis.call('PEXPIRE', key, math.max(left, tonumber(ARGV[3])))
-if left > 0 then return {'refresh', value, generation, left, '', ''} end
-return {'fetch', '', generation, 0, '', ''}
+if left > 0 then return {'refresh', value, generation, left} end
+return {'fetch', '', generation, 0}

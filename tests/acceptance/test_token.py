@@ -1,0 +1,107 @@
+"""One access token for a whole fleet: fetched once, replaced once, and never hammered for."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+
+import pytest
+
+from acceptance.fleet import Fleet, states, statuses, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client, State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+
+TOKEN_PATHS = {"oapi": "/gettoken", "v1.0": "/v1.0/oauth2/accessToken"}
+
+
+@pytest.fixture
+def send(client: Client) -> Callable[[int], list[str]]:
+    """Enqueue so many messages, each with a text of its own; their ids."""
+    numbers = count(1)
+
+    def jobs(amount: int) -> Iterator[MessageSend]:
+        for _ in range(amount):
+            text = {"msgtype": "text", "text": {"content": f"第{next(numbers)}条"}}
+            yield MessageSend.parse({"to": {"users": ["u1"]}, "message": text})
+
+    def send(amount: int) -> list[str]:
+        ids: list[str] = []
+        client.send_many(jobs(amount), on_sent=lambda ref: ids.append(ref.id))
+        return ids
+
+    return send
+
+
+def token_calls(sandbox: SandboxAdmin) -> dict[str, int]:
+    """Verdict → calls of either token API."""
+    verdicts: dict[str, int] = {}
+    for path in TOKEN_PATHS.values():
+        for verdict, calls in sandbox.audit()["calls"].get(path, {}).items():
+            verdicts[verdict] = verdicts.get(verdict, 0) + calls
+    return verdicts
+
+
+def test_twelve_cold_workers_fetch_one_token(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, send: Callable[[int], list[str]]
+) -> None:
+    ids = send(60)
+    workers = fleet.spawn(12, concurrency=2, wait=False)
+    ended = wait_for_ends(client, ids, timeout=90)
+    wait_until(lambda: all(worker.ready for worker in workers), timeout=60, what="all are ready")
+    # Whoever came late and found nothing to do gets work now.
+    ended += wait_for_ends(client, send(60), timeout=60)
+    assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
+    assert token_calls(sandbox) == {"ok": 1}
+
+
+@pytest.mark.parametrize(("token_api", "fate"), [("oapi", "revoked"), ("v1.0", "expired")])
+def test_a_token_that_goes_bad_under_load_is_fetched_once_more(
+    fleet: Fleet,
+    client: Client,
+    sandbox: SandboxAdmin,
+    send: Callable[[int], list[str]],
+    token_api: str,
+    fate: str,
+) -> None:
+    fleet.spawn(2, concurrency=8, DINGTALK_TOKEN_API=token_api)
+    ids = send(80)
+    wait_until(lambda: states(client, ids)[State.DONE] >= 20, what="a quarter is done")
+    if fate == "revoked":
+        sandbox.revoke_tokens()
+    else:
+        sandbox.expire_tokens()
+    assert states(client, ids)[State.DONE] < 80, "the load was over too early"
+    ended = wait_for_ends(client, ids, timeout=60)
+    assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
+    audit = sandbox.audit()
+    assert token_calls(sandbox) == {"ok": 2}
+    assert (audit["tokens_issued"], audit["delivered"]) == (2, 80)
+
+
+def test_wrong_credentials_are_tried_once_a_minute_and_jobs_say_why(
+    fleet: Fleet,
+    client: Client,
+    sandbox: SandboxAdmin,
+    send: Callable[[int], list[str]],
+) -> None:
+    fleet.spawn(2, concurrency=4, DINGTALK_APP_SECRET="wrong-secret")
+    ids: list[str] = []
+    watched_until = time.monotonic() + 4
+    while time.monotonic() < watched_until:
+        ids += send(10)
+        wait_for_ends(client, ids[-10:], timeout=30)
+    assert token_calls(sandbox) == {"error": 1}
+    for status in statuses(client, ids):
+        assert status.state == State.DEAD
+        assert status.error is not None
+        assert (status.error.error_class, status.error.code) == ("credentials", "40096")
+        assert "DINGTALK_APP_SECRET" in status.error.hint
+    assert "wrong-secret" not in fleet.logs()
+
+    fleet.stop()
+    fleet.spawn(1, concurrency=4)
+    assert all(client.requeue(job_id) for job_id in ids[:5])
+    ended = wait_for_ends(client, ids[:5], timeout=30)
+    assert {status.state for status in ended} == {State.DONE}, ended
+    assert token_calls(sandbox) == {"error": 1, "ok": 1}

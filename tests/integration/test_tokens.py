@@ -1,0 +1,285 @@
+"""The fleet's token: who fetches, who waits, and what a failure means for the others."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys
+from dingrelay_producers.scripts import run_async
+from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers import tokens as module
+from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.errors import Credentials, DingTalkError, Throttled, Transient
+from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.tokens import Tokens
+
+APP = "default"
+PATHS = {"oapi": "/gettoken", "v1.0": "/v1.0/oauth2/accessToken"}
+
+Worker = Callable[..., Tokens]
+
+
+@pytest.fixture
+async def worker(redis: Redis, valkey_url: str, sandbox: SandboxAdmin) -> AsyncIterator[Worker]:
+    """Makes the `Tokens` of one more worker process."""
+    opened: list[Tokens] = []
+    sessions: list[aiohttp.ClientSession] = []
+
+    def make(secret: str = "sandbox-secret", **settings: Any) -> Tokens:
+        loaded = Settings.load(
+            env="test",
+            redis_url=valkey_url,
+            DINGTALK_OAPI_URL=sandbox.base_url,
+            DINGTALK_API_URL=sandbox.base_url,
+            apps={
+                APP: AppSettings.model_validate(
+                    {"app_key": "sandbox-key", "app_secret": secret, "agent_id": "1000001"}
+                )
+            },
+            **settings,
+        )
+        sessions.append(Transport.open_session(loaded))
+        transport = Transport(sessions[-1], Classifier({}), loaded)
+        opened.append(Tokens(redis, transport, loaded, worker=f"worker-{len(opened)}"))
+        return opened[-1]
+
+    yield make
+    for tokens in opened:
+        await tokens.close()
+    for session in sessions:
+        await session.close()
+
+
+@pytest.fixture
+def fetches(sandbox: SandboxAdmin) -> Callable[[], int]:
+    """How many token calls there were, whatever became of them."""
+
+    def count() -> int:
+        calls = sandbox.audit()["calls"]
+        return sum(sum(calls.get(path, {}).values()) for path in PATHS.values())
+
+    return count
+
+
+async def all_of(workers: list[Tokens], times: int = 10) -> list[str]:
+    """The token as many jobs of each worker get it at once."""
+    return await asyncio.gather(*(tokens.get(APP) for tokens in workers for _ in range(times)))
+
+
+@pytest.mark.parametrize("api", PATHS)
+async def test_a_fleet_that_starts_at_once_fetches_once(
+    worker: Worker, sandbox: SandboxAdmin, fetches: Callable[[], int], api: str
+) -> None:
+    sandbox.set_latency(20, 40)
+    fleet = [worker(DINGTALK_TOKEN_API=api) for _ in range(12)]
+    assert set(await all_of(fleet)) == set(sandbox.tokens())
+    assert fetches() == 1
+    assert list(sandbox.audit()["calls"]) == [PATHS[api]]
+
+
+async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
+    worker: Worker, redis: Redis, sandbox: SandboxAdmin, fetches: Callable[[], int]
+) -> None:
+    fleet = [worker(refresh_margin=7190) for _ in range(4)]
+    await all_of(fleet)
+    await redis.hincrby(keys.token(APP), "expires", -20_000)
+    for tokens in fleet:
+        tokens._held.clear()
+    # A refresh that takes long holds nobody up.
+    sandbox.add_fault("latency", api="/gettoken", min_ms=400, max_ms=400)
+    async with asyncio.timeout(0.3):
+        assert set(await all_of(fleet)) == set(sandbox.tokens())
+    for tokens in fleet:
+        await tokens.close()
+    assert fetches() == 2
+    left = await redis.hget(keys.token(APP), "fetcher")
+    assert left is None
+
+
+async def test_a_failed_refresh_leaves_the_token_in_use(
+    worker: Worker, redis: Redis, sandbox: SandboxAdmin, fetches: Callable[[], int]
+) -> None:
+    tokens = worker(refresh_margin=7190)
+    await tokens.get(APP)
+    await redis.hincrby(keys.token(APP), "expires", -20_000)
+    tokens._held.clear()
+    sandbox.add_fault("http", api="/gettoken", status=503)
+    for _ in range(3):
+        assert await tokens.get(APP) == sandbox.tokens()[0]
+        await tokens.close()
+        tokens._held.clear()
+    assert fetches() == 2, "it is not tried again at once"
+
+
+async def test_the_lease_of_a_dead_fetcher_is_taken_over(
+    worker: Worker, redis: Redis, fetches: Callable[[], int]
+) -> None:
+    tokens = worker()
+    lease_ms = 300
+    dead = module._TAKE.call(tokens._keys(APP), ["dead-worker", 600_000, lease_ms, 0])
+    assert (await run_async(redis, dead))[0] == b"fetch"
+    waiting = asyncio.create_task(tokens.get(APP))
+    await asyncio.wait([waiting], timeout=lease_ms / 3000)
+    assert not waiting.done(), "the lease was not respected"
+    async with asyncio.timeout(2):
+        await waiting
+    assert fetches() == 1
+
+
+async def test_a_fetcher_that_lost_its_lease_does_not_overwrite_the_newer_token(
+    worker: Worker, redis: Redis
+) -> None:
+    slow, quick = worker(), worker()
+    take = module._TAKE.call(slow._keys(APP), [slow._worker, 600_000, 1, 0])
+    assert (await run_async(redis, take))[0] == b"fetch"
+    good = await quick.token(APP)
+    assert await slow._put(APP, "an older token", 7200) == 0
+    assert await slow.get(APP) == good.value
+
+
+async def test_what_is_kept_twice_because_an_answer_was_lost_is_one_generation(
+    worker: Worker, redis: Redis
+) -> None:
+    tokens = worker()
+    take = module._TAKE.call(tokens._keys(APP), [tokens._worker, 600_000, 20_000, 0])
+    assert (await run_async(redis, take))[0] == b"fetch"
+    first = await tokens._put(APP, "a token", 7200)
+    assert await tokens._put(APP, "a token", 7200) == first > 0
+
+
+@pytest.mark.parametrize("fate", ["revoked", "expired"])
+async def test_a_bad_token_is_replaced_once_and_only_its_own_generation(
+    worker: Worker, sandbox: SandboxAdmin, fetches: Callable[[], int], fate: str
+) -> None:
+    fleet = [worker() for _ in range(4)]
+    old = [await tokens.token(APP) for tokens in fleet]
+    if fate == "revoked":
+        sandbox.revoke_tokens()
+    else:
+        sandbox.expire_tokens()
+    asked = zip(fleet, old, strict=True)
+    new = await asyncio.gather(
+        *(tokens.token(APP, distrust=token) for tokens, token in asked for _ in range(10))
+    )
+    assert {token.value for token in new} == {sandbox.tokens()[1]}
+    assert fetches() == 2
+    # Who complains late of the old one does not cost the new one its life.
+    assert (await fleet[0].token(APP, distrust=old[0])).value == sandbox.tokens()[1]
+    assert fetches() == 2
+
+
+async def test_a_job_that_asks_without_distrust_does_not_answer_one_that_distrusts(
+    worker: Worker, sandbox: SandboxAdmin
+) -> None:
+    tokens = worker()
+    old = await tokens.token(APP)
+    sandbox.revoke_tokens()
+    tokens._held.clear()
+    plain, distrusting = await asyncio.gather(tokens.token(APP), tokens.token(APP, distrust=old))
+    assert (plain.generation, distrusting.value) == (old.generation, sandbox.tokens()[1])
+
+
+@pytest.mark.parametrize(("api", "code"), [("oapi", "40096"), ("v1.0", "invalidClientIdOrSecret")])
+async def test_wrong_credentials_open_a_circuit_for_the_fleet(
+    worker: Worker, fetches: Callable[[], int], api: str, code: str
+) -> None:
+    fleet = [worker(secret="wrong", DINGTALK_TOKEN_API=api) for _ in range(3)]
+    for _ in range(3):
+        for told in await asyncio.gather(
+            *(tokens.get(APP) for tokens in fleet for _ in range(5)), return_exceptions=True
+        ):
+            assert isinstance(told, Credentials)
+            assert (told.code, told.hint) == (code, module.CREDENTIALS_HINT)
+    assert fetches() == 1
+
+
+async def test_corrected_credentials_need_not_wait_for_the_circuit(
+    worker: Worker, sandbox: SandboxAdmin, fetches: Callable[[], int]
+) -> None:
+    wrong = worker(secret="wrong")
+    with pytest.raises(Credentials):
+        await wrong.get(APP)
+    assert await worker().get(APP) == sandbox.tokens()[0]
+    # Who has not heard of the correction yet uses the token that is there.
+    assert await wrong.get(APP) == sandbox.tokens()[0]
+    assert fetches() == 2
+
+
+async def test_after_the_circuit_the_credentials_are_tried_again(
+    worker: Worker, fetches: Callable[[], int]
+) -> None:
+    tokens = worker(secret="wrong", token_circuit=0.2)
+    for calls in (1, 2):
+        with pytest.raises(Credentials):
+            await tokens.get(APP)
+        assert fetches() == calls
+        await asyncio.sleep(0.25)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ({"kind": "http", "status": 503}, Transient),
+        ({"kind": "throttle", "code": 90018}, Throttled),
+        ({"kind": "truncated"}, Transient),
+    ],
+)
+async def test_a_failed_fetch_is_news_for_all_who_want_the_token(
+    worker: Worker,
+    sandbox: SandboxAdmin,
+    fetches: Callable[[], int],
+    fault: dict[str, Any],
+    error: type[DingTalkError],
+) -> None:
+    sandbox.add_fault(**fault, api="/gettoken", count=1)
+    fleet = [worker() for _ in range(3)]
+    told = await asyncio.gather(
+        *(tokens.get(APP) for tokens in fleet for _ in range(10)), return_exceptions=True
+    )
+    assert {type(each) for each in told} == {error}
+    assert fetches() == 1
+    async with asyncio.timeout(3):
+        while fetches() == 1:
+            await asyncio.sleep(0.05)
+            await asyncio.gather(*(t.get(APP) for t in fleet), return_exceptions=True)
+    assert await fleet[1].get(APP) == sandbox.tokens()[-1]
+    assert fetches() == 2
+
+
+async def test_missing_credentials_reach_neither_redis_nor_dingtalk(
+    worker: Worker, redis: Redis, fetches: Callable[[], int]
+) -> None:
+    tokens = worker(secret="")
+    with pytest.raises(Credentials, match="DINGTALK_APP_SECRET"):
+        await tokens.get(APP)
+    assert fetches() == 0
+    assert await redis.keys("dingrelay:*") == []
+
+
+async def test_a_job_that_gives_up_does_not_spoil_the_fetch_for_the_others(
+    worker: Worker, sandbox: SandboxAdmin, fetches: Callable[[], int]
+) -> None:
+    sandbox.set_latency(100, 100)
+    tokens = worker()
+    impatient, patient = (asyncio.create_task(tokens.get(APP)) for _ in range(2))
+    await asyncio.sleep(0)
+    impatient.cancel()
+    assert await patient == sandbox.tokens()[0]
+    assert fetches() == 1
+
+
+async def test_neither_token_nor_secret_shows(worker: Worker, redis: Redis) -> None:
+    token = await worker().token(APP)
+    assert token.value not in repr(token)
+    with pytest.raises(Credentials) as refused:
+        await worker(secret="wrong-secret").get("default", distrust=token)
+    assert "wrong-secret" not in str(refused.value) + refused.value.hint
+    failures = [key async for key in redis.scan_iter("dingrelay:token-failure:*")]
+    stored = [*failures, *[await redis.get(key) for key in failures]]
+    assert stored
+    assert not any(b"wrong-secret" in part for part in stored)
