@@ -124,7 +124,9 @@ class Bar:
         """Draw it anew."""
         row = Table.grid(padding=(0, 2))
         colour = COLOURS[State.DONE]
-        bar = ProgressBar(self._total, ended, BAR_WIDTH, complete_style=colour)
+        bar = ProgressBar(
+            self._total, ended, BAR_WIDTH, complete_style=colour, finished_style=colour
+        )
         row.add_row(INDENT[:-2], bar, f"{ended}/{self._total} {self._noun}")
         lines: list[Table | Text] = [row]
         if calls:
