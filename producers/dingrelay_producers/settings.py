@@ -9,7 +9,15 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -53,11 +61,12 @@ class QuotaSettings(BaseModel):
         named = {"": None, "standard": 5_000, "professional": 200_000}
         return named[self.edition] if self.edition in named else int(self.edition)
 
-    @model_validator(mode="after")
-    def _known_edition(self) -> "QuotaSettings":
-        if self.edition not in {"", "standard", "professional"} and not self.edition.isdecimal():
-            raise ValueError("edition must be standard, professional, a number of calls, or empty")
-        return self
+    @field_validator("edition")
+    @classmethod
+    def _known_edition(cls, edition: str) -> str:
+        if edition not in {"", "standard", "professional"} and not edition.isdecimal():
+            raise ValueError("must be standard, professional, a number of calls, or empty")
+        return edition
 
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -227,7 +236,7 @@ class Settings(BaseSettings):
 class AppsSource(PydanticBaseSettingsSource):
     """The apps' keys, secrets and agent ids from ``DINGTALK_*`` in the environment or `.env`."""
 
-    PATTERN = re.compile(r"^DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID)(?:_([A-Z0-9_]+?))?(_FILE)?$")
+    PATTERN = re.compile(r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID)(?:_([A-Z0-9_]+))?")
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
         return None, field_name, False
@@ -235,10 +244,10 @@ class AppsSource(PydanticBaseSettingsSource):
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         apps: dict[str, dict[str, str]] = {}
         for variable, value in {**dotenv_values(".env"), **os.environ}.items():
-            match = self.PATTERN.match(variable)
+            match = self.PATTERN.fullmatch(variable.removesuffix("_FILE"))
             if match and value:
-                part, name, is_file = match.groups()
-                text = _read_secret(variable, value) if is_file else value
+                part, name = match.groups()
+                text = _read_secret(variable, value) if variable.endswith("_FILE") else value
                 apps.setdefault((name or DEFAULT_APP).lower(), {})[part.lower()] = text
         return {"apps": apps} if apps else {}
 

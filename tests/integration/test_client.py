@@ -1,0 +1,202 @@
+"""The client against a real Valkey: what is accepted, and what is refused before it is."""
+
+import json
+import multiprocessing
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+
+from dingrelay_producers import (
+    AsyncClient,
+    Client,
+    IdempotencyConflict,
+    JobNotFound,
+    JobRef,
+    ServiceUnavailable,
+    Settings,
+    State,
+    WaitTimeout,
+)
+from dingrelay_tasks import ContractError, MessageSend, UserSync
+
+QUEUE = "dingrelay.normal"
+
+
+def message(text: str = "你好", **fields: object) -> MessageSend:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content, **fields})
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def broker(valkey_url: str) -> Iterator[Redis]:
+    with Redis.from_url(valkey_url) as redis:
+        yield redis
+
+
+def test_a_job_is_accepted_and_published_by_name(client: Client, broker: Redis) -> None:
+    job = client.send(message())
+    status = job.status()
+    assert (status.state, status.kind, status.attempts) == (State.QUEUED, "message-send", 0)
+    [raw] = broker.lrange(QUEUE, 0, -1)
+    envelope = json.loads(raw)
+    assert envelope["headers"]["task"] == "dingrelay.message-send"
+    assert envelope["headers"]["id"] == job.id
+    assert "你好" not in envelope["headers"]["kwargsrepr"]
+    assert envelope["content-type"] == "application/json"
+
+
+def test_each_lane_and_kind_has_its_queue(client: Client, broker: Redis) -> None:
+    client.send(message(lane="urgent"))
+    client.send(message(lane="bulk"))
+    client.send(UserSync())
+    lengths = {name: broker.llen(f"dingrelay.{name}") for name in ("urgent", "bulk", "directory")}
+    assert lengths == {"urgent": 1, "bulk": 1, "directory": 1}
+
+
+def test_a_bad_job_is_refused_where_it_is_made(client: Client, broker: Redis) -> None:
+    with pytest.raises(ContractError) as caught:
+        client.send(MessageSend.parse({"to": {"users": []}, "message": {"msgtype": "text"}}))
+    assert caught.value.field
+    assert broker.dbsize() == 0
+
+
+def test_the_same_key_gives_the_same_job_and_publishes_nothing(
+    client: Client, broker: Redis
+) -> None:
+    first = client.send(message(idempotency_key="order-1"))
+    again = client.send(message(idempotency_key="order-1"))
+    assert first == again
+    assert broker.llen(QUEUE) == 1
+    with pytest.raises(IdempotencyConflict, match="idempotency_key"):
+        client.send(message("another text", idempotency_key="order-1"))
+
+
+def test_a_job_for_later_is_on_the_schedule_only(client: Client, broker: Redis) -> None:
+    later = datetime.now(UTC) + timedelta(hours=2)
+    status = client.send(message(send_at=later.isoformat())).status()
+    assert status.state == State.QUEUED
+    assert status.due_at
+    assert abs((status.due_at - later).total_seconds()) < 0.01
+    assert broker.llen(QUEUE) == 0
+
+
+def test_many_jobs_are_streamed(client: Client, broker: Redis) -> None:
+    made: list[int] = []
+
+    def jobs() -> Iterator[MessageSend]:
+        for number in range(1_201):
+            made.append(number)
+            # At most two batches are ahead of what is accepted: memory stays constant.
+            assert number - broker.zcard("dingrelay:schedule") <= 1_000
+            yield message(f"text {number}")
+
+    refs: list[JobRef] = []
+    assert client.send_many(jobs(), on_sent=refs.append) == 1_201
+    assert len({ref.id for ref in refs}) == 1_201
+    assert broker.llen(QUEUE) == 1_201
+
+
+def test_a_conflict_among_many_names_the_job_and_keeps_the_others(
+    client: Client, broker: Redis
+) -> None:
+    client.send(message("first", idempotency_key="k"))
+    jobs = [message("a"), message("other", idempotency_key="k"), message("b")]
+    with pytest.raises(IdempotencyConflict):
+        client.send_many(jobs)
+    assert broker.llen(QUEUE) == 3
+
+
+def test_what_waits_can_be_cancelled(client: Client) -> None:
+    job = client.send(message())
+    assert job.cancel()
+    assert job.status().state == State.CANCELLED
+    assert job.wait(1).state == State.CANCELLED
+    assert client.requeue(job.id)
+    assert job.status().state == State.QUEUED
+
+
+def test_a_job_that_is_not_there_is_said_so(client: Client) -> None:
+    for use in (client.status, client.cancel, client.requeue):
+        with pytest.raises(JobNotFound, match="no-such-job"):
+            use("no-such-job")
+    assert not client.discard("no-such-job")
+
+
+def test_waiting_ends_in_time(client: Client) -> None:
+    job = client.send(message())
+    with pytest.raises(WaitTimeout, match="queued"):
+        job.wait(0.1)
+
+
+def test_the_newest_jobs_come_first(client: Client) -> None:
+    refs = [client.send(message(f"text {number}")) for number in range(3)]
+    listed = [status.id for status in client.recent(2)]
+    assert len(listed) == 2
+    assert set(listed) <= {ref.id for ref in refs}
+    assert client.dead() == []
+
+
+def test_redis_away_is_one_clear_error() -> None:
+    client = Client(Settings.load(env="test", redis_url="redis://:s3cret@127.0.0.1:1/0"))
+    with pytest.raises(ServiceUnavailable, match="DINGRELAY_REDIS_URL") as caught:
+        client.send(message())
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_job_is_accepted_even_if_it_can_not_be_published(valkey_url: str) -> None:
+    settings = Settings.load(env="test", redis_url=valkey_url, broker_url="redis://127.0.0.1:1/0")
+    with Client(settings) as client:
+        assert client.send(message()).status().state == State.QUEUED
+
+
+def test_threads_share_a_client(client: Client, broker: Redis) -> None:
+    def send() -> None:
+        for _ in range(20):
+            client.send(message())
+
+    threads = [threading.Thread(target=send) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert broker.llen(QUEUE) == 160
+
+
+def _send_in_child(client: Client) -> None:
+    client.send(message("from the child"))
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_client_can_be_used_after_a_fork(client: Client, broker: Redis) -> None:
+    client.send(message("from the parent"))
+    child = multiprocessing.get_context("fork").Process(target=_send_in_child, args=(client,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    client.send(message("from the parent again"))
+    assert broker.llen(QUEUE) == 3
+
+
+async def test_the_async_client_does_the_same(settings: Settings) -> None:
+    async with AsyncClient(settings) as client:
+        job = await client.send(message())
+        assert (await job.status()).state == State.QUEUED
+        assert await client.send_many(message(f"text {n}") for n in range(3)) == 3
+        with pytest.raises(WaitTimeout):
+            await job.wait(0.1)
+        assert await job.cancel()
+        assert (await client.job(job.id).wait(5)).state == State.CANCELLED

@@ -1,0 +1,132 @@
+"""The table from errors to states."""
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from dingrelay_producers import Settings, SettingsError, State
+from dingrelay_tasks import ContractError
+from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
+from dingrelay_workers import outcome, retry
+from dingrelay_workers.caller import OwnershipLost
+from dingrelay_workers.dingtalk.errors import (
+    Ambiguous,
+    Credentials,
+    NotFound,
+    Permanent,
+    Permission,
+    QuotaExhausted,
+    Throttled,
+    Transient,
+)
+from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.records import Claim
+
+SETTINGS = Settings.load(env="test", max_attempts=8, max_throttles=5)
+CLAIM = Claim(
+    id="j",
+    nonce="n",
+    fence=1,
+    app="default",
+    lane="normal",
+    payload={},
+    parent="",
+    attempts=0,
+    throttles=0,
+    crashes=0,
+    expires=0,
+    waiting=0,
+    calling=None,
+    steps={},
+    created=0,
+)
+
+
+def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcome.Outcome:
+    return outcome.of(error, replace(CLAIM, **claim), SETTINGS, open_call=open_call)
+
+
+@pytest.mark.parametrize(
+    ("error", "state", "attempts"),
+    [
+        (ContractError("to", "is missing"), State.DEAD, 1),
+        (Refused("code", "reason", "hint"), State.DEAD, 1),
+        (Unknown("reason"), State.UNKNOWN, 0),
+        (Duplicate({"accepted": 0}), State.DUPLICATE, 1),
+        (Wait(timedelta(seconds=9), "children"), State.SNOOZED, 0),
+        (Parked(3.0, "the limit"), State.SNOOZED, 0),
+        (Draining(), State.QUEUED, 0),
+        (OwnershipLost(), State.RUNNING, 0),
+        (RedisConnectionError("gone"), State.RETRYING, 0),
+        (SettingsError("apps.x: no such app"), State.DEAD, 1),
+        (Throttled("90018", "qps"), State.SNOOZED, 0),
+        (Transient("-1", "busy"), State.RETRYING, 1),
+        (Ambiguous("timeout", "no answer"), State.RETRYING, 1),
+        (Permanent("40035", "bad"), State.DEAD, 1),
+        (Credentials("40096", "bad key"), State.DEAD, 1),
+        (Permission("60011", "no scope"), State.DEAD, 1),
+        (NotFound("33012", "nobody"), State.DEAD, 1),
+        (QuotaExhausted("90020", "the month"), State.DEAD, 1),
+        (TimeoutError(), State.RETRYING, 1),
+        (ZeroDivisionError("a bug"), State.RETRYING, 1),
+    ],
+)
+def test_every_error_leads_to_one_state(error: Exception, state: State, attempts: int) -> None:
+    found = led_to(error)
+    assert (found.state, found.attempts) == (state, attempts)
+    if state in {State.DEAD, State.UNKNOWN}:
+        assert found.error
+        assert found.error["hint"] is not None
+        assert found.error["class"]
+
+
+def test_waiting_for_a_limit_costs_no_attempt_and_is_remembered() -> None:
+    parked = led_to(Parked(3.0, "the limit"))
+    assert (parked.delay, parked.waits_for_limit, parked.throttles) == (3.0, True, 0)
+    throttled = led_to(Throttled("90018", "qps", pause=2.5))
+    assert (throttled.delay, throttled.waits_for_limit, throttled.throttles) == (2.5, True, 1)
+
+
+def test_a_job_throttled_too_often_is_dead() -> None:
+    assert led_to(Throttled("90018", "qps"), throttles=4).state == State.SNOOZED
+    dead = led_to(Throttled("90018", "qps"), throttles=5)
+    assert dead.state == State.DEAD
+    assert dead.error
+    assert dead.error["class"] == "throttled"
+
+
+def test_attempts_are_used_up() -> None:
+    assert led_to(Transient("-1", "busy"), attempts=6).state == State.RETRYING
+    assert led_to(Transient("-1", "busy"), attempts=7).state == State.DEAD
+    few = Transient("-1", "busy", max_attempts=3)
+    assert led_to(few, attempts=1).state == State.RETRYING
+    assert led_to(few, attempts=2).state == State.DEAD
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Ambiguous("timeout", "no answer"),
+        Transient("-1", "busy"),
+        Permission("60011", "may not look it up"),
+        QuotaExhausted("90020", "the month"),
+    ],
+)
+def test_nothing_is_called_dead_while_a_call_has_no_answer(error: Exception) -> None:
+    assert led_to(error, attempts=7, open_call=True).state == State.UNKNOWN
+
+
+def test_a_bug_tells_no_secret() -> None:
+    found = led_to(RuntimeError("GET /x?access_token=abcdef123456 failed"))
+    assert found.error
+    assert "abcdef123456" not in str(found)
+
+
+@given(st.integers(min_value=1, max_value=10_000))
+def test_the_backoff_grows_to_ten_minutes_and_no_further(attempt: int) -> None:
+    assert 0 <= retry.backoff(attempt) <= min(600, 2**attempt)

@@ -1,0 +1,153 @@
+from pathlib import Path
+
+import pytest
+
+from dingrelay_producers import Settings, SettingsError
+
+PRODUCTION = {
+    "DINGRELAY_REDIS_URL": "redis://:s3cret@redis.internal:6379/0",
+    "DINGTALK_APP_KEY": "key",
+    "DINGTALK_APP_SECRET": "s3cret",
+    "DINGTALK_AGENT_ID": "42",
+}
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No .env of the developer's counts."""
+    monkeypatch.chdir(tmp_path)
+
+
+def given(monkeypatch: pytest.MonkeyPatch, **variables: str) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_the_environment_is_enough_for_one_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, **PRODUCTION)
+    settings = Settings.load()
+    assert settings.env == "production"
+    app = settings.app("default")
+    assert (app.app_key.get_secret_value(), app.agent_id) == ("key", "42")
+    assert settings.broker == settings.redis == PRODUCTION["DINGRELAY_REDIS_URL"]
+    assert settings.oapi_url == "https://oapi.dingtalk.com"
+
+
+def test_no_secret_shows_in_a_repr(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, **PRODUCTION)
+    settings = Settings.load()
+    assert "s3cret" not in repr(settings) + repr(settings.apps) + str(settings)
+
+
+@pytest.mark.parametrize(
+    ("variables", "named"),
+    [
+        ({}, "DINGRELAY_REDIS_URL"),
+        ({"DINGRELAY_ENV": "live"}, "DINGRELAY_ENV"),
+        ({**PRODUCTION, "DINGRELAY_LEASE": "-1"}, "DINGRELAY_LEASE"),
+        ({**PRODUCTION, "DINGRELAY_MAX_ATTEMPTS": "many"}, "DINGRELAY_MAX_ATTEMPTS"),
+        ({**PRODUCTION, "DINGTALK_OAPI_URL": "http://oapi.dingtalk.com"}, "DINGTALK_OAPI_URL"),
+        ({**PRODUCTION, "DINGTALK_API_URL": "http://127.0.0.1:1"}, "DINGTALK_API_URL"),
+        ({**PRODUCTION, "DINGTALK_CONTACTS_API": "v9"}, "DINGTALK_CONTACTS_API"),
+        ({**PRODUCTION, "DINGRELAY_DATABASE_URL": "mysql://x"}, "DINGRELAY_DATABASE_URL"),
+        ({**PRODUCTION, "DINGRELAY_CONFIG": "/nowhere.toml"}, "DINGRELAY_CONFIG"),
+        ({**PRODUCTION, "DINGTALK_APP_SECRET_FILE": "/nowhere"}, "DINGTALK_APP_SECRET_FILE"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_is_not(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], named: str
+) -> None:
+    given(monkeypatch, **variables)
+    with pytest.raises(SettingsError, match=named) as caught:
+        Settings.load()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_plain_http_is_for_loopback_in_the_sandbox_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "http://127.0.0.1:8601"
+    given(monkeypatch, DINGRELAY_ENV="sandbox", DINGTALK_OAPI_URL=url, DINGTALK_API_URL=url)
+    assert Settings.load().oapi_url == url
+    given(monkeypatch, DINGTALK_OAPI_URL="http://dingtalk.example")
+    with pytest.raises(SettingsError, match="DINGTALK_OAPI_URL"):
+        Settings.load()
+
+
+def test_secrets_may_come_from_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("from-a-file\n")
+    (tmp_path / "redis").write_text("redis://elsewhere:6379/1\n")
+    given(
+        monkeypatch,
+        DINGTALK_APP_KEY="key",
+        DINGTALK_APP_SECRET_FILE=str(tmp_path / "secret"),
+        DINGRELAY_REDIS_URL_FILE=str(tmp_path / "redis"),
+    )
+    settings = Settings.load()
+    assert settings.app("default").app_secret.get_secret_value() == "from-a-file"
+    assert settings.redis == "redis://elsewhere:6379/1"
+
+
+def test_a_file_configures_several_apps_and_the_environment_their_secrets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "dingrelay.toml"
+    config.write_text(
+        """
+        max_wait = 3
+        [apps.default]
+        agent_id = "4242"
+        [apps.sales]
+        app_key = "sales-key"
+        agent_id = "4343"
+        [rules."message.send"]
+        recipients = "3000/60s"
+        [quota]
+        edition = "standard"
+        [codes]
+        43004 = "throttled"
+        """
+    )
+    given(
+        monkeypatch,
+        **PRODUCTION,
+        DINGRELAY_CONFIG=str(config),
+        DINGTALK_APP_SECRET_SALES="sales-secret",
+    )
+    settings = Settings.load()
+    assert settings.app("default").agent_id == "42", "the environment goes first"
+    sales = settings.app("sales")
+    assert (sales.agent_id, sales.app_secret.get_secret_value()) == ("4343", "sales-secret")
+    assert settings.rules == {"message.send": {"recipients": "3000/60s"}}
+    assert settings.quota.monthly_calls == 5000
+    assert settings.codes == {"43004": "throttled"}
+    assert settings.max_wait == 3
+    with pytest.raises(SettingsError, match=r"apps\.nobody"):
+        settings.app("nobody")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ('[apps.default]\napp_secret = "s3cret"', r"apps\.default\.app_secret"),
+        ("[apps.default]\nagent = 1", r"apps\.default\.agent"),
+        ("[rulez]", "rulez"),
+        ('[quota]\nedition = "gold"', r"quota\.edition"),
+        ("not toml", "DINGRELAY_CONFIG"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_the_line_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, named: str
+) -> None:
+    config = tmp_path / "dingrelay.toml"
+    config.write_text(text)
+    given(monkeypatch, **PRODUCTION, DINGRELAY_CONFIG=str(config))
+    with pytest.raises(SettingsError, match=named) as caught:
+        Settings.load()
+    assert "s3cret" not in str(caught.value)
+
+
+def test_an_app_without_a_secret_is_told_which_variable_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given(monkeypatch, DINGRELAY_ENV="sandbox", DINGTALK_APP_KEY_HR="k", DINGTALK_AGENT_ID_HR="1")
+    with pytest.raises(SettingsError, match="DINGTALK_APP_SECRET_HR"):
+        Settings.load().app("hr")
