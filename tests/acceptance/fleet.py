@@ -162,15 +162,15 @@ def statuses(client: Client, ids: Iterable[str]) -> list[JobStatus]:
 
 def wait_for_ends(client: Client, ids: Iterable[str], *, timeout: float) -> list[JobStatus]:
     """The statuses once every job has ended."""
-    open_ids = set(ids)
+    ids = list(ids)
+    waiting = ids[::-1]
 
     def all_ended() -> bool:
-        ended = {job_id for job_id in open_ids if client.status(job_id).state.ended}
-        open_ids.difference_update(ended)
-        return not open_ids
+        # One job a look: the others are asked once it has ended.
+        while waiting and client.status(waiting[-1]).state.ended:
+            waiting.pop()
+        return not waiting
 
-    ids = list(ids)
-    open_ids.update(ids)
     wait_until(all_ended, timeout=timeout, what=f"{len(ids)} jobs have ended")
     return statuses(client, ids)
 

@@ -1,0 +1,53 @@
+"""DingTalk lowers a limit without a word: the fleet finds the new one by itself."""
+
+import time
+
+from acceptance.fleet import Fleet, states, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client, State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+
+MESSAGES = 200
+LOWERED = 10
+"""Calls a second, from 20."""
+ADAPTED_AFTER = 5.0
+WATCHED = 10.0
+"""Seconds after the limit was lowered."""
+
+
+def test_a_limit_that_is_lowered_in_silence_is_found_within_seconds(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin
+) -> None:
+    sandbox.set_latency(5, 30)
+    fleet.spawn(2, concurrency=16)
+    ids: list[str] = []
+    client.send_many(
+        (
+            MessageSend.parse(
+                {
+                    "to": {"users": ["u1"]},
+                    "message": {"msgtype": "text", "text": {"content": f"第{number}条"}},
+                }
+            )
+            for number in range(MESSAGES)
+        ),
+        on_sent=lambda ref: ids.append(ref.id),
+    )
+    wait_until(lambda: states(client, ids)[State.DONE] >= 50, what="the messages flow")
+    lowered = time.time()
+    sandbox.set_limits(calls=f"{LOWERED}/1s")
+    wait_until(lambda: time.time() > lowered + WATCHED, what="the limit is found")
+    assert states(client, ids)[State.DONE] < MESSAGES, "the messages ran out too early"
+    calls = [
+        call
+        for call in sandbox.calls(since=lowered, api="/topapi/message")
+        if call["at"] < lowered + WATCHED
+    ]
+    throttled = [call["at"] - lowered for call in calls if call["verdict"] == "throttled"]
+    accepted = [call["at"] - lowered for call in calls if call["verdict"] == "ok"]
+    assert len(throttled) <= 0.15 * len(calls), throttled
+    late = [at for at in accepted if at > ADAPTED_AFTER]
+    assert len(late) >= 0.75 * LOWERED * (WATCHED - ADAPTED_AFTER), late
+    ended = wait_for_ends(client, ids, timeout=60)
+    assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
