@@ -1,0 +1,171 @@
+"""The production shape: every command, variable, secret and metric that it names exists."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+from typer.testing import CliRunner
+
+from dingrelay_producers import Settings, cli
+from dingrelay_workers import metrics
+
+ROOT = Path(__file__).parents[2]
+OURS = ("worker-urgent-normal", "worker-bulk-directory", "flower")
+SECRETS = "/run/secrets/"
+FOREIGN_VARIABLES = {
+    "postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD_FILE"},
+    "grafana": {
+        "GF_SECURITY_ADMIN_USER",
+        "GF_SECURITY_ADMIN_PASSWORD__FILE",
+        "GF_ANALYTICS_REPORTING_ENABLED",
+        "GF_ANALYTICS_CHECK_FOR_UPDATES",
+        "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH",
+    },
+}
+PINNED = re.compile(r"[a-z0-9/._-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.-]+)?")
+METRIC = re.compile(r"\bdingrelay_[a-z_]+")
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def compose() -> Json:
+    content: Json = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    return content
+
+
+def test_it_has_the_parts_of_production(compose: Json) -> None:
+    assert set(compose["services"]) == {
+        "valkey", "postgres", *OURS, "prometheus", "grafana"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_every_command_of_ours_exists(compose: Json, service: str) -> None:
+    command = compose["services"][service]["command"]
+    # An option that does not exist fails before the help is shown.
+    answer = CliRunner().invoke(cli.app, [*command, "--help"])
+    assert answer.exit_code == 0, answer.output
+    assert command[0] in answer.output
+
+
+def test_every_lane_has_a_worker(compose: Json) -> None:
+    served: list[str] = []
+    for name in OURS[:2]:
+        command = compose["services"][name]["command"]
+        served += command[command.index("--lanes") + 1].split(",")
+    assert sorted(served) == ["bulk", "directory", "normal", "urgent"]
+
+
+@pytest.mark.parametrize("service", OURS)
+def test_its_variables_make_a_production_configuration(
+    compose: Json, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    values = {
+        "redis_url": "redis://:a@valkey:6379/0",
+        "database_url": "postgresql://dingrelay:b@postgres/dingrelay",
+        "app_key": "key",
+        "app_secret": "secret",
+        "flower": "password",
+    }
+    variables: dict[str, str] = compose["services"][service]["environment"]
+    for variable, value in variables.items():
+        if value.startswith(SECRETS):
+            name = value.removeprefix(SECRETS)
+            (tmp_path / name).write_text(values[name] + "\n", "utf-8")
+            monkeypatch.setenv(variable, str(tmp_path / name))
+        else:
+            monkeypatch.setenv(variable, re.sub(r"\$\{.*\}", "4242", value))
+    settings = Settings.load()
+    assert settings.env == "production"
+    assert settings.redis == values["redis_url"]
+    if service == "flower":
+        assert settings.flower_password.get_secret_value() == values["flower"]
+    else:
+        assert settings.database == values["database_url"]
+        assert settings.app("default").app_secret.get_secret_value() == values["app_secret"]
+        assert settings.app("default").agent_id == "4242"
+        assert settings.metrics_port == 9464
+
+
+def test_every_variable_of_ours_is_a_setting(compose: Json) -> None:
+    fields = {f"DINGRELAY_{name.upper()}" for name in Settings.model_fields}
+    apps = {f"DINGTALK_{part}" for part in ("APP_KEY", "APP_SECRET", "AGENT_ID")}
+    for name in OURS:
+        for variable in compose["services"][name]["environment"]:
+            assert variable.removesuffix("_FILE") in fields | apps, variable
+
+
+def test_other_images_get_variables_that_they_know(compose: Json) -> None:
+    for name, service in compose["services"].items():
+        if name not in OURS:
+            assert set(service.get("environment", ())) == FOREIGN_VARIABLES.get(name, set())
+
+
+def test_no_secret_is_in_the_file(compose: Json) -> None:
+    for name, service in compose["services"].items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search(r"SECRET|PASSWORD|_KEY|REDIS_URL|DATABASE_URL", variable):
+                assert value.startswith(SECRETS), f"{name}: {variable}"
+
+
+def test_each_secret_is_declared_and_given_to_who_reads_it(compose: Json) -> None:
+    for name, service in compose["services"].items():
+        given = set(service.get("secrets", ()))
+        assert given <= set(compose["secrets"])
+        text = json.dumps([service.get(key) for key in ("environment", "command", "healthcheck")])
+        assert set(re.findall(SECRETS + r"([a-z_.]+)", text)) == given, name
+
+
+def test_images_are_pinned(compose: Json) -> None:
+    images = [service["image"] for service in compose["services"].values()]
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "ops/Dockerfile").read_text("utf-8"), re.MULTILINE)
+    for image in (*images, *stages):
+        assert PINNED.fullmatch(image), image
+
+
+def test_the_image_is_built_from_what_the_wheel_holds() -> None:
+    dockerfile = (ROOT / "ops/Dockerfile").read_text("utf-8")
+    copied = set(re.findall(r"^COPY ((?!--)\S+) \S+$", dockerfile, re.MULTILINE))
+    packages = (ROOT / "pyproject.toml").read_text("utf-8").split("packages = [")[1].split("]")[0]
+    for package in re.findall(r'"(\S+)/dingrelay_\w+"', packages):
+        assert package in copied, package
+
+
+def test_every_metric_on_the_dashboard_and_in_the_alerts_exists() -> None:
+    assert metrics.JOBS is not None
+    known = {sample.name for family in REGISTRY.collect() for sample in family.samples}
+    known |= {name for family in REGISTRY.collect() for name in _sample_names(family)}
+    for path in ("prometheus/alerts.yml", "grafana/dashboards/dingrelay.json"):
+        named = set(METRIC.findall((ROOT / "ops" / path).read_text("utf-8")))
+        assert named, path
+        assert named <= known, path
+
+
+def _sample_names(family: Any) -> Iterator[str]:
+    """Names of samples of a metric that has no labelled child yet."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+    for suffix in suffixes.get(family.type, ("",)):
+        yield family.name + suffix
+
+
+def test_every_alert_has_its_runbook() -> None:
+    content = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text("utf-8"))
+    for group in content["groups"]:
+        for rule in group["rules"]:
+            assert (ROOT / rule["annotations"]["runbook"]).is_file(), rule["alert"]
+
+
+def test_prometheus_finds_the_workers(compose: Json) -> None:
+    content = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text("utf-8"))
+    (found,) = content["scrape_configs"][0]["dns_sd_configs"]
+    assert set(found["names"]) == set(OURS[:2])
+    for name in OURS[:2]:
+        port = compose["services"][name]["environment"]["DINGRELAY_METRICS_PORT"]
+        assert int(port) == found["port"]
