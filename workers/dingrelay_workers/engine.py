@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Self
 
 import aiohttp
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -34,6 +34,8 @@ from dingrelay_workers.records import Records
 from dingrelay_workers.sweeper import Sweeper
 from dingrelay_workers.tokens import Tokens
 
+REDIS_CONNECTIONS = 32
+"""Connections of one process; a command holds one for a round trip, however many jobs run."""
 REDIS_RETRIES = 6
 """Tries of one Redis command; with the backoff about 10 s, the length of a restart."""
 
@@ -42,8 +44,10 @@ log = get_logger("dingrelay.engine")
 
 def open_redis(settings: Settings) -> Redis:
     """Redis as the workers use it: bounded waits, and patience while it restarts."""
-    return Redis.from_url(
+    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
         settings.redis,
+        max_connections=REDIS_CONNECTIONS,
+        timeout=SOCKET_TIMEOUT,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
         socket_keepalive=True,
@@ -51,6 +55,7 @@ def open_redis(settings: Settings) -> Redis:
         retry=Retry(ExponentialBackoff(cap=3, base=0.05), REDIS_RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
     )
+    return Redis.from_pool(pool)
 
 
 class Engine:

@@ -16,10 +16,10 @@ from dingrelay_producers.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.rules import Rule, Rules
 
-ACQUIRE = Script.load("dingrelay_workers", "acquire")
-PARK = Script.load("dingrelay_workers", "park")
-PENALIZE = Script.load("dingrelay_workers", "penalize")
-SUCCEED = Script.load("dingrelay_workers", "succeed")
+ACQUIRE = Script.load("dingrelay_workers.limiter", "acquire")
+PARK = Script.load("dingrelay_workers.limiter", "park")
+PENALIZE = Script.load("dingrelay_workers.limiter", "penalize")
+SUCCEED = Script.load("dingrelay_workers.limiter", "succeed")
 
 MICRO = 1_000_000
 

@@ -17,9 +17,9 @@ from dingrelay_tasks.context import Admission
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.limiter import beijing
 
-ADMIT = Script.load("dingrelay_workers", "admit")
-ADMIT_EVERYONE = Script.load("dingrelay_workers", "admit_everyone")
-RELEASE = Script.load("dingrelay_workers", "release")
+ADMIT = Script.load("dingrelay_workers.limiter", "admit")
+ADMIT_EVERYONE = Script.load("dingrelay_workers.limiter", "admit_everyone")
+RELEASE = Script.load("dingrelay_workers.limiter", "release")
 
 DAILY_MESSAGES = 500
 """Work notifications that one user may get of an internal app on a day."""

@@ -1,43 +1,37 @@
--- Give a job that can't wait here its place behind all jobs parked before it.
---
--- KEYS  one bucket per rule, then the index of buckets
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
---       2 the queue of parked jobs: tail:LANE for a new job, again:LANE for one that came back
---       3 milliseconds a bucket lives unused
---       4 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit), the job's cost
---
--- Returns the time to the job's place (us) and the reason of a pause, if there is one.
+-- running → snoozed | retrying | queued: the job waits on the schedule.
+-- KEYS: record, schedule
+-- ARGV: id, fence, state, delay, attempts spent, throttles met, error (JSON or ''),
+--       answered (1: no call of this job is open any more), waiting since (ms or 0), margin,
+--       ttl of a cancelled record, then step and outcome of each finished step (times in ms)
+-- Answers the state after, or '' if the job is no longer this worker's.
+local record, id = KEYS[1], ARGV[1]
+local held = redis.call('HMGET', record, 'state', 'fence', 'cancel')
+if held[1] ~= 'running' or held[2] ~= ARGV[2] then return '' end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
-local SURPLUS = 1.05  -- parked jobs come back a little faster than they leave: none leaves late
-
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
+for index = 12, #ARGV, 2 do
+  redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
-local queue, ttl = ARGV[2], ARGV[3]
-local due, reason = now, ''
-
-for i = 1, #KEYS - 1 do
-  local cursor = 4 * i
-  local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
-  local cost = tonumber(ARGV[cursor + 3])
-  local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'paused', 'reason', queue)
-  local paused = tonumber(field[4]) or 0
-  local free = now
-  if paused > now then free, reason = paused, field[5] end
-  if top > 0 and cost > 0 then
-    local rate = first
-    if top > first then rate = math.max(top / 4, math.min(top, tonumber(field[3]) or first)) end
-    local elapsed = math.max(0, now - (tonumber(field[2]) or now))
-    local balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000)
-    free = math.max(free, now + (math.min(cost, burst) - balance) / rate * 1000000)
-    free = math.max(free, tonumber(field[6]) or 0) + cost / (rate * SURPLUS) * 1000000
-    redis.call('HSET', KEYS[i], queue, free)
-    redis.call('PEXPIRE', KEYS[i], ttl, 'NX')
-    redis.call('PEXPIRE', KEYS[i], ttl + math.floor((free - now) / 1000), 'GT')
-  end
-  due = math.max(due, free)
+if ARGV[8] == '1' then redis.call('HDEL', record, 'calling') end
+redis.call('HINCRBY', record, 'attempts', ARGV[5])
+redis.call('HINCRBY', record, 'throttles', ARGV[6])
+if ARGV[7] ~= '' then redis.call('HSET', record, 'error', ARGV[7]) end
+redis.call('HDEL', record, 'owner', 'lease', 'crashes')
+if ARGV[9] ~= '0' then
+  redis.call('HSET', record, 'waiting', ARGV[9])
+else
+  redis.call('HDEL', record, 'waiting')
 end
 
-return {math.ceil(due - now), reason}
+if held[3] then
+  redis.call('HSET', record, 'state', 'cancelled', 'settled', now)
+  redis.call('PEXPIRE', record, ARGV[11])
+  redis.call('ZREM', KEYS[2], id)
+  return 'cancelled'
+end
+local due = now + math.floor(tonumber(ARGV[4]))
+redis.call('HSET', record, 'state', ARGV[3], 'due', due, 'woken', 0)
+redis.call('PEXPIREAT', record, due + tonumber(ARGV[10]))
+redis.call('ZADD', KEYS[2], due, id)
+return ARGV[3]
