@@ -24,7 +24,7 @@ def check_broker(settings: Settings) -> Finding:
         ) as connection:
             # The URI as kombu tells it has its password masked.
             address = connection.as_uri()
-            connection.ensure_connection(max_retries=1, timeout=TIMEOUT)
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=TIMEOUT)
     except (KombuError, OSError, ValueError, KeyError) as error:
         return Finding(
             "broker",

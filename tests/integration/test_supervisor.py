@@ -1,0 +1,151 @@
+"""Programs are started in stages, kept running, and never left behind."""
+
+import asyncio
+import io
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from rich.console import Console
+
+from conftest import wait_until
+from dingrelay_workers.embedded.child import StartFailed
+from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.embedded.screen import Screen
+from dingrelay_workers.embedded.supervisor import Supervisor
+
+SLEEPER = """
+import os, pathlib, signal, sys, time
+folder = pathlib.Path({folder!r})
+def end(*_):
+    with (folder / "ends").open("a") as file: file.write({name!r} + "\\n")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, signal.SIG_IGN if {stubborn} else end)
+with (folder / "starts").open("a") as file: file.write({name!r} + "\\n")
+print("hello from", {name!r}, flush=True)
+while True: time.sleep(60)
+"""
+
+
+class Stage:
+    """What a test has running, and what it printed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = io.StringIO()
+        self.supervisor: Supervisor | None = None
+
+    def sleeper(self, name: str, *, stubborn: bool = False, patience: float = 5) -> Program:
+        """A program that says hello and sleeps; a stubborn one ignores SIGTERM."""
+        code = SLEEPER.format(folder=str(self.folder), name=name, stubborn=stubborn)
+        return Program(
+            name, (sys.executable, "-c", code), ready_text="hello from", patience=patience
+        )
+
+    def supervise(self, *stages: list[Program]) -> Supervisor:
+        names = [program.name for stage in stages for program in stage]
+        screen = Screen(Console(file=self.output, width=200), names)
+        self.supervisor = Supervisor(stages, {}, screen)
+        return self.supervisor
+
+    def told(self, file: str) -> list[str]:
+        path = self.folder / file
+        return path.read_text().split() if path.exists() else []
+
+    def pids(self) -> list[int]:
+        """The processes of this test's programs that run."""
+        children = psutil.Process().children(recursive=True)
+        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
+    stage = Stage(tmp_path)
+    before = set(stage.pids())
+    yield stage
+    if stage.supervisor:
+        await stage.supervisor.stop()
+    assert set(stage.pids()) <= before
+
+
+async def until(predicate: Callable[[], object]) -> None:
+    await asyncio.to_thread(wait_until, predicate, timeout=20)
+
+
+async def test_stages_start_in_order_and_end_in_the_other(stage: Stage) -> None:
+    supervisor = stage.supervise([stage.sleeper("one")], [stage.sleeper("two")])
+    await supervisor.start()
+    assert stage.told("starts") == ["one", "two"]
+    await supervisor.stop()
+    assert stage.told("ends") == ["two", "one"]
+
+
+async def test_output_carries_the_name(stage: Stage) -> None:
+    long = f"import sys; print('x' * 300_000); {SLEEPER}"
+    code = long.format(folder=str(stage.folder), name="big", stubborn=False)
+    program = Program("big", (sys.executable, "-c", code), ready_text="hello from")
+    await stage.supervise([program]).start()
+    lines = stage.output.getvalue().splitlines()
+    assert lines == [f"big │ {'x' * 300_000}", "big │ hello from big"]
+
+
+async def test_a_program_that_ends_is_started_again(stage: Stage) -> None:
+    await stage.supervise([stage.sleeper("one")]).start()
+    (pid,) = stage.pids()
+    psutil.Process(pid).send_signal(signal.SIGKILL)
+    await until(lambda: stage.told("starts") == ["one", "one"])
+    assert "one ended with -9; starting it again" in stage.output.getvalue()
+
+
+async def test_a_program_that_ends_all_the_time_takes_the_system_down(stage: Stage) -> None:
+    code = "import time; print('hello from', flush=True); time.sleep(0.5); raise SystemExit(7)"
+    program = Program("weak", (sys.executable, "-c", code), ready_text="hello from")
+    supervisor = stage.supervise([stage.sleeper("one"), program])
+    await supervisor.start()
+    async with asyncio.timeout(20):
+        why = await supervisor.failure(unless=asyncio.get_running_loop().create_future())
+    assert why is not None
+    assert why.startswith("weak ended")
+
+
+async def test_a_program_that_cannot_start_fails_the_start(stage: Stage) -> None:
+    broken = Program("broken", (sys.executable, "-c", "raise SystemExit(3)"), port=1)
+    with pytest.raises(StartFailed, match="broken ended with 3"):
+        await stage.supervise([stage.sleeper("one")], [broken]).start()
+
+
+async def test_a_program_that_does_not_exist_fails_the_start(stage: Stage) -> None:
+    missing = Program("missing", ("/nowhere/program",), port=1)
+    with pytest.raises(StartFailed, match="missing"):
+        await stage.supervise([missing]).start()
+
+
+async def test_a_program_that_ignores_the_end_is_killed(stage: Stage) -> None:
+    supervisor = stage.supervise([stage.sleeper("deaf", stubborn=True, patience=0.2)])
+    await supervisor.start()
+    await supervisor.stop()
+    assert stage.pids() == []
+    assert "deaf does not end by itself; killing it" in stage.output.getvalue()
+
+
+async def test_what_a_program_leaves_behind_ends_too(stage: Stage) -> None:
+    code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], "
+    code += "stdin=subprocess.PIPE); print('hello from', flush=True); import time; time.sleep(60)"
+    supervisor = stage.supervise(
+        [Program("parent", (sys.executable, "-c", code), ready_text="hello from")]
+    )
+    await supervisor.start()
+    family = stage.pids()
+    assert len(family) == 2
+    await supervisor.stop()
+    await until(lambda: not any(map(_runs, family)))
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -1,0 +1,140 @@
+"""What is wrong with a command is said in one sentence, before anything is asked of a service."""
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+import typer
+
+from cli_runner import Cli, in_folder
+from dingrelay_producers.cli import group
+from dingrelay_producers.cli.exits import explain
+
+SANDBOX = {"DINGRELAY_ENV": "sandbox", "COLUMNS": "200"}
+HEAVY = {"redis", "celery", "kombu", "aiohttp", "sqlalchemy", "structlog", "flower", "uvloop"}
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    return in_folder(monkeypatch, tmp_path, SANDBOX)
+
+
+def test_help_lists_every_command(cli: Cli) -> None:
+    shown = cli("--help")
+    assert shown.exit_code == 0
+    commands = {"send", "sync", "approve", "job", "dead"}
+    commands |= {"up", "worker", "sandbox", "flower", "doctor", "limits"}
+    assert {name for name in commands if f" {name} " not in shown.stdout} == set()
+
+
+def test_help_needs_none_of_the_heavy_packages() -> None:
+    code = (
+        "import sys\n"
+        "from dingrelay_producers.cli import app\n"
+        "app(['--help'], standalone_mode=False)\n"
+        f"print('loaded:', sorted({HEAVY!r} & set(sys.modules)))\n"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert shown.stdout.endswith("loaded: []\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["send", "--to", "u1"], "--text, --markdown, --message"),
+        (["send", "--to", "u1", "--text", "a", "--message", "{}"], "--text, --markdown"),
+        (["send", "--to", "u1", "--message", "{"], "--message"),
+        (["send", "--to", "u1", "--message", "@/nowhere.json"], "/nowhere.json"),
+        (["send", "--to", "u1", "--text", "a", "--at", "soon"], "--at"),
+        (["send", "--to", "u1", "--text", "a", "--lane", "slow"], "--lane"),
+        (["send", "--jobs", "-", "--text", "a"], "--jobs"),
+        (["sync", "department"], "ID"),
+        (["sync", "everything", "5"], "ID"),
+        (["sync", "department", "five"], "ID"),
+        (["approve", "PROC-1"], "--originator"),
+        (["approve", "PROC-1", "--originator", "u1", "--field", "事由"], "--field"),
+        (["approve", "PROC-1", "--originator", "u1", "--form", "3"], "--form"),
+        (["approve", "PROC-1", "--originator", "u1", "--approver", "u2"], "--approver"),
+        (["dead", "requeue"], "JOB_IDS"),
+        (["dead", "requeue", "one", "--all"], "JOB_IDS"),
+        (["dead", "requeue", "one", "--code", "88"], "--code"),
+        (["dead", "discard"], "JOB_IDS"),
+        (["job", "list", "--state", "lost"], "--state"),
+        (["worker", "--lanes", "urgent,slow"], "no such lane: slow"),
+        (["worker", "--lanes", ","], "at least one lane"),
+        (["send", "--text", "a"], "to: name at least one user or department, or everyone"),
+        (["send", "--to", "u 1", "--text", "a"], "to.users.0: "),
+        (["send", "--to", "u1", "--text", ""], "message.text.content: "),
+        (["send", "--to", "u1", "--message", '{"msgtype": "fax"}'], "message.msgtype: "),
+        (["approve", "PROC-1", "--originator", "u1"], "form: "),
+    ],
+)
+def test_a_wrong_job_or_option_is_named(cli: Cli, arguments: list[str], told: str) -> None:
+    refused = cli(*arguments)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+    assert "Traceback" not in refused.output
+
+
+@pytest.mark.parametrize("command", [["send", "--to", "u1", "--text", "a"], ["limits"], ["up"]])
+def test_a_missing_setting_is_named(cli: Cli, command: list[str]) -> None:
+    refused = cli(*command, DINGRELAY_ENV="production")
+    assert (refused.exit_code, refused.stderr) == (
+        2,
+        "DINGRELAY_REDIS_URL: required in production\n",
+    )
+
+
+def test_the_sandbox_is_not_started_in_production(cli: Cli) -> None:
+    refused = cli("up", "--sandbox", DINGRELAY_ENV="production")
+    assert refused.exit_code == 2
+    assert "DINGRELAY_ENV is production" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "extra"),
+    [("structlog", "worker"), ("tornado", "flower"), ("psycopg", "postgres"), ("psutil", "demo")],
+)
+def test_a_missing_package_is_a_sentence(module: str, extra: str) -> None:
+    missing = ModuleNotFoundError(f"No module named {module!r}", name=f"{module}.part")
+    code, told = explain(missing, command="worker") or (0, "")
+    assert code == 2
+    assert told.startswith(f"dingrelay worker needs {module}, which is not installed")
+    assert told.endswith(f"pip install 'dingrelay[{extra}]'")
+
+
+def test_a_module_of_nobody_is_a_bug() -> None:
+    assert explain(ModuleNotFoundError(name="dingrelay_tasks.gone"), command="send") is None
+    assert explain(KeyError("x"), command="send") is None
+
+
+def test_a_part_that_is_not_installed_still_has_its_command(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Broken(EntryPoint):
+        def load(self) -> object:
+            raise ModuleNotFoundError("No module named 'aiohttp'", name="aiohttp")
+
+    point = Broken("sandbox", "dingrelay_sandbox.command:register", group.ENTRY_POINTS)
+    monkeypatch.setattr(group, "entry_points", lambda **_: [point])
+    refused = cli("sandbox", "--port", "0")
+    assert refused.exit_code == 2
+    assert "dingrelay sandbox needs aiohttp" in refused.stderr
+
+
+def test_any_register_may_add_commands(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(EntryPoint):
+        def load(self) -> object:
+            def register(app: typer.Typer) -> None:
+                app.command("hello")(lambda: typer.echo("hello"))
+
+            return register
+
+    monkeypatch.setattr(
+        group, "entry_points", lambda **_: [Other("other", "other:register", group.ENTRY_POINTS)]
+    )
+    assert cli("hello").stdout == "hello\n"

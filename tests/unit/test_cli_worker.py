@@ -1,0 +1,72 @@
+"""``dingrelay worker`` is Celery's worker with our defaults."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from cli_runner import Cli, in_folder
+from dingrelay_workers.commands.worker import LANES, celery_command
+from dingrelay_workers.directory.schema import newest_revision, revision
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    return in_folder(monkeypatch, tmp_path, {"DINGRELAY_ENV": "sandbox"})
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    commands: list[list[str]] = []
+
+    def execute(path: str, command: list[str]) -> None:
+        assert path == sys.executable
+        commands.append([*command, os.environ.get("DINGRELAY_METRICS_PORT", "")])
+
+    monkeypatch.setattr(os, "execv", execute)
+    monkeypatch.setenv("DINGRELAY_METRICS_PORT", "")
+    monkeypatch.delenv("DINGRELAY_METRICS_PORT")
+    return commands
+
+
+def test_a_worker_serves_its_lanes_and_no_others(cli: Cli, executed: list[list[str]]) -> None:
+    ran = cli("worker", "--lanes", "normal, urgent", "-c", "7", "--", "--max-tasks-per-child=9")
+    assert ran.exit_code == 0, ran.output
+    (command,) = executed
+    assert command[command.index("-Q") + 1] == "dingrelay.urgent,dingrelay.normal"
+    assert command[command.index("-c") + 1] == "7"
+    assert command[command.index("-P") + 1] == "threads"
+    assert {"--without-gossip", "--without-mingle"} <= set(command)
+    assert command[-2] == "--max-tasks-per-child=9"
+
+
+def test_the_tables_are_there_before_the_worker(
+    cli: Cli, executed: list[list[str]], tmp_path: Path
+) -> None:
+    url = f"sqlite:///{tmp_path / 'directory.db'}"
+    assert cli("worker", DINGRELAY_DATABASE_URL=url).exit_code == 0
+    assert revision(url) == newest_revision()
+    assert executed
+
+
+def test_metrics_get_their_port(cli: Cli, executed: list[list[str]]) -> None:
+    assert cli("worker", "--metrics-port", "9301").exit_code == 0
+    assert executed[0][-1] == "9301"
+
+
+def test_a_database_that_is_away_is_a_service_that_cannot_be_reached(
+    cli: Cli, executed: list[list[str]]
+) -> None:
+    refused = cli("worker", DINGRELAY_DATABASE_URL="sqlite:////nowhere/at/all/directory.db")
+    assert refused.exit_code == 3
+    assert refused.stderr.startswith("DINGRELAY_DATABASE_URL: the database can't be used")
+    assert not executed
+
+
+def test_no_two_workers_have_one_name() -> None:
+    names = set()
+    for _ in range(50):
+        command = celery_command(LANES, 1)
+        names.add(command[command.index("-n") + 1])
+    assert len(names) == 50

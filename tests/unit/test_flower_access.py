@@ -1,0 +1,65 @@
+"""Who may see Flower's pages, and what they say of a job."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from dingrelay_producers import Settings, SettingsError
+from dingrelay_workers.flower.access import flower_credentials
+from dingrelay_workers.flower.server import format_task
+
+
+def settings(**fields: Any) -> Settings:
+    fields.setdefault("redis_url", SecretStr("redis://127.0.0.1:6379/0"))
+    return Settings.load(**fields)
+
+
+def test_the_sandbox_is_open_on_loopback_only() -> None:
+    sandbox = settings(env="sandbox")
+    assert flower_credentials(sandbox, address="127.0.0.1") == []
+    for address in ("", "0.0.0.0", "192.0.2.7"):
+        with pytest.raises(SettingsError, match="DINGRELAY_FLOWER_PASSWORD"):
+            flower_credentials(sandbox, address=address)
+
+
+@pytest.mark.parametrize("env", ["test", "production"])
+def test_elsewhere_a_password_is_needed(env: str) -> None:
+    with pytest.raises(SettingsError, match="DINGRELAY_FLOWER_PASSWORD"):
+        flower_credentials(settings(env=env), address="127.0.0.1")
+
+
+def test_a_password_needs_its_user() -> None:
+    with pytest.raises(SettingsError, match="DINGRELAY_FLOWER_USER"):
+        flower_credentials(settings(flower_password=SecretStr("s")), address="")
+    with pytest.raises(SettingsError, match="DINGRELAY_FLOWER_USER"):
+        flower_credentials(settings(flower_user="a:b", flower_password=SecretStr("s")), address="")
+
+
+def test_a_password_that_flower_cannot_compare_is_refused_without_telling_it() -> None:
+    with pytest.raises(SettingsError) as refused:
+        flower_credentials(
+            settings(flower_user="ops", flower_password=SecretStr("密码")), address=""
+        )
+    assert "密码" not in str(refused.value)
+
+
+def test_a_password_is_taken_as_it_is() -> None:
+    password = SecretStr("a,b:c d")
+    assert flower_credentials(
+        settings(flower_user="ops", flower_password=password), address="0.0.0.0"
+    ) == ["ops:a,b:c d"]
+
+
+def test_the_summary_does_not_repeat_the_name() -> None:
+    told = "message-send app=default lane=bulk text to 2 users"
+    task = SimpleNamespace(name="dingrelay.message-send", kwargs=told)
+    assert format_task(task).kwargs == "app=default lane=bulk text to 2 users"
+
+
+@pytest.mark.parametrize("kwargs", ["{'job': {'message': 'private'}}", "{}"])
+def test_the_text_of_a_bare_celery_job_is_not_shown(kwargs: str) -> None:
+    task = SimpleNamespace(name="dingrelay.message-send", kwargs=kwargs)
+    assert format_task(task).kwargs == "a job without a summary"
+    assert format_task(SimpleNamespace(name=None, kwargs=None)).kwargs == ""
