@@ -24,6 +24,7 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.metrics import TOKEN_FETCHES
 
 _TAKE = Script.load("dingrelay_workers", "token_take")
 _PUT = Script.load("dingrelay_workers", "token_put")
@@ -146,6 +147,7 @@ class Tokens:
             task.exception()  # whoever waits has it; it must not be reported if nobody does
 
     async def _fetch(self, app: str) -> Token:
+        TOKEN_FETCHES.labels(app).inc()
         try:
             value, validity = await self.request(app)
         except Credentials as error:
