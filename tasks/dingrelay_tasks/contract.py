@@ -85,8 +85,8 @@ class Contract(Part):
         if not isinstance(data, Mapping):
             raise ContractError("job", "must be an object")
         for name in cast("Mapping[object, Any]", data):
-            if not isinstance(name, str):
-                raise ContractError(repr(name), "field names must be strings")
+            if not _is_text(name):
+                raise ContractError(ascii(name), "field names must be Unicode text")
         return cls(**cast("Mapping[str, Any]", data))
 
     def wire(self) -> dict[str, Any]:
@@ -120,6 +120,17 @@ class Deliverable(Contract):
         if self.send_at and self.expires_at and self.expires_at <= self.send_at:
             raise ValueError("expires_at: must be later than send_at")
         return self
+
+
+def _is_text(name: object) -> bool:
+    """Whether it is a string that UTF-8 can spell: JSON can also carry half a character."""
+    if not isinstance(name, str):
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _contract_error(error: ValidationError, job: Mapping[str, Any]) -> ContractError:
