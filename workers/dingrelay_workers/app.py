@@ -37,6 +37,14 @@ app.conf.worker_pool = "threads"
 app.conf.worker_concurrency = 32
 
 
+class JobWaits(Retry):
+    """A job waits on the schedule. Shows in Flower as RETRY, with the reason."""
+
+    def __repr__(self) -> str:
+        # Celery's event carries the repr, and Retry's own one holds itself and no reason.
+        return str(self)
+
+
 class JobFailed(Exception):
     """A job ended otherwise than done. Shows in Flower as FAILURE, with the reason."""
 
@@ -76,13 +84,13 @@ def _tell_celery(outcome: Outcome | None) -> str:
     """Say it in Celery's words, so that Flower shows what became of the run.
 
     Raises:
-        Retry: the job waits on the schedule; Celery itself schedules nothing.
+        JobWaits: the job waits on the schedule; Celery itself schedules nothing.
         JobFailed: the job ended without being done.
     """
     if outcome is None:
         return "left to another worker"
     if not outcome.state.ended:
-        raise Retry(message=f"{outcome.state}: {outcome.reason}", when=outcome.delay)
+        raise JobWaits(message=f"{outcome.state}: {outcome.reason}", when=outcome.delay)
     if outcome.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}:
         raise JobFailed(f"{outcome.state}: {outcome.reason}")
     return str(outcome.state)
