@@ -23,6 +23,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 DEFAULT_APP = "default"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
 
@@ -193,6 +194,9 @@ class Settings(BaseSettings):
     def _fits_its_environment(self) -> Self:
         if self.env == "production" and not self.redis_url.get_secret_value():
             raise ValueError("DINGRELAY_REDIS_URL: required in production")
+        if not self.redis.startswith(REDIS_SCHEMES):
+            schemes = ", ".join(REDIS_SCHEMES)
+            raise ValueError(f"DINGRELAY_REDIS_URL: must begin with one of {schemes}")
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),

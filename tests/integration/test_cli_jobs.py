@@ -42,7 +42,11 @@ def payload(redis: Redis, job_id: str) -> dict[str, Any]:
 def end(redis: Redis, job_id: str, state: State) -> None:
     """Settle a job as a worker does."""
     now = int(datetime.now(UTC).timestamp() * 1000)
-    fields: dict[str, Any] = {"state": state, "settled": now, "attempts": 1}
+    fields: dict[bytes | bytearray | memoryview | str | float, Any] = {
+        "state": state,
+        "settled": now,
+        "attempts": 1,
+    }
     if state in {State.DEAD, State.UNKNOWN}:
         fields["error"] = json.dumps(ERROR)
         redis.zadd(keys.DEAD, {job_id: now})

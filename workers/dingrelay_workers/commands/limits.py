@@ -56,15 +56,13 @@ async def _read(settings: "Settings") -> dict[str, Any]:
     from redis.exceptions import RedisError
 
     from dingrelay_producers.errors import ServiceUnavailable
-    from dingrelay_producers.settings import SettingsError
+    from dingrelay_workers import preflight
     from dingrelay_workers.limiter import buckets
     from dingrelay_workers.limiter.quota import Quota
     from dingrelay_workers.limiter.rules import Rules
 
-    try:
-        rules = Rules.from_settings(settings.rules, settings.egress)
-    except ValueError as error:
-        raise SettingsError(str(error)) from None
+    preflight.check(settings)
+    rules = Rules.from_settings(settings.rules, settings.egress)
     redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
     quota = Quota(redis, settings)
     organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})

@@ -28,9 +28,11 @@ def worker(
     """
     chosen = _lanes(lanes)
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers import preflight
     from dingrelay_workers.commands.schema import migrate
 
     settings = Settings.load()
+    preflight.check(settings)
     if metrics_port is not None:
         os.environ["DINGRELAY_METRICS_PORT"] = str(metrics_port)
     migrate(settings)

@@ -3,12 +3,12 @@
 import asyncio
 
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers import preflight
 from dingrelay_workers.doctor.broker import check_broker, check_workers
 from dingrelay_workers.doctor.database import check_database
 from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.finding import Finding
 from dingrelay_workers.doctor.redis_server import check_redis
-from dingrelay_workers.limiter.rules import Rules
 
 
 async def examine() -> list[Finding]:
@@ -33,8 +33,8 @@ async def examine() -> list[Finding]:
 
 def _check_settings(settings: Settings) -> Finding:
     try:
-        Rules.from_settings(settings.rules, settings.egress)
-    except ValueError as error:
+        preflight.check(settings)
+    except SettingsError as error:
         return Finding("settings", "failed", str(error), "correct it in DINGRELAY_CONFIG")
     if settings.env == "production" and not settings.flower_password.get_secret_value():
         return Finding(
