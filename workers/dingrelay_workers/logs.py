@@ -43,7 +43,13 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
     # Celery tells of each message that comes and goes; our own lines tell more of each job.
-    for noisy in ("celery.worker.strategy", "celery.app.trace", "kombu", "aiohttp.access"):
+    for noisy in (
+        "celery.worker.strategy",
+        "celery.app.trace",
+        "kombu",
+        "aiohttp.access",
+        "alembic",
+    ):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
