@@ -160,6 +160,19 @@ def test_nobody_gets_in_without_the_password(flower: Flower) -> None:
         assert flower.status(path, "ops:密码") == 500, path
 
 
+def test_a_port_that_is_taken_is_named(flower: Flower, env: dict[str, str]) -> None:
+    second = subprocess.run(
+        [*DINGRELAY, "flower", "--port", str(flower.port)],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert second.returncode == 2
+    assert "Address already in use" in second.stderr
+
+
 def test_it_does_not_start_without_a_password_outside_the_sandbox(env: dict[str, str]) -> None:
     outside = env | {
         "DINGRELAY_ENV": "production",

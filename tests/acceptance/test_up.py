@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,12 +19,26 @@ SEND = ("send", "--to", "u1,u2", "--text", "你好", "--wait", "--json")
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
-    up = Up(tmp_path)
-    yield up
-    if up.process.poll() is None:
-        up.end(signal.SIGTERM)
-    wait_until(lambda: not up.left_behind(), timeout=10, what=str(up.left_behind()))
+def start(tmp_path: Path) -> Iterator[Callable[[str], Up]]:
+    """Starts a system in a folder of that name; all are ended, and nothing may be left."""
+    systems: list[Up] = []
+
+    def start(name: str) -> Up:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        systems.append(Up(folder))
+        return systems[-1]
+
+    yield start
+    for system in systems:
+        if system.process.poll() is None:
+            system.end(signal.SIGTERM)
+    wait_until(lambda: not any(system.left_behind() for system in systems), timeout=10)
+
+
+@pytest.fixture
+def up(start: Callable[[str], Up]) -> Up:
+    return start("here")
 
 
 def test_it_runs_jobs_of_other_processes_and_survives_its_programs(up: Up) -> None:
@@ -69,12 +83,10 @@ def test_sigterm_during_the_start_leaves_nothing(up: Up) -> None:
 
 
 def test_two_systems_side_by_side_take_other_ports_and_keep_their_jobs(
-    up: Up, tmp_path: Path
+    up: Up, start: Callable[[str], Up]
 ) -> None:
+    other = start("there")
     up.wait_ready()
-    folder = tmp_path / "other"
-    folder.mkdir()
-    other = Up(folder)
     other.wait_ready()
     shared = set(up.variables().items()) & set(other.variables().items())
     assert not {name for name, _ in shared} & {"DINGRELAY_REDIS_URL", "DINGTALK_OAPI_URL"}
@@ -82,7 +94,7 @@ def test_two_systems_side_by_side_take_other_ports_and_keep_their_jobs(
     assert other.end(signal.SIGTERM) == 0
     assert other.left_behind() == []
 
-    again = Up(folder)
+    again = start("there")
     again.wait_ready()
     kept = again.run("job", "show", json.loads(parked.stdout)["id"], "--json")
     assert json.loads(kept.stdout)["state"] == "queued"

@@ -1,5 +1,6 @@
 """``dingrelay flower``: Flower on the configured broker, behind a password."""
 
+import errno
 from typing import Annotated
 
 import typer
@@ -19,4 +20,10 @@ def flower(
 
     settings = Settings.load()
     logs.configure(settings)
-    serve(settings, address=address, port=port)
+    try:
+        serve(settings, address=address, port=port)
+    except OSError as error:
+        if error.errno not in {errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EACCES}:
+            raise
+        problem = f"{address}:{port}: {error.strerror}"
+        raise typer.BadParameter(problem, param_hint="--address, --port") from None

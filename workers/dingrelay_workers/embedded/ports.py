@@ -1,14 +1,34 @@
 """Ports of this machine."""
 
+import fcntl
+import os
 import socket
-from collections.abc import Collection
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
 
 LOOPBACK = "127.0.0.1"
 
 
-def pick(wanted: int, taken: Collection[int] = ()) -> int:
-    """The wanted port if nobody listens there and it is not promised; else a free one."""
-    if wanted not in taken and _is_free(wanted):
+@contextmanager
+def choosing() -> Generator[None]:
+    """Be the only system of this user that picks ports, until its programs listen there.
+
+    A port is free until somebody listens; two systems that start at once would pick the same.
+    """
+    path = Path(tempfile.gettempdir()) / f"dingrelay-{os.getuid()}.lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def pick(wanted: int) -> int:
+    """The wanted port if nobody listens there, else a free one."""
+    if _is_free(wanted):
         return wanted
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))

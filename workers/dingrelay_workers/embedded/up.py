@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.console import Console
 from dingrelay_producers.cli import running
 from dingrelay_producers.cli.exits import DONE, OTHERWISE
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.embedded import ports
 from dingrelay_workers.embedded.child import StartFailed
 from dingrelay_workers.embedded.screen import Screen
 from dingrelay_workers.embedded.supervisor import Supervisor
@@ -31,9 +32,10 @@ def run(settings: Settings, folder: Path, *, sandbox: bool, concurrency: int) ->
     Raises:
         SettingsError: another system runs in this folder.
     """
-    with _only_one(folder):
+    with _only_one(folder), ExitStack() as choosing:
+        choosing.enter_context(ports.choosing())
         system = plan(settings, folder, sandbox=sandbox, concurrency=concurrency)
-        return asyncio.run(_run(system, folder))
+        return asyncio.run(_run(system, folder, started=choosing.close))
 
 
 @contextmanager
@@ -48,7 +50,7 @@ def _only_one(folder: Path) -> Generator[None]:
         yield
 
 
-async def _run(system: System, folder: Path) -> int:
+async def _run(system: System, folder: Path, *, started: Callable[[], None]) -> int:
     began = time.monotonic()
     screen = Screen(Console(highlight=False), system.names)
     supervisor = Supervisor(system.stages, _environment(system), screen)
@@ -61,6 +63,7 @@ async def _run(system: System, folder: Path) -> int:
         if stopping.done():
             return DONE
         await starting
+        started()
         if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
             file = running.write(folder, system.variables)
         seconds = time.monotonic() - began
