@@ -20,7 +20,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
 from dingrelay_tasks.kinds import KINDS, Kind
-from dingrelay_workers import logs, metrics, pipeline
+from dingrelay_workers import logs, metrics, pipeline, preflight
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.engine import Engine
@@ -30,6 +30,7 @@ from dingrelay_workers.runtime import Runtime
 log = get_logger("dingrelay.worker")
 
 settings = Settings.load()
+preflight.check(settings)
 
 app = Celery("dingrelay", set_as_current=False)
 app.config_from_object(celery_config(settings))
