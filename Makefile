@@ -51,4 +51,4 @@ up: setup ## run the whole system here, with a local DingTalk
 
 lock: ## choose all versions anew (needs uv)
 	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+		--generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements.lock

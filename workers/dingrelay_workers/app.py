@@ -38,7 +38,7 @@ app.conf.worker_pool = "threads"
 app.conf.worker_concurrency = 32
 
 
-class JobWaits(Retry):
+class JobWaits(Retry):  # type: ignore[misc]  # celery ships no types
     """A job waits on the schedule. Shows in Flower as RETRY, with the reason."""
 
     def __repr__(self) -> str:
