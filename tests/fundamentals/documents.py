@@ -1,0 +1,45 @@
+"""The documents of the repository as tests read them: their code, tables and links."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+READMES = ("README.md", "README.zh-CN.md")
+DOCUMENTS = tuple(
+    path.relative_to(ROOT).as_posix()
+    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("ops/runbooks/*.md")])
+)
+RUN = ("bash", "python", "toml")
+"""Languages of the blocks that are run; `console` and `text` show what is seen."""
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_COMMENT = re.compile(r"\s*#.*$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Snippet:
+    """One block of code that readers are meant to run."""
+
+    language: str
+    code: str
+
+    @property
+    def bare(self) -> str:
+        """The code without its comments, which are in the document's language."""
+        return _COMMENT.sub("", self.code)
+
+
+def text(document: str) -> str:
+    return (ROOT / document).read_text("utf-8")
+
+
+def snippets(document: str) -> list[Snippet]:
+    """What the document tells its readers to run, in order."""
+    blocks = (Snippet(language, code) for language, code in _BLOCK.findall(text(document)))
+    return [snippet for snippet in blocks if snippet.language in RUN]
+
+
+def shown(document: str) -> list[str]:
+    """What the document shows as the output of something."""
+    return [code for language, code in _BLOCK.findall(text(document)) if language == "text"]
