@@ -12,6 +12,8 @@ RECENT_JOBS = 10_000
 """How many of the newest jobs `job list` can show."""
 RECENT_TTL_MS = 7 * 86_400_000
 DEAD_TTL_MS = 30 * 86_400_000
+SWEPT_TTL_MS = 3_600_000
+"""An hour later the schedule itself has found these wake-ups lost."""
 QUEUE_TTL_MS = 86_400_000
 """What is known of a queue's progress is of no use a day later."""
 BUCKET_TTL_MS = 3_600_000
@@ -27,6 +29,8 @@ SCHEDULE = PREFIX + "schedule"
 """Sorted set: job id → the time (ms) at which somebody must look at it next. Permanent."""
 SWEEPER = PREFIX + "sweeper"
 """String: the worker that sweeps the schedule. Its lease is its TTL."""
+SWEPT = PREFIX + "swept"
+"""Hash: the batch of wake-ups that the sweeper has not published yet. TTL: SWEPT_TTL_MS."""
 RECENT = PREFIX + "recent"
 """Sorted set: the newest job ids by creation (ms)."""
 DEAD = PREFIX + "dead"

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import Celery
-from kombu.exceptions import OperationalError
 
 from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.record import Wakeup
@@ -17,6 +16,9 @@ WOKEN_HEADER = "dingrelay-woken"
 
 BATCH = 500
 """Messages that travel to the broker in one round trip."""
+
+ONE_MORE_TRY = {"max_retries": 1, "interval_start": 0}
+"""Enough to replace a connection that broke while nobody used it."""
 
 log = logging.getLogger("dingrelay")
 
@@ -56,7 +58,7 @@ class Publisher:
                     with producer.batch(max_size=BATCH):
                         for wakeup in batch:
                             self._send(wakeup, producer)
-        except (OperationalError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
             log.warning(
                 "wake-ups not published, the sweeper will: count=%d reason=%s",
                 len(batch),
@@ -75,7 +77,8 @@ class Publisher:
             kwargsrepr=wakeup.summary,
             headers={WOKEN_HEADER: wakeup.at},
             producer=producer,
-            retry=False,
+            retry=True,
+            retry_policy=ONE_MORE_TRY,
         )
 
     def close(self) -> None:

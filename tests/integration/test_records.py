@@ -244,7 +244,26 @@ async def test_the_sweeper_wakes_what_is_due_once(redis: Redis, records: Records
     swept = await records.sweep("w", lease=5, most=10)
     assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
     assert swept.wakeups[0].job == draft.job
-    assert (await records.sweep("w", lease=5, most=10)).wakeups == []
+    again = await records.sweep("w", lease=5, most=10, published=swept.batch)
+    assert again.wakeups == []
+
+
+async def test_wakeups_that_were_not_published_are_taken_again(
+    redis: Redis, records: Records
+) -> None:
+    settled, waits = a_draft(), a_draft()
+    for draft in (settled, waits):
+        await enqueue(redis, draft)
+        await records.park(await claimed(records, draft), State.RETRYING, delay=0, spent=Spent())
+    first = await records.sweep("w", lease=5, most=10)
+    assert {wakeup.id for wakeup in first.wakeups} == {settled.id, waits.id}
+    await records.settle(await claimed(records, settled), State.DONE, spent=Spent())
+    # The sweeper died, or its answer was lost: another one goes on.
+    await records.release_sweeper("w")
+    second = await records.sweep("x", lease=5, most=10)
+    assert [wakeup.id for wakeup in second.wakeups] == [waits.id]
+    third = await records.sweep("x", lease=5, most=10, published=second.batch)
+    assert third.wakeups == []
 
 
 async def test_the_sweeper_wakes_a_job_whose_worker_is_gone(redis: Redis, records: Records) -> None:

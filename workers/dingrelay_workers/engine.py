@@ -5,7 +5,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Self
 
 import aiohttp
@@ -38,6 +38,9 @@ REDIS_CONNECTIONS = 32
 """Connections of one process; a command holds one for a round trip, however many jobs run."""
 REDIS_RETRIES = 6
 """Tries of one Redis command; with the backoff about 10 s, the length of a restart."""
+
+RESTART_PAUSE = 1.0
+"""Seconds before background work that failed unexpectedly is started again."""
 
 log = get_logger("dingrelay.engine")
 
@@ -107,9 +110,8 @@ class Engine:
         self._tokens = Tokens(self.redis, transport, self.settings, worker=self.worker)
         self._dingtalk = DingTalk(transport, self._tokens)
         if self._queues:
-            self._start(self.leases.keep())
-            self._start(self.sweeper.run())
-            self._start(self._serve())
+            for work in (self.leases.keep, self.sweeper.run, self._serve):
+                self._background.append(asyncio.create_task(_for_ever(work)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -146,9 +148,6 @@ class Engine:
         self.draining = True
         self.limiter.drain()
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        self._background.append(asyncio.create_task(work))
-
     async def _serve(self) -> None:
         """Tell which queues have a worker, once it has had time to start what waits in them."""
         grace = self.settings.wake_grace
@@ -161,6 +160,16 @@ class Engine:
                 await self.records.serve(self._queues, ttl=grace / 2)
             except (RedisError, OSError):
                 continue
+
+
+async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Start the work again whatever ends it: without it jobs would be lost in silence."""
+    while True:
+        try:
+            await work()
+        except Exception:
+            log.exception("background_failed", work=work.__qualname__)
+            await asyncio.sleep(RESTART_PAUSE)
 
 
 def _warn_of_unknown_code(code: str, message: str) -> None:

@@ -82,11 +82,13 @@ class Sweep:
     Attributes:
         mine: whether this worker sweeps; another one does otherwise.
         wakeups: messages to publish now.
+        batch: their name, by which the next sweep is told that they were published.
         next_due: seconds until somebody must look again; None if nothing is scheduled.
     """
 
     mine: bool
     wakeups: list[Wakeup]
+    batch: str
     next_due: float | None
 
 
@@ -232,12 +234,19 @@ class Records:
             pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
         await pipe.execute()
 
-    async def sweep(self, worker: str, *, lease: float, most: int) -> Sweep:
-        """Take what is due on the schedule, if nobody else does."""
+    async def sweep(self, worker: str, *, lease: float, most: int, published: str = "") -> Sweep:
+        """Take what is due on the schedule, if nobody else does.
+
+        Args:
+            worker: who sweeps.
+            lease: seconds after which another worker may.
+            most: schedule entries to look at.
+            published: the last batch whose wake-ups were all published; a later one comes again.
+        """
         answer = await run_async(
             self._redis,
             _SWEEP.call(
-                [keys.SWEEPER, keys.SCHEDULE],
+                [keys.SWEEPER, keys.SCHEDULE, keys.SWEPT],
                 [
                     worker,
                     int(lease * 1000),
@@ -246,11 +255,13 @@ class Records:
                     keys.job(""),
                     keys.queue(""),
                     keys.alive(""),
+                    keys.SWEPT_TTL_MS,
+                    published,
                 ],
             ),
         )
         if not answer[0]:
-            return Sweep(mine=False, wakeups=[], next_due=None)
+            return Sweep(mine=False, wakeups=[], batch="", next_due=None)
         wakeups = [
             Wakeup(
                 id=job_id.decode(),
@@ -260,9 +271,10 @@ class Records:
                 summary=summary.decode(),
                 at=at,
             )
-            for job_id, kind, queue, payload, summary, at in answer[2:]
+            for job_id, kind, queue, payload, summary, at in answer[3:]
         ]
-        return Sweep(True, wakeups, None if answer[1] < 0 else answer[1] / 1000)
+        next_due = None if answer[1] < 0 else answer[1] / 1000
+        return Sweep(True, wakeups, answer[2].decode(), next_due)
 
     async def release_sweeper(self, worker: str) -> None:
         """Let another worker sweep at once."""

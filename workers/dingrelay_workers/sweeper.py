@@ -14,6 +14,8 @@ LEASE = 5.0
 LONGEST_PAUSE = 0.25
 """Seconds between sweeps when nothing is due: what a job that becomes due meanwhile may wait."""
 SHORTEST_PAUSE = 0.02
+FAILURE_PAUSE = 1.0
+"""Seconds before the next try where Redis or the broker was away."""
 BATCH = 500
 
 log = get_logger("dingrelay.sweeper")
@@ -26,6 +28,7 @@ class Sweeper:
         self._records = records
         self._publisher = publisher
         self._worker = worker
+        self._published = ""
 
     async def run(self) -> None:
         """Sweep for ever."""
@@ -34,18 +37,23 @@ class Sweeper:
                 pause = await self.sweep()
             except (RedisError, OSError) as error:
                 log.warning("sweep_failed", reason=type(error).__name__)
-                pause = 1.0
+                pause = FAILURE_PAUSE
             await asyncio.sleep(pause)
 
     async def sweep(self) -> float:
         """Sweep once; seconds until the next time."""
-        found = await self._records.sweep(self._worker, lease=LEASE, most=BATCH)
+        found = await self._records.sweep(
+            self._worker, lease=LEASE, most=BATCH, published=self._published
+        )
         if not found.mine:
             return LEASE / 5
         if found.wakeups:
             published = await asyncio.to_thread(self._publisher.publish, found.wakeups)
             SWEPT.inc(published)
             log.debug("swept", wakeups=len(found.wakeups), published=published)
+            if published < len(found.wakeups):
+                return FAILURE_PAUSE
+        self._published = found.batch
         if found.next_due is None:
             return LONGEST_PAUSE
         return min(max(found.next_due, SHORTEST_PAUSE), LONGEST_PAUSE)
