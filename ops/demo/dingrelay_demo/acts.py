@@ -127,6 +127,8 @@ async def storm(stage: Stage) -> None:
 async def crash(stage: Stage) -> None:
     """A worker dies without a word, with jobs in its hands."""
     stage.screen.act(f"kill -9 of a worker in the middle of {KILL_BURST} messages")
+    # With slow answers it dies in the middle of calls, not between them.
+    slow = stage.system.sandbox.add_fault("latency", api=SEND_API, min_ms=400, max_ms=800)
     since = time.time()
     refs = await stage.send_many(messages.texts(KILL_BURST, "排班更新", "normal"))
     killed = 0
@@ -140,6 +142,7 @@ async def crash(stage: Stage) -> None:
             bar.show(ended, stage.calls(since))
 
         await stage.finish(refs, look)
+    stage.system.sandbox.delete_fault(slow)
     stage.screen.note(
         f"process {killed} was killed; {await asyncio.to_thread(taken_over, stage, refs)} jobs "
         "that it held were finished by another one once their leases had run out "

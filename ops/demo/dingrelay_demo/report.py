@@ -37,6 +37,7 @@ class Verdict:
         throttled: throttling answers that DingTalk gave.
         retried: attempts beyond the first.
         taken_over: jobs finished by another worker than the one that vanished with them.
+        dropped: messages that DingTalk had from the vanished worker, and did not deliver again.
         token_fetches: tokens that DingTalk handed out, to both workers together.
     """
 
@@ -48,6 +49,7 @@ class Verdict:
     throttled: int
     retried: int
     taken_over: int
+    dropped: int
     token_fetches: int
 
     @property
@@ -96,6 +98,7 @@ class Verdict:
             ("throttling answers", self.throttled),
             ("attempts beyond the first", self.retried),
             ("jobs taken over from the killed worker", self.taken_over),
+            ("their repeats that DingTalk dropped", self.dropped),
             ("token fetches", self.token_fetches),
         ):
             table.add_row(name, f"{number:,}")
@@ -117,6 +120,7 @@ async def judge(stage: Stage) -> Verdict:
         taken_over=await asyncio.to_thread(
             taken_over, stage, [stage.system.client.job(status.id) for status in every]
         ),
+        dropped=audit["duplicates"]["messages_dropped"],
         token_fetches=audit["token_fetches"],
     )
 

@@ -1,0 +1,98 @@
+"""The demo's judgement: it must be able to say no."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from dingrelay_demo.ledger import Ledger
+from dingrelay_demo.messages import ONE_OF_EACH, message, text, texts
+from dingrelay_demo.report import Column, Verdict
+from dingrelay_producers import Client, Settings
+from dingrelay_producers.record import canonical_json
+from dingrelay_tasks import ApprovalCreate
+from dingrelay_tasks.message import payload
+
+GOOD = Column(asked=3, accepted=3, delivered=3, lost=0, duplicated=0)
+VERDICT = Verdict(
+    messages=GOOD,
+    approvals=GOOD,
+    people=GOOD,
+    jobs=7,
+    unfinished=[],
+    throttled=2,
+    retried=0,
+    taken_over=1,
+    dropped=1,
+    token_fetches=1,
+)
+
+
+def test_all_is_well() -> None:
+    assert VERDICT.agrees
+    assert VERDICT.disagreements == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"messages": replace(GOOD, lost=1)},
+        {"messages": replace(GOOD, duplicated=1)},
+        {"messages": replace(GOOD, delivered=2)},
+        {"approvals": replace(GOOD, accepted=2)},
+        {"people": replace(GOOD, delivered=4)},
+        {"unfinished": ["message-send 1 is dead"]},
+        {"token_fetches": 2},
+        {"token_fetches": 0},
+    ],
+    ids=str,
+)
+def test_whatever_is_wrong_is_told(wrong: dict[str, object]) -> None:
+    verdict = replace(VERDICT, **wrong)  # type: ignore[arg-type] # each field has its own type
+    assert not verdict.agrees
+    assert len(verdict.disagreements) == 1
+
+
+def test_throttles_and_retries_are_no_disagreement() -> None:
+    assert replace(VERDICT, throttled=50, retried=20, taken_over=30).agrees
+
+
+def test_the_table_shows_every_number() -> None:
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(replace(VERDICT, jobs=1593).table())
+    shown = captured.get()
+    for told in ("asked for", "lost", "duplicated", "1,593", "token fetches"):
+        assert told in shown
+
+
+def test_the_ledger_tells_lost_from_duplicated() -> None:
+    ledger = Ledger()
+    settings = Settings.load(env="sandbox")
+    with Client(settings) as client:
+        for number, job in enumerate(texts(3, "通知", "bulk")):
+            ledger.note(client.job(str(number)), job)
+        ledger.note(
+            client.job("a"),
+            ApprovalCreate.parse(
+                {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}
+            ),
+        )
+    contents = list(ledger.contents)
+    assert (len(ledger.messages), len(ledger.approvals), len(ledger.syncs)) == (3, 1, 0)
+    delivered = Counter({contents[0]: 2, contents[1]: 1, "what nobody asked for": 1})
+    assert ledger.lost(delivered) == 1
+    assert ledger.duplicated(delivered) == 2
+
+
+def test_there_is_one_message_of_each_of_the_eight_types() -> None:
+    types = [content["msgtype"] for content in ONE_OF_EACH]
+    assert len(set(types)) == len(types) == 8
+    for content in ONE_OF_EACH:
+        assert payload(message("u1", content).message) == content
+
+
+def test_no_two_messages_of_a_burst_are_alike() -> None:
+    burst = [*texts(300, "通知", "bulk"), message("u1", text("另一条"))]
+    assert len({canonical_json(payload(job.message)) for job in burst}) == len(burst)
