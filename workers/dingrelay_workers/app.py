@@ -36,6 +36,7 @@ app = Celery("dingrelay", set_as_current=False)
 app.config_from_object(celery_config(settings))
 app.conf.worker_pool = "threads"
 app.conf.worker_concurrency = 32
+app.conf.worker_consumer = "dingrelay_workers.consumer:Consumer"
 
 
 class JobWaits(Retry):  # type: ignore[misc]  # celery ships no types

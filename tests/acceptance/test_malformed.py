@@ -1,0 +1,226 @@
+"""Messages that no client of ours would publish: the worker outlives them and tells what is wrong."""
+
+import base64
+import json
+import pickle
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from redis import Redis
+
+from acceptance.fleet import Fleet, wait_for_ends
+from acceptance.malformed import GOOD, LONE_SURROGATE, Malformed, malformed_jobs, names
+from conftest import wait_until
+from dingrelay_producers import Client, State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+
+AMOUNT = 1_000
+QUEUE = "dingrelay.normal"
+GOOD_JOB = GOOD["message-send"]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A Celery message as bytes on the broker, whoever made it.
+
+    Attributes:
+        wrong: the field that its record must name; empty where no record can be made.
+    """
+
+    task: Any = "dingrelay.message-send"
+    args: Any = ()
+    kwargs: Any = field(default_factory=dict)
+    wrong: str = ""
+    id: Any = field(default_factory=lambda: str(uuid.uuid4()))
+    headers: dict[str, Any] = field(default_factory=dict)
+    body: bytes | None = None
+    content_type: Any = "application/json"
+    encoding: Any = "utf-8"
+
+    def on_broker(self) -> str:
+        """The text that a Celery client would push to the queue's list in Redis."""
+        body = self.body
+        if body is None:
+            embed = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+            body = json.dumps([list(self.args), self.kwargs, embed]).encode()
+        return json.dumps(
+            {
+                "body": base64.b64encode(body).decode(),
+                "content-encoding": self.encoding,
+                "content-type": self.content_type,
+                "headers": {"lang": "py", "task": self.task, "id": self.id, **self.headers},
+                "properties": {
+                    "correlation_id": self.id,
+                    "delivery_mode": 2,
+                    "delivery_info": {"exchange": QUEUE, "routing_key": QUEUE},
+                    "priority": 0,
+                    "body_encoding": "base64",
+                    "delivery_tag": str(uuid.uuid4()),
+                },
+            }
+        )
+
+
+def of(malformed: Malformed) -> Raw:
+    return Raw(f"dingrelay.{malformed.kind}", (), {"job": malformed.job}, malformed.field)
+
+
+def nested(depth: int) -> Any:
+    value: Any = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+NO_JOB = st.none() | st.booleans() | st.integers() | st.text(max_size=9) | st.lists(st.integers())
+ENVELOPES = st.one_of(
+    st.lists(st.integers() | st.text(), min_size=1, max_size=3).map(
+        lambda args: Raw(args=args, kwargs={"job": GOOD_JOB}, wrong="args")
+    ),
+    NO_JOB.map(lambda job: Raw(kwargs={"job": job}, wrong="job")),
+    st.just(Raw(wrong="job")),
+    st.text(min_size=1, max_size=9).map(
+        lambda name: Raw(kwargs={"job": GOOD_JOB, f"_{name}": 1}, wrong=f"_{name}")
+    ),
+)
+ODD_IDS = st.one_of(
+    st.text(min_size=1, max_size=400),
+    st.integers(),
+    st.sampled_from(
+        ["", LONE_SURROGATE, "a\nb", "../..", "x" * 100_000, "*", "dingrelay:schedule"]
+    ),
+).map(lambda odd: Raw(id=odd, kwargs={"job": {"to": 1}}, wrong="to"))
+
+
+def collected(strategy: st.SearchStrategy[Raw], amount: int) -> list[Raw]:
+    """So many examples of a strategy."""
+    found: list[Raw] = []
+
+    @settings(
+        max_examples=amount,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(raw: Raw) -> None:
+        found.append(raw)
+
+    collect()
+    return found
+
+
+def undecodable() -> list[Raw]:
+    """Messages in which no job can be found: refused, without a record."""
+    call = [[], {"job": GOOD_JOB}, {}]
+    return [
+        Raw(body=pickle.dumps(call), content_type="application/x-python-serialize"),
+        Raw(body=pickle.dumps(call)),
+        Raw(body=pickle.dumps(call), content_type="application/x-python-serialize", encoding=None),
+        Raw(body=b"- yaml: 1", content_type="application/x-yaml"),
+        Raw(body=json.dumps(call).encode("utf-16")),
+        Raw(body=json.dumps(call).encode(), content_type=None),
+        Raw(body=json.dumps(call).encode(), content_type="application/x-nobody"),
+        *(Raw(body=body) for body in (b"", b"{", b"\xff\xfe", b"null", b"7", b'"x"', b"[]", b"{}")),
+        *(Raw(body=body) for body in (b"[1]", b"[[], 1, {}]", b"[1, {}, {}]", b"[[], {}, 1]")),
+        Raw(body=b"[" * 100_000),
+        *(Raw(task=task, kwargs={"job": GOOD_JOB}) for task in ("dingrelay.", "os.system", "", 7)),
+        *(Raw(task=task, kwargs={"job": GOOD_JOB}) for task in (None, ["x"], LONE_SURROGATE)),
+        Raw(task="dingrelay.user-sync-everything", kwargs={"job": GOOD_JOB}),
+        Raw(task="celery.backend_cleanup"),
+    ]
+
+
+def refused_headers() -> list[Raw]:
+    """Headers for which Celery finds no meaning: refused, without a record."""
+    odd: list[dict[str, Any]] = [
+        {"eta": "tomorrow"},
+        {"eta": 5},
+        {"expires": "yesterday"},
+        {"expires": []},
+        {"timelimit": "long"},
+        {"stamps": 5, "stamped_headers": 6},
+        {"compression": "bzip2"},
+        {"id": [1, {"a": "b"}]},
+    ]
+    return [Raw(kwargs={"job": GOOD_JOB}, headers=headers) for headers in odd]
+
+
+def odd_headers() -> list[Raw]:
+    """Headers that make no sense and don't matter, around a job that is wrong."""
+    odd: list[dict[str, Any]] = [
+        {"retries": "many"},
+        {"argsrepr": {"a": 1}, "kwargsrepr": LONE_SURROGATE},
+        {"dingrelay-woken": "x"},
+        {"dingrelay-woken": 2**200},
+        {"dingrelay-woken": -5},
+        {"root_id": 7, "parent_id": [], "group": {}},
+        {"callbacks": [{"task": "os.system"}], "chain": 5, "chord": "x", "errbacks": 3},
+        {"shadow": 5, "lang": 5, "origin": {}},
+    ]
+    return [Raw(kwargs={"job": {"to": 1}}, wrong="to", headers=headers) for headers in odd]
+
+
+def odd_sizes() -> list[Raw]:
+    """Jobs that are far too large or too deep."""
+    text = {"msgtype": "text", "text": {"content": "字" * 2_000_000}}
+    many = [f"u{number}" for number in range(50_000)] + ["a,b"]
+    form = [{"name": "n", "value": nested(400)}]
+    jobs = [
+        ("message-send", {**GOOD_JOB, "message": text}, "message.text.content"),
+        ("message-send", {**GOOD_JOB, "to": {"users": many}}, "to.users.50000"),
+        ("message-send", {**GOOD_JOB, "to": nested(100)}, "to"),
+        ("message-send", {**GOOD_JOB, "to": nested(400)}, "to"),
+        ("message-send", {**GOOD_JOB, "to": nested(900)}, "to"),
+        ("message-send", {**GOOD_JOB, "app": 10**4_000}, "app"),
+        ("approval-create", {**GOOD["approval-create"], "form": form, "cc": 1}, "cc"),
+        ("message-send", {**GOOD_JOB, "to": float("nan")}, "to"),
+    ]
+    return [Raw(f"dingrelay.{kind}", (), {"job": job}, wrong) for kind, job, wrong in jobs]
+
+
+def malformed_messages() -> list[Raw]:
+    """Malformed Celery messages of every sort."""
+    fixed = [*undecodable(), *refused_headers(), *odd_headers(), *odd_sizes()]
+    drawn = [*collected(ENVELOPES, 100), *collected(ODD_IDS, 100)]
+    rest = AMOUNT - len(fixed) - len(drawn)
+    return [*fixed, *drawn, *collected(malformed_jobs().map(of), rest)]
+
+
+def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
+) -> None:
+    messages = malformed_messages()
+    (worker,) = fleet.spawn(1, concurrency=8)
+    with Redis.from_url(valkey_url) as redis:
+        for raw in messages:
+            redis.lpush(QUEUE, raw.on_broker())
+        # Nothing may stay behind: it would come back, or keep its place in the worker for ever.
+        wait_until(
+            lambda: not redis.llen(QUEUE) and not redis.hlen("unacked"),
+            timeout=60,
+            what="every message is dealt with",
+        )
+    assert worker.alive
+    assert sandbox.audit()["calls"] == {}
+
+    dead = {status.id: status.error for status in client.dead(2 * AMOUNT)}
+    assert len(dead) == len(client.recent(2 * AMOUNT))
+    assert len(dead) == len({repr(raw.id) for raw in messages if raw.wrong})
+    for raw in messages:
+        if raw.wrong and raw.id in dead:
+            error = dead[raw.id]
+            assert error is not None
+            assert error.error_class == "contract"
+            assert names(error.code, raw.wrong), (ascii(raw), error)
+            assert error.message.startswith(error.code)
+
+    text = {"msgtype": "text", "text": {"content": "你好"}}
+    good = client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": text}))
+    assert wait_for_ends(client, [good.id], timeout=20)[0].state == State.DONE
+    assert worker.alive

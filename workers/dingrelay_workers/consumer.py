@@ -1,0 +1,59 @@
+"""Celery's consumer, made to outlive any message."""
+
+from typing import Any
+
+from celery.exceptions import InvalidTaskError
+from celery.worker import consumer
+from structlog.stdlib import get_logger
+
+log = get_logger("dingrelay.worker")
+
+
+class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no types
+    """Refuses what Celery can't read.
+
+    A body of another shape than Celery's, or a header of another type, would end the worker and,
+    since the broker delivers the message again, each worker after it; or it would end its thread
+    and keep its place in the worker for ever.
+    """
+
+    def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
+        """What is called with each message."""
+        handle = super().create_task_handler(*args, **kwargs)
+
+        def handle_or_refuse(message: Any) -> None:
+            try:
+                _check(message.payload)
+                handle(message)
+            except Exception as error:
+                # On Redis a KeyError counts as a lost connection; here it is a missing header.
+                if isinstance(error, self.connection_errors) and not isinstance(error, KeyError):
+                    raise
+                self._refuse(message, error)
+
+        return handle_or_refuse
+
+    def _refuse(self, message: Any, error: Exception) -> None:
+        headers = message.headers if isinstance(message.headers, dict) else {}
+        log.error(
+            "message_refused",
+            id=ascii(headers.get("id")),
+            task=ascii(headers.get("task")),
+            reason=type(error).__name__,
+        )
+        message.reject_log_error(log, self.connection_errors)
+
+
+def _check(payload: object) -> None:
+    """Let nothing pass that Celery would unpack in the job's thread and find wrong there.
+
+    Raises:
+        InvalidTaskError: the body is not ``[args, kwargs, embed]``.
+    """
+    match payload:
+        case dict():  # the first version of Celery's protocol, which it checks itself
+            return
+        case [list(), dict(), dict() | None]:
+            return
+        case _:
+            raise InvalidTaskError("the body is not [args, kwargs, embed]")
