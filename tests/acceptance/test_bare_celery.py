@@ -1,0 +1,117 @@
+"""A Celery client that knows the wire and nothing of ours, in any language."""
+
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from acceptance.fleet import Fleet
+from conftest import wait_until
+from dingrelay_producers import Client, JobNotFound, JobStatus, State
+from dingrelay_sandbox.admin import SandboxAdmin
+
+Send = Callable[..., str]
+
+
+@pytest.fixture
+def send(valkey_url: str) -> Iterator[Send]:
+    """Enqueue a message by the task's name; the Celery task id."""
+    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+
+    def send(content: str, user: str = "u1", **fields: Any) -> str:
+        text = {"msgtype": "text", "text": {"content": content}}
+        job = {"to": {"users": [user]}, "message": text, **fields}
+        sent = celery.send_task(
+            "dingrelay.message-send", kwargs={"job": job}, queue="dingrelay.normal"
+        )
+        return str(sent.id)
+
+    yield send
+    celery.close()
+
+
+def known(client: Client, job_id: str) -> JobStatus | None:
+    """What the record tells; None before a worker has made it."""
+    try:
+        return client.status(job_id)
+    except JobNotFound:
+        return None
+
+
+def ended(client: Client, job_id: str) -> JobStatus:
+    """The status once a worker has made the record and the job has ended."""
+    wait_until(lambda: known(client, job_id), what="a worker has made the record")
+    return client.job(job_id).wait(20)
+
+
+def iso(seconds: float) -> str:
+    """A moment so many seconds from now."""
+    return (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def contents(sandbox: SandboxAdmin, user: str) -> list[str]:
+    return [entry["message"]["text"]["content"] for entry in sandbox.inbox(user)["delivered"]]
+
+
+def test_what_a_bare_celery_client_enqueues_is_carried_out(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, send: Send
+) -> None:
+    fleet.spawn(2, concurrency=4)
+
+    plain = send("你好")
+    expired = send("迟了", expires_at=iso(-1))
+    later = send("稍后", send_at=iso(3))
+    cancelled = send("算了", send_at=iso(3))
+    wrong = send("")
+    wait_until(lambda: known(client, cancelled), what="a worker has made the record")
+    assert client.cancel(cancelled)
+
+    done = ended(client, plain)
+    assert (done.state, done.attempts, done.kind) == (State.DONE, 1, "message-send")
+    assert ended(client, expired).state == State.EXPIRED
+    refused = ended(client, wrong)
+    assert refused.error is not None
+    assert (refused.state, refused.error.code) == (State.DEAD, "message.text.content")
+
+    duplicate = ended(client, send("你好"))
+    assert duplicate.state == State.DUPLICATE
+    assert duplicate.result is not None
+    assert (duplicate.result["duplicate"], duplicate.result["accepted"]) == (["u1"], 0)
+
+    on_time = ended(client, later)
+    assert on_time.state == State.DONE
+    assert on_time.settled_at is not None
+    waited = (on_time.settled_at - on_time.created_at).total_seconds()
+    assert 2 < waited < 5, waited
+    assert client.status(cancelled).state == State.CANCELLED
+    assert contents(sandbox, "u1") == ["你好", "稍后"]
+
+
+def test_a_celery_message_that_comes_twice_is_one_job(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
+) -> None:
+    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+    fleet.spawn(2, concurrency=4)
+    text = {"msgtype": "text", "text": {"content": "一次"}}
+    job = {"to": {"users": ["u1"]}, "message": text, "allow_duplicate": True}
+    job_id = str(uuid.uuid4())
+    sandbox.set_latency(50, 50)
+    for _ in range(20):
+        celery.send_task(
+            "dingrelay.message-send",
+            kwargs={"job": job},
+            queue="dingrelay.normal",
+            task_id=job_id,
+        )
+    celery.close()
+    assert ended(client, job_id).state == State.DONE
+    with Redis.from_url(valkey_url) as redis:
+        wait_until(
+            lambda: not redis.llen("dingrelay.normal") and not redis.hlen("unacked"),
+            what="every message is dealt with",
+        )
+    assert len(sandbox.calls(api="/topapi/message")) == 1

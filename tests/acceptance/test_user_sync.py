@@ -1,0 +1,116 @@
+"""user-sync of a whole organisation through real workers, compared with the sandbox's truth."""
+
+import json
+import math
+import sqlite3
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+
+import pytest
+
+from acceptance.fleet import Fleet
+from dingrelay_producers import Client, State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import UserSync
+
+NO_CALLS_RULE = json.dumps({"*": {"calls": ""}})
+PAGE = 100
+
+Departments = set[tuple[int, int | None, str]]
+Users = set[tuple[str, str, str | None]]
+Memberships = set[tuple[int, str]]
+
+
+def told(sandbox: SandboxAdmin) -> tuple[Departments, Users, Memberships]:
+    """Departments, people and who is where, by the sandbox."""
+    truth = sandbox.organisation()
+    return (
+        {(each["dept_id"], each.get("parent_id"), each["name"]) for each in truth["departments"]},
+        {(each["userid"], each["name"], each.get("email")) for each in truth["users"]},
+        {(where, each["userid"]) for each in truth["users"] for where in each["dept_id_list"]},
+    )
+
+
+def kept(env: Mapping[str, str]) -> tuple[Departments, Users, Memberships]:
+    """The same by the directory; whoever has left is not there."""
+    file = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(file)) as database:
+        departments = database.execute(
+            "select id, parent, name from departments where left_at is null"
+        )
+        users = database.execute("select userid, name, fields from users where left_at is null")
+        memberships = database.execute("select department, userid from memberships")
+        return (
+            set(departments),
+            {(userid, name, json.loads(fields).get("email")) for userid, name, fields in users},
+            set(memberships),
+        )
+
+
+def left(env: Mapping[str, str]) -> tuple[set[int], set[str]]:
+    """Departments and people that are marked as left."""
+    file = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(file)) as database:
+        departments = database.execute("select id from departments where left_at is not null")
+        users = database.execute("select userid from users where left_at is not null")
+        return {number for (number,) in departments}, {userid for (userid,) in users}
+
+
+def fewest_calls(sandbox: SandboxAdmin) -> int:
+    """One call a department for those below it, and one for each page of its members."""
+    departments, _, memberships = told(sandbox)
+    sizes = Counter(department for department, _ in memberships)
+    return sum(1 + max(1, math.ceil(sizes[number] / PAGE)) for number, *_ in departments)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("generation", "users", "departments", "members_api", "parameter"),
+    [
+        ("v2", 20_000, 500, "/topapi/v2/user/list", "dept_id"),
+        ("v1", 3_000, 200, "/user/listbypage", "department_id"),
+    ],
+)
+def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_while(
+    fleet: Fleet,
+    client: Client,
+    sandbox: SandboxAdmin,
+    sandbox_env: dict[str, str],
+    generation: str,
+    users: int,
+    departments: int,
+    members_api: str,
+    parameter: str,
+) -> None:
+    sandbox.seed(users=users, departments=departments)
+    sandbox.set_limits(calls="", egress="")
+    sandbox.add_fault("http", api=members_api, match={parameter: 7}, seconds=5, status=503)
+    fleet.spawn(2, concurrency=8, DINGTALK_CONTACTS_API=generation, DINGRELAY_RULES=NO_CALLS_RULE)
+    first = client.send(UserSync()).wait(150)
+    assert first.state == State.DONE, first
+    assert first.result is not None
+    assert kept(sandbox_env) == told(sandbox)
+    assert left(sandbox_env) == (set(), set())
+    counts = ("departments", "users", "added", "changed", "left")
+    assert [first.result[name] for name in counts] == [departments, users, users, 0, 0]
+    audit = sandbox.audit()
+    calls = sum(call["app"] != "" for call in sandbox.calls())
+    assert audit["faults"]["http"] >= 1
+    assert calls <= fewest_calls(sandbox) * 1.05
+
+    gone = {"u11", "u222", "u1999"}
+    for userid in gone:
+        sandbox.delete_user(userid)
+    sandbox.put_user("u5", name="改名", dept_id_list=[3])
+    dissolved = departments
+    for number, userid in told(sandbox)[2]:
+        if number == dissolved:
+            sandbox.put_user(userid, dept_id_list=[2])
+    sandbox.delete_department(dissolved)
+    second = client.send(UserSync()).wait(150)
+    assert second.state == State.DONE, second
+    assert second.result is not None
+    assert kept(sandbox_env) == told(sandbox)
+    assert left(sandbox_env) == ({dissolved}, gone)
+    assert (second.result["added"], second.result["left"]) == (0, len(gone))
