@@ -96,7 +96,7 @@ def everyone(app: str, day: str) -> str:
 
 
 def adopted(app: str) -> str:
-    """Hash: approval instance → job that adopted it. TTL: ADOPTED_TTL_MS."""
+    """Hash: job → its approval instance, and who is taken. TTL: ADOPTED_TTL_MS."""
     return f"{PREFIX}adopted:{app}"
 
 

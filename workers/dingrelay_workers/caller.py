@@ -82,6 +82,20 @@ class Caller:
         """Whether a call of this job left and has no answer."""
         return bool(self._open_since)
 
+    @property
+    def open_since(self) -> int:
+        """When the call left that has no remembered outcome, in ms; 0 if there is none."""
+        return self._open_since
+
+    async def doubt(self, since: int) -> None:
+        """Have the effect of the open call looked for from `since` (ms) on, whatever its answer.
+
+        Raises:
+            OwnershipLost: the job is another worker's by now.
+        """
+        self._open_since = min(self._open_since, since)
+        await self._note()
+
     def enter(self, step: str) -> None:
         """Name the step that the next calls belong to."""
         self._step = step

@@ -16,10 +16,12 @@ from dingrelay_tasks.context import (
     SentCall,
 )
 from dingrelay_tasks.contract import Contract
+from dingrelay_workers.adoptions import Adoptions
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.records import Claim
@@ -180,36 +182,34 @@ class JobMessages:
 
 
 class JobApprovals:
-    """`dingrelay_tasks.context.Approvals` for one job.
-
-    DingTalk knows no idempotency key for approvals (API §4.1), and two jobs may ask for equal
-    ones. So each instance belongs to the first job that claims it, by creating or by finding it.
-    """
+    """`dingrelay_tasks.context.Approvals` for one job: no two jobs get the same instance."""
 
     def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
-        self._claim = claim
-        self._redis = engine.redis
+        self._caller = caller
+        self._adoptions = Adoptions(engine.redis, app=claim.app, job_id=claim.id)
         topapi = engine.settings.approval_api == "topapi"
         self._approvals = ApprovalsTopapi(caller) if topapi else ApprovalsV1(caller)
 
     async def create(self, **approval: Any) -> str:
-        """Create an instance; its id."""
-        while True:
-            instance = await self._approvals.create(**approval)
-            if await self._adopt(instance):
-                return instance
-            # A job with an equal form had lost its own answer and found this instance before our
-            # answer came. It keeps that one; ours is still to be made.
+        """Create an instance; its id.
 
-    async def find(self, **approval: Any) -> str | None:
+        Raises:
+            Ambiguous: another job had lost its own answer and found this instance before ours
+                came. It keeps that one, so the one that it made itself is to be found for ours.
+        """
+        instance = await self._approvals.create(**approval)
+        taken_since = await self._adoptions.adopt(instance, since=self._caller.open_since)
+        if taken_since is None:
+            return instance
+        await self._caller.doubt(taken_since)
+        raise Ambiguous("adopted", "a job with an equal form took the instance that was made")
+
+    async def find(self, *, since: datetime, **approval: Any) -> str | None:
         """An instance with equal form values that no other job has; it is this job's then."""
-        return await self._approvals.find(**approval, adopt=self._adopt)
+        begin = int(since.timestamp() * 1000)
 
-    async def _adopt(self, instance: str) -> bool:
-        key = keys.adopted(self._claim.app)
-        pipe = self._redis.pipeline(transaction=False)
-        pipe.hsetnx(key, instance, self._claim.id)
-        pipe.hget(key, instance)
-        pipe.pexpire(key, keys.ADOPTED_TTL_MS)
-        _, owner, _ = await pipe.execute()
-        return bool(owner == self._claim.id.encode())
+        async def adopt(instance: str) -> bool:
+            return await self._adoptions.adopt(instance, since=begin) is None
+
+        own = await self._adoptions.own()
+        return own or await self._approvals.find(since=since, adopt=adopt, **approval)
