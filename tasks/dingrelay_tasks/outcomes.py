@@ -46,12 +46,12 @@ class Refused(Interruption):
 
 
 class Duplicate(Interruption):
-    """Every recipient of the job already has this content today: the job ends `duplicate`.
+    """Every recipient has this content, or the day's messages, already: it ends `duplicate`.
 
     Attributes:
         result: the result to keep in the record.
     """
 
     def __init__(self, result: dict[str, Any]) -> None:
-        super().__init__("every recipient already has this content today")
+        super().__init__("every recipient has this content, or the day's messages, already")
         self.result = result

@@ -55,6 +55,17 @@ async def test_the_same_job_is_admitted_again_and_counted_once(
     assert await redis.hget(keys.received("a", "2026-11-24"), "u1") == b"1"
 
 
+async def test_what_goes_to_everyone_is_part_of_each_users_500(
+    guards: Guards, redis: Redis
+) -> None:
+    await redis.hset(keys.received("a", "2026-11-24"), mapping={"u1": 498, "u2": 497})
+    for job in ("job1", "job2"):
+        await guards.admit("a", job, [], text("all"), to_everyone=True)
+    assert await guards.admit("a", "job3", ["u1", "u2"], text("hi")) == Admission(
+        ["u2"], daily_cap=["u1"]
+    )
+
+
 async def test_a_user_gets_500_a_day(guards: Guards, redis: Redis) -> None:
     received = keys.received("a", "2026-11-24")
     await redis.hset(received, mapping={"u1": 500, "u2": 499})

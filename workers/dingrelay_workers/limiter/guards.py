@@ -64,7 +64,8 @@ class Guards:
         if to_everyone:
             await self._admit_everyone(app, job_id)
             return Admission(users=[])
-        reservations = self._keys(app, message)
+        everyone = keys.everyone(app, beijing.day(self._now()))
+        reservations = (*self._keys(app, message), everyone)
         verdicts: dict[str, int] = {}
         for some in _parts(users):
             call = ADMIT.call(reservations, [job_id, DAILY_MESSAGES, keys.DAY_TTL_MS, *some])

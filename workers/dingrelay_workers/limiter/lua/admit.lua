@@ -1,12 +1,14 @@
 -- Reserve the day's silent limits of work notifications for some users.
 --
--- KEYS  who gets this content today (userid -> job), notifications of the day (userid -> count)
+-- KEYS  who gets this content today (userid -> job), notifications of the day (userid -> count),
+--       jobs that send to everyone today (job -> 1): each is one notification more for every user
 -- ARGV  1 job, 2 notifications a user may get a day, 3 milliseconds the keys live, then userids
 --
 -- Returns for each user: 0 admitted, 1 has this content already, 2 has had the day's messages.
 -- Who was admitted for this job before is admitted again and counted once.
 
-local job, cap, ttl = ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local job, ttl = ARGV[1], ARGV[3]
+local cap = tonumber(ARGV[2]) - redis.call('HLEN', KEYS[3])
 local verdicts = {}
 
 for i = 4, #ARGV do
