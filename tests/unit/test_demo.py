@@ -8,7 +8,7 @@ from rich.console import Console
 
 from dingrelay_demo.ledger import Ledger
 from dingrelay_demo.messages import ONE_OF_EACH, message, text, texts
-from dingrelay_demo.report import Column, Verdict
+from dingrelay_demo.verdict import Column, Verdict
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.record import canonical_json
 from dingrelay_tasks import ApprovalCreate

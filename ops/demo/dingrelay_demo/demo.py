@@ -13,8 +13,8 @@ from pathlib import Path
 from rich.console import Console
 
 from dingrelay_demo import acts
+from dingrelay_demo.judge import judge
 from dingrelay_demo.ledger import Ledger
-from dingrelay_demo.report import judge
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.stage import Stage
 from dingrelay_demo.system import System

@@ -17,8 +17,8 @@ from dingrelay_producers.cli.output import COLOURS
 from dingrelay_sandbox.reports import CallReport
 
 if TYPE_CHECKING:
-    from dingrelay_demo.report import Verdict
     from dingrelay_demo.system import System
+    from dingrelay_demo.verdict import Verdict
 
 INDENT = "   "
 BAR_WIDTH = 40
