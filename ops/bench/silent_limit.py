@@ -8,26 +8,31 @@ from stand import Stand
 from utilisation import API, LIMIT
 
 GROUP = "limit halved unannounced"
-SETTLED = 5.0
-"""Seconds within which the fleet must have adapted."""
 LOWER = LIMIT // 2
 
 
-def measure(stand: Stand, seconds: float) -> list[Figure]:
-    """The share of refused answers, and of the lower limit that was used, after `SETTLED`."""
+def measure(stand: Stand, seconds: float, *, before: float, settled: float) -> list[Figure]:
+    """The share of refused answers, and of the lower limit that was used, once it has adapted.
+
+    Args:
+        stand: where to measure.
+        seconds: how long it is watched once it must have adapted.
+        before: seconds at the full limit.
+        settled: seconds within which the fleet must have adapted.
+    """
     stand.clear(latency=(5, 30), calls=f"{LIMIT}/1s", recipients="")
     rules = stand.rules(calls=f"{LIMIT}/1s", recipients="")
     with stand.workers(2, concurrency=64, env=rules), stand.client() as client:
         client.send_many(distinct(int(LIMIT * (seconds + 20))))
-        time.sleep(8)
+        time.sleep(before)
         stand.sandbox.set_limits(calls=f"{LOWER}/1s")
         lowered = time.time()
-        time.sleep(SETTLED + seconds)
+        time.sleep(settled + seconds)
         dead = len(client.dead())
         calls = stand.sandbox.calls(api=API, since=lowered)
-    first = [call for call in calls if call["at"] < lowered + SETTLED]
+    first = [call for call in calls if call["at"] < lowered + settled]
     after = [
-        call for call in calls if lowered + SETTLED <= call["at"] < lowered + SETTLED + seconds
+        call for call in calls if lowered + settled <= call["at"] < lowered + settled + seconds
     ]
     refused = sum(call["verdict"] == "throttled" for call in after)
     accepted = sum(call["verdict"] == "ok" for call in after)

@@ -14,8 +14,6 @@ from dingrelay_sandbox.reports import CallReport
 
 LIMIT = 20
 API = "/topapi/message/corpconversation/asyncsend_v2"
-LEAD_SECONDS = 2.0
-"""Seconds after the first call that are not counted: everybody may start as they like."""
 USED, REFUSED = "limit used", "answers refused"
 
 SLEEPER = """
@@ -32,12 +30,13 @@ for number in count():
 """
 
 
-def measure(stand: Stand, seconds: float) -> list[Figure]:
+def measure(stand: Stand, seconds: float, *, lead: float) -> list[Figure]:
     """For each peer, the share of the limit that it used and the share of refused answers.
 
     Args:
         stand: where to measure.
         seconds: how long each is watched, under more jobs than the limit lets through.
+        lead: seconds after the first call that are not counted: everybody may start as they like.
     """
     ways = {
         "dingrelay, two workers": _ours,
@@ -48,8 +47,8 @@ def measure(stand: Stand, seconds: float) -> list[Figure]:
     results: dict[str, tuple[float, float, int]] = {}
     for name, way in ways.items():
         stand.clear(latency=(5, 30), calls=f"{LIMIT}/1s", window="calendar", recipients="")
-        way(stand, seconds)
-        results[name] = _seen(stand.sandbox.calls(api=API), seconds)
+        way(stand, lead + seconds)
+        results[name] = _seen(stand.sandbox.calls(api=API), seconds, lead)
     ours = next(iter(ways))
     figures = [
         Figure(
@@ -68,9 +67,9 @@ def measure(stand: Stand, seconds: float) -> list[Figure]:
     ]
 
 
-def _seen(calls: list[CallReport], seconds: float) -> tuple[float, float, int]:
+def _seen(calls: list[CallReport], seconds: float, lead: float) -> tuple[float, float, int]:
     """Share of the limit used, share of answers refused, calls: within the watched time."""
-    begin = min(call["monotonic"] for call in calls) + LEAD_SECONDS
+    begin = min(call["monotonic"] for call in calls) + lead
     seen = [call for call in calls if begin <= call["monotonic"] < begin + seconds]
     accepted = sum(call["verdict"] == "ok" for call in seen)
     refused = sum(call["verdict"] == "throttled" for call in seen)
@@ -78,7 +77,7 @@ def _seen(calls: list[CallReport], seconds: float) -> tuple[float, float, int]:
 
 
 def _backlog(seconds: float) -> int:
-    return int(LIMIT * (seconds + LEAD_SECONDS) * 1.3)
+    return int(LIMIT * seconds * 1.3)
 
 
 def _watch(stand: Stand, seconds: float) -> None:
@@ -87,7 +86,7 @@ def _watch(stand: Stand, seconds: float) -> None:
     while not stand.sandbox.audit()["calls"].get(API):
         assert time.monotonic() < deadline, "nothing was sent"
         time.sleep(0.05)
-    time.sleep(LEAD_SECONDS + seconds)
+    time.sleep(seconds)
 
 
 def _ours(stand: Stand, seconds: float) -> None:

@@ -1,0 +1,30 @@
+"""The benchmarks run, on figures too short to judge."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parents[2] / "ops" / "bench" / "run.py"
+
+
+@pytest.mark.timeout(240)
+def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
+    report = tmp_path / "bench.json"
+    command = [sys.executable, str(BENCH), "--quick", "--json", str(report)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=220, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(report.read_text())["figures"]
+    groups = {figure["group"] for figure in figures}
+    assert groups == {
+        "worker CPU per job",
+        "limit used",
+        "answers refused",
+        "limit halved unannounced",
+        "acquires per CPU second",
+    }
+    needed = [figure for figure in figures if figure["unit"] in {"ms", "/CPU s"}]
+    assert needed
+    assert all(figure["value"] > 0 for figure in needed)
