@@ -21,6 +21,7 @@ from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.deadlines import Deadlines
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
@@ -39,6 +40,8 @@ REDIS_CONNECTIONS = 32
 REDIS_RETRIES = 6
 """Tries of one Redis command; with the backoff about 10 s, the length of a restart."""
 
+HAND_OVER = 0.2
+"""Share of a stopping worker's time that is kept for giving back what still runs."""
 RESTART_PAUSE = 1.0
 """Seconds before background work that failed unexpectedly is started again."""
 
@@ -95,6 +98,7 @@ class Engine:
         self.guards = Guards(self.redis)
         self.directory = DirectoryStore(settings.database, removal_share=settings.removal_share)
         self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
+        self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
         self._publisher = publisher
         self._queues = queues
@@ -144,9 +148,10 @@ class Engine:
             await asyncio.to_thread(self._publisher.publish, wakeups)
 
     def drain(self) -> None:
-        """The worker stops: whoever waits for a limit gives the job back."""
+        """The worker stops: whoever waits for a limit gives the job back, or runs for too long."""
         self.draining = True
         self.limiter.drain()
+        self.deadlines.shorten(self.settings.soft_shutdown * (1 - HAND_OVER))
 
     async def _serve(self) -> None:
         """Tell which queues have a worker, once it has had time to start what waits in them."""

@@ -4,7 +4,6 @@ The only place where an error becomes a state; which one is in `outcome.py`. The
 ARCHITECTURE.md.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -78,12 +77,12 @@ async def _carry_out(run: Run) -> Outcome:
             return outcome.poison(claim)
         if claim.expires and claim.expires <= time.time() * 1000:
             return outcome.expired()
-        async with asyncio.timeout(settings.job_timeout):
+        async with run.engine.deadlines.kept():
             return outcome.done(await run.delivery.kind.run(run.contract, run.context))
-    except asyncio.CancelledError:
-        if not run.engine.draining:
-            raise  # the lease went to another worker
-        return outcome.given_back()
+    except TimeoutError as error:
+        if run.engine.draining:
+            return outcome.given_back()
+        return outcome.of(error, claim, settings, open_call=run.caller.open_call)
     except Exception as error:  # noqa: BLE001 - the one place where any error becomes a state
         return outcome.of(error, claim, settings, open_call=run.caller.open_call)
 
