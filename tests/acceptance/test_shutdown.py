@@ -1,0 +1,80 @@
+"""SIGTERM to a busy worker: it exits in time, loses no job, and runs none twice."""
+
+import time
+from pathlib import Path
+
+from redis import Redis
+
+from acceptance import traffic
+from acceptance.fleet import Fleet, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client
+from dingrelay_sandbox.admin import SandboxAdmin
+
+MESSAGES = 150
+APPROVALS = 10
+SOFT_SHUTDOWN = 25
+"""Seconds that a stopping worker has."""
+TAKEN_OVER = 10
+"""Seconds within which what it gave back is claimed; a lease or a grace would be 30."""
+
+
+def test_a_busy_worker_stops_in_time_and_another_goes_on(
+    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, tmp_path: Path
+) -> None:
+    for api in (traffic.SEND, traffic.CREATE):
+        sandbox.add_fault("latency", api=api, min_ms=1_000, max_ms=3_000)
+    fleet.env |= traffic.write_rules(tmp_path, message_send="15/1s", approval_create="2/1s")
+    asked = [traffic.approval(number) for number in range(APPROVALS)]
+    messages = traffic.send_all(client, map(traffic.message, range(MESSAGES)))
+    approvals = traffic.send_all(client, asked)
+    ids = [*messages, *approvals]
+    stopping = fleet.spawn(concurrency=32)[0]
+    traffic.wait_for_done(valkey, ids, 10)
+    held = traffic.running(valkey, ids)
+    assert len(held) > 10
+
+    began = time.monotonic()
+    assert stopping.stop() == 0
+    assert time.monotonic() - began < SOFT_SHUTDOWN
+    # It ran alone, so whatever it held is given back or settled by now.
+    assert traffic.running(valkey, ids) == {}
+    given_back = [job_id for job_id in held if not client.status(job_id).state.ended]
+    assert given_back
+
+    fleet.spawn(concurrency=32)
+    wait_until(
+        lambda: all(
+            fence != held[job_id]
+            for job_id, (_, fence) in traffic.states(valkey, given_back).items()
+        ),
+        timeout=TAKEN_OVER,
+        what="what was given back is claimed",
+    )
+    ended = wait_for_ends(client, ids, timeout=60)
+    traffic.assert_done(ended)
+    assert {status.attempts for status in ended} == {1}
+    traffic.assert_each_arrived_once(sandbox, range(MESSAGES))
+    traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])
+    calls = sandbox.audit()["calls"]
+    assert calls[traffic.SEND] == {"ok": MESSAGES}
+    assert calls[traffic.CREATE] == {"ok": APPROVALS}
+
+
+def test_a_call_that_hangs_does_not_keep_a_worker(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin
+) -> None:
+    fault = sandbox.add_fault("hang", api=traffic.SEND)
+    soft_shutdown = 6
+    stopping = fleet.spawn(
+        DINGRELAY_CALL_TIMEOUT="100", DINGRELAY_SOFT_SHUTDOWN=str(soft_shutdown)
+    )[0]
+    ids = traffic.send_all(client, map(traffic.message, range(5)))
+    wait_until(lambda: sandbox.audit()["faults"].get("hang") == len(ids), what="all calls hang")
+    began = time.monotonic()
+    assert stopping.stop() == 0
+    assert time.monotonic() - began < soft_shutdown
+    sandbox.delete_fault(fault)
+    fleet.spawn()
+    traffic.assert_done(wait_for_ends(client, ids, timeout=20))
+    traffic.assert_each_arrived_once(sandbox, range(len(ids)))
