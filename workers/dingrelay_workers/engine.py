@@ -42,6 +42,8 @@ REDIS_RETRIES = 6
 
 HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
+CANCEL_AGAIN = 0.1
+"""Seconds after which a task that did not heed its cancellation is cancelled again."""
 RESTART_PAUSE = 1.0
 """Seconds before background work that failed unexpectedly is started again."""
 
@@ -119,9 +121,7 @@ class Engine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._background:
-            task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await _end(self._background)
         try:
             await self.sweeper.stop()
             await self.quota.close()
@@ -165,6 +165,19 @@ class Engine:
                 await self.records.serve(self._queues, ttl=grace / 2)
             except (RedisError, OSError):
                 continue
+
+
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they have ended.
+
+    Once is not always enough: before Python 3.12 `asyncio.wait_for`, in which redis-py sends,
+    loses a cancellation that comes just as the sending is done.
+    """
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN)
 
 
 async def _for_ever(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
