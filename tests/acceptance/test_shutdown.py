@@ -65,7 +65,7 @@ def test_a_call_that_hangs_does_not_keep_a_worker(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin
 ) -> None:
     fault = sandbox.add_fault("hang", api=traffic.SEND)
-    soft_shutdown = 6
+    soft_shutdown = 10
     stopping = fleet.spawn(
         DINGRELAY_CALL_TIMEOUT="100", DINGRELAY_SOFT_SHUTDOWN=str(soft_shutdown)
     )[0]

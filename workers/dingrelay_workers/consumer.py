@@ -1,5 +1,6 @@
-"""Celery's consumer, made to outlive any message."""
+"""Celery's consumer, made to outlive any message and any loss of its connection."""
 
+from collections.abc import Callable
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -10,15 +11,15 @@ log = get_logger("dingrelay.worker")
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no types
-    """Refuses what Celery can't read.
-
-    A body of another shape than Celery's, or a header of another type, would end the worker and,
-    since the broker delivers the message again, each worker after it; or it would end its thread
-    and keep its place in the worker for ever.
-    """
+    """Refuses what Celery can't read, and gets over what its broken connections still raise."""
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
-        """What is called with each message."""
+        """What is called with each message.
+
+        A body of another shape than Celery's, or a header of another type, would end the worker
+        and, since the broker delivers the message again, each worker after it; or it would end its
+        thread and keep its place in the worker for ever.
+        """
         handle = super().create_task_handler(*args, **kwargs)
 
         def handle_or_refuse(message: Any) -> None:
@@ -32,6 +33,34 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
                 self._refuse(message, error)
 
         return handle_or_refuse
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """Let go of a connection that broke.
+
+        kombu closes its channel twice. Where the first time fails at the broken socket, the second
+        misses what the first has taken apart, and that error would end the worker.
+        """
+        try:
+            super().on_connection_error_after_connected(exc)
+        except Exception as error:  # noqa: BLE001 - nothing is left of the connection to use
+            log.warning("connection_not_closed", reason=type(error).__name__)
+
+    def call_soon_ack(self, acknowledge: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Acknowledge or reject a message, in the consumer's thread.
+
+        The channel of a job that ran while the connection broke may be beyond use. Its message
+        comes again some time and finds that the job has ended.
+        """
+
+        def acknowledge_or_leave(*args: Any, **kwargs: Any) -> None:
+            try:
+                acknowledge(*args, **kwargs)
+            except self.connection_errors:
+                raise
+            except Exception as error:  # noqa: BLE001 - whatever such a channel raises
+                log.warning("not_acknowledged", reason=type(error).__name__)
+
+        return super().call_soon_ack(acknowledge_or_leave, *args, **kwargs)
 
     def _refuse(self, message: Any, error: Exception) -> None:
         headers = message.headers if isinstance(message.headers, dict) else {}
