@@ -34,7 +34,7 @@ demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves i
 	@$(BIN)/dingrelay demo $(ARGS)
 
 test: setup ## run all tests; they bring their own servers
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: setup ## lint, format, types, layers
 	$(BIN)/ruff check

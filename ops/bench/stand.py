@@ -19,6 +19,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.directory.schema import upgrade
 
 HERE = Path(__file__).parent
+OURS = "dingrelay_workers.app"
 PEOPLE, DEPARTMENTS = 2_000, 60
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret", "1000001"
 
@@ -77,7 +78,7 @@ class Stand:
         self,
         count: int,
         *,
-        app: str = "dingrelay_workers.app",
+        app: str = OURS,
         concurrency: int = 64,
         options: tuple[str, ...] = ("--without-gossip", "--without-mingle"),
         env: Mapping[str, str] | None = None,
@@ -94,7 +95,8 @@ class Stand:
             yield started
         finally:
             for process in started:
-                process.terminate()
+                # A peer has nothing to hand over, and would first empty its backlog.
+                process.terminate() if app == OURS else process.kill()
             _, stuck = psutil.wait_procs(started, timeout=40)
             for process in stuck:
                 process.kill()

@@ -14,7 +14,10 @@ from conftest import wait_until
 from dingrelay_producers import Client, JobStatus, Settings
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.settings import AppSettings
+from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 
+MESSAGE_QUEUES = tuple(name for name in QUEUES if name != DIRECTORY_QUEUE)
+"""What most tests need; a worker that serves the directory loads SQLAlchemy first."""
 CELERY = [sys.executable, "-W", "ignore", "-m", "celery"]
 
 
@@ -64,7 +67,7 @@ class Fleet:
         count: int = 1,
         *,
         concurrency: int = 16,
-        queues: Iterable[str] = QUEUES,
+        queues: Iterable[str] = MESSAGE_QUEUES,
         app: str = "dingrelay_workers.app",
         wait: bool = True,
         **env: str,

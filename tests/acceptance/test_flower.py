@@ -110,7 +110,7 @@ def test_pages_show_every_job_and_no_secret(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     fleet.env |= env
-    (worker,) = fleet.spawn()
+    (worker,) = fleet.spawn(queues=QUEUES)
     monkeypatch.setenv("DINGRELAY_BROKER_URL", env["DINGRELAY_BROKER_URL"])
     jobs = [
         MessageSend.parse(

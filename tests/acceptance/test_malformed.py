@@ -15,6 +15,7 @@ from acceptance.fleet import Fleet, wait_for_ends
 from acceptance.malformed import GOOD, LONE_SURROGATE, Malformed, malformed_jobs, names
 from conftest import wait_until
 from dingrelay_producers import Client, State
+from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 
@@ -196,7 +197,7 @@ def test_a_worker_outlives_malformed_messages_and_names_what_is_wrong(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
 ) -> None:
     messages = malformed_messages()
-    (worker,) = fleet.spawn(1, concurrency=8)
+    (worker,) = fleet.spawn(1, concurrency=8, queues=QUEUES)
     with Redis.from_url(valkey_url) as redis:
         for raw in messages:
             redis.lpush(QUEUE, raw.on_broker())

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
+from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 
@@ -44,7 +45,7 @@ def jobs(number: int) -> tuple[MessageSend, UserSync, ApprovalCreate]:
 def test_a_fleet_rides_out_storms_in_both_dialects(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin
 ) -> None:
-    fleet.spawn(2, concurrency=16)
+    fleet.spawn(2, concurrency=16, queues=QUEUES)
     ids: list[str] = []
     client.send_many(
         (job for number in range(1, 61) for job in jobs(number)),

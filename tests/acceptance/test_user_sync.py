@@ -11,6 +11,7 @@ import pytest
 
 from acceptance.fleet import Fleet
 from dingrelay_producers import Client, State
+from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 
@@ -85,8 +86,14 @@ def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_
 ) -> None:
     sandbox.seed(users=users, departments=departments)
     sandbox.set_limits(calls="", egress="")
+    fleet.spawn(
+        2,
+        concurrency=8,
+        queues=QUEUES,
+        DINGTALK_CONTACTS_API=generation,
+        DINGRELAY_RULES=NO_CALLS_RULE,
+    )
     sandbox.add_fault("http", api=members_api, match={parameter: 7}, seconds=5, status=503)
-    fleet.spawn(2, concurrency=8, DINGTALK_CONTACTS_API=generation, DINGRELAY_RULES=NO_CALLS_RULE)
     first = client.send(UserSync()).wait(150)
     assert first.state == State.DONE, first
     assert first.result is not None

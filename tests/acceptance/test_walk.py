@@ -2,6 +2,7 @@
 
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
+from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 
@@ -9,7 +10,7 @@ from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 def test_each_kind_of_job_is_carried_out(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin
 ) -> None:
-    fleet.spawn()
+    fleet.spawn(queues=QUEUES)
     text = {"msgtype": "text", "text": {"content": "你好"}}
     message = client.send(MessageSend.parse({"to": {"users": ["u1", "u2"]}, "message": text}))
     approval = client.send(

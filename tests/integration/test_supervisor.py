@@ -36,6 +36,7 @@ class Stage:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.output = io.StringIO()
+        self.others = set(_children())
         self.supervisor: Supervisor | None = None
 
     def sleeper(self, name: str, *, stubborn: bool = False, patience: float = 5) -> Program:
@@ -57,8 +58,12 @@ class Stage:
 
     def pids(self) -> list[int]:
         """The processes of this test's programs that run."""
-        children = psutil.Process().children(recursive=True)
-        return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return [pid for pid in _children() if pid not in self.others]
+
+
+def _children() -> list[int]:
+    children = psutil.Process().children(recursive=True)
+    return [child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture

@@ -12,17 +12,17 @@ from celery.signals import (
     worker_shutdown,
     worker_shutting_down,
 )
-from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
 from dingrelay_tasks.kinds import KINDS, Kind
+from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers import logs, metrics, pipeline, preflight
 from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.outcome import Outcome
 from dingrelay_workers.runtime import Runtime
@@ -119,12 +119,18 @@ def _start(**_: Any) -> None:
 
 
 def _migrate() -> None:
-    """Bring the directory's tables up to date. Only user-sync needs them, so the rest goes on."""
+    """Bring the directory's tables up to date, where there are jobs that need them.
+
+    A worker whose database is away goes on: its other jobs do not need it.
+    """
+    if DIRECTORY_QUEUE not in _Worker.queues:
+        return
+    from dingrelay_workers.commands.schema import migrate  # noqa: PLC0415 - SQLAlchemy is large
+
     try:
-        upgrade(settings.database)
-    except SQLAlchemyError as error:
-        # The text of the error may hold the URL, and with it the password.
-        log.error("directory_unavailable", reason=type(error).__name__)  # noqa: TRY400
+        migrate(settings)
+    except ServiceUnavailable as error:
+        log.error("directory_unavailable", reason=str(error))  # noqa: TRY400
 
 
 def _drain(**_: Any) -> None:

@@ -6,7 +6,8 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, Self
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -25,7 +26,6 @@ from dingrelay_workers.deadlines import Deadlines
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
-from dingrelay_workers.directory.store import DirectoryStore
 from dingrelay_workers.leases import Leases
 from dingrelay_workers.limiter.guards import Guards
 from dingrelay_workers.limiter.limiter import Limiter
@@ -34,6 +34,9 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.records import Records
 from dingrelay_workers.sweeper import Sweeper
 from dingrelay_workers.tokens import Tokens
+
+if TYPE_CHECKING:
+    from dingrelay_workers.directory.store import DirectoryStore
 
 REDIS_CONNECTIONS = 32
 """Connections of one process; a command holds one for a round trip, however many jobs run."""
@@ -98,7 +101,6 @@ class Engine:
         )
         self.quota = Quota(self.redis, settings)
         self.guards = Guards(self.redis)
-        self.directory = DirectoryStore(settings.database, removal_share=settings.removal_share)
         self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
@@ -132,8 +134,17 @@ class Engine:
             await self._tokens.close()
         if self._session:
             await self._session.close()
-        await self.directory.close()
+        if "directory" in self.__dict__:
+            await self.directory.close()
         await self.redis.aclose()
+
+    @cached_property
+    def directory(self) -> "DirectoryStore":
+        """The SQL directory. Opened by the first job that needs it: most workers never do."""
+        # SQLAlchemy takes as long to import as all the rest.
+        from dingrelay_workers.directory.store import DirectoryStore  # noqa: PLC0415
+
+        return DirectoryStore(self.settings.database, removal_share=self.settings.removal_share)
 
     @property
     def dingtalk(self) -> DingTalk:
