@@ -1,6 +1,7 @@
 """What DingTalk answers, in its two dialects, and the refusals that lead to it (API §1, §5.2)."""
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,7 +51,7 @@ def json_answer(content: object, status: int = 200) -> Answer:
     return Answer(status, text.encode(errors="replace"))
 
 
-class Refusal(Exception):
+class Refusal(Exception, ABC):
     """A call is not carried out.
 
     Attributes:
@@ -64,9 +65,9 @@ class Refusal(Exception):
         self.message = message
         self.verdict: Verdict = verdict
 
+    @abstractmethod
     def answer(self, request_id: str) -> Answer:
         """The refusal as DingTalk words it."""
-        raise NotImplementedError
 
 
 class OapiRefusal(Refusal):
