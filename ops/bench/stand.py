@@ -111,7 +111,14 @@ class Stand:
     ) -> psutil.Process:
         log = self.directory / f"{name}.log"
         command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", app, "worker"]
-        command += ["-P", "threads", "-c", str(concurrency), "-n", f"{name}@bench", *options]
+        command += [
+            *(("-P", "threads") if app != OURS else ()),
+            "-c",
+            str(concurrency),
+            "-n",
+            f"{name}@bench",
+            *options,
+        ]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 command,

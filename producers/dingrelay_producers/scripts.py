@@ -5,14 +5,16 @@ synchronous client and the asynchronous workers share every signature and differ
 """
 
 import hashlib
+from asyncio import Future, Task, get_running_loop
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
+from weakref import WeakKeyDictionary, ref
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 Value = str | bytes | int | float
 
@@ -55,12 +57,71 @@ def run(redis: Redis, call: Call) -> Any:
 
 
 async def run_async(redis: AsyncRedis, call: Call) -> Any:
-    """Run the call; Redis learns the script the first time."""
+    """Run the call; it shares a round trip with those that are made at the same time."""
+    pending = _PENDING.get(redis)
+    if pending is None:
+        pending = _PENDING[redis] = _Pending(redis)
+    return await pending.run(call)
+
+
+class _Pending:
+    """The calls of one event loop that wait for their round trip: one is under way at a time.
+
+    So a lone call leaves at once, and the busier the loop, the more calls a round trip carries.
+    """
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = ref(redis)
+        self._calls: list[tuple[Call, Future[Any]]] = []
+        self._sending: Task[None] | None = None
+
+    async def run(self, call: Call) -> Any:
+        loop = get_running_loop()
+        future: Future[Any] = loop.create_future()
+        self._calls.append((call, future))
+        if self._sending is None or self._sending.done():
+            self._sending = loop.create_task(self._send())
+        return await future
+
+    async def _send(self) -> None:
+        while self._calls:
+            calls, self._calls = self._calls, []
+            answers: list[Any]
+            try:
+                answers = await self._round_trip([call for call, _ in calls])
+            except Exception as error:  # noqa: BLE001 - each of them must hear of it
+                answers = [error] * len(calls)
+            for (_, future), answer in zip(calls, answers, strict=True):
+                if future.done():  # whoever asked was cancelled
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    async def _round_trip(self, calls: Sequence[Call]) -> list[Any]:
+        redis = self._redis()
+        assert redis is not None, "whoever asked holds it"
+        pipe = redis.pipeline(transaction=False)
+        for call in calls:
+            pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
+        answers = await pipe.execute(raise_on_error=False)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                answers[index] = await _taught(redis, calls[index])
+        return answers
+
+
+async def _taught(redis: AsyncRedis, call: Call) -> Any:
+    """The answer of a call whose script Redis does not know yet, or its error."""
     parts = (*call.keys, *call.arguments)
     try:
-        return await redis.evalsha(call.script.sha, len(call.keys), *parts)
-    except NoScriptError:
         return await redis.eval(call.script.body, len(call.keys), *parts)
+    except RedisError as error:
+        return error
+
+
+_PENDING: WeakKeyDictionary[AsyncRedis, _Pending] = WeakKeyDictionary()
 
 
 def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:

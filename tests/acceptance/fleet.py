@@ -90,7 +90,7 @@ class Fleet:
     def _start(self, app: str, concurrency: int, queues: str, env: Mapping[str, str]) -> Worker:
         name = f"w{len(self.workers)}"
         log = self.directory / f"{name}.log"
-        command = [*CELERY, "-A", app, "worker", "-P", "threads", "-c", str(concurrency)]
+        command = [*CELERY, "-A", app, "worker", "-c", str(concurrency)]
         command += ["-Q", queues, "-n", f"{name}-{os.getpid()}@test"]
         command += ["--without-gossip", "--without-mingle"]
         with log.open("wb") as out:

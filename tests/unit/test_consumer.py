@@ -54,3 +54,40 @@ def test_a_connection_lost_by_an_acknowledgement_is_made_again(
 ) -> None:
     with pytest.raises(OSError, match="reset"):
         consumer.call_soon_ack(failing(OSError("reset")), "logger", (OSError,))
+
+
+class Hub:
+    """Celery's event loop, by hand."""
+
+    def __init__(self) -> None:
+        self.soon: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self.later: list[tuple[float, Callable[[], None]]] = []
+
+    def call_soon(self, callback: Callable[..., Any], *args: Any) -> None:
+        self.soon.append((callback, args))
+
+    def call_later(self, delay: float, callback: Callable[[], None]) -> None:
+        self.later.append((delay, callback))
+
+
+def test_events_are_sent_together(consumer: Consumer) -> None:
+    sent: list[None] = []
+
+    class Dispatcher:
+        def flush(self) -> None:
+            sent.append(None)
+
+    hub = Hub()
+    consumer.hub = hub
+    consumer.event_dispatcher = Dispatcher()
+    for _ in range(100):
+        consumer.on_send_event_buffered()
+    ((callback, args),) = hub.soon
+    callback(*args)
+    ((delay, flush),) = hub.later
+    assert 0 < delay < 1
+    assert not sent
+    flush()
+    assert len(sent) == 1
+    consumer.on_send_event_buffered()
+    assert len(hub.soon) == 2, "what happens later is sent too"

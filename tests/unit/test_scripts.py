@@ -1,16 +1,82 @@
-from redis import Redis
+"""Scripts are learned once, and those that are called at once share a round trip."""
 
-from dingrelay_producers.scripts import Call, Script, run
+import asyncio
+import hashlib
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import ResponseError
+
+from dingrelay_producers.scripts import Call, Script, run, run_async
+
+ECHO = "return ARGV[1]"
+
+
+def script_of(body: str) -> Script:
+    return Script(body, hashlib.sha1(body.encode()).hexdigest())
 
 
 def test_a_script_is_learned_once_and_called_by_content(valkey_url: str) -> None:
     body = "return {KEYS[1], ARGV[1]}"
-    import hashlib
-
-    script = Script(body, hashlib.sha1(body.encode()).hexdigest())
+    script = script_of(body)
     with Redis.from_url(valkey_url) as redis:
         redis.script_flush()
         call: Call = script.call(["k"], [7])
         assert run(redis, call) == [b"k", b"7"]
         assert redis.script_exists(script.sha) == [True]
         assert run(redis, call) == [b"k", b"7"]
+
+
+async def test_calls_made_at_once_share_a_round_trip(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trips = 0
+    pipeline = AsyncRedis.pipeline
+
+    def counted(self: AsyncRedis, *args: Any, **kwargs: Any) -> Any:
+        nonlocal trips
+        trips += 1
+        return pipeline(self, *args, **kwargs)
+
+    monkeypatch.setattr(AsyncRedis, "pipeline", counted)
+    echo = script_of(ECHO)
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        calls = [run_async(redis, echo.call([], [number])) for number in range(50)]
+        assert await asyncio.gather(*calls) == [str(number).encode() for number in range(50)]
+    assert trips == 1
+
+
+async def test_a_call_that_fails_fails_alone(valkey_url: str) -> None:
+    echo, wrong = script_of(ECHO), script_of("return redis.error_reply('no')")
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        answers = await asyncio.gather(
+            run_async(redis, echo.call([], [1])),
+            run_async(redis, wrong.call([])),
+            run_async(redis, echo.call([], [2])),
+            return_exceptions=True,
+        )
+    assert answers[0] == b"1"
+    assert isinstance(answers[1], ResponseError)
+    assert answers[2] == b"2"
+
+
+async def test_who_gives_up_takes_nobody_along(valkey_url: str) -> None:
+    echo = script_of(ECHO)
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        first = asyncio.create_task(run_async(redis, echo.call([], [1])))
+        second = asyncio.create_task(run_async(redis, echo.call([], [2])))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await second == b"2"
+        with pytest.raises(asyncio.CancelledError):
+            await first
+
+
+async def test_all_hear_of_a_connection_that_is_gone(unused_tcp_port: int) -> None:
+    echo = script_of(ECHO)
+    async with AsyncRedis(port=unused_tcp_port) as redis:
+        calls = [run_async(redis, echo.call([], [number])) for number in range(3)]
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(answer).__name__ for answer in answers] == ["ConnectionError"] * 3

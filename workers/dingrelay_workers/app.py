@@ -1,10 +1,8 @@
-"""The Celery app of the workers: ``celery -A dingrelay_workers.app worker -P threads``."""
+"""The Celery app of the workers: ``celery -A dingrelay_workers.app worker``."""
 
 from typing import Any
 
 from celery import Celery
-from celery.app.task import Task
-from celery.exceptions import Retry
 from celery.signals import (
     celeryd_after_setup,
     setup_logging,
@@ -18,13 +16,11 @@ from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.states import State
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
-from dingrelay_workers import logs, metrics, pipeline, preflight
-from dingrelay_workers.delivery import Delivery
+from dingrelay_workers import broker, logs, metrics, preflight
 from dingrelay_workers.engine import Engine
-from dingrelay_workers.outcome import Outcome
+from dingrelay_workers.job_task import JobTask
 from dingrelay_workers.runtime import Runtime
 
 log = get_logger("dingrelay.worker")
@@ -32,23 +28,12 @@ log = get_logger("dingrelay.worker")
 settings = Settings.load()
 preflight.check(settings)
 
+broker.install()
 app = Celery("dingrelay", set_as_current=False)
 app.config_from_object(celery_config(settings))
-app.conf.worker_pool = "threads"
+app.conf.worker_pool = "dingrelay_workers.job_pool:JobPool"
 app.conf.worker_concurrency = 32
 app.conf.worker_consumer = "dingrelay_workers.consumer:Consumer"
-
-
-class JobWaits(Retry):  # type: ignore[misc]  # celery ships no types
-    """A job waits on the schedule. Shows in Flower as RETRY, with the reason."""
-
-    def __repr__(self) -> str:
-        # Celery's event carries the repr, and Retry's own one holds itself and no reason.
-        return str(self)
-
-
-class JobFailed(Exception):
-    """A job ended otherwise than done. Shows in Flower as FAILURE, with the reason."""
 
 
 class _Worker:
@@ -71,31 +56,14 @@ runtime = Runtime(_open_engine)
 
 
 def _register(kind: Kind) -> None:
-    def run(self: Task, *args: Any, **kwargs: Any) -> str:
-        delivery = Delivery.from_request(kind, self.request, args, kwargs)
-        outcome = runtime.run(lambda engine: pipeline.execute(delivery, engine))
-        return _tell_celery(outcome)
-
-    run.__name__ = kind.name.replace("-", "_")
-    run.__doc__ = kind.contract.__doc__
-    # `typing` would refuse wrong arguments before they reach us, and the job would be lost.
-    app.task(run, bind=True, name=kind.task, typing=False, throws=(JobFailed,))
-
-
-def _tell_celery(outcome: Outcome | None) -> str:
-    """Say it in Celery's words, so that Flower shows what became of the run.
-
-    Raises:
-        JobWaits: the job waits on the schedule; Celery itself schedules nothing.
-        JobFailed: the job ended without being done.
-    """
-    if outcome is None:
-        return "left to another worker"
-    if not outcome.state.ended:
-        raise JobWaits(message=f"{outcome.state}: {outcome.reason}", when=outcome.delay)
-    if outcome.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}:
-        raise JobFailed(f"{outcome.state}: {outcome.reason}")
-    return str(outcome.state)
+    name = kind.name.replace("-", "_")
+    attributes = {
+        "name": kind.task,
+        "kind": kind,
+        "runtime": runtime,
+        "__doc__": kind.contract.__doc__,
+    }
+    app.register_task(type(name, (JobTask,), {**attributes, "__module__": __name__})())
 
 
 for _kind in KINDS.values():

@@ -7,11 +7,19 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
 from structlog.stdlib import get_logger
 
+EVENTS_PAUSE = 0.2
+"""Seconds for which events are collected: Flower need not hear of each one by itself."""
+MOST_EVENTS = 10_000
+"""Events that are collected at most. Celery would send every 24 itself, from the jobs' loop."""
+
 log = get_logger("dingrelay.worker")
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no types
     """Refuses what Celery can't read, and gets over what its broken connections still raise."""
+
+    event_dispatcher: Any
+    _flush_awaited = False
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
         """What is called with each message.
@@ -21,6 +29,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
         thread and keep its place in the worker for ever.
         """
         handle = super().create_task_handler(*args, **kwargs)
+        if self.event_dispatcher:
+            self.event_dispatcher.buffer_limit = MOST_EVENTS
 
         def handle_or_refuse(message: Any) -> None:
             try:
@@ -61,6 +71,21 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
                 log.warning("not_acknowledged", reason=type(error).__name__)
 
         return super().call_soon_ack(acknowledge_or_leave, *args, **kwargs)
+
+    def on_send_event_buffered(self) -> None:
+        """An event was collected; from any thread."""
+        if self.hub and not self._flush_awaited:
+            self._flush_awaited = True
+            self.hub.call_soon(self.hub.call_later, EVENTS_PAUSE, self._flush_events)
+
+    def _flush_events(self) -> None:
+        self._flush_awaited = False
+        super()._flush_events()
+
+    def shutdown(self) -> None:
+        """The worker stops: what happened last is told too."""
+        self._flush_events()
+        super().shutdown()
 
     def _refuse(self, message: Any, error: Exception) -> None:
         headers = message.headers if isinstance(message.headers, dict) else {}

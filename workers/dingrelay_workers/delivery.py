@@ -2,10 +2,9 @@
 
 import re
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-from celery.app.task import Context as Request
 
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.settings import DEFAULT_APP
@@ -37,21 +36,19 @@ class Delivery:
     problem: ContractError | None = None
 
     @classmethod
-    def from_request(
-        cls, kind: Kind, request: Request, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> "Delivery":
+    def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "Delivery":
         """The wake-up in a Celery request. Never raises: what is wrong is kept as `problem`."""
-        headers = request.headers or {}
-        woken = headers.get(WOKEN_HEADER, 0)
-        info = request.delivery_info or {}
+        woken = request.get(WOKEN_HEADER, 0)
+        info = request.get("delivery_info") or {}
+        kwargs: Mapping[str, Any] = request["kwargs"]
         return cls(
-            id=_job_id(request.id),
+            id=_job_id(request.get("id")),
             kind=kind,
             job=kwargs.get("job"),
             queue=str(info.get("routing_key") or "dingrelay.normal"),
             woken=woken if isinstance(woken, int) else 0,
             nonce=uuid.uuid4().hex,
-            problem=_envelope_problem(args, kwargs),
+            problem=_envelope_problem(request["args"], kwargs),
         )
 
     def contract(self) -> Contract:
@@ -102,7 +99,7 @@ def _job_id(task_id: object) -> str:
     return str(uuid.uuid5(BAD_ID_NAMESPACE, repr(task_id)))
 
 
-def _envelope_problem(args: tuple[Any, ...], kwargs: dict[str, Any]) -> ContractError | None:
+def _envelope_problem(args: Sequence[Any], kwargs: Mapping[str, Any]) -> ContractError | None:
     if args:
         return ContractError("args", 'no positional arguments; send kwargs={"job": {...}}')
     unknown = sorted(str(name) for name in kwargs if name != "job")

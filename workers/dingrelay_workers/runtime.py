@@ -1,9 +1,9 @@
-"""The event loop of a worker process, in a thread of its own beside Celery's threads."""
+"""The event loop of a worker process, in a thread of its own beside Celery's."""
 
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 import uvloop
@@ -14,16 +14,14 @@ from dingrelay_workers.engine import Engine
 T = TypeVar("T")
 
 START_TIMEOUT = 30.0
-SETTLE_MARGIN = 30.0
-"""Seconds that a job has to settle after the time it may run is over."""
 
 log = get_logger("dingrelay.runtime")
 
 
 class Runtime:
-    """Runs coroutines of Celery's threads on one loop with one `Engine`.
+    """Runs coroutines on one loop with one `Engine`.
 
-    Started by the first use, not by a signal: `worker_process_init` is not sent for threads.
+    Started by the first use.
     """
 
     def __init__(self, open_engine: Callable[[], Engine]) -> None:
@@ -46,24 +44,11 @@ class Runtime:
                 self._thread.start()
         return self._ready.result(START_TIMEOUT)[1]
 
-    def run(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> T | None:
-        """Run a coroutine on the loop and wait for it, in one of Celery's threads.
-
-        Returns:
-            Its result; None if it was cancelled because its job is another worker's by now.
-        """
+    def submit(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run a coroutine on the loop; from any thread."""
         engine = self.start()
         loop = self._ready.result()[0]
-        future = asyncio.run_coroutine_threadsafe(work(engine), loop)
-        try:
-            return future.result(engine.settings.job_timeout + SETTLE_MARGIN)
-        except CancelledError:
-            return None
-        except TimeoutError:
-            # The loop is stuck or Redis is away for long: the lease brings the job back.
-            future.cancel()
-            log.exception("job_deadline")
-            return None
+        return asyncio.run_coroutine_threadsafe(work(engine), loop)
 
     def drain(self) -> None:
         """The worker stops: waiting jobs are given back. Safe in a signal handler."""

@@ -16,7 +16,7 @@ def worker(
     context: typer.Context,
     lanes: Annotated[str, typer.Option(help="What to serve, comma-separated.")] = ",".join(LANES),
     concurrency: Annotated[
-        int, typer.Option("--concurrency", "-c", min=1, help="Jobs at once; each is a thread.")
+        int, typer.Option("--concurrency", "-c", min=1, help="Jobs at once.")
     ] = 32,
     metrics_port: Annotated[
         int | None, typer.Option(min=0, max=65_535, help="Serve Prometheus metrics there.")
@@ -46,7 +46,7 @@ def celery_command(lanes: Sequence[str], concurrency: int, extra: Sequence[str] 
     name = f"{'all' if len(lanes) == len(LANES) else '-'.join(lanes)}-{uuid.uuid4().hex[:6]}@%h"
     return [
         *(sys.executable, "-m", "celery", "--quiet", "-A", "dingrelay_workers.app", "worker"),
-        *("-P", "threads", "-c", str(concurrency), "-n", name),
+        *("-c", str(concurrency), "-n", name),
         *("-Q", ",".join(f"dingrelay.{lane}" for lane in lanes)),
         # Gossip leaves queues behind for ever when a worker is killed.
         *("--without-gossip", "--without-mingle"),

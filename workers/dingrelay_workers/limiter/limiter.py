@@ -146,7 +146,7 @@ class Limiter:
         if returning:
             return len(line) < self._local_waiters * RETURNING_SHARE
         # Nobody overtakes the parked, but where nobody waits a slot would go unused.
-        return not line or (len(line) < self._local_waiters and not line.overtaken)
+        return not line or (not line.overtaken and (line.brief or len(line) < self._local_waiters))
 
     async def _parked(
         self, line: Line, api: str, lane: Lane, costs: Mapping[str, int], *, returning: bool

@@ -24,6 +24,8 @@ LEAST_NAP = 0.012
 """Seconds of held slots at which the next are asked for where slots are closer than that."""
 FAR = 0.1
 """Seconds; a slot further away than this is confirmed before it is used."""
+BRIEF = 0.25
+"""Seconds of waiting that are not worth parking for."""
 BATCH = 100
 """Waiters that one question asks for at most."""
 AGED = 10.0
@@ -95,6 +97,11 @@ class Line:
     def overtaken(self) -> bool:
         """Whether jobs are parked that would be due before a new waiter had its turn here."""
         return self._tail > self._clock() + len(self._waiters) * self._spacing
+
+    @property
+    def brief(self) -> bool:
+        """Whether a new waiter has its turn sooner than it could be parked and be back."""
+        return len(self._waiters) * self._spacing < BRIEF
 
     async def slot(self, costs: Mapping[str, int], waited: float) -> Waiter | None:
         """Wait for a slot to come; None if none comes in time.

@@ -1,0 +1,95 @@
+"""The Celery pool whose slots are coroutines: jobs run on the process's event loop.
+
+A job waits most of its time, for a limit or for DingTalk. In a thread each of its waits would cost
+a change of threads, and a thread its memory.
+"""
+
+import os
+import time
+from asyncio import CancelledError
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+from celery.concurrency.thread import ApplyResult, TaskPool
+from structlog.stdlib import get_logger
+
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.job_task import LEFT, JobTask
+
+log = get_logger("dingrelay.worker")
+
+Answer = tuple[bool, Any, float]
+"""Whether it failed, its result or how it ended, and the seconds that it took."""
+
+
+class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
+    """Runs jobs as coroutines, and any other Celery task in a thread.
+
+    How many run at once is the broker's to keep: each slot is a message that was taken and not
+    acknowledged.
+    """
+
+    def __init__(self, *args: Any, app: Any, **options: Any) -> None:
+        super().__init__(*args, app=app, **options)
+        self._tasks: Mapping[str, Any] = app.tasks
+        self._running: set[Future[None]] = set()
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: Any = (),
+        kwargs: Any = None,
+        callback: Any = None,
+        accept_callback: Any = None,
+        **options: Any,
+    ) -> ApplyResult:
+        """Start a task. The callbacks are those of Celery's request."""
+        name, _, request, *_ = args
+        task = self._tasks[name]
+        if not isinstance(task, JobTask):
+            return super().on_apply(target, args, kwargs, callback, accept_callback, **options)
+
+        async def work(engine: Engine) -> None:
+            accept_callback(os.getpid(), time.monotonic())
+            callback(await _carry_out(task, request, engine))
+
+        running = task.runtime.submit(work)
+        self._running.add(running)
+        running.add_done_callback(self._ended)
+        return ApplyResult(running)
+
+    def on_stop(self) -> None:
+        """Let what runs come to its end: a worker that stops has shortened its time."""
+        wait(list(self._running))
+        super().on_stop()
+
+    def _ended(self, running: Future[None]) -> None:
+        self._running.discard(running)
+        if not running.cancelled() and (error := running.exception()):
+            log.error("request_not_answered", reason=type(error).__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended that is not done, as Celery's request reads it."""
+
+    exception: Exception
+    traceback: str = ""
+
+
+async def _carry_out(task: JobTask, request: Mapping[str, Any], engine: Engine) -> Answer:
+    began = time.monotonic()
+    try:
+        result: Any = await task.carry_out(request, engine)
+        failed = isinstance(result, Exception)
+        if failed:
+            result = Ended(result)
+    except CancelledError:
+        # The lease went to another worker, or the loop ends: the record knows what is next.
+        result, failed = LEFT, False
+    except Exception:  # noqa: BLE001 - Celery shows what was never meant to happen
+        result, failed = ExceptionInfo(), True
+    return failed, result, time.monotonic() - began

@@ -1,0 +1,91 @@
+"""A kind of job as a Celery task, and what Celery is told of its runs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from celery.app.task import Task
+from celery.exceptions import Retry
+
+from dingrelay_producers.states import State
+from dingrelay_tasks.kinds import Kind
+from dingrelay_workers import pipeline
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.outcome import Outcome
+from dingrelay_workers.runtime import Runtime
+
+LEFT = "left to another worker"
+"""What Celery is told of a run that found nothing to do."""
+
+
+class JobWaits(Retry):  # type: ignore[misc]  # celery ships no types
+    """A job waits on the schedule. Shows in Flower as RETRY, with the reason."""
+
+    def __repr__(self) -> str:
+        # Celery's event carries the repr, and Retry's own one holds itself and no reason.
+        return str(self)
+
+    @property
+    def exc(self) -> "JobWaits":
+        """Itself: Celery tells of what is in here."""
+        return self
+
+    @exc.setter
+    def exc(self, _: object) -> None:
+        """Nothing: `Retry` wants to set it."""
+
+
+class JobFailed(Exception):
+    """A job ended otherwise than done. Shows in Flower as FAILURE, with the reason."""
+
+
+class JobTask(Task):  # type: ignore[misc]
+    """Runs the jobs of one kind.
+
+    Attributes:
+        kind: of the jobs.
+        runtime: where they run.
+    """
+
+    abstract = True
+    # `typing` would refuse wrong arguments before they reach us, and the job would be lost.
+    typing = False
+    throws = (JobFailed,)
+    kind: Kind
+    runtime: Runtime
+
+    def run(self, *args: Any, **kwargs: Any) -> str:
+        """One run, in a thread of Celery's: for whoever chooses another pool than ours.
+
+        Raises:
+            JobWaits, JobFailed: as `carry_out` returns them.
+        """
+        request = {**vars(self.request), "args": args, "kwargs": kwargs}
+        told = self.runtime.submit(lambda engine: self.carry_out(request, engine)).result()
+        if isinstance(told, Exception):
+            raise told
+        return told
+
+    async def carry_out(
+        self, request: Mapping[str, Any], engine: Engine
+    ) -> str | JobWaits | JobFailed:
+        """One run, on the loop; where it led, in Celery's words.
+
+        Args:
+            request: the message's headers with ``args``, ``kwargs`` and ``delivery_info``.
+            engine: of this process.
+        """
+        return _in_celerys_words(
+            await pipeline.execute(Delivery.from_request(self.kind, request), engine)
+        )
+
+
+def _in_celerys_words(outcome: Outcome | None) -> str | JobWaits | JobFailed:
+    if outcome is None:
+        return LEFT
+    words = f"{outcome.state}: {outcome.reason}"
+    if not outcome.state.ended:
+        return JobWaits(message=words, when=outcome.delay)
+    if outcome.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}:
+        return JobFailed(words)
+    return str(outcome.state)
