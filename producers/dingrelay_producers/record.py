@@ -33,7 +33,7 @@ class Draft:
     app: str
     lane: str
     queue: str
-    job: dict[str, Any]
+    job: Any
     summary: str
     due: int = 0
     """Milliseconds since the epoch before which it must not run; 0 for now."""
@@ -60,13 +60,18 @@ class Wakeup:
     """When it was decided on, in milliseconds of Redis's clock; tells lost wake-ups."""
 
 
+# `json.dumps` would make an encoder at each call.
+_READABLE = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_ASCII = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def canonical_json(value: Any) -> str:
     """The same text for the same value, whatever the order of its fields; always valid UTF-8."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    text = _READABLE.encode(value)
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+        return _ASCII.encode(value)
     return text
 
 
@@ -85,7 +90,7 @@ def draft(contract: Contract, *, key: str | None = None, parent: str = "") -> Dr
     due = expires = 0
     if isinstance(contract, Deliverable):
         key = key or contract.idempotency_key
-        due, expires = _milliseconds(contract.send_at), _milliseconds(contract.expires_at)
+        due, expires = milliseconds(contract.send_at), milliseconds(contract.expires_at)
     return Draft(
         id=keyed_id(contract.app, contract.kind, key) if key else str(uuid.uuid4()),
         kind=contract.kind,
@@ -100,7 +105,8 @@ def draft(contract: Contract, *, key: str | None = None, parent: str = "") -> Dr
     )
 
 
-def _milliseconds(moment: datetime | None) -> int:
+def milliseconds(moment: datetime | None) -> int:
+    """A moment since the epoch; 0 for none."""
     return int(moment.timestamp() * 1000) if moment else 0
 
 

@@ -34,7 +34,13 @@ def publish(connection: Connection, body: str, headers: dict[str, Any]) -> None:
 
 def take(connection: Connection, count: int = 1) -> list[Message]:
     taken: list[Message] = []
-    with Consumer(connection, [QUEUE], callbacks=[lambda _, message: taken.append(message)]):
+    consumer = Consumer(
+        connection,
+        [QUEUE],
+        callbacks=[lambda _, message: taken.append(message)],
+        prefetch_count=count,
+    )
+    with consumer:
         while len(taken) < count:
             connection.drain_events(timeout=5)
     return taken
@@ -88,3 +94,46 @@ def test_a_rejected_message_is_gone_or_back(
         assert broker.llen("q") == 1
         take(connection)[0].reject()
         assert not broker.exists("q", "unacked", "unacked_index")
+
+
+def test_what_waits_is_taken_together_and_in_order(broker: Redis, valkey_url: str) -> None:
+    bodies = [str(number) for number in range(50)]
+    with connect(valkey_url) as connection:
+        for body in bodies:
+            publish(connection, body, WAKEUP)
+        pops = calls(broker, "brpop")
+        messages = take(connection, len(bodies))
+        assert [message.payload for message in messages] == bodies
+        assert calls(broker, "brpop") - pops < len(bodies) / 5
+        for message in messages:
+            message.ack()
+
+
+def test_no_more_is_taken_than_there_is_room_for(broker: Redis, valkey_url: str) -> None:
+    with connect(valkey_url) as connection:
+        for number in range(5):
+            publish(connection, str(number), WAKEUP)
+        messages = take(connection, 3)
+        assert len(messages) == 3
+        assert broker.llen("q") == 2
+        for message in messages:
+            message.ack()
+
+
+@pytest.mark.parametrize("garbage", [b"no JSON", b"7", b"null", b"{}", b'{"body": 1}'])
+def test_garbage_is_refused_and_what_is_around_it_is_not(
+    broker: Redis, valkey_url: str, garbage: bytes
+) -> None:
+    with connect(valkey_url) as connection:
+        publish(connection, "before", WAKEUP)
+        broker.lpush("q", garbage, garbage)
+        publish(connection, "after", WAKEUP)
+        messages = take(connection, 2)
+        assert [message.payload for message in messages] == ["before", "after"]
+        for message in messages:
+            message.ack()
+    assert not broker.exists("q")
+
+
+def calls(broker: Redis, command: str) -> int:
+    return int(broker.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))

@@ -1,4 +1,4 @@
-"""The Redis transport of the workers' broker, relieved of what a wake-up does not need.
+"""The Redis transport of the workers' broker, without what a wake-up does not need.
 
 kombu notes each message that it hands out, and takes the note back when it is acknowledged: two
 round trips a message. A wake-up is no loss, since its job has a record and what is on the schedule
@@ -6,11 +6,25 @@ is published again. The message of another client is the job itself, and is note
 """
 
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Generator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any, Literal
 
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+from redis.exceptions import ResponseError
+from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import WOKEN_HEADER
+
+AT_ONCE = 0.005
+"""Seconds within which a message comes that waited for us, and did not let us wait for it."""
+SEVERAL = 20
+"""Messages that are taken in one round trip at most."""
+
+log = get_logger("dingrelay.worker")
 
 
 class QoS(redis.QoS):
@@ -70,10 +84,59 @@ def _is_wakeup(message: Any) -> bool:
     return isinstance(message.headers, dict) and WOKEN_HEADER in message.headers
 
 
-class Channel(redis.Channel):
-    """A channel that takes notes only of what would be lost."""
+class _Taking:
+    """How a channel takes messages.
+
+    kombu takes one at a time and ends its worker over one that it can't read. Where messages wait
+    already, these take several in one round trip; what can't be read is refused.
+    """
 
     QoS = QoS
+    _takes_several = True
+
+    def _brpop_read(self: Any, **options: Any) -> Literal[True]:
+        waited = monotonic() - self._brpop_sent_at < AT_ONCE
+        with _refused():
+            super()._brpop_read(**options)  # type: ignore[misc]
+        if waited and self._takes_several:
+            self._take_several()
+        return True
+
+    def _take_several(self: Any) -> None:
+        room = self.qos.can_consume_max_estimate()
+        most = SEVERAL if room is None else min(room, SEVERAL)
+        queues = self._queue_cycle.consume(len(self.active_queues))
+        lists = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
+        if not most or not lists:
+            return
+        try:
+            with self.conn_or_acquire() as client:
+                taken = client.lmpop(len(lists), *lists, direction="RIGHT", count=most)
+        except ResponseError:
+            # A server older than Redis 7.
+            self._takes_several = False
+            return
+        if taken:
+            name, messages = taken
+            queue = bytes_to_str(name).rsplit(self.sep, 1)[0]
+            for message in messages:
+                with _refused():
+                    self.connection._deliver(  # noqa: SLF001 - as kombu's own channel
+                        loads(bytes_to_str(message)), queue
+                    )
+
+
+@contextmanager
+def _refused() -> Generator[None]:
+    """Refuse what is no message of kombu's at all; it was taken, so it is gone."""
+    try:
+        yield
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        log.error("message_refused", reason=f"no message: {type(error).__name__}")  # noqa: TRY400
+
+
+class Channel(_Taking, redis.Channel):
+    """A channel to Redis."""
 
 
 class Transport(redis.Transport):
@@ -82,10 +145,8 @@ class Transport(redis.Transport):
     Channel = Channel
 
 
-class SentinelChannel(redis.SentinelChannel):
+class SentinelChannel(_Taking, redis.SentinelChannel):
     """The same behind Sentinel."""
-
-    QoS = QoS
 
 
 class SentinelTransport(redis.SentinelTransport):

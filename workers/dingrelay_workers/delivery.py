@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dingrelay_producers import record
 from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Deliverable
 from dingrelay_tasks.kinds import Kind
@@ -73,7 +75,22 @@ class Delivery:
         lane = self._text("lane", self.kind.contract.model_fields["lane"].default)
         return lane if lane in LANES else "normal"
 
-    def times(self) -> tuple[int, int]:
+    def draft(self) -> Draft:
+        """The job as it is written down where there is no record of it."""
+        due, expires = self._times()
+        return Draft(
+            id=self.id,
+            kind=self.kind.name,
+            app=self.app,
+            lane=self.lane,
+            queue=self.queue,
+            job=self.job,
+            summary=self.kind.name,
+            due=due,
+            expires=expires,
+        )
+
+    def _times(self) -> tuple[int, int]:
         """When the job is due and when it expires, in ms; 0 for not said or not readable."""
         try:
             contract = self.contract()
@@ -81,11 +98,7 @@ class Delivery:
             return 0, 0
         if not isinstance(contract, Deliverable):
             return 0, 0
-        due, expires = contract.send_at, contract.expires_at
-        return (
-            int(due.timestamp() * 1000) if due else 0,
-            int(expires.timestamp() * 1000) if expires else 0,
-        )
+        return record.milliseconds(contract.send_at), record.milliseconds(contract.expires_at)
 
     def _text(self, field: str, default: str) -> str:
         value = self.job.get(field) if isinstance(self.job, dict) else None

@@ -10,18 +10,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.connections import open_redis
 from dingrelay_workers.deadlines import Deadlines
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
@@ -38,11 +33,6 @@ from dingrelay_workers.tokens import Tokens
 if TYPE_CHECKING:
     from dingrelay_workers.directory.store import DirectoryStore
 
-REDIS_CONNECTIONS = 32
-"""Connections of one process; a command holds one for a round trip, however many jobs run."""
-REDIS_RETRIES = 6
-"""Tries of one Redis command; with the backoff about 10 s, the length of a restart."""
-
 HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
 CANCEL_AGAIN = 0.1
@@ -51,22 +41,6 @@ RESTART_PAUSE = 1.0
 """Seconds before background work that failed unexpectedly is started again."""
 
 log = get_logger("dingrelay.engine")
-
-
-def open_redis(settings: Settings) -> Redis:
-    """Redis as the workers use it: bounded waits, and patience while it restarts."""
-    pool: BlockingConnectionPool = BlockingConnectionPool.from_url(
-        settings.redis,
-        max_connections=REDIS_CONNECTIONS,
-        timeout=SOCKET_TIMEOUT,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=SOCKET_TIMEOUT,
-        socket_keepalive=True,
-        health_check_interval=HEALTH_CHECK,
-        retry=Retry(ExponentialBackoff(cap=3, base=0.05), REDIS_RETRIES),
-        retry_on_error=[RedisConnectionError, RedisTimeoutError],
-    )
-    return Redis.from_pool(pool)
 
 
 class Engine:

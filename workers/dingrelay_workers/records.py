@@ -101,39 +101,25 @@ class Records:
         self._lease = int(settings.lease * 1000)
 
     async def claim(self, delivery: Delivery) -> tuple[Verdict, Claim | None]:
-        """Take the job that a wake-up names, if it is to be had."""
-        payload = record.canonical_json(delivery.job)
-        due, expires = delivery.times() if not delivery.woken else (0, 0)
-        answer = await run_async(
-            self._redis,
-            _CLAIM.call(
-                [
-                    keys.job(delivery.id),
-                    keys.SCHEDULE,
-                    keys.queue(delivery.queue),
-                    keys.RECENT,
-                ],
-                [
-                    delivery.id,
-                    delivery.nonce,
-                    self._lease,
-                    delivery.woken,
-                    delivery.kind.name,
-                    delivery.app,
-                    delivery.lane,
-                    delivery.queue,
-                    payload,
-                    record.digest(payload),
-                    delivery.kind.name,
-                    keys.JOB_MARGIN_MS,
-                    keys.RECENT_JOBS,
-                    keys.RECENT_TTL_MS,
-                    keys.QUEUE_TTL_MS,
-                    due,
-                    expires,
-                ],
-            ),
+        """Take the job that a wake-up names, if it is to be had.
+
+        A message of a Celery client without our package has no record yet: it gets one first.
+        """
+        claim = _CLAIM.call(
+            [keys.job(delivery.id), keys.SCHEDULE, keys.queue(delivery.queue)],
+            [
+                delivery.id,
+                delivery.nonce,
+                self._lease,
+                delivery.woken,
+                keys.JOB_MARGIN_MS,
+                keys.QUEUE_TTL_MS,
+            ],
         )
+        answer = await run_async(self._redis, claim)
+        if answer[0] == b"missing":
+            await self.enqueue([delivery.draft()])
+            answer = await run_async(self._redis, claim)
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
             return verdict, None

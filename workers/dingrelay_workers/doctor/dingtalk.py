@@ -1,6 +1,7 @@
 """DingTalk: each app's credentials and agent id."""
 
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.connections import open_redis
 from dingrelay_workers.dingtalk.apis import MESSAGE_PROGRESS
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
@@ -16,7 +17,6 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.doctor.finding import Finding, Verdict
-from dingrelay_workers.engine import open_redis
 from dingrelay_workers.tokens import Tokens
 
 NO_TASK = 1

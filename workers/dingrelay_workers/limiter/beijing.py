@@ -13,9 +13,9 @@ def now() -> datetime:
 
 def day(moment: datetime) -> str:
     """The Beijing day of a moment, such as ``2026-11-24``."""
-    return moment.astimezone(BEIJING).strftime("%Y-%m-%d")
+    return moment.astimezone(BEIJING).date().isoformat()
 
 
 def month(moment: datetime) -> str:
     """The Beijing month of a moment, such as ``2026-11``."""
-    return moment.astimezone(BEIJING).strftime("%Y-%m")
+    return day(moment)[: len("2026-11")]

@@ -1,11 +1,9 @@
 -- queued → running: one worker owns the job until its lease runs out.
--- KEYS: record, schedule, queue, recent
--- ARGV: id, nonce, lease, woken, kind, app, lane, queue name, payload, digest, summary,
---       margin, recent size, recent ttl, queue ttl, due, expires (times in ms)
--- Answers {verdict, field, value, ...}; verdict: claimed | ended | busy | early. A message without
--- a record (sent by a Celery client without our package) makes one here. The same nonce may claim
--- again: its first answer was lost.
-local record, schedule, queue, recent = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+-- KEYS: record, schedule, queue
+-- ARGV: id, nonce, lease, woken, margin, queue ttl (times in ms)
+-- Answers {verdict, field, value, ...}; verdict: claimed | ended | busy | early | missing. The same
+-- nonce may claim again: its first answer was lost.
+local record, schedule, queue = KEYS[1], KEYS[2], KEYS[3]
 local id, nonce, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -19,24 +17,11 @@ if woken > tonumber(redis.call('HGET', queue, slot) or 0) then
 else
   redis.call('HSET', queue, 'started', now)
 end
-redis.call('PEXPIRE', queue, ARGV[15])
+redis.call('PEXPIRE', queue, ARGV[6])
 
 local known = redis.call('HMGET', record, 'state', 'owner', 'lease', 'due')
 local state = known[1]
-if not state then
-  local due = math.max(now, tonumber(ARGV[16]))
-  redis.call('HSET', record,
-    'kind', ARGV[5], 'app', ARGV[6], 'lane', ARGV[7], 'queue', ARGV[8],
-    'payload', ARGV[9], 'digest', ARGV[10], 'summary', ARGV[11],
-    'state', 'queued', 'created', now, 'due', due, 'woken', due > now and 0 or now)
-  if ARGV[17] ~= '0' then redis.call('HSET', record, 'expires', ARGV[17]) end
-  redis.call('PEXPIREAT', record, due + tonumber(ARGV[12]))
-  redis.call('ZADD', schedule, due, id)
-  redis.call('ZADD', recent, now, id)
-  redis.call('ZREMRANGEBYRANK', recent, 0, -1 - tonumber(ARGV[13]))
-  redis.call('PEXPIRE', recent, ARGV[14])
-  state, known[4] = 'queued', tostring(due)
-end
+if not state then return {'missing'} end
 
 local again = false
 if state == 'running' then
@@ -57,7 +42,7 @@ end
 if not again then redis.call('HINCRBY', record, 'fence', 1) end
 redis.call('HSETNX', record, 'started', now)
 redis.call('HSET', record, 'state', 'running', 'owner', nonce, 'lease', now + lease, 'woken', now)
-redis.call('PEXPIREAT', record, now + tonumber(ARGV[12]))
+redis.call('PEXPIREAT', record, now + tonumber(ARGV[5]))
 redis.call('ZADD', schedule, now + lease, id)
 local answer = redis.call('HGETALL', record)
 table.insert(answer, 1, 'claimed')

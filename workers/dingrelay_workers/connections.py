@@ -1,0 +1,67 @@
+"""The workers' connections to Redis."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from redis import asyncio as aio
+from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
+from dingrelay_producers.settings import Settings
+
+CONNECTIONS = 32
+"""Of one process at most; a command holds one for a round trip, however many jobs run."""
+RETRIES = 6
+"""Tries of one command; with the backoff about 10 s, the length of a restart."""
+
+
+class _Packed:
+    """Packs commands in C, as redis-py does for its synchronous connections only."""
+
+    _serializer = HiredisRespSerializer()
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        packed: list[bytes] = self._serializer.pack(*args)
+        return packed
+
+
+class Connection(_Packed, aio.Connection):
+    """A connection over TCP."""
+
+
+class SSLConnection(_Packed, aio.SSLConnection):
+    """A connection over TLS."""
+
+
+class UnixConnection(_Packed, aio.UnixDomainSocketConnection):
+    """A connection over a socket file."""
+
+
+_PACKED: Mapping[type[AbstractConnection], type[AbstractConnection]] = {
+    aio.SSLConnection: SSLConnection,
+    aio.UnixDomainSocketConnection: UnixConnection,
+}
+
+
+def open_redis(settings: Settings) -> aio.Redis:
+    """Redis as the workers use it: bounded waits, and patience while it restarts."""
+    address: dict[str, Any] = {**parse_url(settings.redis)}
+    plain = address.pop("connection_class", None)
+    pool: aio.BlockingConnectionPool = aio.BlockingConnectionPool(
+        connection_class=_PACKED.get(plain, Connection),
+        max_connections=CONNECTIONS,
+        timeout=SOCKET_TIMEOUT,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=SOCKET_TIMEOUT,
+        socket_keepalive=True,
+        health_check_interval=HEALTH_CHECK,
+        retry=Retry(ExponentialBackoff(cap=3, base=0.05), RETRIES),
+        retry_on_error=[RedisConnectionError, RedisTimeoutError],
+        **address,
+    )
+    return aio.Redis.from_pool(pool)
