@@ -89,6 +89,7 @@ class BucketState:
         limit: None where there is no limit, only penalties.
         window: seconds.
         rate: units a second by now.
+        ceiling: units a second beyond which calls were refused; None where that is not known.
         balance: tokens that are there; below zero where coming slots are reserved.
         paused_until: end of the pause; None if there is none.
         reason: of the last pause.
@@ -103,6 +104,7 @@ class BucketState:
     limit: int | None
     window: float
     rate: float
+    ceiling: float | None
     balance: float
     paused_until: datetime | None
     reason: str
@@ -139,9 +141,18 @@ def park(
     return PARK.call([*(rule.key for rule in rules), BUCKETS], arguments)
 
 
-def penalize(rule: Rule, pause: float, reason: str, now: int | None = None) -> Call:
-    """Pause a bucket for so many seconds, longer on repeats. Answer: µs left, whether it is new."""
-    arguments = (_time(now), BUCKET_TTL_MS, int(pause * MICRO), reason, rule.rate, rule.top)
+def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | None = None) -> Call:
+    """Judge a throttling answer. Answer: µs of pause left, 0 for none; whether this one caused it.
+
+    Args:
+        rule: whose bucket it is about.
+        pause: seconds that the answer asks for; repeats make it longer.
+        reason: one short phrase.
+        spread: seconds between the shortest and the longest way of a call to DingTalk.
+        now: the time (µs), in tests.
+    """
+    arguments: list[Value] = [_time(now), BUCKET_TTL_MS, int(pause * MICRO), reason]
+    arguments += [rule.rate, rule.top, rule.window, spread]
     return PENALIZE.call([rule.key, BUCKETS], arguments)
 
 
@@ -189,6 +200,7 @@ def _state(rule: Rule, fields: dict[str, str], now: int) -> BucketState:
         limit=rule.limit,
         window=rule.window,
         rate=rate,
+        ceiling=number("ceiling") or None,
         balance=min(float(rule.burst), number("balance", rule.burst) + elapsed * rate),
         paused_until=_moment(number("paused"), now),
         reason=fields.get("reason", ""),

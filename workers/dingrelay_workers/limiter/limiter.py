@@ -6,6 +6,7 @@ wait longer is parked: it goes back to the queue with a place of its own.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from redis.asyncio import Redis
@@ -17,6 +18,7 @@ from dingrelay_workers.limiter.buckets import MICRO, BucketState
 from dingrelay_workers.limiter.grant import Draining, Grant, Parked
 from dingrelay_workers.limiter.line import Line
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.travel import Travel
 
 RETURNING_SHARE = 4
 """Local waiters are so many times as many where they were parked already: their turn is near."""
@@ -53,6 +55,7 @@ class Limiter:
         self._local_waiters = local_waiters
         self._clock = clock
         self._lines: dict[tuple[str, str, Lane], Line] = {}
+        self._travels: defaultdict[tuple[str, str], Travel] = defaultdict(Travel)
         self._draining = False
 
     async def acquire(
@@ -86,13 +89,16 @@ class Limiter:
         if self._admits(line, returning=returning):
             waiter = await line.slot(costs, waited)
             if waiter is not None:
-                return Grant(app, api, waiter.charged, bool(waiter.future.result()))
+                probing = bool(waiter.future.result())
+                return Grant(app, api, waiter.charged, probing, left=waiter.starts)
         raise await self._parked(line, api, lane, costs, returning=returning)
 
     async def throttled(
         self, app: str, api: str, *, pause: float, everything: bool, reason: str
     ) -> None:
-        """A call was answered with a throttle: pause its API for the fleet.
+        """A call was answered with a throttle: pause its API for the fleet, if it means anything.
+
+        At a rate near the limit single throttles come by chance (`lua/penalize.lua`).
 
         Args:
             app: whose call it was.
@@ -102,7 +108,10 @@ class Limiter:
             reason: one short phrase for logs and `dingrelay limits`.
         """
         rule = self._rules.egress if everything else self._rules.of(app, api)[0]
-        await run_async(self._redis, buckets.penalize(rule, pause, reason))
+        spread = self._travels[app, api].spread
+        micros, _ = await run_async(self._redis, buckets.penalize(rule, pause, reason, spread))
+        if not micros:
+            return
         # The slots given out here are void at once; other processes hear of it when they ask.
         for line in self._lines.values():
             if rule in line.rules:
@@ -110,6 +119,7 @@ class Limiter:
 
     async def answered(self, grant: Grant) -> None:
         """A call was answered, and not with a throttle. Costs a round trip only for a probe."""
+        self._travels[grant.app, grant.api].add(self._clock() - grant.left)
         if grant.probing:
             rules = self._rules.of(grant.app, grant.api)
             await run_async(self._redis, buckets.succeed(rules))
