@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from dingrelay_producers import keys
 from dingrelay_producers.scripts import run
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_workers.limiter import buckets
@@ -56,9 +57,15 @@ class Fleet:
     def call(self, lane: Lane = "normal", *, aged: bool = False) -> Reply:
         return self.ask((CALLS,), lane, (1,), aged=aged)
 
-    def park(self, lane: Lane = "bulk", queue: buckets.ParkedQueue = "tail") -> float:
-        micros, _ = run(self.redis, buckets.park((CALLS,), lane, (1,), queue, self.now))
-        return float(micros) / MICRO
+    def park(
+        self,
+        lane: Lane = "bulk",
+        queue: buckets.ParkedQueue = "tail",
+        sender: str = "",
+        rules: tuple[Rule, ...] = (CALLS,),
+    ) -> float:
+        call = buckets.park(rules, lane, (1,) * len(rules), queue, sender, self.now)
+        return float(run(self.redis, call)[0]) / MICRO
 
     def penalize(self, pause: float, *, rule: Rule = CALLS) -> tuple[float, bool]:
         call = buckets.penalize(rule, pause, "90018", SPREAD, self.now)
@@ -439,9 +446,44 @@ def test_parked_jobs_come_back_one_by_one_at_the_pace_of_the_limit(fleet: Fleet)
 def test_parked_jobs_come_back_after_a_pause(fleet: Fleet) -> None:
     fleet.penalize(60)
     assert 60 < fleet.park() < 60.2
-    micros, reason = run(fleet.redis, buckets.park((CALLS,), "bulk", (1,), "tail", fleet.now))
+    call = buckets.park((CALLS,), "bulk", (1,), "tail", "", fleet.now)
+    micros, reason = run(fleet.redis, call)
     assert micros > 60 * MICRO
     assert reason == b"90018"
+
+
+def test_ten_jobs_of_one_sender_do_not_wait_for_the_thousand_of_another(fleet: Fleet) -> None:
+    first = [fleet.park(sender="many") for _ in range(1000)]
+    few = [fleet.park(sender="few") for _ in range(10)]
+    assert few[-1] <= 10 * 2 / 19 + 0.1
+    # Those ten take no time from what is left to the first sender alone.
+    assert fleet.park(sender="many") - first[-1] == pytest.approx(first[-1] - first[-2], rel=1e-3)
+
+
+def test_senders_that_park_by_turns_share_the_rate(fleet: Fleet) -> None:
+    places: dict[str, list[float]] = {"a": [], "b": [], "c": []}
+    for _ in range(200):
+        for sender, of_sender in places.items():
+            of_sender.append(fleet.park(sender=sender))
+    ends = [of_sender[-1] for of_sender in places.values()]
+    assert max(ends) - min(ends) < 0.5
+    assert 600 / 20 <= max(ends) <= 600 / 19, "all together come back at the pace of the limit"
+
+
+def test_a_sender_whose_jobs_are_done_costs_the_others_nothing(fleet: Fleet) -> None:
+    for sender in "abc":
+        fleet.park(sender=sender)
+    fleet.sleep(60)
+    places = [fleet.park(sender="a") for _ in range(100)]
+    assert places[-1] <= 100 / 19
+    assert fleet.redis.zcard(keys.places(CALLS.key, "tail:bulk")) == 1
+
+
+def test_the_parked_jobs_of_an_app_do_not_hold_those_of_another(fleet: Fleet) -> None:
+    other = Rule("app:b", "message.send", "calls", 20, 1)
+    for _ in range(1000):
+        fleet.park(rules=(CALLS, EGRESS), sender="a/")
+    assert fleet.park(rules=(other, EGRESS), sender="b/") < 0.2
 
 
 def test_buckets_are_noted_and_expire(fleet: Fleet) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX
+from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, places
 from dingrelay_producers.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.rules import Rule, Rules
@@ -132,13 +132,19 @@ def park(
     lane: Lane,
     costs: Sequence[int],
     queue: ParkedQueue,
+    sender: str,
     now: int | None = None,
 ) -> Call:
-    """Find a job its place behind all that are parked. Answer: µs until then, reason of a pause."""
-    arguments: list[Value] = [_time(now), f"{queue}:{lane}", BUCKET_TTL_MS]
+    """Find a job its place behind its sender's. Answer: µs until then, reason of a pause.
+
+    `sender` must tell senders of different apps apart: they share the address's rule.
+    """
+    name = f"{queue}:{lane}"
+    arguments: list[Value] = [_time(now), name, BUCKET_TTL_MS, sender]
     for rule, cost in zip(rules, costs, strict=True):
         arguments += (rule.burst, rule.rate, rule.top, cost)
-    return PARK.call([*(rule.key for rule in rules), BUCKETS], arguments)
+    keys = [rule.key for rule in rules]
+    return PARK.call([*keys, *(places(key, name) for key in keys)], arguments)
 
 
 def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | None = None) -> Call:
