@@ -6,6 +6,7 @@ are one sender.
 
 import argparse
 import time
+from contextlib import suppress
 
 from stand import PEOPLE, stand, wait_until
 
@@ -50,13 +51,13 @@ def main() -> None:
                         done[ref.id] = time.monotonic() - began
                 return len(done) == FEW
 
-            try:
+            with suppress(TimeoutError):
                 wait_until(look, options.seconds)
-            except TimeoutError:
-                pass
             passed = time.monotonic() - began
             waits = sorted(done.values())
-            taken = sum(call["verdict"] == "ok" for call in here.sandbox.calls(api="/topapi/message"))
+            taken = sum(
+                call["verdict"] == "ok" for call in here.sandbox.calls(api="/topapi/message")
+            )
     print(f"{options.jobs} messages of {many or 'nobody'}, then {FEW} of {few or 'nobody'}")
     print(f"done after {passed:.0f} s: {len(waits)} of the {FEW}")
     if waits:

@@ -30,6 +30,7 @@ local HALVED = 0.5           -- the same where calls flowed at the full limit: i
 local FADE = 0.007           -- of a doubt, a call and slot of slack
 local BORNE, BORNE_MORE = 0.7, 2.0  -- doubts that are borne, and more of them a slot of slack
 
+local ROUNDED = 1000000      -- us by which the end of a limit that an answer tells may be too late
 local COOL = 0.15            -- of a refusal, a call: about three of six calls are refusals in a row
 local HOT = 2.3
 local SPREAD_MARGIN = 1.05   -- the spread is estimated from some dozens of calls
@@ -60,9 +61,9 @@ local since = calls - (tonumber(field[8]) or 0)
 local doubt = math.max(0, (tonumber(field[10]) or 0) - since * FADE * slack) + 1
 local heat = math.max(0, (tonumber(field[11]) or 0) - since * COOL) + 1
 
--- A limit's worth of calls went well at this rate, and the answer asks for no more than a window.
+-- A limit's worth of calls went well at this rate, and the limit is over with its window.
 local trusted = top > first and not half_open and calls - proven >= top * window
-  and pause <= window * 1000000
+  and pause <= window * 1000000 + ROUNDED
 
 local effect = false
 if trusted and heat <= HOT then
