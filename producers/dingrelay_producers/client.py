@@ -56,7 +56,7 @@ class Client:
             IdempotencyConflict: the key was used with another payload.
             ServiceUnavailable: Redis cannot be reached.
         """
-        draft = record.draft(job)
+        draft = self._draft(job)
         answer = record.enqueued(draft, self._run(self._enqueue(draft)))
         if answer.conflict:
             raise IdempotencyConflict(draft.id)
@@ -81,7 +81,7 @@ class Client:
             ServiceUnavailable: as `send`; whole batches before it are accepted.
         """
         accepted = 0
-        for drafts in _batches(map(record.draft, jobs), BATCH):
+        for drafts in _batches(map(self._draft, jobs), BATCH):
             wakeups: list[Wakeup] = []
             conflict: str | None = None
             for draft, raw in zip(drafts, self._run_many(map(self._enqueue, drafts)), strict=True):
@@ -165,6 +165,9 @@ class Client:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _draft(self, job: Contract) -> Draft:
+        return record.draft(job, sender=self.settings.sender)
 
     def _enqueue(self, draft: Draft) -> Call:
         return record.enqueue(draft, grace_ms=int(self.settings.wake_grace * 1000))

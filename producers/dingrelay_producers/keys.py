@@ -62,6 +62,15 @@ def bucket(scope: str, api: str, unit: str) -> str:
     return f"{PREFIX}bucket:{scope}:{api}:{unit}"
 
 
+def places(bucket_key: str, queue: str) -> str:
+    """Sorted set: sender → its last parked job's place (µs) under a rule.
+
+    TTL: that of the bucket, or until the last place if that is later. `queue` is ``tail:LANE`` or
+    ``again:LANE``.
+    """
+    return f"{PREFIX}places:{bucket_key.removeprefix(PREFIX)}:{queue}"
+
+
 def quota(organisation: str, month: str) -> str:
     """Hash: counted calls of a Beijing month (``2026-11``). TTL: QUOTA_TTL_MS."""
     return f"{PREFIX}quota:{organisation}:{month}"

@@ -85,8 +85,16 @@ def keyed_id(app: str, kind: str, key: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{app}\n{kind}\n{key}"))
 
 
-def draft(contract: Contract, *, key: str | None = None, parent: str = "") -> Draft:
-    """The draft of a contract; `key` stands in for the contract's own idempotency key."""
+def draft(
+    contract: Contract, *, key: str | None = None, parent: str = "", sender: str = ""
+) -> Draft:
+    """The draft of a contract.
+
+    `key` stands in for the contract's own idempotency key, `sender` for a sender that it doesn't
+    name.
+    """
+    if sender and not contract.sender:
+        contract = contract.model_copy(update={"sender": sender})
     due = expires = 0
     if isinstance(contract, Deliverable):
         key = key or contract.idempotency_key

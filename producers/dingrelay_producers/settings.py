@@ -21,6 +21,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dingrelay_tasks.contract import SenderName
+
 DEFAULT_APP = "default"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
@@ -116,6 +118,8 @@ class Settings(BaseSettings):
     egress: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "default"
     """Name of the IP address the workers call from; workers behind one address share the name."""
 
+    sender: SenderName = ""
+    """Who asks, for jobs that don't say; senders of a lane share its rate evenly."""
     max_attempts: Annotated[int, Field(ge=1)] = 8
     """Attempts before a job that keeps failing is dead."""
     max_throttles: Annotated[int, Field(ge=1)] = 200

@@ -11,6 +11,8 @@ Lane = Literal["urgent", "normal", "bulk"]
 LANES: tuple[Lane, ...] = ("urgent", "normal", "bulk")
 
 AppName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+SenderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
+"""Who asks for a job: one of those that share a lane's rate evenly. Empty: one of the unnamed."""
 UserId = Annotated[str, Field(pattern=r"^[^,\s\x00-\x1f]{1,64}$")]
 """A DingTalk userid. Commas and blanks are refused: ids travel comma-separated (API §2.1)."""
 
@@ -65,6 +67,7 @@ class Contract(Part):
 
     app: AppName = "default"
     lane: Lane = "normal"
+    sender: SenderName = ""
 
     # Hidden from type checkers, which derive the keyword arguments from the fields.
     if not TYPE_CHECKING:
@@ -105,7 +108,8 @@ class Contract(Part):
 
     def summary(self) -> str:
         """One short line for Flower and logs, free of the job's text."""
-        return f"{self.kind} app={self.app} lane={self.lane}"
+        line = f"{self.kind} app={self.app} lane={self.lane}"
+        return f"{line} sender={self.sender}" if self.sender else line
 
 
 class Deliverable(Contract):

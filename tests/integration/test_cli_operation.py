@@ -67,6 +67,7 @@ def test_a_paused_bucket_says_why(cli: Cli, valkey_url: str) -> None:
     shown = {(row["api"], row["unit"]): row for row in cli.json("limits")["buckets"]}
     calls = shown["message.send", "calls"]
     assert (calls["limit"], calls["throttles"], calls["reason"]) == (20, 1, "90018")
+    assert (calls["level"], calls["ceiling"], calls["horizon"]) == (1, None, None)
     assert calls["paused_until"] is not None
     assert shown["message.send", "recipients"]["paused_until"] is None
     assert "90018" in cli("limits").stdout

@@ -120,6 +120,16 @@ def test_a_conflict_among_many_names_the_job_and_keeps_the_others(
     assert broker.llen(QUEUE) == 3
 
 
+def test_a_job_that_does_not_say_who_asks_gets_the_settings_sender(
+    settings: Settings, broker: Redis
+) -> None:
+    with Client(settings.model_copy(update={"sender": "hr"})) as client:
+        refs = [client.send(message()), client.send(message(sender="payroll"))]
+        client.send_many([message()], on_sent=refs.append)
+    payloads = [json.loads(broker.hget(f"dingrelay:job:{ref.id}", "payload") or "") for ref in refs]
+    assert [payload["sender"] for payload in payloads] == ["hr", "payroll", "hr"]
+
+
 def test_what_waits_can_be_cancelled(client: Client) -> None:
     job = client.send(message())
     assert job.cancel()

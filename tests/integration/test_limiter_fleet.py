@@ -101,6 +101,71 @@ async def test_waiters_leave_in_the_order_they_came(process: Process) -> None:
     assert order == list(range(100))
 
 
+async def test_senders_take_turns(process: Process) -> None:
+    limiter = process()
+    order: list[str] = []
+
+    async def one(sender: str) -> None:
+        await limiter.acquire("default", API, lane="normal", costs=ONE, sender=sender)
+        order.append(sender)
+
+    many = [asyncio.create_task(one("many")) for _ in range(100)]
+    await eventually(lambda: len(order) >= 10)
+    few = [asyncio.create_task(one("few")) for _ in range(10)]
+    await asyncio.gather(*many, *few)
+    began = order.index("few")
+    assert order[began:].index("many") <= 1
+    last = len(order) - 1 - order[::-1].index("few")
+    assert last - began <= 20
+    line = limiter._lines["default", API, "normal"]
+    assert not line._waiting
+
+
+async def test_a_sender_that_fills_the_lines_leaves_the_others_their_share(
+    process: Process,
+) -> None:
+    limiter = process({"*": {"calls": "8/1s"}}, local_waiters=2)
+
+    async def back(sender: str) -> None:
+        await limiter.acquire("default", API, lane="bulk", costs=ONE, sender=sender, returning=True)
+
+    many = [asyncio.create_task(back("many")) for _ in range(20)]
+    await eventually(lambda: sum(task.done() for task in many) >= 12)
+    few = [asyncio.create_task(back("few")) for _ in range(2)]
+    line = limiter._lines["default", API, "bulk"]
+    await eventually(lambda: line.waiting("few") or few[0].done())
+    more = asyncio.create_task(back("many"))
+    with pytest.raises(Parked):
+        await more
+    await asyncio.gather(*few)
+    for task in many:
+        task.cancel()
+    await asyncio.gather(*many, return_exceptions=True)
+
+
+async def test_who_was_never_parked_here_is_told_its_place(process: Process) -> None:
+    one, two = process(SLOW, local_waiters=1), process(SLOW, local_waiters=1)
+
+    async def park(limiter: Limiter, sender: str) -> float:
+        with pytest.raises(Parked) as parked:
+            await limiter.acquire("default", API, lane="bulk", costs=ONE, sender=sender)
+        return parked.value.due_in
+
+    waiting = [
+        asyncio.create_task(call(limiter, "bulk", returning=True))
+        for limiter in (one, two)
+        for _ in range(4)
+    ]
+    await eventually(lambda: sum(task.done() for task in waiting) >= 1)
+    places = [await park(one, "many") for _ in range(20)]
+    assert places[-1] > 8
+    assert await park(two, "few") < 2
+    assert await park(two, "many") > 8
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_urgent_overtakes_a_broadcast(process: Process) -> None:
     fleet = [process({"*": {"calls": "20/1s"}}), process({"*": {"calls": "20/1s"}})]
     broadcast = [asyncio.create_task(call(fleet[n % 2], "bulk")) for n in range(60)]

@@ -29,6 +29,7 @@ from dingrelay_workers.records import Claim
 
 SETTINGS = Settings.load(env="test", max_attempts=8, max_throttles=5)
 CLAIM = Claim(
+    sender="",
     id="j",
     nonce="n",
     fence=1,

@@ -131,6 +131,7 @@ class Caller:
             api.name,
             lane=self._lane,
             costs=costs,
+            sender=self._claim.sender,
             waited=self._waited,
             returning=self._returning,
         )

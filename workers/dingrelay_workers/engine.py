@@ -26,6 +26,7 @@ from dingrelay_workers.limiter.guards import Guards
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.records import Records
 from dingrelay_workers.sweeper import Sweeper
 from dingrelay_workers.tokens import Tokens
@@ -37,6 +38,8 @@ HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
 CANCEL_AGAIN = 0.1
 """Seconds after which a task that did not heed its cancellation is cancelled again."""
+LIMITS_EVERY = 5.0
+"""Seconds between two looks at the buckets for the metrics."""
 RESTART_PAUSE = 1.0
 """Seconds before background work that failed unexpectedly is started again."""
 
@@ -94,6 +97,8 @@ class Engine:
         if self._queues:
             for work in (self.leases.keep, self.sweeper.run, self._serve):
                 self._background.append(asyncio.create_task(_for_ever(work)))
+        if self.settings.metrics_port:
+            self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -137,6 +142,15 @@ class Engine:
         self.draining = True
         self.limiter.drain()
         self.deadlines.shorten(self.settings.soft_shutdown * (1 - HAND_OVER))
+
+    async def _show_limits(self) -> None:
+        """Keep what the metrics show of the buckets current, at no cost for a job."""
+        while True:
+            try:
+                LIMITS.states = await self.limiter.states()
+            except (RedisError, OSError):
+                LIMITS.states = ()  # nothing is better than what was true once
+            await asyncio.sleep(LIMITS_EVERY)
 
     async def _serve(self) -> None:
         """Tell which queues have a worker, once it has had time to start what waits in them."""

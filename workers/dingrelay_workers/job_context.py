@@ -105,7 +105,7 @@ class JobContext:
         family = self._claim.parent or self._claim.id
         await self._engine.enqueue(
             [
-                record.draft(child, key=f"{family}/{key}", parent=family)
+                record.draft(child, key=f"{family}/{key}", parent=family, sender=self._claim.sender)
                 for child, key in zip(children, keys, strict=True)
             ]
         )

@@ -35,6 +35,7 @@ class Claim:
     """A job that this worker owns.
 
     Attributes:
+        sender: who asks; empty where the payload doesn't say.
         fence: grows with each owner; a transition under an old number is refused.
         attempts: attempts spent before this run.
         crashes: workers that vanished while they ran it, since it last parked.
@@ -48,6 +49,7 @@ class Claim:
     fence: int
     app: str
     lane: Lane
+    sender: str
     payload: Any
     parent: str
     attempts: int
@@ -285,13 +287,16 @@ class Records:
 
 
 def _claim(delivery: Delivery, fields: Mapping[str, str]) -> Claim:
+    payload: Any = json.loads(fields["payload"])
+    sender: Any = payload.get("sender") if isinstance(payload, dict) else None
     return Claim(
         id=delivery.id,
         nonce=delivery.nonce,
         fence=int(fields["fence"]),
         app=fields["app"],
         lane=_lane(fields["lane"]),
-        payload=json.loads(fields["payload"]),
+        sender=sender if isinstance(sender, str) else "",
+        payload=payload,
         parent=fields.get("parent", ""),
         attempts=int(fields.get("attempts", 0)),
         throttles=int(fields.get("throttles", 0)),

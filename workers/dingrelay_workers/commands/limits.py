@@ -102,7 +102,7 @@ def _page(read: dict[str, Any]) -> "Group":
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("scope", no_wrap=True)
     table.add_column("api", no_wrap=True)
-    for title in ("limit", "rate/s", "free", "throttled"):
+    for title in ("limit", "rate/s", "ceiling", "free", "throttled", "level"):
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("now")
     for bucket in read["buckets"]:
@@ -112,8 +112,10 @@ def _page(read: dict[str, Any]) -> "Group":
             bucket["api"],
             f"{limit} {bucket['unit']}",
             f"{bucket['rate']:.2f}" if bucket["limit"] else "",
+            f"{bucket['ceiling']:.2f}" if bucket["ceiling"] else "",
             f"{bucket['balance']:.1f}" if bucket["limit"] else "",
             str(bucket["throttles"]),
+            str(bucket["level"]),
             _now(bucket),
         )
     months = [
@@ -127,10 +129,14 @@ def _page(read: dict[str, Any]) -> "Group":
 def _now(bucket: dict[str, Any]) -> Any:
     from rich.text import Text
 
+    def left(name: str) -> float:
+        until = datetime.fromisoformat(bucket[name])
+        return max(0.0, (until - datetime.now(UTC)).total_seconds())
+
+    news: list[Text] = []
     if bucket["paused_until"]:
-        left = (datetime.fromisoformat(bucket["paused_until"]) - datetime.now(UTC)).total_seconds()
-        return Text(f"paused for {max(0.0, left):.1f} s: {bucket['reason']}", style="red")
+        text = f"paused for {left('paused_until'):.1f} s: {bucket['reason']}"
+        news.append(Text(text, style="red"))
     if bucket["horizon"]:
-        last = (datetime.fromisoformat(bucket["horizon"]) - datetime.now(UTC)).total_seconds()
-        return Text(f"jobs are parked for {max(0.0, last):.0f} s", style="yellow")
-    return Text("open", style="green")
+        news.append(Text(f"jobs are parked for {left('horizon'):.0f} s", style="yellow"))
+    return Text(", ").join(news) if news else Text("open", style="green")

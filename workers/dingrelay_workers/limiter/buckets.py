@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX
+from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, places
 from dingrelay_producers.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.rules import Rule, Rules
@@ -89,6 +89,7 @@ class BucketState:
         limit: None where there is no limit, only penalties.
         window: seconds.
         rate: units a second by now.
+        ceiling: units a second beyond which calls were refused; None where that is not known.
         balance: tokens that are there; below zero where coming slots are reserved.
         paused_until: end of the pause; None if there is none.
         reason: of the last pause.
@@ -103,6 +104,7 @@ class BucketState:
     limit: int | None
     window: float
     rate: float
+    ceiling: float | None
     balance: float
     paused_until: datetime | None
     reason: str
@@ -130,18 +132,33 @@ def park(
     lane: Lane,
     costs: Sequence[int],
     queue: ParkedQueue,
+    sender: str,
     now: int | None = None,
 ) -> Call:
-    """Find a job its place behind all that are parked. Answer: µs until then, reason of a pause."""
-    arguments: list[Value] = [_time(now), f"{queue}:{lane}", BUCKET_TTL_MS]
+    """Find a job its place behind its sender's. Answer: µs until then, reason of a pause.
+
+    `sender` must tell senders of different apps apart: they share the address's rule.
+    """
+    name = f"{queue}:{lane}"
+    arguments: list[Value] = [_time(now), name, BUCKET_TTL_MS, sender]
     for rule, cost in zip(rules, costs, strict=True):
         arguments += (rule.burst, rule.rate, rule.top, cost)
-    return PARK.call([*(rule.key for rule in rules), BUCKETS], arguments)
+    keys = [rule.key for rule in rules]
+    return PARK.call([*keys, *(places(key, name) for key in keys)], arguments)
 
 
-def penalize(rule: Rule, pause: float, reason: str, now: int | None = None) -> Call:
-    """Pause a bucket for so many seconds, longer on repeats. Answer: µs left, whether it is new."""
-    arguments = (_time(now), BUCKET_TTL_MS, int(pause * MICRO), reason, rule.rate, rule.top)
+def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | None = None) -> Call:
+    """Judge a throttling answer. Answer: µs of pause left, 0 for none; whether this one caused it.
+
+    Args:
+        rule: whose bucket it is about.
+        pause: seconds that the answer asks for; repeats make it longer.
+        reason: one short phrase.
+        spread: seconds between the shortest and the longest way of a call to DingTalk.
+        now: the time (µs), in tests.
+    """
+    arguments: list[Value] = [_time(now), BUCKET_TTL_MS, int(pause * MICRO), reason]
+    arguments += [rule.rate, rule.top, rule.window, spread]
     return PENALIZE.call([rule.key, BUCKETS], arguments)
 
 
@@ -189,6 +206,7 @@ def _state(rule: Rule, fields: dict[str, str], now: int) -> BucketState:
         limit=rule.limit,
         window=rule.window,
         rate=rate,
+        ceiling=number("ceiling") or None,
         balance=min(float(rule.burst), number("balance", rule.burst) + elapsed * rate),
         paused_until=_moment(number("paused"), now),
         reason=fields.get("reason", ""),

@@ -1,7 +1,7 @@
 """How asking for a slot ends."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,12 +12,14 @@ class Grant:
         costs: what was charged for it, by unit.
         probing: the API comes out of a pause and this call tries it: the others wait for how it
             is answered.
+        left: the time of its slot, on the limiter's clock.
     """
 
     app: str
     api: str
     costs: Mapping[str, int]
     probing: bool = False
+    left: float = field(default=0.0, compare=False)
 
 
 class Parked(Exception):

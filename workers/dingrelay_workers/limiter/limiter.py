@@ -1,11 +1,12 @@
 """The limiter: a call leaves when every rule of DingTalk lets it, counted over the whole fleet.
 
 A call waits here for seconds at most. Before it, in this order, go the urgent calls, those of
-this process that came earlier, and those of other processes that got their slots. What would
-wait longer is parked: it goes back to the queue with a place of its own.
+this process whose turn is earlier (senders take turns), and those of other processes that got
+their slots. What would wait longer is parked: it goes back to the queue with a place of its own.
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 
 from redis.asyncio import Redis
@@ -17,9 +18,12 @@ from dingrelay_workers.limiter.buckets import MICRO, BucketState
 from dingrelay_workers.limiter.grant import Draining, Grant, Parked
 from dingrelay_workers.limiter.line import Line
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.travel import Travel
 
 RETURNING_SHARE = 4
 """Local waiters are so many times as many where they were parked already: their turn is near."""
+CROWDED = 1.5
+"""Local waiters are so many times as many again at most while senders even out their shares."""
 LEAD = 1.0
 """Seconds before its slot at which a parked job is due: a wake-up takes a moment."""
 SOONEST = 0.1
@@ -53,6 +57,7 @@ class Limiter:
         self._local_waiters = local_waiters
         self._clock = clock
         self._lines: dict[tuple[str, str, Lane], Line] = {}
+        self._travels: defaultdict[tuple[str, str], Travel] = defaultdict(Travel)
         self._draining = False
 
     async def acquire(
@@ -62,6 +67,7 @@ class Limiter:
         *,
         lane: Lane,
         costs: Mapping[str, int],
+        sender: str = "",
         waited: float = 0,
         returning: bool = False,
     ) -> Grant:
@@ -72,6 +78,7 @@ class Limiter:
             api: the API's name in the rules, such as ``message.send``.
             lane: who goes first.
             costs: by unit, such as ``{"calls": 1, "recipients": 2}``.
+            sender: who asks; the senders of a lane share it evenly.
             waited: seconds that the job has waited for this call before.
             returning: the job was parked and comes back; it joins those who wait here.
 
@@ -83,16 +90,19 @@ class Limiter:
         if self._draining:
             raise Draining
         line = self._line(app, api, lane)
-        if self._admits(line, returning=returning):
-            waiter = await line.slot(costs, waited)
+        if self._admits(line, sender, returning=returning):
+            waiter = await line.slot(costs, waited, sender)
             if waiter is not None:
-                return Grant(app, api, waiter.charged, bool(waiter.future.result()))
-        raise await self._parked(line, api, lane, costs, returning=returning)
+                probing = bool(waiter.future.result())
+                return Grant(app, api, waiter.charged, probing, left=waiter.starts)
+        raise await self._parked(line, app, api, lane, costs, sender, returning=returning)
 
     async def throttled(
         self, app: str, api: str, *, pause: float, everything: bool, reason: str
     ) -> None:
-        """A call was answered with a throttle: pause its API for the fleet.
+        """A call was answered with a throttle: pause its API for the fleet, if it means anything.
+
+        At a rate near the limit single throttles come by chance (`lua/penalize.lua`).
 
         Args:
             app: whose call it was.
@@ -102,7 +112,10 @@ class Limiter:
             reason: one short phrase for logs and `dingrelay limits`.
         """
         rule = self._rules.egress if everything else self._rules.of(app, api)[0]
-        await run_async(self._redis, buckets.penalize(rule, pause, reason))
+        spread = self._travels[app, api].spread
+        micros, _ = await run_async(self._redis, buckets.penalize(rule, pause, reason, spread))
+        if not micros:
+            return
         # The slots given out here are void at once; other processes hear of it when they ask.
         for line in self._lines.values():
             if rule in line.rules:
@@ -110,6 +123,7 @@ class Limiter:
 
     async def answered(self, grant: Grant) -> None:
         """A call was answered, and not with a throttle. Costs a round trip only for a probe."""
+        self._travels[grant.app, grant.api].add(self._clock() - grant.left)
         if grant.probing:
             rules = self._rules.of(grant.app, grant.api)
             await run_async(self._redis, buckets.succeed(rules))
@@ -142,23 +156,36 @@ class Limiter:
             )
         return line
 
-    def _admits(self, line: Line, *, returning: bool) -> bool:
+    def _admits(self, line: Line, sender: str, *, returning: bool) -> bool:
         if returning:
-            return len(line) < self._local_waiters * RETURNING_SHARE
+            room = self._local_waiters * RETURNING_SHARE
+            # A sender that fills the line leaves the others their share of it, on top of it.
+            fair = line.waiting(sender) < room // line.senders_with(sender)
+            return fair and len(line) < room * CROWDED
         # Nobody overtakes the parked, but where nobody waits a slot would go unused.
-        return not line or (not line.overtaken and (line.brief or len(line) < self._local_waiters))
+        return not line or (
+            not line.overtaken(sender) and (line.brief or len(line) < self._local_waiters)
+        )
 
     async def _parked(
-        self, line: Line, api: str, lane: Lane, costs: Mapping[str, int], *, returning: bool
+        self,
+        line: Line,
+        app: str,
+        api: str,
+        lane: Lane,
+        costs: Mapping[str, int],
+        sender: str,
+        *,
+        returning: bool,
     ) -> Parked:
         queue: buckets.ParkedQueue = "again" if returning else "tail"
         charges = [costs.get(rule.unit, 0) for rule in line.rules]
         micros, reason = await run_async(
-            self._redis, buckets.park(line.rules, lane, charges, queue)
+            self._redis, buckets.park(line.rules, lane, charges, queue, f"{app}/{sender}")
         )
         place = micros / MICRO
         if not returning:
-            line.noted(place)
+            line.noted(sender, place)
         pause = reason.decode()
         why = f"{api} is paused: {pause}" if pause else f"the limit of {api}"
         return Parked(max(SOONEST, place - LEAD), why)

@@ -1,8 +1,12 @@
-"""The local waiters of one rule set and lane: first come first served, and only the head asks."""
+"""The local waiters of one rule set and lane: they leave in turn, and only the head asks.
+
+Senders take turns; a sender's own waiters are served as they came.
+"""
 
 import asyncio
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -28,6 +32,8 @@ BRIEF = 0.25
 """Seconds of waiting that are not worth parking for."""
 BATCH = 100
 """Waiters that one question asks for at most."""
+MANY = 1000
+"""Senders that are remembered before those that are done are forgotten."""
 AGED = 10.0
 """Seconds of waiting after which a job may reserve a slot whatever its lane."""
 
@@ -39,6 +45,8 @@ class Waiter:
         costs: by unit, read when the slot is asked for: who joins calls may add until then.
         deadline: the time at which it is parked instead.
         future: its slot: whether it is a probe; None for no slot within its time.
+        sender: who asks.
+        turn: before whom it leaves: each waiter of a sender comes one turn after the last one.
         charged: the costs of its slot.
         starts: the time of its slot.
         unconfirmed: its slot is so far away that a penalty may come in between.
@@ -49,14 +57,20 @@ class Waiter:
         "costs",
         "deadline",
         "future",
+        "sender",
         "since",
         "starts",
         "timer",
+        "turn",
         "unconfirmed",
     )
 
-    def __init__(self, costs: Mapping[str, int], since: float, deadline: float) -> None:
+    def __init__(
+        self, costs: Mapping[str, int], sender: str, turn: int, since: float, deadline: float
+    ) -> None:
         self.costs = costs
+        self.sender = sender
+        self.turn = turn
         self.since = since
         self.deadline = deadline
         self.future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
@@ -83,49 +97,68 @@ class Line:
         self._lane: Lane = lane
         self._max_wait = max_wait
         self._clock = clock
-        self._waiters: dict[Waiter, None] = {}
+        self._waiters: dict[Waiter, None] = {}  # by turn
+        self._waiting: Counter[str] = Counter()
+        self._turn = 0
+        self._turns: dict[str, int] = {}
         self._held: dict[Waiter, None] = {}
         self._asking: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
         self._tail = 0.0
+        self._tails: dict[str, float] = {}
         self._spacing = max((1 / rule.rate for rule in rules if rule.rate), default=0.0)
 
     def __len__(self) -> int:
         return len(self._waiters)
 
-    @property
-    def overtaken(self) -> bool:
-        """Whether jobs are parked that would be due before a new waiter had its turn here."""
-        return self._tail > self._clock() + len(self._waiters) * self._spacing
+    def waiting(self, sender: str) -> int:
+        """How many of a sender's calls wait here."""
+        return self._waiting[sender]
 
     @property
     def brief(self) -> bool:
         """Whether a new waiter has its turn sooner than it could be parked and be back."""
         return len(self._waiters) * self._spacing < BRIEF
 
-    async def slot(self, costs: Mapping[str, int], waited: float) -> Waiter | None:
+    def senders_with(self, sender: str) -> int:
+        """How many senders wait here once this one does."""
+        return len(self._waiting) + (sender not in self._waiting)
+
+    def overtaken(self, sender: str) -> bool:
+        """Whether the sender has jobs parked that are due before a new waiter had its turn here.
+
+        Of a sender whose jobs were never parked from here, the lane's parked jobs may be its own.
+        """
+        tail = self._tails.get(sender, self._tail)
+        return tail > self._clock() + len(self._waiters) * self._spacing
+
+    async def slot(self, costs: Mapping[str, int], waited: float, sender: str) -> Waiter | None:
         """Wait for a slot to come; None if none comes in time.
 
         Args:
             costs: by unit.
             waited: seconds that the job waited before it came here.
+            sender: who asks.
 
         Raises:
             Draining: the worker stops.
             RedisError: the buckets can't be asked.
         """
         now = self._clock()
-        waiter = Waiter(costs, now - waited, now + self._max_wait)
-        self._waiters[waiter] = None
+        waiter = Waiter(costs, sender, self._next_turn(sender), now - waited, now + self._max_wait)
+        self._enter([waiter])
         self._ask()
         try:
             return None if await waiter.future is None else waiter
         finally:
             self._leave(waiter)
 
-    def noted(self, due_in: float) -> None:
-        """A job of this line was parked; it is due in so many seconds."""
-        self._tail = max(self._tail, self._clock() + due_in)
+    def noted(self, sender: str, due_in: float) -> None:
+        """A sender's job of this line was parked; it is due in so many seconds."""
+        now = self._clock()
+        self._tails[sender] = max(self._tails.get(sender, 0.0), now + due_in)
+        if len(self._tails) > MANY:
+            self._tails = {name: tail for name, tail in self._tails.items() if tail > now}
 
     def recall(self) -> None:
         """Take back every slot that has not come: a penalty voids them."""
@@ -134,8 +167,7 @@ class Line:
         recalled = sorted(self._held, key=lambda waiter: waiter.starts)
         for waiter in recalled:
             self._unhold(waiter)
-        waiting = [waiter for waiter in recalled if not waiter.future.done()]
-        self._waiters = dict.fromkeys([*waiting, *self._waiters])
+        self._enter([waiter for waiter in recalled if not waiter.future.done()])
         self._ask()
         self._nudge.set()
 
@@ -153,8 +185,29 @@ class Line:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
 
+    def _next_turn(self, sender: str) -> int:
+        if len(self._turns) > MANY:
+            self._turns = {name: turn for name, turn in self._turns.items() if turn > self._turn}
+        turn = self._turns[sender] = max(self._turn, self._turns.get(sender, 0)) + 1
+        return turn
+
+    def _enter(self, waiters: Sequence[Waiter]) -> None:
+        """Let them wait, each in its turn."""
+        last = next(reversed(self._waiters), None)
+        self._waiters.update(dict.fromkeys(waiters))
+        self._waiting.update(waiter.sender for waiter in waiters)
+        if last and any(waiter.turn < last.turn for waiter in waiters):
+            self._waiters = dict.fromkeys(sorted(self._waiters, key=lambda waiter: waiter.turn))
+
+    def _remove(self, waiter: Waiter) -> None:
+        if waiter in self._waiters:
+            del self._waiters[waiter]
+            self._waiting[waiter.sender] -= 1
+            if not self._waiting[waiter.sender]:
+                del self._waiting[waiter.sender]
+
     def _leave(self, waiter: Waiter) -> None:
-        self._waiters.pop(waiter, None)
+        self._remove(waiter)
         self._unhold(waiter)
 
     def _unhold(self, waiter: Waiter) -> None:
@@ -205,9 +258,10 @@ class Line:
         return tuple(costs.get(rule.unit, 0) for rule in self.rules)
 
     def _give(self, waiter: Waiter, start: float, *, probing: bool) -> None:
-        self._waiters.pop(waiter, None)
+        self._remove(waiter)
         if waiter.future.done():  # it gave up while its slot was asked for
             return
+        self._turn = max(self._turn, waiter.turn)
         waiter.starts = self._clock() + start
         if start <= 0:
             waiter.future.set_result(probing)
@@ -228,7 +282,7 @@ class Line:
             if next_slot > waiter.deadline:
                 if not waiter.future.done():
                     waiter.future.set_result(None)
-                self._waiters.pop(waiter)
+                self._remove(waiter)
             else:
                 next_slot += self._spacing
 

@@ -22,12 +22,11 @@ local PROBE_TIME = 1000000     -- us to wait for the answer of a probe
 local PROBE_POLL = 50000       -- us after which to ask whether the probe has been answered
 local DUST = 0.000001          -- tokens that rounding may cost
 local NOTED = 600000000        -- us between two notes in the index
-local APPROACH = 0.25          -- share of the gap to the known ceiling that is closed a second
-local BELOW_CEILING = 0.97     -- how near to a ceiling that was hit the rate comes quickly
-local CLIMB = 0.02             -- share of the limit that is added a second where no ceiling is known
-local CEILING_GONE = 1.03      -- so far beyond it without a throttle, the ceiling was another time's
-local CREEP = 0.001            -- share of the limit that is added a window beyond that
-local QUIET = 5000000          -- us without a throttle before the rate creeps
+local NEAR_TOP = 0.9875        -- share of the limit to which a rate climbs: at the limit itself, calls
+                               -- that cross on their way put one too many into every few seconds
+local CLIMB = 0.005            -- share of the limit by which a climb quickens every second: the first
+                               -- seconds show whether the limit is still near, the next ones make up
+local QUICKEST = 15            -- s after which a climb gets no quicker
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -42,7 +41,7 @@ local paused, probing, tail = 0, 0, now
 for i = 1, rules do
   local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
   local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'grown', 'ceiling',
-    'penalized', 'paused', 'reason', 'half_open', 'probe', 'aged', 'noted', 'tail:' .. lane)
+    'paused', 'reason', 'half_open', 'probe', 'aged', 'noted', 'calls', 'climbs', 'retry', 'tail:' .. lane)
   local rate = first
   if top > first then rate = math.max(top / 4, math.min(top, tonumber(field[3]) or first)) end
   local elapsed = math.max(0, now - (tonumber(field[2]) or now))
@@ -51,15 +50,17 @@ for i = 1, rules do
     window = tonumber(ARGV[cursor + 3]), sibling = ARGV[cursor + 4] == '1',
     balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000),
     grown = tonumber(field[4]) or now, ceiling = tonumber(field[5]),
-    penalized = tonumber(field[6]) or 0, half_open = field[9] == '1',
-    aged = tonumber(field[11]) or 0, noted = tonumber(field[12]) or 0, new = not field[2],
+    half_open = field[8] == '1',
+    aged = tonumber(field[10]) or 0, noted = tonumber(field[11]) or 0, new = not field[2],
+    calls = tonumber(field[12]) or 0, climbs = tonumber(field[13]) or now,
+    retry = tonumber(field[14]) or 0,
   }
   buckets[i] = bucket
-  tail = math.max(tail, tonumber(field[13]) or 0)
-  local pause, probe = (tonumber(field[7]) or 0) - now, (tonumber(field[10]) or 0) - now
+  tail = math.max(tail, tonumber(field[15]) or 0)
+  local pause, probe = (tonumber(field[6]) or 0) - now, (tonumber(field[9]) or 0) - now
   if pause > 0 then
     paused = 1
-    if pause > shut then shut, reason = pause, field[8] end
+    if pause > shut then shut, reason = pause, field[7] end
   elseif bucket.half_open then
     if probe > 0 then
       shut = math.max(shut, math.min(PROBE_POLL, probe))
@@ -108,6 +109,7 @@ for _ = 1, waiters do
         bucket.balance = math.min(bucket.balance, bucket.burst + beyond - bucket.rate * start)
       end
       bucket.balance = bucket.balance - cost - beyond
+      bucket.calls = bucket.calls + 1
       if reserves then bucket.aged = now + AGED_SHARE * cost / bucket.rate * 1000000 end
     end
   end
@@ -116,20 +118,15 @@ for _ = 1, waiters do
 end
 
 local function grow(bucket)
-  local seconds = math.min(1, (now - bucket.grown) / 1000000)
-  local target = bucket.ceiling and bucket.ceiling * BELOW_CEILING or bucket.first
-  if bucket.rate < target then
-    local step = (target - bucket.rate) * APPROACH
-    if not bucket.ceiling then step = math.min(step, bucket.top * CLIMB) end
-    bucket.rate = bucket.rate + step * seconds
-  end
-  if now - bucket.penalized > QUIET then
-    bucket.rate = bucket.rate + bucket.top * CREEP / math.max(1, bucket.window) * seconds
-  end
-  bucket.rate = math.min(bucket.rate, bucket.top)
-  if bucket.ceiling and bucket.rate > bucket.ceiling * CEILING_GONE then
-    bucket.ceiling = nil
+  if bucket.ceiling and now >= bucket.retry then
+    bucket.ceiling, bucket.climbs = nil, now
     redis.call('HDEL', bucket.key, 'ceiling')
+  end
+  local goal = bucket.ceiling or math.max(bucket.first, bucket.top * NEAR_TOP)
+  if bucket.rate < goal then
+    local climbed = math.min(QUICKEST, math.max(0, now - bucket.climbs) / 1000000)
+    local seconds = math.min(1, (now - bucket.grown) / 1000000)
+    bucket.rate = math.min(goal, bucket.rate + bucket.top * CLIMB * climbed * seconds)
   end
 end
 
@@ -137,7 +134,7 @@ for i = 1, rules do
   local bucket = buckets[i]
   if bucket.busy and not bucket.half_open and bucket.top > bucket.first then grow(bucket) end
   redis.call('HSET', bucket.key, 'balance', bucket.balance, 'at', now, 'rate', bucket.rate,
-    'grown', now, 'aged', bucket.aged)
+    'grown', now, 'aged', bucket.aged, 'calls', bucket.calls, 'climbs', bucket.climbs)
   if bucket.probe then redis.call('HSET', bucket.key, 'probe', bucket.probe) end
   if now - bucket.noted > NOTED then
     redis.call('HSET', bucket.key, 'noted', now)

@@ -1,25 +1,47 @@
--- Give a job that can't wait here its place behind all jobs parked before it.
+-- Give a job that can't wait here its place behind all jobs of its sender parked before it.
 --
--- KEYS  one bucket per rule, then the index of buckets
+-- KEYS  one bucket per rule, then its places of the queue per rule (sender -> last place in us)
 -- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 the queue of parked jobs: tail:LANE for a new job, again:LANE for one that came back
 --       3 milliseconds a bucket lives unused
---       4 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit), the job's cost
+--       4 sender
+--       5 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit), the job's cost
 --
 -- Returns the time to the job's place (us) and the reason of a pause, if there is one.
+--
+-- Senders share the rate evenly: a sender's next place follows its own last one, at the rate
+-- divided by the senders that have jobs parked there or later. One whose places reach far beyond
+-- the others' has that time for itself, so nothing is kept free for those that are done by then.
 
-local SURPLUS = 1.05  -- parked jobs come back a little faster than they leave: none leaves late
+local SURPLUS = 1.05   -- parked jobs come back a little faster than they leave: none leaves late
+local ABREAST = 2000000  -- us by which senders that park by turns may be apart and still share
 
 local now = tonumber(ARGV[1])
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
-local queue, ttl = ARGV[2], ARGV[3]
+local queue, ttl, sender = ARGV[2], ARGV[3], ARGV[4]
 local due, reason = now, ''
 
-for i = 1, #KEYS - 1 do
-  local cursor = 4 * i
+local function place_after(places, free, step)
+  redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
+  local last = tonumber(redis.call('ZSCORE', places, sender) or 0)
+  local others = redis.call('ZCOUNT', places, math.max(last, now) - ABREAST, '+inf')
+  if last == 0 then others = others + 1 end
+  local place = math.max(free, last) + others * step
+  redis.call('ZADD', places, place, sender)
+  return place
+end
+
+local function outlive(key, until_then)
+  redis.call('PEXPIRE', key, ttl, 'NX')
+  redis.call('PEXPIRE', key, ttl + until_then, 'GT')
+end
+
+local rules = #KEYS / 2
+for i = 1, rules do
+  local cursor = 4 * i + 1
   local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
   local cost = tonumber(ARGV[cursor + 3])
   local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'paused', 'reason', queue)
@@ -32,10 +54,11 @@ for i = 1, #KEYS - 1 do
     local elapsed = math.max(0, now - (tonumber(field[2]) or now))
     local balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000)
     free = math.max(free, now + (math.min(cost, burst) - balance) / rate * 1000000)
-    free = math.max(free, tonumber(field[6]) or 0) + cost / (rate * SURPLUS) * 1000000
-    redis.call('HSET', KEYS[i], queue, free)
-    redis.call('PEXPIRE', KEYS[i], ttl, 'NX')
-    redis.call('PEXPIRE', KEYS[i], ttl + math.floor((free - now) / 1000), 'GT')
+    free = place_after(KEYS[rules + i], free, cost / (rate * SURPLUS) * 1000000)
+    redis.call('HSET', KEYS[i], queue, math.max(free, tonumber(field[6]) or 0))
+    local until_then = math.floor((free - now) / 1000)
+    outlive(KEYS[i], until_then)
+    outlive(KEYS[rules + i], until_then)
   end
   due = math.max(due, free)
 end

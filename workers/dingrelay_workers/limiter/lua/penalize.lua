@@ -1,4 +1,4 @@
--- Pause a bucket after a throttling answer, for every worker at once.
+-- Judge a throttling answer: a brush with the limit, or a reason to pause for every worker at once.
 --
 -- KEYS  the bucket, the index of buckets
 -- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
@@ -6,15 +6,38 @@
 --       3 pause that the answer asks for (us)
 --       4 reason
 --       5 first rate, 6 top rate (tokens/s); a rate that may not grow is not cut either
+--       7 window (s), 8 how far apart two calls' ways to DingTalk are at most (s)
 --
--- Returns the time to the end of the pause (us), and 1 if this answer had an effect.
+-- Returns the time to the end of the pause (us; 0 for none), and 1 if this answer caused it.
+--
+-- Calls leave evenly but arrive unevenly. At a rate just below the limit now and then one arrives
+-- too many in a second: a brush. It costs that call a second and says little; a pause of 1 s
+-- would cost twenty. How many brushes are to be expected depends on how DingTalk counts, which it
+-- doesn't tell. By calendar seconds or with a bucket they are rare even close to the limit. Over
+-- the last second, whichever that is, they are frequent as soon as the rate is beyond
+-- limit / (window + spread), and none happens below. So: up to the first kind's number, brushes
+-- are borne; beyond it the rate steps down to where there are none, and tries again much later.
+-- Refusals in a row mean neither: the limit fell, or somebody else uses it. Then all pause.
 
 local AT_ONCE = 1000000      -- us within which throttles count as one: they were in flight together
 local REPEATED = 10000000    -- us after a pause within which the next throttle doubles it
 local LONGEST = 60000000     -- us a doubled pause may last, unless twice what was asked is longer
-local CUT, NUDGE = 0.7, 0.9  -- what is left of the rate; the second near a ceiling that is known
-local NEAR = 0.95            -- share of the ceiling from which a single throttle is no surprise
-local FAR = 0.88             -- below this share of it the ceiling fell, and lies lower still
+local CUT = 0.7              -- what is left of the rate after a pause
+local HALVED = 0.5           -- the same where calls flowed at the full limit: it must have fallen far
+
+-- One doubt a brush. They fade with calls, the faster the more slots the ways differ by (`slack`):
+-- twice as fast as a calendar window brings brushes at the highest rate that acquire.lua allows.
+local FADE = 0.007           -- of a doubt, a call and slot of slack
+local BORNE, BORNE_MORE = 0.7, 2.0  -- doubts that are borne, and more of them a slot of slack
+
+local ROUNDED = 1000000      -- us by which the end of a limit that an answer tells may be too late
+local COOL = 0.15            -- of a refusal, a call: about three of six calls are refusals in a row
+local HOT = 2.3
+local SPREAD_MARGIN = 1.05   -- the spread is estimated from some dozens of calls
+local STEP, FAR_STEP = 0.985, 0.95  -- steps down from a rate at which there should be no brushes,
+local FAR = 0.85                    -- the second below this share of it: the limit is another one
+local HOLD = 60000000        -- us until the rate climbs again after a step down,
+local FAR_HOLD = 12000000    -- and where the limit is another one: it may come back
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -23,38 +46,60 @@ if not now then
 end
 local ttl, pause, reason = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, top = tonumber(ARGV[5]), tonumber(ARGV[6])
+local window, spread = tonumber(ARGV[7]), tonumber(ARGV[8]) * SPREAD_MARGIN
 
 local field = redis.call('HMGET', KEYS[1], 'penalized', 'paused', 'asked', 'level', 'half_open',
-  'rate', 'ceiling')
+  'rate', 'calls', 'judged', 'proven', 'doubt', 'heat')
 local penalized, paused = tonumber(field[1]) or 0, tonumber(field[2]) or 0
 local asked, level = tonumber(field[3]) or 0, tonumber(field[4]) or 0
+local half_open, rate = field[5] == '1', tonumber(field[6]) or first
+local calls, proven = tonumber(field[7]) or 0, tonumber(field[9]) or 0
 redis.call('HINCRBY', KEYS[1], 'throttles', 1)
 
-local effect = paused <= now and now - penalized >= AT_ONCE
+local slack, safe = spread * rate, top / (1 + spread / window)
+local since = calls - (tonumber(field[8]) or 0)
+local doubt = math.max(0, (tonumber(field[10]) or 0) - since * FADE * slack) + 1
+local heat = math.max(0, (tonumber(field[11]) or 0) - since * COOL) + 1
+
+-- A limit's worth of calls went well at this rate, and the limit is over with its window.
+local trusted = top > first and not half_open and calls - proven >= top * window
+  and pause <= window * 1000000 + ROUNDED
+
+local effect = false
+if trusted and heat <= HOT then
+  if doubt > BORNE + BORNE_MORE * slack then
+    doubt = 0
+    local far = rate <= FAR * safe
+    local ceiling = math.max(top / 4, math.min(safe, rate * (far and FAR_STEP or STEP)))
+    redis.call('HSET', KEYS[1], 'ceiling', ceiling, 'rate', ceiling, 'grown', now,
+      'retry', now + (far and FAR_HOLD or HOLD))
+  end
+else
+  effect = paused <= now and now - penalized >= AT_ONCE
+end
+
 if effect then
   level = (now - paused <= REPEATED) and level + 1 or 1
   paused = now + math.min(pause * 2 ^ (level - 1), math.max(LONGEST, 2 * pause))
   redis.call('HSET', KEYS[1], 'penalized', now, 'paused', paused, 'asked', pause, 'level', level,
     'reason', reason, 'half_open', 1, 'probe', 0)
-elseif pause > asked then
+elseif pause > asked and not trusted then
   paused = math.max(paused, now + pause)
   redis.call('HSET', KEYS[1], 'paused', paused, 'asked', pause, 'reason', reason, 'half_open', 1)
 end
 
 -- A throttled probe says nothing of the rate: nothing else was under way.
-if effect and top > first and field[5] ~= '1' then
-  local rate, ceiling = tonumber(field[6]) or first, tonumber(field[7])
-  local cut, hit = CUT, rate
-  if ceiling and rate < FAR * ceiling then
-    hit = rate * (1 + CUT) / 2
-  elseif ceiling and rate >= NEAR * ceiling and now - penalized > REPEATED then
-    cut = NUDGE
-  end
-  redis.call('HSET', KEYS[1], 'ceiling', hit, 'rate', math.max(top / 4, rate * cut), 'grown', now)
+if effect and top > first and not half_open then
+  local cut = (trusted and rate > FAR * safe) and HALVED or CUT
+  redis.call('HDEL', KEYS[1], 'ceiling')
+  redis.call('HSET', KEYS[1], 'rate', math.max(top / 4, rate * cut), 'grown', now,
+    'climbs', paused, 'proven', calls)
+  doubt, heat = 0, 0
 end
+redis.call('HSET', KEYS[1], 'judged', calls, 'doubt', doubt, 'heat', heat)
 
 redis.call('ZADD', KEYS[2], math.floor(now / 1000), KEYS[1])
 redis.call('PEXPIRE', KEYS[2], 2 * ttl)
 redis.call('PEXPIRE', KEYS[1], ttl, 'NX')
-redis.call('PEXPIRE', KEYS[1], ttl + math.floor((paused - now) / 1000), 'GT')
-return {math.ceil(paused - now), effect and 1 or 0}
+redis.call('PEXPIRE', KEYS[1], ttl + math.max(0, math.floor((paused - now) / 1000)), 'GT')
+return {math.max(0, math.ceil(paused - now)), effect and 1 or 0}

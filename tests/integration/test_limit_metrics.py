@@ -1,0 +1,59 @@
+"""What Prometheus sees of the fleet's buckets."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import REGISTRY
+
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.limiter import Parked
+from dingrelay_workers.metrics import LIMITS
+
+COSTS = {"calls": 1, "recipients": 1}
+
+
+@pytest.fixture(autouse=True)
+def _nothing_shown() -> Iterator[None]:
+    yield
+    LIMITS.states = ()
+
+
+def shown(name: str, scope: str, api: str, unit: str) -> float | None:
+    labels = {"scope": scope, "api": api, "unit": unit}
+    return REGISTRY.get_sample_value(f"dingrelay_limit_{name}", labels)
+
+
+async def test_a_worker_shows_the_buckets_of_the_fleet(valkey_url: str) -> None:
+    settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=9464)
+    calls = ("app:default", "message.send", "calls")
+    async with Engine(settings, Publisher(settings)) as engine:
+        await engine.limiter.acquire("default", "message.send", lane="normal", costs=COSTS)
+        await engine.limiter.throttled(
+            "default", "message.send", pause=60, everything=False, reason="90018"
+        )
+        with pytest.raises(Parked):
+            await engine.limiter.acquire("default", "message.send", lane="bulk", costs=COSTS)
+        LIMITS.states = await engine.limiter.states()
+    assert shown("per_second", *calls) == 20
+    assert shown("rate", *calls) == pytest.approx(0.7 * 19)
+    assert shown("ceiling", *calls) is None
+    assert 50 < (shown("paused_seconds", *calls) or 0) <= 60
+    assert shown("throttles", *calls) == 1
+    assert (shown("horizon_seconds", *calls) or 0) > 55
+    assert shown("paused_seconds", "egress:default", "*", "calls") == 0
+
+
+async def test_the_metrics_are_kept_current_only_where_they_are_served(valkey_url: str) -> None:
+    for port in (0, 9464):
+        settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=port)
+        async with Engine(settings, Publisher(settings)) as engine:
+            await engine.limiter.acquire("default", "message.send", lane="normal", costs=COSTS)
+        async with Engine(settings, Publisher(settings)):
+            for _ in range(500):
+                if not port or LIMITS.states:
+                    break
+                await asyncio.sleep(0.01)
+        assert bool(LIMITS.states) == bool(port)

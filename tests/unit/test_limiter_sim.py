@@ -1,0 +1,49 @@
+"""A minute of a saturated limit in virtual time: how much of it is used, and at what price."""
+
+from collections.abc import Iterator
+
+import pytest
+from limiter_sim import FAR, NEAR, Simulation
+from redis import Redis
+
+from dingrelay_sandbox.windows import WindowKind
+
+SEEDS = (1, 2)
+
+
+@pytest.fixture
+def redis(valkey_url: str) -> Iterator[Redis]:
+    with Redis.from_url(valkey_url) as redis:
+        yield redis
+
+
+@pytest.mark.parametrize(
+    ("latency", "window", "used", "refused"),
+    [
+        (NEAR, "calendar", 0.98, 0.003),
+        (NEAR, "bucket", 0.98, 0.003),
+        (NEAR, "sliding", 0.95, 0.003),
+        (FAR, "calendar", 0.97, 0.015),
+        (FAR, "bucket", 0.97, 0.015),
+        (FAR, "sliding", 0.90, 0.015),
+    ],
+)
+def test_a_minute_from_a_cold_start_uses_the_limit_and_seldom_meets_it(
+    redis: Redis, latency: tuple[float, float], window: WindowKind, used: float, refused: float
+) -> None:
+    for seed in SEEDS:
+        redis.flushall()
+        simulation = Simulation(redis, window, latency, seed)
+        simulation.run(60)
+        assert simulation.used(0, 60) >= used
+        assert simulation.refused(0, 60) <= refused
+
+
+@pytest.mark.parametrize("window", ["calendar", "bucket", "sliding"])
+def test_the_rate_follows_a_limit_that_falls_and_rises(redis: Redis, window: WindowKind) -> None:
+    simulation = Simulation(redis, window, NEAR, 1, changes=((8, 10), (24, 20)))
+    simulation.run(52)
+    assert simulation.refused(8, 13) <= 0.15
+    assert simulation.used(13, 24, 10) >= 0.9
+    assert simulation.refused(13, 24) <= 0.08
+    assert simulation.used(49, 52) >= 0.94
