@@ -339,7 +339,7 @@ def test_a_paused_address_pauses_every_api(fleet: Fleet) -> None:
 
 
 def test_the_rate_climbs_close_to_the_limit_while_calls_wait_and_only_then(fleet: Fleet) -> None:
-    fleet.saturate(2)
+    fleet.saturate(1.5)
     assert 19.1 <= fleet.rate() <= 19.4, "slowly first"
     fleet.saturate(4)
     assert fleet.rate() == pytest.approx(19.75)
@@ -357,7 +357,7 @@ def test_a_rate_that_was_cut_climbs_back(fleet: Fleet) -> None:
     fleet.sleep(1)
     fleet.call()
     fleet.succeed()
-    fleet.saturate(2)
+    fleet.saturate(1.5)
     assert fleet.rate() <= 0.75 * 19, "slowly first"
     fleet.saturate(12)
     assert fleet.rate() == pytest.approx(19.75)

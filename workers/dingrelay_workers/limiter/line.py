@@ -48,6 +48,7 @@ class Waiter:
         sender: who asks.
         turn: before whom it leaves: each waiter of a sender comes one turn after the last one.
         charged: the costs of its slot.
+        probing: its slot is a probe.
         starts: the time of its slot.
         unconfirmed: its slot is so far away that a penalty may come in between.
     """
@@ -57,6 +58,7 @@ class Waiter:
         "costs",
         "deadline",
         "future",
+        "probing",
         "sender",
         "since",
         "starts",
@@ -75,6 +77,7 @@ class Waiter:
         self.deadline = deadline
         self.future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self.charged: dict[str, int] = {}
+        self.probing = False
         self.starts = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.unconfirmed = False
@@ -262,19 +265,23 @@ class Line:
         if waiter.future.done():  # it gave up while its slot was asked for
             return
         self._turn = max(self._turn, waiter.turn)
-        waiter.starts = self._clock() + start
+        now = self._clock()
+        waiter.starts, waiter.probing = now + start, probing
         if start <= 0:
-            waiter.future.set_result(probing)
+            # On a loop that is behind, those before it may be due and not have left yet.
+            for held in [held for held in self._held if held.starts <= now]:
+                self._let_go(held)
+            self._let_go(waiter)
             return
         waiter.unconfirmed = start > FAR
         self._held[waiter] = None
         loop = asyncio.get_running_loop()
-        waiter.timer = loop.call_later(start, self._let_go, waiter, probing)
+        waiter.timer = loop.call_later(start, self._let_go, waiter)
 
-    def _let_go(self, waiter: Waiter, probing: bool) -> None:
+    def _let_go(self, waiter: Waiter) -> None:
         self._unhold(waiter)
         if not waiter.future.done():
-            waiter.future.set_result(probing)
+            waiter.future.set_result(waiter.probing)
 
     def _dismiss(self, next_slot: float) -> None:
         """Tell those that will get no slot in time."""

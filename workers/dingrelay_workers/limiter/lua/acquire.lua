@@ -24,7 +24,7 @@ local DUST = 0.000001          -- tokens that rounding may cost
 local NOTED = 600000000        -- us between two notes in the index
 local NEAR_TOP = 0.9875        -- share of the limit to which a rate climbs: at the limit itself, calls
                                -- that cross on their way put one too many into every few seconds
-local CLIMB = 0.005            -- share of the limit by which a climb quickens every second: the first
+local CLIMB = 0.01             -- share of the limit by which a climb quickens every second: the first
                                -- seconds show whether the limit is still near, the next ones make up
 local QUICKEST = 15            -- s after which a climb gets no quicker
 

@@ -30,14 +30,15 @@ local HALVED = 0.5           -- the same where calls flowed at the full limit: i
 local FADE = 0.007           -- of a doubt, a call and slot of slack
 local BORNE, BORNE_MORE = 0.7, 2.0  -- doubts that are borne, and more of them a slot of slack
 
+local FEW = 20               -- calls that show nothing yet, however low the limit
 local ROUNDED = 1000000      -- us by which the end of a limit that an answer tells may be too late
-local COOL = 0.15            -- of a refusal, a call: about three of six calls are refusals in a row
+local COOL = 0.15            -- of a refusal, a call: three of five calls are refusals in a row
 local HOT = 2.3
 local SPREAD_MARGIN = 1.05   -- the spread is estimated from some dozens of calls
 local STEP, FAR_STEP = 0.985, 0.95  -- steps down from a rate at which there should be no brushes,
 local FAR = 0.85                    -- the second below this share of it: the limit is another one
 local HOLD = 60000000        -- us until the rate climbs again after a step down,
-local FAR_HOLD = 12000000    -- and where the limit is another one: it may come back
+local FAR_HOLD = 15000000    -- and where the limit is another one: it may come back
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -62,7 +63,7 @@ local doubt = math.max(0, (tonumber(field[10]) or 0) - since * FADE * slack) + 1
 local heat = math.max(0, (tonumber(field[11]) or 0) - since * COOL) + 1
 
 -- A limit's worth of calls went well at this rate, and the limit is over with its window.
-local trusted = top > first and not half_open and calls - proven >= top * window
+local trusted = top > first and not half_open and calls - proven >= math.max(FEW, top * window)
   and pause <= window * 1000000 + ROUNDED
 
 local effect = false
