@@ -1,20 +1,21 @@
-"""How much of 20 calls a second gets through, and how much is refused, for each way to do it."""
+"""How much of 20 calls a second gets through, and how much is refused, however it is counted."""
 
-import os
-import subprocess
 import sys
-import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
-from celery import Celery
-from cost import distinct
+import watch
 from figures import Figure
-from stand import HERE, PEOPLE, Stand
-
-from dingrelay_sandbox.reports import CallReport
+from messages import distinct, user
+from stand import PEOPLE, Stand
 
 LIMIT = 20
-API = "/topapi/message/corpconversation/asyncsend_v2"
-USED, REFUSED = "limit used", "answers refused"
+CALLS = f"{LIMIT}/1s"
+WINDOWS = {"calendar": "calendar second", "bucket": "token bucket", "sliding": "sliding window"}
+"""How the server may count; DingTalk's own messages show calendar seconds."""
+
+Way = Callable[[Stand, float], None]
+"""Sends for so many seconds after its first call."""
 
 SLEEPER = """
 import time
@@ -30,92 +31,104 @@ for number in count():
 """
 
 
-def measure(stand: Stand, seconds: float, *, lead: float) -> list[Figure]:
-    """For each peer, the share of the limit that it used and the share of refused answers.
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far away the server is, and what is asked of us there.
+
+    Attributes:
+        latency: milliseconds each way, from and to.
+        used: the least share of the limit that must be used (%), by way of counting.
+        refused: the most answers that may be refused (%).
+    """
+
+    latency: tuple[float, float]
+    used: Mapping[str, float]
+    refused: float
+
+    def __str__(self) -> str:
+        return f"{self.latency[0]:g}–{self.latency[1]:g} ms away"
+
+
+NEAR = Distance((5, 30), {"calendar": 98, "bucket": 98, "sliding": 95}, 0.3)
+FAR = Distance((5, 100), {"calendar": 97, "bucket": 97, "sliding": 90}, 1.5)
+
+
+def measure(
+    stand: Stand,
+    seconds: float,
+    *,
+    distance: Distance,
+    windows: Sequence[str] = tuple(WINDOWS),
+    peers: Sequence[str] = (),
+    peer_seconds: float = 20,
+    lead: float = 2,
+) -> list[Figure]:
+    """The share of the limit that was used, and the share of refused answers.
 
     Args:
         stand: where to measure.
-        seconds: how long each is watched, under more jobs than the limit lets through.
+        seconds: how long we are watched, under more jobs than the limit lets through.
+        distance: how far away the server is.
+        windows: how the server counts, one after the other.
+        peers: who else is measured, under calendar seconds.
+        peer_seconds: how long each of them is watched.
         lead: seconds after the first call that are not counted: everybody may start as they like.
     """
-    ways = {
-        "dingrelay, two workers": _ours,
-        "a loop that sleeps 2 s": _sleeper,
-        'Celery rate_limit="20/s"': _rate_limited,
-        "throttled-py token bucket": _token_bucket,
-    }
-    results: dict[str, tuple[float, float, int]] = {}
-    for name, way in ways.items():
-        stand.clear(latency=(5, 30), calls=f"{LIMIT}/1s", window="calendar", recipients="")
-        way(stand, lead + seconds)
-        results[name] = _seen(stand.sandbox.calls(api=API), seconds, lead)
-    ours = next(iter(ways))
-    figures = [
-        Figure(
-            USED,
-            name,
-            used * 100,
-            "%",
-            at_least=95 if name == ours else None,
-            note=f"{calls} calls",
-        )
-        for name, (used, _, calls) in results.items()
-    ]
-    return figures + [
-        Figure(REFUSED, name, refused * 100, "%", at_most=0.5 if name == ours else None)
-        for name, (_, refused, _) in results.items()
-    ]
+    used, refused = f"limit used, {distance}", f"answers refused, {distance}"
+    figures: list[Figure] = []
+    for window in windows:
+        stand.clear(latency=distance.latency, calls=CALLS, window=window, recipients="")
+        seen = _watched(stand, _ours, seconds, lead)
+        name, note = WINDOWS[window], f"{seen.calls:,} calls"
+        least, most = distance.used[window], distance.refused
+        figures += [
+            Figure(used, name, seen.used_share(LIMIT), "%", at_least=least, note=note),
+            Figure(refused, name, seen.refused_share, "%", at_most=most),
+        ]
+    for name in peers:
+        stand.clear(latency=distance.latency, calls=CALLS, window="calendar", recipients="")
+        seen = _watched(stand, PEERS[name], peer_seconds, lead)
+        figures += [
+            Figure(used, name, seen.used_share(LIMIT), "%", note=f"{seen.calls:,} calls"),
+            Figure(refused, name, seen.refused_share, "%"),
+        ]
+    return sorted(figures, key=lambda figure: figure.group != used)
 
 
-def _seen(calls: list[CallReport], seconds: float, lead: float) -> tuple[float, float, int]:
-    """Share of the limit used, share of answers refused, calls: within the watched time."""
-    begin = min(call["monotonic"] for call in calls) + lead
-    seen = [call for call in calls if begin <= call["monotonic"] < begin + seconds]
-    accepted = sum(call["verdict"] == "ok" for call in seen)
-    refused = sum(call["verdict"] == "throttled" for call in seen)
-    return accepted / (LIMIT * seconds), refused / max(1, len(seen)), len(seen)
+def _watched(stand: Stand, way: Way, seconds: float, lead: float) -> watch.Watched:
+    way(stand, lead + seconds)
+    return watch.seen(stand, seconds, lead=lead)
 
 
 def _backlog(seconds: float) -> int:
-    return int(LIMIT * seconds * 1.3)
-
-
-def _watch(stand: Stand, seconds: float) -> None:
-    """Let it run until the watched time after the first call is over."""
-    deadline = time.monotonic() + 60
-    while not stand.sandbox.audit()["calls"].get(API):
-        assert time.monotonic() < deadline, "nothing was sent"
-        time.sleep(0.05)
-    time.sleep(seconds)
+    return int(LIMIT * (seconds + 1) * 1.3)
 
 
 def _ours(stand: Stand, seconds: float) -> None:
-    rules = stand.rules(calls=f"{LIMIT}/1s", recipients="")
-    with stand.workers(2, concurrency=64, env=rules), stand.client() as client:
+    rules = stand.rules(calls=CALLS, recipients="")
+    with stand.workers(2, env=rules), stand.client() as client:
         client.send_many(distinct(_backlog(seconds)))
-        _watch(stand, seconds)
+        watch.wait(stand, seconds)
 
 
 def _sleeper(stand: Stand, seconds: float) -> None:
-    command = [sys.executable, "-c", SLEEPER.replace("%d", str(PEOPLE))]
-    env = {**os.environ, **stand.env, "PYTHONPATH": str(HERE)}
-    with subprocess.Popen(command, env=env) as process:
-        _watch(stand, seconds)
-        process.terminate()
+    with stand.processes([[sys.executable, "-c", SLEEPER.replace("%d", str(PEOPLE))]]):
+        watch.wait(stand, seconds)
 
 
-def _rate_limited(stand: Stand, seconds: float) -> None:
-    _celery_peer(stand, seconds, "peers.rate_limited")
+def _celery_peer(app: str) -> Way:
+    def run(stand: Stand, seconds: float) -> None:
+        celery = stand.celery()
+        with stand.celery_workers(2, app):
+            for number in range(int(_backlog(seconds) * 1.5)):
+                celery.send_task(f"{app}.send_text", args=[user(number), f"text {number}"])
+            watch.wait(stand, seconds)
+
+    return run
 
 
-def _token_bucket(stand: Stand, seconds: float) -> None:
-    _celery_peer(stand, seconds, "peers.token_bucket")
-
-
-def _celery_peer(stand: Stand, seconds: float, app: str) -> None:
-    celery = Celery(broker=stand.redis_url, set_as_current=False)
-    with stand.workers(2, app=app, concurrency=64, options=()):
-        for number in range(int(_backlog(seconds) * 1.5)):
-            user = f"u{number % PEOPLE + 1}"
-            celery.send_task(f"{app}.send_text", args=[user, f"text {number}"])
-        _watch(stand, seconds)
+PEERS: Mapping[str, Way] = {
+    "a loop that sleeps 2 s": _sleeper,
+    'Celery rate_limit="20/s"': _celery_peer("peers.rate_limited"),
+    "Celery and throttled-py": _celery_peer("peers.token_bucket"),
+}
