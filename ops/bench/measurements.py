@@ -103,7 +103,7 @@ MEASUREMENTS = (
     Measurement(
         "I",
         "eight-apps",
-        lambda stand: fleet.measure(stand, 30),
+        lambda stand: fleet.measure(stand, 20),
         lambda stand: fleet.measure(stand, 1),
         rehearsed=False,
     ),
