@@ -79,14 +79,14 @@ MEASUREMENTS = (
         "E",
         "one-by-one",
         lambda stand: coalescing.one_by_one(stand, 20_000, patience=60),
-        lambda stand: coalescing.one_by_one(stand, 40, patience=2),
+        lambda stand: coalescing.one_by_one(stand, 10, patience=5),
         rehearsed=False,
     ),
     Measurement(
         "F",
         "in-one-go",
         lambda stand: coalescing.in_one_go(stand, 20_000, patience=60),
-        lambda stand: coalescing.in_one_go(stand, 40, patience=2),
+        lambda stand: coalescing.in_one_go(stand, 10, patience=5),
     ),
     Measurement(
         "G",

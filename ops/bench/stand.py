@@ -158,7 +158,7 @@ class Stand:
     def _wait_for_celery(self, count: int) -> None:
         """A worker that answers is one that takes jobs; what it logs depends on its app."""
         control = self.celery().control
-        wait_until(lambda: len(control.ping(timeout=0.5)) == count, 60)
+        wait_until(lambda: len(control.ping(timeout=0.5, limit=count)) == count, 60)
 
 
 @contextmanager

@@ -23,7 +23,7 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "limit used, 5–30 ms away",
         "answers refused, 5–30 ms away",
         "urgent under a broadcast",
-        "40 equal texts, send_many",
+        "10 equal texts, send_many",
         "worker CPU of a job",
         "acquires per CPU second",
     }
