@@ -41,8 +41,13 @@ def main() -> int:
     path = options.json or (PUBLISHED if whole else None)
     if path:
         path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n", "utf-8")
-    kept = options.quick or all(figure.holds is not False for figure in report.figures)
-    return 0 if complete and kept else 1
+        print(f"written to {path}", file=sys.stderr)
+    broken = [figure for figure in report.figures if figure.holds is False]
+    if options.quick:
+        return 0 if complete else 1
+    for figure in broken:
+        print(f"broken: {figure.group}, {figure.name}", file=sys.stderr)
+    return 1 if broken or not complete else 0
 
 
 def _options() -> argparse.Namespace:
