@@ -14,10 +14,14 @@ FIND_PYTHON = for name in $(PYTHONS); do \
 	then echo $$name; exit; fi; done; \
 	echo "no Python 3.11 or newer with venv was found; set PYTHON=/path/to/python" >&2; exit 1
 
-.PHONY: help setup demo test check bench up lock
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--no-header --no-annotate --upgrade --quiet
+ARQ := $(VENV)/arq/.installed
+
+.PHONY: help setup demo test check bench bench-docs up lock
 
 help: ## show the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(INSTALLED) ## create .venv with everything in requirements.lock
 
@@ -43,12 +47,21 @@ check: setup ## lint, format, types, layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: setup ## compare with peers, in one table of ratios
-	$(BIN)/python ops/bench/run.py $(ARGS)
+bench: setup $(ARQ) ## measure all figures beside peers, 20 minutes (ARGS="--only A" measures one)
+	@$(BIN)/python ops/bench/run.py $(ARGS)
+
+# arq needs an older redis-py than ours, so it has an environment of its own.
+$(ARQ): ops/bench/peers/arq.lock | $(INSTALLED)
+	@$(BIN)/python -m venv $(VENV)/arq
+	@$(VENV)/arq/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
+	@touch $@
+
+bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
+	@$(BIN)/python ops/bench/document.py
 
 up: setup ## run the whole system here, with a local DingTalk
 	$(BIN)/dingrelay up --sandbox $(ARGS)
 
 lock: ## choose all versions anew (needs uv)
-	uv pip compile pyproject.toml --all-extras --group dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --no-annotate --upgrade --quiet --output-file requirements.lock
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements.lock
+	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock

@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable
 import limits
 from figures import Figure
 from limits.aio.storage import RedisStorage
-from limits.aio.strategies import SlidingWindowCounterRateLimiter
+from limits.aio.strategies import (
+    FixedWindowRateLimiter,
+    MovingWindowRateLimiter,
+    RateLimiter,
+    SlidingWindowCounterRateLimiter,
+)
 from redis.asyncio import Redis
 from stand import Stand
 from throttled.asyncio import RateLimiterType, Throttled, store
@@ -30,19 +35,17 @@ def measure(stand: Stand, acquires: int) -> list[Figure]:
 
 
 async def _measure(url: str, acquires: int) -> list[Figure]:
-    ways = {
-        "dingrelay": _ours,
-        "throttled-py token bucket": _throttled(RateLimiterType.TOKEN_BUCKET),
-        "throttled-py GCRA": _throttled(RateLimiterType.GCRA),
-        "limits sliding window": _limits,
-    }
-    results = {name: await way(url, acquires) for name, way in ways.items()}
-    best = max(per_cpu for name, (per_cpu, _) in results.items() if name != "dingrelay")
-    figures = [
-        Figure(GROUP, name, per_cpu, "/CPU s", note=f"{per_second:,.0f}/s")
-        for name, (per_cpu, per_second) in results.items()
+    ours = await _ours(url, acquires)
+    peers = {name: await way(url, acquires) for name, way in PEERS.items()}
+    best = max(peers, key=lambda name: peers[name][0])
+    ratio = ours[0] / peers[best][0]
+    return [
+        Figure(GROUP, "dingrelay ÷ best peer", ratio, "×", at_least=3, note=f"best: {best}"),
+        *(
+            Figure(GROUP, name, per_cpu, "/CPU s", note=f"{per_second:,.0f}/s")
+            for name, (per_cpu, per_second) in {"dingrelay": ours, **peers}.items()
+        ),
     ]
-    return [*figures, Figure(GROUP, "dingrelay ÷ best peer", results["dingrelay"][0] / best)]
 
 
 async def _timed(acquire: Acquire, acquires: int) -> tuple[float, float]:
@@ -52,7 +55,8 @@ async def _timed(acquire: Acquire, acquires: int) -> tuple[float, float]:
         for _ in range(acquires // WAITERS):
             await acquire()
 
-    await acquire()
+    # Opens the connections.
+    await asyncio.gather(*(acquire() for _ in range(WAITERS)))
     began, spent = time.perf_counter(), time.process_time()
     await asyncio.gather(*(ask() for _ in range(WAITERS)))
     done = acquires // WAITERS * WAITERS
@@ -78,7 +82,7 @@ def _throttled(
 ) -> Callable[[str, int], Awaitable[tuple[float, float]]]:
     async def run(url: str, acquires: int) -> tuple[float, float]:
         throttle = Throttled(
-            key="bench",
+            key=f"bench:{algorithm.value}",
             using=algorithm.value,
             quota=f"{RATE}/s burst {RATE}",
             store=store.RedisStore(server=url),
@@ -89,8 +93,22 @@ def _throttled(
     return run
 
 
-async def _limits(url: str, acquires: int) -> tuple[float, float]:
-    storage = RedisStorage(f"async+{url}", implementation="redispy")
-    limiter = SlidingWindowCounterRateLimiter(storage)
-    rule = limits.RateLimitItemPerSecond(RATE)
-    return await _timed(lambda: limiter.hit(rule, "bench"), acquires)
+def _limits(strategy: type[RateLimiter]) -> Callable[[str, int], Awaitable[tuple[float, float]]]:
+    async def run(url: str, acquires: int) -> tuple[float, float]:
+        limiter = strategy(RedisStorage(f"async+{url}", implementation="redispy"))
+        rule = limits.RateLimitItemPerSecond(RATE)
+        return await _timed(lambda: limiter.hit(rule, strategy.__name__), acquires)
+
+    return run
+
+
+PEERS = {
+    "throttled-py fixed window": _throttled(RateLimiterType.FIXED_WINDOW),
+    "throttled-py sliding window": _throttled(RateLimiterType.SLIDING_WINDOW),
+    "throttled-py token bucket": _throttled(RateLimiterType.TOKEN_BUCKET),
+    "throttled-py leaking bucket": _throttled(RateLimiterType.LEAKING_BUCKET),
+    "throttled-py GCRA": _throttled(RateLimiterType.GCRA),
+    "limits fixed window": _limits(FixedWindowRateLimiter),
+    "limits sliding window": _limits(SlidingWindowCounterRateLimiter),
+    "limits moving window": _limits(MovingWindowRateLimiter),
+}

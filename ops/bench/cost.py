@@ -1,67 +1,157 @@
-"""CPU time of one job in the worker, beside a bare Celery no-op on the same transport."""
+"""CPU time of one job in the worker: ours, beside bare Celery and other task queues."""
 
+import subprocess
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from functools import partial
 
-from celery import Celery
+import psutil
 from figures import Figure
-from stand import PEOPLE, Stand, cpu_seconds, wait_until
+from messages import distinct, user
+from stand import HERE, Stand, cpu_seconds, wait_until
 
-from dingrelay_tasks import MessageSend
+GROUP = "worker CPU of a job"
+CONCURRENCY = 32
+WARM_UP = 300
+"""Jobs before the measured ones: imports, connections and the first token are no job's cost."""
+SETTLE = 0.5
+"""Seconds for what follows a job's last visible sign."""
+ARQ_PYTHON = HERE.parents[1] / ".venv" / "arq" / "bin" / "python"
+"""arq supports redis-py below 6 only; it lives in an environment of its own."""
 
-GROUP = "worker CPU per job"
+Enqueue = Callable[[int, int], object]
+"""Enqueues so many jobs (second) from a number on (first)."""
+Workers = AbstractContextManager[list[psutil.Process]]
 
 
-def measure(stand: Stand, jobs: int) -> list[Figure]:
-    """Two figures in ms a job, and their ratio.
+def measure(stand: Stand, jobs: int, *, peers: bool = True) -> list[Figure]:
+    """Milliseconds a job, and ours in bare Celery's.
 
     Args:
         stand: where to measure.
         jobs: how many of each.
+        peers: whether others than Celery's no-op in threads are measured.
+
+    Raises:
+        FileNotFoundError: arq's environment is not there; `make bench` creates it.
     """
-    bare = _bare(stand, jobs)
+    if peers and not ARQ_PYTHON.exists():
+        raise FileNotFoundError(f"{ARQ_PYTHON}: `make bench` creates it")
     ours = _ours(stand, jobs)
-    return [
-        Figure(GROUP, "bare Celery no-op", bare * 1000, "ms"),
+    noop = _noop(stand, jobs, "threads")
+    figures = [
+        Figure(GROUP, "dingrelay ÷ Celery no-op", ours / noop, "×", at_most=1.6),
         Figure(GROUP, "dingrelay message-send", ours * 1000, "ms"),
-        Figure(GROUP, "dingrelay ÷ bare Celery", ours / bare),
+        Figure(GROUP, "Celery no-op, threads", noop * 1000, "ms"),
+    ]
+    if not peers:
+        return figures
+    prefork = _noop(stand, jobs, "prefork")
+    figures += [
+        Figure(GROUP, "Celery no-op, prefork", prefork * 1000, "ms"),
+        Figure(GROUP, "dingrelay ÷ Celery no-op, prefork", ours / prefork, "×"),
+        Figure(GROUP, "Celery, one POST", _celery_post(stand, jobs) * 1000, "ms"),
+    ]
+    return figures + [
+        Figure(GROUP, f"{name}, one POST", _queue(stand, jobs, *command) * 1000, "ms")
+        for name, command in QUEUES.items()
     ]
 
 
-def _bare(stand: Stand, jobs: int) -> float:
-    stand.clear()
-    celery = Celery(broker=stand.redis_url, set_as_current=False)
-    with stand.workers(1, app="peers.noop", concurrency=32, options=()) as workers:
-        before = cpu_seconds(workers)
-        for number in range(jobs):
-            celery.send_task("peers.noop.noop", args=[f"u{number}", f"text {number}"])
-        wait_until(lambda: celery_queue_empty(celery), 120)
-        # The last ones have left the queue; they take no longer than a moment.
-        time.sleep(0.5)
-        return (cpu_seconds(workers) - before) / jobs
+QUEUES = {
+    "arq": (str(ARQ_PYTHON), "peers.arq", ("-m", "arq", "peers.arq.WorkerSettings")),
+    "dramatiq": (
+        sys.executable,
+        "peers.dramatiq",
+        ("-m", "dramatiq", "peers.dramatiq", "--processes", "1", "--threads", str(CONCURRENCY)),
+    ),
+    "taskiq": (
+        sys.executable,
+        "peers.taskiq",
+        (
+            *("-m", "taskiq", "worker", "peers.taskiq:broker"),
+            *("--workers", "1", "--max-async-tasks", str(CONCURRENCY)),
+        ),
+    ),
+}
+"""Name → Python, the module that enqueues, and the arguments that start a worker."""
 
 
-def celery_queue_empty(celery: Celery, queue: str = "celery") -> bool:
-    """Whether nothing waits in a queue, taken or not."""
-    with celery.connection_for_read() as connection:
-        redis = connection.default_channel.client
-        return not redis.llen(queue) and not redis.hlen("unacked")
+def _per_job(
+    jobs: int, workers: Workers, enqueue: Enqueue, finished: Callable[[int], bool]
+) -> float:
+    """CPU seconds a job; `finished` tells whether so many jobs are done."""
+    warm_up = min(jobs, WARM_UP)
+    with workers as processes:
+        enqueue(0, warm_up)
+        wait_until(lambda: finished(warm_up), 120)
+        time.sleep(SETTLE)
+        before = cpu_seconds(processes)
+        enqueue(warm_up, jobs)
+        wait_until(lambda: finished(warm_up + jobs), 240)
+        time.sleep(SETTLE)
+        return (cpu_seconds(processes) - before) / jobs
 
 
 def _ours(stand: Stand, jobs: int) -> float:
+    _clear(stand)
     # In force, and never met: what every rule costs a job is in the figure.
-    stand.clear(latency=(0, 0), calls="100000/1s", recipients="1000000/60s")
     rules = stand.rules(calls="50000/1s", recipients="500000/60s")
-    with stand.workers(1, concurrency=32, env=rules) as workers, stand.client() as client:
-        before = cpu_seconds(workers)
-        client.send_many(distinct(jobs))
-        wait_until(lambda: stand.sandbox.audit()["delivered"] >= jobs, 240)
-        time.sleep(0.5)
-        return (cpu_seconds(workers) - before) / jobs
+    with stand.client() as client:
+        return _per_job(
+            jobs,
+            stand.workers(1, concurrency=CONCURRENCY, env=rules),
+            lambda first, count: client.send_many(distinct(count, first=first)),
+            partial(_delivered, stand),
+        )
 
 
-def distinct(jobs: int) -> Iterator[MessageSend]:
-    """So many messages, each with a text of its own, to one user each."""
-    for number in range(jobs):
-        message = {"msgtype": "text", "text": {"content": f"text {number}"}}
-        yield MessageSend.parse({"to": {"users": [f"u{number % PEOPLE + 1}"]}, "message": message})
+def _noop(stand: Stand, jobs: int, pool: str) -> float:
+    _clear(stand)
+    workers = stand.celery_workers(1, "peers.noop", concurrency=CONCURRENCY, pool=pool)
+    return _per_job(
+        jobs, workers, _celery_enqueue(stand, "peers.noop.noop"), lambda _: _queue_empty(stand)
+    )
+
+
+def _celery_post(stand: Stand, jobs: int) -> float:
+    _clear(stand)
+    workers = stand.celery_workers(1, "peers.post", concurrency=CONCURRENCY)
+    enqueue = _celery_enqueue(stand, "peers.post.send_text")
+    return _per_job(jobs, workers, enqueue, partial(_delivered, stand))
+
+
+def _queue(stand: Stand, jobs: int, python: str, module: str, worker: tuple[str, ...]) -> float:
+    _clear(stand)
+
+    def enqueue(first: int, count: int) -> None:
+        subprocess.run([python, "-m", module, str(first), str(count)], env=stand.env, check=True)
+
+    return _per_job(jobs, stand.processes([[python, *worker]]), enqueue, partial(_delivered, stand))
+
+
+def _clear(stand: Stand) -> None:
+    stand.clear(latency=(0, 0), calls="100000/1s", egress="", recipients="1000000/60s")
+
+
+def _celery_enqueue(stand: Stand, task: str) -> Enqueue:
+    celery = stand.celery()
+
+    def enqueue(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            celery.send_task(task, args=[user(number), f"text {number}"])
+
+    return enqueue
+
+
+def _delivered(stand: Stand, jobs: int) -> bool:
+    return stand.delivered() >= jobs
+
+
+def _queue_empty(stand: Stand) -> bool:
+    """Whether nothing waits in Celery's queue, taken or not."""
+    with stand.celery().connection_for_read() as connection:
+        redis = connection.default_channel.client
+        return not redis.llen("celery") and not redis.hlen("unacked")

@@ -1,11 +1,15 @@
 """A measured figure beside what it should be."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 from rich.table import Table
+
+WIDTH = 120
+"""Columns of the table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,22 @@ class Figure:
     note: str = ""
 
     @property
+    def ours(self) -> bool:
+        """Whether it has bounds; a figure without stands beside such a one."""
+        return self.holds is not None
+
+    @property
+    def number(self) -> str:
+        """The value as it is shown, without its unit."""
+        return number(self.value)
+
+    @property
+    def bound(self) -> str:
+        """What it must keep, such as ``≥ 98``; empty for nothing."""
+        bounds = [(self.at_least, "≥"), (self.at_most, "≤")]
+        return ", ".join(f"{sign} {bound:g}" for bound, sign in bounds if bound is not None)
+
+    @property
     def holds(self) -> bool | None:
         """Whether it keeps its bounds; None if it has none."""
         if self.at_most is None and self.at_least is None:
@@ -41,6 +61,21 @@ class Figure:
     def to_json(self) -> dict[str, Any]:
         """The figure as JSON values."""
         return {**asdict(self), "holds": self.holds}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The figure that `to_json` wrote."""
+        return cls(**{name: value for name, value in content.items() if name != "holds"})
+
+
+def number(value: float) -> str:
+    """Three digits, and thousands apart."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def percentile(values: Sequence[float], part: float) -> float:
+    """The smallest of the values that so many percent of them do not exceed."""
+    return sorted(values)[max(0, math.ceil(len(values) * part / 100) - 1)]
 
 
 def show(figures: Sequence[Figure]) -> None:
@@ -56,11 +91,7 @@ def show(figures: Sequence[Figure]) -> None:
         first = figure.group if figure.group != group else ""
         group = figure.group
         mark = {True: "[green]✓", False: "[red]✗", None: ""}[figure.holds]
-        value = f"{figure.value:.3g} {figure.unit}".strip()
-        table.add_row(first, figure.name, value, _bound(figure), mark, figure.note)
-    Console(width=120).print(table)
-
-
-def _bound(figure: Figure) -> str:
-    bounds = [(figure.at_least, "≥"), (figure.at_most, "≤")]
-    return " ".join(f"{sign} {bound:g}" for bound, sign in bounds if bound is not None)
+        style = "bold" if figure.ours else ""
+        value = f"{figure.number} {figure.unit}".strip()
+        table.add_row(first, figure.name, value, figure.bound, mark, figure.note, style=style)
+    Console(width=WIDTH).print(table)

