@@ -19,8 +19,9 @@ from dingrelay_producers.errors import (
     ServiceUnavailable,
     WaitTimeout,
 )
+from dingrelay_producers.groups import grouped
 from dingrelay_producers.publisher import BATCH, Publisher
-from dingrelay_producers.record import Draft, Wakeup
+from dingrelay_producers.record import Draft
 from dingrelay_producers.scripts import Call
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
@@ -69,32 +70,37 @@ class Client:
     ) -> int:
         """Enqueue any number of jobs, in batches and in constant memory.
 
+        Messages that are the same but for their users become one job with up to 100 users, where
+        they come close together (within `BATCH` jobs) and have no key and no time of their own:
+        one call carries that job. So several references can be of the same job.
+
         Args:
             jobs: may be a generator of any length.
-            on_sent: called with the reference of each job, in order, once it is accepted.
+            on_sent: called with a reference for each job given, in order, once it is accepted.
 
         Returns:
-            How many jobs were accepted, those that were known already included.
+            How many of the jobs given were accepted, those that were known already included.
 
         Raises:
             IdempotencyConflict: as `send`; the jobs before it are accepted.
             ServiceUnavailable: as `send`; whole batches before it are accepted.
         """
         accepted = 0
-        for drafts in _batches(map(self._draft, jobs), BATCH):
-            wakeups: list[Wakeup] = []
+        for batch in _batches(jobs, BATCH):
+            groups = list(grouped(batch))
+            drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
+            raw = self._run_many(map(self._enqueue, drafts.values()))
+            answers = dict(zip(drafts, map(record.enqueued, drafts.values(), raw), strict=True))
             conflict: str | None = None
-            for draft, raw in zip(drafts, self._run_many(map(self._enqueue, drafts)), strict=True):
-                answer = record.enqueued(draft, raw)
-                if answer.conflict:
-                    conflict = conflict or draft.id
+            for group in groups:
+                if answers[group].conflict:
+                    conflict = conflict or drafts[group].id
                     continue
-                if answer.wakeup:
-                    wakeups.append(answer.wakeup)
                 accepted += 1
                 if on_sent and not conflict:
-                    on_sent(JobRef(self, draft.id))
-            self._publisher.publish(wakeups)
+                    on_sent(JobRef(self, drafts[group].id))
+            wakeups = (answer.wakeup for answer in answers.values())
+            self._publisher.publish(wakeup for wakeup in wakeups if wakeup)
             if conflict:
                 raise IdempotencyConflict(conflict)
         return accepted
@@ -356,7 +362,7 @@ def _pauses() -> Iterator[float]:
         pause = min(pause * 1.5, longest)
 
 
-def _batches(items: Iterable[Draft], size: int) -> Iterator[list[Draft]]:
+def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:
     iterator = iter(items)
     while batch := list(islice(iterator, size)):
         yield batch

@@ -18,6 +18,8 @@ QUEUE_TTL_MS = 86_400_000
 """What is known of a queue's progress is of no use a day later."""
 BUCKET_TTL_MS = 3_600_000
 """A bucket that nobody asked for an hour is full again and starts with the configured rate."""
+WAITING_TTL_MS = 86_400_000
+"""Who has waited longer is carried all the same, by its own wake-up."""
 QUOTA_TTL_MS = 40 * 86_400_000
 """A month and some days."""
 DAY_TTL_MS = 36 * 3_600_000
@@ -69,6 +71,19 @@ def places(bucket_key: str, queue: str) -> str:
     ``again:LANE``.
     """
     return f"{PREFIX}places:{bucket_key.removeprefix(PREFIX)}:{queue}"
+
+
+def waiting(app: str, content: str) -> str:
+    """Sorted set: jobs that one call could carry and nobody runs → their creation (ms).
+
+    `content` is the digest that they share. TTL: WAITING_TTL_MS.
+    """
+    return f"{PREFIX}waiting:{app}:{content}"
+
+
+def place(app: str, content: str) -> str:
+    """Hash: the place that each sender's parked jobs of this content share. TTL: as `places`."""
+    return f"{PREFIX}place:{app}:{content}"
 
 
 def quota(organisation: str, month: str) -> str:

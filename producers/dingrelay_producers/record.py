@@ -40,6 +40,10 @@ class Draft:
     expires: int = 0
     """Milliseconds since the epoch after which it need not run; 0 for never."""
     parent: str = ""
+    shares: str = ""
+    """Where it waits for a call that carries several jobs; empty if it goes alone."""
+    seats: int = 0
+    """How many recipients it adds to such a call."""
 
     @property
     def payload(self) -> str:
@@ -110,7 +114,15 @@ def draft(
         due=due,
         expires=expires,
         parent=parent,
+        shares=shares(contract),
+        seats=contract.recipients,
     )
+
+
+def shares(contract: Contract) -> str:
+    """The key under which a job waits for a call that carries several; empty if it goes alone."""
+    content = contract.shared
+    return keys.waiting(contract.app, content) if content else ""
 
 
 def milliseconds(moment: datetime | None) -> int:
@@ -149,6 +161,9 @@ def enqueue(draft: Draft, *, grace_ms: int) -> Call:
             keys.JOB_MARGIN_MS,
             keys.RECENT_JOBS,
             keys.RECENT_TTL_MS,
+            draft.shares,
+            draft.seats,
+            keys.WAITING_TTL_MS,
         ],
     )
 

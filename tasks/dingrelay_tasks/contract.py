@@ -106,6 +106,11 @@ class Contract(Part):
         """How many named recipients the job has; 0 where that makes no sense."""
         return 0
 
+    @property
+    def shared(self) -> str | None:
+        """What jobs of the app have in common that one call can carry; None: this one goes alone."""
+        return None
+
     def summary(self) -> str:
         """One short line for Flower and logs, free of the job's text."""
         line = f"{self.kind} app={self.app} lane={self.lane}"

@@ -4,7 +4,9 @@ Lengths are in characters. What DingTalk only suggests, or contradicts itself ab
 server; what it surely refuses is refused here, with the field named. Nothing is ever cut.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
@@ -238,3 +240,9 @@ Message = Annotated[
 def payload(message: Message) -> dict[str, Any]:
     """The message as DingTalk's own ``msg`` object; equal messages give equal bytes as JSON."""
     return message.model_dump(mode="json", exclude_none=True)
+
+
+def digest(content: Mapping[str, Any]) -> str:
+    """What two ``msg`` objects of the same content have in common, whatever their fields' order."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from dingrelay_tasks.context import Admission, Context, Delivery, Json
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
-from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
+from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, digest, payload
 from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
 
 USERS_PER_CALL = 100
@@ -63,7 +63,7 @@ class MessageSend(Deliverable):
 
     @model_validator(mode="after")
     def _status_bar_is_for_a_few_users(self) -> Self:
-        if isinstance(self.message, OaMessage) and self.message.oa.status_bar is not None:
+        if _has_status_bar(self.message):
             others = self.to.everyone or self.to.departments
             if others or len(self.users) > STATUS_BAR_USERS:
                 raise ValueError(f"message.oa.status_bar: is for at most {STATUS_BAR_USERS} users")
@@ -79,6 +79,23 @@ class MessageSend(Deliverable):
         """How many users are named."""
         return len(self.users)
 
+    @property
+    def shared(self) -> str | None:
+        """The digest of the message, where one call of the usual kind carries this job to its end.
+
+        What one call can't carry for all of its jobs alike goes alone: more users than a call
+        takes, departments, a status bar, a question about the delivery, a repeat to be avoided.
+        """
+        named = self.users and not self.to.departments and len(self.users) <= USERS_PER_CALL
+        usual = not (self.allow_duplicate or self.confirm) and self.on_unknown == "repeat"
+        if not (named and usual) or _has_status_bar(self.message):
+            return None
+        return digest(payload(self.message))
+
+    def readdressed(self, users: Sequence[str]) -> "MessageSend":
+        """This message to these users instead."""
+        return self.model_copy(update={"to": Recipients(users=list(users))})
+
     def summary(self) -> str:
         """One short line for Flower and logs, free of the message's text."""
         return f"{super().summary()} {self.message.msgtype} to {self._addressees()}"
@@ -88,6 +105,10 @@ class MessageSend(Deliverable):
             return "everyone"
         named = ((self.recipients, "user"), (len(self.to.departments), "department"))
         return ", ".join(f"{count} {noun}{'s' * (count > 1)}" for count, noun in named if count)
+
+
+def _has_status_bar(message: Message) -> bool:
+    return isinstance(message, OaMessage) and message.oa.status_bar is not None
 
 
 class SentMessage(Part):

@@ -42,6 +42,7 @@ def test_its_times_to_live_are_those_of_the_code() -> None:
         "buckets": 2 * keys.BUCKET_TTL_MS,
         "bucket": keys.BUCKET_TTL_MS,
         "queue": keys.QUEUE_TTL_MS,
+        "waiting": keys.WAITING_TTL_MS,
         "quota": keys.QUOTA_TTL_MS,
         "content": keys.DAY_TTL_MS,
         "received": keys.DAY_TTL_MS,

@@ -27,7 +27,7 @@ QUEUE = "dingrelay.normal"
 
 def message(text: str = "你好", **fields: object) -> MessageSend:
     content = {"msgtype": "text", "text": {"content": text}}
-    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content, **fields})
+    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content} | fields)
 
 
 @pytest.fixture
@@ -108,6 +108,19 @@ def test_many_jobs_are_streamed(client: Client, broker: Redis) -> None:
     assert client.send_many(jobs(), on_sent=refs.append) == 1_201
     assert len({ref.id for ref in refs}) == 1_201
     assert broker.llen(QUEUE) == 1_201
+
+
+def test_equal_messages_of_a_batch_are_one_job(client: Client, broker: Redis) -> None:
+    jobs = [message(to={"users": [f"u{number}"]}) for number in range(250)]
+    jobs.insert(120, message("another text"))
+    refs: list[JobRef] = []
+    assert client.send_many(jobs, on_sent=refs.append) == 251
+    ids = [ref.id for ref in refs]
+    assert len(ids) == 251
+    assert len(set(ids)) == broker.llen(QUEUE) == 4
+    assert len(set(ids[:100])) == 1
+    assert ids[120] not in ids[:120] + ids[121:]
+    assert refs[249].status().state == State.QUEUED
 
 
 def test_a_conflict_among_many_names_the_job_and_keeps_the_others(

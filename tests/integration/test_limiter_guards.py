@@ -7,8 +7,9 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import keys
 from dingrelay_tasks.context import Admission
+from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused
-from dingrelay_workers.limiter.guards import Guards, digest
+from dingrelay_workers.limiter.guards import Guards
 
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""

@@ -15,7 +15,8 @@ from dingrelay_producers.states import State
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.records import Claim, Records, Spent
+from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.records import Boarding, Claim, Records, Spent
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 
@@ -52,7 +53,7 @@ async def enqueue(redis: Redis, draft: Draft) -> record.Enqueued:
 
 
 async def claimed(records: Records, draft: Draft) -> Claim:
-    verdict, claim = await records.claim(a_delivery(draft))
+    verdict, claim, _ = await records.claim(a_delivery(draft))
     assert claim is not None, verdict
     return claim
 
@@ -146,7 +147,7 @@ async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
 
 async def test_a_message_without_a_record_makes_one(redis: Redis, records: Records) -> None:
     draft = a_draft(lane="urgent")
-    verdict, claim = await records.claim(a_delivery(draft, woken=0))
+    verdict, claim, _ = await records.claim(a_delivery(draft, woken=0))
     assert verdict == "claimed"
     assert claim is not None
     assert claim.lane == "urgent"
@@ -324,3 +325,158 @@ async def test_a_served_queue_that_starts_nothing_has_lost_its_wakeups(
         await redis.set(keys.alive(draft.queue), 1, px=60_000)
     swept = await records.sweep("w", lease=5, most=10)
     assert len(swept.wakeups) == int(served)
+
+
+async def waiting(redis: Redis, draft: Draft) -> list[str]:
+    return [job.decode() for job in await redis.zrange(draft.shares, 0, -1)]
+
+
+async def enqueued(redis: Redis, *jobs: dict[str, Any]) -> list[Draft]:
+    drafts = [a_draft(**job) for job in jobs]
+    for draft in drafts:
+        await enqueue(redis, draft)
+        # One millisecond can see many jobs; here they have an order.
+        await redis.zadd(draft.shares, {draft.id: len(await waiting(redis, draft))}, xx=True)
+    return drafts
+
+
+def to(*users: str, **fields: Any) -> dict[str, Any]:
+    return {"to": {"users": list(users)}, **fields}
+
+
+async def board(
+    redis: Redis, records: Records, draft: Draft, *, room: int = 100, **more: Any
+) -> Boarding:
+    return await records.board(draft.shares, nonce="call", room=room, lane="normal", **more)
+
+
+async def test_a_job_waits_for_a_call_until_somebody_runs_it(
+    redis: Redis, records: Records
+) -> None:
+    later = datetime.now(UTC) + timedelta(hours=1)
+    first, cancelled, scheduled = await enqueued(
+        redis, to("u1"), to("u2"), to("u3", send_at=later.isoformat())
+    )
+    alone = a_draft(confirm=True)
+    await enqueue(redis, alone)
+    assert alone.shares == ""
+    assert await waiting(redis, first) == [first.id, cancelled.id]
+    assert 0 < await redis.pttl(first.shares) <= keys.WAITING_TTL_MS
+    await scripts.run_async(redis, record.cancel(cancelled.id, record_ttl_ms=1000))
+    assert await waiting(redis, first) == [first.id]
+    claim = await claimed(records, first)
+    assert (claim.shares, claim.seats) == (first.shares, 1)
+    assert not await redis.exists(first.shares)
+    assert scheduled.shares == first.shares
+
+
+@pytest.mark.parametrize(
+    ("state_after", "since", "waits"),
+    [
+        (State.SNOOZED, 123, True),
+        (State.QUEUED, 0, True),
+        (State.SNOOZED, 0, False),
+        (State.RETRYING, 0, False),
+    ],
+)
+async def test_only_a_job_that_waits_for_a_limit_waits_for_a_call_again(
+    redis: Redis, records: Records, state_after: State, since: int, waits: bool
+) -> None:
+    (draft,) = await enqueued(redis, to("u1"))
+    claim = await claimed(records, draft)
+    await records.park(claim, state_after, delay=60, spent=Spent(), waiting=since)
+    assert await waiting(redis, draft) == [draft.id] * waits
+
+
+async def test_a_job_that_goes_alone_waits_for_no_call_ever_again(
+    redis: Redis, records: Records
+) -> None:
+    (draft,) = await enqueued(redis, to("u1"))
+    await records.park(
+        await claimed(records, draft), State.QUEUED, delay=0, spent=Spent(), alone=True
+    )
+    assert await waiting(redis, draft) == []
+    claim = await claimed(records, draft)
+    assert claim.shares == claim.place == ""
+
+
+async def test_a_foreign_clients_job_shares_calls_too(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    assert claim
+    assert (claim.shares, claim.seats) == (draft.shares, 1)
+
+
+async def test_a_call_claims_the_oldest_that_there_is_room_for(
+    redis: Redis, records: Records
+) -> None:
+    drafts = await enqueued(
+        redis, to("u1"), to("u2", "u3", "u4"), to("u5", "u6"), to("u7", lane="bulk"), to("u8")
+    )
+    boarding = await board(redis, records, drafts[0], room=4)
+    assert [claim.id for _, claim in boarding.taken] == [drafts[0].id, drafts[1].id]
+    assert boarding.next
+    assert boarding.next[1].id == drafts[2].id
+    assert await waiting(redis, drafts[0]) == [drafts[3].id, drafts[4].id]
+    for delivery, claim in [*boarding.taken, boarding.next]:
+        assert (claim.fence, claim.attempts) == (1, 0)
+        assert claim.waiting
+        assert (delivery.id, delivery.nonce, delivery.job) == (claim.id, claim.nonce, claim.payload)
+        lease = float(await redis.hget(keys.job(claim.id), "lease") or 0)
+        assert await redis.zscore(keys.SCHEDULE, claim.id) == lease
+        assert await records.settle(claim, State.DONE, spent=Spent(attempts=1), result={})
+    assert len({claim.nonce for _, claim in [*boarding.taken, boarding.next]}) == 3
+    assert await records.claim(a_delivery(drafts[0])) == ("ended", None, drafts[0].shares)
+
+
+async def test_the_next_caller_is_of_the_same_lane(redis: Redis, records: Records) -> None:
+    drafts = await enqueued(redis, to("u1", lane="bulk"), to("u2", lane="urgent"), to("u3"))
+    boarding = await board(redis, records, drafts[0], room=0)
+    assert boarding.taken == []
+    assert boarding.next
+    assert boarding.next[1].id == drafts[2].id
+    assert (await board(redis, records, drafts[0], room=5)).next is None
+
+
+async def test_a_call_takes_who_is_not_due_yet_but_nobody_it_may_not(
+    redis: Redis, records: Records
+) -> None:
+    past = datetime.now(UTC) - timedelta(seconds=1)
+    parked, retrying, running, expired, gone = await enqueued(
+        redis, *(to(f"u{n}") for n in range(3)), to("u3", expires_at=past.isoformat()), to("u4")
+    )
+    claim = await claimed(records, parked)
+    await records.park(claim, State.SNOOZED, delay=60, spent=Spent(), waiting=1)
+    claim = await claimed(records, retrying)
+    await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    await claimed(records, running)
+    await redis.delete(keys.job(gone.id))
+    # Entries that say otherwise than the records are dropped.
+    await redis.zadd(parked.shares, {retrying.id: 1, running.id: 2})
+    boarding = await board(redis, records, parked)
+    assert [claim.id for _, claim in boarding.taken] == [parked.id]
+    assert boarding.taken[0][1].waiting == 1
+    assert await waiting(redis, parked) == []
+    assert [await state(redis, draft) for draft in (retrying, running, expired)] == [
+        "retrying",
+        "running",
+        "queued",
+    ]
+    # Its own wake-up ends the expired one.
+    assert (await records.claim(a_delivery(expired)))[0] == "claimed"
+
+
+async def test_no_more_recipients_are_taken_along_than_there_are_tokens(
+    redis: Redis, records: Records
+) -> None:
+    rule = Rule("app:default", "message.send", "recipients", 101, 1000)
+    drafts = await enqueued(redis, to("u1", "u2"), to("u3", "u4"), *(to(f"v{n}") for n in range(9)))
+    now = int(datetime.now(UTC).timestamp() * 1_000_000)
+    await redis.hset(rule.key, mapping={"balance": "5.5", "at": now})
+    await redis.pexpire(rule.key, 60_000)
+    boarding = await board(redis, records, drafts[0], bucket=rule)
+    assert [claim.id for _, claim in boarding.taken] == [draft.id for draft in drafts[:3]]
+    assert boarding.next is None
+    assert 0.5 <= float(await redis.hget(rule.key, "balance") or 0) < 0.6
+    assert (await board(redis, records, drafts[0], bucket=rule)).taken == []
+    assert len(await waiting(redis, drafts[0])) == 8

@@ -23,6 +23,7 @@ RECIPIENTS = Rule("app:a", "message.send", "recipients", 500, 10)
 EGRESS = Rule("egress:e", "*", "calls", 100, 2)
 GATE = Rule("app:a", "token", "calls", None)
 BOTH = (CALLS, RECIPIENTS)
+PLACE = "dingrelay:place:a:content"
 SPREAD = 0.025
 """Seconds between the shortest and the longest way to DingTalk."""
 SAFE = 20 / (1 + SPREAD * 1.05)
@@ -65,6 +66,15 @@ class Fleet:
         rules: tuple[Rule, ...] = (CALLS,),
     ) -> float:
         call = buckets.park(rules, lane, (1,) * len(rules), queue, sender, self.now)
+        return float(run(self.redis, call)[0]) / MICRO
+
+    def park_shared(
+        self, users: int, *, sender: str = "", rules: tuple[Rule, ...] = (CALLS,)
+    ) -> float:
+        costs = (1, users)[: len(rules)]
+        call = buckets.park(
+            rules, "bulk", costs, "tail", sender, self.now, place=PLACE, seats=users
+        )
         return float(run(self.redis, call)[0]) / MICRO
 
     def penalize(self, pause: float, *, rule: Rule = CALLS) -> tuple[float, bool]:
@@ -441,6 +451,38 @@ def test_parked_jobs_come_back_one_by_one_at_the_pace_of_the_limit(fleet: Fleet)
     assert fleet.call("bulk").tail == pytest.approx(places[-1], abs=1e-4)
     ttl = fleet.redis.pttl(CALLS.key)
     assert ttl > places[-1] * 1000
+
+
+def test_jobs_that_one_call_can_carry_share_a_place(fleet: Fleet) -> None:
+    for _ in range(11):
+        fleet.call("urgent")
+    first = fleet.park_shared(1)
+    shared = [fleet.park_shared(1) for _ in range(99)]
+    assert max(shared) < first + 2.5, "they come a little later: the first one takes them along"
+    assert fleet.park_shared(1) == pytest.approx(first + 1 / 19 / 1.05, abs=1e-3)
+    assert fleet.park_shared(60) < first + 2.5
+    assert fleet.park_shared(60) == pytest.approx(first + 2 / 19 / 1.05, abs=1e-3)
+    assert fleet.park() == pytest.approx(first + 3 / 19 / 1.05, abs=1e-3)
+    assert fleet.park_shared(1, sender="another") < first + 0.5, "a sender has its own"
+    assert first * 1000 < fleet.redis.pttl(PLACE) <= 3_605_000
+
+
+def test_a_shared_place_costs_the_recipients_all_the_same(fleet: Fleet) -> None:
+    fleet.ask(BOTH, "urgent", (1, 100))
+    places = [fleet.park_shared(10, rules=BOTH) for _ in range(50)]
+    assert places[-1] == pytest.approx(500 / RECIPIENTS.rate / 1.05, rel=0.05)
+    horizons = [float(fleet.redis.hget(rule.key, "tail:bulk") or 0) - fleet.now for rule in BOTH]
+    assert horizons[0] < 0.5 * MICRO < horizons[1]
+
+
+def test_a_place_that_is_over_is_not_shared(fleet: Fleet) -> None:
+    for _ in range(11):
+        fleet.call("urgent")
+    fleet.park_shared(1)
+    fleet.sleep(5)
+    for _ in range(11):
+        fleet.call("urgent")
+    assert fleet.park_shared(1) < 1
 
 
 def test_parked_jobs_come_back_after_a_pause(fleet: Fleet) -> None:

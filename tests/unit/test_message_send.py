@@ -196,3 +196,48 @@ def test_the_summary_tells_who_and_not_what() -> None:
     assert everyone.summary().endswith("lane=bulk text to everyone")
     assert everyone.queue == "dingrelay.bulk"
     assert to("a", lane="urgent").queue == "dingrelay.urgent"
+
+
+OA = {
+    "msgtype": "oa",
+    "oa": {
+        "message_url": "https://example.com/1",
+        "head": {"bgcolor": "FFBBBBBB", "text": "报销"},
+        "body": {"title": "报销单", "content": "待确认"},
+    },
+}
+STATUS_BAR = {**OA, "oa": {**OA["oa"], "status_bar": {"status_value": "进行中"}}}  # type: ignore[dict-item]
+
+
+def test_equal_messages_of_any_lane_and_time_share_a_call() -> None:
+    later = (START + timedelta(hours=1)).isoformat()
+    alike = [to("u1"), to("u2", lane="bulk"), to("u3", send_at=later), to(*people(100))]
+    alike.append(to("u4", idempotency_key="k", expires_at=later))
+    assert len({job.shared for job in alike}) == 1
+    assert alike[0].shared
+    assert MessageSend.parse({"to": {"users": ["u1"]}, "message": OA}).shared
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"confirm": True},
+        {"allow_duplicate": True},
+        {"on_unknown": "stop"},
+        {"to": {"users": people(101)}},
+        {"to": {"users": ["u1"], "departments": [1]}},
+        {"to": {"everyone": True}},
+        {"message": STATUS_BAR},
+    ],
+    ids=str,
+)
+def test_what_one_call_cannot_carry_for_all_alike_goes_alone(fields: dict[str, Any]) -> None:
+    job = {"to": {"users": ["u1"]}, "message": TEXT, **fields}
+    assert MessageSend.parse(job).shared is None
+
+
+def test_other_content_is_shared_with_nobody_else() -> None:
+    other = MessageSend.parse(
+        {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "另"}}}
+    )
+    assert other.shared != to("u1").shared

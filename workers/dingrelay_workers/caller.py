@@ -11,6 +11,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled
+from dingrelay_workers.limiter.grant import Grant
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
@@ -94,7 +95,7 @@ class Caller:
             OwnershipLost: the job is another worker's by now.
         """
         self._open_since = min(self._open_since, since)
-        await self._note()
+        await self.note()
 
     def enter(self, step: str) -> None:
         """Name the step that the next calls belong to."""
@@ -104,7 +105,7 @@ class Caller:
         """Remember a step's outcome. Only this closes its note: an answer alone may be unusable."""
         self.finished[step] = outcome
         if step == self._open_step:
-            self._close_note()
+            self.close_note()
 
     async def call(
         self,
@@ -121,10 +122,26 @@ class Caller:
             limiter.Parked: the wait would be too long for a thread.
             OwnershipLost: the job is another worker's by now.
         """
-        organisation = self._settings.app(self.app).organisation
-        if api.counted:
-            await self._quota.check(organisation, self._lane)
+        await self.check(api)
         costs = {"calls": 1, "recipients": recipients} if recipients else {"calls": 1}
+        grant = await self.slot(api, costs)
+        return await self.leave(api, grant, query=query, body=body)
+
+    async def check(self, api: Api) -> None:
+        """Stop a call that the rest of the month is not meant for.
+
+        Raises:
+            QuotaExhausted: the lane's share of the month is used up.
+        """
+        if api.counted:
+            await self._quota.check(self._organisation, self._lane)
+
+    async def slot(self, api: Api, costs: Mapping[str, int], *, place: str = "") -> Grant:
+        """Wait until a call may leave; its costs may grow until it is asked for.
+
+        Raises:
+            limiter.Parked: the wait would be too long for a thread.
+        """
         began = time.monotonic()
         grant = await self._limiter.acquire(
             self.app,
@@ -134,9 +151,21 @@ class Caller:
             sender=self._claim.sender,
             waited=self._waited,
             returning=self._returning,
+            place=place,
         )
+        LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
+        return grant
+
+    async def leave(
+        self,
+        api: Api,
+        grant: Grant,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Json:
+        """Make the call whose slot has come; `call` tells what it raises."""
         left = time.monotonic()
-        LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(left - began)
         verdict = "lost"
         try:
             answer = await self._dingtalk.call(
@@ -144,12 +173,12 @@ class Caller:
                 api,
                 query=query,
                 body=body,
-                leaving=self._note if api.changes else None,
+                leaving=self.note if api.changes else None,
             )
         except DingTalkError as error:
             verdict = error.name
             if api.changes and not isinstance(error, Ambiguous):
-                self._close_note()
+                self.close_note()
             if isinstance(error, Throttled):
                 await self._limiter.throttled(
                     self.app,
@@ -166,18 +195,27 @@ class Caller:
             verdict = "ok"
             await self._limiter.answered(grant)
             if api.counted:
-                self._quota.count(organisation)
+                self._quota.count(self._organisation)
             return answer
         finally:
             CALLS.labels(api.name, self.app, verdict).inc()
             CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
 
-    def _close_note(self) -> None:
+    @property
+    def _organisation(self) -> str:
+        return self._settings.app(self.app).organisation
+
+    def close_note(self) -> None:
+        """No call of the job is open: it was answered, or did not leave."""
         self.answered = True
         self._open_step, self._open_since = "", 0
 
-    async def _note(self) -> None:
-        """Write down that the call leaves now, with what earlier steps brought."""
+    async def note(self) -> None:
+        """Write down that the call leaves now, with what earlier steps brought.
+
+        Raises:
+            OwnershipLost: the job is another worker's by now, and the call must not leave.
+        """
         # A note that is still open stays as old as it is: the search for the effect begins there.
         at = self._open_since or int(time.time() * 1000)
         note = {"step": self._step, "attempt": self._claim.attempts + 1, "at": at}

@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +78,10 @@ class Delivery:
 
     def draft(self) -> Draft:
         """The job as it is written down where there is no record of it."""
-        due, expires = self._times()
+        contract: Contract | None = None
+        with suppress(ContractError):
+            contract = self.contract()
+        times = contract if isinstance(contract, Deliverable) else None
         return Draft(
             id=self.id,
             kind=self.kind.name,
@@ -86,19 +90,11 @@ class Delivery:
             queue=self.queue,
             job=self.job,
             summary=self.kind.name,
-            due=due,
-            expires=expires,
+            due=record.milliseconds(times.send_at) if times else 0,
+            expires=record.milliseconds(times.expires_at) if times else 0,
+            shares=record.shares(contract) if contract else "",
+            seats=contract.recipients if contract else 0,
         )
-
-    def _times(self) -> tuple[int, int]:
-        """When the job is due and when it expires, in ms; 0 for not said or not readable."""
-        try:
-            contract = self.contract()
-        except ContractError:
-            return 0, 0
-        if not isinstance(contract, Deliverable):
-            return 0, 0
-        return record.milliseconds(contract.send_at), record.milliseconds(contract.expires_at)
 
     def _text(self, field: str, default: str) -> str:
         value = self.job.get(field) if isinstance(self.job, dict) else None

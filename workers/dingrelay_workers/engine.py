@@ -28,6 +28,7 @@ from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.records import Records
+from dingrelay_workers.rides import Rides
 from dingrelay_workers.sweeper import Sweeper
 from dingrelay_workers.tokens import Tokens
 
@@ -76,6 +77,7 @@ class Engine:
             max_wait=settings.max_wait,
             local_waiters=max(4, concurrency // 8),
         )
+        self.rides = Rides()
         self.quota = Quota(self.redis, settings)
         self.guards = Guards(self.redis)
         self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
@@ -102,6 +104,8 @@ class Engine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self.drain()
+        await self.rides.finish(self.settings.soft_shutdown * (1 - HAND_OVER / 2))
         await _end(self._background)
         try:
             await self.sweeper.stop()

@@ -19,6 +19,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_workers.adoptions import Adoptions
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
+from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import Ambiguous
@@ -34,12 +35,20 @@ MOST_RECIPIENTS = 5000
 
 
 class JobContext:
-    """`dingrelay_tasks.Context` for one run of one job."""
+    """`dingrelay_tasks.Context` for one run of one job.
 
-    def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
+    Args:
+        claim: the job.
+        caller: makes its calls.
+        engine: everything else.
+        notifying: makes the calls of its work notifications.
+    """
+
+    def __init__(self, claim: Claim, caller: Caller, engine: Engine, *, notifying: Calls) -> None:
         self._claim = claim
         self._caller = caller
         self._engine = engine
+        self._notifying = notifying
 
     @property
     def job_id(self) -> str:
@@ -68,7 +77,7 @@ class JobContext:
     @property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
-        return JobMessages(self._claim, self._caller, self._engine, self.contacts)
+        return JobMessages(self._claim, self._notifying, self._engine, self.contacts)
 
     @property
     def approvals(self) -> Approvals:
@@ -118,12 +127,12 @@ class JobContext:
 class JobMessages:
     """`dingrelay_tasks.context.Messages` for one job."""
 
-    def __init__(self, claim: Claim, caller: Caller, engine: Engine, contacts: Contacts) -> None:
+    def __init__(self, claim: Claim, calls: Calls, engine: Engine, contacts: Contacts) -> None:
         self._claim = claim
         self._redis = engine.redis
         self._contacts = contacts
         self._guards = engine.guards
-        self._notifications = WorkNotifications(caller)
+        self._notifications = WorkNotifications(calls)
 
     async def admit(
         self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False

@@ -16,6 +16,7 @@ from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttle
 from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.limiter.grant import Draining, Parked
 from dingrelay_workers.records import Claim
+from dingrelay_workers.rides import Parted
 
 Json = dict[str, Any]
 
@@ -36,6 +37,7 @@ class Outcome:
         attempts: attempts spent.
         throttles: throttling answers met.
         waits_for_limit: it waits for a limit; its age counts when it comes back.
+        alone: it shares no call any more.
     """
 
     state: State
@@ -46,6 +48,7 @@ class Outcome:
     result: Json | None = None
     error: Json | None = None
     waits_for_limit: bool = False
+    alone: bool = False
 
 
 def done(result: Json) -> Outcome:
@@ -114,6 +117,8 @@ def _ended_by_machinery(error: Exception) -> Outcome | None:
             )
         case Draining():
             return given_back()
+        case Parted():
+            return Outcome(State.QUEUED, reason=str(error), alone=True)
         case OwnershipLost():
             return Outcome(State.RUNNING, reason="another worker owns the job")
         case RedisError():

@@ -16,11 +16,14 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_workers import outcome
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.job_context import JobContext
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
 from dingrelay_workers.outcome import Outcome
+from dingrelay_workers.passenger import Passenger
 from dingrelay_workers.records import Claim, Spent
+from dingrelay_workers.rides import Likeness, Seat
 
 log = get_logger("dingrelay.jobs")
 
@@ -45,18 +48,52 @@ async def execute(delivery: Delivery, engine: Engine) -> Outcome | None:
         Where it led; None if there was nothing to do: another worker has the job, it has ended,
         or it is not due.
     """
-    verdict, claim = await engine.records.claim(delivery)
-    if claim is None:
-        log.debug("left", id=delivery.id, verdict=verdict)
-        return None
+    taking = await engine.records.claim(delivery)
+    if taking.claim is not None:
+        return await carry(delivery, taking.claim, engine)
+    log.debug("left", id=delivery.id, verdict=taking.verdict)
+    alike = Likeness(taking.waiting, delivery.lane)
+    if taking.waiting and engine.rides.idle(alike):
+        engine.rides.carry(_stand_in(delivery, taking.waiting, engine), leads=alike)
+    return None
+
+
+async def _stand_in(delivery: Delivery, waiting: str, engine: Engine) -> None:
+    """A job was taken along by a call: its wake-up becomes that of one who waits for the next.
+
+    Otherwise a worker would only meet wake-ups of jobs that another one has just taken.
+    """
+    boarding = await engine.records.board(waiting, nonce=delivery.nonce, room=0, lane=delivery.lane)
+    if boarding.next:
+        await carry(*boarding.next, engine)
+
+
+async def carry(
+    delivery: Delivery, claim: Claim, engine: Engine, seat: Seat | None = None
+) -> Outcome | None:
+    """Carry out a job that is claimed.
+
+    Args:
+        delivery: what woke it.
+        claim: the job.
+        engine: carries it.
+        seat: kept for it in another job's call.
+
+    Returns:
+        Where it led; None if it is another worker's by now.
+    """
     names = {"id": claim.id, "kind": delivery.kind.name, "app": claim.app, "lane": claim.lane}
     with bound_contextvars(**names, attempt=claim.attempts + 1), engine.leases.held(claim):
-        run = _prepare(delivery, claim, engine)
-        led_to = await _carry_out(run)
+        run = _prepare(delivery, claim, engine, seat)
+        try:
+            led_to = await _carry_out(run)
+        finally:
+            if seat:
+                seat.leave()
         return await _settle(run, led_to)
 
 
-def _prepare(delivery: Delivery, claim: Claim, engine: Engine) -> Run:
+def _prepare(delivery: Delivery, claim: Claim, engine: Engine, seat: Seat | None) -> Run:
     caller = Caller(
         claim,
         settings=engine.settings,
@@ -65,7 +102,19 @@ def _prepare(delivery: Delivery, claim: Claim, engine: Engine) -> Run:
         dingtalk=engine.dingtalk,
         records=engine.records,
     )
-    return Run(delivery, claim, engine, caller, JobContext(claim, caller, engine))
+    notifying: Calls = caller
+    if claim.shares:
+        notifying = Passenger(
+            claim,
+            caller,
+            rides=engine.rides,
+            records=engine.records,
+            limiter=engine.limiter,
+            carry=lambda delivery, claim, seat: carry(delivery, claim, engine, seat),
+            seat=seat,
+        )
+    context = JobContext(claim, caller, engine, notifying=notifying)
+    return Run(delivery, claim, engine, caller, context)
 
 
 async def _carry_out(run: Run) -> Outcome:
@@ -127,6 +176,7 @@ async def _written(run: Run, led_to: Outcome) -> State | None:
         spent=spent,
         error=led_to.error,
         waiting=(claim.waiting or int(time.time() * 1000)) if led_to.waits_for_limit else 0,
+        alone=led_to.alone,
     )
 
 

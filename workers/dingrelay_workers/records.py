@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -13,9 +13,12 @@ from dingrelay_producers.scripts import Script, Value, run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
 from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.limiter.rules import Rule
 
 _PACKAGE = "dingrelay_workers"
+_BOARD = Script.load(_PACKAGE, "board")
 _CLAIM = Script.load(_PACKAGE, "claim")
 _HEARTBEAT = Script.load(_PACKAGE, "heartbeat")
 _NOTE = Script.load(_PACKAGE, "note")
@@ -25,6 +28,9 @@ _SWEEP = Script.load(_PACKAGE, "sweep")
 _WAKE = Script.load(_PACKAGE, "wake")
 
 STEP = "step:"
+
+MOST_LOOKED_AT = 200
+"""Waiting jobs that one call considers; twice as many as it can carry."""
 
 Verdict = Literal["claimed", "ended", "busy", "early"]
 Json = dict[str, Any]
@@ -42,6 +48,8 @@ class Claim:
         calling: the note of a call whose answer is not known, if there is one.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
+        shares: where jobs wait with which it may share a call; empty if it goes alone.
+        seats: how many recipients it adds to such a call.
     """
 
     id: str
@@ -60,6 +68,30 @@ class Claim:
     calling: Json | None
     steps: Mapping[str, Json]
     created: int
+    shares: str = ""
+    seats: int = 0
+
+    @property
+    def place(self) -> str:
+        """Key of the place that it shares when it is parked; empty if it goes alone."""
+        return keys.place(self.app, self.shares.rpartition(":")[2]) if self.shares else ""
+
+
+Taken = tuple[Delivery, Claim]
+"""A job claimed without a wake-up, as if one had come."""
+
+
+class Taking(NamedTuple):
+    """How taking a job ended.
+
+    Attributes:
+        claim: the job, if it was to be had.
+        waiting: where others wait for a call like its, if somebody else took it.
+    """
+
+    verdict: Verdict
+    claim: Claim | None = None
+    waiting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +126,19 @@ class Sweep:
     next_due: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Boarding:
+    """Jobs that were claimed for a call.
+
+    Attributes:
+        taken: they go with it.
+        next: more wait than there was room for, and this one makes the next call.
+    """
+
+    taken: list[Taken]
+    next: Taken | None
+
+
 class Records:
     """The job records in Redis."""
 
@@ -102,7 +147,7 @@ class Records:
         self._settings = settings
         self._lease = int(settings.lease * 1000)
 
-    async def claim(self, delivery: Delivery) -> tuple[Verdict, Claim | None]:
+    async def claim(self, delivery: Delivery) -> Taking:
         """Take the job that a wake-up names, if it is to be had.
 
         A message of a Celery client without our package has no record yet: it gets one first.
@@ -124,9 +169,27 @@ class Records:
             answer = await run_async(self._redis, claim)
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
-            return verdict, None
-        fields = {answer[i].decode(): answer[i + 1].decode() for i in range(1, len(answer), 2)}
-        return verdict, _claim(delivery, fields)
+            return Taking(verdict, waiting=answer[1].decode())
+        return Taking(verdict, _claim(delivery.id, _texts(answer[1:])))
+
+    async def board(
+        self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
+    ) -> Boarding:
+        """Claim jobs that wait for a call, for one that leaves now.
+
+        Args:
+            waiting: where they wait.
+            nonce: tells this call from every other.
+            room: how many more recipients the call takes.
+            lane: of the job that makes the call.
+            bucket: of the recipients, which are taken from it; None if they are not limited.
+        """
+        where = [waiting, keys.SCHEDULE, *([bucket.key] if bucket else [])]
+        arguments: list[Value] = [nonce, self._lease, keys.JOB_MARGIN_MS, keys.job(""), room, lane]
+        arguments += [MOST_LOOKED_AT, *((bucket.burst, bucket.rate) if bucket else ())]
+        next_caller, *found = await run_async(self._redis, _BOARD.call(where, arguments))
+        taken = [_taken(job_id.decode(), _texts(pairs)) for job_id, pairs in found]
+        return Boarding(taken, taken.pop() if next_caller else None)
 
     async def note(self, claim: Claim, note: Json, steps: Mapping[str, Json]) -> bool:
         """Note that a call is about to leave; False: the job is another's, it must not."""
@@ -142,10 +205,12 @@ class Records:
         spent: Spent,
         error: Json | None = None,
         waiting: int = 0,
+        alone: bool = False,
     ) -> State | None:
         """Put the job on the schedule, `delay` seconds ahead; the state after.
 
-        None: the job is another worker's by now. Cancelled: it was asked to be while it ran.
+        None: the job is another worker's by now. Cancelled: it was asked to be while it ran. With
+        `alone` it never shares a call again.
         """
         answer = await run_async(
             self._redis,
@@ -163,6 +228,8 @@ class Records:
                     waiting,
                     keys.JOB_MARGIN_MS,
                     int(self._settings.record_ttl * 1000),
+                    int(alone),
+                    keys.WAITING_TTL_MS,
                     *_pairs(spent.steps),
                 ],
             ),
@@ -286,12 +353,24 @@ class Records:
         return bool(await run_async(self._redis, call))
 
 
-def _claim(delivery: Delivery, fields: Mapping[str, str]) -> Claim:
+def _taken(job_id: str, fields: Mapping[str, str]) -> Taken:
+    claim = _claim(job_id, fields)
+    kind, queue = KINDS[fields["kind"]], fields["queue"]
+    return Delivery(
+        job_id, kind, claim.payload, queue, woken=claim.created, nonce=claim.nonce
+    ), claim
+
+
+def _texts(pairs: Sequence[bytes]) -> dict[str, str]:
+    return {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
+
+
+def _claim(job_id: str, fields: Mapping[str, str]) -> Claim:
     payload: Any = json.loads(fields["payload"])
     sender: Any = payload.get("sender") if isinstance(payload, dict) else None
     return Claim(
-        id=delivery.id,
-        nonce=delivery.nonce,
+        id=job_id,
+        nonce=fields["owner"],
         fence=int(fields["fence"]),
         app=fields["app"],
         lane=_lane(fields["lane"]),
@@ -310,6 +389,8 @@ def _claim(delivery: Delivery, fields: Mapping[str, str]) -> Claim:
             if name.startswith(STEP)
         },
         created=int(fields["created"]),
+        shares=fields.get("shares", ""),
+        seats=int(fields.get("seats", 0)),
     )
 
 

@@ -15,4 +15,6 @@ local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 redis.call('HSET', KEYS[1], 'state', 'cancelled', 'settled', now)
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('ZREM', KEYS[2], ARGV[1])
+local shares = redis.call('HGET', KEYS[1], 'shares')
+if shares then redis.call('ZREM', shares, ARGV[1]) end
 return 'cancelled'

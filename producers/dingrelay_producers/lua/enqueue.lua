@@ -1,7 +1,8 @@
 -- Accept a job: its record and its place on the schedule, both or neither.
 -- KEYS: record, schedule, recent
 -- ARGV: id, kind, app, lane, queue, payload, digest, summary, due, expires, parent,
---       grace, margin, recent size, recent ttl (times in ms)
+--       grace, margin, recent size, recent ttl, where it waits for a call that carries several
+--       jobs or '', seats it takes there, ttl of that (times in ms)
 -- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict.
 local record, schedule, recent = KEYS[1], KEYS[2], KEYS[3]
 local id, due = ARGV[1], tonumber(ARGV[9])
@@ -21,6 +22,13 @@ redis.call('HSET', record,
   'state', 'queued', 'created', now, 'due', later and due or now, 'woken', woken)
 if ARGV[10] ~= '0' then redis.call('HSET', record, 'expires', ARGV[10]) end
 if ARGV[11] ~= '' then redis.call('HSET', record, 'parent', ARGV[11]) end
+if ARGV[16] ~= '' then
+  redis.call('HSET', record, 'shares', ARGV[16], 'seats', ARGV[17])
+  if not later then
+    redis.call('ZADD', ARGV[16], now, id)
+    redis.call('PEXPIRE', ARGV[16], ARGV[18])
+  end
+end
 redis.call('PEXPIREAT', record, (later and due or now) + tonumber(ARGV[13]))
 redis.call('ZADD', schedule, later and due or now + tonumber(ARGV[12]), id)
 

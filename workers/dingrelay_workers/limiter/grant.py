@@ -12,6 +12,7 @@ class Grant:
         costs: what was charged for it, by unit.
         probing: the API comes out of a pause and this call tries it: the others wait for how it
             is answered.
+        waited: no slot was free when it was asked for.
         left: the time of its slot, on the limiter's clock.
     """
 
@@ -19,6 +20,7 @@ class Grant:
     api: str
     costs: Mapping[str, int]
     probing: bool = False
+    waited: bool = False
     left: float = field(default=0.0, compare=False)
 
 

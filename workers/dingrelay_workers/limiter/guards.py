@@ -3,8 +3,6 @@
 Over these limits DingTalk answers success and delivers nothing, so nobody would ever know.
 """
 
-import hashlib
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +12,7 @@ from redis.asyncio import Redis
 from dingrelay_producers import keys
 from dingrelay_producers.scripts import Script, run_async
 from dingrelay_tasks.context import Admission
+from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.limiter import beijing
 
@@ -106,12 +105,6 @@ class Guards:
     def _keys(self, app: str, message: Mapping[str, Any]) -> tuple[str, str]:
         today = beijing.day(self._now())
         return keys.content(app, today, digest(message)), keys.received(app, today)
-
-
-def digest(message: Mapping[str, Any]) -> str:
-    """What two messages of the same content have in common, whatever the order of their fields."""
-    text = json.dumps(message, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _parts(users: Collection[str]) -> Iterator[list[str]]:

@@ -17,7 +17,7 @@ from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import MICRO, BucketState
 from dingrelay_workers.limiter.grant import Draining, Grant, Parked
 from dingrelay_workers.limiter.line import Line
-from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.rules import Rule, Rules
 from dingrelay_workers.limiter.travel import Travel
 
 RETURNING_SHARE = 4
@@ -70,6 +70,7 @@ class Limiter:
         sender: str = "",
         waited: float = 0,
         returning: bool = False,
+        place: str = "",
     ) -> Grant:
         """Wait until the call may leave.
 
@@ -81,6 +82,7 @@ class Limiter:
             sender: who asks; the senders of a lane share it evenly.
             waited: seconds that the job has waited for this call before.
             returning: the job was parked and comes back; it joins those who wait here.
+            place: key of the place that it shares with others, should it be parked.
 
         Raises:
             Parked: its slot is too far away.
@@ -94,8 +96,15 @@ class Limiter:
             waiter = await line.slot(costs, waited, sender)
             if waiter is not None:
                 probing = bool(waiter.future.result())
-                return Grant(app, api, waiter.charged, probing, left=waiter.starts)
-        raise await self._parked(line, app, api, lane, costs, sender, returning=returning)
+                return Grant(app, api, waiter.charged, probing, waiter.waited, waiter.starts)
+        raise await self._parked(
+            line, app, api, lane, costs, sender, returning=returning, place=place
+        )
+
+    def recipients_rule(self, app: str, api: str) -> Rule | None:
+        """The rule by which recipients of this API are limited; None if they are not."""
+        rules = self._rules.of(app, api)
+        return next((rule for rule in rules if rule.unit == "recipients" and rule.rate), None)
 
     async def throttled(
         self, app: str, api: str, *, pause: float, everything: bool, reason: str
@@ -177,15 +186,23 @@ class Limiter:
         sender: str,
         *,
         returning: bool,
+        place: str,
     ) -> Parked:
         queue: buckets.ParkedQueue = "again" if returning else "tail"
         charges = [costs.get(rule.unit, 0) for rule in line.rules]
-        micros, reason = await run_async(
-            self._redis, buckets.park(line.rules, lane, charges, queue, f"{app}/{sender}")
+        call = buckets.park(
+            line.rules,
+            lane,
+            charges,
+            queue,
+            f"{app}/{sender}",
+            place=place,
+            seats=costs.get("recipients", 0),
         )
-        place = micros / MICRO
+        micros, reason = await run_async(self._redis, call)
+        due_in = micros / MICRO
         if not returning:
-            line.noted(sender, place)
+            line.noted(sender, due_in)
         pause = reason.decode()
         why = f"{api} is paused: {pause}" if pause else f"the limit of {api}"
-        return Parked(max(SOONEST, place - LEAD), why)
+        return Parked(max(SOONEST, due_in - LEAD), why)

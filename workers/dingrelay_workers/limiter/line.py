@@ -51,6 +51,7 @@ class Waiter:
         probing: its slot is a probe.
         starts: the time of its slot.
         unconfirmed: its slot is so far away that a penalty may come in between.
+        waited: no slot was free when it was asked for.
     """
 
     __slots__ = (
@@ -65,6 +66,7 @@ class Waiter:
         "timer",
         "turn",
         "unconfirmed",
+        "waited",
     )
 
     def __init__(
@@ -81,6 +83,7 @@ class Waiter:
         self.starts = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.unconfirmed = False
+        self.waited = False
 
 
 class Line:
@@ -250,6 +253,8 @@ class Line:
             waiter.unconfirmed = False
         for waiter, start in zip(first, reply.starts, strict=False):
             self._give(waiter, start, probing=reply.probing)
+        for waiter in first[len(reply.starts) :]:
+            waiter.waited = True
         if reply.wait:
             self._dismiss(now + reply.wait)
         await self._nap(reply)
@@ -274,6 +279,7 @@ class Line:
             self._let_go(waiter)
             return
         waiter.unconfirmed = start > FAR
+        waiter.waited = True
         self._held[waiter] = None
         loop = asyncio.get_running_loop()
         waiter.timer = loop.call_later(start, self._let_go, waiter)

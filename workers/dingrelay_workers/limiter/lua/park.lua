@@ -6,6 +6,10 @@
 --       3 milliseconds a bucket lives unused
 --       4 sender
 --       5 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit), the job's cost
+--       last: the place that it may share with others or '', recipients that it adds there
+--
+-- Jobs of a sender that one call can carry share a place: there they cost their recipients, but no
+-- call.
 --
 -- Returns the time to the job's place (us) and the reason of a pause, if there is one.
 --
@@ -15,6 +19,8 @@
 
 local SURPLUS = 1.05   -- parked jobs come back a little faster than they leave: none leaves late
 local ABREAST = 2000000  -- us by which senders that park by turns may be apart and still share
+local CARRIED = 100    -- recipients of one call
+local FOLLOW = 2000000 -- us after the first of a place that the others are due: it takes them along
 
 local now = tonumber(ARGV[1])
 if not now then
@@ -23,6 +29,14 @@ if not now then
 end
 local queue, ttl, sender = ARGV[2], ARGV[3], ARGV[4]
 local due, reason = now, ''
+
+local place, seats, shared = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV]), nil
+local own = queue .. ' ' .. sender
+if place ~= '' then
+  local known = redis.call('HMGET', place, own, 'seats:' .. own)
+  local first, taken = tonumber(known[1]) or 0, tonumber(known[2]) or 0
+  if first > now and taken + seats <= CARRIED then shared = first end
+end
 
 local function place_after(places, free, step)
   redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
@@ -44,6 +58,7 @@ for i = 1, rules do
   local cursor = 4 * i + 1
   local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
   local cost = tonumber(ARGV[cursor + 3])
+  if shared and string.sub(KEYS[i], -6) == ':calls' then cost = 0 end
   local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'paused', 'reason', queue)
   local paused = tonumber(field[4]) or 0
   local free = now
@@ -61,6 +76,14 @@ for i = 1, rules do
     outlive(KEYS[rules + i], until_then)
   end
   due = math.max(due, free)
+end
+
+if shared then
+  due = math.max(due, shared + FOLLOW)
+  redis.call('HINCRBY', place, 'seats:' .. own, seats)
+elseif place ~= '' then
+  redis.call('HSET', place, own, due, 'seats:' .. own, seats)
+  outlive(place, math.floor((due - now) / 1000))
 end
 
 return {math.ceil(due - now), reason}

@@ -1,0 +1,66 @@
+"""Messages that are the same but for their users, made into one job before they are enqueued."""
+
+from collections.abc import Iterable, Iterator
+
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
+
+_ALIKE = tuple(MessageSend.model_fields.keys() - {"to", "message"})
+"""In what jobs of one content must be the same as well."""
+
+
+class Group:
+    """Jobs to enqueue as one.
+
+    Args:
+        first: the job that the others are like; the only one if it is not shared.
+    """
+
+    __slots__ = ("_first", "_users")
+
+    def __init__(self, first: Contract) -> None:
+        self._first = first
+        self._users: dict[str, None] = {}
+
+    def takes(self, job: MessageSend) -> bool:
+        """Add the job's users, if there is room and none of them is there already.
+
+        A user who is named twice is told twice; that the second time is a duplicate, a job of its
+        own says.
+        """
+        users = job.users
+        if len(users) + len(self._users) > USERS_PER_CALL or not self._users.keys().isdisjoint(
+            users
+        ):
+            return False
+        self._users.update(dict.fromkeys(users))
+        return True
+
+    @property
+    def job(self) -> Contract:
+        """The job that stands for all of them."""
+        if not isinstance(self._first, MessageSend) or len(self._users) <= self._first.recipients:
+            return self._first
+        return self._first.readdressed(list(self._users))
+
+
+def grouped(jobs: Iterable[Contract]) -> Iterator[Group]:
+    """The group of each job, in order; a group is whole once all jobs have come."""
+    growing: dict[tuple[object, ...], Group] = {}
+    for job in jobs:
+        if not isinstance(job, MessageSend) or (content := _content(job)) is None:
+            yield Group(job)
+            continue
+        same = content, *(getattr(job, name) for name in _ALIKE)
+        group = growing.get(same)
+        if group is None or not group.takes(job):
+            group = growing[same] = Group(job)
+            group.takes(job)
+        yield group
+
+
+def _content(job: MessageSend) -> str | None:
+    """What the job shares; None where it has a key or a time, by which it is told from others."""
+    if job.idempotency_key or job.send_at or job.expires_at:
+        return None
+    return job.shared

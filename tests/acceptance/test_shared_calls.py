@@ -1,0 +1,32 @@
+"""kill -9 of a worker whose calls carry many jobs: each is carried out, and none twice."""
+
+from redis import Redis
+
+from acceptance import traffic
+from acceptance.fleet import Fleet, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client, State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+
+TEXT = {"msgtype": "text", "text": {"content": "全员通知"}}
+
+
+def test_a_worker_dies_with_the_jobs_of_its_call(
+    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin
+) -> None:
+    sandbox.set_latency(200, 400)
+    jobs = [
+        MessageSend.parse({"to": {"users": [f"u{number + 1}"]}, "message": TEXT})
+        for number in range(traffic.PEOPLE)
+    ]
+    ids = [client.send(job).id for job in jobs]
+    rules = '{"message.send": {"calls": "4/1s", "recipients": ""}}'
+    first, _ = fleet.spawn(2, DINGRELAY_LEASE="2", DINGRELAY_RULES=rules)
+    wait_until(lambda: len(traffic.running(valkey, ids)) > 20, what="a call carries many jobs")
+    first.kill()
+    ended = wait_for_ends(client, ids, timeout=40)
+    assert {status.state for status in ended} == {State.DONE}
+    audit = sandbox.audit()
+    assert (audit["delivered"], audit["reached"]) == (traffic.PEOPLE, traffic.PEOPLE)
+    assert audit["calls"][traffic.SEND]["ok"] < traffic.PEOPLE / 4
