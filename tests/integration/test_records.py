@@ -407,6 +407,19 @@ async def test_a_foreign_clients_job_shares_calls_too(redis: Redis, records: Rec
     assert (claim.shares, claim.seats) == (draft.shares, 1)
 
 
+async def test_who_was_taken_along_is_not_blamed_for_a_crash(
+    redis: Redis, records: Records
+) -> None:
+    first, second = await enqueued(redis, to("u1"), to("u2"))
+    boarding = await board(redis, records, first)
+    assert [claim.id for _, claim in boarding.taken] == [first.id, second.id]
+    await run_out(redis, second)
+    heir = await claimed(records, second)
+    assert (heir.fence, heir.crashes) == (2, 0)
+    await run_out(redis, second)
+    assert (await claimed(records, second)).crashes == 1, "it ran by itself"
+
+
 async def test_a_call_claims_the_oldest_that_there_is_room_for(
     redis: Redis, records: Records
 ) -> None:
