@@ -133,9 +133,11 @@ async def measure(options: argparse.Namespace) -> None:
                 await _print_state(limiters[0], server, second)
         _report(server, jobs, began, time.time(), options)
         failed = [thread.exception() for thread in threads if thread.done()]
-        for thread in threads:
-            thread.cancel()
-        await asyncio.gather(*threads, return_exceptions=True)
+        running = set(threads)
+        while running:  # once is not always enough: redis-py may lose a cancellation
+            for thread in running:
+                thread.cancel()
+            _, running = await asyncio.wait(running, timeout=0.1)
         for limiter, client in zip(limiters, clients, strict=True):
             await limiter.close()
             await client.aclose()
