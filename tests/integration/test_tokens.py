@@ -66,9 +66,14 @@ def fetches(sandbox: SandboxAdmin) -> Callable[[], int]:
     return count
 
 
+async def value(tokens: Tokens) -> str:
+    """What a call would carry."""
+    return (await tokens.token(APP)).value
+
+
 async def all_of(workers: list[Tokens], times: int = 10) -> list[str]:
     """The token as many jobs of each worker get it at once."""
-    return await asyncio.gather(*(tokens.get(APP) for tokens in workers for _ in range(times)))
+    return await asyncio.gather(*(value(tokens) for tokens in workers for _ in range(times)))
 
 
 @pytest.mark.parametrize("api", PATHS)
@@ -105,12 +110,12 @@ async def test_a_failed_refresh_leaves_the_token_in_use(
     worker: Worker, redis: Redis, sandbox: SandboxAdmin, fetches: Callable[[], int]
 ) -> None:
     tokens = worker(refresh_margin=7190)
-    await tokens.get(APP)
+    await value(tokens)
     await redis.hincrby(keys.token(APP), "expires", -20_000)
     tokens._held.clear()
     sandbox.add_fault("http", api="/gettoken", status=503)
     for _ in range(3):
-        assert await tokens.get(APP) == sandbox.tokens()[0]
+        assert await value(tokens) == sandbox.tokens()[0]
         await tokens.close()
         tokens._held.clear()
     assert fetches() == 2, "it is not tried again at once"
@@ -123,7 +128,7 @@ async def test_the_lease_of_a_dead_fetcher_is_taken_over(
     lease_ms = 300
     dead = module._TAKE.call(tokens._keys(APP), ["dead-worker", 600_000, lease_ms, 0])
     assert (await run_async(redis, dead))[0] == b"fetch"
-    waiting = asyncio.create_task(tokens.get(APP))
+    waiting = asyncio.create_task(value(tokens))
     await asyncio.wait([waiting], timeout=lease_ms / 3000)
     assert not waiting.done(), "the lease was not respected"
     async with asyncio.timeout(2):
@@ -139,7 +144,7 @@ async def test_a_fetcher_that_lost_its_lease_does_not_overwrite_the_newer_token(
     assert (await run_async(redis, take))[0] == b"fetch"
     good = await quick.token(APP)
     assert await slow._put(APP, "an older token", 7200) == 0
-    assert await slow.get(APP) == good.value
+    assert await value(slow) == good.value
 
 
 async def test_what_is_kept_twice_because_an_answer_was_lost_is_one_generation(
@@ -191,7 +196,7 @@ async def test_wrong_credentials_open_a_circuit_for_the_fleet(
     fleet = [worker(secret="wrong", DINGTALK_TOKEN_API=api) for _ in range(3)]
     for _ in range(3):
         for told in await asyncio.gather(
-            *(tokens.get(APP) for tokens in fleet for _ in range(5)), return_exceptions=True
+            *(value(tokens) for tokens in fleet for _ in range(5)), return_exceptions=True
         ):
             assert isinstance(told, Credentials)
             assert (told.code, told.hint) == (code, module.CREDENTIALS_HINT)
@@ -203,10 +208,10 @@ async def test_corrected_credentials_need_not_wait_for_the_circuit(
 ) -> None:
     wrong = worker(secret="wrong")
     with pytest.raises(Credentials):
-        await wrong.get(APP)
-    assert await worker().get(APP) == sandbox.tokens()[0]
+        await value(wrong)
+    assert await value(worker()) == sandbox.tokens()[0]
     # Who has not heard of the correction yet uses the token that is there.
-    assert await wrong.get(APP) == sandbox.tokens()[0]
+    assert await value(wrong) == sandbox.tokens()[0]
     assert fetches() == 2
 
 
@@ -216,7 +221,7 @@ async def test_after_the_circuit_the_credentials_are_tried_again(
     tokens = worker(secret="wrong", token_circuit=0.2)
     for calls in (1, 2):
         with pytest.raises(Credentials):
-            await tokens.get(APP)
+            await value(tokens)
         assert fetches() == calls
         await asyncio.sleep(0.25)
 
@@ -239,15 +244,15 @@ async def test_a_failed_fetch_is_news_for_all_who_want_the_token(
     sandbox.add_fault(**fault, api="/gettoken", count=1)
     fleet = [worker() for _ in range(3)]
     told = await asyncio.gather(
-        *(tokens.get(APP) for tokens in fleet for _ in range(10)), return_exceptions=True
+        *(value(tokens) for tokens in fleet for _ in range(10)), return_exceptions=True
     )
     assert {type(each) for each in told} == {error}
     assert fetches() == 1
     async with asyncio.timeout(3):
         while fetches() == 1:
             await asyncio.sleep(0.05)
-            await asyncio.gather(*(t.get(APP) for t in fleet), return_exceptions=True)
-    assert await fleet[1].get(APP) == sandbox.tokens()[-1]
+            await asyncio.gather(*(value(t) for t in fleet), return_exceptions=True)
+    assert await value(fleet[1]) == sandbox.tokens()[-1]
     assert fetches() == 2
 
 
@@ -256,7 +261,7 @@ async def test_missing_credentials_reach_neither_redis_nor_dingtalk(
 ) -> None:
     tokens = worker(secret="")
     with pytest.raises(Credentials, match="DINGTALK_APP_SECRET"):
-        await tokens.get(APP)
+        await value(tokens)
     assert fetches() == 0
     assert await redis.keys("dingrelay:*") == []
 
@@ -266,7 +271,7 @@ async def test_a_job_that_gives_up_does_not_spoil_the_fetch_for_the_others(
 ) -> None:
     sandbox.set_latency(100, 100)
     tokens = worker()
-    impatient, patient = (asyncio.create_task(tokens.get(APP)) for _ in range(2))
+    impatient, patient = (asyncio.create_task(value(tokens)) for _ in range(2))
     await asyncio.sleep(0)
     impatient.cancel()
     assert await patient == sandbox.tokens()[0]
@@ -277,7 +282,7 @@ async def test_neither_token_nor_secret_shows(worker: Worker, redis: Redis) -> N
     token = await worker().token(APP)
     assert token.value not in repr(token)
     with pytest.raises(Credentials) as refused:
-        await worker(secret="wrong-secret").get("default", distrust=token)
+        await worker(secret="wrong-secret").token("default", distrust=token)
     assert "wrong-secret" not in str(refused.value) + refused.value.hint
     failures = [key async for key in redis.scan_iter("dingrelay:token-failure:*")]
     stored = [*failures, *[await redis.get(key) for key in failures]]

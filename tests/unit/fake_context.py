@@ -166,7 +166,7 @@ class FakeContext:
         return self.remembered.get(step)
 
     async def spawn(self, children: Sequence[Any], *, keys: Sequence[str]) -> None:
-        raise NotImplementedError
+        raise AssertionError("neither a message nor an approval has child jobs")
 
     async def wake(self, job_id: str) -> None:
-        raise NotImplementedError
+        raise AssertionError("neither a message nor an approval wakes another job")

@@ -73,10 +73,6 @@ class Tokens:
         self._asking: dict[str, asyncio.Task[Token]] = {}
         self._under_way: set[asyncio.Task[Any]] = set()
 
-    async def get(self, app: str, *, distrust: Token | None = None) -> str:
-        """The value of a good token of the app."""
-        return (await self.token(app, distrust=distrust)).value
-
     async def token(self, app: str, *, distrust: Token | None = None) -> Token:
         """A good token of the app.
 
