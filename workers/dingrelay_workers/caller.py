@@ -128,13 +128,15 @@ class Caller:
         return await self.leave(api, grant, query=query, body=body)
 
     async def check(self, api: Api) -> None:
-        """Stop a call that the rest of the month is not meant for.
+        """Stop a call that can't be made, before it takes a slot.
 
         Raises:
             QuotaExhausted: the lane's share of the month is used up.
+            DingTalkError: there is no token for it.
         """
         if api.counted:
             await self._quota.check(self._organisation, self._lane)
+        await self._dingtalk.ready(self.app)
 
     async def slot(self, api: Api, costs: Mapping[str, int], *, place: str = "") -> Grant:
         """Wait until a call may leave; its costs may grow until it is asked for.

@@ -28,13 +28,12 @@ local HALVED = 0.5           -- the same where calls flowed at the full limit: i
 -- One doubt a brush. They fade with calls, the faster the more slots the ways differ by (`slack`):
 -- twice as fast as a calendar window brings brushes at the highest rate that acquire.lua allows.
 local FADE = 0.007           -- of a doubt, a call and slot of slack
-local BORNE, BORNE_MORE = 0.7, 2.0  -- doubts that are borne, and more of them a slot of slack
+local BORNE, BORNE_MORE = 0.3, 2.0  -- doubts that are borne, and more of them a slot of slack
 
 local FEW = 20               -- calls that show nothing yet, however low the limit
 local ROUNDED = 1000000      -- us by which the end of a limit that an answer tells may be too late
 local COOL = 0.15            -- of a refusal, a call: three of five calls are refusals in a row
 local HOT = 2.3
-local SPREAD_MARGIN = 1.05   -- the spread is estimated from some dozens of calls
 local STEP, FAR_STEP = 0.985, 0.95  -- steps down from a rate at which there should be no brushes,
 local FAR = 0.85                    -- the second below this share of it: the limit is another one
 local HOLD = 60000000        -- us until the rate climbs again after a step down,
@@ -47,7 +46,7 @@ if not now then
 end
 local ttl, pause, reason = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, top = tonumber(ARGV[5]), tonumber(ARGV[6])
-local window, spread = tonumber(ARGV[7]), tonumber(ARGV[8]) * SPREAD_MARGIN
+local window, spread = tonumber(ARGV[7]), tonumber(ARGV[8])
 
 local field = redis.call('HMGET', KEYS[1], 'penalized', 'paused', 'asked', 'level', 'half_open',
   'rate', 'calls', 'judged', 'proven', 'doubt', 'heat')
