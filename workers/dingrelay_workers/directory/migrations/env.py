@@ -2,7 +2,10 @@
 
 from alembic import context
 
+from dingrelay_workers.campaigns import models as campaigns
 from dingrelay_workers.directory.models import Base
+
+assert issubclass(campaigns.CampaignRow, Base)  # imported for its tables
 
 context.configure(
     connection=context.config.attributes["connection"],
