@@ -223,10 +223,10 @@ class _Gatherer:
                 return Malformed(row.line, f"{row.userid} has no value for {{{name}}}")
             values.append(value)
         try:
-            message = self._template.fill(tuple(values))
+            result = self._template.fill(tuple(values))
         except ContractError as error:
             return Malformed(row.line, f"{row.userid}: {error}")
-        return Person.of(row.userid, message, values)
+        return Person(row.userid, result.digest, result.values)
 
     async def _from_directory(
         self, rows: Sequence[Recipient | Malformed]

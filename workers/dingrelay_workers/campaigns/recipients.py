@@ -132,7 +132,7 @@ def _of_table(
         if lines.broken and not _is_text("".join(row)):
             yield Malformed(line, f"holds bytes that are no {_encoding(lines)}")
         elif len(row) != width:
-            yield Malformed(line, f"has {len(row)} columns, the header has {width}")
+            yield Malformed(line, f"columns: {len(row)} instead of {width}")
         elif problem := problem_of(row[place]):
             yield Malformed(line, problem)
         elif columns:

@@ -3,13 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from hashlib import blake2b
 from itertools import groupby
 from operator import itemgetter
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
-CACHE_KIB = 8 * 1024
+CACHE_KIB = 12 * 1024
+"""For looking up who is there already. Reading them in order needs little."""
+READING_CACHE_KIB = 2 * 1024
 
 _OPEN = f"""
 PRAGMA journal_mode = OFF;
@@ -22,6 +23,7 @@ CREATE TABLE people (
     result BLOB,
     "values" TEXT
 );
+BEGIN;
 """
 _ADD = 'INSERT OR IGNORE INTO people (userid, result, "values") VALUES (?, ?, ?)'
 _REMOVE = "DELETE FROM people WHERE userid = ?"
@@ -38,19 +40,13 @@ class Person(NamedTuple):
     """One row of a source.
 
     Attributes:
-        result: stands for the message that they get; None if all get the same.
+        result: digest of the message that they get; None if all get the same.
         values: of the message's fields, as JSON.
     """
 
     userid: str
     result: bytes | None = None
     values: str | None = None
-
-    @classmethod
-    def of(cls, userid: str, message: Any, values: Sequence[str]) -> Self:
-        """Somebody who gets a message of their own; equal ones may share a call."""
-        result = blake2b(json.dumps(message).encode(), digest_size=16).digest()
-        return cls(userid, result, json.dumps(values))
 
 
 class Chunk(NamedTuple):
@@ -107,6 +103,7 @@ class Staging:
 
     def chunks(self, size: int) -> Iterator[Chunk]:
         """Up to `size` people who get the same message, in the order of who came first."""
+        self._connection.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
         rows = self._connection.execute(_READ_BY_RESULT if self._varies else _READ)
         for _, same in groupby(rows, key=itemgetter(0)):
             values: tuple[str, ...] = ()
@@ -122,9 +119,8 @@ class Staging:
                 yield Chunk(users, values)
 
     def _write(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
-        with self._connection:
-            self._connection.execute("BEGIN")
-            return self._connection.executemany(statement, rows).rowcount
+        # All is one transaction: ending one writes pages that change again right away.
+        return self._connection.executemany(statement, rows).rowcount
 
     def _one(self, query: str, *arguments: int) -> int:
         (count,) = self._connection.execute(query, arguments).fetchone()

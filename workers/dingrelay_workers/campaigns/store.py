@@ -1,5 +1,6 @@
 """The campaigns of all apps, in the database of the directory."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -177,11 +178,19 @@ class CampaignStore:
                 written += sum(chunk["size"] for chunk in page)
                 if on_written is not None:
                     on_written(written, people)
+                _heed_cancellation()
             return await _find(connection, campaign)
 
     async def _page(self, query: Select[_Row]) -> Sequence[_Row]:
         async with self.database.read() as connection, AsyncSession(connection) as session:
             return list(await session.scalars(query))
+
+
+def _heed_cancellation() -> None:
+    """Stop if the task was told to: a driver may swallow that (before 3.12 `wait_for` does)."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _find(connection: AsyncConnection, campaign: str) -> CampaignRow:
@@ -205,5 +214,5 @@ def _chunk_rows(campaign: str, spec: CampaignSpec, gathered: Gathered) -> Iterat
             "ambiguous": False,
         }
         if spec.template.fields:
-            row["message"] = spec.template.fill(chunk.values)
+            row["message"] = spec.template.fill(chunk.values).message
         yield row

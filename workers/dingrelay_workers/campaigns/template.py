@@ -3,11 +3,13 @@
 A field is a name and nothing more: no attributes, no formats. ``{{`` and ``}}`` stand for braces.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from hashlib import blake2b
+from typing import Any, NamedTuple, cast
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -34,6 +36,20 @@ class _Text:
         return "".join(part if isinstance(part, str) else values[part] for part in self.parts)
 
 
+class Result(NamedTuple):
+    """A message that is filled in.
+
+    Attributes:
+        message: the ``msg`` object; it is shared, so nobody may change it.
+        digest: equal for equal messages, and else not.
+        values: what the fields were filled with, as JSON.
+    """
+
+    message: dict[str, Any]
+    digest: bytes
+    values: str
+
+
 class Template:
     """A message whose texts may hold fields.
 
@@ -58,7 +74,7 @@ class Template:
     @property
     def message(self) -> dict[str, Any]:
         """What a campaign keeps: the message itself, or the template if it has fields."""
-        return self.source if self.fields else self.fill(())
+        return self.source if self.fields else self.fill(()).message
 
     @property
     def has_status_bar(self) -> bool:
@@ -66,19 +82,21 @@ class Template:
         body: Any = self.source.get("oa")
         return isinstance(body, dict) and body.get("status_bar") is not None
 
-    def _fill(self, values: tuple[str, ...]) -> dict[str, Any]:
-        """The ``msg`` object with these values, one for each of `fields`.
+    def _fill(self, values: tuple[str, ...]) -> Result:
+        """The message with these values, one for each of `fields`.
 
         Raises:
             ContractError: it is none with these values, such as more than 5,000 characters.
         """
         filled = _filled(self._tree, values)
         try:
-            return payload(_adapter.validate_python(filled))
+            message = payload(_adapter.validate_python(filled))
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)[0]
             found["loc"] = (ROOT, *found["loc"])
             raise contract_error(found, {ROOT: filled}) from None
+        digest = blake2b(json.dumps(message).encode(), digest_size=16).digest()
+        return Result(message, digest, json.dumps(values))
 
 
 def _check_shape(message: dict[str, Any]) -> None:
