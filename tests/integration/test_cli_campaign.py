@@ -34,7 +34,7 @@ def test_a_draft_is_created_listed_and_shown(cli: Cli) -> None:
     assert cli.json("campaign", "list") == [shown]
     assert cli.json("campaign", "list", "--app", "other") == []
     people = cli("campaign", "create", "P", *options, "--to", "u0,new").stdout
-    assert "251 people in 3 calls; 1 duplicates, 0 excluded" in people
+    assert "people: 251, calls: 3, duplicates: 1, excluded: 0, malformed: 0" in people
     for command in (("list",), ("show", created["id"])):
         told = cli("campaign", *command)
         assert (told.exit_code, "Party" in told.stdout) == (0, True)
@@ -59,7 +59,7 @@ def test_malformed_rows_are_told_with_their_lines(cli: Cli, tmp_path: Path) -> N
     skip = ("--malformed", "skip", "--malformed-file", "bad-lines.csv")
     told = cli("campaign", "create", "n", *options, *skip)
     assert told.exit_code == 0
-    assert "1 people in 1 calls; 1 duplicates, 0 excluded, 2 malformed" in told.stdout
+    assert "people: 1, calls: 1, duplicates: 1, excluded: 0, malformed: 2" in told.stdout
     assert "line 5: columns: 1 instead of 2" in told.stderr
     assert (tmp_path / "bad-lines.csv").read_text().splitlines()[2] == "5,columns: 1 instead of 2"
 

@@ -161,6 +161,12 @@ def test_what_is_no_list_of_recipients_is_refused(content: bytes, told: str) -> 
         rows(content)
 
 
+@pytest.mark.parametrize("value", ["u1", b"u1", {"userid": "u1"}])
+def test_one_value_is_not_taken_for_many(value: Any) -> None:
+    with pytest.raises(TypeError, match="recipients: "):
+        read(value)
+
+
 def test_a_quote_that_is_never_closed_is_one_malformed_row() -> None:
     found = rows('userid\nu1\n"u2\nu3\n')
     assert userids(found) == ["u1"]

@@ -155,6 +155,8 @@ class _Gatherer:
 
     async def add(self, gathered: Gathered, audience: Audience) -> None:
         """Put everybody who is meant on the stage."""
+        _check_userids("users", audience.users)
+        _check_userids("without_users", audience.without_users)
         rows = read(audience.rows, self._template.fields) if audience.rows is not None else None
         self._refuse_unknown_fields(rows)
         if rows is not None:
@@ -165,7 +167,6 @@ class _Gatherer:
 
     async def exclude(self, gathered: Gathered, audience: Audience) -> None:
         """Take everybody out who is excluded."""
-        _check_userids("without_users", audience.without_users)
         gathered.excluded += gathered.staging.remove(audience.without_users)
         if audience.without_rows is not None:
             for batch in _batches(_exclusions(audience.without_rows)):
@@ -177,7 +178,6 @@ class _Gatherer:
 
     async def _named(self, audience: Audience) -> AsyncIterator[Sequence[str]]:
         """The userids that no row names."""
-        _check_userids("users", audience.users)
         yield audience.users
         for department in audience.departments:
             async for userids in self._below("departments", department):

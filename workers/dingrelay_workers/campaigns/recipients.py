@@ -72,7 +72,10 @@ def read(source: BinaryIO | Iterable[object], wanted: Collection[str] = ()) -> R
 
     Raises:
         ContractError: the file as a whole can't be read, also while its rows are read.
+        TypeError: this is one value, not many.
     """
+    if isinstance(source, str | bytes | Mapping):
+        raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
     if not hasattr(source, "read"):
         return Rows(_of_values(source, wanted))
     lines = Lines(cast("BinaryIO", source))

@@ -137,9 +137,9 @@ def _tell(created: "Created", *, as_json: bool) -> None:
         print_json({**found, "excluded": created.excluded, "skipped": skipped})
         return
     console().print(
-        f"draft {found['id']}: {found['recipients']} people in {found['chunks']} calls; "
-        f"{found['duplicates']} duplicates, {created.excluded} excluded, "
-        f"{found['malformed']} malformed rows left out",
+        f"draft {found['id']}  people: {found['recipients']:,}, calls: {found['chunks']:,}, "
+        f"duplicates: {found['duplicates']:,}, excluded: {created.excluded:,}, "
+        f"malformed: {found['malformed']:,}",
         markup=False,
     )
     for row in created.malformed:
