@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -16,8 +17,13 @@ def text(content: Any) -> dict[str, Any]:
 
 
 def content(template: Template, *values: str) -> str:
-    filled: str = template.fill(values).message["text"]["content"]
-    return filled
+    found: str = filled(template, *values)["text"]["content"]
+    return found
+
+
+def filled(template: Template, *values: str) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(template.fill(values).json)
+    return message
 
 
 def escaped(literal: str) -> str:
@@ -43,7 +49,7 @@ def test_any_braces_are_a_template_or_a_contract_error(source: str) -> None:
     except ContractError:
         event("refused")
     else:
-        assert template.fill(("v",) * len(template.fields)).message["msgtype"] == "text"
+        assert filled(template, *template.fields)["msgtype"] == "text"
 
 
 def test_a_field_is_a_name_and_nothing_more() -> None:
@@ -53,23 +59,21 @@ def test_a_field_is_a_name_and_nothing_more() -> None:
 
 
 def test_every_text_of_a_message_may_vary() -> None:
-    card = {
+    message = {
         "msgtype": "action_card",
         "action_card": {
             "markdown": "for {name}",
             "btn_json_list": [{"title": "{title}", "action_url": "{url}"}],
         },
     }
-    template = Template(card)
+    template = Template(message)
     assert template.fields == ("name", "title", "url")
-    filled = template.fill(("Ann", "Go", "https://a.test/?q=1")).message
-    assert filled["action_card"]["markdown"] == "for Ann"
-    assert filled["action_card"]["btn_json_list"] == [
-        {"title": "Go", "action_url": "https://a.test/?q=1"}
-    ]
+    card = filled(template, "Ann", "Go", "https://a.test/?q=1")["action_card"]
+    assert card["markdown"] == "for Ann"
+    assert card["btn_json_list"] == [{"title": "Go", "action_url": "https://a.test/?q=1"}]
     with pytest.raises(ContractError, match=r"message.action_card.btn_json_list.0.action_url: "):
         template.fill(("Ann", "Go", "no url"))
-    assert template.message == card
+    assert template.message == message
 
 
 @pytest.mark.parametrize(

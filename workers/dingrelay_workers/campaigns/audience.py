@@ -226,7 +226,7 @@ class _Gatherer:
             result = self._template.fill(tuple(values))
         except ContractError as error:
             return Malformed(row.line, f"{row.userid}: {error}")
-        return Person(row.userid, result.digest, result.values)
+        return Person(row.userid, result)
 
     async def _from_directory(
         self, rows: Sequence[Recipient | Malformed]

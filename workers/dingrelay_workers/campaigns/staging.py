@@ -3,10 +3,12 @@
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from types import TracebackType
 from typing import Any, NamedTuple, Self
+
+from dingrelay_workers.campaigns.template import Result
 
 CACHE_KIB = 12 * 1024
 """For looking up who is there already. Reading them in order needs little."""
@@ -17,43 +19,45 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA temp_store = FILE;
 PRAGMA cache_size = -{CACHE_KIB};
+CREATE TABLE results (
+    id INTEGER PRIMARY KEY,
+    digest BLOB NOT NULL UNIQUE,
+    message TEXT NOT NULL
+);
 CREATE TABLE people (
     position INTEGER PRIMARY KEY,
     userid TEXT NOT NULL UNIQUE,
-    result BLOB,
-    "values" TEXT
+    result INTEGER
 );
 BEGIN;
 """
-_ADD = 'INSERT OR IGNORE INTO people (userid, result, "values") VALUES (?, ?, ?)'
-_REMOVE = "DELETE FROM people WHERE userid = ?"
-_READ = 'SELECT NULL, userid, "values" FROM people ORDER BY position'
-# Equal results follow each other, at the place of the first of them.
-_READ_BY_RESULT = """
-SELECT result, userid, "values" FROM (
-    SELECT *, min(position) OVER (PARTITION BY result) AS first FROM people
-) ORDER BY first, position
+_ADD_RESULT = "INSERT OR IGNORE INTO results (digest, message) VALUES (?, ?)"
+_RESULT = "SELECT message FROM results WHERE id = ?"
+_ADD = """
+INSERT OR IGNORE INTO people (userid, result)
+VALUES (?, (SELECT id FROM results WHERE digest = ?))
 """
+_REMOVE = "DELETE FROM people WHERE userid = ?"
+_READ = "SELECT result, userid FROM people ORDER BY position"
+_READ_BY_RESULT = "SELECT result, userid FROM people ORDER BY result, position"
 
 
 class Person(NamedTuple):
     """One row of a source.
 
     Attributes:
-        result: digest of the message that they get; None if all get the same.
-        values: of the message's fields, as JSON.
+        result: the message that they get; None if all get the same.
     """
 
     userid: str
-    result: bytes | None = None
-    values: str | None = None
+    result: Result | None = None
 
 
 class Chunk(NamedTuple):
-    """People for one call, and the values of the fields of their message."""
+    """People for one call, and the ``msg`` object that they get; None if all get the same."""
 
     users: list[str]
-    values: tuple[str, ...]
+    message: dict[str, Any] | None
 
 
 class Staging:
@@ -81,7 +85,10 @@ class Staging:
 
     def add(self, people: Sequence[Person]) -> int:
         """Put people behind those who are there; how many were new."""
-        return self._write(_ADD, people)
+        results = {person.result.digest: person.result for person in people if person.result}
+        self._write(_ADD_RESULT, ((digest, one.json) for digest, one in results.items()))
+        rows = ((userid, result and result.digest) for userid, result in people)
+        return self._write(_ADD, rows)
 
     def remove(self, userids: Iterable[str]) -> int:
         """Take people out; how many were there."""
@@ -102,21 +109,18 @@ class Staging:
         )
 
     def chunks(self, size: int) -> Iterator[Chunk]:
-        """Up to `size` people who get the same message, in the order of who came first."""
+        """Up to `size` people who get the same message, in the order in which these came up."""
         self._connection.execute(f"PRAGMA cache_size = -{READING_CACHE_KIB}")
         rows = self._connection.execute(_READ_BY_RESULT if self._varies else _READ)
-        for _, same in groupby(rows, key=itemgetter(0)):
-            values: tuple[str, ...] = ()
-            users: list[str] = []
-            for _, userid, told in same:
-                if not users:
-                    values = tuple(json.loads(told)) if told else ()
-                users.append(userid)
-                if len(users) == size:
-                    yield Chunk(users, values)
-                    users = []
-            if users:
-                yield Chunk(users, values)
+        for result, same in groupby(rows, key=itemgetter(0)):
+            message = None if result is None else self._message(result)
+            while users := [userid for _, userid in islice(same, size)]:
+                yield Chunk(users, message)
+
+    def _message(self, result: int) -> dict[str, Any]:
+        (message,) = self._connection.execute(_RESULT, (result,)).fetchone()
+        found: dict[str, Any] = json.loads(message)
+        return found
 
     def _write(self, statement: str, rows: Iterable[Sequence[Any]]) -> int:
         # All is one transaction: ending one writes pages that change again right away.

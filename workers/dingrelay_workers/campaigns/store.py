@@ -213,6 +213,6 @@ def _chunk_rows(campaign: str, spec: CampaignSpec, gathered: Gathered) -> Iterat
             "accepted": 0,
             "ambiguous": False,
         }
-        if spec.template.fields:
-            row["message"] = spec.template.fill(chunk.values).message
+        if chunk.message is not None:
+            row["message"] = chunk.message
         yield row

@@ -40,14 +40,12 @@ class Result(NamedTuple):
     """A message that is filled in.
 
     Attributes:
-        message: the ``msg`` object; it is shared, so nobody may change it.
+        json: the ``msg`` object.
         digest: equal for equal messages, and else not.
-        values: what the fields were filled with, as JSON.
     """
 
-    message: dict[str, Any]
+    json: str
     digest: bytes
-    values: str
 
 
 class Template:
@@ -74,7 +72,10 @@ class Template:
     @property
     def message(self) -> dict[str, Any]:
         """What a campaign keeps: the message itself, or the template if it has fields."""
-        return self.source if self.fields else self.fill(()).message
+        if self.fields:
+            return self.source
+        message: dict[str, Any] = json.loads(self.fill(()).json)
+        return message
 
     @property
     def has_status_bar(self) -> bool:
@@ -90,13 +91,12 @@ class Template:
         """
         filled = _filled(self._tree, values)
         try:
-            message = payload(_adapter.validate_python(filled))
+            message = json.dumps(payload(_adapter.validate_python(filled)))
         except ValidationError as error:
             found = error.errors(include_url=False, include_input=False)[0]
             found["loc"] = (ROOT, *found["loc"])
             raise contract_error(found, {ROOT: filled}) from None
-        digest = blake2b(json.dumps(message).encode(), digest_size=16).digest()
-        return Result(message, digest, json.dumps(values))
+        return Result(message, blake2b(message.encode(), digest_size=16).digest())
 
 
 def _check_shape(message: dict[str, Any]) -> None:
