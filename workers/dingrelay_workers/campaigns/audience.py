@@ -79,7 +79,7 @@ class Gathered:
 
     Attributes:
         rows: how many rows and members were looked at.
-        duplicates: rows that named somebody again.
+        duplicates: rows that named somebody again; the first one counts.
         excluded: people who were taken out.
         malformed: rows that named nobody.
         first_malformed: some of them.
