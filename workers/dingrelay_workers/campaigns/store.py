@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, insert, select, update
+from sqlalchemy import Select, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow, State
 from dingrelay_workers.campaigns.recipients import Malformed
@@ -84,24 +84,6 @@ class CampaignStore:
         ) as gathered:
             campaign = await self._write(spec, gathered, on_written)
         return Created(campaign, gathered.excluded, tuple(gathered.first_malformed))
-
-    async def start(self, campaign: str) -> CampaignRow:
-        """Let a draft run; one that runs already is left alone.
-
-        Raises:
-            CampaignNotFound: there is none with this id.
-            CampaignConflict: it has been paused or has ended.
-        """
-        async with self.database.write(f"campaign {campaign}") as connection:
-            await connection.execute(
-                update(CampaignRow)
-                .where(CampaignRow.id == campaign, CampaignRow.state == State.DRAFT)
-                .values(state=State.RUNNING, started_at=datetime.now(UTC))
-            )
-            found = await _find(connection, campaign)
-        if found.state != State.RUNNING:
-            raise CampaignConflict(campaign, f"is {found.state}, only a draft can be started")
-        return found
 
     async def get(self, campaign: str) -> CampaignRow:
         """The campaign with this id.
