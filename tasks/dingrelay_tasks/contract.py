@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 Lane = Literal["urgent", "normal", "bulk"]
 """Who goes first when a limit is reached."""
 
@@ -54,20 +57,12 @@ class Part(BaseModel):
         return data
 
 
-class Contract(Part):
-    """A job that can be enqueued.
-
-    A subclass sets `kind` and overrides `queue` and `summary` where the default does not fit.
+class Document(Part):
+    """A whole that somebody asks for, and is told what is wrong with.
 
     Raises:
-        ContractError: a job is not what its contract says; names the first field that is wrong.
+        ContractError: it is not what its contract says; names the first field that is wrong.
     """
-
-    kind: ClassVar[str]
-
-    app: AppName = "default"
-    lane: Lane = "normal"
-    sender: SenderName = ""
 
     # Hidden from type checkers, which derive the keyword arguments from the fields.
     if not TYPE_CHECKING:
@@ -76,11 +71,12 @@ class Contract(Part):
             try:
                 super().__init__(**fields)
             except ValidationError as error:
-                raise _contract_error(error, fields) from None
+                first = error.errors(include_url=False, include_input=False)[0]
+                raise contract_error(first, fields) from None
 
     @classmethod
     def parse(cls, data: object) -> Self:
-        """The job in `data` (JSON as Python values).
+        """The document in `data` (JSON as Python values).
 
         Raises:
             ContractError: names the first field that is wrong.
@@ -91,6 +87,19 @@ class Contract(Part):
             if not _is_text(name):
                 raise ContractError(ascii(name), "field names must be Unicode text")
         return cls(**cast("Mapping[str, Any]", data))
+
+
+class Contract(Document):
+    """A job that can be enqueued.
+
+    A subclass sets `kind` and overrides `queue` and `summary` where the default does not fit.
+    """
+
+    kind: ClassVar[str]
+
+    app: AppName = "default"
+    lane: Lane = "normal"
+    sender: SenderName = ""
 
     def wire(self) -> dict[str, Any]:
         """The job as JSON values, as it travels in ``kwargs={"job": …}``."""
@@ -142,20 +151,19 @@ def _is_text(name: object) -> bool:
     return True
 
 
-def _contract_error(error: ValidationError, job: Mapping[str, Any]) -> ContractError:
-    """The first problem that pydantic found, in our words: a path and a sentence without input."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    path = _path(first["loc"], job)
-    message = first["msg"].removeprefix("Value error, ")
-    context = first.get("ctx", {})
-    if first["type"].startswith("union_tag_"):
+def contract_error(found: "ErrorDetails", job: Mapping[str, Any]) -> ContractError:
+    """A problem that pydantic found, in our words: a path and a sentence without input."""
+    path = _path(found["loc"], job)
+    message = found["msg"].removeprefix("Value error, ")
+    context = found.get("ctx", {})
+    if found["type"].startswith("union_tag_"):
         path = [*path, context["discriminator"].strip("'")]
         message = (
             f"must be one of {context['expected_tags']}" if "tag" in context else "is required"
         )
     # A validator over several fields has no path of its own; it names the field in its message.
     head, colon, tail = message.partition(": ")
-    if first["type"] == "value_error" and colon and " " not in head:
+    if found["type"] == "value_error" and colon and " " not in head:
         path, message = [*path, head], tail
     return ContractError(".".join(path) or "job", message)
 

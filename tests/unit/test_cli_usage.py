@@ -25,7 +25,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
     shown = cli("--help")
     assert shown.exit_code == 0
     commands = {"send", "sync", "approve", "job", "dead"}
-    commands |= {"up", "worker", "sandbox", "flower", "doctor", "limits"}
+    commands |= {"campaign", "up", "worker", "sandbox", "flower", "doctor", "limits"}
     assert {name for name in commands if f" {name} " not in shown.stdout} == set()
 
 

@@ -29,6 +29,25 @@ def read_json(text: str, option: str) -> Any:
         raise typer.BadParameter(f"is not JSON: {error}", param_hint=option) from None
 
 
+def read_message(text: str | None, markdown: tuple[str, str] | None, message: str | None) -> Any:
+    """DingTalk's ``msg`` object from the one option that gives it.
+
+    Raises:
+        BadParameter: none or several give it.
+    """
+    given = [option for option in (text, markdown, message) if option is not None]
+    if len(given) != 1:
+        raise typer.BadParameter(
+            "give exactly one of them", param_hint="--text, --markdown, --message"
+        )
+    if text is not None:
+        return {"msgtype": "text", "text": {"content": text}}
+    if markdown is not None:
+        title, body = markdown
+        return {"msgtype": "markdown", "markdown": {"title": title, "text": body}}
+    return read_json(message or "", "--message")
+
+
 def read_moment(text: str | None, option: str) -> str | None:
     """A time as ISO 8601 with its zone; ``+10m`` counts from now, a time without zone is local.
 

@@ -1,13 +1,11 @@
 """``dingrelay send``: one message from options, or any number of jobs from a stream."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.documents import read_json, read_moment, split
-
-_CONTENTS = "--text, --markdown, --message"
+from dingrelay_producers.cli.documents import read_message, read_moment, split
 
 
 def send(
@@ -63,7 +61,7 @@ def send(
 
         send_jobs(jobs, wait=wait, timeout=timeout, as_json=as_json)
         return
-    content = _content(text, markdown, message)
+    content = read_message(text, markdown, message)
     from dingrelay_producers.cli.enqueue import enqueue
     from dingrelay_tasks.message_send import MessageSend
 
@@ -82,20 +80,3 @@ def send(
         }
     )
     enqueue(job, wait=wait, timeout=timeout, as_json=as_json)
-
-
-def _content(text: str | None, markdown: tuple[str, str] | None, message: str | None) -> Any:
-    """DingTalk's ``msg`` object from the one option that gives it.
-
-    Raises:
-        BadParameter: none or several give it.
-    """
-    given = [option for option in (text, markdown, message) if option is not None]
-    if len(given) != 1:
-        raise typer.BadParameter("give exactly one of them", param_hint=_CONTENTS)
-    if text is not None:
-        return {"msgtype": "text", "text": {"content": text}}
-    if markdown is not None:
-        title, body = markdown
-        return {"msgtype": "markdown", "markdown": {"title": title, "text": body}}
-    return read_json(message or "", "--message")

@@ -4,12 +4,13 @@ Whoever left has no memberships, and a department that is gone has no members, s
 department is found in the memberships alone.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
+from typing import Any
 
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.directory.database import Database, chunks
 from dingrelay_workers.directory.departments import tree
 from dingrelay_workers.directory.models import MembershipRow, UserRow
 
@@ -41,6 +42,25 @@ async def count_below(database: Database, app: str, department: int) -> int:
 async def count_everyone(database: Database, app: str) -> int:
     """How many people have not left."""
     return await _count(database, select(func.count(UserRow.userid)).where(*_here(app)))
+
+
+async def is_known(database: Database, app: str, department: int) -> bool:
+    """Whether there is such a department."""
+    async with database.read() as connection:
+        return bool(await tree(connection, app, department))
+
+
+async def fields(
+    database: Database, app: str, userids: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """What is known of these people, as far as they have not left, by userid."""
+    known: dict[str, dict[str, Any]] = {}
+    async with database.read() as connection:
+        for some in chunks(userids):
+            query = select(UserRow.userid, UserRow.fields).where(*_here(app))
+            rows = await connection.execute(query.where(UserRow.userid.in_(some)))
+            known.update({row.userid: row.fields for row in rows})
+    return known
 
 
 async def _inside(database: Database, app: str, department: int) -> ColumnElement[bool]:

@@ -1,0 +1,301 @@
+"""Campaigns come into being as a whole or not at all, on each database."""
+
+import asyncio
+import io
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.campaigns.audience import Audience, MalformedRecipients
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeRow, State
+from dingrelay_workers.campaigns.recipients import Malformed
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.directory.database import insert_missing
+from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.directory.store import DirectoryStore
+
+Content = tuple[list[str], dict[str, Any] | None]
+
+
+@pytest.fixture
+async def campaigns(database_url: str) -> AsyncIterator[CampaignStore]:
+    upgrade(database_url)
+    store = CampaignStore(database_url)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+async def organisation(store: DirectoryStore) -> None:
+    """boss in 1; ann and bob in 2, below it cho in 4; ann and dan in 3."""
+    directory = store.of("default")
+    root = Department(1, {"name": "Org"})
+    await directory.open_run("r1", scope="everything", root=root, calls=1)
+    people = {1: ["boss"], 2: ["ann", "bob"], 3: ["ann", "dan"], 4: ["cho"]}
+    below = {1: [2, 3], 2: [4]}
+    for number, userids in people.items():
+        await directory.fill(
+            "r1",
+            Department(number, {}),
+            children=[Department(child, {"name": f"D{child}"}) for child in below.get(number, [])],
+            members=[member(userid) for userid in userids],
+            calls=1,
+        )
+
+
+def member(userid: str) -> Member:
+    title = {} if userid == "dan" else {"title": "chief" if userid == "boss" else "clerk"}
+    return Member(userid, {"name": userid.title(), "admin": True, **title})
+
+
+def spec(content: str = "hello", **fields: Any) -> CampaignSpec:
+    message = {"msgtype": "text", "text": {"content": content}}
+    return CampaignSpec.parse({"name": "party", "message": message, **fields})
+
+
+def file(text: str) -> io.BytesIO:
+    return io.BytesIO(text.encode())
+
+
+async def contents(store: CampaignStore, campaign: str) -> list[Content]:
+    return [
+        (chunk.users.split(","), chunk.message)
+        async for page in store.chunks(campaign)
+        for chunk in page
+    ]
+
+
+async def people(store: CampaignStore, audience: Audience) -> list[str]:
+    created = await store.create(spec(), audience)
+    found = await contents(store, created.campaign.id)
+    return [userid for users, _ in found for userid in users]
+
+
+async def rows_in_all(store: CampaignStore) -> list[int]:
+    async with store.database.read() as connection:
+        return [
+            await connection.scalar(select(func.count()).select_from(table)) or 0
+            for table in (CampaignRow, ChunkRow, OutcomeRow)
+        ]
+
+
+async def test_a_draft_has_everybody_once_in_chunks_of_a_hundred(campaigns: CampaignStore) -> None:
+    userids = [f"u{number}" for number in range(250)]
+    table = "userid,name\n" + "".join(f"{userid},x\n" for userid in [*userids, "u3", "u249"])
+    written: list[tuple[int, int]] = []
+    created = await campaigns.create(
+        spec(quiet="22:00-08:00", rate=100, start_at="2026-12-01T09:00:00+08:00"),
+        Audience(rows=file(table)),
+        on_written=lambda *progress: written.append(progress),
+    )
+    row = await campaigns.get(created.campaign.id)
+    assert (row.state, row.recipients, row.duplicates, row.chunks) == (State.DRAFT, 250, 2, 3)
+    assert (row.quiet, row.rate, row.weight, row.error_share) == ("22:00-08:00", 100, 1, 0.1)
+    assert row.start_at is not None
+    assert row.start_at.isoformat() == "2026-12-01T01:00:00+00:00"
+    assert row.message == {"msgtype": "text", "text": {"content": "hello"}}
+    found = await contents(campaigns, row.id)
+    assert found == [(userids[at : at + 100], None) for at in (0, 100, 200)]
+    assert written == [(250, 250)]
+
+
+async def test_equal_results_share_a_call(campaigns: CampaignStore) -> None:
+    rows = [{"userid": f"u{number}", "team": "ab"[number % 2]} for number in range(300)]
+    created = await campaigns.create(
+        spec("go {team}!"), Audience(rows=[*rows, {"userid": "z", "team": "c"}])
+    )
+    found = await contents(campaigns, created.campaign.id)
+    texts = [message["text"]["content"] for _, message in found if message]
+    assert texts == ["go a!", "go a!", "go b!", "go b!", "go c!"]
+    assert [len(users) for users, _ in found] == [100, 50, 100, 50, 1]
+    assert created.campaign.chunks == 5
+    assert created.campaign.message["text"]["content"] == "go {team}!"
+
+
+async def test_a_status_bar_goes_to_five_a_call(campaigns: CampaignStore) -> None:
+    head = {"bgcolor": "FFBBBBBB", "text": "news"}
+    bar = {"status_value": "open"}
+    oa = {"message_url": "https://a.test", "head": head, "status_bar": bar, "body": {"title": "t"}}
+    card = CampaignSpec.parse({"name": "n", "message": {"msgtype": "oa", "oa": oa}})
+    created = await campaigns.create(card, Audience(users=[f"u{at}" for at in range(12)]))
+    found = await contents(campaigns, created.campaign.id)
+    assert [len(users) for users, _ in found] == [5, 5, 2]
+
+
+async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -> None:
+    table = "userid\n" + "u 1\n" * 30 + "u2\n"
+    with pytest.raises(MalformedRecipients) as raised:
+        await campaigns.create(spec(), Audience(rows=file(table)))
+    assert raised.value.count == 30
+    lines = str(raised.value).splitlines()
+    assert lines[0] == "recipients: 30 rows are malformed:"
+    assert lines[1] == "line 2: userid: holds a comma, a blank or a control character"
+    assert lines[-1] == "and 10 more"
+    assert await rows_in_all(campaigns) == [0, 0, 0]
+
+    told: list[Malformed] = []
+    created = await campaigns.create(
+        spec(), Audience(rows=file(table)), malformed="skip", on_malformed=told.append
+    )
+    assert [row.line for row in told] == list(range(2, 32))
+    assert (created.campaign.recipients, created.campaign.malformed) == (1, 30)
+    assert list(created.malformed) == told[:20]
+
+
+@pytest.mark.parametrize(
+    ("content", "rows", "told"),
+    [
+        ("{nmae}", "userid,name\nu1,x\n", "message: {nmae} is no field of the file (name, userid)"),
+        ("{name}", "userid,name\nu1,x\nu2, \n", "line 3: u2 has no value for {name}"),
+        ("{name}", '{"userid": "u1"}', "line 1: u1 has no value for {name}"),
+        ("{n}", "userid,n\nu1," + "x" * 5_001, "line 2: u1: message.text.content: "),
+        ("x", "userid\n", "recipients: nobody is left to send to"),
+    ],
+)
+async def test_what_a_template_lacks_is_named(
+    campaigns: CampaignStore, content: str, rows: str, told: str
+) -> None:
+    with pytest.raises(ContractError) as raised:
+        await campaigns.create(spec(content), Audience(rows=file(rows)))
+    assert told in str(raised.value)
+    assert await rows_in_all(campaigns) == [0, 0, 0]
+
+
+@pytest.mark.usefixtures("organisation")
+@pytest.mark.parametrize(
+    ("audience", "wanted"),
+    [
+        (Audience(users=["x", "ann", "x"]), ["x", "ann"]),
+        (Audience(departments=[2]), ["ann", "bob", "cho"]),
+        (Audience(departments=[4, 3]), ["cho", "ann", "dan"]),
+        (Audience(everyone=True), ["ann", "bob", "boss", "cho", "dan"]),
+        (Audience(rows=["y"], users=["x"], departments=[4]), ["y", "x", "cho"]),
+        (
+            Audience(
+                everyone=True,
+                without_users=["boss", "nobody"],
+                without_departments=[4],
+                without_rows=["ann"],
+            ),
+            ["bob", "dan"],
+        ),
+    ],
+    ids=["users", "below", "departments", "everyone", "all together", "exclusions"],
+)
+async def test_an_audience_comes_from_the_directory(
+    campaigns: CampaignStore, audience: Audience, wanted: list[str]
+) -> None:
+    assert await people(campaigns, audience) == wanted
+
+
+@pytest.mark.usefixtures("organisation")
+async def test_fields_come_from_the_file_and_else_from_the_directory(
+    campaigns: CampaignStore,
+) -> None:
+    created = await campaigns.create(
+        spec("{userid} {name} {title}"),
+        Audience(rows=file("userid,name\nann,Anna\ndan,Dan\nstranger,S\n"), users=["boss"]),
+        malformed="skip",
+    )
+    found = await contents(campaigns, created.campaign.id)
+    assert [message["text"]["content"] for _, message in found if message] == [
+        "ann Anna clerk",
+        "boss Boss chief",
+    ]
+    assert [str(row) for row in created.malformed] == [
+        "line 3: dan has no value for {title}",
+        "line 4: stranger has no value for {title}",
+    ]
+
+
+@pytest.mark.usefixtures("organisation")
+@pytest.mark.parametrize(
+    ("content", "audience", "told"),
+    [
+        ("x", Audience(departments=[9]), "departments: 9 is not in the directory"),
+        ("x", Audience(users=["a", "b c"]), "users.1: userid: holds a comma, a blank"),
+        ("x", Audience(users=["a"], without_users=["a"]), "nobody is left"),
+        ("x", Audience(users=["a"], without_rows=["", "b"]), "exclusions: 1 row is malformed:"),
+        ("x", Audience(users=["a"], without_departments=[9]), "without_departments: 9"),
+        ("{admin}", Audience(everyone=True), "message: {admin} is no field of the directory"),
+    ],
+)
+async def test_an_audience_that_is_wrong_is_named(
+    campaigns: CampaignStore, content: str, audience: Audience, told: str
+) -> None:
+    with pytest.raises(ContractError) as raised:
+        await campaigns.create(spec(content), audience, malformed="skip")
+    assert told in str(raised.value)
+
+
+async def test_who_stops_in_the_middle_leaves_nothing(campaigns: CampaignStore) -> None:
+    rows = [f"u{number}" for number in range(60_000)]
+
+    def stop(written: int, total: int) -> None:
+        assert 0 < written <= total
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    creating = asyncio.ensure_future(campaigns.create(spec(), Audience(rows=rows), on_written=stop))
+    await asyncio.wait([creating])
+    assert creating.cancelled()
+    assert await rows_in_all(campaigns) == [0, 0, 0]
+
+
+_KILLED = """
+import asyncio, os, signal, sys
+from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.store import CampaignStore
+
+def kill(written, total):
+    assert 0 < written < total
+    os.kill(os.getpid(), signal.SIGKILL)
+
+spec = CampaignSpec(name="n", message={"msgtype": "text", "text": {"content": "x"}})
+rows = (f"u{number}" for number in range(60_000))
+asyncio.run(CampaignStore(sys.argv[1]).create(spec, Audience(rows=rows), on_written=kill))
+"""
+
+
+async def test_a_crash_in_the_middle_leaves_nothing(
+    campaigns: CampaignStore, database_url: str
+) -> None:
+    killed = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", _KILLED, database_url, stderr=asyncio.subprocess.PIPE
+    )
+    _, complaint = await killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, complaint.decode()
+    assert await rows_in_all(campaigns) == [0, 0, 0]
+    assert await people(campaigns, Audience(users=["u1"])) == ["u1"]
+
+
+async def test_lists_and_outcomes_are_read_in_pages(campaigns: CampaignStore) -> None:
+    drafts = [
+        (await campaigns.create(spec(app=app), Audience(users=["u1"]))).campaign.id
+        for app in ("default", "other", "default")
+    ]
+    assert [row.id for row in await campaigns.list(limit=2)] == drafts[:0:-1]
+    assert [row.id for row in await campaigns.list(limit=9, app="other")] == [drafts[1]]
+    with pytest.raises(CampaignNotFound):
+        await campaigns.get("nobody")
+    userids = [f"u{number:04}" for number in range(1_200)]
+    await note(campaigns, drafts[0], userids)
+    pages = [[row.userid for row in page] async for page in campaigns.outcomes(drafts[0])]
+    assert [len(page) for page in pages] == [500, 500, 200]
+    assert [userid for page in pages for userid in page] == userids
+
+
+async def note(store: CampaignStore, campaign: str, userids: Sequence[str]) -> None:
+    row = {"campaign": campaign, "chunk": 0, "outcome": "failed", "reason": "x"}
+    async with store.database.write("test") as connection:
+        await insert_missing(connection, OutcomeRow, [{**row, "userid": u} for u in userids])

@@ -1,0 +1,142 @@
+"""``dingrelay campaign`` against a real database and Valkey."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from cli_runner import Cli, in_folder
+from dingrelay_producers.keys import QUOTA_TTL_MS, quota
+from dingrelay_workers.limiter import beijing
+
+PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in range(250))
+
+
+@pytest.fixture
+def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    (tmp_path / "people.csv").write_text(PEOPLE)
+    (tmp_path / "bad.csv").write_text("userid,name\nu1,a\nu 2,b\nu1,c\nu3\n")
+    return in_folder(monkeypatch, tmp_path, sandbox_env)
+
+
+def test_a_draft_is_created_listed_and_shown(cli: Cli) -> None:
+    options = ("--text", "hello", "--file", "people.csv", "--quiet", "22:00-08:00")
+    created = cli.json("campaign", "create", "Party", *options, "--except", "u0,u1")
+    assert (created["recipients"], created["chunks"], created["excluded"]) == (248, 3, 2)
+    assert (created["state"], created["quiet"], created["skipped"]) == ("draft", "22:00-08:00", [])
+    shown = cli.json("campaign", "show", created["id"])
+    assert shown == {name: created[name] for name in shown}
+    assert cli.json("campaign", "list") == [shown]
+    assert cli.json("campaign", "list", "--app", "other") == []
+    people = cli("campaign", "create", "P", *options, "--to", "u0,new").stdout
+    assert "people: 251, calls: 3, duplicates: 1, excluded: 0, malformed: 0" in people
+    for command in (("list",), ("show", created["id"])):
+        told = cli("campaign", *command)
+        assert (told.exit_code, "Party" in told.stdout) == (0, True)
+
+
+def test_recipients_may_come_from_standard_input(cli: Cli) -> None:
+    lines = "".join(json.dumps({"userid": f"u{number}", "n": number}) + "\n" for number in range(3))
+    made = cli("campaign", "create", "n", "--text", "{n}", "--file", "-", "--json", stdin=lines)
+    assert json.loads(made.stdout)["chunks"] == 3
+
+
+def test_malformed_rows_are_told_with_their_lines(cli: Cli, tmp_path: Path) -> None:
+    options = ("--text", "hello", "--file", "bad.csv")
+    refused = cli("campaign", "create", "n", *options)
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines() == [
+        "recipients: 2 rows are malformed:",
+        "line 3: userid: holds a comma, a blank or a control character",
+        "line 5: columns: 1 instead of 2",
+    ]
+    assert cli.json("campaign", "list") == []
+    skip = ("--malformed", "skip", "--malformed-file", "bad-lines.csv")
+    told = cli("campaign", "create", "n", *options, *skip)
+    assert told.exit_code == 0
+    assert "people: 1, calls: 1, duplicates: 1, excluded: 0, malformed: 2" in told.stdout
+    assert "line 5: columns: 1 instead of 2" in told.stderr
+    assert (tmp_path / "bad-lines.csv").read_text().splitlines()[2] == "5,columns: 1 instead of 2"
+
+
+def test_a_preview_tells_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path) -> None:
+    (tmp_path / "dingrelay.toml").write_text('[quota]\nedition = "1000"')
+    cli.variables["DINGRELAY_CONFIG"] = "dingrelay.toml"
+    with Redis.from_url(valkey_url) as redis:
+        key = quota("default", beijing.month(beijing.now()))
+        redis.hset(key, "calls", 100)
+        redis.pexpire(key, QUOTA_TTL_MS)
+    options = ("--file", "people.csv", "--rate", "50")
+    found = cli.json("campaign", "preview", "--text", "hello {name}", *options)
+    assert (found["recipients"], found["calls"], found["plain_calls"]) == (250, 3, 3)
+    assert (found["minutes"], found["limit"]) == (5, "50 recipients a minute, its own rate")
+    assert found["quota"] == {"used": 100, "limit": 1_000, "share": 0.003, "fits": True}
+    assert (found["duplicates"], found["excluded"], found["malformed"]) == (0, 0, 0)
+    single = cli("campaign", "preview", "--text", "{userid}", *options)
+    assert "250, for the fields: without them 3" in single.stdout
+    assert "25.0% of 1,000 calls; 100 are used" in single.stdout
+    assert cli.json("campaign", "list") == []
+
+
+def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli) -> None:
+    options = ("--text", "hello {name}", "--file", "people.csv")
+    draft = cli.json("campaign", "create", "n", *options)["id"]
+    before = cli.json("campaign", "preview", *options)
+    after = cli.json("campaign", "preview", draft)
+    names = ("recipients", "calls", "plain_calls", "minutes", "limit", "quota")
+    assert {name: after[name] for name in names} == {name: before[name] for name in names}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["create", "n", "--text", "x"], "--file, --to, --department, --everyone"),
+        (["create", "n", "--to", "u1"], "--text, --markdown, --message"),
+        (["create", "n", "--text", "x", "--file", "none.csv"], "none.csv: No such file"),
+        (["create", "n", "--text", "x", "--to", "u1", "--weight", "0"], "weight: "),
+        (["create", "n", "--text", "x", "--to", "u1", "--quiet", "8-22"], "quiet: must be like"),
+        (["create", "n", "--text", "{", "--to", "u1"], "message.text.content: a single"),
+        (["create", "n", "--text", "{x}", "--to", "u1"], "{x} is no field of the directory"),
+        (["create", "n", "--text", "x", "--department", "9"], "9 is not in the directory"),
+        (["create", "n", "--text", "x", "--everyone"], "nobody is left to send to"),
+        (["preview", "some", "--text", "x"], "stands alone"),
+        (["preview", "some"], "no campaign some"),
+        (["show", "some"], "no campaign some"),
+    ],
+)
+def test_what_is_wrong_is_named(cli: Cli, arguments: list[str], told: str) -> None:
+    refused = cli("campaign", *arguments)
+    assert (refused.exit_code, told in refused.stderr) == (2, True), refused.output
+
+
+def test_services_that_are_away_are_told(cli: Cli) -> None:
+    away = cli("campaign", "list", DINGRELAY_DATABASE_URL="sqlite:////nowhere/at/all.db")
+    assert (away.exit_code, away.stderr.startswith("DINGRELAY_DATABASE_URL: ")) == (3, True)
+    options = ("preview", "--text", "x", "--to", "u1")
+    away = cli("campaign", *options, DINGRELAY_REDIS_URL="redis://127.0.0.1:1/0")
+    assert (away.exit_code, away.stderr.startswith("DINGRELAY_REDIS_URL: ")) == (3, True)
+
+
+def test_ctrl_c_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-m", "dingrelay_producers.cli", "campaign", "create", "n"]
+    with subprocess.Popen(
+        [*command, "--text", "x", "--file", "pipe"],
+        env={**os.environ, **cli.variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as creating:
+        # Opening waits for the one who reads. What is read ends only after the signal.
+        with pipe.open("w") as rows:
+            rows.write("userid\n" + "".join(f"user{number}\n" for number in range(20_000)))
+            creating.send_signal(signal.SIGINT)
+        told, complaint = creating.communicate(timeout=30)
+    assert creating.returncode != 0
+    assert (told, b"Traceback" in complaint) == (b"", False)
+    assert cli.json("campaign", "list") == []

@@ -1,0 +1,195 @@
+import csv
+import io
+import json
+import tracemalloc
+from itertools import chain, islice
+from typing import Any, BinaryIO, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.campaigns.lines import BLOCK, LONGEST
+from dingrelay_workers.campaigns.recipients import Malformed, Recipient, read
+
+USERIDS = st.text(
+    st.characters(exclude_categories=["C", "Z"], exclude_characters=","), min_size=1, max_size=64
+)
+VALUES = st.text(st.characters(exclude_categories=["C"]), max_size=20)
+
+
+def rows(content: bytes | str, *wanted: str) -> list[Recipient | Malformed]:
+    data = content.encode() if isinstance(content, str) else content
+    return list(read(io.BytesIO(data), wanted))
+
+
+def problems(found: list[Recipient | Malformed]) -> list[tuple[int, str]]:
+    return [(row.line, row.problem) for row in found if isinstance(row, Malformed)]
+
+
+def userids(found: list[Recipient | Malformed]) -> list[str]:
+    return [row.userid for row in found if isinstance(row, Recipient)]
+
+
+@given(st.lists(st.tuples(USERIDS, VALUES)), st.sampled_from(["utf-8", "utf-8-sig", "gb18030"]))
+def test_any_table_comes_back_as_it_was_written(
+    people: list[tuple[str, str]], encoding: str
+) -> None:
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(["姓名", "userid", "other"])
+    table.writerows([name, userid, "x"] for userid, name in people)
+    found = rows(text.getvalue().encode(encoding), "姓名", "missing")
+    assert [(row.userid, row.fields["姓名"]) for row in found if isinstance(row, Recipient)] == [
+        (userid, name) for userid, name in people
+    ]
+    assert [row.line for row in found] == list(range(2, len(people) + 2))
+
+
+@given(st.lists(st.tuples(USERIDS, VALUES), min_size=1))
+def test_any_objects_come_back_as_they_were_written(people: list[tuple[str, str]]) -> None:
+    objects = [{"userid": userid, "name": name} for userid, name in people]
+    text = "\n\n".join(json.dumps(item, ensure_ascii=False) for item in objects)
+    wanted = [Recipient(1 + 2 * at, u, {"name": name}) for at, (u, name) in enumerate(people)]
+    assert rows(text, "name") == wanted
+    told = list(read(objects, ["name"]))
+    assert told == [row._replace(line=at) for at, row in enumerate(wanted, 1)]
+
+
+@given(st.binary(max_size=400))
+def test_any_bytes_are_rows_or_a_contract_error(content: bytes) -> None:
+    for head in (b"", b"userid,a\n", b'{"userid": "u"}\n'):
+        try:
+            found = rows(head + content, "a")
+        except ContractError:
+            continue
+        for row in found:
+            if isinstance(row, Recipient):
+                assert row.userid.encode()
+                assert not set(row.userid) & set(", \n\t\0")
+
+
+def test_each_malformed_row_of_a_table_names_its_line() -> None:
+    content = (
+        "name,userid\n"  # 1
+        "a,u1\n"
+        "b\n"
+        '"two\nlines",u 2\n'  # 4 and 5
+        "\n"
+        "c,\n"
+        "d," + "x" * 65 + "\n"
+        "e,u3,more\n"
+        'f,"u4"x\n'
+        "g,u5"
+    )
+    found = rows(content)
+    assert userids(found) == ["u1", "u5"]
+    assert problems(found) == [
+        (3, "columns: 1 instead of 2"),
+        (4, "userid: holds a comma, a blank or a control character"),
+        (7, "userid: is missing"),
+        (8, "userid: has more than 64 characters"),
+        (9, "columns: 3 instead of 2"),
+        (10, "is not CSV: ',' expected after '\"'"),
+    ]
+
+
+def test_each_malformed_object_names_its_line() -> None:
+    content = (
+        '{"userid": "u1"}\n{"userid": 7}\n[1]\n{"userid": "u2"\n{}\n{"userid": "u3", "n": [1]}'
+    )
+    found = rows(content + '\n{"userid": "u4", "n": NaN}\n{"userid": "u5", "n": 1.5}', "n")
+    assert found[0] == Recipient(1, "u1", {})
+    assert problems(found) == [
+        (2, "userid: must be text"),
+        (3, "must be a JSON object"),
+        (4, "is not JSON: Expecting ',' delimiter at column 1"),
+        (5, "userid: is missing"),
+        (6, "n: must be text or a number"),
+        (7, "is not JSON: a number or a depth out of bounds"),
+    ]
+    assert found[-1] == Recipient(8, "u5", {"n": "1.5"})
+
+
+def test_values_are_userids_or_mappings() -> None:
+    found = list(read(["u1", {"userid": "u2", "n": None}, 3, "u 4", {}], ["n"]))
+    assert found[:2] == [Recipient(1, "u1"), Recipient(2, "u2", {"n": ""})]
+    assert problems(found) == [
+        (3, "userid: must be text"),
+        (4, "userid: holds a comma, a blank or a control character"),
+        (5, "userid: is missing"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"), [("utf-8", "UTF-8"), ("gb18030", "GB18030")], ids=["utf-8", "gb18030"]
+)
+def test_bytes_of_no_character_spoil_their_own_row(encoding: str, told: str) -> None:
+    lines = ["userid,name", "u1,张三", "u2,李四", "u3,王五", "u4,x"]
+    data = [line.encode(encoding) for line in lines]
+    data[2] = b"u2,\xff"
+    found = rows(b"\r\n".join(data), "name")
+    assert problems(found) == [(3, f"holds bytes that are no {told}")]
+    assert [row.fields for row in found if isinstance(row, Recipient)] == [
+        {"name": "张三"},
+        {"name": "王五"},
+        {"name": "x"},
+    ]
+
+
+def test_an_encoding_that_shows_late_is_recognised() -> None:
+    plain = b"u%07d,ann\n"
+    head = b"userid,name\n" + b"".join(plain % number for number in range(BLOCK // 8))
+    found = rows(head + "last,张三\n".encode("gb18030"), "name")
+    assert found[-1] == Recipient(2 + BLOCK // 8, "last", {"name": "张三"})
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"", "line 1: the header has no column"),
+        (b"\n \n", "line 2: the header has no column"),
+        (b"name;userid\n", 'line 1: the header has no column "userid"; it has "name;userid"'),
+        (b"userid,a,a\n", 'line 1: the header has two columns "a"'),
+        ("userid\nu1\n".encode("utf-16"), "line 1: the file is UTF-16"),
+        (b"userid\n" + b"x" * (LONGEST + BLOCK), "line 2: is longer than"),
+    ],
+)
+def test_what_is_no_list_of_recipients_is_refused(content: bytes, told: str) -> None:
+    with pytest.raises(ContractError, match=told):
+        rows(content)
+
+
+@pytest.mark.parametrize("value", ["u1", b"u1", {"userid": "u1"}])
+def test_one_value_is_not_taken_for_many(value: Any) -> None:
+    with pytest.raises(TypeError, match="recipients: "):
+        read(value)
+
+
+def test_a_quote_that_is_never_closed_is_one_malformed_row() -> None:
+    found = rows('userid\nu1\n"u2\nu3\n')
+    assert userids(found) == ["u1"]
+    assert problems(found) == [(3, "is not CSV: unexpected end of data")]
+
+
+class Generated(io.RawIOBase):
+    """A table that is never in memory as a whole."""
+
+    def __init__(self, count: int) -> None:
+        rows = (b"user%09d,somebody\n" % number for number in range(count))
+        self._lines = chain([b"userid,name\n"], rows)
+
+    def read(self, size: int = -1) -> Any:
+        return b"".join(islice(self._lines, size // 30))
+
+
+def test_memory_does_not_grow_with_the_rows() -> None:
+    source = cast("BinaryIO", Generated(50_000))
+    tracemalloc.start()
+    try:
+        assert sum(isinstance(row, Recipient) for row in read(source, ["name"])) == 50_000
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3_000_000

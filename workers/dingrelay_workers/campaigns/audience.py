@@ -1,0 +1,305 @@
+"""Whom a campaign goes to: gathered from files, the directory, or both, each person once."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import BinaryIO, Literal
+
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.campaigns.recipients import (
+    USERID,
+    Malformed,
+    Recipient,
+    Rows,
+    problem_of,
+    read,
+)
+from dingrelay_workers.campaigns.staging import Person, Staging
+from dingrelay_workers.campaigns.template import Template
+from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS, text
+from dingrelay_workers.directory import audience as directory
+from dingrelay_workers.directory.database import Database
+
+BATCH = 2_000
+"""Rows between two looks at whether somebody has had enough."""
+
+LISTED = 20
+"""Malformed rows that are told in full."""
+
+DIRECTORY_FIELDS = frozenset(name for name, parser in USER_FIELDS.items() if parser is text)
+"""Fields that the directory may have of a person and that are text."""
+
+OnMalformed = Literal["refuse", "skip"]
+Source = BinaryIO | Iterable[object]
+
+
+class MalformedRecipients(ContractError):
+    """Rows name nobody, so nothing is done.
+
+    Attributes:
+        count: how many there are.
+        first: some of them.
+    """
+
+    def __init__(self, what: str, count: int, first: Sequence[Malformed]) -> None:
+        lines = [str(malformed) for malformed in first]
+        if count > len(first):
+            lines.append(f"and {count - len(first)} more")
+        rows = "1 row is" if count == 1 else f"{count} rows are"
+        super().__init__(what, f"{rows} malformed:\n" + "\n".join(lines))
+        self.count = count
+        self.first = tuple(first)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audience:
+    """Who is meant: all that are named, without the exclusions.
+
+    Attributes:
+        rows: a file or an iterable, as `recipients.read` takes it.
+        departments: these and all below them, as the directory has them.
+        everyone: all in the directory.
+        without_rows: as `rows`; a malformed row in it is always refused.
+    """
+
+    rows: Source | None = None
+    users: Sequence[str] = ()
+    departments: Sequence[int] = ()
+    everyone: bool = False
+    without_rows: Source | None = None
+    without_users: Sequence[str] = ()
+    without_departments: Sequence[int] = ()
+
+
+@dataclass(slots=True)
+class Gathered:
+    """The people of an audience.
+
+    Attributes:
+        rows: how many rows and members were looked at.
+        duplicates: rows that named somebody again; the first one counts.
+        excluded: people who were taken out.
+        malformed: rows that named nobody.
+        first_malformed: some of them.
+    """
+
+    staging: Staging
+    rows: int = 0
+    duplicates: int = 0
+    excluded: int = 0
+    malformed: int = 0
+    first_malformed: list[Malformed] = field(default_factory=list[Malformed])
+
+    @property
+    def recipients(self) -> int:
+        """How many people are left."""
+        return self.staging.count()
+
+
+@asynccontextmanager
+async def gather(
+    database: Database,
+    app: str,
+    template: Template,
+    audience: Audience,
+    *,
+    malformed: OnMalformed = "refuse",
+    on_malformed: Callable[[Malformed], None] | None = None,
+    on_rows: Callable[[int], None] | None = None,
+) -> AsyncGenerator[Gathered, None]:
+    """The audience's people, while the block runs. Reading a file holds up the event loop.
+
+    Args:
+        database: the directory's.
+        app: whose directory it is.
+        template: what its fields need of a person is checked for each.
+        audience: who is meant.
+        malformed: what rows that name nobody, or lack what a field needs, mean for the rest.
+        on_malformed: is told each of them.
+        on_rows: is told now and then how many rows were looked at.
+
+    Raises:
+        MalformedRecipients: there are malformed rows, and they are refused.
+        ContractError: the audience or a file as a whole is wrong, or nobody is left.
+    """
+    gatherer = _Gatherer(database, app, template, on_malformed, on_rows)
+    with Staging(varies=bool(template.fields)) as staging:
+        gathered = Gathered(staging)
+        await gatherer.add(gathered, audience)
+        if gathered.malformed and malformed == "refuse":
+            raise MalformedRecipients("recipients", gathered.malformed, gathered.first_malformed)
+        await gatherer.exclude(gathered, audience)
+        if not gathered.recipients:
+            raise ContractError("recipients", "nobody is left to send to")
+        yield gathered
+
+
+class _Gatherer:
+    """Walks the sources of one audience."""
+
+    def __init__(
+        self,
+        database: Database,
+        app: str,
+        template: Template,
+        on_malformed: Callable[[Malformed], None] | None,
+        on_rows: Callable[[int], None] | None,
+    ) -> None:
+        self._database = database
+        self._app = app
+        self._template = template
+        self._on_malformed = on_malformed
+        self._on_rows = on_rows
+
+    async def add(self, gathered: Gathered, audience: Audience) -> None:
+        """Put everybody who is meant on the stage."""
+        _check_userids("users", audience.users)
+        _check_userids("without_users", audience.without_users)
+        rows = read(audience.rows, self._template.fields) if audience.rows is not None else None
+        self._refuse_unknown_fields(rows)
+        if rows is not None:
+            for batch in _batches(rows):
+                await self._stage(gathered, batch)
+        async for userids in self._named(audience):
+            await self._stage(gathered, [Recipient(0, userid) for userid in userids])
+
+    async def exclude(self, gathered: Gathered, audience: Audience) -> None:
+        """Take everybody out who is excluded."""
+        gathered.excluded += gathered.staging.remove(audience.without_users)
+        if audience.without_rows is not None:
+            for batch in _batches(_exclusions(audience.without_rows)):
+                gathered.excluded += gathered.staging.remove(row.userid for row in _sound(batch))
+                await asyncio.sleep(0)
+        for department in audience.without_departments:
+            async for userids in self._below("without_departments", department):
+                gathered.excluded += gathered.staging.remove(userids)
+
+    async def _named(self, audience: Audience) -> AsyncIterator[Sequence[str]]:
+        """The userids that no row names."""
+        yield audience.users
+        for department in audience.departments:
+            async for userids in self._below("departments", department):
+                yield userids
+        if audience.everyone:
+            async for userids in directory.everyone(self._database, self._app):
+                yield userids
+
+    async def _below(self, what: str, department: int) -> AsyncIterator[list[str]]:
+        if not await directory.is_known(self._database, self._app, department):
+            raise ContractError(
+                what, f"{department} is not in the directory of the app {self._app}"
+            )
+        async for userids in directory.below(self._database, self._app, department):
+            yield userids
+
+    async def _stage(self, gathered: Gathered, rows: Sequence[Recipient | Malformed]) -> None:
+        # The loop may have been told to stop: this is where it hears of it.
+        await asyncio.sleep(0)
+        people: list[Person] = []
+        known = await self._from_directory(rows)
+        for row in rows:
+            found = row if isinstance(row, Malformed) else self._person(row, known)
+            if isinstance(found, Malformed):
+                self._complain(gathered, found)
+            else:
+                people.append(found)
+        gathered.duplicates += len(people) - gathered.staging.add(people)
+        gathered.rows += len(rows)
+        if self._on_rows is not None:
+            self._on_rows(gathered.rows)
+
+    def _person(self, row: Recipient, known: dict[str, dict[str, str]]) -> Person | Malformed:
+        """The recipient with what they get; or what is missing for it."""
+        if not self._template.fields:
+            return Person(row.userid)
+        values: list[str] = []
+        for name in self._template.fields:
+            value = row.userid if name == USERID else row.fields.get(name)
+            if value is None:
+                value = known.get(row.userid, {}).get(name, "")
+            if not value.strip():
+                return Malformed(row.line, f"{row.userid} has no value for {{{name}}}")
+            values.append(value)
+        try:
+            result = self._template.fill(tuple(values))
+        except ContractError as error:
+            return Malformed(row.line, f"{row.userid}: {error}")
+        return Person(row.userid, result)
+
+    async def _from_directory(
+        self, rows: Sequence[Recipient | Malformed]
+    ) -> dict[str, dict[str, str]]:
+        """What the directory knows of those whose rows don't tell all."""
+        wanted = DIRECTORY_FIELDS.intersection(self._template.fields)
+        if not wanted:
+            return {}
+        asked = [row.userid for row in _sound(rows) if not wanted <= row.fields.keys()]
+        told = await directory.fields(self._database, self._app, asked)
+        return {
+            userid: {name: value for name in wanted if isinstance(value := fields.get(name), str)}
+            for userid, fields in told.items()
+        }
+
+    def _complain(self, gathered: Gathered, malformed: Malformed) -> None:
+        gathered.malformed += 1
+        if len(gathered.first_malformed) < LISTED:
+            gathered.first_malformed.append(malformed)
+        if self._on_malformed is not None:
+            self._on_malformed(malformed)
+
+    def _refuse_unknown_fields(self, rows: Rows | None) -> None:
+        """Complain about a field that nobody can have.
+
+        Raises:
+            ContractError: names it.
+        """
+        columns = rows.columns if rows is not None else frozenset[str]()
+        if columns is None:
+            return  # any object may have any field
+        for name in self._template.fields:
+            if name not in columns | DIRECTORY_FIELDS | {USERID}:
+                places = f"the directory ({', '.join(sorted(DIRECTORY_FIELDS))})"
+                if rows is not None:
+                    places = f"the file ({', '.join(sorted(columns))}) or {places}"
+                raise ContractError("message", f"{{{name}}} is no field of {places}")
+
+
+def _batches(rows: Iterable[Recipient | Malformed]) -> Iterator[list[Recipient | Malformed]]:
+    ahead = iter(rows)
+    while batch := list(islice(ahead, BATCH)):
+        yield batch
+
+
+def _sound(rows: Iterable[Recipient | Malformed]) -> Iterator[Recipient]:
+    return (row for row in rows if isinstance(row, Recipient))
+
+
+def _exclusions(source: Source) -> Iterator[Recipient]:
+    """The rows of a list of exclusions; who can't be read there would be sent to.
+
+    Raises:
+        ContractError: the list can't be read as a whole.
+        MalformedRecipients: there are malformed rows.
+    """
+    first: list[Malformed] = []
+    count = 0
+    try:
+        for row in read(source):
+            if isinstance(row, Recipient):
+                yield row
+                continue
+            count += 1
+            if count <= LISTED:
+                first.append(row)
+    except ContractError as error:
+        raise ContractError("exclusions", str(error)) from None
+    if count:
+        raise MalformedRecipients("exclusions", count, first)
+
+
+def _check_userids(what: str, userids: Sequence[str]) -> None:
+    for at, userid in enumerate(userids):
+        if problem := problem_of(userid):
+            raise ContractError(f"{what}.{at}", problem)

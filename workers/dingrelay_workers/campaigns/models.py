@@ -1,0 +1,142 @@
+"""The tables of campaigns.
+
+A recipient is in exactly one chunk, and a chunk is one call. What became of a recipient is told by
+the chunk, unless it differs from it: then there is an outcome. So a broadcast to a million is ten
+thousand rows.
+"""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from dingrelay_workers.directory.models import Base, Utc
+
+
+class State(StrEnum):
+    """Where a campaign stands."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class ChunkState(StrEnum):
+    """Where a chunk stands. A queued one has a job, whose record is the truth until it is settled."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    SETTLED = "settled"
+
+
+class OutcomeKind(StrEnum):
+    """What became of a recipient, where the call was not accepted for them."""
+
+    DUPLICATE = "duplicate"
+    DAILY_CAP = "daily_cap"
+    INVALID = "invalid"
+    FORBIDDEN = "forbidden"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    CANCELLED = "cancelled"
+
+
+class CampaignRow(Base):
+    """A campaign: what is sent, how, and how far it has come.
+
+    Attributes:
+        message: DingTalk's ``msg`` object; its texts may hold ``{name}`` fields.
+        start_at: not before this moment.
+        quiet: the hours of Beijing's day in which nothing is sent, such as ``22:00-08:00``; or "".
+        rate: recipients a minute at most; None for DingTalk's limit only.
+        weight: its share beside other campaigns that run.
+        error_share: share of failed recipients at which it pauses itself.
+        reason: why it is paused, in one sentence.
+        recipients: how many people, each once.
+        duplicates: rows of the source that named somebody again.
+        malformed: rows of the source that were skipped.
+        settled: chunks that have ended. The counts of people below belong to these.
+        accepted: people for whom DingTalk took a call.
+        left_out: people left out since DingTalk would silently have dropped the message.
+        failed: people whose call was refused, or whose outcome is unknown.
+        calls: calls that DingTalk took.
+    """
+
+    __tablename__ = "campaigns"
+    __table_args__ = (Index(None, "state"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    app: Mapped[str] = mapped_column(String(64))
+    name: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)
+    message: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(Utc)
+    start_at: Mapped[datetime | None] = mapped_column(Utc)
+    started_at: Mapped[datetime | None] = mapped_column(Utc)
+    ended_at: Mapped[datetime | None] = mapped_column(Utc)
+    quiet: Mapped[str] = mapped_column(String(16))
+    rate: Mapped[int | None]
+    weight: Mapped[int]
+    error_share: Mapped[float] = mapped_column(Float)
+    recipients: Mapped[int]
+    duplicates: Mapped[int]
+    malformed: Mapped[int]
+    chunks: Mapped[int]
+    settled: Mapped[int]
+    accepted: Mapped[int]
+    left_out: Mapped[int]
+    failed: Mapped[int]
+    calls: Mapped[int]
+
+
+class ChunkRow(Base):
+    """Up to 100 recipients of one message: one call.
+
+    Attributes:
+        users: their ids, separated by commas, which no id holds.
+        message: the ``msg`` object of this chunk where its fields are filled in; None for the
+            campaign's own.
+        task_id: DingTalk's id of the call; None if it took none.
+        called_at: when it took it.
+        accepted: people for whom it was taken.
+        error: class, code, message and hint of what ended it otherwise.
+        ambiguous: the call was repeated after an answer was lost: DingTalk dropped the copies of
+            whoever had it.
+    """
+
+    __tablename__ = "campaign_chunks"
+    __table_args__ = (Index(None, "campaign", "state", "number"),)
+
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
+    )
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    state: Mapped[str] = mapped_column(String(16))
+    size: Mapped[int]
+    users: Mapped[str] = mapped_column(Text)
+    message: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    task_id: Mapped[int | None] = mapped_column(BigInteger)
+    called_at: Mapped[datetime | None] = mapped_column(Utc)
+    recalled_at: Mapped[datetime | None] = mapped_column(Utc)
+    accepted: Mapped[int]
+    error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    ambiguous: Mapped[bool]
+
+
+class OutcomeRow(Base):
+    """A recipient for whom the chunk's call was not accepted or not delivered, and why."""
+
+    __tablename__ = "campaign_outcomes"
+
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
+    )
+    userid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    chunk: Mapped[int]
+    outcome: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text)

@@ -1,0 +1,216 @@
+"""Reading recipients as a stream: from CSV, lines of JSON, or any Python iterable.
+
+Every row becomes a recipient or a complaint that names its line, so whoever reads decides what
+one bad row among a million means.
+"""
+
+import csv
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
+
+from pydantic import TypeAdapter, ValidationError
+
+from dingrelay_tasks.contract import ContractError, UserId
+from dingrelay_workers.campaigns.lines import Lines
+
+USERID = "userid"
+
+NO_FIELDS: Mapping[str, str] = {}
+
+_check_userid = TypeAdapter(UserId).validate_python
+
+
+class Recipient(NamedTuple):
+    """Somebody, and what their row says of them.
+
+    Attributes:
+        line: in the file, or the number of the item, from 1; 0 for whom no file names.
+        fields: those that were wanted and are there; "" is no value.
+    """
+
+    line: int
+    userid: str
+    fields: Mapping[str, str] = NO_FIELDS
+
+
+class Malformed(NamedTuple):
+    """A row that names nobody, and why. `line` as `Recipient.line`."""
+
+    line: int
+    problem: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.problem}" if self.line else self.problem
+
+
+class Rows:
+    """The rows of one source, read once.
+
+    Attributes:
+        columns: the names of all fields, where the source tells them beforehand.
+    """
+
+    def __init__(
+        self, rows: Iterator[Recipient | Malformed], columns: frozenset[str] | None = None
+    ) -> None:
+        self._rows = rows
+        self.columns = columns
+
+    def __iter__(self) -> Iterator[Recipient | Malformed]:
+        return self._rows
+
+
+def read(source: BinaryIO | Iterable[object], wanted: Collection[str] = ()) -> Rows:
+    """The rows of a file or of an iterable.
+
+    Args:
+        source: a file with CSV under a header or with one JSON object a line, in UTF-8 or
+            GB18030; or userids, or mappings with a ``userid``.
+        wanted: names of the fields to keep.
+
+    Raises:
+        ContractError: the file as a whole can't be read, also while its rows are read.
+        TypeError: this is one value, not many.
+    """
+    if isinstance(source, str | bytes | Mapping):
+        raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
+    if not hasattr(source, "read"):
+        return Rows(_of_values(source, wanted))
+    lines = Lines(cast("BinaryIO", source))
+    ahead = iter(lines)
+    first = next((line for line in ahead if not line.isspace()), "")
+    if first.lstrip().startswith("{"):
+        return Rows(_of_json(lines, chain([first], ahead), wanted))
+    return _of_csv(lines, first, ahead, wanted)
+
+
+def problem_of(userid: object) -> str | None:
+    """What is wrong with a userid; None if nothing is."""
+    try:
+        _check_userid(userid)
+    except ValidationError:
+        if not isinstance(userid, str):
+            return "userid: must be text"
+        if not userid:
+            return "userid: is missing"
+        if len(userid) > 64:
+            return "userid: has more than 64 characters"
+        return "userid: holds a comma, a blank or a control character"
+    return None
+
+
+def _of_csv(lines: Lines, first: str, ahead: Iterator[str], wanted: Collection[str]) -> Rows:
+    line = f"line {max(lines.number, 1)}"
+    try:
+        header = [name.strip() for name in next(csv.reader(chain([first], ahead), strict=True))]
+    except (csv.Error, StopIteration):
+        raise ContractError(line, "is no header of CSV") from None
+    if USERID not in header:
+        raise ContractError(line, f'the header has no column "{USERID}"; it has {_told(header)}')
+    if twice := sorted({name for name in header if name and header.count(name) > 1}):
+        raise ContractError(line, f"the header has two columns {_told(twice)}")
+    columns = {name: header.index(name) for name in wanted if name in header}
+    place = header.index(USERID)
+    rows = _of_table(lines, ahead, len(header), place, columns)
+    return Rows(rows, frozenset(header) - {""})
+
+
+def _of_table(
+    lines: Lines, ahead: Iterator[str], width: int, place: int, columns: Mapping[str, int]
+) -> Iterator[Recipient | Malformed]:
+    reader = csv.reader(ahead, strict=True)
+    while True:
+        line = lines.number + 1  # a quoted value may hold further lines
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Malformed(line, f"is not CSV: {error}")
+            continue
+        if not row:
+            continue
+        if lines.broken and not _is_text("".join(row)):
+            yield Malformed(line, f"holds bytes that are no {_encoding(lines)}")
+        elif len(row) != width:
+            yield Malformed(line, f"columns: {len(row)} instead of {width}")
+        elif problem := problem_of(row[place]):
+            yield Malformed(line, problem)
+        elif columns:
+            fields = {name: row[at] for name, at in columns.items()}
+            yield Recipient(line, row[place], fields)
+        else:
+            yield Recipient(line, row[place])
+
+
+def _of_json(
+    lines: Lines, ahead: Iterable[str], wanted: Collection[str]
+) -> Iterator[Recipient | Malformed]:
+    for text in ahead:
+        if text.isspace():
+            continue
+        if lines.broken and not _is_text(text):
+            yield Malformed(lines.number, f"holds bytes that are no {_encoding(lines)}")
+            continue
+        try:
+            value = json.loads(text, parse_constant=_refuse)
+        except json.JSONDecodeError as error:
+            yield Malformed(lines.number, f"is not JSON: {error.msg} at column {error.colno}")
+        except (ValueError, RecursionError):
+            yield Malformed(lines.number, "is not JSON: a number or a depth out of bounds")
+        else:
+            if isinstance(value, dict):
+                yield _of_mapping(lines.number, cast("dict[str, Any]", value), wanted)
+            else:
+                yield Malformed(lines.number, "must be a JSON object")
+
+
+def _of_values(
+    values: Iterable[object], wanted: Collection[str]
+) -> Iterator[Recipient | Malformed]:
+    for number, value in enumerate(values, 1):
+        if isinstance(value, Mapping):
+            yield _of_mapping(number, cast("Mapping[str, Any]", value), wanted)
+        elif problem := problem_of(value):
+            yield Malformed(number, problem)
+        else:
+            yield Recipient(number, cast("str", value))
+
+
+def _of_mapping(
+    line: int, row: Mapping[str, Any], wanted: Collection[str]
+) -> Recipient | Malformed:
+    userid = row.get(USERID, "")
+    if problem := problem_of(userid):
+        return Malformed(line, problem)
+    fields: dict[str, str] = {}
+    for name in wanted:
+        if name in row:
+            value = row[name]
+            if isinstance(value, bool) or not isinstance(value, str | int | float | None):
+                return Malformed(line, f"{name}: must be text or a number")
+            fields[name] = "" if value is None else str(value)
+    return Recipient(line, userid, fields)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+def _is_text(text: str) -> bool:
+    """Whether UTF-8 can spell it: bytes that could not be decoded stand as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _encoding(lines: Lines) -> str:
+    return lines.encoding.upper()
+
+
+def _told(names: Collection[str]) -> str:
+    return ", ".join(f'"{name}"' for name in list(names)[:20])

@@ -1,0 +1,62 @@
+"""What a campaign is to be, checked before anything of it exists."""
+
+from functools import cached_property
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from dingrelay_tasks.contract import AppName, Document, Moment
+from dingrelay_tasks.message import STATUS_BAR_USERS
+from dingrelay_tasks.message_send import USERS_PER_CALL
+from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_workers.campaigns.template import Template
+
+LARGEST = 2**31 - 1
+"""Of a number that the database keeps."""
+
+
+class CampaignSpec(Document):
+    """A campaign without its recipients.
+
+    Attributes:
+        name: for people; it need not be unique.
+        message: DingTalk's own ``msg`` object; its texts may hold ``{name}`` fields.
+        start_at: not before this moment.
+        quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
+        rate: recipients a minute at most; None for DingTalk's limits only.
+        weight: its share beside other campaigns that run.
+        error_share: share of failed recipients at which it pauses itself.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
+    app: AppName = "default"
+    message: dict[str, Any]
+    start_at: Moment | None = None
+    quiet: str = ""
+    rate: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
+    weight: Annotated[int, Field(ge=1, le=1_000)] = 1
+    error_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @model_validator(mode="after")
+    def _quiet_hours_and_template_can_be_read(self) -> Self:
+        try:
+            self.quiet_hours  # noqa: B018 - read once, here
+        except ValueError as error:
+            raise ValueError(f"quiet: {error}") from None
+        self.template  # noqa: B018 - its error names the field by itself
+        return self
+
+    @cached_property
+    def quiet_hours(self) -> QuietHours:
+        """`quiet`, understood."""
+        return QuietHours.parse(self.quiet)
+
+    @cached_property
+    def template(self) -> Template:
+        """`message`, understood."""
+        return Template(self.message)
+
+    @property
+    def users_per_call(self) -> int:
+        """How many people a call of it may have."""
+        return STATUS_BAR_USERS if self.template.has_status_bar else USERS_PER_CALL

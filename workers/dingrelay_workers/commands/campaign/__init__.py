@@ -1,0 +1,11 @@
+"""``dingrelay campaign``: broadcasts, one file a command."""
+
+import typer
+
+from dingrelay_workers.commands.campaign import create, list_, preview, show
+
+app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
+app.command("create")(create.create)
+app.command("preview")(preview.preview)
+app.command("list")(list_.list_)
+app.command("show")(show.show)

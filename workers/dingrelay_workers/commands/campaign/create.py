@@ -1,0 +1,148 @@
+"""``dingrelay campaign create``: make a draft with its recipients."""
+
+import asyncio
+import csv
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.documents import read_message, read_moment
+from dingrelay_workers.commands.campaign import options
+
+if TYPE_CHECKING:
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.audience import Audience, OnMalformed
+    from dingrelay_workers.campaigns.recipients import Malformed
+    from dingrelay_workers.campaigns.spec import CampaignSpec
+    from dingrelay_workers.campaigns.store import Created
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="A name for people; it need not be unique.")],
+    text: options.Text = None,
+    markdown: options.Markdown = None,
+    message: options.Message = None,
+    file: options.File = None,
+    to: options.To = None,
+    department: options.Department = None,
+    everyone: options.Everyone = False,
+    without: options.Without = None,
+    without_department: options.WithoutDepartment = None,
+    without_file: options.WithoutFile = None,
+    malformed: options.Malformed = "refuse",
+    malformed_file: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write every malformed row's line and problem there."),
+    ] = None,
+    at: common.At = None,
+    quiet: options.Quiet = "",
+    rate: options.Rate = None,
+    weight: Annotated[int, typer.Option(help="Share beside other campaigns that run.")] = 1,
+    error_share: Annotated[
+        float, typer.Option(help="Share of failed recipients at which it pauses itself.")
+    ] = 0.1,
+    app: common.App = "default",
+    as_json: common.AsJson = False,
+) -> None:
+    """Make a draft: its recipients are read, checked and stored; nothing is sent.
+
+    dingrelay campaign create "Spring party" --text "Dear {name}, ..." --file guests.csv
+    """
+    content = read_message(text, markdown, message)
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.spec import CampaignSpec
+
+    spec = CampaignSpec.parse(
+        {
+            "name": name,
+            "app": app,
+            "message": content,
+            "start_at": read_moment(at, "--at"),
+            "quiet": quiet,
+            "rate": rate,
+            "weight": weight,
+            "error_share": error_share,
+        }
+    )
+    with (
+        options.audience(
+            file=file,
+            to=to,
+            department=department,
+            everyone=everyone,
+            without=without,
+            without_department=without_department,
+            without_file=without_file,
+        ) as audience,
+        _complaints(malformed_file) as complain,
+    ):
+        created = asyncio.run(_create(Settings.load(), spec, audience, malformed, complain))
+    _tell(created, as_json=as_json)
+
+
+async def _create(
+    settings: "Settings",
+    spec: "CampaignSpec",
+    audience: "Audience",
+    malformed: "OnMalformed",
+    complain: "Callable[[Malformed], None] | None",
+) -> "Created":
+    from dingrelay_workers.commands.campaign.progress import showing
+    from dingrelay_workers.commands.campaign.storage import opened
+
+    async with opened(settings) as store:
+        with showing() as progress:
+            return await store.create(
+                spec,
+                audience,
+                malformed=malformed,
+                on_malformed=complain,
+                on_rows=progress.read,
+                on_written=progress.written,
+            )
+
+
+@contextmanager
+def _complaints(name: str | None) -> "Generator[Callable[[Malformed], None] | None]":
+    """Writes malformed rows into a file, if one is named.
+
+    Raises:
+        BadParameter: it can't be written.
+    """
+    if name is None:
+        yield None
+        return
+    with ExitStack() as files:
+        try:
+            file = files.enter_context(Path(name).open("w", encoding="utf-8", newline=""))
+        except OSError as error:
+            told = f"{name}: {error.strerror}"
+            raise typer.BadParameter(told, param_hint="--malformed-file") from None
+        table = csv.writer(file)
+        table.writerow(("line", "problem"))
+        yield table.writerow
+
+
+def _tell(created: "Created", *, as_json: bool) -> None:
+    from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_workers.campaigns import documents
+
+    found: dict[str, Any] = documents.campaign(created.campaign)
+    if as_json:
+        skipped = [row._asdict() for row in created.malformed]
+        print_json({**found, "excluded": created.excluded, "skipped": skipped})
+        return
+    console().print(
+        f"draft {found['id']}  people: {found['recipients']:,}, calls: {found['chunks']:,}, "
+        f"duplicates: {found['duplicates']:,}, excluded: {created.excluded:,}, "
+        f"malformed: {found['malformed']:,}",
+        markup=False,
+    )
+    for row in created.malformed:
+        console(stderr=True).print(str(row), style="yellow", markup=False)
+    if found["malformed"] > len(created.malformed):
+        console(stderr=True).print("and more: --malformed-file has them all", style="yellow")

@@ -1,0 +1,99 @@
+"""The options that say what a campaign sends, to whom and how; shared by its commands."""
+
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+
+import typer
+
+from dingrelay_producers.cli.documents import split
+
+if TYPE_CHECKING:
+    from dingrelay_workers.campaigns.audience import Audience
+
+Text = Annotated[
+    str | None, typer.Option(help="A text message; {name} is a field of each recipient.")
+]
+Markdown = Annotated[
+    tuple[str, str] | None, typer.Option(metavar="TITLE TEXT", help="A Markdown message.")
+]
+Message = Annotated[
+    str | None,
+    typer.Option(metavar="JSON|@FILE|@-", help="DingTalk's own msg object, of any type."),
+]
+File = Annotated[
+    str | None,
+    typer.Option(
+        "--file",
+        metavar="FILE|-",
+        help="CSV with a column userid under a header, or one JSON object a line.",
+    ),
+]
+To = Annotated[list[str] | None, typer.Option(help="Users, comma-separated; repeatable.")]
+Department = Annotated[
+    list[int] | None, typer.Option(help="A department and all below it; repeatable.")
+]
+Everyone = Annotated[bool, typer.Option("--everyone", help="Everyone in the directory.")]
+Without = Annotated[list[str] | None, typer.Option("--except", help="Not these users; as --to.")]
+WithoutDepartment = Annotated[
+    list[int] | None, typer.Option("--except-department", help="Nobody in or below it; repeatable.")
+]
+WithoutFile = Annotated[
+    str | None, typer.Option("--except-file", metavar="FILE", help="Not whom it names; as --file.")
+]
+Quiet = Annotated[
+    str, typer.Option(metavar="HH:MM-HH:MM", help="Hours of Beijing's day without calls.")
+]
+Rate = Annotated[int | None, typer.Option(help="Recipients a minute at most.")]
+Malformed = Annotated[
+    Literal["refuse", "skip"],
+    typer.Option(help="What rows that name nobody mean: nothing is created, or they are left out."),
+]
+
+
+@contextmanager
+def audience(
+    *,
+    file: str | None,
+    to: list[str] | None,
+    department: list[int] | None,
+    everyone: bool,
+    without: list[str] | None,
+    without_department: list[int] | None,
+    without_file: str | None,
+) -> Generator["Audience"]:
+    """Whom the options name, with the files open while the block runs.
+
+    Raises:
+        BadParameter: they name nobody, or a file can't be opened.
+    """
+    if not (file or to or department or everyone):
+        raise typer.BadParameter(
+            "give at least one of them", param_hint="--file, --to, --department, --everyone"
+        )
+    if file == without_file == "-":
+        raise typer.BadParameter("standard input can be read once", param_hint="--except-file")
+    from dingrelay_workers.campaigns.audience import Audience
+
+    with ExitStack() as files:
+        yield Audience(
+            rows=_open(files, file, "--file"),
+            users=split(to),
+            departments=department or [],
+            everyone=everyone,
+            without_rows=_open(files, without_file, "--except-file"),
+            without_users=split(without),
+            without_departments=without_department or [],
+        )
+
+
+def _open(files: ExitStack, name: str | None, option: str) -> BinaryIO | None:
+    if name is None:
+        return None
+    if name == "-":
+        return typer.get_binary_stream("stdin")
+    try:
+        return files.enter_context(Path(name).open("rb"))
+    except OSError as error:
+        raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None

@@ -1,0 +1,220 @@
+"""``dingrelay campaign preview``: what a campaign will take, before anything is sent."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.documents import read_message, read_moment
+from dingrelay_workers.commands.campaign import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.audience import Audience, OnMalformed
+    from dingrelay_workers.campaigns.preview import Month, Size
+    from dingrelay_workers.campaigns.spec import CampaignSpec
+
+
+def preview(
+    campaign: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A draft; without options.")
+    ] = None,
+    text: options.Text = None,
+    markdown: options.Markdown = None,
+    message: options.Message = None,
+    file: options.File = None,
+    to: options.To = None,
+    department: options.Department = None,
+    everyone: options.Everyone = False,
+    without: options.Without = None,
+    without_department: options.WithoutDepartment = None,
+    without_file: options.WithoutFile = None,
+    malformed: options.Malformed = "refuse",
+    at: common.At = None,
+    quiet: options.Quiet = "",
+    rate: options.Rate = None,
+    app: common.App = "default",
+    as_json: common.AsJson = False,
+) -> None:
+    """Tell how many people and calls, how long and how much of the month; nothing is stored.
+
+    dingrelay campaign preview --text "Hello" --everyone --except-department 7
+    """
+    from dingrelay_producers.settings import Settings
+
+    if campaign is not None:
+        given = (text, markdown, message, file, to, department, without, without_department)
+        if any((*given, without_file, everyone, at, quiet, rate)):
+            raise typer.BadParameter("stands alone", param_hint="ID")
+        found = asyncio.run(_of_draft(Settings.load(), campaign))
+    else:
+        content = read_message(text, markdown, message)
+        from dingrelay_workers.campaigns.spec import CampaignSpec
+
+        spec = CampaignSpec.parse(
+            {
+                "name": "preview",
+                "app": app,
+                "message": content,
+                "start_at": read_moment(at, "--at"),
+                "quiet": quiet,
+                "rate": rate,
+            }
+        )
+        with options.audience(
+            file=file,
+            to=to,
+            department=department,
+            everyone=everyone,
+            without=without,
+            without_department=without_department,
+            without_file=without_file,
+        ) as audience:
+            found = asyncio.run(_of_options(Settings.load(), spec, audience, malformed))
+    _tell(found, as_json=as_json)
+
+
+async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
+    from dingrelay_workers.campaigns.preview import Size
+    from dingrelay_workers.campaigns.spec import CampaignSpec
+    from dingrelay_workers.commands.campaign.storage import opened
+
+    async with opened(settings) as store:
+        row = await store.get(campaign)
+    spec = CampaignSpec(
+        name=row.name,
+        app=row.app,
+        message=row.message,
+        start_at=row.start_at,
+        quiet=row.quiet,
+        rate=row.rate,
+    )
+    plain = -(-row.recipients // spec.users_per_call)
+    size = Size(recipients=row.recipients, calls=row.chunks, plain_calls=plain)
+    counts = {"duplicates": row.duplicates, "malformed": row.malformed}
+    return {**await _forecast(settings, spec, size), **counts}
+
+
+async def _of_options(
+    settings: "Settings", spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
+) -> dict[str, Any]:
+    from dingrelay_workers.campaigns.audience import gather
+    from dingrelay_workers.campaigns.preview import Size
+    from dingrelay_workers.commands.campaign.progress import showing
+    from dingrelay_workers.commands.campaign.storage import opened
+
+    async with opened(settings) as store:
+        with showing() as progress:
+            async with gather(
+                store.database,
+                spec.app,
+                spec.template,
+                audience,
+                malformed=malformed,
+                on_rows=progress.read,
+            ) as gathered:
+                people = gathered.recipients
+                size = Size(
+                    recipients=people,
+                    calls=gathered.staging.count_chunks(spec.users_per_call),
+                    plain_calls=-(-people // spec.users_per_call),
+                )
+                counts = {
+                    "duplicates": gathered.duplicates,
+                    "excluded": gathered.excluded,
+                    "malformed": gathered.malformed,
+                    "skipped": [row._asdict() for row in gathered.first_malformed],
+                }
+    return {**await _forecast(settings, spec, size), **counts}
+
+
+async def _forecast(settings: "Settings", spec: "CampaignSpec", size: "Size") -> dict[str, Any]:
+    """Pace and quota of a campaign as JSON values.
+
+    Raises:
+        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
+        SettingsError: a rule in the settings can't be read.
+    """
+    from dingrelay_workers import preflight
+    from dingrelay_workers.campaigns import documents
+    from dingrelay_workers.campaigns.preview import pace
+    from dingrelay_workers.limiter.rules import Rules
+
+    preflight.check(settings)
+    now = datetime.now(UTC)
+    expected = pace(
+        size,
+        Rules.from_settings(settings.rules, settings.egress),
+        spec.app,
+        rate=spec.rate,
+        quiet=spec.quiet_hours,
+        start=max(now, spec.start_at or now),
+    )
+    return documents.preview(size, expected, await _month(settings, spec.app, size))
+
+
+async def _month(settings: "Settings", app: str, size: "Size") -> "Month":
+    from redis.asyncio import Redis
+    from redis.exceptions import RedisError
+
+    from dingrelay_producers.errors import ServiceUnavailable
+    from dingrelay_workers.campaigns.preview import month
+    from dingrelay_workers.limiter.quota import Quota
+
+    redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
+    organisation = settings.apps[app].organisation if app in settings.apps else "default"
+    try:
+        used = await Quota(redis, settings).used(organisation)
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(
+            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+        ) from None
+    finally:
+        await redis.aclose()
+    return month(size, used=used, limit=settings.quota.monthly_calls)
+
+
+def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+    from dingrelay_producers.cli.output import console, print_json
+
+    if as_json:
+        print_json(found)
+    else:
+        console().print(_page(found))
+
+
+def _page(found: dict[str, Any]) -> "Table":
+    from rich.table import Table
+
+    from dingrelay_producers.cli.output import local
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("people", f"{found['recipients']:,}")
+    for name in ("duplicates", "excluded", "malformed"):
+        if found.get(name):
+            grid.add_row(name, f"{found[name]:,}")
+    calls = f"{found['calls']:,}"
+    if found["calls"] != found["plain_calls"]:
+        calls += f", for the fields: without them {found['plain_calls']:,}"
+    grid.add_row("calls", calls)
+    limit = f", at {found['limit']}" if found["limit"] else ""
+    grid.add_row("time", f"{found['minutes']:,.1f} minutes of sending{limit}")
+    starts, ends = (datetime.fromisoformat(found[name]) for name in ("starts_at", "ends_at"))
+    grid.add_row("", f"{local(starts)} to {local(ends)}, if nothing else is sent")
+    grid.add_row("month", _month_text(found["quota"]))
+    for row in found.get("skipped", []):
+        grid.add_row(f"line {row['line']}", row["problem"])
+    return grid
+
+
+def _month_text(quota: dict[str, Any]) -> str:
+    if quota["limit"] is None:
+        return f"{quota['used']:,} calls are used, no limit is configured"
+    told = f"{quota['share']:.1%} of {quota['limit']:,} calls; {quota['used']:,} are used"
+    return told if quota["fits"] else f"{told}: it stops before it is through"
