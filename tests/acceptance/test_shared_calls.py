@@ -1,5 +1,8 @@
 """kill -9 of a worker whose calls carry many jobs: each is carried out, and none twice."""
 
+from collections.abc import Iterator
+
+import pytest
 from redis import Redis
 
 from acceptance import traffic
@@ -12,20 +15,32 @@ from dingrelay_tasks import MessageSend
 TEXT = {"msgtype": "text", "text": {"content": "全员通知"}}
 
 
+SOON = 3
+"""Seconds after which a worker counts as gone, and a wake-up as lost."""
+
+
+@pytest.fixture
+def impatient(client: Client) -> Iterator[Client]:
+    """A client whose wake-ups are looked for soon."""
+    with Client(client.settings.model_copy(update={"wake_grace": SOON})) as impatient:
+        yield impatient
+
+
 def test_a_worker_dies_with_the_jobs_of_its_call(
-    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin
+    fleet: Fleet, impatient: Client, valkey: Redis, sandbox: SandboxAdmin
 ) -> None:
     sandbox.set_latency(200, 400)
+    fleet.env |= {"DINGRELAY_LEASE": str(SOON), "DINGRELAY_WAKE_GRACE": str(SOON)}
     jobs = [
         MessageSend.parse({"to": {"users": [f"u{number + 1}"]}, "message": TEXT})
         for number in range(traffic.PEOPLE)
     ]
-    ids = [client.send(job).id for job in jobs]
+    ids = [impatient.send(job).id for job in jobs]
     rules = '{"message.send": {"calls": "4/1s", "recipients": ""}}'
-    first, _ = fleet.spawn(2, DINGRELAY_LEASE="2", DINGRELAY_RULES=rules)
+    first, _ = fleet.spawn(2, DINGRELAY_RULES=rules)
     wait_until(lambda: len(traffic.running(valkey, ids)) > 20, what="a call carries many jobs")
     first.kill()
-    ended = wait_for_ends(client, ids, timeout=40)
+    ended = wait_for_ends(impatient, ids, timeout=40)
     assert {status.state for status in ended} == {State.DONE}
     audit = sandbox.audit()
     assert (audit["delivered"], audit["reached"]) == (traffic.PEOPLE, traffic.PEOPLE)
