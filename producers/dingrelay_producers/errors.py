@@ -5,6 +5,8 @@
   x IdempotencyConflict    the key was used for another job
   x JobNotFound            no record with this id, or its time is over
   x WaitTimeout            the job has not ended in the given time
+  x CampaignNotFound       no campaign with this id
+  x CampaignConflict       the campaign's state does not allow what was asked
 
 A job that is not what its contract says raises `dingrelay_tasks.ContractError`, a wrong setting
 `dingrelay_producers.settings.SettingsError`.
@@ -44,3 +46,24 @@ class JobNotFound(DingrelayError):
 
 class WaitTimeout(DingrelayError, TimeoutError):
     """The job has not ended in the given time; it goes on all the same."""
+
+
+class CampaignNotFound(DingrelayError):
+    """There is no campaign with this id."""
+
+    def __init__(self, campaign: str) -> None:
+        super().__init__(f"no campaign {campaign}")
+        self.campaign = campaign
+
+
+class CampaignConflict(DingrelayError):
+    """The campaign's state does not allow what was asked of it.
+
+    Args:
+        campaign: its id.
+        problem: what stands against it, such as "is done, only a draft can be started".
+    """
+
+    def __init__(self, campaign: str, problem: str) -> None:
+        super().__init__(f"campaign {campaign} {problem}")
+        self.campaign = campaign

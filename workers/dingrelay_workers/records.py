@@ -1,5 +1,6 @@
 """The job record from the worker's side: every transition one script, under a fencing number."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,14 +97,15 @@ class Records:
     """The job records in Redis."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis = redis
+        self.redis = redis
         self._settings = settings
         self._lease = int(settings.lease * 1000)
 
     async def claim(self, delivery: Delivery) -> tuple[Verdict, Claim | None]:
         """Take the job that a wake-up names, if it is to be had.
 
-        A message of a Celery client without our package has no record yet: it gets one first.
+        A message of a Celery client without our package has no record yet: it gets one first. An
+        ephemeral job's was deleted: it is over.
         """
         claim = _CLAIM.call(
             [keys.job(delivery.id), keys.SCHEDULE, keys.queue(delivery.queue)],
@@ -116,20 +118,29 @@ class Records:
                 keys.QUEUE_TTL_MS,
             ],
         )
-        answer = await run_async(self._redis, claim)
+        answer = await run_async(self.redis, claim)
         if answer[0] == b"missing":
+            if delivery.kind.ephemeral:
+                return "ended", None
             await self.enqueue([delivery.draft()])
-            answer = await run_async(self._redis, claim)
+            answer = await run_async(self.redis, claim)
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
             return verdict, None
         fields = {answer[i].decode(): answer[i + 1].decode() for i in range(1, len(answer), 2)}
         return verdict, _claim(delivery, fields)
 
-    async def note(self, claim: Claim, note: Json, steps: Mapping[str, Json]) -> bool:
-        """Note that a call is about to leave; False: the job is another's, it must not."""
+    async def note(
+        self, claim: Claim, note: Json, steps: Mapping[str, Json]
+    ) -> Literal["noted", "cancelled", "lost"]:
+        """Note that a call is about to leave; unless noted, it must not.
+
+        Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
+        """
         arguments: list[Value] = [claim.fence, record.canonical_json(note), *_pairs(steps)]
-        return bool(await run_async(self._redis, _NOTE.call([keys.job(claim.id)], arguments)))
+        answer = await run_async(self.redis, _NOTE.call([keys.job(claim.id)], arguments))
+        verdict: Literal["noted", "cancelled", "lost"] = answer.decode()
+        return verdict
 
     async def park(
         self,
@@ -146,7 +157,7 @@ class Records:
         None: the job is another worker's by now. Cancelled: it was asked to be while it ran.
         """
         answer = await run_async(
-            self._redis,
+            self.redis,
             _PARK.call(
                 [keys.job(claim.id), keys.SCHEDULE],
                 [
@@ -178,7 +189,7 @@ class Records:
     ) -> bool:
         """End the job; False: it is another worker's by now."""
         answer = await run_async(
-            self._redis,
+            self.redis,
             _SETTLE.call(
                 [keys.job(claim.id), keys.SCHEDULE, keys.DEAD],
                 [
@@ -205,7 +216,7 @@ class Records:
             return set()
         identities = [value for claim in claims for value in (claim.id, claim.fence)]
         lost = await run_async(
-            self._redis,
+            self.redis,
             _HEARTBEAT.call(
                 [keys.SCHEDULE, *(keys.job(claim.id) for claim in claims)],
                 [self._lease, *identities],
@@ -215,7 +226,7 @@ class Records:
 
     async def serve(self, queues: Sequence[str], *, ttl: float) -> None:
         """Tell that these queues have a worker, for `ttl` seconds."""
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self.redis.pipeline(transaction=False)
         for queue in queues:
             pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
         await pipe.execute()
@@ -230,7 +241,7 @@ class Records:
             published: the last batch whose wake-ups were all published; a later one comes again.
         """
         answer = await run_async(
-            self._redis,
+            self.redis,
             _SWEEP.call(
                 [keys.SWEEPER, keys.SCHEDULE, keys.SWEPT],
                 [
@@ -264,24 +275,26 @@ class Records:
 
     async def release_sweeper(self, worker: str) -> None:
         """Let another worker sweep at once."""
-        if await self._redis.get(keys.SWEEPER) == worker.encode():
-            await self._redis.delete(keys.SWEEPER)
+        if await self.redis.get(keys.SWEEPER) == worker.encode():
+            await self.redis.delete(keys.SWEEPER)
 
-    async def enqueue(self, drafts: Sequence[Draft]) -> list[Wakeup]:
-        """Accept child jobs; the wake-ups to publish. Known ones are left as they are."""
-        wakeups: list[Wakeup] = []
+    async def enqueue(
+        self, drafts: Sequence[Draft], *, fence: tuple[str, str] | None = None
+    ) -> list[Wakeup]:
+        """Accept child jobs; the wake-ups to publish. Known ones are left as they are.
+
+        With `fence`, as `record.enqueue`.
+        """
         grace = int(self._settings.wake_grace * 1000)
-        for draft in drafts:
-            call = record.enqueue(draft, grace_ms=grace)
-            answer = record.enqueued(draft, await run_async(self._redis, call))
-            if answer.wakeup:
-                wakeups.append(answer.wakeup)
-        return wakeups
+        calls = [record.enqueue(draft, grace_ms=grace, fence=fence) for draft in drafts]
+        answers = await asyncio.gather(*(run_async(self.redis, call) for call in calls))
+        enqueued = map(record.enqueued, drafts, answers)
+        return [answer.wakeup for answer in enqueued if answer.wakeup]
 
     async def wake(self, job_id: str) -> bool:
         """Have a waiting job looked at now; whether it waited."""
         call = _WAKE.call([keys.job(job_id), keys.SCHEDULE], [job_id])
-        return bool(await run_async(self._redis, call))
+        return bool(await run_async(self.redis, call))
 
 
 def _claim(delivery: Delivery, fields: Mapping[str, str]) -> Claim:

@@ -36,7 +36,7 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
     match error:
         case ContractError() | SettingsError() | errors.IdempotencyConflict():
             return USAGE, str(error)
-        case errors.JobNotFound():
+        case errors.JobNotFound() | errors.CampaignNotFound() | errors.CampaignConflict():
             return USAGE, str(error)
         case errors.WaitTimeout():
             return OTHERWISE, str(error)

@@ -2,13 +2,15 @@
 
 import typer
 
-from dingrelay_workers.commands import doctor, flower, limits, up, worker
+from dingrelay_workers.commands import campaign, doctor, flower, limits, up, worker
 
 PANEL = "Operation"
+CAMPAIGNS_PANEL = "Campaigns"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    app.add_typer(campaign.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
     app.command("up", rich_help_panel=PANEL)(up.up)
     app.command(
         "worker",

@@ -17,7 +17,11 @@ def migrate(settings: Settings) -> None:
     try:
         upgrade(settings.database)
     except SQLAlchemyError as error:
-        # The text of the error may hold the URL, and with it the password.
-        raise ServiceUnavailable(
-            f"DINGRELAY_DATABASE_URL: the database can't be used ({type(error).__name__})"
-        ) from None
+        raise unusable(error) from None
+
+
+def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
+    """What to say of the database's error, whose text may hold the URL, and with it the password."""
+    return ServiceUnavailable(
+        f"DINGRELAY_DATABASE_URL: the database can't be used ({type(error).__name__})"
+    )
