@@ -82,13 +82,13 @@ class Duty:
         if not mine:
             self._mine, self._lost_for = False, 0.0
             return LOOK
+        self._mine = True
         if not told:
             self._lost_for += LOOK
             if self._lost_for < LOOK_AFTER_LOSS:
                 return LOOK
         pump = await self._opened()
-        if not self._mine:
-            self._mine = True
+        if pump.holder != self._holder:
             log.info("pump_taken")
             pump.begin(self._holder)
         try:

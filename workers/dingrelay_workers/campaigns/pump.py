@@ -116,6 +116,11 @@ class Pump:
         self._ready = False
         self.begin("")
 
+    @property
+    def holder(self) -> str:
+        """The value of the lease under which it acts."""
+        return self._queue.holder
+
     def begin(self, holder: str) -> None:
         """The lease is this worker's again: what was remembered may be out of date."""
         self._queue.holder = holder
