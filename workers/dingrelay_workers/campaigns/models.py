@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.directory.models import Base, Utc
@@ -82,7 +82,7 @@ class CampaignRow(Base):
     quiet: Mapped[str] = mapped_column(String(16))
     rate: Mapped[int | None]
     weight: Mapped[int]
-    error_share: Mapped[float]
+    error_share: Mapped[float] = mapped_column(Float)
     recipients: Mapped[int]
     duplicates: Mapped[int]
     malformed: Mapped[int]

@@ -2,11 +2,12 @@
 
 from alembic import context
 
-from dingrelay_workers.directory.models import Base
+from dingrelay_workers.campaigns.models import CampaignRow
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=Base.metadata,
+    # All tables are in it: the campaigns' module imports the directory's.
+    target_metadata=CampaignRow.metadata,
     transactional_ddl=True,
     render_as_batch=True,
 )
