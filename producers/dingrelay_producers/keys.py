@@ -24,6 +24,8 @@ QUOTA_TTL_MS = 40 * 86_400_000
 """A month and some days."""
 DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
+CAMPAIGNS_TTL_MS = 3_600_000
+"""The pump renews it while a campaign runs; then somebody looks into the database again."""
 ADOPTED_TTL_MS = 7 * 86_400_000
 MEMBER_COUNT_TTL_MS = 3_600_000
 
@@ -39,6 +41,12 @@ DEAD = PREFIX + "dead"
 """Sorted set: dead job ids by the time (ms) they died."""
 BUCKETS = PREFIX + "buckets"
 """Sorted set: keys of buckets in use → when that was last noted (ms). TTL: 2 x BUCKET_TTL_MS."""
+
+
+CAMPAIGNS = PREFIX + "campaigns"
+"""String: whether a campaign runs; another value at each change. TTL: CAMPAIGNS_TTL_MS."""
+PUMP = PREFIX + "pump"
+"""String: the worker that carries campaigns on. Its lease is its TTL."""
 
 
 def job(job_id: str) -> str:
@@ -117,6 +125,11 @@ def received(app: str, day: str) -> str:
 def everyone(app: str, day: str) -> str:
     """Hash: jobs that send to everyone on this Beijing day. TTL: DAY_TTL_MS."""
     return f"{PREFIX}everyone:{app}:{day}"
+
+
+def broadcasts(app: str, day: str) -> str:
+    """Hash: campaign → digest of its content, sent on this Beijing day. TTL: DAY_TTL_MS."""
+    return f"{PREFIX}broadcasts:{app}:{day}"
 
 
 def adopted(app: str) -> str:

@@ -147,10 +147,14 @@ class Enqueued:
     """The message to publish; None if the job exists already or is due later."""
 
 
-def enqueue(draft: Draft, *, grace_ms: int) -> Call:
-    """Write the record, unless there is one, and put the job on the schedule."""
+def enqueue(draft: Draft, *, grace_ms: int, fence: tuple[str, str] | None = None) -> Call:
+    """Write the record, unless there is one, and put the job on the schedule.
+
+    `fence` is a lease's key and value: nothing is written unless it has that value then.
+    """
+    lease, holder = ([fence[0]], [fence[1]]) if fence else ([], [])
     return _ENQUEUE.call(
-        [keys.job(draft.id), keys.SCHEDULE, keys.RECENT],
+        [keys.job(draft.id), keys.SCHEDULE, keys.RECENT, *lease],
         [
             draft.id,
             draft.kind,
@@ -170,6 +174,7 @@ def enqueue(draft: Draft, *, grace_ms: int) -> Call:
             draft.shares,
             draft.seats,
             keys.WAITING_TTL_MS,
+            *holder,
         ],
     )
 

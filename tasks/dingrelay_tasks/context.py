@@ -70,6 +70,15 @@ class Messages(Protocol):
         """
         ...
 
+    async def screen(
+        self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
+    ) -> Admission:
+        """Which of these users would get the campaign's message today; reserves nothing.
+
+        Registers the campaign for the day. `uniform`: the message is the same in all its chunks.
+        """
+        ...
+
     async def release(
         self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
     ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dingrelay_tasks import approval_create, message_send, user_sync
+from dingrelay_tasks import approval_create, campaign_chunk, message_send, user_sync
 from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.names import TASK_PREFIX
@@ -21,13 +21,16 @@ class Kind:
         contract: what can be asked.
         run: what the job does; returns its result as JSON values.
         abandon: gives back what the job reserved, when it ends without being carried out.
-        internal: enqueued by other jobs only.
+        internal: enqueued by the workers only.
+        ephemeral: its record is deleted once it has been settled elsewhere, so a wake-up
+            without a record is the echo of one that is over.
     """
 
     contract: type[Contract]
     run: Body
     abandon: Abandon | None = None
     internal: bool = False
+    ephemeral: bool = False
 
     @property
     def name(self) -> str:
@@ -52,5 +55,6 @@ KINDS: Mapping[str, Kind] = {
             internal=True,
         ),
         Kind(approval_create.ApprovalCreate, approval_create.run),
+        Kind(campaign_chunk.CampaignChunk, campaign_chunk.run, internal=True, ephemeral=True),
     )
 }

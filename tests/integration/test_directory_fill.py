@@ -37,7 +37,7 @@ async def walk(
 
 
 async def changes(store: DirectoryStore) -> list[tuple[str, str, list[str]]]:
-    async with store._database.read() as connection:
+    async with store.database.read() as connection:
         rows = await connection.execute(
             select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).order_by(
                 ChangeRow.number, ChangeRow.userid
@@ -47,7 +47,7 @@ async def changes(store: DirectoryStore) -> list[tuple[str, str, list[str]]]:
 
 
 async def fields_of(store: DirectoryStore, userid: str) -> dict[str, Any]:
-    async with store._database.read() as connection:
+    async with store.database.read() as connection:
         found = await connection.scalar(select(UserRow.fields).where(UserRow.userid == userid))
         assert found is not None
         return found
@@ -179,7 +179,7 @@ async def test_departments_that_meet_the_same_people_at_once_add_them_once(
     progress = await directory.close_run("r", confirm_removals=False)
     assert (progress.users, progress.added, progress.changed) == (150, 150, 0)
     assert progress.calls == 1 + 2 + 3 * len(numbers)
-    async with store._database.read() as connection:
+    async with store.database.read() as connection:
         memberships = (await connection.execute(select(MembershipRow.userid))).all()
     assert len(memberships) == 150 * len(numbers)
 

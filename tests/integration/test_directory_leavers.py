@@ -33,7 +33,7 @@ async def walk(
 
 
 async def events(store: DirectoryStore) -> list[tuple[str, str]]:
-    async with store._database.read() as connection:
+    async with store.database.read() as connection:
         rows = await connection.execute(
             select(ChangeRow.userid, ChangeRow.event).order_by(ChangeRow.number, ChangeRow.userid)
         )

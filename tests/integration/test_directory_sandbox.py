@@ -136,7 +136,7 @@ async def directory_store(sqlite_url: str) -> AsyncIterator[DirectoryStore]:
 async def is_the_organisation_of(store: DirectoryStore, sandbox: SandboxAdmin) -> None:
     """Departments, people, their names and who is where: as the sandbox has them."""
     truth = sandbox.organisation()
-    async with store._database.read() as connection:
+    async with store.database.read() as connection:
         departments = await connection.execute(
             select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent).where(
                 DepartmentRow.left_at.is_(None)
@@ -213,7 +213,7 @@ async def test_a_second_walk_finds_exactly_what_changed(
     sandbox.put_user(mover, dept_id_list=[999])
     result = await carry_out(UserSync(), "r3", contacts, directory)
     assert (result["added"], result["changed"], result["left"]) == (1, 2, 1)
-    async with directory_store._database.read() as connection:
+    async with directory_store.database.read() as connection:
         rows = await connection.execute(
             select(ChangeRow.userid, ChangeRow.event, ChangeRow.fields).where(ChangeRow.number == 3)
         )

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -32,9 +33,13 @@ def day() -> Day:
     return Day()
 
 
+async def nobody(users: Sequence[str], campaigns: Sequence[str]) -> set[str]:
+    raise AssertionError((users, campaigns))
+
+
 @pytest.fixture
 def guards(redis: Redis, day: Day) -> Guards:
-    return Guards(redis, now=day.now)
+    return Guards(redis, nobody, now=day.now)
 
 
 async def test_the_same_content_goes_to_a_user_once_a_day(guards: Guards, day: Day) -> None:

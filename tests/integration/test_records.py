@@ -131,14 +131,14 @@ async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
     draft = a_draft()
     await enqueue(redis, draft)
     gone = await claimed(records, draft)
-    assert await records.note(gone, {"step": "call:0", "attempt": 1, "at": 5}, {})
+    assert await records.note(gone, {"step": "call:0", "attempt": 1, "at": 5}, {}) == "noted"
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.fence, heir.crashes) == (2, 1)
     assert heir.calling == {"step": "call:0", "attempt": 1, "at": 5}
     # The first worker comes back from its pause: nothing that it says counts any more.
     assert await records.heartbeat([gone, heir]) == {draft.id}
-    assert not await records.note(gone, {"step": "x", "attempt": 1, "at": 6}, {})
+    assert await records.note(gone, {"step": "x", "attempt": 1, "at": 6}, {}) == "lost"
     assert await records.park(gone, State.SNOOZED, delay=1, spent=Spent()) is None
     assert not await records.settle(gone, State.DONE, spent=Spent(), result={})
     assert await state(redis, draft) == "running"
@@ -218,7 +218,7 @@ async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
-    assert await records.note(claim, {"step": "create", "attempt": 1, "at": 5}, {})
+    assert await records.note(claim, {"step": "create", "attempt": 1, "at": 5}, {}) == "noted"
     assert await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=8), error={"code": "x"})
     assert await redis.zscore(keys.DEAD, draft.id) is not None
     assert await scripts.run_async(redis, record.requeue(draft.id)) == b"unknown"

@@ -40,6 +40,7 @@ class FakeMessages:
     capped: set[str] = field(default_factory=set)
     deliveries: dict[int, list[Delivery]] = field(default_factory=dict)
     admissions: int = 0
+    screened: list[tuple[str, bool]] = field(default_factory=list)
     lose: int = 0
     """The number of the call, from 1, whose answer is lost."""
     fail: int = 0
@@ -62,6 +63,15 @@ class FakeMessages:
             else:
                 self.taken[key] = self.ctx.job_id
                 admission.users.append(user)
+        return admission
+
+    async def screen(
+        self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
+    ) -> Admission:
+        self.screened.append((campaign, uniform))
+        before = dict(self.taken)
+        admission = await self.admit(users, message)
+        self.taken = before
         return admission
 
     async def release(

@@ -24,6 +24,10 @@ class OwnershipLost(Exception):
     """Another worker owns the job by now; this one must not act for it any more."""
 
 
+class Cancelled(Exception):
+    """The job was cancelled while it ran, and its next call has not left."""
+
+
 class Caller:
     """Carries out one job's calls.
 
@@ -121,6 +125,7 @@ class Caller:
             DingTalkError: exactly one of its classes; throttles are told to the fleet first.
             limiter.Parked: the wait would be too long for a thread.
             OwnershipLost: the job is another worker's by now.
+            Cancelled: the job was cancelled while it waited.
         """
         await self.check(api)
         costs = {"calls": 1, "recipients": recipients} if recipients else {"calls": 1}
@@ -221,8 +226,11 @@ class Caller:
         # A note that is still open stays as old as it is: the search for the effect begins there.
         at = self._open_since or int(time.time() * 1000)
         note = {"step": self._step, "attempt": self._claim.attempts + 1, "at": at}
-        if not await self._records.note(self._claim, note, self.finished):
+        verdict = await self._records.note(self._claim, note, self.finished)
+        if verdict == "lost":
             raise OwnershipLost
+        if verdict == "cancelled":
+            raise Cancelled
         self.finished.clear()
         self.answered = False
         self._open_step, self._open_since = self._step, at

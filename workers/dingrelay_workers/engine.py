@@ -16,6 +16,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.campaigns.duty import Duty
 from dingrelay_workers.connections import open_redis
 from dingrelay_workers.deadlines import Deadlines
 from dingrelay_workers.dingtalk.classify import Classifier
@@ -34,6 +35,9 @@ from dingrelay_workers.tokens import Tokens
 
 if TYPE_CHECKING:
     from dingrelay_workers.directory.store import DirectoryStore
+
+CAMPAIGN_QUEUE = "dingrelay.bulk"
+"""Whoever serves it may carry campaigns on."""
 
 HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
@@ -79,8 +83,9 @@ class Engine:
         )
         self.rides = Rides()
         self.quota = Quota(self.redis, settings)
-        self.guards = Guards(self.redis)
+        self.guards = Guards(self.redis, self._reached)
         self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
+        self.duty = Duty(self.records, publisher, lambda: self.directory.database)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
         self._publisher = publisher
@@ -101,6 +106,8 @@ class Engine:
                 self._background.append(asyncio.create_task(_for_ever(work)))
         if self.settings.metrics_port:
             self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
+        if CAMPAIGN_QUEUE in self._queues:
+            self._background.append(asyncio.create_task(_for_ever(self.duty.run)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,6 +116,7 @@ class Engine:
         await _end(self._background)
         try:
             await self.sweeper.stop()
+            await self.duty.stop()
             await self.quota.close()
         except (RedisError, OSError) as error:
             log.warning("closed_without_redis", reason=type(error).__name__)
@@ -155,6 +163,12 @@ class Engine:
             except (RedisError, OSError):
                 LIMITS.states = ()  # nothing is better than what was true once
             await asyncio.sleep(LIMITS_EVERY)
+
+    async def _reached(self, users: Sequence[str], campaigns: Sequence[str]) -> set[str]:
+        """Whom of the users these campaigns have called today, or are about to."""
+        from dingrelay_workers.campaigns import chunks  # noqa: PLC0415 - as `directory`
+
+        return await chunks.reached(self.directory.database, users, campaigns)
 
     async def _serve(self) -> None:
         """Tell which queues have a worker, once it has had time to start what waits in them."""

@@ -142,6 +142,14 @@ class JobMessages:
             self._claim.app, self._claim.id, users, message, to_everyone=to_everyone
         )
 
+    async def screen(
+        self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
+    ) -> Admission:
+        """Which users would get the campaign's message today; reserves nothing."""
+        return await self._guards.screen(
+            self._claim.app, users, message, campaign=campaign, uniform=uniform
+        )
+
     async def release(
         self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
     ) -> None:

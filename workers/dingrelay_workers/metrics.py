@@ -39,6 +39,12 @@ LIMIT_WAIT_SECONDS = Histogram(
 )
 TOKEN_FETCHES = Counter("dingrelay_token_fetches_total", "Token calls of this process.", ["app"])
 SWEPT = Counter("dingrelay_wakeups_total", "Wake-ups that this process's sweeper published.")
+CAMPAIGN_RECIPIENTS = Counter(
+    "dingrelay_campaign_recipients_total",
+    "People of campaigns by outcome: accepted, left_out, failed or cancelled.",
+    ["app", "outcome"],
+)
+CAMPAIGN_CHUNKS = Gauge("dingrelay_campaign_chunks", "Chunks of campaigns that are under way.")
 
 
 class Limits(Collector):

@@ -11,7 +11,7 @@ from dingrelay_producers.states import State
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
 from dingrelay_workers import retry
-from dingrelay_workers.caller import OwnershipLost
+from dingrelay_workers.caller import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled, Transient
 from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.limiter.grant import Draining, Parked
@@ -119,6 +119,9 @@ def _ended_by_machinery(error: Exception) -> Outcome | None:
             return given_back()
         case Parted():
             return Outcome(State.QUEUED, reason=str(error), alone=True)
+        case Cancelled():
+            # Parking ends a job that was asked to be cancelled.
+            return Outcome(State.SNOOZED, reason="cancelled while it waited")
         case OwnershipLost():
             return Outcome(State.RUNNING, reason="another worker owns the job")
         case RedisError():

@@ -1,5 +1,6 @@
 """The job record from the worker's side: every transition one script, under a fencing number."""
 
+import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -143,14 +144,15 @@ class Records:
     """The job records in Redis."""
 
     def __init__(self, redis: Redis, settings: Settings) -> None:
-        self._redis = redis
+        self.redis = redis
         self._settings = settings
         self._lease = int(settings.lease * 1000)
 
     async def claim(self, delivery: Delivery) -> Taking:
         """Take the job that a wake-up names, if it is to be had.
 
-        A message of a Celery client without our package has no record yet: it gets one first.
+        A message of a Celery client without our package has no record yet: it gets one first. An
+        ephemeral job's was deleted: it is over.
         """
         claim = _CLAIM.call(
             [keys.job(delivery.id), keys.SCHEDULE, keys.queue(delivery.queue)],
@@ -163,10 +165,12 @@ class Records:
                 keys.QUEUE_TTL_MS,
             ],
         )
-        answer = await run_async(self._redis, claim)
+        answer = await run_async(self.redis, claim)
         if answer[0] == b"missing":
+            if delivery.kind.ephemeral:
+                return Taking("ended")
             await self.enqueue([delivery.draft()])
-            answer = await run_async(self._redis, claim)
+            answer = await run_async(self.redis, claim)
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
             return Taking(verdict, waiting=answer[1].decode())
@@ -187,14 +191,21 @@ class Records:
         where = [waiting, keys.SCHEDULE, *([bucket.key] if bucket else [])]
         arguments: list[Value] = [nonce, self._lease, keys.JOB_MARGIN_MS, keys.job(""), room, lane]
         arguments += [MOST_LOOKED_AT, *((bucket.burst, bucket.rate) if bucket else ())]
-        next_caller, *found = await run_async(self._redis, _BOARD.call(where, arguments))
+        next_caller, *found = await run_async(self.redis, _BOARD.call(where, arguments))
         taken = [_taken(job_id.decode(), _texts(pairs)) for job_id, pairs in found]
         return Boarding(taken, taken.pop() if next_caller else None)
 
-    async def note(self, claim: Claim, note: Json, steps: Mapping[str, Json]) -> bool:
-        """Note that a call is about to leave; False: the job is another's, it must not."""
+    async def note(
+        self, claim: Claim, note: Json, steps: Mapping[str, Json]
+    ) -> Literal["noted", "cancelled", "lost"]:
+        """Note that a call is about to leave; unless noted, it must not.
+
+        Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
+        """
         arguments: list[Value] = [claim.fence, record.canonical_json(note), *_pairs(steps)]
-        return bool(await run_async(self._redis, _NOTE.call([keys.job(claim.id)], arguments)))
+        answer = await run_async(self.redis, _NOTE.call([keys.job(claim.id)], arguments))
+        verdict: Literal["noted", "cancelled", "lost"] = answer.decode()
+        return verdict
 
     async def park(
         self,
@@ -213,7 +224,7 @@ class Records:
         `alone` it never shares a call again.
         """
         answer = await run_async(
-            self._redis,
+            self.redis,
             _PARK.call(
                 [keys.job(claim.id), keys.SCHEDULE],
                 [
@@ -247,7 +258,7 @@ class Records:
     ) -> bool:
         """End the job; False: it is another worker's by now."""
         answer = await run_async(
-            self._redis,
+            self.redis,
             _SETTLE.call(
                 [keys.job(claim.id), keys.SCHEDULE, keys.DEAD],
                 [
@@ -274,7 +285,7 @@ class Records:
             return set()
         identities = [value for claim in claims for value in (claim.id, claim.fence)]
         lost = await run_async(
-            self._redis,
+            self.redis,
             _HEARTBEAT.call(
                 [keys.SCHEDULE, *(keys.job(claim.id) for claim in claims)],
                 [self._lease, *identities],
@@ -284,7 +295,7 @@ class Records:
 
     async def serve(self, queues: Sequence[str], *, ttl: float) -> None:
         """Tell that these queues have a worker, for `ttl` seconds."""
-        pipe = self._redis.pipeline(transaction=False)
+        pipe = self.redis.pipeline(transaction=False)
         for queue in queues:
             pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
         await pipe.execute()
@@ -299,7 +310,7 @@ class Records:
             published: the last batch whose wake-ups were all published; a later one comes again.
         """
         answer = await run_async(
-            self._redis,
+            self.redis,
             _SWEEP.call(
                 [keys.SWEEPER, keys.SCHEDULE, keys.SWEPT],
                 [
@@ -333,24 +344,26 @@ class Records:
 
     async def release_sweeper(self, worker: str) -> None:
         """Let another worker sweep at once."""
-        if await self._redis.get(keys.SWEEPER) == worker.encode():
-            await self._redis.delete(keys.SWEEPER)
+        if await self.redis.get(keys.SWEEPER) == worker.encode():
+            await self.redis.delete(keys.SWEEPER)
 
-    async def enqueue(self, drafts: Sequence[Draft]) -> list[Wakeup]:
-        """Accept child jobs; the wake-ups to publish. Known ones are left as they are."""
-        wakeups: list[Wakeup] = []
+    async def enqueue(
+        self, drafts: Sequence[Draft], *, fence: tuple[str, str] | None = None
+    ) -> list[Wakeup]:
+        """Accept child jobs; the wake-ups to publish. Known ones are left as they are.
+
+        With `fence`, as `record.enqueue`.
+        """
         grace = int(self._settings.wake_grace * 1000)
-        for draft in drafts:
-            call = record.enqueue(draft, grace_ms=grace)
-            answer = record.enqueued(draft, await run_async(self._redis, call))
-            if answer.wakeup:
-                wakeups.append(answer.wakeup)
-        return wakeups
+        calls = [record.enqueue(draft, grace_ms=grace, fence=fence) for draft in drafts]
+        answers = await asyncio.gather(*(run_async(self.redis, call) for call in calls))
+        enqueued = map(record.enqueued, drafts, answers)
+        return [answer.wakeup for answer in enqueued if answer.wakeup]
 
     async def wake(self, job_id: str) -> bool:
         """Have a waiting job looked at now; whether it waited."""
         call = _WAKE.call([keys.job(job_id), keys.SCHEDULE], [job_id])
-        return bool(await run_async(self._redis, call))
+        return bool(await run_async(self.redis, call))
 
 
 def _taken(job_id: str, fields: Mapping[str, str]) -> Taken:

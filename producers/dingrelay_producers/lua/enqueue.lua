@@ -1,12 +1,14 @@
 -- Accept a job: its record and its place on the schedule, both or neither.
--- KEYS: record, schedule, recent
+-- KEYS: record, schedule, recent, and a lease if only its holder may
 -- ARGV: id, kind, app, lane, queue, payload, digest, summary, due, expires, parent,
 --       grace, margin, recent size, recent ttl, where it waits for a call that carries several
---       jobs or '', seats it takes there, ttl of that (times in ms)
--- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict.
+--       jobs or '', seats it takes there, ttl of that, the lease's value (times in ms)
+-- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict
+-- | fenced: the lease is another's.
 local record, schedule, recent = KEYS[1], KEYS[2], KEYS[3]
 local id, due = ARGV[1], tonumber(ARGV[9])
 
+if KEYS[4] and redis.call('GET', KEYS[4]) ~= ARGV[19] then return {'fenced', 0} end
 local known = redis.call('HGET', record, 'digest')
 if known then
   return {known == ARGV[7] and 'exists' or 'conflict', 0}

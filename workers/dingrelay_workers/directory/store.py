@@ -25,16 +25,16 @@ class DirectoryStore:
     """
 
     def __init__(self, url: str, *, removal_share: float = DEFAULT_REMOVAL_SHARE) -> None:
-        self._database = Database(url)
+        self.database = Database(url)
         self._removal_share = removal_share
 
     def of(self, app: str) -> "AppDirectory":
         """The directory of one app."""
-        return AppDirectory(self._database, app, self._removal_share)
+        return AppDirectory(self.database, app, self._removal_share)
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._database.dispose()
+        await self.database.dispose()
 
 
 class AppDirectory:

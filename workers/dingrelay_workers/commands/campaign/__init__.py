@@ -2,10 +2,12 @@
 
 import typer
 
-from dingrelay_workers.commands.campaign import create, list_, preview, show
+from dingrelay_workers.commands.campaign import create, list_, preview, run, show, watch
 
 app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
 app.command("create")(create.create)
 app.command("preview")(preview.preview)
 app.command("list")(list_.list_)
 app.command("show")(show.show)
+run.register(app)
+app.command("watch")(watch.watch)

@@ -1,0 +1,111 @@
+"""campaign-chunk: one call of a campaign, for up to 100 of its recipients (API §2.1).
+
+Who is in which chunk is in SQL, and each person is in one. So a chunk reserves nothing, however
+many people a campaign has: it leaves out whom DingTalk would silently drop, and calls.
+"""
+
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.contract import Contract, Lane, Part, UserId
+from dingrelay_tasks.message import Message, payload
+from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage
+from dingrelay_tasks.outcomes import Unknown
+
+STEP = "call"
+
+_BEIJING = timezone(timedelta(hours=8))
+
+
+class CampaignChunk(Contract):
+    """One call of a campaign. Enqueued by the pump only.
+
+    Attributes:
+        campaign: whose chunk it is.
+        number: which one, from 0.
+        users: its recipients, each once in the whole campaign.
+        uniform: the message is the campaign's own, the same for all its chunks.
+        repeated: an earlier job of this chunk was lost, and may have made the call.
+    """
+
+    kind: ClassVar[str] = "campaign-chunk"
+
+    lane: Lane = "bulk"
+    campaign: Annotated[str, Field(min_length=1, max_length=64)]
+    number: Annotated[int, Field(ge=0)]
+    users: Annotated[list[UserId], Field(min_length=1, max_length=USERS_PER_CALL)]
+    message: Message
+    uniform: bool = True
+    repeated: bool = False
+
+    @property
+    def recipients(self) -> int:
+        """How many people it is for."""
+        return len(self.users)
+
+    def summary(self) -> str:
+        """One short line for Flower and logs, free of the message's text."""
+        return f"{super().summary()} {self.campaign}/{self.number} to {self.recipients} users"
+
+
+class CampaignChunkResult(Part):
+    """What became of a chunk.
+
+    Attributes:
+        call: the call that DingTalk took; None if nobody was left to call for.
+        called_at: when it took it, ISO 8601.
+        duplicate: users left out: they have this content already today.
+        daily_cap: users left out: they have had the day's messages.
+        ambiguous: an earlier call was lost and this one repeats it; DingTalk dropped the copies of
+            whoever had it.
+    """
+
+    call: SentMessage | None = None
+    called_at: str | None = None
+    duplicate: list[str] = Field(default_factory=list)
+    daily_cap: list[str] = Field(default_factory=list)
+    ambiguous: bool = False
+
+
+async def run(job: CampaignChunk, ctx: Context) -> Json:
+    """Make the call; a `CampaignChunkResult` as JSON.
+
+    A call whose answer was lost is repeated with the same bytes: DingTalk drops what somebody has
+    already that day.
+
+    Raises:
+        Unknown: it was lost on another Beijing day, so a repeat could arrive twice.
+    """
+    intent = ctx.intent
+    if intent is not None and _day(intent.at) != _day(ctx.now()):
+        raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
+    return await ctx.once(STEP, partial(_call, job, ctx, lost=intent is not None))
+
+
+async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
+    message = payload(job.message)
+    admitted = await ctx.messages.screen(
+        job.users, message, campaign=job.campaign, uniform=job.uniform
+    )
+    call = at = None
+    if admitted.users:
+        sent = await ctx.messages.send(message, users=admitted.users)
+        call = SentMessage(
+            task_id=sent.task_id, request_id=sent.request_id, recipients=len(admitted.users)
+        )
+        at = ctx.now().isoformat()
+    return CampaignChunkResult(
+        call=call,
+        called_at=at,
+        duplicate=admitted.duplicate,
+        daily_cap=admitted.daily_cap,
+        ambiguous=lost or job.repeated,
+    ).model_dump(mode="json")
+
+
+def _day(moment: datetime) -> str:
+    return moment.astimezone(_BEIJING).date().isoformat()

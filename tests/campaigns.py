@@ -1,0 +1,88 @@
+"""Campaigns as rows, for tests of what happens to them."""
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import insert, select
+
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    OutcomeRow,
+    State,
+)
+from dingrelay_workers.directory.database import Database
+
+ZEROS = ("duplicates", "malformed", "settled", "accepted", "left_out", "failed", "calls")
+
+
+async def put(
+    database: Database, *, people: int = 4, size: int = 2, first: int = 1, **fields: Any
+) -> str:
+    """A campaign to the users u1, u2, … from `first` on, `size` a chunk; its id."""
+    campaign = str(uuid.uuid4())
+    users = [f"u{first + number}" for number in range(people)]
+    parts = [users[start : start + size] for start in range(0, people, size)]
+    row = {
+        "id": campaign,
+        "app": "default",
+        "name": "news",
+        "state": State.RUNNING,
+        "reason": "",
+        "message": {"msgtype": "text", "text": {"content": f"news {campaign}"}},
+        "created_at": datetime.now(UTC),
+        "quiet": "",
+        "weight": 1,
+        "error_share": 0.2,
+        "recipients": people,
+        "chunks": len(parts),
+        **dict.fromkeys(ZEROS, 0),
+        **fields,
+    }
+    rows = [
+        {
+            "campaign": campaign,
+            "number": number,
+            "state": ChunkState.PENDING,
+            "size": len(part),
+            "users": ",".join(part),
+            "accepted": 0,
+            "ambiguous": False,
+        }
+        for number, part in enumerate(parts)
+    ]
+    async with database.write("tests") as connection:
+        await connection.execute(insert(CampaignRow), row)
+        await connection.execute(insert(ChunkRow), rows)
+    return campaign
+
+
+async def read(database: Database, campaign: str) -> Any:
+    """The campaign's row."""
+    async with database.read() as connection:
+        found = await connection.execute(
+            select(*CampaignRow.__table__.columns).where(CampaignRow.id == campaign)
+        )
+        return found.one()
+
+
+async def chunks(database: Database, campaign: str) -> list[Any]:
+    """Its chunks, in order."""
+    async with database.read() as connection:
+        found = await connection.execute(
+            select(*ChunkRow.__table__.columns)
+            .where(ChunkRow.campaign == campaign)
+            .order_by(ChunkRow.number)
+        )
+        return list(found)
+
+
+async def outcomes(database: Database, campaign: str) -> dict[str, str]:
+    """Whom no call was accepted for, by userid → why."""
+    async with database.read() as connection:
+        found = await connection.execute(
+            select(OutcomeRow.userid, OutcomeRow.outcome).where(OutcomeRow.campaign == campaign)
+        )
+        return {row.userid: row.outcome for row in found}

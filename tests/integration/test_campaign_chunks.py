@@ -1,0 +1,118 @@
+"""Releasing and settling chunks, on SQLite and PostgreSQL."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import func, select
+
+import campaigns
+from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns.chunks import CANCELLED, Ending
+from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
+from dingrelay_workers.directory.database import Database
+from dingrelay_workers.directory.schema import upgrade
+
+NOW = datetime.now(UTC)
+ERROR = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    upgrade(database_url)
+    database = Database(database_url)
+    yield database
+    await database.dispose()
+
+
+async def release(database: Database, campaign: str, most: int) -> list[int]:
+    async with database.write("x") as connection:
+        released = await chunks.release(connection, campaign, most, NOW)
+    return [chunk.number for chunk in released]
+
+
+async def settle(database: Database, campaign: str, *endings: Ending) -> chunks.Counts:
+    async with database.write("x") as connection:
+        return await chunks.settle(connection, campaign, endings)
+
+
+async def test_chunks_are_released_in_order_and_once(database: Database) -> None:
+    campaign = await campaigns.put(database, people=5)
+    assert await release(database, campaign, 2) == [0, 1]
+    assert await release(database, campaign, 2) == [2]
+    assert await release(database, campaign, 2) == []
+    async with database.read() as connection:
+        assert await chunks.queued(connection, campaign) == dict.fromkeys(range(3), NOW)
+
+
+async def test_an_end_counts_once(database: Database) -> None:
+    campaign = await campaigns.put(database, people=8)
+    await release(database, campaign, 3)
+    endings = (
+        Ending(0, task_id=7, called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
+        Ending(1, error=ERROR),
+        Ending(2, task_id=8, called_at=NOW, accepted=2, ambiguous=True),
+        Ending(3, task_id=9, called_at=NOW, accepted=2),
+    )
+    counts = await settle(database, campaign, *endings)
+    assert counts == chunks.Counts(3, 3, 1, 2, 0, 2)
+    assert (await settle(database, campaign, *endings)).settled == 0
+    row = await campaigns.read(database, campaign)
+    assert (row.settled, row.accepted, row.left_out, row.failed, row.calls) == (3, 3, 1, 2, 2)
+    assert await campaigns.outcomes(database, campaign) == {"u2": "duplicate"}
+    rows = await campaigns.chunks(database, campaign)
+    assert [chunk.state for chunk in rows] == ["settled"] * 3 + ["pending"]
+    assert [chunk.task_id for chunk in rows] == [7, None, 8, None]
+    assert [chunk.ambiguous for chunk in rows] == [False, False, True, False]
+    assert rows[1].error == ERROR
+    async with database.read() as connection:
+        without = select(func.count()).where(ChunkRow.error.is_(None))
+        assert await connection.scalar(without) == 3
+
+
+async def test_what_is_given_back_is_released_again(database: Database) -> None:
+    campaign = await campaigns.put(database)
+    await release(database, campaign, 2)
+    await settle(database, campaign, Ending(0, accepted=2))
+    async with database.write("x") as connection:
+        await chunks.give_back(connection, campaign, [0, 1])
+    assert await release(database, campaign, 9) == [1]
+
+
+async def test_cancelling_ends_what_has_no_job(database: Database) -> None:
+    campaign = await campaigns.put(database, people=6)
+    await release(database, campaign, 1)
+    async with database.write("x") as connection:
+        assert await chunks.cancel_pending(connection, campaign) == 4
+    rows = await campaigns.chunks(database, campaign)
+    assert [chunk.error for chunk in rows] == [None, CANCELLED, CANCELLED]
+    row = await campaigns.read(database, campaign)
+    assert (row.settled, row.accepted, row.failed) == (2, 0, 0)
+
+
+async def test_active_are_those_that_run_or_have_jobs(database: Database) -> None:
+    running = await campaigns.put(database)
+    halted = [await campaigns.put(database, state=state) for state in (State.PAUSED, "cancelled")]
+    for state in (State.DRAFT, State.DONE, State.PAUSED):
+        await campaigns.put(database, state=state)
+    for campaign in halted:
+        await release(database, campaign, 1)
+    async with database.read() as connection:
+        found = await chunks.active(connection)
+    assert [campaign.id for campaign in found] == [running, *halted]
+    assert found[0].state is State.RUNNING
+    assert found[0].chunk_size == 2
+
+
+async def test_whom_a_campaign_has_called_today_is_found(database: Database) -> None:
+    campaign = await campaigns.put(database, people=14)
+    await release(database, campaign, 3)
+    await settle(
+        database,
+        campaign,
+        Ending(0, called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
+        Ending(1, called_at=NOW - timedelta(days=2), accepted=2),
+    )
+    asked = [f"u{number}" for number in range(15)]
+    assert await chunks.reached(database, asked, [campaign]) == {"u1", "u5", "u6"}
+    assert await chunks.reached(database, asked, []) == set()

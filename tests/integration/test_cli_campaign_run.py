@@ -1,0 +1,92 @@
+"""``dingrelay campaign start|pause|resume|cancel|watch`` on a real database and Valkey."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+import campaigns
+from cli_runner import Cli, in_folder
+from dingrelay_producers import keys
+from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.directory.database import Database
+from dingrelay_workers.directory.schema import upgrade
+
+
+@pytest.fixture
+def cli(valkey_url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    upgrade(sqlite_url)
+    variables = {
+        "DINGRELAY_ENV": "test",
+        "DINGRELAY_REDIS_URL": valkey_url,
+        "DINGRELAY_DATABASE_URL": sqlite_url,
+    }
+    return in_folder(monkeypatch, tmp_path, variables)
+
+
+def a_campaign(url: str, **fields: Any) -> str:
+    async def put() -> str:
+        database = Database(url)
+        try:
+            return await campaigns.put(database, **fields)
+        finally:
+            await database.dispose()
+
+    return asyncio.run(put())
+
+
+def test_a_campaign_is_started_paused_resumed_and_cancelled(
+    cli: Cli, sqlite_url: str, valkey_url: str
+) -> None:
+    campaign = a_campaign(sqlite_url, state=State.DRAFT)
+    signals: set[bytes | None] = set()
+    for command, state in {
+        "start": "running",
+        "pause": "paused",
+        "resume": "running",
+        "cancel": "cancelled",
+    }.items():
+        assert cli.json("campaign", command, campaign) == {"id": campaign, "state": state}
+        with Redis.from_url(valkey_url) as redis:
+            signals.add(redis.get(keys.CAMPAIGNS))
+    assert len(signals) == 4
+    assert None not in signals
+    refused = cli("campaign", "resume", campaign)
+    assert refused.exit_code == 2
+    assert "is cancelled" in refused.stderr
+
+
+def test_what_does_not_exist_is_told(cli: Cli) -> None:
+    for command in ("start", "watch"):
+        result = cli("campaign", command, "none")
+        assert result.exit_code == 2
+        assert "no campaign none" in result.stderr
+
+
+def test_redis_away_is_told_with_the_state_changed(cli: Cli, sqlite_url: str) -> None:
+    campaign = a_campaign(sqlite_url, state=State.DRAFT)
+    cli.variables["DINGRELAY_REDIS_URL"] = "redis://127.0.0.1:1/0"
+    assert cli("campaign", "start", campaign).exit_code == 3
+
+
+def test_watch_ends_with_the_campaign(cli: Cli, sqlite_url: str) -> None:
+    campaign = a_campaign(
+        sqlite_url, state=State.DONE, recipients=4, accepted=3, failed=1, settled=2, calls=2
+    )
+    result = cli("campaign", "watch", campaign, "--json")
+    assert result.exit_code == 0
+    (line,) = result.stdout.splitlines()
+    look = json.loads(line)
+    assert (look["id"], look["state"], look["accepted"], look["failed"]) == (
+        campaign,
+        "done",
+        3,
+        1,
+    )
+    assert look["seconds_left"] is None
+    shown = cli("campaign", "watch", campaign)
+    assert "4 of 4 people" in shown.output
+    assert "3 accepted, 0 left out, 1 failed" in shown.output

@@ -1,0 +1,87 @@
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from dingrelay_tasks.campaign_chunk import CampaignChunk, CampaignChunkResult, run
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.outcomes import Unknown
+from unit.fake_context import START, AnswerLost, FakeContext
+
+TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+
+
+@pytest.fixture
+def ctx() -> FakeContext:
+    return FakeContext()
+
+
+def chunk(*users: str, **fields: Any) -> CampaignChunk:
+    return CampaignChunk.parse(
+        {"campaign": "c", "number": 0, "users": list(users), "message": TEXT, **fields}
+    )
+
+
+async def test_it_is_one_call_to_whom_it_would_reach(ctx: FakeContext) -> None:
+    ctx.messages.capped.add("u2")
+    ctx.messages.taken["u3", '{"msgtype": "text", "text": {"content": "\\u4f60\\u597d"}}'] = "other"
+    result = await run(chunk("u1", "u2", "u3"), ctx)
+    assert result == {
+        "call": {"task_id": 1001, "request_id": "r1", "recipients": 1},
+        "called_at": START.isoformat(),
+        "duplicate": ["u3"],
+        "daily_cap": ["u2"],
+        "ambiguous": False,
+    }
+    assert [sent.users for sent in ctx.messages.sent] == [["u1"]]
+    assert CampaignChunkResult.model_validate(result).model_dump(mode="json") == result
+
+
+async def test_it_reserves_nothing(ctx: FakeContext) -> None:
+    await run(chunk("u1"), ctx)
+    assert not ctx.messages.taken
+    assert ctx.messages.screened == [("c", True)]
+
+
+async def test_nobody_left_is_no_call(ctx: FakeContext) -> None:
+    ctx.messages.capped.add("u1")
+    result = await run(chunk("u1"), ctx)
+    assert (result["call"], result["called_at"], result["daily_cap"]) == (None, None, ["u1"])
+    assert not ctx.messages.sent
+
+
+async def test_a_lost_answer_is_repeated_with_the_same_bytes_and_told(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    with pytest.raises(AnswerLost):
+        await run(chunk("u1"), ctx)
+    result = await run(chunk("u1"), ctx)
+    assert result["ambiguous"] is True
+    first, second = ctx.messages.sent
+    assert first == second
+
+
+async def test_an_answer_that_came_is_not_asked_for_again(ctx: FakeContext) -> None:
+    first = await run(chunk("u1"), ctx)
+    assert await run(chunk("u1"), ctx) == first
+    assert len(ctx.messages.sent) == 1
+
+
+async def test_a_lost_answer_of_another_day_is_not_repeated(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    with pytest.raises(AnswerLost):
+        await run(chunk("u1"), ctx)
+    ctx.clock += timedelta(days=1)
+    with pytest.raises(Unknown):
+        await run(chunk("u1"), ctx)
+    assert len(ctx.messages.sent) == 1
+
+
+async def test_a_chunk_whose_job_was_lost_is_told_as_ambiguous(ctx: FakeContext) -> None:
+    assert (await run(chunk("u1", repeated=True), ctx))["ambiguous"] is True
+
+
+def test_a_chunk_is_one_call() -> None:
+    with pytest.raises(ContractError):
+        chunk(*(f"u{number}" for number in range(101)))
+    with pytest.raises(ContractError):
+        chunk()

@@ -1,0 +1,66 @@
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dingrelay_workers.campaigns.window import (
+    LARGEST,
+    SMALLEST,
+    Allowance,
+    Share,
+    Stride,
+    Window,
+)
+
+
+def test_a_window_follows_the_pace_within_its_bounds() -> None:
+    window = Window()
+    assert window.size == SMALLEST
+    for tick in range(100):
+        window.settled(10, tick / 10)
+    assert 120 <= window.size <= 130
+    for tick in range(100, 200):
+        window.settled(1000, tick / 10)
+    assert window.size == LARGEST
+    for tick in range(200, 400):
+        window.settled(0, tick / 10)
+    assert window.size == SMALLEST
+
+
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 60))
+def test_shares_are_those_of_the_weights(weights: list[int], free: int) -> None:
+    stride, got = Stride(), dict.fromkeys(map(str, range(len(weights))), 0)
+    asked = {str(index): Share(weight, 1_000) for index, weight in enumerate(weights)}
+    for _ in range(20):
+        for name, chunks in stride.share(free, asked).items():
+            got[name] += chunks
+    total = sum(got.values())
+    assert total == 20 * free
+    for index, weight in enumerate(weights):
+        fair = total * weight / sum(weights)
+        assert abs(got[str(index)] - fair) <= len(weights)
+
+
+def test_what_one_does_not_use_the_others_get() -> None:
+    got = Stride().share(10, {"a": Share(9, 2), "b": Share(1, 100), "c": Share(1, 0)})
+    assert got == {"a": 2, "b": 8}
+
+
+def test_who_comes_later_gains_nothing_by_it() -> None:
+    stride = Stride()
+    stride.share(100, {"a": Share(1, 1_000)})
+    assert stride.share(10, {"a": Share(1, 1_000), "b": Share(1, 1_000)}) == {"a": 5, "b": 5}
+
+
+@given(st.integers(60, 6_000), st.integers(1, 100), st.lists(st.floats(0.01, 5), max_size=200))
+def test_no_minute_holds_more_than_the_rate_and_a_chunk(
+    rate: int, size: int, pauses: list[float]
+) -> None:
+    now, allowance = 0.0, Allowance(0.0)
+    sent: list[tuple[float, int]] = []
+    for pause in pauses:
+        now += pause
+        people = size * allowance.chunks(rate, size, now)
+        allowance.spend(people)
+        sent.append((now, people))
+    for start, _ in sent:
+        within = sum(people for at, people in sent if start <= at < start + 60)
+        assert within <= rate + rate / 60 * Allowance.BURST_SECONDS + size

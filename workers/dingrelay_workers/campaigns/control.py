@@ -1,0 +1,71 @@
+"""Starts, pauses, resumes and cancels campaigns: in SQL, and with a word to the fleet.
+
+The state in SQL is what counts. The signal only makes the fleet look at once.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from sqlalchemy import select, update
+
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_workers.campaigns import chunks, duty
+from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.directory.database import Database
+
+
+class Control:
+    """Moves campaigns from state to state. Asking for the state it is in changes nothing.
+
+    Each method raises:
+        CampaignNotFound: there is none with this id.
+        CampaignConflict: it can't come there from the state it is in.
+        SQLAlchemyError: the database is away, and nothing has changed.
+        RedisError: the state has changed, and the fleet will find out by itself.
+    """
+
+    def __init__(self, database: Database, redis: Redis) -> None:
+        self._database = database
+        self._redis = redis
+
+    async def start(self, campaign: str) -> None:
+        """Let a draft run."""
+        await self._move(
+            campaign, {State.DRAFT}, State.RUNNING, reason="", started_at=datetime.now(UTC)
+        )
+
+    async def pause(self, campaign: str, reason: str = "asked for") -> None:
+        """Hold a campaign that runs."""
+        await self._move(campaign, {State.RUNNING}, State.PAUSED, reason=reason)
+
+    async def resume(self, campaign: str) -> None:
+        """Let a paused campaign run on."""
+        await self._move(campaign, {State.PAUSED}, State.RUNNING, reason="")
+
+    async def cancel(self, campaign: str) -> None:
+        """End a campaign for good; who has not been called is told as cancelled."""
+        await self._move(
+            campaign,
+            {State.DRAFT, State.RUNNING, State.PAUSED},
+            State.CANCELLED,
+            reason="asked for",
+            ended_at=datetime.now(UTC),
+        )
+
+    async def _move(self, campaign: str, sources: set[State], to: State, **values: Any) -> None:
+        async with self._database.write(f"campaign {campaign}") as connection:
+            found = await connection.scalar(
+                select(CampaignRow.state).where(CampaignRow.id == campaign)
+            )
+            if found is None:
+                raise CampaignNotFound(campaign)
+            if found != to and found not in sources:
+                raise CampaignConflict(campaign, f"is {found}, so it can't become {to}")
+            if found != to:
+                await connection.execute(
+                    update(CampaignRow).where(CampaignRow.id == campaign).values(state=to, **values)
+                )
+            if to == State.CANCELLED:
+                await chunks.cancel_pending(connection, campaign)
+        await duty.signal(self._redis)

@@ -1,0 +1,98 @@
+"""``dingrelay campaign start|pause|resume|cancel``: the state of a campaign."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dingrelay_producers.cli import options
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.campaigns.control import Control
+    from dingrelay_workers.directory.database import Database
+
+Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group."""
+    app.command("start")(start)
+    app.command("pause")(pause)
+    app.command("resume")(resume)
+    app.command("cancel")(cancel)
+
+
+def start(campaign: Id, as_json: options.AsJson = False) -> None:
+    """Let a draft run."""
+    _move(campaign, lambda control: control.start(campaign), "running", as_json=as_json)
+
+
+def pause(campaign: Id, as_json: options.AsJson = False) -> None:
+    """Hold a campaign; no call of it leaves two seconds later."""
+    _move(campaign, lambda control: control.pause(campaign), "paused", as_json=as_json)
+
+
+def resume(campaign: Id, as_json: options.AsJson = False) -> None:
+    """Let a paused campaign run on."""
+    _move(campaign, lambda control: control.resume(campaign), "running", as_json=as_json)
+
+
+def cancel(campaign: Id, as_json: options.AsJson = False) -> None:
+    """End a campaign for good: whoever has not been called will not be."""
+    _move(campaign, lambda control: control.cancel(campaign), "cancelled", as_json=as_json)
+
+
+@asynccontextmanager
+async def opened(settings: "Settings") -> AsyncGenerator[tuple["Database", "Redis"], None]:
+    """The database of campaigns and the fleet's Redis, while the block runs.
+
+    Raises:
+        ServiceUnavailable: one of them can't be used.
+    """
+    from redis.asyncio import Redis
+    from redis.exceptions import RedisError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from dingrelay_producers.errors import ServiceUnavailable
+    from dingrelay_workers.commands.schema import migrate, unusable
+    from dingrelay_workers.directory.database import Database
+
+    migrate(settings)
+    database = Database(settings.database)
+    redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
+    try:
+        yield database, redis
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(
+            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+        ) from None
+    finally:
+        await database.dispose()
+        await redis.aclose()
+
+
+def _move(
+    campaign: str, act: "Callable[[Control], Awaitable[None]]", state: str, *, as_json: bool
+) -> None:
+    from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_producers.settings import Settings
+
+    asyncio.run(_acted(Settings.load(), act))
+    if as_json:
+        print_json({"id": campaign, "state": state})
+    else:
+        console().print(f"{campaign} is {state}")
+
+
+async def _acted(settings: "Settings", act: "Callable[[Control], Awaitable[None]]") -> None:
+    from dingrelay_workers.campaigns.control import Control
+
+    async with opened(settings) as (database, redis):
+        await act(Control(database, redis))

@@ -1,0 +1,139 @@
+"""``dingrelay campaign watch``: how far a campaign is, how fast, and what holds it up."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+from dingrelay_producers.cli import options
+from dingrelay_workers.commands.campaign.run import Id, opened
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from rich.console import Group
+
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.directory.database import Database
+    from dingrelay_workers.limiter.buckets import BucketState
+
+LOOK_SECONDS = 1.0
+ENDS = {"done", "cancelled"}
+API = "message.send"
+
+
+def watch(campaign: Id, as_json: options.AsJson = False) -> None:
+    """Watch a campaign until it ends; with --json, one line a second."""
+    from dingrelay_producers.settings import Settings
+
+    asyncio.run(_show(Settings.load(), campaign, as_json=as_json))
+
+
+async def _show(settings: "Settings", campaign: str, *, as_json: bool) -> None:
+    from rich.live import Live
+
+    from dingrelay_producers.cli.output import console, print_json
+
+    if as_json:
+        async for look in _looks(settings, campaign):
+            print_json(look)
+        return
+    with Live(console=console(), auto_refresh=False) as live:
+        async for look in _looks(settings, campaign):
+            live.update(_page(look), refresh=True)
+
+
+async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str, Any], None]:
+    """A look a second, and the last one once the campaign has ended.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        ServiceUnavailable: the database or Redis can't be used.
+        SettingsError: a rule in the settings can't be read.
+    """
+    rate, before, at = 0.0, None, time.monotonic()
+    async with opened(settings) as (database, redis):
+        while True:
+            look = await _look(database, redis, settings, campaign)
+            known, now = _known(look), time.monotonic()
+            if before is not None and now > at:
+                latest = (known - before) / (now - at)
+                # Chunks settle in bursts: a rate that leaps tells nobody anything.
+                rate = latest if not rate else rate + (latest - rate) * 0.3
+            before, at = known, now
+            left = look["recipients"] - known
+            look["rate"] = round(rate, 1)
+            look["seconds_left"] = round(left / rate) if rate and left else None
+            yield look
+            if look["state"] in ENDS:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def _known(look: dict[str, Any]) -> int:
+    return sum(look[name] for name in ("accepted", "left_out", "failed"))
+
+
+async def _look(
+    database: "Database", redis: "Redis", settings: "Settings", campaign: str
+) -> dict[str, Any]:
+    from sqlalchemy import select
+
+    from dingrelay_producers.errors import CampaignNotFound
+    from dingrelay_workers.campaigns.models import CampaignRow
+    from dingrelay_workers.limiter import buckets
+    from dingrelay_workers.limiter.rules import Rules
+
+    names = ("state", "reason", "app", "recipients", "accepted", "left_out", "failed", "calls")
+    async with database.read() as connection:
+        columns = [getattr(CampaignRow, name) for name in names]
+        found = await connection.execute(select(*columns).where(CampaignRow.id == campaign))
+        row = found.one_or_none()
+    if row is None:
+        raise CampaignNotFound(campaign)
+    rules = Rules.from_settings(settings.rules, settings.egress)
+    states = [
+        state
+        for state in await buckets.states(redis, rules)
+        if state.scope == f"app:{row.app}" and state.api == API
+    ]
+    return {
+        "id": campaign,
+        **dict(zip(names, row, strict=True)),
+        "throttles": sum(state.throttles for state in states),
+        "limits": [_limit(state) for state in states],
+    }
+
+
+def _limit(state: "BucketState") -> dict[str, Any]:
+    """How much of a limit is in use, from 0 to 1; None where there is none."""
+    free = max(0.0, state.balance) / state.limit if state.limit else None
+    return {
+        "unit": state.unit,
+        "used": None if free is None else round(max(0.0, 1 - free), 3),
+        "paused": state.reason if state.paused_until else "",
+    }
+
+
+def _page(look: dict[str, Any]) -> "Group":
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.text import Text
+
+    known, total = _known(look), look["recipients"]
+    left = look["seconds_left"]
+    eta = f", {left // 60}:{left % 60:02} to go" if left is not None else ""
+    limits = [
+        f"{limit['unit']} {limit['used']:.0%} used" + (limit["paused"] and f" ({limit['paused']})")
+        for limit in look["limits"]
+        if limit["used"] is not None
+    ]
+    return Group(
+        Text(f"{look['state']} {look['reason']}".strip()),
+        ProgressBar(total=max(1, total), completed=known, width=60),
+        Text(f"{known:,} of {total:,} people, {look['rate']:,.0f} a second{eta}"),
+        Text(
+            f"{look['accepted']:,} accepted, {look['left_out']:,} left out, "
+            f"{look['failed']:,} failed; {look['calls']:,} calls, {look['throttles']:,} throttled"
+        ),
+        Text("; ".join(limits), style="dim"),
+    )
