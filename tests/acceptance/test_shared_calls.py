@@ -38,6 +38,8 @@ def test_a_worker_dies_with_the_jobs_of_its_call(
     ids = [impatient.send(job).id for job in jobs]
     rules = '{"message.send": {"calls": "4/1s", "recipients": ""}}'
     first, _ = fleet.spawn(2, DINGRELAY_RULES=rules)
+    # Not before: a worker that dies while it fetches the token keeps the other one waiting.
+    wait_until(lambda: sandbox.audit()["calls"].get(traffic.SEND), what="a call has arrived")
     wait_until(lambda: len(traffic.running(valkey, ids)) > 20, what="a call carries many jobs")
     first.kill()
     ended = wait_for_ends(impatient, ids, timeout=40)
