@@ -13,10 +13,11 @@ from limits.aio.strategies import (
     RateLimiter,
     SlidingWindowCounterRateLimiter,
 )
-from redis.asyncio import Redis
 from stand import Stand
 from throttled.asyncio import RateLimiterType, Throttled, store
 
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.connections import open_redis
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 
@@ -66,7 +67,7 @@ async def _timed(acquire: Acquire, acquires: int) -> tuple[float, float]:
 async def _ours(url: str, acquires: int) -> tuple[float, float]:
     rate = {"calls": f"{RATE}/1s"}
     rules = Rules.from_settings({"*": rate, "egress": rate}, "bench")
-    async with Redis.from_url(url) as redis:
+    async with open_redis(Settings.load(env="sandbox", redis_url=url)) as redis:
         limiter = Limiter(redis, rules, max_wait=60, local_waiters=WAITERS * 2)
         try:
             return await _timed(

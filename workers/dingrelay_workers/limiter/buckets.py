@@ -7,7 +7,7 @@ but in tests: a script reads the server's own clock, so that no worker's clock m
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
@@ -27,8 +27,7 @@ ParkedQueue = Literal["tail", "again"]
 """Where a job is parked: behind the new ones, or behind those that came back too early."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """What one waiter wants.
 
     Attributes:

@@ -26,6 +26,8 @@ A little less than what bulk may look ahead (`acquire.lua`).
 """
 LEAST_NAP = 0.012
 """Seconds of held slots at which the next are asked for where slots are closer than that."""
+TICK = 0.0005
+"""Seconds that are not worth a timer, which is late by more."""
 FAR = 0.1
 """Seconds; a slot further away than this is confirmed before it is used."""
 BRIEF = 0.25
@@ -152,7 +154,7 @@ class Line:
         """
         now = self._clock()
         waiter = Waiter(costs, sender, self._next_turn(sender), now - waited, now + self._max_wait)
-        self._enter([waiter])
+        self._enter(waiter)
         self._ask()
         try:
             return None if await waiter.future is None else waiter
@@ -173,7 +175,8 @@ class Line:
         recalled = sorted(self._held, key=lambda waiter: waiter.starts)
         for waiter in recalled:
             self._unhold(waiter)
-        self._enter([waiter for waiter in recalled if not waiter.future.done()])
+            if not waiter.future.done():
+                self._enter(waiter)
         self._ask()
         self._nudge.set()
 
@@ -197,12 +200,12 @@ class Line:
         turn = self._turns[sender] = max(self._turn, self._turns.get(sender, 0)) + 1
         return turn
 
-    def _enter(self, waiters: Sequence[Waiter]) -> None:
-        """Let them wait, each in its turn."""
+    def _enter(self, waiter: Waiter) -> None:
+        """Let it wait, in its turn."""
         last = next(reversed(self._waiters), None)
-        self._waiters.update(dict.fromkeys(waiters))
-        self._waiting.update(waiter.sender for waiter in waiters)
-        if last and any(waiter.turn < last.turn for waiter in waiters):
+        self._waiters[waiter] = None
+        self._waiting[waiter.sender] += 1
+        if last is not None and waiter.turn < last.turn:
             self._waiters = dict.fromkeys(sorted(self._waiters, key=lambda waiter: waiter.turn))
 
     def _remove(self, waiter: Waiter) -> None:
@@ -272,10 +275,11 @@ class Line:
         self._turn = max(self._turn, waiter.turn)
         now = self._clock()
         waiter.starts, waiter.probing = now + start, probing
-        if start <= 0:
+        if start <= TICK:
             # On a loop that is behind, those before it may be due and not have left yet.
-            for held in [held for held in self._held if held.starts <= now]:
-                self._let_go(held)
+            if self._held:
+                for held in [held for held in self._held if held.starts <= now]:
+                    self._let_go(held)
             self._let_go(waiter)
             return
         waiter.unconfirmed = start > FAR
