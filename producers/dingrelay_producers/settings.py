@@ -131,7 +131,7 @@ class Settings(BaseSettings):
     wake_grace: Seconds = 30
     """Seconds after which a wake-up that others have overtaken counts as lost."""
     max_wait: Seconds = 5
-    """Seconds a job may wait for a limit in its thread before it is parked."""
+    """Seconds a job may wait for a limit in the worker before it is parked."""
     job_timeout: Seconds = 300
     """Seconds one run of a job may take."""
     call_timeout: Seconds = 15

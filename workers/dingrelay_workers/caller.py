@@ -123,7 +123,7 @@ class Caller:
 
         Raises:
             DingTalkError: exactly one of its classes; throttles are told to the fleet first.
-            limiter.Parked: the wait would be too long for a thread.
+            limiter.Parked: its slot is too far away to wait for it here.
             OwnershipLost: the job is another worker's by now.
             Cancelled: the job was cancelled while it waited.
         """
@@ -147,7 +147,7 @@ class Caller:
         """Wait until a call may leave; its costs may grow until it is asked for.
 
         Raises:
-            limiter.Parked: the wait would be too long for a thread.
+            limiter.Parked: its slot is too far away to wait for it here.
         """
         began = time.monotonic()
         grant = await self._limiter.acquire(

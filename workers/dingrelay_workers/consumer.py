@@ -99,7 +99,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
 
 
 def _check(payload: object) -> None:
-    """Let nothing pass that Celery would unpack in the job's thread and find wrong there.
+    """Let nothing pass that Celery would unpack later and find wrong there.
 
     Raises:
         InvalidTaskError: the body is not ``[args, kwargs, embed]``.
