@@ -4,6 +4,8 @@ import math
 
 ASSUMED = 0.05
 """Seconds, until enough answers have come."""
+COLD = 10
+"""Answers of a process that are left out: the first calls wait for their connections."""
 ENOUGH = 10
 """Answers before the estimate is used."""
 REMEMBERED = 256
@@ -16,13 +18,15 @@ class Travel:
     """Mean and variance of the time from a call's slot to its answer, the newest weighing most."""
 
     def __init__(self) -> None:
-        self._count = 0
+        self._count = -COLD
         self._mean = 0.0
         self._variance = 0.0
 
     def add(self, seconds: float) -> None:
         """Note one answer."""
         self._count += 1
+        if self._count <= 0:
+            return
         if self._count > ENOUGH:
             reach = OUTLIER * math.sqrt(self._variance)
             seconds = min(max(seconds, self._mean - reach), self._mean + reach)
