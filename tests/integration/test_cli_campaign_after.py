@@ -258,3 +258,13 @@ def test_a_running_campaign_is_not_recalled(cli: Cli) -> None:
 def test_a_confirmation_asks_how_much(cli: Cli) -> None:
     refused = cli("campaign", "confirm", "c")
     assert (refused.exit_code, "--sample, --all" in refused.stderr) == (2, True)
+
+
+def test_a_dry_run_sends_nothing(cli: Cli, sandbox: SandboxAdmin) -> None:
+    campaign = a_campaign(cli, state=State.DRAFT)
+    told = cli.json("campaign", "start", campaign, "--dry-run")
+    (first,) = told["first"]
+    assert (told["recipients"], told["calls"], first["users"]) == (2, 1, ["u5", "u6"])
+    assert f"news {campaign}" in cli("campaign", "start", campaign, "--dry-run").stdout
+    assert cli.json("campaign", "show", campaign)["state"] == "draft"
+    assert sandbox.calls() == []
