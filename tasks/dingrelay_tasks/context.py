@@ -53,6 +53,7 @@ class Delivery:
     forbidden: list[Json] = field(default_factory=list)
     read: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 class Messages(Protocol):
@@ -101,6 +102,10 @@ class Messages(Protocol):
 
     async def delivery(self, task_id: int) -> Delivery:
         """What became of an accepted call (within 24 h, at most 100 recipients)."""
+        ...
+
+    async def recall(self, task_id: int) -> bool:
+        """Take back what a call brought; False: DingTalk refuses, as it does after 24 hours."""
         ...
 
 
@@ -272,6 +277,44 @@ class Directory(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CampaignCall:
+    """A call of a campaign that DingTalk took.
+
+    Attributes:
+        number: the chunk that it was for.
+        at: when it was taken.
+        ambiguous: it repeated one whose answer was lost.
+    """
+
+    number: int
+    task_id: int
+    at: datetime
+    ambiguous: bool
+
+
+class Campaigns(Protocol):
+    """What is known in SQL of the calls of campaigns."""
+
+    async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
+        """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+        ...
+
+    async def note_recall(self, campaign: str, number: int) -> None:
+        """The chunk's message is taken back."""
+        ...
+
+    async def confirmable(
+        self, campaign: str, numbers: Sequence[int], *, since: datetime
+    ) -> list[CampaignCall]:
+        """Of these chunks, the calls of the last 24 hours of which nothing was told since then."""
+        ...
+
+    async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
+        """DingTalk told what became of the call: its counts, and whom it did not reach."""
+        ...
+
+
 class Context(Protocol):
     """One job's view of the machinery."""
 
@@ -317,6 +360,11 @@ class Context(Protocol):
     @property
     def directory(self) -> Directory:
         """Departments and users in SQL."""
+        ...
+
+    @property
+    def campaigns(self) -> Campaigns:
+        """The calls of campaigns in SQL."""
         ...
 
     async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:

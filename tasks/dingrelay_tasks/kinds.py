@@ -4,7 +4,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dingrelay_tasks import approval_create, campaign_chunk, message_send, user_sync
+from dingrelay_tasks import (
+    approval_create,
+    campaign_chunk,
+    campaign_confirm,
+    campaign_recall,
+    message_send,
+    user_sync,
+)
 from dingrelay_tasks.context import Context
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.names import TASK_PREFIX
@@ -21,7 +28,7 @@ class Kind:
         contract: what can be asked.
         run: what the job does; returns its result as JSON values.
         abandon: gives back what the job reserved, when it ends without being carried out.
-        internal: enqueued by the workers only.
+        internal: made by dingrelay only, and no part of what others may enqueue.
         ephemeral: its record is deleted once it has been settled elsewhere, so a wake-up
             without a record is the echo of one that is over.
     """
@@ -56,5 +63,7 @@ KINDS: Mapping[str, Kind] = {
         ),
         Kind(approval_create.ApprovalCreate, approval_create.run),
         Kind(campaign_chunk.CampaignChunk, campaign_chunk.run, internal=True, ephemeral=True),
+        Kind(campaign_recall.CampaignRecall, campaign_recall.run, internal=True),
+        Kind(campaign_confirm.CampaignConfirm, campaign_confirm.run, internal=True),
     )
 }

@@ -41,6 +41,8 @@ class FakeMessages:
     deliveries: dict[int, list[Delivery]] = field(default_factory=dict)
     admissions: int = 0
     screened: list[tuple[str, bool]] = field(default_factory=list)
+    recalled: list[int] = field(default_factory=list)
+    unrecallable: set[int] = field(default_factory=set)
     lose: int = 0
     """The number of the call, from 1, whose answer is lost."""
     fail: int = 0
@@ -104,6 +106,17 @@ class FakeMessages:
         told = self.deliveries[task_id]
         return told.pop(0) if len(told) > 1 else told[0]
 
+    async def recall(self, task_id: int) -> bool:
+        self.calls += 1
+        if task_id in self.unrecallable:
+            return False
+        self.ctx.leaves()
+        self.recalled.append(task_id)
+        if self.calls == self.lose:
+            raise AnswerLost
+        self.ctx.intent = None
+        return True
+
 
 @dataclass
 class FakeApprovals:
@@ -157,6 +170,7 @@ class FakeContext:
         self.approvals = FakeApprovals(self)
         self.contacts: Any = None
         self.directory: Any = None
+        self.campaigns: Any = None
         self._step = ""
 
     def now(self) -> datetime:

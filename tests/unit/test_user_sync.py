@@ -128,6 +128,7 @@ class FakeContext:
     intent: None = None
     messages: Any = None
     approvals: Any = None
+    campaigns: Any = None
 
     async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
         if step not in self.remembered:

@@ -34,6 +34,7 @@ from dingrelay_workers.sweeper import Sweeper
 from dingrelay_workers.tokens import Tokens
 
 if TYPE_CHECKING:
+    from dingrelay_workers.campaigns.calls import CampaignCalls
     from dingrelay_workers.directory.store import DirectoryStore
 
 CAMPAIGN_QUEUE = "dingrelay.bulk"
@@ -136,6 +137,13 @@ class Engine:
         from dingrelay_workers.directory.store import DirectoryStore  # noqa: PLC0415
 
         return DirectoryStore(self.settings.database, removal_share=self.settings.removal_share)
+
+    @cached_property
+    def campaigns(self) -> "CampaignCalls":
+        """The calls of campaigns in SQL."""
+        from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `directory`
+
+        return CampaignCalls(self.directory.database)
 
     @property
     def dingtalk(self) -> DingTalk:

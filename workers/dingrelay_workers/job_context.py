@@ -8,6 +8,7 @@ from dingrelay_producers import keys, record
 from dingrelay_tasks.context import (
     Admission,
     Approvals,
+    Campaigns,
     Contacts,
     Delivery,
     Directory,
@@ -94,6 +95,11 @@ class JobContext:
     def directory(self) -> Directory:
         """Departments and users in SQL."""
         return self._engine.directory.of(self._claim.app)
+
+    @property
+    def campaigns(self) -> Campaigns:
+        """The calls of campaigns in SQL."""
+        return self._engine.campaigns
 
     async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
         """The outcome of `act`, or what an earlier run remembered for this step."""
@@ -196,6 +202,10 @@ class JobMessages:
     async def delivery(self, task_id: int) -> Delivery:
         """What became of an accepted call."""
         return await self._notifications.delivery(task_id)
+
+    async def recall(self, task_id: int) -> bool:
+        """Take back what a call brought; whether DingTalk did."""
+        return await self._notifications.recall(task_id)
 
 
 class JobApprovals:

@@ -6,6 +6,7 @@ from typing import Any
 
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.preview import Month, Pace, Size
+from dingrelay_workers.campaigns.report import Summary
 
 
 def campaign(row: CampaignRow) -> dict[str, Any]:
@@ -18,6 +19,12 @@ def campaign(row: CampaignRow) -> dict[str, Any]:
 def preview(size: Size, pace: Pace, month: Month) -> dict[str, Any]:
     """What a campaign will take."""
     return _json({**asdict(size), **asdict(pace), "quota": asdict(month)})
+
+
+def report(summary: Summary) -> dict[str, Any]:
+    """What became of a campaign's people."""
+    fields = {**asdict(summary), "reasons": [reason._asdict() for reason in summary.reasons]}
+    return _json(fields)
 
 
 def _json(fields: dict[str, Any]) -> dict[str, Any]:

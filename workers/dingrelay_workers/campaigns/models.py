@@ -107,6 +107,12 @@ class ChunkRow(Base):
         error: class, code, message and hint of what ended it otherwise.
         ambiguous: the call was repeated after an answer was lost: DingTalk dropped the copies of
             whoever had it.
+        recalled_at: when DingTalk took the message back.
+        confirmed_at: when it was last asked what became of the call. The counts of people below
+            are what it told then; None before.
+        delivered: people who have the message.
+        read: those of them who were told to have read it.
+        unread: those of them who were told not to.
     """
 
     __tablename__ = "campaign_chunks"
@@ -126,12 +132,17 @@ class ChunkRow(Base):
     accepted: Mapped[int]
     error: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     ambiguous: Mapped[bool]
+    confirmed_at: Mapped[datetime | None] = mapped_column(Utc)
+    delivered: Mapped[int | None]
+    read: Mapped[int | None]
+    unread: Mapped[int | None]
 
 
 class OutcomeRow(Base):
     """A recipient for whom the chunk's call was not accepted or not delivered, and why."""
 
     __tablename__ = "campaign_outcomes"
+    __table_args__ = (Index(None, "campaign", "chunk"),)
 
     campaign: Mapped[str] = mapped_column(
         ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True

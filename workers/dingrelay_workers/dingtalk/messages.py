@@ -1,15 +1,24 @@
-"""Work notifications: sending, and what became of the delivery (API §2)."""
+"""Work notifications: sending, what became of the delivery, and taking back (API §2)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dingrelay_tasks.context import Delivery, SentCall
 from dingrelay_workers.dingtalk.answer import Answer
-from dingrelay_workers.dingtalk.apis import MESSAGE_PROGRESS, MESSAGE_RESULT, MESSAGE_SEND
+from dingrelay_workers.dingtalk.apis import (
+    MESSAGE_PROGRESS,
+    MESSAGE_RECALL,
+    MESSAGE_RESULT,
+    MESSAGE_SEND,
+)
 from dingrelay_workers.dingtalk.calls import Calls
+from dingrelay_workers.dingtalk.errors import Permanent
 
 _FINISHED = 2
 """`progress.status` of a delivery that is over."""
+
+_BAD_PARAMETER = "400002"
+"""What a recall is answered with for a task that is unknown, or too old (API §2.4)."""
 
 
 class WorkNotifications:
@@ -66,7 +75,19 @@ class WorkNotifications:
             forbidden=_forbidden(result),
             read=result.texts("read_user_id_list"),
             unread=result.texts("unread_user_id_list"),
+            failed=result.texts("failed_user_id_list"),
         )
+
+    async def recall(self, task_id: int) -> bool:
+        """Take back what a call of the last 24 hours brought (API §2.4); False: it is refused."""
+        body = {"agent_id": agent(self._calls), "msg_task_id": task_id}
+        try:
+            await self._calls.call(MESSAGE_RECALL, body=body)
+        except Permanent as error:
+            if error.code == _BAD_PARAMETER:
+                return False
+            raise
+        return True
 
 
 def agent(calls: Calls) -> int | str:

@@ -2,7 +2,16 @@
 
 import typer
 
-from dingrelay_workers.commands.campaign import create, list_, preview, run, show, watch
+from dingrelay_workers.commands.campaign import (
+    aftercare,
+    create,
+    list_,
+    preview,
+    report,
+    run,
+    show,
+    watch,
+)
 
 app = typer.Typer(help="Broadcast to any number of people.", no_args_is_help=True)
 app.command("create")(create.create)
@@ -11,3 +20,5 @@ app.command("list")(list_.list_)
 app.command("show")(show.show)
 run.register(app)
 app.command("watch")(watch.watch)
+app.command("report")(report.report)
+aftercare.register(app)

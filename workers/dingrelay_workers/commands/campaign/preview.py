@@ -154,10 +154,15 @@ async def _forecast(settings: "Settings", spec: "CampaignSpec", size: "Size") ->
         quiet=spec.quiet_hours,
         start=max(now, spec.start_at or now),
     )
-    return documents.preview(size, expected, await _month(settings, spec.app, size))
+    return documents.preview(size, expected, await month_of(settings, spec.app, size))
 
 
-async def _month(settings: "Settings", app: str, size: "Size") -> "Month":
+async def month_of(settings: "Settings", app: str, size: "Size") -> "Month":
+    """What so many calls take of the month.
+
+    Raises:
+        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
+    """
     from redis.asyncio import Redis
     from redis.exceptions import RedisError
 
@@ -207,13 +212,14 @@ def _page(found: dict[str, Any]) -> "Table":
     grid.add_row("time", f"{found['minutes']:,.1f} minutes of sending{limit}")
     starts, ends = (datetime.fromisoformat(found[name]) for name in ("starts_at", "ends_at"))
     grid.add_row("", f"{local(starts)} to {local(ends)}, if nothing else is sent")
-    grid.add_row("month", _month_text(found["quota"]))
+    grid.add_row("month", month_text(found["quota"]))
     for row in found.get("skipped", []):
         grid.add_row(f"line {row['line']}", row["problem"])
     return grid
 
 
-def _month_text(quota: dict[str, Any]) -> str:
+def month_text(quota: dict[str, Any]) -> str:
+    """The same in words."""
     if quota["limit"] is None:
         return f"{quota['used']:,} calls are used, no limit is configured"
     told = f"{quota['share']:.1%} of {quota['limit']:,} calls; {quota['used']:,} are used"

@@ -1,6 +1,7 @@
 """``dingrelay campaign start|pause|resume|cancel``: the state of a campaign."""
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.control import Control
+    from dingrelay_workers.campaigns.rehearsal import Rehearsal
     from dingrelay_workers.directory.database import Database
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
@@ -27,8 +29,17 @@ def register(app: typer.Typer) -> None:
     app.command("cancel")(cancel)
 
 
-def start(campaign: Id, as_json: options.AsJson = False) -> None:
+def start(
+    campaign: Id,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only tell what would be sent.")
+    ] = False,
+    as_json: options.AsJson = False,
+) -> None:
     """Let a draft run."""
+    if dry_run:
+        _rehearse(campaign, as_json=as_json)
+        return
     _move(campaign, lambda control: control.start(campaign), "running", as_json=as_json)
 
 
@@ -76,6 +87,32 @@ async def opened(settings: "Settings") -> AsyncGenerator[tuple["Database", "Redi
     finally:
         await database.dispose()
         await redis.aclose()
+
+
+def _rehearse(campaign: str, *, as_json: bool) -> None:
+    from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_producers.settings import Settings
+
+    found = asyncio.run(_rehearsed(Settings.load(), campaign))
+    if as_json:
+        first = [{"users": users, "message": message} for users, message in found.first]
+        told = {"id": campaign, "recipients": found.recipients, "calls": found.calls}
+        print_json({**told, "first": first})
+        return
+    out = console()
+    out.print(f"would send to {found.recipients:,} people in {found.calls:,} calls")
+    for users, message in found.first:
+        text = json.dumps(message, ensure_ascii=False)
+        others = f" and {len(users) - 1} more" if len(users) > 1 else ""
+        out.print(f"{users[0]}{others}: {text}", markup=False)
+
+
+async def _rehearsed(settings: "Settings", campaign: str) -> "Rehearsal":
+    from dingrelay_workers.campaigns.rehearsal import rehearse
+    from dingrelay_workers.commands.campaign.storage import opened as opened_store
+
+    async with opened_store(settings) as store:
+        return await rehearse(store, campaign)
 
 
 def _move(

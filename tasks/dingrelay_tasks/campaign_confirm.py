@@ -1,0 +1,72 @@
+"""campaign-confirm: asks DingTalk what became of some calls of a campaign (API §2.2, §2.3)."""
+
+from datetime import datetime
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from dingrelay_tasks.campaign_recall import Numbers
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.contract import Contract, Lane, Part
+from dingrelay_tasks.message_send import CONFIRM_FIRST, CONFIRM_WITHIN
+from dingrelay_tasks.outcomes import Wait
+
+CALLS_PER_CHUNK = 2
+"""One for the progress, one for the result."""
+
+
+class CampaignConfirm(Contract):
+    """The question what became of some chunks of a campaign.
+
+    Attributes:
+        campaign: whose chunks they are.
+        numbers: which ones. Those without a call, or with one older than 24 hours, cost nothing.
+        since: what was told before this moment is asked anew.
+    """
+
+    kind: ClassVar[str] = "campaign-confirm"
+
+    lane: Lane = "bulk"
+    campaign: Annotated[str, Field(min_length=1, max_length=64)]
+    numbers: Numbers
+    since: datetime
+
+    def summary(self) -> str:
+        """One short line for Flower and logs."""
+        return f"{super().summary()} {self.campaign} {len(self.numbers)} calls"
+
+
+class CampaignConfirmResult(Part):
+    """What became of the question.
+
+    Attributes:
+        confirmed: chunks of which DingTalk told it in the job's last run; SQL has them all.
+        unfinished: chunks that it still delivered after ten minutes.
+    """
+
+    confirmed: list[int] = Field(default_factory=list[int])
+    unfinished: list[int] = Field(default_factory=list[int])
+
+
+async def run(job: CampaignConfirm, ctx: Context) -> Json:
+    """Ask for one call after the other; a `CampaignConfirmResult` as JSON.
+
+    What was told is in SQL at once, so a rerun asks for the rest only.
+
+    Raises:
+        Wait: DingTalk has not finished some of the deliveries.
+    """
+    confirmed: list[int] = []
+    unfinished: list[int] = []
+    waits = False
+    for call in await ctx.campaigns.confirmable(job.campaign, job.numbers, since=job.since):
+        delivery = await ctx.messages.delivery(call.task_id)
+        if delivery.finished:
+            await ctx.campaigns.note_delivery(job.campaign, call, delivery)
+            confirmed.append(call.number)
+        else:
+            unfinished.append(call.number)
+            waits = waits or ctx.now() - call.at < CONFIRM_WITHIN
+    if waits:
+        raise Wait(CONFIRM_FIRST, "DingTalk still delivers")
+    return CampaignConfirmResult(confirmed=confirmed, unfinished=unfinished).model_dump(mode="json")

@@ -1,0 +1,65 @@
+"""campaign-recall: takes back what some calls of a campaign brought (API §2.4)."""
+
+from functools import partial
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from dingrelay_tasks.context import CampaignCall, Context, Json
+from dingrelay_tasks.contract import Contract, Part
+
+CHUNKS_PER_JOB = 50
+"""Chunks of one job: a few seconds of work at DingTalk's limits."""
+
+Numbers = Annotated[
+    list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=CHUNKS_PER_JOB)
+]
+
+
+class CampaignRecall(Contract):
+    """The recall of some chunks of a campaign.
+
+    Attributes:
+        campaign: whose chunks they are.
+        numbers: which ones. Those that are recalled already, or have no call, cost nothing.
+    """
+
+    kind: ClassVar[str] = "campaign-recall"
+
+    campaign: Annotated[str, Field(min_length=1, max_length=64)]
+    numbers: Numbers
+
+    def summary(self) -> str:
+        """One short line for Flower and logs."""
+        return f"{super().summary()} {self.campaign} {len(self.numbers)} calls"
+
+
+class CampaignRecallResult(Part):
+    """What became of a recall.
+
+    Attributes:
+        recalled: chunks whose message is taken back.
+        refused: chunks whose call DingTalk doesn't take back: it is too old, or unknown to it.
+    """
+
+    recalled: list[int] = Field(default_factory=list[int])
+    refused: list[int] = Field(default_factory=list[int])
+
+
+async def run(job: CampaignRecall, ctx: Context) -> Json:
+    """Recall one call after the other; a `CampaignRecallResult` as JSON.
+
+    A recall whose answer was lost is repeated: the second one changes nothing.
+    """
+    recalled: list[int] = []
+    refused: list[int] = []
+    for call in await ctx.campaigns.recallable(job.campaign, job.numbers):
+        told = await ctx.once(f"recall:{call.number}", partial(_recall, ctx, call))
+        if told["recalled"]:
+            await ctx.campaigns.note_recall(job.campaign, call.number)
+        (recalled if told["recalled"] else refused).append(call.number)
+    return CampaignRecallResult(recalled=recalled, refused=refused).model_dump(mode="json")
+
+
+async def _recall(ctx: Context, call: CampaignCall) -> Json:
+    return {"recalled": await ctx.messages.recall(call.task_id)}

@@ -1,0 +1,108 @@
+"""What became of a campaign's people, on each database."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import campaigns
+from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns.chunks import Ending
+from dingrelay_workers.campaigns.models import OutcomeKind
+from dingrelay_workers.campaigns.queue import unknown
+from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, Result
+from dingrelay_workers.directory.database import Database
+from dingrelay_workers.directory.schema import upgrade
+
+NOW = datetime.now(UTC)
+BROKEN = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    upgrade(database_url)
+    database = Database(database_url)
+    yield database
+    await database.dispose()
+
+
+async def ended(database: Database, **fields: Any) -> str:
+    """Seven chunks of two, each ended in another way, and one that has not ended."""
+    campaign = await campaigns.put(database, people=14, **fields)
+    endings = (
+        Ending(0, task_id=7, called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
+        Ending(1, error=BROKEN),
+        Ending(2, task_id=9, called_at=NOW, accepted=2, ambiguous=True),
+        Ending(3, error=unknown("its job was lost")),
+        Ending(4, left_out={OutcomeKind.DAILY_CAP: ["u9", "u10"]}),
+        Ending(5, error=chunks.CANCELLED),
+    )
+    async with database.write("x") as connection:
+        await chunks.release(connection, campaign, 6, NOW)
+        await chunks.settle(connection, campaign, endings)
+    return campaign
+
+
+async def results(database: Database, campaign: str) -> list[Result]:
+    return [result async for page in Report(database).results(campaign) for result in page]
+
+
+async def test_everybody_is_counted_once(database: Database) -> None:
+    campaign = await ended(database, started_at=NOW, ended_at=NOW + timedelta(seconds=3))
+    await ended(database)
+    summary = await Report(database).summary(campaign)
+    assert summary.outcomes == {
+        "accepted": 3,
+        "duplicate": 1,
+        "daily_cap": 2,
+        "invalid": 0,
+        "forbidden": 0,
+        "failed": 2,
+        "unknown": 2,
+        "cancelled": 2,
+        "pending": 2,
+    }
+    assert (summary.recipients, summary.calls, summary.seconds) == (14, 2, 3)
+    assert (summary.ambiguous.calls, summary.ambiguous.people) == (1, 2)
+    assert (summary.recalled.calls, summary.delivery.calls) == (0, 0)
+    assert set(summary.reasons) == {
+        ("daily_cap", "had had the day's messages", 2),
+        ("duplicate", "had this content already that day", 1),
+        ("failed", "40035 no", 2),
+        ("unknown", "its job was lost", 2),
+        ("cancelled", "the campaign was cancelled before this call", 2),
+    }
+
+
+async def test_everybody_is_named_once(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dingrelay_workers.campaigns.report.PAGE", 3)
+    campaign = await ended(database)
+    found = await results(database, campaign)
+    assert [result.userid for result in found] == [f"u{number}" for number in range(1, 15)]
+    assert Counter(result.outcome for result in found) == {
+        outcome: people
+        for outcome, people in (await Report(database).summary(campaign)).outcomes.items()
+        if people
+    }
+    assert found[:3] == [
+        ("u1", "accepted", 7, ""),
+        ("u2", "duplicate", None, "had this content already that day"),
+        ("u3", "failed", None, "40035 no"),
+    ]
+    assert found[4] == ("u5", "accepted", 9, SAME_CONTENT)
+    assert found[13] == ("u14", "pending", None, "")
+
+
+async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None:
+    campaign = await campaigns.put(database)
+    summary = await Report(database).summary(campaign)
+    assert {name: people for name, people in summary.outcomes.items() if people} == {"pending": 4}
+    assert (summary.reasons, summary.seconds) == ([], None)
+
+
+async def test_no_campaign_has_no_report(database: Database) -> None:
+    with pytest.raises(CampaignNotFound):
+        await Report(database).summary("none")

@@ -1,0 +1,118 @@
+"""What a campaign's calls are followed by: recalls, and questions what became of them."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dingrelay_tasks import campaign_confirm, campaign_recall
+from dingrelay_tasks.campaign_confirm import CampaignConfirm
+from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
+from dingrelay_tasks.context import CampaignCall, Delivery
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.outcomes import Wait
+from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.errors import Permanent
+from dingrelay_workers.dingtalk.messages import WorkNotifications
+from unit.fake_calls import FakeCalls
+from unit.fake_context import START, AnswerLost, FakeContext
+
+DONE = Delivery(finished=True, read=["u1"])
+UNDER_WAY = Delivery(finished=False)
+
+
+class FakeCampaigns:
+    """SQL: chunk n has the call 100 + n."""
+
+    def __init__(self) -> None:
+        self.recalled: list[int] = []
+        self.told: dict[int, Delivery] = {}
+
+    async def recallable(self, campaign: str, numbers: list[int]) -> list[CampaignCall]:
+        return [call_of(number) for number in numbers if number not in self.recalled]
+
+    async def note_recall(self, campaign: str, number: int) -> None:
+        self.recalled.append(number)
+
+    async def confirmable(
+        self, campaign: str, numbers: list[int], *, since: datetime
+    ) -> list[CampaignCall]:
+        return [call_of(number) for number in numbers if number not in self.told]
+
+    async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
+        self.told[call.number] = delivery
+
+
+def call_of(number: int) -> CampaignCall:
+    return CampaignCall(number, 100 + number, START, ambiguous=False)
+
+
+@pytest.fixture
+def ctx() -> FakeContext:
+    ctx = FakeContext()
+    ctx.campaigns = FakeCampaigns()
+    return ctx
+
+
+def recall(*numbers: int) -> CampaignRecall:
+    return CampaignRecall(campaign="c", numbers=list(numbers))
+
+
+def confirm(*numbers: int) -> CampaignConfirm:
+    return CampaignConfirm(campaign="c", numbers=list(numbers), since=START)
+
+
+async def test_each_call_is_recalled_and_what_is_refused_is_named(ctx: FakeContext) -> None:
+    ctx.messages.unrecallable.add(101)
+    result = await campaign_recall.run(recall(0, 1, 2), ctx)
+    assert result == {"recalled": [0, 2], "refused": [1]}
+    assert ctx.messages.recalled == [100, 102]
+    assert ctx.campaigns.recalled == [0, 2]
+
+
+async def test_a_recall_whose_answer_was_lost_is_repeated_alone(ctx: FakeContext) -> None:
+    ctx.messages.lose = 2
+    with pytest.raises(AnswerLost):
+        await campaign_recall.run(recall(0, 1), ctx)
+    assert ctx.campaigns.recalled == [0]
+    assert await campaign_recall.run(recall(0, 1), ctx) == {"recalled": [1], "refused": []}
+    assert ctx.messages.recalled == [100, 101, 101]
+
+
+async def test_what_was_told_is_kept_and_the_rest_asked_again(ctx: FakeContext) -> None:
+    ctx.messages.deliveries = {100: [DONE], 101: [UNDER_WAY, DONE]}
+    with pytest.raises(Wait):
+        await campaign_confirm.run(confirm(0, 1), ctx)
+    assert ctx.campaigns.told == {0: DONE}
+    assert await campaign_confirm.run(confirm(0, 1), ctx) == {"confirmed": [1], "unfinished": []}
+
+
+async def test_a_delivery_that_does_not_end_is_not_waited_for(ctx: FakeContext) -> None:
+    ctx.messages.deliveries = {100: [UNDER_WAY]}
+    ctx.clock += timedelta(minutes=10)
+    assert await campaign_confirm.run(confirm(0), ctx) == {"confirmed": [], "unfinished": [0]}
+
+
+@pytest.mark.parametrize("numbers", [[], [-1], list(range(CHUNKS_PER_JOB + 1))])
+def test_a_job_is_about_some_chunks(numbers: list[int]) -> None:
+    for make in (recall, confirm):
+        with pytest.raises(ContractError):
+            make(*numbers)
+
+
+def test_summaries_tell_the_campaign() -> None:
+    assert recall(0, 1).summary() == "campaign-recall app=default lane=normal c 2 calls"
+    assert confirm(0).summary() == "campaign-confirm app=default lane=bulk c 1 calls"
+
+
+async def test_a_recall_is_refused_or_fails_as_dingtalk_says() -> None:
+    answer: dict[str, Any] = {"errcode": 0}
+    calls = FakeCalls(lambda _: answer)
+    assert await WorkNotifications(calls).recall(7) is True
+    assert calls.asked[0].api is apis.MESSAGE_RECALL
+    assert calls.asked[0].body == {"agent_id": 4242, "msg_task_id": 7}
+    refused = FakeCalls(lambda _: Permanent("400002", "no such task"))
+    assert await WorkNotifications(refused).recall(7) is False
+    wrong = FakeCalls(lambda _: Permanent("40056", "no such agent"))
+    with pytest.raises(Permanent):
+        await WorkNotifications(wrong).recall(7)

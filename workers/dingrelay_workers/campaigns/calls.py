@@ -1,0 +1,146 @@
+"""The calls of campaigns that DingTalk took: taken back, and asked what became of them."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_tasks.context import CampaignCall, Delivery
+from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, OutcomeRow
+from dingrelay_workers.campaigns.report import UNDELIVERED
+from dingrelay_workers.directory.database import Database, insert_missing
+
+KEPT = timedelta(hours=24)
+"""How long DingTalk recalls a call, and tells what became of it (API §2.3, §2.4)."""
+
+SAME_CONTENT_CODE = "143106"
+"""Why somebody got nothing who has this content already that day (API §2.3)."""
+
+_FORBIDDEN = {
+    "143103": "the app had sent too many messages that minute",
+    "143104": "the organisation had sent too many messages that minute",
+    "143105": "had had the day's messages",
+    SAME_CONTENT_CODE: "had this content already that day",
+}
+
+
+class CampaignCalls:
+    """`dingrelay_tasks.context.Campaigns` on the database of campaigns."""
+
+    def __init__(
+        self, database: Database, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
+        self._database = database
+        self._now = now
+
+    async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
+        """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+        return await self._calls(campaign, numbers, ChunkRow.recalled_at.is_(None))
+
+    async def confirmable(
+        self, campaign: str, numbers: Sequence[int], *, since: datetime
+    ) -> list[CampaignCall]:
+        """Of these chunks, the calls of the last 24 hours of which nothing was told since then."""
+        untold = or_(ChunkRow.confirmed_at.is_(None), ChunkRow.confirmed_at < since)
+        return await self._calls(campaign, numbers, untold)
+
+    async def note_recall(self, campaign: str, number: int) -> None:
+        """The chunk's message is taken back."""
+        async with self._database.write(f"campaign {campaign}") as connection:
+            await _note(connection, campaign, number, recalled_at=self._now())
+
+    async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
+        """DingTalk told what became of the call: its counts, and whom it did not reach."""
+        forbidden = {entry["userid"]: entry["code"] for entry in delivery.forbidden}
+        had_it: list[str] = []
+        if call.ambiguous:
+            # The call whose answer was lost brought it to them, and this one was its repeat.
+            had_it = [user for user, code in forbidden.items() if code == SAME_CONTENT_CODE]
+        outcomes = [
+            *(
+                (user, OutcomeKind.INVALID, "DingTalk doesn't know them")
+                for user in delivery.invalid
+            ),
+            *(
+                (user, OutcomeKind.FORBIDDEN, f"{code} {_FORBIDDEN.get(code, '')}".strip())
+                for user, code in forbidden.items()
+                if user not in had_it
+            ),
+            *((user, *UNDELIVERED) for user in delivery.failed),
+        ]
+        rows: list[dict[str, Any]] = [
+            {
+                "campaign": campaign,
+                "userid": user,
+                "chunk": call.number,
+                "outcome": outcome,
+                "reason": reason,
+            }
+            for user, outcome, reason in outcomes
+        ]
+        async with self._database.write(f"campaign {campaign}") as connection:
+            await insert_missing(connection, OutcomeRow, rows)
+            await _note(
+                connection,
+                campaign,
+                call.number,
+                confirmed_at=self._now(),
+                delivered=len(delivery.read) + len(delivery.unread) + len(had_it),
+                read=len(delivery.read),
+                unread=len(delivery.unread),
+            )
+
+    async def taken(
+        self, campaign: str, *, unrecalled: bool = False
+    ) -> AsyncIterator[Sequence[tuple[int, datetime, int]]]:
+        """Number, time and people of every call that was taken, in pages of at most 5,000."""
+        query = select(ChunkRow.number, ChunkRow.called_at, ChunkRow.accepted).where(
+            ChunkRow.campaign == campaign, ChunkRow.task_id.is_not(None)
+        )
+        if unrecalled:
+            query = query.where(ChunkRow.recalled_at.is_(None))
+        query = query.order_by(ChunkRow.number).limit(5_000)
+        last = -1
+        while True:
+            async with self._database.read() as connection:
+                rows = (await connection.execute(query.where(ChunkRow.number > last))).all()
+            if not rows:
+                return
+            last = rows[-1].number
+            yield [(row.number, row.called_at or self._now(), row.accepted) for row in rows]
+
+    def oldest(self) -> datetime:
+        """Calls from before this moment can be neither recalled nor asked about."""
+        return self._now() - KEPT
+
+    async def _calls(
+        self, campaign: str, numbers: Sequence[int], which: ColumnElement[bool]
+    ) -> list[CampaignCall]:
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(
+                    ChunkRow.number,
+                    ChunkRow.task_id,
+                    ChunkRow.called_at.label("at"),
+                    ChunkRow.ambiguous,
+                )
+                .where(
+                    ChunkRow.campaign == campaign,
+                    ChunkRow.number.in_(numbers),
+                    ChunkRow.task_id.is_not(None),
+                    ChunkRow.called_at > self.oldest(),
+                    which,
+                )
+                .order_by(ChunkRow.number)
+            )
+            return [CampaignCall(**row) for row in rows.mappings()]
+
+
+async def _note(connection: AsyncConnection, campaign: str, number: int, **values: Any) -> None:
+    await connection.execute(
+        update(ChunkRow)
+        .where(ChunkRow.campaign == campaign, ChunkRow.number == number)
+        .values(**values)
+    )

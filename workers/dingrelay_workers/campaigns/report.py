@@ -1,0 +1,301 @@
+"""What became of a campaign's people: counted, and one by one.
+
+`Report` needs the database only, so it tells the same while a campaign runs and long after. It is
+what the command line prints and what a Python API hands out.
+"""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from sqlalchemy import and_, case, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    OutcomeKind,
+    OutcomeRow,
+)
+from dingrelay_workers.directory.database import Database
+
+ACCEPTED = "accepted"
+PENDING = "pending"
+OUTCOMES: tuple[str, ...] = (ACCEPTED, *OutcomeKind, PENDING)
+"""Everything that can have become of a person, each in one of them."""
+
+SAME_CONTENT = "settled by DingTalk's same-content rule"
+"""Why a person has the message once although its call was made twice."""
+
+PAGE = 100
+"""Chunks read at once: up to 10,000 people."""
+MOST_REASONS = 100
+
+
+class Result(NamedTuple):
+    """What became of one person.
+
+    Attributes:
+        outcome: one of `OUTCOMES`.
+        task_id: DingTalk's id of the call that was for them; None if it took none.
+        reason: why, where there is more to say.
+    """
+
+    userid: str
+    outcome: str
+    task_id: int | None
+    reason: str
+
+
+class Reason(NamedTuple):
+    """Why so many people did not get it."""
+
+    outcome: str
+    reason: str
+    people: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """Calls whose answer was lost and which were repeated: nobody got the message twice."""
+
+    calls: int
+    people: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """Calls whose message DingTalk took back."""
+
+    calls: int
+    people: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What DingTalk told of the calls that it was asked about.
+
+    Attributes:
+        calls: how many it was asked about.
+        people: how many people these were for.
+        delivered: of them, who have the message.
+        failed: people to whom it could not be delivered, without a reason.
+    """
+
+    calls: int
+    people: int
+    delivered: int
+    read: int
+    unread: int
+    invalid: int
+    forbidden: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A campaign's outcome in figures.
+
+    Attributes:
+        outcomes: outcome → people, for each of `OUTCOMES`; together they are the recipients.
+        calls: calls that DingTalk took.
+        reasons: why people did not get it, most people first, at most `MOST_REASONS`.
+        seconds: from the start to the end, or until now; None before the start.
+    """
+
+    id: str
+    name: str
+    state: str
+    recipients: int
+    outcomes: Mapping[str, int]
+    calls: int
+    ambiguous: Ambiguous
+    recalled: Recalled
+    delivery: Delivery
+    reasons: Sequence[Reason]
+    started_at: datetime | None
+    ended_at: datetime | None
+    seconds: float | None
+
+
+class Report:
+    """Reads what became of campaigns.
+
+    Args:
+        database: the one with the campaigns, such as `CampaignStore.database`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def summary(self, campaign: str) -> Summary:
+        """The campaign in figures; while it runs, as of now.
+
+        Raises:
+            CampaignNotFound: there is none with this id.
+        """
+        async with self._database.read() as connection:
+            async with AsyncSession(connection) as session:
+                row = await session.get(CampaignRow, campaign)
+            if row is None:
+                raise CampaignNotFound(campaign)
+            sums = await _sums(connection, campaign)
+            reasons = [
+                *await _single(connection, campaign),
+                *await _whole_chunks(connection, campaign),
+            ]
+        outcomes = dict.fromkeys(OUTCOMES, 0)
+        for reason in reasons:
+            outcomes[reason.outcome] += reason.people
+        # A call is accepted before it shows that somebody in it is not reached.
+        outcomes[PENDING] = sums["pending"]
+        others = sum(people for outcome, people in outcomes.items() if outcome != ACCEPTED)
+        outcomes[ACCEPTED] = max(0, row.recipients - others)
+        return Summary(
+            id=row.id,
+            name=row.name,
+            state=row.state,
+            recipients=row.recipients,
+            outcomes=outcomes,
+            calls=row.calls,
+            ambiguous=Ambiguous(sums["ambiguous_calls"], sums["ambiguous_people"]),
+            recalled=Recalled(sums["recalled_calls"], sums["recalled_people"]),
+            delivery=Delivery(
+                calls=sums["confirmed_calls"],
+                people=sums["confirmed_people"],
+                delivered=sums["delivered"],
+                read=sums["read"],
+                unread=sums["unread"],
+                invalid=outcomes[OutcomeKind.INVALID],
+                forbidden=outcomes[OutcomeKind.FORBIDDEN],
+                failed=sum(each.people for each in reasons if each[:2] == UNDELIVERED),
+            ),
+            reasons=sorted(reasons, key=lambda reason: -reason.people)[:MOST_REASONS],
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+            seconds=_seconds(row),
+        )
+
+    async def results(self, campaign: str) -> AsyncIterator[Sequence[Result]]:
+        """Every recipient, in pages of up to 10,000; no transaction stays open between pages."""
+        names = ("number", "state", "users", "task_id", "ambiguous", "error")
+        columns = [getattr(ChunkRow, name) for name in names]
+        query = select(*columns).where(ChunkRow.campaign == campaign).order_by(ChunkRow.number)
+        last = -1
+        while True:
+            async with self._database.read() as connection:
+                found = await connection.execute(query.where(ChunkRow.number > last).limit(PAGE))
+                page = found.all()
+                if not page:
+                    return
+                special = await _special(connection, campaign, last + 1, page[-1].number)
+            last = page[-1].number
+            yield [result for chunk in page for result in _results(chunk, special)]
+
+
+UNDELIVERED = (OutcomeKind.FAILED, "DingTalk could not deliver it")
+"""Outcome and reason of a person to whom a call that was taken could not be delivered."""
+
+
+def outcome_of(error: Mapping[str, Any]) -> OutcomeKind:
+    """What became of the people of a chunk that ended with this error."""
+    match error.get("class"):
+        case "cancelled":
+            return OutcomeKind.CANCELLED
+        case "unknown":
+            return OutcomeKind.UNKNOWN
+        case _:
+            return OutcomeKind.FAILED
+
+
+def _reason_of(error: Mapping[str, Any]) -> str:
+    code, message = str(error.get("code") or ""), str(error.get("message") or "")
+    own = code in {"", str(error.get("class"))}
+    return message if own else f"{code} {message}".strip()
+
+
+def _results(chunk: Any, special: Mapping[str, tuple[str, str]]) -> Iterator[Result]:
+    """The people of a chunk. `special`: userid → outcome and reason, where they differ from it."""
+    if chunk.error:
+        common = (outcome_of(chunk.error).value, _reason_of(chunk.error))
+    elif chunk.state != ChunkState.SETTLED:
+        common = (PENDING, "")
+    else:
+        common = (ACCEPTED, SAME_CONTENT if chunk.ambiguous else "")
+    for userid in chunk.users.split(","):
+        outcome, reason = special.get(userid, common)
+        taken = outcome not in {OutcomeKind.DUPLICATE, OutcomeKind.DAILY_CAP}
+        yield Result(userid, outcome, chunk.task_id if taken else None, reason)
+
+
+async def _special(
+    connection: AsyncConnection, campaign: str, first: int, last: int
+) -> dict[str, tuple[str, str]]:
+    rows = await connection.execute(
+        select(OutcomeRow.userid, OutcomeRow.outcome, OutcomeRow.reason).where(
+            OutcomeRow.campaign == campaign, OutcomeRow.chunk.between(first, last)
+        )
+    )
+    return {row.userid: (row.outcome, row.reason) for row in rows}
+
+
+async def _sums(connection: AsyncConnection, campaign: str) -> dict[str, Any]:
+    settled = ChunkRow.state == ChunkState.SETTLED
+    ambiguous = and_(ChunkRow.ambiguous, ChunkRow.task_id.is_not(None))
+    recalled, confirmed = ChunkRow.recalled_at.is_not(None), ChunkRow.confirmed_at.is_not(None)
+    sums = {
+        "pending": case((settled, 0), else_=ChunkRow.size),
+        "ambiguous_calls": case((ambiguous, 1), else_=0),
+        "ambiguous_people": case((ambiguous, ChunkRow.accepted), else_=0),
+        "recalled_calls": case((recalled, 1), else_=0),
+        "recalled_people": case((recalled, ChunkRow.accepted), else_=0),
+        "confirmed_calls": case((confirmed, 1), else_=0),
+        "confirmed_people": case((confirmed, ChunkRow.accepted), else_=0),
+        "delivered": ChunkRow.delivered,
+        "read": ChunkRow.read,
+        "unread": ChunkRow.unread,
+    }
+    columns = [func.coalesce(func.sum(value), 0).label(name) for name, value in sums.items()]
+    found = await connection.execute(select(*columns).where(ChunkRow.campaign == campaign))
+    return dict(found.mappings().one())
+
+
+async def _single(connection: AsyncConnection, campaign: str) -> list[Reason]:
+    """Why single people were left out or not reached."""
+    rows = await connection.execute(
+        select(OutcomeRow.outcome, OutcomeRow.reason, func.count())
+        .where(OutcomeRow.campaign == campaign)
+        .group_by(OutcomeRow.outcome, OutcomeRow.reason)
+    )
+    return [Reason(*row) for row in rows]
+
+
+async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reason]:
+    """Why whole chunks got no call."""
+    names = ("class", "code", "message")
+    # PostgreSQL groups by columns only, and takes each parameter for another expression.
+    errors = (
+        select(*(ChunkRow.error[name].as_string().label(name) for name in names), ChunkRow.size)
+        .where(ChunkRow.campaign == campaign, ChunkRow.error.is_not(None))
+        .subquery()
+    )
+    fields = [errors.c[name] for name in names]
+    rows = await connection.execute(
+        select(*fields, func.sum(errors.c.size))
+        .where(errors.c["class"].is_not(None))
+        .group_by(*fields)
+    )
+    found: list[Reason] = []
+    for *values, people in rows:
+        error: dict[str, Any] = dict(zip(names, values, strict=True))
+        found.append(Reason(outcome_of(error), _reason_of(error), people))
+    return found
+
+
+def _seconds(row: CampaignRow) -> float | None:
+    if row.started_at is None:
+        return None
+    return round(((row.ended_at or datetime.now(UTC)) - row.started_at).total_seconds(), 3)
