@@ -28,7 +28,7 @@ def measure(stand: Stand, people: int) -> list[Figure]:
         Figure(group, "most memory", created.peak / MEGABYTE, "MB", at_most=120),
         Figure(
             group,
-            "people read a second",
+            "people stored a second",
             people / created.seconds,
             "/s",
             at_least=60_000,
