@@ -6,11 +6,16 @@ from dataclasses import dataclass
 import acquires
 import coalescing
 import cost
+import creation
 import fleet
+import kills
+import lifted
 import limit_used
 import memory
+import punctuality
 import recipients
 import silent_limit
+import steering
 import urgent
 from figures import Figure
 from limit_used import FAR, NEAR
@@ -119,6 +124,48 @@ MEASUREMENTS = (
         "silent-limit",
         lambda stand: silent_limit.measure(stand, 20, before=8, settled=5),
         lambda stand: silent_limit.measure(stand, 1, before=1, settled=1),
+        rehearsed=False,
+    ),
+    Measurement(
+        "L",
+        "campaign-create",
+        lambda stand: creation.measure(stand, 1_000_000),
+        lambda stand: creation.measure(stand, 10_000),
+        rehearsed=False,
+    ),
+    Measurement(
+        "M",
+        "campaign-lifted",
+        lambda stand: lifted.measure(stand, 300_000),
+        lambda stand: lifted.measure(stand, 3_000),
+        rehearsed=False,
+    ),
+    Measurement(
+        "N",
+        "campaign-limits",
+        lambda stand: punctuality.measure(stand, 20_000),
+        lambda stand: punctuality.measure(stand, 1_000),
+        rehearsed=False,
+    ),
+    Measurement(
+        "O",
+        "campaign-urgent",
+        lambda stand: urgent.under_campaign(stand, 120),
+        lambda stand: urgent.under_campaign(stand, 3),
+        rehearsed=False,
+    ),
+    Measurement(
+        "P",
+        "campaign-steering",
+        lambda stand: steering.measure(stand, 20),
+        lambda stand: steering.measure(stand, 1),
+        rehearsed=False,
+    ),
+    Measurement(
+        "Q",
+        "campaign-kills",
+        lambda stand: kills.measure(stand, 100_000, 20),
+        lambda stand: kills.measure(stand, 2_000, 1),
         rehearsed=False,
     ),
 )

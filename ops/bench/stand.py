@@ -32,18 +32,20 @@ class Stand:
         redis_url: an empty Valkey, for records, limits and broker alike.
         sandbox: the judge: it counts what arrived and what it refused.
         env: the environment of every process, ours and others'.
+        database: the file of the directory and of campaigns.
     """
 
     def __init__(self, redis_url: str, sandbox: SandboxAdmin, directory: Path) -> None:
         self.redis_url = redis_url
         self.sandbox = sandbox
         self.directory = directory
+        self.database = directory / "directory.db"
         self.env = {
             "PYTHONPATH": str(HERE),
             "PYTHONWARNINGS": "ignore",
             "DINGRELAY_ENV": "sandbox",
             "DINGRELAY_REDIS_URL": redis_url,
-            "DINGRELAY_DATABASE_URL": f"sqlite:///{directory / 'directory.db'}",
+            "DINGRELAY_DATABASE_URL": f"sqlite:///{self.database}",
             "DINGTALK_OAPI_URL": sandbox.base_url,
             "DINGTALK_API_URL": sandbox.base_url,
             "DINGTALK_APP_KEY": APP_KEY,
@@ -54,9 +56,11 @@ class Stand:
     def clear(
         self, *, latency: tuple[float, float] = (5, 30), people: int = PEOPLE, **limits: object
     ) -> None:
-        """An empty Valkey and a sandbox as new, with this latency (ms each way) and limits."""
+        """All empty and as new, the sandbox with this latency (ms each way) and these limits."""
         with Redis.from_url(self.redis_url) as redis:
             redis.flushall()
+        for file in self.directory.glob(f"{self.database.name}*"):
+            file.unlink()
         self.sandbox.reset()
         self.sandbox.seed(users=people, departments=DEPARTMENTS)
         self.sandbox.set_latency(*latency)
@@ -96,11 +100,27 @@ class Stand:
         self, count: int, *, concurrency: int = 64, env: Mapping[str, str] | None = None
     ) -> Iterator[list[psutil.Process]]:
         """Workers of ours, started as an operator would, and ready."""
-        command = [sys.executable, "-m", "dingrelay_producers.cli", "worker"]
-        command += ["-c", str(concurrency)]
-        with self.processes([command] * count, env=env, patient=True) as started:
+        commands = [_worker(concurrency)] * count
+        with self.processes(commands, env=env, patient=True) as started:
             self._wait_for_celery(count)
             yield started
+
+    def replace_worker(
+        self,
+        workers: list[psutil.Process],
+        number: int,
+        *,
+        concurrency: int = 64,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """End a worker by kill -9 and start another one in its place, which may not be ready yet."""
+        for process in with_children([workers[number]]):
+            process.kill()
+        workers[number] = self._start(number, _worker(concurrency), env or {})
+
+    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The whole environment of a process here."""
+        return {**os.environ, **self.env, **(env or {})}
 
     @contextmanager
     def celery_workers(
@@ -149,7 +169,7 @@ class Stand:
         with (self.directory / f"process{number}.log").open("wb") as out:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, **self.env, **env},
+                env=self.environment(env),
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
@@ -177,6 +197,11 @@ def stand() -> Iterator[Stand]:
         finally:
             admin.close()
             server.terminate()
+
+
+def _worker(concurrency: int) -> list[str]:
+    command = [sys.executable, "-m", "dingrelay_producers.cli", "worker"]
+    return [*command, "-c", str(concurrency)]
 
 
 def wait_until(predicate: Callable[[], object], seconds: float, *, pause: float = 0.05) -> None:

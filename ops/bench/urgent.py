@@ -1,15 +1,19 @@
-"""How long an urgent message waits while a broadcast fills the same limit."""
+"""How long an urgent message waits while a broadcast fills the same limit, or a campaign does."""
 
 import random
 import time
 from collections.abc import Callable
+from itertools import count, islice
 
+import broadcast
 from figures import Figure, percentile
 from limit_used import CALLS, LIMIT
 from messages import text
+from punctuality import LIMITS
 from stand import Stand, wait_until
 
 GROUP = "urgent under a broadcast"
+CAMPAIGN_GROUP = "urgent under a campaign"
 PACE = 0.3
 """Seconds between two urgent messages, on average."""
 BACKLOG = 10
@@ -19,6 +23,8 @@ URGENT, BULK = 0, 1_000
 
 Send = Callable[[str, str, str], object]
 """Enqueues a text to a user in a lane."""
+Fill = Callable[[int], object]
+"""Sees to it that so many more calls are wanted in bulk."""
 
 
 def measure(stand: Stand, messages: int, *, peer_messages: int) -> list[Figure]:
@@ -43,15 +49,41 @@ def measure(stand: Stand, messages: int, *, peer_messages: int) -> list[Figure]:
     return figures
 
 
+def under_campaign(stand: Stand, messages: int) -> list[Figure]:
+    """The same while a campaign fills the limits of calls and of recipients.
+
+    Args:
+        stand: where to measure.
+        messages: how many urgent ones.
+    """
+    people = int(LIMIT * (messages * PACE + BACKLOG)) * broadcast.A_CALL
+    stand.clear(people=BULK + people, **LIMITS)
+    created = broadcast.create(stand, "broadcast", people, first=BULK + 1)
+    with stand.workers(2, env=stand.rules(**LIMITS)), stand.client() as client:
+        broadcast.move(stand, "start", created)
+
+        def send(user: str, content: str, lane: str) -> object:
+            return client.send(text(content, [user], lane=lane))
+
+        waits = _waits(stand, messages, send, lambda calls: None)
+        goes = broadcast.row(stand, created)["state"]
+        broadcast.move(stand, "cancel", created)
+    note = f"{messages} messages, and then it is {goes}"
+    return [
+        Figure(CAMPAIGN_GROUP, "p50", percentile(waits, 50), "ms", at_most=110),
+        Figure(CAMPAIGN_GROUP, "p99", percentile(waits, 99), "ms", at_most=250, note=note),
+    ]
+
+
 def _ours(stand: Stand, messages: int) -> list[float]:
     stand.clear(calls=CALLS, recipients="")
     rules = stand.rules(calls=CALLS, recipients="")
     with stand.workers(2, env=rules), stand.client() as client:
-        return _waits(
-            stand,
-            messages,
-            lambda user, content, lane: client.send(text(content, [user], lane=lane)),
-        )
+
+        def send(user: str, content: str, lane: str) -> object:
+            return client.send(text(content, [user], lane=lane))
+
+        return _waits(stand, messages, send, _bulk(send))
 
 
 def _fifo(stand: Stand, messages: int) -> list[float]:
@@ -59,23 +91,26 @@ def _fifo(stand: Stand, messages: int) -> list[float]:
     celery = stand.celery()
     # Few threads: what waits, waits in the queue and in its order.
     with stand.celery_workers(2, "peers.fifo", concurrency=4):
-        return _waits(
-            stand,
-            messages,
-            lambda user, content, lane: celery.send_task("peers.fifo.send_text", [user, content]),
-        )
+
+        def send(user: str, content: str, lane: str) -> object:
+            return celery.send_task("peers.fifo.send_text", [user, content])
+
+        return _waits(stand, messages, send, _bulk(send))
 
 
-def _waits(stand: Stand, messages: int, send: Send) -> list[float]:
-    """The wait of each urgent message, in ms, in the order in which they were enqueued."""
-    bulk = 0
+def _bulk(send: Send) -> Fill:
+    """Fills with messages in bulk."""
+    numbers = count()
 
     def fill(jobs: int) -> None:
-        nonlocal bulk
-        for _ in range(jobs):
+        for bulk in islice(numbers, jobs):
             send(f"u{BULK + bulk % BULK + 1}", f"bulk {bulk}", "bulk")
-            bulk += 1
 
+    return fill
+
+
+def _waits(stand: Stand, messages: int, send: Send, fill: Fill) -> list[float]:
+    """The wait of each urgent message, in ms, in the order in which they were enqueued."""
     fill(LIMIT * BACKLOG)
     # By then the limit is reached and the lines have formed.
     wait_until(lambda: len(stand.calls()) >= LIMIT * 2, 60)

@@ -85,6 +85,68 @@ def test_what_nobody_has_translated_is_an_error() -> None:
         CHINESE_README.say("a new figure")
 
 
+@pytest.mark.parametrize(
+    ("figure", "told"),
+    [
+        (
+            Figure("campaign to 1,000,000", "most memory", 101, "MB", at_most=120),
+            "| L | 100 万人的群发活动，创建时的内存峰值 | **101 MB** | ≤ 120 ✓ |  |",
+        ),
+        (
+            Figure("campaign to 1,000,000", "people stored a second", 196e3, "/s", at_least=60e3),
+            "| L | 100 万人的群发活动，每秒存入人数 | **196,000 /秒** | ≥ 60000 ✓ |  |",
+        ),
+        (
+            Figure("campaign to 300,000, limits lifted", "Redis over idle", 11, "MB", at_most=10),
+            "| L | 30 万人的群发活动，不设限额，Redis 比空闲时多占 | **11 MB** | ≤ 10 ✗ |  |",
+        ),
+        (
+            Figure(
+                "campaign to 20,000, within the limits",
+                "time ÷ the limits' own",
+                1.02,
+                "×",
+                at_most=1.05,
+            ),
+            "| L | 2 万人的群发活动，限额之内，耗时 ÷ 限额本身所需 | **1.02 ×** | ≤ 1.05 ✓ |  |",
+        ),
+        (
+            Figure("urgent under a campaign", "p99", 105, "ms", at_most=250),
+            "| L | 群发活动进行时的紧急消息，p99 | **105 ms** | ≤ 250 ✓ |  |",
+        ),
+        (
+            Figure("campaigns at 20 calls/s", "pause to last call", 0.78, "s", at_most=2),
+            "| L | 20 次/秒下的群发活动，暂停到最后一次调用 | **0.78 秒** | ≤ 2 ✓ |  |",
+        ),
+        (
+            Figure(
+                "campaigns at 20 calls/s",
+                "share by weights 3:1",
+                2.99,
+                "×",
+                at_least=2.7,
+                at_most=3.3,
+            ),
+            "| L | 20 次/秒下的群发活动，权重 3:1 的实际分配 | **2.99 ×** | ≥ 2.7, ≤ 3.3 ✓ |  |",
+        ),
+        (
+            Figure("campaign under 20 kills", "not exactly once", 0, "people", at_most=0),
+            "| L | 20 次 kill -9 下的群发活动，并非恰好收到一次 | **0 人** | ≤ 0 ✓ |  |",
+        ),
+        (
+            Figure("campaign under 20 kills", "repeated", 5, "calls", at_most=500),
+            "| L | 20 次 kill -9 下的群发活动，重复的调用 | **5 次** | ≤ 500 ✓ |  |",
+        ),
+        (
+            Figure("campaign to 1,000,000", "first call", 1.08, "s", at_most=2),
+            "| L | 100 万人的群发活动，启动到首次调用 | **1.08 秒** | ≤ 2 ✓ |  |",
+        ),
+    ],
+)
+def test_figures_of_campaigns_are_told_in_chinese(figure: Figure, told: str) -> None:
+    assert table(report(L=[figure]), CHINESE_README).splitlines()[2:] == [told]
+
+
 def test_every_word_of_the_chart_is_translated() -> None:
     said = {text for panel in PANELS for text in (panel.title, panel.hint, panel.unit)}
     said |= {bar.label for panel in PANELS for bar in panel.bars}

@@ -1,0 +1,70 @@
+"""Campaigns are paused, and share the limit by weight."""
+
+import time
+
+import broadcast
+import watch
+from figures import Figure
+from limit_used import CALLS, LIMIT
+from stand import Stand
+
+GROUP = "campaigns at 20 calls/s"
+LEAD = 3
+"""Seconds after the first call, by which both campaigns are in their stride."""
+WEIGHT = 3
+
+
+def measure(stand: Stand, seconds: float) -> list[Figure]:
+    """How long calls go on after a pause, and how two campaigns of weights 3 and 1 share.
+
+    Args:
+        stand: where to measure.
+        seconds: how long the sharing is watched.
+    """
+    last = _after_pause(stand)
+    heavy, light = _shares(stand, seconds)
+    note = f"{heavy:,} and {light:,} people"
+    share = heavy / max(1, light)
+    return [
+        Figure(GROUP, "pause to last call", last, "s", at_most=2),
+        Figure(GROUP, "share by weights 3:1", share, "×", at_least=2.7, at_most=3.3, note=note),
+    ]
+
+
+def _after_pause(stand: Stand) -> float:
+    """Seconds from before the command to the last call's arrival."""
+    stand.clear(calls=CALLS, recipients="")
+    created = broadcast.create(stand, "broadcast", LIMIT * broadcast.A_CALL * 20)
+    with stand.workers(2, env=stand.rules(calls=CALLS, recipients="")):
+        broadcast.move(stand, "start", created)
+        watch.wait(stand, LEAD)
+        paused = broadcast.move(stand, "pause", created)
+        time.sleep(LEAD)
+        return stand.calls()[-1]["monotonic"] - paused
+
+
+def _shares(stand: Stand, seconds: float) -> tuple[int, int]:
+    """People reached by the heavy and the light campaign, within so many seconds."""
+    each = int(LIMIT * broadcast.A_CALL * (seconds + LEAD + 5))
+    stand.clear(people=each * 2, calls=CALLS, recipients="")
+    heavy = broadcast.create(stand, "heavy", each, weight=WEIGHT)
+    light = broadcast.create(stand, "light", each, first=each + 1)
+    with stand.workers(2, env=stand.rules(calls=CALLS, recipients="")):
+        for created in (heavy, light):
+            broadcast.move(stand, "start", created)
+        watch.wait(stand, LEAD)
+        before = _reached(stand)
+        time.sleep(seconds)
+        after = _reached(stand)
+        for created in (heavy, light):
+            broadcast.move(stand, "cancel", created)
+    heavy_people, light_people = (
+        after.get(created.text, 0) - before.get(created.text, 0) for created in (heavy, light)
+    )
+    return heavy_people, light_people
+
+
+def _reached(stand: Stand) -> dict[str, int]:
+    """Text → people who have it."""
+    contents = stand.sandbox.inboxes()["contents"]
+    return {content["message"]["text"]["content"]: content["delivered"] for content in contents}
