@@ -16,7 +16,7 @@ from dingrelay_tasks import ApprovalCreate, UserSync
 BURST = 300
 URGENT_AFTER = 90
 STORM_BURST, STORM_SECONDS = 100, 4
-CAMPAIGN_RATE = 20_000
+CAMPAIGN_RATE = 40_000
 """Recipients a minute: slow enough to be watched."""
 PAUSED_SECONDS = 2.0
 KILL_BURST, KILL_AFTER = 120, 30
