@@ -103,7 +103,7 @@ async def burst(stage: Stage) -> None:
 
 async def campaign(stage: Stage) -> None:
     """A broadcast to everyone that is paused in the middle, and an urgent message beside it."""
-    people = [user["userid"] for user in stage.system.sandbox.organisation()["users"]]
+    people = [user["userid"] for user in stage.system.sandbox.organisation()["users"]][:800]
     stage.screen.act(
         f"A campaign to {len(people):,} people, paused and resumed; an urgent message overtakes"
     )
