@@ -8,22 +8,42 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dingrelay_producers.campaigns import (
+        AsyncCampaignPlan,
+        AsyncCampaignRef,
+        CampaignPlan,
+        CampaignPreview,
+        CampaignRef,
+        CampaignStatus,
+    )
     from dingrelay_producers.client import AsyncClient, AsyncJobRef, Client, JobRef
     from dingrelay_producers.errors import (
+        CampaignConflict,
+        CampaignNotFound,
         DingrelayError,
         IdempotencyConflict,
         JobNotFound,
+        NotInstalled,
         ServiceUnavailable,
         WaitTimeout,
     )
     from dingrelay_producers.settings import AppSettings, Settings, SettingsError
-    from dingrelay_producers.states import State
+    from dingrelay_producers.states import CampaignState, State
     from dingrelay_producers.status import JobError, JobStatus
 
 __all__ = [
     "AppSettings",
+    "AsyncCampaignPlan",
+    "AsyncCampaignRef",
     "AsyncClient",
     "AsyncJobRef",
+    "CampaignConflict",
+    "CampaignNotFound",
+    "CampaignPlan",
+    "CampaignPreview",
+    "CampaignRef",
+    "CampaignState",
+    "CampaignStatus",
     "Client",
     "DingrelayError",
     "IdempotencyConflict",
@@ -31,6 +51,7 @@ __all__ = [
     "JobNotFound",
     "JobRef",
     "JobStatus",
+    "NotInstalled",
     "ServiceUnavailable",
     "Settings",
     "SettingsError",
@@ -39,16 +60,27 @@ __all__ = [
 ]
 
 _MODULES = {
+    "campaigns": (
+        "AsyncCampaignPlan",
+        "AsyncCampaignRef",
+        "CampaignPlan",
+        "CampaignPreview",
+        "CampaignRef",
+        "CampaignStatus",
+    ),
     "client": ("AsyncClient", "AsyncJobRef", "Client", "JobRef"),
     "errors": (
+        "CampaignConflict",
+        "CampaignNotFound",
         "DingrelayError",
         "IdempotencyConflict",
         "JobNotFound",
+        "NotInstalled",
         "ServiceUnavailable",
         "WaitTimeout",
     ),
     "settings": ("AppSettings", "Settings", "SettingsError"),
-    "states": ("State",),
+    "states": ("CampaignState", "State"),
     "status": ("JobError", "JobStatus"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -6,13 +6,22 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self, Unpack, cast
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from dingrelay_producers import keys, record, scripts
+from dingrelay_producers.campaigns import (
+    AsyncCampaignPlan,
+    AsyncCampaignRef,
+    CampaignPlan,
+    CampaignRef,
+    Plan,
+    PlanFields,
+    backend,
+)
 from dingrelay_producers.errors import (
     IdempotencyConflict,
     JobNotFound,
@@ -108,6 +117,26 @@ class Client:
     def job(self, job_id: str) -> "JobRef":
         """The reference of a job by its id; it need not exist."""
         return JobRef(self, job_id)
+
+    def campaign(self, **plan: Unpack[PlanFields]) -> CampaignPlan:
+        """A campaign that is not stored yet: `preview` it, `create` it.
+
+        Args:
+            **plan: the fields of `campaigns.Plan`, such as
+                ``name="Spring party", message={...}, recipients="guests.csv"``.
+
+        Raises:
+            NotInstalled: the packages that campaigns need are missing.
+        """
+        return CampaignPlan(backend(self.settings), Plan(**plan))
+
+    def campaign_ref(self, campaign_id: str) -> CampaignRef:
+        """The reference of a campaign by its id; it need not exist.
+
+        Raises:
+            NotInstalled: as `campaign`.
+        """
+        return CampaignRef(backend(self.settings), campaign_id)
 
     def status(self, job_id: str) -> JobStatus:
         """What the record tells.
@@ -300,6 +329,14 @@ class AsyncClient:
     def job(self, job_id: str) -> "AsyncJobRef":
         """The reference of a job by its id; it need not exist."""
         return AsyncJobRef(self.client.job(job_id))
+
+    def campaign(self, **plan: Unpack[PlanFields]) -> AsyncCampaignPlan:
+        """A campaign that is not stored yet; see `Client.campaign`."""
+        return AsyncCampaignPlan(self.client.campaign(**plan))
+
+    def campaign_ref(self, campaign_id: str) -> AsyncCampaignRef:
+        """The reference of a campaign by its id; see `Client.campaign_ref`."""
+        return AsyncCampaignRef(self.client.campaign_ref(campaign_id))
 
     async def aclose(self) -> None:
         """Close the connections."""

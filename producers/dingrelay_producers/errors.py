@@ -7,6 +7,7 @@
   x WaitTimeout            the job has not ended in the given time
   x CampaignNotFound       no campaign with this id
   x CampaignConflict       the campaign's state does not allow what was asked
+  x NotInstalled           an extra of the package is needed for this
 
 A job that is not what its contract says raises `dingrelay_tasks.ContractError`, a wrong setting
 `dingrelay_producers.settings.SettingsError`.
@@ -67,3 +68,11 @@ class CampaignConflict(DingrelayError):
     def __init__(self, campaign: str, problem: str) -> None:
         super().__init__(f"campaign {campaign} {problem}")
         self.campaign = campaign
+
+
+class NotInstalled(DingrelayError):
+    """A part of dingrelay that is needed for this is not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} need more packages: pip install 'dingrelay[{extra}]'")
+        self.extra = extra

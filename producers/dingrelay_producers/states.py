@@ -1,4 +1,4 @@
-"""The states of a job: the same words in code, logs, metrics, command line and HTTP."""
+"""The states of jobs and campaigns: the same words in code, logs, metrics, command line and HTTP."""
 
 from enum import StrEnum
 
@@ -25,6 +25,21 @@ class State(StrEnum):
     def ended(self) -> bool:
         """Whether nothing more will happen by itself."""
         return self in ENDS
+
+
+class CampaignState(StrEnum):
+    """Where a campaign stands."""
+
+    DRAFT = "draft"
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to it."""
+        return self in {CampaignState.DONE, CampaignState.CANCELLED}
 
 
 ENDS = frozenset(

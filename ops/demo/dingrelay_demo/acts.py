@@ -10,12 +10,15 @@ from redis import Redis
 
 from dingrelay_demo import messages
 from dingrelay_demo.stage import SEND_API, Stage
-from dingrelay_producers import JobRef, JobStatus, keys
+from dingrelay_producers import CampaignStatus, JobRef, JobStatus, keys
 from dingrelay_tasks import ApprovalCreate, UserSync
 
 BURST = 300
 URGENT_AFTER = 90
 STORM_BURST, STORM_SECONDS = 100, 4
+CAMPAIGN_RATE = 40_000
+"""Recipients a minute: slow enough to be watched."""
+PAUSED_SECONDS = 2.0
 KILL_BURST, KILL_AFTER = 120, 30
 
 MEMBERS_API = "/topapi/v2/user/list"
@@ -98,6 +101,49 @@ async def burst(stage: Stage) -> None:
     )
 
 
+async def campaign(stage: Stage) -> None:
+    """A broadcast to everyone that is paused in the middle, and an urgent message beside it."""
+    people = [user["userid"] for user in stage.system.sandbox.organisation()["users"]][:800]
+    stage.screen.act(
+        f"A campaign to {len(people):,} people, paused and resumed; an urgent message overtakes"
+    )
+    content = messages.text("年会邀请：周五 18:00，三楼大厅。")
+    since = time.time()
+    ref = await asyncio.to_thread(
+        stage.system.client.campaign(
+            name="年会邀请", message=content, recipients=people, rate=CAMPAIGN_RATE
+        ).create
+    )
+    stage.ledger.note_campaign(ref, content, len(people))
+    await asyncio.to_thread(ref.start)
+    with stage.screen.bar(len(people), "people") as bar:
+
+        async def until(people: int) -> CampaignStatus:
+            return await stage.reach(
+                ref, people, lambda accepted: bar.show(accepted, stage.calls(since))
+            )
+
+        await until(len(people) // 4)
+        urgent = await stage.send(messages.message("u8", messages.text("停电通知"), "urgent"))
+        await until(len(people) // 2)
+        await asyncio.to_thread(ref.pause)
+        paused = time.time()
+        await asyncio.sleep(PAUSED_SECONDS)
+        held = await asyncio.to_thread(ref.status)
+        after = [call["at"] - paused for call in stage.calls(paused)]
+        await asyncio.to_thread(ref.resume)
+        done = await until(len(people))
+    (passed,) = await stage.finish([urgent])
+    stage.screen.note(
+        f"paused with {held.recipients - held.accepted:,} people to go: "
+        + (f"the last call left {max(after):.1f} s later" if after else "no call left after it")
+    )
+    stage.screen.note(
+        f"{done.accepted:,} people with {done.calls} calls; "
+        f"urgent: {stage.screen.took(passed)} from enqueue to DingTalk"
+    )
+
+
 async def storm(stage: Stage) -> None:
     """DingTalk answers 43004 for a while, whoever asks."""
     stage.screen.act(f"A storm: DingTalk answers 43004 to every call for {STORM_SECONDS} seconds")
@@ -171,6 +217,7 @@ ALL: tuple[Callable[[Stage], Awaitable[None]], ...] = (
     directory,
     approvals,
     burst,
+    campaign,
     storm,
     crash,
 )

@@ -43,7 +43,8 @@ def _messages(stage: Stage) -> Column:
         asked=ledger.contents.total(),
         accepted=sum(
             status.result["accepted"] for status in statuses(ledger.messages) if status.result
-        ),
+        )
+        + sum(campaign.status().accepted for campaign in ledger.campaigns),
         delivered=inboxes["delivered"],
         lost=ledger.lost(delivered),
         duplicated=ledger.duplicated(delivered),

@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
-from dingrelay_producers import JobRef
+from dingrelay_producers import CampaignRef, JobRef
 from dingrelay_producers.record import canonical_json
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 from dingrelay_tasks.contract import Contract
@@ -17,10 +18,12 @@ class Ledger:
 
     Attributes:
         jobs: the jobs of each kind, in order.
+        campaigns: the campaigns, in order.
         contents: how many people each message was for, by its content.
     """
 
     jobs: dict[str, list[JobRef]] = field(default_factory=dict[str, list[JobRef]])
+    campaigns: list[CampaignRef] = field(default_factory=list[CampaignRef])
     contents: Counter[str] = field(default_factory=Counter[str])
 
     def note(self, ref: JobRef, job: Contract) -> None:
@@ -28,6 +31,11 @@ class Ledger:
         self.jobs.setdefault(job.kind, []).append(ref)
         if isinstance(job, MessageSend):
             self.contents[canonical_json(payload(job.message))] += job.recipients
+
+    def note_campaign(self, ref: CampaignRef, content: dict[str, Any], people: int) -> None:
+        """One campaign of a message, to so many people, was created."""
+        self.campaigns.append(ref)
+        self.contents[canonical_json(content)] += people
 
     @property
     def messages(self) -> list[JobRef]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from dingrelay_demo.ledger import Ledger, ended
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
-from dingrelay_producers import JobRef, JobStatus
+from dingrelay_producers import CampaignRef, CampaignStatus, JobRef, JobStatus
 from dingrelay_sandbox.reports import CallReport
 from dingrelay_tasks.contract import Contract
 
@@ -64,6 +64,29 @@ class Stage:
                 return await asyncio.to_thread(statuses, refs)
             if time.monotonic() > deadline:
                 raise TooLate(f"{len(open_)} jobs have not ended")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def reach(
+        self, campaign: CampaignRef, people: int, look: Callable[[int], object]
+    ) -> CampaignStatus:
+        """The status of a campaign once so many people are accepted, or once it has ended.
+
+        Args:
+            campaign: one that runs.
+            people: how many to wait for; for all of them it ends as well.
+            look: is told how many there are, several times a second.
+
+        Raises:
+            TooLate: not within a minute.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            status = await asyncio.to_thread(campaign.status)
+            look(status.accepted)
+            if status.state.ended or people <= status.accepted < status.recipients:
+                return status
+            if time.monotonic() > deadline:
+                raise TooLate(f"the campaign has come to {status.accepted} people")
             await asyncio.sleep(LOOK_SECONDS)
 
     def calls(self, since: float) -> list[CallReport]:

@@ -76,7 +76,7 @@ class Verdict:
         columns = (self.messages, self.approvals, self.people)
         for name, measure in (
             ("asked for", "asked"),
-            ("accepted, say the job records", "accepted"),
+            ("accepted, say our records", "accepted"),
             ("delivered, says the sandbox", "delivered"),
             ("lost", "lost"),
             ("duplicated", "duplicated"),

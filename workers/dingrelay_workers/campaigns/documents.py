@@ -4,8 +4,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
+from dingrelay_workers.campaigns.forecast import Forecast
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.preview import Month, Pace, Size
 from dingrelay_workers.campaigns.report import Summary
 
 
@@ -16,9 +16,15 @@ def campaign(row: CampaignRow) -> dict[str, Any]:
     )
 
 
-def preview(size: Size, pace: Pace, month: Month) -> dict[str, Any]:
+def forecast(found: Forecast) -> dict[str, Any]:
     """What a campaign will take."""
-    return _json({**asdict(size), **asdict(pace), "quota": asdict(month)})
+    counts: dict[str, Any] = {"duplicates": found.duplicates, "malformed": found.malformed}
+    if found.gathered:
+        skipped = [row._asdict() for row in found.gathered.first_malformed]
+        counts |= {"excluded": found.gathered.excluded, "skipped": skipped}
+    return _json(
+        {**asdict(found.size), **asdict(found.pace), "quota": asdict(found.month), **counts}
+    )
 
 
 def report(summary: Summary) -> dict[str, Any]:

@@ -12,17 +12,10 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
+from dingrelay_producers.states import CampaignState
 from dingrelay_workers.directory.models import Base, Utc
 
-
-class State(StrEnum):
-    """Where a campaign stands."""
-
-    DRAFT = "draft"
-    RUNNING = "running"
-    PAUSED = "paused"
-    DONE = "done"
-    CANCELLED = "cancelled"
+State = CampaignState
 
 
 class ChunkState(StrEnum):

@@ -171,8 +171,8 @@ async def _plan(
     settings: "Settings", act: "Callable[[Aftercare], Awaitable[Plan]]"
 ) -> "tuple[Plan, Month]":
     from dingrelay_workers.campaigns.aftercare import Aftercare
+    from dingrelay_workers.campaigns.forecast import month_of
     from dingrelay_workers.campaigns.preview import Size
-    from dingrelay_workers.commands.campaign.preview import month_of
     from dingrelay_workers.commands.campaign.storage import opened
 
     async with opened(settings) as store:

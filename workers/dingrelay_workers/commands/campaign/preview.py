@@ -1,7 +1,7 @@
 """``dingrelay campaign preview``: what a campaign will take, before anything is sent."""
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.audience import Audience, OnMalformed
-    from dingrelay_workers.campaigns.preview import Month, Size
     from dingrelay_workers.campaigns.spec import CampaignSpec
 
 
@@ -79,108 +78,26 @@ def preview(
 
 
 async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
-    from dingrelay_workers.campaigns.preview import Size
-    from dingrelay_workers.campaigns.spec import CampaignSpec
+    from dingrelay_workers.campaigns import documents, forecast
     from dingrelay_workers.commands.campaign.storage import opened
 
     async with opened(settings) as store:
-        row = await store.get(campaign)
-    spec = CampaignSpec(
-        name=row.name,
-        app=row.app,
-        message=row.message,
-        start_at=row.start_at,
-        quiet=row.quiet,
-        rate=row.rate,
-    )
-    plain = -(-row.recipients // spec.users_per_call)
-    size = Size(recipients=row.recipients, calls=row.chunks, plain_calls=plain)
-    counts = {"duplicates": row.duplicates, "malformed": row.malformed}
-    return {**await _forecast(settings, spec, size), **counts}
+        return documents.forecast(await forecast.of_draft(settings, await store.get(campaign)))
 
 
 async def _of_options(
     settings: "Settings", spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
 ) -> dict[str, Any]:
-    from dingrelay_workers.campaigns.audience import gather
-    from dingrelay_workers.campaigns.preview import Size
+    from dingrelay_workers.campaigns import documents, forecast
     from dingrelay_workers.commands.campaign.progress import showing
     from dingrelay_workers.commands.campaign.storage import opened
 
     async with opened(settings) as store:
         with showing() as progress:
-            async with gather(
-                store.database,
-                spec.app,
-                spec.template,
-                audience,
-                malformed=malformed,
-                on_rows=progress.read,
-            ) as gathered:
-                people = gathered.recipients
-                size = Size(
-                    recipients=people,
-                    calls=gathered.staging.count_chunks(spec.users_per_call),
-                    plain_calls=-(-people // spec.users_per_call),
-                )
-                counts = {
-                    "duplicates": gathered.duplicates,
-                    "excluded": gathered.excluded,
-                    "malformed": gathered.malformed,
-                    "skipped": [row._asdict() for row in gathered.first_malformed],
-                }
-    return {**await _forecast(settings, spec, size), **counts}
-
-
-async def _forecast(settings: "Settings", spec: "CampaignSpec", size: "Size") -> dict[str, Any]:
-    """Pace and quota of a campaign as JSON values.
-
-    Raises:
-        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
-        SettingsError: a rule in the settings can't be read.
-    """
-    from dingrelay_workers import preflight
-    from dingrelay_workers.campaigns import documents
-    from dingrelay_workers.campaigns.preview import pace
-    from dingrelay_workers.limiter.rules import Rules
-
-    preflight.check(settings)
-    now = datetime.now(UTC)
-    expected = pace(
-        size,
-        Rules.from_settings(settings.rules, settings.egress),
-        spec.app,
-        rate=spec.rate,
-        quiet=spec.quiet_hours,
-        start=max(now, spec.start_at or now),
-    )
-    return documents.preview(size, expected, await month_of(settings, spec.app, size))
-
-
-async def month_of(settings: "Settings", app: str, size: "Size") -> "Month":
-    """What so many calls take of the month.
-
-    Raises:
-        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
-    """
-    from redis.asyncio import Redis
-    from redis.exceptions import RedisError
-
-    from dingrelay_producers.errors import ServiceUnavailable
-    from dingrelay_workers.campaigns.preview import month
-    from dingrelay_workers.limiter.quota import Quota
-
-    redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
-    organisation = settings.apps[app].organisation if app in settings.apps else "default"
-    try:
-        used = await Quota(redis, settings).used(organisation)
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(
-            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
-        ) from None
-    finally:
-        await redis.aclose()
-    return month(size, used=used, limit=settings.quota.monthly_calls)
+            found = await forecast.of_audience(
+                settings, store.database, spec, audience, malformed=malformed, on_rows=progress.read
+            )
+    return documents.forecast(found)
 
 
 def _tell(found: dict[str, Any], *, as_json: bool) -> None:
@@ -219,7 +136,7 @@ def _page(found: dict[str, Any]) -> "Table":
 
 
 def month_text(quota: dict[str, Any]) -> str:
-    """The same in words."""
+    """What calls take of the month, in one sentence."""
     if quota["limit"] is None:
         return f"{quota['used']:,} calls are used, no limit is configured"
     told = f"{quota['share']:.1%} of {quota['limit']:,} calls; {quota['used']:,} are used"

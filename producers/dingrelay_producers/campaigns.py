@@ -1,0 +1,411 @@
+"""Campaigns from Python: what a campaign is to be, and the one that came of it.
+
+Campaigns live in the SQL database, whose libraries a producer need not have: the part that knows
+it is another installed package's, found by its entry point.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Coroutine, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    BinaryIO,
+    Literal,
+    Protocol,
+    Required,
+    TypedDict,
+    TypeVar,
+    cast,
+)
+
+from dingrelay_producers.errors import NotInstalled, WaitTimeout
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.states import CampaignState
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextlib import AbstractContextManager
+
+ENTRY_POINTS = "dingrelay.campaigns"
+"""Group of the entry point that is a `Backend`."""
+
+POLL_SECONDS = 0.5
+"""Pause between two looks of `wait`."""
+
+Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
+"""A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
+mappings with a ``userid``."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a campaign is to be. Whom the recipients, users and departments name gets it once.
+
+    Attributes:
+        name: for people; it need not be unique.
+        message: DingTalk's own ``msg`` object; its texts may hold ``{name}`` fields.
+        app: by which app it is sent.
+        recipients: a file or an iterable of any length; see `Recipients`.
+        users: ids of users.
+        departments: these and all below them, as the directory has them.
+        everyone: all in the directory.
+        without: whom to leave out, as `recipients`.
+        without_departments: nobody in or below them.
+        malformed: whether rows that name nobody are refused, and nothing is created, or skipped.
+        start_at: not before this moment, which has a zone.
+        quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
+        rate: recipients a minute at most; None for DingTalk's limits only.
+        weight: its share beside other campaigns that run.
+        error_share: share of failed recipients at which it pauses itself.
+    """
+
+    name: str
+    message: dict[str, Any]
+    app: str = "default"
+    recipients: Recipients | None = None
+    users: Sequence[str] = ()
+    departments: Sequence[int] = ()
+    everyone: bool = False
+    without: Recipients | None = None
+    without_departments: Sequence[int] = ()
+    malformed: Literal["refuse", "skip"] = "refuse"
+    start_at: datetime | None = None
+    quiet: str = ""
+    rate: int | None = None
+    weight: int = 1
+    error_share: float = 0.1
+
+
+class PlanFields(TypedDict, total=False):
+    """The fields of a `Plan` as keyword arguments."""
+
+    name: Required[str]
+    message: Required[dict[str, Any]]
+    app: str
+    recipients: Recipients | None
+    users: Sequence[str]
+    departments: Sequence[int]
+    everyone: bool
+    without: Recipients | None
+    without_departments: Sequence[int]
+    malformed: Literal["refuse", "skip"]
+    start_at: datetime | None
+    quiet: str
+    rate: int | None
+    weight: int
+    error_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignPreview:
+    """What a campaign will take, with all limits to itself.
+
+    Attributes:
+        recipients: people, each once.
+        calls: how many calls that takes.
+        plain_calls: how many it would be if all got the same message.
+        minutes: of sending.
+        limit: what makes it take that long; "" for nothing.
+        starts_at: when it may send first.
+        ends_at: when it is through, after the quiet hours in between.
+        quota_used: calls of this month that are used already.
+        quota_limit: calls of the month; None for no limit.
+        quota_share: of the month's calls that this campaign takes; None without a limit.
+        fits: whether it gets through before broadcasts have to stop.
+        duplicates: rows that named somebody again.
+        malformed: rows that name nobody and are skipped.
+    """
+
+    recipients: int
+    calls: int
+    plain_calls: int
+    minutes: float
+    limit: str
+    starts_at: datetime
+    ends_at: datetime
+    quota_used: int
+    quota_limit: int | None
+    quota_share: float | None
+    fits: bool
+    duplicates: int
+    malformed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignStatus:
+    """A campaign as it stands.
+
+    Attributes:
+        reason: why it is paused, in one sentence.
+        recipients: people, each once.
+        duplicates: rows that named somebody again.
+        malformed: rows that were skipped.
+        planned: calls that it takes.
+        ended: those of them that have ended. The counts below belong to these.
+        calls: calls that DingTalk took.
+        accepted: people for whom it took one.
+        left_out: people left out since DingTalk would silently have dropped the message.
+        failed: people whose call was refused, or whose outcome is unknown.
+    """
+
+    id: str
+    name: str
+    app: str
+    state: CampaignState
+    reason: str
+    recipients: int
+    duplicates: int
+    malformed: int
+    planned: int
+    ended: int
+    calls: int
+    accepted: int
+    left_out: int
+    failed: int
+    created_at: datetime
+    start_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Backend(Protocol):
+    """What keeps campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean."""
+
+    async def create(self, plan: Plan) -> str:
+        """Store a draft; its id."""
+        ...
+
+    async def preview(self, plan: Plan | str) -> CampaignPreview:
+        """What a plan, or the campaign with this id, will take."""
+        ...
+
+    async def status(self, campaign: str) -> CampaignStatus:
+        """How a campaign stands."""
+        ...
+
+    async def start(self, campaign: str) -> None:
+        """Let a draft run."""
+        ...
+
+    async def pause(self, campaign: str) -> None:
+        """Hold it."""
+        ...
+
+    async def resume(self, campaign: str) -> None:
+        """Let it run on."""
+        ...
+
+    async def cancel(self, campaign: str) -> None:
+        """End it for good."""
+        ...
+
+
+def backend(settings: Settings) -> Backend:
+    """The one that is installed.
+
+    Raises:
+        NotInstalled: none is.
+    """
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            return cast("Backend", point.load()(settings))
+        except ModuleNotFoundError as error:
+            raise NotInstalled("campaigns", "worker") from error
+    raise NotInstalled("campaigns", "worker")
+
+
+class CampaignPlan:
+    """A campaign that is not stored yet."""
+
+    __slots__ = ("_backend", "_plan")
+
+    def __init__(self, keeper: Backend, plan: Plan) -> None:
+        self._backend = keeper
+        self._plan = plan
+
+    def preview(self) -> CampaignPreview:
+        """What it will take; nothing is stored. An iterator that is read here is used up.
+
+        Raises:
+            ContractError: the plan is wrong; it names the field, or the lines.
+            ServiceUnavailable: the database or Redis can't be used.
+        """
+        with _opened(self._plan) as plan:
+            return _run(self._backend.preview(plan))
+
+    def create(self) -> "CampaignRef":
+        """Store a draft with its recipients: all of it or, whatever happens, nothing.
+
+        Raises:
+            ContractError: the plan is wrong; it names the field, or the lines.
+            ServiceUnavailable: the database can't be used.
+        """
+        with _opened(self._plan) as plan:
+            return CampaignRef(self._backend, _run(self._backend.create(plan)))
+
+
+class CampaignRef:
+    """One campaign, by its id.
+
+    Each method raises `CampaignNotFound` where there is none, `CampaignConflict` where its state
+    does not allow what is asked, `ServiceUnavailable` where the database or Redis can't be used.
+    """
+
+    __slots__ = ("_backend", "id")
+
+    def __init__(self, keeper: Backend, campaign: str) -> None:
+        self._backend = keeper
+        self.id = campaign
+
+    def preview(self) -> CampaignPreview:
+        """What it will take as a whole."""
+        return _run(self._backend.preview(self.id))
+
+    def status(self) -> CampaignStatus:
+        """How far it has come."""
+        return _run(self._backend.status(self.id))
+
+    def start(self) -> None:
+        """Let a draft run."""
+        _run(self._backend.start(self.id))
+
+    def pause(self) -> None:
+        """Hold it; no call of it leaves two seconds later."""
+        _run(self._backend.pause(self.id))
+
+    def resume(self) -> None:
+        """Let it run on."""
+        _run(self._backend.resume(self.id))
+
+    def cancel(self) -> None:
+        """End it for good: whoever has not been called will not be."""
+        _run(self._backend.cancel(self.id))
+
+    def wait(self, timeout: float = 3600) -> CampaignStatus:
+        """The status once it is done or cancelled.
+
+        Raises:
+            WaitTimeout: not within `timeout` seconds; it may be paused.
+        """
+        deadline = time.monotonic() + timeout
+        while not (status := self.status()).state.ended:
+            if time.monotonic() + POLL_SECONDS > deadline:
+                raise _late(status, timeout)
+            time.sleep(POLL_SECONDS)
+        return status
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CampaignRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"CampaignRef({self.id!r})"
+
+
+class AsyncCampaignPlan:
+    """`CampaignPlan` for asyncio. Recipients are read in a thread: reading would hold up the loop."""
+
+    __slots__ = ("_plan",)
+
+    def __init__(self, plan: CampaignPlan) -> None:
+        self._plan = plan
+
+    async def preview(self) -> CampaignPreview:
+        """What it will take; see `CampaignPlan.preview`."""
+        return await asyncio.to_thread(self._plan.preview)
+
+    async def create(self) -> "AsyncCampaignRef":
+        """Store a draft; see `CampaignPlan.create`."""
+        return AsyncCampaignRef(await asyncio.to_thread(self._plan.create))
+
+
+class AsyncCampaignRef:
+    """`CampaignRef` for asyncio: the same calls, carried out in threads."""
+
+    __slots__ = ("_ref",)
+
+    def __init__(self, ref: CampaignRef) -> None:
+        self._ref = ref
+
+    @property
+    def id(self) -> str:
+        """The campaign's id."""
+        return self._ref.id
+
+    async def preview(self) -> CampaignPreview:
+        """What it will take as a whole."""
+        return await asyncio.to_thread(self._ref.preview)
+
+    async def status(self) -> CampaignStatus:
+        """How far it has come."""
+        return await asyncio.to_thread(self._ref.status)
+
+    async def start(self) -> None:
+        """Let a draft run."""
+        await asyncio.to_thread(self._ref.start)
+
+    async def pause(self) -> None:
+        """Hold it; no call of it leaves two seconds later."""
+        await asyncio.to_thread(self._ref.pause)
+
+    async def resume(self) -> None:
+        """Let it run on."""
+        await asyncio.to_thread(self._ref.resume)
+
+    async def cancel(self) -> None:
+        """End it for good: whoever has not been called will not be."""
+        await asyncio.to_thread(self._ref.cancel)
+
+    async def wait(self, timeout: float = 3600) -> CampaignStatus:
+        """The status once it is done or cancelled; see `CampaignRef.wait`."""
+        deadline = time.monotonic() + timeout
+        while not (status := await self.status()).state.ended:
+            if time.monotonic() + POLL_SECONDS > deadline:
+                raise _late(status, timeout)
+            await asyncio.sleep(POLL_SECONDS)
+        return status
+
+    def __repr__(self) -> str:
+        return f"AsyncCampaignRef({self.id!r})"
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Carry it out here or, where a loop runs already (as in a notebook), in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@contextmanager
+def _opened(plan: Plan) -> "Generator[Plan]":
+    """The plan with its paths opened, while the block runs."""
+    with _file(plan.recipients) as recipients, _file(plan.without) as without:
+        yield replace(plan, recipients=recipients, without=without)
+
+
+def _file(
+    source: Recipients | None,
+) -> "AbstractContextManager[BinaryIO | Iterable[object] | None]":
+    if isinstance(source, str | os.PathLike):
+        return Path(source).open("rb")
+    return nullcontext(source)
+
+
+def _late(status: CampaignStatus, timeout: float) -> WaitTimeout:
+    why = f" ({status.reason})" if status.reason else ""
+    return WaitTimeout(f"campaign {status.id} is {status.state}{why} after {timeout:g} s")

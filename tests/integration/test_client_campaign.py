@@ -1,0 +1,117 @@
+"""`Client.campaign` and `AsyncClient.campaign` on a real database and Valkey."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+import campaigns
+from dingrelay_producers import (
+    AsyncClient,
+    CampaignConflict,
+    CampaignNotFound,
+    CampaignState,
+    Client,
+    NotInstalled,
+    Settings,
+    WaitTimeout,
+)
+from dingrelay_producers import campaigns as producer
+from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.directory.database import Database
+from dingrelay_workers.directory.schema import upgrade
+
+TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
+PLAIN = {"msgtype": "text", "text": {"content": "hello"}}
+
+
+@pytest.fixture
+def settings(valkey_url: str, sqlite_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+
+
+def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
+    settings: Settings, tmp_path: Path
+) -> None:
+    file = tmp_path / "guests.csv"
+    file.write_text("userid,name\n" + "".join(f"u{at},n{at % 2}\n" for at in range(150)))
+    with Client(settings) as client:
+        plan = client.campaign(name="n", message=TEXT, recipients=file, without=["u0"], rate=50)
+        before = plan.preview()
+        assert (before.recipients, before.calls, before.plain_calls) == (149, 2, 2)
+        assert (round(before.minutes, 2), before.quota_used, before.fits) == (2.98, 0, True)
+        campaign = plan.create()
+        after = campaign.preview()
+        assert (after.recipients, after.calls, after.limit) == (149, 2, before.limit)
+        states = []
+        for move in (lambda: None, campaign.start, campaign.pause, campaign.resume):
+            move()
+            states.append(client.campaign_ref(campaign.id).status().state)
+        assert states == ["draft", "running", "paused", "running"]
+        with pytest.raises(WaitTimeout, match="is running after 0 s"):
+            campaign.wait(timeout=0)
+        campaign.cancel()
+        ended = campaign.wait()
+        assert (ended.state, ended.planned, ended.calls) == (CampaignState.CANCELLED, 2, 0)
+        with pytest.raises(CampaignConflict, match="is cancelled"):
+            campaign.resume()
+        with pytest.raises(CampaignNotFound):
+            client.campaign_ref("none").start()
+
+
+def test_rows_of_any_iterable_are_checked(settings: Settings) -> None:
+    rows = ({"userid": f"u {at}" if at == 3 else f"u{at}"} for at in range(5))
+    with Client(settings) as client:
+        with pytest.raises(ContractError, match="line 4: userid"):
+            client.campaign(name="n", message=PLAIN, recipients=rows).create()
+        with pytest.raises(ContractError, match="weight"):
+            client.campaign(name="n", message=PLAIN, users=["u1"], weight=0).create()
+        skipped = client.campaign(
+            name="n", message=PLAIN, recipients=["u1", "", "u1"], malformed="skip"
+        )
+        status = skipped.create().status()
+        assert (status.recipients, status.duplicates, status.malformed) == (1, 1, 1)
+
+
+async def test_asyncio_has_the_same(settings: Settings) -> None:
+    async with AsyncClient(settings) as client:
+        plan = client.campaign(name="n", message=PLAIN, users=["u1", "u2"])
+        assert (await plan.preview()).recipients == 2
+        campaign = await plan.create()
+        await campaign.start()
+        await campaign.pause()
+        paused = await client.campaign_ref(campaign.id).status()
+        assert (paused.state, paused.reason) == ("paused", "asked for")
+        with pytest.raises(WaitTimeout, match="is paused"):
+            await campaign.wait(timeout=0)
+        await campaign.resume()
+        await campaign.cancel()
+        assert (await campaign.wait()).state.ended
+        assert (await campaign.preview()).calls == 1
+        # As in a notebook: the synchronous client where a loop runs already.
+        assert client.client.campaign_ref(campaign.id).status().id == campaign.id
+
+
+def test_wait_returns_how_it_ended(settings: Settings, sqlite_url: str) -> None:
+    upgrade(sqlite_url)
+
+    async def put() -> str:
+        database = Database(sqlite_url)
+        try:
+            return await campaigns.put(
+                database, state=CampaignState.DONE, accepted=3, failed=1, settled=2, calls=2
+            )
+        finally:
+            await database.dispose()
+
+    with Client(settings) as client:
+        status = client.campaign_ref(asyncio.run(put())).wait(timeout=0)
+    assert (status.accepted, status.failed, status.ended, status.calls) == (3, 1, 2, 2)
+
+
+def test_what_is_not_installed_is_named(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(producer, "entry_points", lambda group: ())
+    with pytest.raises(NotInstalled, match=r"pip install 'dingrelay\[worker\]'"):
+        Client(settings).campaign_ref("x")

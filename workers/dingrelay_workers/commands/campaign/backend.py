@@ -1,0 +1,129 @@
+"""Campaigns as the clients of `dingrelay_producers` use them: the commands, from Python."""
+
+from typing import cast
+
+from dingrelay_producers.campaigns import CampaignPreview, CampaignStatus, Plan
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.campaigns import forecast
+from dingrelay_workers.campaigns.audience import Audience, Source
+from dingrelay_workers.campaigns.control import Control
+from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.commands.campaign import run, storage
+
+
+class SqlBackend:
+    """A `dingrelay_producers.campaigns.Backend`.
+
+    It opens its connections for each call: whoever calls has an event loop for no longer.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def create(self, plan: Plan) -> str:
+        """Store a draft; its id."""
+        spec = _spec(plan)
+        async with storage.opened(self._settings) as store:
+            created = await store.create(spec, _audience(plan), malformed=plan.malformed)
+        return created.campaign.id
+
+    async def preview(self, plan: Plan | str) -> CampaignPreview:
+        """What a plan, or the campaign with this id, will take."""
+        async with storage.opened(self._settings) as store:
+            if isinstance(plan, str):
+                found = await forecast.of_draft(self._settings, await store.get(plan))
+            else:
+                found = await forecast.of_audience(
+                    self._settings,
+                    store.database,
+                    _spec(plan),
+                    _audience(plan),
+                    malformed=plan.malformed,
+                )
+        return CampaignPreview(
+            recipients=found.size.recipients,
+            calls=found.size.calls,
+            plain_calls=found.size.plain_calls,
+            minutes=found.pace.minutes,
+            limit=found.pace.limit,
+            starts_at=found.pace.starts_at,
+            ends_at=found.pace.ends_at,
+            quota_used=found.month.used,
+            quota_limit=found.month.limit,
+            quota_share=found.month.share,
+            fits=found.month.fits,
+            duplicates=found.duplicates,
+            malformed=found.malformed,
+        )
+
+    async def status(self, campaign: str) -> CampaignStatus:
+        """How a campaign stands."""
+        async with storage.opened(self._settings) as store:
+            row = await store.get(campaign)
+        return CampaignStatus(
+            id=row.id,
+            name=row.name,
+            app=row.app,
+            state=State(row.state),
+            reason=row.reason,
+            recipients=row.recipients,
+            duplicates=row.duplicates,
+            malformed=row.malformed,
+            planned=row.chunks,
+            ended=row.settled,
+            calls=row.calls,
+            accepted=row.accepted,
+            left_out=row.left_out,
+            failed=row.failed,
+            created_at=row.created_at,
+            start_at=row.start_at,
+            started_at=row.started_at,
+            ended_at=row.ended_at,
+        )
+
+    async def start(self, campaign: str) -> None:
+        """Let a draft run."""
+        async with run.opened(self._settings) as (database, redis):
+            await Control(database, redis).start(campaign)
+
+    async def pause(self, campaign: str) -> None:
+        """Hold it."""
+        async with run.opened(self._settings) as (database, redis):
+            await Control(database, redis).pause(campaign)
+
+    async def resume(self, campaign: str) -> None:
+        """Let it run on."""
+        async with run.opened(self._settings) as (database, redis):
+            await Control(database, redis).resume(campaign)
+
+    async def cancel(self, campaign: str) -> None:
+        """End it for good."""
+        async with run.opened(self._settings) as (database, redis):
+            await Control(database, redis).cancel(campaign)
+
+
+def _spec(plan: Plan) -> CampaignSpec:
+    return CampaignSpec.parse(
+        {
+            "name": plan.name,
+            "app": plan.app,
+            "message": plan.message,
+            "start_at": plan.start_at,
+            "quiet": plan.quiet,
+            "rate": plan.rate,
+            "weight": plan.weight,
+            "error_share": plan.error_share,
+        }
+    )
+
+
+def _audience(plan: Plan) -> Audience:
+    return Audience(
+        rows=cast("Source | None", plan.recipients),
+        users=plan.users,
+        departments=plan.departments,
+        everyone=plan.everyone,
+        without_rows=cast("Source | None", plan.without),
+        without_departments=plan.without_departments,
+    )
