@@ -16,7 +16,7 @@ from dingrelay_tasks import ApprovalCreate, UserSync
 BURST = 300
 URGENT_AFTER = 90
 STORM_BURST, STORM_SECONDS = 100, 4
-CAMPAIGN_RATE = 40_000
+CAMPAIGN_RATE = 15_000
 """Recipients a minute: slow enough to be watched."""
 PAUSED_SECONDS = 2.0
 KILL_BURST, KILL_AFTER = 120, 30
@@ -103,7 +103,7 @@ async def burst(stage: Stage) -> None:
 
 async def campaign(stage: Stage) -> None:
     """A broadcast to everyone that is paused in the middle, and an urgent message beside it."""
-    people = [user["userid"] for user in stage.system.sandbox.organisation()["users"]][:800]
+    people = [user["userid"] for user in stage.system.sandbox.organisation()["users"]]
     stage.screen.act(
         f"A campaign to {len(people):,} people, paused and resumed; an urgent message overtakes"
     )
