@@ -7,7 +7,7 @@ it is another installed package's, found by its entry point.
 import asyncio
 import os
 import time
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -29,6 +29,7 @@ from typing import (
 from dingrelay_producers.errors import NotInstalled, WaitTimeout
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import CampaignState
+from dingrelay_tasks.contract import Contract
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -43,6 +44,9 @@ POLL_SECONDS = 0.5
 Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
 """A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
 mappings with a ``userid``."""
+
+Enqueue = Callable[[Iterable[Contract]], int]
+"""`Client.send_many`."""
 
 _T = TypeVar("_T")
 
@@ -209,6 +213,24 @@ class Backend(Protocol):
         """End it for good."""
         ...
 
+    async def report(self, campaign: str) -> dict[str, Any]:
+        """What became of its people, as JSON values."""
+        ...
+
+    async def recall(self, campaign: str) -> Sequence[Contract]:
+        """The jobs that take back what was sent."""
+        ...
+
+    async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
+        """The jobs that ask whom it reached."""
+        ...
+
+    async def test(
+        self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
+    ) -> Contract:
+        """The job that sends its message to testers."""
+        ...
+
 
 def backend(settings: Settings) -> Backend:
     """The one that is installed.
@@ -227,11 +249,12 @@ def backend(settings: Settings) -> Backend:
 class CampaignPlan:
     """A campaign that is not stored yet."""
 
-    __slots__ = ("_backend", "_plan")
+    __slots__ = ("_backend", "_enqueue", "_plan")
 
-    def __init__(self, keeper: Backend, plan: Plan) -> None:
+    def __init__(self, keeper: Backend, plan: Plan, enqueue: Enqueue) -> None:
         self._backend = keeper
         self._plan = plan
+        self._enqueue = enqueue
 
     def preview(self) -> CampaignPreview:
         """What it will take; nothing is stored. An iterator that is read here is used up.
@@ -251,7 +274,8 @@ class CampaignPlan:
             ServiceUnavailable: the database can't be used.
         """
         with _opened(self._plan) as plan:
-            return CampaignRef(self._backend, _run(self._backend.create(plan)))
+            created = _run(self._backend.create(plan))
+        return CampaignRef(self._backend, created, self._enqueue)
 
 
 class CampaignRef:
@@ -261,10 +285,11 @@ class CampaignRef:
     does not allow what is asked, `ServiceUnavailable` where the database or Redis can't be used.
     """
 
-    __slots__ = ("_backend", "id")
+    __slots__ = ("_backend", "_enqueue", "id")
 
-    def __init__(self, keeper: Backend, campaign: str) -> None:
+    def __init__(self, keeper: Backend, campaign: str, enqueue: Enqueue) -> None:
         self._backend = keeper
+        self._enqueue = enqueue
         self.id = campaign
 
     def preview(self) -> CampaignPreview:
@@ -290,6 +315,33 @@ class CampaignRef:
     def cancel(self) -> None:
         """End it for good: whoever has not been called will not be."""
         _run(self._backend.cancel(self.id))
+
+    def report(self) -> dict[str, Any]:
+        """What became of its people, and why, as ``campaign report --json`` prints it."""
+        return _run(self._backend.report(self.id))
+
+    def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
+        """Send its message to testers now; fields of it have these values, or the first one's.
+
+        Raises:
+            ContractError: fields are missing or unknown.
+        """
+        self._enqueue([_run(self._backend.test(self.id, users, fields))])
+
+    def recall(self) -> int:
+        """Take back what was sent in the last 24 hours (API §2.4); how many jobs do so.
+
+        Raises:
+            CampaignConflict: it runs, so that more would be sent meanwhile.
+        """
+        return self._enqueue(_run(self._backend.recall(self.id)))
+
+    def confirm(self, sample: int | None = None) -> int:
+        """Ask DingTalk whom it reached (API §2.3), two calls each; how many jobs do so.
+
+        `sample` is how many calls to ask about; None for all of the last 24 hours.
+        """
+        return self._enqueue(_run(self._backend.confirm(self.id, sample=sample)))
 
     def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled.
@@ -367,6 +419,22 @@ class AsyncCampaignRef:
     async def cancel(self) -> None:
         """End it for good: whoever has not been called will not be."""
         await asyncio.to_thread(self._ref.cancel)
+
+    async def report(self) -> dict[str, Any]:
+        """What became of its people; see `CampaignRef.report`."""
+        return await asyncio.to_thread(self._ref.report)
+
+    async def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
+        """Send its message to testers now; see `CampaignRef.test`."""
+        await asyncio.to_thread(self._ref.test, users, fields)
+
+    async def recall(self) -> int:
+        """Take back what was sent; see `CampaignRef.recall`."""
+        return await asyncio.to_thread(self._ref.recall)
+
+    async def confirm(self, sample: int | None = None) -> int:
+        """Ask DingTalk whom it reached; see `CampaignRef.confirm`."""
+        return await asyncio.to_thread(self._ref.confirm, sample)
 
     async def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled; see `CampaignRef.wait`."""

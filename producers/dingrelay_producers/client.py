@@ -128,7 +128,7 @@ class Client:
         Raises:
             NotInstalled: the packages that campaigns need are missing.
         """
-        return CampaignPlan(backend(self.settings), Plan(**plan))
+        return CampaignPlan(backend(self.settings), Plan(**plan), self.send_many)
 
     def campaign_ref(self, campaign_id: str) -> CampaignRef:
         """The reference of a campaign by its id; it need not exist.
@@ -136,7 +136,7 @@ class Client:
         Raises:
             NotInstalled: as `campaign`.
         """
-        return CampaignRef(backend(self.settings), campaign_id)
+        return CampaignRef(backend(self.settings), campaign_id, self.send_many)
 
     def status(self, job_id: str) -> JobStatus:
         """What the record tells.

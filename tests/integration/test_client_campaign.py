@@ -59,6 +59,24 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
             client.campaign_ref("none").start()
 
 
+def test_it_is_tested_reported_confirmed_and_recalled(settings: Settings) -> None:
+    with Client(settings) as client:
+        campaign = client.campaign(
+            name="n", message=TEXT, recipients=[{"userid": "u1", "name": "A"}]
+        ).create()
+        campaign.test(["u8"], {"name": "T"})
+        (job,) = client.recent()
+        assert (job.kind, job.lane) == ("message-send", "urgent")
+        with pytest.raises(ContractError, match="no field"):
+            campaign.test(["u8"], {"title": "T"})
+        told = campaign.report()
+        assert (told["recipients"], told["outcomes"]["pending"]) == (1, 1)
+        assert (campaign.confirm(), campaign.recall()) == (0, 0), "nothing was sent"
+        campaign.start()
+        with pytest.raises(CampaignConflict, match="is running"):
+            campaign.recall()
+
+
 def test_rows_of_any_iterable_are_checked(settings: Settings) -> None:
     rows = ({"userid": f"u {at}" if at == 3 else f"u{at}"} for at in range(5))
     with Client(settings) as client:

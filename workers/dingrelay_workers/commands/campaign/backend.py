@@ -1,13 +1,17 @@
 """Campaigns as the clients of `dingrelay_producers` use them: the commands, from Python."""
 
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from dingrelay_producers.campaigns import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.campaigns import forecast
+from dingrelay_tasks.contract import Contract
+from dingrelay_workers.campaigns import documents, forecast
+from dingrelay_workers.campaigns.aftercare import Aftercare
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.commands.campaign import run, storage
 
@@ -101,6 +105,28 @@ class SqlBackend:
         """End it for good."""
         async with run.opened(self._settings) as (database, redis):
             await Control(database, redis).cancel(campaign)
+
+    async def report(self, campaign: str) -> dict[str, Any]:
+        """What became of its people, as JSON values."""
+        async with storage.opened(self._settings) as store:
+            return documents.report(await Report(store.database).summary(campaign))
+
+    async def recall(self, campaign: str) -> Sequence[Contract]:
+        """The jobs that take back what was sent."""
+        async with storage.opened(self._settings) as store:
+            return (await Aftercare(store).recall(campaign)).jobs
+
+    async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
+        """The jobs that ask whom it reached."""
+        async with storage.opened(self._settings) as store:
+            return (await Aftercare(store).confirm(campaign, sample=sample)).jobs
+
+    async def test(
+        self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
+    ) -> Contract:
+        """The job that sends its message to testers."""
+        async with storage.opened(self._settings) as store:
+            return await Aftercare(store).test(campaign, users, fields)
 
 
 def _spec(plan: Plan) -> CampaignSpec:
