@@ -41,6 +41,7 @@ class Report:
             {
                 "letter": measurement.letter,
                 "name": measurement.name,
+                "date": _date(time.time() - seconds),
                 "seconds": round(seconds, 1),
                 "figures": [figure.to_json() for figure in figures],
             }
@@ -50,7 +51,7 @@ class Report:
         """All of it as JSON values."""
         return {
             "command": self.command,
-            "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.began)),
+            "date": _date(self.began),
             "seconds": round(time.time() - self.began),
             "machine": {
                 "cpu": _cpu_model(),
@@ -62,6 +63,32 @@ class Report:
             "versions": {"python": platform.python_version(), **_versions()},
             "measurements": self.measured,
         }
+
+
+def added(earlier: dict[str, Any], later: dict[str, Any]) -> dict[str, Any]:
+    """An earlier run's JSON with what a later one has measured, each with its own date.
+
+    A measurement stands for itself: whatever it compares was measured in the same run.
+
+    Raises:
+        ValueError: the machine or a version is another one.
+    """
+    here, there = later["machine"], earlier["machine"]
+    same = all(here[name] == there[name] for name in ("cpu", "cores", "memory_gb", "kernel"))
+    if not same or later["versions"] != earlier["versions"]:
+        raise ValueError("the earlier run was on another machine, or with other versions")
+    measured = {each["letter"]: each for each in earlier["measurements"] + later["measurements"]}
+    seconds = round(sum(each["seconds"] for each in measured.values()))
+    return {
+        **earlier,
+        "command": "python ops/bench/run.py",
+        "seconds": seconds,
+        "measurements": [measured[letter] for letter in sorted(measured)],
+    }
+
+
+def _date(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def _cpu_model() -> str:

@@ -1,8 +1,9 @@
 """All measurements in one run: a table, and JSON with the machine and the versions.
 
-``python ops/bench/run.py [--quick] [--only NAME] [--json FILE]``. Exit code 1 if a bound of ours
-is broken; ``--quick`` only shows that everything runs, on figures too short to judge. A whole run
-is written to ``docs/bench.json``, from which ``document.py`` makes what the READMEs say.
+``python ops/bench/run.py [--quick] [--only NAME] [--json FILE] [--add]``. Exit code 1 if a bound
+of ours is broken; ``--quick`` only shows that everything runs, on figures too short to judge. A
+whole run is written to ``docs/bench.json``, from which ``document.py`` makes what the READMEs say;
+with ``--add`` so is a part of one.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from pathlib import Path
 from figures import show
 from measurements import MEASUREMENTS, Measurement, find
 from published import PUBLISHED
-from report import Report
+from report import Report, added
 from stand import stand
 
 
@@ -38,9 +39,12 @@ def main() -> int:
                 report.add(measurement, figures, time.monotonic() - began)
     show(report.figures)
     whole = complete and not options.quick and not options.only
-    path = options.json or (PUBLISHED if whole else None)
+    path = options.json or (PUBLISHED if whole or options.add else None)
     if path:
-        path.write_text(json.dumps(report.to_json(), ensure_ascii=False, indent=2) + "\n", "utf-8")
+        told = report.to_json()
+        if options.add:
+            told = added(json.loads(path.read_text("utf-8")), told)
+        path.write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
         print(f"written to {path}", file=sys.stderr)
     broken = [figure for figure in report.figures if figure.holds is False]
     if options.quick:
@@ -56,6 +60,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="seconds instead of minutes")
     parser.add_argument("--only", action="append", type=_measurement, metavar="NAME")
     parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--add", action="store_true", help="to what an earlier run has written")
     return parser.parse_args()
 
 

@@ -12,6 +12,7 @@ from figures import Figure, percentile
 from hypothesis import given
 from hypothesis import strategies as st
 from published import PUBLISHED, Published
+from report import added
 from table import table
 from words import CHINESE, LANGUAGES, SAME
 
@@ -195,3 +196,32 @@ def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(
     found = percentile(values, part)
     assert sum(value <= found for value in values) >= len(values) * part / 100 - 1e-9
     assert sum(value < found for value in values) <= len(values) * part / 100
+
+
+def a_run(**letters: float) -> dict[str, Any]:
+    machine = {"cpu": "c", "cores": 2, "memory_gb": 23.0, "kernel": "k", "load_at_start": [0.1]}
+    measured = [
+        {"letter": letter, "seconds": seconds, "date": "d", "figures": []}
+        for letter, seconds in letters.items()
+    ]
+    return {
+        "command": "c",
+        "date": "d",
+        "machine": machine,
+        "versions": {"redis": "8"},
+        "measurements": measured,
+    }
+
+
+def test_what_is_measured_later_is_added_to_the_run_before() -> None:
+    told = added(a_run(B=1, A=2), a_run(B=3, C=4))
+    assert [(each["letter"], each["seconds"]) for each in told["measurements"]] == [
+        ("A", 2),
+        ("B", 3),
+        ("C", 4),
+    ]
+    assert told["seconds"] == 9
+    other = a_run(C=4)
+    other["versions"]["redis"] = "9"
+    with pytest.raises(ValueError, match="other versions"):
+        added(a_run(A=1), other)
