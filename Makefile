@@ -47,7 +47,7 @@ check: setup ## lint, format, types, layers
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 
-bench: setup $(ARQ) ## measure all figures beside peers, 20 minutes (ARGS="--only A" measures one)
+bench: setup $(ARQ) ## measure all figures beside peers, 25 minutes (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)
 
 # arq needs an older redis-py than ours, so it has an environment of its own.
