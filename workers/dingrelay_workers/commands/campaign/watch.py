@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dingrelay_producers.cli import options
@@ -105,12 +106,19 @@ async def _look(
 
 
 def _limit(state: "BucketState") -> dict[str, Any]:
-    """How much of a limit is in use, from 0 to 1; None where there is none."""
-    free = max(0.0, state.balance) / state.limit if state.limit else None
+    """How much of a bucket is taken, from 0 to 1; None where there is no limit.
+
+    `parked_seconds` is how long the last job that waits for it will have to.
+    """
+    from dingrelay_workers.limiter.rules import LARGEST_COST
+
+    full = LARGEST_COST["recipients" if state.unit == "recipients" else "calls"]
+    parked = state.horizon and (state.horizon - datetime.now(UTC)).total_seconds()
     return {
         "unit": state.unit,
-        "used": None if free is None else round(max(0.0, 1 - free), 3),
+        "used": round(1 - max(0.0, state.balance) / full, 3) if state.limit else None,
         "paused": state.reason if state.paused_until else "",
+        "parked_seconds": round(max(0.0, parked or 0.0), 1),
     }
 
 
@@ -122,11 +130,7 @@ def _page(look: dict[str, Any]) -> "Group":
     known, total = _known(look), look["recipients"]
     left = look["seconds_left"]
     eta = f", {left // 60}:{left % 60:02} to go" if left is not None else ""
-    limits = [
-        f"{limit['unit']} {limit['used']:.0%} used" + (limit["paused"] and f" ({limit['paused']})")
-        for limit in look["limits"]
-        if limit["used"] is not None
-    ]
+    limits = [_pressure(limit) for limit in look["limits"] if limit["used"] is not None]
     return Group(
         Text(f"{look['state']} {look['reason']}".strip()),
         ProgressBar(total=max(1, total), completed=known, width=60),
@@ -137,3 +141,10 @@ def _page(look: dict[str, Any]) -> "Group":
         ),
         Text("; ".join(limits), style="dim"),
     )
+
+
+def _pressure(limit: dict[str, Any]) -> str:
+    told = f"{limit['unit']} {limit['used']:.0%} used"
+    if limit["parked_seconds"]:
+        told += f", jobs wait up to {limit['parked_seconds']:,.0f} s"
+    return f"{told} ({limit['paused']})" if limit["paused"] else told
