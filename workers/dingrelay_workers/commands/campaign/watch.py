@@ -125,15 +125,19 @@ def _limit(state: "BucketState") -> dict[str, Any]:
 def _page(look: dict[str, Any]) -> "Group":
     from rich.console import Group
     from rich.progress_bar import ProgressBar
+    from rich.table import Table
     from rich.text import Text
 
     known, total = _known(look), look["recipients"]
     left = look["seconds_left"]
     eta = f", {left // 60}:{left % 60:02} to go" if left is not None else ""
     limits = [_pressure(limit) for limit in look["limits"] if limit["used"] is not None]
+    # A bar by itself would have the next line beside it.
+    bar = Table.grid()
+    bar.add_row(ProgressBar(total=max(1, total), completed=known, width=60))
     return Group(
-        Text(f"{look['state']} {look['reason']}".strip()),
-        ProgressBar(total=max(1, total), completed=known, width=60),
+        Text(": ".join(filter(None, (look["state"], look["reason"])))),
+        bar,
         Text(f"{known:,} of {total:,} people, {look['rate']:,.0f} a second{eta}"),
         Text(
             f"{look['accepted']:,} accepted, {look['left_out']:,} left out, "
