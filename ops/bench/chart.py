@@ -72,26 +72,29 @@ LIMITERS = {
     "Celery and throttled-py, sliding window": "throttled-py, sliding",
 }
 """Figure → label."""
+
+
+def _limiters(group: int) -> list[Bar]:
+    """Ours and the peers in one of the groups of A."""
+    return [
+        Bar("dingrelay", ("A", group, "calendar second"), ours=True),
+        Bar("dingrelay, sliding", ("A", group, "sliding window"), ours=True),
+        *(Bar(label, ("A", group, name)) for name, label in LIMITERS.items()),
+    ]
+
+
 PANELS = (
     Panel(
         "What gets through of 20 calls a second",
         MORE,
         "%",
-        [
-            Bar("dingrelay", ("A", 0, "calendar second"), ours=True),
-            Bar("dingrelay, sliding", ("A", 0, "sliding window"), ours=True),
-            *(Bar(label, ("A", 0, name)) for name, label in LIMITERS.items()),
-        ],
+        _limiters(0),
     ),
     Panel(
         "Answers refused for the rate",
         LESS,
         "%",
-        [
-            Bar("dingrelay", ("A", 1, "calendar second"), ours=True),
-            Bar("dingrelay, sliding", ("A", 1, "sliding window"), ours=True),
-            *(Bar(label, ("A", 1, name)) for name, label in LIMITERS.items()),
-        ],
+        _limiters(1),
     ),
     Panel(
         "Wait of an urgent message under a broadcast",

@@ -8,13 +8,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dingrelay_producers.campaign_backend import CampaignPreview, CampaignStatus
     from dingrelay_producers.campaigns import (
         AsyncCampaignPlan,
         AsyncCampaignRef,
         CampaignPlan,
-        CampaignPreview,
         CampaignRef,
-        CampaignStatus,
     )
     from dingrelay_producers.client import AsyncClient, AsyncJobRef, Client, JobRef
     from dingrelay_producers.errors import (
@@ -60,14 +59,8 @@ __all__ = [
 ]
 
 _MODULES = {
-    "campaigns": (
-        "AsyncCampaignPlan",
-        "AsyncCampaignRef",
-        "CampaignPlan",
-        "CampaignPreview",
-        "CampaignRef",
-        "CampaignStatus",
-    ),
+    "campaign_backend": ("CampaignPreview", "CampaignStatus"),
+    "campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
     "client": ("AsyncClient", "AsyncJobRef", "Client", "JobRef"),
     "errors": (
         "CampaignConflict",

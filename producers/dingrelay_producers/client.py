@@ -13,14 +13,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from dingrelay_producers import keys, record, scripts
+from dingrelay_producers.campaign_backend import Plan, PlanFields, backend
 from dingrelay_producers.campaigns import (
     AsyncCampaignPlan,
     AsyncCampaignRef,
     CampaignPlan,
     CampaignRef,
-    Plan,
-    PlanFields,
-    backend,
 )
 from dingrelay_producers.errors import (
     IdempotencyConflict,
@@ -122,7 +120,7 @@ class Client:
         """A campaign that is not stored yet: `preview` it, `create` it.
 
         Args:
-            **plan: the fields of `campaigns.Plan`, such as
+            **plan: the fields of `campaign_backend.Plan`, such as
                 ``name="Spring party", message={...}, recipients="guests.csv"``.
 
         Raises:

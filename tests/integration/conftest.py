@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from dingrelay_workers.directory.database import Database
 from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.directory.store import DirectoryStore
 
@@ -50,6 +51,15 @@ def sqlite_url(tmp_path: Path) -> str:
 def database_url(request: pytest.FixtureRequest) -> str:
     """The URL of an empty database, of each kind in turn."""
     return request.getfixturevalue(f"{request.param}_url")
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    """A database with its tables, empty."""
+    upgrade(database_url)
+    database = Database(database_url)
+    yield database
+    await database.dispose()
 
 
 @pytest.fixture

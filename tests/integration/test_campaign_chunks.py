@@ -1,9 +1,7 @@
 """Releasing and settling chunks, on SQLite and PostgreSQL."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
-import pytest
 from sqlalchemy import func, select
 
 import campaigns
@@ -11,18 +9,9 @@ from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import CANCELLED, Ending
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
 from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.schema import upgrade
 
 NOW = datetime.now(UTC)
 ERROR = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    upgrade(database_url)
-    database = Database(database_url)
-    yield database
-    await database.dispose()
 
 
 async def release(database: Database, campaign: str, most: int) -> list[int]:

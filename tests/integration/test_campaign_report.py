@@ -1,7 +1,6 @@
 """What became of a campaign's people, on each database."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,18 +14,9 @@ from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, Result
 from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.schema import upgrade
 
 NOW = datetime.now(UTC)
 BROKEN = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    upgrade(database_url)
-    database = Database(database_url)
-    yield database
-    await database.dispose()
 
 
 async def ended(database: Database, **fields: Any) -> str:

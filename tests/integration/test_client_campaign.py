@@ -16,7 +16,7 @@ from dingrelay_producers import (
     Settings,
     WaitTimeout,
 )
-from dingrelay_producers import campaigns as producer
+from dingrelay_producers import campaign_backend as producer
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.directory.schema import upgrade

@@ -1,6 +1,7 @@
 """The workers' connections to Redis."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 from redis import asyncio as aio
@@ -9,9 +10,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 
 CONNECTIONS = 32
@@ -65,3 +68,23 @@ def open_redis(settings: Settings) -> aio.Redis:
         **address,
     )
     return aio.Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
+    """Redis for somebody who waits at a terminal, while the block runs.
+
+    Raises:
+        ServiceUnavailable: it cannot be reached.
+    """
+    redis = aio.Redis.from_url(
+        settings.redis, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT
+    )
+    try:
+        yield redis
+    except (RedisError, OSError) as error:
+        raise ServiceUnavailable(
+            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+        ) from None
+    finally:
+        await redis.aclose()

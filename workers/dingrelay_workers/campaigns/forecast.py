@@ -4,16 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
-
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers import preflight
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.preview import Month, Pace, Size, month, pace
 from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.connections import impatient_redis
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
@@ -124,13 +121,6 @@ async def month_of(settings: Settings, app: str, size: Size) -> Month:
 
 
 async def _used(settings: Settings, app: str) -> int:
-    redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
     organisation = settings.apps[app].organisation if app in settings.apps else "default"
-    try:
+    async with impatient_redis(settings) as redis:
         return await Quota(redis, settings).used(organisation)
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(
-            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
-        ) from None
-    finally:
-        await redis.aclose()

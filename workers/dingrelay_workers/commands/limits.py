@@ -52,21 +52,17 @@ async def _read(settings: "Settings") -> dict[str, Any]:
         ServiceUnavailable: Redis cannot be reached.
         SettingsError: a rule in the settings can't be read.
     """
-    from redis.asyncio import Redis
-    from redis.exceptions import RedisError
-
-    from dingrelay_producers.errors import ServiceUnavailable
     from dingrelay_workers import preflight
+    from dingrelay_workers.connections import impatient_redis
     from dingrelay_workers.limiter import buckets
     from dingrelay_workers.limiter.quota import Quota
     from dingrelay_workers.limiter.rules import Rules
 
     preflight.check(settings)
     rules = Rules.from_settings(settings.rules, settings.egress)
-    redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
-    quota = Quota(redis, settings)
     organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})
-    try:
+    async with impatient_redis(settings) as redis:
+        quota = Quota(redis, settings)
         return {
             "buckets": [_bucket(state) for state in await buckets.states(redis, rules)],
             "quota": [
@@ -78,12 +74,6 @@ async def _read(settings: "Settings") -> dict[str, Any]:
                 for name in organisations
             ],
         }
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(
-            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
-        ) from None
-    finally:
-        await redis.aclose()
 
 
 def _bucket(state: "BucketState") -> dict[str, Any]:

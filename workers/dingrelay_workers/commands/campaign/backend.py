@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from dingrelay_producers.campaigns import CampaignPreview, CampaignStatus, Plan
+from dingrelay_producers.campaign_backend import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.campaigns import documents, forecast
@@ -17,7 +17,7 @@ from dingrelay_workers.commands.campaign import run, storage
 
 
 class SqlBackend:
-    """A `dingrelay_producers.campaigns.Backend`.
+    """A `dingrelay_producers.campaign_backend.Backend`.
 
     It opens its connections for each call: whoever calls has an event loop for no longer.
     """

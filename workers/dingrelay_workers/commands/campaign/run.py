@@ -65,28 +65,21 @@ async def opened(settings: "Settings") -> AsyncGenerator[tuple["Database", "Redi
     Raises:
         ServiceUnavailable: one of them can't be used.
     """
-    from redis.asyncio import Redis
-    from redis.exceptions import RedisError
     from sqlalchemy.exc import SQLAlchemyError
 
-    from dingrelay_producers.errors import ServiceUnavailable
     from dingrelay_workers.commands.schema import migrate, unusable
+    from dingrelay_workers.connections import impatient_redis
     from dingrelay_workers.directory.database import Database
 
     migrate(settings)
     database = Database(settings.database)
-    redis = Redis.from_url(settings.redis, socket_timeout=5, socket_connect_timeout=5)
     try:
-        yield database, redis
+        async with impatient_redis(settings) as redis:
+            yield database, redis
     except SQLAlchemyError as error:
         raise unusable(error) from None
-    except (RedisError, OSError) as error:
-        raise ServiceUnavailable(
-            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
-        ) from None
     finally:
         await database.dispose()
-        await redis.aclose()
 
 
 def _rehearse(campaign: str, *, as_json: bool) -> None:
