@@ -1,6 +1,8 @@
 """The database behind the directory: its URL, its connections, and who may write."""
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -8,7 +10,7 @@ from zlib import crc32
 
 from sqlalchemy import URL, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -16,6 +18,9 @@ from dingrelay_workers.directory.models import Base
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for other processes' transactions on SQLite."""
+
+TURN_PAUSE = 0.02
+"""Seconds between two tries to turn a new database to WAL."""
 
 CHUNK = 500
 """Values in one IN list; every SQLite takes at least 999."""
@@ -128,11 +133,26 @@ def _engine(url: URL) -> AsyncEngine:
 def prepare_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
     """Patient writers, readers beside a writer, and foreign keys."""
     cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
-        "synchronous = NORMAL",
-        "foreign_keys = ON",
-    ):
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    _turn_to_wal(cursor)
+    for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _turn_to_wal(cursor: DBAPICursor) -> None:
+    """Let readers read beside a writer.
+
+    Of processes that open a new database at once, one turns it; SQLite does not let the others
+    wait for that, whatever the timeout.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(TURN_PAUSE)
+        else:
+            return
