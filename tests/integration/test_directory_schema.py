@@ -31,12 +31,25 @@ def test_threads_that_start_at_once_migrate_once(database_url: str) -> None:
 
 def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
     script = (
-        "import sys; from dingrelay_workers.directory.schema import upgrade; upgrade(sys.argv[1])"
+        "import sys; from dingrelay_workers.directory.schema import upgrade; "
+        "print('ready', flush=True); sys.stdin.readline(); upgrade(sys.argv[1])"
     )
     workers = [
-        subprocess.Popen([sys.executable, "-c", script, database_url], stderr=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, "-c", script, database_url],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
         for _ in range(4)
     ]
+    for worker in workers:
+        assert worker.stdout
+        assert worker.stdout.readline() == b"ready\n"
+    for worker in workers:
+        assert worker.stdin
+        worker.stdin.write(b"\n")
+        worker.stdin.flush()
     complaints = [worker.communicate(timeout=60)[1].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4, complaints
 
