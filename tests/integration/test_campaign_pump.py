@@ -305,7 +305,7 @@ async def test_pause_takes_back_what_has_not_started_and_resume_sends_it(fleet: 
     states = [chunk.state for chunk in await campaigns.chunks(fleet.database, campaign)]
     assert states == ["queued", "pending", "pending"]
     # The one that runs may not call any more.
-    assert await fleet.records.note(started, {}, {}) == "cancelled"
+    assert await fleet.records.note(started, {}, Spent()) == "cancelled"
     await fleet.records.park(started, JobState.SNOOZED, delay=0, spent=Spent())
     await pump.tick()
     assert await fleet.jobs() == 0
@@ -323,7 +323,9 @@ async def test_a_call_without_an_answer_is_carried_on_after_a_pause(fleet: Fleet
     await pump.tick()
     claim = await fleet.claim(fleet.published.pop())
     assert claim is not None
-    assert await fleet.records.note(claim, {"step": "call", "attempt": 1, "at": 1}, {}) == "noted"
+    assert (
+        await fleet.records.note(claim, {"step": "call", "attempt": 1, "at": 1}, Spent()) == "noted"
+    )
     await fleet.records.park(claim, JobState.RETRYING, delay=60, spent=Spent(attempts=1))
     await fleet.control.pause(campaign)
     await pump.tick()

@@ -1,5 +1,6 @@
 """The transitions of a job record, each under a fencing number, on a real Valkey."""
 
+import asyncio
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,7 @@ from dingrelay_producers.states import State
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.leases import Leases
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.records import Boarding, Claim, Records, Spent
 
@@ -131,18 +133,76 @@ async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
     draft = a_draft()
     await enqueue(redis, draft)
     gone = await claimed(records, draft)
-    assert await records.note(gone, {"step": "call:0", "attempt": 1, "at": 5}, {}) == "noted"
+    assert await records.note(gone, {"step": "call:0", "attempt": 1, "at": 5}, Spent()) == "noted"
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.fence, heir.crashes) == (2, 1)
     assert heir.calling == {"step": "call:0", "attempt": 1, "at": 5}
     # The first worker comes back from its pause: nothing that it says counts any more.
-    assert await records.heartbeat([gone, heir]) == {draft.id}
-    assert await records.note(gone, {"step": "x", "attempt": 1, "at": 6}, {}) == "lost"
+    assert await records.heartbeat([gone, heir]) == {gone.nonce}
+    assert await records.note(gone, {"step": "x", "attempt": 1, "at": 6}, Spent()) == "lost"
     assert await records.park(gone, State.SNOOZED, delay=1, spent=Spent()) is None
     assert not await records.settle(gone, State.DONE, spent=Spent(), result={})
     assert await state(redis, draft) == "running"
     assert await records.settle(heir, State.DONE, spent=Spent(attempts=1), result={})
+
+
+async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    replica = await redis.dump(keys.job(draft.id))
+    first = await claimed(records, draft)
+    # Redis fails over to a replica that has not heard of the claim.
+    await redis.restore(keys.job(draft.id), 60_000, replica, replace=True)
+    second = await claimed(records, draft)
+    assert (first.fence, second.fence) == (1, 1)
+    assert await records.heartbeat([first, second]) == {first.nonce}
+    assert await records.note(first, {"step": "x", "attempt": 1, "at": 6}, Spent()) == "lost"
+    assert await records.park(first, State.SNOOZED, delay=1, spent=Spent()) is None
+    assert not await records.settle(first, State.DONE, spent=Spent(), result={})
+    assert await records.settle(second, State.DONE, spent=Spent(), result={})
+
+
+async def test_a_lost_claim_is_not_taken_for_the_present_one_of_the_same_process(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    leases = Leases(records, lease=30)
+
+    async def held(claim: Claim) -> None:
+        with leases.held(claim):
+            await asyncio.Event().wait()
+
+    first = asyncio.create_task(held(await claimed(records, draft)))
+    await run_out(redis, draft)
+    second = asyncio.create_task(held(await claimed(records, draft)))
+    await asyncio.sleep(0)
+    await leases.beat()
+    await asyncio.wait([first])
+    assert first.cancelled()
+    assert not second.cancelling()
+    second.cancel()
+    await asyncio.wait([second])
+
+
+async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    note = {"step": "call:1", "attempt": 1, "at": 5}
+    assert await records.note(claim, note, Spent()) == "noted"
+    await scripts.run_async(redis, record.cancel(draft.id, record_ttl_ms=60_000))
+    # What became of the first call is not known: the way to find out stays open.
+    assert await records.note(claim, note, Spent()) == "noted"
+    answered = Spent(answered=True, steps={"call:1": {"task_id": 7}})
+    following = {**note, "step": "call:2"}
+    assert await records.note(claim, following, answered) == "cancelled"
+    parked = await records.park(claim, State.SNOOZED, delay=0, spent=answered)
+    assert parked == State.CANCELLED
+    assert await redis.hget(keys.job(draft.id), "step:call:1") is not None
 
 
 async def test_a_message_without_a_record_makes_one(redis: Redis, records: Records) -> None:
@@ -218,7 +278,7 @@ async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
-    assert await records.note(claim, {"step": "create", "attempt": 1, "at": 5}, {}) == "noted"
+    assert await records.note(claim, {"step": "create", "attempt": 1, "at": 5}, Spent()) == "noted"
     assert await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=8), error={"code": "x"})
     assert await redis.zscore(keys.DEAD, draft.id) is not None
     assert await scripts.run_async(redis, record.requeue(draft.id)) == b"unknown"

@@ -15,7 +15,7 @@ from dingrelay_workers.limiter.grant import Grant
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
-from dingrelay_workers.records import Claim, Records
+from dingrelay_workers.records import Claim, Records, Spent
 
 Json = dict[str, Any]
 
@@ -226,7 +226,8 @@ class Caller:
         # A note that is still open stays as old as it is: the search for the effect begins there.
         at = self._open_since or int(time.time() * 1000)
         note = {"step": self._step, "attempt": self._claim.attempts + 1, "at": at}
-        verdict = await self._records.note(self._claim, note, self.finished)
+        spent = Spent(answered=self.answered, steps=self.finished)
+        verdict = await self._records.note(self._claim, note, spent)
         if verdict == "lost":
             raise OwnershipLost
         if verdict == "cancelled":

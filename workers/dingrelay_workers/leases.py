@@ -36,7 +36,7 @@ class Leases:
         held = list(self._held.values())
         lost = await self._records.heartbeat([claim for claim, _ in held])
         for claim, task in held:
-            if claim.id in lost and claim.nonce in self._held:
+            if claim.nonce in lost and claim.nonce in self._held:
                 task.cancel("lease lost")
 
     async def keep(self) -> None:

@@ -43,7 +43,9 @@ class Claim:
 
     Attributes:
         sender: who asks; empty where the payload doesn't say.
-        fence: grows with each owner; a transition under an old number is refused.
+        nonce: its owner; each claim of a job has another.
+        fence: grows with each owner. A failover may give one number out twice, so a transition
+            names both and is refused unless both are the record's.
         attempts: attempts spent before this run.
         crashes: workers that vanished while they ran it, since it last parked.
         calling: the note of a call whose answer is not known, if there is one.
@@ -196,13 +198,19 @@ class Records:
         return Boarding(taken, taken.pop() if next_caller else None)
 
     async def note(
-        self, claim: Claim, note: Json, steps: Mapping[str, Json]
+        self, claim: Claim, note: Json, spent: Spent
     ) -> Literal["noted", "cancelled", "lost"]:
-        """Note that a call is about to leave; unless noted, it must not.
+        """Note that a call is about to leave, with what the run brought; unless noted, it must not.
 
         Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
         """
-        arguments: list[Value] = [claim.fence, record.canonical_json(note), *_pairs(steps)]
+        arguments: list[Value] = [
+            claim.nonce,
+            claim.fence,
+            record.canonical_json(note),
+            int(spent.answered),
+            *_pairs(spent.steps),
+        ]
         answer = await run_async(self.redis, _NOTE.call([keys.job(claim.id)], arguments))
         verdict: Literal["noted", "cancelled", "lost"] = answer.decode()
         return verdict
@@ -229,6 +237,7 @@ class Records:
                 [keys.job(claim.id), keys.SCHEDULE],
                 [
                     claim.id,
+                    claim.nonce,
                     claim.fence,
                     state,
                     int(delay * 1000),
@@ -263,8 +272,8 @@ class Records:
                 [keys.job(claim.id), keys.SCHEDULE, keys.DEAD],
                 [
                     claim.id,
-                    claim.fence,
                     claim.nonce,
+                    claim.fence,
                     state,
                     spent.attempts,
                     spent.throttles,
@@ -280,10 +289,10 @@ class Records:
         return bool(answer)
 
     async def heartbeat(self, claims: Sequence[Claim]) -> set[str]:
-        """Renew the leases; the ids of jobs that are no longer this worker's."""
+        """Renew the leases; the nonces of claims that have lost their jobs."""
         if not claims:
             return set()
-        identities = [value for claim in claims for value in (claim.id, claim.fence)]
+        identities = [value for claim in claims for value in (claim.id, claim.nonce, claim.fence)]
         lost = await run_async(
             self.redis,
             _HEARTBEAT.call(
@@ -291,7 +300,7 @@ class Records:
                 [self._lease, *identities],
             ),
         )
-        return {job_id.decode() for job_id in lost}
+        return {nonce.decode() for nonce in lost}
 
     async def serve(self, queues: Sequence[str], *, ttl: float) -> None:
         """Tell that these queues have a worker, for `ttl` seconds."""

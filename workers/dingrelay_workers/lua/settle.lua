@@ -1,15 +1,15 @@
 -- running → an end.
 -- KEYS: record, schedule, dead
--- ARGV: id, fence, nonce, state, attempts spent, throttles met, result (JSON or ''),
+-- ARGV: id, owner, fence, state, attempts spent, throttles met, result (JSON or ''),
 --       error (JSON or ''), answered (1: no call is open any more), ttl, ttl of the dead (ms),
 --       then step and outcome of each finished step
--- Answers 1, or 0 if the job is no longer this worker's. Saying the same twice is fine: the first
+-- Answers 1, or 0 if the job is no longer this owner's. Saying the same twice is fine: the first
 -- answer may have been lost.
-local record, id, state = KEYS[1], ARGV[1], ARGV[4]
-local held = redis.call('HMGET', record, 'state', 'fence', 'owner')
-if held[2] ~= ARGV[2] then return 0 end
-if held[1] == state and held[3] == ARGV[3] then return 1 end
-if held[1] ~= 'running' then return 0 end
+local record, id, owner, fence, state = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local known = redis.call('HMGET', record, 'state', 'owner', 'fence')
+if known[2] ~= owner or known[3] ~= fence then return 0 end
+if known[1] == state then return 1 end
+if known[1] ~= 'running' then return 0 end
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
