@@ -21,6 +21,8 @@ def celery_config(settings: Settings) -> dict[str, Any]:
         "broker_url": settings.broker,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # What a full, demoted or starting Redis answers; Celery would end the worker over it.
+        "broker_channel_error_retry": True,
         "broker_transport_options": _transport_options(settings),
         # As Celery itself would make a queue of that name, so that a client without this
         # configuration publishes to the same one.

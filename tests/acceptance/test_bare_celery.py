@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -115,3 +116,36 @@ def test_a_celery_message_that_comes_twice_is_one_job(
             what="every message is dealt with",
         )
     assert len(sandbox.calls(api="/topapi/message")) == 1
+
+
+def test_python_values_of_a_bare_celery_client_are_texts(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey_url: str
+) -> None:
+    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+    text = {"msgtype": "text", "text": {"content": "几点"}}
+    soon = datetime.now(UTC) + timedelta(seconds=1)
+    message = {"to": {"users": ["u1"]}, "message": text}
+    approval = {"process_code": "PROC-LEAVE", "originator": "u1"}
+
+    def enqueue(kind: str, **job: Any) -> str:
+        return str(
+            celery.send_task(f"dingrelay.{kind}", kwargs={"job": job}, queue="dingrelay.normal").id
+        )
+
+    fleet.spawn(concurrency=4)
+    at = enqueue("message-send", **message, send_at=soon, idempotency_key=uuid.UUID(int=7))
+    form = {"事由": "出差", "天数": Decimal("3.50")}
+    decimal = enqueue("approval-create", **approval, form=form)
+    number = enqueue("approval-create", **approval, form=form, department=Decimal(7))
+    unwritable = enqueue("approval-create", **approval, form={"事由": b"\xff"})
+    celery.close()
+
+    assert ended(client, at).state == State.DONE
+    assert ended(client, decimal).state == State.DONE
+    (made,) = sandbox.approvals()
+    assert ["天数", "3.50"] in made["form"]
+    for job_id, field in ((number, "department"), (unwritable, "form.事由")):
+        refused = ended(client, job_id)
+        assert refused.error is not None
+        assert (refused.state, refused.error.code) == (State.DEAD, field)
+    assert len(contents(sandbox, "u1")) == 1

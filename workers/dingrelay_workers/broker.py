@@ -14,13 +14,16 @@ from typing import Any, Literal
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_workers.patience import passes
 
 AT_ONCE = 0.005
 """Seconds within which a message comes that waited for us, and did not let us wait for it."""
+NOTE_PAUSE = 0.5
+"""Seconds between two tries to note a message that Redis did not take."""
 SEVERAL = 20
 """Messages that are taken in one round trip at most."""
 
@@ -28,40 +31,88 @@ log = get_logger("dingrelay.worker")
 
 
 class QoS(redis.QoS):
-    """The messages that were handed out and not acknowledged."""
+    """The messages that were handed out and not acknowledged.
+
+    A message that could not be noted, since Redis is full for instance, is handed out all the same:
+    it was taken from its queue, so nobody else has it. No more are taken until it is noted.
+    """
 
     _delivered: OrderedDict[str, Any]
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)  # type: ignore[no-untyped-call]
+        self._unnoted: set[str] = set()
+        self._note_at = 0.0
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A message was handed out."""
         if _is_wakeup(message):
             virtual.QoS.append(self, message, delivery_tag)
-        else:
+            return
+        try:
             super().append(message, delivery_tag)  # type: ignore[no-untyped-call]
+        except RedisError as error:
+            log.warning("message_not_noted", reason=type(error).__name__)
+            self._unnoted.add(delivery_tag)
+            self._note_at = monotonic() + NOTE_PAUSE
+            virtual.QoS.append(self, message, delivery_tag)
+
+    def can_consume(self) -> bool:
+        """Whether one more message may be taken."""
+        return self._all_noted() and bool(super().can_consume())  # type: ignore[no-untyped-call]
 
     def ack(self, delivery_tag: str) -> None:
         """A message was acknowledged."""
-        if self._holds_wakeup(delivery_tag):
-            virtual.QoS.ack(self, delivery_tag)
+        if self._holds_unnoted(delivery_tag):
+            self._let_go(delivery_tag)
         else:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         """A message was refused; with `requeue` it goes back to the head of its queue."""
-        if not self._holds_wakeup(delivery_tag):
+        if not self._holds_unnoted(delivery_tag):
             super().reject(delivery_tag, requeue=requeue)  # type: ignore[no-untyped-call]
             return
         if requeue:
             self._put_back([self._delivered[delivery_tag]])
-        virtual.QoS.ack(self, delivery_tag)
+        self._let_go(delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> None:
         """Put everything back: the channel closes."""
-        wakeups = [message for message in self._delivered.values() if _is_wakeup(message)]
-        self._put_back(wakeups)
-        for message in wakeups:
-            del self._delivered[message.delivery_tag]
+        unnoted = {
+            tag: message for tag, message in self._delivered.items() if self._holds_unnoted(tag)
+        }
+        self._put_back(list(unnoted.values()))
+        for tag in unnoted:
+            del self._delivered[tag]
+        self._unnoted.clear()
         super().restore_unacked(client)  # type: ignore[no-untyped-call]
+
+    def restore_visible(self, *args: Any, **options: Any) -> None:
+        """Put back what a dead worker left, which can wait until Redis takes it."""
+        try:
+            super().restore_visible(*args, **options)  # type: ignore[no-untyped-call]
+        except ResponseError as error:
+            log.warning("messages_not_restored", reason=type(error).__name__)
+
+    def _all_noted(self) -> bool:
+        """Note what could not be noted when it was handed out; whether nothing is left of it."""
+        if not self._unnoted:
+            return True
+        if monotonic() < self._note_at:
+            return False
+        for tag in list(self._unnoted):
+            try:
+                super().append(self._delivered[tag], tag)  # type: ignore[no-untyped-call]
+            except RedisError:
+                self._note_at = monotonic() + NOTE_PAUSE
+                return False
+            self._unnoted.discard(tag)
+        return True
+
+    def _let_go(self, delivery_tag: str) -> None:
+        self._unnoted.discard(delivery_tag)
+        virtual.QoS.ack(self, delivery_tag)
 
     def _put_back(self, messages: list[Any]) -> None:
         with self.pipe_or_acquire() as pipe:
@@ -75,9 +126,9 @@ class QoS(redis.QoS):
                 )
             pipe.execute()
 
-    def _holds_wakeup(self, delivery_tag: str) -> bool:
+    def _holds_unnoted(self, delivery_tag: str) -> bool:
         message = self._delivered.get(delivery_tag)
-        return message is not None and _is_wakeup(message)
+        return message is not None and (delivery_tag in self._unnoted or _is_wakeup(message))
 
 
 def _is_wakeup(message: Any) -> bool:
@@ -107,14 +158,14 @@ class _Taking:
         most = SEVERAL if room is None else min(room, SEVERAL)
         queues = self._queue_cycle.consume(len(self.active_queues))
         lists = [self._q_for_pri(queue, step) for step in self.priority_steps for queue in queues]
-        if not most or not lists:
+        if not most or not lists or not self.qos.can_consume():
             return
         try:
             with self.conn_or_acquire() as client:
                 taken = client.lmpop(len(lists), *lists, direction="RIGHT", count=most)
-        except ResponseError:
-            # A server older than Redis 7.
-            self._takes_several = False
+        except ResponseError as error:
+            # A server older than Redis 7, unless it is one that takes no commands just now.
+            self._takes_several = passes(error)
             return
         if taken:
             name, messages = taken

@@ -1,6 +1,8 @@
 """Celery's consumer, made to outlive any message and any loss of its connection."""
 
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -11,6 +13,11 @@ EVENTS_PAUSE = 0.2
 """Seconds for which events are collected: Flower need not hear of each one by itself."""
 MOST_EVENTS = 10_000
 """Events that are collected at most. Celery would send every 24 itself, from the jobs' loop."""
+
+RECONNECT_PAUSE = 2
+"""Seconds between two tries to reach the broker, at most."""
+REFUSAL_PAUSE = 1.0
+"""Seconds before a broker that refused, being read-only for instance, is asked again."""
 
 log = get_logger("dingrelay.worker")
 
@@ -44,8 +51,18 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
 
         return handle_or_refuse
 
+    def ensure_connected(self, conn: Any) -> Any:
+        """A connection to the broker, sooner or later.
+
+        Celery would wait longer after each failure, up to 30 s after the broker is back.
+        """
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=1, interval_step=1, interval_max=RECONNECT_PAUSE
+        )
+        return super().ensure_connected(conn)
+
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """Let go of a connection that broke.
+        """Let go of a connection that broke, or over which the broker refused to serve us.
 
         kombu closes its channel twice. Where the first time fails at the broken socket, the second
         misses what the first has taken apart, and that error would end the worker.
@@ -54,6 +71,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             super().on_connection_error_after_connected(exc)
         except Exception as error:  # noqa: BLE001 - nothing is left of the connection to use
             log.warning("connection_not_closed", reason=type(error).__name__)
+        if not isinstance(exc, self.connection_errors):
+            # It answers, so the next connection would be made, and refused, at once.
+            time.sleep(REFUSAL_PAUSE)
 
     def call_soon_ack(self, acknowledge: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Acknowledge or reject a message, in the consumer's thread.

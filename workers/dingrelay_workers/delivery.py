@@ -13,6 +13,7 @@ from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_tasks.contract import LANES, Contract, ContractError, Deliverable
 from dingrelay_tasks.kinds import Kind
+from dingrelay_workers.plain_json import plain_json
 
 APP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_ID = 255
@@ -44,14 +45,18 @@ class Delivery:
         woken = request.get(WOKEN_HEADER, 0)
         info = request.get("delivery_info") or {}
         kwargs: Mapping[str, Any] = request["kwargs"]
+        job, problem = kwargs.get("job"), _envelope_problem(request["args"], kwargs)
+        if not woken:  # what our own publisher sends is JSON already
+            job, unwritable = plain_json(job)
+            problem = problem or unwritable
         return cls(
             id=_job_id(request.get("id")),
             kind=kind,
-            job=kwargs.get("job"),
+            job=job,
             queue=str(info.get("routing_key") or "dingrelay.normal"),
             woken=woken if isinstance(woken, int) else 0,
             nonce=uuid.uuid4().hex,
-            problem=_envelope_problem(request["args"], kwargs),
+            problem=problem,
         )
 
     def contract(self) -> Contract:

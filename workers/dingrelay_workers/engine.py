@@ -1,6 +1,7 @@
 """Everything that a worker process holds: built once from the settings, closed once."""
 
 import asyncio
+import math
 import os
 import socket
 import time
@@ -28,6 +29,7 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.metrics import LIMITS
+from dingrelay_workers.patience import Patience
 from dingrelay_workers.records import Records
 from dingrelay_workers.rides import Rides
 from dingrelay_workers.sweeper import Sweeper
@@ -44,6 +46,8 @@ HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
 CANCEL_AGAIN = 0.1
 """Seconds after which a task that did not heed its cancellation is cancelled again."""
+FAREWELL = 2.0
+"""Seconds in which a worker that stops may tell Redis so: its leases run out without that too."""
 LIMITS_EVERY = 5.0
 """Seconds between two looks at the buckets for the metrics."""
 RESTART_PAUSE = 1.0
@@ -88,7 +92,9 @@ class Engine:
         self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
         self.duty = Duty(self.records, publisher, lambda: self.directory.database)
         self.deadlines = Deadlines(settings.job_timeout)
+        self.patience = Patience()
         self.draining = False
+        self._end = math.inf
         self._publisher = publisher
         self._queues = queues
         self._background: list[asyncio.Task[None]] = []
@@ -113,13 +119,15 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         self.drain()
-        await self.rides.finish(self.settings.soft_shutdown * (1 - HAND_OVER / 2))
+        left = self._end - time.monotonic() - self.settings.soft_shutdown * HAND_OVER / 2
+        await self.rides.finish(max(left, 0))
         await _end(self._background)
         try:
-            await self.sweeper.stop()
-            await self.duty.stop()
-            await self.quota.close()
-        except (RedisError, OSError) as error:
+            async with asyncio.timeout(FAREWELL):
+                await self.sweeper.stop()
+                await self.duty.stop()
+                await self.quota.close()
+        except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)
         await self.limiter.close()
         if self._tokens:
@@ -159,9 +167,13 @@ class Engine:
 
     def drain(self) -> None:
         """The worker stops: whoever waits for a limit gives the job back, or runs for too long."""
+        if self.draining:
+            return
         self.draining = True
+        self._end = time.monotonic() + self.settings.soft_shutdown
         self.limiter.drain()
         self.deadlines.shorten(self.settings.soft_shutdown * (1 - HAND_OVER))
+        self.patience.shorten(self.settings.soft_shutdown * (1 - HAND_OVER / 2))
 
     async def _show_limits(self) -> None:
         """Keep what the metrics show of the buckets current, at no cost for a job."""

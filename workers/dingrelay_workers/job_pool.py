@@ -14,10 +14,12 @@ from typing import Any
 
 from billiard.einfo import ExceptionInfo
 from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.exceptions import Reject
 from structlog.stdlib import get_logger
 
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.job_task import LEFT, JobTask
+from dingrelay_workers.patience import passes
 
 log = get_logger("dingrelay.worker")
 
@@ -80,6 +82,20 @@ class Ended:
     traceback: str = ""
 
 
+def _escaped(error: Exception, request: Mapping[str, Any]) -> Ended | ExceptionInfo:
+    """What no run should raise, as Celery's request reads it; Celery itself doesn't log it.
+
+    Where Redis failed a worker that stops, the message goes back to the broker: the job may have
+    no record yet.
+    """
+    job_id = ascii(request.get("id"))
+    if passes(error):
+        log.warning("given_back_to_broker", id=job_id, reason=type(error).__name__)
+        return Ended(Reject(type(error).__name__, requeue=True))
+    log.error("run_failed", id=job_id, reason=type(error).__name__, exc_info=error)
+    return ExceptionInfo()
+
+
 async def _carry_out(task: JobTask, request: Mapping[str, Any], engine: Engine) -> Answer:
     began = time.monotonic()
     try:
@@ -90,6 +106,6 @@ async def _carry_out(task: JobTask, request: Mapping[str, Any], engine: Engine) 
     except CancelledError:
         # The lease went to another worker, or the loop ends: the record knows what is next.
         result, failed = LEFT, False
-    except Exception:  # noqa: BLE001 - Celery shows what was never meant to happen
-        result, failed = ExceptionInfo(), True
+    except Exception as error:  # noqa: BLE001 - whatever it is, Celery must get its answer
+        result, failed = _escaped(error, request), True
     return failed, result, time.monotonic() - began

@@ -48,7 +48,9 @@ async def execute(delivery: Delivery, engine: Engine) -> Outcome | None:
         Where it led; None if there was nothing to do: another worker has the job, it has ended,
         or it is not due.
     """
-    taking = await engine.records.claim(delivery)
+    # A job that can't be claimed keeps its message, and its place here: while Redis takes nothing,
+    # nothing more is taken from the broker.
+    taking = await engine.patience.begin(lambda: engine.records.claim(delivery))
     if taking.claim is not None:
         return await carry(delivery, taking.claim, engine)
     log.debug("left", id=delivery.id, verdict=taking.verdict)
@@ -150,7 +152,7 @@ async def _settle(run: Run, led_to: Outcome) -> Outcome | None:
         return None
     if led_to.state.ended:
         await _abandon(run, led_to)
-    state = await _written(run, led_to)
+    state = await run.engine.patience.finish(lambda: _written(run, led_to))
     _tell(run, led_to, state)
     return led_to if state else None
 
