@@ -18,7 +18,12 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--no-header --no-annotate --upgrade --quiet
 ARQ := $(VENV)/arq/.installed
 
-.PHONY: help setup demo test check bench bench-docs up lock
+# Of `make chaos`: how many seeds, each of so many seconds, from which on, how many at once.
+SEEDS ?= 1
+SECONDS ?= 60
+CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
+
+.PHONY: help setup demo test chaos check bench bench-docs up lock
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -39,6 +44,9 @@ demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves i
 
 test: setup ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
+	@$(CHAOS) --seeds $(SEEDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) $(ARGS)
 
 check: setup ## lint, format, types, layers
 	$(BIN)/ruff check

@@ -1,0 +1,1 @@
+"""Chaos: the real system under a random schedule, judged by what really happened at DingTalk."""

@@ -1,0 +1,81 @@
+"""``python -m dingrelay_chaos``: seeds one after the other, or several at once."""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType
+
+from dingrelay_chaos.run import run
+from dingrelay_chaos.schedule import schedule
+
+SECONDS = 60.0
+
+
+def main() -> int:
+    """Run what is asked for; 1 if an invariant does not hold."""
+    options = _options()
+    signal.signal(signal.SIGTERM, _interrupt)
+    first = options.seed if options.seed is not None else random.randrange(1, 1_000_000)
+    seeds = range(first, first + options.seeds)
+    if options.plan:
+        for seed in seeds:
+            print(schedule(seed, options.seconds).text())
+        return 0
+    if len(seeds) == 1:
+        print(f"seed {first}", flush=True)
+        verdict = run(schedule(first, options.seconds), keep=options.keep)
+        print(verdict.text, flush=True)
+        return 1 if verdict.violations else 0
+    return _many(seeds, options.seconds, options.jobs)
+
+
+def _many(seeds: range, seconds: float, jobs: int) -> int:
+    """Each seed in a process of its own; what they print stays together."""
+    failed: list[int] = []
+    running: list[subprocess.Popen[str]] = []
+
+    def one(seed: int) -> None:
+        command = [sys.executable, "-m", "dingrelay_chaos", "--seed", str(seed)]
+        command += ["--seconds", f"{seconds:g}"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ) as process:
+            running.append(process)
+            told, _ = process.communicate()
+            running.remove(process)
+        if process.returncode:
+            failed.append(seed)
+        print(told, end="", flush=True)
+
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            list(pool.map(one, seeds))
+    except KeyboardInterrupt:
+        # Ctrl-C has reached them, too; they end what they have started.
+        for process in running:
+            process.wait(60)
+        raise
+    print(f"{len(seeds) - len(failed)} of {len(seeds)} seeds hold; not: {sorted(failed) or 'none'}")
+    return 1 if failed else 0
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--seed", type=int, help="the first; a random one if not given")
+    parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of operations and faults")
+    parser.add_argument("--jobs", type=int, default=1, help="how many seeds at once")
+    parser.add_argument("--plan", action="store_true", help="print the schedule only")
+    parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

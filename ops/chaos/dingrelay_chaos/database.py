@@ -1,0 +1,41 @@
+"""The SQL database of a run, and what can be wrong with it."""
+
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dingrelay_workers.directory.schema import upgrade
+
+
+class Database:
+    """A SQLite file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "dingrelay.db"
+        self.url = f"sqlite:///{self.path}"
+        self._holder: sqlite3.Connection | None = None
+
+    def create(self) -> None:
+        """Make its tables."""
+        upgrade(self.url)
+
+    def lock(self) -> None:
+        """Take the write lock, if it can be had soon."""
+        if self._holder is None:
+            holder = sqlite3.connect(self.path, isolation_level=None, timeout=1)
+            with suppress(sqlite3.OperationalError):
+                holder.execute("BEGIN IMMEDIATE")
+                self._holder = holder
+
+    def unlock(self) -> None:
+        """Give the write lock back."""
+        if self._holder is not None:
+            self._holder.close()
+            self._holder = None
+
+    def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
+        """What a query finds."""
+        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10) as connection:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(query, values)]

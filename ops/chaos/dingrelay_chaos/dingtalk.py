@@ -1,0 +1,71 @@
+"""The DingTalk of a run: the sandbox as a process."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+from dingrelay_chaos.process import Process
+from dingrelay_chaos.valkey import free_port
+from dingrelay_chaos.worker import shifted
+from dingrelay_sandbox.admin import SandboxAdmin
+
+START_SECONDS = 20
+APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret-of-chaos", "1000001"
+
+
+class DingTalk:
+    """A sandbox with a clock of its own."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        users: int,
+        departments: int,
+        skew: float,
+        latency: str,
+        calls: str,
+        window: str,
+        recipients: str,
+    ) -> None:
+        port = free_port()
+        self._recipients = recipients
+        self._skew = skew
+        options = {
+            "port": port,
+            "users": users,
+            "departments": departments,
+            "latency": latency,
+            "calls": calls,
+            "window": window,
+            "app-key": APP_KEY,
+            "app-secret": APP_SECRET,
+            "agent-id": AGENT_ID,
+        }
+        command = [sys.executable, "-m", "dingrelay_sandbox"]
+        command += [part for name, value in options.items() for part in (f"--{name}", str(value))]
+        self._process = Process("sandbox", command, folder / "sandbox.log")
+        self.url = f"http://127.0.0.1:{port}"
+        self.admin = SandboxAdmin(self.url)
+
+    def start(self) -> None:
+        """Start it, and return once it answers."""
+        self._process.spawn(shifted(os.environ, self._skew))
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                self.admin.health()
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                self.admin.close()
+                time.sleep(0.05)
+            else:
+                break
+        self.admin.set_limits(recipients=self._recipients)
+
+    def end(self) -> None:
+        """End it."""
+        self.admin.close()
+        self._process.kill()

@@ -1,0 +1,115 @@
+"""What the oracle judges: what was asked, what the system says now, and what is true."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dingrelay_chaos.asked import Asked
+from dingrelay_chaos.truth import Truth
+from dingrelay_producers import Client, JobNotFound, JobStatus
+
+if TYPE_CHECKING:
+    from dingrelay_chaos.schedule import Schedule
+    from dingrelay_chaos.system import System
+
+CLI = (sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli")
+COMMAND_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """An invariant of the design's section 22 that does not hold."""
+
+    invariant: int
+    text: str
+    job: str = ""
+    """The job, or the content, that a story should be told of."""
+
+    def __str__(self) -> str:
+        return f"invariant {self.invariant}: {self.text}"
+
+
+@dataclass
+class Evidence:
+    """Everything at the end of a run."""
+
+    schedule: "Schedule"
+    asked: Asked
+    truth: Truth
+    statuses: dict[str, JobStatus | None]
+    """By id of every job that was asked for; None where there is no record."""
+    campaigns: dict[str, "CampaignEvidence"] = field(default_factory=dict[str, "CampaignEvidence"])
+    discarded: set[str] = field(default_factory=set[str])
+    unacked: set[str] = field(default_factory=set[str])
+    """Ids of the Celery messages that a worker took and never acknowledged."""
+    left_too_early: list[str] = field(default_factory=list[str])
+    """People who are there and were marked as left before the last walk."""
+    waited: float = 0
+    """Seconds until everything was settled."""
+    logs: dict[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignEvidence:
+    """What the system tells of a campaign."""
+
+    row: dict[str, Any]
+    summary: dict[str, Any]
+    people: list[dict[str, Any]]
+
+
+def statuses(client: Client, jobs: Iterable[str]) -> dict[str, JobStatus | None]:
+    """What the records tell."""
+    found: dict[str, JobStatus | None] = {}
+    for job in jobs:
+        try:
+            found[job] = client.status(job)
+        except JobNotFound:
+            found[job] = None
+    return found
+
+
+def command(*arguments: str) -> str:
+    """What a command of ours prints."""
+    ran = subprocess.run(
+        [*CLI, *arguments],
+        env=os.environ,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        check=False,
+    )
+    if ran.returncode:
+        raise RuntimeError(f"dingrelay {' '.join(arguments)}: {ran.stdout}{ran.stderr}")
+    return ran.stdout
+
+
+def campaign(system: "System", number: str) -> CampaignEvidence:
+    """What the system tells of a campaign, and of each of its people."""
+    path = system.folder / f"campaign-{number}.ndjson"
+    summary = json.loads(command("campaign", "report", number, "--json", "--json-file", str(path)))
+    lines = path.read_text("utf-8").splitlines()
+    (row,) = system.database.rows("select * from campaigns where id = ?", number)
+    return CampaignEvidence(row, summary, [json.loads(line) for line in lines])
+
+
+def read_logs(folder: Path) -> dict[str, str]:
+    """Log file → its text."""
+    return {path.stem: path.read_text("utf-8", "replace") for path in sorted(folder.glob("*.log"))}
+
+
+def wait_until(done: Any, seconds: float, tick: Any) -> bool:
+    """Whether `done()` was true within so many seconds; `tick()` is called between the looks."""
+    deadline = time.monotonic() + seconds
+    while not done():
+        if time.monotonic() > deadline:
+            return False
+        tick()
+        time.sleep(0.25)
+    return True

@@ -1,0 +1,30 @@
+"""The seven invariants, a file for what each is about. Each is a generator of violations."""
+
+from collections.abc import Callable, Iterator
+
+from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.invariants import (
+    approvals,
+    campaigns,
+    directory,
+    jobs,
+    limits,
+    messages,
+    traces,
+)
+from dingrelay_chaos.system import System
+
+INVARIANTS: tuple[Callable[[Evidence, System], Iterator[Violation]], ...] = (
+    jobs.violations,
+    messages.violations,
+    approvals.violations,
+    directory.violations,
+    campaigns.violations,
+    limits.violations,
+    traces.violations,
+)
+
+
+def judge(evidence: Evidence, system: System) -> list[Violation]:
+    """Everything that does not hold."""
+    return [found for check in INVARIANTS for found in check(evidence, system)]

@@ -1,0 +1,66 @@
+"""5: a campaign's people get it once each, or are named with a true reason; its report adds up."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from dingrelay_chaos.asked import CampaignAsked
+from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
+from dingrelay_chaos.system import System
+from dingrelay_chaos.truth import Truth, text_of
+
+NOT_SENT = frozenset({"cancelled", "failed", "pending"})
+"""Outcomes that say: no call was made for this person."""
+
+
+def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
+    """Campaigns that hang, miss or tell otherwise than it was."""
+    for asked in evidence.asked.campaigns:
+        told = evidence.campaigns.get(asked.campaign)
+        if told is not None:
+            yield from _state(asked, told)
+            yield from _people(evidence.truth, asked, told)
+            yield from _sums(asked, told)
+
+
+def _state(asked: CampaignAsked, told: CampaignEvidence) -> Iterator[Violation]:
+    state, reason = told.row["state"], told.row["reason"]
+    if state not in {"done", "cancelled", "draft"}:
+        text = f"campaign {asked.campaign} is {state} for ever ({reason}): {told.row['settled']}"
+        yield Violation(5, f"{text} of {told.row['chunks']} chunks", asked.campaign)
+    if state == "draft" and asked.started:
+        yield Violation(5, f"campaign {asked.campaign} was started and is a draft", asked.campaign)
+
+
+def _people(truth: Truth, asked: CampaignAsked, told: CampaignEvidence) -> Iterator[Violation]:
+    outcomes = {each["userid"]: each for each in told.people}
+    if sorted(outcomes) != sorted(asked.users):
+        yield Violation(5, f"campaign {asked.campaign} has other people than asked", asked.campaign)
+    arrived = Counter(
+        entry["user"]
+        for entry in truth.entries
+        if not entry["reason"] and text_of(entry).split(" ")[:2] == asked.tag.split(" ")
+    )
+    for user in asked.users:
+        times, outcome = arrived[user], outcomes.get(user, {}).get("outcome", "missing")
+        said = f"campaign {asked.campaign} says {outcome} of {user}"
+        if times > 1:
+            yield Violation(5, f"{said}, who has it {times} times", asked.campaign)
+        if outcome == "accepted" and not times:
+            yield Violation(5, f"{said}, who never got it", asked.campaign)
+        if outcome in {"duplicate", "daily_cap"} and not times:
+            yield Violation(5, f"{said}, who has none", asked.campaign)
+        if outcome in NOT_SENT and times:
+            yield Violation(5, f"{said}, who has it", asked.campaign)
+
+
+def _sums(asked: CampaignAsked, told: CampaignEvidence) -> Iterator[Violation]:
+    counted = Counter(each["outcome"] for each in told.people)
+    outcomes = {name: count for name, count in told.summary["outcomes"].items() if count}
+    if dict(counted) != outcomes:
+        text = f"campaign {asked.campaign} counts {outcomes}, its people are {dict(counted)}"
+        yield Violation(5, text, asked.campaign)
+    row = told.row
+    total = row["accepted"] + row["left_out"] + row["failed"]
+    if row["state"] == "done" and total != row["recipients"]:
+        text = f"campaign {asked.campaign} is done with {total} of {row['recipients']} people"
+        yield Violation(5, text, asked.campaign)

@@ -1,0 +1,153 @@
+"""The shortest story of a job: what was asked, what went wrong, what everybody did, in time order."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+from dingrelay_chaos.asked import Asked
+from dingrelay_chaos.brief import brief
+from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.journal import Journal
+from dingrelay_chaos.system import System
+from dingrelay_chaos.truth import text_of
+
+NEAR_SECONDS = 3.0
+"""Faults that ended so long before the job was asked for may still concern it."""
+MOST_LINES = 60
+_TIMESTAMP = re.compile(r'"timestamp": "([^"]+)"')
+_HIDDEN = frozenset({"timestamp", "level", "logger", "event", "job_id", "job"})
+
+Line = tuple[float, str, str]
+"""Seconds from the start, who, what."""
+
+
+def story(evidence: Evidence, system: System, journal: Journal, job: str) -> str:
+    """The story of a job, a campaign, or a content."""
+    ids = _ids(evidence.asked, job)
+    lines = [
+        *_driver(evidence.asked, journal, ids),
+        *_logged(evidence, system, ids),
+        *_at_dingtalk(evidence, system, ids),
+    ]
+    lines.sort(key=lambda line: line[0])
+    if not lines:
+        return ""
+    first = min(line[0] for line in lines)
+    last = max(line[0] for line in lines)
+    lines += _faults(journal, first - NEAR_SECONDS, last)
+    lines.sort(key=lambda line: line[0])
+    if len(lines) > MOST_LINES:
+        left_out = len(lines) - MOST_LINES
+        gap = [(lines[MOST_LINES // 2][0], "…", f"{left_out} lines are left out")]
+        lines = lines[: MOST_LINES // 2] + gap + lines[-MOST_LINES // 2 :]
+    told = [f"{at:8.3f}  {who:8} {what}" for at, who, what in lines]
+    return "\n".join([*told, *_records(system, ids)])
+
+
+def _ids(asked: Asked, job: str) -> set[str]:
+    """The job with all that were asked alike: equal approvals, messages of one content."""
+    ids = {job}
+    contents = {each.content for each in asked.messages if job in {each.job, each.content}}
+    tags = {each.tag for each in asked.approvals if each.job == job}
+    ids |= {each.job for each in asked.messages if each.content in contents}
+    ids |= {each.job for each in asked.approvals if each.tag in tags}
+    return {each for each in ids if each}
+
+
+def _driver(asked: Asked, journal: Journal, ids: set[str]) -> Iterator[Line]:
+    for each in asked.everything():
+        if each.job in ids:
+            yield each.at, "asked", f"#{each.step} {brief(each)}"
+    for campaign in asked.campaigns:
+        if campaign.campaign in ids:
+            yield campaign.at, "asked", f"#{campaign.step} campaign {campaign.tag!r}"
+    for command in asked.commands:
+        if command.job in ids:
+            yield (
+                command.at,
+                "asked",
+                f"#{command.step} {command.verb} {command.job}: {command.answer}",
+            )
+
+
+def _faults(journal: Journal, since: float, until: float) -> Iterator[Line]:
+    for fault in journal.faults:
+        if fault.ended >= since and fault.began <= until:
+            yield fault.began, "FAULT", f"begins: {fault.what}"
+            yield fault.ended, "FAULT", f"ends: {fault.what}"
+
+
+def _logged(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
+    for worker in system.workers:
+        log = evidence.logs.get(worker.name, "")
+        for line in log.splitlines():
+            if not any(each in line for each in ids):
+                continue
+            found = _TIMESTAMP.search(line)
+            at = _unix(found[1]) if found else 0.0
+            yield at - _skew(worker.skews, at) - system.began_at, worker.name, _short(line)
+
+
+def _skew(skews: list[tuple[float, float]], at: float) -> float:
+    """By how much the clock that wrote a time was wrong."""
+    skew = skews[0][1] if skews else 0.0
+    for since, seconds in skews:
+        if at - seconds >= since:
+            skew = seconds
+    return skew
+
+
+def _short(line: str) -> str:
+    try:
+        fields: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return line[:200]
+    rest = ", ".join(
+        f"{k}={v}" for k, v in fields.items() if k not in _HIDDEN and v not in ("", None)
+    )
+    return f"{fields.get('event')}: {rest}"[:300]
+
+
+def _unix(text: str) -> float:
+    from datetime import datetime  # noqa: PLC0415
+
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
+    truth = evidence.truth
+    contents = {each.content for each in evidence.asked.messages if each.job in ids}
+    contents |= {each for each in ids if each in truth.by_content}
+    tags = {each.tag for each in evidence.asked.approvals if each.job in ids}
+    calls: dict[int, list[str]] = {}
+    for content in contents:
+        for user, entries in truth.by_content.get(content, {}).items():
+            for entry in entries:
+                told = f"{user}{' ' + entry['reason'] if entry['reason'] else ''}"
+                calls.setdefault(entry["call_id"], []).append(told)
+    for entry in truth.entries:
+        if any(
+            text_of(entry).startswith(each.tag) and each.campaign in ids
+            for each in evidence.asked.campaigns
+        ):
+            told = f"{entry['user']}{' ' + entry['reason'] if entry['reason'] else ''}"
+            calls.setdefault(entry["call_id"], []).append(told)
+    for tag in tags:
+        for instance in truth.instances(tag):
+            calls.setdefault(instance["call_id"], []).append(f"creates {instance['id']}")
+    offset = system.began_at + evidence.schedule.setting.sandbox_skew
+    for call in truth.calls:
+        if call["id"] in calls:
+            spoilt = f" spoilt: {call['fault']}" if call["fault"] else ""
+            what = f"{call['api']} {call['verdict']}{spoilt}: {', '.join(calls[call['id']])}"
+            yield call["at"] - offset, "dingtalk", what
+
+
+def _records(system: System, ids: set[str]) -> Iterator[str]:
+    with system.valkey.connect() as redis:
+        for each in sorted(ids):
+            record = cast("dict[bytes, bytes]", redis.hgetall(f"dingrelay:job:{each}"))
+            if record:
+                told = {name.decode(): value.decode() for name, value in record.items()}
+                yield f"record {each}: {json.dumps(told, ensure_ascii=False)}"

@@ -1,0 +1,88 @@
+"""What really happened at DingTalk, as the sandbox tells it at the end of a run."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_sandbox.reports import ApprovalReport, AuditReport, CallReport, EntryReport
+
+NOT_REACHABLE = frozenset({"unknown_user", "scope"})
+"""Why DingTalk drops a message to somebody whom the app could not know to be gone."""
+TOO_MANY_A_MINUTE = "143103"
+
+
+@dataclass(frozen=True)
+class Truth:
+    """A snapshot. People are userids, contents the texts of messages."""
+
+    entries: list[EntryReport]
+    approvals: list[ApprovalReport]
+    calls: list[CallReport]
+    audit: AuditReport
+    people: dict[str, dict[str, Any]]
+    departments: dict[int, dict[str, Any]]
+    tokens: list[str]
+
+    @classmethod
+    def read(cls, sandbox: SandboxAdmin, users: Iterable[str]) -> "Truth":
+        """The truth as of now; `users` are all that a message may have gone to."""
+        organisation = sandbox.organisation()
+        people = {each["userid"]: each for each in organisation["users"]}
+        inboxes = [sandbox.inbox(user) for user in sorted({*users, *people})]
+        return cls(
+            entries=[each for box in inboxes for each in (*box["delivered"], *box["dropped"])],
+            approvals=sandbox.approvals(),
+            calls=sandbox.calls(),
+            audit=sandbox.audit(),
+            people=people,
+            departments={int(each["dept_id"]): each for each in organisation["departments"]},
+            tokens=sandbox.tokens(),
+        )
+
+    @cached_property
+    def by_content(self) -> dict[str, dict[str, list[EntryReport]]]:
+        """Content → person → what was sent to them, whether or not it arrived."""
+        found: dict[str, dict[str, list[EntryReport]]] = {}
+        for entry in self.entries:
+            content = text_of(entry)
+            found.setdefault(content, {}).setdefault(entry["user"], []).append(entry)
+        return found
+
+    def delivered(self, content: str, user: str) -> int:
+        """How many times it arrived."""
+        return sum(not each["reason"] for each in self.by_content.get(content, {}).get(user, ()))
+
+    def unreachable(self, content: str, user: str) -> bool:
+        """Whether it was sent to somebody who was not there at the time."""
+        entries = self.by_content.get(content, {}).get(user, ())
+        return any(each["reason"] in NOT_REACHABLE for each in entries)
+
+    def reached(self, content: str) -> list[str]:
+        """Whom it arrived at."""
+        return [user for user in self.by_content.get(content, {}) if self.delivered(content, user)]
+
+    def instances(self, tag: str) -> list[ApprovalReport]:
+        """The approvals whose form holds this tag."""
+        return [each for each in self.approvals if tag in _values(each)]
+
+    def below(self, departments: Iterable[int]) -> set[int]:
+        """These departments and all below them."""
+        found = set(departments)
+        while more := {
+            number
+            for number, each in self.departments.items()
+            if each.get("parent_id") in found and number not in found
+        }:
+            found |= more
+        return found
+
+
+def text_of(entry: EntryReport) -> str:
+    """The text of a message."""
+    return str(entry["message"].get("text", {}).get("content", ""))
+
+
+def _values(instance: ApprovalReport) -> list[str]:
+    return [value for _, value in instance["form"]]

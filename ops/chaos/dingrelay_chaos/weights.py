@@ -1,0 +1,56 @@
+"""How often what happens: the one table that a schedule is drawn from."""
+
+from collections.abc import Mapping
+
+OPERATIONS: Mapping[str, float] = {
+    "send": 20,
+    "send_many": 4,
+    "same_key": 4,
+    "equal_content": 10,
+    "bare": 4,
+    "later": 4,
+    "expiring": 4,
+    "allow_duplicate": 2,
+    "stop_on_unknown": 3,
+    "everyone": 1,
+    "departments": 3,
+    "approval": 10,
+    "equal_approval": 8,
+    "sync": 3,
+    "organisation": 4,
+    "campaign": 3,
+    "campaign_command": 5,
+    "cancel": 8,
+    "requeue": 6,
+    "discard": 3,
+    "resolve": 3,
+}
+"""Operation → weight. A seed leaves some of them out, so that others come more often."""
+
+FAULTS: Mapping[str, float] = {
+    "kill": 5,
+    "terminate": 3,
+    "suspend": 3,
+    "valkey_restart": 2,
+    "valkey_freeze": 2,
+    "valkey_full": 2,
+    "valkey_read_only": 2,
+    "database_locked": 2,
+    "lost_answer": 6,
+    "wrong_answer": 4,
+    "sick_after_effect": 5,
+    "sick_before_effect": 4,
+    "slow": 3,
+    "outage": 4,
+    "throttle": 4,
+    "token": 3,
+    "credentials": 2,
+}
+"""Fault → weight. A seed leaves some of them out, too."""
+
+OPERATION_SECONDS = (0.05, 0.6)
+"""Shortest and longest pause between two operations."""
+FAULT_SECONDS = (1.0, 5.0)
+"""Shortest and longest pause between two faults."""
+KEPT_SHARE = (0.4, 1.0)
+"""The share of the table that a seed keeps."""
