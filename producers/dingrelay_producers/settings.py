@@ -3,6 +3,7 @@
 import os
 import re
 import tomllib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -206,6 +207,7 @@ class Settings(BaseSettings):
             ("DINGTALK_API_URL", self.api_url),
         ):
             _check_dingtalk_url(variable, url, sandbox=self.env != "production")
+        _check_app_keys(self.apps)
         if not self.database.startswith(("sqlite:", "postgresql:")):
             raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
         return self
@@ -313,6 +315,16 @@ def _check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
         raise ValueError(f"{variable}: must be an http or https URL")
     if parts.scheme == "http" and not (sandbox and parts.hostname in LOOPBACK):
         raise ValueError(f"{variable}: plain http is for loopback in the sandbox only")
+
+
+def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
+    """DingTalk counts by app key, and limits, daily limits and token are kept by the app's name."""
+    names: dict[str, str] = {}
+    for name, app in sorted(apps.items()):
+        key = app.app_key.get_secret_value()
+        if key and key in names:
+            raise ValueError(f"apps.{name}.app_key: is that of apps.{names[key]}; name an app once")
+        names[key] = name
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -14,6 +14,7 @@ from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
     DingTalkError,
+    Held,
     NotFound,
     Permanent,
     Permission,
@@ -70,7 +71,8 @@ OLD_CODES: list[tuple[type[DingTalkError], str]] = [
     (TokenInvalid, "40014 42001 41001 40001 33001 52010"),
     (Credentials, "40089 40096"),
     (Transient, "-1 500 400001 34015"),
-    (Permission, "60011 43007 48002 810007 60020 50002 50004 50003 50005 41028 41044"),
+    (Permission, "60011 43007 48002 810007 50002 50004 41028 41044"),
+    (Held, "60020 50003 50005"),
     (NotFound, "33012 40003 60121 60111 46004 60003 40009"),
     (Permanent, "43001 43002 43003 43005 43008 43009 44002 47001"),
     (Permanent, "40000 400002 40035 40038 40031 40032 40066 40068 40069"),
@@ -115,12 +117,13 @@ NEW_CODES: list[tuple[type[DingTalkError], int, str]] = [
     ),
     (Transient, 400, "systemError serviceBusy"),
     (Transient, 503, "-"),
+    (Held, 403, "Forbidden.AccessDenied.IpNotInWhiteList"),
     (
         Permission,
         403,
         (
             "Forbidden.AccessDenied.AccessTokenPermissionDenied apiPermissionDenied needAuth"
-            " processSetupNoPermission Forbidden.AccessDenied.IpNotInWhiteList - never.heard.of"
+            " processSetupNoPermission - never.heard.of"
         ),
     ),
     (
@@ -193,7 +196,7 @@ def test_a_minutes_limit_of_the_new_dialect_lasts_a_minute() -> None:
         ("限制将在 2026-09-03 00:01:03 结束.", 0.5),
         ("处罚将在 2026-09-03 00:01:05 结束.", 2.5),
         ("限制将在 2026-09-03 00:01:02 结束.", 0.05),
-        ("限制将在 2026-09-04 00:01:03 结束.", 600),
+        ("限制将在 2026-09-04 00:01:03 结束.", 10),
         ("限制将在 2026-13-40 00:01:03 结束.", 1),
         ("限制将在 0001-01-01 00:00:00 结束.", 0.05),
         ("限制将在明天结束", 1),
@@ -211,8 +214,8 @@ def test_dingtalks_busy_is_asked_three_times_at_most(code: str) -> None:
     body = wrapped(code, 15) if code.startswith("isp") else top(code)
     for api in (OLD_READ, OLD_SEND):
         told = meaning(api, 200, body)
-        assert type(told) is Transient
-        assert told.max_attempts == 3
+        assert type(told) is (Ambiguous if api.changes else Transient)
+        assert (told.max_attempts, told.sick) == (3, "answer")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,10 @@ def test_an_errcode_of_a_wrong_type_says_nothing(errcode: object) -> None:
     [
         (401, b"", TokenInvalid),
         (403, b"", Permission),
-        (404, b"<html>Not Found</html>", Permanent),
+        (404, b"", Permanent),
+        (403, b"<html>Access denied</html>", Transient),
+        (404, b"<html>Not Found</html>", Transient),
+        (405, "<html>访问被拒绝</html>".encode(), Transient),
         (405, b"", Permanent),
         (408, b"", Transient),
         (429, b"", Throttled),
@@ -284,9 +290,10 @@ def test_http_tells_where_the_body_does_not(
     [
         (200, {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": "xxx"}),
         (200, {"status": "1111"}),
-        (403, b"<!DOCTYPE html><html><title>Forbidden</title></html>"),
+        (403, b"<!DOCTYPE html><html><script>location='/punish?x5secdata=1'</script></html>"),
         (200, b"<html><script>var action='punish'</script></html>"),
-        (405, "<html>访问被拒绝</html>".encode()),
+        (405, "<html>访问过于频繁</html>".encode()),
+        (404, b'<html><body>{"status": 1111, "wait": 5}</body></html>'),
     ],
 )
 def test_a_banned_address_pauses_everything(api: Api, status: int, body: object) -> None:
@@ -488,3 +495,44 @@ def test_whatever_comes_has_exactly_one_meaning(api: Api, status: int, body: byt
     f"{error} {error.code} {error.message} {error.request_id}".encode()
     if isinstance(error, Throttled):
         assert 0 < error.pause <= 600
+
+
+@pytest.mark.parametrize(
+    ("api", "status", "body", "sick"),
+    [
+        (OLD_READ, 200, top(-1), "answer"),
+        (OLD_SEND, 200, wrapped("isp.-1", 15), "answer"),
+        (NEW_READ, 500, new("systemError"), "answer"),
+        (NEW_READ, 503, b"upstream connect error", "way"),
+        (NEW_READ, 502, b"<html>Bad Gateway</html>", "way"),
+        (NEW_READ, 404, b"<html>Not Found</html>", "way"),
+        (OLD_READ, 200, b'{"errcode":0,"task_', "way"),
+        (apis.TOKEN, 200, top(-1), "way"),
+        (OLD_READ, 200, top(60011), ""),
+        (OLD_READ, 200, top(90018), ""),
+        (NEW_READ, 403, b"", ""),
+    ],
+)
+def test_which_answers_are_signs_of_an_outage(
+    api: Api, status: int, body: object, sick: str
+) -> None:
+    assert meaning(api, status, body).sick == sick
+
+
+def test_a_limit_of_messages_to_everyone_pauses_no_other_message() -> None:
+    told = meaning(OLD_SEND, 200, top(41046))
+    assert isinstance(told, Throttled)
+    assert (told.pause, told.alone) == (60, True)
+    others = meaning(OLD_SEND, 200, top(41047))
+    assert isinstance(others, Throttled)
+    assert not others.alone
+
+
+@pytest.mark.parametrize(("code", "longest"), [("90018", 10), ("90005", 600), ("90001", 600)])
+def test_no_text_and_no_clock_makes_a_pause_longer_than_its_class(
+    code: str, longest: float
+) -> None:
+    text = {"sub_msg": "请求被暂时限制了, 限制将在 2036-01-01 00:00:00 结束."}
+    told = meaning(OLD_READ, 200, wrapped(code) | text)
+    assert isinstance(told, Throttled)
+    assert told.pause == longest

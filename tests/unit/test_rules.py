@@ -126,3 +126,19 @@ def test_only_an_apps_calls_may_try_for_more() -> None:
     assert (calls.rate, calls.top) == (19, 20)
     assert recipients.rate == recipients.top == pytest.approx(4900 / 60.5)
     assert egress.rate == egress.top == pytest.approx(9999 / 20.5)
+
+
+@pytest.mark.parametrize(
+    ("api", "near"),
+    [("message.sent", "message.send"), ("mesage.send", "message.send"), ("tokens", "token")],
+)
+def test_a_rule_for_an_api_that_nobody_calls_is_refused_with_the_nearest_name(
+    api: str, near: str
+) -> None:
+    with pytest.raises(ValueError, match=rf'rules\."{api}": no such API; did you mean "{near}"'):
+        Rules.from_settings({api: {"calls": "1/1s"}}, "office")
+
+
+def test_a_rule_for_an_api_like_none_is_refused_with_all_names() -> None:
+    with pytest.raises(ValueError, match=r"approval\.create, .*robot\.webhook"):
+        Rules.from_settings({"zzz": {"calls": "1/1s"}}, "office")

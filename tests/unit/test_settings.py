@@ -151,3 +151,9 @@ def test_an_app_without_a_secret_is_told_which_variable_is_missing(
     given(monkeypatch, DINGRELAY_ENV="sandbox", DINGTALK_APP_KEY_HR="k", DINGTALK_AGENT_ID_HR="1")
     with pytest.raises(SettingsError, match="DINGTALK_APP_SECRET_HR"):
         Settings.load().app("hr")
+
+
+def test_an_app_key_belongs_to_one_app(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, **PRODUCTION, DINGTALK_APP_KEY_SALES="key", DINGTALK_APP_SECRET_SALES="s")
+    with pytest.raises(SettingsError, match=r"apps\.sales\.app_key: is that of apps\.default"):
+        Settings.load()

@@ -186,7 +186,7 @@ class Caller:
             verdict = error.name
             if api.changes and not isinstance(error, Ambiguous):
                 self.close_note()
-            if isinstance(error, Throttled):
+            if isinstance(error, Throttled) and not error.alone:
                 await self._limiter.throttled(
                     self.app,
                     api.name,
@@ -195,7 +195,7 @@ class Caller:
                     reason=error.code,
                 )
             else:
-                # Any answer but a throttle shows that the limit lets calls through again.
+                # Any answer but a throttle of the API shows that the limit lets calls through again.
                 await self._limiter.answered(grant)
             raise
         else:

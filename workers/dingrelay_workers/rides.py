@@ -11,7 +11,6 @@ from structlog.stdlib import get_logger
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
-    Credentials,
     DingTalkError,
     NotFound,
     Permanent,
@@ -219,8 +218,6 @@ class Ride:
     def _for_others(self, error: BaseException, *, left: bool) -> Exception:
         """What the others make of it: what befell the leader only is not theirs."""
         match error:
-            case Credentials():
-                return error
             case Permanent() | Permission() | NotFound() if len(self._seats) > 1:
                 return Parted(error)
             case DingTalkError() | Parked() | Draining() | RedisError():

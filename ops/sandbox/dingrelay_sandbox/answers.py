@@ -34,6 +34,7 @@ MESSAGES = {
 HTML_PAGE = (
     b"<!DOCTYPE html><html><head><title>Forbidden</title></head><body>Forbidden</body></html>"
 )
+BAN_PAGE = b"<!DOCTYPE html><html><script>location='/punish?x5secdata=1'</script></html>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Banned(Refusal):
     def answer(self, request_id: str) -> Answer:
         """An HTML page, or JSON of a shape that is in neither dialect."""
         if self._shape == "html":
-            return Answer(403, HTML_PAGE, "text/html")
+            return Answer(403, BAN_PAGE, "text/html")
         return json_answer(
             {"status": 1111, "wait": 5, "source": "x5", "punish": "deny", "uuid": request_id}
         )

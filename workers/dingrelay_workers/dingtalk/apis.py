@@ -57,3 +57,6 @@ APPROVAL_CREATE_TOPAPI = Api(
 )
 APPROVAL_READ_TOPAPI = Api("approval.read", "oapi", "POST", "/topapi/processinstance/get")
 APPROVAL_LIST_TOPAPI = Api("approval.list", "oapi", "POST", "/topapi/processinstance/listids")
+
+API_NAMES = frozenset(api.name for api in list(globals().values()) if isinstance(api, Api))
+"""Every name that a rule can be for."""

@@ -17,10 +17,12 @@ from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
     DingTalkError,
+    Held,
     NotFound,
     Permanent,
     Permission,
     QuotaExhausted,
+    Sickness,
     Throttled,
     TokenInvalid,
     Transient,
@@ -33,7 +35,10 @@ LONG = 600.0
 
 SHORTEST_PAUSE = 0.05
 LONGEST_PAUSE = 600.0
-"""Seconds; the bounds of a pause whose end DingTalk tells."""
+"""Seconds; the bounds of any pause whose end DingTalk tells."""
+STRETCH = 10
+"""A pause whose end DingTalk tells is so many times as long as its row's at most: whatever the words
+and the clocks say, a limit of calls a second is no reason to be silent for minutes."""
 
 CODES_KEPT = 1_000
 """Unknown codes that are remembered, so that a stream of nonsense can't fill the memory."""
@@ -50,7 +55,8 @@ class Row:
         hint: what to do about it; empty for the class's own hint.
         pause: throttled: seconds to leave the API alone.
         everything: throttled: all APIs are meant.
-        max_attempts: transient: no more attempts than this.
+        alone: throttled: only calls like this one are meant.
+        max_attempts: no more attempts than this with this answer.
         ambiguous: transient for a reading call; a changing one may have been carried out.
     """
 
@@ -60,6 +66,7 @@ class Row:
     hint: str = ""
     pause: float = SECOND
     everything: bool = False
+    alone: bool = False
     max_attempts: int | None = None
     ambiguous: bool = False
 
@@ -70,7 +77,9 @@ HINTS: dict[type[DingTalkError], str] = {
     Transient: "Nothing: it is tried again by itself.",
     Ambiguous: "Nothing: the worker settles what became of the call by itself.",
     Permanent: "Correct the job, then enqueue it again.",
-    Credentials: "Check the app key and the app secret in DingTalk's console and in the settings.",
+    Held: "Mend it in DingTalk's console; the app's jobs go on by themselves then.",
+    Credentials: "Check the app key and the app secret in DingTalk's console and in the settings;"
+    " the app's jobs go on by themselves then.",
     Permission: "Grant the app this permission in DingTalk's console, then requeue the job.",
     NotFound: "Check the ids in the job; run a user-sync if they come from the directory.",
     QuotaExhausted: "Requeue the job when the quota has been renewed, or buy more calls.",
@@ -115,7 +124,14 @@ ROWS: tuple[Row, ...] = (
         " systemError.busy request.often system.busy systemBusy",
         "API §5.3, KB:0013",
     ),
-    Row(Throttled, "41046 41047 41048 143103 143104 143203 143204", "API §5.3", pause=MINUTE),
+    Row(
+        Throttled,
+        "41046",
+        "API §5.3: messages to everyone, so many a minute; all others go on",
+        pause=MINUTE,
+        alone=True,
+    ),
+    Row(Throttled, "41047 41048 143103 143104 143203 143204", "API §5.3", pause=MINUTE),
     Row(Throttled, "410100 130101 660026", "API §2.8, KB:0717", pause=LONG),
     # Quotas
     Row(QuotaExhausted, "90020 Forbidden.AccessDenied.ApiCountLimitForOrg", "API §5.3, KB:1433"),
@@ -153,8 +169,14 @@ ROWS: tuple[Row, ...] = (
     ),
     Row(Credentials, "40089 40096 invalidClientIdOrSecret invalid.client", "API §1, §5.3"),
     # DingTalk's own trouble
-    Row(Transient, "-1", "API §5.3, KB:0013", max_attempts=3),
-    Row(Transient, "15 isp.*", "API §5.2, KB:0552: bad input is told so too", max_attempts=3),
+    Row(Transient, "-1", "API §5.3, KB:0013, §11.2", max_attempts=3, ambiguous=True),
+    Row(
+        Transient,
+        "15 isp.*",
+        "API §5.2, KB:0552: bad input is told so too; §11.2",
+        max_attempts=3,
+        ambiguous=True,
+    ),
     Row(
         Transient,
         "500 502 503 504 400001 34015 820008 systemError unknownError serviceBusy"
@@ -170,13 +192,13 @@ ROWS: tuple[Row, ...] = (
         "API §5.3",
     ),
     Row(
-        Permission,
+        Held,
         "60020 Forbidden.AccessDenied.IpNotInWhiteList",
         "API §5.3",
         "Add the workers' egress address to the app's IP allow-list in DingTalk's console.",
     ),
     Row(Permission, "50002 50004", "API §3.1, §5.3", _SCOPE),
-    Row(Permission, "50003 50005", "API §5.3", "Enable the app in DingTalk's console."),
+    Row(Held, "50003 50005", "API §5.3", "Enable the app in DingTalk's console."),
     Row(
         Permission,
         "41028 41044",
@@ -213,6 +235,7 @@ ROWS: tuple[Row, ...] = (
 )
 
 SERVER_SIDE = Row(Transient, "", "API §5.3: HTTP 5xx", ambiguous=True)
+PAGE = Row(Transient, "", "API §11.2: a page of what stands before DingTalk", ambiguous=True)
 CUT_SHORT = Row(Transient, "", "API §5.2: an answer of HTTP 4xx that ends too early")
 REFUSED = Row(Permanent, "", "API §5.3: a code that is not in the table")
 
@@ -260,7 +283,7 @@ class Classifier:
             api: what was called.
             status: the HTTP status.
             body: the bytes of the answer; anything at all.
-            now: the time, with its zone, from which a pause is measured whose end DingTalk tells.
+            now: DingTalk's time, with its zone, from which a pause is measured whose end it tells.
 
         Raises:
             DingTalkError: exactly one of its classes, and never anything else.
@@ -276,19 +299,20 @@ class Classifier:
         ):
             return answer
         told = complaint.of_unreadable(status, body)
-        cut_short = answer is None and body.lstrip()[:1] == b"{"
-        row = _TABLE.get(told.code) or _of_unreadable(status, cut_short=cut_short)
-        raise _raised_as(row, api, told)
+        begins = body.lstrip()[:1] if answer is None else b""
+        row = _TABLE.get(told.code) or _of_unreadable(status, begins)
+        raise _raised_as(row, api, told, sick="way")
 
     def _error(self, api: Api, status: int, told: Complaint, now: datetime) -> DingTalkError:
         row = self._find(told.keys)
         if row is None:
             row = _of_unknown(status, told.code)
             self._report(told)
-        error = _raised_as(row, api, told)
+        error = _raised_as(row, api, told, sick="answer")
         if isinstance(error, Throttled) and told.until is not None:
             left = (told.until - now).total_seconds()
-            error.pause = min(max(left, SHORTEST_PAUSE), LONGEST_PAUSE)
+            longest = min(LONGEST_PAUSE, row.pause * STRETCH)
+            error.pause = min(max(left, SHORTEST_PAUSE), longest)
         return error
 
     def _find(self, keys: tuple[str, ...]) -> Row | None:
@@ -326,18 +350,27 @@ def _of_unknown(status: int, code: str) -> Row:
     return REFUSED
 
 
-def _of_unreadable(status: int, *, cut_short: bool) -> Row:
-    """What an answer means that tells nothing: HTTP's own status still counts."""
+def _of_unreadable(status: int, begins: bytes) -> Row:
+    """What an answer means that tells nothing and is no JSON: HTTP's own status still counts.
+
+    `begins` is its first byte.
+    """
     # Certainly not carried out, and the code that was cut off may say that it will pass.
-    if cut_short and status in {400, 403}:
+    if begins == b"{" and status in {400, 403}:
         return CUT_SHORT
+    # DingTalk answers with JSON whatever the status: a page comes from something before it.
+    if begins == b"<":
+        return PAGE
     if status in BY_STATUS:
         return BY_STATUS[status]
     return REFUSED if 400 <= status < 500 else SERVER_SIDE
 
 
-def _raised_as(row: Row, api: Api, told: Complaint) -> DingTalkError:
-    """The error of a row, with everything that its class can carry."""
+def _raised_as(row: Row, api: Api, told: Complaint, *, sick: Sickness) -> DingTalkError:
+    """The error of a row, with everything that its class can carry.
+
+    `sick` is what the answer says of DingTalk's health if the row calls it transient.
+    """
     error = Ambiguous if row.ambiguous and api.changes else row.error
     if api.name == "token" and (error is TokenInvalid or told.code == "40035"):
         # There is no token to renew: what is wrong is what the token is asked for with.
@@ -347,7 +380,9 @@ def _raised_as(row: Row, api: Api, told: Complaint) -> DingTalkError:
         "request_id": told.request_id,
     }
     if issubclass(error, Throttled):
-        details |= {"pause": row.pause, "everything": row.everything}
-    if issubclass(error, Transient):
-        details["max_attempts"] = row.max_attempts
+        details |= {"pause": row.pause, "everything": row.everything, "alone": row.alone}
+    elif row.error is Transient:
+        # Whoever asks for a token asks for the same: no job has a part in the answer.
+        details |= {"sick": "way" if api.name == "token" else sick}
+        details |= {"max_attempts": row.max_attempts}
     return error(told.code, told.message, **details)

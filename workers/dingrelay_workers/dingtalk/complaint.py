@@ -22,9 +22,9 @@ _WRAPPERS = {"88", "15"}
 
 _SUBCODE = re.compile(r"subcode=([^,\]]+)")
 _PAUSE_ENDS = re.compile(r"(?:限制|处罚)将在\s*(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s*结束")
+# Words of the guard before DingTalk (API §6): a proxy's "Access denied" is none of them.
 _BAN_PAGE = re.compile(
-    rb"punish|\b1111\b|\bx5\b|denied|banned|blocked|" + "禁止|拒绝|限制|频繁|封禁".encode(),
-    re.IGNORECASE,
+    rb"punish|x5sec|_____tmd_____|status\W{1,5}1111\b|" + "频繁|封禁".encode(), re.IGNORECASE
 )
 
 
@@ -87,11 +87,9 @@ def of_answer(answer: Mapping[str, Any], status: int) -> Complaint | None:
 def of_unreadable(status: int, body: bytes) -> Complaint:
     """What to say of an answer without anything that can be understood.
 
-    A page instead of JSON may be DingTalk's refusal of our address (API §6): it says so somewhere,
-    or comes with HTTP 403.
+    A page instead of JSON may be DingTalk's refusal of our address (API §6): then it says so.
     """
-    page = body.lstrip()[:1] == b"<"
-    if page and status < 500 and (status == 403 or _BAN_PAGE.search(body)):
+    if body.lstrip()[:1] == b"<" and status < 500 and _BAN_PAGE.search(body):
         message = f"HTTP {status} with a page instead of JSON"
         return Complaint(IP_BANNED, (IP_BANNED,), message)
     return Complaint(UNREADABLE, message=f"HTTP {status} without a readable answer")

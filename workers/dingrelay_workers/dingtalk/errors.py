@@ -5,17 +5,27 @@
   x TokenInvalid       the token is fetched anew once, the call repeated once
   x Transient          certainly not carried out; tried again with backoff, an attempt is spent
   x Ambiguous          it left and may have been carried out; settled, not guessed
+  x Held               the app as a whole is refused: its jobs wait until somebody mends that
+    + Credentials      the app's key or secret is wrong
   x Final              will not succeed by trying again: the job is dead at once
     + Permanent        the request is wrong
-      - Credentials    the app's key or secret is wrong: nobody fetches a token for a while
     + Permission       the app lacks a scope, or the person or department is outside it
     + NotFound         the user, department or instance does not exist
     + QuotaExhausted   the organisation's month, or the day, is used up
 
-`classify.py` is the table from codes to these classes.
+`classify.py` is the table from codes to these classes. Beside its class an error tells whether it
+is a sign of an outage (`Sickness`): then it is news for the fleet and perhaps no fault of the job.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+Sickness = Literal["", "way", "answer"]
+"""What an error says of DingTalk's health.
+
+``way``: the way there fails, or what stands before DingTalk (no connection, timeout, a page).
+``answer``: DingTalk says that it is in trouble, which may be about this one job only (-1, 15, 5xx).
+Empty: it answered sanely, whatever it answered.
+"""
 
 
 class DingTalkError(Exception):
@@ -28,16 +38,33 @@ class DingTalkError(Exception):
         message: DingTalk's message, redacted; ours where there was no answer.
         hint: what to do about it; may be empty.
         request_id: DingTalk's id of the call, where it told one.
+        sick: whether it is a sign of an outage.
+        max_attempts: attempts that make sense where this very code is the answer (API §5.3); None
+            for as many as usual.
+        outage: what the job waits for, if that is news for the fleet and not the job's own failure
+            (`limiter.breakers.Circuit.name`); set by whoever told the fleet.
     """
 
     name: ClassVar[str] = "error"
 
-    def __init__(self, code: str, message: str, *, hint: str = "", request_id: str = "") -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        *,
+        hint: str = "",
+        request_id: str = "",
+        sick: Sickness = "",
+        max_attempts: int | None = None,
+    ) -> None:
         super().__init__(f"{self.name} {code}: {message}")
         self.code = code
         self.message = message
         self.hint = hint
         self.request_id = request_id
+        self.sick: Sickness = sick
+        self.max_attempts = max_attempts
+        self.outage = ""
 
 
 class Throttled(DingTalkError):
@@ -46,6 +73,7 @@ class Throttled(DingTalkError):
     Attributes:
         pause: seconds to leave the API alone (API §5.3).
         everything: whether all APIs from this address are paused (an IP ban, API §6).
+        alone: whether only calls like this one are meant, so that nobody else pauses.
     """
 
     name = "throttled"
@@ -57,12 +85,14 @@ class Throttled(DingTalkError):
         *,
         pause: float = 1.0,
         everything: bool = False,
+        alone: bool = False,
         hint: str = "",
         request_id: str = "",
     ) -> None:
         super().__init__(code, message, hint=hint, request_id=request_id)
         self.pause = pause
         self.everything = everything
+        self.alone = alone
 
 
 class TokenInvalid(DingTalkError):
@@ -72,31 +102,27 @@ class TokenInvalid(DingTalkError):
 
 
 class Transient(DingTalkError):
-    """Something that passes by itself; certainly without effect.
-
-    Attributes:
-        max_attempts: fewer attempts than usual make sense (API §5.3: -1 and 15 at most 3).
-    """
+    """Something that passes by itself; certainly without effect."""
 
     name = "transient"
-
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        *,
-        max_attempts: int | None = None,
-        hint: str = "",
-        request_id: str = "",
-    ) -> None:
-        super().__init__(code, message, hint=hint, request_id=request_id)
-        self.max_attempts = max_attempts
 
 
 class Ambiguous(DingTalkError):
     """A request with an effect left, and what became of it is not known."""
 
     name = "ambiguous"
+
+
+class Held(DingTalkError):
+    """DingTalk refuses the app as a whole, until somebody mends what is wrong with it."""
+
+    name = "held"
+
+
+class Credentials(Held):
+    """The app key or secret is wrong."""
+
+    name = "credentials"
 
 
 class Final(DingTalkError):
@@ -109,12 +135,6 @@ class Permanent(Final):
     """The request is wrong, or not allowed in this form."""
 
     name = "permanent"
-
-
-class Credentials(Permanent):
-    """The app key or secret is wrong."""
-
-    name = "credentials"
 
 
 class Permission(Final):

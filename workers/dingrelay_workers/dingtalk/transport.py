@@ -3,6 +3,8 @@
 import asyncio
 import json
 from collections.abc import Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
@@ -65,8 +67,8 @@ class Transport:
         Raises:
             DingTalkError: exactly one of its classes, whatever happens on the way.
         """
-        status, content = await self._exchange(api, query, headers, body)
-        return self._classifier.read(api, status, content)
+        status, content, date = await self._exchange(api, query, headers, body)
+        return self._classifier.read(api, status, content, now=_moment(date))
 
     async def _exchange(
         self,
@@ -74,7 +76,7 @@ class Transport:
         query: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
-    ) -> tuple[int, bytes]:
+    ) -> tuple[int, bytes, str]:
         sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
         data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         try:
@@ -86,12 +88,14 @@ class Transport:
                 headers=sent,
                 allow_redirects=False,
             ) as response:
-                return response.status, await response.content.read(LARGEST_ANSWER)
+                content = await response.content.read(LARGEST_ANSWER)
+                return response.status, content, response.headers.get("Date", "")
         except _BEFORE_SENDING as error:
             raise Transient(
                 "unreachable",
                 f"no connection to DingTalk ({type(error).__name__})",
                 hint="Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.",
+                sick="way",
             ) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             raise _no_answer(api, error) from None
@@ -102,4 +106,14 @@ def _no_answer(api: Api, error: BaseException) -> DingTalkError:
     timeout = isinstance(error, asyncio.TimeoutError)
     code = "timeout" if timeout else "connection_lost"
     message = f"DingTalk's answer did not arrive ({type(error).__name__})"
-    return Ambiguous(code, message) if api.changes else Transient(code, message)
+    meaning = Ambiguous if api.changes else Transient
+    return meaning(code, message, sick="way")
+
+
+def _moment(date: str) -> datetime | None:
+    """DingTalk's time as its answer tells it; None where it does not."""
+    try:
+        moment = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None

@@ -1,11 +1,13 @@
 """Which limits of DingTalk a call falls under (API §6), and how fast a bucket may run under one."""
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from dingrelay_producers.keys import bucket
+from dingrelay_workers.dingtalk.apis import API_NAMES
 
 Unit = Literal["calls", "recipients"]
 UNITS: tuple[Unit, ...] = ("calls", "recipients")
@@ -116,6 +118,7 @@ class Rules:
         for api, defaults in DEFAULTS.items():
             limits[api] = {unit: parse(api, unit, text) for unit, text in defaults.items()}
         for api, texts in overrides.items():
+            _check_name(api)
             for name, text in texts.items():
                 limits.setdefault(api, {})[_unit(api, name)] = parse(api, name, text)
         return cls(limits, egress)
@@ -153,6 +156,20 @@ class Rules:
             if unit == "calls" or limit is not None:
                 rules.append(Rule(f"app:{app}", api, unit, limit, window))
         return (*rules, self.egress)
+
+
+def _check_name(api: str) -> None:
+    """Refuse a rule for an API that nobody calls: the limit that was meant would not be kept.
+
+    Raises:
+        ValueError: names the rule and the nearest API.
+    """
+    known = {*DEFAULTS, *API_NAMES}
+    if api in known:
+        return
+    near = difflib.get_close_matches(api, known, 1, cutoff=0.4)
+    names = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(known))}"
+    raise ValueError(f'rules."{api}": no such API; {names}')
 
 
 def parse(api: str, unit: str, text: str) -> tuple[int, float] | None:
