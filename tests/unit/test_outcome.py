@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from dingrelay_producers import Settings, SettingsError, State
 from dingrelay_tasks import ContractError
@@ -64,6 +65,9 @@ def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcom
         (Draining(), State.QUEUED, 0),
         (OwnershipLost(), State.RUNNING, 0),
         (RedisConnectionError("gone"), State.RETRYING, 0),
+        (OperationalError("select 1", {}, Exception("locked")), State.RETRYING, 0),
+        (InterfaceError("select 1", {}, Exception("closed")), State.RETRYING, 0),
+        (IntegrityError("insert", {}, Exception("a bug of ours")), State.RETRYING, 1),
         (SettingsError("apps.x: no such app"), State.DEAD, 1),
         (Throttled("90018", "qps"), State.SNOOZED, 0),
         (Transient("-1", "busy"), State.RETRYING, 1),

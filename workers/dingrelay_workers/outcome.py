@@ -1,5 +1,6 @@
 """Where a run of a job leads: the table from errors to states."""
 
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ Json = dict[str, Any]
 
 REDIS_PAUSE = 2.0
 """Seconds before a job that Redis failed is looked at again."""
+DATABASE_PAUSE = 5.0
+"""The same for the database: what writes to it is in less of a hurry."""
 
 log = get_logger("dingrelay.jobs")
 
@@ -128,10 +131,21 @@ def _ended_by_machinery(error: Exception) -> Outcome | None:
             # Ours to bear, not the job's: no attempt is spent.
             reason = f"Redis was away ({type(error).__name__})"
             return Outcome(State.RETRYING, reason=reason, delay=REDIS_PAUSE)
+        case _ if _is_database_away(error):
+            reason = f"the database was away ({type(error).__name__})"
+            return Outcome(State.RETRYING, reason=reason, delay=DATABASE_PAUSE)
         case SettingsError():
             return _dead("settings", "settings", str(error), "Configure it, then requeue the job.")
         case _:
             return None
+
+
+def _is_database_away(error: Exception) -> bool:
+    """SQLAlchemy is large and loaded by the first job that needs it: no other meets its errors."""
+    errors = sys.modules.get("sqlalchemy.exc")
+    return errors is not None and isinstance(
+        error, (errors.OperationalError, errors.InterfaceError)
+    )
 
 
 def _ended_by_call(
