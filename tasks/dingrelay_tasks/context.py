@@ -160,11 +160,27 @@ class Member:
     fields: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class ContactScope:
+    """What the app may see: these departments with all below them, and these people."""
+
+    departments: list[int]
+    users: list[str]
+
+
 class Contacts(Protocol):
     """The organisation as the job's app may see it. None: DingTalk says it does not exist."""
 
+    async def scope(self) -> ContactScope:
+        """What the app may see."""
+        ...
+
     async def department(self, department: int) -> Department | None:
-        """One department with all its fields."""
+        """One department with all its fields.
+
+        Raises:
+            OutOfScope: the app may not see it.
+        """
         ...
 
     async def children(self, department: int) -> list[Department] | None:
@@ -180,8 +196,20 @@ class Contacts(Protocol):
         ...
 
     async def user(self, userid: str) -> Member | None:
-        """One user with all fields."""
+        """One user with all fields.
+
+        Raises:
+            OutOfScope: the app may not see them.
+        """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """What a walk did not meet; some of it, if it is much. Departments only once nobody is left."""
+
+    users: list[str]
+    departments: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,8 +240,10 @@ class Progress:
 class Directory(Protocol):
     """The SQL directory of the job's app, and the runs that fill it."""
 
-    async def open_run(self, run: str, *, scope: str, root: Department, calls: int) -> None:
-        """Start the run with its root department pending; a second call changes nothing."""
+    async def open_run(
+        self, run: str, *, scope: str, roots: Sequence[Department], calls: int
+    ) -> None:
+        """Start the run with its root departments pending; a second call changes nothing."""
         ...
 
     async def fill(
@@ -253,14 +283,44 @@ class Directory(Protocol):
         """How many departments are known and not settled yet."""
         ...
 
+    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
+        """Departments that are not settled yet, each with the one that told of it, if one did."""
+        ...
+
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
         ...
 
-    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        """Mark as left whoever a complete walk of everything did not meet; final counts.
+    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
+        """What is in the directory and a complete walk did not meet, and was not asked for yet.
 
-        A run of another scope marks nobody. Closing a closed run only tells its counts.
+        Raises:
+            Refused: the run is not complete, or more people are gone than the safety share allows
+                and `confirm_removals` is not set.
+        """
+        ...
+
+    async def note_users(
+        self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
+    ) -> None:
+        """Write what DingTalk told when it was asked for each of these people.
+
+        Args:
+            run: the run that asked.
+            met: they are there, and this is what is told of them.
+            hidden: the app may not see them: they stay as they are.
+            gone: DingTalk does not know them; closing the run marks them as left.
+        """
+        ...
+
+    async def note_departments(
+        self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
+    ) -> None:
+        """The same for departments; those that are gone are so at once."""
+        ...
+
+    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
+        """Mark as left whoever is gone; final counts. Closing again only tells them.
 
         Raises:
             Refused: the run is not complete, or more people would leave than the safety share
@@ -381,6 +441,13 @@ class Context(Protocol):
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
+        ...
+
+    async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
+        """The states of this job's children of a kind, by the keys given to `spawn`.
+
+        None: there is no such record; it was not enqueued yet, was discarded, or is long over.
+        """
         ...
 
     async def wake(self, job_id: str) -> None:

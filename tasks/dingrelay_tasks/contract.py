@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -19,8 +27,22 @@ SenderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 UserId = Annotated[str, Field(pattern=r"^[^,\s\x00-\x1f]{1,64}$")]
 """A DingTalk userid. Commas and blanks are refused: ids travel comma-separated (API §2.1)."""
 
-DepartmentId = Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
-"""A DingTalk department id; 1 is the whole organisation (API §3.1)."""
+
+def _not_zero(department: int) -> int:
+    if department == 0:
+        raise ValueError("must not be 0")
+    return department
+
+
+DepartmentId = Annotated[
+    int,
+    Field(strict=True, ge=1 - 2**63, le=2**63 - 1, json_schema_extra={"not": {"const": 0}}),
+    AfterValidator(_not_zero),
+]
+"""A DingTalk department id; 1 is the whole organisation (API §3.1).
+
+A school's contacts have negative ones (API §11.3).
+"""
 
 Moment = AwareDatetime
 """A point in time with its zone, ISO 8601 in JSON."""

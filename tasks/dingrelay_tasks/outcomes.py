@@ -45,6 +45,20 @@ class Refused(Interruption):
         self.hint = hint
 
 
+class OutOfScope(Refused):
+    """DingTalk does not show this department or user to the app (API §3.1: 50002, 50004).
+
+    That tells nothing of whether it exists.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            "out_of_scope",
+            f"{what} is outside the app's contacts scope",
+            "Widen the contacts scope of the app in DingTalk's developer console.",
+        )
+
+
 class Duplicate(Interruption):
     """Every recipient has this content, or the day's messages, already: it ends `duplicate`.
 

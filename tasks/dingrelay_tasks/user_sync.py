@@ -5,6 +5,7 @@ and enqueues the departments below, so that any worker takes any department and 
 department's calls at most. The parent waits until no department is pending, then closes the run.
 """
 
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,7 +13,7 @@ from pydantic import model_validator
 
 from dingrelay_tasks.context import Context, Department, Json, Member, Progress
 from dingrelay_tasks.contract import Contract, DepartmentId, Lane, Part, UserId
-from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 
 ROOT_DEPARTMENT = 1
 """The department that is the whole organisation (API §3.1)."""
@@ -22,6 +23,15 @@ DIRECTORY_QUEUE = "dingrelay.directory"
 LOOK_AGAIN = timedelta(seconds=10)
 """How long a parent waits at most for the last child to wake it: a wake-up may be lost."""
 
+LOOKED_AT = 500
+"""Children that a parent looks after at a time; one round trip."""
+
+ASKED_AT_ONCE = 100
+"""People or departments that one run of a parent asks for: some 5 s at 20 calls a second."""
+
+OPEN = frozenset({"queued", "running", "snoozed", "retrying"})
+"""States of a job that will still do something."""
+
 _NEEDS = {"everything": None, "department": "department", "user": "user"}
 
 
@@ -29,10 +39,11 @@ class UserSync(Contract):
     """Bring the directory up to date with DingTalk.
 
     Attributes:
-        scope: ``everything`` walks the organisation, ``department`` that department and all
-            below, ``user`` reads one person. Only ``everything`` marks people as left; the walk of
-            a department moves people in and out of the departments that it reads, since whoever
-            it misses may well be elsewhere.
+        scope: ``everything`` walks the organisation, or the part of it that the app may see;
+            ``department`` that department and all below, ``user`` reads one person. Only
+            ``everything`` marks people as left, after DingTalk said for each that it does not know
+            them; the walk of a department moves people in and out of the departments that it
+            reads, since whoever it misses may well be elsewhere.
         department: the department of scope ``department``.
         user: the userid of scope ``user``.
         confirm_removals: mark people as left however many they are.
@@ -121,16 +132,18 @@ async def run(job: UserSync, ctx: Context) -> Json:
     if job.user is not None:
         return _result(ctx.job_id, await _sync_user(job.user, ctx))
     await ctx.once("open", lambda: _open(job, ctx))
+    await _fail_abandoned(ctx)
     if pending := await ctx.directory.pending(ctx.job_id):
         raise Wait(LOOK_AGAIN, f"{pending} departments pending")
     progress = await ctx.directory.progress(ctx.job_id)
     if progress.failed:
         raise Refused(
             "departments_failed",
-            f"{len(progress.failed)} departments could not be read: {_some(progress.failed)}",
-            "nobody was marked as left; see the dead jobs of kind user-sync-department, "
-            "then enqueue the user-sync again",
+            f"{len(progress.failed)} departments were not read: {_some(progress.failed)}",
+            "nobody was marked as left; see why their jobs of kind user-sync-department ended "
+            "(dead, cancelled or discarded), then enqueue the user-sync again",
         )
+    await _ask_for_unmet(job, ctx)
     closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=job.confirm_removals)
     return _result(ctx.job_id, closed)
 
@@ -150,23 +163,150 @@ async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
 
 
 async def _open(job: UserSync, ctx: Context) -> Json:
-    """Start the walk. No department tells of the root, so it is read by itself."""
-    number = ROOT_DEPARTMENT if job.department is None else job.department
-    found = await ctx.contacts.department(number)
-    if found is None and job.scope == "everything":
-        raise Refused(
-            "no_root_department",
-            f"DingTalk knows no department {number}",
-            "check that the app's contact scope is the whole organisation",
-        )
-    root = found or Department(number, {})
-    await ctx.directory.open_run(ctx.job_id, scope=job.scope, root=root, calls=1)
-    if found is None:
-        await ctx.directory.vanish(ctx.job_id, number, calls=0)
+    """Start the walk. No department tells of a root, so each is read by itself."""
+    if job.department is None:
+        roots, people, calls = await _visible(ctx)
     else:
-        walk = DepartmentSync(app=job.app, lane=job.lane, run=ctx.job_id, department=number)
-        await ctx.spawn([walk], keys=[str(number)])
-    return {"root": number}
+        found = await ctx.contacts.department(job.department)
+        roots, people, calls = [found or Department(job.department, {})], [], 1
+        if found is None:
+            await ctx.directory.open_run(ctx.job_id, scope=job.scope, roots=roots, calls=calls)
+            await ctx.directory.vanish(ctx.job_id, job.department, calls=0)
+            return {"roots": []}
+    await ctx.directory.open_run(ctx.job_id, scope=job.scope, roots=roots, calls=calls)
+    if people:
+        await ctx.directory.note_users(ctx.job_id, met=people, hidden=[], gone=[])
+    walks = [
+        DepartmentSync(app=job.app, lane=job.lane, run=ctx.job_id, department=root.id)
+        for root in roots
+    ]
+    await ctx.spawn(walks, keys=[str(root.id) for root in roots])
+    return {"roots": [root.id for root in roots]}
+
+
+async def _visible(ctx: Context) -> tuple[list[Department], list[Member], int]:
+    """What the app may see: departments with all below them, people, and calls for the former.
+
+    Most apps see the root and so everything; the others are told what they see (API §3.1).
+
+    Raises:
+        Refused: it sees nothing.
+    """
+    try:
+        root = await ctx.contacts.department(ROOT_DEPARTMENT)
+    except OutOfScope:
+        root = None
+    if root is not None:
+        return [root], [], 1
+    scope = await ctx.contacts.scope()
+    departments: list[Department] = []
+    people: list[Member] = []
+    for number in scope.departments:
+        with suppress(OutOfScope):
+            if found := await ctx.contacts.department(number):
+                departments.append(found)
+    for userid in scope.users:
+        with suppress(OutOfScope):
+            if member := await ctx.contacts.user(userid):
+                people.append(member)
+    if not departments and not people:
+        raise Refused(
+            "nothing_visible",
+            "the app sees no department and nobody",
+            "give the app a contacts scope in DingTalk's developer console",
+        )
+    return departments, people, 2 + len(scope.departments)
+
+
+async def _fail_abandoned(ctx: Context) -> None:
+    """Departments whose job ended without reading them are failed: nobody else will read them.
+
+    A child that was cancelled runs no code any more, a discarded one has no record, and one that
+    died may not have reached the database to say so.
+    """
+    unread = dict(await ctx.directory.unread(ctx.job_id, most=LOOKED_AT))
+    jobs = await _states(list(unread), ctx)
+    tellers = await _states([teller for teller in unread.values() if teller is not None], ctx)
+    abandoned: list[int] = []
+    for department, teller in unread.items():
+        # What a department tells of is enqueued before its own job is done.
+        enqueued = teller is None or tellers[teller] not in OPEN
+        if enqueued if jobs[department] is None else jobs[department] not in OPEN:
+            abandoned.append(department)
+    if abandoned:
+        # A job that was just done has written its department before.
+        still = dict(await ctx.directory.unread(ctx.job_id, most=LOOKED_AT))
+        for department in still.keys() & abandoned:
+            await ctx.directory.fail(ctx.job_id, department)
+
+
+async def _states(departments: list[int], ctx: Context) -> dict[int, str | None]:
+    """The states of the jobs that read these departments; None where there is no record."""
+    if not departments:
+        return {}
+    found = await ctx.children(DepartmentSync.kind, [str(number) for number in departments])
+    return dict(zip(departments, found, strict=True))
+
+
+async def _ask_for_unmet(job: UserSync, ctx: Context) -> None:
+    """Ask DingTalk for everybody and everything that the walk did not meet.
+
+    Who moved while it went on, from a department that was not read yet to one that was, is in no
+    list that it has read, and has not left.
+
+    Raises:
+        Wait: there is more to ask for.
+        Refused: more people are gone than may leave at once.
+    """
+    unmet = await ctx.directory.unmet(
+        ctx.job_id, most=ASKED_AT_ONCE, confirm_removals=job.confirm_removals
+    )
+    if unmet.users:
+        await _ask_for_users(unmet.users, ctx)
+    elif unmet.departments:
+        await _ask_for_departments(unmet.departments, ctx)
+    else:
+        return
+    raise Wait(timedelta(0), "asks for those that the walk did not meet")
+
+
+async def _ask_for_users(userids: list[str], ctx: Context) -> None:
+    met: list[Member] = []
+    hidden: list[str] = []
+    gone: list[str] = []
+    try:
+        for userid in userids:
+            try:
+                member = await ctx.contacts.user(userid)
+            except OutOfScope:
+                hidden.append(userid)
+                continue
+            if member is None:
+                gone.append(userid)
+            else:
+                met.append(member)
+    finally:
+        # What stops it, such as a limit, costs none of the answers.
+        await ctx.directory.note_users(ctx.job_id, met=met, hidden=hidden, gone=gone)
+
+
+async def _ask_for_departments(numbers: list[int], ctx: Context) -> None:
+    met: list[Department] = []
+    hidden: list[int] = []
+    gone: list[int] = []
+    try:
+        for number in numbers:
+            try:
+                found = await ctx.contacts.department(number)
+            except OutOfScope:
+                hidden.append(number)
+                continue
+            if found is None:
+                gone.append(number)
+            else:
+                met.append(found)
+    finally:
+        await ctx.directory.note_departments(ctx.job_id, met=met, hidden=hidden, gone=gone)
 
 
 async def _walk(job: DepartmentSync, ctx: Context) -> Json:

@@ -38,7 +38,7 @@ async def organisation(store: DirectoryStore) -> None:
     """boss in 1; ann and bob in 2, below it cho in 4; ann and dan in 3."""
     directory = store.of("default")
     root = Department(1, {"name": "Org"})
-    await directory.open_run("r1", scope="everything", root=root, calls=1)
+    await directory.open_run("r1", scope="everything", roots=[root], calls=1)
     people = {1: ["boss"], 2: ["ann", "bob"], 3: ["ann", "dan"], 4: ["cho"]}
     below = {1: [2, 3], 2: [4]}
     for number, userids in people.items():

@@ -22,7 +22,9 @@ async def walk(
     directory: AppDirectory, run: str, people: dict[int, list[Member]], tree: dict[int, list[int]]
 ) -> None:
     """Fill every department of a small organisation, the root first."""
-    await directory.open_run(run, scope="everything", root=Department(1, {"name": "Org"}), calls=1)
+    await directory.open_run(
+        run, scope="everything", roots=[Department(1, {"name": "Org"})], calls=1
+    )
     ahead = [1]
     while ahead:
         number = ahead.pop()
@@ -95,8 +97,8 @@ async def test_a_second_walk_without_news_changes_nothing(store: DirectoryStore)
 
 async def test_filling_a_department_again_changes_nothing(store: DirectoryStore) -> None:
     directory = store.of("default")
-    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
-    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
+    await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     children = [Department(3, {}), Department(2, {})]
     first = await directory.fill(
         "r", Department(1, {}), children=children, members=PEOPLE[1], calls=2
@@ -154,7 +156,7 @@ async def test_departments_and_circles_of_them_move_with_their_people(
     await walk(directory, "r2", PEOPLE, {1: [2, 3], 3: [4]})
     assert await listed(directory.users_below(2)) == ["ann", "bob"]
     assert await listed(directory.users_below(3)) == ["ann", "cho", "dee"]
-    await directory.open_run("r3", scope="department", root=Department(3, {}), calls=1)
+    await directory.open_run("r3", scope="department", roots=[Department(3, {})], calls=1)
     above = [Department(1, {})]
     await directory.fill("r3", Department(4, {}), children=above, members=[], calls=1)
     assert await listed(directory.users_below(4)) == ["ann", "bob", "boss", "cho"]
@@ -166,7 +168,7 @@ async def test_departments_that_meet_the_same_people_at_once_add_them_once(
     directory = store.of("default")
     crowd = [person(f"u{number:03}") for number in range(150)]
     numbers = list(range(2, 22))
-    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(number, {}) for number in numbers]
     await directory.fill("r", Department(1, {}), children=below, members=[], calls=2)
     await asyncio.gather(
@@ -204,7 +206,7 @@ asyncio.run(main())
 
 async def test_processes_write_at_once(store: DirectoryStore, database_url: str) -> None:
     directory = store.of("default")
-    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(number, {}) for number in range(2, 22)]
     await directory.fill("r", Department(1, {}), children=below, members=[], calls=2)
     workers = [

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.context import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.directory.models import ChangeRow
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
@@ -17,11 +17,23 @@ async def everyone(directory: AppDirectory) -> list[str]:
     return [userid async for page in directory.everyone() for userid in page]
 
 
+async def close(directory: AppDirectory, run: str, *, confirm: bool) -> Progress:
+    """Close a run; DingTalk knows nothing of what the run did not meet."""
+    while True:
+        unmet = await directory.unmet(run, most=50, confirm_removals=confirm)
+        if unmet.users:
+            await directory.note_users(run, met=[], hidden=[], gone=unmet.users)
+        elif unmet.departments:
+            await directory.note_departments(run, met=[], hidden=[], gone=unmet.departments)
+        else:
+            return await directory.close_run(run, confirm_removals=confirm)
+
+
 async def open_with(
     directory: AppDirectory, run: str, members: list[Member], *, scope: str = "everything"
 ) -> None:
     """A run that has read the root with these members."""
-    await directory.open_run(run, scope=scope, root=Department(1, {"name": "Org"}), calls=1)
+    await directory.open_run(run, scope=scope, roots=[Department(1, {"name": "Org"})], calls=1)
     await directory.fill(run, Department(1, {}), children=[], members=members, calls=2)
 
 
@@ -29,7 +41,7 @@ async def walk(
     directory: AppDirectory, run: str, members: list[Member], *, confirm: bool = False
 ) -> int:
     await open_with(directory, run, members)
-    return (await directory.close_run(run, confirm_removals=confirm)).left
+    return (await close(directory, run, confirm=confirm)).left
 
 
 async def events(store: DirectoryStore) -> list[tuple[str, str]]:
@@ -54,8 +66,8 @@ async def test_closing_again_tells_the_same(store: DirectoryStore) -> None:
     directory = store.of("default")
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(18))
-    first = await directory.close_run("r2", confirm_removals=False)
-    assert first == await directory.close_run("r2", confirm_removals=False)
+    first = await close(directory, "r2", confirm=False)
+    assert first == await close(directory, "r2", confirm=False)
     assert (first.users, first.left) == (18, 2)
 
 
@@ -64,11 +76,11 @@ async def test_more_than_the_share_needs_a_confirmation(store: DirectoryStore) -
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(17))
     with pytest.raises(Refused) as refused:
-        await directory.close_run("r2", confirm_removals=False)
+        await close(directory, "r2", confirm=False)
     assert refused.value.code == "removal_share"
     assert "confirm_removals" in refused.value.hint
     assert await directory.count_everyone() == 20
-    assert (await directory.close_run("r2", confirm_removals=True)).left == 3
+    assert (await close(directory, "r2", confirm=True)).left == 3
 
 
 async def test_the_share_is_of_those_who_were_there_before(store: DirectoryStore) -> None:
@@ -77,32 +89,32 @@ async def test_the_share_is_of_those_who_were_there_before(store: DirectoryStore
     others = [Member(f"new{number}", {}) for number in range(100)]
     await open_with(directory, "r2", others)
     with pytest.raises(Refused, match="10 of 10"):
-        await directory.close_run("r2", confirm_removals=False)
+        await close(directory, "r2", confirm=False)
 
 
 async def test_a_failed_department_keeps_everyone(store: DirectoryStore) -> None:
     directory = store.of("default")
     await walk(directory, "r1", crowd(20))
-    await directory.open_run("r2", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("r2", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(2, {}), Department(3, {})]
     await directory.fill("r2", Department(1, {}), children=below, members=crowd(19), calls=2)
     await directory.fill("r2", Department(2, {}), children=[], members=[], calls=2)
     with pytest.raises(Refused, match="1 pending, 0 failed"):
-        await directory.close_run("r2", confirm_removals=True)
+        await close(directory, "r2", confirm=True)
     await directory.fail("r2", 3)
     with pytest.raises(Refused, match="0 pending, 1 failed"):
-        await directory.close_run("r2", confirm_removals=True)
+        await close(directory, "r2", confirm=True)
     progress = await directory.progress("r2")
     assert (progress.failed, progress.pending, progress.departments) == ([3], 0, 2)
     assert await directory.count_everyone() == 20
     # Its job was enqueued again and succeeded.
     await directory.fill("r2", Department(3, {}), children=[], members=[], calls=2)
-    assert (await directory.close_run("r2", confirm_removals=False)).left == 1
+    assert (await close(directory, "r2", confirm=False)).left == 1
 
 
 async def test_what_is_below_a_failure_does_not_stay_pending(store: DirectoryStore) -> None:
     directory = store.of("default")
-    await directory.open_run("r", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     await directory.fill("r", Department(1, {}), children=[Department(2, {})], members=[], calls=1)
     await directory.fail("r", 1)
     assert (await directory.progress("r")).failed == [2]
@@ -111,7 +123,7 @@ async def test_what_is_below_a_failure_does_not_stay_pending(store: DirectorySto
 async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) -> None:
     directory = store.of("default")
     for run, gone in (("r1", False), ("r2", True)):
-        await directory.open_run(run, scope="everything", root=Department(1, {}), calls=1)
+        await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
         below = [Department(2, {})]
         await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
         if gone:
@@ -119,14 +131,14 @@ async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) ->
         else:
             people = [Member("only-there", {})]
             await directory.fill(run, Department(2, {}), children=[], members=people, calls=2)
-        progress = await directory.close_run(run, confirm_removals=False)
-    assert (progress.left, progress.departments, progress.calls) == (1, 1, 4)
+        progress = await close(directory, run, confirm=False)
+    assert (progress.left, progress.departments, progress.calls) == (1, 1, 5)
     assert await directory.count_below(2) == 0
 
 
 async def test_a_department_that_no_walk_meets_is_gone(store: DirectoryStore) -> None:
     directory = store.of("default")
-    await directory.open_run("r1", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(2, {})]
     await directory.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
     await directory.fill("r1", Department(2, {}), children=[], members=crowd(20), calls=2)
@@ -139,7 +151,7 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
     directory = store.of("default")
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(10), scope="department")
-    assert (await directory.close_run("r2", confirm_removals=True)).left == 0
+    assert (await close(directory, "r2", confirm=True)).left == 0
     assert await directory.count_everyone() == 20
     assert await directory.count_below(1) == 10
 
@@ -147,13 +159,13 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
 async def test_whom_another_run_met_meanwhile_does_not_leave(store: DirectoryStore) -> None:
     directory = store.of("default")
     await walk(directory, "r1", crowd(20))
-    await directory.open_run("slow", scope="everything", root=Department(1, {}), calls=1)
+    await directory.open_run("slow", scope="everything", roots=[Department(1, {})], calls=1)
     # An event tells of two people while the walk is under way.
     new = Member("new", {"dept_id_list": [1, 9]})
     await directory.put_user("e1", new, calls=1)
     await directory.put_user("e2", Member("u019", {"dept_id_list": [1]}), calls=1)
     await directory.fill("slow", Department(1, {}), children=[], members=crowd(19), calls=2)
-    assert (await directory.close_run("slow", confirm_removals=True)).left == 0
+    assert (await close(directory, "slow", confirm=True)).left == 0
     assert await directory.count_below(1) == 21
     assert await directory.count_below(9) == 1
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -76,15 +77,29 @@ class FamilyContext:
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         self.family.update(zip(keys, children, strict=True))
 
+    async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
+        return ["queued" if key in self.family else None for key in keys]
+
     async def wake(self, job_id: str) -> None:
         self.woken = True
 
 
-async def carry_out(job: UserSync, job_id: str, contacts: Any, directory: AppDirectory) -> Json:
-    """The parent, all its children, eight at a time, and the parent again."""
+async def carry_out(
+    job: UserSync,
+    job_id: str,
+    contacts: Any,
+    directory: AppDirectory,
+    *,
+    at_once: int = 8,
+    after: Callable[[int], None] = lambda _: None,
+) -> Json:
+    """The parent, all its children, some at once, and the parent again.
+
+    `after` is called with each department that was read.
+    """
     family: dict[str, DepartmentSync] = {}
     parent: Any = FamilyContext(job_id, contacts, directory, family)
-    slots = asyncio.Semaphore(8)
+    slots = asyncio.Semaphore(at_once)
 
     async def child(key: str) -> None:
         ctx: Any = FamilyContext(f"{job_id}-{key}", contacts, directory, family)
@@ -96,6 +111,7 @@ async def carry_out(job: UserSync, job_id: str, contacts: Any, directory: AppDir
                 if attempt == ATTEMPTS:
                     await abandon_department(family[key], ctx)
             else:
+                after(family[key].department)
                 return
 
     done: set[str] = set()
@@ -105,7 +121,10 @@ async def carry_out(job: UserSync, job_id: str, contacts: Any, directory: AppDir
         while ahead := family.keys() - done:
             done |= ahead
             await asyncio.gather(*map(child, ahead))
-    return await run(job, parent)
+    while True:
+        # A parent that has to ask for some people waits between two lots of them.
+        with suppress(Wait):
+            return await run(job, parent)
 
 
 @pytest.fixture(params=[ContactsV2, ContactsV1])
@@ -115,14 +134,23 @@ async def contacts(
     """Contacts of an organisation of 700 people in 25 departments."""
     sandbox.seed(users=700, departments=25, seed=7)
     sandbox.set_limits(calls="")
+    async with opened(request.param, sandbox, "sandbox-key") as contacts:
+        yield contacts
+
+
+@asynccontextmanager
+async def opened(
+    generation: Callable[[Any], ContactsV2], sandbox: SandboxAdmin, app_key: str
+) -> AsyncIterator[ContactsV2]:
+    """Contacts as an app sees them."""
     settings = Settings(
         env="sandbox", DINGTALK_OAPI_URL=sandbox.base_url, DINGTALK_API_URL=sandbox.base_url
     )
     async with Transport.open_session(settings) as session:
         transport = Transport(session, Classifier(), settings)
-        credentials = {"appkey": "sandbox-key", "appsecret": "sandbox-secret"}
+        credentials = {"appkey": app_key, "appsecret": "sandbox-secret"}
         token = await transport.request(TOKEN, query=credentials)
-        yield request.param(SandboxCalls(transport, token["access_token"]))
+        yield generation(SandboxCalls(transport, token["access_token"]))
 
 
 @pytest.fixture
@@ -268,4 +296,112 @@ async def test_a_department_that_fails_for_a_while_costs_nobody(
         sandbox.add_fault("truncated", api=api, count=ATTEMPTS - 1)
     result = await carry_out(UserSync(confirm_removals=True), "r3", contacts, directory)
     assert (result["users"], result["left"], result["changed"]) == (700, 0, 0)
+    await is_the_organisation_of(directory_store, sandbox)
+
+
+async def test_whoever_and_whatever_moves_during_a_walk_does_not_leave(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    await carry_out(UserSync(), "r1", contacts, directory)
+    sandbox.put_department(998, name="Hall", parent_id=25)
+    sandbox.put_department(999, name="Lab", parent_id=998)
+    sandbox.put_user("u7", dept_id_list=[999])
+    sandbox.put_user("u8", dept_id_list=[25])
+    await carry_out(UserSync(), "r2", contacts, directory)
+
+    def move(read: int) -> None:
+        if read == 2:
+            # From where the walk has not been yet to where it has been.
+            sandbox.put_user("u8", dept_id_list=[2])
+            sandbox.put_department(998, parent_id=2)
+            sandbox.delete_user("u9")
+
+    result = await carry_out(UserSync(), "r3", contacts, directory, at_once=1, after=move)
+    assert result["left"] == ("u9" not in await everyone_in(directory))  # it may have been met
+    assert {"u7", "u8"} <= await everyone_in(directory)
+    assert await directory.count_below(998) == await directory.count_below(999) == 1
+    await carry_out(UserSync(), "r4", contacts, directory)
+    await is_the_organisation_of(directory_store, sandbox)
+
+
+async def everyone_in(directory: AppDirectory) -> set[str]:
+    return {userid async for page in directory.everyone() for userid in page}
+
+
+async def test_many_who_are_gone_need_a_confirmation_and_few_calls_to_say_so(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    await carry_out(UserSync(), "r1", contacts, directory)
+    for number in range(101, 601):
+        sandbox.delete_user(f"u{number}")
+    with pytest.raises(Refused) as refused:
+        await carry_out(UserSync(), "r2", contacts, directory)
+    assert refused.value.code == "removal_share"
+    assert await directory.count_everyone() == 700
+    # The share is 70 people; they are asked for by the hundred.
+    assert sum(sandbox.audit()["calls"]["/topapi/v2/user/get"].values()) == 100
+    result = await carry_out(UserSync(confirm_removals=True), "r3", contacts, directory)
+    assert result["left"] == 500
+    await is_the_organisation_of(directory_store, sandbox)
+
+
+async def test_an_app_that_sees_a_part_syncs_that_part(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    sandbox.put_department(-7, name="家校通讯录", parent_id=1)
+    sandbox.put_user("parent", dept_id_list=[-7])
+    whole = sandbox.organisation()
+    outsider = next(each["userid"] for each in whole["users"] if each["dept_id_list"] == [9])
+    app = {"app_key": "part-key", "app_secret": "sandbox-secret", "agent_id": "7"}
+    sandbox.add_app(**app, departments=[-7, 2, 3], users=[outsider])
+    directory = directory_store.of("default")
+    async with opened(type(contacts), sandbox, "part-key") as part:
+        result = await carry_out(UserSync(), "r1", part, directory)
+        met = await everyone_in(directory)
+        assert {outsider, "parent"} < met < {each["userid"] for each in whole["users"]}
+        assert (result["users"], result["added"]) == (len(met), len(met))
+        assert await directory.count_below(-7) == 1
+        # What the app may not see any more is not said to have left.
+        sandbox.add_app(**app, departments=[-7, 2])
+        again = await carry_out(UserSync(confirm_removals=True), "r2", part, directory)
+        assert again["left"] == 0
+        assert await everyone_in(directory) == met
+        sandbox.add_app(**app, departments=[])
+        with pytest.raises(Refused) as refused:
+            await carry_out(UserSync(confirm_removals=True), "r3", part, directory)
+        assert refused.value.code == "nothing_visible"
+
+
+async def test_whoever_is_hired_again_is_the_same_person(
+    contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
+) -> None:
+    directory = directory_store.of("default")
+    await carry_out(UserSync(), "r1", contacts, directory)
+    unionid = next(
+        each["unionid"] for each in sandbox.organisation()["users"] if each["userid"] == "u6"
+    )
+    sandbox.delete_user("u6")
+    await carry_out(UserSync(), "r2", contacts, directory)
+    sandbox.put_user("u6-again", name="New", unionid=unionid, dept_id_list=[3])
+    result = await carry_out(UserSync(), "r3", contacts, directory)
+    assert (result["added"], result["left"]) == (1, 0)
+    await is_the_organisation_of(directory_store, sandbox)
+    async with directory_store.database.read() as connection:
+        people = select(UserRow.userid).where(UserRow.userid.like("u6%"))
+        assert "u6" not in set(await connection.scalars(people))
+        told = select(ChangeRow.event).where(ChangeRow.userid == "u6-again")
+        assert list(await connection.scalars(told.order_by(ChangeRow.number))) == [
+            "added",
+            "left",
+            "added",
+        ]
+    # Within one walk, and told of by an event.
+    sandbox.delete_user("u6-again")
+    sandbox.put_user("u6-third", name="New", unionid=unionid, dept_id_list=[3])
+    single = await carry_out(UserSync(scope="user", user="u6-third"), "r4", contacts, directory)
+    assert single["added"] == 1
+    result = await carry_out(UserSync(), "r5", contacts, directory)
+    assert "u6-third" in await everyone_in(directory)
     await is_the_organisation_of(directory_store, sandbox)

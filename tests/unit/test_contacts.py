@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dingrelay_tasks.context import Member
+from dingrelay_tasks.context import ContactScope, Member
+from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FIELDS
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
@@ -167,10 +168,45 @@ async def test_what_does_not_exist_is_none(make: Any) -> None:
 
 @pytest.mark.parametrize("make", [v2, v1])
 async def test_other_errors_pass(make: Any) -> None:
-    refusal = Permission("50004", "不在授权范围")
-    for ask in (lambda c: c.children(5), lambda c: c.user("a"), members):
+    refusal = Permission("60011", "没有调用该接口的权限")
+    for ask in (
+        lambda c: c.department(5),
+        lambda c: c.children(5),
+        lambda c: c.user("a"),
+        lambda c: c.scope(),
+        members,
+    ):
         with pytest.raises(Permission):
             await ask(make(refusal))
+
+
+@pytest.mark.parametrize("make", [v2, v1])
+async def test_what_the_app_may_not_see_is_not_said_to_be_gone(make: Any) -> None:
+    with pytest.raises(OutOfScope, match="department 5"):
+        await make(Permission("50004", "企业部门不在授权范围")).department(5)
+    with pytest.raises(OutOfScope):
+        await make(Permission("50002", "企业员工不在授权范围内")).user("a")
+
+
+@pytest.mark.parametrize(
+    ("told", "departments", "users"),
+    [
+        ({"authed_dept": [2, "-7"], "authed_user": ["a"]}, [2, -7], ["a"]),
+        ({"authed_dept": 2, "authed_user": "a"}, [2], ["a"]),
+        ({}, [], []),
+    ],
+)
+async def test_the_scope_is_read(told: Any, departments: list[int], users: list[str]) -> None:
+    calls = canned({"auth_org_scopes": told, "auth_user_field": ["name"]})
+    assert await ContactsV2(calls).scope() == ContactScope(departments, users)
+    assert made(calls) == [("/auth/scopes", {})]
+
+
+@pytest.mark.parametrize("make", [v2, v1])
+async def test_a_school_has_departments_with_negative_ids(make: Any) -> None:
+    rows = [{"dept_id": -7, "id": -7, "name": "家校通讯录", "parent_id": 1, "parentid": 1}]
+    found = await make({"result": rows, "department": rows}).children(1)
+    assert [child.id for child in found] == [-7]
 
 
 async def test_a_department_that_disappears_between_pages_is_told() -> None:
@@ -223,7 +259,7 @@ async def test_other_malformed_answers() -> None:
     await is_malformed(v2({}).children(5))
     await is_malformed(v1({}).children(5))
     await is_malformed(v2({"result": [{"name": "without id"}]}).children(5))
-    await is_malformed(v2({"result": [{"dept_id": -3}]}).children(5))
+    await is_malformed(v2({"result": [{"dept_id": 0}]}).children(5))
     await is_malformed(v2({"result": {"dept_id": 6}}).department(5))
     await is_malformed(v2({"result": {"userid": "b"}}).user("a"))
     await is_malformed(v2({"result": "x"}).user("a"))

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from dingrelay_tasks.context import Department, Json, Member, Progress
+from dingrelay_tasks.context import ContactScope, Department, Json, Member, Progress, Unmet
 from dingrelay_tasks.contract import Contract, ContractError
-from dingrelay_tasks.outcomes import Refused, Wait
+from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
 from dingrelay_tasks.user_sync import (
     DepartmentSync,
     UserSync,
@@ -27,9 +27,18 @@ class FakeContacts:
     tree: dict[int, tuple[list[int], list[list[str]]]]
     users: set[str] = field(default_factory=set)
     calls: int = 0
+    hidden: set[int | str] = field(default_factory=set)
+    seen: ContactScope = field(default_factory=lambda: ContactScope([], []))
+    fails_at: str = ""
+
+    async def scope(self) -> ContactScope:
+        self.calls += 1
+        return self.seen
 
     async def department(self, department: int) -> Department | None:
         self.calls += 1
+        if department in self.hidden:
+            raise OutOfScope("department")
         return Department(department, {"name": "?"}) if department in self.tree else None
 
     async def children(self, department: int) -> list[Department] | None:
@@ -47,6 +56,10 @@ class FakeContacts:
 
     async def user(self, userid: str) -> Member | None:
         self.calls += 1
+        if userid == self.fails_at:
+            raise ConnectionError
+        if userid in self.hidden:
+            raise OutOfScope("user")
         return Member(userid, {}) if userid in self.users else None
 
 
@@ -58,10 +71,15 @@ class FakeDirectory:
     open: set[int] = field(default_factory=set)
     counts: Progress = NOTHING
     failing: bool = False
+    tellers: dict[int, int] = field(default_factory=dict)
+    unmet_users: list[str] = field(default_factory=list)
+    unmet_departments: list[int] = field(default_factory=list)
 
-    async def open_run(self, run: str, *, scope: str, root: Department, calls: int) -> None:
-        self.told.append(("open", run, scope, root.id, dict(root.fields)))
-        self.open.add(root.id)
+    async def open_run(
+        self, run: str, *, scope: str, roots: Sequence[Department], calls: int
+    ) -> None:
+        self.told.append(("open", run, scope, *((root.id, dict(root.fields)) for root in roots)))
+        self.open |= {root.id for root in roots}
         self.counts = replace(self.counts, calls=self.counts.calls + calls)
 
     async def fill(
@@ -90,6 +108,30 @@ class FakeDirectory:
 
     async def pending(self, run: str) -> int:
         return len(self.open)
+
+    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
+        return [(number, self.tellers.get(number)) for number in sorted(self.open)][:most]
+
+    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
+        if self.unmet_users:
+            return Unmet(self.unmet_users[:most], [])
+        return Unmet([], self.unmet_departments[:most])
+
+    async def note_users(
+        self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
+    ) -> None:
+        noted = [member.userid for member in met]
+        self.told.append(("users", noted, list(hidden), list(gone)))
+        asked = {*noted, *hidden, *gone}
+        self.unmet_users = [userid for userid in self.unmet_users if userid not in asked]
+
+    async def note_departments(
+        self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
+    ) -> None:
+        noted = [department.id for department in met]
+        self.told.append(("departments", noted, list(hidden), list(gone)))
+        asked = {*noted, *hidden, *gone}
+        self.unmet_departments = [each for each in self.unmet_departments if each not in asked]
 
     async def progress(self, run: str) -> Progress:
         return self.counts
@@ -123,6 +165,8 @@ class FakeContext:
     directory: FakeDirectory = field(default_factory=FakeDirectory)
     spawned: dict[str, Contract] = field(default_factory=dict)
     woken: list[str] = field(default_factory=list)
+    ended: dict[str, str | None] = field(default_factory=dict)
+    """States of children that are not queued any more, by key."""
     remembered: dict[str, Json] = field(default_factory=dict)
     attempt: int = 1
     intent: None = None
@@ -138,6 +182,11 @@ class FakeContext:
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         for key, child in zip(keys, children, strict=True):
             self.spawned.setdefault(key, child)
+
+    async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
+        assert kind == DepartmentSync.kind
+        queued = dict.fromkeys(self.spawned, "queued")
+        return [{**queued, **self.ended}.get(key) for key in keys]
 
     async def wake(self, job_id: str) -> None:
         self.woken.append(job_id)
@@ -173,7 +222,7 @@ async def test_a_walk_reads_each_department_once_and_ends_when_the_last_is_done(
     job = UserSync(confirm_removals=True)
     with pytest.raises(Wait):
         await run(job, ctx)
-    assert ctx.directory.told == [("open", "r", "everything", 1, {"name": "?"})]
+    assert ctx.directory.told == [("open", "r", "everything", (1, {"name": "?"}))]
     assert not ctx.woken
     await run_children(ctx)
     assert ctx.woken == ["r"]
@@ -258,7 +307,7 @@ async def test_a_dead_department_lets_nobody_be_marked_as_left() -> None:
     with pytest.raises(Refused) as refused:
         await run(UserSync(confirm_removals=True), ctx)
     assert refused.value.code == "departments_failed"
-    assert "1 departments could not be read: 1" in str(refused.value)
+    assert "1 departments were not read: 1" in str(refused.value)
     assert ("close", True) not in ctx.directory.told
 
 
@@ -274,7 +323,7 @@ async def test_many_failures_are_named_in_part() -> None:
     ctx.remembered["open"] = {}
     ctx.directory.counts = replace(NOTHING, failed=list(range(1, 40)))
     with pytest.raises(
-        Refused, match="39 departments could not be read: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
+        Refused, match="39 departments were not read: 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, …"
     ):
         await run(UserSync(), ctx)
 
@@ -286,7 +335,7 @@ async def test_a_department_can_be_the_root_of_a_walk() -> None:
     await run_children(ctx)
     await run(UserSync(scope="department", department=2), ctx)
     assert ctx.spawned.keys() == {"2", "4"}
-    assert ctx.directory.told[0][:4] == ("open", "r", "department", 2)
+    assert ctx.directory.told[0] == ("open", "r", "department", (2, {"name": "?"}))
 
 
 async def test_a_removed_department_is_removed_from_the_directory() -> None:
@@ -301,8 +350,94 @@ async def test_an_organisation_without_root_is_refused() -> None:
     ctx = FakeContext("r", FakeContacts({}))
     with pytest.raises(Refused) as refused:
         await run(UserSync(), ctx)
-    assert refused.value.code == "no_root_department"
+    assert refused.value.code == "nothing_visible"
     assert not ctx.directory.told
+
+
+async def test_an_app_that_sees_some_departments_walks_those() -> None:
+    contacts = organisation()
+    contacts.hidden, contacts.users = {1, 9, "shy"}, {"eve"}
+    contacts.seen = ContactScope([2, 3, 9], ["eve", "shy"])
+    ctx = FakeContext("r", contacts)
+    with pytest.raises(Wait):
+        await run(UserSync(), ctx)
+    root = {"name": "?"}
+    assert ctx.directory.told == [
+        ("open", "r", "everything", (2, root), (3, root)),
+        ("users", ["eve"], [], []),
+    ]
+    await run_children(ctx)
+    await run(UserSync(), ctx)
+    assert ctx.spawned.keys() == {"2", "3", "4"}
+    assert ctx.directory.told[-1] == ("close", False)
+
+
+@pytest.mark.parametrize("state", ["cancelled", "dead", "unknown", "expired", None])
+async def test_a_department_whose_job_is_over_ends_its_run(state: str | None) -> None:
+    ctx = FakeContext("r", organisation())
+    with pytest.raises(Wait):
+        await run(UserSync(), ctx)
+    ctx.ended["1"] = state
+    with pytest.raises(Refused, match="1 departments were not read: 1"):
+        await run(UserSync(), ctx)
+
+
+async def test_a_department_that_is_still_to_be_enqueued_is_waited_for() -> None:
+    ctx = FakeContext("r", organisation())
+    with pytest.raises(Wait):
+        await run(UserSync(), ctx)
+    # Department 1 is written, and its job is about to enqueue what is below it.
+    ctx.directory.open, ctx.directory.tellers = {2}, {2: 1}
+    ctx.ended["1"] = "running"
+    with pytest.raises(Wait, match="1 departments pending"):
+        await run(UserSync(), ctx)
+    ctx.ended["1"] = "dead"
+    with pytest.raises(Refused, match="1 departments were not read: 2"):
+        await run(UserSync(), ctx)
+
+
+async def test_a_department_that_is_written_while_it_is_looked_for_has_not_failed() -> None:
+    ctx = FakeContext("r", organisation())
+    with pytest.raises(Wait):
+        await run(UserSync(), ctx)
+
+    async def children(kind: str, keys: Sequence[str]) -> list[str | None]:
+        await run_department(DepartmentSync(run="r", department=1), ctx.child())
+        return ["done"] * len(keys)
+
+    looking = replace(ctx)
+    looking.children = children  # type: ignore[method-assign]
+    with pytest.raises(Wait, match="2 departments pending"):
+        await run(UserSync(), looking)
+    assert not ctx.directory.counts.failed
+
+
+async def test_what_a_walk_did_not_meet_is_asked_for_before_it_is_removed() -> None:
+    ctx = FakeContext("r", organisation())
+    ctx.remembered["open"] = {}
+    ctx.contacts.users = {"moved"}
+    ctx.contacts.hidden = {"shy", 8}
+    ctx.directory.unmet_users = ["moved", "left", "shy"]
+    ctx.directory.unmet_departments = [3, 7, 8]
+    for _ in range(2):
+        with pytest.raises(Wait):
+            await run(UserSync(), ctx)
+    await run(UserSync(), ctx)
+    assert ctx.directory.told == [
+        ("users", ["moved"], ["shy"], ["left"]),
+        ("departments", [3], [8], [7]),
+        ("close", False),
+    ]
+
+
+async def test_what_was_told_before_a_failure_is_not_asked_again() -> None:
+    ctx = FakeContext("r", organisation())
+    ctx.remembered["open"] = {}
+    ctx.directory.unmet_users = ["left", "other"]
+    ctx.contacts.fails_at = "other"
+    with pytest.raises(ConnectionError):
+        await run(UserSync(), ctx)
+    assert ctx.directory.unmet_users == ["other"]
 
 
 async def test_one_user_is_put_or_dropped() -> None:
@@ -325,6 +460,7 @@ async def test_one_user_is_put_or_dropped() -> None:
         ({"scope": "department", "department": "5"}, "department"),
         ({"scope": "department", "department": 0}, "department"),
         ({"scope": "department", "department": 2**63}, "department"),
+        ({"scope": "department", "department": -(2**63)}, "department"),
         ({"scope": "department", "department": True}, "department"),
         ({"scope": "user", "user": "a,b"}, "user"),
         ({"scope": "all"}, "scope"),

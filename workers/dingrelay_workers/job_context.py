@@ -125,6 +125,12 @@ class JobContext:
             ]
         )
 
+    async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
+        """The states of this job's children of a kind, by the keys given to `spawn`."""
+        family = self._claim.parent or self._claim.id
+        ids = [record.keyed_id(self._claim.app, kind, f"{family}/{key}") for key in keys]
+        return await self._engine.records.states(ids)
+
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""
         await self._engine.records.wake(job_id)

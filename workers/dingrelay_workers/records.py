@@ -369,6 +369,14 @@ class Records:
         enqueued = map(record.enqueued, drafts, answers)
         return [answer.wakeup for answer in enqueued if answer.wakeup]
 
+    async def states(self, job_ids: Sequence[str]) -> list[str | None]:
+        """The states of jobs; None where there is no record."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hget(keys.job(job_id), "state")
+        found = await pipe.execute() if job_ids else []
+        return [None if state is None else state.decode() for state in found]
+
     async def wake(self, job_id: str) -> bool:
         """Have a waiting job looked at now; whether it waited."""
         call = _WAKE.call([keys.job(job_id), keys.SCHEDULE], [job_id])

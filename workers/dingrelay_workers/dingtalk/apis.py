@@ -43,6 +43,7 @@ DEPARTMENT_CHILDREN = Api(
 DEPARTMENT = Api("contacts.department", "oapi", "POST", "/topapi/v2/department/get", counted=False)
 MEMBERS = Api("contacts.members", "oapi", "POST", "/topapi/v2/user/list", counted=False)
 USER = Api("contacts.user", "oapi", "POST", "/topapi/v2/user/get", counted=False)
+AUTH_SCOPES = Api("contacts.scopes", "oapi", "GET", "/auth/scopes", counted=False)
 DEPARTMENT_CHILDREN_V1 = Api(
     "contacts.departments", "oapi", "GET", "/department/list", counted=False
 )

@@ -83,6 +83,15 @@ def integers(value: Any) -> list[int]:
     return [integer(item) for item in items(value)]
 
 
+def texts(value: Any) -> list[str]:
+    """A list of strings, or one string alone.
+
+    Raises:
+        Unreadable: it is none.
+    """
+    return [text(item) for item in items(value)]
+
+
 def extension(value: Any) -> str:
     """A user's own fields as JSON in a string; v1 has them as an object.
 
@@ -229,7 +238,7 @@ def department(answer: Any, *, number: int | None = None) -> Department:
     """
     raw = mapping(answer, "a department")
     found = _read(integer, "dept_id", raw.get("dept_id", number))
-    if found < 1 or (number is not None and found != number):
+    if found == 0 or (number is not None and found != number):
         raise malformed("a department without its id")
     return Department(found, read(DEPARTMENT_FIELDS, raw))
 

@@ -3,14 +3,24 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.context import ContactScope, Department, Member
+from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk import contact_fields as fields
-from dingrelay_workers.dingtalk.apis import DEPARTMENT, DEPARTMENT_CHILDREN, MEMBERS, USER
+from dingrelay_workers.dingtalk.apis import (
+    AUTH_SCOPES,
+    DEPARTMENT,
+    DEPARTMENT_CHILDREN,
+    MEMBERS,
+    USER,
+)
 from dingrelay_workers.dingtalk.calls import Calls
-from dingrelay_workers.dingtalk.errors import NotFound
+from dingrelay_workers.dingtalk.errors import NotFound, Permission
 
 PAGE_SIZE = 100
 """Members a call; the sibling APIs and the SDKs allow no more (API §3.1)."""
+
+_OUT_OF_SCOPE = {"50002", "50004"}
+"""Codes of a user and a department that the app may not see (API §3.1)."""
 
 
 class ContactsV2:
@@ -23,12 +33,25 @@ class ContactsV2:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
 
+    async def scope(self) -> ContactScope:
+        """What the app may see."""
+        answer = await self._calls.call(AUTH_SCOPES)
+        told = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
+        read = fields.read({"authed_dept": fields.integers, "authed_user": fields.texts}, told)
+        return ContactScope(read.get("authed_dept", []), read.get("authed_user", []))
+
     async def department(self, department: int) -> Department | None:
-        """One department with all its fields; None: it does not exist."""
+        """One department with all its fields; None: it does not exist.
+
+        Raises:
+            OutOfScope: the app may not see it.
+        """
         try:
             answer = await self._calls.call(DEPARTMENT, body={"dept_id": department})
         except NotFound:
             return None
+        except Permission as error:
+            raise _hidden(error, f"department {department}") from None
         return fields.department(answer.get("result"), number=department)
 
     async def children(self, department: int) -> list[Department] | None:
@@ -59,11 +82,17 @@ class ContactsV2:
             yield page
 
     async def user(self, userid: str) -> Member | None:
-        """One user with all fields; None: there is no such user."""
+        """One user with all fields; None: there is no such user.
+
+        Raises:
+            OutOfScope: the app may not see them.
+        """
         try:
             answer = await self._calls.call(USER, body={"userid": userid})
         except NotFound:
             return None
+        except Permission as error:
+            raise _hidden(error, "the user") from None
         return fields.member(answer.get("result"), userid=userid)
 
     async def _page(self, department: int, cursor: int) -> tuple[list[Member], int | None]:
@@ -83,3 +112,8 @@ class ContactsV2:
         if "next_cursor" not in position:
             raise fields.malformed("next_cursor is missing though there is more")
         return members, position["next_cursor"]
+
+
+def _hidden(error: Permission, what: str) -> Exception:
+    """What a refusal means: the app may not see this one, or may not read anything at all."""
+    return OutOfScope(what) if error.code in _OUT_OF_SCOPE else error

@@ -71,16 +71,30 @@ async def remove(
         )
 
 
-async def not_met(connection: AsyncConnection, run: Run) -> list[int]:
-    """The departments that neither the run nor a newer one met."""
+async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[int]:
+    """Departments that neither the run nor a newer one met."""
     found = await connection.scalars(
-        select(DepartmentRow.id).where(
+        select(DepartmentRow.id)
+        .where(
             DepartmentRow.app == run.app,
             DepartmentRow.left_at.is_(None),
             DepartmentRow.met_in < run.number,
         )
+        .order_by(DepartmentRow.id)
+        .limit(most)
     )
     return list(found)
+
+
+async def keep(connection: AsyncConnection, run: Run, departments: Collection[int]) -> None:
+    """Count the departments as met, though nothing is told of them."""
+    for some in chunks(departments):
+        await connection.execute(
+            update(DepartmentRow)
+            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
+            .where(DepartmentRow.met_in < run.number)
+            .values(met_in=run.number)
+        )
 
 
 async def tree(connection: AsyncConnection, app: str, department: int) -> list[int]:

@@ -43,10 +43,14 @@ class Utc(TypeDecorator[datetime]):
 
 
 class Event(StrEnum):
-    """What happened to a person."""
+    """What happened to a person.
+
+    `GONE`: DingTalk does not know them any more; they are `LEFT` once their run is closed.
+    """
 
     ADDED = "added"
     CHANGED = "changed"
+    GONE = "gone"
     LEFT = "left"
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
@@ -100,14 +100,87 @@ async def remove(
     return changes
 
 
-async def not_met(connection: AsyncConnection, run: Run) -> list[str]:
-    """Who neither the run nor a newer one met."""
+async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[str]:
+    """People that neither the run nor a newer one met, and that are not known to be gone."""
     found = await connection.scalars(
-        select(UserRow.userid).where(
-            UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in < run.number
-        )
+        select(UserRow.userid)
+        .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in < run.number)
+        .where(UserRow.userid.not_in(_gone(run)))
+        .order_by(UserRow.userid)
+        .limit(most)
     )
     return list(found)
+
+
+async def gone(connection: AsyncConnection, run: Run) -> list[str]:
+    """People that DingTalk did not know any more when the run asked for them."""
+    found = await connection.scalars(
+        _gone(run)
+        .join(UserRow, (UserRow.app == ChangeRow.app) & (UserRow.userid == ChangeRow.userid))
+        .where(UserRow.left_at.is_(None), UserRow.met_in < run.number)
+    )
+    return list(found)
+
+
+async def reunite(connection: AsyncConnection, run: Run) -> None:
+    """Let whoever came back under another userid be the person who left.
+
+    DingTalk may give a person who is hired again a new userid; the unionid stays (API §3.1).
+    """
+    left = UserRow.app == run.app, UserRow.left_at.is_not(None)
+    if await connection.scalar(select(UserRow.userid).where(*left).limit(1)) is None:
+        return
+    unionid = UserRow.fields["unionid"].as_string()
+    came_or_went = await connection.scalars(
+        select(unionid)
+        .join(ChangeRow, (ChangeRow.app == UserRow.app) & (ChangeRow.userid == UserRow.userid))
+        .where(ChangeRow.number == run.number, ChangeRow.event.in_([Event.ADDED, Event.LEFT]))
+        .where(unionid.is_not(None))
+    )
+    for some in chunks(set(came_or_went)):
+        rows = await connection.execute(
+            select(UserRow.userid, UserRow.left_at, unionid.label("unionid")).where(
+                UserRow.app == run.app, unionid.in_(some)
+            )
+        )
+        here: dict[str, list[str]] = {}
+        before: dict[str, list[str]] = {}
+        for row in rows:
+            (here if row.left_at is None else before).setdefault(row.unionid, []).append(row.userid)
+        for person, userids in here.items():
+            if len(userids) == 1:
+                await _merge(connection, run.app, userids[0], before.get(person, []))
+
+
+async def _merge(connection: AsyncConnection, app: str, here: str, before: Sequence[str]) -> None:
+    """Drop the rows of a person's old userids; what happened to those happened to this one.
+
+    Their fields go: an account that is new has its own.
+    """
+    for old in before:
+        own = ChangeRow.app == app, ChangeRow.userid == old
+        runs_of_both = select(ChangeRow.number).where(
+            ChangeRow.app == app, ChangeRow.userid == here
+        )
+        await connection.execute(delete(ChangeRow).where(*own, ChangeRow.number.in_(runs_of_both)))
+        await connection.execute(update(ChangeRow).where(*own).values(userid=here))
+        await connection.execute(delete(UserRow).where(UserRow.app == app, UserRow.userid == old))
+
+
+async def keep(connection: AsyncConnection, run: Run, userids: Collection[str]) -> None:
+    """Count these people as met, though nothing is told of them."""
+    for some in chunks(userids):
+        await connection.execute(
+            update(UserRow)
+            .where(UserRow.app == run.app, UserRow.userid.in_(some), UserRow.met_in < run.number)
+            .values(met_in=run.number)
+        )
+
+
+def _gone(run: Run) -> Select[str]:
+    return select(ChangeRow.userid).where(
+        ChangeRow.number == run.number, ChangeRow.event == Event.GONE
+    )
 
 
 async def count_known_before(connection: AsyncConnection, run: Run) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from sqlalchemy import distinct, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Progress
@@ -13,10 +13,10 @@ from dingrelay_workers.directory.database import insert_missing, upsert
 from dingrelay_workers.directory.models import (
     ChangeRow,
     Event,
-    MembershipRow,
     RunDepartmentRow,
     RunRow,
     State,
+    UserRow,
 )
 
 
@@ -144,6 +144,24 @@ async def children(connection: AsyncConnection, run: Run, department: int) -> li
     return list(found)
 
 
+async def unread(connection: AsyncConnection, run: Run, most: int) -> list[tuple[int, int | None]]:
+    """Departments that are noted and not settled, each with the one that told of it first."""
+    found = await connection.execute(
+        select(RunDepartmentRow.department, RunDepartmentRow.parent)
+        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.PENDING)
+        .order_by(RunDepartmentRow.department)
+        .limit(most)
+    )
+    return [(row.department, row.parent) for row in found]
+
+
+async def add_calls(connection: AsyncConnection, run: Run, calls: int) -> None:
+    """The run made calls that belong to no department of it."""
+    await connection.execute(
+        update(RunRow).where(RunRow.number == run.number).values(calls=RunRow.calls + calls)
+    )
+
+
 async def pending(connection: AsyncConnection, run: Run) -> int:
     """How many departments are noted and not settled."""
     found = await connection.scalar(
@@ -194,12 +212,11 @@ async def progress(connection: AsyncConnection, run: Run) -> Progress:
 
 
 async def count_users(connection: AsyncConnection, run: Run) -> int:
-    """How many people are in the departments that the run has read."""
+    """How many people the run, or a newer one, has met."""
     found = await connection.scalar(
-        select(func.count(distinct(MembershipRow.userid)))
-        .join(RunDepartmentRow, RunDepartmentRow.department == MembershipRow.department)
-        .where(MembershipRow.app == run.app)
-        .where(RunDepartmentRow.number == run.number, RunDepartmentRow.state == State.DONE)
+        select(func.count())
+        .select_from(UserRow)
+        .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in >= run.number)
     )
     return found or 0
 

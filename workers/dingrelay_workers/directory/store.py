@@ -5,11 +5,12 @@ from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.context import Department, Member, Progress
+from dingrelay_tasks.context import Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.directory import audience, departments, memberships, people, runs
 from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.models import State
+from dingrelay_workers.directory.models import Event, State
+from dingrelay_workers.directory.people import Change
 from dingrelay_workers.directory.runs import Run
 
 DEFAULT_REMOVAL_SHARE = 0.1
@@ -45,13 +46,16 @@ class AppDirectory:
         self._app = app
         self._removal_share = removal_share
 
-    async def open_run(self, run: str, *, scope: str, root: Department, calls: int) -> None:
-        """Start the run with its root department pending; a second call changes nothing."""
+    async def open_run(
+        self, run: str, *, scope: str, roots: Sequence[Department], calls: int
+    ) -> None:
+        """Start the run with its root departments pending; a second call changes nothing."""
         async with self._database.write(self._app) as connection:
             opened = await runs.open_(connection, self._app, run, scope, calls)
-            if await runs.state(connection, opened, root.id) is None:
-                await departments.put(connection, opened, [root])
-                await runs.note(connection, opened, [root.id], parent=None)
+            for root in roots:
+                if await runs.state(connection, opened, root.id) is None:
+                    await departments.put(connection, opened, [root])
+                    await runs.note(connection, opened, [root.id], parent=None)
 
     async def fill(
         self,
@@ -95,19 +99,65 @@ class AppDirectory:
         async with self._database.read() as connection:
             return await runs.pending(connection, await runs.find(connection, self._app, run))
 
+    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
+        """Departments that are not settled yet, each with the one that told of it, if one did."""
+        async with self._database.read() as connection:
+            found = await runs.find(connection, self._app, run)
+            return await runs.unread(connection, found, most)
+
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
         async with self._database.read() as connection:
             return await runs.progress(connection, await runs.find(connection, self._app, run))
 
+    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
+        """What is in the directory and a complete walk did not meet, and was not asked for yet."""
+        async with self._database.read() as connection:
+            found = await runs.find(connection, self._app, run)
+            if found.closed or found.scope != "everything":
+                return Unmet([], [])
+            _refuse_incomplete(await runs.progress(connection, found))
+            await self._gone(connection, found, confirmed=confirm_removals)
+            users = await people.not_met(connection, found, most)
+            if users:
+                return Unmet(users, [])
+            return Unmet([], await departments.not_met(connection, found, most))
+
+    async def note_users(
+        self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
+    ) -> None:
+        """Write what DingTalk told when it was asked for each of these people."""
+        async with self._database.write(self._app) as connection:
+            found = await runs.find(connection, self._app, run)
+            for member in met:
+                await _put_user(connection, found, member)
+            await people.keep(connection, found, hidden)
+            changes = {userid: Change(Event.GONE) for userid in gone}
+            await people.record(connection, found, changes, _now())
+            await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
+
+    async def note_departments(
+        self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
+    ) -> None:
+        """The same for departments; those that are gone are so at once."""
+        async with self._database.write(self._app) as connection:
+            found = await runs.find(connection, self._app, run)
+            await departments.put(connection, found, met)
+            await departments.keep(connection, found, hidden)
+            await departments.remove(connection, found, gone, _now())
+            await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
+
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        """Mark as left whoever a complete walk of everything did not meet; final counts."""
+        """Mark as left whoever is gone; final counts. Closing again only tells them."""
         async with self._database.write(self._app) as connection:
             found = await runs.find(connection, self._app, run)
             if not found.closed:
                 _refuse_incomplete(await runs.progress(connection, found))
-                if found.scope == "everything":
-                    await self._remove_not_met(connection, found, confirmed=confirm_removals)
+                gone = await self._gone(connection, found, confirmed=confirm_removals)
+                now = _now()
+                left = await people.remove(connection, found, gone, now)
+                await people.record(connection, found, left, now)
+                await people.reunite(connection, found)
                 users = await runs.count_users(connection, found)
                 await runs.close(connection, found, users=users)
             return await runs.progress(connection, found)
@@ -116,14 +166,8 @@ class AppDirectory:
         """Write one user as told by DingTalk: a run of its own, at once closed."""
         async with self._database.write(self._app) as connection:
             opened = await runs.open_(connection, self._app, run, "user", calls)
-            changes = await people.meet(connection, opened, [member])
-            await people.record(connection, opened, changes, _now())
-            told = memberships.of_user(member)
-            if told is not None:
-                places = [Department(membership.department, {}) for membership in told]
-                await departments.put(connection, opened, places)
-                moved = await memberships.replace_user(connection, opened, member.userid, told)
-                await people.record(connection, opened, moved, _now())
+            await _put_user(connection, opened, member)
+            await people.reunite(connection, opened)
             await runs.close(connection, opened, users=1)
             return await runs.progress(connection, opened)
 
@@ -152,22 +196,36 @@ class AppDirectory:
         """How many people have not left."""
         return await audience.count_everyone(self._database, self._app)
 
-    async def _remove_not_met(
-        self, connection: AsyncConnection, run: Run, *, confirmed: bool
-    ) -> None:
-        gone = await people.not_met(connection, run)
+    async def _gone(self, connection: AsyncConnection, run: Run, *, confirmed: bool) -> list[str]:
+        """The people that leave with this run, if they are not too many.
+
+        Raises:
+            Refused: they are more than the safety share, and nobody confirmed it.
+        """
+        gone = await people.gone(connection, run)
         known = await people.count_known_before(connection, run)
         if len(gone) > self._removal_share * known and not confirmed:
             raise Refused(
                 "removal_share",
-                f"{len(gone)} of {known} people would be marked as left, more than the share of "
+                f"at least {len(gone)} of {known} people would be marked as left, more than the share of "
                 f"{self._removal_share:g} that needs no confirmation",
                 "check that the app may still see the whole organisation; if they did leave, "
                 "enqueue the user-sync with confirm_removals",
             )
-        now = _now()
-        await people.record(connection, run, await people.remove(connection, run, gone, now), now)
-        await departments.remove(connection, run, await departments.not_met(connection, run), now)
+        return gone
+
+
+async def _put_user(connection: AsyncConnection, run: Run, member: Member) -> None:
+    """Write all that is told of one user: their fields, and where they are."""
+    changes = await people.meet(connection, run, [member])
+    await people.record(connection, run, changes, _now())
+    told = memberships.of_user(member)
+    if told is None:
+        return
+    places = [Department(membership.department, {}) for membership in told]
+    await departments.put(connection, run, places)
+    moved = await memberships.replace_user(connection, run, member.userid, told)
+    await people.record(connection, run, moved, _now())
 
 
 def _refuse_incomplete(progress: Progress) -> None:
