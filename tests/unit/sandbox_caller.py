@@ -51,9 +51,7 @@ class Caller:
         content_type: str = "application/json",
         remote: str = "127.0.0.1",
     ) -> Outcome:
-        self.world.last_call += 1
         call = Call(
-            id=self.world.last_call,
             method=method,
             path=path,
             dialect=dialect_of(path),
@@ -63,9 +61,9 @@ class Caller:
             payload=payload,
             size=0,
             remote=remote,
-            at=self.now,
-            monotonic=self.now,
         )
+        self.world.last_call += 1
+        call.arrive(self.world.last_call, at=self.world.clock(), monotonic=self.now)
         return judge(self.world, call)
 
     def get(self, path: str, *, token: str | None = None, **query: str) -> Reply:

@@ -4,6 +4,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.faults import Faults, FaultSpec
 from unit.sandbox_caller import SEND, Caller
 
@@ -20,6 +22,20 @@ def caller() -> Caller:
 
 def script(caller: Caller, **spec: Any) -> None:
     caller.world.faults.add(FaultSpec.model_validate(spec))
+
+
+def call(path: str = "/x") -> Call:
+    return Call(
+        method="POST",
+        path=path,
+        dialect="oapi",
+        query={},
+        header_token="",
+        content_type="application/json",
+        payload=None,
+        size=0,
+        remote="",
+    )
 
 
 def send(caller: Caller) -> Any:
@@ -64,32 +80,93 @@ def test_an_error_as_scripted(caller: Caller) -> None:
     assert caller.world.audit.total("fault") == 3
 
 
-@pytest.mark.parametrize("kind", ["http", "html", "hang", "reset_before", "error", "throttle"])
-def test_a_fault_before_the_effect_leaves_none(caller: Caller, kind: str) -> None:
-    script(caller, kind=kind)
-    send(caller)
-    assert caller.reasons("u1") == []
+ANSWERING = ["error", "html", "http", "throttle", "token_expired", "truncated", "wrong_types"]
+SILENT = {"hang": "hang", "lost_answer": "close"}
+
+
+@pytest.mark.parametrize("effect", [True, False])
+@pytest.mark.parametrize("kind", [*ANSWERING, *SILENT])
+def test_any_fault_strikes_before_or_after_the_effect(
+    caller: Caller, kind: str, effect: bool
+) -> None:
+    script(caller, kind=kind, effect=effect)
+    outcome = send(caller)
+    assert outcome.ending == SILENT.get(kind, "answer")
+    assert caller.reasons("u1") == ([""] if effect else [])
+    call = caller.world.audit.calls(since=0, api=SEND, limit=1)[0]
+    assert (call["verdict"] == "ok", call["fault"]) == (effect, kind)
+    if outcome.ending == "answer":
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            int(json.loads(outcome.answer.body)["task_id"])
 
 
 @pytest.mark.parametrize(
-    ("spec", "ending"),
+    ("kind", "ending", "effect"),
     [
-        ({"kind": "lost_answer"}, "close"),
-        ({"kind": "reset_after"}, "reset"),
-        ({"kind": "truncated"}, "answer"),
-        ({"kind": "wrong_types"}, "answer"),
-        ({"kind": "hang", "effect": True}, "hang"),
-        ({"kind": "http", "effect": True}, "answer"),
+        ("reset_before", "reset", False),
+        ("reset_after", "reset", True),
+        ("hang", "hang", False),
+        ("http", "answer", False),
+        ("lost_answer", "close", True),
+        ("truncated", "answer", True),
+        ("wrong_types", "answer", True),
     ],
 )
-def test_a_fault_after_the_effect_spoils_the_answer_only(
-    caller: Caller, spec: dict[str, Any], ending: str
+def test_left_to_itself_a_fault_strikes_when_its_kind_does(
+    caller: Caller, kind: str, ending: str, effect: bool
 ) -> None:
-    script(caller, **spec)
+    script(caller, kind=kind)
     assert send(caller).ending == ending
-    assert caller.reasons("u1") == [""]
-    call = caller.world.audit.calls(since=0, api=SEND, limit=1)[0]
-    assert (call["verdict"], call["fault"]) == ("ok", spec["kind"])
+    assert caller.reasons("u1") == ([""] if effect else [])
+
+
+@pytest.mark.parametrize("effect", [True, False])
+@pytest.mark.parametrize("kind", ANSWERING)
+def test_a_fault_answers_whatever_it_is_told(caller: Caller, kind: str, effect: bool) -> None:
+    wanted = {"status": 418, "body": {"errcode": "0"}, "headers": {"Retry-After": "7"}}
+    script(caller, kind=kind, effect=effect, **wanted)
+    answer = send(caller).answer
+    assert (answer.status, answer.headers) == (418, (("Retry-After", "7"),))
+    assert json.loads(answer.body) == {"errcode": "0"}
+    assert caller.reasons("u1") == ([""] if effect else [])
+
+
+def test_a_page_of_a_gateway_is_no_ban(caller: Caller) -> None:
+    script(caller, kind="html", status=503)
+    answer = send(caller).answer
+    assert (answer.status, answer.content_type) == (503, "text/html")
+    assert not any(word in answer.body for word in (b"punish", b"1111", b"x5", b"Forbidden"))
+
+
+def test_credentials_are_refused_while_tokens_stay_good(caller: Caller) -> None:
+    script(caller, kind="credentials_refused")
+    pair = {"appkey": "sandbox-key", "appsecret": "sandbox-secret"}
+    assert caller.get("/gettoken", **pair).code == "40096"
+    new = {"appKey": "sandbox-key", "appSecret": "sandbox-secret"}
+    refused = caller.post("/v1.0/oauth2/accessToken", new)
+    assert (refused.status, refused.code) == (400, "invalidClientIdOrSecret")
+    assert caller.send("x", "u1").code == "0"
+
+
+def test_a_fault_of_one_host_or_one_app_leaves_the_others(caller: Caller) -> None:
+    script(caller, kind="error", dialect="rest", count=1)
+    assert caller.send("x", "u1").code == "0"
+    assert caller.get(INSTANCES, processInstanceId="x").code == "systemError"
+    caller.world.apps["other"] = App(app_key="other", app_secret="s")
+    script(caller, kind="error", app="other")
+    assert caller.send("x", "u1").code == "0"
+    assert caller.get("/gettoken", appkey="other", appsecret="s").code == "-1"
+    caller.world.faults.delete()
+    caller.log_in("other", "s")
+    script(caller, kind="error", app="other")
+    assert caller.send("x", "u1").code == "-1"
+
+
+def test_a_fault_of_several_apis(caller: Caller) -> None:
+    script(caller, kind="error", api=["/gettoken", LIST])
+    assert caller.get("/gettoken", appkey="x", appsecret="y").code == "-1"
+    assert caller.post(LIST, {}).code == "-1"
+    assert caller.send("x", "u1").code == "0"
 
 
 def test_spoilt_answers_are_not_what_was_documented(caller: Caller) -> None:
@@ -121,17 +198,18 @@ def test_a_fault_meets_what_it_was_scripted_for(caller: Caller) -> None:
 def test_a_fault_ends_by_count_by_time_and_by_hand() -> None:
     now = 0.0
     faults = Faults(lambda: now)
-    faults.add(FaultSpec(kind="error", count=2))
-    assert [bool(faults.draw("/x", {})) for _ in range(3)] == [True, True, False]
+    first = faults.add(FaultSpec(kind="error", count=2))
+    assert [bool(faults.draw(call())) for _ in range(3)] == [True, True, False]
     faults.add(FaultSpec(kind="error", seconds=10))
-    assert faults.draw("/x", {})
+    assert faults.draw(call())
     now = 10.0
-    assert not faults.draw("/x", {})
+    assert not faults.draw(call())
     number = faults.add(FaultSpec(kind="error"))
-    assert faults.draw("/x", {})
+    assert faults.draw(call())
     assert [each["met"] for each in faults.report()] == [1]
     assert faults.delete(number) == 1
-    assert not faults.draw("/x", {})
+    assert not faults.draw(call())
+    assert (faults.find(first)["met"], faults.find(first)["over"]) == (2, True)
     faults.add(FaultSpec(kind="error"))
     assert (faults.delete(), faults.delete(number), faults.report()) == (1, 0, [])
 
@@ -139,17 +217,32 @@ def test_a_fault_ends_by_count_by_time_and_by_hand() -> None:
 def test_a_share_of_the_calls() -> None:
     faults = Faults()
     faults.add(FaultSpec(kind="error", share=0.3))
-    met = sum(bool(faults.draw("/x", {})) for _ in range(2_000))
+    met = sum(bool(faults.draw(call())) for _ in range(2_000))
     assert 450 < met < 750
+
+
+def test_a_story_of_faults_is_told_by_their_times() -> None:
+    now = 0.0
+    faults = Faults(lambda: now)
+    faults.add(FaultSpec(kind="http", seconds=10))
+    faults.add(FaultSpec(kind="error", starts_in=10, seconds=10))
+    story = list[str]()
+    for moment in (0.0, 9.9, 10.0, 19.9, 20.0):
+        now = moment
+        drawn = faults.draw(call())
+        story.append(drawn.kind if drawn else "")
+    assert story == ["http", "http", "error", "error", ""]
 
 
 def test_latency_adds_up_and_spoils_nothing() -> None:
     faults = Faults()
     faults.add(FaultSpec(kind="latency", min_ms=100, max_ms=100))
     faults.add(FaultSpec(kind="latency", min_ms=50, max_ms=50, api="/x"))
-    assert faults.delay("/x", {}) == pytest.approx(0.15)
-    assert faults.delay("/y", {}) == pytest.approx(0.1)
-    assert faults.draw("/x", {}) is None
+    faults.add(FaultSpec(kind="latency", min_ms=7, max_ms=7, effect=True))
+    assert faults.delay(call(), effect=False) == pytest.approx(0.15)
+    assert faults.delay(call("/y"), effect=False) == pytest.approx(0.1)
+    assert faults.delay(call(), effect=True) == pytest.approx(0.007)
+    assert faults.draw(call()) is None
 
 
 @pytest.mark.parametrize(
@@ -159,7 +252,8 @@ def test_latency_adds_up_and_spoils_nothing() -> None:
         {"kind": "error", "share": 0},
         {"kind": "error", "count": 0},
         {"kind": "latency", "min_ms": 5, "max_ms": 1},
-        {"kind": "throttle", "effect": True},
+        {"kind": "reset_before", "effect": True},
+        {"kind": "error", "starts_in": -1},
         {"kind": "error", "unknown": 1},
     ],
 )

@@ -4,13 +4,15 @@ import http.client
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote, urlencode, urlsplit
 
+from dingrelay_sandbox.answers import Dialect
 from dingrelay_sandbox.reports import (
     ApprovalReport,
     AuditReport,
     CallReport,
+    ClockReport,
     EntryReport,
     HealthReport,
     InboxesReport,
@@ -19,6 +21,18 @@ from dingrelay_sandbox.reports import (
 )
 
 TIMEOUT_SECONDS = 60
+
+OutageKind = Literal["503", "busy", "html", "hang", "close", "reset"]
+"""What calls meet during an outage: HTTP 503, -1 or systemError, a gateway's page, silence, a
+connection that is closed or reset without an answer."""
+OUTAGES: Mapping[OutageKind, Mapping[str, Any]] = {
+    "503": {"kind": "http", "status": 503},
+    "busy": {"kind": "error"},
+    "html": {"kind": "html", "status": 502},
+    "hang": {"kind": "hang"},
+    "close": {"kind": "lost_answer"},
+    "reset": {"kind": "reset_before"},
+}
 
 
 class SandboxError(RuntimeError):
@@ -97,10 +111,84 @@ class SandboxAdmin:
         self._call("POST", "latency", {"min_ms": min_ms, "max_ms": max_ms})
 
     def add_fault(self, kind: str, **spec: Any) -> int:
-        """Script a fault; see `faults.FaultSpec`. Its id."""
+        """Script a fault; `faults.FaultSpec` has the kinds and fields. Its id."""
         return int(
             cast("dict[str, int]", self._call("POST", "faults", {"kind": kind, **spec}))["id"]
         )
+
+    def outage(
+        self,
+        kind: OutageKind = "503",
+        *,
+        api: str | Sequence[str] = "*",
+        dialect: Dialect | None = None,
+        app: str | None = None,
+        starts_in: float = 0,
+        seconds: float | None = None,
+        effect: bool = False,
+    ) -> int:
+        """Let calls fail; several outages one after the other make a story.
+
+        Args:
+            kind: what the calls meet. Where no connection is to come about at all, see
+                `refuse_connections`.
+            api: the APIs that are out, by the start of their path; ``*`` for all;
+                `faults.TOKEN_APIS` for the fetching of tokens alone.
+            dialect: only the old host (oapi) or the new one (rest).
+            app: only for the app with this key.
+            starts_in: seconds until it begins.
+            seconds: how long it lasts; None: until `delete_fault` or `clear_faults`.
+            effect: whether the calls are carried out all the same.
+
+        Returns:
+            The id of the fault; `fault` tells how many calls it has met.
+        """
+        spec: dict[str, Any] = dict(OUTAGES[kind])
+        if kind == "reset":
+            spec["kind"] = "reset_after" if effect else "reset_before"
+        else:
+            spec["effect"] = effect
+        starts = api if isinstance(api, str) else list(api)
+        spec |= {"api": starts, "dialect": dialect, "app": app}
+        return self.add_fault(spec.pop("kind"), starts_in=starts_in, seconds=seconds, **spec)
+
+    def refuse_credentials(self, *, seconds: float | None = None, app: str | None = None) -> int:
+        """Let DingTalk call key and secret wrong, for all apps or one; tokens stay good.
+
+        `delete_fault` with the id that comes back ends it sooner. See also `change_secret`.
+        """
+        return self.add_fault("credentials_refused", seconds=seconds, app=app)
+
+    def change_secret(self, app_key: str, secret: str) -> None:
+        """Give an app another secret; its tokens stay good."""
+        self._call("PUT", f"apps/{quote(app_key, safe='')}/secret", {"secret": secret})
+
+    def refuse_connections(self, seconds: float) -> None:
+        """Let the kernel refuse connections, and cut those that are used, for at most 600 s.
+
+        A client of the admin API that has no connection is refused, too: this one has.
+        """
+        self._call("POST", "door/shut", {"seconds": seconds})
+
+    def accept_connections(self) -> None:
+        """End `refuse_connections` before its time."""
+        self._call("POST", "door/open")
+
+    def clock(self) -> ClockReport:
+        """The sandbox's clock."""
+        return cast("ClockReport", self._call("GET", "clock"))
+
+    def set_clock(self, offset: float) -> None:
+        """Set the sandbox's clock ahead of the machine's by some seconds, or behind; 0 ends it.
+
+        Create times, lists, days, months and the ``Date`` header follow it. Rates and minutes go
+        on as before.
+        """
+        self._call("PUT", "clock", {"offset": offset})
+
+    def fault(self, number: int) -> dict[str, Any]:
+        """One fault by its id, in force or over: how many calls it has met, and what it was."""
+        return cast("dict[str, Any]", self._call("GET", f"faults/{number}"))
 
     def faults(self) -> list[dict[str, Any]]:
         """The faults in force, and how many calls each has met."""

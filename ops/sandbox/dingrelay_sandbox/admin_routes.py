@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from dingrelay_sandbox.approvals import Template
 from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.door import DOOR, LONGEST_SECONDS
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.robots import Robot
@@ -16,6 +17,7 @@ from dingrelay_sandbox.truth import Truth
 from dingrelay_sandbox.world import World
 
 ROOT = "/_sandbox"
+YEAR_SECONDS = 366 * 86_400
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -37,6 +39,30 @@ class TokenChoice(BaseModel):
     app_key: str | None = None
 
 
+class Offset(BaseModel):
+    """By how many seconds the sandbox's clock is ahead of the machine's."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    offset: Annotated[float, Field(ge=-YEAR_SECONDS, le=YEAR_SECONDS)]
+
+
+class Shut(BaseModel):
+    """For how long connections are refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
+
+
+class Secret(BaseModel):
+    """An app's new secret."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    secret: str
+
+
 _object = TypeAdapter(dict[str, Any])
 
 
@@ -47,12 +73,18 @@ def admin_routes(world: World) -> list[web.RouteDef]:
         web.post(f"{ROOT}/reset", _answered(admin.reset)),
         web.post(f"{ROOT}/seed", _answered(admin.seed)),
         web.post(f"{ROOT}/apps", _answered(admin.put_app)),
+        web.put(f"{ROOT}/apps/{{key}}/secret", _answered(admin.change_secret)),
         web.post(f"{ROOT}/templates", _answered(admin.put_template)),
         web.post(f"{ROOT}/robots", _answered(admin.put_robot)),
         web.get(f"{ROOT}/limits", _answered(admin.limits)),
         web.post(f"{ROOT}/limits", _answered(admin.change_limits)),
         web.post(f"{ROOT}/latency", _answered(admin.change_latency)),
+        web.get(f"{ROOT}/clock", _answered(admin.clock)),
+        web.put(f"{ROOT}/clock", _answered(admin.set_clock)),
+        web.post(f"{ROOT}/door/shut", _answered(_shut_door)),
+        web.post(f"{ROOT}/door/open", _answered(_open_door)),
         web.get(f"{ROOT}/faults", _answered(admin.faults)),
+        web.get(f"{ROOT}/faults/{{id}}", _answered(admin.fault)),
         web.post(f"{ROOT}/faults", _answered(admin.add_fault)),
         web.delete(f"{ROOT}/faults", _answered(admin.clear_faults)),
         web.delete(f"{ROOT}/faults/{{id}}", _answered(admin.delete_fault)),
@@ -123,6 +155,7 @@ class _Admin:
         self._world = world
 
     async def reset(self, request: web.Request) -> object:
+        await request.app[DOOR].open()
         self._world.reset()
         return {}
 
@@ -136,6 +169,12 @@ class _Admin:
     async def put_app(self, request: web.Request) -> object:
         app = App.model_validate_json(await request.read())
         self._world.apps[app.app_key] = app
+        return {}
+
+    async def change_secret(self, request: web.Request) -> object:
+        wanted = Secret.model_validate_json(await request.read())
+        app = self._world.app(request.match_info["key"])
+        self._world.apps[app.app_key] = app.model_copy(update={"app_secret": wanted.secret})
         return {}
 
     async def put_template(self, request: web.Request) -> object:
@@ -160,8 +199,18 @@ class _Admin:
         self._world.latency = Latency.model_validate_json(await request.read())
         return {}
 
+    async def clock(self, request: web.Request) -> object:
+        return {"now": self._world.clock(), "offset": self._world.clock.offset}
+
+    async def set_clock(self, request: web.Request) -> object:
+        self._world.set_clock(Offset.model_validate_json(await request.read()).offset)
+        return await self.clock(request)
+
     async def faults(self, request: web.Request) -> object:
         return self._world.faults.report()
+
+    async def fault(self, request: web.Request) -> object:
+        return self._world.faults.find(int(request.match_info["id"]))
 
     async def add_fault(self, request: web.Request) -> object:
         spec = FaultSpec.model_validate_json(await request.read())
@@ -201,6 +250,17 @@ class _Admin:
     async def delete_department(self, request: web.Request) -> object:
         self._world.organisation.delete_department(int(request.match_info["id"]))
         return {}
+
+
+async def _shut_door(request: web.Request) -> object:
+    wanted = Shut.model_validate_json(await request.read())
+    await request.app[DOOR].shut_for(wanted.seconds)
+    return {}
+
+
+async def _open_door(request: web.Request) -> object:
+    await request.app[DOOR].open()
+    return {}
 
 
 def _answered(act: Callable[[web.Request], Awaitable[object]]) -> Handler:

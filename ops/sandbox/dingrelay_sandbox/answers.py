@@ -31,19 +31,23 @@ MESSAGES = {
     "Forbidden.AccessDenied.ApiCountLimitForOrg": "您的企业调用钉钉开放平台接口的次数已超过当月上限",
 }
 
-HTML_PAGE = (
-    b"<!DOCTYPE html><html><head><title>Forbidden</title></head><body>Forbidden</body></html>"
-)
 BAN_PAGE = b"<!DOCTYPE html><html><script>location='/punish?x5secdata=1'</script></html>"
+"""To an address that is banned: it names the guard and its verdict (API §6)."""
+GATEWAY_PAGE = (
+    b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head>"
+    b"<body><center><h1>502 Bad Gateway</h1></center></body></html>"
+)
+"""Of some proxy on the way, which knows nothing of DingTalk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What goes back over HTTP."""
+    """What goes back over HTTP. `headers` come on top of, or instead of, the usual ones."""
 
     status: int
     body: bytes
     content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 def json_answer(content: object, status: int = 200) -> Answer:
@@ -182,6 +186,14 @@ def token_refused(dialect: Dialect, *, expired: bool) -> Refusal:
     if expired:
         return OapiRefusal(42_001, "access_token已过期", wrapped=True, verdict="token")
     return OapiRefusal(40_014, "不合法的access_token", wrapped=True, verdict="token")
+
+
+def credentials_refused(dialect: Dialect) -> Refusal:
+    """Key and secret are no pair (API §1)."""
+    if dialect == "rest":
+        code = "invalidClientIdOrSecret"
+        return RestRefusal(code, "无效的clientId或者clientSecret")
+    return OapiRefusal(40_096, "不合法的appKey或appSecret")
 
 
 def path_unknown(dialect: Dialect, path: str) -> Refusal:

@@ -63,6 +63,8 @@ class Instance:
     cc: Sequence[str]
     business_id: str
     created_at: float
+    monotonic: float
+    """When it was created, on a clock that never jumps."""
     status: Status = "RUNNING"
     finished_at: float | None = None
 
@@ -93,6 +95,7 @@ class Approvals:
         approvers: Sequence[str],
         cc: Sequence[str],
         at: float,
+        monotonic: float,
     ) -> Instance:
         """Start an instance. Two equal calls make two: DingTalk has no key against it."""
         number = len(self.instances) + 1
@@ -108,6 +111,7 @@ class Approvals:
             cc=cc,
             business_id=f"{int(at * 1000)}{number:06d}",
             created_at=at,
+            monotonic=monotonic,
         )
         self.instances[instance.id] = instance
         self._by_template.setdefault(template.process_code, []).append(instance)
@@ -124,15 +128,27 @@ class Approvals:
         process_code: str,
         *,
         start: float,
-        end: float,
+        end: float | None,
+        visible_until: float,
         users: Collection[str] = (),
         statuses: Collection[str] = (),
     ) -> list[Instance]:
-        """The instances of a template that were created in a time, oldest first."""
+        """The instances of a template that were created in a time, oldest first.
+
+        Args:
+            process_code: of the template.
+            start: Unix seconds.
+            end: Unix seconds, not included; None: no end.
+            visible_until: how young an instance may be, as a moment of the clock that never jumps.
+            users: the originators; empty for all.
+            statuses: empty for all.
+        """
         found = (
             instance
             for instance in self._by_template.get(process_code, ())
-            if start <= instance.created_at <= end
+            if start <= instance.created_at
+            and (end is None or instance.created_at < end)
+            and instance.monotonic <= visible_until
             and (not users or instance.originator in users)
             and (not statuses or instance.status in statuses)
         )

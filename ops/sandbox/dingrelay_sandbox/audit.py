@@ -30,6 +30,11 @@ class Audit:
             peak = self._peaks[app_key, api] = Peak(rate.seconds if rate else 1)
         peak.add(at)
 
+    def shift(self, seconds: float) -> None:
+        """Go on counting intervals after the clock was set by so much."""
+        for peak in self._peaks.values():
+            peak.shift(seconds)
+
     def record(
         self,
         *,

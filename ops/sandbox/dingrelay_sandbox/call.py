@@ -27,12 +27,13 @@ class Call:
 
     Attributes:
         payload: the JSON object of the body; None without one.
-        at: when it arrived after the inbound latency, in Unix seconds.
+        id: its number, in the order of arrival; 0 while it is on its way.
+        at: when it arrived after the inbound latency, in Unix seconds of the sandbox's clock.
+        monotonic: the same on a clock that never jumps.
         app: the calling app, once its token is known.
         recipients: what a message call reports to the audit.
     """
 
-    id: int
     method: str
     path: str
     dialect: Dialect
@@ -42,10 +43,31 @@ class Call:
     payload: dict[str, Any] | None
     size: int
     remote: str
-    at: float
-    monotonic: float
+    id: int = 0
+    at: float = 0
+    monotonic: float = 0
     app: App | None = None
     recipients: int = 0
+
+    def arrive(self, number: int, *, at: float, monotonic: float) -> None:
+        """Note that the call came to DingTalk, as which one and when."""
+        self.id, self.at, self.monotonic = number, at, monotonic
+
+    @property
+    def token(self) -> str:
+        """The access token, from where its dialect has it."""
+        if self.dialect == "rest":
+            return self.header_token
+        return self.query.get("access_token", "")
+
+    @property
+    def app_key(self) -> str:
+        """Whose call it is: by its token, or, where one is fetched, as it says itself."""
+        if self.app is not None:
+            return self.app.app_key
+        given = self.fault_parameters
+        key = given.get("appkey") or given.get("appKey") or given.get("client_id")
+        return key if isinstance(key, str) else ""
 
     @property
     def request_id(self) -> str:

@@ -1,6 +1,5 @@
-"""Scripted faults: what goes wrong, for which calls, how often."""
+"""Scripted faults: what goes wrong, for which calls, how often, and before or after the effect."""
 
-import json
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -8,22 +7,14 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from dingrelay_sandbox.answers import (
-    HTML_PAGE,
-    MESSAGES,
-    Answer,
-    Dialect,
-    OapiRefusal,
-    Refusal,
-    RestRefusal,
-    json_answer,
-    throttled,
-)
+from dingrelay_sandbox.answers import Dialect
+from dingrelay_sandbox.call import Call
 
 FaultKind = Literal[
     "throttle",
     "error",
     "token_expired",
+    "credentials_refused",
     "http",
     "html",
     "hang",
@@ -35,41 +26,61 @@ FaultKind = Literal[
     "lost_answer",
 ]
 
-MAY_HAVE_EFFECT = frozenset({"error", "http", "html", "hang"})
 AFTER_EFFECT = frozenset({"truncated", "wrong_types", "reset_after", "lost_answer"})
+"""The kinds that let the call have its effect first, unless told otherwise."""
+FIXED = frozenset({"reset_before", "reset_after"})
+"""The kinds whose name says when they strike."""
+TOKEN_APIS = ("/gettoken", "/v1.0/oauth2/")
+"""Where tokens are fetched."""
+ENDED_KEPT = 1_000
+"""How many faults that are over can still be asked about."""
 
 
 class FaultSpec(BaseModel):
     """One scripted fault.
 
     Attributes:
-        kind: what happens. The call has its effect before ``truncated``, ``wrong_types``,
-            ``reset_after`` and ``lost_answer``, and none with the others.
-        api: the calls it meets, by the start of their path; ``*`` for all.
+        kind: what happens. ``throttle`` and ``error`` answer with a code, ``token_expired`` also
+            ends the caller's tokens, ``credentials_refused`` meets token calls only, ``http`` and
+            ``html`` answer what is no JSON, ``hang`` never answers, ``latency`` delays,
+            ``truncated`` and ``wrong_types`` spoil the answer, ``reset_before`` and
+            ``reset_after`` reset the connection, ``lost_answer`` closes it without an answer.
+        effect: whether the call is carried out first. None: only with ``truncated``,
+            ``wrong_types``, ``reset_after`` and ``lost_answer``. A ``latency`` with an effect
+            delays the answer, one without the arrival.
+        api: the calls it meets, by the start of their path, or several such; ``*`` for all.
+        dialect: only calls to this one of DingTalk's two hosts.
+        app: only calls of the app with this key.
         match: parameters (body or query) that a call must carry with these values, too.
         count: how many calls it meets; None: any number.
-        seconds: how long it lasts; None: until it is deleted.
+        starts_in: seconds until it is in force.
+        seconds: how long it lasts from then on; None: until it is deleted.
         share: the probability with which a call is met.
-        code, message, status, body: of the answer to ``throttle``, ``error`` and ``http``.
-        min_ms, max_ms: of ``latency``, added before the call arrives.
-        effect: lets ``error``, ``http``, ``html`` and ``hang`` come after the effect.
+        code, message: of the answer to ``throttle``, ``error`` and ``http``.
+        status, body, headers: of any answer; a body replaces the kind's own, a text as it is,
+            anything else as JSON.
+        min_ms, max_ms: of ``latency``.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: FaultKind
-    api: str = "*"
+    effect: bool | None = None
+    api: str | tuple[str, ...] = "*"
+    dialect: Dialect | None = None
+    app: str | None = None
     match: dict[str, str | int | bool] = Field(default_factory=dict[str, str | int | bool])
     count: Annotated[int, Field(ge=1)] | None = None
+    starts_in: Annotated[float, Field(ge=0)] = 0
     seconds: Annotated[float, Field(gt=0)] | None = None
     share: Annotated[float, Field(gt=0, le=1)] = 1
     code: str | None = None
     message: str = ""
     status: Annotated[int, Field(ge=200, le=599)] | None = None
     body: Any = None
+    headers: dict[str, str] = Field(default_factory=dict[str, str])
     min_ms: Annotated[float, Field(ge=0)] = 0
     max_ms: Annotated[float, Field(ge=0)] = 1_000
-    effect: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -86,49 +97,77 @@ class FaultSpec(BaseModel):
 
     @model_validator(mode="after")
     def _effect_makes_sense(self) -> Self:
-        if self.effect and self.kind not in MAY_HAVE_EFFECT:
-            raise ValueError(f"effect: not with {self.kind}")
+        if self.kind in FIXED and self.effect is not None:
+            raise ValueError(f"effect: {self.kind} says when it strikes")
         return self
 
     @property
     def after_effect(self) -> bool:
         """Whether the call is carried out first."""
-        return self.effect or self.kind in AFTER_EFFECT
+        return self.kind in AFTER_EFFECT if self.effect is None else self.effect
+
+    @property
+    def apis(self) -> tuple[str, ...]:
+        """The starts of the paths that it meets."""
+        starts = (self.api,) if isinstance(self.api, str) else self.api
+        return tuple("" if start == "*" else start for start in starts)
+
+    def fits(self, call: Call) -> bool:
+        """Whether it is about a call like this."""
+        if not call.path.startswith(self.apis):
+            return False
+        if self.kind == "credentials_refused" and not call.path.startswith(TOKEN_APIS):
+            return False
+        if self.dialect not in {None, call.dialect} or self.app not in {None, call.app_key}:
+            return False
+        if not self.match:
+            return True
+        given = call.fault_parameters
+        return all(str(given.get(name)) == str(value) for name, value in self.match.items())
 
 
 class Fault:
-    """A fault in force."""
+    """A fault in force, or waiting for its time."""
 
     def __init__(self, number: int, spec: FaultSpec, now: float) -> None:
         self.id = number
         self.spec = spec
         self.met = 0
-        self._ends = None if spec.seconds is None else now + spec.seconds
+        self._starts = now + spec.starts_in
+        self._ends = None if spec.seconds is None else self._starts + spec.seconds
+
+    def waits(self, now: float) -> bool:
+        """Whether its time has not come."""
+        return now < self._starts
 
     def over(self, now: float) -> bool:
         """Whether it can meet no call any more."""
         spent = self.spec.count is not None and self.met >= self.spec.count
         return spent or (self._ends is not None and now >= self._ends)
 
-    def fits(self, path: str, parameters: Mapping[str, Any]) -> bool:
-        """Whether it is about a call like this."""
-        if self.spec.api != "*" and not path.startswith(self.spec.api):
-            return False
-        return all(str(parameters.get(name)) == str(v) for name, v in self.spec.match.items())
-
-    def report(self) -> dict[str, Any]:
+    def report(self, *, over: bool) -> dict[str, Any]:
         """The fault as JSON values."""
-        return {"id": self.id, "met": self.met, **self.spec.model_dump(exclude_unset=True)}
+        spec = self.spec.model_dump(exclude_unset=True)
+        return {"id": self.id, "met": self.met, "over": over, **spec}
 
 
 class Faults:
-    """All faults in force; the oldest that fits meets the call, latency adds up."""
+    """All faults; the oldest that fits meets the call, latency adds up.
+
+    Args:
+        clock: seconds that never jump.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._rng = random.Random()
         self._faults: dict[int, Fault] = {}
+        self._ended: dict[int, Fault] = {}
         self._last = 0
+
+    def __bool__(self) -> bool:
+        """Whether there may be a fault in force."""
+        return bool(self._faults)
 
     def add(self, spec: FaultSpec) -> int:
         """Put a fault in force; its id."""
@@ -138,105 +177,57 @@ class Faults:
 
     def delete(self, number: int | None = None) -> int:
         """End a fault, or all; how many ended."""
-        if number is not None:
-            return 0 if self._faults.pop(number, None) is None else 1
-        ended = len(self._faults)
-        self._faults.clear()
-        return ended
+        numbers = list(self._faults) if number is None else [number]
+        return sum(self._end(each) for each in numbers)
 
-    def delay(self, path: str, parameters: Mapping[str, Any]) -> float:
-        """Seconds by which faults delay the arrival of this call."""
-        if not self._faults:
-            return 0
-        met = self._met(path, parameters, latency=True)
-        return sum(self._rng.uniform(f.spec.min_ms, f.spec.max_ms) for f in met) / 1_000
+    def delay(self, call: Call, *, effect: bool) -> float:
+        """Seconds by which faults delay the arrival of this call, or its answer."""
+        met = self._met(call, lambda spec: spec.kind == "latency" and spec.after_effect is effect)
+        return sum(self._rng.uniform(spec.min_ms, spec.max_ms) for spec in met) / 1_000
 
-    def draw(self, path: str, parameters: Mapping[str, Any]) -> FaultSpec | None:
+    def draw(self, call: Call) -> FaultSpec | None:
         """The fault that meets this call, if one does."""
-        if not self._faults:
-            return None
-        for fault in self._met(path, parameters, latency=False):
-            return fault.spec
-        return None
+        return next(self._met(call, lambda spec: spec.kind != "latency"), None)
 
     def report(self) -> list[dict[str, Any]]:
-        """The faults in force."""
+        """The faults in force and those whose time is to come."""
         self._forget()
-        return [fault.report() for fault in self._faults.values()]
+        return [fault.report(over=False) for fault in self._faults.values()]
 
-    def _met(self, path: str, parameters: Mapping[str, Any], *, latency: bool) -> Iterator[Fault]:
+    def find(self, number: int) -> dict[str, Any]:
+        """One fault, in force or over.
+
+        Raises:
+            LookupError: there is none with that id, or it ended long ago.
+        """
         self._forget()
+        fault = self._faults.get(number) or self._ended.get(number)
+        if fault is None:
+            raise LookupError(f"fault {number} does not exist")
+        return fault.report(over=number in self._ended)
+
+    def _met(self, call: Call, wanted: Callable[[FaultSpec], bool]) -> Iterator[FaultSpec]:
+        self._forget()
+        now = self._clock()
         for fault in list(self._faults.values()):
-            if (fault.spec.kind == "latency") is latency and fault.fits(path, parameters):
-                if fault.spec.share < 1 and self._rng.random() >= fault.spec.share:
-                    continue
-                fault.met += 1
-                yield fault
+            spec = fault.spec
+            if not wanted(spec) or fault.waits(now) or not spec.fits(call):
+                continue
+            if spec.share < 1 and self._rng.random() >= spec.share:
+                continue
+            fault.met += 1
+            yield spec
 
     def _forget(self) -> None:
         now = self._clock()
         for number in [n for n, fault in self._faults.items() if fault.over(now)]:
-            del self._faults[number]
+            self._end(number)
 
-
-def faulty_answer(spec: FaultSpec, dialect: Dialect, path: str, request_id: str) -> Answer:
-    """The answer that a fault gives instead of DingTalk's own."""
-    match spec.kind:
-        case _ if spec.body is not None:
-            return _verbatim(spec, dialect)
-        case "html":
-            return Answer(spec.status or 200, HTML_PAGE, "text/html")
-        case "http":
-            body = spec.message or "upstream connect error"
-            return Answer(spec.status or 502, body.encode(), "text/plain")
-        case "throttle":
-            return throttled(
-                dialect,
-                path,
-                code=spec.code or "",
-                message=spec.message,
-                status=spec.status or 403,
-            ).answer(request_id)
-        case _:
-            return _error(spec, dialect).answer(request_id)
-
-
-def fault_code(spec: FaultSpec) -> str:
-    """How the audit names the fault's answer."""
-    return spec.code or (str(spec.status) if spec.status else spec.kind)
-
-
-def truncated(answer: Answer) -> Answer:
-    """The first half of an answer."""
-    return Answer(answer.status, answer.body[: len(answer.body) // 2], answer.content_type)
-
-
-def wrong_types(answer: Answer) -> Answer:
-    """An answer whose fields have other types than documented."""
-    content = json.loads(answer.body)
-    return json_answer({name: _other_type(value) for name, value in content.items()}, answer.status)
-
-
-def _verbatim(spec: FaultSpec, dialect: Dialect) -> Answer:
-    status = spec.status or (200 if dialect == "oapi" else 400)
-    if isinstance(spec.body, str):
-        return Answer(status, spec.body.encode())
-    return json_answer(spec.body, status)
-
-
-def _error(spec: FaultSpec, dialect: Dialect) -> Refusal:
-    code = spec.code or ("-1" if dialect == "oapi" else "systemError")
-    message = spec.message or MESSAGES.get(code, MESSAGES["-1"])
-    if dialect == "oapi":
-        return OapiRefusal(code, message)
-    return RestRefusal(code, message, status=spec.status or 500)
-
-
-def _other_type(value: object) -> object:
-    match value:
-        case bool() | int() | float():
-            return [value]
-        case str():
-            return {"value": value}
-        case _:
-            return "[object Object]"
+    def _end(self, number: int) -> bool:
+        fault = self._faults.pop(number, None)
+        if fault is None:
+            return False
+        self._ended[number] = fault
+        if len(self._ended) > ENDED_KEPT:
+            del self._ended[next(iter(self._ended))]
+        return True

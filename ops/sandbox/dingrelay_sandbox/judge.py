@@ -18,13 +18,8 @@ from dingrelay_sandbox.answers import (
 )
 from dingrelay_sandbox.apis.table import Endpoint, find
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.faults import (
-    FaultSpec,
-    fault_code,
-    faulty_answer,
-    truncated,
-    wrong_types,
-)
+from dingrelay_sandbox.faults import FaultSpec
+from dingrelay_sandbox.faulty_answers import fault_code, faulty_answer
 from dingrelay_sandbox.world import World
 
 Ending = Literal["answer", "hang", "reset", "close"]
@@ -46,16 +41,32 @@ class _Ruling:
 
 
 NOTHING = Answer(200, b"")
+ENDINGS: dict[str, Ending] = {
+    "hang": "hang",
+    "reset_before": "reset",
+    "reset_after": "reset",
+    "lost_answer": "close",
+}
+"""The kinds of faults that send no answer, and what they do instead."""
+
+
+def know_caller(world: World, call: Call) -> None:
+    """Note whose call it is, whatever its token is worth now."""
+    _, app_key = world.tokens.look_up(call.token, call.at)
+    call.app = world.apps.get(app_key)
 
 
 def judge(world: World, call: Call) -> Outcome:
     """Carry the call out, or refuse or spoil it, and write it into the audit."""
-    _know_app(world, call)
+    know_caller(world, call)
+    if call.app is not None:
+        rate = world.limits.calls_of(call.path)
+        world.audit.arrive(call.app.app_key, call.path, call.at, rate)
     fault = None
     if not world.limiter.egress(call.remote, call.at):
         ruling = _refused(call, Banned(world.limits.egress_ban_answer))
     else:
-        fault = world.faults.draw(call.path, call.fault_parameters)
+        fault = world.faults.draw(call) if world.faults else None
         spoilt_before = fault is not None and not fault.after_effect
         ruling = _spoilt(world, call, fault) if spoilt_before and fault else _rule(world, call)
     world.audit.record(
@@ -70,15 +81,12 @@ def judge(world: World, call: Call) -> Outcome:
         recipients=call.recipients,
         size=call.size,
     )
-    return _ending(fault, call, ruling.answer)
-
-
-def _know_app(world: World, call: Call) -> None:
-    """Note whose call it is, for the audit, whatever its token is worth now."""
-    _, app_key = world.tokens.look_up(_token(call), call.at)
-    call.app = world.apps.get(app_key)
-    if call.app is not None:
-        world.audit.arrive(app_key, call.path, call.at, world.limits.calls_of(call.path))
+    if fault is None:
+        return Outcome("answer", ruling.answer)
+    ending = ENDINGS.get(fault.kind, "answer")
+    if ending == "answer" and fault.after_effect:
+        return Outcome(ending, _spoilt_after(world, call, fault, ruling.answer))
+    return Outcome(ending, ruling.answer)
 
 
 def _rule(world: World, call: Call) -> _Ruling:
@@ -102,7 +110,7 @@ def _carry_out(world: World, call: Call) -> Answer:
 
 
 def _check_token(world: World, call: Call) -> None:
-    value = _token(call)
+    value = call.token
     if not value:
         raise token_missing(call.dialect)
     state, app_key = world.tokens.look_up(value, call.at)
@@ -136,44 +144,26 @@ def _check_body(call: Call) -> None:
 
 def _spoilt(world: World, call: Call, fault: FaultSpec) -> _Ruling:
     """The ruling of a fault that meets the call before its effect."""
-    if fault.kind == "token_expired":
-        if call.app is not None:
-            world.tokens.expire(call.at, call.app.app_key)
-        return _refused(call, token_refused(call.dialect, expired=True))
-    answer = NOTHING
-    if fault.kind not in {"hang", "reset_before"}:
-        answer = faulty_answer(fault, call.dialect, call.path, call.request_id)
-    verdict: Verdict = "throttled" if fault.kind == "throttle" else "fault"
+    _end_tokens(world, call, fault)
+    answer = NOTHING if fault.kind in ENDINGS else faulty_answer(fault, call)
+    verdict: Verdict = "fault"
+    if fault.kind == "throttle":
+        verdict = "throttled"
+    elif fault.kind == "token_expired":
+        verdict = "token"
     return _Ruling(answer, verdict, fault_code(fault))
+
+
+def _spoilt_after(world: World, call: Call, fault: FaultSpec, own: Answer) -> Answer:
+    """What a fault makes of the answer of a call that was carried out, or refused."""
+    _end_tokens(world, call, fault)
+    return faulty_answer(fault, call, own)
+
+
+def _end_tokens(world: World, call: Call, fault: FaultSpec) -> None:
+    if fault.kind == "token_expired" and call.app is not None:
+        world.tokens.expire(call.at, call.app.app_key)
 
 
 def _refused(call: Call, refusal: Refusal) -> _Ruling:
     return _Ruling(refusal.answer(call.request_id), refusal.verdict, refusal.code)
-
-
-def _ending(fault: FaultSpec | None, call: Call, answer: Answer) -> Outcome:
-    """What a fault lets through of the answer."""
-    if fault is None:
-        return Outcome("answer", answer)
-    match fault.kind:
-        case "hang":
-            return Outcome("hang", answer)
-        case "reset_before" | "reset_after":
-            return Outcome("reset", answer)
-        case "lost_answer":
-            return Outcome("close", answer)
-        case "truncated":
-            return Outcome("answer", truncated(answer))
-        case "wrong_types":
-            return Outcome("answer", wrong_types(answer))
-        case _ if fault.after_effect:
-            spoilt = faulty_answer(fault, call.dialect, call.path, call.request_id)
-            return Outcome("answer", spoilt)
-        case _:
-            return Outcome("answer", answer)
-
-
-def _token(call: Call) -> str:
-    if call.dialect == "rest":
-        return call.header_token
-    return call.query.get("access_token", "")

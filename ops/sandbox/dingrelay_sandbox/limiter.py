@@ -53,6 +53,15 @@ class Limiter:
             self._robots.clear()
             self._robot_penalty.clear()
 
+    def shift(self, seconds: float) -> None:
+        """Go on as before after the clock was set by so much; the quota's month is the clock's."""
+        windows = [*self._egress.values(), *self._recipients.values(), *self._robots.values()]
+        for window in [*windows, *filter(None, self._calls.values())]:
+            window.shift(seconds)
+        for until in (self._banned_until, self._robot_penalty):
+            for key in until:
+                until[key] += seconds
+
     def call(self, app_key: str, path: str, at: float) -> Breach | None:
         """Count a call of an app on an API path, or say why not."""
         key = (app_key, path)

@@ -2,11 +2,11 @@
 
 import asyncio
 import signal
-import socket
 import sys
 
 from aiohttp import web
 
+from dingrelay_sandbox.door import DOOR, Door
 from dingrelay_sandbox.server import create_app
 from dingrelay_sandbox.world import Start, World
 
@@ -30,14 +30,17 @@ async def serve(world: World, host: str, port: int) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    app = create_app(world)
     runner = web.AppRunner(
-        create_app(world), access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
+        app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
     )
+    door = Door(runner, host, port)
+    app[DOOR] = door
     await runner.setup()
-    listening = socket.create_server((host, port), backlog=1_024)
-    await web.SockSite(runner, listening).start()
-    address = listening.getsockname()
-    sys.stdout.write(f"sandbox listening on http://{address[0]}:{address[1]}\n")
+    await door.open()
+    name, number_of_port = door.address
+    sys.stdout.write(f"sandbox listening on http://{name}:{number_of_port}\n")
     sys.stdout.flush()
     await stopping.wait()
+    door.close()
     await runner.cleanup()

@@ -144,6 +144,13 @@ class OrganisationReport(TypedDict):
     users: list[dict[str, Any]]
 
 
+class ClockReport(TypedDict):
+    """The sandbox's clock: Unix seconds, and by how many it is ahead of the machine's."""
+
+    now: float
+    offset: float
+
+
 class HealthReport(TypedDict):
     """That the sandbox runs, and the size of its organisation."""
 

@@ -57,7 +57,6 @@ class Send:
 class _Day:
     """What an app has sent on one Beijing day."""
 
-    date: str
     got: dict[int, set[int]] = field(default_factory=dict[int, set[int]])
     """Content → the people that have it."""
     received: "array[int]" = field(default_factory=lambda: array("H"))
@@ -70,7 +69,7 @@ class Sends:
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
-        self._days: dict[str, _Day] = {}
+        self._days: dict[tuple[str, str], _Day] = {}
         self._contents: dict[str, int] = {}
         self._peaks: dict[str, Peak] = {}
         self.inboxes = Inboxes()
@@ -125,6 +124,11 @@ class Sends:
         send.end = self.inboxes.size
         return send
 
+    def shift(self, seconds: float) -> None:
+        """Go on counting minutes after the clock was set by so much; days are the clock's."""
+        for peak in self._peaks.values():
+            peak.shift(seconds)
+
     def find(self, task_id: int) -> Send | None:
         """The send with a task id."""
         number = task_id - FIRST_TASK_ID
@@ -160,9 +164,12 @@ class Sends:
 
     def _today(self, app_key: str, at: float) -> _Day:
         date = day(at)
-        known = self._days.get(app_key)
-        if known is None or known.date != date:
-            known = self._days[app_key] = _Day(date)
+        known = self._days.get((app_key, date))
+        if known is None:
+            # The clock may be set back over midnight: the other day is still known then.
+            for key in [key for key in self._days if key[0] == app_key][:-1]:
+                del self._days[key]
+            known = self._days[app_key, date] = _Day()
         return known
 
     def _content(self, message: str) -> int:

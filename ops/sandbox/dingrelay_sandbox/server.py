@@ -7,18 +7,22 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+from multidict import CIMultiDict
 
 from dingrelay_sandbox.admin_routes import admin_routes
 from dingrelay_sandbox.answers import Answer
 from dingrelay_sandbox.apis.table import dialect_of
 from dingrelay_sandbox.call import Call, read_payload
-from dingrelay_sandbox.judge import judge
+from dingrelay_sandbox.door import DOOR
+from dingrelay_sandbox.judge import judge, know_caller
 from dingrelay_sandbox.world import World
 
 LARGEST_BODY_BYTES = 4 * 1024 * 1024
 HANG_LOOK_SECONDS = 0.1
 """How often a hanging call looks whether its client has left."""
 TOKEN_HEADER = "x-acs-dingtalk-access-token"
+REQUEST_ID_HEADER = "x-acs-dingtalk-request-id"
+"""On each answer of the new dialect (API §11.3)."""
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -32,27 +36,12 @@ def create_app(world: World) -> web.Application:
 
 def _dingtalk(world: World) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
-        body = await request.read()
-        payload = read_payload(body) if body else None
-        query, path = request.query, request.path
-        await _on_its_way(
-            world.latency.draw() + world.faults.delay(path, {**query, **(payload or {})})
-        )
+        if request.app[DOOR].shut:
+            return _cut(request, reset=True)
+        call = _call(request, await request.read())
+        await _on_its_way(world.latency.draw() + _delay(world, call, effect=False))
         world.last_call += 1
-        call = Call(
-            id=world.last_call,
-            method=request.method,
-            path=path,
-            dialect=dialect_of(path),
-            query=query,
-            header_token=request.headers.get(TOKEN_HEADER, ""),
-            content_type=request.content_type,
-            payload=payload,
-            size=len(body),
-            remote=request.remote or "",
-            at=world.clock(),
-            monotonic=time.monotonic(),
-        )
+        call.arrive(world.last_call, at=world.clock(), monotonic=time.monotonic())
         outcome = judge(world, call)
         match outcome.ending:
             case "reset":
@@ -63,10 +52,33 @@ def _dingtalk(world: World) -> Callable[[web.Request], Awaitable[web.StreamRespo
                 await _hang(request)
                 return _cut(request, reset=False)
             case "answer":
-                await _on_its_way(world.latency.draw())
-                return _response(outcome.answer)
+                await _on_its_way(world.latency.draw() + _delay(world, call, effect=True))
+                return _response(outcome.answer, call, world.clock.date())
 
     return handle
+
+
+def _call(request: web.Request, body: bytes) -> Call:
+    """The call as it was sent; it has not arrived."""
+    path = request.path
+    return Call(
+        method=request.method,
+        path=path,
+        dialect=dialect_of(path),
+        query=request.query,
+        header_token=request.headers.get(TOKEN_HEADER, ""),
+        content_type=request.content_type,
+        payload=read_payload(body) if body else None,
+        size=len(body),
+        remote=request.remote or "",
+    )
+
+
+def _delay(world: World, call: Call, *, effect: bool) -> float:
+    if not world.faults:
+        return 0
+    know_caller(world, call)
+    return world.faults.delay(call, effect=effect)
 
 
 async def _on_its_way(seconds: float) -> None:
@@ -93,9 +105,11 @@ def _cut(request: web.Request, *, reset: bool) -> web.StreamResponse:
     return web.Response(status=499)
 
 
-def _response(answer: Answer) -> web.Response:
-    return web.Response(
-        status=answer.status,
-        body=answer.body,
-        headers={"Content-Type": f"{answer.content_type}; charset=utf-8"},
-    )
+def _response(answer: Answer, call: Call, date: str) -> web.Response:
+    headers = CIMultiDict[str]()
+    headers["Content-Type"] = f"{answer.content_type}; charset=utf-8"
+    headers["Date"] = date
+    if call.dialect == "rest":
+        headers[REQUEST_ID_HEADER] = call.request_id
+    headers.update(answer.headers)
+    return web.Response(status=answer.status, body=answer.body, headers=headers)

@@ -59,6 +59,10 @@ class Window(Protocol):
         """When a full window has room again."""
         ...
 
+    def shift(self, seconds: float) -> None:
+        """Go on as before after the clock was set by so much."""
+        ...
+
 
 class CalendarWindow:
     """Counts from zero in each stretch of the clock, such as each full second."""
@@ -81,6 +85,9 @@ class CalendarWindow:
     def frees_at(self, at: float) -> float:
         """The start of the next stretch."""
         return (math.floor(at / self._rate.seconds) + 1) * self._rate.seconds
+
+    def shift(self, seconds: float) -> None:
+        """Nothing: the stretch that the clock shows now begins anew."""
 
     def _turn(self, at: float) -> None:
         stretch = math.floor(at / self._rate.seconds)
@@ -111,6 +118,10 @@ class SlidingWindow:
         """When the oldest count leaves the window."""
         return self._entries[0][0] + self._rate.seconds if self._entries else at
 
+    def shift(self, seconds: float) -> None:
+        """What was counted keeps its age."""
+        self._entries = deque((at + seconds, amount) for at, amount in self._entries)
+
     def _forget(self, at: float) -> None:
         horizon = at - self._rate.seconds
         while self._entries and self._entries[0][0] <= horizon:
@@ -140,6 +151,10 @@ class BucketWindow:
         """When the next whole token is there."""
         self._fill(at)
         return at + max(0.0, 1 - self._tokens) / self._per_second
+
+    def shift(self, seconds: float) -> None:
+        """The bucket keeps its tokens and fills on."""
+        self._filled_at += seconds
 
     def _fill(self, at: float) -> None:
         if at > self._filled_at:
@@ -176,3 +191,7 @@ class Peak:
         self._entries.append((at, amount))
         self._count += amount
         self.most = max(self.most, self._count)
+
+    def shift(self, seconds: float) -> None:
+        """Go on as before after the clock was set by so much."""
+        self._entries = deque((at + seconds, amount) for at, amount in self._entries)

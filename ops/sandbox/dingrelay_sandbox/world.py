@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dingrelay_sandbox.approvals import DEFAULT_TEMPLATES, Approvals
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.audit import Audit
+from dingrelay_sandbox.clock import Clock
 from dingrelay_sandbox.faults import Faults
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.limiter import Limiter
@@ -40,7 +41,7 @@ class World:
 
     Args:
         start: what a reset goes back to.
-        clock: Unix seconds; tests turn days and months with it.
+        clock: Unix seconds of the machine; tests turn days and months with it.
     """
 
     apps: dict[str, App]
@@ -59,13 +60,14 @@ class World:
         self, start: Start | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
         self.start = start or Start()
-        self.clock = clock
+        self.clock = Clock(clock)
         self.last_call = 0
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; only the numbering of calls goes on."""
         start = self.start
+        self.clock.offset = 0
         self.apps = {start.app.app_key: start.app}
         self.organisation = Organisation()
         self.organisation.seed(users=start.users, departments=start.departments, seed=start.seed)
@@ -81,6 +83,28 @@ class World:
         self.faults = Faults()
         self.audit = Audit(start.calls_kept)
         self.latency = start.latency
+
+    def app(self, app_key: str) -> App:
+        """The app with a key.
+
+        Raises:
+            LookupError: there is none.
+        """
+        app = self.apps.get(app_key)
+        if app is None:
+            raise LookupError(f"app {app_key} does not exist")
+        return app
+
+    def set_clock(self, offset: float) -> None:
+        """Set the clock ahead of the machine's by some seconds, or behind.
+
+        Times of day, months and lists follow it. What is counted in seconds goes on as before, as
+        nobody's second becomes longer by a wrong clock.
+        """
+        seconds = offset - self.clock.offset
+        self.clock.offset = offset
+        for counted in (self.limiter, self.sends, self.audit):
+            counted.shift(seconds)
 
     @property
     def limits(self) -> Limits:

@@ -93,6 +93,7 @@ def create_instance(
         approvers=approvers,
         cc=cc,
         at=call.at,
+        monotonic=call.monotonic,
     )
 
 
@@ -111,8 +112,7 @@ def listed_ids(
 ) -> tuple[list[str], int | None]:
     """One page of instance ids, and where the next one starts."""
     now_ms = int(call.at * 1000)
-    end_ms = now_ms if end_ms is None else end_ms
-    if not 0 <= end_ms - start_ms <= LONGEST_WINDOW_SECONDS * 1000:
+    if not 0 <= (now_ms if end_ms is None else end_ms) - start_ms <= LONGEST_WINDOW_SECONDS * 1000:
         raise wording.window
     if start_ms < now_ms - OLDEST_START_SECONDS * 1000:
         raise wording.window
@@ -122,7 +122,8 @@ def listed_ids(
         process_code,
         start=start_ms / 1000,
         # A millisecond includes all that lies within it.
-        end=min((end_ms + 1) / 1000, call.at - world.limits.listing_lag_seconds),
+        end=None if end_ms is None else (end_ms + 1) / 1000,
+        visible_until=call.monotonic - world.limits.listing_lag_seconds,
         users=frozenset(users),
         statuses=frozenset(statuses),
     )

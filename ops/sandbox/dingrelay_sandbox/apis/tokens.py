@@ -5,8 +5,8 @@ import secrets
 from dingrelay_sandbox.answers import (
     Answer,
     OapiRefusal,
-    Refusal,
     RestRefusal,
+    credentials_refused,
     json_answer,
     too_many,
 )
@@ -20,8 +20,7 @@ def gettoken(world: World, call: Call) -> Answer:
     key, secret = call.query.get("appkey", ""), call.query.get("appsecret", "")
     if not key or not secret:
         raise OapiRefusal(40_035, "缺少参数 corpid or appkey")
-    refused = OapiRefusal(40_096, "不合法的appKey或appSecret")
-    token = _fetch(world, call, key, secret, refused)
+    token = _fetch(world, call, key, secret)
     content = {
         "errcode": 0,
         "access_token": token,
@@ -34,7 +33,7 @@ def gettoken(world: World, call: Call) -> Answer:
 def access_token(world: World, call: Call) -> Answer:
     """``POST /v1.0/oauth2/accessToken``."""
     key, secret = call.parameters.text("appKey"), call.parameters.text("appSecret")
-    token = _fetch(world, call, key, secret, _unknown_client())
+    token = _fetch(world, call, key, secret)
     return json_answer({"accessToken": token, "expireIn": world.limits.token_seconds})
 
 
@@ -49,15 +48,15 @@ def corporation_token(world: World, call: Call) -> Answer:
     key, secret = parameters.text("client_id"), parameters.text("client_secret")
     app = world.apps.get(key)
     if app is not None and app.organisation != organisation:
-        raise _unknown_client()
-    token = _fetch(world, call, key, secret, _unknown_client())
+        raise credentials_refused(call.dialect)
+    token = _fetch(world, call, key, secret)
     return json_answer({"access_token": token, "expires_in": world.limits.token_seconds})
 
 
-def _fetch(world: World, call: Call, key: str, secret: str, refused: Refusal) -> str:
+def _fetch(world: World, call: Call, key: str, secret: str) -> str:
     app = world.apps.get(key)
     if app is None or not _equal(app, secret):
-        raise refused
+        raise credentials_refused(call.dialect)
     call.app = app
     rate = world.limits.calls_of(call.path)
     world.audit.arrive(key, call.path, call.at, rate)
@@ -70,7 +69,3 @@ def _fetch(world: World, call: Call, key: str, secret: str, refused: Refusal) ->
 
 def _equal(app: App, secret: str) -> bool:
     return secrets.compare_digest(app.app_secret.encode(), secret.encode())
-
-
-def _unknown_client() -> Refusal:
-    return RestRefusal("invalidClientIdOrSecret", "无效的clientId或者clientSecret")
