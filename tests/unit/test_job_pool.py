@@ -15,6 +15,8 @@ from dingrelay_workers.job_pool import JobPool
 from dingrelay_workers.job_task import LEFT, JobFailed, JobTask, JobWaits
 from dingrelay_workers.runtime import Runtime
 
+CONF = SimpleNamespace(worker_soft_shutdown_timeout=5)
+
 
 class Loop:
     """A runtime without an engine."""
@@ -62,7 +64,7 @@ async def raises(error: BaseException) -> object:
 
 
 def ended(loop: Loop, how: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:
-    app = SimpleNamespace(tasks={"answers": Answers(loop, how)})
+    app = SimpleNamespace(tasks={"answers": Answers(loop, how)}, conf=CONF)
     pool = JobPool(2, app=app)
     told: list[Any] = []
     accepted: list[Any] = []
@@ -107,7 +109,7 @@ def test_what_was_never_meant_to_happen_is_shown(loop: Loop) -> None:
 
 
 def test_another_celery_task_runs_in_a_thread(loop: Loop) -> None:
-    pool = JobPool(2, app=SimpleNamespace(tasks={"other": object()}))
+    pool = JobPool(2, app=SimpleNamespace(tasks={"other": object()}, conf=CONF))
     told: list[Any] = []
     target = threading.get_ident
     applied = pool.on_apply(

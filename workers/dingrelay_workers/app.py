@@ -3,12 +3,12 @@
 from typing import Any
 
 from celery import Celery
+from celery.bootsteps import StartStopStep
 from celery.signals import (
     celeryd_after_setup,
     setup_logging,
     worker_ready,
     worker_shutdown,
-    worker_shutting_down,
 )
 from structlog.stdlib import get_logger
 
@@ -22,6 +22,10 @@ from dingrelay_workers import broker, logs, metrics, preflight
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.job_task import JobTask
 from dingrelay_workers.runtime import Runtime
+from dingrelay_workers.watchdog import Watchdog
+
+FORCED_AFTER = 4.0
+"""Seconds after `soft_shutdown` in which a worker that is still there closes what it has."""
 
 log = get_logger("dingrelay.worker")
 
@@ -53,6 +57,9 @@ def _open_engine() -> Engine:
 
 
 runtime = Runtime(_open_engine)
+watchdog = Watchdog(
+    settings.soft_shutdown + FORCED_AFTER, begin=runtime.drain, running=lambda: runtime.running
+)
 
 
 def _register(kind: Kind) -> None:
@@ -77,6 +84,7 @@ def _set_up_logging(**_: Any) -> None:
 def _learn_about_the_worker(instance: Any, **_: Any) -> None:
     _Worker.concurrency = instance.concurrency
     _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
+    watchdog.start()
 
 
 def _start(**_: Any) -> None:
@@ -101,16 +109,21 @@ def _migrate() -> None:
         log.error("directory_unavailable", reason=str(error))  # noqa: TRY400
 
 
-def _drain(**_: Any) -> None:
-    runtime.drain()
+class _Closing(StartStopStep):  # type: ignore[misc]  # celery ships no types
+    """Stops the jobs of a worker that is stopped otherwise than by a signal."""
+
+    def close(self, parent: Any) -> None:
+        """The worker's steps are about to stop, the pool among them."""
+        watchdog.stop()
 
 
 def _stop(**_: Any) -> None:
     runtime.stop(settings.soft_shutdown)
 
 
+_steps: Any = app.steps
+_steps["worker"].add(_Closing)
 setup_logging.connect(_set_up_logging, weak=False)
 celeryd_after_setup.connect(_learn_about_the_worker, weak=False)
 worker_ready.connect(_start, weak=False)
-worker_shutting_down.connect(_drain, weak=False)
 worker_shutdown.connect(_stop, weak=False)

@@ -37,6 +37,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
     def __init__(self, *args: Any, app: Any, **options: Any) -> None:
         super().__init__(*args, app=app, **options)
         self._tasks: Mapping[str, Any] = app.tasks
+        self._soft_shutdown: float = app.conf.worker_soft_shutdown_timeout
         self._running: set[Future[None]] = set()
 
     def on_apply(
@@ -64,8 +65,11 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         return ApplyResult(running)
 
     def on_stop(self) -> None:
-        """Let what runs come to its end: a worker that stops has shortened its time."""
-        wait(list(self._running))
+        """Let what runs come to its end: a worker that stops has shortened its time.
+
+        What Redis does not answer is left: its lease runs out.
+        """
+        wait(list(self._running), timeout=self._soft_shutdown)
         super().on_stop()
 
     def _ended(self, running: Future[None]) -> None:

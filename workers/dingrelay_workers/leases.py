@@ -31,6 +31,11 @@ class Leases:
             del self._held[claim.nonce]
             RUNNING.dec()
 
+    @property
+    def count(self) -> int:
+        """How many jobs this process runs."""
+        return len(self._held)
+
     async def beat(self) -> None:
         """Renew all leases once; a job that is another worker's by now is cancelled here."""
         held = list(self._held.values())

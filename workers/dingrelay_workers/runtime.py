@@ -50,8 +50,15 @@ class Runtime:
         loop = self._ready.result()[0]
         return asyncio.run_coroutine_threadsafe(work(engine), loop)
 
+    @property
+    def running(self) -> int:
+        """How many jobs run; from any thread."""
+        if not self._ready.done() or self._ready.exception():
+            return 0
+        return self._ready.result()[1].leases.count
+
     def drain(self) -> None:
-        """The worker stops: waiting jobs are given back. Safe in a signal handler."""
+        """The worker stops: waiting jobs are given back. From any thread."""
         if self._ready.done() and not self._ready.exception():
             loop, engine, _ = self._ready.result()
             loop.call_soon_threadsafe(engine.drain)
