@@ -26,7 +26,6 @@ DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
 CAMPAIGNS_TTL_MS = 3_600_000
 """The pump renews it while a campaign runs; then somebody looks into the database again."""
-ADOPTED_TTL_MS = 7 * 86_400_000
 MEMBER_COUNT_TTL_MS = 3_600_000
 
 SCHEDULE = PREFIX + "schedule"
@@ -132,9 +131,17 @@ def broadcasts(app: str, day: str) -> str:
     return f"{PREFIX}broadcasts:{app}:{day}"
 
 
-def adopted(app: str) -> str:
-    """Hash: job → its approval instance, and who is taken. TTL: ADOPTED_TTL_MS."""
-    return f"{PREFIX}adopted:{app}"
+def adopted_instance(instance_id: str) -> str:
+    """String: since when (ms) the job that has this approval looked for it, and the job's id.
+
+    TTL: `record.longest_life_ms`, from the last look on.
+    """
+    return f"{PREFIX}adopted-instance:{instance_id}"
+
+
+def adopted_job(job_id: str) -> str:
+    """String: the approval instance that a job has. TTL: JOB_MARGIN_MS."""
+    return f"{PREFIX}adopted-job:{job_id}"
 
 
 def member_count(app: str) -> str:

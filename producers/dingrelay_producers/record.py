@@ -14,6 +14,7 @@ from typing import Any
 
 from dingrelay_producers import keys
 from dingrelay_producers.scripts import Call, Script
+from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract, Deliverable
 
 _ENQUEUE = Script.load("dingrelay_producers", "enqueue")
@@ -135,6 +136,11 @@ def shares(contract: Contract) -> str:
 def milliseconds(moment: datetime | None) -> int:
     """A moment since the epoch; 0 for none."""
     return int(moment.timestamp() * 1000) if moment else 0
+
+
+def longest_life_ms(settings: Settings) -> int:
+    """How long the record of a job can live that nobody touches, in ms."""
+    return int(max(settings.record_ttl, settings.dead_ttl) * 1000) + keys.JOB_MARGIN_MS
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from dingrelay_producers.states import State
 
 
+class Candidate(BaseModel):
+    """An approval instance that may be the one that a job created, or may not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    title: str = ""
+    """As DingTalk shows it; empty if it can't be read."""
+    created: str = ""
+    """When it was made, in DingTalk's spelling."""
+    link: str = ""
+    """Where a person can look at it."""
+
+
 class JobError(BaseModel):
     """Why a job did not succeed, or not yet."""
 
@@ -22,6 +36,10 @@ class JobError(BaseModel):
     message: str
     hint: str = ""
     """What to do about it."""
+    candidates: list[Candidate] = Field(
+        default_factory=list[Candidate], exclude_if=lambda found: not found
+    )
+    """What may be the effect of a call whose answer was lost."""
 
 
 class JobStatus(BaseModel):

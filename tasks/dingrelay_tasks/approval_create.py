@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, cast
@@ -10,12 +11,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue
 
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Deliverable, Part, UserId
-from dingrelay_tasks.outcomes import Wait
+from dingrelay_tasks.outcomes import Unknown, Wait
 
 VALUE_LIMIT = 65_535
-LOOK_BACK = timedelta(seconds=5)
-"""An instance is looked up from this long before its call left: clocks differ a little."""
-
 ROOT = -1
 """How approvals spell the whole organisation (API §4.1)."""
 
@@ -157,6 +155,7 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
 
     Raises:
         Wait: the instance can't be found, and may still appear.
+        Unknown: there are instances that can't be told from it.
     """
     instance_id = await _made_before(job, ctx)
     if instance_id is None:
@@ -167,19 +166,28 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
 
 async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
     """The instance of a call whose answer was lost; None once it is known not to exist."""
-    if ctx.intent is None:
+    intent = ctx.intent
+    if intent is None:
         return None
-    # Taken before the look-up: it must begin after the delay for its no to count.
-    wait = ctx.intent.at + ctx.settle_delay - ctx.now()
+    # Taken before the look-up: it must begin after the delay for its no to count. A wait that is
+    # longer than the delay tells of a clock that was set back.
+    wait = min(intent.at + ctx.settle_delay - ctx.now(), ctx.settle_delay)
     found = await ctx.approvals.find(
         process_code=job.process_code,
         originator=job.originator,
         form=job.form_values,
-        since=ctx.intent.at - LOOK_BACK,
+        since=intent.since,
     )
-    if found is None and wait > timedelta():
+    if found.instance is not None:
+        return found.instance
+    if wait > timedelta():
         raise Wait(wait, "an approval whose answer was lost may still appear")
-    return found
+    if found.candidates:
+        raise Unknown(
+            "the answer was lost, and what was made can't be told from other approvals",
+            candidates=[asdict(candidate) for candidate in found.candidates],
+        )
+    return None
 
 
 async def _create(job: ApprovalCreate, ctx: Context) -> Json:

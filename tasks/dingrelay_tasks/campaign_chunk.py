@@ -81,7 +81,7 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
         Unknown: it was lost on another Beijing day, so a repeat could arrive twice.
     """
     intent = ctx.intent
-    if intent is not None and _day(intent.at) != _day(ctx.now()):
+    if intent is not None and _day(intent.since) != _day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
     return await ctx.once(STEP, partial(_call, job, ctx, lost=intent is not None))
 

@@ -20,11 +20,13 @@ class Intent:
 
     Attributes:
         step: the step of `Context.once` that made it.
-        at: when it was about to leave.
+        at: when it was about to leave, or when its answer was given up if that was noted.
+        since: when the first of the step's calls without an answer was about to leave.
     """
 
     step: str
     at: datetime
+    since: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,35 @@ class Messages(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An approval instance that may be the one of a call without an answer, or may not.
+
+    Attributes:
+        title: as DingTalk shows it; empty if the instance can't be read.
+        created: when it was made, in DingTalk's spelling.
+        link: where a person can look at it.
+    """
+
+    id: str
+    title: str = ""
+    created: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look-up brought.
+
+    Attributes:
+        instance: the id of the one whose form is surely equal; it is this job's now.
+        candidates: those that can't be told from it, if there is no instance.
+    """
+
+    instance: str | None = None
+    candidates: Sequence[Candidate] = ()
+
+
 class Approvals(Protocol):
     """Approval instances of the job's app."""
 
@@ -133,10 +164,11 @@ class Approvals(Protocol):
         originator: str,
         form: Sequence[tuple[str, str]],
         since: datetime,
-    ) -> str | None:
-        """An instance made since then with equal form values that no other job has adopted.
+    ) -> Found:
+        """The earliest instance with an equal form that no other job has, made since then.
 
-        The instance found is adopted by this job for good.
+        It is this job's for good. `since` is a moment of `Context.now`'s clock; the difference to
+        DingTalk's is allowed for.
         """
         ...
 
@@ -399,7 +431,7 @@ class Context(Protocol):
         ...
 
     def now(self) -> datetime:
-        """The time, with its zone."""
+        """The time of Redis's clock, which all workers share, with its zone."""
         ...
 
     @property

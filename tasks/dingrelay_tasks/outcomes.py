@@ -1,5 +1,6 @@
 """How a body ends other than by returning its result."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -23,11 +24,16 @@ class Wait(Interruption):
 
 
 class Unknown(Interruption):
-    """The call left, no answer came, and the effect cannot be looked up: the job ends `unknown`."""
+    """The call left, no answer came, and the effect cannot be looked up: the job ends `unknown`.
 
-    def __init__(self, reason: str) -> None:
+    Attributes:
+        candidates: what may be the effect, as JSON objects with an ``id`` and a ``link`` each.
+    """
+
+    def __init__(self, reason: str, *, candidates: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.candidates = list(candidates)
 
 
 class Refused(Interruption):

@@ -13,17 +13,22 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.adoptions import Adoptions
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ, Api
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.job_context import JobApprovals
 from dingrelay_workers.records import Claim
+from dingrelay_workers.redis_time import RedisTime
 
 FORM = [("事由", "出差")]
 EPOCH = datetime.fromtimestamp(0, UTC)
 
 
+SETTINGS = Settings.load(env="test")
+
+
 def of(redis: Redis, job_id: str) -> Adoptions:
-    return Adoptions(redis, app="default", job_id=job_id)
+    return Adoptions(redis, SETTINGS, job_id=job_id)
 
 
 async def test_an_instance_has_one_job_and_a_job_one_instance(redis: Redis) -> None:
@@ -34,7 +39,37 @@ async def test_an_instance_has_one_job_and_a_job_one_instance(redis: Redis) -> N
     assert await a.adopt("i2", since=3) == 3
     assert await b.adopt("i2", since=2) is None
     assert (await a.own(), await b.own()) == ("i1", "i2")
-    assert await redis.pttl(keys.adopted("default")) > 0
+    assert await a.free(["i1", "i2", "i3"]) == ["i1", "i3"]
+
+
+async def test_marks_live_as_long_as_any_job_that_could_look_and_expire_one_by_one(
+    redis: Redis,
+) -> None:
+    a, b = of(redis, "a"), of(redis, "b")
+    assert await a.adopt("i1", since=1) is None
+    mark = keys.adopted_instance("i1")
+    whole = await redis.pttl(mark)
+    # An unknown job can be requeued on the last day of its record, and looks again then.
+    assert whole > (SETTINGS.dead_ttl + 6 * 86_400) * 1000
+    await redis.pexpire(mark, 60_000)
+    assert await b.free(["i1"]) == []
+    assert await redis.pttl(mark) > 60_000
+    await redis.pexpire(mark, 60_000)
+    assert await b.adopt("i1", since=2) == 1
+    assert await redis.pttl(mark) > 60_000
+    await redis.pexpire(mark, 60_000)
+    assert await a.adopt("i9", since=1) == 1
+    assert await b.adopt("i2", since=2) is None
+    assert await redis.pttl(mark) <= 60_000  # what others take keeps no mark
+
+
+async def test_a_job_keeps_its_instance_when_its_own_mark_is_over(redis: Redis) -> None:
+    a = of(redis, "a")
+    assert await a.adopt("i1", since=1) is None
+    await redis.delete(keys.adopted_job("a"))
+    assert await a.free(["i1"]) == ["i1"]
+    assert await a.adopt("i1", since=1) is None
+    assert await a.own() == "i1"
 
 
 @dataclass
@@ -72,11 +107,12 @@ class DingTalk:
 class Job:
     """A job's approvals on that DingTalk."""
 
-    def __init__(self, redis: Redis, job_id: str, dingtalk: DingTalk) -> None:
-        engine = SimpleNamespace(redis=redis, settings=Settings.load(env="test"))
-        claim = SimpleNamespace(app="default", id=job_id)
+    def __init__(self, redis: Redis, job_id: str, calls: DingTalk) -> None:
+        dingtalk = SimpleNamespace(clock=DingTalkClock())
+        engine = SimpleNamespace(redis=redis, settings=SETTINGS, dingtalk=dingtalk)
+        claim = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
         self._approvals = JobApprovals(
-            cast("Claim", claim), cast("Caller", dingtalk), cast("Engine", engine)
+            cast("Claim", claim), cast("Caller", calls), cast("Engine", engine)
         )
 
     async def create(self) -> str:
@@ -85,7 +121,10 @@ class Job:
         )
 
     async def find(self) -> str | None:
-        return await self._approvals.find(process_code="P", originator="u1", form=FORM, since=EPOCH)
+        found = await self._approvals.find(
+            process_code="P", originator="u1", form=FORM, since=EPOCH
+        )
+        return found.instance
 
 
 async def test_whose_instance_was_taken_gets_the_one_that_the_taker_made(redis: Redis) -> None:

@@ -137,7 +137,7 @@ async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.fence, heir.crashes) == (2, 1)
-    assert heir.calling == {"step": "call:0", "attempt": 1, "at": 5}
+    assert heir.calling == {"step": "call:0", "attempt": 1, "at": 5, "since": 5}
     # The first worker comes back from its pause: nothing that it says counts any more.
     assert await records.heartbeat([gone, heir]) == {gone.nonce}
     assert await records.note(gone, {"step": "x", "attempt": 1, "at": 6}, Spent()) == "lost"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dingrelay_tasks.context import Admission, Delivery, Intent, Json, SentCall
+from dingrelay_tasks.context import Admission, Candidate, Delivery, Found, Intent, Json, SentCall
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -127,6 +127,7 @@ class FakeApprovals:
     lose: bool = False
     lookup_error: Exception | None = None
     hidden_until: datetime = START
+    candidates: Sequence[Candidate] = ()
 
     async def create(self, **asked: Any) -> str:
         self.ctx.leaves()
@@ -145,15 +146,15 @@ class FakeApprovals:
         originator: str,
         form: Sequence[tuple[str, str]],
         since: datetime,
-    ) -> str | None:
+    ) -> Found:
         self.lookups += 1
         if self.lookup_error:
             raise self.lookup_error
         for instance_id, at, values in self.made:
             visible = self.ctx.clock >= self.hidden_until
             if visible and at >= since and sorted(values) == sorted(form):
-                return instance_id
-        return None
+                return Found(instance_id)
+        return Found(candidates=self.candidates)
 
 
 class FakeContext:
@@ -177,7 +178,8 @@ class FakeContext:
         return self.clock
 
     def leaves(self) -> None:
-        self.intent = Intent(self._step, self.clock)
+        since = self.intent.since if self.intent else self.clock
+        self.intent = Intent(self._step, self.clock, since)
 
     async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
         if step not in self.remembered:

@@ -1,5 +1,5 @@
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -12,6 +12,7 @@ from unit.fake_calls import Asked, FakeCalls, Reply
 SINCE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 SINCE_MS = int(SINCE.timestamp() * 1000)
 FORM = [("事由", "出差"), ("天数", "3")]
+KINDS = {"事由": "TextField", "天数": "NumberField"}
 GENERATIONS = [ApprovalsV1, ApprovalsTopapi]
 
 Made = tuple[str, str, str, Sequence[tuple[str, str]]]
@@ -23,6 +24,7 @@ class FakeOrganisation:
     def __init__(self, *made: Made) -> None:
         self.made = {instance[0]: instance for instance in made}
         self.gone: set[str] = set()
+        self.url = ""
 
     def __call__(self, asked: Asked) -> Reply:
         if asked.api in {apis.APPROVAL_LIST, apis.APPROVAL_LIST_TOPAPI}:
@@ -31,13 +33,18 @@ class FakeOrganisation:
         if instance_id in self.gone:
             return NotFound("processInstanceNotExist", "x")
         _, originator, created, form = self.made[instance_id]
-        values: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in form]
+        values: list[dict[str, Any]] = [
+            {"id": f"{KINDS[name]}_1", "name": name, "value": value} for name, value in form
+        ]
         values += [{"name": "空", "value": None}, {"componentType": "TextNote", "value": "说明"}]
+        tasks = [{"pcUrl": self.url, "url": self.url}]
         if asked.api is apis.APPROVAL_READ:
             return {
                 "result": {
                     "originatorUserId": originator,
                     "createTime": created,
+                    "businessId": "7",
+                    "tasks": tasks,
                     "formComponentValues": values,
                 }
             }
@@ -45,6 +52,8 @@ class FakeOrganisation:
             "process_instance": {
                 "originator_userid": originator,
                 "create_time": created,
+                "business_id": 7,
+                "tasks": tasks,
                 "form_component_values": values,
             }
         }
@@ -62,16 +71,13 @@ def form_of(number: int) -> list[tuple[str, str]]:
     return [("事由", f"出差{number}"), ("天数", "3")]
 
 
-async def take(instance_id: str) -> bool:
-    return True
-
-
-async def find(
-    approvals: Approvals, form: Sequence[tuple[str, str]] = FORM, adopt: Any = take
-) -> str | None:
-    return await approvals.find(
-        process_code="PROC-1", originator="u1", form=form, since=SINCE, adopt=adopt
-    )
+async def matches(
+    approvals: Approvals, form: Sequence[tuple[str, str]] = FORM
+) -> tuple[list[str], list[str]]:
+    """The ids of the equal ones, and of those that can't be told apart."""
+    listed = await approvals.listed("PROC-1", "u1", SINCE_MS)
+    found = await approvals.matches(listed, originator="u1", form=form)
+    return [each.id for each in found.equal], [each.id for each in found.unclear]
 
 
 async def test_the_body_of_a_create() -> None:
@@ -141,8 +147,8 @@ async def test_an_answer_without_an_instance_leaves_the_create_ambiguous(
 async def test_a_list_is_read_to_its_end(generation: type[Approvals]) -> None:
     made = [(f"i{number}", "u1", "", FORM) for number in range(45)]
     calls = FakeCalls(FakeOrganisation(*made))
-    until = SINCE + timedelta(minutes=1)
-    assert await generation(calls).listed("PROC-1", "u1", SINCE, until) == [m[0] for m in made]
+    listed = await generation(calls).listed("PROC-1", "u1", SINCE_MS, SINCE_MS + 60_000)
+    assert listed == [m[0] for m in made]
     assert len(calls.asked) == 3
     body = calls.asked[0].body
     assert SINCE_MS in {body.get("startTime"), body.get("start_time")}
@@ -154,55 +160,50 @@ async def test_a_list_is_read_to_its_end(generation: type[Approvals]) -> None:
 async def test_a_list_that_leads_back_is_no_list(generation: type[Approvals]) -> None:
     calls = FakeCalls(lambda _: {"result": {"list": ["i1"], "nextToken": 0, "next_cursor": 0}})
     with pytest.raises(Transient):
-        await find(generation(calls))
+        await matches(generation(calls))
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
 async def test_the_equal_form_is_found(generation: type[Approvals]) -> None:
     made = [(f"i{number}", "u1", f"2026-11-24T09:0{number}Z", form_of(number)) for number in (1, 2)]
-    organisation = FakeOrganisation(*made)
-    approvals = generation(FakeCalls(organisation))
-    assert await find(approvals, form_of(2)) == "i2"
-    assert await find(approvals, form_of(2)[::-1]) == "i2"
-    assert await find(approvals, [*form_of(2), ("空", "")]) == "i2"
-    assert await find(approvals, form_of(3)) is None
-    assert await find(approvals, form_of(2)[:1]) is None
-    assert await find(approvals, [("事由", "出差2"), ("天数", "3.0")]) is None
+    approvals = generation(FakeCalls(FakeOrganisation(*made)))
+    assert await matches(approvals, form_of(2)) == (["i2"], [])
+    assert await matches(approvals, form_of(2)[::-1]) == (["i2"], [])
+    assert await matches(approvals, [*form_of(2), ("空", "")]) == (["i2"], [])
+    assert await matches(approvals, form_of(3)) == ([], [])
+    assert await matches(approvals, [("事由", "出差2"), ("天数", "4")]) == ([], [])
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_composite_values_are_compared_as_what_they_mean(
+async def test_matches_come_by_time_and_only_those_of_the_originator(
     generation: type[Approvals],
 ) -> None:
-    made = ("i1", "u1", "", [("明细", '[ [ {"value": "车票", "name": "项目"} ] ]'), ("x", "[")])
-    approvals = generation(FakeCalls(FakeOrganisation(made)))
-    table = ("明细", '[[{"name":"项目","value":"车票"}]]')
-    assert await find(approvals, [table, ("x", "[")]) == "i1"
-    assert await find(approvals, [table, ("x", "[]")]) is None
-
-
-@pytest.mark.parametrize("generation", GENERATIONS)
-async def test_the_earliest_that_nobody_has_adopted_is_taken(generation: type[Approvals]) -> None:
     made: list[Made] = [
         ("late", "u1", "2026-11-24T09:03Z", FORM),
         ("early", "u1", "2026-11-24T09:01Z", FORM),
-        ("deleted", "u1", "2026-11-24T09:00Z", FORM),
-        ("middle", "u1", "2026-11-24T09:02Z", FORM),
         ("another's", "u2", "2026-11-24T09:00Z", FORM),
     ]
-    organisation = FakeOrganisation(*made)
-    organisation.gone.add("deleted")
-    adopted: list[str] = []
+    assert await matches(generation(FakeCalls(FakeOrganisation(*made)))) == (["early", "late"], [])
 
-    async def adopt(instance_id: str) -> bool:
-        if instance_id in adopted:
-            return False
-        adopted.append(instance_id)
-        return True
 
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_an_instance_that_is_listed_and_not_to_be_read_may_be_the_one(
+    generation: type[Approvals],
+) -> None:
+    organisation = FakeOrganisation(("i1", "u1", "", FORM))
+    organisation.gone.add("i1")
+    assert await matches(generation(FakeCalls(organisation))) == ([], ["i1"])
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_an_instance_tells_where_to_look_at_it(generation: type[Approvals]) -> None:
+    organisation = FakeOrganisation(("i1", "u1", "2026-11-24T09:03Z", FORM))
     approvals = generation(FakeCalls(organisation))
-    found = [await find(approvals, adopt=adopt) for _ in range(4)]
-    assert found == ["early", "middle", "late", None]
+    assert (
+        await approvals.read("i1")
+    ).link == "https://aflow.dingtalk.com?procInsId=i1&businessId=7"
+    organisation.url = "aflow.dingtalk.com?procInsId=i1&taskId=1&businessId=7"
+    assert (await approvals.read("i1")).link == f"https://{organisation.url}"
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
@@ -213,4 +214,4 @@ async def test_an_unreadable_list_finds_nothing_out(
     generation: type[Approvals], answer: dict[str, Any]
 ) -> None:
     with pytest.raises(Transient, match="missing in a successful answer"):
-        await find(generation(FakeCalls(lambda _: answer)))
+        await matches(generation(FakeCalls(lambda _: answer)))

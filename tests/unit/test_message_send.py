@@ -177,7 +177,7 @@ async def test_abandoning_keeps_what_may_have_been_delivered(ctx: FakeContext) -
     job = to("u1")
     with pytest.raises(AnswerLost):
         await run(job, ctx)
-    assert ctx.intent == Intent("call:1", START)
+    assert ctx.intent == Intent("call:1", START, START)
     await abandon(job, ctx)
     assert {user for user, _ in ctx.messages.taken} == {"u1"}
 

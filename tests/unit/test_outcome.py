@@ -27,9 +27,11 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.limiter.grant import Draining, Parked
 from dingrelay_workers.records import Claim
+from dingrelay_workers.redis_time import RedisTime
 
 SETTINGS = Settings.load(env="test", max_attempts=8, max_throttles=5)
 CLAIM = Claim(
+    time=RedisTime(0),
     sender="",
     id="j",
     nonce="n",

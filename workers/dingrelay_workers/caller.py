@@ -17,6 +17,15 @@ from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
 from dingrelay_workers.records import Claim, Records, Spent
 
+LEAVES_WITHIN = 0.5
+"""Share of the settle delay within which a call leaves once it is noted, or is noted anew.
+
+Another worker that looks for its effect waits for the whole delay after the note: DingTalk has the
+rest of it to show what the last request made that could leave under that note.
+"""
+CLOCKS_AGREE_MS = 10_000
+"""Clocks that moved apart by less were not set: it is what the measurement leaves open."""
+
 Json = dict[str, Any]
 
 
@@ -62,9 +71,11 @@ class Caller:
         # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
         self._waited = max(0.0, time.time() - claim.waiting / 1000) if claim.waiting else 0.0
         self._returning = bool(claim.waiting)
-        calling = claim.calling or {}
+        calling: Json = claim.calling or {}
         self._open_step: str = calling.get("step", "")
-        self._open_since: int = calling.get("at", 0)
+        self._open_at: int = calling.get("at", 0)
+        self._open_since: int = calling.get("since") or self._open_at
+        self._offset: int | None = calling.get("offset")
 
     @property
     def agent_id(self) -> str:
@@ -80,7 +91,30 @@ class Caller:
         """A call of an earlier run that left and whose outcome is not known."""
         if not self.open_call:
             return None
-        return Intent(self._open_step, datetime.fromtimestamp(self._open_since / 1000, UTC))
+        moved, at = self._moved(), self._open_at
+        # The later moment of the two is waited from, unless it is still to come: then Redis's clock
+        # was set back, and not DingTalk's forward.
+        at = at + moved if at > self._claim.time.now() else max(at, at + moved)
+        return Intent(self._open_step, _moment(at), _moment(self._begin()))
+
+    def _begin(self) -> int:
+        """Since when a call may have left, at the earliest, in ms; 0 if none has."""
+        return min(self._open_since, self._open_since + self._moved()) if self._open_since else 0
+
+    def _moved(self) -> int:
+        """By how much Redis's clock was set since the note, in ms, if it was not DingTalk's.
+
+        The note tells how far it was from DingTalk's then.
+        """
+        offset = self._offset_now()
+        if offset is None or self._offset is None:
+            return 0
+        moved = self._offset - offset
+        return moved if abs(moved) > CLOCKS_AGREE_MS else 0
+
+    def _offset_now(self) -> int | None:
+        """DingTalk's clock less Redis's, in ms; None before any answer of DingTalk's."""
+        return self._dingtalk.clock.less(self._claim.time.now())
 
     @property
     def open_call(self) -> bool:
@@ -89,7 +123,7 @@ class Caller:
 
     @property
     def open_since(self) -> int:
-        """When the call left that has no remembered outcome, in ms; 0 if there is none."""
+        """When the first call left that has no remembered outcome, in ms; 0 if there is none."""
         return self._open_since
 
     async def doubt(self, since: int) -> None:
@@ -180,7 +214,7 @@ class Caller:
                 api,
                 query=query,
                 body=body,
-                leaving=self.note if api.changes else None,
+                leaving=self._note_in_time if api.changes else None,
             )
         except DingTalkError as error:
             verdict = error.name
@@ -215,7 +249,14 @@ class Caller:
     def close_note(self) -> None:
         """No call of the job is open: it was answered, or did not leave."""
         self.answered = True
-        self._open_step, self._open_since = "", 0
+        self._open_step, self._open_at, self._open_since = "", 0, 0
+
+    async def _note_in_time(self) -> float:
+        """Note that a call leaves; until when it must be on its way, by the monotonic clock."""
+        # Taken before: the record's time of the note is later.
+        began = time.monotonic()
+        await self.note()
+        return began + self._settings.settle_delay * LEAVES_WITHIN
 
     async def note(self) -> None:
         """Write down that the call leaves now, with what earlier steps brought.
@@ -223,9 +264,15 @@ class Caller:
         Raises:
             OwnershipLost: the job is another worker's by now, and the call must not leave.
         """
+        # Redis writes its own time into the note, which is a little later than this.
+        at = self._claim.time.now()
+        note: Json = {"step": self._step, "attempt": self._claim.attempts + 1}
+        offset = self._offset_now()
+        if offset is not None:
+            note["offset"] = offset
         # A note that is still open stays as old as it is: the search for the effect begins there.
-        at = self._open_since or int(time.time() * 1000)
-        note = {"step": self._step, "attempt": self._claim.attempts + 1, "at": at}
+        if self._open_since:
+            note["since"] = self._begin()
         spent = Spent(answered=self.answered, steps=self.finished)
         verdict = await self._records.note(self._claim, note, spent)
         if verdict == "lost":
@@ -234,4 +281,9 @@ class Caller:
             raise Cancelled
         self.finished.clear()
         self.answered = False
-        self._open_step, self._open_since = self._step, at
+        self._open_step, self._open_at = self._step, at
+        self._open_since, self._offset = note.get("since", at), offset
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -9,9 +9,11 @@ from dingrelay_tasks.context import (
     Admission,
     Approvals,
     Campaigns,
+    Candidate,
     Contacts,
     Delivery,
     Directory,
+    Found,
     Intent,
     Messages,
     SentCall,
@@ -19,6 +21,7 @@ from dingrelay_tasks.context import (
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.adoptions import Adoptions
 from dingrelay_workers.caller import Caller
+from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.contacts import ContactsV2
@@ -72,8 +75,8 @@ class JobContext:
         return timedelta(seconds=self._engine.settings.settle_delay)
 
     def now(self) -> datetime:
-        """The time, with its zone."""
-        return datetime.now(UTC)
+        """The time of Redis's clock, which all workers share, with its zone."""
+        return datetime.fromtimestamp(self._claim.time.now() / 1000, UTC)
 
     @property
     def messages(self) -> Messages:
@@ -214,12 +217,20 @@ class JobMessages:
         return await self._notifications.recall(task_id)
 
 
+LOOK_BACK_MS = 60_000
+"""An instance is looked up from this long before its call left, beside what the clocks differ."""
+LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
+"""The same before an answer of DingTalk's has told how much they differ."""
+
+
 class JobApprovals:
     """`dingrelay_tasks.context.Approvals` for one job: no two jobs get the same instance."""
 
     def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
         self._caller = caller
-        self._adoptions = Adoptions(engine.redis, app=claim.app, job_id=claim.id)
+        self._now = claim.time.now
+        self._clock = engine.dingtalk.clock
+        self._adoptions = Adoptions(engine.redis, engine.settings, job_id=claim.id)
         topapi = engine.settings.approval_api == "topapi"
         self._approvals = ApprovalsTopapi(caller) if topapi else ApprovalsV1(caller)
 
@@ -227,22 +238,58 @@ class JobApprovals:
         """Create an instance; its id.
 
         Raises:
-            Ambiguous: another job had lost its own answer and found this instance before ours
-                came. It keeps that one, so the one that it made itself is to be found for ours.
+            Ambiguous: its answer was lost. Or another job had lost its own answer and found this
+                instance before ours came: it keeps that one, so the one that it made itself is to
+                be found for ours.
         """
-        instance = await self._approvals.create(**approval)
+        try:
+            instance = await self._approvals.create(**approval)
+        except Ambiguous:
+            # DingTalk may have worked on it until now: the wait for it to appear starts here.
+            await self._caller.note()
+            raise
         taken_since = await self._adoptions.adopt(instance, since=self._caller.open_since)
         if taken_since is None:
             return instance
         await self._caller.doubt(taken_since)
         raise Ambiguous("adopted", "a job with an equal form took the instance that was made")
 
-    async def find(self, *, since: datetime, **approval: Any) -> str | None:
-        """An instance with equal form values that no other job has; it is this job's then."""
-        begin = int(since.timestamp() * 1000)
-
-        async def adopt(instance: str) -> bool:
-            return await self._adoptions.adopt(instance, since=begin) is None
-
+    async def find(
+        self, *, process_code: str, originator: str, form: Form, since: datetime
+    ) -> Found:
+        """The earliest instance with an equal form that no other job has; it is this job's then."""
         own = await self._adoptions.own()
-        return own or await self._approvals.find(since=since, adopt=adopt, **approval)
+        if own:
+            return Found(own)
+        begin = int(since.timestamp() * 1000)
+        listed = await self._listed(process_code, originator, begin)
+        free = await self._adoptions.free(listed)
+        matches = await self._approvals.matches(free, originator=originator, form=form)
+        for instance in matches.equal:
+            if await self._adoptions.adopt(instance.id, since=begin) is None:
+                return Found(instance.id)
+        unclear = await self._adoptions.free([instance.id for instance in matches.unclear])
+        return Found(
+            candidates=[
+                Candidate(instance.id, instance.title, instance.created, instance.link)
+                for instance in matches.unclear
+                if instance.id in unclear
+            ]
+        )
+
+    async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
+        """The ids of the instances that were made from `since` (ms of Redis's clock) on."""
+        begin = self._at_dingtalk(since)
+        if begin is None:
+            listed = await self._approvals.listed(
+                process_code, originator, since - LOOK_BACK_UNMEASURED_MS
+            )
+            begin = self._at_dingtalk(since)  # its answer told the time
+            if begin is None:
+                return listed
+        return await self._approvals.listed(process_code, originator, begin - LOOK_BACK_MS)
+
+    def _at_dingtalk(self, moment: int) -> int | None:
+        """A moment of Redis's clock by DingTalk's, at the earliest."""
+        offset = self._clock.less(self._now())
+        return None if offset is None else moment + offset

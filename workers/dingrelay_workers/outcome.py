@@ -1,6 +1,7 @@
 """Where a run of a job leads: the table from errors to states."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,7 +106,7 @@ def _ended_by_body(error: Exception) -> Outcome | None:
         case Refused():
             return _dead("refused", error.code, error.reason, error.hint)
         case Unknown():
-            return _unknown("unknown", error.reason)
+            return _unknown("unknown", error.reason, candidates=error.candidates)
         case Duplicate():
             return Outcome(State.DUPLICATE, reason=str(error), attempts=1, result=error.result)
         case _:
@@ -212,13 +213,17 @@ def _dead(error_class: str, code: str, message: str, hint: str) -> Outcome:
     return Outcome(State.DEAD, reason=message, attempts=1, error=error)
 
 
-def _unknown(code: str, message: str, *, attempts: int = 0) -> Outcome:
-    error = {
+def _unknown(
+    code: str, message: str, *, attempts: int = 0, candidates: Sequence[Json] = ()
+) -> Outcome:
+    error: Json = {
         "class": "unknown",
         "code": code,
         "message": message,
-        "hint": "Look in DingTalk whether it happened: discard the job if so, requeue it if not.",
+        "hint": "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`.",
     }
+    if candidates:
+        error["candidates"] = list(candidates)
     return Outcome(State.UNKNOWN, reason=message, attempts=attempts, error=error)
 
 

@@ -17,6 +17,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.redis_time import RedisTime
 
 _PACKAGE = "dingrelay_workers"
 _BOARD = Script.load(_PACKAGE, "board")
@@ -51,6 +52,7 @@ class Claim:
         calling: the note of a call whose answer is not known, if there is one.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
+        time: Redis's clock.
         shares: where jobs wait with which it may share a call; empty if it goes alone.
         seats: how many recipients it adds to such a call.
     """
@@ -71,6 +73,7 @@ class Claim:
     calling: Json | None
     steps: Mapping[str, Json]
     created: int
+    time: RedisTime = field(compare=False)
     shares: str = ""
     seats: int = 0
 
@@ -419,6 +422,7 @@ def _claim(job_id: str, fields: Mapping[str, str]) -> Claim:
             if name.startswith(STEP)
         },
         created=int(fields["created"]),
+        time=RedisTime(int(fields["woken"])),
         shares=fields.get("shares", ""),
         seats=int(fields.get("seats", 0)),
     )

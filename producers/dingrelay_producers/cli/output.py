@@ -110,6 +110,8 @@ def _job(status: JobStatus) -> Table:
     if status.error:
         said = f"{status.error.error_class} {status.error.code}: {status.error.message}"
         grid.add_row("error", Text(said, style="red"))
+        for found in status.error.candidates:
+            grid.add_row("may be", Text(f"{found.id} {found.title} {found.created}\n{found.link}"))
         if status.error.hint:
             grid.add_row("hint", Text(status.error.hint, style="bold"))
     return grid

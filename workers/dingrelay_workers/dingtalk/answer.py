@@ -30,6 +30,10 @@ class Answer:
         """The objects in this list; none if the field is absent."""
         return [Answer(self._api, self._mapping(name, entry)) for entry in self._list(name)]
 
+    def entries(self, name: str) -> list[Mapping[str, Any]]:
+        """The objects in this list as they are; none if the field is absent."""
+        return [self._mapping(name, entry) for entry in self._list(name)]
+
     def text(self, name: str, default: str | None = None) -> str:
         """The text in this field; it must not be empty unless there is a default."""
         value = self._content.get(name)

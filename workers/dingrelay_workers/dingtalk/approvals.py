@@ -1,11 +1,8 @@
 """Approval instances in both generations of the API: creating, and looking up (API §4)."""
 
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from dingrelay_workers.dingtalk.answer import MALFORMED, Answer
@@ -17,14 +14,13 @@ from dingrelay_workers.dingtalk.apis import (
     APPROVAL_READ,
     APPROVAL_READ_TOPAPI,
 )
+from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, compare
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound, Transient
 from dingrelay_workers.dingtalk.messages import agent
 
 PAGE_SIZE = 20
 """Instance ids that one page of a list can hold."""
-
-Form = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +29,38 @@ class Instance:
 
     Attributes:
         created: when it was made, in DingTalk's spelling of its generation; sorts as text.
-        form: (name, value) of the fields that hold something.
+        business_id: DingTalk's number of it, which begins with the time of its creation.
+        url: of its first task; empty if it tells none.
+        form: its controls; those that nobody filled in, too.
     """
 
     id: str
     originator: str
     created: str
-    form: list[tuple[str, str]]
+    form: Sequence[Control] = ()
+    title: str = ""
+    business_id: str = ""
+    url: str = ""
+
+    @property
+    def link(self) -> str:
+        """Where a person can look at it."""
+        number = f"&businessId={self.business_id}" if self.business_id else ""
+        url = self.url or f"aflow.dingtalk.com?procInsId={self.id}{number}"
+        return url if url.startswith("http") else f"https://{url}"
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Instances that may hold a form, each list by when they were made.
+
+    Attributes:
+        equal: they surely do.
+        unclear: they can't be told from one that does.
+    """
+
+    equal: list[Instance] = field(default_factory=list[Instance])
+    unclear: list[Instance] = field(default_factory=list[Instance])
 
 
 class Approvals(ABC):
@@ -87,18 +108,17 @@ class Approvals(ABC):
         """A page of instance ids and the cursor of the next, empty on the last. Times in ms."""
 
     async def listed(
-        self, process_code: str, originator: str, since: datetime, until: datetime | None = None
+        self, process_code: str, originator: str, since: int, until: int | None = None
     ) -> list[str]:
         """The ids of the template's instances by this originator, over all pages.
 
         Args:
             process_code: the template.
             originator: a userid.
-            since: when the oldest was made at the earliest; at most 120 days ago.
-            until: when the newest was made at the latest; None is now, by DingTalk's clock.
+            since: when the oldest was made at the earliest, in ms of DingTalk's clock; at most
+                120 days ago.
+            until: when the newest was made at the latest; None is now.
         """
-        begin = int(since.timestamp() * 1000)
-        end = int(until.timestamp() * 1000) if until else None
         found: dict[str, None] = {}
         cursor, met = "0", set[str]()
         while cursor:
@@ -106,39 +126,40 @@ class Approvals(ABC):
                 # Half a list would let an instance be made twice.
                 raise Transient(MALFORMED, "the list of instances leads back to an earlier page")
             met.add(cursor)
-            page, cursor = await self._page(process_code, originator, begin, end, cursor)
+            page, cursor = await self._page(process_code, originator, since, until, cursor)
             found |= dict.fromkeys(page)
         return list(found)
 
-    async def find(
-        self,
-        *,
-        process_code: str,
-        originator: str,
-        form: Form,
-        since: datetime,
-        adopt: Callable[[str], Awaitable[bool]],
-    ) -> str | None:
-        """The earliest instance with equal form values that can be adopted.
+    async def matches(
+        self, instance_ids: Collection[str], *, originator: str, form: Form
+    ) -> Matches:
+        """Which of these instances hold the form, or may.
 
         Args:
-            process_code: the template.
+            instance_ids: each is read, which is a call.
             originator: a userid.
             form: as it was given to `create`.
-            since: when it was made at the earliest.
-            adopt: claims an instance; False if it is another's already.
         """
-        wanted = _comparable(form)
-        instances: list[Instance] = []
-        for instance_id in await self.listed(process_code, originator, since):
-            # Whatever was deleted in the meantime is not the one that is looked for.
-            with suppress(NotFound):
-                instances.append(await self.read(instance_id))
-        for instance in sorted(instances, key=lambda instance: instance.created):
-            equal = _comparable(instance.form) == wanted and instance.originator == originator
-            if equal and await adopt(instance.id):
-                return instance.id
-        return None
+        matches = Matches()
+        for instance_id in instance_ids:
+            try:
+                instance = await self.read(instance_id)
+            except NotFound:
+                # It was listed: it can't be read yet, or somebody has deleted it since.
+                matches.unclear.append(Instance(instance_id, originator, ""))
+                continue
+            if instance.originator != originator:
+                continue
+            match compare(form, instance.form):
+                case Comparison.EQUAL:
+                    matches.equal.append(instance)
+                case Comparison.UNCLEAR:
+                    matches.unclear.append(instance)
+                case Comparison.DIFFERENT:
+                    pass
+        for found in (matches.equal, matches.unclear):
+            found.sort(key=lambda instance: (instance.created, instance.business_id))
+        return matches
 
 
 class ApprovalsV1(Approvals):
@@ -180,7 +201,10 @@ class ApprovalsV1(Approvals):
             instance_id,
             result.text("originatorUserId"),
             result.text("createTime", ""),
-            _form(result.parts("formComponentValues")),
+            _form(result.entries("formComponentValues")),
+            title=result.text("title", ""),
+            business_id=result.text("businessId", ""),
+            url=_url(result.entries("tasks"), "pcUrl"),
         )
 
     async def _page(
@@ -238,7 +262,10 @@ class ApprovalsTopapi(Approvals):
             instance_id,
             result.text("originator_userid"),
             result.text("create_time", ""),
-            _form(result.parts("form_component_values")),
+            _form(result.entries("form_component_values")),
+            title=result.text("title", ""),
+            business_id=result.text("business_id", ""),
+            url=_url(result.entries("tasks"), "url"),
         )
 
     async def _page(
@@ -266,25 +293,10 @@ def _filled(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if value not in (None, "", [])}
 
 
-def _form(components: Sequence[Answer]) -> list[tuple[str, str]]:
-    """The fields of a form that hold something; controls without a label hold no input."""
-    form = [(entry.text("name", ""), entry.text("value", "")) for entry in components]
-    return [(name, value) for name, value in form if name and value]
+def _form(controls: Sequence[Mapping[str, Any]]) -> list[Control]:
+    return [Control.told(control) for control in controls]
 
 
-def _comparable(form: Form) -> list[tuple[str, str]]:
-    """A form such that equal ones compare equal: sorted, without what is empty.
-
-    Lists and objects are compared as what they mean, since JSON can be spaced in many ways; every
-    other value is compared to the letter.
-    """
-    return sorted((name, _unspaced(value)) for name, value in form if value)
-
-
-def _unspaced(value: str) -> str:
-    if value[0] not in "[{":
-        return value
-    try:
-        return json.dumps(json.loads(value), sort_keys=True)
-    except (ValueError, RecursionError):
-        return value
+def _url(tasks: Sequence[Mapping[str, Any]], name: str) -> str:
+    """The address of the first task that tells one."""
+    return next((str(task[name]) for task in tasks if task.get(name)), "")

@@ -2,16 +2,19 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Transient
 
 CONNECT_TIMEOUT = 5.0
@@ -27,6 +30,31 @@ _BEFORE_SENDING = (
 )
 
 
+class TooLate(Exception):
+    """The request may not leave any more, and has not."""
+
+
+class _Body(aiohttp.BytesPayload):
+    """A body of which not a byte leaves after `leave_by` (monotonic clock).
+
+    A request without its body is none to DingTalk. Between the note of a call and this moment the
+    process may have been stopped, or a connection may have taken long to open.
+    """
+
+    def __init__(self, value: bytes, leave_by: float | None) -> None:
+        super().__init__(value, content_type="application/json")
+        self._leave_by = leave_by
+        self.late = False
+
+    async def write_with_length(
+        self, writer: AbstractStreamWriter, content_length: int | None
+    ) -> None:
+        self.late = self._leave_by is not None and time.monotonic() > self._leave_by
+        if self.late:
+            raise TooLate
+        await super().write_with_length(writer, content_length)
+
+
 class Transport:
     """Sends requests to both hosts of DingTalk.
 
@@ -36,6 +64,7 @@ class Transport:
     def __init__(
         self, session: aiohttp.ClientSession, classifier: Classifier, settings: Settings
     ) -> None:
+        self.clock = DingTalkClock()
         self._session = session
         self._classifier = classifier
         self._hosts = {
@@ -61,13 +90,22 @@ class Transport:
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         body: Mapping[str, Any] | None = None,
+        leave_by: float | None = None,
     ) -> dict[str, Any]:
         """DingTalk's answer to one request.
 
+        Args:
+            api: what is called.
+            query: parameters of the URL.
+            headers: beside those that every request has.
+            body: what is sent as JSON.
+            leave_by: when a request with a body must be on its way, by the monotonic clock.
+
         Raises:
             DingTalkError: exactly one of its classes, whatever happens on the way.
+            TooLate: it could not leave by then.
         """
-        status, content, date = await self._exchange(api, query, headers, body)
+        status, content, date = await self._exchange(api, query, headers, body, leave_by)
         return self._classifier.read(api, status, content, now=_moment(date))
 
     async def _exchange(
@@ -76,9 +114,13 @@ class Transport:
         query: Mapping[str, str] | None,
         headers: Mapping[str, str] | None,
         body: Mapping[str, Any] | None,
+        leave_by: float | None,
     ) -> tuple[int, bytes, str]:
         sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
-        data = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        data = None
+        if body is not None:
+            data = _Body(json.dumps(body, ensure_ascii=False).encode(), leave_by)
+        left = time.monotonic()
         try:
             async with self._session.request(
                 api.method,
@@ -88,8 +130,10 @@ class Transport:
                 headers=sent,
                 allow_redirects=False,
             ) as response:
+                date = response.headers.get("Date", "")
+                self.clock.saw(api.dialect, date, sent=left, came=time.monotonic())
                 content = await response.content.read(LARGEST_ANSWER)
-                return response.status, content, response.headers.get("Date", "")
+                return response.status, content, date
         except _BEFORE_SENDING as error:
             raise Transient(
                 "unreachable",
@@ -98,6 +142,8 @@ class Transport:
                 sick="way",
             ) from None
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
+            if data is not None and data.late:
+                raise TooLate from None
             raise _no_answer(api, error) from None
 
 

@@ -1,15 +1,22 @@
 -- Give an approval instance to a job: one instance has one job, one job has one instance.
--- KEYS: adopted
--- ARGV: instance, job, since when the job's call may have had its effect (ms), ttl (ms)
+-- KEYS: the instance's job, the job's instance
+-- ARGV: instance, job, since when the job's call may have had its effect (ms), ttl of the instance's
+--       mark, ttl of the job's (ms)
 -- Answers '' if the instance is the job's. Otherwise since when the call of the job that has it
 -- may have had its effect: an instance which that call made is nobody's now.
-local adopted, instance, job = KEYS[1], 'instance:' .. ARGV[1], 'job:' .. ARGV[2]
-redis.call('PEXPIRE', adopted, ARGV[4])
+local instance, job = KEYS[1], KEYS[2]
+local id, job_id, since = ARGV[1], ARGV[2], ARGV[3]
 
-local own = redis.call('HGET', adopted, job)
-if own then return own == ARGV[1] and '' or ARGV[3] end
-local since = redis.call('HGET', adopted, instance)
-if since then return since end
-redis.call('HSET', adopted, job, ARGV[1], instance, ARGV[3])
-redis.call('PEXPIRE', adopted, ARGV[4])
+local own = redis.call('GET', job)
+if own and own ~= id then return since end
+local held = redis.call('GET', instance)
+if held then
+  -- Who looks at it now may look again: the mark outlives that, too.
+  redis.call('PEXPIRE', instance, ARGV[4])
+  local began, holder = string.match(held, '^(%d+) (.*)$')
+  if holder ~= job_id then return began end
+else
+  redis.call('SET', instance, since .. ' ' .. job_id, 'PX', ARGV[4])
+end
+redis.call('SET', job, id, 'PX', ARGV[5])
 return ''

@@ -1,0 +1,367 @@
+"""Forms as DingTalk tells them, against those that were sent.
+
+`tell` is written from recorded answers (API §11.1), not from the code that compares.
+"""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dingrelay_tasks.approval_create import ApprovalCreate
+from dingrelay_workers.dingtalk.approval_form import Comparison, Control, compare
+
+EQUAL, DIFFERENT, UNCLEAR = Comparison.EQUAL, Comparison.DIFFERENT, Comparison.UNCLEAR
+
+TEMPLATE = {
+    "事由": "TextField",
+    "说明": "TextareaField",
+    "天数": "NumberField",
+    "金额": "MoneyField",
+    "类型": "DDSelectField",
+    "标签": "DDMultiSelectField",
+    "日期": "DDDateField",
+    '["开始时间","结束时间"]': "DDDateRangeField",
+    "同行人": "InnerContactField",
+    "部门": "DepartmentField",
+    "图片": "DDPhotoField",
+    "附件": "DDAttachment",
+    "地址": "AddressField",
+    "电话": "PhoneField",
+    "关联": "RelateField",
+}
+TABLE = "明细"
+KINDS = {"text": ("TextField", "TextareaField"), "number": ("NumberField", "MoneyField")}
+
+
+def sent(form: Any) -> list[tuple[str, str]]:
+    job = ApprovalCreate.parse({"process_code": "P", "originator": "u", "form": form})
+    return job.form_values
+
+
+def control(name: str, kind: str, value: Any, *, row: bool = False) -> dict[str, Any]:
+    """A control of an answer, with what its kind adds; None is what nobody filled in."""
+    told: dict[str, Any] = {"value": "null" if value is None else value}
+    extra: Any = None
+    if value is not None:
+        match kind:
+            case "DDSelectField":
+                extra = {"label": value, "key": f"option_{value}"}
+            case "DDMultiSelectField":
+                extra = [{"label": each, "key": f"option_{each}"} for each in json.loads(value)]
+            case "DDDateRangeField":
+                told["value"] = json.dumps([*json.loads(value), None])
+            case "InnerContactField":
+                extra = [{"emplId": each, "name": f"N{each}"} for each in json.loads(value)]
+                told["value"] = ",".join(f"N{each}" for each in json.loads(value))
+            case "DepartmentField":
+                extra = [{"id": each, "name": f"D{each}"} for each in value.split(",")]
+                told["value"] = ",".join(f"D{each}" for each in value.split(","))
+            case "DDPhotoField":
+                told["value"] = json.dumps([f"https://static/{each}" for each in json.loads(value)])
+            case _:
+                pass
+    if row:
+        label = json.loads(name) if kind == "DDDateRangeField" else name
+        told |= {"label": label, "key": f"{kind}_X1"}
+        return told | ({"extendValue": extra} if extra else {})
+    told |= {"name": name, "id": f"{kind}_X1", "componentType": kind}
+    return told | ({"extValue": json.dumps(extra)} if extra else {})
+
+
+def tell(form: dict[str, Any]) -> list[Control]:
+    values = dict(sent(form)) if form else {}
+    told = [control(name, kind, values.get(name) or None) for name, kind in TEMPLATE.items()]
+    rows = [
+        {
+            "rowValue": [
+                {"label": "说明", "value": "填写", "key": "TextNote_1"},
+                *(
+                    control(name, kind, dict(sent(row)).get(name) or None, row=True)
+                    for name, kind in TEMPLATE.items()
+                ),
+            ],
+            "rowNumber": f"TableField_{number}",
+        }
+        for number, row in enumerate(form.get(TABLE) or [])
+        if any(row.values())
+    ]
+    columns = [{"componentName": "TextField", "props": {"label": "x", "required": True}}]
+    told.append(
+        {"name": TABLE, "componentType": "TableField", "value": json.dumps(rows or columns)}
+    )
+    told.append({"name": "合计", "componentType": "CalculateField", "value": "400"})
+    return [Control.told(entry) for entry in told]
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
+ids = st.lists(st.text("abc123", min_size=1, max_size=5), min_size=1, max_size=3, unique=True)
+days = st.dates().map(str)
+values: dict[str, st.SearchStrategy[Any]] = {
+    "TextField": texts,
+    "TextareaField": texts.map(lambda text: f"{text}\n{text}"),
+    "NumberField": st.integers(-(10**9), 10**9),
+    "MoneyField": st.decimals(0, 10**6, places=2).map(str),
+    "DDSelectField": st.sampled_from(["病假", "事假", "年假"]),
+    "DDMultiSelectField": st.lists(st.sampled_from("甲乙丙"), min_size=1, unique=True),
+    "DDDateField": days,
+    "DDDateRangeField": st.lists(days, min_size=2, max_size=2),
+    "InnerContactField": ids,
+    "DepartmentField": ids.map(",".join),
+    "DDPhotoField": ids,
+    "DDAttachment": ids.map(lambda each: [{"fileId": i, "spaceId": "1"} for i in each]),
+    "AddressField": st.just("北京,北京市,东城区"),
+    "PhoneField": st.from_regex(r"1[0-9]{10}", fullmatch=True),
+    "RelateField": ids,
+}
+fields: dict[str, st.SearchStrategy[Any]] = {
+    name: st.one_of(values[kind], st.just("")) for name, kind in TEMPLATE.items()
+}
+rows = st.fixed_dictionaries({}, optional=fields).filter(bool)
+forms = st.fixed_dictionaries({}, optional=fields | {TABLE: st.lists(rows, max_size=3)})
+
+
+@settings(deadline=None)
+@given(forms.filter(bool))
+def test_a_form_is_never_different_from_itself(form: dict[str, Any]) -> None:
+    result = compare(sent(form), tell(form))
+    assert result is not DIFFERENT
+    everything = [form, *(form.get(TABLE) or [])]
+    if not any(row.get(name) for row in everything for name in ("图片", "关联")):
+        assert result is EQUAL
+
+
+@settings(deadline=None)
+@given(forms.filter(bool), st.data())
+def test_another_value_is_never_equal(form: dict[str, Any], data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(TEMPLATE)))
+    kind = TEMPLATE[name]
+    one = data.draw(values[kind])
+    other = data.draw(values[kind])
+    if dict(sent({name: one})) != dict(sent({name: other})):
+        told = tell({**form, name: other})
+        same_set = kind in {"DDMultiSelectField", "InnerContactField", "DepartmentField"}
+        if same_set and sorted(one) == sorted(other):
+            return
+        result = compare(sent({**form, name: one}), told)
+        assert result is not EQUAL or not str(one).strip()
+
+
+def compared(form: Any, *told: dict[str, Any]) -> Comparison:
+    return compare(sent(form), [Control.told(entry) for entry in told])
+
+
+TEXT = {"componentType": "TextField", "name": "a", "value": "x"}
+
+
+@pytest.mark.parametrize(
+    ("form", "told", "result"),
+    [
+        # what nobody filled in, in either generation's way
+        ({"a": "x"}, [TEXT, {"componentType": "TextField", "name": "b", "value": "null"}], EQUAL),
+        ({"a": "x"}, [TEXT, {"componentType": "DDSelectField", "name": "b"}], EQUAL),
+        ({"a": "x", "b": ""}, [TEXT], EQUAL),
+        # what DingTalk fills in by itself, and what only somebody can have
+        ({"a": "x"}, [TEXT, {"componentType": "SeqNumberField", "name": "b", "value": "1"}], EQUAL),
+        ({"a": "x"}, [TEXT, {"name": "b", "value": "1"}], EQUAL),
+        ({"a": "x"}, [TEXT, {"componentType": "TextField", "name": "b", "value": "1"}], UNCLEAR),
+        # texts
+        ({"a": "y"}, [TEXT], DIFFERENT),
+        ({"a": " x\r"}, [TEXT], UNCLEAR),
+        ({"a": "x😀"}, [TEXT], UNCLEAR),
+        ({"a": "x"}, [{**TEXT, "value": "null"}], DIFFERENT),
+        ({"b": "x"}, [TEXT], UNCLEAR),
+        ({" a ": "x"}, [TEXT], EQUAL),
+        ({"id1": "x"}, [{**TEXT, "id": "id1"}], EQUAL),
+        # numbers
+        ({"n": 10}, [{"componentType": "NumberField", "name": "n", "value": "10.0"}], EQUAL),
+        ({"n": "1.005"}, [{"componentType": "MoneyField", "name": "n", "value": "1.01"}], UNCLEAR),
+        ({"n": 10}, [{"componentType": "NumberField", "name": "n", "value": "11"}], DIFFERENT),
+        (
+            {"n": "1e999999999"},
+            [{"componentType": "NumberField", "name": "n", "value": "1"}],
+            UNCLEAR,
+        ),
+        ({"n": "10.0"}, [{"name": "n", "value": "10"}], UNCLEAR),
+        # selects
+        (
+            {"s": "option_0"},
+            [
+                {
+                    "name": "s",
+                    "id": "DDSelectField_1",
+                    "value": "是",
+                    "extValue": '{"label":"是","key":"option_0"}',
+                }
+            ],
+            EQUAL,
+        ),
+        ({"s": "否"}, [{"name": "s", "id": "DDSelectField_1", "value": "是"}], DIFFERENT),
+        (
+            {"s": "自己写的"},
+            [{"name": "s", "id": "DDSelectField_1", "value": "其它", "extValue": {"key": "other"}}],
+            UNCLEAR,
+        ),
+        # dates
+        (
+            {"d": "2025-05-27 10:00"},
+            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-27 10:00:00"}],
+            EQUAL,
+        ),
+        (
+            {"d": "2025-05-27 10:00"},
+            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-27"}],
+            UNCLEAR,
+        ),
+        (
+            {"d": "2025-05-27"},
+            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-28"}],
+            DIFFERENT,
+        ),
+        (
+            {"d": "1764033600000"},
+            [{"name": "d", "id": "DDDateField_1", "value": "2025-05-28"}],
+            UNCLEAR,
+        ),
+        (
+            {"开始时间": ["2022-02-25", "2022-02-26"]},
+            [
+                {
+                    "name": '["开始时间", "结束时间"]',
+                    "id": "DDDateRangeField_1",
+                    "value": '["2022-02-25","2022-02-26",null]',
+                }
+            ],
+            EQUAL,
+        ),
+        # people are told by name; their ids may be missing
+        (
+            {"p": ["1"]},
+            [
+                {
+                    "name": "p",
+                    "component_type": "InnerContactField",
+                    "value": "肖",
+                    "ext_value": '[{"emplId":"1"}]',
+                }
+            ],
+            EQUAL,
+        ),
+        (
+            {"p": "1"},
+            [
+                {
+                    "name": "p",
+                    "component_type": "InnerContactField",
+                    "value": "肖",
+                    "ext_value": '[{"emplId":"1"}]',
+                }
+            ],
+            EQUAL,
+        ),
+        (
+            {"p": ["2"]},
+            [
+                {
+                    "name": "p",
+                    "component_type": "InnerContactField",
+                    "value": "肖",
+                    "ext_value": '[{"emplId":"1"}]',
+                }
+            ],
+            DIFFERENT,
+        ),
+        (
+            {"p": ["2"]},
+            [{"name": "p", "component_type": "InnerContactField", "value": "肖"}],
+            UNCLEAR,
+        ),
+        ({"p": ["2"]}, [{"name": "p", "value": "肖"}], UNCLEAR),
+        # pictures may be told under other addresses
+        ({"f": ["u"]}, [{"name": "f", "id": "DDPhotoField_1", "value": '["v"]'}], UNCLEAR),
+        ({"f": ["u"]}, [{"name": "f", "id": "DDPhotoField_1", "value": "null"}], UNCLEAR),
+        # a form as it was sent, which the sandbox of old told
+        (
+            {"t": [{"a": "x"}]},
+            [
+                {
+                    "name": "t",
+                    "componentType": "TextField",
+                    "value": '[[ {"name": "a", "value": "x"} ]]',
+                }
+            ],
+            EQUAL,
+        ),
+        (
+            {"t": [{"a": "x"}]},
+            [{"name": "t", "componentType": "TextField", "value": '[[{"name":"a","value":"y"}]]'}],
+            DIFFERENT,
+        ),
+        # two controls of one name
+        (
+            [{"name": "a", "value": "x"}, {"name": "a", "value": "y"}],
+            [TEXT, {**TEXT, "value": "y"}],
+            EQUAL,
+        ),
+        (
+            [{"name": "a", "value": "y"}, {"name": "a", "value": "x"}],
+            [TEXT, {**TEXT, "value": "y"}],
+            UNCLEAR,
+        ),
+        ({"a": "x"}, [TEXT, TEXT], UNCLEAR),
+        ({"a": "x"}, [], UNCLEAR),
+    ],
+)
+def test_what_is_told_of_a_form(form: Any, told: list[dict[str, Any]], result: Comparison) -> None:
+    assert compared(form, *told) is result
+
+
+def rows_of(*values: str) -> dict[str, Any]:
+    table = [
+        {"rowValue": [{"label": "物品", "value": value, "key": "TextField_1"}]} for value in values
+    ]
+    return {"name": "明细", "componentType": "TableField", "value": json.dumps(table)}
+
+
+@pytest.mark.parametrize(
+    ("form", "told", "result"),
+    [
+        ([{"物品": "电脑"}], rows_of("电脑"), EQUAL),
+        ([{"物品": "电脑"}, {"物品": ""}], rows_of("电脑"), EQUAL),
+        ([{"物品": "电脑"}], rows_of("电脑", "null"), EQUAL),
+        ([{"物品": "电脑"}], rows_of("鼠标"), DIFFERENT),
+        ([{"物品": "电脑"}], rows_of("电脑", "电脑"), DIFFERENT),
+        ([{"物品": "电脑"}, {"物品": "鼠标"}], rows_of("鼠标", "电脑"), UNCLEAR),
+        ([{"物品": "电脑"}], {**rows_of(), "value": '[{"props":{"label":"物品"}}]'}, DIFFERENT),
+        ("", {**rows_of(), "value": '[{"props":{"label":"物品"}}]'}, EQUAL),
+        ("", rows_of("电脑"), UNCLEAR),
+        ([{"物品": "电脑"}], {**rows_of(), "value": "[[1]]"}, UNCLEAR),
+    ],
+)
+def test_tables_are_compared_row_by_row(
+    form: Any, told: dict[str, Any], result: Comparison
+) -> None:
+    assert compared({"明细": form}, told) is result
+
+
+@settings(deadline=None)
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=5),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["rowValue", "label", "value", "props", "emplId"]), inner
+            )
+        ),
+        max_leaves=8,
+    ),
+    st.sampled_from(sorted({*TEMPLATE.values(), "TableField", "", "New"})),
+)
+def test_whatever_is_told_is_compared(value: Any, kind: str) -> None:
+    told = {"name": "a", "componentType": kind, "value": value, "extValue": value}
+    for form in ({"a": "x"}, {"a": "1"}, {"a": ["x"]}, {"a": [{"b": "x"}]}, {"a": ""}):
+        assert compared(form, told) in Comparison
+        assert compared(form, {**told, "value": json.dumps(value)}) in Comparison

@@ -1,0 +1,455 @@
+"""Whether an approval instance holds the form that a job sent.
+
+DingTalk does not tell a form as it was sent (API §11.1): controls without a value are ``"null"`` or
+have none, tables are lists of ``rowValue``, contacts and departments are names with the ids in the
+extended value, selects have a label and a key, a date range has its length as a third entry. So
+each control is compared by what it is, and a comparison has three results. Only what can't be the
+same form is `DIFFERENT`: an instance that is called different by mistake would be made twice.
+"""
+
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+from typing import Any, cast
+
+Form = Sequence[tuple[str, str]]
+"""Name and value, as DingTalk's string, of each field that was sent."""
+
+LONGEST_UNCUT = 100
+"""Characters of a text; a longer one may come back cut short."""
+MOST_DIGITS = 100
+"""Digits before or after the point of a number; more are compared as a text."""
+
+
+class Comparison(StrEnum):
+    """How two forms, or two values of a control, relate."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    UNCLEAR = "cannot tell"
+
+
+EQUAL, DIFFERENT, UNCLEAR = Comparison.EQUAL, Comparison.DIFFERENT, Comparison.UNCLEAR
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A control of an instance's form, or of a row of its tables.
+
+    Attributes:
+        name: its label; a list of two for a date range, or that list as JSON.
+        value: a text at the top of a form, any JSON inside a table.
+        kind: its type, such as ``TextField``; empty if that is not known.
+        extra: its extended value, read as JSON where it is a text.
+        aliases: its id and its business alias, where it has them.
+    """
+
+    name: Any
+    value: Any
+    kind: str = ""
+    extra: Any = None
+    aliases: tuple[str, ...] = ()
+
+    @classmethod
+    def told(cls, entry: Mapping[str, Any]) -> "Control":
+        """A control as either generation of the API tells it, or as a row of a table does."""
+
+        def first(*names: str) -> Any:
+            return next((entry[name] for name in names if entry.get(name) is not None), None)
+
+        key = first("id", "key")
+        aliases = tuple(str(alias) for alias in (key, first("bizAlias", "biz_alias")) if alias)
+        kind = first("componentType", "component_type", "componentName") or _kind_of_id(key)
+        extra = first("extValue", "ext_value", "extendValue")
+        parsed = _json(extra)
+        return cls(
+            first("name", "label") or "",
+            entry.get("value"),
+            str(kind),
+            extra if parsed is None else parsed,
+            aliases,
+        )
+
+
+def compare(sent: Form, told: Iterable[Control]) -> Comparison:
+    """Whether a form that was sent can be the one that an instance holds.
+
+    What was not sent is no difference: DingTalk tells every control of the template, and fills
+    some by itself. But what only a person or another job can have filled in makes it unclear.
+    """
+    return _worst(_fields(sent, [control for control in told if control.kind not in _NO_INPUT]))
+
+
+def _worst(results: Iterable[Comparison]) -> Comparison:
+    found = set(results)
+    return next((each for each in (DIFFERENT, UNCLEAR) if each in found), EQUAL)
+
+
+def _fields(sent: Form, told: Sequence[Control]) -> Iterator[Comparison]:
+    wanted: dict[str, list[str]] = {}
+    for name, value in sent:
+        wanted.setdefault(_name(name), []).append(value)
+    unsent = list(told)
+    for name, values in wanted.items():
+        found = [control for control in told if _name(control.name) == name]
+        found = found or [control for control in told if name in _other_names(control)]
+        unsent = [control for control in unsent if control not in found]
+        if len(found) == len(values) == 1:
+            yield _compare(values[0], found[0])
+        elif len(found) == len(values):
+            yield _same_name(values, found)
+        elif any(not _empty(value) for value in values):
+            yield UNCLEAR
+    if any(control.kind in _BY_KIND and _holds(control) for control in unsent):
+        yield UNCLEAR
+
+
+def _same_name(sent: Sequence[str], told: Sequence[Control]) -> Comparison:
+    """Several controls have one name; which is which is only known if they come in order."""
+    pairs = zip(sent, told, strict=True)
+    return EQUAL if all(_compare(*pair) is EQUAL for pair in pairs) else UNCLEAR
+
+
+def _name(name: Any) -> str:
+    """A label such that what a person would call the same is the same."""
+    labels = name if isinstance(name, list) else _json(name)
+    if isinstance(labels, list):
+        parts: list[Any] = labels
+        return "\0".join(_squeezed(str(part)) for part in parts)
+    return _squeezed(str(name))
+
+
+def _other_names(control: Control) -> set[str]:
+    """By what else a control may have been named: the first label of a range, its ids."""
+    return {_name(control.name).partition("\0")[0], *map(_squeezed, control.aliases)}
+
+
+def _compare(sent: str, control: Control) -> Comparison:
+    if control.kind == "TableField":
+        return _table(sent, control)
+    if _empty(sent):
+        ignored = _empty(control.value) or control.kind not in _BY_KIND
+        return EQUAL if ignored else UNCLEAR
+    if _empty(control.value):
+        return DIFFERENT if control.kind in _KEPT else UNCLEAR
+    return _BY_KIND.get(control.kind, _of_unknown_kind)(sent, control)
+
+
+def _same(sent: str, told: Any) -> bool:
+    """The same text, or the same JSON in whatever spelling."""
+    if sent == _text(told):
+        return True
+    parsed = _json(sent)
+    return parsed is not None and parsed == _json(told)
+
+
+def _as_text(sent: str, control: Control) -> Comparison:
+    told = _text(control.value)
+    if _same(sent, control.value) or _lines(sent) == _lines(told):
+        return EQUAL
+    if _squeezed(sent) == _squeezed(told) or any(ord(letter) > 0xFFFF for letter in sent):
+        return UNCLEAR
+    cut = len(told) >= LONGEST_UNCUT and _squeezed(sent).startswith(_squeezed(told))
+    return UNCLEAR if cut else DIFFERENT
+
+
+def _as_number(sent: str, control: Control) -> Comparison:
+    wanted, told = _number(sent), _number(_text(control.value))
+    if wanted is None or told is None:
+        return EQUAL if _same(sent, control.value) else UNCLEAR
+    if wanted == told:
+        return EQUAL
+    # A control may keep fewer digits than were sent, rounded or cut.
+    step = Decimal(1).scaleb(min(int(told.as_tuple().exponent), 0))
+    return UNCLEAR if abs(wanted - told) < step else DIFFERENT
+
+
+def _as_select(sent: str, control: Control) -> Comparison:
+    return _options(_list(sent) or [sent], [control.value], [control.extra])
+
+
+def _as_multi_select(sent: str, control: Control) -> Comparison:
+    extras: list[Any] = control.extra if isinstance(control.extra, list) else []
+    wanted, told = _list(sent), _list(control.value)
+    if wanted is None or told is None:
+        return EQUAL if _same(sent, control.value) else UNCLEAR
+    return _options(wanted, told, extras)
+
+
+def _options(sent: Sequence[Any], told: Sequence[Any], extras: Sequence[Any]) -> Comparison:
+    """Options are told by their label, and beside it by label and key."""
+    spellings: list[set[str]] = [{_text(value)} for value in told]
+    for spelling, extra in zip(spellings, extras, strict=False):
+        if isinstance(extra, dict):
+            known = cast("dict[str, Any]", extra)
+            spelling |= {_text(known[name]) for name in ("label", "key", "value") if name in known}
+    left = list(spellings)
+    for option in map(_text, sent):
+        mine = next((spelling for spelling in left if option in spelling), None)
+        if mine is not None:
+            left.remove(mine)
+    if not left and len(sent) == len(told):
+        return EQUAL
+    if any("other" in spelling for spelling in spellings):
+        return UNCLEAR  # a text of one's own, which may be told as the option's label
+    loose = sorted(_squeezed(_text(option)) for option in sent)
+    return UNCLEAR if loose == sorted(_squeezed(_text(option)) for option in told) else DIFFERENT
+
+
+_DATE = re.compile(r"\s*(\d{4})\D{1,2}(\d{1,2})(?:\D{1,2}(\d{1,2}))?(?!\d)\D?\s*(.*)", re.DOTALL)
+_TIME = re.compile(r"T?(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\.0+)?")
+
+
+def _as_date(sent: str, control: Control) -> Comparison:
+    return EQUAL if _same(sent, control.value) else _dates(sent, _text(control.value))
+
+
+def _dates(sent: str, told: str) -> Comparison:
+    wanted, found = _DATE.fullmatch(sent), _DATE.fullmatch(told)
+    if wanted is None or found is None:
+        return EQUAL if sent == told else UNCLEAR
+    for one, other in zip(wanted.groups()[:3], found.groups()[:3], strict=True):
+        if one is None or other is None:
+            return EQUAL if one == other and wanted[4] == found[4] else UNCLEAR
+        if int(one) != int(other):
+            return DIFFERENT
+    if wanted[4].strip() == found[4].strip():
+        return EQUAL
+    times = _TIME.fullmatch(wanted[4].strip()), _TIME.fullmatch(found[4].strip())
+    if times[0] is None or times[1] is None:
+        return UNCLEAR
+    one, other = ([int(part or 0) for part in time.groups()] for time in times if time)
+    return EQUAL if one == other else UNCLEAR if one[:2] == other[:2] else DIFFERENT
+
+
+def _as_range(sent: str, control: Control) -> Comparison:
+    if _same(sent, control.value):
+        return EQUAL
+    wanted, told = _list(sent), _list(control.value)
+    if wanted is None or told is None or len(wanted) < 2 or len(told) < 2:
+        return UNCLEAR
+    ends = zip(map(_text, wanted[:2]), map(_text, told[:2]), strict=True)
+    return _worst(_dates(*pair) for pair in ends)
+
+
+def _as_people(sent: str, control: Control) -> Comparison:
+    return _by_id(sent, control, ("emplId", "userId", "userid", "itemId"))
+
+
+def _as_departments(sent: str, control: Control) -> Comparison:
+    return _by_id(sent, control, ("id", "itemId", "deptId"))
+
+
+def _by_id(sent: str, control: Control, names: Sequence[str]) -> Comparison:
+    """People and departments come back as names; who they are is beside."""
+    wanted, told = _ids(_list(sent), names) or set(_split(sent)), _ids(_list(control.extra), names)
+    if not told:
+        return EQUAL if _same(sent, control.value) else UNCLEAR
+    return EQUAL if wanted == told else DIFFERENT
+
+
+def _ids(entries: Sequence[Any] | None, names: Sequence[str]) -> set[str]:
+    """The id of each entry; none if an entry has no id that is known."""
+    found: set[str] = set()
+    for entry in entries or ():
+        if isinstance(entry, dict):
+            fields = cast("dict[str, Any]", entry)
+            entry = next((fields[name] for name in names if fields.get(name)), None)  # noqa: PLW2901
+        if not isinstance(entry, (str, int)):
+            return set()
+        found.add(str(entry))
+    return found
+
+
+def _as_address(sent: str, control: Control) -> Comparison:
+    wanted = [_squeezed(_text(part)) for part in _list(sent) or _split(sent)]
+    told = [_squeezed(part) for part in _split(_text(control.value))]
+    if _same(sent, control.value) or wanted == told:
+        return EQUAL
+    if len(wanted) != len(told):
+        return UNCLEAR
+    alike = all(a in b or b in a for a, b in zip(wanted, told, strict=True))
+    return UNCLEAR if alike else DIFFERENT
+
+
+def _as_phone(sent: str, control: Control) -> Comparison:
+    if _same(sent, control.value):
+        return EQUAL
+    wanted, told = re.sub(r"\D", "", sent), re.sub(r"\D", "", _text(control.value))
+    alike = not wanted or not told or wanted.endswith(told) or told.endswith(wanted)
+    return UNCLEAR if alike else DIFFERENT
+
+
+def _as_link(sent: str, control: Control) -> Comparison:
+    """Pictures, files and related approvals, of which DingTalk may tell other addresses."""
+    return EQUAL if _same(sent, control.value) else UNCLEAR
+
+
+def _of_unknown_kind(sent: str, control: Control) -> Comparison:
+    if _same(sent, control.value):
+        return EQUAL
+    if control.kind or control.extra is not None:
+        return UNCLEAR
+    if _json(control.value) is not None and _rows(control.value):
+        return _table(sent, control)
+    if _json(sent) is not None or _json(control.value) is not None:
+        return UNCLEAR
+    told = _text(control.value)
+    number = _number(sent)
+    alike = _squeezed(sent) in _squeezed(told) or _squeezed(told) in _squeezed(sent)
+    if alike or (number is not None and number == _number(told)):
+        return UNCLEAR
+    return _as_text(sent, control)
+
+
+def _table(sent: str, control: Control) -> Comparison:
+    wanted, told = _rows(sent), _rows(control.value)
+    if wanted is None or told is None:
+        return EQUAL if _same(sent, control.value) else UNCLEAR
+    rows = [row for row in wanted if any(not _empty(cell.value) for cell in row)]
+    found = [row for row in told if _filled(row)]
+    if len(rows) != len(found):
+        return DIFFERENT if rows and len(rows) == len(wanted) else UNCLEAR
+    result = _worst(map(_row, rows, found))
+    if result is not DIFFERENT:
+        return result
+    # The same rows in another order.
+    likely = [[_row(row, other) is not DIFFERENT for other in found] for row in rows]
+    both = all(map(any, likely)) and all(map(any, zip(*likely, strict=True)))
+    return UNCLEAR if both else DIFFERENT
+
+
+def _row(sent: Sequence[Control], told: Sequence[Control]) -> Comparison:
+    return compare([(_text(cell.name), _text(cell.value)) for cell in sent], told)
+
+
+def _holds(control: Control) -> bool:
+    if control.kind == "TableField":
+        return any(map(_filled, _rows(control.value) or []))
+    return not _empty(control.value)
+
+
+def _filled(row: Sequence[Control]) -> bool:
+    return any(cell.kind not in _NO_INPUT and not _empty(cell.value) for cell in row)
+
+
+def _rows(value: Any) -> list[list[Control]] | None:
+    """The rows of a table, as they are sent or told; None if it is none."""
+    entries = [] if _empty(value) else _list(value)
+    if entries is None:
+        return None
+    rows: list[list[Control]] = []
+    for entry in entries:
+        cells: Any = entry
+        if isinstance(entry, dict):
+            fields = cast("dict[str, Any]", entry)
+            if "rowValue" not in fields and "props" in fields:
+                continue  # a column of an empty table
+            cells = fields.get("rowValue")
+            if cells is None:
+                cells = [{"name": name, "value": cell} for name, cell in fields.items()]
+        if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
+            return None
+        rows.append([Control.told(cell) for cell in cells])
+    return rows
+
+
+def _empty(value: Any) -> bool:
+    """Whether a control with this value holds nothing."""
+    if isinstance(value, str):
+        parsed = _json(value)
+        return value.strip() in {"", "null"} if parsed is None else _empty(parsed)
+    if isinstance(value, list):
+        entries: list[Any] = value
+        columns = bool(entries) and all(
+            isinstance(entry, dict) and "props" in entry and "rowValue" not in entry
+            for entry in entries
+        )
+        return columns or all(map(_empty, entries))
+    if isinstance(value, dict):
+        return all(map(_empty, cast("dict[str, Any]", value).values()))
+    return value is None
+
+
+def _json(value: Any) -> Any:
+    """The list or object that a value is, or spells; None if it does neither."""
+    if isinstance(value, (list, dict)):
+        return cast("Any", value)
+    if not isinstance(value, str) or value.strip()[:1] not in {"[", "{"}:
+        return None
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _list(value: Any) -> list[Any] | None:
+    parsed: Any = _json(value)
+    if not isinstance(parsed, list):
+        return None
+    entries: list[Any] = parsed
+    return entries
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _split(value: str) -> list[str]:
+    return [part.strip() for part in re.split("[,，、]", value) if part.strip()]
+
+
+def _lines(text: str) -> str:
+    return text.replace("\r\n", "\n")
+
+
+def _squeezed(text: str) -> str:
+    """A text without what may be lost or respelled on the way: spaces, controls, width, entities."""
+    plain = unicodedata.normalize("NFKC", html.unescape(text))
+    return "".join(letter for letter in plain if letter.isprintable() and not letter.isspace())
+
+
+def _number(text: str) -> Decimal | None:
+    try:
+        number = Decimal(unicodedata.normalize("NFKC", text).replace(",", "").strip())
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() and abs(number.adjusted()) < MOST_DIGITS else None
+
+
+def _kind_of_id(key: Any) -> str:
+    """The type in ids such as ``DDSelectField_1XO0NHHZ6KJK0``, for rows that don't tell it."""
+    kind = re.split("[-_]", str(key or ""), maxsplit=1)[0]
+    return kind if kind in _BY_KIND or kind in _NO_INPUT or kind == "TableField" else ""
+
+
+_NO_INPUT = frozenset({"TextNote", "CalculateField", "SeqNumberField"})
+"""Controls that DingTalk fills by itself."""
+
+_BY_KIND: Mapping[str, Callable[[str, Control], Comparison]] = {
+    "TextField": _as_text,
+    "TextareaField": _as_text,
+    "NumberField": _as_number,
+    "MoneyField": _as_number,
+    "StarRatingField": _as_number,
+    "DDSelectField": _as_select,
+    "DDMultiSelectField": _as_multi_select,
+    "DDDateField": _as_date,
+    "DDDateRangeField": _as_range,
+    "InnerContactField": _as_people,
+    "DepartmentField": _as_departments,
+    "AddressField": _as_address,
+    "PhoneField": _as_phone,
+    "DDPhotoField": _as_link,
+    "DDAttachment": _as_link,
+    "RelateField": _as_link,
+    "TableField": _table,
+}
+
+_KEPT = frozenset(_BY_KIND) - {"DDPhotoField", "DDAttachment", "RelateField", "AddressField"}
+"""Controls that still hold something if something was sent for them."""
