@@ -27,6 +27,8 @@ DAY_TTL_MS = 36 * 3_600_000
 CAMPAIGNS_TTL_MS = 3_600_000
 """The pump renews it while a campaign runs; then somebody looks into the database again."""
 MEMBER_COUNT_TTL_MS = 3_600_000
+MEMBER_COUNTS = 5_000
+"""Departments of an app whose sizes are kept; those of more are asked for each time."""
 
 SCHEDULE = PREFIX + "schedule"
 """Sorted set: job id → the time (ms) at which somebody must look at it next. Permanent."""
@@ -121,8 +123,13 @@ def received(app: str, day: str) -> str:
     return f"{PREFIX}received:{app}:{day}"
 
 
+def content_departments(app: str, day: str, digest: str) -> str:
+    """Hash: department → job that sends this content to it on this Beijing day. TTL: DAY_TTL_MS."""
+    return f"{PREFIX}content-departments:{app}:{day}:{digest}"
+
+
 def everyone(app: str, day: str) -> str:
-    """Hash: jobs that send to everyone on this Beijing day. TTL: DAY_TTL_MS."""
+    """Hash: job that sends to everyone on this Beijing day → its content. TTL: DAY_TTL_MS."""
     return f"{PREFIX}everyone:{app}:{day}"
 
 
@@ -142,6 +149,14 @@ def adopted_instance(instance_id: str) -> str:
 def adopted_job(job_id: str) -> str:
     """String: the approval instance that a job has. TTL: JOB_MARGIN_MS."""
     return f"{PREFIX}adopted-job:{job_id}"
+
+
+def filled_in(app: str, day: str) -> str:
+    """Hash: contents of campaigns with fields, sent on this Beijing day → the campaigns.
+
+    A field is the start of a digest, one a call. TTL: DAY_TTL_MS.
+    """
+    return f"{PREFIX}filled-in:{app}:{day}"
 
 
 def member_count(app: str) -> str:

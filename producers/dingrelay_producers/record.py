@@ -18,7 +18,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract, Deliverable
 
 _ENQUEUE = Script.load("dingrelay_producers", "enqueue")
-_CANCEL = Script.load("dingrelay_producers", "cancel")
+_CANCEL = Script.load("dingrelay_producers", "cancel", preludes=["reservations"])
 _REQUEUE = Script.load("dingrelay_producers", "requeue")
 _DISCARD = Script.load("dingrelay_producers", "discard")
 

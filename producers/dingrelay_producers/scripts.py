@@ -27,15 +27,23 @@ class Script:
     sha: str
 
     @classmethod
-    def load(cls, package: str, name: str) -> "Script":
-        """The script ``lua/<name>.lua`` of a package."""
-        body = resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
+    def load(cls, package: str, name: str, *, preludes: Sequence[str] = ()) -> "Script":
+        """The script ``lua/<name>.lua`` of a package, behind what it shares with others.
+
+        `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package.
+        """
+        body = "".join(_source(__package__, prelude) for prelude in preludes)
+        body += _source(package, name)
         digest = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
         return cls(body, digest)
 
     def call(self, keys: Sequence[str], arguments: Sequence[Value] = ()) -> "Call":
         """This script with its KEYS and ARGV."""
         return Call(self, tuple(keys), tuple(arguments))
+
+
+def _source(package: str, name: str) -> str:
+    return resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,10 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from dingrelay_producers.states import State
+from dingrelay_tasks.kinds import KINDS
+
+STEP = "step:"
+"""What the fields of a record that hold outcomes of steps begin with."""
 
 
 class Candidate(BaseModel):
@@ -83,13 +87,30 @@ class JobStatus(BaseModel):
             due_at=None
             if state.ended or state == State.RUNNING
             else _moment_or_none(text.get("due")),
-            result=json.loads(text["result"]) if text.get("result") else None,
+            result=_result(text, state),
             error=JobError.model_validate_json(text["error"]) if text.get("error") else None,
         )
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values, the same on the command line and over HTTP."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def _result(text: Mapping[str, str], state: State) -> dict[str, Any] | None:
+    """The result, or what a job that ended otherwise had done until then."""
+    if text.get("result"):
+        result: dict[str, Any] = json.loads(text["result"])
+        return result
+    kind = KINDS.get(text["kind"])
+    if not state.ended or kind is None or kind.so_far is None:
+        return None
+    return kind.so_far(
+        {
+            name.removeprefix(STEP): json.loads(value)
+            for name, value in text.items()
+            if name.startswith(STEP)
+        }
+    )
 
 
 def _moment(milliseconds: str) -> datetime:

@@ -4,7 +4,6 @@ Who is in which chunk is in SQL, and each person is in one. So a chunk reserves 
 many people a campaign has: it leaves out whom DingTalk would silently drop, and calls.
 """
 
-from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -13,12 +12,10 @@ from pydantic import Field
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
-from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage
+from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage, beijing_day
 from dingrelay_tasks.outcomes import Unknown
 
 STEP = "call"
-
-_BEIJING = timezone(timedelta(hours=8))
 
 
 class CampaignChunk(Contract):
@@ -78,10 +75,11 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
     already that day.
 
     Raises:
+        Wait: an equal message to one of them may just be leaving.
         Unknown: it was lost on another Beijing day, so a repeat could arrive twice.
     """
     intent = ctx.intent
-    if intent is not None and _day(intent.since) != _day(ctx.now()):
+    if intent is not None and beijing_day(intent.since) != beijing_day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
     return await ctx.once(STEP, partial(_call, job, ctx, lost=intent is not None))
 
@@ -105,7 +103,3 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         daily_cap=admitted.daily_cap,
         ambiguous=lost or job.repeated,
     ).model_dump(mode="json")
-
-
-def _day(moment: datetime) -> str:
-    return moment.astimezone(_BEIJING).date().isoformat()

@@ -4,7 +4,7 @@ The bodies in this package know these protocols and nothing else: no HTTP, no Re
 limits, the token, the retries and the redaction are behind them.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -31,11 +31,16 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Which users a work notification may go to today (API §2.1: the rest would get nothing)."""
+    """Which users a work notification may go to today (API §2.1: the rest would get nothing).
+
+    Attributes:
+        perhaps: of `users`, those who may have the content through a department.
+    """
 
     users: list[str]
     duplicate: list[str] = field(default_factory=list)
     daily_cap: list[str] = field(default_factory=list)
+    perhaps: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +67,37 @@ class Messages(Protocol):
     """Work notifications of the job's app."""
 
     async def admit(
-        self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False
+        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> Admission:
-        """Reserve today's silent limits for these users; the same job may ask again.
+        """Reserve today's limits for these users; the same job may ask again.
 
-        `to_everyone` reserves one of the day's three sends to everyone and ignores `users`.
+        Args:
+            users: who the call is for.
+            message: DingTalk's ``msg`` object.
+            step: whose call it is.
+            anyway: admit all of them, and note what they get.
 
         Raises:
-            Refused: when the day's sends to everyone are used up.
+            Wait: another job's call may just be leaving, or the day ends.
+        """
+        ...
+
+    async def admit_departments(
+        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> list[int]:
+        """Note that these departments get the message today; those that have not got it yet.
+
+        Raises:
+            Wait: as of `admit`.
+        """
+        ...
+
+    async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
+        """Reserve one of the day's three sends to everyone; False: everyone has the message.
+
+        Raises:
+            Refused: the day's sends to everyone are used up.
+            Wait: as of `admit`.
         """
         ...
 
@@ -79,15 +107,9 @@ class Messages(Protocol):
         """Which of these users would get the campaign's message today; reserves nothing.
 
         Registers the campaign for the day. `uniform`: the message is the same in all its chunks.
-        """
-        ...
 
-    async def release(
-        self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
-    ) -> None:
-        """Give back what `admit` reserved for users that did not get the message.
-
-        `to_everyone` gives back the send to everyone and ignores `users`.
+        Raises:
+            Wait: as of `admit`.
         """
         ...
 

@@ -18,6 +18,7 @@ from dingrelay_tasks.names import TASK_PREFIX
 
 Body = Callable[[Any, Context], Awaitable[dict[str, Any]]]
 Abandon = Callable[[Any, Context], Awaitable[None]]
+SoFar = Callable[[Mapping[str, dict[str, Any]]], dict[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Kind:
     Attributes:
         contract: what can be asked.
         run: what the job does; returns its result as JSON values.
-        abandon: gives back what the job reserved, when it ends without being carried out.
+        abandon: tells others that the job ended without being carried out.
+        so_far: the result of a job that ended before all was done, by the steps it remembers.
         internal: made by dingrelay only, and no part of what others may enqueue.
         ephemeral: its record is deleted once it has been settled elsewhere, so a wake-up
             without a record is the echo of one that is over.
@@ -36,6 +38,7 @@ class Kind:
     contract: type[Contract]
     run: Body
     abandon: Abandon | None = None
+    so_far: SoFar | None = None
     internal: bool = False
     ephemeral: bool = False
 
@@ -53,7 +56,7 @@ class Kind:
 KINDS: Mapping[str, Kind] = {
     kind.name: kind
     for kind in (
-        Kind(message_send.MessageSend, message_send.run, message_send.abandon),
+        Kind(message_send.MessageSend, message_send.run, so_far=message_send.so_far),
         Kind(user_sync.UserSync, user_sync.run),
         Kind(
             user_sync.DepartmentSync,

@@ -1,8 +1,8 @@
 """message-send: a work notification to people, departments or everyone (API §2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -13,6 +13,8 @@ from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, digest, payload
 from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
 
+STEP = "call:"
+"""What the steps that call begin with."""
 USERS_PER_CALL = 100
 DEPARTMENTS_PER_CALL = 20
 
@@ -45,8 +47,8 @@ class MessageSend(Deliverable):
     Attributes:
         to: any number of recipients; they are split into calls of the size that DingTalk takes.
         message: DingTalk's own ``msg`` object.
-        allow_duplicate: skip the guard that leaves out users to whom DingTalk would silently not
-            deliver: same content on the same day, 500 messages a day (API §2.1).
+        allow_duplicate: send to users, too, to whom DingTalk would silently not deliver: same
+            content on the same day, 500 messages a day (API §2.1).
         confirm: ask DingTalk what became of the delivery before the job is done. Each question is
             a call that counts against the organisation's month.
         on_unknown: a call left and no answer came: ``repeat`` it, which DingTalk drops for users
@@ -127,6 +129,9 @@ class MessageSendResult(Part):
         accepted: users that the calls named.
         duplicate: users left out: they have this content already today.
         daily_cap: users left out: they have had the day's messages.
+        duplicate_departments: departments left out: this content was sent to them today.
+        perhaps_duplicate: of the accepted, users who may have had this content already, through a
+            department that it was sent to today. DingTalk drops the copy of whoever has it.
         invalid: users that DingTalk does not know; told by `confirm` only.
         forbidden: users that DingTalk did not deliver to, as ``{"userid", "code", "count"}`` with
             the code of API §2.3; told by `confirm` only.
@@ -136,8 +141,18 @@ class MessageSendResult(Part):
     accepted: int = 0
     duplicate: list[str] = Field(default_factory=list)
     daily_cap: list[str] = Field(default_factory=list)
+    duplicate_departments: list[int] = Field(default_factory=list[int])
+    perhaps_duplicate: list[str] = Field(default_factory=list)
     invalid: list[str] = Field(default_factory=list)
     forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+
+
+_BEIJING = timezone(timedelta(hours=8))
+
+
+def beijing_day(moment: datetime) -> str:
+    """The day by which DingTalk counts, such as ``2026-11-24``."""
+    return moment.astimezone(_BEIJING).date().isoformat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +180,8 @@ class Outcome:
     at: str = ""
     duplicate: list[str] = field(default_factory=list[str])
     daily_cap: list[str] = field(default_factory=list[str])
+    perhaps_duplicate: list[str] = field(default_factory=list[str])
+    duplicate_departments: list[int] = field(default_factory=list[int])
 
     def as_json(self) -> Json:
         """This outcome as `Context.once` remembers it."""
@@ -179,12 +196,17 @@ async def run(job: MessageSend, ctx: Context) -> Json:
 
     Raises:
         Duplicate: nobody is left to send to.
-        Unknown: a call of an earlier attempt left without an answer, and `on_unknown` is ``stop``.
-        Wait: DingTalk has not finished the delivery that `confirm` asks about.
+        Unknown: a call of an earlier attempt left without an answer, and `on_unknown` is ``stop``,
+            or it was on another Beijing day.
+        Wait: an equal message may just be leaving, or DingTalk has not finished the delivery that
+            `confirm` asks about.
         Refused: the day's sends to everyone are used up.
     """
-    if ctx.intent is not None and job.on_unknown == "stop":
+    intent = ctx.intent
+    if intent is not None and job.on_unknown == "stop":
         raise Unknown("a call left and its answer did not come; it may have been delivered")
+    if intent is not None and beijing_day(intent.since) != beijing_day(ctx.now()):
+        raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
     outcomes = [
         Outcome(**await ctx.once(call.step, partial(_carry_out, job, ctx, call)))
         for call in _calls(job)
@@ -197,15 +219,14 @@ async def run(job: MessageSend, ctx: Context) -> Json:
     return result.model_dump(mode="json")
 
 
-async def abandon(job: MessageSend, ctx: Context) -> None:
-    """Give back what was reserved for calls that were certainly never carried out."""
-    if job.allow_duplicate:
-        return
-    for call in _calls(job):
-        left = ctx.intent is not None and ctx.intent.step == call.step
-        guarded = call.users or call.everyone
-        if guarded and not left and await ctx.recall(call.step) is None:
-            await ctx.messages.release(call.users, payload(job.message), to_everyone=call.everyone)
+def so_far(steps: Mapping[str, Json]) -> Json | None:
+    """The result of the calls that were answered, of a job that ended otherwise; None without any.
+
+    Args:
+        steps: what the job remembers.
+    """
+    outcomes = [Outcome(**outcome) for step, outcome in steps.items() if step.startswith(STEP)]
+    return _result(outcomes).model_dump(mode="json") if outcomes else None
 
 
 def _calls(job: MessageSend) -> Iterator[Call]:
@@ -213,31 +234,41 @@ def _calls(job: MessageSend) -> Iterator[Call]:
     number = 0
     for start in range(0, len(users := job.users), USERS_PER_CALL):
         number += 1
-        yield Call(f"call:{number}", users=users[start : start + USERS_PER_CALL])
+        yield Call(f"{STEP}{number}", users=users[start : start + USERS_PER_CALL])
     departments = list(dict.fromkeys(job.to.departments))
     for start in range(0, len(departments), DEPARTMENTS_PER_CALL):
         number += 1
         part = departments[start : start + DEPARTMENTS_PER_CALL]
-        yield Call(f"call:{number}", departments=part)
+        yield Call(f"{STEP}{number}", departments=part)
     if job.to.everyone:
-        yield Call(f"call:{number + 1}", everyone=True)
+        yield Call(f"{STEP}{number + 1}", everyone=True)
 
 
 async def _carry_out(job: MessageSend, ctx: Context, call: Call) -> Json:
-    """Make one call for those of its users who would get the message."""
+    """Make one call for those who would get the message."""
     message = payload(job.message)
-    admitted = Admission(list(call.users))
-    # Who is in a department is not known here, so only named users and everyone are guarded.
-    if not job.allow_duplicate and (call.users or call.everyone):
-        admitted = await ctx.messages.admit(call.users, message, to_everyone=call.everyone)
-    outcome = Outcome(duplicate=admitted.duplicate, daily_cap=admitted.daily_cap)
-    users = admitted.users if call.users else []
-    if users or call.departments or call.everyone:
+    step, anyway = call.step, job.allow_duplicate
+    users, departments, everyone = Admission([]), list[int](), False
+    if call.users:
+        users = await ctx.messages.admit(call.users, message, step=step, anyway=anyway)
+    elif call.departments:
+        departments = await ctx.messages.admit_departments(
+            call.departments, message, step=step, anyway=anyway
+        )
+    else:
+        everyone = await ctx.messages.admit_everyone(message, step=step, anyway=anyway)
+    outcome = Outcome(
+        duplicate=users.duplicate,
+        daily_cap=users.daily_cap,
+        perhaps_duplicate=users.perhaps,
+        duplicate_departments=[each for each in call.departments if each not in departments],
+    )
+    if users.users or departments or everyone:
         sent = await ctx.messages.send(
-            message, users=users, departments=call.departments, everyone=call.everyone
+            message, users=users.users, departments=departments, everyone=everyone
         )
         outcome.task_id, outcome.request_id = sent.task_id, sent.request_id
-        outcome.recipients = len(users)
+        outcome.recipients = len(users.users)
         outcome.at = ctx.now().isoformat()
     return outcome.as_json()
 
@@ -256,6 +287,8 @@ def _result(outcomes: Sequence[Outcome]) -> MessageSendResult:
         accepted=sum(outcome.recipients for outcome in outcomes),
         duplicate=[user for outcome in outcomes for user in outcome.duplicate],
         daily_cap=[user for outcome in outcomes for user in outcome.daily_cap],
+        duplicate_departments=[each for out in outcomes for each in out.duplicate_departments],
+        perhaps_duplicate=[user for outcome in outcomes for user in outcome.perhaps_duplicate],
     )
 
 

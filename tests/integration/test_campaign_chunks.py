@@ -2,9 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 import campaigns
+from dingrelay_tasks.message import digest
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import CANCELLED, Ending
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
@@ -103,5 +104,38 @@ async def test_whom_a_campaign_has_called_today_is_found(database: Database) -> 
         Ending(1, called_at=NOW - timedelta(days=2), accepted=2),
     )
     asked = [f"u{number}" for number in range(15)]
-    assert await chunks.reached(database, asked, [campaign]) == {"u1", "u5", "u6"}
-    assert await chunks.reached(database, asked, []) == set()
+    coming = [(campaign, 2, ["u5", "u6"])]
+    assert await reached(database, asked, campaign) == ({"u1"}, coming)
+    assert await reached(database, asked) == (set(), [])
+
+
+async def test_who_one_campaign_left_out_another_has_called_all_the_same(
+    database: Database,
+) -> None:
+    """The first campaign called u1; the second left u1 out because of that."""
+    first, second = [await campaigns.put(database, people=1, size=1) for _ in range(2)]
+    for campaign in (first, second):
+        await release(database, campaign, 1)
+    await settle(database, first, Ending(0, called_at=NOW, accepted=1))
+    left_out = {OutcomeKind.DUPLICATE: ["u1"]}
+    await settle(database, second, Ending(0, called_at=NOW, left_out=left_out))
+    assert await reached(database, ["u1"], first, second) == ({"u1"}, [])
+    assert await reached(database, ["u1"], second) == (set(), [])
+
+
+async def test_a_chunk_with_its_own_message_is_found_by_that(database: Database) -> None:
+    campaign = await campaigns.put(database, people=2, size=1)
+    own = {"msgtype": "text", "text": {"content": "for u1"}}
+    async with database.write("tests") as connection:
+        await connection.execute(update(ChunkRow).where(ChunkRow.number == 0).values(message=own))
+    await release(database, campaign, 2)
+    for number in (0, 1):
+        await settle(database, campaign, Ending(number, called_at=NOW, accepted=1))
+    assert await reached(database, ["u1"], campaign) == (set(), [])
+    assert await reached(database, ["u1"], campaign, content=digest(own)) == ({"u1"}, [])
+
+
+async def reached(
+    database: Database, users: list[str], *names: str, content: str = "x"
+) -> tuple[set[str], list[tuple[str, int, list[str]]]]:
+    return await chunks.reached(database, users, names, content, NOW - timedelta(hours=1))

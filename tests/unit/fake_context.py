@@ -1,7 +1,7 @@
 """A `Context` in memory: DingTalk with its silent limits, and a record that outlives a run."""
 
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -50,15 +50,15 @@ class FakeMessages:
     calls: int = 0
 
     async def admit(
-        self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False
+        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> Admission:
         self.admissions += 1
-        if to_everyone:
-            self.taken[EVERYONE, json.dumps(message)] = self.ctx.job_id
         admission = Admission([])
         for user in users:
             key = (user, json.dumps(message))
-            if self.taken.get(key, self.ctx.job_id) != self.ctx.job_id:
+            if anyway:
+                admission.users.append(user)
+            elif self.taken.get(key, self.ctx.job_id) != self.ctx.job_id:
                 admission.duplicate.append(user)
             elif user in self.capped:
                 admission.daily_cap.append(user)
@@ -67,22 +67,24 @@ class FakeMessages:
                 admission.users.append(user)
         return admission
 
+    async def admit_departments(
+        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> list[int]:
+        had = {name for name, content in self.taken if content == json.dumps(message)}
+        return [each for each in departments if anyway or str(each) not in had]
+
+    async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
+        key = (EVERYONE, json.dumps(message))
+        return anyway or self.taken.setdefault(key, self.ctx.job_id) == self.ctx.job_id
+
     async def screen(
         self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
     ) -> Admission:
         self.screened.append((campaign, uniform))
         before = dict(self.taken)
-        admission = await self.admit(users, message)
+        admission = await self.admit(users, message, step="", anyway=False)
         self.taken = before
         return admission
-
-    async def release(
-        self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
-    ) -> None:
-        for user in [EVERYONE] if to_everyone else users:
-            key = (user, json.dumps(message))
-            if self.taken.get(key) == self.ctx.job_id:
-                del self.taken[key]
 
     async def send(
         self,

@@ -1,13 +1,14 @@
-from datetime import timedelta
+import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from dingrelay_tasks import MessageSend, MessageSendResult
-from dingrelay_tasks.context import Delivery, Intent
-from dingrelay_tasks.message_send import abandon, run
+from dingrelay_tasks.context import Delivery
+from dingrelay_tasks.message_send import run, so_far
 from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
-from unit.fake_context import START, AnswerLost, Crash, FakeContext
+from unit.fake_context import EVERYONE, START, AnswerLost, Crash, FakeContext
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 
@@ -32,6 +33,8 @@ async def test_one_call_and_its_result(ctx: FakeContext) -> None:
         "accepted": 2,
         "duplicate": [],
         "daily_cap": [],
+        "duplicate_departments": [],
+        "perhaps_duplicate": [],
         "invalid": [],
         "forbidden": [],
     }
@@ -58,7 +61,7 @@ async def test_departments_are_split_by_twenty(ctx: FakeContext) -> None:
 async def test_everyone_is_one_call(ctx: FakeContext) -> None:
     result = await run(MessageSend.parse({"to": {"everyone": True}, "message": TEXT}), ctx)
     assert [sent.everyone for sent in ctx.messages.sent] == [True]
-    assert ctx.messages.admissions == 1
+    assert len(ctx.messages.taken) == 1
     assert result["accepted"] == 0
 
 
@@ -83,7 +86,6 @@ async def test_nobody_left_ends_as_a_duplicate_without_a_call(ctx: FakeContext) 
 async def test_the_guard_can_be_skipped(ctx: FakeContext) -> None:
     ctx.messages.capped = {"u1"}
     result = await run(to("u1", allow_duplicate=True), ctx)
-    assert ctx.messages.admissions == 0
     assert result["accepted"] == 1
 
 
@@ -152,42 +154,39 @@ async def test_departments_are_not_confirmed(ctx: FakeContext) -> None:
     assert (await run(MessageSend.parse(asked), ctx))["invalid"] == []
 
 
-async def test_abandoning_gives_back_only_what_was_never_called(ctx: FakeContext) -> None:
-    users = people(300)
+async def test_what_was_answered_is_told_of_a_job_that_ended_otherwise(ctx: FakeContext) -> None:
+    assert so_far({}) is None
     ctx.messages.fail = 2
-    job = to(*users)
+    ctx.messages.capped = {"u0"}
     with pytest.raises(Crash):
-        await run(job, ctx)
-    await abandon(job, ctx)
-    assert {user for user, _ in ctx.messages.taken} == set(users[:100])
+        await run(to(*people(150)), ctx)
+    result = so_far(ctx.remembered)
+    assert result is not None
+    assert MessageSendResult.model_validate(result).accepted == 99
+    assert result["daily_cap"] == ["u0"]
+    assert len(result["calls"]) == 1
 
 
-async def test_abandoning_gives_back_the_send_to_everyone(ctx: FakeContext) -> None:
-    ctx.messages.fail = 1
-    job = MessageSend.parse({"to": {"everyone": True}, "message": TEXT})
-    with pytest.raises(Crash):
-        await run(job, ctx)
-    assert len(ctx.messages.taken) == 1
-    await abandon(job, ctx)
-    assert not ctx.messages.taken
-
-
-async def test_abandoning_keeps_what_may_have_been_delivered(ctx: FakeContext) -> None:
+async def test_a_lost_answer_is_not_repeated_on_another_day(ctx: FakeContext) -> None:
     ctx.messages.lose = 1
-    job = to("u1")
     with pytest.raises(AnswerLost):
-        await run(job, ctx)
-    assert ctx.intent == Intent("call:1", START, START)
-    await abandon(job, ctx)
-    assert {user for user, _ in ctx.messages.taken} == {"u1"}
+        await run(to("u1"), ctx)
+    ctx.clock = datetime(2026, 11, 24, 16, 0, 3, tzinfo=UTC)
+    with pytest.raises(Unknown):
+        await run(to("u1"), ctx)
+    assert ctx.messages.calls == 1
 
 
-async def test_abandoning_a_job_without_the_guard_takes_nothing_from_others(
-    ctx: FakeContext,
-) -> None:
-    await run(to("u1"), ctx)
-    await abandon(to("u1", allow_duplicate=True), FakeContext("job-2"))
-    assert {user for user, _ in ctx.messages.taken} == {"u1"}
+async def test_departments_and_everyone_that_have_it_are_left_out(ctx: FakeContext) -> None:
+    content = json.dumps(TEXT)
+    ctx.messages.taken = {("2", content): "other", (EVERYONE, content): "other"}
+    job = MessageSend.parse({"to": {"departments": [1, 2]}, "message": TEXT})
+    result = await run(job, ctx)
+    assert ctx.messages.sent[0].departments == [1]
+    assert result["duplicate_departments"] == [2]
+    ctx.remembered.clear()
+    with pytest.raises(Duplicate):
+        await run(MessageSend.parse({"to": {"everyone": True}, "message": TEXT}), ctx)
 
 
 def test_the_summary_tells_who_and_not_what() -> None:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.context import Intent
 from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled
@@ -44,6 +45,8 @@ class Caller:
         app: the app for which it calls.
         agent_id: the app's agent id.
         finished: outcomes of steps that this run finished and that are not in the record yet.
+        leaves_until: after this moment (ms of Redis's clock) the step's call must not leave; 0 for
+            none.
         answered: whether the record's note of an open call is out of date and may go.
     """
 
@@ -61,6 +64,7 @@ class Caller:
         self._settings = settings
         self.finished: dict[str, Json] = {}
         self.answered = False
+        self.leaves_until = 0
         self._claim = claim
         self._lane: Lane = claim.lane
         self._limiter = limiter
@@ -138,6 +142,7 @@ class Caller:
     def enter(self, step: str) -> None:
         """Name the step that the next calls belong to."""
         self._step = step
+        self.leaves_until = 0
 
     def finish(self, step: str, outcome: Json) -> None:
         """Remember a step's outcome. Only this closes its note: an answer alone may be unusable."""
@@ -274,7 +279,9 @@ class Caller:
         if self._open_since:
             note["since"] = self._begin()
         spent = Spent(answered=self.answered, steps=self.finished)
-        verdict = await self._records.note(self._claim, note, spent)
+        verdict = await self._records.note(self._claim, note, spent, until=self.leaves_until)
+        if verdict == "late":
+            raise Wait(timedelta(0), "it is admitted for a day that is over")
         if verdict == "lost":
             raise OwnershipLost
         if verdict == "cancelled":

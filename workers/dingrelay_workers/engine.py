@@ -7,6 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,7 +25,7 @@ from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.leases import Leases
-from dingrelay_workers.limiter.guards import Guards
+from dingrelay_workers.limiter.guards import Guards, Reach
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
@@ -184,11 +185,22 @@ class Engine:
                 LIMITS.states = ()  # nothing is better than what was true once
             await asyncio.sleep(LIMITS_EVERY)
 
-    async def _reached(self, users: Sequence[str], campaigns: Sequence[str]) -> set[str]:
-        """Whom of the users these campaigns have called today, or are about to."""
-        from dingrelay_workers.campaigns import chunks  # noqa: PLC0415 - as `directory`
+    async def _reached(
+        self,
+        app: str,
+        users: Sequence[str],
+        campaigns: Sequence[str],
+        content: str,
+        since: datetime,
+    ) -> Reach:
+        """What campaigns of an app have to do with some users."""
+        from dingrelay_workers.campaigns import chunks, queue  # noqa: PLC0415 - as `directory`
 
-        return await chunks.reached(self.directory.database, users, campaigns)
+        called, coming = await chunks.reached(
+            self.directory.database, users, campaigns, content, since
+        )
+        jobs = {queue.chunk_job(app, campaign, number): some for campaign, number, some in coming}
+        return Reach(called, jobs)
 
     async def _serve(self) -> None:
         """Tell which queues have a worker, once it has had time to start what waits in them."""

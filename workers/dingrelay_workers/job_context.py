@@ -1,6 +1,6 @@
 """What one job's body sees of the machinery: `dingrelay_tasks.Context`, bound to one claim."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -81,7 +81,7 @@ class JobContext:
     @property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
-        return JobMessages(self._claim, self._notifying, self._engine, self.contacts)
+        return JobMessages(self._claim, self._caller, self._notifying, self._engine, self.contacts)
 
     @property
     def approvals(self) -> Approvals:
@@ -142,36 +142,50 @@ class JobContext:
 class JobMessages:
     """`dingrelay_tasks.context.Messages` for one job."""
 
-    def __init__(self, claim: Claim, calls: Calls, engine: Engine, contacts: Contacts) -> None:
-        self._claim = claim
+    def __init__(
+        self, claim: Claim, caller: Caller, calls: Calls, engine: Engine, contacts: Contacts
+    ) -> None:
+        self._app = claim.app
+        self._id = claim.id
+        self._caller = caller
         self._redis = engine.redis
         self._contacts = contacts
         self._guards = engine.guards
         self._notifications = WorkNotifications(calls)
 
     async def admit(
-        self, users: Sequence[str], message: Mapping[str, Any], *, to_everyone: bool = False
+        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> Admission:
-        """Reserve today's silent limits for these users."""
-        return await self._guards.admit(
-            self._claim.app, self._claim.id, users, message, to_everyone=to_everyone
+        """Reserve today's limits for these users."""
+        admission, self._caller.leaves_until = await self._guards.admit(
+            self._app, self._id, users, message, step=step, anyway=anyway
         )
+        return admission
+
+    async def admit_departments(
+        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> list[int]:
+        """Note that these departments get the message today; those that have not got it yet."""
+        left, self._caller.leaves_until = await self._guards.admit_departments(
+            self._app, self._id, departments, message, step=step, anyway=anyway
+        )
+        return left
+
+    async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
+        """Reserve one of the day's sends to everyone; False: everyone has the message."""
+        admitted, self._caller.leaves_until = await self._guards.admit_everyone(
+            self._app, self._id, message, step=step, anyway=anyway
+        )
+        return admitted
 
     async def screen(
         self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
     ) -> Admission:
         """Which users would get the campaign's message today; reserves nothing."""
-        return await self._guards.screen(
-            self._claim.app, users, message, campaign=campaign, uniform=uniform
+        admission, self._caller.leaves_until = await self._guards.screen(
+            self._app, users, message, campaign=campaign, uniform=uniform
         )
-
-    async def release(
-        self, users: Collection[str], message: Mapping[str, Any], *, to_everyone: bool = False
-    ) -> None:
-        """Give back what `admit` reserved and nobody got."""
-        await self._guards.release(
-            self._claim.app, self._claim.id, users, message, to_everyone=to_everyone
-        )
+        return admission
 
     async def send(
         self,
@@ -197,15 +211,17 @@ class JobMessages:
 
         DingTalk's own count, asked for once an hour; the limit of a call where it tells none.
         """
-        key = keys.member_count(self._claim.app)
+        key = keys.member_count(self._app)
         known = await self._redis.hget(key, str(department))
         if known is not None:
             return int(known)
         found = await self._contacts.department(department)
         told = found.fields.get("member_count") if found else 0
         size = told if isinstance(told, int) else MOST_RECIPIENTS
-        await self._redis.hset(key, str(department), str(size))
-        await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS)
+        if await self._redis.hlen(key) < keys.MEMBER_COUNTS:
+            await self._redis.hset(key, str(department), str(size))
+            # From the first one on: no count is used for longer.
+            await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS, nx=True)
         return size
 
     async def delivery(self, task_id: int) -> Delivery:

@@ -24,8 +24,8 @@ _BOARD = Script.load(_PACKAGE, "board")
 _CLAIM = Script.load(_PACKAGE, "claim")
 _HEARTBEAT = Script.load(_PACKAGE, "heartbeat")
 _NOTE = Script.load(_PACKAGE, "note")
-_PARK = Script.load(_PACKAGE, "park")
-_SETTLE = Script.load(_PACKAGE, "settle")
+_PARK = Script.load(_PACKAGE, "park", preludes=["reservations"])
+_SETTLE = Script.load(_PACKAGE, "settle", preludes=["reservations"])
 _SWEEP = Script.load(_PACKAGE, "sweep")
 _WAKE = Script.load(_PACKAGE, "wake")
 
@@ -201,21 +201,23 @@ class Records:
         return Boarding(taken, taken.pop() if next_caller else None)
 
     async def note(
-        self, claim: Claim, note: Json, spent: Spent
-    ) -> Literal["noted", "cancelled", "lost"]:
+        self, claim: Claim, note: Json, spent: Spent, *, until: int = 0
+    ) -> Literal["noted", "cancelled", "lost", "late"]:
         """Note that a call is about to leave, with what the run brought; unless noted, it must not.
 
         Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
+        Late: it may leave until a moment (ms; 0 for any time) that is over.
         """
         arguments: list[Value] = [
             claim.nonce,
             claim.fence,
             record.canonical_json(note),
             int(spent.answered),
+            until,
             *_pairs(spent.steps),
         ]
         answer = await run_async(self.redis, _NOTE.call([keys.job(claim.id)], arguments))
-        verdict: Literal["noted", "cancelled", "lost"] = answer.decode()
+        verdict: Literal["noted", "cancelled", "lost", "late"] = answer.decode()
         return verdict
 
     async def park(

@@ -17,4 +17,5 @@ redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('ZREM', KEYS[2], ARGV[1])
 local shares = redis.call('HGET', KEYS[1], 'shares')
 if shares then redis.call('ZREM', shares, ARGV[1]) end
+give_back(KEYS[1], ARGV[1])
 return 'cancelled'

@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import JSON, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_tasks.message import digest
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -18,7 +19,6 @@ from dingrelay_workers.campaigns.models import (
 )
 from dingrelay_workers.directory import database
 from dingrelay_workers.directory.database import Database, insert_missing
-from dingrelay_workers.limiter import beijing
 
 CANCELLED = {
     "class": "cancelled",
@@ -310,34 +310,56 @@ async def lost(connection: AsyncConnection, campaign: str, numbers: Sequence[int
     return found
 
 
-async def reached(source: Database, users: Sequence[str], campaigns: Sequence[str]) -> set[str]:
-    """Whom of the users these campaigns have called today (Beijing), or are about to.
+async def reached(
+    source: Database,
+    users: Sequence[str],
+    campaigns: Sequence[str],
+    content: str,
+    since: datetime,
+) -> tuple[set[str], list[tuple[str, int, list[str]]]]:
+    """What these campaigns have to do with the users since a moment.
 
     Chunks hold their users as text, so each user is a scan: fit for a few users, rarely.
+
+    Args:
+        source: where the campaigns are.
+        users: who is asked about.
+        campaigns: whose chunks are looked at.
+        content: digest of the message; chunks with a message of their own may have another.
+        since: the start of the day.
+
+    Returns:
+        Whom they have called, and campaign, number and users of chunks that have a job.
     """
-    if not users or not campaigns:
-        return set()
-    midnight = (
-        beijing.now().astimezone(beijing.BEIJING).replace(hour=0, minute=0, second=0, microsecond=0)
-    )
     called: set[str] = set()
+    coming: list[tuple[str, int, list[str]]] = []
+    if not users or not campaigns:
+        return called, coming
+    columns = (ChunkRow.campaign, ChunkRow.number, ChunkRow.state, ChunkRow.users)
     async with source.read() as connection:
         for some in database.chunks(users):
             holds = [
                 ("," + ChunkRow.users + ",").contains(f",{user},", autoescape=True) for user in some
             ]
-            rows = await connection.scalars(
-                select(ChunkRow.users).where(
+            rows = await connection.execute(
+                select(*columns, ChunkRow.message).where(
                     ChunkRow.campaign.in_(campaigns),
-                    ChunkRow.called_at >= midnight.astimezone(UTC),
+                    or_(ChunkRow.state == ChunkState.QUEUED, ChunkRow.called_at >= since),
                     or_(*holds),
                 )
             )
-            called |= {user for row in rows for user in row.split(",")} & set(some)
-            left_out = await connection.scalars(
-                select(OutcomeRow.userid).where(
+            left_out = await connection.execute(
+                select(OutcomeRow.campaign, OutcomeRow.userid).where(
                     OutcomeRow.campaign.in_(campaigns), OutcomeRow.userid.in_(some)
                 )
             )
-            called -= set(left_out)
-    return called
+            others = {(campaign, user) for campaign, user in left_out}
+            for campaign, number, state, text, message in rows:
+                if message is not None and digest(message) != content:
+                    continue
+                here = {user for user in text.split(",") if (campaign, user) not in others}
+                if state == ChunkState.QUEUED:
+                    coming.append((campaign, number, sorted(here & {*some})))
+                else:
+                    called |= here & {*some}
+    return called, coming

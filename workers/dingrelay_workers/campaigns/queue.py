@@ -160,7 +160,12 @@ class ChunkQueue:
 
 def job_id(campaign: Campaign, number: int) -> str:
     """The id of a chunk's job: the same each time."""
-    return record.keyed_id(campaign.app, CampaignChunk.kind, f"{campaign.id}/{number}")
+    return chunk_job(campaign.app, campaign.id, number)
+
+
+def chunk_job(app: str, campaign: str, number: int) -> str:
+    """The id of a chunk's job, by the campaign's id."""
+    return record.keyed_id(app, CampaignChunk.kind, f"{campaign}/{number}")
 
 
 def _draft(campaign: Campaign, chunk: Chunk) -> Draft:

@@ -35,6 +35,7 @@ if cancelled then
   redis.call('HSET', record, 'state', 'cancelled', 'settled', now)
   redis.call('PEXPIRE', record, cancelled_ttl)
   redis.call('ZREM', KEYS[2], id)
+  give_back(record, id)
   return 'cancelled'
 end
 local due = now + math.floor(tonumber(delay))

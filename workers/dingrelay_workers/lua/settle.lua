@@ -20,12 +20,14 @@ if ARGV[7] ~= '' then redis.call('HSET', record, 'result', ARGV[7]) end
 if ARGV[8] ~= '' then
   redis.call('HSET', record, 'error', ARGV[8])
 else
-  redis.call('HDEL', record, 'error')
+  -- Whatever a job reserved that is done was sent.
+  redis.call('HDEL', record, 'error', state == 'done' and 'reserved' or 'error')
 end
 for index = 12, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
 if ARGV[9] == '1' then redis.call('HDEL', record, 'calling') end
+if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
 redis.call('ZREM', KEYS[2], id)
 if state == 'dead' or state == 'unknown' then
   redis.call('ZADD', KEYS[3], now, id)

@@ -1,38 +1,96 @@
 -- Reserve the day's silent limits of work notifications for some users.
 --
--- KEYS  who gets this content today (userid -> job), notifications of the day (userid -> count),
---       jobs that send to everyone today (job -> 1) and campaigns that send today (campaign ->
---       content): each is one notification more for every user
--- ARGV  1 job, 2 notifications a user may get a day, 3 milliseconds the keys live,
---       4 the content, empty for users that no campaign of it has reached, then userids
+-- KEYS  1 who gets this content today (user -> job), 2 notifications of the day (user -> count),
+--       3 jobs that send to everyone today (job -> content), 4 campaigns that send today
+--       (campaign -> content): each is one notification more for every user, 5 contents of
+--       campaigns with fields (start of the content -> campaigns), 6 departments that get this content today
+--       (department -> job), 7 the job's record
+-- ARGV  1 job, 2 step, 3 its content, 4 notifications a user may get a day, 5 milliseconds the keys
+--       live, 6 start of the day (ms), 7 the time (ms), empty for the server's clock, 8 prefix of
+--       records, 9 1: send whatever they have had, then users
 --
--- Returns for each user: 0 admitted, 1 has this content already, 2 has had the day's messages,
--- 3 a campaign of this content may have reached them: nothing is reserved.
--- Who was admitted for this job before is admitted again and counted once.
+-- Returns {'ok', campaigns of this content, whether a department may have it, verdict per user...}:
+-- 0 admitted, 1 has this content already, 2 has had the day's messages. Or {'another day', now},
+-- {'wait', ms} around midnight, or {'busy'}: a job that runs may just be calling one of them. Then
+-- nothing is reserved.
+-- Who was admitted for this job before is admitted again and counted once. What another job
+-- reserved that does not run goes to this one: that one asks again before it calls.
 
-local job, ttl = ARGV[1], ARGV[3]
-local cap, alike = tonumber(ARGV[2]) - redis.call('HLEN', KEYS[3]) - redis.call('HLEN', KEYS[4]), false
-if ARGV[4] ~= '' then
-  for _, content in ipairs(redis.call('HVALS', KEYS[4])) do alike = alike or content == ARGV[4] end
+local FIRST = 10
+local job, step, content, ttl, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[8]
+local cap, anyway = tonumber(ARGV[4]), ARGV[9] == '1'
+local now = tonumber(ARGV[7])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local verdicts = {}
+local over = day_is_over(tonumber(ARGV[6]), now)
+if over then return over end
 
-for i = 5, #ARGV do
+local everyone_has_it, campaigns, departments = false, '', 0
+if redis.call('EXISTS', KEYS[3], KEYS[4], KEYS[5], KEYS[6]) > 0 then
+  local sends = redis.call('HGETALL', KEYS[3])
+  for i = 1, #sends, 2 do
+    local stands = standing(prefix .. sends[i], '')
+    if stands ~= 'free' then cap = cap - 1 end
+    if sends[i + 1] == content then
+      if stands == 'runs' and not anyway then return {'busy'} end
+      everyone_has_it = everyone_has_it or (stands == 'sent' and not anyway)
+    end
+  end
+  sends = redis.call('HGETALL', KEYS[4])
+  cap = cap - #sends / 2
+  campaigns = redis.call('HGET', KEYS[5], string.sub(content, 1, 16)) or ''
+  for i = 1, #sends, 2 do
+    if sends[i + 1] == content then campaigns = campaigns .. ',' .. sends[i] end
+  end
+  sends = redis.call('HGETALL', KEYS[6])
+  for i = 1, #sends, 2 do
+    if sends[i + 1] ~= job and standing(prefix .. sends[i + 1], sends[i]) ~= 'free' then
+      departments = 1
+    end
+  end
+end
+
+local verdicts, own, fresh, taken_over = {}, {}, {}, {}
+for i = FIRST, #ARGV do
   local user, verdict = ARGV[i], 0
   local owner = redis.call('HGET', KEYS[1], user)
-  if owner then
-    if owner ~= job then verdict = 1 end
-  elseif (tonumber(redis.call('HGET', KEYS[2], user)) or 0) >= cap then
+  if owner == job then
+    own[#own + 1] = user
+    if everyone_has_it then verdict = 1 end
+  elseif owner then
+    local stands = standing(prefix .. owner, user)
+    if stands == 'runs' and not anyway then return {'busy'} end
+    if stands == 'sent' then
+      verdict = 1
+    elseif stands == 'free' then
+      if everyone_has_it then verdict = 1 else taken_over[#taken_over + 1] = user end
+    end
+  elseif everyone_has_it then
+    verdict = 1
+  elseif not anyway and (tonumber(redis.call('HGET', KEYS[2], user)) or 0) >= cap then
     verdict = 2
-  elseif alike then
-    verdict = 3
   else
-    redis.call('HSET', KEYS[1], user, job)
-    redis.call('HINCRBY', KEYS[2], user, 1)
+    fresh[#fresh + 1] = user
   end
-  verdicts[#verdicts + 1] = verdict
+  verdicts[#verdicts + 1] = anyway and 0 or verdict
 end
 
-redis.call('PEXPIRE', KEYS[1], ttl)
-redis.call('PEXPIRE', KEYS[2], ttl)
-return verdicts
+if everyone_has_it then
+  for _, user in ipairs(own) do forget(KEYS[1], KEYS[2], user) end
+end
+for _, user in ipairs(fresh) do
+  redis.call('HSET', KEYS[1], user, job)
+  redis.call('HINCRBY', KEYS[2], user, 1)
+end
+for _, user in ipairs(taken_over) do redis.call('HSET', KEYS[1], user, job) end
+if #own + #fresh + #taken_over > 0 then
+  redis.call('PEXPIRE', KEYS[1], ttl)
+  redis.call('PEXPIRE', KEYS[2], ttl)
+  if redis.call('EXISTS', KEYS[7]) == 1 then
+    redis.call('HSET', KEYS[7], 'reserved', step .. '\n' .. KEYS[1] .. '\n' .. KEYS[2] .. '\n'
+      .. table.concat(ARGV, ',', FIRST))
+  end
+end
+return {'ok', campaigns, departments, unpack(verdicts)}

@@ -1,12 +1,52 @@
 -- Reserve one of the day's sends to everyone.
 --
--- KEYS  jobs that send to everyone today (job -> 1)
--- ARGV  1 job, 2 sends a day, 3 milliseconds the key lives
+-- KEYS  1 jobs that send to everyone today (job -> content), 2 the job's record
+-- ARGV  1 job, 2 step, 3 its content, 4 sends a day, 5 milliseconds the key lives, 6 start of the
+--       day (ms), 7 the time (ms), empty for the server's clock, 8 prefix of records, 9 1: send
+--       whatever they have had
 --
--- Returns 1 if the job may send; a job that was let through before is let through again.
+-- Returns {'ok', 0 admitted, 1 everyone has this content already, 2 the sends of the day are used
+-- up}, {'another day', now}, {'wait', ms} around midnight, or {'busy'}: another job's call may just be
+-- leaving. A job that was let through before is let through again.
 
-if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1 then return 1 end
-if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[2]) then return 0 end
-redis.call('HSET', KEYS[1], ARGV[1], 1)
-redis.call('PEXPIRE', KEYS[1], ARGV[3])
-return 1
+local job, step, content, ttl, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[8]
+local most, anyway = tonumber(ARGV[4]), ARGV[9] == '1'
+local now = tonumber(ARGV[7])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local over = day_is_over(tonumber(ARGV[6]), now)
+if over then return over end
+
+local sent, coming, free = 0, 0, {}
+local sends = redis.call('HGETALL', KEYS[1])
+for i = 1, #sends, 2 do
+  if sends[i] ~= job then
+    local stands = standing(prefix .. sends[i], '')
+    if sends[i + 1] == content and not anyway then
+      if stands == 'sent' then return {'ok', 1} end
+      if stands == 'runs' then return {'busy'} end
+    end
+    if stands == 'sent' then
+      sent = sent + 1
+    elseif stands == 'runs' then
+      coming = coming + 1
+    else
+      free[#free + 1] = sends[i]
+    end
+  end
+end
+if not anyway then
+  if sent >= most then return {'ok', 2} end
+  if sent + coming >= most then return {'busy'} end
+end
+
+-- Those that do not run ask again before they call.
+for _, other in ipairs(free) do redis.call('HDEL', KEYS[1], other) end
+redis.call('HSET', KEYS[1], job, content)
+redis.call('PEXPIRE', KEYS[1], ttl)
+if redis.call('EXISTS', KEYS[2]) == 1 then
+  redis.call('HSET', KEYS[2], 'reserved', step .. '\n' .. KEYS[1] .. '\n\n')
+end
+return {'ok', 0}

@@ -10,8 +10,7 @@ local released = 0
 for i = 2, #ARGV do
   local user = ARGV[i]
   if redis.call('HGET', KEYS[1], user) == ARGV[1] then
-    redis.call('HDEL', KEYS[1], user)
-    if redis.call('HINCRBY', KEYS[2], user, -1) <= 0 then redis.call('HDEL', KEYS[2], user) end
+    forget(KEYS[1], KEYS[2], user)
     released = released + 1
   end
 end

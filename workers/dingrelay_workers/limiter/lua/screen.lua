@@ -1,36 +1,66 @@
 -- Tell which users a campaign's message would reach today. Costs no memory for them.
 --
--- KEYS  who gets this content today (userid -> job), notifications of the day (userid -> count),
---       jobs that send to everyone today, campaigns that send today (campaign -> content)
--- ARGV  1 campaign, 2 its content, 3 empty if that differs from chunk to chunk, else the same,
---       4 notifications a user may get a day, 5 milliseconds the last key lives, then userids
+-- KEYS  as of admit.lua, but for the record
+-- ARGV  1 campaign, 2 its content, 3 1 if that is the same in all its calls, 4 notifications a user
+--       may get a day, 5 milliseconds the keys live, 6 start of the day (ms), 7 the time (ms), empty
+--       for the server's clock, 8 prefix of records, then users
 --
--- Returns for each user: 0 would get it, 1 has this content already, 2 has had the day's messages,
--- 3 a campaign of this content may have reached them. Registers the campaign: whoever it reaches,
--- it is one notification more for every user.
+-- Returns as admit.lua. Registers the campaign: whoever it reaches, it is one notification more for
+-- every user. What a job reserved that does not run is taken from it: it asks again before it calls.
 
-if redis.call('HSETNX', KEYS[4], ARGV[1], ARGV[3]) == 1 then
-  redis.call('PEXPIRE', KEYS[4], ARGV[5])
+local FIRST = 9
+local campaign, content, ttl, prefix = ARGV[1], ARGV[2], ARGV[5], ARGV[8]
+local cap, uniform = tonumber(ARGV[4]), ARGV[3] == '1'
+local now = tonumber(ARGV[7])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local cap, alike = tonumber(ARGV[4]) - redis.call('HLEN', KEYS[3]), false
-local campaigns = redis.call('HGETALL', KEYS[4])
-for i = 1, #campaigns, 2 do
-  if campaigns[i] ~= ARGV[1] then
+local over = day_is_over(tonumber(ARGV[6]), now)
+if over then return over end
+
+if redis.call('HSETNX', KEYS[4], campaign, uniform and content or '') == 1 then
+  redis.call('PEXPIRE', KEYS[4], ttl)
+end
+local brief = string.sub(content, 1, 16)
+local campaigns = redis.call('HGET', KEYS[5], brief) or ''
+if not uniform and not string.find(',' .. campaigns .. ',', ',' .. campaign .. ',', 1, true) then
+  redis.call('HSET', KEYS[5], brief, campaigns == '' and campaign or campaigns .. ',' .. campaign)
+  redis.call('PEXPIRE', KEYS[5], ttl)
+end
+local sends = redis.call('HGETALL', KEYS[4])
+for i = 1, #sends, 2 do
+  if sends[i] ~= campaign then
     cap = cap - 1
-    alike = alike or campaigns[i + 1] == ARGV[2]
+    if sends[i + 1] == content then campaigns = campaigns .. ',' .. sends[i] end
   end
 end
 
-local verdicts = {}
-for i = 6, #ARGV do
-  local user, verdict = ARGV[i], 0
-  if redis.call('HEXISTS', KEYS[1], user) == 1 then
-    verdict = 1
-  elseif (tonumber(redis.call('HGET', KEYS[2], user)) or 0) >= cap then
-    verdict = 2
-  elseif alike then
-    verdict = 3
+local everyone_has_it = false
+sends = redis.call('HGETALL', KEYS[3])
+for i = 1, #sends, 2 do
+  local stands = standing(prefix .. sends[i], '')
+  if stands ~= 'free' then cap = cap - 1 end
+  if sends[i + 1] == content then
+    if stands == 'runs' then return {'busy'} end
+    everyone_has_it = everyone_has_it or stands == 'sent'
   end
-  verdicts[#verdicts + 1] = verdict
 end
-return verdicts
+
+local answer, free = {'ok', campaigns, 0}, {}
+for i = FIRST, #ARGV do
+  local user, verdict = ARGV[i], 0
+  local owner = redis.call('HGET', KEYS[1], user)
+  local stands = owner and standing(prefix .. owner, user)
+  if stands == 'runs' then return {'busy'} end
+  if stands == 'free' then free[#free + 1] = user end
+  if stands == 'sent' or everyone_has_it then
+    verdict = 1
+  else
+    local had = (tonumber(redis.call('HGET', KEYS[2], user)) or 0) - (stands and 1 or 0)
+    if had >= cap then verdict = 2 end
+  end
+  answer[#answer + 1] = verdict
+end
+for _, user in ipairs(free) do forget(KEYS[1], KEYS[2], user) end
+return answer
