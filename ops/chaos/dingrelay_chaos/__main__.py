@@ -54,7 +54,9 @@ def _many(seeds: range, seconds: float, jobs: int) -> int:
         with ThreadPoolExecutor(jobs) as pool:
             list(pool.map(one, seeds))
     except KeyboardInterrupt:
-        # Ctrl-C has reached them, too; they end what they have started.
+        # They end what they have started.
+        for process in running:
+            process.terminate()
         for process in running:
             process.wait(60)
         raise

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dingrelay_chaos.asked import Asked
+from dingrelay_chaos.journal import Journal
 from dingrelay_chaos.truth import Truth
 from dingrelay_producers import Client, JobNotFound, JobStatus
 
@@ -42,6 +43,7 @@ class Evidence:
     schedule: "Schedule"
     asked: Asked
     truth: Truth
+    journal: Journal
     statuses: dict[str, JobStatus | None]
     """By id of every job that was asked for; None where there is no record."""
     campaigns: dict[str, "CampaignEvidence"] = field(default_factory=dict[str, "CampaignEvidence"])

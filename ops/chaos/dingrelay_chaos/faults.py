@@ -21,6 +21,13 @@ APIS = (
     "/topapi/message",
     "*",
 )
+REMOTE_TIMEOUT = {
+    "errcode": 15,
+    "errmsg": "Remote service error",
+    "sub_code": "isp.remote-service-timeout",
+    "sub_msg": "isp error",
+}
+"""An answer that does not say whether the call was carried out (API §11.2)."""
 TOKEN_APIS = ("/gettoken", "/v1.0/oauth2")
 
 
@@ -157,6 +164,37 @@ class DingTalkSpoils:
 
 
 @dataclass(frozen=True, slots=True)
+class ConnectionsRefused:
+    """DingTalk's hosts refuse connections, and those that there are end."""
+
+    seconds: float
+
+    def begin(self, system: System) -> None:
+        """Refuse."""
+        system.sandbox.refuse_connections(max(0.1, self.seconds))
+
+    def end(self, system: System) -> None:
+        """Accept."""
+        system.sandbox.accept_connections()
+
+
+@dataclass(frozen=True, slots=True)
+class DingTalkClock:
+    """DingTalk's clock jumps, and jumps back."""
+
+    seconds: float
+    offset: float
+
+    def begin(self, system: System) -> None:
+        """Set it off."""
+        system.sandbox.set_clock(self.offset)
+
+    def end(self, system: System) -> None:
+        """Set it as it was."""
+        system.sandbox.set_clock(system.setting.sandbox_skew)
+
+
+@dataclass(frozen=True, slots=True)
 class TokensEnd:
     """DingTalk revokes or expires all tokens."""
 
@@ -224,15 +262,17 @@ def _lost(rng: random.Random, worker: int, skew: float) -> Fault:
 
 def _wrong(rng: random.Random, worker: int, skew: float) -> Fault:
     kind = rng.choice(("truncated", "wrong_types", "html"))
-    extra = {"effect": rng.random() < 0.5} if kind == "html" else {}
-    return _spoils(rng, kind, (1, 6), api=rng.choice(APIS), share=_share(rng), **extra)
+    effect = rng.random() < 0.6
+    return _spoils(rng, kind, (1, 6), api=rng.choice(APIS), share=_share(rng), effect=effect)
 
 
 def _sick(*, effect: bool) -> Callable[[random.Random, int, float], Fault]:
     def draw(rng: random.Random, worker: int, skew: float) -> Fault:
         api = rng.choice(APIS)
         common: dict[str, Any] = {"api": api, "share": _share(rng), "effect": effect}
-        match rng.choice(("busy", "gateway", "html")):
+        match rng.choice(("busy", "remote", "gateway", "html")):
+            case "remote":
+                return _spoils(rng, "error", (1, 8), **common, status=200, body=REMOTE_TIMEOUT)
             case "busy":
                 return _spoils(rng, "error", (1, 8), **common)
             case "gateway":
@@ -251,8 +291,9 @@ def _slow(rng: random.Random, worker: int, skew: float) -> Fault:
 
 def _outage(rng: random.Random, worker: int, skew: float) -> Fault:
     api = rng.choice((*APIS, *TOKEN_APIS, "*", "*"))
-    kind = rng.choice(("http", "html", "error", "reset_before", "hang"))
+    kind = rng.choice(("http", "html", "error", "reset_before", "hang", "lost_answer"))
     extra: dict[str, Any] = {"status": 503} if kind in {"http", "html"} else {}
+    extra |= {} if kind == "reset_before" else {"effect": rng.random() < 0.2}
     return _spoils(rng, kind, (4, 15), api=api, **extra)
 
 
@@ -292,6 +333,14 @@ def _credentials(rng: random.Random, worker: int, skew: float) -> Fault:
     return CredentialsRefused(_seconds(rng, 1, 6))
 
 
+def _refused(rng: random.Random, worker: int, skew: float) -> Fault:
+    return ConnectionsRefused(_seconds(rng, 0.5, 8))
+
+
+def _jumps(rng: random.Random, worker: int, skew: float) -> Fault:
+    return DingTalkClock(_seconds(rng, 2, 15), round(rng.uniform(-skew, skew), 1))
+
+
 _DRAWS: dict[str, Callable[[random.Random, int, float], Fault]] = {
     "kill": _ends("kill"),
     "terminate": _ends("terminate"),
@@ -310,4 +359,6 @@ _DRAWS: dict[str, Callable[[random.Random, int, float], Fault]] = {
     "throttle": _throttle,
     "token": _token,
     "credentials": _credentials,
+    "connections_refused": _refused,
+    "dingtalk_clock": _jumps,
 }

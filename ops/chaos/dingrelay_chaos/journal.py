@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from dingrelay_chaos.faults import Fault
+
 
 @dataclass(slots=True)
 class FaultTime:
     """A fault as it was. Times are in seconds from the start."""
 
-    what: str
+    what: Fault
     began: float
     ended: float
 

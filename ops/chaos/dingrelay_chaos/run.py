@@ -1,5 +1,6 @@
 """One seed: start the system, carry the schedule out, settle, judge."""
 
+import re
 import shutil
 import tempfile
 import time
@@ -9,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dingrelay_chaos import invariants, system
-from dingrelay_chaos.brief import brief
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.faults import Fault
 from dingrelay_chaos.journal import FaultTime, Journal
@@ -24,7 +24,8 @@ PRODUCERS = 6
 PATIENCE_SECONDS = 40
 """An operation may take so long: it waits for Valkey, and for the database."""
 TICK_SECONDS = 0.05
-MOST_STORIES = 3
+MOST_STORIES = 4
+MOST_ALIKE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Verdict:
         if not self.violations:
             return f"seed {self.schedule.seed}: holds. {self.figures}"
         lines = [f"seed {self.schedule.seed}: {len(self.violations)} violations. {self.figures}"]
-        lines += [f"  {each}" for each in self.violations]
+        lines += _gathered(self.violations)
         for each in self.stories:
             lines += ["", each]
         lines += ["", f"logs: {self.folder}"]
@@ -53,6 +54,25 @@ class Verdict:
         return "\n".join(lines)
 
 
+def _alike(violations: list[Violation]) -> list[list[Violation]]:
+    """The violations by kind: the same words about other ids and people."""
+    found: dict[str, list[Violation]] = {}
+    for each in violations:
+        kind = re.sub(r"[0-9a-f-]{32,}|'[^']*'|\d+", "", str(each))[:60]
+        found.setdefault(kind, []).append(each)
+    return list(found.values())
+
+
+def _gathered(violations: list[Violation]) -> list[str]:
+    """A line a violation; of many alike the first ones."""
+    lines: list[str] = []
+    for some in _alike(violations):
+        lines += [f"  {each}" for each in some[:MOST_ALIKE]]
+        if len(some) > MOST_ALIKE:
+            lines.append(f"  … and {len(some) - MOST_ALIKE} more of this kind")
+    return lines
+
+
 def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
     """Carry a schedule out, and judge."""
     folder = Path(tempfile.mkdtemp(prefix=f"dingrelay-chaos-{schedule.seed}-"))
@@ -60,10 +80,10 @@ def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
     try:
         with system.running(schedule.setting, folder) as running:
             _carry_out(schedule, running, journal)
-            evidence = settle(running, schedule)
+            evidence = settle(running, schedule, journal)
             violations = invariants.judge(evidence, running)
             violations += [Violation(0, error) for error in journal.errors]
-            stories = _stories(violations, evidence, running, journal)
+            stories = _stories(violations, evidence, running)
             figures = _figures(evidence, schedule)
     except BaseException:
         keep = True
@@ -85,7 +105,7 @@ def _carry_out(schedule: Schedule, running: System, journal: Journal) -> None:
                 case Fault() as fault:
                     began = running.now()
                     _safely(lambda fault=fault: fault.begin(running), journal)
-                    time_of = FaultTime(brief(fault), began, began + fault.seconds)
+                    time_of = FaultTime(fault, began, began + fault.seconds)
                     journal.faults.append(time_of)
                     ending.append((began + fault.seconds, fault, time_of))
                 case operation:
@@ -130,13 +150,13 @@ def _safely(act: "object", journal: Journal) -> None:
         journal.errors.append(traceback.format_exc(limit=-4))
 
 
-def _stories(
-    violations: list[Violation], evidence: Evidence, running: System, journal: Journal
-) -> list[str]:
+def _stories(violations: list[Violation], evidence: Evidence, running: System) -> list[str]:
+    """A story of each kind of violation."""
     told: dict[str, str] = {}
-    for each in violations:
-        if each.job and each.job not in told and len(told) < MOST_STORIES:
-            told[each.job] = f"--- {each}\n{story(evidence, running, journal, each.job)}"
+    for some in _alike(violations):
+        first = some[0]
+        if first.job and first.job not in told and len(told) < MOST_STORIES:
+            told[first.job] = f"--- {first}\n{story(evidence, running, first.job)}"
     return list(told.values())
 
 

@@ -101,7 +101,7 @@ def _setting(rng: random.Random) -> Setting:
         sandbox_skew=round(rng.uniform(-MOST_SKEW, MOST_SKEW), 1) if rng.random() < 0.4 else 0.0,
         concurrency=rng.choice((4, 8, 16)),
         calls=rng.choice(("20/1s", "10/1s", "5/1s")),
-        recipients=rng.choice(("5000/60s", "400/10s", "150/5s")),
+        recipients=rng.choice(("5000/60s", "400/10s", "150/5s", "100/3s")),
         window=rng.choice(("calendar", "sliding", "bucket")),
         latency=rng.choice(("0-0", "5-30", "5-30", "50-300")),
         approval_api=rng.choice(("v1.0", "topapi")),

@@ -9,6 +9,7 @@ from redis.exceptions import RedisError
 
 from dingrelay_chaos import evidence
 from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.journal import Journal
 from dingrelay_chaos.operations import MOVING, STAYING
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.system import System
@@ -23,7 +24,7 @@ SYNC_SECONDS = 60
 QUEUES = ("urgent", "normal", "bulk", "directory")
 
 
-def settle(system: System, schedule: Schedule) -> Evidence:
+def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     """The evidence, once everything is settled or the time for it is over."""
     system.mend()
     began = time.monotonic()
@@ -38,6 +39,7 @@ def settle(system: System, schedule: Schedule) -> Evidence:
         schedule=schedule,
         asked=asked,
         truth=truth,
+        journal=journal,
         statuses=evidence.statuses(system.client, jobs),
         discarded={each.job for each in asked.commands if each.verb == "discard"},
         unacked=_unacked(system),

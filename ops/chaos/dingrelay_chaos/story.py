@@ -22,11 +22,11 @@ Line = tuple[float, str, str]
 """Seconds from the start, who, what."""
 
 
-def story(evidence: Evidence, system: System, journal: Journal, job: str) -> str:
+def story(evidence: Evidence, system: System, job: str) -> str:
     """The story of a job, a campaign, or a content."""
     ids = _ids(evidence.asked, job)
     lines = [
-        *_driver(evidence.asked, journal, ids),
+        *_driver(evidence.asked, ids),
         *_logged(evidence, system, ids),
         *_at_dingtalk(evidence, system, ids),
     ]
@@ -35,7 +35,7 @@ def story(evidence: Evidence, system: System, journal: Journal, job: str) -> str
         return ""
     first = min(line[0] for line in lines)
     last = max(line[0] for line in lines)
-    lines += _faults(journal, first - NEAR_SECONDS, last)
+    lines += _faults(evidence.journal, first - NEAR_SECONDS, last)
     lines.sort(key=lambda line: line[0])
     if len(lines) > MOST_LINES:
         left_out = len(lines) - MOST_LINES
@@ -55,7 +55,7 @@ def _ids(asked: Asked, job: str) -> set[str]:
     return {each for each in ids if each}
 
 
-def _driver(asked: Asked, journal: Journal, ids: set[str]) -> Iterator[Line]:
+def _driver(asked: Asked, ids: set[str]) -> Iterator[Line]:
     for each in asked.everything():
         if each.job in ids:
             yield each.at, "asked", f"#{each.step} {brief(each)}"
@@ -74,8 +74,8 @@ def _driver(asked: Asked, journal: Journal, ids: set[str]) -> Iterator[Line]:
 def _faults(journal: Journal, since: float, until: float) -> Iterator[Line]:
     for fault in journal.faults:
         if fault.ended >= since and fault.began <= until:
-            yield fault.began, "FAULT", f"begins: {fault.what}"
-            yield fault.ended, "FAULT", f"ends: {fault.what}"
+            yield fault.began, "FAULT", f"begins: {brief(fault.what)}"
+            yield fault.ended, "FAULT", f"ends: {brief(fault.what)}"
 
 
 def _logged(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
@@ -136,12 +136,11 @@ def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[
     for tag in tags:
         for instance in truth.instances(tag):
             calls.setdefault(instance["call_id"], []).append(f"creates {instance['id']}")
-    offset = system.began_at + evidence.schedule.setting.sandbox_skew
     for call in truth.calls:
         if call["id"] in calls:
             spoilt = f" spoilt: {call['fault']}" if call["fault"] else ""
             what = f"{call['api']} {call['verdict']}{spoilt}: {', '.join(calls[call['id']])}"
-            yield call["at"] - offset, "dingtalk", what
+            yield call["monotonic"] - system.began, "dingtalk", what
 
 
 def _records(system: System, ids: set[str]) -> Iterator[str]:

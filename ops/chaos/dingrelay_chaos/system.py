@@ -134,7 +134,9 @@ class System:
         """End all faults, and let every worker run."""
         self.valkey.mend()
         self.database.unlock()
+        self.sandbox.accept_connections()
         self.sandbox.clear_faults()
+        self.sandbox.set_clock(self.setting.sandbox_skew)
         self.put_app()
         for worker in self.workers:
             worker.resume()

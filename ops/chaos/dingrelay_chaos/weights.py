@@ -45,12 +45,14 @@ FAULTS: Mapping[str, float] = {
     "throttle": 4,
     "token": 3,
     "credentials": 2,
+    "connections_refused": 3,
+    "dingtalk_clock": 2,
 }
 """Fault → weight. A seed leaves some of them out, too."""
 
-OPERATION_SECONDS = (0.05, 0.6)
+OPERATION_SECONDS = (0.02, 0.4)
 """Shortest and longest pause between two operations."""
-FAULT_SECONDS = (1.0, 5.0)
+FAULT_SECONDS = (0.5, 4.0)
 """Shortest and longest pause between two faults."""
 KEPT_SHARE = (0.4, 1.0)
 """The share of the table that a seed keeps."""

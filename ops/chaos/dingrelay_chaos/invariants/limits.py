@@ -5,10 +5,21 @@ from collections.abc import Iterator
 
 from dingrelay_chaos import evidence as reading
 from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.faults import ValkeyFreezes, ValkeyRefuses, ValkeyRestarts, WorkerEnds
+from dingrelay_chaos.faults import (
+    DingTalkSpoils,
+    ValkeyFreezes,
+    ValkeyRefuses,
+    ValkeyRestarts,
+    WorkerEnds,
+    WorkerSleeps,
+)
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import TOO_MANY_A_MINUTE, text_of
 
+FORGETTING = (WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFreezes, ValkeyRefuses)
+"""Faults in which answers, or what was counted of them, are lost."""
+LATEST_SECONDS = 6
+"""A call is on its way for so long at most."""
 STRAY_SHARE = 0.1
 STRAY_LEAST = 6
 """So many calls may be throttled: calls leave evenly and arrive unevenly."""
@@ -17,27 +28,58 @@ STRAY_LEAST = 6
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """People whom a limit kept from a message in silence, throttles, and the month's count."""
     truth = evidence.truth
+    contents: dict[int, str] = {}
+    dropped: dict[int, list[str]] = {}
     for entry in truth.entries:
         if entry["reason"] == TOO_MANY_A_MINUTE:
-            content = text_of(entry)
-            job = next((a.job for a in evidence.asked.messages if a.content == content), content)
-            text = f"{entry['user']} did not get {content!r}: too many recipients in the window"
-            yield Violation(6, text, job)
+            dropped.setdefault(entry["call_id"], []).append(entry["user"])
+            contents[entry["call_id"]] = text_of(entry)
+    for call, users in dropped.items():
+        content = contents[call]
+        job = next((a.job for a in evidence.asked.messages if a.content == content), content)
+        text = f"{users} did not get {content!r}: {_window(evidence, system, call)}"
+        yield Violation(6, text, job)
     throttled = [each for each in truth.calls if each["verdict"] == "throttled"]
     stray = [each for each in throttled if not each["fault"]]
     if len(stray) > max(STRAY_LEAST, STRAY_SHARE * len(truth.calls)):
         yield Violation(6, f"{len(stray)} of {len(truth.calls)} calls were throttled")
-    yield from _month(evidence)
+    yield from _month(evidence, system)
 
 
-def _month(evidence: Evidence) -> Iterator[Violation]:
+def _window(evidence: Evidence, system: System, number: int) -> str:
+    """The calls that had filled the recipients' window when this call came."""
+    limit, _, window = evidence.schedule.setting.recipients.partition("/")
+    calls = {each["id"]: each for each in evidence.truth.calls}
+    last = calls[number]["monotonic"]
+    since = last - float(window.removesuffix("s"))
+    before = [
+        f"{each['recipients']} at {each['monotonic'] - system.began:.3f}"
+        for each in evidence.truth.calls
+        if each["recipients"] and since < each["monotonic"] <= last
+    ]
+    return f"more than {limit} recipients in {window}: {', '.join(before)}"
+
+
+def _slow_times(evidence: Evidence) -> list[tuple[float, float]]:
+    """When calls were so slow that some of them were given up."""
+    return [
+        (each.began, each.ended + LATEST_SECONDS)
+        for each in evidence.journal.faults
+        if isinstance(each.what, DingTalkSpoils) and each.what.kind == "latency"
+    ]
+
+
+def _month(evidence: Evidence, system: System) -> Iterator[Violation]:
     """The fleet counts answered calls; what it can't have counted is what no answer came to."""
     told = json.loads(reading.command("limits", "--json"))
     used = sum(int(row["used"]) for row in told["quota"])
     counted = sum(evidence.truth.audit["quota"].values())
-    spoilt = sum(bool(each["fault"]) for each in evidence.truth.calls)
-    kinds = (WorkerEnds, ValkeyRestarts, ValkeyFreezes, ValkeyRefuses)
-    broken = sum(isinstance(step.what, kinds) for step in evidence.schedule.steps)
+    late = _slow_times(evidence)
+    spoilt = sum(
+        bool(each["fault"]) or any(a <= each["monotonic"] - system.began <= b for a, b in late)
+        for each in evidence.truth.calls
+    )
+    broken = sum(isinstance(step.what, FORGETTING) for step in evidence.schedule.steps)
     # A process tells five times a second what it has counted, so each that ends may take some
     # along, and so may each time that Redis is away.
     slack = spoilt + broken * evidence.schedule.setting.concurrency
