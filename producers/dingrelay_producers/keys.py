@@ -25,7 +25,7 @@ QUOTA_TTL_MS = 40 * 86_400_000
 DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
 CAMPAIGNS_TTL_MS = 3_600_000
-"""The pump renews it while a campaign runs; then somebody looks into the database again."""
+"""The pump renews it; where it is lost, the database is asked a few seconds later."""
 MEMBER_COUNT_TTL_MS = 3_600_000
 MEMBER_COUNTS = 5_000
 """Departments of an app whose sizes are kept; those of more are asked for each time."""
@@ -45,7 +45,8 @@ BUCKETS = PREFIX + "buckets"
 
 
 CAMPAIGNS = PREFIX + "campaigns"
-"""String: whether a campaign runs; another value at each change. TTL: CAMPAIGNS_TTL_MS."""
+"""String: another value whenever a campaign was started, paused, resumed or cancelled, so that
+the database is asked at once. TTL: CAMPAIGNS_TTL_MS."""
 PUMP = PREFIX + "pump"
 """String: the worker that carries campaigns on. Its lease is its TTL."""
 

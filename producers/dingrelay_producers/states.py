@@ -28,8 +28,9 @@ class State(StrEnum):
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands."""
+    """Where a campaign stands. One that is `creating` is not there yet, for anybody."""
 
+    CREATING = "creating"
     DRAFT = "draft"
     RUNNING = "running"
     PAUSED = "paused"

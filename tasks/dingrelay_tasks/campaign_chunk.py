@@ -4,6 +4,7 @@ Who is in which chunk is in SQL, and each person is in one. So a chunk reserves 
 many people a campaign has: it leaves out whom DingTalk would silently drop, and calls.
 """
 
+from datetime import datetime
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -27,6 +28,7 @@ class CampaignChunk(Contract):
         users: its recipients, each once in the whole campaign.
         uniform: the message is the campaign's own, the same for all its chunks.
         repeated: an earlier job of this chunk was lost, and may have made the call.
+        released: when the chunk was released for that job; a repeat must leave on that day.
     """
 
     kind: ClassVar[str] = "campaign-chunk"
@@ -38,6 +40,7 @@ class CampaignChunk(Contract):
     message: Message
     uniform: bool = True
     repeated: bool = False
+    released: datetime | None = None
 
     @property
     def recipients(self) -> int:
@@ -81,6 +84,8 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
     intent = ctx.intent
     if intent is not None and beijing_day(intent.since) != beijing_day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
+    if job.repeated and job.released and beijing_day(job.released) != beijing_day(ctx.now()):
+        raise Unknown("an earlier job was lost, and a repeat on another day could arrive twice")
     return await ctx.once(STEP, partial(_call, job, ctx, lost=intent is not None))
 
 

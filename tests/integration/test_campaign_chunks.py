@@ -6,8 +6,8 @@ from sqlalchemy import func, select, update
 
 import campaigns
 from dingrelay_tasks.message import digest
-from dingrelay_workers.campaigns import chunks
-from dingrelay_workers.campaigns.chunks import CANCELLED, Ending
+from dingrelay_workers.campaigns import chunks, people_index
+from dingrelay_workers.campaigns.chunks import CANCELLED, Ending, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
 from dingrelay_workers.directory.database import Database
 
@@ -18,7 +18,7 @@ ERROR = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}
 async def release(database: Database, campaign: str, most: int) -> list[int]:
     async with database.write("x") as connection:
         released = await chunks.release(connection, campaign, most, NOW)
-    return [chunk.number for chunk in released]
+    return [chunk.release.number for chunk in released]
 
 
 async def settle(database: Database, campaign: str, *endings: Ending) -> chunks.Counts:
@@ -32,17 +32,25 @@ async def test_chunks_are_released_in_order_and_once(database: Database) -> None
     assert await release(database, campaign, 2) == [2]
     assert await release(database, campaign, 2) == []
     async with database.read() as connection:
-        assert await chunks.queued(connection, campaign) == dict.fromkeys(range(3), NOW)
+        assert await chunks.queued(connection, campaign) == {
+            Release(number, 1): NOW for number in range(3)
+        }
 
 
 async def test_an_end_counts_once(database: Database) -> None:
     campaign = await campaigns.put(database, people=8)
     await release(database, campaign, 3)
     endings = (
-        Ending(0, task_id=7, called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
-        Ending(1, error=ERROR),
-        Ending(2, task_id=8, called_at=NOW, accepted=2, ambiguous=True),
-        Ending(3, task_id=9, called_at=NOW, accepted=2),
+        Ending(
+            Release(0, 1),
+            task_id=7,
+            called_at=NOW,
+            accepted=1,
+            left_out={OutcomeKind.DUPLICATE: ["u2"]},
+        ),
+        Ending(Release(1, 1), error=ERROR),
+        Ending(Release(2, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
+        Ending(Release(3, 1), task_id=9, called_at=NOW, accepted=2),
     )
     counts = await settle(database, campaign, *endings)
     assert counts == chunks.Counts(3, 3, 1, 2, 0, 2)
@@ -63,10 +71,27 @@ async def test_an_end_counts_once(database: Database) -> None:
 async def test_what_is_given_back_is_released_again(database: Database) -> None:
     campaign = await campaigns.put(database)
     await release(database, campaign, 2)
-    await settle(database, campaign, Ending(0, accepted=2))
+    await settle(database, campaign, Ending(Release(0, 1), accepted=2))
     async with database.write("x") as connection:
-        await chunks.give_back(connection, campaign, [0, 1])
+        await chunks.give_back(connection, campaign, [Release(0, 1), Release(1, 1)])
     assert await release(database, campaign, 9) == [1]
+    async with database.read() as connection:
+        assert list(await chunks.queued(connection, campaign)) == [Release(1, 2)]
+
+
+async def test_what_is_known_of_a_release_says_nothing_of_the_next(database: Database) -> None:
+    campaign = await campaigns.put(database)
+    await release(database, campaign, 1)
+    async with database.write("x") as connection:
+        await chunks.give_back(connection, campaign, [Release(0, 1)])
+    await release(database, campaign, 1)
+    assert (await settle(database, campaign, Ending(Release(0, 1), accepted=2))).settled == 0
+    async with database.write("x") as connection:
+        await chunks.give_back(connection, campaign, [Release(0, 1)])
+        assert await chunks.lost(connection, campaign, [Release(0, 1)]) == []
+        again = await chunks.lost(connection, campaign, [Release(0, 2)])
+        assert list(await chunks.queued(connection, campaign)) == [Release(0, 2)]
+    assert [(chunk.release, chunk.repeated) for chunk in again] == [(Release(0, 2), True)]
 
 
 async def test_cancelling_ends_what_has_no_job(database: Database) -> None:
@@ -100,11 +125,11 @@ async def test_whom_a_campaign_has_called_today_is_found(database: Database) -> 
     await settle(
         database,
         campaign,
-        Ending(0, called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
-        Ending(1, called_at=NOW - timedelta(days=2), accepted=2),
+        Ending(Release(0, 1), called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
+        Ending(Release(1, 1), called_at=NOW - timedelta(days=2), accepted=2),
     )
     asked = [f"u{number}" for number in range(15)]
-    coming = [(campaign, 2, ["u5", "u6"])]
+    coming = [(campaign, Release(2, 1), ["u5", "u6"])]
     assert await reached(database, asked, campaign) == ({"u1"}, coming)
     assert await reached(database, asked) == (set(), [])
 
@@ -116,9 +141,9 @@ async def test_who_one_campaign_left_out_another_has_called_all_the_same(
     first, second = [await campaigns.put(database, people=1, size=1) for _ in range(2)]
     for campaign in (first, second):
         await release(database, campaign, 1)
-    await settle(database, first, Ending(0, called_at=NOW, accepted=1))
+    await settle(database, first, Ending(Release(0, 1), called_at=NOW, accepted=1))
     left_out = {OutcomeKind.DUPLICATE: ["u1"]}
-    await settle(database, second, Ending(0, called_at=NOW, left_out=left_out))
+    await settle(database, second, Ending(Release(0, 1), called_at=NOW, left_out=left_out))
     assert await reached(database, ["u1"], first, second) == ({"u1"}, [])
     assert await reached(database, ["u1"], second) == (set(), [])
 
@@ -130,12 +155,12 @@ async def test_a_chunk_with_its_own_message_is_found_by_that(database: Database)
         await connection.execute(update(ChunkRow).where(ChunkRow.number == 0).values(message=own))
     await release(database, campaign, 2)
     for number in (0, 1):
-        await settle(database, campaign, Ending(number, called_at=NOW, accepted=1))
+        await settle(database, campaign, Ending(Release(number, 1), called_at=NOW, accepted=1))
     assert await reached(database, ["u1"], campaign) == (set(), [])
     assert await reached(database, ["u1"], campaign, content=digest(own)) == ({"u1"}, [])
 
 
 async def reached(
     database: Database, users: list[str], *names: str, content: str = "x"
-) -> tuple[set[str], list[tuple[str, int, list[str]]]]:
-    return await chunks.reached(database, users, names, content, NOW - timedelta(hours=1))
+) -> tuple[set[str], list[tuple[str, Release, list[str]]]]:
+    return await people_index.reached(database, users, names, content, NOW - timedelta(hours=1))

@@ -5,20 +5,26 @@ import io
 import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.context import Department, Member
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.campaigns import store as stores
 from dingrelay_workers.campaigns.audience import Audience, MalformedRecipients
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeRow, State
 from dingrelay_workers.campaigns.recipients import Malformed
+from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.directory.database import insert_missing
+from dingrelay_workers.directory.database import Database, insert_missing
 from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.directory.store import DirectoryStore
 
@@ -253,30 +259,86 @@ async def test_who_stops_in_the_middle_leaves_nothing(campaigns: CampaignStore) 
 
 _KILLED = """
 import asyncio, os, signal, sys
+from dingrelay_workers.campaigns import store
+from dingrelay_workers.campaigns import store as stores
 from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.spec import CampaignSpec
-from dingrelay_workers.campaigns.store import CampaignStore
 
 def kill(written, total):
-    assert 0 < written < total
-    os.kill(os.getpid(), signal.SIGKILL)
+    assert 0 < written <= total
+    if written == total:
+        os.kill(os.getpid(), signal.SIGKILL)
 
+store.HELD = store.LET_IN = 0
 spec = CampaignSpec(name="n", message={"msgtype": "text", "text": {"content": "x"}})
 rows = (f"u{number}" for number in range(60_000))
-asyncio.run(CampaignStore(sys.argv[1]).create(spec, Audience(rows=rows), on_written=kill))
+creating = store.CampaignStore(sys.argv[1]).create(spec, Audience(rows=rows), on_written=kill)
+asyncio.run(creating)
 """
 
 
-async def test_a_crash_in_the_middle_leaves_nothing(
-    campaigns: CampaignStore, database_url: str
+async def test_what_a_crash_leaves_is_seen_by_nobody_and_swept_away(
+    campaigns: CampaignStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _KILLED, database_url, stderr=asyncio.subprocess.PIPE
     )
     _, complaint = await killed.communicate()
     assert killed.returncode == -signal.SIGKILL, complaint.decode()
-    assert await rows_in_all(campaigns) == [0, 0, 0]
+    assert await rows_in_all(campaigns) == [1, 500, 0]
+    assert await campaigns.list(limit=9) == []
+    async with campaigns.database.read() as connection:
+        left = await connection.scalar(select(CampaignRow.id))
+    assert left is not None
+    with pytest.raises(CampaignNotFound):
+        await campaigns.get(left)
+    with pytest.raises(CampaignNotFound):
+        await Report(campaigns.database).summary(left)
+    # One that is being made just now is left alone.
     assert await people(campaigns, Audience(users=["u1"])) == ["u1"]
+    assert await rows_in_all(campaigns) == [2, 501, 0]
+    monkeypatch.setattr(stores, "ABANDONED", timedelta(0))
+    assert await people(campaigns, Audience(users=["u1"])) == ["u1"]
+    assert await rows_in_all(campaigns) == [2, 2, 0]
+
+
+async def test_a_draft_whose_commit_was_not_answered_is_none(
+    campaigns: CampaignStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = campaigns.database.write
+
+    @asynccontextmanager
+    async def write(app: str) -> AsyncIterator[AsyncConnection]:
+        async with real(app) as connection:
+            yield connection
+            state = await connection.scalar(select(CampaignRow.state))
+        if state == State.DRAFT:
+            monkeypatch.undo()
+            raise OperationalError("commit", {}, Exception("connection lost"))
+
+    monkeypatch.setattr(campaigns.database, "write", write)
+    with pytest.raises(OperationalError):
+        await campaigns.create(spec(), Audience(users=["u1"]))
+    assert await rows_in_all(campaigns) == [0, 0, 0]
+
+
+async def test_other_writers_have_their_turn_while_a_campaign_is_made(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade(sqlite_url)
+    monkeypatch.setattr(stores, "HELD", 0.0)
+    monkeypatch.setattr(stores, "PAGE", 100)
+    store, other = CampaignStore(sqlite_url), Database(sqlite_url)
+    rows = (f"u{number}" for number in range(60_000))
+    seen: set[int] = set()
+    creating = asyncio.create_task(store.create(spec(), Audience(rows=rows)))
+    while not creating.done():
+        async with other.write("another") as connection:
+            seen.add(await connection.scalar(select(func.count()).select_from(ChunkRow)) or 0)
+    assert len(seen - {0, 600}) >= 2
+    assert (await creating).campaign.state == State.DRAFT
+    await store.close()
+    await other.dispose()
 
 
 async def test_lists_and_outcomes_are_read_in_pages(campaigns: CampaignStore) -> None:

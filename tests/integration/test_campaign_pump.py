@@ -1,14 +1,18 @@
 """Each point at which a pump can die, and each thing it can find afterwards."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisAway
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
 from dingrelay_producers import keys
@@ -17,7 +21,9 @@ from dingrelay_producers.record import Wakeup
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State as JobState
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.campaigns import chunks as chunks_of_campaigns
 from dingrelay_workers.campaigns import duty as duties
+from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.duty import Duty
 from dingrelay_workers.campaigns.models import State
@@ -29,6 +35,8 @@ from dingrelay_workers.records import Claim, Records, Spent
 
 NOON = datetime.now(UTC).replace(hour=4, minute=0)
 """Noon in Beijing."""
+
+BAD = {"class": "permanent", "code": "1", "message": "bad", "hint": ""}
 
 
 class Fleet:
@@ -270,7 +278,7 @@ async def test_an_older_pump_that_was_only_slow_can_neither_enqueue_nor_delete(
     again = await campaigns.put(fleet.database)
     await newer.tick()
     assert await fleet.jobs() == 2
-    await forget((await newer._read())[0].campaign, [0, 1])
+    await forget((await newer._read())[0].campaign, [Release(0, 1), Release(1, 1)])
     assert await fleet.jobs() == 2
     assert (await fleet.carried_out(newer, again)).calls == 2
 
@@ -376,16 +384,15 @@ async def test_too_many_failures_pause_it(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=2_000, size=100, error_share=0.5)
     pump = await fleet.pump()
     await pump.tick()
-    error = {"class": "permanent", "code": "1", "message": "bad", "hint": ""}
     rest, fleet.published = fleet.published[4:], fleet.published[:4]
-    await fleet.run(error=error)
+    await fleet.run(error=BAD)
     await pump.tick()
     assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
     fleet.published = rest[:2]
-    await fleet.run(error=error)
+    await fleet.run(error=BAD)
     await pump.tick()
     row = await campaigns.read(fleet.database, campaign)
-    assert (row.state, row.reason) == (State.PAUSED, "600 of 600 people failed")
+    assert (row.state, row.reason) == (State.PAUSED, "600 of the latest 600 people failed")
 
 
 async def test_nothing_leaves_before_its_time_or_in_quiet_hours(fleet: Fleet) -> None:
@@ -408,7 +415,7 @@ async def test_a_rate_of_its_own_is_kept(fleet: Fleet) -> None:
     for _ in range(100):
         await pump.tick()
         await fleet.run()
-        fleet.clock += 0.1
+        fleet.now += timedelta(seconds=0.1)
     called = sum(len(payload["users"]) for payload in fleet.payloads)
     assert 18 <= called <= 22
     assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
@@ -426,25 +433,23 @@ async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
     assert sum(ours) / len(ours) == pytest.approx(0.75, abs=0.02)
 
 
-async def test_a_duty_pumps_only_while_a_campaign_runs(fleet: Fleet, redis: Redis) -> None:
+async def test_idle_workers_ask_redis_only_and_one_asks_the_database(
+    fleet: Fleet, redis: Redis
+) -> None:
     one, two = fleet.duty(), fleet.duty()
-    await redis.set(keys.CAMPAIGNS, duties.NOTHING, px=60_000)
     await one.turn()
-    assert not await redis.exists(keys.PUMP)
+    await two.turn()
+    assert await redis.get(keys.PUMP) == one._holder.encode()
+    assert (one._pump, two._pump) == (None, None)
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     await fleet.control.start(campaign)
     await one.turn()
     await two.turn()
     assert len(fleet.published) == 2
-    assert await redis.get(keys.PUMP) == one._holder.encode()
     await one.stop()
     await fleet.run()
     await two.turn()
     assert (await campaigns.read(fleet.database, campaign)).state == State.DONE
-    for _ in range(2):
-        await two.turn()
-    assert await redis.get(keys.CAMPAIGNS) == duties.NOTHING.encode()
-    assert not await redis.exists(keys.PUMP)
 
 
 async def test_a_campaign_that_starts_while_the_last_one_ends_is_not_missed(
@@ -459,28 +464,260 @@ async def test_a_campaign_that_starts_while_the_last_one_ends_is_not_missed(
     assert len(fleet.published) == 2
 
 
-async def test_a_lost_signal_is_looked_up_in_the_database(
+async def test_a_start_whose_signal_is_lost_is_found_in_the_database(
+    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duties, "ASK", 0.0)
+    duty = fleet.duty()
+    await duties.signal(redis)
+    await duty.turn()
+    campaign = await campaigns.put(fleet.database, state=State.DRAFT)
+    breaks(monkeypatch, duties, "signal", RedisAway())
+    with pytest.raises(RedisAway):
+        await fleet.control.start(campaign)
+    await duty.turn()
+    assert len(fleet.published) == 2
+
+
+async def test_between_two_questions_to_the_database_only_a_signal_is_heard(
+    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(duties, "ASK", 3_600.0)
+    duty = fleet.duty()
+    await duties.signal(redis)
+    await duty.turn()
+    await campaigns.put(fleet.database)
+    await duty.turn()
+    assert not fleet.published
+    await duties.signal(redis)
+    await duty.turn()
+    assert len(fleet.published) == 2
+
+
+async def test_no_tables_are_no_campaign(fleet: Fleet, redis: Redis, tmp_path: Path) -> None:
+    path = tmp_path / "none.db"
+    fleet.database = Database(f"sqlite:///{path}")
+    await duties.signal(redis)
+    assert await fleet.duty().turn() == duties.LOOK
+    assert not path.exists()
+
+
+async def test_a_turn_that_takes_longer_than_the_lease_keeps_it(
+    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await campaigns.put(fleet.database)
+    monkeypatch.setattr(duties, "LEASE", 1.0)
+    slow = _slow(fleet.database, monkeypatch, seconds=1.5)
+    await duties.signal(redis)
+    one, two = fleet.duty(), fleet.duty()
+    turn = asyncio.create_task(one.turn())
+    await asyncio.wait({turn}, timeout=0.1)
+    assert await redis.exists(keys.PUMP)
+    while not turn.done():
+        assert await two.turn() == duties.LOOK
+        await asyncio.sleep(0.02)
+    assert slow
+    assert len(fleet.published) == 2
+    monkeypatch.undo()
+    await fleet.run()
+    assert (await fleet.carried_out(await fleet.pump(), campaign)).calls == 2
+    assert not any(payload["repeated"] for payload in fleet.payloads)
+
+
+async def test_a_turn_that_does_not_come_on_is_another_workers(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await campaigns.put(fleet.database)
+    for name in ("LEASE", "STUCK"):
+        monkeypatch.setattr(duties, name, 0.2)
+    _slow(fleet.database, monkeypatch, seconds=3_600)
+    await duties.signal(redis)
+    one, two = fleet.duty(), fleet.duty()
+    assert await one.turn() == duties.FAILURE_PAUSE
+    monkeypatch.undo()
+    await two.turn()
+    assert len(fleet.published) == 2
+
+
+async def test_a_worker_whose_database_is_away_leaves_it_to_another(
+    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await campaigns.put(fleet.database)
+    await duties.signal(redis)
+    one, two = fleet.duty(), fleet.duty()
+    away = OperationalError("", {}, Exception())
+    breaks(monkeypatch, chunks_of_campaigns, "active", away)
+    assert await one.turn() == duties.FAILURE_PAUSE
+    await two.turn()
+    assert len(fleet.published) == 2
+
+
+async def test_a_lease_that_ran_out_is_taken_under_another_name(fleet: Fleet, redis: Redis) -> None:
     duty = fleet.duty()
     await duty.turn()
-    assert not fleet.published
-    monkeypatch.setattr(duties, "LOOK_AFTER_LOSS", 0.0)
+    first = duty._holder
+    await redis.delete(keys.PUMP)
     await duty.turn()
-    assert len(fleet.published) == 2
-    assert await redis.get(keys.CAMPAIGNS) not in (None, duties.NOTHING.encode())
+    assert duty._holder not in ("", first)
+    assert await redis.get(keys.PUMP) == duty._holder.encode()
 
 
-async def test_a_lost_signal_and_no_tables_are_no_campaign(
-    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+def _slow(database: Database, monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> list[str]:
+    """Transactions take so long from now on; the names of their locks."""
+    real, locks = database.write, list[str]()
+
+    @asynccontextmanager
+    async def write(app: str) -> AsyncIterator[AsyncConnection]:
+        locks.append(app)
+        async with real(app) as connection:
+            yield connection
+            await asyncio.sleep(seconds)
+
+    monkeypatch.setattr(database, "write", write)
+    return locks
+
+
+async def test_a_stalled_pump_can_not_give_back_what_was_released_again(fleet: Fleet) -> None:
+    campaign = await campaigns.put(fleet.database, people=4, size=4)
+    older = await fleet.pump()
+    await older.tick()
+    await fleet.control.pause(campaign)
+    stalled = await older._read()
+    for turn in stalled:
+        await older._judge(turn)
+    assert stalled[0].back
+    newer = await fleet.pump()
+    await newer.tick()
+    await fleet.control.resume(campaign)
+    fleet.published = []
+    await newer.tick()
+    assert await fleet.run() == [0]
+    for turn in stalled:
+        await older._carry_on(turn)
+    row = await fleet.carried_out(newer, campaign)
+    assert (row.accepted, row.calls, len(fleet.payloads)) == (4, 1, 1)
+
+
+async def test_what_a_turn_gives_back_to_a_cancelled_campaign_is_cancelled(fleet: Fleet) -> None:
+    campaign = await campaigns.put(fleet.database, people=4)
+    pump = await fleet.pump()
+    await pump.tick()
+    await fleet.control.pause(campaign)
+    turns = await pump._read()
+    for turn in turns:
+        await pump._judge(turn)
+    await fleet.control.cancel(campaign)
+    for turn in turns:
+        await pump._carry_on(turn)
+    row = await campaigns.read(fleet.database, campaign)
+    assert (row.state, row.settled, row.chunks) == ("cancelled", 2, 2)
+    chunks = await campaigns.chunks(fleet.database, campaign)
+    assert {chunk.error["class"] for chunk in chunks} == {"cancelled"}
+
+
+async def test_a_commit_whose_answer_is_lost_does_no_harm(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(duties, "LOOK_AFTER_LOSS", 0.0)
-    path = tmp_path / "none.db"
-    fleet.database = Database(f"sqlite:///{path}")
-    await fleet.duty().turn()
-    assert await redis.get(keys.CAMPAIGNS) == duties.NOTHING.encode()
-    assert not path.exists()
+    campaign = await campaigns.put(fleet.database, people=60)
+    pump = await fleet.pump()
+    real, count = fleet.database.write, iter(range(1_000))
+
+    @asynccontextmanager
+    async def write(app: str) -> AsyncIterator[AsyncConnection]:
+        async with real(app) as connection:
+            yield connection
+        if next(count) % 2 == 0:
+            raise OperationalError("commit", {}, Exception("connection lost"))
+
+    monkeypatch.setattr(fleet.database, "write", write)
+    for _ in range(40):
+        with suppress(OperationalError):
+            await pump.tick()
+        await fleet.run()
+    row = await campaigns.read(fleet.database, campaign)
+    assert (row.state, row.accepted, row.calls) == (State.DONE, 60, 30)
+    assert await fleet.jobs() == 0
+    assert not any(chunk.ambiguous for chunk in await campaigns.chunks(fleet.database, campaign))
+
+
+async def test_a_campaign_that_can_not_be_written_does_not_hold_up_the_others(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = [await campaigns.put(fleet.database) for _ in range(2)]
+    good = await campaigns.put(fleet.database)
+    real = fleet.database.write
+
+    @asynccontextmanager
+    async def write(app: str) -> AsyncIterator[AsyncConnection]:
+        if any(campaign in app for campaign in bad):
+            raise OperationalError("", {}, Exception("can't be stored"))
+        async with real(app) as connection:
+            yield connection
+
+    monkeypatch.setattr(fleet.database, "write", write)
+    pump = await fleet.pump()
+    for _ in range(6):
+        with suppress(OperationalError):
+            await pump.tick()
+        await fleet.run()
+    assert (await campaigns.read(fleet.database, good)).state == State.DONE
+
+
+async def test_a_rate_holds_over_changes_of_the_pump(fleet: Fleet) -> None:
+    await campaigns.put(fleet.database, people=2_000, size=100, rate=100)
+    for _ in range(5):
+        pump = await fleet.pump()
+        for _ in range(4):
+            await pump.tick()
+            fleet.now += timedelta(seconds=0.25)
+            await fleet.run()
+    assert sum(len(payload["users"]) for payload in fleet.payloads) == 100
+
+
+async def test_a_clock_that_steps_back_does_not_stop_a_rate(fleet: Fleet) -> None:
+    await campaigns.put(fleet.database, people=40, size=2, rate=120)
+    pump = await fleet.pump()
+    await pump.tick()
+    fleet.now -= timedelta(hours=1)
+    for _ in range(40):
+        await pump.tick()
+        fleet.now += timedelta(seconds=0.25)
+        await fleet.run()
+    called = sum(len(payload["users"]) for payload in fleet.payloads)
+    assert 18 <= called <= 26
+
+
+async def test_twenty_people_are_enough_to_pause(fleet: Fleet) -> None:
+    campaign = await campaigns.put(fleet.database, people=20, size=1)
+    pump = await fleet.pump()
+    await pump.tick()
+    await fleet.run(error=BAD)
+    await pump.tick()
+    row = await campaigns.read(fleet.database, campaign)
+    assert (row.state, row.reason) == (State.PAUSED, "10 of the latest 10 people failed")
+    assert row.settled == 10
+
+
+async def test_the_latest_failures_count_and_not_those_of_all_time(fleet: Fleet) -> None:
+    campaign = await campaigns.put(fleet.database, people=1_000, size=2, error_share=0.5)
+    pump = await fleet.pump()
+    while (await campaigns.read(fleet.database, campaign)).accepted < 400:
+        await pump.tick()
+        await fleet.run()
+    while (row := await campaigns.read(fleet.database, campaign)).state == State.RUNNING:
+        await pump.tick()
+        await fleet.run(error=BAD)
+    assert row.state == State.PAUSED
+    assert 100 <= row.failed <= 160
+    # What failed before it was resumed is not held against it.
+    await fleet.control.resume(campaign)
+    await pump.tick()
+    for wakeup in fleet.published[1:]:
+        assert (await fleet.claim(wakeup)) is not None
+    fleet.published = fleet.published[:1]
+    await fleet.run(error=BAD)
+    await pump.tick()
+    assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
 
 
 async def test_only_what_makes_sense_is_allowed(fleet: Fleet) -> None:

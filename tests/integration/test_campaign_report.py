@@ -9,7 +9,7 @@ import pytest
 import campaigns
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_workers.campaigns import chunks
-from dingrelay_workers.campaigns.chunks import Ending
+from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, Result
@@ -23,12 +23,18 @@ async def ended(database: Database, **fields: Any) -> str:
     """Seven chunks of two, each ended in another way, and one that has not ended."""
     campaign = await campaigns.put(database, people=14, **fields)
     endings = (
-        Ending(0, task_id=7, called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
-        Ending(1, error=BROKEN),
-        Ending(2, task_id=9, called_at=NOW, accepted=2, ambiguous=True),
-        Ending(3, error=unknown("its job was lost")),
-        Ending(4, left_out={OutcomeKind.DAILY_CAP: ["u9", "u10"]}),
-        Ending(5, error=chunks.CANCELLED),
+        Ending(
+            Release(0, 1),
+            task_id=7,
+            called_at=NOW,
+            accepted=1,
+            left_out={OutcomeKind.DUPLICATE: ["u2"]},
+        ),
+        Ending(Release(1, 1), error=BROKEN),
+        Ending(Release(2, 1), task_id=9, called_at=NOW, accepted=2, ambiguous=True),
+        Ending(Release(3, 1), error=unknown("its job was lost")),
+        Ending(Release(4, 1), left_out={OutcomeKind.DAILY_CAP: ["u9", "u10"]}),
+        Ending(Release(5, 1), error=chunks.CANCELLED),
     )
     async with database.write("x") as connection:
         await chunks.release(connection, campaign, 6, NOW)

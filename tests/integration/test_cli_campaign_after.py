@@ -29,7 +29,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import pipeline
 from dingrelay_workers.campaigns import chunks
-from dingrelay_workers.campaigns.chunks import Ending
+from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.database import Database
@@ -65,8 +65,8 @@ def a_campaign(cli: Cli, **fields: Any) -> str:
         )
         left_out = {OutcomeKind.DUPLICATE: ["u2"]}
         endings = (
-            Ending(0, task_id=7, called_at=NOW, accepted=1, left_out=left_out),
-            Ending(1, task_id=8, called_at=NOW, accepted=2, ambiguous=True),
+            Ending(Release(0, 1), task_id=7, called_at=NOW, accepted=1, left_out=left_out),
+            Ending(Release(1, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
         )
         async with database.write("x") as connection:
             await chunks.release(connection, campaign, 2, NOW)
@@ -146,7 +146,7 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
         ]
         endings = [
             Ending(
-                number,
+                Release(number, 1),
                 task_id=(status.result or {})["call"]["task_id"],
                 called_at=NOW - timedelta(days=days_ago),
                 accepted=2,

@@ -1,3 +1,6 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,13 +57,28 @@ def test_who_comes_later_gains_nothing_by_it() -> None:
 def test_no_minute_holds_more_than_the_rate_and_a_chunk(
     rate: int, size: int, pauses: list[float]
 ) -> None:
-    now, allowance = 0.0, Allowance(0.0)
+    began = datetime(2026, 11, 24, 4, tzinfo=UTC)
+    now, allowance = 0.0, Allowance(0, began)
     sent: list[tuple[float, int]] = []
     for pause in pauses:
         now += pause
-        people = size * allowance.chunks(rate, size, now)
-        allowance.spend(people)
+        allowance = allowance.later(rate, began + timedelta(seconds=now))
+        people = size * allowance.chunks(rate, size, under_way=0)
+        allowance = replace(allowance, people=allowance.people - people)
         sent.append((now, people))
     for start, _ in sent:
         within = sum(people for at, people in sent if start <= at < start + 60)
         assert within <= rate + rate / 60 * Allowance.BURST_SECONDS + size
+
+
+def test_what_waits_for_the_end_of_a_pause_is_seconds_of_the_rate_at_most() -> None:
+    allowance = Allowance(0, datetime(2026, 11, 24, 4, tzinfo=UTC))
+    allowed = [allowance.chunks(6_000, 100, under_way) for under_way in range(5)]
+    assert allowed == [1, 1, 1, 0, 0]
+
+
+def test_a_clock_that_steps_back_gives_nothing_and_takes_nothing() -> None:
+    noon = datetime(2026, 11, 24, 4, tzinfo=UTC)
+    allowance = Allowance(-50, noon).later(60, noon - timedelta(hours=1))
+    assert allowance == Allowance(-50, noon - timedelta(hours=1))
+    assert allowance.later(60, allowance.at + timedelta(seconds=50)).people == 0

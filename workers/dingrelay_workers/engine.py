@@ -194,12 +194,12 @@ class Engine:
         since: datetime,
     ) -> Reach:
         """What campaigns of an app have to do with some users."""
-        from dingrelay_workers.campaigns import chunks, queue  # noqa: PLC0415 - as `directory`
+        from dingrelay_workers.campaigns import people_index, queue  # noqa: PLC0415 - as `directory`
 
-        called, coming = await chunks.reached(
+        called, coming = await people_index.reached(
             self.directory.database, users, campaigns, content, since
         )
-        jobs = {queue.chunk_job(app, campaign, number): some for campaign, number, some in coming}
+        jobs = {queue.chunk_job(app, campaign, release): some for campaign, release, some in coming}
         return Reach(called, jobs)
 
     async def _serve(self) -> None:

@@ -1,14 +1,13 @@
 """The chunks of campaigns in SQL: released, settled and given back, many in one transaction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import JSON, Select, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_tasks.message import digest
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -18,7 +17,7 @@ from dingrelay_workers.campaigns.models import (
     State,
 )
 from dingrelay_workers.directory import database
-from dingrelay_workers.directory.database import Database, insert_missing
+from dingrelay_workers.directory.database import insert_missing
 
 CANCELLED = {
     "class": "cancelled",
@@ -48,9 +47,10 @@ class Campaign:
     recipients: int
     chunks: int
     settled: int
-    accepted: int
-    left_out: int
-    failed: int
+    rate_credit: float
+    rate_at: datetime | None
+    recent_people: float
+    recent_failed: float
 
     @property
     def chunk_size(self) -> int:
@@ -58,26 +58,40 @@ class Campaign:
         return -(-self.recipients // max(1, self.chunks))
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A chunk to enqueue. `message` is None where the campaign's own is sent."""
+class Release(NamedTuple):
+    """One time at which a chunk was made queued. Its job's id is made of it."""
 
     number: int
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A chunk to enqueue. `message` is None where the campaign's own is sent.
+
+    Attributes:
+        released: when it was.
+        repeated: an earlier job of this release was lost, and may have made the call.
+    """
+
+    release: Release
     users: list[str]
     message: Mapping[str, Any] | None
+    released: datetime
     repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a chunk ended.
+    """How the job of a release ended.
 
     Attributes:
         left_out: outcome → who was left out so.
         error: class, code, message and hint, if no call was taken for it.
+        lost: the error is that nothing is known of the job: that is no failure of DingTalk's.
     """
 
-    number: int
+    release: Release
     task_id: int | None = None
     called_at: datetime | None = None
     accepted: int = 0
@@ -86,11 +100,16 @@ class Ending:
         default_factory=dict[OutcomeKind, Sequence[str]]
     )
     error: Mapping[str, Any] | None = None
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What some endings add to a campaign's counters."""
+    """What some endings add to a campaign's counters.
+
+    Attributes:
+        lost: people among the failed of whose chunks nothing is known.
+    """
 
     settled: int
     accepted: int
@@ -98,6 +117,7 @@ class Counts:
     failed: int
     cancelled: int
     calls: int
+    lost: int = 0
 
 
 async def active(connection: AsyncConnection) -> list[Campaign]:
@@ -106,62 +126,93 @@ async def active(connection: AsyncConnection) -> list[Campaign]:
         ChunkRow.campaign == CampaignRow.id, ChunkRow.state == ChunkState.QUEUED
     )
     halted = CampaignRow.state.in_([State.PAUSED, State.CANCELLED])
-    columns = [getattr(CampaignRow, name) for name in Campaign.__slots__]
     rows = await connection.execute(
-        select(*columns)
+        _campaigns()
         .where(or_(CampaignRow.state == State.RUNNING, and_(halted, queued)))
         .order_by(CampaignRow.created_at, CampaignRow.id)
     )
-    return [Campaign(**row, state=State(state)) for row, state in _with_state(rows.mappings())]
+    return [_campaign(row) for row in rows.mappings()]
 
 
-def _with_state(rows: Any) -> list[tuple[dict[str, Any], str]]:
-    split = [dict(row) for row in rows]
-    return [(row, row.pop("state")) for row in split]
+async def read(connection: AsyncConnection, campaign: str) -> Campaign:
+    """The campaign as it is now: what a transaction that changes it must go by."""
+    rows = await connection.execute(_campaigns().where(CampaignRow.id == campaign))
+    return _campaign(rows.mappings().one())
 
 
-async def queued(connection: AsyncConnection, campaign: str) -> dict[int, datetime]:
-    """The campaign's chunks that have a job → when it was made."""
+def _campaigns() -> Select[Any]:
+    columns: list[Any] = [getattr(CampaignRow, name) for name in Campaign.__slots__]
+    query: Select[Any] = select(*columns)
+    return query
+
+
+def _campaign(row: Mapping[Any, Any]) -> Campaign:
+    fields: dict[str, Any] = {**row, "state": State(row["state"])}
+    return Campaign(**fields)
+
+
+async def queued(connection: AsyncConnection, campaign: str) -> dict[Release, datetime]:
+    """The campaign's chunks that have a job → when they were released."""
     rows = await connection.execute(
-        select(ChunkRow.number, ChunkRow.called_at)
+        select(ChunkRow.number, ChunkRow.generation, ChunkRow.called_at)
         .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED)
         .order_by(ChunkRow.number)
     )
-    return {number: at or datetime.now(UTC) for number, at in rows}
+    return {Release(number, generation): _known(at) for number, generation, at in rows}
 
 
-async def lately_settled(connection: AsyncConnection, campaign: str) -> list[int]:
-    """The chunks that were settled last, by their place in the campaign."""
-    rows = await connection.scalars(
-        select(ChunkRow.number)
+def _known(released: datetime | None) -> datetime:
+    assert released is not None, "a queued chunk was released"
+    return released
+
+
+async def left_behind(connection: AsyncConnection, campaign: str) -> list[Release]:
+    """Releases that are over and near the last one: a crash may have left their records behind."""
+    settled = (
+        select(ChunkRow.number, ChunkRow.generation)
         .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.SETTLED)
         .order_by(ChunkRow.number.desc())
         .limit(FRONTIER)
     )
-    return list(rows)
+    # Chunks are released in their order, so those that were given back are the first that wait.
+    pending = (
+        select(ChunkRow.number, ChunkRow.generation)
+        .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING)
+        .order_by(ChunkRow.number)
+        .limit(FRONTIER)
+    )
+    earlier = select(ChunkRow.number, ChunkRow.generation - 1).where(
+        ChunkRow.campaign == campaign,
+        ChunkRow.state == ChunkState.QUEUED,
+        ChunkRow.generation > 1,
+    )
+    found: list[Release] = []
+    for query in (settled, pending, earlier):
+        found += [Release(*row) for row in await connection.execute(query)]
+    return found
 
 
 async def still_queued(
-    connection: AsyncConnection, campaign: str, numbers: Sequence[int]
-) -> dict[int, int]:
-    """Those of the chunks that are queued → their size."""
-    found: dict[int, int] = {}
-    for some in database.chunks(numbers):
+    connection: AsyncConnection, campaign: str, releases: Collection[Release]
+) -> dict[Release, int]:
+    """Those of the releases that are not over → the size of their chunk."""
+    found: dict[Release, int] = {}
+    for some in database.chunks([release.number for release in releases]):
         rows = await connection.execute(
-            select(ChunkRow.number, ChunkRow.size).where(
+            select(ChunkRow.number, ChunkRow.generation, ChunkRow.size).where(
                 ChunkRow.campaign == campaign,
                 ChunkRow.state == ChunkState.QUEUED,
                 ChunkRow.number.in_(some),
             )
         )
-        found |= {row.number: row.size for row in rows}
-    return found
+        found |= {Release(number, generation): size for number, generation, size in rows}
+    return {release: size for release, size in found.items() if release in set(releases)}
 
 
 async def settle(connection: AsyncConnection, campaign: str, endings: Sequence[Ending]) -> Counts:
-    """Write how chunks ended; only those that are queued still, so each counts once."""
-    sizes = await still_queued(connection, campaign, [ending.number for ending in endings])
-    fresh = [ending for ending in endings if ending.number in sizes]
+    """Write how releases ended; only those that are not over, so each chunk counts once."""
+    sizes = await still_queued(connection, campaign, [ending.release for ending in endings])
+    fresh = [ending for ending in endings if ending.release in sizes]
     if not fresh:
         return Counts(0, 0, 0, 0, 0, 0)
     await connection.execute(
@@ -178,12 +229,12 @@ async def settle(connection: AsyncConnection, campaign: str, endings: Sequence[E
         .execution_options(synchronize_session=False),
         [
             {
-                "chunk": ending.number,
+                "chunk": ending.release.number,
                 "task": ending.task_id,
                 "at": ending.called_at,
                 "people": ending.accepted,
                 "repeated": ending.ambiguous,
-                "problem": ending.error,
+                "problem": storable(ending.error),
             }
             for ending in fresh
         ],
@@ -203,7 +254,7 @@ def _outcomes(campaign: str, endings: Sequence[Ending]) -> list[dict[str, Any]]:
         {
             "campaign": campaign,
             "userid": user,
-            "chunk": ending.number,
+            "chunk": ending.release.number,
             "outcome": outcome,
             "reason": reasons[outcome],
         }
@@ -213,15 +264,16 @@ def _outcomes(campaign: str, endings: Sequence[Ending]) -> list[dict[str, Any]]:
     ]
 
 
-def _counts(endings: Sequence[Ending], sizes: Mapping[int, int]) -> Counts:
+def _counts(endings: Sequence[Ending], sizes: Mapping[Release, int]) -> Counts:
     failed = [ending for ending in endings if ending.error and ending.error != CANCELLED]
     return Counts(
         settled=len(endings),
         accepted=sum(ending.accepted for ending in endings),
         left_out=sum(len(users) for ending in endings for users in ending.left_out.values()),
-        failed=sum(sizes[ending.number] for ending in failed),
-        cancelled=sum(sizes[ending.number] for ending in endings if ending.error == CANCELLED),
+        failed=sum(sizes[ending.release] for ending in failed),
+        cancelled=sum(sizes[ending.release] for ending in endings if ending.error == CANCELLED),
         calls=sum(ending.task_id is not None for ending in endings),
+        lost=sum(sizes[ending.release] for ending in endings if ending.lost),
     )
 
 
@@ -239,16 +291,15 @@ async def _count(connection: AsyncConnection, campaign: str, counts: Counts) -> 
     )
 
 
-async def give_back(connection: AsyncConnection, campaign: str, numbers: Sequence[int]) -> None:
-    """Queued chunks whose jobs certainly made no call are pending again."""
-    for some in database.chunks(numbers):
+async def give_back(
+    connection: AsyncConnection, campaign: str, releases: Sequence[Release]
+) -> None:
+    """Chunks whose jobs certainly made no call are pending again."""
+    ours = await still_queued(connection, campaign, releases)
+    for some in database.chunks([release.number for release in ours]):
         await connection.execute(
             update(ChunkRow)
-            .where(
-                ChunkRow.campaign == campaign,
-                ChunkRow.state == ChunkState.QUEUED,
-                ChunkRow.number.in_(some),
-            )
+            .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(some))
             .values(state=ChunkState.PENDING, called_at=None)
         )
 
@@ -277,89 +328,53 @@ async def release(
     that Beijing day only.
     """
     rows = await connection.execute(
-        select(ChunkRow.number, ChunkRow.users, ChunkRow.message)
+        select(ChunkRow.number, ChunkRow.generation + 1, ChunkRow.users, ChunkRow.message)
         .where(ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.PENDING)
         .order_by(ChunkRow.number)
         .limit(most)
     )
-    released = [Chunk(number, users.split(","), message) for number, users, message in rows]
-    for some in database.chunks([chunk.number for chunk in released]):
+    released = [
+        Chunk(Release(number, generation), users.split(","), message, now)
+        for number, generation, users, message in rows
+    ]
+    for some in database.chunks([chunk.release.number for chunk in released]):
         await connection.execute(
             update(ChunkRow)
             .where(ChunkRow.campaign == campaign, ChunkRow.number.in_(some))
-            .values(state=ChunkState.QUEUED, called_at=now)
+            .values(state=ChunkState.QUEUED, called_at=now, generation=ChunkRow.generation + 1)
         )
     return released
 
 
-async def lost(connection: AsyncConnection, campaign: str, numbers: Sequence[int]) -> list[Chunk]:
-    """Those of the chunks that are queued still, to be enqueued again."""
+async def lost(
+    connection: AsyncConnection, campaign: str, releases: Collection[Release]
+) -> list[Chunk]:
+    """Those of the releases that are not over, to be enqueued again."""
     found: list[Chunk] = []
-    for some in database.chunks(numbers):
+    for some in database.chunks(await still_queued(connection, campaign, releases)):
         rows = await connection.execute(
-            select(ChunkRow.number, ChunkRow.users, ChunkRow.message).where(
+            select(
+                ChunkRow.number,
+                ChunkRow.generation,
+                ChunkRow.users,
+                ChunkRow.message,
+                ChunkRow.called_at,
+            ).where(
                 ChunkRow.campaign == campaign,
-                ChunkRow.state == ChunkState.QUEUED,
-                ChunkRow.number.in_(some),
+                ChunkRow.number.in_([release.number for release in some]),
             )
         )
         found += [
-            Chunk(number, users.split(","), message, repeated=True)
-            for number, users, message in rows
+            Chunk(Release(number, generation), users.split(","), message, _known(at), repeated=True)
+            for number, generation, users, message, at in rows
         ]
     return found
 
 
-async def reached(
-    source: Database,
-    users: Sequence[str],
-    campaigns: Sequence[str],
-    content: str,
-    since: datetime,
-) -> tuple[set[str], list[tuple[str, int, list[str]]]]:
-    """What these campaigns have to do with the users since a moment.
-
-    Chunks hold their users as text, so each user is a scan: fit for a few users, rarely.
-
-    Args:
-        source: where the campaigns are.
-        users: who is asked about.
-        campaigns: whose chunks are looked at.
-        content: digest of the message; chunks with a message of their own may have another.
-        since: the start of the day.
-
-    Returns:
-        Whom they have called, and campaign, number and users of chunks that have a job.
-    """
-    called: set[str] = set()
-    coming: list[tuple[str, int, list[str]]] = []
-    if not users or not campaigns:
-        return called, coming
-    columns = (ChunkRow.campaign, ChunkRow.number, ChunkRow.state, ChunkRow.users)
-    async with source.read() as connection:
-        for some in database.chunks(users):
-            holds = [
-                ("," + ChunkRow.users + ",").contains(f",{user},", autoescape=True) for user in some
-            ]
-            rows = await connection.execute(
-                select(*columns, ChunkRow.message).where(
-                    ChunkRow.campaign.in_(campaigns),
-                    or_(ChunkRow.state == ChunkState.QUEUED, ChunkRow.called_at >= since),
-                    or_(*holds),
-                )
-            )
-            left_out = await connection.execute(
-                select(OutcomeRow.campaign, OutcomeRow.userid).where(
-                    OutcomeRow.campaign.in_(campaigns), OutcomeRow.userid.in_(some)
-                )
-            )
-            others = {(campaign, user) for campaign, user in left_out}
-            for campaign, number, state, text, message in rows:
-                if message is not None and digest(message) != content:
-                    continue
-                here = {user for user in text.split(",") if (campaign, user) not in others}
-                if state == ChunkState.QUEUED:
-                    coming.append((campaign, number, sorted(here & {*some})))
-                else:
-                    called |= here & {*some}
-    return called, coming
+def storable(value: Any) -> Any:
+    """A JSON value, or a text, as every database takes it: no NUL, no half of a character."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {name: storable(each) for name, each in value.items()}
+    return value

@@ -22,7 +22,7 @@ class Control:
         CampaignNotFound: there is none with this id.
         CampaignConflict: it can't come there from the state it is in.
         SQLAlchemyError: the database is away, and nothing has changed.
-        RedisError: the state has changed, and the fleet will find out by itself.
+        RedisError: the state has changed, and the fleet finds out by itself within seconds.
     """
 
     def __init__(self, database: Database, redis: Redis) -> None:
@@ -41,7 +41,9 @@ class Control:
 
     async def resume(self, campaign: str) -> None:
         """Let a paused campaign run on."""
-        await self._move(campaign, {State.PAUSED}, State.RUNNING, reason="")
+        await self._move(
+            campaign, {State.PAUSED}, State.RUNNING, reason="", recent_people=0.0, recent_failed=0.0
+        )
 
     async def cancel(self, campaign: str) -> None:
         """End a campaign for good; who has not been called is told as cancelled."""
@@ -58,7 +60,7 @@ class Control:
             found = await connection.scalar(
                 select(CampaignRow.state).where(CampaignRow.id == campaign)
             )
-            if found is None:
+            if found in {None, State.CREATING}:
                 raise CampaignNotFound(campaign)
             if found != to and found not in sources:
                 raise CampaignConflict(campaign, f"is {found}, so it can't become {to}")

@@ -8,12 +8,14 @@ from dingrelay_workers.campaigns.forecast import Forecast
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.report import Summary
 
+_INTERNAL = {"recent_people", "recent_failed", "rate_credit", "rate_at", "index_bits"}
+"""What a campaign's row tells the workers only."""
+
 
 def campaign(row: CampaignRow) -> dict[str, Any]:
-    """A campaign: every column of its row, moments as ISO 8601."""
-    return _json(
-        {column.name: getattr(row, column.name) for column in CampaignRow.__table__.columns}
-    )
+    """A campaign: the columns of its row that mean something to people, moments as ISO 8601."""
+    names = (column.name for column in CampaignRow.__table__.columns)
+    return _json({name: getattr(row, name) for name in names if name not in _INTERNAL})
 
 
 def forecast(found: Forecast) -> dict[str, Any]:

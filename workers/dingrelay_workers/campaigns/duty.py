@@ -1,12 +1,20 @@
-"""Who carries campaigns on: one worker at a time, by a lease in Redis, and nobody while none runs.
+"""Who carries campaigns on: one worker at a time, by a lease in Redis.
 
-A value in Redis tells whether a campaign runs, so that idle workers ask nothing else and load no
-SQLAlchemy. Where it is lost, one worker looks into the database.
+Whether a campaign runs is told by SQL alone. The worker with the lease asks it every few seconds,
+and at once where a value in Redis has changed: whoever starts a campaign changes it. So a start is
+felt at once, and is not missed if that word is lost. The other workers ask Redis only, and load no
+SQLAlchemy.
+
+The lease is renewed while a turn lasts, as long as the turn comes on. Under another lease it has
+another name, so what Redis is told under an earlier one is refused.
 """
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -27,21 +35,27 @@ LEASE = 4.0
 """Seconds after which another worker carries on, if the one that did is gone."""
 LOOK = 0.25
 """Seconds between looks at the signal: what a campaign that starts may wait."""
-LOOK_AFTER_LOSS = 60.0
-"""Seconds for which a lost signal may just be one that nobody has set yet."""
+ASK = 3.0
+"""Seconds between two questions to SQL while no campaign runs: what one may wait whose signal was
+lost. It is one cheap query of one worker in the fleet."""
+STUCK = 120.0
+"""Seconds without a step of a turn, after which another worker may try: more than a database needs
+for some slow statements, or to tell that a transaction was given up."""
 FAILURE_PAUSE = 1.0
-"""Seconds before the next try where Redis or the database was away."""
-
-NOTHING = "nothing"
-"""The signal while no campaign runs."""
+"""Seconds before the next try where Redis or the database was away. Another worker, which may reach
+them, has the lease by then."""
 
 _PUMP = Script.load("dingrelay_workers", "pump")
 
 log = get_logger("dingrelay.campaigns")
 
 
+class _Stopped(Exception):
+    """A turn was given up: it does not come on, or the lease is another's."""
+
+
 async def signal(redis: Redis) -> None:
-    """Tell the fleet that a campaign runs, or has been paused or cancelled."""
+    """Tell the fleet that a campaign was started, paused, resumed or cancelled."""
     await redis.set(keys.CAMPAIGNS, uuid.uuid4().hex, px=keys.CAMPAIGNS_TTL_MS)
 
 
@@ -57,14 +71,20 @@ class Duty:
     def __init__(
         self, records: Records, publisher: Publisher, database: Callable[[], "Database"]
     ) -> None:
+        self._redis = records.redis
         self._records = records
         self._publisher = publisher
         self._database = database
         self._holder = ""
-        self._mine = False
         self._pump: Pump | None = None
-        self._nothing_at = ""
-        self._lost_for = 0.0
+        self._seen = ""
+        self._ask_at = 0.0
+        self._clock = (0.0, 0.0)
+
+    def now(self) -> datetime:
+        """Redis's time, as of its last answer and what has passed since."""
+        told, at = self._clock
+        return datetime.fromtimestamp(told, UTC) + timedelta(seconds=time.monotonic() - at)
 
     async def run(self) -> None:
         """Pump for ever."""
@@ -78,58 +98,65 @@ class Duty:
 
     async def turn(self) -> float:
         """Look, and pump if it is this worker's; seconds until the next time."""
-        mine, told = await self._take()
-        if not mine:
-            self._mine, self._lost_for = False, 0.0
+        name, signal = await self._take(uuid.uuid4().hex, LEASE)
+        if name != self._holder:
+            self._holder = name
+            # Without a word no campaign has begun for an hour, or Redis has lost it.
+            self._seen, self._ask_at = "", time.monotonic() + ASK
+        if not name or (signal == self._seen and time.monotonic() < self._ask_at):
             return LOOK
-        self._mine = True
-        if not told:
-            self._lost_for += LOOK
-            if self._lost_for < LOOK_AFTER_LOSS:
-                return LOOK
         pump = await self._opened()
-        if pump.holder != self._holder:
+        if pump.holder != name:
             log.info("pump_taken")
-            pump.begin(self._holder)
+            pump.begin(name)
         try:
-            worked = await pump.tick()
-        except pump.DATABASE_AWAY as error:
-            log.warning("campaign_database_away", reason=type(error).__name__)
-            self._lost_for = 0.0
+            pause = await self._watched(pump)
+        except (_Stopped, pump.DATABASE_AWAY) as error:
+            reason = str(error) if isinstance(error, _Stopped) else type(error).__name__
+            log.warning("campaign_turn_failed", reason=reason)
+            await self.stop()
             return FAILURE_PAUSE
-        self._lost_for = 0.0
-        if worked is None:
-            await self._nothing(told)
+        if pause is None:
+            self._seen, self._ask_at = signal, time.monotonic() + ASK
             return LOOK
-        if not told:
-            await signal(self._records.redis)
-        return worked
+        self._ask_at = 0.0
+        return pause
 
     async def stop(self) -> None:
         """Let another worker pump at once."""
-        if self._mine and await self._records.redis.get(keys.PUMP) == self._holder.encode():
-            await self._records.redis.delete(keys.PUMP)
+        if self._holder:
+            await self._take("", 0)
+            self._holder = ""
 
-    async def _take(self) -> tuple[bool, str]:
-        if not self._mine:
-            # A name of its own for each time, so that the fence tells it from an earlier one.
-            self._holder = uuid.uuid4().hex
+    async def _take(self, fresh: str, lease: float) -> tuple[str, str]:
+        """Keep the lease, or take it under a fresh name; the name and the signal."""
         call = _PUMP.call(
             [keys.PUMP, keys.CAMPAIGNS],
-            [self._holder, int(LEASE * 1000), self._nothing_at, keys.CAMPAIGNS_TTL_MS, NOTHING],
+            [self._holder, fresh, int(lease * 1000), keys.CAMPAIGNS_TTL_MS],
         )
-        self._nothing_at = ""
-        mine, told = await run_async(self._records.redis, call)
-        return bool(mine), told.decode()
+        name, signal, now = await run_async(self._redis, call)
+        self._clock = (now / 1000, time.monotonic())
+        return name.decode(), signal.decode()
 
-    async def _nothing(self, told: str) -> None:
-        """No campaign runs; unless one has been started since the look."""
-        if told:
-            self._nothing_at = told
-        else:
-            await self._records.redis.set(
-                keys.CAMPAIGNS, NOTHING, px=keys.CAMPAIGNS_TTL_MS, nx=True
-            )
+    async def _watched(self, pump: "Pump") -> float | None:
+        """A tick of the pump, with the lease renewed for as long as it comes on.
+
+        Raises:
+            _Stopped: it does not come on, or the lease is another worker's.
+        """
+        pump.stepped = time.monotonic()
+        tick = asyncio.ensure_future(pump.tick())
+        try:
+            while not (await asyncio.wait({tick}, timeout=LEASE / 4))[0]:
+                if time.monotonic() - pump.stepped > STUCK:
+                    raise _Stopped("a turn does not come on")
+                with suppress(RedisError, OSError):  # the tick itself tells if Redis is away
+                    if not (await self._take("", LEASE))[0]:
+                        raise _Stopped("another worker has the lease")
+            return tick.result()
+        finally:
+            tick.cancel()
+            await asyncio.gather(tick, return_exceptions=True)
 
     async def _opened(self) -> "Pump":
         if self._pump is None:
@@ -137,5 +164,5 @@ class Duty:
             await asyncio.to_thread(import_module, "dingrelay_workers.campaigns.pump")
             from dingrelay_workers.campaigns.pump import Pump  # noqa: PLC0415
 
-            self._pump = Pump(self._records, self._publisher, self._database())
+            self._pump = Pump(self._records, self._publisher, self._database(), now=self.now)
         return self._pump

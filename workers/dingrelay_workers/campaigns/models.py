@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, String, Text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.states import CampaignState
@@ -57,6 +57,12 @@ class CampaignRow(Base):
         left_out: people left out since DingTalk would silently have dropped the message.
         failed: people whose call was refused, or whose outcome is unknown.
         calls: calls that DingTalk took.
+        recent_people: of the latest people whose outcome is known, how many there are; see
+            `failures`.
+        recent_failed: how many of these failed.
+        rate_credit: people that `rate` let it send to at `rate_at`; below zero, people it is ahead.
+        rate_at: by Redis's clock.
+        index_bits: 2 ** bits buckets of `IndexRow` hold its people; None if none do.
     """
 
     __tablename__ = "campaigns"
@@ -85,12 +91,19 @@ class CampaignRow(Base):
     left_out: Mapped[int]
     failed: Mapped[int]
     calls: Mapped[int]
+    recent_people: Mapped[float] = mapped_column(Float, server_default="0")
+    recent_failed: Mapped[float] = mapped_column(Float, server_default="0")
+    rate_credit: Mapped[float] = mapped_column(Float, server_default="0")
+    rate_at: Mapped[datetime | None] = mapped_column(Utc)
+    index_bits: Mapped[int | None]
 
 
 class ChunkRow(Base):
     """Up to 100 recipients of one message: one call.
 
     Attributes:
+        generation: how often it was released. Each release has a job of its own, and what is known
+            of one is never taken for another's.
         users: their ids, separated by commas, which no id holds.
         message: the ``msg`` object of this chunk where its fields are filled in; None for the
             campaign's own.
@@ -116,6 +129,7 @@ class ChunkRow(Base):
     )
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     state: Mapped[str] = mapped_column(String(16))
+    generation: Mapped[int] = mapped_column(server_default="0")
     size: Mapped[int]
     users: Mapped[str] = mapped_column(Text)
     message: Mapped[dict[str, Any] | None] = mapped_column(JSON)
@@ -144,3 +158,22 @@ class OutcomeRow(Base):
     chunk: Mapped[int]
     outcome: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str] = mapped_column(Text)
+
+
+class IndexRow(Base):
+    """Some of a campaign's people, and in which chunk each of them is; see `people_index`.
+
+    Attributes:
+        bucket: the people whose checksums begin with these bits.
+        part: a large campaign is indexed part by part.
+        entries: the checksums, and then as many numbers of chunks.
+    """
+
+    __tablename__ = "campaign_index"
+
+    campaign: Mapped[str] = mapped_column(
+        ForeignKey("campaigns.id", ondelete="CASCADE"), primary_key=True
+    )
+    bucket: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    part: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    entries: Mapped[bytes] = mapped_column(LargeBinary)

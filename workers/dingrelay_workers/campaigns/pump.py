@@ -14,17 +14,22 @@ Exactly once, whatever dies and whenever. Between SQL, which cannot forget, and 
   unknown.
 * Whether it is still queued is read after its record was missed, in the transaction: the deletion
   came after a commit, so a chunk whose record was deleted is seen to be settled.
-* Two pumps at once, the older one merely slow: each transaction changes only chunks that are in the
-  state it expects, under the campaign's writer lock, so an end counts once and a chunk is released
-  once. What Redis is told (enqueue, forget) names the lease, and is refused to the older one: it can
-  neither enqueue what the newer one has settled since, nor delete what that has enqueued.
+* Two pumps at once, the older one merely slow: each release of a chunk has a generation, in its row
+  and in its job's id. What a pump found out of one release is written only while that release
+  stands, so it can neither end, give back nor repeat a later one. Each transaction goes by what it
+  reads under the campaign's writer lock: its state, its rate, its failures. What Redis is told
+  (enqueue, forget) names the lease, and is refused to the older one.
+* A commit whose answer was lost: what it released is enqueued by the next tick, and the records of
+  what it settled are looked for and deleted.
 * The database away: nothing is released and nothing deleted; records live for days.
+
+Time is Redis's: the workers' clocks may differ.
 """
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +41,17 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.states import State as JobState
 from dingrelay_workers.campaigns import chunks
-from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, Counts, Ending
+from dingrelay_workers.campaigns.chunks import (
+    CANCELLED,
+    Campaign,
+    Chunk,
+    Counts,
+    Ending,
+    Release,
+)
+from dingrelay_workers.campaigns.failures import Latest
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found, unknown
+from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
 from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
 from dingrelay_workers.directory.database import Database
@@ -48,8 +61,6 @@ from dingrelay_workers.records import Records
 
 BUSY, IDLE = 0.1, 0.25
 """Seconds between ticks, while chunks are under way and otherwise."""
-ENOUGH_PEOPLE = 500
-"""People whose outcome is known, before a share of failures among them tells anything."""
 log = get_logger("dingrelay.campaigns")
 
 
@@ -66,17 +77,19 @@ class Turn:
         revived: jobs that were withdrawn after a call.
         stop: why it must be paused.
         free: chunks that may be released.
+        clock_stepped: the moment from which its rate is counted has not come yet.
     """
 
     campaign: Campaign
-    queued: Mapping[int, datetime]
+    queued: Mapping[Release, datetime]
     goes: bool
     endings: list[Ending] = field(default_factory=list[Ending])
-    back: list[int] = field(default_factory=list[int])
-    lost: list[int] = field(default_factory=list[int])
-    revived: list[int] = field(default_factory=list[int])
+    back: list[Release] = field(default_factory=list[Release])
+    lost: list[Release] = field(default_factory=list[Release])
+    revived: list[Release] = field(default_factory=list[Release])
     stop: str = ""
     free: int = 0
+    clock_stepped: bool = False
 
     @property
     def under_way(self) -> int:
@@ -84,15 +97,16 @@ class Turn:
         return len(self.queued) - len(self.endings) - len(self.back)
 
     @property
-    def failures(self) -> bool:
-        """Whether people have failed who had not before."""
-        return any(ending.error for ending in self.endings)
+    def over(self) -> list[Release]:
+        """The releases whose records are of no use once SQL knows."""
+        return [*(ending.release for ending in self.endings), *self.back]
 
     @property
     def changes(self) -> bool:
-        """Whether SQL has to be told anything."""
+        """Whether SQL has to be told or asked anything."""
         done = self.campaign.settled >= self.campaign.chunks and self.goes
-        return bool(self.endings or self.back or self.lost or self.stop or self.free or done)
+        found = self.over or self.lost or self.revived
+        return bool(found or self.stop or self.free or self.clock_stepped or done)
 
 
 class Pump:
@@ -106,7 +120,7 @@ class Pump:
         publisher: Publisher,
         database: Database,
         *,
-        now: Callable[[], datetime] = beijing.now,
+        now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = ChunkQueue(records, publisher)
@@ -114,6 +128,8 @@ class Pump:
         self._now = now
         self._clock = clock
         self._ready = False
+        self._failed: dict[str, Campaign] = {}
+        self.stepped = time.monotonic()
         self.begin("")
 
     @property
@@ -126,8 +142,8 @@ class Pump:
         self._queue.holder = holder
         self._stride = Stride()
         self._windows: dict[str, Window] = {}
-        self._allowances: dict[str, Allowance] = {}
         self._tidied: set[str] = set()
+        self._unsent: set[tuple[str, Release]] = set()
         self._running: set[str] = set()
 
     async def tick(self) -> float | None:
@@ -145,20 +161,29 @@ class Pump:
         self._ready = True
         turns = await self._read()
         await self._tell_states(turns)
+        for campaign in self._failed.keys() - {turn.campaign.id for turn in turns}:
+            # What failed ended it all the same.
+            await self._tidy(self._failed[campaign])
+            del self._failed[campaign]
         if not turns:
             return None
         for turn in turns:
             await self._tidy(turn.campaign)
             await self._judge(turn)
+            self._step()
         self._share(turns)
-        for turn in turns:
+        # A campaign that can't be written must not keep the others waiting behind it for ever.
+        for turn in sorted(turns, key=lambda turn: turn.campaign.id in self._failed):
             if turn.changes:
-                await self._carry_on(turn)
-            elif turn.revived:
-                await self._queue.revive(turn.campaign, turn.revived)
+                await self._write(turn)
+            self._step()
         self._stride.keep(turn.campaign.id for turn in turns)
         CAMPAIGN_CHUNKS.set(sum(turn.under_way + turn.free for turn in turns))
         return BUSY if any(turn.goes and (turn.queued or turn.free) for turn in turns) else IDLE
+
+    def _step(self) -> None:
+        """The turn has come on: whoever watches it need not give it up."""
+        self.stepped = time.monotonic()
 
     async def _has_tables(self) -> bool:
         """Whether campaigns can exist at all; looking must not create a database."""
@@ -171,6 +196,7 @@ class Pump:
             )
 
     async def _read(self) -> list[Turn]:
+        self._step()
         now = self._now()
         async with self._database.read() as connection:
             return [
@@ -187,8 +213,8 @@ class Pump:
         if campaign.id in self._tidied:
             return
         async with self._database.read() as connection:
-            settled = await chunks.lately_settled(connection, campaign.id)
-        await self._queue.forget(campaign, settled)
+            over = await chunks.left_behind(connection, campaign.id)
+        await self._queue.forget(campaign, over)
         self._tidied.add(campaign.id)
 
     async def _judge(self, turn: Turn) -> None:
@@ -204,20 +230,20 @@ class Pump:
                 self._judge_one(turn, found)
 
     def _judge_one(self, turn: Turn, found: Found) -> None:
-        number = found.number
+        release = found.release
         match found.state:
-            case None if beijing.day(turn.queued[number]) != beijing.day(self._now()):
-                turn.endings.append(Ending(number, error=unknown("its job was lost")))
+            case None if beijing.day(turn.queued[release]) != beijing.day(self._now()):
+                turn.endings.append(found.lost())
             case None:
                 if turn.goes:
-                    turn.lost.append(number)
+                    turn.lost.append(release)
             case JobState.CANCELLED if found.touched:
                 if turn.goes:
-                    turn.revived.append(number)
+                    turn.revived.append(release)
             case JobState.CANCELLED:
-                turn.back.append(number)
+                turn.back.append(release)
             case JobState.DEAD if found.stops:
-                turn.back.append(number)
+                turn.back.append(release)
                 turn.stop = f"{STOPPING[found.error['class']]}: {found.error.get('message', '')}"
             case _:
                 turn.endings.append(found.ending())
@@ -231,23 +257,29 @@ class Pump:
             window.settled(sum(len(turn.endings) for turn in ours), clock)
             free = window.size - sum(turn.under_way for turn in ours)
             asked = {
-                turn.campaign.id: Share(turn.campaign.weight, self._most(turn, clock))
-                for turn in ours
+                turn.campaign.id: Share(turn.campaign.weight, self._most(turn)) for turn in ours
             }
             got = self._stride.share(free, asked)
             for turn in ours:
                 turn.free = got.get(turn.campaign.id, 0)
 
-    def _most(self, turn: Turn, clock: float) -> int:
+    def _most(self, turn: Turn) -> int:
         """Chunks of the campaign that could be released now."""
-        campaign = turn.campaign
+        campaign, now = turn.campaign, self._now()
         if not turn.goes or turn.stop:
             return 0
+        turn.clock_stepped = campaign.rate_at is not None and campaign.rate_at > now
         pending = campaign.chunks - campaign.settled - len(turn.queued) + len(turn.back)
-        if campaign.rate is None:
-            return pending
-        allowance = self._allowances.setdefault(campaign.id, Allowance(clock))
-        return min(pending, allowance.chunks(campaign.rate, campaign.chunk_size, clock))
+        return _allowed(campaign, now, pending, turn.under_way)
+
+    async def _write(self, turn: Turn) -> None:
+        """Carry on; if that fails, it may have been committed and not been told to Redis."""
+        campaign = turn.campaign
+        self._failed[campaign.id] = campaign
+        self._tidied.discard(campaign.id)
+        await self._carry_on(turn)
+        self._tidied.add(campaign.id)
+        del self._failed[campaign.id]
 
     async def _carry_on(self, turn: Turn) -> None:
         """Write what ended, release what may go, in one transaction; then tell Redis."""
@@ -255,58 +287,65 @@ class Pump:
         async with self._database.write(f"campaign {campaign.id}") as connection:
             counts = await chunks.settle(connection, campaign.id, turn.endings)
             await chunks.give_back(connection, campaign.id, turn.back)
-            if campaign.state == State.CANCELLED:
+            now = await chunks.read(connection, campaign.id)
+            if now.state == State.CANCELLED:
                 await chunks.cancel_pending(connection, campaign.id)
-            goes = await self._goes_on(connection, turn)
-            released = await self._release(connection, turn) if goes else []
+            goes = await self._goes_on(connection, turn, now, counts)
+            released = await self._release(connection, turn, now) if goes else []
         _tell(campaign, turn.endings, counts)
-        await self._queue.forget(
-            campaign, [*(ending.number for ending in turn.endings), *turn.back]
-        )
+        await self._queue.forget(campaign, turn.over)
+        self._unsent -= {(campaign.id, chunk.release) for chunk in released}
         await self._queue.enqueue(campaign, released)
-        if turn.revived:
+        if goes and turn.revived:
             await self._queue.revive(campaign, turn.revived)
 
-    async def _goes_on(self, connection: AsyncConnection, turn: Turn) -> bool:
+    async def _goes_on(
+        self, connection: AsyncConnection, turn: Turn, campaign: Campaign, counts: Counts
+    ) -> bool:
         """Whether the campaign runs on; it is paused or ended here if it is time to."""
-        row = (
-            await connection.execute(
-                select(
-                    CampaignRow.state,
-                    CampaignRow.chunks,
-                    CampaignRow.settled,
-                    CampaignRow.accepted,
-                    CampaignRow.left_out,
-                    CampaignRow.failed,
-                ).where(CampaignRow.id == turn.campaign.id)
-            )
-        ).one()
-        known = row.accepted + row.left_out + row.failed
-        share = row.failed / known if known >= ENOUGH_PEOPLE else 0
-        if row.state != State.RUNNING:
-            return False
-        if row.settled >= row.chunks:
-            values: dict[str, Any] = {"state": State.DONE, "ended_at": datetime.now(UTC)}
+        latest = Latest(campaign.recent_people, campaign.recent_failed).after(counts, campaign)
+        values: dict[str, Any] = {}
+        if turn.endings:
+            values = {"recent_people": latest.people, "recent_failed": latest.failed}
+        goes = False
+        if campaign.state != State.RUNNING:
+            pass
+        elif campaign.settled >= campaign.chunks:
+            values |= {"state": State.DONE, "ended_at": self._now()}
         elif turn.stop:
-            values = {"state": State.PAUSED, "reason": turn.stop}
-        elif turn.failures and share >= turn.campaign.error_share:
-            reason = f"{row.failed} of {known} people failed"
-            values = {"state": State.PAUSED, "reason": reason}
+            values |= {"state": State.PAUSED, "reason": chunks.storable(turn.stop)}
+        elif counts.failed > counts.lost and latest.too_many(campaign):
+            values |= {"state": State.PAUSED, "reason": str(latest)}
         else:
-            return True
-        await connection.execute(
-            update(CampaignRow).where(CampaignRow.id == turn.campaign.id).values(values)
-        )
-        return False
+            goes = True
+        if values:
+            await connection.execute(
+                update(CampaignRow).where(CampaignRow.id == campaign.id).values(values)
+            )
+        return goes
 
-    async def _release(self, connection: AsyncConnection, turn: Turn) -> list[Chunk]:
-        again = await chunks.lost(connection, turn.campaign.id, turn.lost)
+    async def _release(
+        self, connection: AsyncConnection, turn: Turn, campaign: Campaign
+    ) -> list[Chunk]:
+        again = await chunks.lost(connection, campaign.id, turn.lost)
+        # What this pump released and never got to enqueue has certainly made no call.
+        again = [
+            replace(chunk, repeated=(campaign.id, chunk.release) not in self._unsent)
+            for chunk in again
+        ]
+        now = self._now()
         fresh: list[Chunk] = []
-        if turn.free:
-            fresh = await chunks.release(connection, turn.campaign.id, turn.free, self._now())
-        allowance = self._allowances.get(turn.campaign.id)
-        if allowance is not None:
-            allowance.spend(sum(len(chunk.users) for chunk in fresh))
+        most = _allowed(campaign, now, turn.free, turn.under_way)
+        if most and _may_send(campaign, now):
+            fresh = await chunks.release(connection, campaign.id, most, now)
+        if campaign.rate is not None and (fresh or turn.clock_stepped):
+            people = _allowance(campaign, now).people - sum(len(chunk.users) for chunk in fresh)
+            await connection.execute(
+                update(CampaignRow)
+                .where(CampaignRow.id == campaign.id)
+                .values(rate_credit=people, rate_at=now)
+            )
+        self._unsent |= {(campaign.id, chunk.release) for chunk in fresh}
         return [*again, *fresh]
 
     async def _tell_states(self, turns: list[Turn]) -> None:
@@ -335,7 +374,8 @@ def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
     for ending in endings:
         if ending.error and ending.error != CANCELLED:
             reason = ending.error.get("message", "")
-            log.warning("chunk", campaign=campaign.id, number=ending.number, reason=reason)
+            number = ending.release.number
+            log.warning("chunk", campaign=campaign.id, number=number, reason=reason)
 
 
 def _is_file(path: str | None) -> bool:
@@ -346,3 +386,16 @@ def _may_send(campaign: Campaign, now: datetime) -> bool:
     if campaign.start_at is not None and now < campaign.start_at:
         return False
     return QuietHours.parse(campaign.quiet).ends(now) is None
+
+
+def _allowance(campaign: Campaign, now: datetime) -> Allowance:
+    """What its rate lets it send, a rate being there."""
+    return Allowance(campaign.rate_credit, campaign.rate_at or now).later(campaign.rate or 0, now)
+
+
+def _allowed(campaign: Campaign, now: datetime, most: int, under_way: int) -> int:
+    """How many chunks its rate lets go, `most` at most."""
+    if campaign.rate is None:
+        return most
+    size = campaign.chunk_size
+    return min(most, _allowance(campaign, now).chunks(campaign.rate, size, under_way))

@@ -10,13 +10,15 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from dingrelay_producers import keys, record
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.record import Draft
 from dingrelay_producers.scripts import Script, run_async
 from dingrelay_producers.states import State
 from dingrelay_tasks.campaign_chunk import CampaignChunk, CampaignChunkResult
-from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, Ending
+from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, Ending, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.records import Records
 
@@ -43,7 +45,7 @@ class Found:
         touched: a call of it left, or was answered.
     """
 
-    number: int
+    release: Release
     state: State | None
     result: Mapping[str, Any]
     error: Mapping[str, Any]
@@ -58,20 +60,28 @@ class Found:
         """How the chunk ended if its campaign was cancelled."""
         if self.state == State.CANCELLED and self.touched:
             error = unknown("cancelled after a call whose answer was lost")
-            return Ending(self.number, error=error)
+            return Ending(self.release, error=error)
         if self.state is None:
-            return Ending(self.number, error=unknown("its job was lost"))
+            return self.lost()
         if self.state == State.CANCELLED or self.stops:
-            return Ending(self.number, error=CANCELLED)
+            return Ending(self.release, error=CANCELLED)
         return self.ending()
+
+    def lost(self) -> Ending:
+        """How the chunk ended if its call, perhaps made, can't be repeated any more."""
+        return Ending(self.release, error=unknown("its job was lost"), lost=True)
 
     def ending(self) -> Ending:
         """How the chunk of a job that ended for good ended."""
         if self.state == State.DONE:
-            return _carried_out(self.number, CampaignChunkResult.model_validate(self.result))
+            try:
+                result = CampaignChunkResult.model_validate(self.result)
+            except ValidationError:
+                return Ending(self.release, error=unknown("its result can't be read"))
+            return _carried_out(self.release, result)
         if self.state == State.DEAD and self.touched:
-            return Ending(self.number, error=unknown(str(self.error.get("message", ""))))
-        return Ending(self.number, error=self.error)
+            return Ending(self.release, error=unknown(str(self.error.get("message", ""))))
+        return Ending(self.release, error=self.error)
 
 
 def unknown(message: str) -> dict[str, str]:
@@ -84,11 +94,11 @@ def unknown(message: str) -> dict[str, str]:
     }
 
 
-def _carried_out(number: int, result: CampaignChunkResult) -> Ending:
+def _carried_out(release: Release, result: CampaignChunkResult) -> Ending:
     left_out = {OutcomeKind.DUPLICATE: result.duplicate, OutcomeKind.DAILY_CAP: result.daily_cap}
     call = result.call
     return Ending(
-        number,
+        release,
         task_id=call.task_id if call else None,
         called_at=datetime.fromisoformat(result.called_at) if result.called_at else None,
         accepted=call.recipients if call else 0,
@@ -116,13 +126,13 @@ class ChunkQueue:
         if light:
             await asyncio.to_thread(self._publisher.publish, light)
 
-    async def look(self, campaign: Campaign, numbers: Collection[int]) -> list[Found]:
-        """Which of the chunks' jobs have ended or have no record."""
-        ordered = list(numbers)
+    async def look(self, campaign: Campaign, releases: Collection[Release]) -> list[Found]:
+        """Which of the releases' jobs have ended or have no record."""
+        ordered = list(releases)
         found: list[Found] = []
         for start in range(0, len(ordered), AT_ONCE):
             some = ordered[start : start + AT_ONCE]
-            call = _LOOK.call([keys.job(job_id(campaign, number)) for number in some])
+            call = _LOOK.call([keys.job(job_id(campaign, release)) for release in some])
             for index, state, result, error, touched in await run_async(self._redis, call):
                 found.append(
                     Found(
@@ -135,20 +145,20 @@ class ChunkQueue:
                 )
         return found
 
-    async def withdraw(self, campaign: Campaign, numbers: Collection[int]) -> None:
+    async def withdraw(self, campaign: Campaign, releases: Collection[Release]) -> None:
         """Cancel the jobs that do not run; those that do end before their next call."""
         ttl = keys.JOB_MARGIN_MS
-        calls = [record.cancel(job_id(campaign, number), record_ttl_ms=ttl) for number in numbers]
+        calls = [record.cancel(job_id(campaign, each), record_ttl_ms=ttl) for each in releases]
         await asyncio.gather(*(run_async(self._redis, call) for call in calls))
 
-    async def revive(self, campaign: Campaign, numbers: Collection[int]) -> None:
+    async def revive(self, campaign: Campaign, releases: Collection[Release]) -> None:
         """Have jobs that were withdrawn after a call carried on, with what they remember."""
-        calls = [record.requeue(job_id(campaign, number)) for number in numbers]
+        calls = [record.requeue(job_id(campaign, release)) for release in releases]
         await asyncio.gather(*(run_async(self._redis, call) for call in calls))
 
-    async def forget(self, campaign: Campaign, numbers: Collection[int]) -> None:
+    async def forget(self, campaign: Campaign, releases: Collection[Release]) -> None:
         """Delete the records of chunks that SQL knows to be settled, or pending."""
-        ids = [job_id(campaign, number) for number in numbers]
+        ids = [job_id(campaign, release) for release in releases]
         for start in range(0, len(ids), AT_ONCE):
             some = ids[start : start + AT_ONCE]
             records = [keys.job(each) for each in some]
@@ -158,14 +168,17 @@ class ChunkQueue:
             await run_async(self._redis, call)
 
 
-def job_id(campaign: Campaign, number: int) -> str:
-    """The id of a chunk's job: the same each time."""
-    return chunk_job(campaign.app, campaign.id, number)
+def job_id(campaign: Campaign, release: Release) -> str:
+    """The id of a release's job: the same each time, and no other release's."""
+    return chunk_job(campaign.app, campaign.id, release)
 
 
-def chunk_job(app: str, campaign: str, number: int) -> str:
-    """The id of a chunk's job, by the campaign's id."""
-    return record.keyed_id(app, CampaignChunk.kind, f"{campaign}/{number}")
+def chunk_job(app: str, campaign: str, release: Release) -> str:
+    """The id of a release's job, by the campaign's id."""
+    key = f"{campaign}/{release.number}"
+    if release.generation:  # the jobs of a version that knew no generations run on
+        key = f"{key}/{release.generation}"
+    return record.keyed_id(app, CampaignChunk.kind, key)
 
 
 def _draft(campaign: Campaign, chunk: Chunk) -> Draft:
@@ -173,19 +186,20 @@ def _draft(campaign: Campaign, chunk: Chunk) -> Draft:
         "app": campaign.app,
         "lane": "bulk",
         "campaign": campaign.id,
-        "number": chunk.number,
+        "number": chunk.release.number,
         "users": chunk.users,
         "message": chunk.message or campaign.message,
         "uniform": chunk.message is None,
         "repeated": chunk.repeated,
+        "released": chunk.released.isoformat(),
     }
     return Draft(
-        id=job_id(campaign, chunk.number),
+        id=job_id(campaign, chunk.release),
         kind=CampaignChunk.kind,
         app=campaign.app,
         lane="bulk",
         queue="dingrelay.bulk",
         job=job,
         summary=f"{CampaignChunk.kind} app={campaign.app} lane=bulk "
-        f"{campaign.id}/{chunk.number} to {len(chunk.users)} users",
+        f"{campaign.id}/{chunk.release.number} to {len(chunk.users)} users",
     )

@@ -19,6 +19,7 @@ from dingrelay_workers.campaigns.models import (
     ChunkState,
     OutcomeKind,
     OutcomeRow,
+    State,
 )
 from dingrelay_workers.directory.database import Database
 
@@ -140,7 +141,7 @@ class Report:
         async with self._database.read() as connection:
             async with AsyncSession(connection) as session:
                 row = await session.get(CampaignRow, campaign)
-            if row is None:
+            if row is None or row.state == State.CREATING:
                 raise CampaignNotFound(campaign)
             sums = await _sums(connection, campaign)
             reasons = [
@@ -298,4 +299,6 @@ async def _whole_chunks(connection: AsyncConnection, campaign: str) -> list[Reas
 def _seconds(row: CampaignRow) -> float | None:
     if row.started_at is None:
         return None
-    return round(((row.ended_at or datetime.now(UTC)) - row.started_at).total_seconds(), 3)
+    # The clocks of whoever started it and of whoever ended it may differ.
+    seconds = ((row.ended_at or datetime.now(UTC)) - row.started_at).total_seconds()
+    return max(0.0, round(seconds, 3))

@@ -1,19 +1,30 @@
 """The campaigns of all apps, in the database of the directory."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, insert, select
+from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
-from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow, State
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    IndexRow,
+    OutcomeRow,
+    State,
+)
+from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.recipients import Malformed
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.directory.database import Database
@@ -21,8 +32,17 @@ from dingrelay_workers.directory.models import Base
 
 PAGE = 500
 """Chunks or outcomes read or written at once."""
+HELD = 0.4
+"""Seconds for which one transaction of `create` keeps SQLite's other writers waiting, about."""
+LET_IN = 0.11
+"""Seconds between two of these: SQLite's writers that wait look every 0.1 s."""
+ABANDONED = timedelta(hours=1)
+"""After which a campaign that is still being created is that of a process that died: writing the
+largest one takes minutes, and no clocks differ by so much."""
 
 _Row = TypeVar("_Row", bound=Base)
+Pages = Iterator[tuple[type[Base], list[dict[str, Any]]]]
+"""Rows to insert, by their table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +57,21 @@ class Created:
     campaign: CampaignRow
     excluded: int
     malformed: tuple[Malformed, ...]
+
+
+@dataclass(slots=True)
+class Written:
+    """How many people of how many are written, and who is told."""
+
+    people: int
+    listener: Callable[[int, int], None] | None
+    written: int = 0
+
+    def tell(self, more: int) -> None:
+        """So many more are."""
+        self.written += more
+        if self.listener is not None:
+            self.listener(self.written, self.people)
 
 
 class CampaignStore:
@@ -99,6 +134,7 @@ class CampaignStore:
         query = select(CampaignRow).order_by(CampaignRow.created_at.desc(), CampaignRow.id)
         if app is not None:
             query = query.where(CampaignRow.app == app)
+        query = query.where(CampaignRow.state != State.CREATING)
         return await self._page(query.limit(limit))
 
     async def chunks(self, campaign: str) -> AsyncIterator[Sequence[ChunkRow]]:
@@ -128,14 +164,17 @@ class CampaignStore:
         gathered: Gathered,
         on_written: Callable[[int, int], None] | None,
     ) -> CampaignRow:
+        """Write it in transactions that are short, and make it a draft in the last one."""
+        await self._sweep()
         size = spec.users_per_call
         people = gathered.recipients
         campaign = str(uuid.uuid4())
+        bits = bits_for(people)
         row = {
             "id": campaign,
             "app": spec.app,
             "name": spec.name,
-            "state": State.DRAFT,
+            "state": State.CREATING,
             "reason": "",
             "message": spec.template.message,
             "created_at": datetime.now(UTC),
@@ -149,19 +188,82 @@ class CampaignStore:
             "malformed": gathered.malformed,
             "chunks": gathered.staging.count_chunks(size),
             **dict.fromkeys(("settled", "accepted", "left_out", "failed", "calls"), 0),
+            "index_bits": bits,
         }
-        rows = _chunk_rows(campaign, spec, gathered)
-        written = 0
-        # A lock of its own: no writer has to wait for a campaign that nobody knows of yet.
+        index = PeopleIndex(campaign, bits)
+        pages = _pages(campaign, spec, gathered, index)
+        try:
+            async with self.database.write(f"campaign {campaign}") as connection:
+                await connection.execute(insert(CampaignRow), row)
+            written = Written(people, on_written)
+            while await self._write_some(campaign, pages, written):
+                await self._let_in()
+            async with self.database.write(f"campaign {campaign}") as connection:
+                await _publish(connection, campaign)
+                return await _find(connection, campaign)
+        except BaseException:
+            # What can't be deleted now is swept away later: nobody sees it.
+            with suppress(SQLAlchemyError):
+                await self._remove(campaign)
+            raise
+
+    async def _write_some(self, campaign: str, pages: Pages, to: Written) -> bool:
+        """Write pages in one transaction for a while; whether there are more.
+
+        A lock of its own: on PostgreSQL no writer has to wait for a campaign that nobody knows of.
+        """
         async with self.database.write(f"campaign {campaign}") as connection:
-            await connection.execute(insert(CampaignRow), row)
-            while page := list(islice(rows, PAGE)):
-                await connection.execute(insert(ChunkRow), page)
-                written += sum(chunk["size"] for chunk in page)
-                if on_written is not None:
-                    on_written(written, people)
+            began = time.monotonic()
+            for table, page in pages:
+                await connection.execute(insert(table), page)
+                if table is ChunkRow:
+                    to.tell(sum(chunk["size"] for chunk in page))
                 _heed_cancellation()
-            return await _find(connection, campaign)
+                if time.monotonic() - began > HELD:
+                    return True
+        return False
+
+    async def _let_in(self) -> None:
+        """Between two transactions: other writers of SQLite have their turn."""
+        await asyncio.sleep(LET_IN if self.database.is_sqlite else 0)
+
+    async def _sweep(self) -> None:
+        """Delete what processes left behind that died while they made a campaign."""
+        async with self.database.read() as connection:
+            left = await connection.scalars(
+                select(CampaignRow.id).where(
+                    CampaignRow.state == State.CREATING,
+                    CampaignRow.created_at < datetime.now(UTC) - ABANDONED,
+                )
+            )
+            abandoned = list(left)
+        for campaign in abandoned:
+            await self._remove(campaign)
+
+    async def _remove(self, campaign: str) -> None:
+        """Delete a campaign that nobody may see, page by page."""
+        async with self.database.write(f"campaign {campaign}") as connection:
+            # Perhaps it was made a draft, and only the answer of the database was lost.
+            await connection.execute(
+                update(CampaignRow)
+                .where(CampaignRow.id == campaign, CampaignRow.state == State.DRAFT)
+                .values(state=State.CREATING)
+            )
+        for table, column in ((ChunkRow, ChunkRow.number), (IndexRow, IndexRow.bucket)):
+            ours = table.campaign == campaign
+            page = select(column).where(ours).order_by(column).limit(PAGE)
+            deleted = 1
+            while deleted:
+                async with self.database.write(f"campaign {campaign}") as connection:
+                    found = await connection.execute(delete(table).where(ours, column.in_(page)))
+                    deleted = found.rowcount
+                await self._let_in()
+        async with self.database.write(f"campaign {campaign}") as connection:
+            await connection.execute(
+                delete(CampaignRow).where(
+                    CampaignRow.id == campaign, CampaignRow.state == State.CREATING
+                )
+            )
 
     async def _page(self, query: Select[_Row]) -> Sequence[_Row]:
         async with self.database.read() as connection, AsyncSession(connection) as session:
@@ -178,12 +280,39 @@ def _heed_cancellation() -> None:
 async def _find(connection: AsyncConnection, campaign: str) -> CampaignRow:
     async with AsyncSession(connection) as session:
         found = await session.get(CampaignRow, campaign)
-    if found is None:
+    if found is None or found.state == State.CREATING:
         raise CampaignNotFound(campaign)
     return found
 
 
-def _chunk_rows(campaign: str, spec: CampaignSpec, gathered: Gathered) -> Iterator[dict[str, Any]]:
+async def _publish(connection: AsyncConnection, campaign: str) -> None:
+    """Make a draft of what has been written."""
+    await connection.execute(
+        update(CampaignRow)
+        .where(CampaignRow.id == campaign, CampaignRow.state == State.CREATING)
+        .values(state=State.DRAFT, created_at=datetime.now(UTC))
+    )
+
+
+def _pages(campaign: str, spec: CampaignSpec, gathered: Gathered, index: PeopleIndex) -> Pages:
+    """All rows of a campaign but its own, as many as are written at once."""
+    rows = _chunk_rows(campaign, spec, gathered, index)
+    while page := list(islice(rows, PAGE)):
+        yield ChunkRow, page
+        if index.full:
+            yield from _index_pages(index)
+    yield from _index_pages(index)
+
+
+def _index_pages(index: PeopleIndex) -> Pages:
+    rows = index.rows()
+    while page := list(islice(rows, PAGE)):
+        yield IndexRow, page
+
+
+def _chunk_rows(
+    campaign: str, spec: CampaignSpec, gathered: Gathered, index: PeopleIndex
+) -> Iterator[dict[str, Any]]:
     """The rows of the chunks; `message` is there only where the campaign's own is no message."""
     for number, chunk in enumerate(gathered.staging.chunks(spec.users_per_call)):
         row: dict[str, Any] = {
@@ -197,4 +326,5 @@ def _chunk_rows(campaign: str, spec: CampaignSpec, gathered: Gathered) -> Iterat
         }
         if chunk.message is not None:
             row["message"] = chunk.message
+        index.add(number, chunk.users)
         yield row

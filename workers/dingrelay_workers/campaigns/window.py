@@ -6,6 +6,9 @@ is about a second of the pace observed.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
+from math import ceil
+from typing import ClassVar
 
 SMALLEST, LARGEST = 10, 500
 """Chunks under way."""
@@ -83,26 +86,29 @@ class Stride:
         return min((self._passed[name] for name in wanting if name in self._passed), default=0.0)
 
 
+@dataclass(frozen=True, slots=True)
 class Allowance:
-    """People that a campaign with a rate of its own may send to now.
+    """People that a campaign with a rate of its own may send to, at a moment of Redis's clock.
 
-    A chunk goes once nothing is owed for those before it, so no minute holds more than the rate
-    and one chunk.
+    It is kept in the campaign's row, so it outlives whoever sends. A chunk goes once nothing is
+    owed for those before it, so no minute holds more than the rate and one chunk.
     """
 
-    BURST_SECONDS = 0.5
+    people: float
+    at: datetime
 
-    def __init__(self, now: float) -> None:
-        self._people = 0.0
-        self._at = now
+    BURST_SECONDS: ClassVar[float] = 0.5
+    UNDER_WAY_SECONDS: ClassVar[float] = 3.0
+    """Of the rate that may be under way: what waits for the end of a pause leaves at once."""
 
-    def chunks(self, rate: int, size: int, now: float) -> int:
-        """Chunks of `size` people that may go now, at `rate` people a minute."""
+    def later(self, rate: int, now: datetime) -> "Allowance":
+        """At another moment, at `rate` people a minute. A clock that steps back gives nothing."""
+        elapsed = max(0.0, (now - self.at).total_seconds())
         most = rate / 60 * self.BURST_SECONDS
-        self._people = min(self._people + (now - self._at) * rate / 60, most)
-        self._at = now
-        return 0 if self._people < 0 else 1 + int(self._people / max(1, size))
+        return Allowance(min(self.people + elapsed * rate / 60, most), now)
 
-    def spend(self, people: int) -> None:
-        """So many people were released."""
-        self._people -= people
+    def chunks(self, rate: int, size: int, under_way: int) -> int:
+        """Chunks of `size` people that may go now, with so many under way."""
+        most = max(1, ceil(rate / 60 * self.UNDER_WAY_SECONDS / max(1, size)))
+        free = 0 if self.people < 0 else 1 + int(self.people / max(1, size))
+        return max(0, min(free, most - under_way))

@@ -22,6 +22,10 @@ BUSY_TIMEOUT_MS = 30_000
 TURN_PAUSE = 0.02
 """Seconds between two tries to turn a new database to WAL."""
 
+IDLE_TIMEOUT_MS = 60_000
+"""How long a process that stands still may keep other writers waiting on PostgreSQL, before its
+transaction is given up. SQLite knows no such thing: there a stopped process is waited for."""
+
 CHUNK = 500
 """Values in one IN list; every SQLite takes at least 999."""
 
@@ -78,7 +82,10 @@ class Database:
         if not self.is_sqlite:
             async with self.engine.begin() as connection:
                 key = crc32(f"dingrelay directory {app}".encode())
-                await connection.execute(select(func.pg_advisory_xact_lock(key)))
+                timeout = func.set_config(
+                    "idle_in_transaction_session_timeout", str(IDLE_TIMEOUT_MS), True
+                )
+                await connection.execute(select(timeout, func.pg_advisory_xact_lock(key)))
                 yield connection
             return
         async with self._local, self.engine.begin() as connection:

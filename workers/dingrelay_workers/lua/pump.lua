@@ -1,16 +1,18 @@
--- Let one worker carry campaigns on, while there is one that runs.
+-- Let one worker carry campaigns on, or give that up.
 -- KEYS: the pump's lease, the signal of campaigns
--- ARGV: worker, lease, value of the signal at which nothing ran ('' for none), its ttl, its value for
---       that nothing runs (times in ms)
--- Answers {1 if this worker has the lease, else 0; the signal, '' if it is lost}.
-local signal = redis.call('GET', KEYS[2])
-if ARGV[3] ~= '' and signal == ARGV[3] then signal = ARGV[5] end
-if signal then redis.call('SET', KEYS[2], signal, 'PX', ARGV[4]) end
+-- ARGV: the name under which this worker had the lease ('' for none), the name under which it would
+--       take it ('' not to), lease (0 gives it up), ttl of the signal (times in ms)
+-- Answers {the name under which this worker has the lease or '', the signal or '', now (ms)}.
 local holder = redis.call('GET', KEYS[1])
-if signal == ARGV[5] then
-  if holder == ARGV[1] then redis.call('DEL', KEYS[1]) end
-  return {0, signal}
+local clock = redis.call('TIME')
+local name = ''
+if holder == ARGV[1] then
+  if ARGV[3] == '0' then redis.call('DEL', KEYS[1]) else name = holder end
+elseif not holder then
+  name = ARGV[2]
 end
-if holder and holder ~= ARGV[1] then return {0, signal or ''} end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return {1, signal or ''}
+if name ~= '' then
+  redis.call('SET', KEYS[1], name, 'PX', ARGV[3])
+  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+end
+return {name, redis.call('GET', KEYS[2]) or '', clock[1] * 1000 + math.floor(clock[2] / 1000)}

@@ -1,0 +1,214 @@
+"""Which chunk of a campaign somebody is in, found without reading the campaign.
+
+A person's checksum tells the bucket, a row of `IndexRow` of about a hundred people: their checksums,
+and the numbers of their chunks. Who has the checksum of somebody else is told apart by the chunk
+itself. So the index takes 8 bytes a person, and a question reads a row for each person asked about
+and campaign, however large that is.
+
+A campaign is indexed while it is made, in parts of `PART` people, so that this takes the same memory
+for any campaign: 8 bytes and some more for each person of a part.
+"""
+
+import sys
+from array import array
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+from zlib import crc32
+
+from sqlalchemy import or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_tasks.message import digest
+from dingrelay_workers.campaigns.chunks import Release
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    IndexRow,
+    OutcomeRow,
+)
+from dingrelay_workers.directory import database
+from dingrelay_workers.directory.database import Database
+
+BUCKET = 128
+"""People in a bucket, about: a row of 1 KB, which a database keeps in one page."""
+PART = 1 << 20
+"""People of a part: 10 MB while it is made."""
+_BITS = 32
+_WORD = 4
+"""Bytes of a checksum, and of a number."""
+
+
+def bits_for(people: int) -> int:
+    """How many bits of the checksum tell the bucket, of a campaign to so many people."""
+    return max(0, (min(people, PART) // BUCKET).bit_length())
+
+
+class PeopleIndex:
+    """Collects who is in which chunk.
+
+    Args:
+        campaign: whose index it is.
+        bits: as `bits_for`.
+    """
+
+    def __init__(self, campaign: str, bits: int) -> None:
+        self._campaign = campaign
+        self._shift = _BITS - bits
+        self._part = self._people = 0
+        self._empty()
+
+    def add(self, number: int, users: Collection[str]) -> None:
+        """These people are in this chunk."""
+        checksums, numbers, shift = self._checksums, self._numbers, self._shift
+        for user in users:
+            checksum = crc32(user.encode())
+            bucket = checksum >> shift
+            checksums[bucket].append(checksum)
+            numbers[bucket].append(number)
+        self._people += len(users)
+
+    @property
+    def full(self) -> bool:
+        """Whether the rows had better be written before more is added."""
+        return self._people >= PART
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """What was added since the last time, as rows."""
+        for bucket, checksums in enumerate(self._checksums):
+            if checksums:
+                yield {
+                    "campaign": self._campaign,
+                    "bucket": bucket,
+                    "part": self._part,
+                    "entries": _little(checksums) + _little(self._numbers[bucket]),
+                }
+        self._part += 1
+        self._people = 0
+        self._empty()
+
+    def _empty(self) -> None:
+        buckets = 1 << (_BITS - self._shift)
+        self._checksums = [array("I") for _ in range(buckets)]
+        self._numbers = [array("I") for _ in range(buckets)]
+
+
+async def reached(
+    source: Database,
+    users: Sequence[str],
+    campaigns: Sequence[str],
+    content: str,
+    since: datetime,
+) -> tuple[set[str], list[tuple[str, Release, list[str]]]]:
+    """What these campaigns have to do with the users since a moment.
+
+    Args:
+        source: where the campaigns are.
+        users: who is asked about.
+        campaigns: whose chunks are looked at.
+        content: digest of the message; chunks with a message of their own may have another.
+        since: the start of the day.
+
+    Returns:
+        Who was called, and campaign, release and users of chunks that have a job.
+    """
+    called: set[str] = set()
+    coming: list[tuple[str, Release, list[str]]] = []
+    if not users or not campaigns:
+        return called, coming
+    asked = set(users)
+    async with source.read() as connection:
+        for campaign, numbers in (await _chunks_of(connection, users, campaigns)).items():
+            rows = await _live(connection, campaign, numbers, since)
+            found = [(row, asked.intersection(row.users.split(","))) for row in rows]
+            here = set[str]().union(*(some for _, some in found))
+            left_out = await _left_out(connection, campaign, here)
+            for row, some in found:
+                if row.message is not None and digest(row.message) != content:
+                    continue
+                if row.state == ChunkState.QUEUED:
+                    release = Release(row.number, row.generation)
+                    coming.append((campaign, release, sorted(some - left_out)))
+                else:
+                    called |= some - left_out
+    return called, [each for each in coming if each[2]]
+
+
+async def _live(
+    connection: AsyncConnection, campaign: str, numbers: Collection[int] | None, since: datetime
+) -> list[Any]:
+    """Those of the chunks that have a job or were called since then; None: of all chunks."""
+    names = ("number", "generation", "state", "users", "message")
+    live = select(*(getattr(ChunkRow, name) for name in names)).where(
+        ChunkRow.campaign == campaign,
+        or_(ChunkRow.state == ChunkState.QUEUED, ChunkRow.called_at >= since),
+    )
+    if numbers is None:  # an earlier version made no index
+        return list(await connection.execute(live))
+    found: list[Any] = []
+    for some in database.chunks(numbers):
+        found += await connection.execute(live.where(ChunkRow.number.in_(some)))
+    return found
+
+
+async def _left_out(connection: AsyncConnection, campaign: str, users: Collection[str]) -> set[str]:
+    """Those of the users whom the campaign's call left out or did not reach."""
+    found: set[str] = set()
+    for some in database.chunks(users):
+        found |= set(
+            await connection.scalars(
+                select(OutcomeRow.userid).where(
+                    OutcomeRow.campaign == campaign, OutcomeRow.userid.in_(some)
+                )
+            )
+        )
+    return found
+
+
+async def _chunks_of(
+    connection: AsyncConnection, users: Sequence[str], campaigns: Sequence[str]
+) -> dict[str, set[int] | None]:
+    """The chunks in which the users may be, by campaign; None for one without an index."""
+    rows = await connection.execute(
+        select(CampaignRow.id, CampaignRow.index_bits).where(CampaignRow.id.in_(campaigns))
+    )
+    alike: dict[int, list[str]] = defaultdict(list)
+    numbers: dict[str, set[int] | None] = {}
+    for campaign, bits in rows:
+        numbers[campaign] = None if bits is None else set()
+        if bits is not None:
+            alike[bits].append(campaign)
+    for bits, ours in alike.items():
+        sought: dict[int, list[bytes]] = defaultdict(list)
+        for checksum in {crc32(user.encode()) for user in users}:
+            sought[checksum >> (_BITS - bits)].append(checksum.to_bytes(_WORD, "little"))
+        for some in database.chunks(sought):
+            found = await connection.execute(
+                select(IndexRow.campaign, IndexRow.bucket, IndexRow.entries).where(
+                    IndexRow.campaign.in_(ours), IndexRow.bucket.in_(some)
+                )
+            )
+            for campaign, bucket, entries in found:
+                known = numbers[campaign]
+                assert known is not None
+                for word in sought[bucket]:
+                    known.update(_numbers(entries, word))
+    return numbers
+
+
+def _numbers(entries: bytes, checksum: bytes) -> Iterator[int]:
+    """The chunks of those in a bucket who have the checksum."""
+    half = len(entries) // 2
+    at = entries.find(checksum, 0, half)
+    while at >= 0:
+        if at % _WORD == 0:
+            yield int.from_bytes(entries[half + at : half + at + _WORD], "little")
+        at = entries.find(checksum, at + 1, half)
+
+
+def _little(words: "array[int]") -> bytes:
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words.tobytes()
