@@ -18,6 +18,8 @@ QUEUE_TTL_MS = 86_400_000
 """What is known of a queue's progress is of no use a day later."""
 BUCKET_TTL_MS = 3_600_000
 """A bucket that nobody asked for an hour is full again and starts with the configured rate."""
+REVOKED_TTL_MS = 86_400_000
+"""A day for the message of a bare client to reach a worker."""
 WAITING_TTL_MS = 86_400_000
 """Who has waited longer is carried all the same, by its own wake-up."""
 QUOTA_TTL_MS = 40 * 86_400_000
@@ -89,6 +91,11 @@ def waiting(app: str, content: str) -> str:
     `content` is the digest that they share. TTL: WAITING_TTL_MS.
     """
     return f"{PREFIX}waiting:{app}:{content}"
+
+
+def revoked(job_id: str) -> str:
+    """String: this job is cancelled once it has a record. TTL: REVOKED_TTL_MS."""
+    return f"{PREFIX}revoked:{job_id}"
 
 
 def place(app: str, content: str) -> str:

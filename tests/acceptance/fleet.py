@@ -69,13 +69,13 @@ class Fleet:
         concurrency: int = 16,
         queues: Iterable[str] = MESSAGE_QUEUES,
         app: str = "dingrelay_workers.app",
+        options: Iterable[str] = (),
         wait: bool = True,
         **env: str,
     ) -> list[Worker]:
         """Start workers; by default return once they are ready."""
         started = [
-            self._start(app, concurrency, ",".join(queues), {**self.env, **env})
-            for _ in range(count)
+            self._start(app, concurrency, ",".join(queues), options, env) for _ in range(count)
         ]
         if wait:
             for worker in started:
@@ -87,21 +87,28 @@ class Fleet:
                 assert worker.alive, worker.log.read_text()
         return started
 
-    def _start(self, app: str, concurrency: int, queues: str, env: Mapping[str, str]) -> Worker:
+    def environment(self, **env: str) -> dict[str, str]:
+        """That of a worker process."""
+        ours = {"PYTHONPATH": os.pathsep.join(sys.path), "PYTHONFAULTHANDLER": "1"}
+        return {**os.environ, **ours, **self.env, **env}
+
+    def _start(
+        self,
+        app: str,
+        concurrency: int,
+        queues: str,
+        options: Iterable[str],
+        env: Mapping[str, str],
+    ) -> Worker:
         name = f"w{len(self.workers)}"
         log = self.directory / f"{name}.log"
         command = [*CELERY, "-A", app, "worker", "-c", str(concurrency)]
         command += ["-Q", queues, "-n", f"{name}-{os.getpid()}@test"]
-        command += ["--without-gossip", "--without-mingle"]
+        command += ["--without-gossip", "--without-mingle", *options]
         with log.open("wb") as out:
             process = subprocess.Popen(
                 command,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(sys.path),
-                    "PYTHONFAULTHANDLER": "1",
-                    **env,
-                },
+                env=self.environment(**env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -31,14 +31,14 @@ def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
 
 def test_a_worker_serves_its_lanes_and_no_others(cli: Cli, executed: list[list[str]]) -> None:
-    ran = cli("worker", "--lanes", "normal, urgent", "-c", "7", "--", "--max-tasks-per-child=9")
+    ran = cli("worker", "--lanes", "normal, urgent", "-c", "7", "--", "--loglevel=INFO")
     assert ran.exit_code == 0, ran.output
     (command,) = executed
     assert command[command.index("-Q") + 1] == "dingrelay.urgent,dingrelay.normal"
     assert command[command.index("-c") + 1] == "7"
     assert "-P" not in command, "the pool is the app's own"
     assert {"--without-gossip", "--without-mingle"} <= set(command)
-    assert command[-2] == "--max-tasks-per-child=9"
+    assert command[-2] == "--loglevel=INFO"
 
 
 def test_the_tables_are_there_before_the_worker(

@@ -6,6 +6,7 @@ from celery import Celery
 from celery.bootsteps import StartStopStep
 from celery.signals import (
     celeryd_after_setup,
+    celeryd_init,
     setup_logging,
     worker_ready,
     worker_shutdown,
@@ -18,7 +19,13 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
-from dingrelay_workers import broker, logs, metrics, preflight
+from dingrelay_workers import preflight, supported
+
+with preflight.refusing():
+    # Before that is imported which stands on it.
+    supported.check()
+
+from dingrelay_workers import broker, logs, metrics, remote_control, worker_options
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.job_task import JobTask
 from dingrelay_workers.runtime import Runtime
@@ -29,8 +36,9 @@ FORCED_AFTER = 4.0
 
 log = get_logger("dingrelay.worker")
 
-settings = Settings.load()
-preflight.check(settings)
+with preflight.refusing():
+    settings = Settings.load()
+    preflight.check(settings)
 
 broker.install()
 app = Celery("dingrelay", set_as_current=False)
@@ -77,6 +85,14 @@ for _kind in KINDS.values():
     _register(_kind)
 
 
+remote_control.install(runtime)
+
+
+def _check_options(options: Any, **_: Any) -> None:
+    with preflight.refusing():
+        worker_options.check(options)
+
+
 def _set_up_logging(**_: Any) -> None:
     logs.configure(settings)
 
@@ -84,6 +100,9 @@ def _set_up_logging(**_: Any) -> None:
 def _learn_about_the_worker(instance: Any, **_: Any) -> None:
     _Worker.concurrency = instance.concurrency
     _Worker.queues = tuple(instance.app.amqp.queues.consume_from)
+    for queue in _Worker.queues:
+        if queue not in QUEUES:
+            log.warning("queue_of_no_lane", queue=queue, lanes=list(QUEUES))
     watchdog.start()
 
 
@@ -123,6 +142,7 @@ def _stop(**_: Any) -> None:
 
 _steps: Any = app.steps
 _steps["worker"].add(_Closing)
+celeryd_init.connect(_check_options, weak=False)
 setup_logging.connect(_set_up_logging, weak=False)
 celeryd_after_setup.connect(_learn_about_the_worker, weak=False)
 worker_ready.connect(_start, weak=False)

@@ -32,6 +32,7 @@ from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.patience import Patience
 from dingrelay_workers.records import Records
+from dingrelay_workers.revocations import Revocations
 from dingrelay_workers.rides import Rides
 from dingrelay_workers.sweeper import Sweeper
 from dingrelay_workers.tokens import Tokens
@@ -78,7 +79,9 @@ class Engine:
         self.settings = settings
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.redis = open_redis(settings)
-        self.records = Records(self.redis, settings)
+        self.patience = Patience()
+        self.revocations = Revocations(self.redis, settings, self.patience)
+        self.records = Records(self.redis, settings, on_made=self.revocations.made)
         self.leases = Leases(self.records, lease=settings.lease)
         self.rules = Rules.from_settings(settings.rules, settings.egress)
         self.limiter = Limiter(
@@ -93,7 +96,6 @@ class Engine:
         self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
         self.duty = Duty(self.records, publisher, lambda: self.directory.database)
         self.deadlines = Deadlines(settings.job_timeout)
-        self.patience = Patience()
         self.draining = False
         self._end = math.inf
         self._publisher = publisher

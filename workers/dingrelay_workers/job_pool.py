@@ -64,6 +64,20 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         running.add_done_callback(self._ended)
         return ApplyResult(running)
 
+    def grow(self, n: int = 1) -> None:
+        """Let more jobs run at once; the consumer takes so many more messages."""
+        self.limit += n
+
+    def shrink(self, n: int = 1) -> None:
+        """Let fewer jobs run at once.
+
+        Raises:
+            ValueError: none would be left.
+        """
+        if n >= self.limit:
+            raise ValueError(f"{self.limit} jobs run at once; at least 1 must be left")
+        self.limit -= n
+
     def on_stop(self) -> None:
         """Let what runs come to its end: a worker that stops has shortened its time.
 

@@ -51,20 +51,9 @@ class JobTask(Task):  # type: ignore[misc]
     # `typing` would refuse wrong arguments before they reach us, and the job would be lost.
     typing = False
     throws = (JobFailed,)
+    Request = "dingrelay_workers.job_request:JobRequest"
     kind: Kind
     runtime: Runtime
-
-    def run(self, *args: Any, **kwargs: Any) -> str:
-        """One run, in a thread of Celery's: for whoever chooses another pool than ours.
-
-        Raises:
-            JobWaits, JobFailed: as `carry_out` returns them.
-        """
-        request = {**vars(self.request), "args": args, "kwargs": kwargs}
-        told = self.runtime.submit(lambda engine: self.carry_out(request, engine)).result()
-        if isinstance(told, Exception):
-            raise told
-        return told
 
     async def carry_out(
         self, request: Mapping[str, Any], engine: Engine

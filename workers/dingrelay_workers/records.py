@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -148,9 +148,16 @@ class Boarding:
 class Records:
     """The job records in Redis."""
 
-    def __init__(self, redis: Redis, settings: Settings) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        settings: Settings,
+        *,
+        on_made: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
         self.redis = redis
         self._settings = settings
+        self._on_made = on_made
         self._lease = int(settings.lease * 1000)
 
     async def claim(self, delivery: Delivery) -> Taking:
@@ -175,6 +182,8 @@ class Records:
             if delivery.kind.ephemeral:
                 return Taking("ended")
             await self.enqueue([delivery.draft()])
+            if self._on_made:
+                await self._on_made(delivery.id)
             answer = await run_async(self.redis, claim)
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":

@@ -24,13 +24,15 @@ def worker(
 ) -> None:
     """Run a worker. What follows -- goes to Celery's worker as it is.
 
-    dingrelay worker --lanes urgent,normal -c 64 -- --max-tasks-per-child 10000
+    dingrelay worker --lanes urgent,normal -c 64 -- --loglevel INFO
     """
     chosen = _lanes(lanes)
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers import preflight
+    from dingrelay_workers import preflight, supported, worker_options
     from dingrelay_workers.commands.schema import migrate
 
+    supported.check()
+    worker_options.check_pool(context.args)
     settings = Settings.load()
     preflight.check(settings)
     if metrics_port is not None:

@@ -1,0 +1,126 @@
+"""What Flower and ``celery control`` ask of a worker, and options of ``celery worker``."""
+
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from celery import Celery
+from redis import Redis
+
+from acceptance import traffic
+from acceptance.fleet import CELERY, MESSAGE_QUEUES, Fleet
+from conftest import wait_until
+from dingrelay_producers import Client, State, keys
+from dingrelay_sandbox.admin import SandboxAdmin
+
+
+@pytest.fixture
+def celery(valkey_url: str) -> Iterator[Celery]:
+    """A Celery app that knows the broker and nothing of ours, as Flower's."""
+    celery = Celery("somebody", broker=valkey_url, set_as_current=False)
+    yield celery
+    celery.close()
+
+
+def soon(seconds: float) -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=seconds)
+
+
+def test_a_revoked_job_is_cancelled_for_good(
+    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, celery: Celery
+) -> None:
+    sandbox.add_fault("latency", api=traffic.SEND, min_ms=700, max_ms=700)
+    (first,) = fleet.spawn(concurrency=8)
+    later = client.send(traffic.message(1, send_at=soon(4)))
+    celery.control.revoke(later.id)
+    wait_until(lambda: later.status().state == State.CANCELLED, what="the record says so")
+
+    # One that runs is marked and nothing else ends: the process is everybody's.
+    ids = traffic.send_all(client, map(traffic.message, range(2, 6)))
+    wait_until(lambda: len(traffic.running(valkey, ids)) == 4, what="all run")
+    celery.control.revoke(ids[0], terminate=True, signal="SIGKILL")
+    wait_until(lambda: valkey.hget(keys.job(ids[0]), "cancel") == b"1", what="it is marked")
+    wait_until(lambda: traffic.done(valkey, ids) == 4, what="what had left is done")
+    assert first.alive
+
+    # A message that no worker has seen yet, and a worker that knows nothing of the revoke.
+    bare = "11111111-2222-3333-4444-555555555555"
+    celery.control.revoke(bare)
+    wait_until(lambda: valkey.exists(keys.revoked(bare)), what="it is noted")
+    first.stop()
+    kwargs = {"job": traffic.message(9).wire()}
+    celery.send_task(
+        "dingrelay.message-send", kwargs=kwargs, task_id=bare, queue="dingrelay.normal"
+    )
+    fleet.spawn(concurrency=8)
+    wait_until(lambda: valkey.exists(keys.job(bare)), what="a worker has made the record")
+    wait_until(lambda: client.status(bare).state.ended, what="it has ended")
+    assert client.status(bare).state == later.status().state == State.CANCELLED
+    assert not valkey.exists(keys.revoked(bare))
+
+    # The record is the truth: a requeued job runs, whatever Celery remembers.
+    assert client.requeue(bare)
+    assert client.job(bare).wait(20).state == State.DONE
+    traffic.assert_each_arrived_once(sandbox, [2, 3, 4, 5, 9])
+
+
+def test_a_worker_runs_with_the_options_that_are_taken(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, celery: Celery
+) -> None:
+    options = ["-O", "fair", "-E", "-P", "prefork", "--disable-prefetch", "--without-heartbeat"]
+    options += ["-S", str(fleet.directory / "state.db"), "--scheduler", "x:Y", "-l", "INFO"]
+    (worker,) = fleet.spawn(concurrency=2, queues=[*MESSAGE_QUEUES, "shop.notify"], options=options)
+    assert '"queue_of_no_lane"' in worker.log.read_text()
+    control = celery.control
+    for reply in (
+        control.pool_grow(4, reply=True, timeout=5, limit=1),
+        control.pool_shrink(1, reply=True, timeout=5, limit=1),
+    ):
+        assert "error" not in str(reply)
+    limited = control.time_limit("dingrelay.message-send", hard=1, reply=True, timeout=5, limit=1)
+    assert "DINGRELAY_JOB_TIMEOUT" in str(limited)
+    stats = next(iter(control.inspect(timeout=5, limit=1).stats().values()))
+    assert stats["pool"]["max-concurrency"] == 5
+    assert stats["prefetch_count"] == 5
+
+    ids = traffic.send_all(client, map(traffic.message, range(30)))
+    shop = celery.send_task(
+        "dingrelay.message-send", kwargs={"job": traffic.message(30).wire()}, queue="shop.notify"
+    )
+    ids.append(str(shop.id))
+    wait_until(lambda: len(client.recent(50)) == len(ids), what="all have a record")
+    for job_id in ids:
+        assert client.job(job_id).wait(20).state == State.DONE
+    control.shutdown()
+    assert worker.process.wait(20) == 0
+    traffic.assert_each_arrived_once(sandbox, range(31))
+
+
+@pytest.mark.parametrize(
+    ("options", "lease", "told"),
+    [(["--autoscale", "8,2"], "30", "--autoscale: "), ([], "soon", "DINGRELAY_LEASE")],
+    ids=["option", "setting"],
+)
+def test_a_worker_that_must_not_start_says_why_in_one_line(
+    fleet: Fleet, options: list[str], lease: str, told: str
+) -> None:
+    (worker,) = fleet.spawn(options=options, wait=False, DINGRELAY_LEASE=lease)
+    assert worker.process.wait(30) == 2
+    lines = [line for line in worker.log.read_text().splitlines() if line.strip()]
+    assert len(lines) == 1
+    assert lines[0].startswith("dingrelay: ")
+    assert told in lines[0]
+
+
+def test_celery_multi_starts_and_stops_workers(fleet: Fleet, client: Client) -> None:
+    at = str(fleet.directory / "%n")
+    names = ["1", "-c", "2", "-Q", "dingrelay.normal", f"--pidfile={at}.pid", f"--logfile={at}.log"]
+    command = [*CELERY, "-A", "dingrelay_workers.app", "multi"]
+    environment = fleet.environment()
+    subprocess.run([*command, "start", *names], env=environment, check=True)
+    try:
+        assert client.send(traffic.message(1)).wait(30).state == State.DONE
+    finally:
+        subprocess.run([*command, "stopwait", *names], env=environment, check=True)
+    assert not list(fleet.directory.glob("*.pid"))

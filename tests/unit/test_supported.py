@@ -1,0 +1,69 @@
+"""A release of Celery, kombu or redis-py without what is used of it is told at the start."""
+
+import pytest
+from celery.worker import request
+from kombu.transport import redis as kombu_redis
+
+from cli_runner import Cli, in_folder
+from dingrelay_producers.settings import SettingsError
+from dingrelay_workers import broker, consumer, job_pool, job_request, supported
+
+
+def test_the_installed_releases_have_it_all() -> None:
+    supported.check()
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "told"),
+    [
+        (kombu_redis.Channel, "_brpop_read", "kombu.transport.redis.Channel._brpop_read"),
+        (request, "Request", "celery.worker.request.Request."),
+    ],
+)
+def test_what_is_missing_is_named_with_the_versions_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, told: str
+) -> None:
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(SettingsError) as raised:
+        supported.check()
+    line = str(raised.value)
+    assert "\n" not in line
+    assert told in line
+    assert "celery<5.8,>=5.7" in line
+    assert "kombu 5.7" in line
+
+
+def test_an_attribute_of_instances_is_looked_for_in_the_methods() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supported, "NAMES", {"kombu.transport.redis": ["Channel()._not_there"]})
+        with pytest.raises(SettingsError, match="_not_there"):
+            supported.check()
+
+
+def test_what_is_overridden_is_in_the_table() -> None:
+    known = {name.rpartition(".")[2] for names in supported.NAMES.values() for name in names}
+    for ours in (
+        broker.QoS,
+        broker.Channel,
+        consumer.Consumer,
+        job_pool.JobPool,
+        job_request.JobRequest,
+    ):
+        (base,) = [kind for kind in ours.__bases__ if not kind.__module__.startswith("dingrelay")]
+        mixed_in = [kind for kind in ours.__mro__ if kind.__module__.startswith("dingrelay")]
+        for kind in mixed_in:
+            overridden = {
+                name for name in vars(kind) if not name.startswith("__") and hasattr(base, name)
+            }
+            assert overridden - known - {"QoS", "grow", "shrink"} == set(), kind
+
+
+def test_a_command_tells_it_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cli: Cli = in_folder(monkeypatch, tmp_path_factory.mktemp("here"), {"DINGRELAY_ENV": "sandbox"})
+    monkeypatch.delattr(kombu_redis.Channel, "_brpop_read")
+    refused = cli("worker")
+    assert refused.exit_code == 2
+    assert "Channel._brpop_read is missing" in refused.stderr
+    assert "Traceback" not in refused.output
