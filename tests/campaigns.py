@@ -1,10 +1,11 @@
 """Campaigns as rows, for tests of what happens to them."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -86,3 +87,25 @@ async def outcomes(database: Database, campaign: str) -> dict[str, str]:
             select(OutcomeRow.userid, OutcomeRow.outcome).where(OutcomeRow.campaign == campaign)
         )
         return {row.userid: row.outcome for row in found}
+
+
+async def fill_in(
+    database: Database, campaign: str, messages: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """Give each chunk a message of its own, as fields do; user → its text."""
+    texts: dict[str, str] = {}
+    rows = await chunks(database, campaign)
+    async with database.write("tests") as connection:
+        await connection.execute(
+            update(CampaignRow)
+            .where(CampaignRow.id == campaign)
+            .values(message={"msgtype": "text", "text": {"content": "{text}"}})
+        )
+        for row, message in zip(rows, messages, strict=False):
+            await connection.execute(
+                update(ChunkRow)
+                .where(ChunkRow.campaign == campaign, ChunkRow.number == row.number)
+                .values(message=message)
+            )
+            texts |= dict.fromkeys(row.users.split(","), message["text"]["content"])
+    return texts

@@ -1,0 +1,344 @@
+"""A day of random messages on a whole system in one process, and what must be true of it after.
+
+Two workers' engines, the scheduler, campaigns on SQLite, a real Valkey and the sandbox. The judge
+knows what was asked and what the sandbox's inboxes hold, and nothing of how the daily limits work.
+"""
+
+import asyncio
+import random
+import uuid
+from collections import Counter
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+import campaigns
+from dingrelay_producers import keys, record
+from dingrelay_producers.record import Wakeup
+from dingrelay_producers.scripts import run_async
+from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.states import State
+from dingrelay_producers.status import JobStatus
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers import pipeline
+from dingrelay_workers.campaigns import duty
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.directory.database import Database
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.limiter import beijing
+
+SEND = "/topapi/message/corpconversation/asyncsend_v2"
+PEOPLE = [f"u{number}" for number in range(1, 9)]
+CONTENTS = [f"content {number}" for number in range(6)]
+CALLS = "30/1s"
+"""Few enough that messages wait, share calls and are parked."""
+
+Json = dict[str, Any]
+
+
+class Wakeups:
+    """A publisher that runs what it is given, in one of the engines."""
+
+    def __init__(self, seed: int) -> None:
+        self.engines: list[Engine] = []
+        self._dice = random.Random(seed)
+        self._loop = asyncio.get_running_loop()
+        self._running: set[asyncio.Task[object]] = set()
+
+    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+        given = list(wakeups)
+        self._loop.call_soon_threadsafe(self._start, given)
+        return len(given)
+
+    def close(self) -> None:
+        pass
+
+    async def finish(self) -> None:
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    def _start(self, wakeups: list[Wakeup]) -> None:
+        for wakeup in wakeups:
+            delivery = Delivery(
+                id=wakeup.id,
+                kind=KINDS[wakeup.kind],
+                job=wakeup.job,
+                queue=wakeup.queue,
+                woken=wakeup.at,
+                nonce=uuid.uuid4().hex,
+            )
+            run = pipeline.execute(delivery, self._dice.choice(self.engines))
+            task = self._loop.create_task(run)
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+
+class Story:
+    """What is asked, at random, and how it ended."""
+
+    def __init__(
+        self,
+        seed: int,
+        redis: Redis,
+        sandbox: SandboxAdmin,
+        database: Database,
+        wakeups: Wakeups,
+    ) -> None:
+        self.loses_answers = seed % 2 == 0
+        self.dice = random.Random(seed)
+        self.redis = redis
+        self.sandbox = sandbox
+        self.database = database
+        self.wakeups = wakeups
+        self.jobs: dict[str, Json] = {}
+        self.campaigns: dict[str, dict[str, str]] = {}
+        """Campaign → user → content."""
+        self.excused = set(CONTENTS if self.loses_answers else ())
+        """Contents of which DingTalk may drop copies: that was asked for, or answers were lost."""
+        self.told: list[str] = []
+
+    async def tell(self, steps: int) -> None:
+        """Do so many things, then wait for the end of all jobs."""
+        deeds = {
+            self.send: 12,
+            self.send_anyway: 1,
+            self.send_to_everyone: 1,
+            self.send_to_departments: 1,
+            self.cancel: 4,
+            self.requeue: 2,
+            self.run_a_campaign: 2,
+            self.break_a_call: 3,
+            self.pause: 4,
+        }
+        for _ in range(steps):
+            (deed,) = self.dice.choices(list(deeds), list(deeds.values()))
+            await deed()
+        self.sandbox.clear_faults()
+        await self._ended()
+
+    async def send(self, **fields: Any) -> None:
+        users = self.dice.sample(PEOPLE, self.dice.randint(1, 3))
+        job = {
+            "to": {"users": users},
+            "lane": self.dice.choice(["urgent", "normal", "bulk"]),
+            **self._message(),
+            **fields,
+        }
+        if self.dice.random() < 0.15:
+            soon = datetime.now(UTC) + timedelta(seconds=self.dice.uniform(0.05, 1))
+            job["expires_at"] = soon.isoformat()
+        if self.dice.random() < 0.1:
+            job["on_unknown"] = "stop"
+        await self._enqueue(job)
+
+    async def send_anyway(self) -> None:
+        users = self.dice.sample(PEOPLE, 2)
+        job: Json = {"to": {"users": users}, "allow_duplicate": True, **self._message()}
+        self.excused.add(_content(job))
+        await self._enqueue(job)
+
+    async def send_to_everyone(self) -> None:
+        job: Json = {"to": {"everyone": True}, **self._message(special=True)}
+        self.excused.add(_content(job))
+        await self._enqueue(job)
+
+    async def send_to_departments(self) -> None:
+        to = {"departments": [self.dice.randint(2, 5)]}
+        job: Json = {"to": to, **self._message(special=True)}
+        self.excused.add(_content(job))
+        await self._enqueue(job)
+
+    async def cancel(self) -> None:
+        if self.jobs:
+            job = self.dice.choice(list(self.jobs)[-10:])
+            answer = await run_async(self.redis, record.cancel(job, record_ttl_ms=3_600_000))
+            self._note("cancel", job, answer)
+
+    async def requeue(self) -> None:
+        if self.jobs:
+            job = self.dice.choice(list(self.jobs)[-20:])
+            self._note("requeue", job, await run_async(self.redis, record.requeue(job)))
+
+    async def run_a_campaign(self) -> None:
+        filled = self.dice.random() < 0.5
+        first, people = self.dice.randint(1, 4), self.dice.randint(2, 5)
+        users = [f"u{first + number}" for number in range(people)]
+        message = self._message()["message"]
+        name = await campaigns.put(
+            self.database,
+            first=first,
+            people=people,
+            size=self.dice.choice([1, 2]),
+            message=message,
+        )
+        content: str = message["text"]["content"]
+        self.campaigns[name] = dict.fromkeys(users, content)
+        if filled:
+            self.campaigns[name] = await campaigns.fill_in(
+                self.database, name, [self._message()["message"] for _ in range(people)]
+            )
+        await duty.signal(self.redis)
+        self._note("campaign", name, self.campaigns[name])
+
+    async def break_a_call(self) -> None:
+        lost = ["lost_answer", "reset_after", "busy"] if self.loses_answers else []
+        kind = self.dice.choice(["refused", "throttle", "throttle", *lost])
+        spec: Json = {"refused": {"code": "60011"}, "busy": {"code": "-1"}}.get(kind, {})
+        name = {"refused": "error", "busy": "error"}.get(kind, kind)
+        self.sandbox.add_fault(name, api=SEND, count=1, **spec)
+        self._note("fault", kind, "")
+
+    async def pause(self) -> None:
+        await asyncio.sleep(self.dice.uniform(0, 0.3))
+
+    def _message(self, *, special: bool = False) -> Json:
+        content = self.dice.choice(CONTENTS[:2] if special else CONTENTS)
+        return {"message": {"msgtype": "text", "text": {"content": content}}}
+
+    async def _enqueue(self, job: Json) -> None:
+        draft = record.draft(MessageSend.parse(job))
+        answer = await run_async(self.redis, record.enqueue(draft, grace_ms=1000))
+        enqueued = record.enqueued(draft, answer)
+        self.jobs[draft.id] = job
+        self._note("send", draft.id, job)
+        if enqueued.wakeup:
+            self.wakeups.publish([enqueued.wakeup])
+
+    def _note(self, deed: str, what: str, how: object) -> None:
+        self.told.append(f"{deed} {what[:8]} {how}")
+
+    async def _ended(self) -> None:
+        states: list[State] = []
+        running: list[str] = []
+        for _ in range(1500):
+            states = [(await self.status(job)).state for job in self.jobs]
+            running = [
+                name
+                for name in self.campaigns
+                if (await campaigns.read(self.database, name)).state == "running"
+            ]
+            if all(state.ended for state in states) and not running:
+                return
+            await asyncio.sleep(0.02)
+        raise AssertionError(f"not ended: {Counter(states)}, campaigns {running}")
+
+    async def status(self, job: str) -> JobStatus:
+        return JobStatus.from_record(job, await _all(self.redis, keys.job(job)))
+
+
+class Judge:
+    """What is true by the sandbox, against what the jobs say."""
+
+    def __init__(self, story: Story) -> None:
+        self.story = story
+        self.had: Counter[tuple[str, str]] = Counter()
+        self.sent: set[tuple[str, str]] = set()
+        """User and content, where a job says that it sent it."""
+        for user in PEOPLE:
+            for entry in story.sandbox.inbox(user)["delivered"]:
+                self.had[user, entry["message"]["text"]["content"]] += 1
+
+    async def problems(self) -> list[str]:
+        found = [f"{key} arrived {times} times" for key, times in self.had.items() if times > 1]
+        for job, asked in self.story.jobs.items():
+            found += self._job(job, asked, await self.story.status(job))
+        for name, people in self.story.campaigns.items():
+            found += await self._campaign(name, people)
+        if not self.story.loses_answers:
+            found += await self._counts()
+        for entry in self.story.sandbox.dropped():
+            content = entry["message"]["text"]["content"]
+            if content not in self.story.excused:
+                found.append(f"dropped for nothing: {entry['user']} {content} {entry['reason']}")
+        return found
+
+    def _job(self, job: str, asked: Json, status: JobStatus) -> list[str]:
+        content, result = _content(asked), status.result or {}
+        users = asked["to"].get("users", [])
+        left_out = {*result.get("duplicate", []), *result.get("daily_cap", [])}
+        if result.get("calls"):
+            self.sent |= {(user, content) for user in {*users} - left_out}
+        found = [
+            f"{job[:8]} {status.state}: {user} is no duplicate of {content}"
+            for user in result.get("duplicate", [])
+            if not self.had[user, content]
+        ]
+        found += [f"{job[:8]}: {user} at the cap" for user in result.get("daily_cap", [])]
+        if status.state == State.DONE:
+            found += [
+                f"{job[:8]}: {user} does not have {content}"
+                for user in {*users} - left_out
+                if not self.had[user, content]
+            ]
+        if status.state == State.DONE and asked["to"].get("everyone"):
+            found += [f"everyone but {user}" for user in PEOPLE if not self.had[user, content]]
+        if status.state == State.DUPLICATE and not (users or asked["to"].get("departments")):
+            found += [f"everyone but {user}" for user in PEOPLE if not self.had[user, content]]
+        return found
+
+    async def _campaign(self, name: str, people: dict[str, str]) -> list[str]:
+        found: list[str] = []
+        outcomes = await campaigns.outcomes(self.story.database, name)
+        for chunk in await campaigns.chunks(self.story.database, name):
+            for user in chunk.users.split(","):
+                has_it = self.had[user, people[user]]
+                called = chunk.task_id is not None and user not in outcomes
+                if called and not has_it:
+                    found.append(f"campaign {name[:8]}: {user} does not have {people[user]}")
+                if outcomes.get(user) == "duplicate" and not has_it:
+                    found.append(f"campaign {name[:8]}: {user} is no duplicate")
+        return found
+
+    async def _counts(self) -> list[str]:
+        """Only what was sent is part of a person's day."""
+        today = keys.received("default", beijing.day(datetime.now(UTC)))
+        sent: Counter[str] = Counter(user for user, _ in self.sent)
+        return [
+            f"{user.decode()}: {count.decode()} messages of the day, not {sent[user.decode()]}"
+            for user, count in (await _all(self.story.redis, today)).items()
+            if int(count) > sent[user.decode()]
+        ]
+
+
+async def _all(redis: Redis, key: str) -> dict[bytes, bytes]:
+    found: Any = await redis.hgetall(key)
+    return dict(found)
+
+
+def _content(asked: Json) -> str:
+    content: str = asked["message"]["text"]["content"]
+    return content
+
+
+@asynccontextmanager
+async def a_story(
+    seed: int, redis: Redis, sandbox: SandboxAdmin, *, valkey_url: str, database_url: str
+) -> AsyncGenerator[Story]:
+    """A system at the start of its day."""
+    sandbox.set_limits(recipients="")
+    app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+    settings = Settings.load(
+        env="sandbox",
+        redis_url=valkey_url,
+        database_url=database_url,
+        rules={"*": {"calls": CALLS}, "message.send": {"calls": "15/1s"}},
+        apps={"default": AppSettings.model_validate(app)},
+        wake_grace=1,
+        call_timeout=1,
+        DINGTALK_OAPI_URL=sandbox.base_url,
+        DINGTALK_API_URL=sandbox.base_url,
+    )
+    wakeups = Wakeups(seed)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            publisher: Any = wakeups
+            engine = Engine(settings, publisher, concurrency=16, queues=["dingrelay.bulk"])
+            wakeups.engines.append(await stack.enter_async_context(engine))
+        database = Database(database_url)
+        stack.push_async_callback(database.dispose)
+        yield Story(seed, redis, sandbox, database, wakeups)
+        await wakeups.finish()

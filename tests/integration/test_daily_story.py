@@ -1,0 +1,23 @@
+"""A random day: what jobs say of it is what happened (`daily_story.py`)."""
+
+import pytest
+from redis.asyncio import Redis
+
+from daily_story import Judge, a_story
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.directory.schema import upgrade
+
+STEPS = 50
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_what_jobs_say_of_a_day_is_true(
+    seed: int, redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
+) -> None:
+    upgrade(sqlite_url)
+    async with a_story(
+        seed, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url
+    ) as story:
+        await story.tell(STEPS)
+        problems = await Judge(story).problems()
+    assert not problems, "\n".join([*problems, *story.told])
