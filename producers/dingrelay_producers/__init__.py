@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from dingrelay_producers.errors import (
         CampaignConflict,
         CampaignNotFound,
+        CannotResolve,
         DingrelayError,
         IdempotencyConflict,
         JobNotFound,
@@ -43,6 +44,7 @@ __all__ = [
     "CampaignRef",
     "CampaignState",
     "CampaignStatus",
+    "CannotResolve",
     "Client",
     "DingrelayError",
     "IdempotencyConflict",
@@ -65,6 +67,7 @@ _MODULES = {
     "errors": (
         "CampaignConflict",
         "CampaignNotFound",
+        "CannotResolve",
         "DingrelayError",
         "IdempotencyConflict",
         "JobNotFound",

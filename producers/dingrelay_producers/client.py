@@ -21,6 +21,7 @@ from dingrelay_producers.campaigns import (
     CampaignRef,
 )
 from dingrelay_producers.errors import (
+    CannotResolve,
     IdempotencyConflict,
     JobNotFound,
     ServiceUnavailable,
@@ -29,6 +30,7 @@ from dingrelay_producers.errors import (
 from dingrelay_producers.groups import grouped
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.record import Draft
+from dingrelay_producers.resolution import Resolution
 from dingrelay_producers.scripts import Call
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
@@ -171,6 +173,44 @@ class Client:
     def discard(self, job_id: str) -> bool:
         """Forget a dead or unknown job for good; whether it was there."""
         return bool(self._run(record.discard(job_id)))
+
+    def resolve(
+        self,
+        job_id: str,
+        *,
+        instance: str | None = None,
+        not_created: bool = False,
+        sent: bool | None = None,
+        by: str = "",
+    ) -> bool:
+        """Say what became of an unknown job; whether it was unknown.
+
+        Args:
+            job_id: an approval-create or a message-send whose answer was lost.
+            instance: the approval that it created. The job is done, and no other one's is this.
+            not_created: it created none. The job is requeued and creates it, without a look-up.
+            sent: whether the message was sent. If so the job is done, if not it is requeued.
+            by: who says so; it is kept in the record.
+
+        Raises:
+            JobNotFound: there is no such record.
+            CannotResolve: not one of the three is given, or it is none for the job's kind, or the
+                instance is another job's.
+        """
+        kind = self.status(job_id).kind
+        said = Resolution.of(job_id, kind, instance=instance, not_created=not_created, sent=sent)
+        answer = self._run(said.call(self.settings, by=by))
+        if answer is None:
+            raise JobNotFound(job_id)
+        state, *holder = (text.decode() for text in answer)
+        if holder:
+            raise CannotResolve(job_id, f"can't have {instance}: it is the one of job {holder[0]}")
+        if state != State.UNKNOWN:
+            return False
+        if not said.happened:
+            # Should this never come, the job is still unknown, with nothing open.
+            self.requeue(job_id)
+        return True
 
     def recent(self, limit: int = 50) -> list[JobStatus]:
         """The newest jobs, newest first."""
@@ -335,6 +375,25 @@ class AsyncClient:
     def campaign_ref(self, campaign_id: str) -> AsyncCampaignRef:
         """The reference of a campaign by its id; see `Client.campaign_ref`."""
         return AsyncCampaignRef(self.client.campaign_ref(campaign_id))
+
+    async def resolve(
+        self,
+        job_id: str,
+        *,
+        instance: str | None = None,
+        not_created: bool = False,
+        sent: bool | None = None,
+        by: str = "",
+    ) -> bool:
+        """Say what became of an unknown job; see `Client.resolve`."""
+        return await asyncio.to_thread(
+            self.client.resolve,
+            job_id,
+            instance=instance,
+            not_created=not_created,
+            sent=sent,
+            by=by,
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""

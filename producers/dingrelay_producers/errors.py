@@ -4,6 +4,7 @@
   x ServiceUnavailable     Redis cannot be reached; nothing was accepted
   x IdempotencyConflict    the key was used for another job
   x JobNotFound            no record with this id, or its time is over
+  x CannotResolve          what was said of an unknown job can't be so
   x WaitTimeout            the job has not ended in the given time
   x CampaignNotFound       no campaign with this id
   x CampaignConflict       the campaign's state does not allow what was asked
@@ -43,6 +44,20 @@ class JobNotFound(DingrelayError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job {job_id}: a wrong id, or its record has expired")
         self.job_id = job_id
+
+
+class CannotResolve(DingrelayError):
+    """What was said of an unknown job can't be so; nothing was changed.
+
+    Attributes:
+        job_id: the job's id.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, job_id: str, problem: str) -> None:
+        super().__init__(f"job {job_id} {problem}")
+        self.job_id = job_id
+        self.problem = problem
 
 
 class WaitTimeout(DingrelayError, TimeoutError):

@@ -46,6 +46,17 @@ class JobError(BaseModel):
     """What may be the effect of a call whose answer was lost."""
 
 
+class Resolved(BaseModel):
+    """What a person said of a call whose answer was lost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    happened: bool
+    """Whether DingTalk carried it out."""
+    by: str = ""
+    at: datetime
+
+
 class JobStatus(BaseModel):
     """A job as its record shows it."""
 
@@ -67,6 +78,8 @@ class JobStatus(BaseModel):
     """When a job that waits is looked at next."""
     result: dict[str, Any] | None = None
     error: JobError | None = None
+    resolved: Resolved | None = Field(default=None, exclude_if=lambda said: said is None)
+    """What a person said of it, if somebody did."""
 
     @classmethod
     def from_record(cls, job_id: str, record: Mapping[bytes, bytes]) -> Self:
@@ -89,6 +102,9 @@ class JobStatus(BaseModel):
             else _moment_or_none(text.get("due")),
             result=_result(text, state),
             error=JobError.model_validate_json(text["error"]) if text.get("error") else None,
+            resolved=Resolved.model_validate_json(text["resolved"])
+            if text.get("resolved")
+            else None,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What one job's body sees of the machinery: `dingrelay_tasks.Context`, bound to one claim."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -26,7 +27,7 @@ from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
-from dingrelay_workers.dingtalk.errors import Ambiguous
+from dingrelay_workers.dingtalk.errors import Ambiguous, Final
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.records import Claim
@@ -236,7 +237,7 @@ class JobMessages:
 LOOK_BACK_MS = 60_000
 """An instance is looked up from this long before its call left, beside what the clocks differ."""
 LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
-"""The same before an answer of DingTalk's has told how much they differ."""
+"""The same where DingTalk's answers don't tell how much they differ."""
 
 
 class JobApprovals:
@@ -295,17 +296,13 @@ class JobApprovals:
 
     async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
         """The ids of the instances that were made from `since` (ms of Redis's clock) on."""
-        begin = self._at_dingtalk(since)
-        if begin is None:
-            listed = await self._approvals.listed(
-                process_code, originator, since - LOOK_BACK_UNMEASURED_MS
-            )
-            begin = self._at_dingtalk(since)  # its answer told the time
-            if begin is None:
-                return listed
-        return await self._approvals.listed(process_code, originator, begin - LOOK_BACK_MS)
-
-    def _at_dingtalk(self, moment: int) -> int | None:
-        """A moment of Redis's clock by DingTalk's, at the earliest."""
+        if self._clock.now() is None:
+            # Any answer tells the time, be it that this moment is still to come there.
+            with suppress(Final):
+                await self._approvals.page(process_code, originator, since, None, "0")
         offset = self._clock.less(self._now())
-        return None if offset is None else moment + offset
+        if offset is None:
+            begin = since - LOOK_BACK_UNMEASURED_MS
+        else:
+            begin = min(since, self._now()) + offset - LOOK_BACK_MS
+        return await self._approvals.listed(process_code, originator, begin)

@@ -38,6 +38,8 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
             return USAGE, str(error)
         case errors.JobNotFound() | errors.CampaignNotFound() | errors.CampaignConflict():
             return USAGE, str(error)
+        case errors.CannotResolve():
+            return USAGE, str(error)
         case errors.WaitTimeout():
             return OTHERWISE, str(error)
         case errors.ServiceUnavailable():

@@ -9,7 +9,7 @@ from dingrelay_producers.states import State
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 
-app = typer.Typer(help="Look at jobs, and cancel them.", no_args_is_help=True)
+app = typer.Typer(help="Look at jobs, cancel them, and settle unknown ones.", no_args_is_help=True)
 
 
 @app.command()
@@ -68,3 +68,53 @@ def cancel(job_id: JobId, as_json: options.AsJson = False) -> None:
     if status.state == State.RUNNING:
         console(stderr=True).print("It runs: this run goes on, but it is not tried again.")
     raise typer.Exit(DONE if cancelled else OTHERWISE)
+
+
+@app.command()
+def resolve(
+    job_id: JobId,
+    instance: Annotated[
+        str | None, typer.Option(help="The approval instance that the job created.")
+    ] = None,
+    not_created: Annotated[
+        bool, typer.Option("--not-created", help="It created none: create it now.")
+    ] = False,
+    sent: Annotated[
+        bool | None, typer.Option("--sent/--not-sent", help="Whether the message was sent.")
+    ] = None,
+    by: Annotated[
+        str | None, typer.Option(help="Who says so; the present user if not given.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Say what became of an unknown job. Exit code 1 if it is not unknown.
+
+    `dingrelay job show` lists the approvals that it may have created, with their links.
+    """
+    from dingrelay_producers.cli.exits import DONE, OTHERWISE
+    from dingrelay_producers.cli.output import console, print_job
+    from dingrelay_producers.client import Client
+
+    with Client() as client:
+        resolved = client.resolve(
+            job_id,
+            instance=instance,
+            not_created=not_created,
+            sent=sent,
+            by=_user() if by is None else by,
+        )
+        status = client.status(job_id)
+    print_job(status, as_json=as_json)
+    if not resolved:
+        console(stderr=True).print(f"It was {status.state}, not unknown.", style="yellow")
+    raise typer.Exit(DONE if resolved else OTHERWISE)
+
+
+def _user() -> str:
+    import getpass
+    import socket
+
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (KeyError, OSError):  # a container's user may have no name
+        return socket.gethostname()

@@ -107,6 +107,10 @@ def _job(status: JobStatus) -> Table:
         grid.add_row("settled", f"{local(status.settled_at)}, after {took:.2f} s")
     if status.result is not None:
         grid.add_row("result", Text(json.dumps(status.result, ensure_ascii=False)))
+    if status.resolved:
+        verdict = "it happened" if status.resolved.happened else "it did not happen"
+        who = f" by {status.resolved.by}" if status.resolved.by else ""
+        grid.add_row("resolved", f"{verdict}, said{who} at {local(status.resolved.at)}")
     if status.error:
         said = f"{status.error.error_class} {status.error.code}: {status.error.message}"
         grid.add_row("error", Text(said, style="red"))

@@ -102,7 +102,7 @@ class Approvals(ABC):
         """One instance."""
 
     @abstractmethod
-    async def _page(
+    async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
     ) -> tuple[list[str], str]:
         """A page of instance ids and the cursor of the next, empty on the last. Times in ms."""
@@ -126,7 +126,7 @@ class Approvals(ABC):
                 # Half a list would let an instance be made twice.
                 raise Transient(MALFORMED, "the list of instances leads back to an earlier page")
             met.add(cursor)
-            page, cursor = await self._page(process_code, originator, since, until, cursor)
+            page, cursor = await self.page(process_code, originator, since, until, cursor)
             found |= dict.fromkeys(page)
         return list(found)
 
@@ -207,9 +207,10 @@ class ApprovalsV1(Approvals):
             url=_url(result.entries("tasks"), "pcUrl"),
         )
 
-    async def _page(
+    async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
     ) -> tuple[list[str], str]:
+        """A page of instance ids and the cursor of the next."""
         body = {
             "processCode": process_code,
             "userIds": [originator],
@@ -268,9 +269,10 @@ class ApprovalsTopapi(Approvals):
             url=_url(result.entries("tasks"), "url"),
         )
 
-    async def _page(
+    async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
     ) -> tuple[list[str], str]:
+        """A page of instance ids and the cursor of the next."""
         body = {
             "process_code": process_code,
             "userid_list": originator,

@@ -1,0 +1,35 @@
+-- A person says what became of a call whose answer was lost: an unknown job is done, or nothing of
+-- it is open any more and it can be requeued.
+-- KEYS: record, dead, then, if an approval was found, the instance's job and the job's instance
+-- ARGV: id, happened (1 or 0), who says so and how (JSON, to which the time is added), result (JSON
+--       or ''), ttl of a settled record (ms), then, if an approval was found, instance, ttl of the
+--       instance's mark, ttl of the job's (ms)
+-- Answers {state before}, or {'taken', job} if the instance is another job's; nil if there is no
+-- such job.
+local record, dead, instance, own = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local id, happened, told, result, ttl = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
+local state = redis.call('HGET', record, 'state')
+if not state then return nil end
+if state ~= 'unknown' then return {state} end
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+if instance then
+  local held = redis.call('GET', instance)
+  local holder = held and string.match(held, '^%d+ (.*)$')
+  if holder and holder ~= id then return {'taken', holder} end
+  redis.call('SET', instance, now .. ' ' .. id, 'PX', ARGV[7])
+  redis.call('SET', own, ARGV[6], 'PX', ARGV[8])
+end
+local resolved = cjson.decode(told)
+resolved.at = now
+redis.call('HSET', record, 'resolved', cjson.encode(resolved))
+redis.call('HDEL', record, 'calling')
+if happened then
+  redis.call('HSET', record, 'state', 'done', 'settled', now)
+  redis.call('HDEL', record, 'error')
+  if result ~= '' then redis.call('HSET', record, 'result', result) end
+  redis.call('PEXPIRE', record, ttl)
+  redis.call('ZREM', dead, id)
+end
+return {state}

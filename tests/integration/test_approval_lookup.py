@@ -1,0 +1,398 @@
+"""Approvals whose answer was lost, against a real Valkey and a sandbox."""
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+
+from cli_runner import Cli, in_folder
+from conftest import wait_until
+from dingrelay_producers import CannotResolve, Client, JobNotFound, Settings, State, keys
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import AppSettings
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApprovalCreate, MessageSend
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers import pipeline
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.outcome import Outcome
+
+CREATE = "/v1.0/workflow/processInstances"
+LIST = "/v1.0/workflow/processes/instanceIds/query"
+SETTLE = 0.4
+
+
+def settings_of(sandbox: SandboxAdmin, valkey_url: str, **fields: Any) -> Settings:
+    app = AppSettings.model_validate(
+        {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+    )
+    return Settings.load(
+        env="sandbox",
+        redis_url=valkey_url,
+        DINGTALK_OAPI_URL=sandbox.base_url,
+        DINGTALK_API_URL=sandbox.base_url,
+        apps={"default": app},
+        **{"settle_delay": SETTLE, "call_timeout": 1, **fields},
+    )
+
+
+class Relay:
+    """A client, and workers that run what a test tells them to."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.client = Client(settings)
+        self.redis = Redis.from_url(settings.redis)
+
+    def ask(self, form: Any, **fields: Any) -> str:
+        job = {"process_code": "PROC-ANY", "originator": "u1", "form": form, **fields}
+        return self.client.send(ApprovalCreate.parse(job)).id
+
+    async def run(self, engine: Engine, job_id: str) -> Outcome:
+        """One run of the job, as if it were due."""
+        self.redis.hset(keys.job(job_id), "due", 1)
+        record = self.redis.hgetall(keys.job(job_id))
+        delivery = Delivery(
+            job_id,
+            KINDS[record[b"kind"].decode()],
+            json.loads(record[b"payload"]),
+            record[b"queue"].decode(),
+            woken=1,
+            nonce=uuid.uuid4().hex,
+        )
+        led_to = await pipeline.execute(delivery, engine)
+        assert led_to is not None
+        return led_to
+
+    async def end(self, engine: Engine, job_id: str) -> State:
+        """Where the job ends if nobody waits longer than it asks for."""
+        for _ in range(8):
+            led_to = await self.run(engine, job_id)
+            if led_to.state.ended:
+                return led_to.state
+            await asyncio.sleep(min(led_to.delay, 2 * SETTLE))
+        pytest.fail(f"the job goes on: {led_to}")
+
+
+class NoPublisher(Publisher):
+    def publish(self, wakeups: Any) -> int:
+        return len(list(wakeups))
+
+
+@pytest.fixture
+def relay(sandbox: SandboxAdmin, valkey_url: str) -> Iterator[Relay]:
+    relay = Relay(settings_of(sandbox, valkey_url))
+    with relay.client, relay.redis:
+        yield relay
+
+
+@pytest.fixture
+async def engine(relay: Relay) -> AsyncIterator[Engine]:
+    async with Engine(relay.settings, NoPublisher(relay.settings)) as engine:
+        yield engine
+
+
+def lose(sandbox: SandboxAdmin, count: int = 1) -> None:
+    sandbox.add_fault("lost_answer", api=CREATE, count=count)
+
+
+async def test_a_lost_answer_costs_no_second_approval(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    job = relay.ask({"事由": "出差", "备注": "", "明细": [{"项目": "车票", "金额": 3}]})
+    lose(sandbox)
+    assert await relay.end(engine, job) == State.DONE
+    (made,) = sandbox.approvals()
+    assert relay.client.status(job).result == {"instance_id": made["id"]}
+
+
+@pytest.mark.parametrize("ahead", [-3600, -60, 60, 3600])
+async def test_clocks_that_differ_make_no_second_approval(
+    relay: Relay, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    """The worker's own clock is off, and then DingTalk's is: only theirs to each other counts."""
+    monkeypatch.setattr(time, "time", lambda real=time.time: real() + ahead)
+    async with Engine(relay.settings, NoPublisher(relay.settings)) as engine:
+        job = relay.ask({"事由": "出差"})
+        lose(sandbox)
+        assert await relay.end(engine, job) == State.DONE
+    assert len(sandbox.approvals()) == 1
+
+
+@pytest.mark.parametrize("ahead", [-3600, -60, 60, 3600])
+@pytest.mark.parametrize("measured", [True, False])
+async def test_a_dingtalk_whose_clock_differs_from_redis(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin, ahead: int, measured: bool
+) -> None:
+    sandbox.set_clock(ahead)
+    job = relay.ask({"事由": "出差"})
+    lose(sandbox)
+    assert (await relay.run(engine, job)).state == State.RETRYING
+    if not measured:
+        engine.dingtalk._transport.clock = DingTalkClock()
+    assert await relay.end(engine, job) == State.DONE
+    assert len(sandbox.approvals()) == 1
+
+
+async def test_a_dingtalk_whose_clock_is_set_while_the_answer_is_lost(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    for set_to in (60, -60):
+        job = relay.ask({"事由": f"出差 {set_to}"})
+        made = len(sandbox.approvals())
+        lose(sandbox)
+        assert (await relay.run(engine, job)).state == State.RETRYING
+        sandbox.set_clock(set_to)
+        engine.dingtalk._transport.clock = DingTalkClock()
+        assert await relay.end(engine, job) == State.DONE
+        assert len(sandbox.approvals()) == made + 1
+        sandbox.set_clock(0)
+        engine.dingtalk._transport.clock = DingTalkClock()
+
+
+async def test_a_second_call_is_waited_for_as_long_as_the_first(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    job = relay.ask({"事由": "出差"})
+    sandbox.add_fault("lost_answer", api=CREATE, count=2)
+    assert (await relay.run(engine, job)).state == State.RETRYING
+    sandbox.set_limits(listing_lag_seconds=3600)
+    await asyncio.sleep(SETTLE)
+    assert (await relay.run(engine, job)).state == State.RETRYING
+    assert len(sandbox.approvals()) == 2  # DingTalk showed the first one to nobody in time
+    again = await relay.run(engine, job)
+    assert (again.state, again.delay <= SETTLE) == (State.SNOOZED, True)
+    calling = json.loads(relay.redis.hget(keys.job(job), "calling") or b"")
+    assert calling["since"] < calling["at"] - SETTLE * 1000
+    sandbox.set_limits(listing_lag_seconds=0)
+    assert await relay.end(engine, job) == State.DONE
+    assert len(sandbox.approvals()) == 2
+
+
+async def test_what_cannot_be_told_apart_is_left_to_a_person(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})
+    assert await relay.end(engine, other) == State.DONE
+    sandbox.add_fault("hang", api=CREATE, count=1)
+    assert (await relay.run(engine, job)).state == State.RETRYING
+    await asyncio.sleep(SETTLE)
+    # The other job has what is like it, so it is free to create its own; and it is lost again.
+    lose(sandbox)
+    relay.redis.delete(*relay.redis.keys("dingrelay:adopted-*"))
+    assert await relay.end(engine, job) == State.UNKNOWN
+    error = relay.client.status(job).error
+    assert error is not None
+    (candidate,) = error.candidates
+    assert candidate.id == sandbox.approvals()[0]["id"]
+    assert candidate.link.startswith("https://aflow.dingtalk.com")
+    assert len(sandbox.approvals()) == 1
+    shown = relay.client.status(job).to_json()["error"]["candidates"]
+    assert shown[0]["link"] == candidate.link
+
+
+async def test_what_another_job_has_is_no_candidate_and_is_not_read(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})
+    assert await relay.end(engine, other) == State.DONE
+    sandbox.add_fault("hang", api=CREATE, count=1)
+    assert await relay.end(engine, job) == State.DONE
+    assert len(sandbox.approvals()) == 2
+    assert len(sandbox.calls(api=CREATE)) == 3  # an instance is read on the same path
+
+
+async def test_a_call_that_was_held_up_after_its_note_is_noted_anew(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = relay.ask({"事由": "出差"})
+    await engine.dingtalk.ready("default")
+    notes: list[float] = []
+    note = engine.records.note
+
+    async def stopped_after(*given: Any, **more: Any) -> Any:
+        verdict = await note(*given, **more)
+        notes.append(time.monotonic())
+        if len(notes) == 1:
+            time.sleep(SETTLE)  # noqa: ASYNC251 - the process stands still
+        return verdict
+
+    monkeypatch.setattr(engine.records, "note", stopped_after)
+    assert await relay.end(engine, job) == State.DONE
+    assert len(notes) == 2
+    assert len(sandbox.approvals()) == 1
+
+
+async def test_a_worker_that_stood_still_sends_nothing_once_another_has_the_job(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = relay.ask({"事由": "出差"})
+    await engine.dingtalk.ready("default")
+    note = engine.records.note
+
+    async def stopped_after(*given: Any, **more: Any) -> Any:
+        verdict = await note(*given, **more)
+        monkeypatch.setattr(engine.records, "note", note)
+        relay.redis.hset(keys.job(job), "lease", 1)
+        time.sleep(SETTLE)  # noqa: ASYNC251 - the process stands still
+        assert await relay.end(engine, job) == State.DONE  # as another worker would
+        return verdict
+
+    monkeypatch.setattr(engine.records, "note", stopped_after)
+    delivery = Delivery(
+        job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="first"
+    )
+    assert await pipeline.execute(delivery, engine) is None
+    assert len(sandbox.approvals()) == 1
+
+
+async def unknown(relay: Relay, engine: Engine, sandbox: SandboxAdmin, form: Any) -> str:
+    """A job that ended unknown, and whose approval nobody has."""
+    job = relay.ask(form)
+    lose(sandbox)
+    assert (await relay.run(engine, job)).state == State.RETRYING
+    sandbox.add_fault("error", api=LIST, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
+    assert await relay.end(engine, job) == State.UNKNOWN
+    sandbox.clear_faults()
+    return job
+
+
+async def test_a_person_names_the_instance(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    job = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    instance = sandbox.approvals()[0]["id"]
+    other = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    assert relay.client.resolve(job, instance=instance, by="li")
+    status = relay.client.status(job)
+    assert (status.state, status.error) == (State.DONE, None)
+    assert status.result == {"instance_id": instance}
+    assert status.resolved is not None
+    assert (status.resolved.by, status.resolved.happened) == ("li", True)
+    assert not relay.client.resolve(job, instance=instance)
+    assert [dead.id for dead in relay.client.dead()] == [other]
+    with pytest.raises(CannotResolve, match=job):
+        relay.client.resolve(other, instance=instance)
+    # Nor does it take it by itself.
+    relay.client.requeue(other)
+    assert await relay.end(engine, other) == State.DONE
+    assert relay.client.status(other).result != {"instance_id": instance}
+    assert len(sandbox.approvals()) == 2
+
+
+async def test_a_person_says_that_there_is_none(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    job = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    looks = len(sandbox.calls(api=LIST))
+    assert relay.client.resolve(job, not_created=True)
+    assert relay.client.status(job).state == State.QUEUED
+    assert await relay.end(engine, job) == State.DONE
+    assert len(sandbox.calls(api=LIST)) == looks
+    assert len(sandbox.approvals()) == 2  # as the person would have it
+    resolved = relay.client.status(job).resolved
+    assert resolved is not None
+    assert not resolved.happened
+
+
+@pytest.mark.parametrize(("sent", "state"), [(True, State.DONE), (False, State.QUEUED)])
+async def test_a_person_says_whether_a_message_was_sent(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin, sent: bool, state: State
+) -> None:
+    message = {"msgtype": "text", "text": {"content": "a"}}
+    job = relay.client.send(
+        MessageSend.parse({"to": {"users": ["u1"]}, "message": message, "on_unknown": "stop"})
+    ).id
+    sandbox.add_fault("hang", api="/topapi/message", count=1, effect=sent)
+    assert (await relay.run(engine, job)).state == State.RETRYING
+    assert await relay.end(engine, job) == State.UNKNOWN
+    assert relay.client.resolve(job, sent=sent)
+    assert relay.client.status(job).state == state
+    if not sent:
+        assert await relay.end(engine, job) == State.DONE
+
+
+async def test_what_is_said_must_fit_the_job(relay: Relay) -> None:
+    job = relay.ask({"事由": "出差"})
+    wrong: list[dict[str, Any]] = [
+        {},
+        {"instance": "i", "not_created": True},
+        {"sent": True},
+        {"instance": ""},
+        {"instance": "a b"},
+    ]
+    for said in wrong:
+        with pytest.raises(CannotResolve):
+            relay.client.resolve(job, **said)
+    with pytest.raises(JobNotFound):
+        relay.client.resolve("nobody", not_created=True)
+    assert not relay.client.resolve(job, not_created=True)
+    assert relay.client.status(job).state == State.QUEUED
+
+
+async def test_resolving_on_the_command_line(
+    relay: Relay,
+    engine: Engine,
+    sandbox: SandboxAdmin,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    job = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    instance = sandbox.approvals()[0]["id"]
+    cli: Cli = in_folder(
+        monkeypatch,
+        tmp_path,
+        {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": relay.settings.redis},
+    )
+    assert cli("job", "resolve", job).exit_code == 2
+    assert cli("job", "resolve", job, "--sent").exit_code == 2
+    shown = cli.json("job", "resolve", job, "--instance", instance)
+    assert (shown["state"], shown["resolved"]["happened"]) == ("done", True)
+    assert "@" in shown["resolved"]["by"]
+    assert "it happened" in cli("job", "show", job).stdout
+    assert cli("job", "resolve", job, "--not-created").exit_code == 1
+
+
+def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 1_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    clock = DingTalkClock()
+    assert (clock.now(), clock.less(5)) == (None, None)
+    for unread in (None, "", "yesterday"):
+        clock.saw("rest", unread, sent=now, came=now)
+    assert clock.now() is None
+    clock.saw("rest", "Thu, 01 Jan 1970 01:00:00 GMT", sent=990.0, came=1_000.0)
+    assert clock.now() == 3_600_000
+    clock.saw("rest", "Thu, 01 Jan 1970 03:00:00 GMT", sent=1_001.0, came=1_001.0)
+    assert clock.now() == 3_600_000  # told again too soon to be read
+    now = 1_010.0
+    clock.saw("rest", "Thu, 01 Jan 1970 01:00:19 GMT", sent=1_009.9, came=1_010.0)
+    assert clock.now() == 3_619_000
+    now = 1_020.0
+    clock.saw("rest", "Thu, 01 Jan 1970 05:00:00 GMT", sent=1_020.0, came=1_020.0)
+    assert clock.now() == 5 * 3_600_000  # it was set
+    assert clock.less(4 * 3_600_000) == 3_600_000
+
+
+async def test_the_time_of_a_claim_is_redis(
+    relay: Relay, engine: Engine, redis: AsyncRedis
+) -> None:
+    job = relay.ask({"事由": "出差"})
+    delivery = Delivery(job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="n")
+    claim = (await engine.records.claim(delivery)).claim
+    assert claim is not None
+    seconds, micros = await redis.time()
+    assert 0 <= seconds * 1000 + micros // 1000 - claim.time.now() < 60_000
+    earlier = claim.time.now()
+    wait_until(lambda: claim.time.now() > earlier)
