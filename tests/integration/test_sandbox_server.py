@@ -214,6 +214,27 @@ def test_apps_templates_robots_and_tokens(sandbox: SandboxAdmin, app: App) -> No
     assert (audit["token_fetches"], audit["tokens_issued"], audit["tokens_live"]) == (2, 2, 0)
 
 
+def test_an_approval_is_decided_and_deleted_from_outside(sandbox: SandboxAdmin, app: App) -> None:
+    fields = [
+        "事由",
+        {"label": "类型", "type": "DDSelectField", "options": ["甲"], "required": True},
+    ]
+    sandbox.add_template("PROC-NEW", fields, name="新", approvers=["u2", "u3"])
+    form = [{"name": "类型", "value": "甲"}]
+    new = {**LEAVE, "processCode": "PROC-NEW", "formComponentValues": form}
+    first, second = (app.call("POST", INSTANCES, new)["instanceId"] for _ in range(2))
+    assert sandbox.advance(first) == {"status": "RUNNING", "result": ""}
+    assert sandbox.advance(first, "refuse") == {"status": "COMPLETED", "result": "refuse"}
+    assert sandbox.advance(second, to_end=True)["result"] == "agree"
+    with pytest.raises(SandboxError, match="COMPLETED"):
+        sandbox.advance(second)
+    sandbox.delete_approval(first)
+    assert app.call("GET", f"{INSTANCES}?processInstanceId={first}")["code"] == (
+        "processInstanceNotExist"
+    )
+    assert [each["id"] for each in sandbox.approvals()] == [second]
+
+
 def test_dropped_recipients_are_named(sandbox: SandboxAdmin, app: App) -> None:
     app.send("x", "u1", "nobody")
     app.send("x", "u1")

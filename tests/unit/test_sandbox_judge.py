@@ -263,6 +263,16 @@ NAMES = [
     "appKey",
     "appSecret",
     "status_value",
+    "taskId",
+    "result",
+    "remark",
+    "actionerUserId",
+    "operateUserId",
+    "toUserId",
+    "commentUserId",
+    "file",
+    "userId",
+    "targetSelectActioners",
 ]
 GOOD: dict[str, Any] = {
     "agent_id": 1000001,

@@ -9,6 +9,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from dingrelay_sandbox.answers import Dialect
 from dingrelay_sandbox.reports import (
+    AdvanceReport,
     ApprovalReport,
     AuditReport,
     CallReport,
@@ -90,9 +91,61 @@ class SandboxAdmin:
         }
         self._call("POST", "apps", app)
 
-    def add_template(self, process_code: str, fields: Sequence[str] = ()) -> None:
-        """Add or replace an approval template; without fields it takes any form."""
-        self._call("POST", "templates", {"process_code": process_code, "fields": list(fields)})
+    def add_template(
+        self,
+        process_code: str,
+        fields: Sequence[str | Mapping[str, Any]] = (),
+        *,
+        name: str = "审批",
+        approvers: Sequence[str] = (),
+        target_select: Sequence[str] = (),
+        revocable: bool = True,
+    ) -> None:
+        """Add or replace an approval template; without fields it takes any form.
+
+        Args:
+            process_code: its code.
+            fields: the controls: a label for a text field, or the fields of `templates.Control`,
+                such as ``{"label": "类型", "type": "DDSelectField", "options": ["甲", "乙"],
+                "required": True}``; a table has ``columns``.
+            name: what people call it.
+            approvers: who must agree, one after the other; empty for the organisation's first.
+            target_select: keys of the steps whose approvers the originator must choose.
+            revocable: whether its approvals may be withdrawn.
+        """
+        template = {
+            "process_code": process_code,
+            "fields": list(fields),
+            "name": name,
+            "approvers": list(approvers),
+            "target_select": list(target_select),
+            "revocable": revocable,
+        }
+        self._call("POST", "templates", template)
+
+    def advance(
+        self,
+        instance_id: str,
+        result: Literal["agree", "refuse"] = "agree",
+        *,
+        remark: str = "",
+        to_end: bool = False,
+    ) -> AdvanceReport:
+        """Let those decide who are asked in the step that an approval is in.
+
+        Args:
+            instance_id: the approval, which must be running.
+            result: what they decide; one refusal ends it.
+            remark: what they say.
+            to_end: go on until it has ended.
+        """
+        decision = {"result": result, "remark": remark, "to_end": to_end}
+        path = f"approvals/{quote(instance_id, safe='')}/advance"
+        return cast("AdvanceReport", self._call("POST", path, decision))
+
+    def delete_approval(self, instance_id: str) -> None:
+        """Delete an approval, as an administrator may: DingTalk knows nothing of it any more."""
+        self._call("DELETE", f"approvals/{quote(instance_id, safe='')}")
 
     def add_robot(self, token: str, secret: str = "") -> None:
         """Add or replace a webhook robot."""

@@ -2,17 +2,17 @@
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from dingrelay_sandbox.approvals import Template
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.door import DOOR, LONGEST_SECONDS
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.robots import Robot
+from dingrelay_sandbox.templates import Template
 from dingrelay_sandbox.truth import Truth
 from dingrelay_sandbox.world import World
 
@@ -63,6 +63,16 @@ class Secret(BaseModel):
     secret: str
 
 
+class Decision(BaseModel):
+    """What those decide who are asked in the step that an approval is in, or in all to come."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    result: Literal["agree", "refuse"] = "agree"
+    remark: str = ""
+    to_end: bool = False
+
+
 _object = TypeAdapter(dict[str, Any])
 
 
@@ -95,6 +105,8 @@ def admin_routes(world: World) -> list[web.RouteDef]:
         web.delete(f"{ROOT}/users/{{id}}", _answered(admin.delete_user)),
         web.put(f"{ROOT}/departments/{{id}}", _answered(admin.put_department)),
         web.delete(f"{ROOT}/departments/{{id}}", _answered(admin.delete_department)),
+        web.post(f"{ROOT}/approvals/{{id}}/advance", _answered(admin.advance)),
+        web.delete(f"{ROOT}/approvals/{{id}}", _answered(admin.delete_approval)),
         *_truth_routes(Truth(world)),
         web.route("*", f"{ROOT}/{{rest:.*}}", _answered(_no_such_route)),
     ]
@@ -232,6 +244,21 @@ class _Admin:
     async def expire_tokens(self, request: web.Request) -> object:
         choice = TokenChoice.model_validate_json(await request.read() or b"{}")
         return {"ended": self._world.tokens.expire(self._world.clock(), choice.app_key)}
+
+    async def advance(self, request: web.Request) -> object:
+        wanted = Decision.model_validate_json(await request.read() or b"{}")
+        flow = self._world.approvals.find(request.match_info["id"]).flow
+        if flow.status != "RUNNING":
+            raise ValueError(f"the approval is {flow.status}")
+        agree, at = wanted.result == "agree", self._world.clock()
+        flow.advance(agree=agree, at=at, remark=wanted.remark)
+        while wanted.to_end and flow.status == "RUNNING":
+            flow.advance(agree=agree, at=at, remark=wanted.remark)
+        return {"status": flow.status, "result": flow.result}
+
+    async def delete_approval(self, request: web.Request) -> object:
+        self._world.approvals.delete(request.match_info["id"])
+        return {}
 
     async def put_user(self, request: web.Request) -> object:
         changes = _object.validate_json(await request.read() or b"{}")

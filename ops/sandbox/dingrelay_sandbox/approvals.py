@@ -1,101 +1,68 @@
-"""Approval instances and the templates they are made of (API §4)."""
+"""Approval instances, whichever generation of the API made them (API §4)."""
 
 import json
 import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import Any, Literal
+from itertools import count, islice
 
-from pydantic import BaseModel, ConfigDict
+from dingrelay_sandbox.approval_flow import Flow, Step
+from dingrelay_sandbox.templates import DEFAULT_TEMPLATES, Template
 
-Status = Literal["RUNNING", "TERMINATED", "COMPLETED"]
 Form = tuple[tuple[str, str], ...]
-"""Name and value of each control."""
+"""Name and value of each control that was submitted, as it was submitted."""
 
 MOST_LISTED = 10_000
 """DingTalk lists no more instances than this."""
+FIRST_TASK_ID = 74_000_000_001
 
 
-class Template(BaseModel):
-    """An approval template. Without fields it takes any form."""
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an instance was asked for with."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    process_code: str
-    name: str = "审批"
-    fields: tuple[str, ...] = ()
-
-
-DEFAULT_TEMPLATES = (
-    Template(
-        process_code="PROC-LEAVE",
-        name="请假",
-        fields=("事由", "请假类型", "开始日期", "结束日期", "天数", "明细", "备注"),
-    ),
-    Template(
-        process_code="PROC-EXPENSE",
-        name="报销",
-        fields=("事由", "金额", "明细", "日期", "备注"),
-    ),
-    Template(
-        process_code="PROC-TRAVEL",
-        name="出差",
-        fields=("事由", "目的地", "开始日期", "结束日期", "天数", "明细", "备注"),
-    ),
-    Template(process_code="PROC-ANY", name="通用"),
-)
-
-
-@dataclass(slots=True)
-class Instance:
-    """One approval instance. Times are Unix seconds."""
-
-    id: str
-    app_key: str
-    call_id: int
     template: Template
     originator: str
     department: int
     form: Form
-    approvers: Sequence[str]
-    cc: Sequence[str]
+    steps: Sequence[Step] = ()
+    cc: Sequence[str] = ()
+    cc_position: str = "START"
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """One approval instance.
+
+    Attributes:
+        created_at: Unix seconds of the sandbox's clock.
+        monotonic: the same on a clock that never jumps.
+        flow: what has become of it.
+    """
+
+    id: str
+    app_key: str
+    call_id: int
+    request: Request
     business_id: str
     created_at: float
     monotonic: float
-    """When it was created, on a clock that never jumps."""
-    status: Status = "RUNNING"
-    finished_at: float | None = None
-
-    @property
-    def title(self) -> str:
-        """What the list in the client shows."""
-        return f"{self.originator}提交的{self.template.name}"
+    flow: Flow
 
 
 class Approvals:
-    """All instances, whichever dialect made them."""
+    """All instances and templates."""
 
     def __init__(self) -> None:
-        self.templates: dict[str, Template] = {}
+        self.templates = {each.process_code: each for each in DEFAULT_TEMPLATES}
         self.instances: dict[str, Instance] = {}
         self._by_template: dict[str, list[Instance]] = {}
         self._equal: Counter[tuple[str, str, str]] = Counter()
+        self._task_ids = count(FIRST_TASK_ID)
 
     def create(
-        self,
-        template: Template,
-        *,
-        app_key: str,
-        call_id: int,
-        originator: str,
-        department: int,
-        form: Form,
-        approvers: Sequence[str],
-        cc: Sequence[str],
-        at: float,
-        monotonic: float,
+        self, request: Request, *, app_key: str, call_id: int, at: float, monotonic: float
     ) -> Instance:
         """Start an instance. Two equal calls make two: DingTalk has no key against it."""
         number = len(self.instances) + 1
@@ -103,20 +70,49 @@ class Approvals:
             id=str(uuid.uuid4()),
             app_key=app_key,
             call_id=call_id,
-            template=template,
-            originator=originator,
-            department=department,
-            form=form,
-            approvers=approvers,
-            cc=cc,
+            request=request,
             business_id=f"{int(at * 1000)}{number:06d}",
             created_at=at,
             monotonic=monotonic,
+            flow=Flow(
+                originator=request.originator,
+                steps=request.steps,
+                cc=request.cc,
+                cc_position=request.cc_position,
+                new_task_id=lambda: next(self._task_ids),
+            ),
         )
+        instance.flow.start(at)
+        process_code = request.template.process_code
         self.instances[instance.id] = instance
-        self._by_template.setdefault(template.process_code, []).append(instance)
-        self._equal[template.process_code, originator, equal_form(form)] += 1
+        self._by_template.setdefault(process_code, []).append(instance)
+        self._equal[process_code, request.originator, equal_form(request.form)] += 1
         return instance
+
+    def delete(self, instance_id: str) -> None:
+        """Let an administrator delete an instance; the APIs know nothing of it any more.
+
+        Raises:
+            LookupError: there is no such instance.
+        """
+        instance = self.find(instance_id)
+        del self.instances[instance_id]
+        self._by_template[instance.request.template.process_code].remove(instance)
+
+    def find(self, instance_id: str) -> Instance:
+        """The instance with an id.
+
+        Raises:
+            LookupError: there is none.
+        """
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            raise LookupError(f"approval {instance_id} does not exist")
+        return instance
+
+    def of_task(self, task_id: int) -> Instance | None:
+        """The instance that a task belongs to."""
+        return next((each for each in self.instances.values() if each.flow.find(task_id)), None)
 
     @property
     def duplicates(self) -> int:
@@ -149,8 +145,8 @@ class Approvals:
             if start <= instance.created_at
             and (end is None or instance.created_at < end)
             and instance.monotonic <= visible_until
-            and (not users or instance.originator in users)
-            and (not statuses or instance.status in statuses)
+            and (not users or instance.request.originator in users)
+            and (not statuses or instance.flow.status in statuses)
         )
         return list(islice(found, MOST_LISTED))
 
@@ -158,11 +154,3 @@ class Approvals:
 def equal_form(form: Form) -> str:
     """A form as a text that is equal for equal values in any order."""
     return json.dumps(sorted(form), ensure_ascii=False)
-
-
-def form_components(instance: Instance) -> list[dict[str, Any]]:
-    """The form as the new API tells it; the old one has no more."""
-    return [
-        {"id": f"Field-{number}", "name": name, "value": value, "componentType": "TextField"}
-        for number, (name, value) in enumerate(instance.form, 1)
-    ]

@@ -121,8 +121,28 @@ class InboxesReport(TypedDict):
     contents: list[ContentReport]
 
 
+class TaskReport(TypedDict):
+    """One person's decision on an approval.
+
+    Attributes:
+        status: RUNNING, COMPLETED or CANCELED.
+        result: NONE, AGREE, REFUSE or REDIRECTED.
+    """
+
+    id: int
+    user: str
+    status: str
+    result: str
+
+
 class ApprovalReport(TypedDict):
-    """One approval instance. `created_at` is in Unix seconds."""
+    """One approval instance. `created_at` is in Unix seconds.
+
+    Attributes:
+        form: name and value as they were submitted, whatever the APIs tell.
+        status: RUNNING, COMPLETED or TERMINATED.
+        result: agree or refuse once it is COMPLETED; empty before.
+    """
 
     id: str
     app: str
@@ -134,7 +154,16 @@ class ApprovalReport(TypedDict):
     approvers: list[str]
     cc: list[str]
     status: str
+    result: str
+    tasks: list[TaskReport]
     created_at: float
+
+
+class AdvanceReport(TypedDict):
+    """What an approval has come to; see `ApprovalReport`."""
+
+    status: str
+    result: str
 
 
 class OrganisationReport(TypedDict):

@@ -16,6 +16,7 @@ from dingrelay_sandbox.reports import (
     InboxesReport,
     InboxReport,
     OrganisationReport,
+    TaskReport,
 )
 from dingrelay_sandbox.world import World
 
@@ -104,13 +105,18 @@ class Truth:
                 id=each.id,
                 app=each.app_key,
                 call_id=each.call_id,
-                process_code=each.template.process_code,
-                originator=each.originator,
-                department=each.department,
-                form=[[name, value] for name, value in each.form],
-                approvers=list(each.approvers),
-                cc=list(each.cc),
-                status=each.status,
+                process_code=each.request.template.process_code,
+                originator=each.request.originator,
+                department=each.request.department,
+                form=[[name, value] for name, value in each.request.form],
+                approvers=[user for step in each.flow.steps for user in step.users],
+                cc=list(each.flow.cc),
+                status=each.flow.status,
+                result=each.flow.result,
+                tasks=[
+                    TaskReport(id=task.id, user=task.user, status=task.status, result=task.result)
+                    for task in each.flow.tasks
+                ],
                 created_at=each.created_at,
             )
             for each in self._world.approvals.instances.values()

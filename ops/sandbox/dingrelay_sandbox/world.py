@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dingrelay_sandbox.approvals import DEFAULT_TEMPLATES, Approvals
+from dingrelay_sandbox.approvals import Approvals
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.audit import Audit
 from dingrelay_sandbox.clock import Clock
@@ -76,13 +76,16 @@ class World:
         self.tokens = Tokens()
         self.sends = Sends(self.limiter)
         self.approvals = Approvals()
-        self.approvals.templates = {each.process_code: each for each in DEFAULT_TEMPLATES}
         self.robots = Robots()
         robot = Robot()
         self.robots.robots = {robot.token: robot}
         self.faults = Faults()
         self.audit = Audit(start.calls_kept)
         self.latency = start.latency
+
+    def approval_exists(self, instance_id: str) -> bool:
+        """Whether an approval may be referred to."""
+        return instance_id in self.approvals.instances
 
     def app(self, app_key: str) -> App:
         """The app with a key.

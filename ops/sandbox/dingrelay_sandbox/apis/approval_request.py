@@ -1,18 +1,20 @@
 """What both generations of the approval API check alike; each words its refusals itself."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import islice
 
 from dingrelay_sandbox.answers import Refusal
-from dingrelay_sandbox.approvals import Form, Instance, Template
+from dingrelay_sandbox.approval_flow import Step
+from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT
+from dingrelay_sandbox.templates import Template
 from dingrelay_sandbox.world import World
 
 ROOT_DEPARTMENT = -1
 """How approvals call the root (API §4.1)."""
-LONGEST_VALUE = 65_535
+LONGEST_REMARK = 1_024
 LARGEST_PAGE = 20
 MOST_LISTED_USERS = 10
 LONGEST_WINDOW_SECONDS = 120 * 86_400
@@ -21,12 +23,13 @@ OLDEST_START_SECONDS = 365 * 86_400
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """The refusals of one generation."""
+    """The refusals of one generation; that of a form names the control."""
 
     template: Refusal
     originator: Refusal
     department: Refusal
-    form: Refusal
+    outside: Refusal
+    form: Callable[[str], Refusal]
     people: Refusal
     window: Refusal
 
@@ -39,59 +42,34 @@ def find_template(world: World, process_code: str, wording: Wording) -> Template
     return template
 
 
-def read_form(
-    components: Sequence[Mapping[str, Any]], template: Template, most: int, wording: Wording
-) -> Form:
-    """The form: known controls, each once, with values that are texts (API §4.4)."""
-    if not components or len(components) > most:
-        raise wording.form
-    form: list[tuple[str, str]] = []
-    for component in components:
-        name, value = component.get("name"), component.get("value")
-        if not isinstance(name, str) or not isinstance(value, str) or len(value) > LONGEST_VALUE:
-            raise wording.form
-        if template.fields and name not in template.fields:
-            raise wording.form
-        form.append((name, value))
-    if len({name for name, _ in form}) < len(form):
-        raise wording.form
-    return tuple(form)
-
-
 def check_people(world: World, people: Sequence[str], wording: Wording) -> None:
     """All of these must be in the organisation."""
     if any(userid not in world.organisation.people for userid in people):
         raise wording.people
 
 
-def create_instance(
-    world: World,
-    call: Call,
-    *,
-    template: Template,
-    originator: str,
-    department: int,
-    form: Form,
-    approvers: Sequence[str],
-    cc: Sequence[str],
-    wording: Wording,
-) -> Instance:
+def template_steps(world: World, template: Template) -> list[Step]:
+    """The steps of the template's own flow."""
+    users = template.approvers or tuple(islice(world.organisation.people, 1))
+    return [Step("NONE", (user,)) for user in users]
+
+
+def create_instance(world: World, call: Call, request: Request, wording: Wording) -> Instance:
     """Check the people and the department, and start the instance."""
-    if originator not in world.organisation.people:
+    originator = world.organisation.people.get(request.originator)
+    if originator is None:
         raise wording.originator
-    number = ROOT if department == ROOT_DEPARTMENT else department
+    number = ROOT if request.department == ROOT_DEPARTMENT else request.department
     if number not in world.organisation.departments:
         raise wording.department
-    check_people(world, [*approvers, *cc], wording)
+    if number not in {ROOT, *originator.departments}:
+        raise wording.outside
+    approvers = [user for step in request.steps for user in step.users]
+    check_people(world, [*approvers, *request.cc], wording)
     return world.approvals.create(
-        template,
+        request,
         app_key=call.caller.app_key,
         call_id=call.id,
-        originator=originator,
-        department=department,
-        form=form,
-        approvers=approvers,
-        cc=cc,
         at=call.at,
         monotonic=call.monotonic,
     )
@@ -132,13 +110,14 @@ def listed_ids(
     return page, following if following < len(found) else None
 
 
+def title_of(world: World, instance: Instance) -> str:
+    """What the lists in the client show."""
+    person = world.organisation.people.get(instance.request.originator)
+    name = world.organisation.fields(person)["name"] if person else instance.request.originator
+    return f"{name}提交的{instance.request.template.name}"
+
+
 def may_terminate(world: World, call: Call, instance: Instance) -> bool:
     """Only a running instance, and not in its first seconds (API §4.2)."""
-    age = call.at - instance.created_at
-    return instance.status == "RUNNING" and age >= world.limits.terminate_after_seconds
-
-
-def terminate(call: Call, instance: Instance) -> None:
-    """Withdraw a running instance."""
-    instance.status = "TERMINATED"
-    instance.finished_at = call.at
+    age = call.monotonic - instance.monotonic
+    return instance.flow.status == "RUNNING" and age >= world.limits.terminate_after_seconds

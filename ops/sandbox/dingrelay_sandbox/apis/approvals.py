@@ -1,74 +1,96 @@
 """Approvals in the current generation (API §4.1, §4.2)."""
 
+from dataclasses import replace
 from typing import Any
 
 from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
+from dingrelay_sandbox.apis.approval_form import read_form, told_form
 from dingrelay_sandbox.apis.approval_request import (
+    LONGEST_REMARK,
+    ROOT_DEPARTMENT,
     Wording,
     create_instance,
     find_template,
     listed_ids,
     may_terminate,
-    read_form,
-    terminate,
+    template_steps,
+    title_of,
 )
-from dingrelay_sandbox.approvals import Instance, form_components
+from dingrelay_sandbox.approval_flow import Record, Step, Task
+from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.beijing import iso_minute
 from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.templates import Template
 from dingrelay_sandbox.world import World
 
 MOST_APPROVERS = 20
 MOST_CC = 50
 MOST_FIELDS = 150
 CC_POSITIONS = frozenset({"START", "FINISH", "START_FINISH"})
-ACTIONS = frozenset({"AND", "OR", "NONE"})
+
+
+def find_template_rest(world: World, process_code: str) -> Template:
+    """The template with a code, which must exist."""
+    return find_template(world, process_code, _wording())
+
+
+def read_request(world: World, parameters: Parameters, user: str) -> Request:
+    """Template, originator, department and form, as creating and forecasting ask for them.
+
+    Args:
+        world: where the template is.
+        parameters: of the call.
+        user: what the call names the originator.
+    """
+    wording = _wording()
+    originator = parameters.text(user)
+    template = find_template_rest(world, parameters.text("processCode"))
+    components = parameters.objects("formComponentValues")
+    return Request(
+        template=template,
+        originator=originator,
+        department=parameters.whole_or("deptId", ROOT_DEPARTMENT),
+        form=read_form(world, components, template, MOST_FIELDS, wording.form),
+    )
 
 
 def create(world: World, call: Call) -> Answer:
     """``POST /v1.0/workflow/processInstances``."""
     wording = _wording()
     parameters = call.parameters
-    originator = parameters.text("originatorUserId")
-    template = find_template(world, parameters.text("processCode"), wording)
-    form = read_form(parameters.objects("formComponentValues"), template, MOST_FIELDS, wording)
-    approvers = _approvers(parameters)
+    asked = read_request(world, parameters, "originatorUserId")
+    steps = _steps(parameters)
     cc = parameters.texts("ccList")
     if len(cc) > MOST_CC:
         raise parameters.invalid("ccList")
-    if parameters.has("ccPosition") and parameters.text("ccPosition") not in CC_POSITIONS:
+    cc_position = parameters.text_or("ccPosition", "START")
+    if cc_position not in CC_POSITIONS:
         raise parameters.invalid("ccPosition")
-    if not approvers and not parameters.has("deptId"):
+    if not steps and not parameters.has("deptId"):
         raise parameters.missing("deptId")
-    if (
-        parameters.has("microappAgentId")
-        and parameters.text("microappAgentId") != call.caller.agent_id
-    ):
+    agent = parameters.text_or("microappAgentId", call.caller.agent_id)
+    if agent != call.caller.agent_id:
         raise RestRefusal("invalidAgentId", "无效的agentId")
-    instance = create_instance(
-        world,
-        call,
-        template=template,
-        originator=originator,
-        department=parameters.whole_or("deptId", -1),
-        form=form,
-        approvers=approvers,
-        cc=cc,
-        wording=wording,
+    template = asked.template
+    request = replace(
+        asked,
+        steps=steps or [*_selected(parameters, template), *template_steps(world, template)],
+        cc=cc if steps else (),
+        cc_position=cc_position,
     )
-    return json_answer({"instanceId": instance.id})
+    return json_answer({"instanceId": create_instance(world, call, request, wording).id})
 
 
 def get(world: World, call: Call) -> Answer:
     """``GET /v1.0/workflow/processInstances``."""
-    instance = _find(world, call.parameters.text("processInstanceId"))
+    instance = find_instance(world, call.parameters.text("processInstanceId"))
     return json_answer({"result": _told(world, instance), "success": True})
 
 
 def query(world: World, call: Call) -> Answer:
     """``POST /v1.0/workflow/processes/instanceIds/query``."""
-    wording = _wording()
     parameters = call.parameters
-    template = find_template(world, parameters.text("processCode"), wording)
+    template = find_template_rest(world, parameters.text("processCode"))
     page, following = listed_ids(
         world,
         call,
@@ -79,7 +101,7 @@ def query(world: World, call: Call) -> Answer:
         statuses=parameters.texts("statuses"),
         cursor=parameters.whole("nextToken"),
         size=parameters.whole("maxResults"),
-        wording=wording,
+        wording=_wording(),
     )
     result: dict[str, Any] = {"list": page}
     if following is not None:
@@ -90,33 +112,57 @@ def query(world: World, call: Call) -> Answer:
 def end(world: World, call: Call) -> Answer:
     """``POST /v1.0/workflow/processInstances/terminate``."""
     parameters = call.parameters
-    instance = _find(world, parameters.text("processInstanceId"))
+    instance = find_instance(world, parameters.text("processInstanceId"))
     system = parameters.flag_or("isSystem", default=True)
-    if not system and parameters.text("operatingUserId") != instance.originator:
+    originator = instance.request.originator
+    if not system and parameters.text("operatingUserId") != originator:
         raise parameters.invalid("operatingUserId")
+    remark = parameters.text_or("remark", "")
+    if len(remark) > LONGEST_REMARK:
+        raise parameters.invalid("remark")
+    if not instance.request.template.revocable:
+        raise RestRefusal("internalError", "审批模板不允许撤销", status=500)
     if not may_terminate(world, call, instance):
         raise RestRefusal("processInstanceInvalidParameter", "审批实例当前不允许撤销")
-    terminate(call, instance)
+    instance.flow.terminate(
+        parameters.text_or("operatingUserId", originator), at=call.at, remark=remark
+    )
     return json_answer({"result": True, "success": True})
 
 
-def _approvers(parameters: Parameters) -> list[str]:
-    """The people of all steps, in order."""
+def _steps(parameters: Parameters) -> list[Step]:
+    """The steps that the caller gives, in their order."""
     if not parameters.has("approvers"):
         return []
-    steps = parameters.objects("approvers")
-    if len(steps) > MOST_APPROVERS:
+    given = parameters.objects("approvers")
+    if len(given) > MOST_APPROVERS:
         raise parameters.invalid("approvers")
-    people: list[str] = []
-    for step in steps:
-        users = step.get("userIds")
-        if str(step.get("actionType")) not in ACTIONS or not isinstance(users, list) or not users:
+    steps: list[Step] = []
+    for step in given:
+        action, users = step.get("actionType"), step.get("userIds")
+        if action not in ("AND", "OR", "NONE") or not isinstance(users, list) or not users:
             raise parameters.invalid("approvers")
-        people.extend(str(userid) for userid in users)
-    return people
+        steps.append(Step(action, tuple(str(userid) for userid in users)))
+    return steps
 
 
-def _find(world: World, instance_id: str) -> Instance:
+def _selected(parameters: Parameters, template: Template) -> list[Step]:
+    """The steps whose approvers the originator chooses, where the template asks for it."""
+    chosen: dict[str, tuple[str, ...]] = {}
+    if parameters.has("targetSelectActioners"):
+        for given in parameters.objects("targetSelectActioners"):
+            users = given.get("actionerUserIds")
+            people = tuple(map(str, users)) if isinstance(users, list) else ()
+            chosen[str(given.get("actionerKey"))] = people
+    if not chosen.keys() <= set(template.target_select):
+        raise RestRefusal("targetSelectApproverScopeError", "自选审批人不在范围内")
+    if not all(chosen.get(key) for key in template.target_select):
+        raise RestRefusal("targetSelectApproverMissing", "自选审批人缺失")
+    return [Step("AND", chosen[key]) for key in template.target_select]
+
+
+def find_instance(world: World, instance_id: str) -> Instance:
+    """The instance that a call is about."""
     instance = world.approvals.instances.get(instance_id)
     if instance is None:
         raise RestRefusal("processInstanceNotExist", "审批实例不存在")
@@ -124,41 +170,88 @@ def _find(world: World, instance_id: str) -> Instance:
 
 
 def _told(world: World, instance: Instance) -> dict[str, Any]:
-    place = world.organisation.departments.get(max(instance.department, 1))
+    request, flow = instance.request, instance.flow
+    place = world.organisation.departments.get(max(request.department, 1))
     told: dict[str, Any] = {
-        "title": instance.title,
+        "title": title_of(world, instance),
         "createTime": iso_minute(instance.created_at),
-        "originatorUserId": instance.originator,
-        "originatorDeptId": str(instance.department),
+        "originatorUserId": request.originator,
+        "originatorDeptId": str(request.department),
         "originatorDeptName": place.name if place else "",
-        "status": instance.status,
-        "approverUserIds": list(instance.approvers),
-        "ccUserIds": list(instance.cc),
+        "status": flow.status,
+        "result": flow.result,
+        "approverUserIds": [user for step in flow.steps for user in step.users],
+        "ccUserIds": list(flow.cc),
         "businessId": instance.business_id,
-        "operationRecords": [
-            {
-                "userId": instance.originator,
-                "date": iso_minute(instance.created_at),
-                "type": "START_PROCESS_INSTANCE",
-                "result": "NONE",
-            }
-        ],
-        "tasks": [],
+        "operationRecords": [_record(each) for each in flow.records],
+        "tasks": [_task(instance, each) for each in flow.tasks],
         "bizAction": "NONE",
         "attachedProcessInstanceIds": [],
-        "formComponentValues": form_components(instance),
+        "formComponentValues": [
+            _without_nothing(
+                {
+                    "id": each.id,
+                    "name": each.name,
+                    "componentType": each.type,
+                    "value": each.value,
+                    "extValue": each.extra,
+                    "bizAlias": each.biz_alias or None,
+                }
+            )
+            for each in told_form(instance, world.organisation)
+        ],
     }
-    if instance.finished_at is not None:
-        told["finishTime"] = iso_minute(instance.finished_at)
+    if flow.finished_at is not None:
+        told["finishTime"] = iso_minute(flow.finished_at)
     return told
 
 
+def _record(record: Record) -> dict[str, Any]:
+    return _without_nothing(
+        {
+            "userId": record.user,
+            "date": iso_minute(record.at),
+            "type": record.type,
+            "result": record.result,
+            "remark": record.remark,
+            "activityId": record.activity or None,
+        }
+    )
+
+
+def _task(instance: Instance, task: Task) -> dict[str, Any]:
+    link = f"aflow.dingtalk.com?procInsId={instance.id}&taskId={task.id}"
+    ended = task.finished_at
+    return _without_nothing(
+        {
+            "taskId": task.id,
+            "userId": task.user,
+            "status": task.status,
+            "result": task.result,
+            "createTime": iso_minute(task.created_at),
+            "finishTime": None if ended is None else iso_minute(ended),
+            "mobileUrl": link,
+            "pcUrl": link,
+            "processInstanceId": instance.id,
+            "activityId": task.activity,
+        }
+    )
+
+
+def _without_nothing(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def _wording() -> Wording:
+    wrong = "processInstanceInvalidParameter"
     return Wording(
         template=RestRefusal("processCodeError", "审批模板不存在或已被删除"),
-        originator=RestRefusal("processInstanceInvalidParameter", "发起人不存在"),
-        department=RestRefusal("processInstanceInvalidParameter", "部门不存在"),
-        form=RestRefusal("formConverterError", "表单数据校验失败"),
-        people=RestRefusal("processInstanceInvalidParameter", "审批人或抄送人不存在"),
+        originator=RestRefusal(wrong, "发起人不存在"),
+        department=RestRefusal(wrong, "部门不存在"),
+        outside=RestRefusal(wrong, "发起人不在该部门"),
+        form=lambda label: RestRefusal(
+            "formConverterError", f"表单数据校验失败，失败控件：{label}"
+        ),
+        people=RestRefusal(wrong, "审批人或抄送人不存在"),
         window=RestRefusal("invalidParameter", "查询条件超出限制"),
     )

@@ -3,16 +3,18 @@
 from typing import Any
 
 from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
+from dingrelay_sandbox.apis.approval_form import read_form, told_form
 from dingrelay_sandbox.apis.approval_request import (
     Wording,
     create_instance,
     find_template,
     listed_ids,
     may_terminate,
-    read_form,
-    terminate,
+    template_steps,
+    title_of,
 )
-from dingrelay_sandbox.approvals import Instance, form_components
+from dingrelay_sandbox.approval_flow import Record, Step, Task
+from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.beijing import clock
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.world import World
@@ -26,24 +28,24 @@ def create(world: World, call: Call) -> Answer:
     wording = _wording()
     parameters = call.parameters
     template = find_template(world, parameters.text("process_code"), wording)
-    form = read_form(parameters.objects("form_component_values"), template, MOST_FIELDS, wording)
-    if parameters.has("agent_id") and parameters.text("agent_id") != call.caller.agent_id:
+    components = parameters.objects("form_component_values")
+    form = read_form(world, components, template, MOST_FIELDS, wording.form)
+    if parameters.text_or("agent_id", call.caller.agent_id) != call.caller.agent_id:
         raise OapiRefusal(40_056, "不合法的agentid")
     cc = parameters.separated("cc_list")
-    approvers = _approvers(parameters)
-    if len(approvers) > MOST_PEOPLE or len(cc) > MOST_PEOPLE:
+    steps = _steps(parameters)
+    if sum(len(step.users) for step in steps) > MOST_PEOPLE or len(cc) > MOST_PEOPLE:
         raise wording.people
-    instance = create_instance(
-        world,
-        call,
+    request = Request(
         template=template,
         originator=parameters.text("originator_user_id"),
         department=parameters.whole("dept_id"),
         form=form,
-        approvers=approvers,
-        cc=cc,
-        wording=wording,
+        steps=steps or template_steps(world, template),
+        cc=cc if steps else (),
+        cc_position=parameters.text_or("cc_position", "START"),
     )
+    instance = create_instance(world, call, request, wording)
     return oapi_ok(call.request_id, process_instance_id=instance.id)
 
 
@@ -81,24 +83,29 @@ def end(world: World, call: Call) -> Answer:
     request = call.parameters.part("request")
     instance = _find(world, request.text("process_instance_id"))
     system = request.flag_or("is_system", default=True)
-    if not system and request.text("operating_userid") != instance.originator:
+    originator = instance.request.originator
+    if not system and request.text("operating_userid") != originator:
         raise request.invalid("operating_userid")
+    if not instance.request.template.revocable:
+        raise OapiRefusal(820_008, "审批系统错误, 审批模板不允许撤销")
     if not may_terminate(world, call, instance):
         raise OapiRefusal(820_005, "审批实例当前不允许撤销")
-    terminate(call, instance)
+    user, remark = request.text_or("operating_userid", originator), request.text_or("remark", "")
+    instance.flow.terminate(user, at=call.at, remark=remark)
     return oapi_ok(call.request_id, result=True)
 
 
-def _approvers(parameters: Parameters) -> list[str]:
+def _steps(parameters: Parameters) -> list[Step]:
+    """The steps that the caller gives: one person each, or several at once (approvers_v2)."""
     if not parameters.has("approvers_v2"):
-        return parameters.separated("approvers")
-    people: list[str] = []
+        return [Step("NONE", (user,)) for user in parameters.separated("approvers")]
+    steps: list[Step] = []
     for step in parameters.objects("approvers_v2"):
-        users = step.get("user_ids")
-        if not isinstance(users, list) or not users:
+        action, users = step.get("task_action_type"), step.get("user_ids")
+        if action not in ("AND", "OR", "NONE") or not isinstance(users, list) or not users:
             raise parameters.invalid("approvers_v2")
-        people.extend(str(userid) for userid in users)
-    return people
+        steps.append(Step(action, tuple(str(userid) for userid in users)))
+    return steps
 
 
 def _find(world: World, instance_id: str) -> Instance:
@@ -109,36 +116,61 @@ def _find(world: World, instance_id: str) -> Instance:
 
 
 def _told(world: World, instance: Instance) -> dict[str, Any]:
-    place = world.organisation.departments.get(max(instance.department, 1))
+    request, flow = instance.request, instance.flow
+    place = world.organisation.departments.get(max(request.department, 1))
     told: dict[str, Any] = {
-        "title": instance.title,
+        "title": title_of(world, instance),
         "create_time": clock(instance.created_at),
-        "originator_userid": instance.originator,
-        "originator_dept_id": str(instance.department),
+        "originator_userid": request.originator,
+        "originator_dept_id": str(request.department),
         "originator_dept_name": place.name if place else "",
-        "status": instance.status,
-        "approver_userids": list(instance.approvers),
-        "cc_userids": list(instance.cc),
+        "status": flow.status,
+        "result": flow.result,
+        "approver_userids": [user for step in flow.steps for user in step.users],
+        "cc_userids": list(flow.cc),
         "business_id": instance.business_id,
-        "operation_records": [
-            {
-                "userid": instance.originator,
-                "date": clock(instance.created_at),
-                "operation_type": "START_PROCESS_INSTANCE",
-                "operation_result": "NONE",
-            }
-        ],
-        "tasks": [],
+        "operation_records": [_record(each) for each in flow.records],
+        "tasks": [_task(instance, each) for each in flow.tasks],
         "biz_action": "NONE",
         "attached_process_instance_ids": [],
         "form_component_values": [
-            {"id": each["id"], "name": each["name"], "value": each["value"]}
-            for each in form_components(instance)
+            {
+                "component_type": each.type,
+                "id": each.id,
+                "name": each.name,
+                "value": each.value,
+                **({} if each.extra is None else {"ext_value": each.extra}),
+            }
+            for each in told_form(instance, world.organisation)
         ],
     }
-    if instance.finished_at is not None:
-        told["finish_time"] = clock(instance.finished_at)
+    if flow.finished_at is not None:
+        told["finish_time"] = clock(flow.finished_at)
     return told
+
+
+def _record(record: Record) -> dict[str, Any]:
+    return {
+        "date": clock(record.at),
+        "operation_result": record.result,
+        "operation_type": record.type,
+        "userid": record.user,
+        **({} if record.remark is None else {"remark": record.remark}),
+    }
+
+
+def _task(instance: Instance, task: Task) -> dict[str, Any]:
+    ended = task.finished_at
+    return {
+        "activity_id": task.activity,
+        "create_time": clock(task.created_at),
+        "task_result": task.result,
+        "task_status": task.status,
+        "taskid": str(task.id),
+        "url": f"aflow.dingtalk.com?procInsId={instance.id}&taskId={task.id}",
+        "userid": task.user,
+        **({} if ended is None else {"finish_time": clock(ended)}),
+    }
 
 
 def _wording() -> Wording:
@@ -146,7 +178,8 @@ def _wording() -> Wording:
         template=OapiRefusal(820_001, "不合法的process_code"),
         originator=OapiRefusal(60_121, "找不到该用户"),
         department=OapiRefusal(60_003, "部门不存在"),
-        form=OapiRefusal(810_003, "表单格式错误"),
+        outside=OapiRefusal(400_002, "发起人不在该部门"),
+        form=lambda label: OapiRefusal(810_003, f"表单格式错误，失败控件：{label}"),
         people=OapiRefusal(400_002, "审批人或抄送人参数错误"),
         window=OapiRefusal(400_002, "查询条件超出限制"),
     )

@@ -6,6 +6,8 @@ from typing import Literal
 
 from dingrelay_sandbox.answers import Answer, Dialect
 from dingrelay_sandbox.apis import (
+    approval_tasks,
+    approval_templates,
     approvals,
     approvals_topapi,
     contacts,
@@ -59,6 +61,22 @@ ENDPOINTS = {
     ("GET", f"{_WORKFLOW}/processInstances"): Endpoint(approvals.get, counted=True),
     ("POST", f"{_WORKFLOW}/processes/instanceIds/query"): Endpoint(approvals.query, counted=True),
     ("POST", f"{_WORKFLOW}/processInstances/terminate"): Endpoint(approvals.end, counted=True),
+    ("POST", f"{_WORKFLOW}/processInstances/execute"): Endpoint(
+        approval_tasks.execute, counted=True
+    ),
+    ("POST", f"{_WORKFLOW}/processInstances/comments"): Endpoint(
+        approval_tasks.comment, counted=True
+    ),
+    ("POST", f"{_WORKFLOW}/tasks/redirect"): Endpoint(approval_tasks.redirect, counted=True),
+    ("POST", f"{_WORKFLOW}/processes/forecast"): Endpoint(
+        approval_templates.forecast, counted=True
+    ),
+    ("GET", f"{_WORKFLOW}/forms/schemas/processCodes"): Endpoint(
+        approval_templates.schema, counted=True
+    ),
+    ("GET", f"{_WORKFLOW}/processes/userVisibilities/templates"): Endpoint(
+        approval_templates.visible, counted=True
+    ),
     ("POST", "/topapi/processinstance/create"): Endpoint(approvals_topapi.create, counted=True),
     ("POST", "/topapi/processinstance/get"): Endpoint(approvals_topapi.get, counted=True),
     ("POST", "/topapi/processinstance/listids"): Endpoint(approvals_topapi.list_ids, counted=True),

@@ -1,0 +1,302 @@
+"""What a control takes, and how its value comes back (API §4.4, §11.1)."""
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from dingrelay_sandbox.organisation import Organisation
+from dingrelay_sandbox.templates import TABLE, Control
+
+NUMBERS = frozenset({"NumberField", "MoneyField", "StarRatingField"})
+LISTS = frozenset(
+    {
+        "DDMultiSelectField",
+        "InnerContactField",
+        "DDPhotoField",
+        "DDAttachment",
+        "RelateField",
+        TABLE,
+    }
+)
+"""The kinds of controls whose value is a JSON list."""
+MOST_PICTURES = 9
+MOST_RELATED = 9
+ATTACHMENT_FIELDS = ("spaceId", "fileName", "fileSize", "fileType", "fileId")
+NULL = "null"
+"""How an empty control comes back: as this text."""
+_NUMBER = re.compile(r"-?\d{1,20}(\.\d{1,10})?")
+_DATE_FORMATS = ("%Y-%m-%d", "%Y-%m-%d %H:%M")
+
+
+class FormError(Exception):
+    """A form is refused for one control. `label` names it."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.label = label
+
+
+class Facts(Protocol):
+    """What the values of a form are checked against."""
+
+    @property
+    def organisation(self) -> Organisation:
+        """Who may be named."""
+        ...
+
+    def approval_exists(self, instance_id: str) -> bool:
+        """Whether an approval may be referred to."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A control's value as it comes back; `extra` is the structure beside it."""
+
+    value: str
+    extra: Any = None
+
+
+def is_empty(control: Control, value: str | None) -> bool:
+    """Whether a control was left empty."""
+    return value in {None, "", NULL} or (control.type in LISTS and value == "[]")
+
+
+def check_value(control: Control, value: str, facts: Facts) -> None:
+    """Refuse what the control does not take.
+
+    Raises:
+        FormError: the control, or a column of a table.
+    """
+    if not _taken(control, value, facts):
+        raise FormError(control.label)
+    if control.type == TABLE:
+        for row in rows_of(value):
+            check_form(control.columns, row, facts)
+
+
+def check_form(controls: Iterable[Control], form: Mapping[str, str], facts: Facts) -> None:
+    """Refuse a form, or a row of a table, that does not fit its controls.
+
+    Raises:
+        FormError: an unknown control, one without its value, or one with a wrong one.
+    """
+    known = {control.label: control for control in controls}
+    for label in form:
+        if label not in known:
+            raise FormError(label)
+    for control in known.values():
+        value = form.get(control.label)
+        if value is None or is_empty(control, value):
+            if control.required:
+                raise FormError(control.label)
+            continue
+        check_value(control, value, facts)
+
+
+def tell(control: Control, value: str | None, organisation: Organisation) -> Told:
+    """A control's value as the APIs tell it, whether or not the form had it."""
+    if value is None or is_empty(control, value):
+        return Told(_column_definitions(control) if control.type == TABLE else NULL)
+    match control.type:
+        case "DDSelectField":
+            return Told(value, _option(control, value))
+        case "DDMultiSelectField":
+            return Told(_compact(_list(value)), [_option(control, each) for each in _list(value)])
+        case "InnerContactField":
+            people = [_contact(organisation, userid) for userid in _list(value)]
+            return Told(",".join(each["name"] for each in people), people)
+        case "DepartmentField":
+            places = [organisation.departments.get(int(each)) for each in value.split(",")]
+            known = [{"id": str(place.id), "name": place.name} for place in places if place]
+            return Told(",".join(each["name"] for each in known), known)
+        case "DDPhotoField":
+            return Told(_compact([_rehosted(url) for url in _list(value)]))
+        case "DDAttachment" | "RelateField" | "DDDateRangeField":
+            return Told(_compact(json.loads(value)))
+        case kind if kind == TABLE:
+            rows = [
+                {
+                    "rowValue": _cells(control, row, organisation),
+                    "rowNumber": f"{control.id}_{_digest(str(number), value)}",
+                }
+                for number, row in enumerate(rows_of(value))
+            ]
+            return Told(_compact(rows), {"statValue": [], "componentName": TABLE})
+        case _:
+            return Told(value)
+
+
+def rows_of(value: str) -> list[dict[str, str]]:
+    """The rows of a table that was checked, as label → value."""
+    return [{cell["name"]: cell["value"] for cell in row} for row in json.loads(value)]
+
+
+def _taken(control: Control, value: str, facts: Facts) -> bool:
+    check = _CHECKS.get(control.type)
+    try:
+        return check is None or check(control, value, facts)
+    except (KeyError, RecursionError, TypeError, ValueError):
+        return False
+
+
+def _is_number(control: Control, value: str, facts: Facts) -> bool:
+    return _NUMBER.fullmatch(value) is not None
+
+
+def _is_option(control: Control, value: str, facts: Facts) -> bool:
+    return not control.options or value in control.options
+
+
+def _are_options(control: Control, value: str, facts: Facts) -> bool:
+    chosen = set(_list(value))
+    return not control.options or chosen <= set(control.options)
+
+
+def _is_day(control: Control, value: str, facts: Facts) -> bool:
+    return _is_date(value)
+
+
+def _is_range(control: Control, value: str, facts: Facts) -> bool:
+    ends = _list(value)
+    return len(ends) == 2 and all(map(_is_date, ends))
+
+
+def _are_people(control: Control, value: str, facts: Facts) -> bool:
+    return all(userid in facts.organisation.people for userid in _list(value))
+
+
+def _are_departments(control: Control, value: str, facts: Facts) -> bool:
+    return all(int(each) in facts.organisation.departments for each in value.split(","))
+
+
+def _are_pictures(control: Control, value: str, facts: Facts) -> bool:
+    return len(_list(value)) <= MOST_PICTURES
+
+
+def _are_attachments(control: Control, value: str, facts: Facts) -> bool:
+    files = json.loads(value)
+    complete = all(file[name] not in {None, ""} for file in files for name in ATTACHMENT_FIELDS)
+    return isinstance(files, list) and complete
+
+
+def _are_approvals(control: Control, value: str, facts: Facts) -> bool:
+    found = _list(value)
+    return len(found) <= MOST_RELATED and all(map(facts.approval_exists, found))
+
+
+def _is_table(control: Control, value: str, facts: Facts) -> bool:
+    return all(_is_cell(cell) for row in json.loads(value) for cell in row)
+
+
+_CHECKS: Mapping[str, Callable[[Control, str, Facts], bool]] = {
+    **dict.fromkeys(NUMBERS, _is_number),
+    "DDSelectField": _is_option,
+    "DDMultiSelectField": _are_options,
+    "DDDateField": _is_day,
+    "DDDateRangeField": _is_range,
+    "InnerContactField": _are_people,
+    "DepartmentField": _are_departments,
+    "DDPhotoField": _are_pictures,
+    "DDAttachment": _are_attachments,
+    "RelateField": _are_approvals,
+    TABLE: _is_table,
+}
+"""What each kind of control takes; the others take any text."""
+
+
+def _is_cell(cell: Any) -> bool:
+    return isinstance(cell["name"], str) and isinstance(cell["value"], str)
+
+
+def _is_date(value: str) -> bool:
+    for form in _DATE_FORMATS:
+        try:
+            datetime.strptime(value, form)  # noqa: DTZ007 - a day has no zone
+        except ValueError:
+            continue
+        return True
+    return False
+
+
+def _list(value: str) -> list[str]:
+    """A list of texts.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    found = json.loads(value)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError("not a list of texts")
+    return found
+
+
+def _cells(
+    control: Control, row: Mapping[str, str], organisation: Organisation
+) -> list[dict[str, Any]]:
+    """A row's cells; empty ones are absent."""
+    cells: list[dict[str, Any]] = []
+    for column in control.columns:
+        value = row.get(column.label)
+        if is_empty(column, value):
+            continue
+        told = tell(column, value, organisation)
+        cell: dict[str, Any] = {"componentType": column.type, "label": column.label}
+        if told.extra is not None:
+            cell["extendValue"] = told.extra
+        cells.append({**cell, "value": told.value, "key": column.id})
+    return cells
+
+
+def _column_definitions(control: Control) -> str:
+    return _compact(
+        [
+            {
+                "componentName": column.type,
+                "componentType": column.type,
+                "props": {
+                    "bizAlias": column.biz_alias,
+                    "holidayOptions": [],
+                    "id": column.id,
+                    "label": column.label,
+                    "placeholder": "请输入",
+                    "required": column.required,
+                },
+            }
+            for column in control.columns
+        ]
+    )
+
+
+def _option(control: Control, label: str) -> dict[str, str]:
+    number = control.options.index(label) if label in control.options else 0
+    return {"label": label, "key": f"option_{number}"}
+
+
+def _contact(organisation: Organisation, userid: str) -> dict[str, str]:
+    person = organisation.people.get(userid)
+    fields = organisation.fields(person) if person else {}
+    return {
+        "emplId": userid,
+        "name": str(fields.get("name", userid)),
+        "selectDeptName": "",
+        "avatar": str(fields.get("avatar", "")),
+        "selectDeptId": "",
+    }
+
+
+def _rehosted(url: str) -> str:
+    """Where DingTalk keeps a picture that was sent as an address elsewhere."""
+    return f"https://static.dingtalk.com/media/lAD{_digest(url)}.png"
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12].upper()
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,217 @@
+"""What becomes of an approval: tasks, decisions, comments, redirection, withdrawal (API §11.8)."""
+
+from typing import Any
+
+import pytest
+
+from dingrelay_sandbox.templates import Template
+from dingrelay_sandbox.truth import Truth
+from unit.sandbox_caller import Caller, Reply
+
+WORKFLOW = "/v1.0/workflow"
+INSTANCES = f"{WORKFLOW}/processInstances"
+
+
+@pytest.fixture
+def caller() -> Caller:
+    caller = Caller()
+    caller.limit(calls="")
+    return caller
+
+
+def create(caller: Caller, *steps: tuple[str, list[str]], **fields: Any) -> str:
+    payload = {
+        "processCode": "PROC-ANY",
+        "originatorUserId": "u1",
+        "deptId": -1,
+        "formComponentValues": [{"name": "a", "value": "1"}],
+        "approvers": [{"actionType": action, "userIds": users} for action, users in steps],
+        **fields,
+    }
+    reply = caller.post(INSTANCES, payload)
+    return str(reply.body.get("instanceId") or reply.code)
+
+
+def told(caller: Caller, instance: str) -> dict[str, Any]:
+    result = caller.get(INSTANCES, processInstanceId=instance).body["result"]
+    assert isinstance(result, dict)
+    return result
+
+
+def tasks(caller: Caller, instance: str) -> list[tuple[str, str, str]]:
+    found = told(caller, instance)["tasks"]
+    return [(each["userId"], each["status"], each["result"]) for each in found]
+
+
+def decide(caller: Caller, instance: str, user: str, result: str = "agree", **fields: Any) -> Reply:
+    found = told(caller, instance)["tasks"]
+    task = next(each["taskId"] for each in reversed(found) if each["userId"] == user)
+    payload = {"processInstanceId": instance, "taskId": task, "actionerUserId": user}
+    return caller.post(f"{INSTANCES}/execute", {**payload, "result": result, **fields})
+
+
+def test_all_of_a_step_must_agree_before_the_next_is_asked(caller: Caller) -> None:
+    made = create(caller, ("AND", ["u2", "u3"]), ("NONE", ["u4"]))
+    assert decide(caller, made, "u2", remark="好").body == {"result": True, "success": True}
+    assert tasks(caller, made) == [("u2", "COMPLETED", "AGREE"), ("u3", "RUNNING", "NONE")]
+    decide(caller, made, "u3")
+    assert tasks(caller, made)[-1] == ("u4", "RUNNING", "NONE")
+    decide(caller, made, "u4")
+    end = told(caller, made)
+    assert (end["status"], end["result"]) == ("COMPLETED", "agree")
+    assert end["finishTime"]
+    records = [(each["type"], each["result"], each["userId"]) for each in end["operationRecords"]]
+    assert records == [
+        ("START_PROCESS_INSTANCE", "NONE", "u1"),
+        ("EXECUTE_TASK_NORMAL", "AGREE", "u2"),
+        ("EXECUTE_TASK_NORMAL", "AGREE", "u3"),
+        ("EXECUTE_TASK_NORMAL", "AGREE", "u4"),
+    ]
+    assert end["operationRecords"][1]["remark"] == "好"
+
+
+def test_one_of_a_step_is_enough_and_the_others_are_let_go(caller: Caller) -> None:
+    made = create(caller, ("OR", ["u2", "u3"]))
+    decide(caller, made, "u3")
+    assert tasks(caller, made) == [("u2", "CANCELED", "NONE"), ("u3", "COMPLETED", "AGREE")]
+    assert told(caller, made)["status"] == "COMPLETED"
+
+
+def test_one_refusal_ends_it(caller: Caller) -> None:
+    made = create(caller, ("AND", ["u2", "u3"]), ("NONE", ["u4"]))
+    decide(caller, made, "u2", "refuse")
+    end = told(caller, made)
+    assert (end["status"], end["result"]) == ("COMPLETED", "refuse")
+    assert tasks(caller, made) == [("u2", "COMPLETED", "REFUSE"), ("u3", "CANCELED", "NONE")]
+
+
+def test_the_first_generation_tells_tasks_its_own_way(caller: Caller) -> None:
+    made = create(caller, ("NONE", ["u2"]), ccList=["u5"], ccPosition="START_FINISH")
+    decide(caller, made, "u2")
+    reply = caller.post("/topapi/processinstance/get", {"process_instance_id": made})
+    seen = reply.body["process_instance"]
+    (task,) = seen["tasks"]
+    assert (task["task_status"], task["task_result"], task["userid"]) == (
+        "COMPLETED",
+        "AGREE",
+        "u2",
+    )
+    assert task["taskid"].isdecimal()
+    assert (task["create_time"], task["finish_time"]) == ("2026-11-24 12:00:00",) * 2
+    assert [each["operation_type"] for each in seen["operation_records"]] == [
+        "START_PROCESS_INSTANCE",
+        "PROCESS_CC",
+        "EXECUTE_TASK_NORMAL",
+        "PROCESS_CC",
+    ]
+    assert (seen["result"], seen["cc_userids"]) == ("agree", ["u5"])
+
+
+def test_a_task_is_its_owners_and_open(caller: Caller) -> None:
+    made = create(caller, ("NONE", ["u2"]))
+    wrong = "processInstanceInvalidParameter"
+    assert decide(caller, made, "u2", actionerUserId="u3").code == wrong
+    assert decide(caller, made, "u2", taskId=1).code == wrong
+    assert decide(caller, made, "u2", "perhaps").code == "invalidParameter"
+    assert decide(caller, made, "u2", remark="x" * 1_025).code == "invalidParameter"
+    assert decide(caller, made, "u2", processInstanceId="x").code == "processInstanceNotExist"
+    assert decide(caller, made, "u2").status == 200
+    assert decide(caller, made, "u2").code == wrong
+
+
+def test_a_task_can_be_handed_on(caller: Caller) -> None:
+    made = create(caller, ("NONE", ["u2"]))
+    (task,) = told(caller, made)["tasks"]
+    wanted = {"taskId": task["taskId"], "operateUserId": "u2", "toUserId": "u3", "remark": "请看"}
+    path = f"{WORKFLOW}/tasks/redirect"
+    assert caller.post(path, {**wanted, "remark": "x" * 257}).code == "invalidParameter"
+    assert caller.post(path, {**wanted, "toUserId": "nobody"}).status == 400
+    assert caller.post(path, wanted).body == {"result": True}
+    assert tasks(caller, made) == [("u2", "COMPLETED", "REDIRECTED"), ("u3", "RUNNING", "NONE")]
+    assert told(caller, made)["operationRecords"][-1]["type"] == "REDIRECT_TASK"
+    decide(caller, made, "u3")
+    assert told(caller, made)["result"] == "agree"
+
+
+def test_a_comment_is_in_the_records(caller: Caller) -> None:
+    made = create(caller, ("NONE", ["u2"]))
+    path = f"{INSTANCES}/comments"
+    wanted = {"processInstanceId": made, "text": "请尽快", "commentUserId": "u3"}
+    assert caller.post(path, wanted).body == {"result": True, "success": True}
+    record = told(caller, made)["operationRecords"][-1]
+    assert (record["type"], record["userId"], record["remark"]) == ("ADD_REMARK", "u3", "请尽快")
+    many = {"attachments": [{"fileId": "1"}] * 21}
+    assert caller.post(path, {**wanted, "file": many}).code == "invalidParameter"
+    assert caller.post(path, {**wanted, "text": "x" * 1_025}).code == "invalidParameter"
+    assert caller.post(path, {**wanted, "commentUserId": "nobody"}).status == 400
+
+
+def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
+    made = create(caller, ("NONE", ["u2"]))
+    wanted = {"processInstanceId": made, "isSystem": False, "operatingUserId": "u1"}
+    assert caller.post(f"{INSTANCES}/terminate", wanted).status == 400
+    caller.now += 16
+    assert caller.post(f"{INSTANCES}/terminate", {**wanted, "remark": "误"}).body["result"] is True
+    assert tasks(caller, made) == [("u2", "CANCELED", "NONE")]
+    end = told(caller, made)
+    assert (end["status"], end["result"]) == ("TERMINATED", "")
+    assert end["operationRecords"][-1]["type"] == "TERMINATE_PROCESS_INSTANCE"
+
+
+def test_a_template_may_forbid_withdrawal(caller: Caller) -> None:
+    caller.world.approvals.templates["P"] = Template(process_code="P", revocable=False)
+    made = create(caller, ("NONE", ["u2"]), processCode="P")
+    caller.now += 16
+    assert (
+        caller.post(f"{INSTANCES}/terminate", {"processInstanceId": made}).code == "internalError"
+    )
+    old = {"request": {"process_instance_id": made, "is_system": True}}
+    assert caller.post("/topapi/process/instance/terminate", old).code == "820008"
+
+
+def test_without_approvers_the_template_asks_its_own(caller: Caller) -> None:
+    template = Template(process_code="P", approvers=("u7", "u8"))
+    caller.world.approvals.templates["P"] = template
+    made = create(caller, processCode="P")
+    assert tasks(caller, made) == [("u7", "RUNNING", "NONE")]
+    decide(caller, made, "u7")
+    assert tasks(caller, made)[-1] == ("u8", "RUNNING", "NONE")
+    assert tasks(caller, create(caller)) == [("u1", "RUNNING", "NONE")]
+
+
+def test_whoever_starts_it_chooses_the_approvers_that_a_forecast_asks_for(caller: Caller) -> None:
+    template = Template(process_code="P", approvers=("u7",), target_select=("manual_1",))
+    caller.world.approvals.templates["P"] = template
+    form = [{"name": "a", "value": "1"}]
+    wanted = {"processCode": "P", "deptId": -1, "userId": "u1", "formComponentValues": form}
+    rules = caller.post(f"{WORKFLOW}/processes/forecast", wanted).body["result"]
+    keys = [
+        rule["workflowActor"]["actorKey"]
+        for rule in rules["workflowActivityRules"]
+        if rule["isTargetSelect"]
+    ]
+    assert keys == ["manual_1"]
+    assert create(caller, processCode="P") == "targetSelectApproverMissing"
+    other = [{"actionerKey": "other", "actionerUserIds": ["u5"]}]
+    refused = create(caller, processCode="P", targetSelectActioners=other)
+    assert refused == "targetSelectApproverScopeError"
+    chosen = [{"actionerKey": "manual_1", "actionerUserIds": ["u5"]}]
+    made = create(caller, processCode="P", targetSelectActioners=chosen)
+    assert tasks(caller, made) == [("u5", "RUNNING", "NONE")]
+    decide(caller, made, "u5")
+    assert tasks(caller, made)[-1] == ("u7", "RUNNING", "NONE")
+
+
+def test_whoever_is_not_in_a_department_can_not_ask_for_it(caller: Caller) -> None:
+    place = caller.world.organisation.people["u2"].departments[0]
+    other = next(each for each in (2, 3, 4, 5) if each != place)
+    assert create(caller, originatorUserId="u2", deptId=other) == "processInstanceInvalidParameter"
+    assert len(create(caller, originatorUserId="u2", deptId=place)) == 36
+
+
+def test_the_truth_tells_tasks_and_results(caller: Caller) -> None:
+    made = create(caller, ("NONE", ["u2"]))
+    decide(caller, made, "u2", "refuse")
+    (report,) = Truth(caller.world).approvals()
+    assert (report["status"], report["result"]) == ("COMPLETED", "refuse")
+    assert [(task["user"], task["result"]) for task in report["tasks"]] == [("u2", "REFUSE")]
