@@ -63,6 +63,7 @@ class Client:
         """Enqueue a job; it is accepted once this returns.
 
         Raises:
+            ContractError: the job is larger than 1 MB as JSON.
             IdempotencyConflict: the key was used with another payload.
             ServiceUnavailable: Redis cannot be reached.
         """
@@ -91,6 +92,7 @@ class Client:
             How many of the jobs given were accepted, those that were known already included.
 
         Raises:
+            ContractError: as `send`; whole batches before it are accepted.
             IdempotencyConflict: as `send`; the jobs before it are accepted.
             ServiceUnavailable: as `send`; whole batches before it are accepted.
         """
@@ -163,6 +165,10 @@ class Client:
 
     def requeue(self, job_id: str) -> bool:
         """Give a dead, unknown, cancelled or expired job another life; whether it was one.
+
+        It remembers what it has done. A `send_at` that is ahead is kept, and so is an `expires_at`;
+        one that is over is forgotten. A message with ``on_unknown="stop"`` repeats the call whose
+        answer was lost: requeueing it says so.
 
         Raises:
             JobNotFound: there is no such record.
@@ -243,7 +249,7 @@ class Client:
         return record.draft(job, sender=self.settings.sender)
 
     def _enqueue(self, draft: Draft) -> Call:
-        return record.enqueue(draft, grace_ms=int(self.settings.wake_grace * 1000))
+        return record.enqueue(draft)
 
     def _connected(self) -> tuple[Redis, Publisher]:
         # A socket that two processes write to carries both their bytes: never share over a fork.

@@ -1,21 +1,25 @@
-"""Every Redis key of dingrelay, with the time it lives.
-
-Nothing is kept for ever: each key has a TTL, but for the schedule, which is empty and so absent
-once every job has settled.
-"""
+"""Every Redis key of dingrelay, with the time it lives. Nothing is kept for ever: each has a TTL."""
 
 PREFIX = "dingrelay:"
 
-JOB_MARGIN_MS = 7 * 86_400_000
-"""An unsettled job's record outlives the time at which it is due by this much."""
+JOB_MARGIN_MS = 30 * 86_400_000
+"""An open job's record and its place outlive the time at which it is due by this much: for so long
+no worker need run at all. While one does, it prolongs them."""
+TOMBSTONE_TTL_MS = 30 * 86_400_000
+"""A broker brings back an unacknowledged message an hour after a worker has come up again: for so
+long no worker need run."""
+PRESENCE_TTL_MS = 3_600_000
+"""Workers renew it every second or so."""
 RECENT_JOBS = 10_000
 """How many of the newest jobs `job list` can show."""
 RECENT_TTL_MS = 7 * 86_400_000
 DEAD_TTL_MS = 30 * 86_400_000
 SWEPT_TTL_MS = 3_600_000
 """An hour later the schedule itself has found these wake-ups lost."""
-QUEUE_TTL_MS = 86_400_000
+PROGRESS_TTL_MS = 86_400_000
 """What is known of a queue's progress is of no use a day later."""
+PROGRESS_SLOTS = 8
+"""Slots of a queue's progress: six are a grace, so the one that is written anew is older."""
 BUCKET_TTL_MS = 3_600_000
 """A bucket that nobody asked for an hour is full again and starts with the configured rate."""
 REVOKED_TTL_MS = 86_400_000
@@ -33,7 +37,13 @@ MEMBER_COUNTS = 5_000
 """Departments of an app whose sizes are kept; those of more are asked for each time."""
 
 SCHEDULE = PREFIX + "schedule"
-"""Sorted set: job id → the time (ms) at which somebody must look at it next. Permanent."""
+"""Sorted set: waiting job → when it is due (ms). TTL: that of the record that lives longest."""
+RUNNING = PREFIX + "running"
+"""Sorted set: running job → when its lease ends (ms). TTL: JOB_MARGIN_MS, renewed by each claim."""
+QUEUES = PREFIX + "queues"
+"""Set: queues that hold wake-ups. TTL: JOB_MARGIN_MS, renewed by each wake-up."""
+PRESENCE = PREFIX + "presence"
+"""Hash: worker → its last sign of life. TTL: PRESENCE_TTL_MS."""
 SWEEPER = PREFIX + "sweeper"
 """String: the worker that sweeps the schedule. Its lease is its TTL."""
 SWEPT = PREFIX + "swept"
@@ -54,13 +64,29 @@ PUMP = PREFIX + "pump"
 
 
 def job(job_id: str) -> str:
-    """Hash: one job's record. TTL: due time + JOB_MARGIN_MS; settled 7 days, dead 30 days."""
+    """Hash: one job's record. TTL: due time + JOB_MARGIN_MS; ended 7 days, dead 30 days."""
     return f"{PREFIX}job:{job_id}"
 
 
-def queue(name: str) -> str:
-    """Hash: how far a queue has been started, for telling a lost wake-up. TTL: QUEUE_TTL_MS."""
-    return f"{PREFIX}queue:{name}"
+def tombstone(job_id: str) -> str:
+    """String: this job is over, though its record may be gone. TTL: TOMBSTONE_TTL_MS.
+
+    For what was discarded, and for jobs whose message of another client could make them once more.
+    """
+    return f"{PREFIX}tombstone:{job_id}"
+
+
+def woken(queue_name: str) -> str:
+    """Sorted set: job → when its wake-up was published (ms), until it is started.
+
+    TTL: JOB_MARGIN_MS, renewed by each wake-up.
+    """
+    return f"{PREFIX}woken:{queue_name}"
+
+
+def progress(queue_name: str) -> str:
+    """Hash: how far a queue has been started, for telling a lost wake-up. TTL: PROGRESS_TTL_MS."""
+    return f"{PREFIX}progress:{queue_name}"
 
 
 def alive(queue_name: str) -> str:

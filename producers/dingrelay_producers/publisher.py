@@ -26,8 +26,8 @@ log = logging.getLogger("dingrelay")
 class Publisher:
     """Publishes wake-ups; safe to share between threads.
 
-    A wake-up that can't be published is no loss: the job is on the schedule, and the sweeper
-    wakes it.
+    It carries no payload: the record is the truth, and a wake-up that outlives it must not bring
+    the job back. One that can't be published is no loss: the sweeper wakes the job.
     """
 
     def __init__(self, settings: Settings, celery: Celery | None = None) -> None:
@@ -70,7 +70,7 @@ class Publisher:
     def _send(self, wakeup: Wakeup, producer: Any) -> None:
         self._celery.send_task(
             TASK_PREFIX + wakeup.kind,
-            kwargs={"job": wakeup.job},
+            kwargs={"job": {"app": wakeup.app, "lane": wakeup.lane}},
             task_id=wakeup.id,
             queue=wakeup.queue,
             argsrepr="",

@@ -1,13 +1,14 @@
 """The job record: how a job is written down, and the scripts of whoever asks for it.
 
 The record is the truth; the Celery message is a wake-up. `enqueue` writes the record and puts the
-id on the schedule in one script, so once it has returned the job is accepted, even if the wake-up
-is never published.
+id where the scheduler finds it in one script, so once it has returned the job is accepted, even if
+the wake-up is never published.
 """
 
 import hashlib
 import json
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,12 +16,41 @@ from typing import Any
 from dingrelay_producers import keys
 from dingrelay_producers.scripts import Call, Script
 from dingrelay_producers.settings import Settings
-from dingrelay_tasks.contract import Contract, Deliverable
+from dingrelay_tasks.contract import Contract, Deliverable, check_size
 
-_ENQUEUE = Script.load("dingrelay_producers", "enqueue")
-_CANCEL = Script.load("dingrelay_producers", "cancel", preludes=["reservations"])
-_REQUEUE = Script.load("dingrelay_producers", "requeue")
-_DISCARD = Script.load("dingrelay_producers", "discard")
+_PACKAGE = "dingrelay_producers"
+
+_CONSTANTS: dict[str, str | int] = {
+    "JOB": keys.job(""),
+    "SCHEDULE": keys.SCHEDULE,
+    "WOKEN": keys.woken(""),
+    "RUNNING": keys.RUNNING,
+    "QUEUES": keys.QUEUES,
+    "PROGRESS": keys.progress(""),
+    "PROGRESS_TTL": keys.PROGRESS_TTL_MS,
+    "SLOTS": keys.PROGRESS_SLOTS,
+    "ALIVE": keys.alive(""),
+    "TOMBSTONE": keys.tombstone(""),
+    "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
+    "MARGIN": keys.JOB_MARGIN_MS,
+}
+"""What the transitions know by name: keys, and how long they live (ms)."""
+
+
+def transition(package: str, name: str, *, preludes: Sequence[str] = ()) -> Script:
+    """The script ``lua/<name>.lua`` of a package, with the keys and `lua/places.lua` before it.
+
+    `preludes` as for `Script.load`.
+    """
+    # A Python string without quotes in it is spelled as in Lua.
+    constants = "".join(f"local {key} = {value!r}\n" for key, value in _CONSTANTS.items())
+    return Script.of(constants + Script.load(package, name, preludes=["places", *preludes]).body)
+
+
+_ENQUEUE = transition(_PACKAGE, "enqueue")
+_CANCEL = transition(_PACKAGE, "cancel", preludes=["reservations"])
+_REQUEUE = transition(_PACKAGE, "requeue")
+_DISCARD = transition(_PACKAGE, "discard")
 
 _NAMESPACE = uuid.UUID("5d0f3c5e-6e0b-4a55-9a0e-0d6c2f1f7a11")
 
@@ -38,9 +68,11 @@ class Draft:
     summary: str
     due: int = 0
     """Milliseconds since the epoch before which it must not run; 0 for now."""
-    expires: int = 0
-    """Milliseconds since the epoch after which it need not run; 0 for never."""
+    expires: int | None = None
+    """Milliseconds since the epoch after which it need not run; None for never."""
     parent: str = ""
+    bare: bool = False
+    """Made from the message of a client without our package, which may come again."""
     shares: str = ""
     """Where it waits for a call that carries several jobs; empty if it goes alone."""
     seats: int = 0
@@ -54,12 +86,13 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Wakeup:
-    """A Celery message to publish: run this job."""
+    """A Celery message to publish: look at this job. What it asks for is in its record only."""
 
     id: str
     kind: str
     queue: str
-    job: dict[str, Any]
+    app: str
+    lane: str
     summary: str
     at: int
     """When it was decided on, in milliseconds of Redis's clock; tells lost wake-ups."""
@@ -107,7 +140,7 @@ def draft(
     """
     if sender and not contract.sender:
         contract = contract.model_copy(update={"sender": sender})
-    due = expires = 0
+    due = expires = None
     if isinstance(contract, Deliverable):
         key = key or contract.idempotency_key
         due, expires = milliseconds(contract.send_at), milliseconds(contract.expires_at)
@@ -119,7 +152,7 @@ def draft(
         queue=contract.queue,
         job=contract.wire(),
         summary=contract.summary(),
-        due=due,
+        due=due or 0,
         expires=expires,
         parent=parent,
         shares=shares(contract),
@@ -133,9 +166,9 @@ def shares(contract: Contract) -> str:
     return keys.waiting(contract.app, content) if content else ""
 
 
-def milliseconds(moment: datetime | None) -> int:
-    """A moment since the epoch; 0 for none."""
-    return int(moment.timestamp() * 1000) if moment else 0
+def milliseconds(moment: datetime | None) -> int | None:
+    """A moment since the epoch; None for none. 1970 is a time."""
+    return None if moment is None else int(moment.timestamp() * 1000)
 
 
 def longest_life_ms(settings: Settings) -> int:
@@ -153,28 +186,32 @@ class Enqueued:
     """The message to publish; None if the job exists already or is due later."""
 
 
-def enqueue(draft: Draft, *, grace_ms: int, fence: tuple[str, str] | None = None) -> Call:
-    """Write the record, unless there is one, and put the job on the schedule.
+def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
+    """Write the record, unless there is one, and put the job in its place.
 
     `fence` is a lease's key and value: nothing is written unless it has that value then.
+
+    Raises:
+        ContractError: the job is too large.
     """
+    payload = draft.payload
+    check_size(draft.job, payload)
     lease, holder = ([fence[0]], [fence[1]]) if fence else ([], [])
     return _ENQUEUE.call(
-        [keys.job(draft.id), keys.SCHEDULE, keys.RECENT, *lease],
+        [keys.job(draft.id), keys.RECENT, *lease],
         [
             draft.id,
             draft.kind,
             draft.app,
             draft.lane,
             draft.queue,
-            draft.payload,
+            payload,
             digest(_asked(draft.job)),
             draft.summary,
             draft.due,
-            draft.expires,
+            "" if draft.expires is None else draft.expires,
             draft.parent,
-            grace_ms,
-            keys.JOB_MARGIN_MS,
+            int(draft.bare),
             keys.RECENT_JOBS,
             keys.RECENT_TTL_MS,
             draft.shares,
@@ -190,7 +227,7 @@ def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
     verdict, at = answer
     wakeup = None
     if verdict == b"created" and at:
-        wakeup = Wakeup(draft.id, draft.kind, draft.queue, draft.job, draft.summary, at)
+        wakeup = Wakeup(draft.id, draft.kind, draft.queue, draft.app, draft.lane, draft.summary, at)
     return Enqueued(verdict == b"created", verdict == b"conflict", wakeup)
 
 
@@ -199,18 +236,22 @@ def cancel(job_id: str, *, record_ttl_ms: int) -> Call:
 
     A running job is marked: should it be parked, it ends cancelled instead.
     """
-    return _CANCEL.call([keys.job(job_id), keys.SCHEDULE], [job_id, record_ttl_ms])
+    return _CANCEL.call([keys.job(job_id)], [job_id, record_ttl_ms])
 
 
 def requeue(job_id: str) -> Call:
     """Give an ended job another life, with what it has already done remembered.
 
     Answers its state before, or nil if there is no such job. Only dead, unknown, cancelled and
-    expired jobs are requeued; the schedule wakes them at once.
+    expired jobs are requeued. They run at once, but not before their `send_at`; an `expires_at`
+    that is over is forgotten.
     """
-    return _REQUEUE.call([keys.job(job_id), keys.SCHEDULE, keys.DEAD], [job_id, keys.JOB_MARGIN_MS])
+    return _REQUEUE.call([keys.job(job_id), keys.DEAD], [job_id])
 
 
 def discard(job_id: str) -> Call:
-    """Forget a dead or unknown job for good. Answers 1 if it was there."""
+    """Forget a dead or unknown job for good. Answers 1 if it was there.
+
+    No message makes it again, however late it comes; whoever asks for it by its key once more does.
+    """
     return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], [job_id])

@@ -33,9 +33,12 @@ class Script:
         `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package.
         """
         body = "".join(_source(__package__, prelude) for prelude in preludes)
-        body += _source(package, name)
-        digest = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
-        return cls(body, digest)
+        return cls.of(body + _source(package, name))
+
+    @classmethod
+    def of(cls, body: str) -> "Script":
+        """The script with this text."""
+        return cls(body, hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest())
 
     def call(self, keys: Sequence[str], arguments: Sequence[Value] = ()) -> "Call":
         """This script with its KEYS and ARGV."""

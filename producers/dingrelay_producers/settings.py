@@ -128,7 +128,9 @@ class Settings(BaseSettings):
     max_deliveries: Annotated[int, Field(ge=1)] = 3
     """Workers a job may take down before it is dead as poison."""
     lease: Seconds = 30
-    """Seconds a running job belongs to its worker without a sign of life."""
+    """Seconds a running job belongs to its worker without a renewal."""
+    presence_timeout: Seconds = 6
+    """Seconds without a sign of life after which a worker counts as gone, and its jobs are free."""
     wake_grace: Seconds = 30
     """Seconds after which a wake-up that others have overtaken counts as lost."""
     max_wait: Seconds = 5

@@ -22,11 +22,13 @@ class Intent:
         step: the step of `Context.once` that made it.
         at: when it was about to leave, or when its answer was given up if that was noted.
         since: when the first of the step's calls without an answer was about to leave.
+        requeued: a person has had the job carried on since.
     """
 
     step: str
     at: datetime
     since: datetime
+    requeued: bool = False
 
 
 @dataclass(frozen=True, slots=True)

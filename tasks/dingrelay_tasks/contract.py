@@ -1,5 +1,6 @@
 """The base of every contract: what a business application may ask, checked where it enters."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
@@ -43,6 +44,10 @@ DepartmentId = Annotated[
 
 A school's contacts have negative ones (API §11.3).
 """
+
+LARGEST_JOB = 1_000_000
+"""Bytes of a job as JSON. DingTalk takes messages of kilobytes and forms of some hundred; what is
+larger would hold up everything else that passes through Redis."""
 
 Moment = AwareDatetime
 """A point in time with its zone, ISO 8601 in JSON."""
@@ -160,6 +165,25 @@ class Deliverable(Contract):
         if self.send_at and self.expires_at and self.expires_at <= self.send_at:
             raise ValueError("expires_at: must be later than send_at")
         return self
+
+
+def check_size(job: object, text: str) -> None:
+    """Refuse a job that is too large.
+
+    Args:
+        job: JSON as Python values.
+        text: the same as text.
+
+    Raises:
+        ContractError: names the field that takes the most.
+    """
+    # UTF-8 takes four bytes a character at most, so most jobs need no closer look.
+    if len(text) <= LARGEST_JOB // 4 or (size := len(text.encode())) <= LARGEST_JOB:
+        return
+    fields = cast("Mapping[str, Any]", job) if isinstance(job, Mapping) else {}
+    largest = max(fields, key=lambda name: len(json.dumps(fields[name])), default="job")
+    problem = f"the job is {size / 1e6:.1f} MB as JSON, most of it here; it may be 1 MB"
+    raise ContractError(largest, problem)
 
 
 def _is_text(name: object) -> bool:

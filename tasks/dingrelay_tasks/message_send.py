@@ -52,7 +52,7 @@ class MessageSend(Deliverable):
         confirm: ask DingTalk what became of the delivery before the job is done. Each question is
             a call that counts against the organisation's month.
         on_unknown: a call left and no answer came: ``repeat`` it, which DingTalk drops for users
-            who have it, or ``stop`` with the job `unknown`.
+            who have it, or ``stop`` with the job `unknown`. Requeueing that repeats it.
     """
 
     kind: ClassVar[str] = "message-send"
@@ -202,7 +202,8 @@ async def run(job: MessageSend, ctx: Context) -> Json:
             `confirm` asks about.
         Refused: the day's sends to everyone are used up.
     """
-    intent = ctx.intent
+    # Whoever requeued it accepts that the message may arrive twice.
+    intent = None if ctx.intent and ctx.intent.requeued else ctx.intent
     if intent is not None and job.on_unknown == "stop":
         raise Unknown("a call left and its answer did not come; it may have been delivered")
     if intent is not None and beijing_day(intent.since) != beijing_day(ctx.now()):

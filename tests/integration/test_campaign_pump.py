@@ -76,7 +76,7 @@ class Fleet:
         delivery = Delivery(
             id=wakeup.id,
             kind=KINDS[wakeup.kind],
-            job=wakeup.job,
+            job={"app": wakeup.app, "lane": wakeup.lane},
             queue=wakeup.queue,
             woken=wakeup.at,
             nonce=uuid.uuid4().hex,

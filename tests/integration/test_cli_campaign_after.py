@@ -115,7 +115,7 @@ async def carry_out(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
         settings = Settings.load()
     async with Engine(settings, Publisher(settings)) as engine:
         for draft in drafts:
-            await scripts.run_async(engine.redis, record.enqueue(draft, grace_ms=30_000))
+            await scripts.run_async(engine.redis, record.enqueue(draft))
             delivery = Delivery(
                 id=draft.id,
                 kind=KINDS[draft.kind],

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,14 +12,10 @@ from dingrelay_producers import keys, record, scripts
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
-from dingrelay_tasks import MessageSend
-from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.leases import Leases
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.records import Boarding, Claim, Records, Spent
-
-TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+from jobs import a_delivery, a_draft, claimed, enqueue, places, run_out, server_time, state
 
 
 @pytest.fixture
@@ -33,49 +28,7 @@ def records(redis: Redis, settings: Settings) -> Records:
     return Records(redis, settings)
 
 
-def a_draft(**fields: Any) -> Draft:
-    job = {"to": {"users": ["u1"]}, "message": TEXT, **fields}
-    return record.draft(MessageSend.parse(job))
-
-
-def a_delivery(draft: Draft, *, woken: int = 1, nonce: str = "") -> Delivery:
-    return Delivery(
-        id=draft.id,
-        kind=KINDS[draft.kind],
-        job=draft.job,
-        queue=draft.queue,
-        woken=woken,
-        nonce=nonce or uuid.uuid4().hex,
-    )
-
-
-async def enqueue(redis: Redis, draft: Draft) -> record.Enqueued:
-    answer = await scripts.run_async(redis, record.enqueue(draft, grace_ms=30_000))
-    return record.enqueued(draft, answer)
-
-
-async def claimed(records: Records, draft: Draft) -> Claim:
-    verdict, claim, _ = await records.claim(a_delivery(draft))
-    assert claim is not None, verdict
-    return claim
-
-
-async def state(redis: Redis, draft: Draft) -> str:
-    return ((await redis.hget(keys.job(draft.id), "state")) or b"none").decode()
-
-
-async def score(redis: Redis, draft: Draft) -> float | None:
-    return await redis.zscore(keys.SCHEDULE, draft.id)
-
-
-async def run_out(redis: Redis, draft: Draft) -> None:
-    """Let the job's lease run out now."""
-    past = int(datetime.now(UTC).timestamp() * 1000) - 1
-    await redis.hset(keys.job(draft.id), mapping={"lease": past, "woken": past - 30_000})
-    await redis.zadd(keys.SCHEDULE, {draft.id: past})
-
-
-async def test_an_accepted_job_is_on_the_schedule_before_anything_is_published(
+async def test_an_accepted_job_has_its_place_before_anything_is_published(
     redis: Redis,
 ) -> None:
     draft = a_draft()
@@ -83,7 +36,7 @@ async def test_an_accepted_job_is_on_the_schedule_before_anything_is_published(
     assert answer.created
     assert answer.wakeup is not None
     assert await state(redis, draft) == "queued"
-    assert await score(redis, draft) == answer.wakeup.at + 30_000
+    assert await places(redis, draft) == {"woken": answer.wakeup.at}
     assert await redis.pttl(keys.job(draft.id)) > 0
 
 
@@ -93,7 +46,7 @@ async def test_a_job_for_later_is_not_woken_now(redis: Redis) -> None:
     answer = await enqueue(redis, draft)
     assert answer.created
     assert answer.wakeup is None
-    assert await score(redis, draft) == int(later.timestamp() * 1000)
+    assert await places(redis, draft) == {"schedule": int(later.timestamp() * 1000)}
 
 
 async def test_the_same_key_is_one_job_and_another_payload_a_conflict(redis: Redis) -> None:
@@ -205,6 +158,123 @@ async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
     assert await redis.hget(keys.job(draft.id), "step:call:1") is not None
 
 
+async def test_a_worker_that_vanishes_is_charged_to_the_call_that_was_under_way(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    note = {"step": "call:1", "attempt": 1, "at": 5}
+    assert await records.note(await claimed(records, draft), note, Spent()) == "noted"
+    await run_out(redis, draft)
+    heir = await claimed(records, draft)
+    assert (heir.crashes, heir.losses) == (1, 0)
+    await run_out(redis, draft)
+    heir = await claimed(records, draft)
+    assert (heir.crashes, heir.losses) == (1, 1), "no call of that claim had left"
+    await records.park(heir, State.SNOOZED, delay=0, spent=Spent())
+    back = await claimed(records, draft)
+    assert (back.crashes, back.losses) == (0, 0)
+
+
+async def test_a_wakeup_of_ours_brings_back_nothing(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    assert (await records.claim(a_delivery(draft, woken=1)))[0] == "ended"
+    assert await redis.keys("dingrelay:job:*") == []
+
+
+@pytest.mark.parametrize("ended", [State.UNKNOWN, State.DONE])
+async def test_a_foreign_message_brings_back_nothing_that_is_over(
+    redis: Redis, records: Records, ended: State
+) -> None:
+    draft = a_draft()
+    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    assert claim
+    await records.settle(claim, ended, spent=Spent(attempts=1), error={"code": "x"})
+    if ended is State.DONE:
+        await redis.delete(keys.job(draft.id))  # its time is over
+    else:
+        assert await scripts.run_async(redis, record.discard(draft.id)) == 1
+    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "ended"
+    assert await state(redis, draft) == "none"
+    ttl = await redis.pttl(keys.tombstone(draft.id))
+    assert keys.TOMBSTONE_TTL_MS - 60_000 < ttl <= keys.TOMBSTONE_TTL_MS
+
+
+async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(
+    redis: Redis, records: Records
+) -> None:
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    waiting, running = a_draft(send_at=later), a_draft()
+    assert (await records.claim(a_delivery(waiting, woken=0)))[0] == "early"
+    _, claim, _ = await records.claim(a_delivery(running, woken=0))
+    assert claim
+    for draft in (waiting, running):
+        await scripts.run_async(redis, record.cancel(draft.id, record_ttl_ms=60_000))
+    await records.park(claim, State.SNOOZED, delay=1, spent=Spent())
+    for draft in (waiting, running):
+        assert await state(redis, draft) == "cancelled"
+        assert await redis.exists(keys.tombstone(draft.id))
+
+
+async def test_a_key_can_be_used_again_once_its_job_was_discarded(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft(idempotency_key="k")
+    await enqueue(redis, draft)
+    await records.settle(await claimed(records, draft), State.DEAD, spent=Spent())
+    assert await scripts.run_async(redis, record.discard(draft.id)) == 1
+    assert (await enqueue(redis, draft)).created
+    assert not await redis.exists(keys.tombstone(draft.id))
+
+
+async def test_a_requeued_job_keeps_its_times_while_they_are_ahead(
+    redis: Redis, records: Records
+) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    later = a_draft(
+        send_at=tomorrow.isoformat(), expires_at=(tomorrow + timedelta(hours=1)).isoformat()
+    )
+    over = a_draft(expires_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
+    for draft in (later, over):
+        await enqueue(redis, draft)
+        await scripts.run_async(redis, record.cancel(draft.id, record_ttl_ms=60_000))
+        assert await scripts.run_async(redis, record.requeue(draft.id)) == b"cancelled"
+    assert (await records.claim(a_delivery(later)))[0] == "early"
+    assert await places(redis, later) == {"schedule": later.due}
+    assert await redis.hget(keys.job(later.id), "expires") is not None
+    assert not (await claimed(records, over)).expired
+
+
+async def test_expiry_is_judged_by_the_clock_of_redis(redis: Redis, records: Records) -> None:
+    never, epoch = a_draft(), a_draft(expires_at="1970-01-01T00:00:00Z")
+    ahead = a_draft(expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
+    told: list[bool] = []
+    for draft in (never, epoch, ahead):
+        await enqueue(redis, draft)
+        claim = await claimed(records, draft)
+        assert abs(claim.time.at - await server_time(redis)) < 60_000
+        told.append(claim.expired)
+    assert told == [False, True, False]
+
+
+async def test_a_call_that_was_lost_is_known_to_be_accepted_by_whoever_requeued_it(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft(on_unknown="stop")
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    note = {"step": "call:1", "attempt": 1, "at": 5}
+    assert await records.note(claim, note, Spent()) == "noted"
+    assert await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=1))
+    await scripts.run_async(redis, record.requeue(draft.id))
+    claim = await claimed(records, draft)
+    assert claim.requeued
+    # The answer to the next call may get lost as well: that is for the next one to accept.
+    assert await records.note(claim, note, Spent()) == "noted"
+    await run_out(redis, draft)
+    assert not (await claimed(records, draft)).requeued
+
+
 async def test_a_message_without_a_record_makes_one(redis: Redis, records: Records) -> None:
     draft = a_draft(lane="urgent")
     verdict, claim, _ = await records.claim(a_delivery(draft, woken=0))
@@ -222,7 +292,7 @@ async def test_a_foreign_job_for_later_waits_on_the_schedule(
     draft = a_draft(send_at=later.isoformat())
     assert (await records.claim(a_delivery(draft, woken=0)))[0] == "early"
     assert await state(redis, draft) == "queued"
-    assert await score(redis, draft) == int(later.timestamp() * 1000)
+    assert await places(redis, draft) == {"schedule": int(later.timestamp() * 1000)}
 
 
 async def test_a_settled_job_leaves_the_schedule_and_is_not_run_again(
@@ -234,7 +304,7 @@ async def test_a_settled_job_leaves_the_schedule_and_is_not_run_again(
     spent = Spent(attempts=1, answered=True, steps={"call:0": {"task_id": 7}})
     assert await records.settle(claim, State.DONE, spent=spent, result={"accepted": 1})
     assert await records.settle(claim, State.DONE, spent=spent, result={"accepted": 1})
-    assert await score(redis, draft) is None
+    assert await places(redis, draft) == {}
     assert (await records.claim(a_delivery(draft)))[0] == "ended"
     fields = await redis.hgetall(keys.job(draft.id))
     assert fields[b"attempts"] == b"1"
@@ -264,12 +334,12 @@ async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_park
     claim = await claimed(records, running)
     cancelled = record.cancel(waiting.id, record_ttl_ms=1000)
     assert await scripts.run_async(redis, cancelled) == b"cancelled"
-    assert await score(redis, waiting) is None
+    assert await places(redis, waiting) == {}
     marked = record.cancel(running.id, record_ttl_ms=1000)
     assert await scripts.run_async(redis, marked) == b"running"
     parked = await records.park(claim, State.RETRYING, delay=1, spent=Spent())
     assert parked == State.CANCELLED
-    assert await score(redis, running) is None
+    assert await places(redis, running) == {}
 
 
 async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
@@ -286,105 +356,6 @@ async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
     back = await claimed(records, draft)
     assert back.attempts == 0
     assert back.calling is not None
-
-
-async def test_one_worker_sweeps_at_a_time(redis: Redis, records: Records) -> None:
-    assert (await records.sweep("a", lease=5, most=10)).mine
-    assert not (await records.sweep("b", lease=5, most=10)).mine
-    await records.release_sweeper("b")
-    assert not (await records.sweep("b", lease=5, most=10)).mine
-    await records.release_sweeper("a")
-    assert (await records.sweep("b", lease=5, most=10)).mine
-
-
-async def test_the_sweeper_wakes_what_is_due_once(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    claim = await claimed(records, draft)
-    await records.park(claim, State.RETRYING, delay=0, spent=Spent())
-    swept = await records.sweep("w", lease=5, most=10)
-    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
-    assert swept.wakeups[0].job == draft.job
-    again = await records.sweep("w", lease=5, most=10, published=swept.batch)
-    assert again.wakeups == []
-
-
-async def test_wakeups_that_were_not_published_are_taken_again(
-    redis: Redis, records: Records
-) -> None:
-    settled, waits = a_draft(), a_draft()
-    for draft in (settled, waits):
-        await enqueue(redis, draft)
-        await records.park(await claimed(records, draft), State.RETRYING, delay=0, spent=Spent())
-    first = await records.sweep("w", lease=5, most=10)
-    assert {wakeup.id for wakeup in first.wakeups} == {settled.id, waits.id}
-    await records.settle(await claimed(records, settled), State.DONE, spent=Spent())
-    # The sweeper died, or its answer was lost: another one goes on.
-    await records.release_sweeper("w")
-    second = await records.sweep("x", lease=5, most=10)
-    assert [wakeup.id for wakeup in second.wakeups] == [waits.id]
-    third = await records.sweep("x", lease=5, most=10, published=second.batch)
-    assert third.wakeups == []
-
-
-async def test_the_sweeper_wakes_a_job_whose_worker_is_gone(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    await claimed(records, draft)
-    assert (await records.sweep("w", lease=5, most=10)).wakeups == []
-    await run_out(redis, draft)
-    swept = await records.sweep("w", lease=5, most=10)
-    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
-
-
-async def look_now(redis: Redis, draft: Draft, *, woken_ago: int) -> int:
-    """Have the sweeper look at a queued job that was woken so many ms ago."""
-    now = int(datetime.now(UTC).timestamp() * 1000)
-    job = {"woken": now - woken_ago, "due": now - woken_ago}
-    await redis.hset(keys.job(draft.id), mapping=job)
-    await redis.zadd(keys.SCHEDULE, {draft.id: now - 1})
-    return now
-
-
-async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
-    redis: Redis, records: Records
-) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    now = await look_now(redis, draft, woken_ago=60_000)
-    slot = (now - 40_000) // 5000
-    overtaker = {f"s{slot}": now - 50_000, "started": now}
-    await redis.hset(keys.queue(draft.queue), mapping=overtaker)
-    swept = await records.sweep("w", lease=5, most=10)
-    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
-    await redis.expire(keys.queue(draft.queue), 60)
-
-
-async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, records: Records) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    now = await look_now(redis, draft, woken_ago=60_000)
-    # What has started so far was all published before it.
-    slot = (now - 40_000) // 5000
-    progress = {f"s{slot}": now - 70_000, "started": now}
-    await redis.hset(keys.queue(draft.queue), mapping=progress)
-    await redis.set(keys.alive(draft.queue), 1, px=60_000)
-    assert (await records.sweep("w", lease=5, most=10)).wakeups == []
-    assert (await score(redis, draft) or 0) > now
-    await redis.expire(keys.queue(draft.queue), 60)
-
-
-@pytest.mark.parametrize("served", [True, False])
-async def test_a_served_queue_that_starts_nothing_has_lost_its_wakeups(
-    redis: Redis, records: Records, *, served: bool
-) -> None:
-    draft = a_draft()
-    await enqueue(redis, draft)
-    await look_now(redis, draft, woken_ago=60_000)
-    if served:
-        await redis.set(keys.alive(draft.queue), 1, px=60_000)
-    swept = await records.sweep("w", lease=5, most=10)
-    assert len(swept.wakeups) == int(served)
 
 
 async def waiting(redis: Redis, draft: Draft) -> list[str]:
@@ -477,7 +448,7 @@ async def test_who_was_taken_along_is_not_blamed_for_a_crash(
     heir = await claimed(records, second)
     assert (heir.fence, heir.crashes) == (2, 0)
     await run_out(redis, second)
-    assert (await claimed(records, second)).crashes == 1, "it ran by itself"
+    assert (await claimed(records, second)).losses == 1, "it ran by itself"
 
 
 async def test_a_call_claims_the_oldest_that_there_is_room_for(
@@ -496,7 +467,7 @@ async def test_a_call_claims_the_oldest_that_there_is_room_for(
         assert claim.waiting
         assert (delivery.id, delivery.nonce, delivery.job) == (claim.id, claim.nonce, claim.payload)
         lease = float(await redis.hget(keys.job(claim.id), "lease") or 0)
-        assert await redis.zscore(keys.SCHEDULE, claim.id) == lease
+        assert await redis.zscore(keys.RUNNING, claim.id) == lease
         assert await records.settle(claim, State.DONE, spent=Spent(attempts=1), result={})
     assert len({claim.nonce for _, claim in [*boarding.taken, boarding.next]}) == 3
     assert await records.claim(a_delivery(drafts[0])) == ("ended", None, drafts[0].shares)

@@ -50,7 +50,7 @@ class Office:
         message = {"msgtype": "text", "text": {"content": text}}
         job = {"to": {"users": list(users)}, "message": message, **fields}
         draft = record.draft(MessageSend.parse(job))
-        await scripts.run_async(self.redis, record.enqueue(draft, grace_ms=30_000))
+        await scripts.run_async(self.redis, record.enqueue(draft))
         return draft
 
     def wake(self, draft: Draft) -> Running:

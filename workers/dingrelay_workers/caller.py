@@ -73,7 +73,7 @@ class Caller:
         self._records = records
         self._step = ""
         # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
-        self._waited = max(0.0, time.time() - claim.waiting / 1000) if claim.waiting else 0.0
+        self._waited = max(0.0, (claim.time.at - claim.waiting) / 1000) if claim.waiting else 0.0
         self._returning = bool(claim.waiting)
         calling: Json = claim.calling or {}
         self._open_step: str = calling.get("step", "")
@@ -99,7 +99,9 @@ class Caller:
         # The later moment of the two is waited from, unless it is still to come: then Redis's clock
         # was set back, and not DingTalk's forward.
         at = at + moved if at > self._claim.time.now() else max(at, at + moved)
-        return Intent(self._open_step, _moment(at), _moment(self._begin()))
+        return Intent(
+            self._open_step, _moment(at), _moment(self._begin()), requeued=self._claim.requeued
+        )
 
     def _begin(self) -> int:
         """Since when a call may have left, at the earliest, in ms; 0 if none has."""

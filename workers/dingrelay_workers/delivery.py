@@ -4,19 +4,21 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from dingrelay_producers import record
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import DEFAULT_APP
-from dingrelay_tasks.contract import LANES, Contract, ContractError, Deliverable
+from dingrelay_tasks.contract import LANES, Contract, ContractError, Deliverable, check_size
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.plain_json import plain_json
 
 APP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_ID = 255
+LATEST = 2**53
+"""Lua can't tell later milliseconds apart."""
 BAD_ID_NAMESPACE = uuid.UUID("0f0b7b3a-98d5-4f39-8f8c-6b1c1c1d5a10")
 
 
@@ -25,7 +27,8 @@ class Delivery:
     """One wake-up of one job.
 
     Attributes:
-        job: what the message carries; anything, until the contract has looked at it.
+        job: what the message carries; anything, until the contract has looked at it. A wake-up of
+            ours carries no more than the app and the lane.
         woken: when it was published, in ms of Redis's clock; 0 from a foreign client.
         nonce: tells this delivery from every other.
         problem: what is wrong with the message around the job, if anything.
@@ -42,22 +45,38 @@ class Delivery:
     @classmethod
     def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "Delivery":
         """The wake-up in a Celery request. Never raises: what is wrong is kept as `problem`."""
-        woken = request.get(WOKEN_HEADER, 0)
+        woken = _moment(request.get(WOKEN_HEADER))
         info = request.get("delivery_info") or {}
         kwargs: Mapping[str, Any] = request["kwargs"]
         job, problem = kwargs.get("job"), _envelope_problem(request["args"], kwargs)
         if not woken:  # what our own publisher sends is JSON already
             job, unwritable = plain_json(job)
             problem = problem or unwritable
-        return cls(
+        delivery = cls(
             id=_job_id(request.get("id")),
             kind=kind,
             job=job,
             queue=str(info.get("routing_key") or "dingrelay.normal"),
-            woken=woken if isinstance(woken, int) else 0,
+            woken=woken,
             nonce=uuid.uuid4().hex,
             problem=problem,
         )
+        return delivery._bounded() if delivery.bare else delivery
+
+    def _bounded(self) -> "Delivery":
+        """The same, but for a job that is too large to be written down: that is a problem of it."""
+        try:
+            check_size(self.job, record.canonical_json(self.job))
+        except ContractError as error:
+            return replace(self, job={"app": self.app, "lane": self.lane}, problem=error)
+        except (TypeError, ValueError, RecursionError):
+            return self  # what is no JSON either is told by whoever writes it down
+        return self
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is the message of a client without our package: the job itself."""
+        return not (self.woken or self.kind.ephemeral)
 
     def contract(self) -> Contract:
         """The job as its contract.
@@ -95,8 +114,9 @@ class Delivery:
             queue=self.queue,
             job=self.job,
             summary=self.kind.name,
-            due=record.milliseconds(times.send_at) if times else 0,
-            expires=record.milliseconds(times.expires_at) if times else 0,
+            due=(record.milliseconds(times.send_at) if times else None) or 0,
+            expires=record.milliseconds(times.expires_at) if times else None,
+            bare=True,
             shares=record.shares(contract) if contract else "",
             seats=contract.recipients if contract else 0,
         )
@@ -104,6 +124,13 @@ class Delivery:
     def _text(self, field: str, default: str) -> str:
         value = self.job.get(field) if isinstance(self.job, dict) else None
         return value if isinstance(value, str) and value else default
+
+
+def _moment(header: object) -> int:
+    """When a wake-up was published; 0 where the header is none of ours."""
+    if isinstance(header, int) and not isinstance(header, bool) and 0 < header < LATEST:
+        return header
+    return 0
 
 
 def _job_id(task_id: object) -> str:

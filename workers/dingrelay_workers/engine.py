@@ -31,9 +31,11 @@ from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.patience import Patience
+from dingrelay_workers.presence import Presence
 from dingrelay_workers.records import Records
 from dingrelay_workers.revocations import Revocations
 from dingrelay_workers.rides import Rides
+from dingrelay_workers.schedule import Schedule
 from dingrelay_workers.sweeper import Sweeper
 from dingrelay_workers.tokens import Tokens
 
@@ -65,7 +67,8 @@ class Engine:
         settings: the configuration.
         publisher: publishes wake-ups.
         concurrency: how many jobs the process runs at once.
-        queues: the queues that the process serves; with none it neither sweeps nor renews leases.
+        queues: the queues that the process serves; with none it neither sweeps nor renews leases,
+            nor gives signs of life.
     """
 
     def __init__(
@@ -81,7 +84,10 @@ class Engine:
         self.redis = open_redis(settings)
         self.patience = Patience()
         self.revocations = Revocations(self.redis, settings, self.patience)
-        self.records = Records(self.redis, settings, on_made=self.revocations.made)
+        self.records = Records(
+            self.redis, settings, worker=self.worker, on_made=self.revocations.made
+        )
+        self.schedule = Schedule(self.redis, settings)
         self.leases = Leases(self.records, lease=settings.lease)
         self.rules = Rules.from_settings(settings.rules, settings.egress)
         self.limiter = Limiter(
@@ -93,8 +99,9 @@ class Engine:
         self.rides = Rides()
         self.quota = Quota(self.redis, settings)
         self.guards = Guards(self.redis, self._reached)
-        self.sweeper = Sweeper(self.records, publisher, worker=self.worker)
+        self.sweeper = Sweeper(self.schedule, publisher, worker=self.worker)
         self.duty = Duty(self.records, publisher, lambda: self.directory.database)
+        self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
         self._end = math.inf
@@ -112,6 +119,7 @@ class Engine:
         self._tokens = Tokens(self.redis, transport, self.settings, worker=self.worker)
         self._dingtalk = DingTalk(transport, self._tokens)
         if self._queues:
+            self.presence.start()
             for work in (self.leases.keep, self.sweeper.run, self._serve):
                 self._background.append(asyncio.create_task(_for_ever(work)))
         if self.settings.metrics_port:
@@ -125,6 +133,8 @@ class Engine:
         left = self._end - time.monotonic() - self.settings.soft_shutdown * HAND_OVER / 2
         await self.rides.finish(max(left, 0))
         await _end(self._background)
+        if self._queues:
+            await asyncio.to_thread(self.presence.stop)
         try:
             async with asyncio.timeout(FAREWELL):
                 await self.sweeper.stop()
@@ -213,7 +223,7 @@ class Engine:
             if time.monotonic() - born < grace:
                 continue
             try:
-                await self.records.serve(self._queues, ttl=grace / 2)
+                await self.schedule.serve(self._queues, ttl=grace / 2)
             except (RedisError, OSError):
                 continue
 

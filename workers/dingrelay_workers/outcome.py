@@ -70,12 +70,22 @@ def given_back() -> Outcome:
     return Outcome(State.QUEUED, reason="the worker stops")
 
 
+LOSSES_OF_A_CRASH = 3
+"""Workers that vanish while a job has no call under way tell as much as one during its call: most
+of the jobs that a worker holds only wait for their limit when another one takes it down."""
+
+
+def is_poison(claim: Claim, settings: Settings) -> bool:
+    """Whether the job has taken down as many workers as it may."""
+    return claim.crashes + claim.losses // LOSSES_OF_A_CRASH >= settings.max_deliveries
+
+
 def poison(claim: Claim) -> Outcome:
     """The job is not given to one more worker."""
     return _dead(
         "poison",
         "crashed",
-        f"took down {claim.crashes} workers",
+        f"took down {claim.crashes + claim.losses} workers",
         "See the workers' logs before you requeue it.",
     )
 

@@ -124,9 +124,9 @@ async def _carry_out(run: Run) -> Outcome:
     settings, claim = run.engine.settings, run.claim
     try:
         run.contract = _contract(run)
-        if claim.crashes >= settings.max_deliveries:
+        if outcome.is_poison(claim, settings):
             return outcome.poison(claim)
-        if claim.expires and claim.expires <= time.time() * 1000:
+        if claim.expired:
             return outcome.expired()
         async with run.engine.deadlines.kept():
             return outcome.done(await run.delivery.kind.run(run.contract, run.context))
@@ -177,7 +177,7 @@ async def _written(run: Run, led_to: Outcome) -> State | None:
         delay=led_to.delay,
         spent=spent,
         error=led_to.error,
-        waiting=(claim.waiting or int(time.time() * 1000)) if led_to.waits_for_limit else 0,
+        waiting=(claim.waiting or claim.time.at) if led_to.waits_for_limit else 0,
         alone=led_to.alone,
     )
 

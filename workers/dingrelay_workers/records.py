@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 from redis.asyncio import Redis
 
 from dingrelay_producers import keys, record
-from dingrelay_producers.record import Draft, Wakeup
-from dingrelay_producers.scripts import Script, Value, run_async
+from dingrelay_producers.record import Draft, Wakeup, transition
+from dingrelay_producers.scripts import Value, run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
 from dingrelay_tasks.contract import Lane
@@ -20,14 +20,13 @@ from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.redis_time import RedisTime
 
 _PACKAGE = "dingrelay_workers"
-_BOARD = Script.load(_PACKAGE, "board")
-_CLAIM = Script.load(_PACKAGE, "claim")
-_HEARTBEAT = Script.load(_PACKAGE, "heartbeat")
-_NOTE = Script.load(_PACKAGE, "note")
-_PARK = Script.load(_PACKAGE, "park", preludes=["reservations"])
-_SETTLE = Script.load(_PACKAGE, "settle", preludes=["reservations"])
-_SWEEP = Script.load(_PACKAGE, "sweep")
-_WAKE = Script.load(_PACKAGE, "wake")
+_BOARD = transition(_PACKAGE, "board")
+_CLAIM = transition(_PACKAGE, "claim")
+_HEARTBEAT = transition(_PACKAGE, "heartbeat")
+_NOTE = transition(_PACKAGE, "note")
+_PARK = transition(_PACKAGE, "park", preludes=["reservations"])
+_SETTLE = transition(_PACKAGE, "settle", preludes=["reservations"])
+_WAKE = transition(_PACKAGE, "wake")
 
 STEP = "step:"
 
@@ -48,11 +47,14 @@ class Claim:
         fence: grows with each owner. A failover may give one number out twice, so a transition
             names both and is refused unless both are the record's.
         attempts: attempts spent before this run.
-        crashes: workers that vanished while they ran it, since it last parked.
+        crashes: workers that vanished while a call of it was under way, since it last parked.
+        losses: workers that vanished while they ran it otherwise.
+        expires: when it is of no use any more, in ms; None for never.
         calling: the note of a call whose answer is not known, if there is one.
+        requeued: a person had it carried on since that call left.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
-        time: Redis's clock.
+        time: Redis's clock, since the claim.
         shares: where jobs wait with which it may share a call; empty if it goes alone.
         seats: how many recipients it adds to such a call.
     """
@@ -68,14 +70,21 @@ class Claim:
     attempts: int
     throttles: int
     crashes: int
-    expires: int
+    expires: int | None
     waiting: int
     calling: Json | None
     steps: Mapping[str, Json]
     created: int
     time: RedisTime = field(compare=False)
+    losses: int = 0
+    requeued: bool = False
     shares: str = ""
     seats: int = 0
+
+    @property
+    def expired(self) -> bool:
+        """Whether it was of no use any more when it was claimed."""
+        return self.expires is not None and self.expires <= self.time.at
 
     @property
     def place(self) -> str:
@@ -116,23 +125,6 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a sweep found.
-
-    Attributes:
-        mine: whether this worker sweeps; another one does otherwise.
-        wakeups: messages to publish now.
-        batch: their name, by which the next sweep is told that they were published.
-        next_due: seconds until somebody must look again; None if nothing is scheduled.
-    """
-
-    mine: bool
-    wakeups: list[Wakeup]
-    batch: str
-    next_due: float | None
-
-
-@dataclass(frozen=True, slots=True)
 class Boarding:
     """Jobs that were claimed for a call.
 
@@ -146,49 +138,53 @@ class Boarding:
 
 
 class Records:
-    """The job records in Redis."""
+    """The job records in Redis.
+
+    Args:
+        redis: where they are.
+        settings: how long they live, and a lease.
+        worker: the process that claims jobs, by which others find them should it vanish. Without a
+            name only their leases tell.
+        on_made: called with the id of a job whose record was just made from a message.
+    """
 
     def __init__(
         self,
         redis: Redis,
         settings: Settings,
         *,
+        worker: str = "",
         on_made: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self.redis = redis
         self._settings = settings
         self._on_made = on_made
         self._lease = int(settings.lease * 1000)
+        self._slot = progress_slot(settings)
+        self._owner = f"{worker}/" if worker else ""
 
     async def claim(self, delivery: Delivery) -> Taking:
         """Take the job that a wake-up names, if it is to be had.
 
-        A message of a Celery client without our package has no record yet: it gets one first. An
-        ephemeral job's was deleted: it is over.
+        A message of a Celery client without our package has no record yet: it gets one first. One
+        of ours had a record once: the job is over.
         """
         claim = _CLAIM.call(
-            [keys.job(delivery.id), keys.SCHEDULE, keys.queue(delivery.queue)],
-            [
-                delivery.id,
-                delivery.nonce,
-                self._lease,
-                delivery.woken,
-                keys.JOB_MARGIN_MS,
-                keys.QUEUE_TTL_MS,
-            ],
+            [keys.job(delivery.id), keys.progress(delivery.queue)],
+            [delivery.id, self._owner + delivery.nonce, self._lease, delivery.woken, self._slot],
         )
         answer = await run_async(self.redis, claim)
-        if answer[0] == b"missing":
-            if delivery.kind.ephemeral:
-                return Taking("ended")
+        if answer[0] == b"missing" and delivery.bare:
             await self.enqueue([delivery.draft()])
             if self._on_made:
                 await self._on_made(delivery.id)
             answer = await run_async(self.redis, claim)
+        if answer[0] == b"missing":
+            return Taking("ended")
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
             return Taking(verdict, waiting=answer[1].decode())
-        return Taking(verdict, _claim(delivery.id, _texts(answer[1:])))
+        return Taking(verdict, _claim(delivery.id, answer[1], _texts(answer[2:])))
 
     async def board(
         self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
@@ -202,11 +198,11 @@ class Records:
             lane: of the job that makes the call.
             bucket: of the recipients, which are taken from it; None if they are not limited.
         """
-        where = [waiting, keys.SCHEDULE, *([bucket.key] if bucket else [])]
-        arguments: list[Value] = [nonce, self._lease, keys.JOB_MARGIN_MS, keys.job(""), room, lane]
-        arguments += [MOST_LOOKED_AT, *((bucket.burst, bucket.rate) if bucket else ())]
-        next_caller, *found = await run_async(self.redis, _BOARD.call(where, arguments))
-        taken = [_taken(job_id.decode(), _texts(pairs)) for job_id, pairs in found]
+        where = [waiting, *([bucket.key] if bucket else [])]
+        arguments: list[Value] = [self._owner + nonce, self._lease, room, lane, MOST_LOOKED_AT]
+        arguments += (bucket.burst, bucket.rate) if bucket else ()
+        next_caller, now, *found = await run_async(self.redis, _BOARD.call(where, arguments))
+        taken = [_taken(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
         return Boarding(taken, taken.pop() if next_caller else None)
 
     async def note(
@@ -248,7 +244,7 @@ class Records:
         answer = await run_async(
             self.redis,
             _PARK.call(
-                [keys.job(claim.id), keys.SCHEDULE],
+                [keys.job(claim.id)],
                 [
                     claim.id,
                     claim.nonce,
@@ -260,7 +256,6 @@ class Records:
                     record.canonical_json(error) if error else "",
                     int(spent.answered),
                     waiting,
-                    keys.JOB_MARGIN_MS,
                     int(self._settings.record_ttl * 1000),
                     int(alone),
                     keys.WAITING_TTL_MS,
@@ -283,7 +278,7 @@ class Records:
         answer = await run_async(
             self.redis,
             _SETTLE.call(
-                [keys.job(claim.id), keys.SCHEDULE, keys.DEAD],
+                [keys.job(claim.id), keys.DEAD],
                 [
                     claim.id,
                     claim.nonce,
@@ -310,65 +305,11 @@ class Records:
         lost = await run_async(
             self.redis,
             _HEARTBEAT.call(
-                [keys.SCHEDULE, *(keys.job(claim.id) for claim in claims)],
+                [keys.job(claim.id) for claim in claims],
                 [self._lease, *identities],
             ),
         )
         return {nonce.decode() for nonce in lost}
-
-    async def serve(self, queues: Sequence[str], *, ttl: float) -> None:
-        """Tell that these queues have a worker, for `ttl` seconds."""
-        pipe = self.redis.pipeline(transaction=False)
-        for queue in queues:
-            pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
-        await pipe.execute()
-
-    async def sweep(self, worker: str, *, lease: float, most: int, published: str = "") -> Sweep:
-        """Take what is due on the schedule, if nobody else does.
-
-        Args:
-            worker: who sweeps.
-            lease: seconds after which another worker may.
-            most: schedule entries to look at.
-            published: the last batch whose wake-ups were all published; a later one comes again.
-        """
-        answer = await run_async(
-            self.redis,
-            _SWEEP.call(
-                [keys.SWEEPER, keys.SCHEDULE, keys.SWEPT],
-                [
-                    worker,
-                    int(lease * 1000),
-                    most,
-                    int(self._settings.wake_grace * 1000),
-                    keys.job(""),
-                    keys.queue(""),
-                    keys.alive(""),
-                    keys.SWEPT_TTL_MS,
-                    published,
-                ],
-            ),
-        )
-        if not answer[0]:
-            return Sweep(mine=False, wakeups=[], batch="", next_due=None)
-        wakeups = [
-            Wakeup(
-                id=job_id.decode(),
-                kind=kind.decode(),
-                queue=queue.decode(),
-                job=json.loads(payload),
-                summary=summary.decode(),
-                at=at,
-            )
-            for job_id, kind, queue, payload, summary, at in answer[3:]
-        ]
-        next_due = None if answer[1] < 0 else answer[1] / 1000
-        return Sweep(True, wakeups, answer[2].decode(), next_due)
-
-    async def release_sweeper(self, worker: str) -> None:
-        """Let another worker sweep at once."""
-        if await self.redis.get(keys.SWEEPER) == worker.encode():
-            await self.redis.delete(keys.SWEEPER)
 
     async def enqueue(
         self, drafts: Sequence[Draft], *, fence: tuple[str, str] | None = None
@@ -377,8 +318,7 @@ class Records:
 
         With `fence`, as `record.enqueue`.
         """
-        grace = int(self._settings.wake_grace * 1000)
-        calls = [record.enqueue(draft, grace_ms=grace, fence=fence) for draft in drafts]
+        calls = [record.enqueue(draft, fence=fence) for draft in drafts]
         answers = await asyncio.gather(*(run_async(self.redis, call) for call in calls))
         enqueued = map(record.enqueued, drafts, answers)
         return [answer.wakeup for answer in enqueued if answer.wakeup]
@@ -393,12 +333,17 @@ class Records:
 
     async def wake(self, job_id: str) -> bool:
         """Have a waiting job looked at now; whether it waited."""
-        call = _WAKE.call([keys.job(job_id), keys.SCHEDULE], [job_id])
+        call = _WAKE.call([keys.job(job_id)], [job_id])
         return bool(await run_async(self.redis, call))
 
 
-def _taken(job_id: str, fields: Mapping[str, str]) -> Taken:
-    claim = _claim(job_id, fields)
+def progress_slot(settings: Settings) -> int:
+    """Milliseconds of a slot of a queue's progress; six are a grace."""
+    return max(1, int(settings.wake_grace * 1000 / 6))
+
+
+def _taken(job_id: str, now: int, fields: Mapping[str, str]) -> Taken:
+    claim = _claim(job_id, now, fields)
     kind, queue = KINDS[fields["kind"]], fields["queue"]
     return Delivery(
         job_id, kind, claim.payload, queue, woken=claim.created, nonce=claim.nonce
@@ -409,7 +354,7 @@ def _texts(pairs: Sequence[bytes]) -> dict[str, str]:
     return {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
 
 
-def _claim(job_id: str, fields: Mapping[str, str]) -> Claim:
+def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
     payload: Any = json.loads(fields["payload"])
     sender: Any = payload.get("sender") if isinstance(payload, dict) else None
     return Claim(
@@ -424,7 +369,7 @@ def _claim(job_id: str, fields: Mapping[str, str]) -> Claim:
         attempts=int(fields.get("attempts", 0)),
         throttles=int(fields.get("throttles", 0)),
         crashes=int(fields.get("crashes", 0)),
-        expires=int(fields.get("expires", 0)),
+        expires=int(fields["expires"]) if "expires" in fields else None,
         waiting=int(fields.get("waiting", 0)),
         calling=json.loads(fields["calling"]) if "calling" in fields else None,
         steps={
@@ -433,7 +378,9 @@ def _claim(job_id: str, fields: Mapping[str, str]) -> Claim:
             if name.startswith(STEP)
         },
         created=int(fields["created"]),
-        time=RedisTime(int(fields["woken"])),
+        time=RedisTime(now),
+        losses=int(fields.get("losses", 0)),
+        requeued="requeued" in fields,
         shares=fields.get("shares", ""),
         seats=int(fields.get("seats", 0)),
     )

@@ -7,7 +7,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_workers.metrics import SWEPT
-from dingrelay_workers.records import Records
+from dingrelay_workers.schedule import Schedule
 
 LEASE = 5.0
 """Seconds after which another worker sweeps, if the one that did is gone."""
@@ -17,6 +17,7 @@ SHORTEST_PAUSE = 0.02
 FAILURE_PAUSE = 1.0
 """Seconds before the next try where Redis or the broker was away."""
 BATCH = 500
+"""Jobs that a sweep looks at: some milliseconds of Redis's time, and some 100 kB."""
 
 log = get_logger("dingrelay.sweeper")
 
@@ -24,8 +25,8 @@ log = get_logger("dingrelay.sweeper")
 class Sweeper:
     """Sweeps in every worker, one at a time by a lease in Redis."""
 
-    def __init__(self, records: Records, publisher: Publisher, *, worker: str) -> None:
-        self._records = records
+    def __init__(self, schedule: Schedule, publisher: Publisher, *, worker: str) -> None:
+        self._schedule = schedule
         self._publisher = publisher
         self._worker = worker
         self._published = ""
@@ -42,7 +43,7 @@ class Sweeper:
 
     async def sweep(self) -> float:
         """Sweep once; seconds until the next time."""
-        found = await self._records.sweep(
+        found = await self._schedule.sweep(
             self._worker, lease=LEASE, most=BATCH, published=self._published
         )
         if not found.mine:
@@ -60,4 +61,4 @@ class Sweeper:
 
     async def stop(self) -> None:
         """Let another worker sweep at once."""
-        await self._records.release_sweeper(self._worker)
+        await self._schedule.release(self._worker)

@@ -71,7 +71,8 @@ def _tend(system: System) -> None:
 
 def _queued(system: System) -> int:
     with system.valkey.connect() as redis:
-        scheduled: int = redis.zcard("dingrelay:schedule")
+        places = ["dingrelay:schedule", "dingrelay:running", *redis.scan_iter("dingrelay:woken:*")]
+        scheduled: int = sum(redis.zcard(place) for place in places)
         queued: int = sum(redis.llen(f"dingrelay.{lane}") for lane in QUEUES)
         return scheduled + queued
 

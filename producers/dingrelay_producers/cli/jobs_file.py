@@ -10,8 +10,9 @@ from dingrelay_producers.cli.exits import DONE, OTHERWISE
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client import Client, JobRef
+from dingrelay_producers.record import canonical_json
 from dingrelay_producers.states import State
-from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
 from dingrelay_tasks.kinds import KINDS
 
 DEFAULT_KIND = "message-send"
@@ -78,6 +79,9 @@ def _job(number: int, line: str) -> Contract:
         known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
         raise ContractError(f"line {number}: kind", f"must be one of {known}")
     try:
-        return kind.contract.parse(job)
+        contract = kind.contract.parse(job)
+        if len(line) > LARGEST_JOB // 4:
+            check_size(job, canonical_json(job))
     except ContractError as error:
         raise ContractError(f"line {number}: {error.field}", error.problem) from None
+    return contract

@@ -1,21 +1,21 @@
 -- Cancel a job that does not run; mark one that does.
--- KEYS: record, schedule
+-- KEYS: record
 -- ARGV: id, ttl of a settled record (ms)
 -- Answers the state after, or nil if there is no such job.
-local state = redis.call('HGET', KEYS[1], 'state')
+local record, id, ttl = KEYS[1], ARGV[1], ARGV[2]
+local known = redis.call('HMGET', record, 'state', 'queue', 'shares', 'bare')
+local state, queue, shares, bare = known[1], known[2], known[3], known[4]
 if not state then return nil end
 if state == 'running' then
-  redis.call('HSET', KEYS[1], 'cancel', 1)
+  redis.call('HSET', record, 'cancel', 1)
   return state
 end
-if state ~= 'queued' and state ~= 'snoozed' and state ~= 'retrying' then return state end
+if not waits(state) then return state end
 
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-redis.call('HSET', KEYS[1], 'state', 'cancelled', 'settled', now)
-redis.call('PEXPIRE', KEYS[1], ARGV[2])
-redis.call('ZREM', KEYS[2], ARGV[1])
-local shares = redis.call('HGET', KEYS[1], 'shares')
-if shares then redis.call('ZREM', shares, ARGV[1]) end
-give_back(KEYS[1], ARGV[1])
+redis.call('HSET', record, 'state', 'cancelled', 'settled', now)
+redis.call('PEXPIRE', record, ttl)
+bury(id, bare)
+take_out(id, queue)
+if shares then redis.call('ZREM', shares, id) end
+give_back(record, id)
 return 'cancelled'

@@ -1,10 +1,12 @@
--- Forget a dead or unknown job for good.
+-- Forget a dead or unknown job for good. A late message of it finds its tombstone and makes nothing.
 -- KEYS: record, dead, recent
 -- ARGV: id
 -- Answers 1 if it was there, else 0.
-local state = redis.call('HGET', KEYS[1], 'state')
-redis.call('ZREM', KEYS[2], ARGV[1])
+local record, dead, recent, id = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+local state = redis.call('HGET', record, 'state')
+redis.call('ZREM', dead, id)
 if state ~= 'dead' and state ~= 'unknown' then return 0 end
-redis.call('DEL', KEYS[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('DEL', record)
+redis.call('ZREM', recent, id)
+bury(id, true)
 return 1

@@ -1,40 +1,43 @@
--- Accept a job: its record and its place on the schedule, both or neither.
--- KEYS: record, schedule, recent, and a lease if only its holder may
--- ARGV: id, kind, app, lane, queue, payload, digest, summary, due, expires, parent,
---       grace, margin, recent size, recent ttl, where it waits for a call that carries several
---       jobs or '', seats it takes there, ttl of that, the lease's value (times in ms)
+-- Accept a job: its record and its place, both or neither.
+-- KEYS: record, recent, and a lease if only its holder may
+-- ARGV: id, kind, app, lane, queue, payload, digest, summary, due or 0, expires or '', parent,
+--       bare (1: the message of a client without our package), recent size, recent ttl, where it
+--       waits for a call that carries several jobs or '', seats it takes there, ttl of that, the
+--       lease's value (times in ms)
 -- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict
--- | fenced: the lease is another's.
-local record, schedule, recent = KEYS[1], KEYS[2], KEYS[3]
-local id, due = ARGV[1], tonumber(ARGV[9])
+-- | gone: the job of this message is over and forgotten | fenced: the lease is another's.
+local record, recent, lease = KEYS[1], KEYS[2], KEYS[3]
+local id, queue, payload, digest, due = ARGV[1], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[9])
+local expires, parent, bare = ARGV[10], ARGV[11], ARGV[12] == '1'
+local recent_size, recent_ttl = tonumber(ARGV[13]), ARGV[14]
+local shares, seats, shares_ttl = ARGV[15], ARGV[16], ARGV[17]
 
-if KEYS[4] and redis.call('GET', KEYS[4]) ~= ARGV[19] then return {'fenced', 0} end
+if lease and redis.call('GET', lease) ~= ARGV[18] then return {'fenced', 0} end
 local known = redis.call('HGET', record, 'digest')
-if known then
-  return {known == ARGV[7] and 'exists' or 'conflict', 0}
-end
+if known then return {known == digest and 'exists' or 'conflict', 0} end
+if bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return {'gone', 0} end
+-- Whoever asks for a job by its key once more, after it was discarded, means it.
+redis.call('DEL', TOMBSTONE .. id)
 
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local later = due > now
-local woken = later and 0 or now
 redis.call('HSET', record,
-  'kind', ARGV[2], 'app', ARGV[3], 'lane', ARGV[4], 'queue', ARGV[5],
-  'payload', ARGV[6], 'digest', ARGV[7], 'summary', ARGV[8],
-  'state', 'queued', 'created', now, 'due', later and due or now, 'woken', woken)
-if ARGV[10] ~= '0' then redis.call('HSET', record, 'expires', ARGV[10]) end
-if ARGV[11] ~= '' then redis.call('HSET', record, 'parent', ARGV[11]) end
-if ARGV[16] ~= '' then
-  redis.call('HSET', record, 'shares', ARGV[16], 'seats', ARGV[17])
+  'kind', ARGV[2], 'app', ARGV[3], 'lane', ARGV[4], 'queue', queue,
+  'payload', payload, 'digest', digest, 'summary', ARGV[8],
+  'state', 'queued', 'created', now, 'due', later and due or now, 'woken', later and 0 or now)
+if later then redis.call('HSET', record, 'not_before', due) end
+if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
+if parent ~= '' then redis.call('HSET', record, 'parent', parent) end
+if bare then redis.call('HSET', record, 'bare', 1) end
+if shares ~= '' then
+  redis.call('HSET', record, 'shares', shares, 'seats', seats)
   if not later then
-    redis.call('ZADD', ARGV[16], now, id)
-    redis.call('PEXPIRE', ARGV[16], ARGV[18])
+    redis.call('ZADD', shares, now, id)
+    redis.call('PEXPIRE', shares, shares_ttl)
   end
 end
-redis.call('PEXPIREAT', record, (later and due or now) + tonumber(ARGV[13]))
-redis.call('ZADD', schedule, later and due or now + tonumber(ARGV[12]), id)
+if later then place_until(id, due) else place_woken(id, queue, now) end
 
 redis.call('ZADD', recent, now, id)
-redis.call('ZREMRANGEBYRANK', recent, 0, -1 - tonumber(ARGV[14]))
-redis.call('PEXPIRE', recent, ARGV[15])
-return {'created', woken}
+redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_size)
+redis.call('PEXPIRE', recent, recent_ttl)
+return {'created', later and 0 or now}

@@ -1,19 +1,23 @@
--- Give an ended job another life. What it did is kept: steps, and a call without an answer.
--- KEYS: record, schedule, dead
--- ARGV: id, margin (ms)
+-- Give an ended job another life. What it did is kept: steps, and a call without an answer. So are
+-- the time before which it must not run, and the one after which it need not, while they are ahead:
+-- whoever requeues a job that expired wants it done all the same.
+-- KEYS: record, dead
+-- ARGV: id
 -- Answers the state before, or nil if there is no such job.
-local state = redis.call('HGET', KEYS[1], 'state')
+local record, dead, id = KEYS[1], KEYS[2], ARGV[1]
+local known = redis.call('HMGET', record, 'state', 'not_before', 'expires', 'calling')
+local state, not_before, expires, calling = known[1], tonumber(known[2]), known[3], known[4]
 if not state then return nil end
 if state ~= 'dead' and state ~= 'unknown' and state ~= 'cancelled' and state ~= 'expired' then
   return state
 end
 
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-redis.call('HDEL', KEYS[1], 'error', 'settled', 'cancel', 'expires', 'crashes', 'waiting')
-redis.call('HSET', KEYS[1],
-  'state', 'queued', 'attempts', 0, 'throttles', 0, 'due', now, 'woken', 0)
-redis.call('PEXPIREAT', KEYS[1], now + tonumber(ARGV[2]))
-redis.call('ZADD', KEYS[2], now, ARGV[1])
-redis.call('ZREM', KEYS[3], ARGV[1])
+redis.call('HDEL', record, 'error', 'settled', 'cancel', 'crashes', 'losses', 'waiting')
+if expires and tonumber(expires) <= now then redis.call('HDEL', record, 'expires') end
+if calling then redis.call('HSET', record, 'requeued', 1) end
+local due = math.max(now, not_before or 0)
+redis.call('HSET', record,
+  'state', 'queued', 'attempts', 0, 'throttles', 0, 'due', due, 'woken', 0)
+place_until(id, due)
+redis.call('ZREM', dead, id)
 return state

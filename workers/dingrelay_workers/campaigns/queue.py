@@ -6,7 +6,7 @@ What only the pump may do names its lease, and is refused once that is another w
 import asyncio
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from dingrelay_producers import keys, record
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.record import Draft
+from dingrelay_producers.record import Draft, transition
 from dingrelay_producers.scripts import Script, run_async
 from dingrelay_producers.states import State
 from dingrelay_tasks.campaign_chunk import CampaignChunk, CampaignChunkResult
@@ -23,7 +23,7 @@ from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.records import Records
 
 _LOOK = Script.load("dingrelay_workers", "look")
-_FORGET = Script.load("dingrelay_workers", "forget")
+_FORGET = transition("dingrelay_workers", "forget")
 
 STOPPING = {
     "quota": "the organisation's calls are used up",
@@ -120,11 +120,8 @@ class ChunkQueue:
         """Make the jobs, unless they are there, and wake them."""
         drafts = [_draft(campaign, chunk) for chunk in chunks]
         wakeups = await self._records.enqueue(drafts, fence=(keys.PUMP, self.holder))
-        # The record is the truth: the message need not carry a hundred people a second time.
-        slim = {"app": campaign.app, "lane": "bulk"}
-        light = [replace(wakeup, job=slim) for wakeup in wakeups]
-        if light:
-            await asyncio.to_thread(self._publisher.publish, light)
+        if wakeups:
+            await asyncio.to_thread(self._publisher.publish, wakeups)
 
     async def look(self, campaign: Campaign, releases: Collection[Release]) -> list[Found]:
         """Which of the releases' jobs have ended or have no record."""
@@ -162,9 +159,7 @@ class ChunkQueue:
         for start in range(0, len(ids), AT_ONCE):
             some = ids[start : start + AT_ONCE]
             records = [keys.job(each) for each in some]
-            call = _FORGET.call(
-                [keys.PUMP, keys.SCHEDULE, keys.RECENT, keys.DEAD, *records], [self.holder, *some]
-            )
+            call = _FORGET.call([keys.PUMP, keys.RECENT, keys.DEAD, *records], [self.holder, *some])
             await run_async(self._redis, call)
 
 

@@ -1,57 +1,66 @@
 -- queued → running: one worker owns the job until its lease runs out.
--- KEYS: record, schedule, queue
--- ARGV: id, nonce, lease, woken, margin, queue ttl (times in ms)
--- Answers {verdict, field, value, ...}; verdict: claimed | ended | busy | early | missing. The same
--- nonce may claim again: its first answer was lost. If somebody else has run the job or runs it, the
--- second is where others wait with which it could have shared a call, if any do.
-local record, schedule, queue = KEYS[1], KEYS[2], KEYS[3]
-local id, nonce, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+-- KEYS: record, progress of the queue
+-- ARGV: id, owner, lease, woken, slot (times in ms)
+-- Answers {claimed, now, field, value, ...}, or {verdict, ''}: ended | busy | early | missing. The
+-- same owner may claim again: its first answer was lost. If somebody else has run the job or runs
+-- it, the second is where others wait with which it could have shared a call, if any do.
+local record, progress = KEYS[1], KEYS[2]
+local id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local woken = math.min(tonumber(ARGV[4]), now)
 
--- How far the queue has come, in slots of 5 s: what was published before a message that started
--- a grace ago should have started too.
-local woken = tonumber(ARGV[4])
-local slot = 's' .. math.floor(now / 5000)
-if woken > tonumber(redis.call('HGET', queue, slot) or 0) then
-  redis.call('HSET', queue, slot, woken, 'started', now)
+-- How far the queue has come: when the latest of the wake-ups that were started in a slot had been
+-- published, for the last SLOTS of them, and before those. What was published before a wake-up that
+-- was started a grace ago should have been started too (`sweep.lua`).
+local slot = math.floor(now / tonumber(ARGV[5]))
+local field = 's' .. slot % SLOTS
+local told = redis.call('HMGET', progress, field, 'passed')
+local known_slot, latest = string.match(told[1] or '', '^(%d+) (%d+)$')
+if known_slot == tostring(slot) then
+  latest = math.max(tonumber(latest), woken)
 else
-  redis.call('HSET', queue, 'started', now)
+  if latest and tonumber(latest) > tonumber(told[2] or 0) then
+    redis.call('HSET', progress, 'passed', latest)
+  end
+  latest = woken
 end
-redis.call('PEXPIRE', queue, ARGV[6])
+redis.call('HSET', progress, field, string.format('%.0f %.0f', slot, latest), 'started', now)
+redis.call('PEXPIRE', progress, PROGRESS_TTL)
 
-local known = redis.call('HMGET', record, 'state', 'owner', 'lease', 'due', 'shares')
-local state = known[1]
+local known = redis.call('HMGET', record,
+  'state', 'owner', 'lease', 'due', 'shares', 'queue', 'fence', 'called')
+local state, shares, queue = known[1], known[5], known[6]
 if not state then return {'missing', ''} end
 
 local function left(verdict)
-  local others = known[5] and redis.call('EXISTS', known[5]) == 1
-  return {verdict, others and known[5] or ''}
+  return {verdict, shares and redis.call('EXISTS', shares) == 1 and shares or ''}
 end
 
 local again = false
 if state == 'running' then
-  if known[2] == nonce then
+  if known[2] == owner then
     again = true
   elseif tonumber(known[3]) > now then
     return left('busy')
-  elseif not string.find(known[2], '.', 1, true) then
-    -- The lease ran out: its worker is gone, perhaps because of this very job. Of those that a
-    -- call took along (`board.lua`) it was hardly one: a hundred would be blamed for each crash.
-    redis.call('HINCRBY', record, 'crashes', 1)
+  elseif not string.find(known[2], '%.%d+$') then
+    -- Its worker is gone, perhaps because of this very job, and the more so if it had a call under
+    -- way. Of those that a call took along (`board.lua`) it was hardly one: a hundred would be
+    -- blamed for each crash.
+    redis.call('HINCRBY', record, known[8] == known[7] and 'crashes' or 'losses', 1)
   end
-elseif state ~= 'queued' and state ~= 'snoozed' and state ~= 'retrying' then
+elseif not waits(state) then
   return left('ended')
 elseif tonumber(known[4]) > now then
   return {'early', ''}
 end
 
 if not again then redis.call('HINCRBY', record, 'fence', 1) end
-if known[5] then redis.call('ZREM', known[5], id) end
+if shares then redis.call('ZREM', shares, id) end
 redis.call('HSETNX', record, 'started', now)
-redis.call('HSET', record, 'state', 'running', 'owner', nonce, 'lease', now + lease, 'woken', now)
-redis.call('PEXPIREAT', record, now + tonumber(ARGV[5]))
-redis.call('ZADD', schedule, now + lease, id)
+redis.call('HSET', record, 'state', 'running', 'owner', owner, 'lease', now + lease, 'woken', now)
+redis.call('PEXPIREAT', record, now + MARGIN)
+take_out(id, queue)
+place_running(id, now + lease)
 local answer = redis.call('HGETALL', record)
+table.insert(answer, 1, now)
 table.insert(answer, 1, 'claimed')
 return answer

@@ -1,10 +1,13 @@
 -- Delete the records of jobs that are settled elsewhere.
--- KEYS: the pump's lease, schedule, recent, dead, records
+-- KEYS: the pump's lease, recent, dead, records
 -- ARGV: the lease's value, ids in the order of the records
 -- Answers 1, or 0 if the lease is another's: then nothing is deleted.
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-for i = 5, #KEYS do
+for i = 4, #KEYS do
+  local id = ARGV[i - 2]
+  take_out(id, redis.call('HGET', KEYS[i], 'queue'))
   redis.call('DEL', KEYS[i])
-  for set = 2, 4 do redis.call('ZREM', KEYS[set], ARGV[i - 3]) end
+  redis.call('ZREM', KEYS[2], id)
+  redis.call('ZREM', KEYS[3], id)
 end
 return 1

@@ -10,12 +10,11 @@ local leaves_until = tonumber(ARGV[5])
 local known = redis.call('HMGET', record, 'state', 'owner', 'fence', 'cancel', 'calling')
 if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return 'lost' end
 if known[4] and (answered or not known[5]) then return 'cancelled' end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 if leaves_until > 0 and now >= leaves_until then return 'late' end
 local told = cjson.decode(note)
 told.at = told.at or now
 told.since = told.since or told.at
-redis.call('HSET', record, 'calling', cjson.encode(told))
+redis.call('HSET', record, 'calling', cjson.encode(told), 'called', fence)
+redis.call('HDEL', record, 'requeued')
 for index = 6, #ARGV, 2 do redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1]) end
 return 'noted'

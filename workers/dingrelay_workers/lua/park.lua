@@ -1,29 +1,27 @@
 -- running → snoozed | retrying | queued: the job waits on the schedule.
--- KEYS: record, schedule
+-- KEYS: record
 -- ARGV: id, owner, fence, state, delay, attempts spent, throttles met, error (JSON or ''),
---       answered (1: no call of this job is open any more), waiting since (ms or 0), margin,
---       ttl of a cancelled record, alone (1: it never shares a call again), ttl of those who wait
---       for a call that carries several jobs, then step and outcome of each finished step (times in ms)
+--       answered (1: no call of this job is open any more), waiting since (ms or 0), ttl of a
+--       cancelled record, alone (1: it never shares a call again), ttl of those who wait for a call
+--       that carries several jobs, then step and outcome of each finished step (times in ms)
 -- Answers the state after, or '' if the job is no longer this owner's.
 local record, id, owner, fence, state, delay = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local attempts, throttles, error, answered = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
-local waiting, margin, cancelled_ttl = ARGV[10], tonumber(ARGV[11]), ARGV[12]
-local alone, shares_ttl = ARGV[13] == '1', ARGV[14]
+local waiting, cancelled_ttl, alone, shares_ttl = ARGV[10], ARGV[11], ARGV[12] == '1', ARGV[13]
 
-local known = redis.call('HMGET', record, 'state', 'owner', 'fence', 'cancel', 'shares', 'created')
+local known = redis.call('HMGET', record,
+  'state', 'owner', 'fence', 'cancel', 'shares', 'created', 'queue', 'bare')
 if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return '' end
-local cancelled, shares, created = known[4], known[5], known[6]
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local cancelled, shares, created, queue, bare = known[4], known[5], known[6], known[7], known[8]
 
-for index = 15, #ARGV, 2 do
+for index = 14, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
 if answered then redis.call('HDEL', record, 'calling') end
 redis.call('HINCRBY', record, 'attempts', attempts)
 redis.call('HINCRBY', record, 'throttles', throttles)
 if error ~= '' then redis.call('HSET', record, 'error', error) end
-redis.call('HDEL', record, 'owner', 'lease', 'crashes')
+redis.call('HDEL', record, 'owner', 'lease', 'crashes', 'losses')
 if waiting ~= '0' then
   redis.call('HSET', record, 'waiting', waiting)
 else
@@ -31,17 +29,17 @@ else
 end
 if alone then redis.call('HDEL', record, 'shares', 'seats') end
 
+take_out(id, queue)
 if cancelled then
   redis.call('HSET', record, 'state', 'cancelled', 'settled', now)
   redis.call('PEXPIRE', record, cancelled_ttl)
-  redis.call('ZREM', KEYS[2], id)
+  bury(id, bare)
   give_back(record, id)
   return 'cancelled'
 end
 local due = now + math.floor(tonumber(delay))
 redis.call('HSET', record, 'state', state, 'due', due, 'woken', 0)
-redis.call('PEXPIREAT', record, due + margin)
-redis.call('ZADD', KEYS[2], due, id)
+place_until(id, due)
 if shares and not alone and (waiting ~= '0' or state == 'queued') then
   redis.call('ZADD', shares, created, id)
   redis.call('PEXPIRE', shares, shares_ttl)

@@ -1,100 +1,158 @@
--- Take what is due on the schedule and say what must be published.
--- KEYS: sweeper, schedule, batch
--- ARGV: worker, sweeper's lease, most jobs to look at, grace, record prefix, queue prefix,
---       alive prefix, ttl of the batch, the batch that was published (times in ms)
--- Answers {1, milliseconds until the next is due, name of this batch,
--- {id, kind, queue, payload, summary, woken}...}, or {0} if another worker sweeps.
+-- Take the jobs that must be woken, and say what must be published.
+-- KEYS: sweeper, batch
+-- ARGV: worker, sweeper's lease, most jobs to look at, grace, slot, longest pause between probes,
+--       ttl of the batch, the batch that was published (times in ms)
+-- Answers {1, milliseconds until the next is due or -1, name of this batch,
+-- {id, kind, queue, app, lane, summary, woken}...}, or {0} if another worker sweeps.
 --
 -- A batch is kept until the sweeper says by its name that it was published: where the answer was
--- lost, the broker was away or the sweeper died, it is answered again.
---
--- Records are found by id here, so their keys can't be declared: this runs on one server, not on
--- a cluster.
-local sweeper, schedule, batch = KEYS[1], KEYS[2], KEYS[3]
+-- lost, the broker was away or the sweeper died, it is answered again, and nothing else until then.
+local sweeper, batch = KEYS[1], KEYS[2]
+local worker, lease, most, grace = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local slot, longest, batch_ttl, published = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
+
 local holder = redis.call('GET', sweeper)
-if holder and holder ~= ARGV[1] then return {0} end
-redis.call('SET', sweeper, ARGV[1], 'PX', ARGV[2])
+if holder and holder ~= worker then return {0} end
+redis.call('SET', sweeper, worker, 'PX', lease)
 
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local grace = tonumber(ARGV[4])
+local name = string.format('%.0f.%.0f', clock[1], clock[2])
+local answer, taken, more_wait = {1, 0, name}, {}, false
 
--- What was woken before `passed` and has not started has been overtaken for a grace: it is lost.
--- A queue that started nothing for a grace, though somebody serves it, has lost what it held.
-local progress = {}
-local function lost(queue, woken)
-  local known = progress[queue]
-  if not known then
-    local key = ARGV[6] .. queue
-    local fields = redis.call('HGETALL', key)
-    local passed, started = 0, 0
-    for index = 1, #fields, 2 do
-      local name, value = fields[index], tonumber(fields[index + 1])
-      if name == 'started' then
-        started = value
-      elseif name == 'passed' then
-        passed = math.max(passed, value)
-      elseif (tonumber(string.sub(name, 2)) + 1) * 5000 < now - grace then
-        passed = math.max(passed, value)
-        redis.call('HDEL', key, name)
-        redis.call('HSET', key, 'passed', passed)
-      end
-    end
-    local idle = started < now - grace and redis.call('EXISTS', ARGV[7] .. queue) == 1
-    known = {passed, idle}
-    progress[queue] = known
-  end
-  return woken < known[1] or (known[2] and woken < now - grace)
-end
-
-local answer = {1, 0, clock[1] .. '.' .. clock[2]}
-local taken = {}
 local function wake(id, queue)
-  redis.call('HSET', ARGV[5] .. id, 'woken', now)
-  redis.call('ZADD', schedule, now + grace, id)
-  local more = redis.call('HMGET', ARGV[5] .. id, 'kind', 'payload', 'summary')
-  table.insert(answer, {id, more[1], queue, more[2], more[3], now})
-  table.insert(taken, id)
+  take_out(id, queue)
+  redis.call('HSET', JOB .. id, 'woken', now)
+  place_woken(id, queue, now)
+  local told = redis.call('HMGET', JOB .. id, 'kind', 'app', 'lane', 'summary')
+  answer[#answer + 1] = {id, told[1], queue, told[2], told[3], told[4], now}
+  taken[#taken + 1] = id
 end
 
--- What a job in the schedule waits for: when it is due, when it was woken and in which queue.
+-- What a job waits for: nil if it has ended, else since when it is due, its wake-up and its queue.
 local function look(id)
-  local told = redis.call('HMGET', ARGV[5] .. id, 'state', 'due', 'woken', 'lease', 'queue')
+  local told = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue')
   local state = told[1]
-  local waits = state == 'queued' or state == 'snoozed' or state == 'retrying'
-  if not waits and state ~= 'running' then return nil end
-  return tonumber(waits and told[2] or told[4]), tonumber(told[3]), told[5]
+  if waits(state) then return tonumber(told[2]), tonumber(told[3]), told[5], false end
+  if state == 'running' then return tonumber(told[4]), tonumber(told[3]), told[5], true end
+  return nil
 end
 
-local unpublished = redis.call('HMGET', batch, 'name', 'ids')
-if unpublished[1] and unpublished[1] ~= ARGV[9] then
-  for _, id in ipairs(cjson.decode(unpublished[2])) do
-    local due, _, queue = look(id)
-    if due and due <= now then wake(id, queue) end
-  end
-end
-
--- A long queue is looked at less often: at most about 500 looks a second.
-local patience = math.max(grace / 3, redis.call('ZCARD', schedule) * 2)
-for _, id in ipairs(redis.call('ZRANGEBYSCORE', schedule, '-inf', now, 'LIMIT', 0, ARGV[3])) do
-  local due, woken, queue = look(id)
+-- Wake the job, or put it where it belongs: an older version kept all of them in one place.
+local function attend(place, id, lost)
+  local due, woken, queue, running = look(id)
   if not due then
-    redis.call('ZREM', schedule, id)
+    redis.call('ZREM', place, id)
   elseif due > now then
-    redis.call('ZADD', schedule, due, id)
-  elseif woken < due or lost(queue, woken) then
+    take_out(id, queue)
+    if running then place_running(id, due) else place_until(id, due) end
+  elseif woken < due or lost then
     wake(id, queue)
   else
-    redis.call('ZADD', schedule, now + patience, id)
+    take_out(id, queue)
+    place_woken(id, queue, woken)
   end
+end
+
+local function attend_all(place, ids, room, lost)
+  if #ids == room then more_wait = true end
+  for _, id in ipairs(ids) do attend(place, id, lost) end
+  return #ids
+end
+
+local function due(place, room)
+  return redis.call('ZRANGEBYSCORE', place, '-inf', now, 'LIMIT', 0, room)
+end
+
+-- How far a queue has come (`claim.lua`): what was woken before `passed` and has not started has
+-- been overtaken for a grace, so it is lost.
+local function progress_of(queue)
+  local told, passed = {}, 0
+  local fields = redis.call('HGETALL', PROGRESS .. queue)
+  for index = 1, #fields, 2 do
+    local number, latest = string.match(fields[index + 1], '^(%d+) (%d+)$')
+    if not number then
+      told[fields[index]] = tonumber(fields[index + 1])
+    elseif (tonumber(number) + 1) * slot <= now - grace then
+      passed = math.max(passed, tonumber(latest))
+    end
+  end
+  return math.max(passed, told.passed or 0), told.started or 0, told.probed or 0, told.probes or 0
+end
+
+-- A queue that is served and has started nothing for a grace has lost what it held, or its workers
+-- are busy. One wake-up tells: once it is started, what was published before it is overtaken. Where
+-- it is not started either, the next one leaves later and later, so that the queue does not grow.
+local function must_probe(queue, started, probed, probes)
+  if started >= now - grace or redis.call('EXISTS', ALIVE .. queue) == 0 then return false end
+  if started > probed then probes = 0 end
+  if probes > 0 and now < probed + math.min(grace * 2 ^ probes, longest) then return false end
+  redis.call('HSET', PROGRESS .. queue, 'probed', now, 'probes', probes + 1)
+  redis.call('PEXPIRE', PROGRESS .. queue, PROGRESS_TTL)
+  return true
+end
+
+-- A wake-up that nobody has started for half of the margin: its job lives on.
+local function prolong(place, queue, room)
+  local old = redis.call('ZRANGEBYSCORE', place, '-inf', now - MARGIN / 2, 'LIMIT', 0, room)
+  for _, id in ipairs(old) do
+    if look(id) then
+      redis.call('HSET', JOB .. id, 'woken', now)
+      place_woken(id, queue, now)
+    else
+      redis.call('ZREM', place, id)
+    end
+  end
+  return #old
+end
+
+local function find_lost(queue, room)
+  local place = WOKEN .. queue
+  local oldest = redis.call('ZRANGE', place, 0, 0, 'WITHSCORES')
+  if not oldest[1] then
+    redis.call('SREM', QUEUES, queue)
+    return 0
+  end
+  local woken = tonumber(oldest[2])
+  local passed, started, probed, probes = progress_of(queue)
+  if woken < passed then
+    local before = string.format('(%.0f', passed)
+    local lost = redis.call('ZRANGEBYSCORE', place, '-inf', before, 'LIMIT', 0, room)
+    return attend_all(place, lost, room, true)
+  end
+  if woken < now - grace and must_probe(queue, started, probed, probes) then
+    return attend_all(place, {oldest[1]}, 0, true)
+  end
+  return prolong(place, queue, room)
+end
+
+local open = redis.call('HMGET', batch, 'name', 'ids')
+if open[1] and open[1] ~= published then
+  for _, id in ipairs(cjson.decode(open[2])) do
+    local since, _, queue = look(id)
+    if since and since <= now then wake(id, queue) end
+  end
+else
+  -- Each kind of work has a share of the room, so that none waits for another's backlog.
+  local half, quarter = math.floor(most / 2), math.floor(most / 4)
+  local room = most - attend_all(RUNNING, due(RUNNING, half), half)
+  for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
+    if room > quarter then room = room - find_lost(queue, quarter) end
+  end
+  attend_all(SCHEDULE, due(SCHEDULE, room), room)
 end
 
 if #taken > 0 then
-  redis.call('HSET', batch, 'name', answer[3], 'ids', cjson.encode(taken))
-  redis.call('PEXPIRE', batch, ARGV[8])
+  redis.call('HSET', batch, 'name', name, 'ids', cjson.encode(taken))
+  redis.call('PEXPIRE', batch, batch_ttl)
 else
   redis.call('DEL', batch)
 end
-local next = redis.call('ZRANGE', schedule, 0, 0, 'WITHSCORES')
-answer[2] = next[2] and math.max(0, math.floor(tonumber(next[2]) - now)) or -1
+answer[2] = -1
+for _, place in ipairs({SCHEDULE, RUNNING}) do
+  local next = redis.call('ZRANGE', place, 0, 0, 'WITHSCORES')
+  if next[2] then
+    local pause = math.max(0, math.floor(tonumber(next[2]) - now))
+    answer[2] = answer[2] < 0 and pause or math.min(answer[2], pause)
+  end
+end
+if more_wait then answer[2] = 0 end
 return answer

@@ -9,8 +9,6 @@ from dingrelay_chaos.dingtalk import APP_SECRET
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.system import System
 
-LASTING = frozenset({"dingrelay:schedule"})
-"""Keys that may have no TTL: the schedule is absent once every job has ended."""
 MOST_ELEMENTS = 2_000
 """More than a run asks for; a set that holds more grows with something else."""
 MEMORY_FACTOR = 2.0
@@ -34,7 +32,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
 def _keys(redis: Redis) -> Iterator[Violation]:
     for raw in redis.scan_iter("dingrelay:*"):
         key = raw.decode()
-        if redis.ttl(key) == -1 and key not in LASTING:
+        if redis.ttl(key) == -1:
             yield Violation(7, f"{key} has no TTL")
         size = _size(redis, key)
         if size > MOST_ELEMENTS:

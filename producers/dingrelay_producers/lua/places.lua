@@ -1,0 +1,56 @@
+-- What the transitions of a job share: the time, and the three places in which an open job is found.
+-- `record.transition` puts this file, and the keys as constants, before each of them.
+--
+-- schedule     id → when it is due: it waits for a time
+-- woken:QUEUE  id → when its wake-up was published: it waits for that to be started
+-- running      id → when its lease ends: it waits for its worker
+--
+-- Places and records are found by name here, so they can't be declared as KEYS: this runs on one
+-- server, not on a cluster. All times are in ms.
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function waits(state)
+  return state == 'queued' or state == 'snoozed' or state == 'retrying'
+end
+
+-- Keep a key until then at least.
+local function keep(key, moment)
+  redis.call('PEXPIREAT', key, moment, 'NX')
+  redis.call('PEXPIREAT', key, moment, 'GT')
+end
+
+-- A job waits for a time; its record lives until long after.
+local function place_until(id, due)
+  redis.call('ZADD', SCHEDULE, due, id)
+  redis.call('PEXPIREAT', JOB .. id, due + MARGIN)
+  keep(SCHEDULE, due + MARGIN)
+end
+
+-- A job waits until its wake-up, which was published then, is started.
+local function place_woken(id, queue, moment)
+  redis.call('ZADD', WOKEN .. queue, moment, id)
+  redis.call('PEXPIRE', WOKEN .. queue, MARGIN)
+  redis.call('SADD', QUEUES, queue)
+  redis.call('PEXPIRE', QUEUES, MARGIN)
+  redis.call('PEXPIREAT', JOB .. id, now + MARGIN)
+end
+
+-- A job runs until its worker says otherwise.
+local function place_running(id, lease_end)
+  redis.call('ZADD', RUNNING, lease_end, id)
+  redis.call('PEXPIRE', RUNNING, MARGIN)
+end
+
+-- A job leaves all places.
+local function take_out(id, queue)
+  redis.call('ZREM', SCHEDULE, id)
+  redis.call('ZREM', RUNNING, id)
+  if queue then redis.call('ZREM', WOKEN .. queue, id) end
+end
+
+-- A job is over. The message of a client without our package is the job: a broker that brings it
+-- once more, when the record is gone, must not have it done once more.
+local function bury(id, bare)
+  if bare then redis.call('SET', TOMBSTONE .. id, '', 'PX', TOMBSTONE_TTL) end
+end

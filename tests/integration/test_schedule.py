@@ -1,0 +1,333 @@
+"""The scheduler's view of the job records: what is due, what was lost, and how much at once."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys
+from dingrelay_producers.record import Draft
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.states import State
+from dingrelay_workers.records import Records, Spent
+from dingrelay_workers.schedule import Schedule, Sweep
+from jobs import (
+    a_delivery,
+    a_draft,
+    claimed,
+    enqueue,
+    places,
+    run_out,
+    server_time,
+    state,
+    woken_ago,
+)
+
+GRACE = 30
+MOST = 40
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url, wake_grace=GRACE)
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    return Records(redis, settings)
+
+
+@pytest.fixture
+def schedule(redis: Redis, settings: Settings) -> Schedule:
+    return Schedule(redis, settings)
+
+
+async def swept(schedule: Schedule, *, published: bool = True) -> list[str]:
+    """The jobs that one sweep wakes, and unless it fails their wake-ups are published."""
+    sweep = await schedule.sweep("w", lease=60, most=MOST)
+    if published:
+        await told(schedule, sweep)
+    return [wakeup.id for wakeup in sweep.wakeups]
+
+
+async def told(schedule: Schedule, sweep: Sweep) -> None:
+    """Say that a batch was published, and look at nothing else."""
+    await schedule.sweep("w", lease=60, most=0, published=sweep.batch)
+
+
+async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
+    """As if a wake-up that was published at `woken` had been started `ago` ms ago."""
+    slot = (await server_time(redis) - ago) // (GRACE * 1000 // 6)
+    entry = {
+        f"s{slot % keys.PROGRESS_SLOTS}": f"{slot} {woken}",
+        "started": slot * GRACE * 1000 // 6,
+    }
+    await redis.hset(keys.progress(draft.queue), mapping=entry)
+    await redis.expire(keys.progress(draft.queue), 60)
+
+
+async def test_one_worker_sweeps_at_a_time(schedule: Schedule) -> None:
+    assert (await schedule.sweep("a", lease=5, most=10)).mine
+    assert not (await schedule.sweep("b", lease=5, most=10)).mine
+    await schedule.release("b")
+    assert not (await schedule.sweep("b", lease=5, most=10)).mine
+    await schedule.release("a")
+    assert (await schedule.sweep("b", lease=5, most=10)).mine
+
+
+async def test_the_sweeper_wakes_what_is_due_once(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    await records.park(claim, State.RETRYING, delay=0, spent=Spent())
+    swept = await schedule.sweep("w", lease=5, most=10)
+    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
+    assert await places(redis, draft) == {"woken": swept.wakeups[0].at}
+    again = await schedule.sweep("w", lease=5, most=10, published=swept.batch)
+    assert again.wakeups == []
+
+
+async def test_wakeups_that_were_not_published_are_taken_again(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    settled, waits = a_draft(), a_draft()
+    for draft in (settled, waits):
+        await enqueue(redis, draft)
+        await records.park(await claimed(records, draft), State.RETRYING, delay=0, spent=Spent())
+    first = await schedule.sweep("w", lease=5, most=10)
+    assert {wakeup.id for wakeup in first.wakeups} == {settled.id, waits.id}
+    await records.settle(await claimed(records, settled), State.DONE, spent=Spent())
+    # The sweeper died, or its answer was lost: another one goes on.
+    await schedule.release("w")
+    second = await schedule.sweep("x", lease=5, most=10)
+    assert [wakeup.id for wakeup in second.wakeups] == [waits.id]
+    third = await schedule.sweep("x", lease=5, most=10, published=second.batch)
+    assert third.wakeups == []
+
+
+async def test_the_sweeper_wakes_a_job_whose_worker_is_gone(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await claimed(records, draft)
+    assert (await schedule.sweep("w", lease=5, most=10)).wakeups == []
+    await run_out(redis, draft)
+    swept = await schedule.sweep("w", lease=5, most=10)
+    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
+
+
+async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
+    redis: Redis, schedule: Schedule
+) -> None:
+    lost, later = a_draft(), a_draft()
+    for draft in (lost, later):
+        await enqueue(redis, draft)
+    then = await woken_ago(redis, lost, 60_000)
+    await woken_ago(redis, later, 45_000)
+    await progress(redis, lost, woken=then + 1, ago=40_000)
+    assert await swept(schedule) == [lost.id]
+    assert await swept(schedule) == []
+
+
+async def test_what_was_started_just_now_overtakes_nobody_yet(
+    redis: Redis, schedule: Schedule
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    then = await woken_ago(redis, draft, 60_000)
+    await progress(redis, draft, woken=then + 1, ago=20_000)
+    assert await swept(schedule) == []
+
+
+async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Schedule) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    then = await woken_ago(redis, draft, 60_000)
+    # What has started so far was all published before it.
+    await progress(redis, draft, woken=then - 1, ago=40_000)
+    await redis.hset(keys.progress(draft.queue), "started", await server_time(redis))
+    await redis.set(keys.alive(draft.queue), 1, px=60_000)
+    assert await swept(schedule) == []
+    assert await places(redis, draft) == {"woken": then}
+
+
+async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_url: str) -> None:
+    settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.006)
+    records = Records(redis, settings)
+    latest = 0
+    for _ in range(60):
+        draft = a_draft()
+        answer = await enqueue(redis, draft)
+        assert answer.wakeup
+        latest = answer.wakeup.at
+        await records.claim(a_delivery(draft, woken=latest))
+    fields = await redis.hgetall(keys.progress(draft.queue))
+    assert len(fields) <= keys.PROGRESS_SLOTS + 2
+    assert 0 < int(fields[b"passed"]) <= latest
+    assert 0 < await redis.pttl(keys.progress(draft.queue)) <= keys.PROGRESS_TTL_MS
+
+
+async def test_hundreds_of_thousands_of_jobs_far_ahead_do_not_hide_a_lost_wakeup(
+    redis: Redis, schedule: Schedule
+) -> None:
+    far = await server_time(redis) + 86_400_000
+    fill = "for n = 1, 300000 do redis.call('ZADD', KEYS[1], ARGV[1], n) end"
+    await redis.eval(fill, 1, keys.SCHEDULE, far)
+    await redis.expire(keys.SCHEDULE, 60)
+    draft = a_draft(lane="urgent")
+    await enqueue(redis, draft)
+    then = await woken_ago(redis, draft, 60_000)
+    assert await swept(schedule) == []
+    await progress(redis, draft, woken=then + 1, ago=40_000)
+    assert await swept(schedule) == [draft.id]
+    await redis.unlink(keys.SCHEDULE)
+
+
+async def a_silent_queue(redis: Redis, count: int, *, served: bool = True) -> list[Draft]:
+    """Jobs that were woken long ago in a queue that starts nothing."""
+    drafts = [a_draft() for _ in range(count)]
+    for number, draft in enumerate(drafts):
+        await enqueue(redis, draft)
+        await woken_ago(redis, draft, 60_000 - number)
+    if served:
+        await redis.set(keys.alive(drafts[0].queue), 1, px=60_000)
+    return drafts
+
+
+async def test_a_queue_that_nobody_serves_is_left_alone(redis: Redis, schedule: Schedule) -> None:
+    await a_silent_queue(redis, 3, served=False)
+    assert await swept(schedule) == []
+
+
+async def test_a_served_queue_that_starts_nothing_is_probed_and_does_not_grow(
+    redis: Redis, schedule: Schedule
+) -> None:
+    first, *others = await a_silent_queue(redis, 4)
+    assert await swept(schedule) == [first.id]
+    woken = []
+    for _ in range(20):  # graces that pass: the probe's time is moved into the past
+        await redis.hincrby(keys.progress(first.queue), "probed", -GRACE * 1000)
+        woken += await swept(schedule)
+    assert len(woken) <= 4, "1, 2, 4, 8 … graces apart"
+    assert set(woken) <= {draft.id for draft in (first, *others)}
+
+
+async def test_what_a_queue_has_lost_follows_its_probe(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    first, *others = await a_silent_queue(redis, 4)
+    assert await swept(schedule) == [first.id]
+    (woken,) = (await places(redis, first)).values()
+    _, claim, _ = await records.claim(a_delivery(first, woken=int(woken)))
+    assert claim
+    assert await swept(schedule) == []
+    await redis.delete(keys.progress(first.queue))
+    await progress(redis, first, woken=int(woken), ago=40_000)
+    assert await swept(schedule) == [draft.id for draft in others]
+
+
+async def test_a_job_that_nobody_serves_lives_on(redis: Redis, schedule: Schedule) -> None:
+    (draft,) = await a_silent_queue(redis, 1, served=False)
+    gone = a_draft()
+    await enqueue(redis, gone)
+    for each in (draft, gone):
+        await woken_ago(redis, each, keys.JOB_MARGIN_MS * 3 // 4)
+    await redis.delete(keys.job(gone.id))
+    await redis.pexpire(keys.job(draft.id), keys.JOB_MARGIN_MS // 4)
+    assert await swept(schedule) == []
+    assert await redis.pttl(keys.job(draft.id)) > keys.JOB_MARGIN_MS * 0.99
+    assert list(await places(redis, draft)) == ["woken"]
+    assert await places(redis, gone) == {}
+
+
+async def test_a_job_a_year_ahead_lives_until_then(redis: Redis) -> None:
+    later = datetime.now(UTC) + timedelta(days=365)
+    draft = a_draft(send_at=later.isoformat())
+    await enqueue(redis, draft)
+    await enqueue(redis, a_draft(send_at=(later - timedelta(days=300)).isoformat()))
+    year = 365 * 86_400_000
+    for key in (keys.job(draft.id), keys.SCHEDULE):
+        assert year < await redis.pttl(key) <= year + keys.JOB_MARGIN_MS
+
+
+async def due(redis: Redis, records: Records, count: int, **fields: Any) -> list[Draft]:
+    """Jobs that wait on the schedule and are due."""
+    drafts = [a_draft(**fields) for _ in range(count)]
+    for draft in drafts:
+        await enqueue(redis, draft)
+        claim = await claimed(records, draft)
+        await records.park(claim, State.RETRYING, delay=0, spent=Spent())
+    return drafts
+
+
+async def test_a_sweep_looks_at_no_more_than_it_may(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    drafts = await due(redis, records, 2 * MOST)
+    woken: list[str] = []
+    for _ in range(4):
+        sweep = await schedule.sweep("w", lease=60, most=MOST)
+        assert len(sweep.wakeups) <= MOST
+        woken += [wakeup.id for wakeup in sweep.wakeups]
+        await told(schedule, sweep)
+    assert sorted(woken) == sorted(draft.id for draft in drafts)
+
+
+async def test_nothing_new_is_taken_while_a_batch_is_open(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    await due(redis, records, 3 * MOST)
+    first = await swept(schedule, published=False)
+    assert len(first) == MOST
+    for _ in range(3):
+        assert await swept(schedule, published=False) == first
+    batch = await redis.hget(keys.SWEPT, "name")
+    assert batch
+    sweep = await schedule.sweep("w", lease=60, most=MOST, published=batch.decode())
+    assert len(sweep.wakeups) == MOST
+    assert not {wakeup.id for wakeup in sweep.wakeups} & set(first)
+
+
+async def test_leases_that_ran_out_do_not_wait_behind_what_is_due(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await claimed(records, draft)
+    await run_out(redis, draft)
+    await due(redis, records, 2 * MOST)
+    assert draft.id in await swept(schedule)
+
+
+async def test_a_wakeup_carries_no_payload(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    text = {"msgtype": "text", "text": {"content": "x" * 4000}}
+    (draft,) = await due(redis, records, 1, message=text)
+    sweep = await schedule.sweep("w", lease=60, most=MOST)
+    assert "xxx" not in repr(sweep.wakeups)
+    assert [(wakeup.kind, wakeup.app, wakeup.lane) for wakeup in sweep.wakeups] == [
+        (draft.kind, draft.app, draft.lane)
+    ]
+
+
+async def test_what_an_older_version_kept_on_the_schedule_finds_its_place(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    queued, running, ended = a_draft(), a_draft(), a_draft()
+    for draft in (queued, running, ended):
+        await enqueue(redis, draft)
+    claim = await claimed(records, running)
+    await records.settle(await claimed(records, ended), State.DONE, spent=Spent(), result={})
+    before = [await places(redis, draft) for draft in (queued, running)]
+    await redis.delete(keys.RUNNING, keys.woken(queued.queue))
+    await redis.zadd(keys.SCHEDULE, {draft.id: 1 for draft in (queued, running, ended)})
+    assert await swept(schedule) == []
+    assert [await places(redis, draft) for draft in (queued, running)] == before
+    assert await places(redis, ended) == {}
+    assert await state(redis, running) == "running"
+    assert claim.id == running.id

@@ -1,0 +1,78 @@
+"""Jobs as records, and their places in Redis, for tests of the transitions."""
+
+import uuid
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys, record, scripts
+from dingrelay_producers.record import Draft
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.records import Claim, Records
+
+TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+
+
+def a_draft(**fields: Any) -> Draft:
+    job = {"to": {"users": ["u1"]}, "message": TEXT, **fields}
+    return record.draft(MessageSend.parse(job))
+
+
+def a_delivery(draft: Draft, *, woken: int = 1, nonce: str = "") -> Delivery:
+    return Delivery(
+        id=draft.id,
+        kind=KINDS[draft.kind],
+        job=draft.job,
+        queue=draft.queue,
+        woken=woken,
+        nonce=nonce or uuid.uuid4().hex,
+    )
+
+
+async def enqueue(redis: Redis, draft: Draft) -> record.Enqueued:
+    answer = await scripts.run_async(redis, record.enqueue(draft))
+    return record.enqueued(draft, answer)
+
+
+async def claimed(records: Records, draft: Draft) -> Claim:
+    verdict, claim, _ = await records.claim(a_delivery(draft))
+    assert claim is not None, verdict
+    return claim
+
+
+async def state(redis: Redis, draft: Draft) -> str:
+    return ((await redis.hget(keys.job(draft.id), "state")) or b"none").decode()
+
+
+async def places(redis: Redis, draft: Draft) -> dict[str, float]:
+    """The places in which the job is found, with its score there."""
+    names = {
+        "schedule": keys.SCHEDULE,
+        "woken": keys.woken(draft.queue),
+        "running": keys.RUNNING,
+    }
+    scores = {name: await redis.zscore(key, draft.id) for name, key in names.items()}
+    return {name: score for name, score in scores.items() if score is not None}
+
+
+async def server_time(redis: Redis) -> int:
+    """Redis's clock, in ms."""
+    seconds, micros = await redis.time()
+    return seconds * 1000 + micros // 1000
+
+
+async def run_out(redis: Redis, draft: Draft) -> None:
+    """Let the job's lease run out now."""
+    past = await server_time(redis) - 1
+    await redis.hset(keys.job(draft.id), mapping={"lease": past, "woken": past - 30_000})
+    await redis.zadd(keys.RUNNING, {draft.id: past})
+
+
+async def woken_ago(redis: Redis, draft: Draft, milliseconds: int) -> int:
+    """As if a queued job had been woken so long ago; when that was."""
+    then = await server_time(redis) - milliseconds
+    await redis.hset(keys.job(draft.id), mapping={"woken": then, "due": then})
+    await redis.zadd(keys.woken(draft.queue), {draft.id: then})
+    return then
