@@ -1,5 +1,6 @@
 """campaign-recall: takes back what some calls of a campaign brought (API §2.4)."""
 
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, ClassVar
 
@@ -7,7 +8,10 @@ from pydantic import Field
 
 from dingrelay_tasks.context import CampaignCall, Context, Json
 from dingrelay_tasks.contract import Contract, Part
+from dingrelay_tasks.outcomes import Wait
 
+UNDER_WAY_PAUSE = timedelta(seconds=2)
+"""Until a chunk that was released before the campaign was paused has been called or withdrawn."""
 CHUNKS_PER_JOB = 50
 """Chunks of one job: a few seconds of work at DingTalk's limits."""
 
@@ -21,7 +25,8 @@ class CampaignRecall(Contract):
 
     Attributes:
         campaign: whose chunks they are.
-        numbers: which ones. Those that are recalled already, or have no call, cost nothing.
+        numbers: which ones. Those that are recalled already, or have no call, cost nothing; those
+            that are under way are waited for.
     """
 
     kind: ClassVar[str] = "campaign-recall"
@@ -38,7 +43,7 @@ class CampaignRecallResult(Part):
     """What became of a recall.
 
     Attributes:
-        recalled: chunks whose message is taken back.
+        recalled: chunks whose message is taken back by the job's last run; SQL has them all.
         refused: chunks whose call DingTalk doesn't take back: it is too old, or unknown to it.
     """
 
@@ -50,7 +55,12 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
     """Recall one call after the other; a `CampaignRecallResult` as JSON.
 
     A recall whose answer was lost is repeated: the second one changes nothing.
+
+    Raises:
+        Wait: some of the chunks may still be called.
     """
+    # Asked before the calls are read: a chunk that ends between them is among these.
+    under_way = await ctx.campaigns.under_way(job.campaign, job.numbers)
     recalled: list[int] = []
     refused: list[int] = []
     for call in await ctx.campaigns.recallable(job.campaign, job.numbers):
@@ -58,6 +68,8 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
         if told["recalled"]:
             await ctx.campaigns.note_recall(job.campaign, call.number)
         (recalled if told["recalled"] else refused).append(call.number)
+    if under_way:
+        raise Wait(UNDER_WAY_PAUSE, f"{len(under_way)} calls are under way")
     return CampaignRecallResult(recalled=recalled, refused=refused).model_dump(mode="json")
 
 

@@ -4,7 +4,7 @@ The bodies in this package know these protocols and nothing else: no HTTP, no Re
 limits, the token, the retries and the redaction are behind them.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -401,12 +401,14 @@ class CampaignCall:
         number: the chunk that it was for.
         at: when it was taken.
         ambiguous: it repeated one whose answer was lost.
+        confirmed_at: when DingTalk last told what became of it; None if it has not.
     """
 
     number: int
     task_id: int
     at: datetime
     ambiguous: bool
+    confirmed_at: datetime | None = None
 
 
 class Campaigns(Protocol):
@@ -414,6 +416,10 @@ class Campaigns(Protocol):
 
     async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
         """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+        ...
+
+    async def under_way(self, campaign: str, numbers: Sequence[int]) -> Collection[int]:
+        """Those of these chunks that may still be called."""
         ...
 
     async def note_recall(self, campaign: str, number: int) -> None:
@@ -427,7 +433,11 @@ class Campaigns(Protocol):
         ...
 
     async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
-        """DingTalk told what became of the call: its counts, and whom it did not reach."""
+        """DingTalk told what became of the call: its counts, and whom it did not reach.
+
+        It takes the place of what was told before. Where somebody else was told since the call was
+        read, that stands.
+        """
         ...
 
 

@@ -8,7 +8,9 @@ import pytest
 
 import campaigns
 from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_tasks.context import Delivery
 from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
@@ -102,3 +104,48 @@ async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None
 async def test_no_campaign_has_no_report(database: Database) -> None:
     with pytest.raises(CampaignNotFound):
         await Report(database).summary("none")
+
+
+async def test_a_second_confirmation_takes_the_place_of_the_first(database: Database) -> None:
+    campaign, calls = await called(database)
+    [call] = await calls.confirmable(campaign, [0], since=NOW)
+    first = Delivery(finished=True, unread=["u1"], failed=["u2"])
+    second = Delivery(finished=True, read=["u2"], unread=["u1"])
+    await calls.note_delivery(campaign, call, first)
+    # Asked at the same moment: it was read before the first was told.
+    await calls.note_delivery(campaign, call, second)
+    summary = await Report(database).summary(campaign)
+    assert (summary.outcomes["accepted"], summary.outcomes["failed"]) == (1, 1)
+    assert (summary.delivery.calls, summary.delivery.delivered) == (1, 1)
+    [again] = await calls.confirmable(campaign, [0], since=NOW + timedelta(days=1))
+    await calls.note_delivery(campaign, again, second)
+    summary = await Report(database).summary(campaign)
+    assert (summary.outcomes["accepted"], summary.outcomes["failed"]) == (2, 0)
+    assert (summary.delivery.calls, summary.delivery.delivered, summary.delivery.read) == (1, 2, 1)
+
+
+async def test_what_dingtalk_tells_is_stored_whatever_it_holds(database: Database) -> None:
+    campaign, calls = await called(database)
+    [call] = await calls.confirmable(campaign, [0], since=NOW)
+    await calls.note_delivery(campaign, call, Delivery(finished=True, failed=["u\0\ud8001"]))
+    assert await campaigns.outcomes(database, campaign) == {"u\ufffd?1": "failed"}
+    broken = {**BROKEN, "message": "no\0 \udfff"}
+    async with database.write("x") as connection:
+        await chunks.release(connection, campaign, 1, NOW)
+        await chunks.settle(connection, campaign, [Ending(Release(1, 1), error=broken)])
+    reasons = [reason.reason for reason in (await Report(database).summary(campaign)).reasons]
+    assert any(reason.endswith("no\ufffd ?") for reason in reasons)
+
+
+async def called(database: Database) -> tuple[str, CampaignCalls]:
+    """A campaign whose first of two chunks was called."""
+    campaign = await campaigns.put(database)
+    async with database.write("x") as connection:
+        await chunks.release(connection, campaign, 1, NOW)
+    calls = CampaignCalls(database, now=lambda: NOW)
+    assert await calls.under_way(campaign) == {0: 2}
+    async with database.write("x") as connection:
+        ending = Ending(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
+        await chunks.settle(connection, campaign, [ending])
+    assert await calls.under_way(campaign, [0, 1]) == {}
+    return campaign, calls

@@ -30,7 +30,7 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import pipeline
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import Ending, Release
-from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.directory.schema import upgrade
@@ -248,6 +248,36 @@ def test_a_test_fills_in_the_fields(cli: Cli, tmp_path: Path) -> None:
     assert text("--field", "name=Cho") == "Dear Cho"
     refused = cli("campaign", "test", campaign, "--to", "u9", "--field", "name")
     assert (refused.exit_code, "name=value" in refused.stderr) == (2, True)
+
+
+def test_what_is_under_way_at_a_pause_is_recalled_too(cli: Cli, sandbox: SandboxAdmin) -> None:
+    campaign = a_campaign(cli, state=State.RUNNING)
+
+    async def pause_with_a_call_under_way(database: Database) -> None:
+        async with database.write("x") as connection:
+            await chunks.release(connection, campaign, 1, NOW)
+            await connection.execute(update(CampaignRow).values(state=State.PAUSED))
+
+    in_database(cli, pause_with_a_call_under_way)
+    told = cli.json("campaign", "recall", campaign, "--yes")
+    assert (told["chunks"], told["people"], told["under_way"]) == (3, 5, 1)
+    assert "of these, 1 are under way" in cli("campaign", "recall", campaign, "--yes").output
+
+
+def test_a_report_is_no_formula_for_a_spreadsheet(cli: Cli, tmp_path: Path) -> None:
+    campaign = a_campaign(cli)
+
+    async def rename(database: Database) -> None:
+        users = "=HYPERLINK(A1),@x"
+        async with database.write("x") as connection:
+            await connection.execute(
+                update(ChunkRow).where(ChunkRow.number == 1).values(users=users)
+            )
+
+    in_database(cli, rename)
+    cli.json("campaign", "report", campaign, "--csv", "r.csv")
+    text = (tmp_path / "r.csv").read_text("utf-8")
+    assert [line.split(",")[0] for line in text.splitlines()][3:5] == ["'=HYPERLINK(A1)", "'@x"]
 
 
 def test_a_running_campaign_is_not_recalled(cli: Cli) -> None:

@@ -26,10 +26,15 @@ class FakeCampaigns:
 
     def __init__(self) -> None:
         self.recalled: list[int] = []
+        self.under_way_now: set[int] = set()
         self.told: dict[int, Delivery] = {}
 
     async def recallable(self, campaign: str, numbers: list[int]) -> list[CampaignCall]:
-        return [call_of(number) for number in numbers if number not in self.recalled]
+        gone = {*self.recalled, *self.under_way_now}
+        return [call_of(number) for number in numbers if number not in gone]
+
+    async def under_way(self, campaign: str, numbers: list[int]) -> set[int]:
+        return self.under_way_now & set(numbers)
 
     async def note_recall(self, campaign: str, number: int) -> None:
         self.recalled.append(number)
@@ -77,6 +82,16 @@ async def test_a_recall_whose_answer_was_lost_is_repeated_alone(ctx: FakeContext
     assert ctx.campaigns.recalled == [0]
     assert await campaign_recall.run(recall(0, 1), ctx) == {"recalled": [1], "refused": []}
     assert ctx.messages.recalled == [100, 101, 101]
+
+
+async def test_a_recall_waits_for_what_is_under_way(ctx: FakeContext) -> None:
+    ctx.campaigns.under_way_now = {1}
+    with pytest.raises(Wait):
+        await campaign_recall.run(recall(0, 1), ctx)
+    assert ctx.campaigns.recalled == [0]
+    ctx.campaigns.under_way_now = set()
+    await campaign_recall.run(recall(0, 1), ctx)
+    assert ctx.messages.recalled == [100, 101]
 
 
 async def test_what_was_told_is_kept_and_the_rest_asked_again(ctx: FakeContext) -> None:

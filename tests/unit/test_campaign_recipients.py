@@ -170,7 +170,37 @@ def test_one_value_is_not_taken_for_many(value: Any) -> None:
 def test_a_quote_that_is_never_closed_is_one_malformed_row() -> None:
     found = rows('userid\nu1\n"u2\nu3\n')
     assert userids(found) == ["u1"]
-    assert problems(found) == [(3, "is not CSV: unexpected end of data")]
+    assert problems(found) == [(3, "a quote that opens here holds all up to line 4")]
+
+
+@pytest.mark.parametrize(
+    "swallowing",
+    [
+        'u2,"Ann\nu3,Bob\nu4,"Cid"\n',  # closed by the next quote, after which comes a letter
+        'u2,"Ann\nu3,Bob\nu4,Cid"\n',  # closed at the end of a row: good CSV
+    ],
+)
+def test_a_quote_that_swallows_rows_is_told_with_its_line(swallowing: str) -> None:
+    found = rows(f"userid,name\nu1,Al\n{swallowing}u5,Eve\n", "name")
+    assert userids(found) == ["u1", "u5"]
+    assert problems(found) == [(3, "a quote that opens here holds all up to line 5")]
+
+
+def test_a_text_of_several_lines_is_a_value() -> None:
+    found = rows('userid,address\nu1,"Street 1,\nTown, District"\nu2,x\n', "address")
+    assert userids(found) == ["u1", "u2"]
+    assert found[0] == Recipient(2, "u1", {"address": "Street 1,\nTown, District"})
+
+
+def test_what_no_database_takes_is_malformed() -> None:
+    for content in ("userid,name\nu1,a\0b\n", '{"userid": "u1", "name": "a\\u0000b"}\n'):
+        assert [told for _, told in problems(rows(content, "name"))] == [
+            "name: holds a NUL character"
+        ]
+
+
+def test_a_userid_of_a_report_is_read_as_it_was() -> None:
+    assert userids(rows("userid\n'=1+1\n'-7\n'x\n")) == ["=1+1", "-7", "'x"]
 
 
 class Generated(io.RawIOBase):

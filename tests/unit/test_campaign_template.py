@@ -9,7 +9,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.template import Template
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="{}"), min_size=1)
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
 
 def text(content: Any) -> dict[str, Any]:
@@ -112,3 +112,8 @@ def test_equal_results_have_equal_digests() -> None:
 
 def test_without_fields_the_message_is_what_is_sent() -> None:
     assert Template(text("{{a}}")).message == text("{a}")
+
+
+def test_a_text_that_no_database_takes_is_refused() -> None:
+    with pytest.raises(ContractError, match=r"message\.text\.content: holds a NUL character"):
+        Template(text("a\0b"))

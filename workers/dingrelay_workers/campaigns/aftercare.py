@@ -7,7 +7,7 @@ same.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from sqlalchemy import select
@@ -34,6 +34,7 @@ class Plan:
         people: for whom these were taken.
         calls: calls to DingTalk that the jobs make; each counts against the month.
         too_old: calls that are left alone since DingTalk knows nothing of them after 24 hours.
+        under_way: of the chunks, those that may still be called; the jobs wait for them.
     """
 
     app: str
@@ -42,6 +43,7 @@ class Plan:
     people: int
     calls: int
     too_old: int
+    under_way: int = 0
 
 
 class Aftercare:
@@ -60,17 +62,23 @@ class Aftercare:
     async def recall(self, campaign: str) -> Plan:
         """Take back all that was sent in the last 24 hours and is not taken back yet.
 
+        Calls that a campaign had under way when it was paused or cancelled are waited for.
+
         Raises:
             CampaignConflict: it runs, so that more would be sent meanwhile.
         """
         row = await self._store.get(campaign)
         if row.state == State.RUNNING:
             raise CampaignConflict(campaign, "is running: pause or cancel it first")
-        fresh, too_old = await self._taken(campaign, unrecalled=True)
+        # Asked before the calls are read: a chunk that ends between them is among these.
+        under_way = await self._calls.under_way(campaign)
+        taken, too_old = await self._taken(campaign, unrecalled=True)
+        fresh = under_way | taken
         jobs = [
             CampaignRecall(app=row.app, campaign=campaign, numbers=some) for some in _parts(fresh)
         ]
-        return _plan(row, jobs, fresh, too_old, cost=1)
+        plan = _plan(row, jobs, fresh, too_old, cost=1)
+        return replace(plan, under_way=len(fresh) - len(taken))
 
     async def confirm(self, campaign: str, *, sample: int | None = None) -> Plan:
         """Ask DingTalk whom the calls of the last 24 hours reached, and who has read it.

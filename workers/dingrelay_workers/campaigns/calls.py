@@ -4,11 +4,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from dingrelay_tasks.context import CampaignCall, Delivery
-from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, OutcomeRow
+from dingrelay_workers.campaigns.chunks import storable
+from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeKind, OutcomeRow
 from dingrelay_workers.campaigns.report import UNDELIVERED
 from dingrelay_workers.directory.database import Database, insert_missing
 
@@ -26,6 +26,10 @@ _FORBIDDEN = {
 }
 
 
+_TOLD = (OutcomeKind.INVALID, OutcomeKind.FORBIDDEN, OutcomeKind.FAILED)
+"""Outcomes of single people that only DingTalk tells."""
+
+
 class CampaignCalls:
     """`dingrelay_tasks.context.Campaigns` on the database of campaigns."""
 
@@ -39,6 +43,19 @@ class CampaignCalls:
         """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
         return await self._calls(campaign, numbers, ChunkRow.recalled_at.is_(None))
 
+    async def under_way(
+        self, campaign: str, numbers: Sequence[int] | None = None
+    ) -> dict[int, int]:
+        """Those of these chunks, or of all, that may still be called → their people."""
+        query = select(ChunkRow.number, ChunkRow.size).where(
+            ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
+        )
+        if numbers is not None:
+            query = query.where(ChunkRow.number.in_(numbers))
+        async with self._database.read() as connection:
+            rows = await connection.execute(query.order_by(ChunkRow.number))
+            return {row.number: row.size for row in rows}
+
     async def confirmable(
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
@@ -49,10 +66,18 @@ class CampaignCalls:
     async def note_recall(self, campaign: str, number: int) -> None:
         """The chunk's message is taken back."""
         async with self._database.write(f"campaign {campaign}") as connection:
-            await _note(connection, campaign, number, recalled_at=self._now())
+            await connection.execute(
+                update(ChunkRow)
+                .where(ChunkRow.campaign == campaign, ChunkRow.number == number)
+                .values(recalled_at=self._now())
+            )
 
     async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
-        """DingTalk told what became of the call: its counts, and whom it did not reach."""
+        """DingTalk told what became of the call: its counts, and whom it did not reach.
+
+        It takes the place of what was told before. Where somebody else was told since the call was
+        read, that stands: both ask the same, and each person counts once.
+        """
         forbidden = {entry["userid"]: entry["code"] for entry in delivery.forbidden}
         had_it: list[str] = []
         if call.ambiguous:
@@ -73,24 +98,38 @@ class CampaignCalls:
         rows: list[dict[str, Any]] = [
             {
                 "campaign": campaign,
-                "userid": user,
+                "userid": storable(user),
                 "chunk": call.number,
                 "outcome": outcome,
-                "reason": reason,
+                "reason": storable(reason),
             }
             for user, outcome, reason in outcomes
         ]
         async with self._database.write(f"campaign {campaign}") as connection:
-            await insert_missing(connection, OutcomeRow, rows)
-            await _note(
-                connection,
-                campaign,
-                call.number,
-                confirmed_at=self._now(),
-                delivered=len(delivery.read) + len(delivery.unread) + len(had_it),
-                read=len(delivery.read),
-                unread=len(delivery.unread),
+            noted = await connection.execute(
+                update(ChunkRow)
+                .where(
+                    ChunkRow.campaign == campaign,
+                    ChunkRow.number == call.number,
+                    ChunkRow.confirmed_at.is_not_distinct_from(call.confirmed_at),
+                )
+                .values(
+                    confirmed_at=self._now(),
+                    delivered=len(delivery.read) + len(delivery.unread) + len(had_it),
+                    read=len(delivery.read),
+                    unread=len(delivery.unread),
+                )
             )
+            if not noted.rowcount:
+                return
+            await connection.execute(
+                delete(OutcomeRow).where(
+                    OutcomeRow.campaign == campaign,
+                    OutcomeRow.chunk == call.number,
+                    OutcomeRow.outcome.in_(_TOLD),
+                )
+            )
+            await insert_missing(connection, OutcomeRow, rows)
 
     async def taken(
         self, campaign: str, *, unrecalled: bool = False
@@ -125,6 +164,7 @@ class CampaignCalls:
                     ChunkRow.task_id,
                     ChunkRow.called_at.label("at"),
                     ChunkRow.ambiguous,
+                    ChunkRow.confirmed_at,
                 )
                 .where(
                     ChunkRow.campaign == campaign,
@@ -136,11 +176,3 @@ class CampaignCalls:
                 .order_by(ChunkRow.number)
             )
             return [CampaignCall(**row) for row in rows.mappings()]
-
-
-async def _note(connection: AsyncConnection, campaign: str, number: int, **values: Any) -> None:
-    await connection.execute(
-        update(ChunkRow)
-        .where(ChunkRow.campaign == campaign, ChunkRow.number == number)
-        .values(**values)
-    )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import JSON, Select, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import JSON, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.campaigns.models import (
@@ -140,10 +140,9 @@ async def read(connection: AsyncConnection, campaign: str) -> Campaign:
     return _campaign(rows.mappings().one())
 
 
-def _campaigns() -> Select[Any]:
+def _campaigns() -> Any:
     columns: list[Any] = [getattr(CampaignRow, name) for name in Campaign.__slots__]
-    query: Select[Any] = select(*columns)
-    return query
+    return select(*columns)
 
 
 def _campaign(row: Mapping[Any, Any]) -> Campaign:

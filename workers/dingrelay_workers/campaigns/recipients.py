@@ -6,7 +6,7 @@ one bad row among a million means.
 
 import csv
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
@@ -128,21 +128,56 @@ def _of_table(
         except StopIteration:
             return
         except csv.Error as error:
-            yield Malformed(line, f"is not CSV: {error}")
+            swallowed = lines.number > line
+            problem = _runaway(lines.number) if swallowed else f"is not CSV: {error}"
+            yield Malformed(line, problem)
             continue
         if not row:
             continue
-        if lines.broken and not _is_text("".join(row)):
+        if lines.number > line and _swallows_rows(row, width, place):
+            yield Malformed(line, _runaway(lines.number))
+        elif lines.broken and not _is_text("".join(row)):
             yield Malformed(line, f"holds bytes that are no {_encoding(lines)}")
         elif len(row) != width:
             yield Malformed(line, f"columns: {len(row)} instead of {width}")
-        elif problem := problem_of(row[place]):
-            yield Malformed(line, problem)
-        elif columns:
-            fields = {name: row[at] for name, at in columns.items()}
-            yield Recipient(line, row[place], fields)
         else:
-            yield Recipient(line, row[place])
+            fields = {name: row[at] for name, at in columns.items()} if columns else NO_FIELDS
+            yield _recipient(line, _plain(row[place]), fields)
+
+
+def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient | Malformed:
+    problem = problem_of(userid)
+    if problem is None and fields:
+        problem = _nul_in(fields)
+    return Recipient(line, userid, fields) if problem is None else Malformed(line, problem)
+
+
+def _runaway(last: int) -> str:
+    return f"a quote that opens here holds all up to line {last}"
+
+
+def _swallows_rows(row: Sequence[str], width: int, place: int) -> bool:
+    """Whether a value of several lines holds rows: a quote was opened that nobody closed.
+
+    A line in it that has as many columns as the table, and a userid where that belongs, is hardly
+    part of a text. In a text, a blank follows a comma.
+    """
+    for value in row:
+        for inner in value.splitlines()[1:]:
+            cells = [] if ", " in inner else inner.split(",")
+            if len(cells) == width and problem_of(cells[place].strip('"')) is None:
+                return True
+    return False
+
+
+def _plain(userid: str) -> str:
+    """A userid without the apostrophe that a report puts before what might be a formula."""
+    return userid[1:] if userid.startswith("'") and userid[1:2] in {*"=+-@"} else userid
+
+
+def _nul_in(fields: Mapping[str, str]) -> str | None:
+    """Which field holds what no message and no database can; None if none does."""
+    return next((f"{name}: holds a NUL character" for name in fields if "\0" in fields[name]), None)
 
 
 def _of_json(
@@ -182,7 +217,7 @@ def _of_values(
 def _of_mapping(
     line: int, row: Mapping[str, Any], wanted: Collection[str]
 ) -> Recipient | Malformed:
-    userid = row.get(USERID, "")
+    userid: Any = row.get(USERID, "")
     if problem := problem_of(userid):
         return Malformed(line, problem)
     fields: dict[str, str] = {}
@@ -192,6 +227,8 @@ def _of_mapping(
             if isinstance(value, bool) or not isinstance(value, str | int | float | None):
                 return Malformed(line, f"{name}: must be text or a number")
             fields[name] = "" if value is None else str(value)
+    if nul := _nul_in(fields):
+        return Malformed(line, nul)
     return Recipient(line, userid, fields)
 
 

@@ -136,6 +136,8 @@ def _compile(node: Any, path: str, names: dict[str, int]) -> Any:
 
 
 def _parse(text: str, path: str, names: dict[str, int]) -> _Text:
+    if "\0" in text:
+        raise ContractError(path, "holds a NUL character")
     parts: list[str | int] = []
     end = 0
     for mark in _MARK.finditer(text):

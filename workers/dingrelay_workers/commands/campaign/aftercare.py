@@ -120,7 +120,10 @@ def _carry_out(
     plan, month = asyncio.run(_plan(Settings.load(), act))
     told: dict[str, Any] = {
         "id": campaign,
-        **{name: getattr(plan, name) for name in ("chunks", "people", "calls", "too_old")},
+        **{
+            name: getattr(plan, name)
+            for name in ("chunks", "people", "calls", "too_old", "under_way")
+        },
         "quota": asdict(month),
     }
     err = console(stderr=True)
@@ -162,6 +165,8 @@ def _words(plan: "Plan", told: dict[str, Any]) -> str:
         f"calls of the campaign: {plan.chunks:,}, to {plan.people:,} people",
         f"costs: {plan.calls:,} calls: {month_text(told['quota'])}",
     ]
+    if plan.under_way:
+        lines.append(f"of these, {plan.under_way:,} are under way, and are waited for")
     if plan.too_old:
         lines.append(f"left alone: {plan.too_old:,} calls that are older than 24 hours")
     return "\n".join(lines)

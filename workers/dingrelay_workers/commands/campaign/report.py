@@ -23,6 +23,9 @@ Write = Callable[[Sequence["Result"]], None]
 
 COLUMNS = ("userid", "outcome", "task_id", "reason")
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What begins a cell that spreadsheets carry out."""
+
 
 def report(
     campaign: Id,
@@ -78,7 +81,11 @@ def _csv(name: str) -> Generator[Write]:
     with _open(name, "--csv") as file:
         table = csv.writer(file)
         table.writerow(COLUMNS)
-        yield table.writerows
+
+        def write(page: "Sequence[Result]") -> None:
+            table.writerows([_harmless(value) for value in result] for result in page)
+
+        yield write
 
 
 @contextmanager
@@ -91,6 +98,11 @@ def _ndjson(name: str) -> Generator[Write]:
             )
 
         yield write
+
+
+def _harmless(value: object) -> object:
+    """A value that no spreadsheet takes for a formula; `recipients` reads it as it was."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
 def _open(name: str, option: str) -> TextIO:
