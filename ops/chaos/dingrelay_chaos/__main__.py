@@ -22,24 +22,24 @@ def main() -> int:
     seeds = range(first, first + options.seeds)
     if options.plan:
         for seed in seeds:
-            print(schedule(seed, options.seconds).text())
+            print(schedule(seed, options.seconds, options.without).text())
         return 0
     if len(seeds) == 1:
         print(f"seed {first}", flush=True)
-        verdict = run(schedule(first, options.seconds), keep=options.keep)
+        verdict = run(schedule(first, options.seconds, options.without), keep=options.keep)
         print(verdict.text, flush=True)
         return 1 if verdict.violations else 0
-    return _many(seeds, options.seconds, options.jobs)
+    return _many(seeds, options)
 
 
-def _many(seeds: range, seconds: float, jobs: int) -> int:
+def _many(seeds: range, options: argparse.Namespace) -> int:
     """Each seed in a process of its own; what they print stays together."""
     failed: list[int] = []
     running: list[subprocess.Popen[str]] = []
 
     def one(seed: int) -> None:
         command = [sys.executable, "-m", "dingrelay_chaos", "--seed", str(seed)]
-        command += ["--seconds", f"{seconds:g}"]
+        command += ["--seconds", f"{options.seconds:g}", "--without", *options.without]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
@@ -51,7 +51,7 @@ def _many(seeds: range, seconds: float, jobs: int) -> int:
         print(told, end="", flush=True)
 
     try:
-        with ThreadPoolExecutor(jobs) as pool:
+        with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(one, seeds))
     except KeyboardInterrupt:
         # They end what they have started.
@@ -74,6 +74,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="how many, one after the other")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of operations and faults")
     parser.add_argument("--jobs", type=int, default=1, help="how many seeds at once")
+    parser.add_argument(
+        "--without",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="operations, faults, #steps to omit",
+    )
     parser.add_argument("--plan", action="store_true", help="print the schedule only")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")
     return parser.parse_args()

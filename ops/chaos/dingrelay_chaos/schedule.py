@@ -1,7 +1,7 @@
 """The schedule: what is done, and what goes wrong, when. A pure function of seed and seconds."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from dingrelay_chaos import faults, operations
@@ -62,31 +62,41 @@ class Schedule:
         return "\n".join([head, *lines])
 
 
-def schedule(seed: int, seconds: float) -> Schedule:
-    """The schedule of a seed."""
+def schedule(seed: int, seconds: float, without: Collection[str] = ()) -> Schedule:
+    """The schedule of a seed.
+
+    Args:
+        seed: the same one makes the same schedule.
+        seconds: how long operations and faults go on.
+        without: names of the table of weights, or step numbers such as ``#17``, that are left
+            out. All else stays as it is, so that a failure can be made smaller.
+    """
     rng = random.Random(f"chaos {seed}")
     setting = _setting(rng)
-    drawn: list[tuple[float, Fault | None]] = []
+    drawn: list[tuple[float, str, Fault | None]] = []
     chosen = _kept(rng, FAULTS)
     workers = len(setting.worker_skews)
     at = seconds * QUIET_SHARE
     while chosen and (at := at + rng.uniform(*FAULT_SECONDS)) < seconds * 0.9:
-        fault = faults.draw(rng, _pick(rng, chosen), workers, MOST_SKEW)
+        name = _pick(rng, chosen)
+        fault = faults.draw(rng, name, workers, MOST_SKEW)
         # All of them end with the time of the run: then the system has to come to rest.
-        drawn.append((at, faults.shortened(fault, seconds - at)))
+        drawn.append((at, name, faults.shortened(fault, seconds - at)))
     past = Past()
     asked = _kept(rng, OPERATIONS)
     moments: list[float] = []
     at = 0.0
     while (at := at + rng.uniform(*OPERATION_SECONDS)) < seconds:
         moments.append(at)
-    merged = sorted([*((moment, None) for moment in moments), *drawn], key=lambda pair: pair[0])
+    merged = sorted([*((moment, "", None) for moment in moments), *drawn], key=lambda each: each[0])
     steps: list[Step] = []
-    for number, (moment, drawn_fault) in enumerate(merged):
-        what: Operation | Fault | None = drawn_fault
+    for number, (moment, fault_name, fault) in enumerate(merged):
+        what: Operation | Fault | None = fault
+        name = fault_name
         if what is None:
-            what = operations.draw(rng, _pick(rng, asked), number, past, seconds - moment)
-        if what is not None:
+            name = _pick(rng, asked)
+            what = operations.draw(rng, name, number, past, seconds - moment)
+        if what is not None and not {name, f"#{number}"} & set(without):
             steps.append(Step(number, round(moment, 3), what))
     return Schedule(seed, seconds, setting, tuple(steps))
 
