@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import FrameType
 
 from dingrelay_chaos.run import run
-from dingrelay_chaos.schedule import schedule
+from dingrelay_chaos.schedule import Schedule, schedule
 
 SECONDS = 60.0
 
@@ -22,11 +22,11 @@ def main() -> int:
     seeds = range(first, first + options.seeds)
     if options.plan:
         for seed in seeds:
-            print(schedule(seed, options.seconds, options.without).text())
+            print(_schedule(seed, options).text())
         return 0
     if len(seeds) == 1:
         print(f"seed {first}", flush=True)
-        verdict = run(schedule(first, options.seconds, options.without), keep=options.keep)
+        verdict = run(_schedule(first, options), keep=options.keep)
         print(verdict.text, flush=True)
         return 1 if verdict.violations else 0
     return _many(seeds, options)
@@ -40,6 +40,7 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
     def one(seed: int) -> None:
         command = [sys.executable, "-m", "dingrelay_chaos", "--seed", str(seed)]
         command += ["--seconds", f"{options.seconds:g}", "--without", *options.without]
+        command += ["--only", *options.only]
         with subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
@@ -64,6 +65,10 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _schedule(seed: int, options: argparse.Namespace) -> Schedule:
+    return schedule(seed, options.seconds, without=options.without, only=options.only)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
@@ -80,6 +85,13 @@ def _options() -> argparse.Namespace:
         default=[],
         metavar="NAME",
         help="operations, faults, #steps to omit",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="draw these operations and faults only",
     )
     parser.add_argument("--plan", action="store_true", help="print the schedule only")
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs")

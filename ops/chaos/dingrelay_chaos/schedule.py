@@ -62,7 +62,9 @@ class Schedule:
         return "\n".join([head, *lines])
 
 
-def schedule(seed: int, seconds: float, without: Collection[str] = ()) -> Schedule:
+def schedule(
+    seed: int, seconds: float, *, without: Collection[str] = (), only: Collection[str] = ()
+) -> Schedule:
     """The schedule of a seed.
 
     Args:
@@ -70,11 +72,12 @@ def schedule(seed: int, seconds: float, without: Collection[str] = ()) -> Schedu
         seconds: how long operations and faults go on.
         without: names of the table of weights, or step numbers such as ``#17``, that are left
             out. All else stays as it is, so that a failure can be made smaller.
+        only: names of the table of weights; nothing else is drawn. None: all of it.
     """
     rng = random.Random(f"chaos {seed}")
     setting = _setting(rng)
     drawn: list[tuple[float, str, Fault | None]] = []
-    chosen = _kept(rng, FAULTS)
+    chosen = _kept(rng, FAULTS, only)
     workers = len(setting.worker_skews)
     at = seconds * QUIET_SHARE
     while chosen and (at := at + rng.uniform(*FAULT_SECONDS)) < seconds * 0.9:
@@ -83,15 +86,15 @@ def schedule(seed: int, seconds: float, without: Collection[str] = ()) -> Schedu
         # All of them end with the time of the run: then the system has to come to rest.
         drawn.append((at, name, faults.shortened(fault, seconds - at)))
     past = Past()
-    asked = _kept(rng, OPERATIONS)
+    asked = _kept(rng, OPERATIONS, only)
     moments: list[float] = []
     at = 0.0
     while (at := at + rng.uniform(*OPERATION_SECONDS)) < seconds:
         moments.append(at)
     merged = sorted([*((moment, "", None) for moment in moments), *drawn], key=lambda each: each[0])
     steps: list[Step] = []
-    for number, (moment, fault_name, fault) in enumerate(merged):
-        what: Operation | Fault | None = fault
+    for number, (moment, fault_name, drawn_fault) in enumerate(merged):
+        what: Operation | Fault | None = drawn_fault
         name = fault_name
         if what is None:
             name = _pick(rng, asked)
@@ -120,8 +123,12 @@ def _setting(rng: random.Random) -> Setting:
     )
 
 
-def _kept(rng: random.Random, table: Mapping[str, float]) -> dict[str, float]:
+def _kept(
+    rng: random.Random, table: Mapping[str, float], only: Collection[str]
+) -> dict[str, float]:
     """A part of a table: a seed that does less does it more often."""
+    if only:
+        return {name: weight for name, weight in table.items() if name in only}
     share = rng.uniform(*KEPT_SHARE)
     kept = {name: weight for name, weight in table.items() if rng.random() < share}
     return kept or dict(table)
