@@ -22,6 +22,10 @@ class MessageAsked:
     job: str = ""
     bare: bool = False
     """A bare Celery client's: it has Celery's guarantee until a worker has made the record."""
+    not_before: float | None = None
+    """Seconds from the start before which it must not be sent; its ``send_at``."""
+    not_after: float | None = None
+    """Seconds from the start after which it need not be sent; its ``expires_at``."""
     same_as: int | None = None
     """The step whose idempotency key it has."""
 

@@ -91,14 +91,17 @@ class Send:
 
     def asked(self, system: System, step: int) -> MessageAsked:
         """What the oracle is to know of it."""
+        now = system.now()
         return MessageAsked(
             step,
-            system.now(),
+            now,
             self.tag,
             self.users,
             self.departments,
             self.everyone,
             bare=self.bare,
+            not_before=None if self.send_in is None else now + self.send_in,
+            not_after=None if self.expires_in is None else now + self.expires_in,
             same_as=self.same_as,
         )
 

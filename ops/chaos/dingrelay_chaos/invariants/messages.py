@@ -13,6 +13,9 @@ from dingrelay_producers import JobStatus, State
 
 USER_DAY = 500
 """Messages a day to one person (API §2.1)."""
+EARLY_SECONDS = 0.5
+LATE_SECONDS = 12
+"""A call that was about to leave in time may wait for its slot, and be suspended with its worker."""
 SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 
 
@@ -24,20 +27,48 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         status = evidence.statuses.get(asked.job)
         if status is None or asked.accepted != "yes":
             continue
-        told = _told(status)
-        for user in _expected(asked, truth):
-            if status.state in {State.DONE, State.DUPLICATE}:
+        if status.state in {State.DONE, State.DUPLICATE}:
+            told = _told(status)
+            for user in _expected(asked, truth):
                 yield from _judged(evidence, asked, user, told.get(user, ""))
-        alone = askers[asked.content] == 1
-        if alone and status.state in SILENT_ENDS and not (status.result or {}).get("calls"):
-            reached = truth.reached(asked.content)
-            if reached:
-                text = f"{status.id} is {status.state} and tells of no call, but {reached} have it"
-                yield Violation(2, text, status.id)
+        if askers[asked.content] == 1:
+            yield from _silent(asked, status, truth)
+            yield from _times(asked, status, evidence, system)
     for content, people in truth.by_content.items():
         for user in people:
             if truth.delivered(content, user) > 1:
                 yield Violation(2, f"{user} has {content!r} more than once", content)
+
+
+def _silent(asked: MessageAsked, status: JobStatus, truth: Truth) -> Iterator[Violation]:
+    """Whether a job that ended without success hides that somebody got it."""
+    if status.state in SILENT_ENDS and not (status.result or {}).get("calls"):
+        reached = truth.reached(asked.content)
+        if reached:
+            text = f"{status.id} is {status.state} and tells of no call, but {reached} have it"
+            yield Violation(2, text, status.id)
+
+
+def _times(
+    asked: MessageAsked, status: JobStatus, evidence: Evidence, system: System
+) -> Iterator[Violation]:
+    """Whether a message left in its time, by the clock of the machine, which is Redis's."""
+    calls = {each["id"]: each["monotonic"] - system.began for each in evidence.truth.calls}
+    people = evidence.truth.by_content.get(asked.content, {})
+    left = [calls[each["call_id"]] for entries in people.values() for each in entries]
+    if asked.not_before is not None and left and min(left) < asked.not_before - EARLY_SECONDS:
+        early = asked.not_before - min(left)
+        yield Violation(2, f"{asked.job} left {early:.1f} s before its send_at", asked.job)
+    if asked.not_after is None:
+        return
+    if left and min(left) > asked.not_after + LATE_SECONDS:
+        late = min(left) - asked.not_after
+        yield Violation(2, f"{asked.job} left {late:.1f} s after its expires_at", asked.job)
+    if status.state == State.EXPIRED and status.settled_at is not None:
+        settled = status.settled_at.timestamp() - system.began_at
+        if settled < asked.not_after - EARLY_SECONDS:
+            early = asked.not_after - settled
+            yield Violation(2, f"{asked.job} expired {early:.1f} s before its time", asked.job)
 
 
 def _told(status: JobStatus) -> dict[str, str]:

@@ -1,0 +1,40 @@
+"""A short chaos: three seeds that are the same each time, and one that nobody has seen before."""
+
+import os
+import random
+import subprocess
+import sys
+
+import pytest
+
+from dingrelay_chaos.schedule import schedule
+
+SECONDS = 8
+FIXED = (11, 12, 13)
+UNSEEN = random.SystemRandom().randrange(1, 1_000_000)
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", [*FIXED, pytest.param(UNSEEN, id="unseen")])
+def test_the_invariants_hold_under_random_faults(seed: int) -> None:
+    command = [sys.executable, "-m", "dingrelay_chaos", "--seed", str(seed)]
+    ran = subprocess.run(
+        [*command, "--seconds", str(SECONDS)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=220,
+        check=False,
+    )
+    assert ran.returncode == 0, f"seed {seed}\n{ran.stdout}{ran.stderr}"
+
+
+def test_a_schedule_depends_on_its_seed_and_its_length_only() -> None:
+    assert schedule(17, 60).text() == schedule(17, 60).text()
+    assert schedule(17, 60).text() != schedule(18, 60).text()
+
+
+def test_a_step_that_is_left_out_changes_no_other() -> None:
+    whole = schedule(17, 60).steps
+    smaller = schedule(17, 60, without=[f"#{whole[3].number}"]).steps
+    assert smaller == (*whole[:3], *whole[4:])
