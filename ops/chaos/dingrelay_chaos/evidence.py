@@ -54,6 +54,8 @@ class Evidence:
     """People who are there and were marked as left before the last walk."""
     waited: float = 0
     """Seconds until everything was settled."""
+    last: str = ""
+    """A job that was among the last to settle."""
     logs: dict[str, str] = field(default_factory=dict[str, str])
 
 

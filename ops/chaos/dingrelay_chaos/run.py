@@ -25,6 +25,7 @@ PATIENCE_SECONDS = 40
 """An operation may take so long: it waits for Valkey, and for the database."""
 TICK_SECONDS = 0.05
 MOST_STORIES = 4
+LONG_SECONDS = 20
 MOST_ALIKE = 3
 
 
@@ -170,4 +171,5 @@ def _figures(evidence: Evidence, schedule: Schedule) -> str:
     return (
         f"{len(schedule.steps) - faults} operations, {faults} faults, "
         f"{len(evidence.truth.calls)} calls; {told}; settled after {evidence.waited:.0f} s"
+        + (f", {evidence.last[:160]}" if evidence.waited > LONG_SECONDS else "")
     )

@@ -28,7 +28,8 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     """The evidence, once everything is settled or the time for it is over."""
     system.mend()
     began = time.monotonic()
-    evidence.wait_until(lambda: _settled(system), SETTLE_SECONDS, lambda: _tend(system))
+    last: list[str] = []
+    evidence.wait_until(lambda: _settled(system, last), SETTLE_SECONDS, lambda: _tend(system))
     waited = time.monotonic() - began
     left = _left(system) & _present(system)
     last = _walk(system)
@@ -45,6 +46,7 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         unacked=_unacked(system),
         left_too_early=sorted(left),
         waited=waited,
+        last=last[0] if last else "",
     )
     for each in asked.campaigns:
         if each.campaign:
@@ -53,9 +55,13 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     return found
 
 
-def _settled(system: System) -> bool:
+def _settled(system: System, last: list[str]) -> bool:
+    """Whether nothing is under way; `last` is told a job that is."""
     try:
-        return not _queued(system) and not _open_jobs(system) and not _open_campaigns(system)
+        jobs = _open_jobs(system)
+        if jobs:
+            last[:] = [f"{job.kind} {job.id} {job.state} {job.error or ''}" for job in jobs[:1]]
+        return not jobs and not _queued(system) and not _open_campaigns(system)
     except (RedisError, DingrelayError, OSError):
         return False
 
@@ -77,13 +83,9 @@ def _queued(system: System) -> int:
         return scheduled + queued
 
 
-def _open_jobs(system: System) -> list[str]:
+def _open_jobs(system: System) -> list[JobStatus]:
     found = evidence.statuses(system.client, system.asked.jobs())
-    return [job for job, status in found.items() if not _over(status)]
-
-
-def _over(status: JobStatus | None) -> bool:
-    return status is None or status.state.ended
+    return [status for status in found.values() if status and not status.state.ended]
 
 
 def _open_campaigns(system: System) -> list[dict[str, Any]]:
