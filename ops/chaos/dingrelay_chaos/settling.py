@@ -28,8 +28,8 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     """The evidence, once everything is settled or the time for it is over."""
     system.mend()
     began = time.monotonic()
-    last: list[str] = []
-    evidence.wait_until(lambda: _settled(system, last), SETTLE_SECONDS, lambda: _tend(system))
+    open_last: list[str] = []
+    evidence.wait_until(lambda: _settled(system, open_last), SETTLE_SECONDS, lambda: _tend(system))
     waited = time.monotonic() - began
     left = _left(system) & _present(system)
     last = _walk(system)
@@ -46,7 +46,7 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         unacked=_unacked(system),
         left_too_early=sorted(left),
         waited=waited,
-        last=last[0] if last else "",
+        last=open_last[0] if open_last else "",
     )
     for each in asked.campaigns:
         if each.campaign:
