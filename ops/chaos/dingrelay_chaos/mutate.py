@@ -1,0 +1,82 @@
+"""``python -m dingrelay_chaos.mutate``: does chaos notice when a mend is taken out?
+
+Each mutation is applied to a copy of the source tree, and seeds are run on it until one fails. The
+same seed must hold on the source as it is.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from dingrelay_chaos.mutations import MUTATIONS, PACKAGES, ROOT, Mutation
+
+SEEDS = 6
+SECONDS = 20.0
+
+
+def main() -> int:
+    """Try the mutations; 1 if one is not noticed."""
+    options = _options()
+    chosen = [each for each in MUTATIONS if not options.names or each.name in options.names]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        noticed = list(pool.map(lambda each: _noticed(each, options), chosen))
+    print(f"{sum(noticed)} of {len(chosen)} mutations are noticed")
+    return 0 if all(noticed) else 1
+
+
+def _noticed(mutation: Mutation, options: argparse.Namespace) -> bool:
+    with tempfile.TemporaryDirectory(prefix="dingrelay-mutant-") as name:
+        tree = Path(name)
+        for package in PACKAGES:
+            shutil.copytree(ROOT / package, tree / package)
+        shutil.copytree(ROOT / "ops/chaos/clock", tree / "ops/chaos/clock")
+        mutation.apply(tree)
+        for seed in range(options.seed, options.seed + options.seeds):
+            told = _failure(tree, seed, options.seconds, mutation.only)
+            if told is None:
+                continue
+            clean = _failure(ROOT, seed, options.seconds, mutation.only)
+            word = "seed" if clean is None else "BUT the source fails, too, at seed"
+            print(f"{mutation.name}: noticed by {word} {seed}: {told}", flush=True)
+            if clean is None:
+                return True
+    print(f"{mutation.name}: not noticed in {options.seeds} seeds ({mutation.what})", flush=True)
+    return False
+
+
+def _failure(tree: Path, seed: int, seconds: float, only: Sequence[str]) -> str | None:
+    """The first violation of a seed on a tree; None if it holds."""
+    folders = [tree / Path(package).parent for package in PACKAGES]
+    command = [sys.executable, "-m", "dingrelay_chaos", "--seed", str(seed)]
+    ran = subprocess.run(
+        [*command, "--seconds", f"{seconds:g}", "--only", *only],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, folders))},
+        cwd=tree,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode == 0:
+        return None
+    found = [line.strip() for line in ran.stdout.splitlines() if "invariant " in line]
+    return found[0] if found else (ran.stdout + ran.stderr)[-300:]
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make chaos-mutations", description=__doc__)
+    parser.add_argument("names", nargs="*", help="which mutations; all if none is named")
+    parser.add_argument("--seed", type=int, default=1, help="the first")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="how many at most")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of each seed")
+    parser.add_argument("--jobs", type=int, default=1, help="mutations at once")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
