@@ -12,6 +12,25 @@ from dingrelay_sandbox.admin import SandboxAdmin
 START_SECONDS = 20
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret-of-chaos", "1000001"
 
+TEMPLATE = "PROC-CHAOS"
+OPTIONS = ("甲", "乙", "丙")
+CONTROLS = (
+    {"label": "事由", "type": "TextareaField", "required": True},
+    {"label": "类型", "type": "DDSelectField", "options": OPTIONS},
+    {"label": "标签", "type": "DDMultiSelectField", "options": OPTIONS},
+    {"label": "天数", "type": "NumberField"},
+    {"label": "开始日期", "type": "DDDateField"},
+    {"label": "联系人", "type": "InnerContactField"},
+    {
+        "label": "明细",
+        "type": "TableField",
+        "columns": [{"label": "项目"}, {"label": "金额", "type": "MoneyField"}],
+    },
+    {"label": "图片", "type": "DDPhotoField"},
+    {"label": "备注", "type": "TextareaField"},
+)
+"""A form with a control of every kind that comes back otherwise than it was sent (API §11.1)."""
+
 
 class DingTalk:
     """A sandbox with a clock of its own."""
@@ -64,6 +83,7 @@ class DingTalk:
                 break
         self.admin.set_limits(recipients=self._recipients)
         self.admin.set_clock(self._skew)
+        self.admin.add_template(TEMPLATE, CONTROLS)
 
     def end(self) -> None:
         """End it."""

@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from dingrelay_chaos.mutations import MUTATIONS, PACKAGES, ROOT, Mutation
@@ -25,12 +26,12 @@ def main() -> int:
     options = _options()
     chosen = [each for each in MUTATIONS if not options.names or each.name in options.names]
     with ThreadPoolExecutor(options.jobs) as pool:
-        noticed = list(pool.map(lambda each: _noticed(each, options), chosen))
+        noticed = list(pool.map(partial(_noticed, options), chosen))
     print(f"{sum(noticed)} of {len(chosen)} mutations are noticed")
     return 0 if all(noticed) else 1
 
 
-def _noticed(mutation: Mutation, options: argparse.Namespace) -> bool:
+def _noticed(options: argparse.Namespace, mutation: Mutation) -> bool:
     with tempfile.TemporaryDirectory(prefix="dingrelay-mutant-") as name:
         tree = Path(name)
         for package in PACKAGES:

@@ -18,6 +18,7 @@ from dingrelay_chaos.asked import (
     MessageAsked,
     SyncAsked,
 )
+from dingrelay_chaos.dingtalk import OPTIONS, TEMPLATE
 from dingrelay_chaos.system import System
 from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, ServiceUnavailable
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
@@ -387,9 +388,14 @@ def _approval(rng: random.Random, step: int, past: Past, left: float) -> Approve
         ("明细", _Rows(rows)),
         ("天数", rng.randint(1, 9)),
         ("开始日期", "2026-11-25"),
+        ("类型", rng.choice(OPTIONS)),
+        ("标签", tuple(rng.sample(OPTIONS, rng.randint(1, 3)))),
+        ("联系人", tuple(rng.sample(STAYING, rng.randint(1, 2)))),
+        ("图片", ("https://example.com/a.jpg",)),
     ]
-    form = tuple(pair for pair in optional if rng.random() < 0.5)
-    return Approve(f"审批 {step}", rng.choice(STAYING), "PROC-LEAVE", form)
+    form = tuple(pair for pair in optional if rng.random() < 0.4)
+    key = f"approval {step}" if rng.random() < 0.2 else None
+    return Approve(f"审批 {step}", rng.choice(STAYING), TEMPLATE, form, key)
 
 
 def _equal_approval(rng: random.Random, step: int, past: Past, left: float) -> Approve | None:
@@ -474,7 +480,9 @@ class _Rows(tuple[Any, ...]):
 
 
 def _thawed(value: Any) -> Any:
-    return [dict(row) for row in value] if isinstance(value, _Rows) else value
+    if isinstance(value, _Rows):
+        return [dict(row) for row in value]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -1,34 +1,47 @@
-"""How a person settles an approval that ended unknown: by a look into DingTalk."""
+"""How a person settles an unknown job: by a look into DingTalk."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dingrelay_chaos.asked import ApprovalAsked, MessageAsked
+from dingrelay_chaos.truth import text_of
+from dingrelay_producers import State
 
 if TYPE_CHECKING:
     from dingrelay_chaos.system import System
 
 
 def resolve(system: "System", job: str) -> str:
-    """Say that the instance exists, or that it does not.
-
-    Where several equal jobs are unknown nobody can say whose an instance is: each is given one
-    that no other job names.
-    """
-    client: Any = system.client
-    if not hasattr(client, "resolve"):
-        return "no such command"
-    if client.status(job).state != "unknown":
+    """Say that it happened, or that it did not, as the sandbox has it; the answer as text."""
+    if system.client.status(job).state != State.UNKNOWN:
         return "not unknown"
-    tag = next((each.tag for each in system.asked.approvals if each.job == job), None)
-    if tag is None:
-        return "no approval"
+    asked = next((each for each in system.asked.everything() if each.job == job), None)
+    match asked:
+        case ApprovalAsked():
+            return _approval(system, asked)
+        case MessageAsked():
+            return _message(system, asked)
+        case _:
+            return "nothing to resolve"
+
+
+def _approval(system: "System", asked: ApprovalAsked) -> str:
+    """Where several equal jobs are unknown, each is given an instance that no other names."""
     named = {
-        (client.status(each.job).result or {}).get("instance_id")
+        (system.client.status(each.job).result or {}).get("instance_id")
         for each in system.asked.approvals
-        if each.job and each.accepted == "yes" and each.tag == tag
+        if each.job and each.accepted == "yes" and each.tag == asked.tag
     }
     free = [
         each["id"]
         for each in system.sandbox.approvals()
-        if each["id"] not in named and any(tag == value for _, value in each["form"])
+        if each["id"] not in named and any(asked.tag == value for _, value in each["form"])
     ]
-    answer = client.resolve(job, instance=free[0]) if free else client.resolve(job, created=False)
-    return str(answer)
+    if free:
+        return f"{free[0]}: {system.client.resolve(asked.job, instance=free[0])}"
+    return f"not created: {system.client.resolve(asked.job, not_created=True)}"
+
+
+def _message(system: "System", asked: MessageAsked) -> str:
+    inboxes = [system.sandbox.inbox(user) for user in asked.users]
+    sent = any(text_of(each) == asked.content for box in inboxes for each in box["delivered"])
+    return f"sent {sent}: {system.client.resolve(asked.job, sent=sent)}"

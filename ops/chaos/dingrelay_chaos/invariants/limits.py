@@ -20,7 +20,7 @@ FORGETTING = (WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFreezes, ValkeyRef
 """Faults in which answers, or what was counted of them, are lost."""
 LATEST_SECONDS = 6
 """A call is on its way for so long at most."""
-STRAY_SHARE = 0.1
+STRAY_SHARE = 0.2
 STRAY_LEAST = 6
 """So many calls may be throttled: calls leave evenly and arrive unevenly."""
 
