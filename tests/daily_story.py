@@ -8,7 +8,7 @@ import asyncio
 import random
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -36,6 +36,7 @@ SEND = "/topapi/message/corpconversation/asyncsend_v2"
 PEOPLE = [f"u{number}" for number in range(1, 9)]
 CONTENTS = [f"content {number}" for number in range(6)]
 CALLS = "30/1s"
+MESSAGE_LIMITS = {"calls": "15/1s"}
 """Few enough that messages wait, share calls and are parked."""
 
 Json = dict[str, Any]
@@ -118,7 +119,7 @@ class Story:
             (deed,) = self.dice.choices(list(deeds), list(deeds.values()))
             await deed()
         self.sandbox.clear_faults()
-        await self._ended()
+        await self.ended()
 
     async def send(self, **fields: Any) -> None:
         users = self.dice.sample(PEOPLE, self.dice.randint(1, 3))
@@ -133,24 +134,24 @@ class Story:
             job["expires_at"] = soon.isoformat()
         if self.dice.random() < 0.1:
             job["on_unknown"] = "stop"
-        await self._enqueue(job)
+        await self.enqueue(job)
 
     async def send_anyway(self) -> None:
         users = self.dice.sample(PEOPLE, 2)
         job: Json = {"to": {"users": users}, "allow_duplicate": True, **self._message()}
         self.excused.add(_content(job))
-        await self._enqueue(job)
+        await self.enqueue(job)
 
     async def send_to_everyone(self) -> None:
         job: Json = {"to": {"everyone": True}, **self._message(special=True)}
         self.excused.add(_content(job))
-        await self._enqueue(job)
+        await self.enqueue(job)
 
     async def send_to_departments(self) -> None:
         to = {"departments": [self.dice.randint(2, 5)]}
         job: Json = {"to": to, **self._message(special=True)}
         self.excused.add(_content(job))
-        await self._enqueue(job)
+        await self.enqueue(job)
 
     async def cancel(self) -> None:
         if self.jobs:
@@ -199,7 +200,7 @@ class Story:
         content = self.dice.choice(CONTENTS[:2] if special else CONTENTS)
         return {"message": {"msgtype": "text", "text": {"content": content}}}
 
-    async def _enqueue(self, job: Json) -> None:
+    async def enqueue(self, job: Json) -> None:
         draft = record.draft(MessageSend.parse(job))
         answer = await run_async(self.redis, record.enqueue(draft, grace_ms=1000))
         enqueued = record.enqueued(draft, answer)
@@ -211,7 +212,7 @@ class Story:
     def _note(self, deed: str, what: str, how: object) -> None:
         self.told.append(f"{deed} {what[:8]} {how}")
 
-    async def _ended(self) -> None:
+    async def ended(self) -> None:
         states: list[State] = []
         running: list[str] = []
         for _ in range(1500):
@@ -316,19 +317,26 @@ def _content(asked: Json) -> str:
 
 @asynccontextmanager
 async def a_story(
-    seed: int, redis: Redis, sandbox: SandboxAdmin, *, valkey_url: str, database_url: str
+    seed: int,
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    *,
+    valkey_url: str,
+    database_url: str,
+    message_limits: Mapping[str, str] = MESSAGE_LIMITS,
+    call_timeout: float = 1,
 ) -> AsyncGenerator[Story]:
     """A system at the start of its day."""
-    sandbox.set_limits(recipients="")
+    sandbox.set_limits(recipients=message_limits.get("recipients", ""))
     app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
     settings = Settings.load(
         env="sandbox",
         redis_url=valkey_url,
         database_url=database_url,
-        rules={"*": {"calls": CALLS}, "message.send": {"calls": "15/1s"}},
+        rules={"*": {"calls": CALLS}, "message.send": {"recipients": "", **message_limits}},
         apps={"default": AppSettings.model_validate(app)},
         wake_grace=1,
-        call_timeout=1,
+        call_timeout=call_timeout,
         DINGTALK_OAPI_URL=sandbox.base_url,
         DINGTALK_API_URL=sandbox.base_url,
     )

@@ -68,6 +68,11 @@ class Delivery:
 class Messages(Protocol):
     """Work notifications of the job's app."""
 
+    @property
+    def users_per_call(self) -> int:
+        """How many users a call may have: what DingTalk takes, or what the app's limits allow."""
+        ...
+
     async def admit(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> Admission:

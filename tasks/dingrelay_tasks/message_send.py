@@ -15,6 +15,8 @@ from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
 
 STEP = "call:"
 """What the steps that call begin with."""
+SIZE = "users_per_call"
+"""The step that remembers how many users a call has, where the limits allow fewer than usual."""
 USERS_PER_CALL = 100
 DEPARTMENTS_PER_CALL = 20
 
@@ -210,7 +212,7 @@ async def run(job: MessageSend, ctx: Context) -> Json:
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
     outcomes = [
         Outcome(**await ctx.once(call.step, partial(_carry_out, job, ctx, call)))
-        for call in _calls(job)
+        for call in _calls(job, await _users_per_call(ctx))
     ]
     result = _result(outcomes)
     if not result.calls:
@@ -230,12 +232,26 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     return _result(outcomes).model_dump(mode="json") if outcomes else None
 
 
-def _calls(job: MessageSend) -> Iterator[Call]:
+async def _users_per_call(ctx: Context) -> int:
+    """How many users a call has, the same at each attempt although the limits may change."""
+    most = ctx.messages.users_per_call
+    known = await ctx.recall(SIZE)
+    if known is None and (most >= USERS_PER_CALL or await ctx.recall(f"{STEP}1") is not None):
+        return USERS_PER_CALL
+
+    async def size() -> Json:
+        return {"users": most}
+
+    users: int = (await ctx.once(SIZE, size))["users"]
+    return users
+
+
+def _calls(job: MessageSend, users_per_call: int) -> Iterator[Call]:
     """The calls of a job, in an order that is the same at each attempt."""
     number = 0
-    for start in range(0, len(users := job.users), USERS_PER_CALL):
+    for start in range(0, len(users := job.users), users_per_call):
         number += 1
-        yield Call(f"{STEP}{number}", users=users[start : start + USERS_PER_CALL])
+        yield Call(f"{STEP}{number}", users=users[start : start + users_per_call])
     departments = list(dict.fromkeys(job.to.departments))
     for start in range(0, len(departments), DEPARTMENTS_PER_CALL):
         number += 1

@@ -48,6 +48,7 @@ class FakeMessages:
     fail: int = 0
     """The number of the call, from 1, that fails for certain."""
     calls: int = 0
+    users_per_call: int = 100
 
     async def admit(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool

@@ -75,7 +75,7 @@ def test_work_rests_in_the_quiet_hours(
         ((10_000, 10_000), {}, None, 8.8, "20 calls in 1 s"),
         ((1_000, 10), {}, 100, 10.0, "100 recipients a minute, its own rate"),
         ((1_000, 10), {"message.send": {"calls": "", "recipients": ""}}, None, 0.0, "10000 calls"),
-        ((1_000, 10), {"message.send": {"recipients": "60/60s"}}, None, 16.8, "60 recipients"),
+        ((1_000, 10), {"message.send": {"recipients": "60/60s"}}, None, 33.6, "60 recipients"),
     ],
 )
 def test_the_narrowest_limit_sets_the_pace(

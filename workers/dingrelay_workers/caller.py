@@ -171,7 +171,7 @@ class Caller:
         await self.check(api)
         costs = {"calls": 1, "recipients": recipients} if recipients else {"calls": 1}
         grant = await self.slot(api, costs)
-        return await self.leave(api, grant, query=query, body=body)
+        return await self.leave(api, await self.fresh(api, grant), query=query, body=body)
 
     async def check(self, api: Api) -> None:
         """Stop a call that can't be made, before it takes a slot.
@@ -202,6 +202,16 @@ class Caller:
             place=place,
         )
         LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
+        return grant
+
+    async def fresh(self, api: Api, grant: Grant) -> Grant:
+        """The slot, or another one in place of one that has passed by.
+
+        Raises:
+            limiter.Parked: as of `slot`.
+        """
+        while self._limiter.stale(grant):
+            grant = await self.slot(api, grant.costs)
         return grant
 
     async def leave(
@@ -246,6 +256,7 @@ class Caller:
                 self._quota.count(self._organisation)
             return answer
         finally:
+            await self._limiter.over(grant)
             CALLS.labels(api.name, self.app, verdict).inc()
             CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
 

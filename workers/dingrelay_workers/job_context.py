@@ -20,8 +20,10 @@ from dingrelay_tasks.context import (
     SentCall,
 )
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.adoptions import Adoptions
 from dingrelay_workers.caller import Caller
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.calls import Calls
@@ -153,6 +155,13 @@ class JobMessages:
         self._contacts = contacts
         self._guards = engine.guards
         self._notifications = WorkNotifications(calls)
+        self._limiter = engine.limiter
+
+    @property
+    def users_per_call(self) -> int:
+        """How many users a call may have."""
+        rule = self._limiter.recipients_rule(self._app, MESSAGE_SEND.name)
+        return min(USERS_PER_CALL, rule.burst) if rule else USERS_PER_CALL
 
     async def admit(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool

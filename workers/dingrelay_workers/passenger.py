@@ -3,16 +3,18 @@
 import asyncio
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
+from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError
-from dingrelay_workers.limiter.grant import Grant
+from dingrelay_workers.limiter.grant import Draining, Grant, Parked
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import JITTER, Rule
 from dingrelay_workers.records import Claim, Records
@@ -106,7 +108,9 @@ class Passenger:
             kept.take(users)
             return kept
         eager = bool(self._claim.waiting)
-        return await self._rides.seat(self._alike, users, eager=eager)
+        rule = self._limiter.recipients_rule(self.app, MESSAGE_SEND.name)
+        most = min(USERS_PER_CALL, rule.burst) if rule else USERS_PER_CALL
+        return await self._rides.seat(self._alike, users, eager=eager, most=most)
 
     async def _follow(self, seat: Seat) -> Json:
         """Be part of another job's call."""
@@ -116,7 +120,7 @@ class Passenger:
             await self._caller.note()
             seat.ready()
             return await seat.arrival()
-        except NoSeat:
+        except (NoSeat, Parked, Draining):  # it has not left
             if not doubt:
                 self._caller.close_note()
             raise
@@ -135,7 +139,11 @@ class Passenger:
             users = ride.seal()
             self._rides.close(self._alike, ride)
             shared = {**body, "userid_list": ",".join(users)}
-            answer = await self._caller.leave(api, grant, body=shared)
+            # Those that were taken along have paid for themselves.
+            grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
+            answer = await self._caller.leave(
+                api, await self._caller.fresh(api, grant), body=shared
+            )
         except BaseException as error:
             self._rides.close(self._alike, ride)
             own = ride.end(error, left=self._caller.open_call)

@@ -121,9 +121,10 @@ class Ride:
         sealed: set when it is decided whom it carries.
     """
 
-    def __init__(self, users: Iterable[str], *, eager: bool) -> None:
+    def __init__(self, users: Iterable[str], *, eager: bool, most: int = USERS_PER_CALL) -> None:
         self.costs = {"calls": 1, "recipients": 0}
         self.eager = eager
+        self._most = most
         self.boarding = False
         self.departing = asyncio.Event()
         self.sealed = asyncio.Event()
@@ -137,7 +138,7 @@ class Ride:
     @property
     def room(self) -> int:
         """How many more users the call can take."""
-        return USERS_PER_CALL - len(self._users)
+        return max(0, self._most - len(self._users))
 
     def takes(self, users: Iterable[str]) -> bool:
         """Whether these users can join while the slot is waited for."""
@@ -277,19 +278,22 @@ class Rides:
         self._carried: set[asyncio.Task[object]] = set()
         self._leading: dict[asyncio.Task[object], Likeness] = {}
 
-    async def seat(self, alike: Likeness, users: Iterable[str], *, eager: bool) -> Seat:
+    async def seat(
+        self, alike: Likeness, users: Iterable[str], *, eager: bool, most: int = USERS_PER_CALL
+    ) -> Seat:
         """A seat in the call of jobs like this that comes next, or in a new one.
 
         Args:
             alike: what the job has in common with those that it may join.
             users: whom the job adds.
             eager: the job has waited for a slot before.
+            most: users that a call may have.
         """
         while True:
             ride = self._open.get(alike)
             if ride is None or not (ride.boarding or ride.takes(users)):
                 eager = eager or alike in self._leading.values()
-                ride = self._open[alike] = Ride(users, eager=eager)
+                ride = self._open[alike] = Ride(users, eager=eager, most=most)
                 return ride.leader
             if not ride.boarding:
                 return ride.join(users, eager=eager)

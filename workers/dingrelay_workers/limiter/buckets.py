@@ -19,6 +19,7 @@ from dingrelay_workers.limiter.rules import Rule, Rules
 ACQUIRE = Script.load("dingrelay_workers.limiter", "acquire")
 PARK = Script.load("dingrelay_workers.limiter", "park")
 PENALIZE = Script.load("dingrelay_workers.limiter", "penalize")
+CHARGE = Script.load("dingrelay_workers.limiter", "charge")
 SUCCEED = Script.load("dingrelay_workers.limiter", "succeed")
 
 MICRO = 1_000_000
@@ -169,6 +170,11 @@ def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | No
 def succeed(rules: Sequence[Rule], now: int | None = None) -> Call:
     """A probe was not throttled: open its buckets. No answer."""
     return SUCCEED.call([rule.key for rule in rules], [_time(now)])
+
+
+def charge(rule: Rule, cost: int, now: int | None = None) -> Call:
+    """Take so much from a bucket, whether it is there or not. No answer."""
+    return CHARGE.call([rule.key], [_time(now), BUCKET_TTL_MS, rule.burst, rule.rate, cost])
 
 
 async def ask(redis: Redis, rules: Sequence[Rule], lane: Lane, asks: Sequence[Ask]) -> Reply:

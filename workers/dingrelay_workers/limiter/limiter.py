@@ -8,8 +8,10 @@ their slots. What would wait longer is parked: it goes back to the queue with a 
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from dingrelay_producers.scripts import run_async
 from dingrelay_tasks.contract import Lane
@@ -17,7 +19,7 @@ from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import MICRO, BucketState
 from dingrelay_workers.limiter.grant import Draining, Grant, Parked
 from dingrelay_workers.limiter.line import Line
-from dingrelay_workers.limiter.rules import Rule, Rules
+from dingrelay_workers.limiter.rules import JITTER, Rule, Rules
 from dingrelay_workers.limiter.travel import Travel
 
 RETURNING_SHARE = 4
@@ -136,6 +138,31 @@ class Limiter:
         if grant.probing:
             rules = self._rules.of(grant.app, grant.api)
             await run_async(self._redis, buckets.succeed(rules))
+
+    def stale(self, grant: Grant) -> bool:
+        """Whether the slot came too long ago for a call whose recipients are counted.
+
+        A process that was stopped with it would call in a window that was given to others.
+        """
+        return bool(self._counted(grant)) and self._clock() - grant.left > JITTER
+
+    async def over(self, grant: Grant) -> None:
+        """A call has ended: charge anew what may have arrived long after its slot.
+
+        DingTalk counts recipients when a call arrives, at any time before its answer. Charged at
+        both ends it is within every window that holds it. Costs a round trip for slow calls only.
+        """
+        rule = self._counted(grant)
+        if rule and self.stale(grant):
+            call = buckets.charge(rule, grant.costs["recipients"])
+            # The call's own outcome must not be lost with this.
+            with suppress(RedisError, OSError):
+                await run_async(self._redis, call)
+
+    def _counted(self, grant: Grant) -> Rule | None:
+        if not grant.costs.get("recipients"):
+            return None
+        return self.recipients_rule(grant.app, grant.api)
 
     async def states(self) -> list[BucketState]:
         """Every bucket of the fleet as it stands."""

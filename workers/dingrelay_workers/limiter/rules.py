@@ -62,8 +62,12 @@ class Rule:
 
     @property
     def burst(self) -> int:
-        """What the bucket holds when it is full."""
-        return LARGEST_COST[self.unit]
+        """What the bucket holds when it is full, and the most that one call should cost."""
+        largest = LARGEST_COST[self.unit]
+        if self.limit is None or self.limit > largest:
+            return largest
+        # A full bucket and what flows in while the window lasts must not be more than the limit.
+        return max(1, self.limit // 2)
 
     @property
     def adaptive(self) -> bool:
@@ -79,9 +83,9 @@ class Rule:
         """Units a second at which no window, wherever it starts, holds more than the limit."""
         if self.limit is None:
             return 0.0
-        margin = 0.0 if self.adaptive else JITTER
         if self.limit <= self.burst:
             return self.limit / (self.window + JITTER)
+        margin = 0.0 if self.adaptive else JITTER
         return (self.limit - self.burst) / (self.window + margin)
 
     @property

@@ -1,0 +1,96 @@
+"""No window holds more recipients than DingTalk delivers to, by the sandbox's own count."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from daily_story import SEND, a_story
+from dingrelay_producers.states import State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.limiter.grant import Grant
+
+WAY = 1.2
+"""Seconds that the first calls are on their way: they arrive together with later ones."""
+
+
+def message(number: int, users: list[str]) -> dict[str, Any]:
+    return {
+        "to": {"users": users},
+        "message": {"msgtype": "text", "text": {"content": f"message {number}"}},
+    }
+
+
+async def test_calls_that_bunch_up_on_their_way_lose_nobody(
+    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
+) -> None:
+    upgrade(sqlite_url)
+    limits = {"calls": "", "recipients": "300/2s"}
+    async with a_story(
+        1,
+        redis,
+        sandbox,
+        valkey_url=valkey_url,
+        database_url=sqlite_url,
+        message_limits=limits,
+        call_timeout=10,
+    ) as story:
+        sandbox.set_limits(calls="", window="sliding")
+        ms = WAY * 1000
+        sandbox.add_fault("latency", api=SEND, min_ms=ms, max_ms=ms, seconds=WAY)
+        for number in range(25):
+            await story.enqueue(message(number, [f"u{1 + user}" for user in range(20)]))
+        await story.ended()
+    assert sandbox.audit()["dropped"] == {}
+    assert sandbox.audit()["delivered"] == 25 * 20
+
+
+async def test_a_limit_of_less_than_a_call_is_kept_by_smaller_calls(
+    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
+) -> None:
+    upgrade(sqlite_url)
+    limits = {"calls": "", "recipients": "40/1s"}
+    async with a_story(
+        1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url, message_limits=limits
+    ) as story:
+        sandbox.set_limits(calls="", window="sliding")
+        users = [f"u{number}" for number in range(1, 51)]
+        await story.enqueue(message(1, users))
+        for user in users[:10]:
+            await story.enqueue(message(2, [user]))
+        await story.ended()
+        states = {(await story.status(job)).state for job in story.jobs}
+    assert states == {State.DONE}
+    assert sandbox.audit()["dropped"] == {}
+    assert sandbox.audit()["delivered"] == 60
+
+
+async def test_a_slot_that_passed_while_the_process_was_stopped_is_not_used(
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upgrade(sqlite_url)
+    limits = {"recipients": "5000/60s"}
+    async with a_story(
+        1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url, message_limits=limits
+    ) as story:
+        left: list[Grant] = []
+        for engine in story.wakeups.engines:
+
+            async def stopped(
+                *asked: Any, acquire: Any = engine.limiter.acquire, **how: Any
+            ) -> Any:
+                grant = await acquire(*asked, **how)
+                left.append(grant)
+                return replace(grant, left=grant.left - 20) if len(left) == 1 else grant
+
+            monkeypatch.setattr(engine.limiter, "acquire", stopped)
+        await story.enqueue(message(1, ["u1"]))
+        await story.ended()
+    assert len(left) == 2
+    assert sandbox.audit()["delivered"] == 1

@@ -1,0 +1,18 @@
+-- Take tokens from a bucket, whether they are there or not: what has left counts.
+--
+-- KEYS  the bucket
+-- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own),
+--       2 milliseconds a bucket lives unused, 3 burst, 4 rate (tokens/s), 5 tokens
+
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000000 + time[2]
+end
+local burst, rate = tonumber(ARGV[3]), tonumber(ARGV[4])
+local field = redis.call('HMGET', KEYS[1], 'balance', 'at')
+local elapsed = math.max(0, now - (tonumber(field[2]) or now))
+local balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000)
+redis.call('HSET', KEYS[1], 'balance', balance - tonumber(ARGV[5]), 'at', now)
+redis.call('PEXPIRE', KEYS[1], ARGV[2], 'NX')
+redis.call('PEXPIRE', KEYS[1], ARGV[2], 'GT')
