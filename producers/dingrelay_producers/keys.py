@@ -32,6 +32,10 @@ DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
 CAMPAIGNS_TTL_MS = 3_600_000
 """The pump renews it; where it is lost, the database is asked a few seconds later."""
+FORM_SCHEMA_TTL_MS = 600_000
+"""A template is edited now and then; a form that contradicts it has it read anew before."""
+FORM_SCHEMA_READER_TTL_MS = 20_000
+"""Longer than a call takes."""
 MEMBER_COUNT_TTL_MS = 3_600_000
 MEMBER_COUNTS = 5_000
 """Departments of an app whose sizes are kept; those of more are asked for each time."""
@@ -170,6 +174,19 @@ def everyone(app: str, day: str) -> str:
 def broadcasts(app: str, day: str) -> str:
     """Hash: campaign → digest of its content, sent on this Beijing day. TTL: DAY_TTL_MS."""
     return f"{PREFIX}broadcasts:{app}:{day}"
+
+
+def form_schema(app: str, process_code: str) -> str:
+    """String: the controls of an approval template, and when they were read (JSON).
+
+    TTL: FORM_SCHEMA_TTL_MS, a minute if they could not be read for a passing reason.
+    """
+    return f"{PREFIX}form-schema:{app}:{process_code}"
+
+
+def form_schema_reader(app: str, process_code: str) -> str:
+    """String: a worker reads a template's controls now. TTL: FORM_SCHEMA_READER_TTL_MS."""
+    return f"{PREFIX}form-schema-reader:{app}:{process_code}"
 
 
 def adopted_instance(instance_id: str) -> str:

@@ -154,11 +154,15 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
         An `ApprovalCreateResult` as JSON values.
 
     Raises:
+        ContractError: the form is none of the template's.
         Wait: the instance can't be found, and may still appear.
         Unknown: there are instances that can't be told from it.
     """
     instance_id = await _made_before(job, ctx)
     if instance_id is None:
+        # What was sent once already needs no check: only its answer was lost.
+        if ctx.intent is None and await ctx.recall("create") is None:
+            await ctx.approvals.check(job.process_code, job.form_values)
         remembered = await ctx.once("create", partial(_create, job, ctx))
         instance_id = str(remembered["instance_id"])
     return ApprovalCreateResult(instance_id=instance_id).model_dump(mode="json")

@@ -172,6 +172,14 @@ class Found:
 class Approvals(Protocol):
     """Approval instances of the job's app."""
 
+    async def check(self, process_code: str, form: Sequence[tuple[str, str]]) -> None:
+        """Check a form against its template, if that can be read.
+
+        Raises:
+            ContractError: DingTalk would refuse it; names the field.
+        """
+        ...
+
     async def create(
         self,
         *,

@@ -16,6 +16,7 @@ from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPR
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.engine import Engine
+from dingrelay_workers.form_checks import FormChecks
 from dingrelay_workers.job_context import JobApprovals
 from dingrelay_workers.records import Claim
 from dingrelay_workers.redis_time import RedisTime
@@ -109,7 +110,9 @@ class Job:
 
     def __init__(self, redis: Redis, job_id: str, calls: DingTalk) -> None:
         dingtalk = SimpleNamespace(clock=DingTalkClock())
-        engine = SimpleNamespace(redis=redis, settings=SETTINGS, dingtalk=dingtalk)
+        engine = SimpleNamespace(
+            redis=redis, settings=SETTINGS, dingtalk=dingtalk, form_checks=FormChecks(redis)
+        )
         claim = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
         self._approvals = JobApprovals(
             cast("Claim", claim), cast("Caller", calls), cast("Engine", engine)

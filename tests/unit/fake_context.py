@@ -131,6 +131,13 @@ class FakeApprovals:
     lookup_error: Exception | None = None
     hidden_until: datetime = START
     candidates: Sequence[Candidate] = ()
+    checks: int = 0
+    wrong: Exception | None = None
+
+    async def check(self, process_code: str, form: Sequence[tuple[str, str]]) -> None:
+        self.checks += 1
+        if self.wrong:
+            raise self.wrong
 
     async def create(self, **asked: Any) -> str:
         self.ctx.leaves()

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from dingrelay_tasks import ApprovalCreate, ContractError
 from dingrelay_tasks.approval_create import encode, run
-from dingrelay_tasks.outcomes import Wait
+from dingrelay_tasks.context import Candidate
+from dingrelay_tasks.outcomes import Unknown, Wait
 from unit.fake_context import START, AnswerLost, FakeContext
 
 JSON_VALUES = st.recursive(
@@ -178,3 +179,49 @@ async def test_a_lookup_that_fails_creates_nothing(ctx: FakeContext, later: floa
         with pytest.raises(ConnectionError):
             await run(job, ctx)
     assert len(ctx.approvals.made) == 1
+
+
+async def test_a_form_that_is_none_of_the_template_s_is_not_sent(ctx: FakeContext) -> None:
+    ctx.approvals.wrong = ContractError("form.天", "is no field of the template")
+    with pytest.raises(ContractError, match=r"form\.天"):
+        await run(approval(), ctx)
+    assert ctx.approvals.made == []
+
+
+async def test_a_form_is_checked_before_it_is_sent_and_not_after(ctx: FakeContext) -> None:
+    ctx.approvals.lose = True
+    job = approval()
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    await run(job, ctx)
+    assert ctx.approvals.checks == 1
+
+
+async def test_what_cannot_be_told_apart_ends_unknown_once_it_could_have_appeared(
+    ctx: FakeContext,
+) -> None:
+    ctx.approvals.lose = True
+    job = approval()
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    ctx.approvals.made.clear()
+    ctx.approvals.candidates = [Candidate("i7", link="https://x")]
+    with pytest.raises(Wait):
+        await run(job, ctx)
+    ctx.clock += timedelta(seconds=10)
+    with pytest.raises(Unknown) as caught:
+        await run(job, ctx)
+    assert [found["id"] for found in caught.value.candidates] == ["i7"]
+    assert ctx.approvals.made == []
+
+
+async def test_a_clock_that_was_set_back_makes_nobody_wait_longer(ctx: FakeContext) -> None:
+    ctx.approvals.lose = True
+    job = approval()
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    ctx.approvals.made.clear()
+    ctx.clock -= timedelta(hours=1)
+    with pytest.raises(Wait) as caught:
+        await run(job, ctx)
+    assert caught.value.delay == ctx.settle_delay

@@ -24,6 +24,7 @@ from dingrelay_workers.deadlines import Deadlines
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.form_checks import FormChecks
 from dingrelay_workers.leases import Leases
 from dingrelay_workers.limiter.guards import Guards, Reach
 from dingrelay_workers.limiter.limiter import Limiter
@@ -99,6 +100,7 @@ class Engine:
         self.rides = Rides()
         self.quota = Quota(self.redis, settings)
         self.guards = Guards(self.redis, self._reached)
+        self.form_checks = FormChecks(self.redis)
         self.sweeper = Sweeper(self.schedule, publisher, worker=self.worker)
         self.duty = Duty(self.records, publisher, lambda: self.directory.database)
         self.presence = Presence(settings, worker=self.worker)

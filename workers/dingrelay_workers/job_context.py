@@ -254,11 +254,21 @@ class JobApprovals:
 
     def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
         self._caller = caller
+        self._time = claim.time
         self._now = claim.time.now
+        self._form_checks = engine.form_checks
         self._clock = engine.dingtalk.clock
         self._adoptions = Adoptions(engine.redis, engine.settings, job_id=claim.id)
         topapi = engine.settings.approval_api == "topapi"
         self._approvals = ApprovalsTopapi(caller) if topapi else ApprovalsV1(caller)
+
+    async def check(self, process_code: str, form: Form) -> None:
+        """Check a form against its template, if that can be read.
+
+        Raises:
+            ContractError: DingTalk would refuse the form.
+        """
+        await self._form_checks.check(self._caller, self._time, process_code, form)
 
     async def create(self, **approval: Any) -> str:
         """Create an instance; its id.

@@ -53,6 +53,7 @@ _INSTANCES = "/v1.0/workflow/processInstances"
 APPROVAL_CREATE = Api("approval.create", "rest", "POST", _INSTANCES, changes=True)
 APPROVAL_READ = Api("approval.read", "rest", "GET", _INSTANCES)
 APPROVAL_LIST = Api("approval.list", "rest", "POST", "/v1.0/workflow/processes/instanceIds/query")
+APPROVAL_SCHEMA = Api("approval.schema", "rest", "GET", "/v1.0/workflow/forms/schemas/processCodes")
 APPROVAL_CREATE_TOPAPI = Api(
     "approval.create", "oapi", "POST", "/topapi/processinstance/create", changes=True
 )

@@ -66,7 +66,7 @@ class Control:
         aliases = tuple(str(alias) for alias in (key, first("bizAlias", "biz_alias")) if alias)
         kind = first("componentType", "component_type", "componentName") or _kind_of_id(key)
         extra = first("extValue", "ext_value", "extendValue")
-        parsed = _json(extra)
+        parsed = as_json(extra)
         return cls(
             first("name", "label") or "",
             entry.get("value"),
@@ -103,7 +103,7 @@ def _fields(sent: Form, told: Sequence[Control]) -> Iterator[Comparison]:
             yield _compare(values[0], found[0])
         elif len(found) == len(values):
             yield _same_name(values, found)
-        elif any(not _empty(value) for value in values):
+        elif any(not is_empty(value) for value in values):
             yield UNCLEAR
     if any(control.kind in _BY_KIND and _holds(control) for control in unsent):
         yield UNCLEAR
@@ -117,49 +117,49 @@ def _same_name(sent: Sequence[str], told: Sequence[Control]) -> Comparison:
 
 def _name(name: Any) -> str:
     """A label such that what a person would call the same is the same."""
-    labels = name if isinstance(name, list) else _json(name)
+    labels = name if isinstance(name, list) else as_json(name)
     if isinstance(labels, list):
         parts: list[Any] = labels
-        return "\0".join(_squeezed(str(part)) for part in parts)
-    return _squeezed(str(name))
+        return "\0".join(squeezed(str(part)) for part in parts)
+    return squeezed(str(name))
 
 
 def _other_names(control: Control) -> set[str]:
     """By what else a control may have been named: the first label of a range, its ids."""
-    return {_name(control.name).partition("\0")[0], *map(_squeezed, control.aliases)}
+    return {_name(control.name).partition("\0")[0], *map(squeezed, control.aliases)}
 
 
 def _compare(sent: str, control: Control) -> Comparison:
     if control.kind == "TableField":
         return _table(sent, control)
-    if _empty(sent):
-        ignored = _empty(control.value) or control.kind not in _BY_KIND
+    if is_empty(sent):
+        ignored = is_empty(control.value) or control.kind not in _BY_KIND
         return EQUAL if ignored else UNCLEAR
-    if _empty(control.value):
+    if is_empty(control.value):
         return DIFFERENT if control.kind in _KEPT else UNCLEAR
     return _BY_KIND.get(control.kind, _of_unknown_kind)(sent, control)
 
 
 def _same(sent: str, told: Any) -> bool:
     """The same text, or the same JSON in whatever spelling."""
-    if sent == _text(told):
+    if sent == as_text(told):
         return True
-    parsed = _json(sent)
-    return parsed is not None and parsed == _json(told)
+    parsed = as_json(sent)
+    return parsed is not None and parsed == as_json(told)
 
 
 def _as_text(sent: str, control: Control) -> Comparison:
-    told = _text(control.value)
+    told = as_text(control.value)
     if _same(sent, control.value) or _lines(sent) == _lines(told):
         return EQUAL
-    if _squeezed(sent) == _squeezed(told) or any(ord(letter) > 0xFFFF for letter in sent):
+    if squeezed(sent) == squeezed(told) or any(ord(letter) > 0xFFFF for letter in sent):
         return UNCLEAR
-    cut = len(told) >= LONGEST_UNCUT and _squeezed(sent).startswith(_squeezed(told))
+    cut = len(told) >= LONGEST_UNCUT and squeezed(sent).startswith(squeezed(told))
     return UNCLEAR if cut else DIFFERENT
 
 
 def _as_number(sent: str, control: Control) -> Comparison:
-    wanted, told = _number(sent), _number(_text(control.value))
+    wanted, told = _number(sent), _number(as_text(control.value))
     if wanted is None or told is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
     if wanted == told:
@@ -170,12 +170,12 @@ def _as_number(sent: str, control: Control) -> Comparison:
 
 
 def _as_select(sent: str, control: Control) -> Comparison:
-    return _options(_list(sent) or [sent], [control.value], [control.extra])
+    return _options(as_list(sent) or [sent], [control.value], [control.extra])
 
 
 def _as_multi_select(sent: str, control: Control) -> Comparison:
     extras: list[Any] = control.extra if isinstance(control.extra, list) else []
-    wanted, told = _list(sent), _list(control.value)
+    wanted, told = as_list(sent), as_list(control.value)
     if wanted is None or told is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
     return _options(wanted, told, extras)
@@ -183,13 +183,15 @@ def _as_multi_select(sent: str, control: Control) -> Comparison:
 
 def _options(sent: Sequence[Any], told: Sequence[Any], extras: Sequence[Any]) -> Comparison:
     """Options are told by their label, and beside it by label and key."""
-    spellings: list[set[str]] = [{_text(value)} for value in told]
+    spellings: list[set[str]] = [{as_text(value)} for value in told]
     for spelling, extra in zip(spellings, extras, strict=False):
         if isinstance(extra, dict):
             known = cast("dict[str, Any]", extra)
-            spelling |= {_text(known[name]) for name in ("label", "key", "value") if name in known}
+            spelling |= {
+                as_text(known[name]) for name in ("label", "key", "value") if name in known
+            }
     left = list(spellings)
-    for option in map(_text, sent):
+    for option in map(as_text, sent):
         mine = next((spelling for spelling in left if option in spelling), None)
         if mine is not None:
             left.remove(mine)
@@ -197,20 +199,20 @@ def _options(sent: Sequence[Any], told: Sequence[Any], extras: Sequence[Any]) ->
         return EQUAL
     if any("other" in spelling for spelling in spellings):
         return UNCLEAR  # a text of one's own, which may be told as the option's label
-    loose = sorted(_squeezed(_text(option)) for option in sent)
-    return UNCLEAR if loose == sorted(_squeezed(_text(option)) for option in told) else DIFFERENT
+    loose = sorted(squeezed(as_text(option)) for option in sent)
+    return UNCLEAR if loose == sorted(squeezed(as_text(option)) for option in told) else DIFFERENT
 
 
-_DATE = re.compile(r"\s*(\d{4})\D{1,2}(\d{1,2})(?:\D{1,2}(\d{1,2}))?(?!\d)\D?\s*(.*)", re.DOTALL)
+DATE = re.compile(r"\s*(\d{4})\D{1,2}(\d{1,2})(?:\D{1,2}(\d{1,2}))?(?!\d)\D?\s*(.*)", re.DOTALL)
 _TIME = re.compile(r"T?(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\.0+)?")
 
 
 def _as_date(sent: str, control: Control) -> Comparison:
-    return EQUAL if _same(sent, control.value) else _dates(sent, _text(control.value))
+    return EQUAL if _same(sent, control.value) else _dates(sent, as_text(control.value))
 
 
 def _dates(sent: str, told: str) -> Comparison:
-    wanted, found = _DATE.fullmatch(sent), _DATE.fullmatch(told)
+    wanted, found = DATE.fullmatch(sent), DATE.fullmatch(told)
     if wanted is None or found is None:
         return EQUAL if sent == told else UNCLEAR
     for one, other in zip(wanted.groups()[:3], found.groups()[:3], strict=True):
@@ -230,10 +232,10 @@ def _dates(sent: str, told: str) -> Comparison:
 def _as_range(sent: str, control: Control) -> Comparison:
     if _same(sent, control.value):
         return EQUAL
-    wanted, told = _list(sent), _list(control.value)
+    wanted, told = as_list(sent), as_list(control.value)
     if wanted is None or told is None or len(wanted) < 2 or len(told) < 2:
         return UNCLEAR
-    ends = zip(map(_text, wanted[:2]), map(_text, told[:2]), strict=True)
+    ends = zip(map(as_text, wanted[:2]), map(as_text, told[:2]), strict=True)
     return _worst(_dates(*pair) for pair in ends)
 
 
@@ -247,7 +249,10 @@ def _as_departments(sent: str, control: Control) -> Comparison:
 
 def _by_id(sent: str, control: Control, names: Sequence[str]) -> Comparison:
     """People and departments come back as names; who they are is beside."""
-    wanted, told = _ids(_list(sent), names) or set(_split(sent)), _ids(_list(control.extra), names)
+    wanted, told = (
+        _ids(as_list(sent), names) or set(_split(sent)),
+        _ids(as_list(control.extra), names),
+    )
     if not told:
         return EQUAL if _same(sent, control.value) else UNCLEAR
     return EQUAL if wanted == told else DIFFERENT
@@ -267,8 +272,8 @@ def _ids(entries: Sequence[Any] | None, names: Sequence[str]) -> set[str]:
 
 
 def _as_address(sent: str, control: Control) -> Comparison:
-    wanted = [_squeezed(_text(part)) for part in _list(sent) or _split(sent)]
-    told = [_squeezed(part) for part in _split(_text(control.value))]
+    wanted = [squeezed(as_text(part)) for part in as_list(sent) or _split(sent)]
+    told = [squeezed(part) for part in _split(as_text(control.value))]
     if _same(sent, control.value) or wanted == told:
         return EQUAL
     if len(wanted) != len(told):
@@ -280,7 +285,7 @@ def _as_address(sent: str, control: Control) -> Comparison:
 def _as_phone(sent: str, control: Control) -> Comparison:
     if _same(sent, control.value):
         return EQUAL
-    wanted, told = re.sub(r"\D", "", sent), re.sub(r"\D", "", _text(control.value))
+    wanted, told = re.sub(r"\D", "", sent), re.sub(r"\D", "", as_text(control.value))
     alike = not wanted or not told or wanted.endswith(told) or told.endswith(wanted)
     return UNCLEAR if alike else DIFFERENT
 
@@ -295,23 +300,23 @@ def _of_unknown_kind(sent: str, control: Control) -> Comparison:
         return EQUAL
     if control.kind or control.extra is not None:
         return UNCLEAR
-    if _json(control.value) is not None and _rows(control.value):
+    if as_json(control.value) is not None and rows_of(control.value):
         return _table(sent, control)
-    if _json(sent) is not None or _json(control.value) is not None:
+    if as_json(sent) is not None or as_json(control.value) is not None:
         return UNCLEAR
-    told = _text(control.value)
+    told = as_text(control.value)
     number = _number(sent)
-    alike = _squeezed(sent) in _squeezed(told) or _squeezed(told) in _squeezed(sent)
+    alike = squeezed(sent) in squeezed(told) or squeezed(told) in squeezed(sent)
     if alike or (number is not None and number == _number(told)):
         return UNCLEAR
     return _as_text(sent, control)
 
 
 def _table(sent: str, control: Control) -> Comparison:
-    wanted, told = _rows(sent), _rows(control.value)
+    wanted, told = rows_of(sent), rows_of(control.value)
     if wanted is None or told is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    rows = [row for row in wanted if any(not _empty(cell.value) for cell in row)]
+    rows = [row for row in wanted if any(not is_empty(cell.value) for cell in row)]
     found = [row for row in told if _filled(row)]
     if len(rows) != len(found):
         return DIFFERENT if rows and len(rows) == len(wanted) else UNCLEAR
@@ -325,22 +330,22 @@ def _table(sent: str, control: Control) -> Comparison:
 
 
 def _row(sent: Sequence[Control], told: Sequence[Control]) -> Comparison:
-    return compare([(_text(cell.name), _text(cell.value)) for cell in sent], told)
+    return compare([(as_text(cell.name), as_text(cell.value)) for cell in sent], told)
 
 
 def _holds(control: Control) -> bool:
     if control.kind == "TableField":
-        return any(map(_filled, _rows(control.value) or []))
-    return not _empty(control.value)
+        return any(map(_filled, rows_of(control.value) or []))
+    return not is_empty(control.value)
 
 
 def _filled(row: Sequence[Control]) -> bool:
-    return any(cell.kind not in _NO_INPUT and not _empty(cell.value) for cell in row)
+    return any(cell.kind not in _NO_INPUT and not is_empty(cell.value) for cell in row)
 
 
-def _rows(value: Any) -> list[list[Control]] | None:
+def rows_of(value: Any) -> list[list[Control]] | None:
     """The rows of a table, as they are sent or told; None if it is none."""
-    entries = [] if _empty(value) else _list(value)
+    entries = [] if is_empty(value) else as_list(value)
     if entries is None:
         return None
     rows: list[list[Control]] = []
@@ -359,24 +364,24 @@ def _rows(value: Any) -> list[list[Control]] | None:
     return rows
 
 
-def _empty(value: Any) -> bool:
+def is_empty(value: Any) -> bool:
     """Whether a control with this value holds nothing."""
     if isinstance(value, str):
-        parsed = _json(value)
-        return value.strip() in {"", "null"} if parsed is None else _empty(parsed)
+        parsed = as_json(value)
+        return value.strip() in {"", "null"} if parsed is None else is_empty(parsed)
     if isinstance(value, list):
         entries: list[Any] = value
         columns = bool(entries) and all(
             isinstance(entry, dict) and "props" in entry and "rowValue" not in entry
             for entry in entries
         )
-        return columns or all(map(_empty, entries))
+        return columns or all(map(is_empty, entries))
     if isinstance(value, dict):
-        return all(map(_empty, cast("dict[str, Any]", value).values()))
+        return all(map(is_empty, cast("dict[str, Any]", value).values()))
     return value is None
 
 
-def _json(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """The list or object that a value is, or spells; None if it does neither."""
     if isinstance(value, (list, dict)):
         return cast("Any", value)
@@ -388,15 +393,17 @@ def _json(value: Any) -> Any:
         return None
 
 
-def _list(value: Any) -> list[Any] | None:
-    parsed: Any = _json(value)
+def as_list(value: Any) -> list[Any] | None:
+    """The list that a value is, or spells; None if it does neither."""
+    parsed: Any = as_json(value)
     if not isinstance(parsed, list):
         return None
     entries: list[Any] = parsed
     return entries
 
 
-def _text(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """A value as a text: itself, or as JSON."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
@@ -408,7 +415,7 @@ def _lines(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def _squeezed(text: str) -> str:
+def squeezed(text: str) -> str:
     """A text without what may be lost or respelled on the way: spaces, controls, width, entities."""
     plain = unicodedata.normalize("NFKC", html.unescape(text))
     return "".join(letter for letter in plain if letter.isprintable() and not letter.isspace())

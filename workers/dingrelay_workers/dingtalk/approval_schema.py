@@ -1,0 +1,272 @@
+"""The form that an approval template asks for, and what is wrong with one that was filled in.
+
+DingTalk tells a template's controls with their labels, options and what is required (API §11.8).
+Only what it would refuse is wrong here: whatever a schema leaves open, or this file does not know,
+is for DingTalk to judge.
+"""
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from typing import Any, cast
+
+from dingrelay_workers.dingtalk.approval_form import (
+    Form,
+    as_json,
+    as_list,
+    as_text,
+    is_empty,
+    rows_of,
+    squeezed,
+)
+
+MOST_ROWS = 100
+"""Rows of a table (API §4.4)."""
+MOST_LINKS = 9
+"""Pictures or related approvals of one control (API §4.4)."""
+MOST_TOLD = 3
+"""Problems that one message names."""
+ALIKE = 0.4
+"""How alike two names are, between 0 and 1, for one to be taken for the other."""
+
+_SIMPLE = frozenset({
+    *("TextField", "TextareaField", "NumberField", "MoneyField", "StarRatingField"),
+    *("DDSelectField", "DDMultiSelectField", "DDDateField", "DDDateRangeField", "PhoneField"),
+    *("InnerContactField", "DepartmentField", "DDPhotoField", "DDAttachment", "RelateField"),
+    *("AddressField", "TableField", "IdCardField", "TextNote", "CalculateField", "SeqNumberField"),
+})  # fmt: skip
+"""Controls that are what they seem; another one may bring fields that the schema doesn't tell."""
+_NOT_FILLED = frozenset({"TextNote", "CalculateField", "SeqNumberField"})
+_NUMBERS = frozenset({"NumberField", "MoneyField", "StarRatingField"})
+_HIDING = ("hidden", "hide", "invisible", "disabled", "readonly", "readOnly", "defaultValue")
+"""Properties with which a control may be required and still not be for the caller to fill in."""
+_OWN_WORDS = ("其他", "其它", "other")
+"""How the option is called or keyed beside which a text of one's own may stand."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a form.
+
+    Attributes:
+        field: where, such as ``form.天数``.
+        text: what, and what would be right.
+    """
+
+    field: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A control of a template.
+
+    Attributes:
+        label: as people see it.
+        names: by what a form may name it, squeezed.
+        required: whether it must hold something, whatever else the form holds.
+        options: what it may hold, each with its spellings; empty if that is not known.
+        columns: of a table.
+    """
+
+    label: str
+    names: frozenset[str]
+    kind: str
+    required: bool
+    options: tuple[frozenset[str], ...] = ()
+    columns: "Schema | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """The controls of a template, or of a table.
+
+    Attributes:
+        complete: whether a form can have no others.
+    """
+
+    fields: tuple[Field, ...]
+    complete: bool
+
+    @classmethod
+    def of(cls, items: Sequence[Any]) -> "Schema | None":
+        """The schema in the ``items`` of an answer; None if it is of a shape that is not known."""
+        try:
+            found = list(_flat(items))
+            conditional = {target for item in found for target in _targets(item)}
+            fields = tuple(_field(item, conditional) for item in found)
+        except (TypeError, AttributeError, RecursionError):
+            return None
+        return cls(fields, all(field.kind in _SIMPLE for field in fields)) if fields else None
+
+    def problem(self, form: Form) -> Problem | None:
+        """What is wrong with a form, its first problem first; None if nothing is."""
+        problems = [*self._names(form), *self._missing(form), *self._values(form)]
+        if not problems:
+            return None
+        first, *others = problems
+        also = "".join(f"; {other.field}: {other.text}" for other in others[: MOST_TOLD - 1])
+        return Problem(f"form.{first.field}", first.text + also)
+
+    def _names(self, form: Form) -> Iterator[Problem]:
+        if not self.complete:
+            return
+        for name, _ in form:
+            if self._find(name) is None:
+                yield Problem(name, f"is no field of the template{self._nearest(name)}")
+
+    def _missing(self, form: Form) -> Iterator[Problem]:
+        filled = {_key(name) for name, value in form if not is_empty(value)}
+        for field in self.fields:
+            if field.required and not field.names & filled:
+                yield Problem(field.label, "is required by the template")
+
+    def _values(self, form: Form) -> Iterator[Problem]:
+        for name, value in form:
+            field = self._find(name)
+            if field is None or is_empty(value):
+                continue
+            text = _wrong(field, value)
+            if text:
+                yield Problem(name, text)
+            elif field.columns:
+                yield from field.columns.rows(name, value)
+
+    def rows(self, name: str, value: str) -> Iterator[Problem]:
+        """What is wrong with the cells of a table. Which of them must be there is not checked."""
+        for number, row in enumerate(rows_of(value) or []):
+            cells = [(as_text(cell.name), as_text(cell.value)) for cell in row]
+            for problem in [*self._names(cells), *self._values(cells)]:
+                yield Problem(f"{name}.{number}.{problem.field}", problem.text)
+
+    def _find(self, name: str) -> Field | None:
+        """The field of a name; None if there is none, or more than one."""
+        found = [field for field in self.fields if _key(name) in field.names]
+        return found[0] if found else None
+
+    def _nearest(self, name: str) -> str:
+        labels = [field.label for field in self.fields if field.kind not in _NOT_FILLED]
+        near = difflib.get_close_matches(name, labels, n=1, cutoff=ALIKE)
+        return f"; did you mean {near[0]}?" if near else f", which has {', '.join(labels[:20])}"
+
+
+def items(answer: Mapping[str, Any]) -> list[Any] | None:
+    """The controls in DingTalk's answer; None if it is of another shape than documented."""
+    result = _object(answer.get("result"))
+    content = _object(result.get("schemaContent"))
+    return as_list(content.get("items"))
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """An object, or the text of one."""
+    parsed: Any = as_json(value)
+    return cast("dict[str, Any]", parsed) if isinstance(parsed, dict) else {}
+
+
+def _flat(entries: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """The controls, with those that stand in columns or suites; not the columns of tables.
+
+    Raises:
+        TypeError: an entry is no object.
+    """
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise TypeError
+        item = cast("dict[str, Any]", entry)
+        yield item
+        if _kind(item) != "TableField":
+            yield from _flat(item.get("children") or [])
+
+
+def _kind(item: Mapping[str, Any]) -> str:
+    return str(item.get("componentName") or item.get("componentType") or "")
+
+
+def _targets(item: Mapping[str, Any]) -> Iterator[str]:
+    """The ids of controls that show or hide as this one is filled in."""
+    for linkage in _object(item.get("props")).get("behaviorLinkage") or []:
+        for target in linkage.get("targets") or []:
+            yield str(target.get("fieldId"))
+
+
+def _field(item: Mapping[str, Any], conditional: set[str]) -> Field:
+    props, kind = _object(item.get("props")), _kind(item)
+    label = props.get("label")
+    labels: list[Any] = as_list(label) or [label or ""]
+    aliases = [str(props[name]) for name in ("id", "bizAlias") if props.get(name)]
+    names = {"\0".join(squeezed(str(part)) for part in labels), *map(squeezed, aliases)}
+    names |= {squeezed(str(part)) for part in labels}
+    free = kind in _NOT_FILLED or kind not in _SIMPLE or any(props.get(name) for name in _HIDING)
+    required = str(props.get("required")).lower() == "true"
+    columns = Schema.of(item.get("children") or []) if kind == "TableField" else None
+    return Field(
+        str(labels[0]),
+        frozenset(names),
+        kind,
+        required and not free and not conditional & {*aliases},
+        _options(props) if kind in {"DDSelectField", "DDMultiSelectField"} else (),
+        columns,
+    )
+
+
+def _options(props: Mapping[str, Any]) -> tuple[frozenset[str], ...]:
+    """The options by their spellings; none if others may be right, too."""
+    listed: list[Any] = as_list(props.get("options")) or []
+    if props.get("dataSource") or props.get("asyncCondition"):
+        return ()
+    options: list[frozenset[str]] = []
+    for option in listed:
+        told = _object(option)
+        spellings = [told[name] for name in ("value", "label", "key") if told.get(name)] or [option]
+        if not all(isinstance(spelling, str) for spelling in spellings):
+            return ()
+        if any(spelling.lower().startswith(_OWN_WORDS) for spelling in spellings):
+            return ()
+        options.append(frozenset(map(squeezed, spellings)))
+    return tuple(options)
+
+
+def _wrong(field: Field, value: str) -> str:
+    """What is wrong with a value that holds something; empty if nothing is."""
+    entries = as_list(value)
+    if field.options:
+        chosen = [value] if entries is None else entries
+        known = frozenset[str]().union(*field.options)
+        wrong = [str(each) for each in chosen if squeezed(str(each)) not in known]
+        if wrong:
+            return f"{wrong[0]!r} is none of the options {_told(field.options)}"
+    if field.kind in _NUMBERS and not _is_number(value):
+        return f"must be a number, not {value[:40]!r}"
+    if field.kind == "DDDateField" and not re.search(r"\d{4}", value):
+        return f"must be a date such as 2025-05-27, not {value[:40]!r}"
+    if field.kind == "TableField":
+        if entries is None:
+            return "must be a list of rows"
+        if len(entries) > MOST_ROWS:
+            return f"has {len(entries)} rows, at most {MOST_ROWS} are allowed"
+    most = field.kind in {"DDPhotoField", "RelateField"} and MOST_LINKS
+    if most and entries is not None and len(entries) > most:
+        return f"has {len(entries)} entries, at most {most} are allowed"
+    return ""
+
+
+def _told(options: Sequence[frozenset[str]]) -> str:
+    words = [next(iter(sorted(spellings, key=len))) for spellings in options[:20]]
+    return ", ".join(words)
+
+
+def _is_number(value: str) -> bool:
+    plain = re.sub(r"[,%¥$元\s]", "", unicodedata.normalize("NFKC", value))
+    try:
+        Decimal(plain)
+    except InvalidOperation:
+        return False
+    return True
+
+
+def _key(name: str) -> str:
+    labels = as_list(name)
+    return squeezed(name) if labels is None else "\0".join(squeezed(str(part)) for part in labels)
