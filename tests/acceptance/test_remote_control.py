@@ -30,15 +30,16 @@ def soon(seconds: float) -> datetime:
 def test_a_revoked_job_is_cancelled_for_good(
     fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, celery: Celery
 ) -> None:
-    sandbox.add_fault("latency", api=traffic.SEND, min_ms=700, max_ms=700)
+    sandbox.add_fault("latency", api=traffic.SEND, min_ms=1_500, max_ms=1_500)
     (first,) = fleet.spawn(concurrency=8)
-    later = client.send(traffic.message(1, send_at=soon(4)))
+    later = client.send(traffic.message(1, send_at=soon(600)))
     celery.control.revoke(later.id)
     wait_until(lambda: later.status().state == State.CANCELLED, what="the record says so")
 
     # One that runs is marked and nothing else ends: the process is everybody's.
     ids = traffic.send_all(client, map(traffic.message, range(2, 6)))
-    wait_until(lambda: len(traffic.running(valkey, ids)) == 4, what="all run")
+    calling = [keys.job(job_id) for job_id in ids]
+    wait_until(lambda: all(valkey.hexists(job, "calling") for job in calling), what="calls left")
     celery.control.revoke(ids[0], terminate=True, signal="SIGKILL")
     wait_until(lambda: valkey.hget(keys.job(ids[0]), "cancel") == b"1", what="it is marked")
     wait_until(lambda: traffic.done(valkey, ids) == 4, what="what had left is done")
