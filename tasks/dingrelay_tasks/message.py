@@ -21,7 +21,6 @@ STATUS_BAR_USERS = 5
 
 Body = Annotated[str, Field(min_length=1, max_length=BODY_LIMIT)]
 Label = Annotated[str, Field(min_length=1, max_length=BODY_LIMIT)]
-Title = Annotated[str, Field(min_length=1, max_length=100)]
 MediaId = Annotated[str, Field(min_length=1, max_length=1_000)]
 """The id of an uploaded file (``@…``); a picture may also be a URL."""
 
@@ -59,14 +58,14 @@ class Link(Part):
 
     messageUrl: Url  # noqa: N815 - DingTalk's spelling
     picUrl: MediaId  # noqa: N815 - DingTalk's spelling
-    title: Title
+    title: Label
     text: Body
 
 
 class Markdown(Part):
     """The body of a Markdown message. `title` is what the list of chats shows."""
 
-    title: Title
+    title: Label
     text: Body
 
 
@@ -147,10 +146,14 @@ class OaRich(Part):
 
 
 class OaBody(Part):
-    """The body proper of an OA message."""
+    """The body proper of an OA message.
 
-    title: Annotated[str, Field(min_length=1, max_length=50)] | None = None
-    form: Annotated[list[OaFormEntry], Field(min_length=1, max_length=6)] | None = None
+    Clients show the first six lines of the form and cut a title of more than 50 characters; their
+    server takes more (API §11.3).
+    """
+
+    title: Label | None = None
+    form: Annotated[list[OaFormEntry], Field(min_length=1)] | None = None
     rich: OaRich | None = None
     content: Body | None = None
     image: MediaId | None = None
