@@ -11,19 +11,27 @@ QUEUES = ("dingrelay.urgent", "dingrelay.normal", "dingrelay.bulk", "dingrelay.d
 
 SOCKET_TIMEOUT = 5
 """Seconds. Without it a worker hangs for ever on a connection that is silent but not closed."""
+PRODUCER_TIMEOUT = 2
+"""Seconds that whoever sends a job may wait for the broker: the job is accepted already."""
 HEALTH_CHECK = 5
 """Seconds between PINGs on a connection that waits for messages: how a silent one is noticed."""
 
 
-def celery_config(settings: Settings) -> dict[str, Any]:
-    """The configuration of a Celery app of dingrelay."""
+def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dict[str, Any]:
+    """The configuration of a Celery app of dingrelay.
+
+    Args:
+        settings: where the broker is.
+        timeout: seconds to wait for the broker.
+    """
     return {
         "broker_url": settings.broker,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        "broker_connection_timeout": timeout,
         # What a full, demoted or starting Redis answers; Celery would end the worker over it.
         "broker_channel_error_retry": True,
-        "broker_transport_options": _transport_options(settings),
+        "broker_transport_options": _transport_options(settings, timeout),
         # As Celery itself would make a queue of that name, so that a client without this
         # configuration publishes to the same one.
         "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
@@ -51,7 +59,7 @@ def celery_config(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _transport_options(settings: Settings) -> dict[str, Any]:
+def _transport_options(settings: Settings, timeout: float) -> dict[str, Any]:
     if not settings.broker.startswith(("redis", "sentinel")):
         return {}
     return {
@@ -59,8 +67,8 @@ def _transport_options(settings: Settings) -> dict[str, Any]:
         "visibility_timeout": 3600,
         "unacked_restore_interval": 5,
         "unacked_restore_throttle": 1,
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": SOCKET_TIMEOUT,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
         "socket_keepalive": True,
         "health_check_interval": HEALTH_CHECK,
         # One list a queue: order within a lane is first in, first out.

@@ -1,12 +1,13 @@
 """Publishes wake-ups as Celery messages, by name and without the worker's code."""
 
 import logging
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from celery import Celery
 
-from dingrelay_producers.celery_config import celery_config
+from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
 from dingrelay_producers.record import Wakeup
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.names import TASK_PREFIX
@@ -20,6 +21,9 @@ BATCH = 500
 ONE_MORE_TRY = {"max_retries": 1, "interval_start": 0}
 """Enough to replace a connection that broke while nobody used it."""
 
+AWAY_PAUSE = 5.0
+"""Seconds for which a broker that failed is not asked again: each try may cost its time-out."""
+
 log = logging.getLogger("dingrelay")
 
 
@@ -28,13 +32,15 @@ class Publisher:
 
     It carries no payload: the record is the truth, and a wake-up that outlives it must not bring
     the job back. One that can't be published is no loss: the sweeper wakes the job.
+    So a broker that failed is left alone for a moment, and `send` costs no time-out.
     """
 
     def __init__(self, settings: Settings, celery: Celery | None = None) -> None:
         if celery is None:
             celery = Celery("dingrelay-producer", set_as_current=False)
-            celery.config_from_object(celery_config(settings))
+            celery.config_from_object(celery_config(settings, timeout=PRODUCER_TIMEOUT))
         self._celery = celery
+        self._away_until = 0.0
 
     def publish(self, wakeups: Iterable[Wakeup]) -> int:
         """Publish in batches; how many were handed to the broker."""
@@ -48,7 +54,7 @@ class Publisher:
         return published + self._publish_batch(batch)
 
     def _publish_batch(self, batch: Sequence[Wakeup]) -> int:
-        if not batch:
+        if not batch or time.monotonic() < self._away_until:
             return 0
         try:
             with self._celery.producer_or_acquire() as producer:
@@ -59,6 +65,7 @@ class Publisher:
                         for wakeup in batch:
                             self._send(wakeup, producer)
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
+            self._away_until = time.monotonic() + AWAY_PAUSE
             log.warning(
                 "wake-ups not published, the sweeper will: count=%d reason=%s",
                 len(batch),

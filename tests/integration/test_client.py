@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -185,6 +186,29 @@ def test_a_job_is_accepted_even_if_it_can_not_be_published(valkey_url: str) -> N
     settings = Settings.load(env="test", redis_url=valkey_url, broker_url="redis://127.0.0.1:1/0")
     with Client(settings) as client:
         assert client.send(message()).status().state == State.QUEUED
+
+
+def test_a_broker_that_is_silent_costs_its_time_out_once(valkey_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        with Client(Settings.load(env="test", redis_url=valkey_url, broker_url=url)) as client:
+            assert client.send(message("first")).status().state == State.QUEUED
+            asked = accepted(silent)
+            assert asked > 0
+            assert client.send(message("second")).status().state == State.QUEUED
+            assert accepted(silent) == 0, "it was asked again"
+
+
+def accepted(server: socket.socket) -> int:
+    """How many connections to a server that never answers were made."""
+    count = 0
+    while True:
+        try:
+            server.accept()[0].close()
+        except BlockingIOError:
+            return count
+        count += 1
 
 
 def test_threads_share_a_client(client: Client, broker: Redis) -> None:
