@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dingrelay_sandbox.apis.table import dialect_of
+from dingrelay_sandbox.bodies import Upload
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.judge import Outcome, judge
 from dingrelay_sandbox.world import Start, World
@@ -50,6 +51,7 @@ class Caller:
         header_token: str = "",
         content_type: str = "application/json",
         remote: str = "127.0.0.1",
+        upload: Upload | None = None,
     ) -> Outcome:
         call = Call(
             method=method,
@@ -61,6 +63,7 @@ class Caller:
             payload=payload,
             size=0,
             remote=remote,
+            upload=upload,
         )
         self.world.last_call += 1
         call.arrive(self.world.last_call, at=self.world.clock(), monotonic=self.now)

@@ -183,7 +183,7 @@ def test_a_robot_reaches_single_people(caller: Caller) -> None:
     assert reply.body["processQueryKey"]
     assert caller.reasons("u1") == [""]
     many = caller.post(BATCH, {**message, "userIds": [f"u{n}" for n in range(21)]})
-    assert (many.status, many.code) == (400, "overMax")
+    assert (many.status, many.code) == (400, "invalidParameter.userIds.overMax")
 
 
 def post(caller: Caller, **query: str) -> str:

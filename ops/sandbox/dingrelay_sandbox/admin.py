@@ -18,6 +18,7 @@ from dingrelay_sandbox.reports import (
     HealthReport,
     InboxesReport,
     InboxReport,
+    MediumReport,
     OrganisationReport,
 )
 
@@ -147,9 +148,14 @@ class SandboxAdmin:
         """Delete an approval, as an administrator may: DingTalk knows nothing of it any more."""
         self._call("DELETE", f"approvals/{quote(instance_id, safe='')}")
 
-    def add_robot(self, token: str, secret: str = "") -> None:
-        """Add or replace a webhook robot."""
-        self._call("POST", "robots", {"token": token, "secret": secret})
+    def add_robot(self, token: str, secret: str = "", keywords: Sequence[str] = ()) -> None:
+        """Add or replace a webhook robot; with keywords its messages must hold one."""
+        robot = {"token": token, "secret": secret, "keywords": list(keywords)}
+        self._call("POST", "robots", robot)
+
+    def add_group(self, open_conversation_id: str) -> None:
+        """Add a group in which the robots of apps may post."""
+        self._call("PUT", f"groups/{quote(open_conversation_id, safe='')}", {})
 
     def limits(self) -> dict[str, Any]:
         """The limits in force."""
@@ -308,8 +314,12 @@ class SandboxAdmin:
         """All approval instances, oldest first."""
         return cast("list[ApprovalReport]", self._call("GET", "approvals"))
 
+    def media(self) -> list[MediumReport]:
+        """Every file that was uploaded."""
+        return cast("list[MediumReport]", self._call("GET", "media"))
+
     def robot_posts(self) -> list[dict[str, Any]]:
-        """What the webhook robots posted."""
+        """What robots posted through webhooks and in groups."""
         return cast("list[dict[str, Any]]", self._call("GET", "robots"))
 
     def organisation(self) -> OrganisationReport:

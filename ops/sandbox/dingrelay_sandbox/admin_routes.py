@@ -1,12 +1,11 @@
 """The admin API under ``/_sandbox/``: set the scene, script faults, read the truth."""
 
-import json
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from dingrelay_sandbox.admin_answers import ROOT, answered
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.door import DOOR, LONGEST_SECONDS
 from dingrelay_sandbox.faults import FaultSpec
@@ -14,11 +13,10 @@ from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.robots import Robot
 from dingrelay_sandbox.templates import Template
 from dingrelay_sandbox.truth import Truth
+from dingrelay_sandbox.truth_routes import truth_routes
 from dingrelay_sandbox.world import World
 
-ROOT = "/_sandbox"
 YEAR_SECONDS = 366 * 86_400
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Seed(BaseModel):
@@ -80,83 +78,36 @@ def admin_routes(world: World) -> list[web.RouteDef]:
     """All routes of the admin API."""
     admin = _Admin(world)
     return [
-        web.post(f"{ROOT}/reset", _answered(admin.reset)),
-        web.post(f"{ROOT}/seed", _answered(admin.seed)),
-        web.post(f"{ROOT}/apps", _answered(admin.put_app)),
-        web.put(f"{ROOT}/apps/{{key}}/secret", _answered(admin.change_secret)),
-        web.post(f"{ROOT}/templates", _answered(admin.put_template)),
-        web.post(f"{ROOT}/robots", _answered(admin.put_robot)),
-        web.get(f"{ROOT}/limits", _answered(admin.limits)),
-        web.post(f"{ROOT}/limits", _answered(admin.change_limits)),
-        web.post(f"{ROOT}/latency", _answered(admin.change_latency)),
-        web.get(f"{ROOT}/clock", _answered(admin.clock)),
-        web.put(f"{ROOT}/clock", _answered(admin.set_clock)),
-        web.post(f"{ROOT}/door/shut", _answered(_shut_door)),
-        web.post(f"{ROOT}/door/open", _answered(_open_door)),
-        web.get(f"{ROOT}/faults", _answered(admin.faults)),
-        web.get(f"{ROOT}/faults/{{id}}", _answered(admin.fault)),
-        web.post(f"{ROOT}/faults", _answered(admin.add_fault)),
-        web.delete(f"{ROOT}/faults", _answered(admin.clear_faults)),
-        web.delete(f"{ROOT}/faults/{{id}}", _answered(admin.delete_fault)),
-        web.get(f"{ROOT}/tokens", _answered(admin.tokens)),
-        web.post(f"{ROOT}/tokens/revoke", _answered(admin.revoke_tokens)),
-        web.post(f"{ROOT}/tokens/expire", _answered(admin.expire_tokens)),
-        web.put(f"{ROOT}/users/{{id}}", _answered(admin.put_user)),
-        web.delete(f"{ROOT}/users/{{id}}", _answered(admin.delete_user)),
-        web.put(f"{ROOT}/departments/{{id}}", _answered(admin.put_department)),
-        web.delete(f"{ROOT}/departments/{{id}}", _answered(admin.delete_department)),
-        web.post(f"{ROOT}/approvals/{{id}}/advance", _answered(admin.advance)),
-        web.delete(f"{ROOT}/approvals/{{id}}", _answered(admin.delete_approval)),
-        *_truth_routes(Truth(world)),
-        web.route("*", f"{ROOT}/{{rest:.*}}", _answered(_no_such_route)),
-    ]
-
-
-def _truth_routes(truth: Truth) -> list[web.RouteDef]:
-    """The routes that only read."""
-
-    async def calls(request: web.Request) -> object:
-        query = request.query
-        return truth.calls(
-            since=float(query.get("since", "0")),
-            api=query.get("api", ""),
-            limit=int(query.get("limit", "100000")),
-        )
-
-    async def inboxes(request: web.Request) -> object:
-        return truth.inboxes(limit=int(request.query.get("limit", "10000")))
-
-    async def dropped(request: web.Request) -> object:
-        return truth.dropped(limit=int(request.query.get("limit", "100000")))
-
-    async def audit(request: web.Request) -> object:
-        return truth.audit()
-
-    async def inbox(request: web.Request) -> object:
-        return truth.inbox(request.match_info["user"])
-
-    async def approvals(request: web.Request) -> object:
-        return truth.approvals()
-
-    async def robots(request: web.Request) -> object:
-        return truth.robot_posts()
-
-    async def organisation(request: web.Request) -> object:
-        return truth.organisation()
-
-    async def health(request: web.Request) -> object:
-        return truth.health()
-
-    return [
-        web.get(f"{ROOT}/calls", _answered(calls)),
-        web.get(f"{ROOT}/inboxes", _answered(inboxes)),
-        web.get(f"{ROOT}/dropped", _answered(dropped)),
-        web.get(f"{ROOT}/audit", _answered(audit)),
-        web.get(f"{ROOT}/inbox/{{user}}", _answered(inbox)),
-        web.get(f"{ROOT}/approvals", _answered(approvals)),
-        web.get(f"{ROOT}/robots", _answered(robots)),
-        web.get(f"{ROOT}/organisation", _answered(organisation)),
-        web.get(f"{ROOT}/health", _answered(health)),
+        web.post(f"{ROOT}/reset", answered(admin.reset)),
+        web.post(f"{ROOT}/seed", answered(admin.seed)),
+        web.post(f"{ROOT}/apps", answered(admin.put_app)),
+        web.put(f"{ROOT}/apps/{{key}}/secret", answered(admin.change_secret)),
+        web.post(f"{ROOT}/templates", answered(admin.put_template)),
+        web.post(f"{ROOT}/robots", answered(admin.put_robot)),
+        web.put(f"{ROOT}/groups/{{id}}", answered(admin.put_group)),
+        web.get(f"{ROOT}/limits", answered(admin.limits)),
+        web.post(f"{ROOT}/limits", answered(admin.change_limits)),
+        web.post(f"{ROOT}/latency", answered(admin.change_latency)),
+        web.get(f"{ROOT}/clock", answered(admin.clock)),
+        web.put(f"{ROOT}/clock", answered(admin.set_clock)),
+        web.post(f"{ROOT}/door/shut", answered(_shut_door)),
+        web.post(f"{ROOT}/door/open", answered(_open_door)),
+        web.get(f"{ROOT}/faults", answered(admin.faults)),
+        web.get(f"{ROOT}/faults/{{id}}", answered(admin.fault)),
+        web.post(f"{ROOT}/faults", answered(admin.add_fault)),
+        web.delete(f"{ROOT}/faults", answered(admin.clear_faults)),
+        web.delete(f"{ROOT}/faults/{{id}}", answered(admin.delete_fault)),
+        web.get(f"{ROOT}/tokens", answered(admin.tokens)),
+        web.post(f"{ROOT}/tokens/revoke", answered(admin.revoke_tokens)),
+        web.post(f"{ROOT}/tokens/expire", answered(admin.expire_tokens)),
+        web.put(f"{ROOT}/users/{{id}}", answered(admin.put_user)),
+        web.delete(f"{ROOT}/users/{{id}}", answered(admin.delete_user)),
+        web.put(f"{ROOT}/departments/{{id}}", answered(admin.put_department)),
+        web.delete(f"{ROOT}/departments/{{id}}", answered(admin.delete_department)),
+        web.post(f"{ROOT}/approvals/{{id}}/advance", answered(admin.advance)),
+        web.delete(f"{ROOT}/approvals/{{id}}", answered(admin.delete_approval)),
+        *truth_routes(Truth(world)),
+        web.route("*", f"{ROOT}/{{rest:.*}}", answered(_no_such_route)),
     ]
 
 
@@ -197,6 +148,10 @@ class _Admin:
     async def put_robot(self, request: web.Request) -> object:
         robot = Robot.model_validate_json(await request.read())
         self._world.robots.robots[robot.token] = robot
+        return {}
+
+    async def put_group(self, request: web.Request) -> object:
+        self._world.robots.groups.add(request.match_info["id"])
         return {}
 
     async def limits(self, request: web.Request) -> object:
@@ -288,27 +243,6 @@ async def _shut_door(request: web.Request) -> object:
 async def _open_door(request: web.Request) -> object:
     await request.app[DOOR].open()
     return {}
-
-
-def _answered(act: Callable[[web.Request], Awaitable[object]]) -> Handler:
-    """The act's result as JSON; a bad request as HTTP 400 that says what is wrong."""
-
-    async def handle(request: web.Request) -> web.StreamResponse:
-        try:
-            content, status = await act(request), 200
-        except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-            field = ".".join(str(step) for step in first["loc"])
-            content, status = {"error": f"{field}: {first['msg']}"}, 400
-        except LookupError as error:
-            content, status = {"error": str(error)}, 404
-        except (TypeError, ValueError) as error:
-            content, status = {"error": str(error)}, 400
-        return web.Response(
-            status=status, text=json.dumps(content), content_type="application/json"
-        )
-
-    return handle
 
 
 async def _no_such_route(request: web.Request) -> object:

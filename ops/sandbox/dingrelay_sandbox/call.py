@@ -7,18 +7,13 @@ from typing import Any
 
 from dingrelay_sandbox.answers import Dialect, OapiRefusal, Refusal, RestRefusal
 from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.bodies import Upload
+from dingrelay_sandbox.gateway import Passage
 
+FLAGS = {"true": True, "1": True, "false": False, "0": False}
+"""How clients spell booleans: dingtalk-sdk sends Python's ``True`` (API §11.3)."""
 LARGEST_WHOLE = 2**63 - 1
 MOST_DIGITS = 18
-
-
-def read_payload(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in a body; None where there is none."""
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 @dataclass(slots=True)
@@ -26,7 +21,9 @@ class Call:
     """One call.
 
     Attributes:
-        payload: the JSON object of the body; None without one.
+        payload: the JSON object or form of the body; None without one.
+        upload: the file that came with it.
+        passage: what the call was before the gateway made it a call of its own.
         id: its number, in the order of arrival; 0 while it is on its way.
         at: when it arrived after the inbound latency, in Unix seconds of the sandbox's clock.
         monotonic: the same on a clock that never jumps.
@@ -43,6 +40,8 @@ class Call:
     payload: dict[str, Any] | None
     size: int
     remote: str
+    upload: Upload | None = None
+    passage: Passage | None = None
     id: int = 0
     at: float = 0
     monotonic: float = 0
@@ -97,7 +96,8 @@ class Call:
 class Parameters:
     """Typed reading of a call's parameters; what is missing or wrong is refused in its dialect.
 
-    Numbers and booleans may come as text, as DingTalk's own samples show them (API §0).
+    Numbers and booleans may come as text, as DingTalk's own samples show them (API §0), and in a
+    form everything does.
     """
 
     def __init__(self, values: Mapping[str, Any], dialect: Dialect) -> None:
@@ -150,11 +150,10 @@ class Parameters:
         if not self.has(name):
             return default
         value = self.raw(name)
-        if isinstance(value, bool):
-            return value
-        if isinstance(value, str) and value in {"true", "false"}:
-            return value == "true"
-        raise self.invalid(name)
+        text = str(value).lower()
+        if isinstance(value, dict | list) or text not in FLAGS:
+            raise self.invalid(name)
+        return FLAGS[text]
 
     def separated(self, name: str) -> list[str]:
         """An optional list that travels as comma-separated text."""
@@ -163,29 +162,40 @@ class Parameters:
     def separated_wholes(self, name: str) -> list[int]:
         """An optional list of whole numbers that travels as comma-separated text."""
         parts = self.separated(name)
-        if not all(part.isdecimal() and len(part) <= MOST_DIGITS for part in parts):
+        digits = [part.removeprefix("-") for part in parts]
+        if not all(part.isdecimal() and len(part) <= MOST_DIGITS for part in digits):
             raise self.invalid(name)
         return [int(part) for part in parts]
 
+    def decoded(self, name: str) -> Any:
+        """A required value that is no text; a form has it as JSON."""
+        value = self.raw(name)
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError):
+            return value
+
     def objects(self, name: str) -> list[dict[str, Any]]:
         """A required list of objects."""
-        value = self.raw(name)
+        value = self.decoded(name)
         if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
             raise self.invalid(name)
         return value
 
     def texts(self, name: str) -> list[str]:
         """An optional list of texts."""
-        value = self._values.get(name)
-        if value is None:
+        if self._values.get(name) is None:
             return []
+        value = self.decoded(name)
         if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
             raise self.invalid(name)
         return value
 
     def part(self, name: str) -> "Parameters":
         """A required object."""
-        value = self.raw(name)
+        value = self.decoded(name)
         if not isinstance(value, dict):
             raise self.invalid(name)
         return Parameters(value, self._dialect)

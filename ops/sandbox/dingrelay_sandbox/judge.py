@@ -17,6 +17,7 @@ from dingrelay_sandbox.answers import (
     too_many,
 )
 from dingrelay_sandbox.apis.table import Endpoint, find
+from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.faulty_answers import fault_code, faulty_answer
@@ -105,7 +106,7 @@ def _carry_out(world: World, call: Call) -> Answer:
         _check_rate(world, call)
         _check_quota(world, call, endpoint)
     if call.method == "POST":
-        _check_body(call)
+        _check_body(call, endpoint)
     return endpoint.run(world, call)
 
 
@@ -130,9 +131,15 @@ def _check_quota(world: World, call: Call, endpoint: Endpoint) -> None:
         raise quota_used_up(call.dialect, call.path)
 
 
-def _check_body(call: Call) -> None:
-    """A POST needs a JSON object and says so (API §1, §5.1)."""
-    if call.content_type != "application/json":
+def _check_body(call: Call, endpoint: Endpoint) -> None:
+    """A POST needs a JSON object and says so (API §1, §5.1); topapi takes forms, too."""
+    if endpoint.takes_file:
+        if call.content_type != MULTIPART:
+            raise OapiRefusal(43_008, "需要multipart类型")
+        return
+    if call.content_type == FORM and call.path.startswith("/topapi/"):
+        return
+    if call.content_type != JSON:
         if call.dialect == "rest":
             raise RestRefusal("Missingbody", "body is mandatory for this action.")
         raise OapiRefusal(43_004, "无效的HTTP HEADER Content-Type")

@@ -50,6 +50,8 @@ class Organisation:
         self._children: dict[int, list[int]] = {}
         self._members: dict[int, list[str]] = {}
         self._below: dict[int, frozenset[int]] = {}
+        self._indexes: dict[str, dict[str, str]] = {}
+        """By field: value → user, built when it is first asked for."""
         self.seed(users=0, departments=1, seed=0)
 
     def seed(self, *, users: int, departments: int, seed: int) -> None:
@@ -102,6 +104,16 @@ class Organisation:
                     if userid not in seen:
                         seen.add(userid)
                         yield userid
+
+    def find(self, field: str, value: str) -> str | None:
+        """The user with that value, such as a mobile number."""
+        index = self._indexes.get(field)
+        if index is None:
+            index = self._indexes[field] = {
+                str(self.fields(person).get(field)): userid
+                for userid, person in self.people.items()
+            }
+        return index.get(value)
 
     def fields(self, person: Person) -> dict[str, Any]:
         """What is known of a person; absent fields are empty."""
@@ -210,3 +222,4 @@ class Organisation:
     def _changed(self) -> None:
         self.version += 1
         self._below.clear()
+        self._indexes.clear()

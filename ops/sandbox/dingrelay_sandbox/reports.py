@@ -166,6 +166,16 @@ class AdvanceReport(TypedDict):
     result: str
 
 
+class MediumReport(TypedDict):
+    """One uploaded file; its size is in bytes."""
+
+    id: str
+    app: str
+    kind: str
+    name: str
+    size: int
+
+
 class OrganisationReport(TypedDict):
     """The whole truth about the directory; people with all fields, nothing hidden."""
 

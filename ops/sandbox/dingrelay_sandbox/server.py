@@ -4,20 +4,23 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 from multidict import CIMultiDict
 
+from dingrelay_sandbox import gateway
 from dingrelay_sandbox.admin_routes import admin_routes
 from dingrelay_sandbox.answers import Answer
 from dingrelay_sandbox.apis.table import dialect_of
-from dingrelay_sandbox.call import Call, read_payload
+from dingrelay_sandbox.bodies import FORM, read_body
+from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.door import DOOR
 from dingrelay_sandbox.judge import judge, know_caller
 from dingrelay_sandbox.world import World
 
-LARGEST_BODY_BYTES = 4 * 1024 * 1024
+LARGEST_BODY_BYTES = 24 * 1024 * 1024
+"""More than the largest file that may be uploaded."""
 HANG_LOOK_SECONDS = 0.1
 """How often a hanging call looks whether its client has left."""
 TOKEN_HEADER = "x-acs-dingtalk-access-token"
@@ -58,19 +61,29 @@ def _dingtalk(world: World) -> Callable[[web.Request], Awaitable[web.StreamRespo
     return handle
 
 
-def _call(request: web.Request, body: bytes) -> Call:
+def _call(request: web.Request, content: bytes) -> Call:
     """The call as it was sent; it has not arrived."""
-    path = request.path
+    path, method = request.path, request.method
+    query: Mapping[str, str] = request.query
+    content_type = request.content_type
+    body = read_body(content, content_type, request.headers.get("Content-Type", ""))
+    payload, through = body.payload, None
+    if path == gateway.PATH and method == "POST":
+        through = gateway.passage(query, payload)
+        path, payload = through.path, through.payload
+        query, content_type = {"access_token": through.token}, FORM
     return Call(
-        method=request.method,
+        method=method,
         path=path,
         dialect=dialect_of(path),
-        query=request.query,
+        query=query,
         header_token=request.headers.get(TOKEN_HEADER, ""),
-        content_type=request.content_type,
-        payload=read_payload(body) if body else None,
-        size=len(body),
+        content_type=content_type,
+        payload=payload,
+        size=len(content),
         remote=request.remote or "",
+        upload=body.upload,
+        passage=through,
     )
 
 
@@ -111,5 +124,7 @@ def _response(answer: Answer, call: Call, date: str) -> web.Response:
     headers["Date"] = date
     if call.dialect == "rest":
         headers[REQUEST_ID_HEADER] = call.request_id
+    if call.passage is not None:
+        answer = call.passage.envelope(answer)
     headers.update(answer.headers)
     return web.Response(status=answer.status, body=answer.body, headers=headers)

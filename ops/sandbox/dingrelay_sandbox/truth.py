@@ -15,6 +15,7 @@ from dingrelay_sandbox.reports import (
     HealthReport,
     InboxesReport,
     InboxReport,
+    MediumReport,
     OrganisationReport,
     TaskReport,
 )
@@ -125,6 +126,15 @@ class Truth:
     def robot_posts(self) -> list[dict[str, Any]]:
         """What the webhook robots posted."""
         return self._world.robots.posts
+
+    def media(self) -> list[MediumReport]:
+        """Every uploaded file."""
+        return [
+            MediumReport(
+                id=each.id, app=each.app_key, kind=each.kind, name=each.name, size=each.size
+            )
+            for each in self._world.media.files.values()
+        ]
 
     def organisation(self) -> OrganisationReport:
         """The whole directory."""

@@ -12,6 +12,7 @@ from dingrelay_sandbox.faults import Faults
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.limiter import Limiter
 from dingrelay_sandbox.limits import Limits
+from dingrelay_sandbox.media import Media
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_sandbox.robots import Robot, Robots
 from dingrelay_sandbox.scope import Scopes
@@ -51,6 +52,7 @@ class World:
     tokens: Tokens
     sends: Sends
     approvals: Approvals
+    media: Media
     robots: Robots
     faults: Faults
     audit: Audit
@@ -76,6 +78,7 @@ class World:
         self.tokens = Tokens()
         self.sends = Sends(self.limiter)
         self.approvals = Approvals()
+        self.media = Media()
         self.robots = Robots()
         robot = Robot()
         self.robots.robots = {robot.token: robot}

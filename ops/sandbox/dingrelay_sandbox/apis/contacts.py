@@ -98,13 +98,7 @@ def member_ids(world: World, call: Call) -> Answer:
 
 def user(world: World, call: Call) -> Answer:
     """``v2/user/get``."""
-    userid = call.parameters.text("userid")
-    person = world.organisation.people.get(userid)
-    if person is None:
-        raise OapiRefusal(60_121, "找不到该用户")
-    if not world.scopes.of(call.caller).user(userid):
-        raise OapiRefusal(50_002, "企业员工不在授权范围内")
-    fields = person_fields(world.organisation, person)
+    fields = person_fields(world.organisation, seen_person(world, call))
     for hidden in call.caller.hidden_fields:
         fields.pop(hidden, None)
     return oapi_ok(call.request_id, result=fields)
@@ -123,6 +117,17 @@ def scopes(world: World, call: Call) -> Answer:
         auth_user_field=sorted(known),
         condition_field=[],
     )
+
+
+def seen_person(world: World, call: Call) -> Person:
+    """The person that a call names, who exists and is within the app's scope."""
+    userid = call.parameters.text("userid")
+    person = world.organisation.people.get(userid)
+    if person is None:
+        raise OapiRefusal(60_121, "找不到该用户")
+    if not world.scopes.of(call.caller).user(userid):
+        raise OapiRefusal(50_002, "企业员工不在授权范围内")
+    return person
 
 
 def seen_department(world: World, call: Call, number: int) -> Department:

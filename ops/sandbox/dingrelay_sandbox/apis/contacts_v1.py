@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
-from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, seen_department
+from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, seen_department, seen_person
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
 from dingrelay_sandbox.world import World
@@ -33,34 +33,80 @@ OLD_NAMES: Mapping[str, str] = {
 
 
 def departments(world: World, call: Call) -> Answer:
-    """``GET /department/list``: children, or everything below with ``fetch_child``."""
+    """``GET /department/list``: children, or everything below with ``fetch_child``.
+
+    The root is in its own list (API §11.3).
+    """
     parameters = call.parameters
     parent = seen_department(world, call, parameters.whole_or("id", ROOT))
     organisation = world.organisation
+    found = [parent] if parent.id == ROOT else []
     if parameters.flag_or("fetch_child", default=False):
         numbers = sorted(organisation.below(parent.id) - {parent.id})
-        found = [organisation.departments[number] for number in numbers]
+        found += [organisation.departments[number] for number in numbers]
     else:
-        found = organisation.children(parent.id)
+        found += organisation.children(parent.id)
     return oapi_ok(call.request_id, department=[_department_fields(each) for each in found])
 
 
-def members(world: World, call: Call) -> Answer:
-    """``GET /user/listbypage``: direct members by offset."""
-    parameters = call.parameters
-    parent = seen_department(world, call, parameters.whole("department_id"))
-    offset, size = parameters.whole("offset"), parameters.whole("size")
-    if offset < 0:
-        raise OapiRefusal(40_068, "不合法的偏移量")
-    if not 1 <= size <= LARGEST_PAGE:
-        raise OapiRefusal(40_069, "不合法的分页大小")
+def department(world: World, call: Call) -> Answer:
+    """``GET /department/get``."""
+    found = seen_department(world, call, call.parameters.whole("id"))
     organisation = world.organisation
-    everybody = organisation.members(parent.id)
+    leaders = organisation.members(found.id)[:1]
+    return oapi_ok(
+        call.request_id,
+        **_department_fields(found),
+        order=found.id,
+        deptHiding=False,
+        deptPermits="",
+        userPermits="",
+        outerDept=False,
+        outerPermitDepts="",
+        outerPermitUsers="",
+        orgDeptOwner="",
+        deptManagerUseridList="|".join(leaders),
+        groupContainSubDept=False,
+    )
+
+
+def department_ids(world: World, call: Call) -> Answer:
+    """``GET /department/list_ids``: direct children's ids."""
+    parent = seen_department(world, call, call.parameters.whole_or("id", ROOT))
+    ids = [child.id for child in world.organisation.children(parent.id)]
+    return oapi_ok(call.request_id, sub_dept_id_list=ids)
+
+
+def user(world: World, call: Call) -> Answer:
+    """``GET /user/get``."""
+    person = seen_person(world, call)
+    organisation = world.organisation
+    fields = _person_fields(organisation, person, call)
+    leads_in = {place: leads(organisation, person, place) for place in person.departments}
+    fields["isLeaderInDepts"] = _pairs({k: str(v).lower() for k, v in leads_in.items()})
+    fields["orderInDepts"] = _pairs(dict.fromkeys(person.departments, str(person.number)))
+    fields["isSenior"] = False
+    return oapi_ok(call.request_id, **fields)
+
+
+def members(world: World, call: Call) -> Answer:
+    """``GET /user/listbypage`` and ``GET /user/list``: direct members by offset."""
+    parent, page, more = _page(world, call)
+    organisation = world.organisation
     listed = [
-        _member_fields(organisation, organisation.people[each], parent.id, call)
-        for each in everybody[offset : offset + size]
+        _member_fields(organisation, organisation.people[each], parent.id, call) for each in page
     ]
-    more = offset + size < len(everybody)
+    return oapi_ok(call.request_id, hasMore=more, userlist=listed)
+
+
+def members_simple(world: World, call: Call) -> Answer:
+    """``GET /user/simplelist``: ids and names."""
+    _, page, more = _page(world, call)
+    organisation = world.organisation
+    listed = [
+        {"userid": each, "name": organisation.fields(organisation.people[each])["name"]}
+        for each in page
+    ]
     return oapi_ok(call.request_id, hasMore=more, userlist=listed)
 
 
@@ -70,25 +116,54 @@ def member_ids(world: World, call: Call) -> Answer:
     return oapi_ok(call.request_id, userIds=list(world.organisation.members(parent.id)))
 
 
+def _page(world: World, call: Call) -> tuple[Department, list[str], bool]:
+    """The department, one page of its members, and whether more follow.
+
+    Without a page size `user/list` and `user/simplelist` tell of all members.
+    """
+    parameters = call.parameters
+    parent = seen_department(world, call, parameters.whole("department_id"))
+    everybody = list(world.organisation.members(parent.id))
+    if call.path != "/user/listbypage" and not parameters.has("size"):
+        return parent, everybody, False
+    offset, size = parameters.whole("offset"), parameters.whole("size")
+    if offset < 0:
+        raise OapiRefusal(40_068, "不合法的偏移量")
+    if not 1 <= size <= LARGEST_PAGE:
+        raise OapiRefusal(40_069, "不合法的分页大小")
+    return parent, everybody[offset : offset + size], offset + size < len(everybody)
+
+
 def _department_fields(found: Department) -> dict[str, Any]:
-    return {
+    fields: dict[str, Any] = {
         "id": found.id,
         "name": found.name,
-        "parentid": found.parent_id,
         "createDeptGroup": found.changes.get("create_dept_group", False),
         "autoAddUser": found.changes.get("auto_add_user", False),
+    }
+    if found.parent_id is not None:
+        fields["parentid"] = found.parent_id
+    return fields
+
+
+def _person_fields(organisation: Organisation, person: Person, call: Call) -> dict[str, Any]:
+    hidden = call.caller.hidden_fields
+    return {
+        OLD_NAMES[name]: value
+        for name, value in organisation.fields(person).items()
+        if name in OLD_NAMES and name not in hidden
     }
 
 
 def _member_fields(
     organisation: Organisation, person: Person, place: int, call: Call
 ) -> dict[str, Any]:
-    hidden = call.caller.hidden_fields
-    fields = {
-        OLD_NAMES[name]: value
-        for name, value in organisation.fields(person).items()
-        if name in OLD_NAMES and name not in hidden
-    }
+    fields = _person_fields(organisation, person, call)
     fields["order"] = person.number
     fields["isLeader"] = leads(organisation, person, place)
     return fields
+
+
+def _pairs(values: Mapping[int, str]) -> str:
+    """An object as this generation writes it: without quotes."""
+    return "{" + ",".join(f"{key}:{value}" for key, value in values.items()) + "}"

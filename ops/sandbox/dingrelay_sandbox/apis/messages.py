@@ -22,7 +22,7 @@ def send(world: World, call: Call) -> Answer:
     """``asyncsend_v2``: accepted for all, delivered to whom the silent limits allow."""
     parameters = call.parameters
     _check_agent(call, parameters)
-    message = parameters.raw("msg")
+    message = parameters.decoded("msg")
     check_message(message)
     users = parameters.separated("userid_list")
     departments = parameters.separated_wholes("dept_id_list")

@@ -1,4 +1,4 @@
-"""Messages by robots: to single people, and into a group through a webhook (API §2.7, §2.8)."""
+"""Messages by robots: to single people, and into a group through a webhook (API §2.7, §2.8, §11.4)."""
 
 import base64
 import hashlib
@@ -7,29 +7,44 @@ import json
 from urllib.parse import unquote
 
 from dingrelay_sandbox.answers import Answer, OapiRefusal, RestRefusal, json_answer
-from dingrelay_sandbox.call import Call
+from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.inbox import DELIVERED
 from dingrelay_sandbox.robots import Robot
+from dingrelay_sandbox.sends import Send
 from dingrelay_sandbox.world import World
 
 MOST_USERS = 20
 LARGEST_BODY = 20_000
 SIGNATURE_SECONDS = 3_600
+MOST_KEYS = 20
+DAY_SECONDS = 86_400
+QUERY_KEY = "query"
+WEBHOOK_KINDS = frozenset({"text", "link", "markdown", "actionCard", "feedCard"})
+MESSAGE_KINDS = frozenset(
+    {
+        "sampleText",
+        "sampleMarkdown",
+        "sampleLink",
+        "sampleImageMsg",
+        "sampleAudio",
+        "sampleVideo",
+        "sampleFile",
+        "sampleActionCard",
+        *(f"sampleActionCard{number}" for number in range(2, 7)),
+    }
+)
 
 
 def batch_send(world: World, call: Call) -> Answer:
     """``POST /v1.0/robot/oToMessages/batchSend``."""
     parameters = call.parameters
-    if parameters.text("robotCode") != call.caller.robot:
-        raise RestRefusal("robotCode.invalid", "无效的robotCode")
+    check_robot(call, parameters)
     users = parameters.texts("userIds")
     if not users:
-        raise parameters.missing("userIds")
+        raise RestRefusal("invalidParameter.userIds.empty", "userIds不能为空")
     if len(users) > MOST_USERS:
-        raise RestRefusal("overMax", f"userIds最多{MOST_USERS}个")
-    content = {"msgKey": parameters.text("msgKey"), "msgParam": parameters.raw("msgParam")}
-    if not isinstance(content["msgParam"], str):
-        raise parameters.invalid("msgParam")
+        raise RestRefusal("invalidParameter.userIds.overMax", f"userIds最多{MOST_USERS}个")
+    content = read_message(parameters)
     call.recipients = len(users)
     scope = world.scopes.of(call.caller)
     known = [u for u in users if u in world.organisation.people and scope.user(u)]
@@ -44,11 +59,72 @@ def batch_send(world: World, call: Call) -> Answer:
     )
     return json_answer(
         {
-            "processQueryKey": f"query{sent.task_id}",
+            "processQueryKey": f"{QUERY_KEY}{sent.task_id}",
             "invalidStaffIdList": [u for u in users if u not in known],
             "flowControlledStaffIdList": [],
+            "filteredStaffIdList": [],
         }
     )
+
+
+def read_status(world: World, call: Call) -> Answer:
+    """``GET /v1.0/robot/oToMessages/readStatus``: within 24 hours; nobody reads in the sandbox."""
+    parameters = call.parameters
+    check_robot(call, parameters)
+    sent = _find(world, call, parameters.text("processQueryKey"))
+    if sent is None:
+        raise RestRefusal("invalidParameter.processQueryKey.invalid", "无效的processQueryKey")
+    organisation = world.organisation
+    read = [
+        {
+            "userId": entry.user,
+            "name": organisation.fields(organisation.people[entry.user])["name"],
+            "readStatus": "UNREAD",
+        }
+        for entry in map(world.sends.inboxes.entry, range(sent.first, sent.end))
+        if entry.user in organisation.people
+    ]
+    status = "RECALLED" if sent.recalled else "SUCCESS"
+    return json_answer({"sendStatus": status, "messageReadInfoList": read})
+
+
+def recall(world: World, call: Call) -> Answer:
+    """``POST /v1.0/robot/otoMessages/batchRecall``: within 24 hours."""
+    parameters = call.parameters
+    check_robot(call, parameters)
+    keys = read_keys(parameters)
+    found = {key: sent for key in keys if (sent := _find(world, call, key))}
+    for sent in found.values():
+        sent.recalled = True
+    failed = {key: "消息不存在" for key in keys if key not in found}
+    return json_answer({"successResult": list(found), "failedResult": failed})
+
+
+def check_robot(call: Call, parameters: Parameters) -> None:
+    """The robot must be the caller's."""
+    if not parameters.has("robotCode"):
+        raise RestRefusal("invalidParameter.robotCode.empty", "robotCode不能为空")
+    if parameters.text("robotCode") != call.caller.robot:
+        raise RestRefusal("robot.oto.notExist", "机器人不存在")
+
+
+def read_message(parameters: Parameters) -> dict[str, str]:
+    """What a robot says: one of DingTalk's kinds, and its parts as the text of an object."""
+    kind = parameters.text_or("msgKey", "")
+    if kind not in MESSAGE_KINDS:
+        raise RestRefusal("invalidParameter.msgKey.invalid", "无效的msgKey")
+    text = parameters.raw("msgParam")
+    if not isinstance(text, str) or not isinstance(_json(text), dict):
+        raise RestRefusal("invalidParameter.msgParam.invalid", "无效的msgParam")
+    return {"msgKey": kind, "msgParam": text}
+
+
+def read_keys(parameters: Parameters) -> list[str]:
+    """What is to be recalled."""
+    keys = parameters.texts("processQueryKeys")
+    if not 1 <= len(keys) <= MOST_KEYS:
+        raise parameters.invalid("processQueryKeys")
+    return keys
 
 
 def webhook(world: World, call: Call) -> Answer:
@@ -64,8 +140,13 @@ def webhook(world: World, call: Call) -> Answer:
         raise OapiRefusal(460_101, "message too long, exceed 20000 bytes")
     parameters = call.parameters
     kind = parameters.text("msgtype")
+    if kind not in WEBHOOK_KINDS:
+        raise OapiRefusal(400_105, "description:不支持的消息类型")
     parameters.part(kind)
     assert call.payload is not None, "the type was read from it"
+    told = json.dumps(call.payload, ensure_ascii=False)
+    if robot.keywords and not any(word in told for word in robot.keywords):
+        raise OapiRefusal(310_000, "keywords not in content")
     world.robots.post(robot, call.payload, at=call.at, call_id=call.id)
     return json_answer({"errcode": 0, "errmsg": "ok"})
 
@@ -82,3 +163,19 @@ def _signed(robot: Robot, call: Call) -> bool:
     ).digest()
     given = unquote(call.query.get("sign", ""))
     return hmac.compare_digest(base64.b64encode(digest), given.encode())
+
+
+def _find(world: World, call: Call, key: str) -> Send | None:
+    """The caller's own send of today, by the key that it was given."""
+    number = key.removeprefix(QUERY_KEY)
+    sent = world.sends.find(int(number)) if number.isdecimal() and len(number) < 20 else None
+    if sent is None or sent.channel != "robot" or sent.app_key != call.caller.app_key:
+        return None
+    return sent if sent.at >= call.at - DAY_SECONDS else None
+
+
+def _json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -12,7 +12,11 @@ from dingrelay_sandbox.apis import (
     approvals_topapi,
     contacts,
     contacts_v1,
+    lookups,
+    media,
     messages,
+    microapp,
+    robot_groups,
     robots,
     tokens,
 )
@@ -27,16 +31,18 @@ class Endpoint:
     Attributes:
         access: what it takes to call it: an app's token, or what the API checks itself.
         counted: whether its calls count against the organisation's month (API §6).
+        takes_file: whether its body is a form with a file.
     """
 
     run: Callable[[World, Call], Answer]
     access: Literal["token", "own"] = "token"
     counted: bool = False
+    takes_file: bool = False
 
 
 _CONVERSATION = "/topapi/message/corpconversation"
 _WORKFLOW = "/v1.0/workflow"
-CORPORATION_TOKEN = Endpoint(tokens.corporation_token, "own")
+_GROUPS = "/v1.0/robot/groupMessages"
 
 ENDPOINTS = {
     ("GET", "/gettoken"): Endpoint(tokens.gettoken, "own"),
@@ -53,9 +59,20 @@ ENDPOINTS = {
     ("POST", "/topapi/v2/user/get"): Endpoint(contacts.user),
     ("POST", "/topapi/user/listsimple"): Endpoint(contacts.members_simple),
     ("POST", "/topapi/user/listid"): Endpoint(contacts.member_ids),
+    ("POST", "/topapi/v2/user/getbymobile"): Endpoint(lookups.by_mobile),
+    ("POST", "/topapi/user/getbyunionid"): Endpoint(lookups.by_unionid),
+    ("POST", "/topapi/user/count"): Endpoint(lookups.count),
     ("GET", "/auth/scopes"): Endpoint(contacts.scopes),
     ("GET", "/department/list"): Endpoint(contacts_v1.departments),
     ("GET", "/user/listbypage"): Endpoint(contacts_v1.members),
+    ("GET", "/department/get"): Endpoint(contacts_v1.department),
+    ("GET", "/department/list_ids"): Endpoint(contacts_v1.department_ids),
+    ("GET", "/user/get"): Endpoint(contacts_v1.user),
+    ("GET", "/user/list"): Endpoint(contacts_v1.members),
+    ("GET", "/user/simplelist"): Endpoint(contacts_v1.members_simple),
+    ("GET", "/user/get_by_mobile"): Endpoint(lookups.by_mobile_v1),
+    ("GET", "/user/getUseridByUnionid"): Endpoint(lookups.by_unionid_v1),
+    ("GET", "/user/get_org_user_count"): Endpoint(lookups.count_v1),
     ("GET", "/user/getDeptMember"): Endpoint(contacts_v1.member_ids),
     ("POST", f"{_WORKFLOW}/processInstances"): Endpoint(approvals.create, counted=True),
     ("GET", f"{_WORKFLOW}/processInstances"): Endpoint(approvals.get, counted=True),
@@ -82,8 +99,19 @@ ENDPOINTS = {
     ("POST", "/topapi/processinstance/listids"): Endpoint(approvals_topapi.list_ids, counted=True),
     ("POST", "/topapi/process/instance/terminate"): Endpoint(approvals_topapi.end, counted=True),
     ("POST", "/v1.0/robot/oToMessages/batchSend"): Endpoint(robots.batch_send, counted=True),
+    ("GET", "/v1.0/robot/oToMessages/readStatus"): Endpoint(robots.read_status, counted=True),
+    ("POST", "/v1.0/robot/otoMessages/batchRecall"): Endpoint(robots.recall, counted=True),
+    ("POST", f"{_GROUPS}/send"): Endpoint(robot_groups.send, counted=True),
+    ("POST", f"{_GROUPS}/query"): Endpoint(robot_groups.query, counted=True),
+    ("POST", f"{_GROUPS}/recall"): Endpoint(robot_groups.recall, counted=True),
+    ("POST", "/media/upload"): Endpoint(media.upload, takes_file=True),
     ("POST", "/robot/send"): Endpoint(robots.webhook, "own"),
 }
+TEMPLATES = {
+    ("POST", "/v1.0/oauth2", "token"): Endpoint(tokens.corporation_token, "own"),
+    ("GET", "/v1.0/microApp/apps", "scopes"): Endpoint(microapp.visible_scope),
+}
+"""APIs whose path has an id before its last part."""
 
 
 def dialect_of(path: str) -> Dialect:
@@ -94,8 +122,8 @@ def dialect_of(path: str) -> Dialect:
 def find(method: str, path: str) -> Endpoint | None:
     """The API at a path."""
     endpoint = ENDPOINTS.get((method, path))
-    if endpoint is None and method == "POST" and path.startswith("/v1.0/oauth2/"):
-        parts = path.split("/")
-        if len(parts) == 5 and parts[4] == "token" and parts[3]:
-            return CORPORATION_TOKEN
+    if endpoint is None and path.startswith("/v1.0/"):
+        rest, _, last = path.rpartition("/")
+        start, _, identity = rest.rpartition("/")
+        return TEMPLATES.get((method, start, last)) if identity else None
     return endpoint
