@@ -155,12 +155,17 @@ class Client:
         """Cancel a job that does not run.
 
         Returns:
-            Whether it is cancelled now. A job that runs is carried out, but not tried again.
+            Whether it is cancelled now. A job that runs is carried out, but not tried again; one
+            whose call may have been carried out is unknown.
 
         Raises:
             JobNotFound: there is no such record.
         """
-        call = record.cancel(job_id, record_ttl_ms=int(self.settings.record_ttl * 1000))
+        call = record.cancel(
+            job_id,
+            record_ttl_ms=int(self.settings.record_ttl * 1000),
+            dead_ttl_ms=int(self.settings.dead_ttl * 1000),
+        )
         return self._state_after(job_id, call) == State.CANCELLED
 
     def requeue(self, job_id: str) -> bool:

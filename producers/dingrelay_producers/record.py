@@ -48,7 +48,7 @@ def transition(package: str, name: str, *, preludes: Sequence[str] = ()) -> Scri
 
 
 _ENQUEUE = transition(_PACKAGE, "enqueue")
-_CANCEL = transition(_PACKAGE, "cancel", preludes=["reservations"])
+_CANCEL = transition(_PACKAGE, "cancel", preludes=["reservations", "cancelled"])
 _REQUEUE = transition(_PACKAGE, "requeue")
 _DISCARD = transition(_PACKAGE, "discard")
 
@@ -231,12 +231,30 @@ def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
     return Enqueued(verdict == b"created", verdict == b"conflict", wakeup)
 
 
-def cancel(job_id: str, *, record_ttl_ms: int) -> Call:
+CANCELLED_TOO_LATE = {
+    "class": "unknown",
+    "code": "cancelled",
+    "message": "cancelled after a call whose answer was lost; it may have been carried out",
+    "hint": "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`.",
+}
+"""The error of a job that was to be cancelled and is unknown."""
+
+
+def cancel(
+    job_id: str,
+    *,
+    record_ttl_ms: int,
+    dead_ttl_ms: int = keys.DEAD_TTL_MS,
+    carried_on: bool = False,
+) -> Call:
     """End a job that does not run. Answers its state then, or nil if there is no such job.
 
-    A running job is marked: should it be parked, it ends cancelled instead.
+    It is cancelled, or unknown if the answer to a call of it was lost. A running job is marked:
+    should it be parked, it ends so instead. `carried_on`: who asks requeues it later, so it is
+    cancelled in any case.
     """
-    return _CANCEL.call([keys.job(job_id)], [job_id, record_ttl_ms])
+    lost = "" if carried_on else canonical_json(CANCELLED_TOO_LATE)
+    return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, dead_ttl_ms, lost])
 
 
 def requeue(job_id: str) -> Call:

@@ -158,6 +158,45 @@ async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
     assert await redis.hget(keys.job(draft.id), "step:call:1") is not None
 
 
+async def test_a_job_whose_call_may_have_been_carried_out_is_unknown_when_it_is_cancelled(
+    redis: Redis, records: Records
+) -> None:
+    waits, runs = a_draft(), a_draft()
+    note = {"step": "call:1", "attempt": 1, "at": 5}
+    for draft in (waits, runs):
+        await enqueue(redis, draft)
+    claim = await claimed(records, waits)
+    assert await records.note(claim, note, Spent()) == "noted"
+    await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    answer = await scripts.run_async(redis, record.cancel(waits.id, record_ttl_ms=60_000))
+    assert answer == b"unknown"
+
+    claim = await claimed(records, runs)
+    assert await records.note(claim, note, Spent()) == "noted"
+    answer = await scripts.run_async(redis, record.cancel(runs.id, record_ttl_ms=60_000))
+    assert answer == b"running"
+    parked = await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    assert parked == State.UNKNOWN
+    assert await redis.zcard(keys.DEAD) == 2
+    for draft in (waits, runs):
+        error = json.loads(await redis.hget(keys.job(draft.id), "error") or b"")
+        assert (error["class"], error["code"]) == ("unknown", "cancelled")
+
+
+async def test_a_job_that_is_withdrawn_to_be_carried_on_is_cancelled_whatever_has_left(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    note = {"step": "call:1", "attempt": 1, "at": 5}
+    assert await records.note(claim, note, Spent()) == "noted"
+    withdrawn = record.cancel(draft.id, record_ttl_ms=60_000, carried_on=True)
+    assert await scripts.run_async(redis, withdrawn) == b"running"
+    parked = await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    assert parked == State.CANCELLED
+
+
 async def test_a_worker_that_vanishes_is_charged_to_the_call_that_was_under_way(
     redis: Redis, records: Records
 ) -> None:

@@ -137,3 +137,8 @@ def test_a_bug_tells_no_secret() -> None:
 @given(st.integers(min_value=1, max_value=10_000))
 def test_the_backoff_grows_to_ten_minutes_and_no_further(attempt: int) -> None:
     assert 0 <= retry.backoff(attempt) <= min(600, 2**attempt)
+
+
+def test_a_job_that_is_too_late_after_a_lost_answer_is_unknown() -> None:
+    assert outcome.expired(open_call=False).state == State.EXPIRED
+    assert outcome.expired(open_call=True).state == State.UNKNOWN

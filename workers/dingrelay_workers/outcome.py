@@ -60,8 +60,10 @@ def done(result: Json) -> Outcome:
     return Outcome(State.DONE, attempts=1, result=result)
 
 
-def expired() -> Outcome:
-    """The job's time was over before it ran."""
+def expired(*, open_call: bool) -> Outcome:
+    """The job's time was over before it ran; an earlier call of it may have been carried out."""
+    if open_call:
+        return _unknown("expired", "past its expires_at; an earlier call may have been carried out")
     return Outcome(State.EXPIRED, reason="past its expires_at")
 
 

@@ -127,7 +127,7 @@ async def _carry_out(run: Run) -> Outcome:
         if outcome.is_poison(claim, settings):
             return outcome.poison(claim)
         if claim.expired:
-            return outcome.expired()
+            return outcome.expired(open_call=run.caller.open_call)
         async with run.engine.deadlines.kept():
             return outcome.done(await run.delivery.kind.run(run.contract, run.context))
     except TimeoutError as error:

@@ -24,7 +24,7 @@ _BOARD = transition(_PACKAGE, "board")
 _CLAIM = transition(_PACKAGE, "claim")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat")
 _NOTE = transition(_PACKAGE, "note")
-_PARK = transition(_PACKAGE, "park", preludes=["reservations"])
+_PARK = transition(_PACKAGE, "park", preludes=["reservations", "cancelled"])
 _SETTLE = transition(_PACKAGE, "settle", preludes=["reservations"])
 _WAKE = transition(_PACKAGE, "wake")
 
@@ -244,7 +244,7 @@ class Records:
         answer = await run_async(
             self.redis,
             _PARK.call(
-                [keys.job(claim.id)],
+                [keys.job(claim.id), keys.DEAD],
                 [
                     claim.id,
                     claim.nonce,
@@ -257,6 +257,8 @@ class Records:
                     int(spent.answered),
                     waiting,
                     int(self._settings.record_ttl * 1000),
+                    int(self._settings.dead_ttl * 1000),
+                    record.canonical_json(record.CANCELLED_TOO_LATE),
                     int(alone),
                     keys.WAITING_TTL_MS,
                     *_pairs(spent.steps),

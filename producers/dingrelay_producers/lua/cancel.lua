@@ -1,21 +1,19 @@
 -- Cancel a job that does not run; mark one that does.
--- KEYS: record
--- ARGV: id, ttl of a settled record (ms)
+-- KEYS: record, dead
+-- ARGV: id, ttl of a settled record, of an unknown one (ms), error of an unknown one (JSON;
+--       empty: who withdraws it carries it on)
 -- Answers the state after, or nil if there is no such job.
-local record, id, ttl = KEYS[1], ARGV[1], ARGV[2]
+local record, dead = KEYS[1], KEYS[2]
+local id, ttl, dead_ttl, lost = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local known = redis.call('HMGET', record, 'state', 'queue', 'shares', 'bare')
 local state, queue, shares, bare = known[1], known[2], known[3], known[4]
 if not state then return nil end
 if state == 'running' then
-  redis.call('HSET', record, 'cancel', 1)
+  redis.call('HSET', record, 'cancel', lost == '' and 'withdrawn' or 1)
   return state
 end
 if not waits(state) then return state end
 
-redis.call('HSET', record, 'state', 'cancelled', 'settled', now)
-redis.call('PEXPIRE', record, ttl)
-bury(id, bare)
 take_out(id, queue)
 if shares then redis.call('ZREM', shares, id) end
-give_back(record, id)
-return 'cancelled'
+return end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)

@@ -1,20 +1,23 @@
 -- running → snoozed | retrying | queued: the job waits on the schedule.
--- KEYS: record
+-- KEYS: record, dead
 -- ARGV: id, owner, fence, state, delay, attempts spent, throttles met, error (JSON or ''),
 --       answered (1: no call of this job is open any more), waiting since (ms or 0), ttl of a
---       cancelled record, alone (1: it never shares a call again), ttl of those who wait for a call
---       that carries several jobs, then step and outcome of each finished step (times in ms)
+--       cancelled record, of an unknown one, error of one that was cancelled and is unknown (JSON),
+--       alone (1: it never shares a call again), ttl of those who wait for a call that carries
+--       several jobs, then step and outcome of each finished step (times in ms)
 -- Answers the state after, or '' if the job is no longer this owner's.
-local record, id, owner, fence, state, delay = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local record, dead = KEYS[1], KEYS[2]
+local id, owner, fence, state, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local attempts, throttles, error, answered = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
-local waiting, cancelled_ttl, alone, shares_ttl = ARGV[10], ARGV[11], ARGV[12] == '1', ARGV[13]
+local waiting, cancelled_ttl, dead_ttl, lost = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
+local alone, shares_ttl = ARGV[14] == '1', ARGV[15]
 
 local known = redis.call('HMGET', record,
   'state', 'owner', 'fence', 'cancel', 'shares', 'created', 'queue', 'bare')
 if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return '' end
 local cancelled, shares, created, queue, bare = known[4], known[5], known[6], known[7], known[8]
 
-for index = 14, #ARGV, 2 do
+for index = 16, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
 if answered then redis.call('HDEL', record, 'calling') end
@@ -31,11 +34,8 @@ if alone then redis.call('HDEL', record, 'shares', 'seats') end
 
 take_out(id, queue)
 if cancelled then
-  redis.call('HSET', record, 'state', 'cancelled', 'settled', now)
-  redis.call('PEXPIRE', record, cancelled_ttl)
-  bury(id, bare)
-  give_back(record, id)
-  return 'cancelled'
+  if cancelled == 'withdrawn' then lost = '' end
+  return end_cancelled(record, id, bare, dead, cancelled_ttl, dead_ttl, lost)
 end
 local due = now + math.floor(tonumber(delay))
 redis.call('HSET', record, 'state', state, 'due', due, 'woken', 0)

@@ -1,0 +1,22 @@
+-- What every script knows of a job that was asked to be cancelled. It is put before those that name
+-- it, after the one of reservations.
+--
+-- A job that would wait ends. It is cancelled if nothing can have come of it; with a call whose
+-- answer was lost it is unknown, with the error `lost`: somebody may have got the message, the
+-- approval may exist. Without `lost` it is cancelled: whoever withdrew it carries it on.
+local function end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)
+  local open = lost ~= '' and redis.call('HEXISTS', record, 'calling') == 1
+  local state = open and 'unknown' or 'cancelled'
+  redis.call('HSET', record, 'state', state, 'settled', now)
+  if state == 'unknown' then
+    redis.call('HSET', record, 'error', lost)
+    redis.call('ZADD', dead, now, id)
+    redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(dead_ttl))
+    redis.call('PEXPIRE', dead, dead_ttl)
+  end
+  redis.call('PEXPIRE', record, state == 'unknown' and dead_ttl or ttl)
+  bury(id, bare)
+  give_back(record, id)
+  return state
+end
+
