@@ -67,7 +67,7 @@ class Wakeups:
             delivery = Delivery(
                 id=wakeup.id,
                 kind=KINDS[wakeup.kind],
-                job=wakeup.job,
+                job={"app": wakeup.app, "lane": wakeup.lane},
                 queue=wakeup.queue,
                 woken=wakeup.at,
                 nonce=uuid.uuid4().hex,
@@ -202,7 +202,7 @@ class Story:
 
     async def enqueue(self, job: Json) -> None:
         draft = record.draft(MessageSend.parse(job))
-        answer = await run_async(self.redis, record.enqueue(draft, grace_ms=1000))
+        answer = await run_async(self.redis, record.enqueue(draft))
         enqueued = record.enqueued(draft, answer)
         self.jobs[draft.id] = job
         self._note("send", draft.id, job)

@@ -1,0 +1,83 @@
+"""What is told of messages of which a part was sent, and what two equal ones do to each other."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from daily_story import SEND, Story, a_story
+from dingrelay_producers import keys, record
+from dingrelay_producers.scripts import run_async
+from dingrelay_producers.states import State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.directory.schema import upgrade
+
+USERS = [f"u{number}" for number in range(1, 151)]
+SECOND_CALL = {"userid_list": ",".join(USERS[100:])}
+
+
+@pytest.fixture
+async def story(
+    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
+) -> AsyncGenerator[Story]:
+    upgrade(sqlite_url)
+    async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
+        yield story
+
+
+async def send(story: Story, *users: str, **fields: Any) -> str:
+    text = {"msgtype": "text", "text": {"content": "order 1"}}
+    await story.enqueue({"to": {"users": list(users)}, "message": text, **fields})
+    return list(story.jobs)[-1]
+
+
+async def reaches(story: Story, job: str, wanted: Callable[[State], bool]) -> None:
+    for _ in range(1000):
+        if wanted((await story.status(job)).state):
+            return
+        await asyncio.sleep(0.02)
+    pytest.fail(str(await story.status(job)))
+
+
+@pytest.mark.parametrize("end", [State.DEAD, State.CANCELLED, State.EXPIRED])
+async def test_what_was_sent_is_told_whatever_the_end_and_the_rest_is_free(
+    story: Story, sandbox: SandboxAdmin, end: State
+) -> None:
+    if end == State.DEAD:
+        sandbox.add_fault("error", api=SEND, match=SECOND_CALL, code="60011")
+    else:
+        sandbox.add_fault("throttle", api=SEND, match=SECOND_CALL, code="90018", count=1)
+    job = await send(story, *USERS)
+    if end != State.DEAD:
+        await reaches(story, job, lambda state: state in {State.SNOOZED, State.RETRYING})
+    if end == State.CANCELLED:
+        call = record.cancel(job, record_ttl_ms=60_000)
+        assert await run_async(story.redis, call) == b"cancelled"
+    elif end == State.EXPIRED:
+        await story.redis.hset(keys.job(job), "expires", "1")
+    await reaches(story, job, lambda state: state == end)
+    sandbox.clear_faults()
+
+    result = (await story.status(job)).result
+    assert result is not None
+    assert (result["accepted"], len(result["calls"])) == (100, 1)
+    assert sandbox.audit()["delivered"] == 100
+    again = await send(story, "u1", "u150")
+    await story.ended()
+    result = (await story.status(again)).result or {}
+    assert (result["duplicate"], result["accepted"]) == (["u1"], 1)
+    assert len(sandbox.inbox("u150")["delivered"]) == 1
+
+
+async def test_of_two_equal_messages_at_the_same_moment_one_is_sent(
+    story: Story, sandbox: SandboxAdmin
+) -> None:
+    for _ in range(6):
+        await send(story, "u1")
+    await story.ended()
+    states = [(await story.status(job)).state for job in story.jobs]
+    assert sorted(states) == [State.DONE, *[State.DUPLICATE] * 5]
+    audit = sandbox.audit()
+    assert (audit["delivered"], audit["dropped"]) == (1, {})
