@@ -28,6 +28,7 @@ from dingrelay_workers.outcome import Outcome
 
 CREATE = "/v1.0/workflow/processInstances"
 LIST = "/v1.0/workflow/processes/instanceIds/query"
+SCHEMA = "/v1.0/workflow/forms/schemas/processCodes"
 SETTLE = 0.4
 
 
@@ -113,6 +114,37 @@ async def test_a_lost_answer_costs_no_second_approval(
     assert await relay.end(engine, job) == State.DONE
     (made,) = sandbox.approvals()
     assert relay.client.status(job).result == {"instance_id": made["id"]}
+
+
+AFTER = [
+    {"kind": "http", "status": 503},
+    {"kind": "html"},
+    {"kind": "truncated"},
+    {"kind": "wrong_types"},
+    {"kind": "error", "code": "-1"},
+]
+REMOTE = {"errcode": 15, "errmsg": "x", "sub_code": "isp.remote-service-timeout", "sub_msg": "x"}
+BUSY = {"errcode": -1, "errmsg": "系统繁忙"}
+
+
+@pytest.mark.parametrize("generation", ["v1.0", "topapi"])
+async def test_an_answer_that_may_follow_the_effect_costs_no_second_approval(
+    sandbox: SandboxAdmin, valkey_url: str, generation: str
+) -> None:
+    settings = settings_of(sandbox, valkey_url, DINGTALK_APPROVAL_API=generation)
+    api = CREATE if generation == "v1.0" else "/topapi/processinstance/create"
+    bodies = [] if generation == "v1.0" else [REMOTE, BUSY]
+    faults = [*AFTER, *({"kind": "http", "status": 200, "body": body} for body in bodies)]
+    relay = Relay(settings)
+    with relay.client, relay.redis:
+        async with Engine(settings, NoPublisher(settings)) as engine:
+            for number, fault in enumerate(faults):
+                job = relay.ask({"事由": f"出差 {number}"})
+                made = len(sandbox.approvals())
+                sandbox.add_fault(api=api, count=1, effect=True, **fault)
+                assert await relay.end(engine, job) == State.DONE, fault
+                assert len(sandbox.approvals()) == made + 1, fault
+                relay.redis.flushall()  # one sick answer is no outage
 
 
 @pytest.mark.parametrize("ahead", [-3600, -60, 60, 3600])
@@ -253,6 +285,35 @@ async def test_a_worker_that_stood_still_sends_nothing_once_another_has_the_job(
     )
     assert await pipeline.execute(delivery, engine) is None
     assert len(sandbox.approvals()) == 1
+
+
+async def test_a_wrong_form_costs_no_creation(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    jobs = [
+        relay.ask({"事由": "x", "天": 1}, process_code="PROC-LEAVE"),
+        relay.ask({"事由": "x", "请假类型": "丧假"}, process_code="PROC-LEAVE"),
+    ]
+    for job in jobs:
+        assert await relay.end(engine, job) == State.DEAD
+    errors = [relay.client.status(job).error for job in jobs]
+    assert [error and (error.error_class, error.code) for error in errors] == [
+        ("contract", "form.天"),
+        ("contract", "form.请假类型"),
+    ]
+    assert sandbox.calls(api=CREATE) == []
+    assert len(sandbox.calls(api=SCHEMA)) == 2  # for each, since the template may be edited
+
+
+async def test_a_template_that_was_edited_takes_the_new_form(
+    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_template("PROC-NEW", ["事由"])
+    first = relay.ask({"事由": "x"}, process_code="PROC-NEW")
+    assert await relay.end(engine, first) == State.DONE
+    sandbox.add_template("PROC-NEW", ["事由", "天数"])
+    second = relay.ask({"事由": "x", "天数": 3}, process_code="PROC-NEW")
+    assert await relay.end(engine, second) == State.DONE
 
 
 async def unknown(relay: Relay, engine: Engine, sandbox: SandboxAdmin, form: Any) -> str:

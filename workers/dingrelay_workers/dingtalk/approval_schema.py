@@ -43,8 +43,8 @@ _NOT_FILLED = frozenset({"TextNote", "CalculateField", "SeqNumberField"})
 _NUMBERS = frozenset({"NumberField", "MoneyField", "StarRatingField"})
 _HIDING = ("hidden", "hide", "invisible", "disabled", "readonly", "readOnly", "defaultValue")
 """Properties with which a control may be required and still not be for the caller to fill in."""
-_OWN_WORDS = ("其他", "其它", "other")
-"""How the option is called or keyed beside which a text of one's own may stand."""
+_OWN_WORDS = frozenset({"其他", "其它", "other"})
+"""How the option is called beside which a text of one's own may stand; its key is ``other``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +223,7 @@ def _options(props: Mapping[str, Any]) -> tuple[frozenset[str], ...]:
         spellings = [told[name] for name in ("value", "label", "key") if told.get(name)] or [option]
         if not all(isinstance(spelling, str) for spelling in spellings):
             return ()
-        if any(spelling.lower().startswith(_OWN_WORDS) for spelling in spellings):
+        if (told.get("key") or option) in _OWN_WORDS:
             return ()
         options.append(frozenset(map(squeezed, spellings)))
     return tuple(options)
