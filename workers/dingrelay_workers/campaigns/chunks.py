@@ -134,6 +134,12 @@ async def active(connection: AsyncConnection) -> list[Campaign]:
     return [_campaign(row) for row in rows.mappings()]
 
 
+async def lately_ended(connection: AsyncConnection, since: datetime) -> list[Campaign]:
+    """The campaigns that ended since then."""
+    rows = await connection.execute(_campaigns().where(CampaignRow.ended_at >= since))
+    return [_campaign(row) for row in rows.mappings()]
+
+
 async def read(connection: AsyncConnection, campaign: str) -> Campaign:
     """The campaign as it is now: what a transaction that changes it must go by."""
     rows = await connection.execute(_campaigns().where(CampaignRow.id == campaign))

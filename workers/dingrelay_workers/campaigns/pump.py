@@ -29,7 +29,7 @@ Time is Redis's: the workers' clocks may differ.
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +61,9 @@ from dingrelay_workers.records import Records
 
 BUSY, IDLE = 0.1, 0.25
 """Seconds between ticks, while chunks are under way and otherwise."""
+LOOK_BACK = timedelta(hours=1)
+"""For which records of an ended campaign are looked for: a pump that died was succeeded long ago."""
+
 log = get_logger("dingrelay.campaigns")
 
 
@@ -128,7 +131,7 @@ class Pump:
         self._now = now
         self._clock = clock
         self._ready = False
-        self._failed: dict[str, Campaign] = {}
+        self._failed: set[str] = set()
         self.stepped = time.monotonic()
         self.begin("")
 
@@ -143,6 +146,7 @@ class Pump:
         self._stride = Stride()
         self._windows: dict[str, Window] = {}
         self._tidied: set[str] = set()
+        self._looked_back = False
         self._unsent: set[tuple[str, Release]] = set()
         self._running: set[str] = set()
 
@@ -161,10 +165,8 @@ class Pump:
         self._ready = True
         turns = await self._read()
         await self._tell_states(turns)
-        for campaign in self._failed.keys() - {turn.campaign.id for turn in turns}:
-            # What failed ended it all the same.
-            await self._tidy(self._failed[campaign])
-            del self._failed[campaign]
+        if not self._looked_back:
+            await self._look_back()
         if not turns:
             return None
         for turn in turns:
@@ -216,6 +218,14 @@ class Pump:
             over = await chunks.left_behind(connection, campaign.id)
         await self._queue.forget(campaign, over)
         self._tidied.add(campaign.id)
+
+    async def _look_back(self) -> None:
+        """Do so for campaigns whose last commit was their end."""
+        async with self._database.read() as connection:
+            ended = await chunks.lately_ended(connection, self._now() - LOOK_BACK)
+        for campaign in ended:
+            await self._tidy(campaign)
+        self._looked_back = True
 
     async def _judge(self, turn: Turn) -> None:
         """Find out what became of the campaign's jobs."""
@@ -275,11 +285,13 @@ class Pump:
     async def _write(self, turn: Turn) -> None:
         """Carry on; if that fails, it may have been committed and not been told to Redis."""
         campaign = turn.campaign
-        self._failed[campaign.id] = campaign
+        self._failed.add(campaign.id)
         self._tidied.discard(campaign.id)
+        self._looked_back = False
         await self._carry_on(turn)
         self._tidied.add(campaign.id)
-        del self._failed[campaign.id]
+        self._failed.discard(campaign.id)
+        self._looked_back = True
 
     async def _carry_on(self, turn: Turn) -> None:
         """Write what ended, release what may go, in one transaction; then tell Redis."""
