@@ -1,11 +1,12 @@
 """Fixtures that every test may use: a real Valkey, one a test process, empty for each test."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,17 @@ def wait_until(predicate: Callable[[], object], *, timeout: float = 30, what: st
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout:g} s: {what or predicate}")
         time.sleep(0.02)
+
+
+async def wait_until_async(
+    predicate: Callable[[], Awaitable[object]], *, timeout: float = 30, what: str = ""
+) -> None:
+    """`wait_until` for a predicate that is awaited."""
+    deadline = time.monotonic() + timeout
+    while not await predicate():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {timeout:g} s: {what or predicate}")
+        await asyncio.sleep(0.02)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ class Script:
 
         `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package.
         """
-        body = "".join(_source(__package__, prelude) for prelude in preludes)
+        body = "".join(_source("dingrelay_producers", prelude) for prelude in preludes)
         return cls.of(body + _source(package, name))
 
     @classmethod

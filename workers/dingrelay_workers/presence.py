@@ -91,7 +91,8 @@ class Presence:
     def stop(self) -> None:
         """This process has let go of its jobs: nobody need wait for its signs."""
         self._stopping.set()
-        self._thread.join()
+        if self._thread.is_alive():
+            self._thread.join()
         if self._redis is not None:
             with suppress(RedisError, OSError):  # others will find it gone
                 self._redis.hdel(keys.PRESENCE, self._worker)
@@ -109,9 +110,10 @@ class Presence:
         answer = [text.decode() for text in scripts.run(self._connected(), call)]
         signs = dict(zip(answer[::2], answer[1::2], strict=True))
         for worker in self._watch.look(signs, time.monotonic()):
-            self._end_leases(worker, signs[worker])
+            self.end_leases(worker, signs[worker])
 
-    def _end_leases(self, worker: str, sign: str) -> None:
+    def end_leases(self, worker: str, sign: str) -> None:
+        """Free the jobs of a worker that is gone, unless it has given another sign since."""
         start, more, ended = 0, 1, 0
         while more == 1:
             call = _VANISHED.call([keys.PRESENCE], [worker, sign, start, AT_ONCE])

@@ -1,0 +1,108 @@
+"""A worker that vanishes lets go of its jobs; one that lives never loses any."""
+
+from collections.abc import Iterator
+
+import pytest
+from redis.asyncio import Redis
+
+from conftest import wait_until_async
+from dingrelay_producers import keys
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.states import State
+from dingrelay_workers.presence import Presence
+from dingrelay_workers.records import Records, Spent
+from dingrelay_workers.schedule import Schedule
+from jobs import a_delivery, a_draft, claimed, enqueue, places
+
+TIMEOUT = 0.6
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url, presence_timeout=TIMEOUT)
+
+
+@pytest.fixture
+def watcher(settings: Settings) -> Iterator[Presence]:
+    """A worker that watches the others."""
+    presence = Presence(settings, worker="watcher:1:a")
+    presence.start()
+    yield presence
+    presence.stop()
+
+
+@pytest.mark.usefixtures("watcher")
+async def test_the_jobs_of_a_worker_that_vanished_are_woken_at_once(
+    redis: Redis, settings: Settings
+) -> None:
+    vanished = Records(redis, settings, worker="host.2:1:b")
+    lives = Records(redis, settings, worker="host.2:1:bb")
+    taken, kept = a_draft(), a_draft()
+    for draft in (taken, kept):
+        await enqueue(redis, draft)
+    gone, other = await claimed(vanished, taken), await claimed(lives, kept)
+    await redis.hset(keys.PRESENCE, "host.2:1:b", f"5 {TIMEOUT}")
+
+    async def let_go() -> bool:
+        return not await redis.hexists(keys.PRESENCE, "host.2:1:b")
+
+    await wait_until_async(let_go, what="it counts as gone")
+    schedule = Schedule(redis, settings)
+    swept = await schedule.sweep("w", lease=60, most=10)
+    assert [wakeup.id for wakeup in swept.wakeups] == [taken.id]
+    assert list(await places(redis, kept)) == ["running"]
+    heir = await claimed(lives, taken)
+    assert await vanished.heartbeat([gone]) == {gone.nonce}
+    assert await lives.heartbeat([heir, other]) == set()
+    assert await lives.settle(heir, State.DONE, spent=Spent(), result={})
+    assert await redis.hgetall(keys.PRESENCE) != {}
+
+
+async def test_a_worker_that_was_only_asleep_keeps_what_nobody_took(
+    redis: Redis, settings: Settings, watcher: Presence
+) -> None:
+    asleep = Records(redis, settings, worker="asleep:1:c")
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(asleep, draft)
+    await redis.hset(keys.PRESENCE, "asleep:1:c", f"5 {TIMEOUT}")
+
+    async def let_go() -> bool:
+        return not await redis.hexists(keys.PRESENCE, "asleep:1:c")
+
+    await wait_until_async(let_go, what="it counts as gone")
+    assert await asleep.heartbeat([claim]) == set()
+    verdict, _, _ = await Records(redis, settings, worker="x").claim(a_delivery(draft))
+    assert verdict == "busy"
+    assert await asleep.settle(claim, State.DONE, spent=Spent(), result={})
+    assert watcher
+
+
+async def test_a_sign_just_before_the_end_saves_the_worker(
+    redis: Redis, settings: Settings
+) -> None:
+    records = Records(redis, settings, worker="late:1:d")
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await claimed(records, draft)
+    await redis.hset(keys.PRESENCE, mapping={"late:1:d": "6 1"})
+    await redis.pexpire(keys.PRESENCE, 60_000)
+    # What this one knows of the other is a sign that is not the latest any more.
+    presence = Presence(settings, worker="watcher:1:e")
+    presence.end_leases("late:1:d", "5 1")
+    presence.stop()
+    assert await redis.hget(keys.PRESENCE, "late:1:d") == b"6 1"
+    verdict, _, _ = await records.claim(a_delivery(draft))
+    assert verdict == "busy"
+
+
+async def test_whoever_stops_is_waited_for_by_nobody(redis: Redis, settings: Settings) -> None:
+    presence = Presence(settings, worker="stops:1:f")
+    presence.start()
+
+    async def known() -> bool:
+        return bool(await redis.hexists(keys.PRESENCE, "stops:1:f"))
+
+    await wait_until_async(known, what="it gave a sign")
+    presence.stop()
+    assert not await known()
