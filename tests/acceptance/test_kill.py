@@ -17,9 +17,9 @@ MESSAGES = 500
 APPROVALS = 100
 KILLS = 10
 ENDED_BETWEEN_KILLS = 35
-PRESENCE_TIMEOUT = 3
+LEASE = 10
 RECOVERY = 25
-"""Seconds within which a killed worker's jobs run again: their leases alone would take longer."""
+"""Seconds within which a killed worker's jobs run again."""
 
 
 class Reaper:
@@ -73,7 +73,7 @@ def test_ten_workers_die_and_every_job_is_carried_out_once(
         sandbox.add_fault("lost_answer", api=api, share=0.02)
     # Approvals are slowed down, so that they are under way for as long as the messages.
     fleet.env |= traffic.write_rules(tmp_path, approval_create="5/1s")
-    fleet.env |= {"DINGRELAY_PRESENCE_TIMEOUT": str(PRESENCE_TIMEOUT)}
+    fleet.env |= {"DINGRELAY_LEASE": str(LEASE)}
     fleet.spawn(3)
     asked = [traffic.approval(number, alike=4) for number in range(APPROVALS)]
     messages = traffic.send_all(client, map(traffic.message, range(MESSAGES)))

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import socket
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -22,7 +23,7 @@ from dingrelay_producers import (
     WaitTimeout,
     keys,
 )
-from dingrelay_tasks import ContractError, MessageSend, UserSync
+from dingrelay_tasks import ApprovalCreate, ContractError, MessageSend, UserSync
 
 QUEUE = "dingrelay.normal"
 
@@ -248,3 +249,21 @@ async def test_the_async_client_does_the_same(settings: Settings) -> None:
             await job.wait(0.1)
         assert await job.cancel()
         assert (await client.job(job.id).wait(5)).state == State.CANCELLED
+
+
+def test_a_job_that_is_too_large_is_not_accepted(client: Client, broker: Redis) -> None:
+    form = {f"f{number}": "中" * 60_000 for number in range(8)}
+    job = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": form})
+    with pytest.raises(ContractError, match=r"form: the job is 1\.4 MB"):
+        client.send(job)
+    with pytest.raises(ContractError):
+        client.send_many([message("fits"), job])
+    assert broker.keys("dingrelay:job:*") == []
+
+
+def test_a_message_carries_no_payload(client: Client, broker: Redis) -> None:
+    client.send(message("x" * 4000))
+    (raw,) = broker.lrange(QUEUE, 0, -1)
+    assert len(raw) < 3000
+    args, kwargs, _ = json.loads(b64decode(json.loads(raw)["body"]))
+    assert (args, kwargs) == ([], {"job": {"app": "default", "lane": "normal"}})

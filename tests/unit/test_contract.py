@@ -4,7 +4,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dingrelay_producers.record import canonical_json
 from dingrelay_tasks import ApprovalCreate, Contract, ContractError, MessageSend, UserSync
+from dingrelay_tasks.contract import check_size
 
 TEXT = {"msgtype": "text", "text": {"content": "x"}}
 GOOD: dict[type[Contract], dict[str, Any]] = {
@@ -164,3 +166,13 @@ def test_an_error_never_repeats_what_was_given() -> None:
         error = outcome(MessageSend, GOOD[MessageSend] | fields)
         assert error
         assert "s3cr3t" not in str(error)
+
+
+def test_a_job_of_more_than_a_megabyte_is_refused_with_its_largest_field() -> None:
+    small = {"app": "default", "form": "中" * 300_000}
+    check_size(small, canonical_json(small))
+    large = {"app": "default", "form": "中" * 400_000}
+    with pytest.raises(ContractError) as refused:
+        check_size(large, canonical_json(large))
+    assert refused.value.field == "form"
+    assert "1.2 MB" in refused.value.problem

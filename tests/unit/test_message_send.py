@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -175,6 +176,20 @@ async def test_a_lost_answer_is_not_repeated_on_another_day(ctx: FakeContext) ->
     with pytest.raises(Unknown):
         await run(to("u1"), ctx)
     assert ctx.messages.calls == 1
+
+
+async def test_whoever_requeues_a_lost_answer_has_it_repeated(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    with pytest.raises(AnswerLost):
+        await run(to("u1", on_unknown="stop"), ctx)
+    with pytest.raises(Unknown):
+        await run(to("u1", on_unknown="stop"), ctx)
+    assert ctx.intent
+    ctx.intent = replace(ctx.intent, requeued=True)
+    ctx.clock = ctx.clock + timedelta(days=1)
+    result = await run(to("u1", on_unknown="stop"), ctx)
+    assert result["accepted"] == 1
+    assert ctx.messages.calls == 2
 
 
 async def test_departments_and_everyone_that_have_it_are_left_out(ctx: FakeContext) -> None:

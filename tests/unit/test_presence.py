@@ -35,8 +35,17 @@ def test_a_sign_of_an_older_state_is_one_too() -> None:
 def test_whoever_was_cut_off_itself_takes_nobody_for_gone() -> None:
     watch = Watch(TIMEOUT)
     watched(watch, 0, SIGNS, b=7)
-    assert watched(watch, SIGNS + 3, 2 * SIGNS + 3, b=7) == []
-    assert watched(watch, 2 * SIGNS + 3, 2 * SIGNS + 4, b=7) == ["b"]
+    assert watched(watch, 3 * SIGNS, 4 * SIGNS, b=7) == []
+    assert watched(watch, 4 * SIGNS, 4 * SIGNS + 1, b=7) == ["b"]
+
+
+def test_a_late_look_misses_two_signs_at_most() -> None:
+    watch = Watch(TIMEOUT)
+    watched(watch, 0, 3, b=7)
+    # Two have been missed; a look 5 later is worth two more, and not five.
+    assert watched(watch, 7, 8, b=7) == []
+    assert watched(watch, 8, 9, b=7) == []
+    assert watched(watch, 9, 10, b=7) == ["b"]
 
 
 def test_an_interruption_gives_everybody_their_time_anew() -> None:

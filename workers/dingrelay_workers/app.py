@@ -61,6 +61,8 @@ def _open_engine() -> Engine:
         Publisher(settings, app),
         concurrency=_Worker.concurrency,
         queues=_Worker.queues,
+        # Celery's `cancel_consumer` and `add_consumer` change it.
+        consumed=lambda: tuple(app.amqp.queues.consume_from),
     )
 
 

@@ -70,6 +70,7 @@ class Engine:
         concurrency: how many jobs the process runs at once.
         queues: the queues that the process serves; with none it neither sweeps nor renews leases,
             nor gives signs of life.
+        consumed: tells which of them it takes messages of just now; all if not given.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class Engine:
         *,
         concurrency: int = 8,
         queues: Sequence[str] = (),
+        consumed: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self.settings = settings
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -109,6 +111,7 @@ class Engine:
         self._end = math.inf
         self._publisher = publisher
         self._queues = queues
+        self._consumed = consumed or (lambda: queues)
         self._background: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
         self._tokens: Tokens | None = None
@@ -225,7 +228,7 @@ class Engine:
             if time.monotonic() - born < grace:
                 continue
             try:
-                await self.schedule.serve(self._queues, ttl=grace / 2)
+                await self.schedule.serve(self._consumed(), ttl=grace / 2)
             except (RedisError, OSError):
                 continue
 

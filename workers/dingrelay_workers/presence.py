@@ -24,6 +24,8 @@ _VANISHED = transition("dingrelay_workers", "vanished")
 
 SIGNS = 6
 """Signs of life within the time after which a worker counts as gone."""
+SLACK = 0.001
+"""Seconds by which sums of floats may be off."""
 AT_ONCE = 2000
 """Running jobs that one script looks at, so that it does not hold up the server for long."""
 
@@ -33,8 +35,9 @@ log = get_logger("dingrelay.presence")
 class Watch:
     """Tells from the signs of all workers which of them are gone.
 
-    Nobody's clock counts but the monotonic one of whoever watches. After a silence of Redis, or of
-    whoever watches, nobody has been heard of for a while: then all are given their time anew.
+    Nobody's clock counts but the monotonic one of whoever watches, and only time in which it
+    watched: between two looks two signs at most are missed, however late the second one is. After a
+    silence of Redis, or of whoever watches, all are given their time anew.
 
     Args:
         timeout: seconds without a sign after which a worker is gone, unless it asks for more.
@@ -42,22 +45,23 @@ class Watch:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._last: dict[str, tuple[str, float]] = {}
+        self._silent: dict[str, tuple[str, float]] = {}
         self._looked: float | None = None
 
     def look(self, signs: Mapping[str, str], at: float) -> list[str]:
         """The workers that are gone, given each one's latest sign at this moment in seconds."""
-        if self._looked is None or at - self._looked > self._timeout / SIGNS * 2:
-            self._last.clear()
+        passed = 0.0 if self._looked is None else at - self._looked
+        known = self._silent if 0 < passed <= self._timeout else {}
+        passed = min(passed, 2 * self._timeout / SIGNS)
         self._looked = at
-        known, self._last = self._last, {}
+        self._silent = {}
         for worker, sign in signs.items():
-            before = known.get(worker)
-            self._last[worker] = before if before and before[0] == sign else (sign, at)
+            before, silent = known.get(worker, ("", 0.0))
+            self._silent[worker] = sign, silent + passed if before == sign else 0.0
         return [
             worker
-            for worker, (sign, since) in self._last.items()
-            if at - since >= max(self._timeout, _timeout_of(sign))
+            for worker, (sign, silent) in self._silent.items()
+            if silent >= max(self._timeout, _timeout_of(sign)) - SLACK
         ]
 
     def interrupt(self) -> None:
