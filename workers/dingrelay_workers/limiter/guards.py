@@ -115,6 +115,7 @@ class Guards:
         self._redis = redis
         self._reached = reached
         self._now = now
+        self._day = _Day("", 0)
 
     async def admit(
         self,
@@ -314,8 +315,11 @@ class Guards:
                     return day, answer[1:]
 
     def _guess(self) -> _Day:
-        """The day that it most likely is."""
-        return _Day.of(self._now() if self._now else beijing.now())
+        """The day that it most likely is; the scripts know better."""
+        now = self._now() if self._now else beijing.now()
+        if not self._day.began <= now.timestamp() * 1000 < self._day.began + DAY_MS:
+            self._day = _Day.of(now)
+        return self._day
 
     def _time(self) -> Value:
         return int(self._now().timestamp() * 1000) if self._now else ""
