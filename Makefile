@@ -17,6 +17,7 @@ FIND_PYTHON = for name in $(PYTHONS); do \
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --upgrade --quiet
 ARQ := $(VENV)/arq/.installed
+SDKS := $(VENV)/sdks/.installed $(VENV)/dingding/.installed
 
 # Of `make chaos`: how many seeds, each of so many seconds, from which on, how many at once.
 SEEDS ?= 1
@@ -42,7 +43,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves it running)
 	@$(BIN)/dingrelay demo $(ARGS)
 
-test: setup ## run all tests; they bring their own servers
+test: setup $(SDKS) ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
@@ -64,6 +65,12 @@ $(ARQ): ops/bench/peers/arq.lock | $(INSTALLED)
 	@$(VENV)/arq/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
 	@touch $@
 
+# DingTalk's clients, which the sandbox must satisfy; two of them are called `dingtalk`.
+$(VENV)/%/.installed: tests/sdks/%.lock | $(INSTALLED)
+	@$(BIN)/python -m venv $(VENV)/$*
+	@$(VENV)/$*/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
+	@touch $@
+
 bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
 	@$(BIN)/python ops/bench/document.py
 
@@ -73,3 +80,5 @@ up: setup ## run the whole system here, with a local DingTalk
 lock: ## choose all versions anew (needs uv)
 	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements.lock
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
+	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
+	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock

@@ -39,6 +39,13 @@ def test_topapi_takes_a_form_whose_structures_are_json(caller: Caller) -> None:
     assert made["process_instance_id"] in caller.world.approvals.instances
 
 
+def test_a_list_in_a_form_may_be_json(caller: Caller) -> None:
+    message = json.dumps({"msgtype": "text", "text": {"content": "x"}})
+    listed = {"userid_list": '["u1","u2"]', "dept_id_list": "[]"}
+    post_form(caller, SEND, agent_id="1000001", msg=message, **listed)
+    assert (caller.reasons("u1"), caller.reasons("u2")) == ([""], [""])
+
+
 def test_the_new_host_takes_no_form(caller: Caller) -> None:
     assert caller.post(BATCH, {"robotCode": "x"}, content_type=FORM).code == "Missingbody"
 
@@ -220,6 +227,7 @@ def test_the_oldest_methods_wrap_their_result_once_more() -> None:
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
+        ({"msgParam": "{'content'"}, "invalidParameter.msgParam.invalid"),
         ({"robotCode": ""}, "invalidParameter.robotCode.empty"),
         ({"robotCode": "other"}, "robot.oto.notExist"),
         ({"userIds": []}, "invalidParameter.userIds.empty"),

@@ -156,7 +156,9 @@ class Parameters:
         return FLAGS[text]
 
     def separated(self, name: str) -> list[str]:
-        """An optional list that travels as comma-separated text."""
+        """An optional list that travels as comma-separated text, or, from the gateway, as JSON."""
+        if self.has(name) and isinstance(found := self.decoded(name), list):
+            return [str(part) for part in found]
         return [part for part in self.text_or(name, "").split(",") if part]
 
     def separated_wholes(self, name: str) -> list[int]:

@@ -1,5 +1,6 @@
 """Messages by robots: to single people, and into a group through a webhook (API §2.7, §2.8, §11.4)."""
 
+import ast
 import base64
 import hashlib
 import hmac
@@ -114,7 +115,7 @@ def read_message(parameters: Parameters) -> dict[str, str]:
     if kind not in MESSAGE_KINDS:
         raise RestRefusal("invalidParameter.msgKey.invalid", "无效的msgKey")
     text = parameters.raw("msgParam")
-    if not isinstance(text, str) or not isinstance(_json(text), dict):
+    if not isinstance(text, str) or not isinstance(_object(text), dict):
         raise RestRefusal("invalidParameter.msgParam.invalid", "无效的msgParam")
     return {"msgKey": kind, "msgParam": text}
 
@@ -174,8 +175,11 @@ def _find(world: World, call: Call, key: str) -> Send | None:
     return sent if sent.at >= call.at - DAY_SECONDS else None
 
 
-def _json(text: str) -> object:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+def _object(text: str) -> object:
+    """What the text spells, with quotes of either kind: dingding-sdk sends Python's own."""
+    for read in (json.loads, ast.literal_eval):
+        try:
+            return read(text)
+        except (MemoryError, RecursionError, SyntaxError, ValueError):
+            continue
+    return None
