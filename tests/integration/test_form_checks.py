@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 from dingrelay_producers import keys
 from dingrelay_tasks import ContractError
 from dingrelay_workers import form_checks
+from dingrelay_workers.caller import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
 from dingrelay_workers.form_checks import FormChecks
-from dingrelay_workers.limiter.grant import Parked
+from dingrelay_workers.limiter.grant import Draining, Parked
 from dingrelay_workers.redis_time import RedisTime
 from unit.fake_calls import Asked, FakeCalls, Reply
 
@@ -135,12 +136,23 @@ async def test_a_template_that_cannot_be_read_stops_nobody(
     assert longest - 30_000 < ttl <= longest
 
 
-async def test_a_reading_that_waits_for_its_slot_stops_nobody(
-    worker: Callable[[], Worker], template: Template, redis: Redis
+@pytest.mark.parametrize("error", [Parked(9, "the limit"), ValueError("x")])
+async def test_a_reading_that_finds_no_way_stops_nobody(
+    worker: Callable[[], Worker], template: Template, redis: Redis, error: Exception
 ) -> None:
-    template.error = Parked(9, "the limit")
+    template.error = error
     await worker().check(WRONG)
     assert not await redis.exists(keys.form_schema("default", "P"))
+
+
+@pytest.mark.parametrize("error", [Draining(), OwnershipLost(), Cancelled()])
+async def test_a_job_that_must_stop_is_not_kept_by_its_check(
+    worker: Callable[[], Worker], template: Template, redis: Redis, error: Exception
+) -> None:
+    template.error = error
+    with pytest.raises(type(error)):
+        await worker().check(WRONG)
+    assert not await redis.exists(keys.form_schema_reader("default", "P"))
 
 
 async def test_a_reader_that_died_stops_nobody_for_long(

@@ -22,7 +22,10 @@ LEAVES_WITHIN = 0.5
 """Share of the settle delay within which a call leaves once it is noted, or is noted anew.
 
 Another worker that looks for its effect waits for the whole delay after the note: DingTalk has the
-rest of it to show what the last request made that could leave under that note.
+rest of it to show what the last request made that could leave under that note. If the worker lives
+and gives the answer up, the note is made anew, and the wait starts there. What stays open is a
+worker that is killed while its kernel still holds the request, or while DingTalk works on it for
+longer than the delay.
 """
 CLOCKS_AGREE_MS = 10_000
 """Clocks that moved apart by less were not set: it is what the measurement leaves open."""

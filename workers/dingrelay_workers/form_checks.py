@@ -12,17 +12,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import keys, record
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.caller import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk import approval_schema
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approval_schema import Problem, Schema
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final
-from dingrelay_workers.limiter.grant import Parked
+from dingrelay_workers.limiter.grant import Draining
 from dingrelay_workers.redis_time import RedisTime
 
 REREAD_MS = 60_000
@@ -143,12 +145,15 @@ class FormChecks:
         try:
             answer = await calls.call(APPROVAL_SCHEMA, query={"processCode": process_code})
             found = approval_schema.items(answer)
-        except Parked:
-            return None  # its slot is far away, and that of the creation may not be
+        except (Cancelled, Draining, OwnershipLost, RedisError):
+            raise
         except DingTalkError as error:
             log.info("schema_unreadable", process_code=process_code, reason=str(error))
             if not isinstance(error, Final):
                 ttl_ms = FAILURE_TTL_MS
+        except Exception as error:  # noqa: BLE001 - a limit, say, that is not the creation's
+            log.info("schema_not_read", process_code=process_code, reason=str(error))
+            return None
         read = now.now()
         kept = {"items": found, "read": read, "doubted": read if doubt else 0}
         text = record.canonical_json(kept)
