@@ -191,6 +191,7 @@ async def _made_before(job: ApprovalCreate, ctx: Context) -> str | None:
             "the answer was lost, and what was made can't be told from other approvals",
             candidates=[asdict(candidate) for candidate in found.candidates],
         )
+    ctx.rule_out()
     return None
 
 

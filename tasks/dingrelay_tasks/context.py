@@ -472,6 +472,10 @@ class Context(Protocol):
         """A call of an earlier attempt whose outcome is unknown, if there is one."""
         ...
 
+    def rule_out(self) -> None:
+        """The call of the intent is known to have done nothing."""
+        ...
+
     @property
     def settle_delay(self) -> timedelta:
         """How long after a lost answer what can't be found is known not to exist."""

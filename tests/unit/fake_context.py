@@ -184,6 +184,9 @@ class FakeContext:
         self.campaigns: Any = None
         self._step = ""
 
+    def rule_out(self) -> None:
+        self.intent = None
+
     def now(self) -> datetime:
         return self.clock
 

@@ -83,6 +83,7 @@ class Caller:
         self._open_at: int = calling.get("at", 0)
         self._open_since: int = calling.get("since") or self._open_at
         self._offset: int | None = calling.get("offset")
+        self._ruled_out = False
 
     @property
     def agent_id(self) -> str:
@@ -127,8 +128,8 @@ class Caller:
 
     @property
     def open_call(self) -> bool:
-        """Whether a call of this job left and has no answer."""
-        return bool(self._open_since)
+        """Whether a call of this job left of which it is not known what it did."""
+        return bool(self._open_since) and not self._ruled_out
 
     @property
     def open_since(self) -> int:
@@ -143,6 +144,13 @@ class Caller:
         """
         self._open_since = min(self._open_since, since)
         await self.note()
+
+    def rule_out(self) -> None:
+        """The call that has no answer is known to have done nothing.
+
+        What its note says since when is kept, should the next call be lost, too.
+        """
+        self._ruled_out = True
 
     def enter(self, step: str) -> None:
         """Name the step that the next calls belong to."""
@@ -228,6 +236,7 @@ class Caller:
         """Make the call whose slot has come; `call` tells what it raises."""
         left = time.monotonic()
         verdict = "lost"
+        open_before = self.open_call
         try:
             answer = await self._dingtalk.call(
                 self.app,
@@ -238,7 +247,8 @@ class Caller:
             )
         except DingTalkError as error:
             verdict = error.name
-            if api.changes and not isinstance(error, Ambiguous):
+            # A refusal of this call tells nothing of an earlier one that was lost.
+            if api.changes and not isinstance(error, Ambiguous) and not open_before:
                 self.close_note()
             if isinstance(error, Throttled) and not error.alone:
                 await self._limiter.throttled(
@@ -294,7 +304,7 @@ class Caller:
         # A note that is still open stays as old as it is: the search for the effect begins there.
         if self._open_since:
             note["since"] = self._begin()
-        spent = Spent(answered=self.answered, steps=self.finished)
+        spent = Spent(answered=self.answered or self._ruled_out, steps=self.finished)
         verdict = await self._records.note(self._claim, note, spent, until=self.leaves_until)
         if verdict == "late":
             raise Wait(timedelta(0), "it is admitted for a day that is over")
@@ -303,7 +313,7 @@ class Caller:
         if verdict == "cancelled":
             raise Cancelled
         self.finished.clear()
-        self.answered = False
+        self.answered = self._ruled_out = False
         self._open_step, self._open_at = self._step, at
         self._open_since, self._offset = note.get("since", at), offset
 

@@ -72,6 +72,10 @@ class JobContext:
         """A call of an earlier run whose outcome is unknown."""
         return self._caller.intent
 
+    def rule_out(self) -> None:
+        """The call of the intent is known to have done nothing."""
+        self._caller.rule_out()
+
     @property
     def settle_delay(self) -> timedelta:
         """How long after a lost answer what can't be found is known not to exist."""

@@ -114,18 +114,18 @@ class Passenger:
 
     async def _follow(self, seat: Seat) -> Json:
         """Be part of another job's call."""
-        doubt = self._caller.open_call
+        open_before = self._caller.open_call
         try:
             await seat.departure()
             await self._caller.note()
             seat.ready()
             return await seat.arrival()
         except (NoSeat, Parked, Draining):  # it has not left
-            if not doubt:
+            if not open_before:
                 self._caller.close_note()
             raise
         except (DingTalkError, Parted) as error:
-            if not isinstance(error, Ambiguous):
+            if not isinstance(error, Ambiguous) and not open_before:
                 self._caller.close_note()
             raise
         finally:

@@ -1,0 +1,88 @@
+"""A worker's engine in this process, to which a test hands over wake-ups one by one."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers import Client, JobStatus, Settings, State, keys
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import AppSettings
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers import pipeline
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.engine import Engine
+
+
+class OneWorker:
+    """Jobs in Redis, and the worker that carries them out when it is told to."""
+
+    def __init__(self, engine: Engine, client: Client, redis: Redis) -> None:
+        self.engine = engine
+        self.client = client
+        self.redis = redis
+
+    async def send(self, job: Contract) -> str:
+        """Enqueue a job; its id."""
+        return (await asyncio.to_thread(self.client.send, job)).id
+
+    async def cancel(self, job_id: str) -> bool:
+        return await asyncio.to_thread(self.client.cancel, job_id)
+
+    async def status(self, job_id: str) -> JobStatus:
+        return await asyncio.to_thread(self.client.status, job_id)
+
+    async def run(self, job_id: str) -> State:
+        """Hand over a wake-up of the job, which is due; its state then."""
+        kind = await self.redis.hget(keys.job(job_id), "kind")
+        assert kind is not None
+        await self.redis.hset(keys.job(job_id), "due", "1")
+        delivery = Delivery(
+            id=job_id,
+            kind=KINDS[kind.decode()],
+            job={},
+            queue="dingrelay.normal",
+            woken=1,
+            nonce=uuid.uuid4().hex,
+        )
+        await pipeline.execute(delivery, self.engine)
+        return (await self.status(job_id)).state
+
+    async def finish(self, job_id: str, *, runs: int = 50) -> State:
+        """Wake the job until it has ended, ten times a second; how it ended."""
+        for _ in range(runs):
+            state = await self.run(job_id)
+            if state.ended:
+                return state
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{job_id} has not ended after {runs} runs")
+
+
+@asynccontextmanager
+async def one_worker(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, folder: Path, **settings: Any
+) -> AsyncIterator[OneWorker]:
+    """A worker for the sandbox, whose limits are lifted."""
+    sandbox.set_limits(calls="")
+    app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+    loaded = Settings.load(
+        env="sandbox",
+        redis_url=valkey_url,
+        database_url=f"sqlite:///{folder / 'directory.db'}",
+        rules={"*": {"calls": ""}},
+        apps={"default": AppSettings.model_validate(app)},
+        DINGTALK_OAPI_URL=sandbox.base_url,
+        DINGTALK_API_URL=sandbox.base_url,
+        **settings,
+    )
+    upgrade(loaded.database)
+    async with Engine(loaded, Publisher(loaded)) as engine:
+        with Client(loaded) as client:
+            yield OneWorker(engine, client, redis)
