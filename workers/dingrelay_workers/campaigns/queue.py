@@ -29,6 +29,7 @@ STOPPING = {
     "quota": "the organisation's calls are used up",
     "credentials": "DingTalk refuses the app's credentials",
     "settings": "the app is not configured",
+    "outage": "DingTalk has been out of order, or the app been held, for too long",
 }
 """Classes of errors that every chunk would meet: the campaign is paused, and loses nobody."""
 
