@@ -123,19 +123,27 @@ class FormChecks:
         lease = keys.form_schema_reader(calls.app, process_code)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            self._kept.pop(key, None)
-            known = await self._known(key)
-            if known and (doubted is None or known.read > doubted.read):
-                return known
-            if known and now.now() - known.doubted < REREAD_MS:
+            known = await self._good(key, now, doubted)
+            if known:
                 return known
             if await self._redis.set(lease, 1, nx=True, px=keys.FORM_SCHEMA_READER_TTL_MS):
                 try:
-                    return await self._fetch(calls, now, process_code, doubt=doubted is not None)
+                    # Another worker may have read it just before.
+                    return await self._good(key, now, doubted) or await self._fetch(
+                        calls, now, process_code, doubt=doubted is not None
+                    )
                 finally:
                     await self._redis.delete(lease)
             await asyncio.sleep(LOOK_EVERY)
         return None
+
+    async def _good(self, key: str, now: RedisTime, doubted: _Reading | None) -> _Reading | None:
+        """What Redis has, unless it is what a form contradicts and may be read anew."""
+        self._kept.pop(key, None)
+        known = await self._known(key)
+        if known is None or doubted is None or known.read > doubted.read:
+            return known
+        return known if now.now() - known.doubted < REREAD_MS else None
 
     async def _fetch(
         self, calls: Calls, now: RedisTime, process_code: str, *, doubt: bool
