@@ -157,9 +157,10 @@ class Parameters:
 
     def separated(self, name: str) -> list[str]:
         """An optional list that travels as comma-separated text, or, from the gateway, as JSON."""
-        if self.has(name) and isinstance(found := self.decoded(name), list):
+        text = self.text_or(name, "")
+        if text.startswith("[") and isinstance(found := self.decoded(name), list):
             return [str(part) for part in found]
-        return [part for part in self.text_or(name, "").split(",") if part]
+        return [part for part in text.split(",") if part]
 
     def separated_wholes(self, name: str) -> list[int]:
         """An optional list of whole numbers that travels as comma-separated text."""
