@@ -24,7 +24,7 @@ SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test chaos check bench bench-docs up lock
+.PHONY: help setup demo test chaos chaos-mutations check bench bench-docs up lock
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -45,6 +45,9 @@ demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves i
 
 test: setup $(SDKS) ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+chaos-mutations: setup ## take mends out again and see whether chaos notices, 20 minutes
+	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutate --jobs $(JOBS) $(ARGS)
 
 chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
 	@$(CHAOS) --seeds $(SEEDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) $(ARGS)

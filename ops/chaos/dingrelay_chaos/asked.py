@@ -87,8 +87,8 @@ class Asked:
     campaigns: list[CampaignAsked] = field(default_factory=list[CampaignAsked])
     syncs: list[SyncAsked] = field(default_factory=list[SyncAsked])
     commands: list[Command] = field(default_factory=list[Command])
-    moved: set[str] = field(default_factory=set[str])
-    """People who came, went or moved during the run."""
+    absent: set[str] = field(default_factory=set[str])
+    """People who were not there at some time during the run."""
 
     def job_of(self, step: int) -> str:
         """The id of the job that a step asked for, or empty."""

@@ -58,4 +58,132 @@ class Mutation:
         path.write_text(text.replace(self.old, self.new), "utf-8")
 
 
-MUTATIONS: tuple[Mutation, ...] = ()
+_LOST_APPROVALS = ("approval", "equal_approval", "lost_answer", "sick_after_effect")
+_WORKERS = "workers/dingrelay_workers"
+_LUA = "producers/dingrelay_producers/lua"
+
+MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(
+        "forms-compared-as-text",
+        "an approval that exists is not recognised in the form that DingTalk tells",
+        f"{_WORKERS}/dingtalk/approval_form.py",
+        "def _compare(sent: str, control: Control) -> Comparison:\n",
+        "def _compare(sent: str, control: Control) -> Comparison:\n"
+        "    if sent != control.value:\n        return DIFFERENT\n",
+        _LOST_APPROVALS,
+    ),
+    Mutation(
+        "clocks-not-compared",
+        "approvals are looked up from a moment of our clock on, whatever DingTalk's is",
+        f"{_WORKERS}/job_context.py",
+        "begin = min(since, self._now()) + offset - LOOK_BACK_MS",
+        "begin = min(since, self._now())",
+        _LOST_APPROVALS,
+    ),
+    Mutation(
+        "busy-means-not-done",
+        "-1 to a call that creates an approval counts as certainly not carried out",
+        f"{_WORKERS}/dingtalk/classify.py",
+        'Row(Transient, "-1", "API §5.3, KB:0013, §11.2", max_attempts=3, ambiguous=True)',
+        'Row(Transient, "-1", "API §5.3, KB:0013, §11.2", max_attempts=3)',
+        ("approval", "sick_after_effect"),
+    ),
+    Mutation(
+        "page-means-not-done",
+        "a gateway's HTML page counts as certainly not carried out",
+        f"{_WORKERS}/dingtalk/classify.py",
+        'PAGE = Row(Transient, "", "API §11.2: a page of what stands before DingTalk", '
+        "ambiguous=True)",
+        'PAGE = Row(Transient, "", "API §11.2: a page of what stands before DingTalk")',
+        ("approval", "sick_after_effect"),
+    ),
+    Mutation(
+        "one-instance-for-two-jobs",
+        "jobs with equal forms adopt the same approval",
+        f"{_WORKERS}/lua/adopt.lua",
+        "if holder ~= job_id then return began end",
+        "",
+        _LOST_APPROVALS,
+    ),
+    Mutation(
+        "reservation-counts-as-sent",
+        "a message that another job only meant to send is called a duplicate",
+        f"{_LUA}/reservations.lua",
+        "return state == 'running' and 'runs' or 'free'",
+        "return 'sent'",
+        ("send", "equal_content", "cancel", "throttle", "lost_answer", "outage"),
+    ),
+    Mutation(
+        "cancelled-after-the-effect",
+        "a job that is cancelled after a lost answer says that nothing happened",
+        f"{_LUA}/cancelled.lua",
+        "local open = lost ~= '' and redis.call('HEXISTS', record, 'calling') == 1",
+        "local open = false",
+        ("send", "approval", "cancel", "lost_answer", "sick_after_effect"),
+    ),
+    Mutation(
+        "expired-after-the-effect",
+        "a job whose time ends after a lost answer says that nothing happened",
+        f"{_WORKERS}/pipeline.py",
+        "outcome.expired(open_call=run.caller.open_call)",
+        "outcome.expired(open_call=False)",
+        ("expiring", "lost_answer", "sick_after_effect", "kill"),
+    ),
+    Mutation(
+        "expires-by-the-workers-clock",
+        "a worker whose clock is fast lets jobs expire before their time",
+        f"{_WORKERS}/records.py",
+        "self.expires <= self.time.at",
+        'self.expires <= __import__("time").time() * 1000',
+        ("expiring", "slow"),
+    ),
+    Mutation(
+        "database-costs-attempts",
+        "a user-sync dies of a database that is locked for some seconds",
+        f"{_WORKERS}/outcome.py",
+        "case _ if _is_database_away(error):",
+        "case _ if False:",
+        ("sync", "organisation", "database_locked"),
+    ),
+    Mutation(
+        "moved-counts-as-left",
+        "whoever moves while a walk is under way is marked as left, without asking for them",
+        f"{_WORKERS}/directory/people.py",
+        '"""People that DingTalk did not know any more when the run asked for them."""\n',
+        '"""People that DingTalk did not know any more when the run asked for them."""\n'
+        "    return await not_met(connection, run, 1000)\n",
+        ("sync", "organisation", "slow"),
+    ),
+    Mutation(
+        "full-redis-loses-messages",
+        "a bare client's message that Redis can't record is acknowledged and gone",
+        f"{_WORKERS}/pipeline.py",
+        "await engine.patience.begin(lambda: engine.records.claim(delivery))",
+        "await engine.records.claim(delivery)",
+        ("bare", "valkey_full", "valkey_read_only"),
+    ),
+    Mutation(
+        "started-campaign-not-found",
+        "a campaign whose start was not heard in Redis never runs",
+        f"{_WORKERS}/campaigns/duty.py",
+        "ASK = 3.0",
+        "ASK = 3600.0",
+        ("campaign", "valkey_full", "valkey_read_only"),
+    ),
+    Mutation(
+        "small-recipients-rule",
+        "a rule of a hundred recipients or less lets through twice as many",
+        f"{_WORKERS}/limiter/rules.py",
+        "return max(1, self.limit // 2)",
+        "return self.limit",
+        ("send", "send_many", "campaign", "everyone", "slow"),
+    ),
+    Mutation(
+        "late-calls-not-charged",
+        "calls that were delayed together break the recipients' minute in silence",
+        f"{_WORKERS}/limiter/limiter.py",
+        "if rule and self.stale(grant):",
+        "if rule and False:",
+        ("send", "send_many", "campaign", "slow"),
+    ),
+)

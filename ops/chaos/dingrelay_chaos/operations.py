@@ -197,11 +197,11 @@ class Organise:
 
     def run(self, system: System, step: int) -> None:
         """Change it."""
-        system.asked.moved.add(self.user)
         if self.departments:
             name = f"{self.user} #{step}"
             system.sandbox.put_user(self.user, dept_id_list=list(self.departments), name=name)
         elif self.user in {person["userid"] for person in system.sandbox.organisation()["users"]}:
+            system.asked.absent.add(self.user)
             system.sandbox.delete_user(self.user)
 
 

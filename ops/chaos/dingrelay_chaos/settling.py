@@ -101,7 +101,7 @@ def _left(system: System) -> set[str]:
 
 def _present(system: System) -> set[str]:
     """People who were there all the time."""
-    return set(STAYING) - system.asked.moved
+    return {*STAYING, *MOVING} - system.asked.absent
 
 
 def _walk(system: System) -> str:
