@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from dingrelay_chaos.mutations import MUTATIONS
 from dingrelay_chaos.schedule import schedule
 
 SECONDS = 8
@@ -38,3 +39,7 @@ def test_a_step_that_is_left_out_changes_no_other() -> None:
     whole = schedule(17, 60).steps
     smaller = schedule(17, 60, without=[f"#{whole[3].number}"]).steps
     assert smaller == (*whole[:3], *whole[4:])
+
+
+def test_every_mend_that_can_be_taken_out_is_still_there() -> None:
+    assert [each.name for each in MUTATIONS if not each.applies] == []

@@ -78,7 +78,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         f"{_WORKERS}/job_context.py",
         "begin = min(since, self._now()) + offset - LOOK_BACK_MS",
         "begin = min(since, self._now())",
-        _LOST_APPROVALS,
+        (*_LOST_APPROVALS, "dingtalk_clock"),
     ),
     Mutation(
         "busy-means-not-done",
