@@ -24,6 +24,12 @@ BUCKET_TTL_MS = 3_600_000
 """A bucket that nobody asked for an hour is full again and starts with the configured rate."""
 REVOKED_TTL_MS = 86_400_000
 """A day for the message of a bare client to reach a worker."""
+BREAKER_TTL_MS = 7 * 86_400_000
+"""An open breaker that nobody probes for so long closes: whoever comes then finds out anew."""
+SICK_TTL_MS = 600_000
+"""Sick answers that are further apart are not in a row."""
+OUTAGE_TTL_MS = 8 * 86_400_000
+"""Who has waited longer is woken all the same, by the schedule."""
 WAITING_TTL_MS = 86_400_000
 """Who has waited longer is carried all the same, by its own wake-up."""
 QUOTA_TTL_MS = 40 * 86_400_000
@@ -56,6 +62,10 @@ RECENT = PREFIX + "recent"
 """Sorted set: the newest job ids by creation (ms)."""
 DEAD = PREFIX + "dead"
 """Sorted set: dead job ids by the time (ms) they died."""
+BREAKERS = PREFIX + "breakers"
+"""Sorted set: keys of open breakers → since when (µs). TTL: BREAKER_TTL_MS."""
+OUTAGES = PREFIX + "outages"
+"""Hash: where jobs wait for the end of an outage → when the last one came (ms). TTL: OUTAGE_TTL_MS."""
 BUCKETS = PREFIX + "buckets"
 """Sorted set: keys of buckets in use → when that was last noted (ms). TTL: 2 x BUCKET_TTL_MS."""
 
@@ -104,6 +114,30 @@ def bucket(scope: str, api: str, unit: str) -> str:
     `scope` is ``app:NAME`` or ``egress:NAME``.
     """
     return f"{PREFIX}bucket:{scope}:{api}:{unit}"
+
+
+def breaker(scope: str, name: str) -> str:
+    """Hash: a circuit breaker, absent while all is well. TTL: SICK_TTL_MS; open BREAKER_TTL_MS.
+
+    `scope` is ``app:NAME`` for one of its APIs, ``egress:NAME`` for a host as seen from there.
+    """
+    return f"{PREFIX}breaker:{scope}:{name}"
+
+
+def hold(app: str, credentials: str) -> str:
+    """Hash: why an app is held, as a breaker. TTL: BREAKER_TTL_MS.
+
+    A key of its own for each pair of credentials (a digest): who corrects them need not wait.
+    """
+    return f"{PREFIX}hold:{app}:{credentials}"
+
+
+def outage(name: str) -> str:
+    """Sorted set: jobs that wait for the end of an outage, by lane and time. TTL: OUTAGE_TTL_MS.
+
+    `name` is the app, the API and its host.
+    """
+    return f"{PREFIX}outage:{name}"
 
 
 def places(bucket_key: str, queue: str) -> str:

@@ -37,14 +37,14 @@ _CONSTANTS: dict[str, str | int] = {
 """What the transitions know by name: keys, and how long they live (ms)."""
 
 
-def transition(package: str, name: str, *, preludes: Sequence[str] = ()) -> Script:
+def transition(package: str, *names: str, preludes: Sequence[str] = ()) -> Script:
     """The script ``lua/<name>.lua`` of a package, with the keys and `lua/places.lua` before it.
 
-    `preludes` as for `Script.load`.
+    `names` and `preludes` as for `Script.load`.
     """
     # A Python string without quotes in it is spelled as in Lua.
     constants = "".join(f"local {key} = {value!r}\n" for key, value in _CONSTANTS.items())
-    return Script.of(constants + Script.load(package, name, preludes=["places", *preludes]).body)
+    return Script.of(constants + Script.load(package, *names, preludes=["places", *preludes]).body)
 
 
 _ENQUEUE = transition(_PACKAGE, "enqueue")

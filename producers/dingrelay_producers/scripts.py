@@ -27,13 +27,15 @@ class Script:
     sha: str
 
     @classmethod
-    def load(cls, package: str, name: str, *, preludes: Sequence[str] = ()) -> "Script":
+    def load(cls, package: str, *names: str, preludes: Sequence[str] = ()) -> "Script":
         """The script ``lua/<name>.lua`` of a package, behind what it shares with others.
 
-        `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package.
+        `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package;
+        of several `names` all but the last are the same, of that package.
         """
         body = "".join(_source("dingrelay_producers", prelude) for prelude in preludes)
-        return cls.of(body + _source(package, name))
+        body += "\n".join(_source(package, name) for name in names)
+        return cls.of(body)
 
     @classmethod
     def of(cls, body: str) -> "Script":

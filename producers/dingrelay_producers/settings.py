@@ -1,5 +1,6 @@
 """Every setting with its default, checked before anything starts."""
 
+import hashlib
 import os
 import re
 import tomllib
@@ -49,6 +50,12 @@ class AppSettings(BaseModel):
     agent_id: str = ""
     organisation: str = "default"
     """Apps of one organisation share its monthly quota."""
+
+    @property
+    def credentials(self) -> str:
+        """A digest that tells this key and secret from any others."""
+        pair = f"{self.app_key.get_secret_value()}\n{self.app_secret.get_secret_value()}"
+        return hashlib.sha256(pair.encode()).hexdigest()[:16]
 
 
 class QuotaSettings(BaseModel):
@@ -146,7 +153,9 @@ class Settings(BaseSettings):
     refresh_margin: Seconds = 600
     """Seconds before its expiry at which a token is refreshed."""
     token_circuit: Seconds = 60
-    """Seconds without a token call after DingTalk refused the credentials."""
+    """Seconds between two tries of an app that is held: one call of the whole fleet."""
+    max_age: Seconds = 86_400
+    """Seconds after which a job is dead that only waits for the end of an outage or a hold."""
     record_ttl: Seconds = 7 * 86_400
     """Seconds a settled job's record is kept."""
     dead_ttl: Seconds = 30 * 86_400

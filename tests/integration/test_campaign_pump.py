@@ -364,7 +364,7 @@ async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
     assert await fleet.jobs() == 0
 
 
-@pytest.mark.parametrize("name", ["quota", "credentials", "settings", "outage"])
+@pytest.mark.parametrize("name", ["quota", "outage", "settings"])
 async def test_what_every_chunk_would_meet_pauses_and_loses_nobody(fleet: Fleet, name: str) -> None:
     campaign = await campaigns.put(fleet.database)
     pump = await fleet.pump()

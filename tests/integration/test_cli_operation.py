@@ -46,6 +46,7 @@ def closed_port() -> int:
 def test_nothing_in_use_is_told(cli: Cli) -> None:
     assert cli.json("limits") == {
         "buckets": [],
+        "outages": [],
         "quota": [{"organisation": "default", "used": 0, "limit": None}],
     }
     assert "no bucket is in use" in cli("limits").stdout

@@ -10,12 +10,15 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import keys
 from dingrelay_producers.scripts import run_async
-from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers import tokens as module
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import Credentials, DingTalkError, Throttled, Transient
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.limiter.breakers import Breakers
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.tokens import Tokens
 
 APP = "default"
@@ -45,7 +48,10 @@ async def worker(redis: Redis, valkey_url: str, sandbox: SandboxAdmin) -> AsyncI
         )
         sessions.append(Transport.open_session(loaded))
         transport = Transport(sessions[-1], Classifier({}), loaded)
-        opened.append(Tokens(redis, transport, loaded, worker=f"worker-{len(opened)}"))
+        rules = Rules.from_settings({}, "office")
+        breakers = Breakers.from_settings(redis, rules, loaded)
+        limiter = Limiter(redis, rules, max_wait=5, local_waiters=4, breakers=breakers)
+        opened.append(Tokens(redis, transport, loaded, limiter, worker=f"worker-{len(opened)}"))
         return opened[-1]
 
     yield make
@@ -260,7 +266,7 @@ async def test_missing_credentials_reach_neither_redis_nor_dingtalk(
     worker: Worker, redis: Redis, fetches: Callable[[], int]
 ) -> None:
     tokens = worker(secret="")
-    with pytest.raises(Credentials, match="DINGTALK_APP_SECRET"):
+    with pytest.raises(SettingsError, match="DINGTALK_APP_SECRET"):
         await value(tokens)
     assert fetches() == 0
     assert await redis.keys("dingrelay:*") == []

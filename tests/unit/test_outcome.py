@@ -25,7 +25,8 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
-from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.failures import Failures
+from dingrelay_workers.limiter.grant import Draining, Outage, Parked
 from dingrelay_workers.records import Claim
 from dingrelay_workers.redis_time import RedisTime
 
@@ -76,6 +77,7 @@ def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcom
         (Ambiguous("timeout", "no answer"), State.RETRYING, 1),
         (Permanent("40035", "bad"), State.DEAD, 1),
         (Credentials("40096", "bad key"), State.DEAD, 1),
+        (Outage("default message.send oapi", "api", "503", 1.0), State.SNOOZED, 0),
         (Permission("60011", "no scope"), State.DEAD, 1),
         (NotFound("33012", "nobody"), State.DEAD, 1),
         (QuotaExhausted("90020", "the month"), State.DEAD, 1),
@@ -110,9 +112,41 @@ def test_a_job_throttled_too_often_is_dead() -> None:
 def test_attempts_are_used_up() -> None:
     assert led_to(Transient("-1", "busy"), attempts=6).state == State.RETRYING
     assert led_to(Transient("-1", "busy"), attempts=7).state == State.DEAD
+
+
+def test_a_cap_of_one_code_counts_that_codes_answers() -> None:
     few = Transient("-1", "busy", max_attempts=3)
-    assert led_to(few, attempts=1).state == State.RETRYING
-    assert led_to(few, attempts=2).state == State.DEAD
+    others = Failures({"http": 3, "-1": 1})
+    assert led_to(few, attempts=4, failures=others).state == State.RETRYING
+    assert led_to(few, attempts=2, failures=Failures({"-1": 2})).state == State.DEAD
+    assert led_to(few, attempts=7, failures=others).state == State.DEAD
+
+
+def test_what_the_beginning_of_an_outage_cost_is_given_back() -> None:
+    first = led_to(Transient("-1", "busy", sick="answer"), attempts=1, failures=Failures({"x": 1}))
+    assert first.failures
+    outage = Outage("default message.send oapi", "api", "-1", 1.0)
+    waits = led_to(outage, attempts=2, failures=first.failures)
+    assert (waits.attempts, waits.failures) == (-1, Failures({"x": 1}))
+    assert (waits.outage, waits.waits_for_limit) == ("default message.send oapi", True)
+
+
+def test_an_answer_that_is_no_sign_of_an_outage_ends_what_may_be_given_back() -> None:
+    sick = Failures().one_more(Transient("-1", "busy", sick="answer"))
+    assert sick.suspected == 1
+    assert sick.one_more(Transient("internal", "a bug")).suspected == 0
+
+
+def test_waiting_for_the_end_of_an_outage_ends_after_a_day() -> None:
+    outage = Outage("default message.send oapi", "hold", "40096", 1.0)
+    day = int(SETTINGS.max_age * 1000)
+    ended = led_to(outage, started=1, time=RedisTime(1 + day))
+    assert ended.state == State.DEAD
+    assert ended.error
+    assert ended.error["class"] == "outage"
+    assert led_to(outage, started=1, time=RedisTime(day - 9000)).state == State.SNOOZED
+    unknown = led_to(outage, started=1, time=RedisTime(1 + day), open_call=True)
+    assert unknown.state == State.UNKNOWN
 
 
 @pytest.mark.parametrize(
@@ -136,7 +170,13 @@ def test_a_bug_tells_no_secret() -> None:
 
 @given(st.integers(min_value=1, max_value=10_000))
 def test_the_backoff_grows_to_ten_minutes_and_no_further(attempt: int) -> None:
-    assert 0 <= retry.backoff(attempt) <= min(600, 2**attempt)
+    longest = min(600, 3 ** min(attempt - 1, 9))
+    assert longest / 2 <= retry.backoff(attempt) <= longest
+
+
+def test_a_job_that_fails_alone_is_tried_for_some_ten_minutes() -> None:
+    total = sum(retry.backoff(attempt) for attempt in range(1, 8))
+    assert 480 <= total <= 970
 
 
 def test_a_job_that_is_too_late_after_a_lost_answer_is_unknown() -> None:

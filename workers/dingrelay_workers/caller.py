@@ -11,7 +11,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.client import DingTalk
-from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled
+from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError
 from dingrelay_workers.limiter.grant import Grant
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
@@ -176,6 +176,7 @@ class Caller:
         Raises:
             DingTalkError: exactly one of its classes; throttles are told to the fleet first.
             limiter.Parked: its slot is too far away to wait for it here.
+            limiter.Outage: the API is out, or the app held.
             OwnershipLost: the job is another worker's by now.
             Cancelled: the job was cancelled while it waited.
         """
@@ -200,6 +201,7 @@ class Caller:
 
         Raises:
             limiter.Parked: its slot is too far away to wait for it here.
+            limiter.Outage: the API is out, or the app held.
         """
         began = time.monotonic()
         grant = await self._limiter.acquire(
@@ -211,6 +213,7 @@ class Caller:
             waited=self._waited,
             returning=self._returning,
             place=place,
+            host=api.dialect,
         )
         LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
         return grant
@@ -222,6 +225,7 @@ class Caller:
             limiter.Parked: as of `slot`.
         """
         while self._limiter.stale(grant):
+            await self._limiter.forgone(grant)
             grant = await self.slot(api, grant.costs)
         return grant
 
@@ -250,17 +254,13 @@ class Caller:
             # A refusal of this call tells nothing of an earlier one that was lost.
             if api.changes and not isinstance(error, Ambiguous) and not open_before:
                 self.close_note()
-            if isinstance(error, Throttled) and not error.alone:
-                await self._limiter.throttled(
-                    self.app,
-                    api.name,
-                    pause=error.pause,
-                    everything=error.everything,
-                    reason=error.code,
-                )
+            if error.outage:  # there was no token, and whoever asked for it has told the fleet
+                await self._limiter.forgone(grant)
             else:
-                # Any answer but a throttle of the API shows that the limit lets calls through again.
-                await self._limiter.answered(grant)
+                await self._limiter.failed(grant, error, job=self._claim.id)
+            raise
+        except (OwnershipLost, Cancelled):
+            await self._limiter.forgone(grant)
             raise
         else:
             verdict = "ok"

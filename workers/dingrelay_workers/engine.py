@@ -7,6 +7,7 @@ import socket
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self
@@ -26,6 +27,7 @@ from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.form_checks import FormChecks
 from dingrelay_workers.leases import Leases
+from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.guards import Guards, Reach
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
@@ -98,6 +100,7 @@ class Engine:
             self.rules,
             max_wait=settings.max_wait,
             local_waiters=max(4, concurrency // 8),
+            breakers=Breakers.from_settings(self.redis, self.rules, settings),
         )
         self.rides = Rides()
         self.quota = Quota(self.redis, settings)
@@ -121,11 +124,13 @@ class Engine:
         self._session = Transport.open_session(self.settings)
         classifier = Classifier(self.settings.codes, on_unknown=_warn_of_unknown_code)
         transport = Transport(self._session, classifier, self.settings)
-        self._tokens = Tokens(self.redis, transport, self.settings, worker=self.worker)
+        self._tokens = Tokens(
+            self.redis, transport, self.settings, self.limiter, worker=self.worker
+        )
         self._dingtalk = DingTalk(transport, self._tokens)
         if self._queues:
             self.presence.start()
-            for work in (self.leases.keep, self.sweeper.run, self._serve):
+            for work in (self.leases.keep, self.sweeper.run, self._serve, self._end_outages):
                 self._background.append(asyncio.create_task(_for_ever(work)))
         if self.settings.metrics_port:
             self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
@@ -193,13 +198,23 @@ class Engine:
         self.deadlines.shorten(self.settings.soft_shutdown * (1 - HAND_OVER))
         self.patience.shorten(self.settings.soft_shutdown * (1 - HAND_OVER / 2))
 
+    async def _end_outages(self) -> None:
+        """Wake the jobs that wait for the end of an outage: some for its probes, then all."""
+        beat = self.limiter.breakers.pace.beat
+        while True:
+            pause: float | None = None
+            with suppress(RedisError, OSError):
+                pause = await self.limiter.breakers.resume()
+            await asyncio.sleep(min(pause or beat, beat))
+
     async def _show_limits(self) -> None:
         """Keep what the metrics show of the buckets current, at no cost for a job."""
         while True:
             try:
                 LIMITS.states = await self.limiter.states()
+                LIMITS.breakers = await self.limiter.breakers.states()
             except (RedisError, OSError):
-                LIMITS.states = ()  # nothing is better than what was true once
+                LIMITS.states, LIMITS.breakers = (), ()  # nothing is better than what was true once
             await asyncio.sleep(LIMITS_EVERY)
 
     async def _reached(

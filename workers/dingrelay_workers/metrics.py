@@ -7,6 +7,7 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_se
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
@@ -52,10 +53,12 @@ class Limits(Collector):
 
     Attributes:
         states: of the buckets. Whoever reads them replaces them as a whole.
+        breakers: those that stand open, likewise.
     """
 
     def __init__(self) -> None:
         self.states: Sequence[BucketState] = ()
+        self.breakers: Sequence[BreakerState] = ()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One family a figure; a bucket is left out where it has no such figure."""
@@ -104,6 +107,15 @@ class Limits(Collector):
                 if value is not None:
                     family.add_metric([state.scope, state.api, state.unit], value)
             yield family
+        breakers = GaugeMetricFamily(
+            "dingrelay_breaker_open_seconds",
+            "Since an outage of an API or a host, or an app's hold, began.",
+            labels=["scope", "name"],
+        )
+        for breaker in self.breakers:
+            open_for = max(0.001, (now - breaker.opened_at).total_seconds())
+            breakers.add_metric([breaker.scope, breaker.name], open_for)
+        yield breakers
 
 
 LIMITS = Limits()

@@ -16,7 +16,8 @@ from dingrelay_workers import retry
 from dingrelay_workers.caller import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled, Transient
 from dingrelay_workers.dingtalk.redact import redact
-from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.failures import Failures
+from dingrelay_workers.limiter.grant import Draining, Outage, Parked
 from dingrelay_workers.records import Claim
 from dingrelay_workers.rides import Parted
 
@@ -26,6 +27,10 @@ REDIS_PAUSE = 2.0
 """Seconds before a job that Redis failed is looked at again."""
 DATABASE_PAUSE = 5.0
 """The same for the database: what writes to it is in less of a hurry."""
+
+OUTAGE_DELAY = 3600.0
+"""Seconds after which a job that waits for the end of an outage is looked at in any case."""
+OUTAGE_HINT = "Requeue it once DingTalk answers again."
 
 log = get_logger("dingrelay.jobs")
 
@@ -41,6 +46,8 @@ class Outcome:
         attempts: attempts spent.
         throttles: throttling answers met.
         waits_for_limit: it waits for a limit; its age counts when it comes back.
+        outage: where it waits for the end of an outage; empty if it does not.
+        failures: what the record remembers of failed attempts from here on; None: as before.
         alone: it shares no call any more.
     """
 
@@ -52,6 +59,8 @@ class Outcome:
     result: Json | None = None
     error: Json | None = None
     waits_for_limit: bool = False
+    outage: str = ""
+    failures: Failures | None = None
     alone: bool = False
 
 
@@ -103,7 +112,7 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
     """
     return (
         _ended_by_body(error)
-        or _ended_by_machinery(error)
+        or _ended_by_machinery(error, claim, settings, open_call=open_call)
         or _ended_by_call(error, claim, settings, open_call=open_call)
     )
 
@@ -125,12 +134,17 @@ def _ended_by_body(error: Exception) -> Outcome | None:
             return None
 
 
-def _ended_by_machinery(error: Exception) -> Outcome | None:
+def _ended_by_machinery(
+    error: Exception, claim: Claim, settings: Settings, *, open_call: bool
+) -> Outcome | None:
     match error:
         case Parked():
             return Outcome(
                 State.SNOOZED, reason=error.reason, delay=error.due_in, waits_for_limit=True
             )
+        case Outage():
+            told = Transient(error.kind, error.reason)
+            return _waits(told, error.name, claim, settings, open_call=open_call)
         case Draining():
             return given_back()
         case Parted():
@@ -164,6 +178,8 @@ def _is_database_away(error: Exception) -> bool:
 def _ended_by_call(
     error: Exception, claim: Claim, settings: Settings, *, open_call: bool
 ) -> Outcome:
+    if isinstance(error, DingTalkError) and error.outage:
+        return _waits(error, error.outage, claim, settings, open_call=open_call)
     match error:
         case Throttled():
             throttles = claim.throttles + 1
@@ -197,16 +213,38 @@ def _throttled(error: Throttled) -> Outcome:
 def _tried(error: DingTalkError, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
     """An attempt is spent, and the job tried again while there are attempts left."""
     spent = claim.attempts + 1
-    most = settings.max_attempts
-    if isinstance(error, Transient) and error.max_attempts:
-        most = min(most, error.max_attempts)
-    if spent >= most:
+    failures = claim.failures.one_more(error)
+    # A cap of one code counts that code's answers, not whatever else the job has met.
+    capped = error.max_attempts is not None and failures.of(error.code) >= error.max_attempts
+    if spent >= settings.max_attempts or capped:
         return _given_up(error, open_call=open_call)
     return Outcome(
         State.RETRYING,
         reason=str(error),
         delay=retry.backoff(spent),
         attempts=1,
+        failures=failures,
+        error=_error(error),
+    )
+
+
+def _waits(
+    error: DingTalkError, outage: str, claim: Claim, settings: Settings, *, open_call: bool
+) -> Outcome:
+    """The job waits for the end of an outage, and what it had spent on its beginning is given back."""
+    if claim.age >= settings.max_age:
+        ended = Transient("outage", f"waited {claim.age / 3600:.3g} h in vain: {error.message}")
+        if open_call:
+            return _unknown("outage", ended.message)
+        return _dead("outage", error.code, ended.message, error.hint or OUTAGE_HINT)
+    return Outcome(
+        State.SNOOZED,
+        reason=error.message,
+        delay=OUTAGE_DELAY,
+        attempts=-claim.failures.suspected,
+        waits_for_limit=True,
+        outage=outage,
+        failures=claim.failures.acquitted(),
         error=_error(error),
     )
 

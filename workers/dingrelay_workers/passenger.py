@@ -157,7 +157,7 @@ class Passenger:
         """Take along those who wait for a call like this one."""
         bucket = self._limiter.recipients_rule(self.app, api.name)
         ride.depart(grant.costs["recipients"] if bucket else None)
-        if grant.waited or ride.eager:
+        if (grant.waited or ride.eager) and not grant.trial:
             boarding = self._rides.carry(self._take_along(ride, bucket))
             # The jobs are claimed by then: should this one be cancelled, they run all the same.
             if ride.room:

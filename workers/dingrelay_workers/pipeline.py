@@ -179,6 +179,8 @@ async def _written(run: Run, led_to: Outcome) -> State | None:
         error=led_to.error,
         waiting=(claim.waiting or claim.time.at) if led_to.waits_for_limit else 0,
         alone=led_to.alone,
+        outage=led_to.outage,
+        failures=led_to.failures,
     )
 
 

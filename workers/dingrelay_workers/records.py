@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
@@ -13,9 +14,10 @@ from dingrelay_producers.record import Draft, Wakeup, transition
 from dingrelay_producers.scripts import Value, run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
-from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.failures import Failures
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.redis_time import RedisTime
 
@@ -55,6 +57,8 @@ class Claim:
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
         time: Redis's clock, since the claim.
+        started: when a worker first had it, in ms; 0 if that is not known.
+        failures: its failed attempts.
         shares: where jobs wait with which it may share a call; empty if it goes alone.
         seats: how many recipients it adds to such a call.
     """
@@ -78,6 +82,8 @@ class Claim:
     time: RedisTime = field(compare=False)
     losses: int = 0
     requeued: bool = False
+    started: int = 0
+    failures: Failures = field(default_factory=Failures)
     shares: str = ""
     seats: int = 0
 
@@ -85,6 +91,11 @@ class Claim:
     def expired(self) -> bool:
         """Whether it was of no use any more when it was claimed."""
         return self.expires is not None and self.expires <= self.time.at
+
+    @property
+    def age(self) -> float:
+        """Seconds since a worker first had it, by Redis's clock."""
+        return (self.time.now() - self.started) / 1000 if self.started else 0.0
 
     @property
     def place(self) -> str:
@@ -235,16 +246,23 @@ class Records:
         error: Json | None = None,
         waiting: int = 0,
         alone: bool = False,
+        outage: str = "",
+        failures: Failures | None = None,
     ) -> State | None:
         """Put the job on the schedule, `delay` seconds ahead; the state after.
 
         None: the job is another worker's by now. Cancelled: it was asked to be while it ran. With
-        `alone` it never shares a call again.
+        `alone` it never shares a call again. With `outage` it is also woken at the end of that,
+        and looked at by the time at which it waits no longer.
         """
+        latest = min(
+            sys.maxsize if claim.expires is None else claim.expires,
+            claim.started + int(self._settings.max_age * 1000),
+        )
         answer = await run_async(
             self.redis,
             _PARK.call(
-                [keys.job(claim.id), keys.DEAD],
+                [keys.job(claim.id), keys.DEAD, keys.OUTAGES, keys.outage(outage)],
                 [
                     claim.id,
                     claim.nonce,
@@ -261,6 +279,11 @@ class Records:
                     record.canonical_json(record.CANCELLED_TOO_LATE),
                     int(alone),
                     keys.WAITING_TTL_MS,
+                    record.canonical_json(failures.wire) if failures else "",
+                    outage,
+                    LANES.index(claim.lane),
+                    keys.OUTAGE_TTL_MS,
+                    latest if outage else 0,
                     *_pairs(spent.steps),
                 ],
             ),
@@ -383,6 +406,8 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         time=RedisTime(now),
         losses=int(fields.get("losses", 0)),
         requeued="requeued" in fields,
+        started=int(fields.get("started", 0)),
+        failures=Failures.read(json.loads(fields.get("failures", "{}"))),
         shares=fields.get("shares", ""),
         seats=int(fields.get("seats", 0)),
     )

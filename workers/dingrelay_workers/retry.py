@@ -3,13 +3,18 @@
 import random
 
 BASE = 1.0
+"""Seconds before the second attempt at most."""
+GROWTH = 3
+"""By which the pauses grow: eight attempts take some ten minutes, so that whatever passes has passed."""
 CAP = 600.0
+"""Seconds before any attempt at most."""
 
 
 def backoff(attempt: int) -> float:
-    """Seconds before the next attempt: exponential with full jitter, at most ten minutes.
+    """Seconds before the next attempt: exponential with jitter, at most ten minutes.
 
     Args:
         attempt: attempts made so far, from 1.
     """
-    return random.uniform(0, min(CAP, BASE * 2 ** min(attempt, 20)))
+    longest = min(CAP, BASE * GROWTH ** min(attempt - 1, 20))
+    return random.uniform(longest / 2, longest)

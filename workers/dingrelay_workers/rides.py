@@ -16,7 +16,7 @@ from dingrelay_workers.dingtalk.errors import (
     Permanent,
     Permission,
 )
-from dingrelay_workers.limiter.grant import Draining, Parked
+from dingrelay_workers.limiter.grant import Draining, Outage, Parked
 
 BOARDING = 1.0
 """Seconds that a call whose slot has come waits at most for those whom it carries."""
@@ -221,7 +221,7 @@ class Ride:
         match error:
             case Permanent() | Permission() | NotFound() if len(self._seats) > 1:
                 return Parted(error)
-            case DingTalkError() | Parked() | Draining() | RedisError():
+            case DingTalkError() | Parked() | Outage() | Draining() | RedisError():
                 return error
             case _ if left:
                 return Ambiguous("abandoned", "the job that made the call ended before its answer")

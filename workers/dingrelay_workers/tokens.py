@@ -1,7 +1,6 @@
 """One access token per app, shared by the whole fleet through Redis (API §1)."""
 
 import asyncio
-import hashlib
 import json
 import time
 from collections.abc import Coroutine
@@ -12,11 +11,13 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import keys
 from dingrelay_producers.scripts import Script, run_async
-from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import (
     Credentials,
     DingTalkError,
+    Held,
     Permanent,
     Permission,
     QuotaExhausted,
@@ -24,12 +25,14 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.limiter.grant import Outage, Parked
+from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.metrics import TOKEN_FETCHES
 
 _TAKE = Script.load("dingrelay_workers", "token_take")
 _PUT = Script.load("dingrelay_workers", "token_put")
 
-_LASTING = (Credentials, Permanent, Permission, QuotaExhausted)
+_LASTING = (Credentials, Held, Permanent, Permission, QuotaExhausted)
 
 LEASE_MARGIN = 5.0
 """Seconds beyond the longest token call after which another worker may fetch."""
@@ -41,7 +44,7 @@ SOON = 5.0
 """Seconds after which a token within the refresh margin is asked for again."""
 
 CREDENTIALS_HINT = (
-    "Check DINGTALK_APP_KEY and DINGTALK_APP_SECRET, then requeue: dingrelay dead requeue --all."
+    "Check DINGTALK_APP_KEY and DINGTALK_APP_SECRET: the app's jobs go on once they are right."
 )
 
 
@@ -63,9 +66,16 @@ class Tokens:
     """The fleet's tokens. A process asks Redis only when its copy nears its end."""
 
     def __init__(
-        self, redis: Redis, transport: Transport, settings: Settings, *, worker: str
+        self,
+        redis: Redis,
+        transport: Transport,
+        settings: Settings,
+        limiter: Limiter,
+        *,
+        worker: str,
     ) -> None:
         self._redis = redis
+        self._limiter = limiter
         self._transport = transport
         self._settings = settings
         self._worker = worker
@@ -81,8 +91,9 @@ class Tokens:
             distrust: a token that DingTalk called invalid; another one is returned.
 
         Raises:
-            Credentials: DingTalk refuses the app's key or secret, or did within the circuit.
+            Credentials: DingTalk refuses the app's key or secret, or did a moment ago.
             DingTalkError: the token call failed otherwise, or did a moment ago.
+            SettingsError: the app is not configured.
         """
         held = self._held.get(app)
         while held is None or time.monotonic() >= held.stale_at or _same(held, distrust):
@@ -143,21 +154,33 @@ class Tokens:
             task.exception()  # whoever waits has it; it must not be reported if nobody does
 
     async def _fetch(self, app: str) -> Token:
+        api = self._api
+        try:
+            grant = await self._limiter.trial(app, api.name, api.dialect)
+        except Outage as outage:
+            error = Transient(outage.kind, outage.reason)
+            error.outage = outage.name
+            await self._put(app, "", max(outage.wait, WAIT_STEP), error)
+            raise error from None
+        except Parked as parked:
+            paused = Throttled("paused", parked.reason, pause=parked.due_in)
+            await self._put(app, "", parked.due_in, paused)
+            raise paused from None
         TOKEN_FETCHES.labels(app).inc()
         try:
             value, validity = await self.request(app)
-        except Credentials as error:
-            told = Credentials(error.code, error.message, hint=CREDENTIALS_HINT)
-            await self._put(app, "", self._settings.token_circuit, told)
-            raise told from None
         except DingTalkError as error:
-            pause = error.pause if isinstance(error, Throttled) else FAILURE_PAUSE
+            if isinstance(error, Credentials):
+                error.hint = CREDENTIALS_HINT
+            wait = await self._limiter.failed(grant, error, job="")
+            pause = error.pause if isinstance(error, Throttled) else wait or FAILURE_PAUSE
             await self._put(app, "", pause, error)
             raise
         except BaseException:
             await self._put(app, "", 0)
             raise
         generation = await self._put(app, value, validity)
+        await self._limiter.answered(grant)
         return self._hold(app, value, generation, validity)
 
     async def _put(
@@ -165,52 +188,48 @@ class Tokens:
     ) -> int:
         told = ""
         if failure is not None:
-            told = json.dumps([failure.name, failure.code, failure.message, failure.hint])
+            told = json.dumps(
+                [failure.name, failure.code, failure.message, failure.hint, failure.outage]
+            )
         call = _PUT.call(self._keys(app), [self._worker, value, int(seconds * 1000), told])
         return int(await run_async(self._redis, call))
 
     def _keys(self, app: str) -> tuple[str, str]:
-        configured = self._configured(app)
-        pair = (
-            f"{configured.app_key.get_secret_value()}\n{configured.app_secret.get_secret_value()}"
-        )
-        credentials = hashlib.sha256(pair.encode()).hexdigest()[:16]
-        return keys.token(app), keys.token_failure(app, credentials)
+        return keys.token(app), keys.token_failure(app, self._settings.app(app).credentials)
 
-    def _configured(self, app: str) -> AppSettings:
-        try:
-            return self._settings.app(app)
-        except SettingsError as error:
-            raise Credentials("not_configured", str(error)) from None
+    @property
+    def _api(self) -> Api:
+        return apis.TOKEN if self._settings.token_api == "oapi" else apis.TOKEN_V1  # noqa: S105
 
     async def request(self, app: str) -> tuple[str, float]:
         """A token straight from DingTalk, past the shared one: its value and validity in seconds.
 
         Raises:
-            Credentials: DingTalk refuses the app's key or secret, or they are not configured.
+            Credentials: DingTalk refuses the app's key or secret.
             DingTalkError: the token call failed otherwise.
+            SettingsError: the app is not configured.
         """
-        configured = self._configured(app)
+        configured = self._settings.app(app)
         key = configured.app_key.get_secret_value()
         secret = configured.app_secret.get_secret_value()
-        if self._settings.token_api == "oapi":  # noqa: S105 - the name of an API
+        if self._api is apis.TOKEN:
             answer = await self._transport.request(
-                apis.TOKEN, query={"appkey": key, "appsecret": secret}
+                self._api, query={"appkey": key, "appsecret": secret}
             )
             return _read(answer, "access_token", "expires_in")
-        answer = await self._transport.request(
-            apis.TOKEN_V1, body={"appKey": key, "appSecret": secret}
-        )
+        answer = await self._transport.request(self._api, body={"appKey": key, "appSecret": secret})
         return _read(answer, "accessToken", "expireIn")
 
 
 def _failure(told: bytes, left: float) -> DingTalkError:
     """How a fetch failed, for the jobs that come within `left` seconds of it."""
-    name, code, message, hint = json.loads(told)
+    name, code, message, hint, outage = json.loads(told)
     if name == Throttled.name:
         return Throttled(code, message, pause=left, hint=hint)
-    lasting = next((error for error in _LASTING if error.name == name), Transient)
-    return lasting(code, message, hint=hint)
+    meaning = next((error for error in _LASTING if error.name == name), Transient)
+    failure = meaning(code, message, hint=hint)
+    failure.outage = outage
+    return failure
 
 
 def _same(held: Token, distrust: Token | None) -> bool:
@@ -224,5 +243,6 @@ def _read(answer: dict[str, Any], name: str, validity: str) -> tuple[str, float]
     except (TypeError, ValueError):
         seconds = 0.0
     if not isinstance(value, str) or not value or seconds <= 0:
-        raise Transient("malformed_answer", f"the token answer lacks {name} or {validity}")
+        lacks = f"the token answer lacks {name} or {validity}"
+        raise Transient("malformed_answer", lacks, sick="way")
     return value, seconds

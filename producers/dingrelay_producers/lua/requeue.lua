@@ -12,7 +12,8 @@ if state ~= 'dead' and state ~= 'unknown' and state ~= 'cancelled' and state ~= 
   return state
 end
 
-redis.call('HDEL', record, 'error', 'settled', 'cancel', 'crashes', 'losses', 'waiting')
+redis.call('HDEL', record, 'error', 'settled', 'cancel', 'crashes', 'losses', 'waiting',
+  'failures', 'started')
 if expires and tonumber(expires) <= now then redis.call('HDEL', record, 'expires') end
 if calling then redis.call('HSET', record, 'requeued', 1) end
 local due = math.max(now, not_before or 0)

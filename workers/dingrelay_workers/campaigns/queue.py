@@ -27,7 +27,6 @@ _FORGET = transition("dingrelay_workers", "forget")
 
 STOPPING = {
     "quota": "the organisation's calls are used up",
-    "credentials": "DingTalk refuses the app's credentials",
     "settings": "the app is not configured",
     "outage": "DingTalk has been out of order, or the app been held, for too long",
 }

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from dingrelay_producers.settings import Settings
+    from dingrelay_workers.limiter.breakers import BreakerState
     from dingrelay_workers.limiter.buckets import BucketState
 
 LOOK_SECONDS = 1.0
@@ -20,7 +21,7 @@ def limits(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Until Ctrl-C.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
-    """Show how full the limits are: rates, pauses after throttles, calls of the month."""
+    """Show how full the limits are: rates, pauses, outages, calls of the month."""
     from dingrelay_producers.settings import Settings
 
     asyncio.run(_show(Settings.load(), watch=watch, as_json=as_json))
@@ -54,7 +55,7 @@ async def _read(settings: "Settings") -> dict[str, Any]:
     """
     from dingrelay_workers import preflight
     from dingrelay_workers.connections import impatient_redis
-    from dingrelay_workers.limiter import buckets
+    from dingrelay_workers.limiter import breakers, buckets
     from dingrelay_workers.limiter.quota import Quota
     from dingrelay_workers.limiter.rules import Rules
 
@@ -64,7 +65,8 @@ async def _read(settings: "Settings") -> dict[str, Any]:
     async with impatient_redis(settings) as redis:
         quota = Quota(redis, settings)
         return {
-            "buckets": [_bucket(state) for state in await buckets.states(redis, rules)],
+            "buckets": [_fields(state) for state in await buckets.states(redis, rules)],
+            "outages": [_fields(state) for state in await breakers.states(redis)],
             "quota": [
                 {
                     "organisation": name,
@@ -76,12 +78,11 @@ async def _read(settings: "Settings") -> dict[str, Any]:
         }
 
 
-def _bucket(state: "BucketState") -> dict[str, Any]:
-    fields = asdict(state)
-    for name in ("paused_until", "horizon"):
-        moment = fields[name]
-        fields[name] = moment.isoformat() if moment else None
-    return fields
+def _fields(state: "BucketState | BreakerState") -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(state).items()
+    }
 
 
 def _page(read: dict[str, Any]) -> "Group":
@@ -113,7 +114,17 @@ def _page(read: dict[str, Any]) -> "Group":
         for row in read["quota"]
     ]
     nothing = Text("no bucket is in use", style="dim")
-    return Group(table if table.row_count else nothing, Text(), *months)
+    outages = [Text(_outage(row), style="red") for row in read["outages"]]
+    return Group(table if table.row_count else nothing, Text(), *outages, *months)
+
+
+def _outage(row: dict[str, Any]) -> str:
+    """One line for an API or a host that is out, or an app that is held."""
+    since = f"since {datetime.fromisoformat(row['opened_at']):%H:%M:%S} UTC"
+    tries = f"next try at {datetime.fromisoformat(row['next_probe']):%H:%M:%S}"
+    kind, _, name = row["scope"].partition(":")
+    what = f"app {name} is held" if kind == "hold" else f"{row['name']} ({row['scope']}) is out"
+    return f"{what} {since}, {tries}: {row['reason']}"
 
 
 def _now(bucket: dict[str, Any]) -> Any:

@@ -27,6 +27,9 @@ Sickness = Literal["", "way", "answer"]
 Empty: it answered sanely, whatever it answered.
 """
 
+UNREACHABLE = "unreachable"
+"""Our code for a call that got no connection."""
+
 
 class DingTalkError(Exception):
     """Base of all.

@@ -15,7 +15,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.clock import DingTalkClock
-from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Transient
+from dingrelay_workers.dingtalk.errors import UNREACHABLE, Ambiguous, DingTalkError, Transient
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection. Until it is open nothing was sent."""
@@ -136,7 +136,7 @@ class Transport:
                 return response.status, content, date
         except _BEFORE_SENDING as error:
             raise Transient(
-                "unreachable",
+                UNREACHABLE,
                 f"no connection to DingTalk ({type(error).__name__})",
                 hint="Check the network, the proxy and DINGTALK_OAPI_URL / DINGTALK_API_URL.",
                 sick="way",

@@ -17,6 +17,9 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.doctor.finding import Finding, Verdict
+from dingrelay_workers.limiter.breakers import Breakers
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.tokens import Tokens
 
 NO_TASK = 1
@@ -37,7 +40,10 @@ async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[Fin
     findings: list[Finding] = []
     async with Transport.open_session(settings) as session:
         transport = Transport(session, Classifier(settings.codes), settings)
-        tokens = Tokens(redis, transport, settings, worker="doctor")
+        rules = Rules.from_settings({}, settings.egress)
+        breakers = Breakers.from_settings(redis, rules, settings)
+        limiter = Limiter(redis, rules, max_wait=0, local_waiters=1, breakers=breakers)
+        tokens = Tokens(redis, transport, settings, limiter, worker="doctor")
         for app in sorted(settings.apps):
             credentials = await _credentials(app, settings, tokens)
             findings.append(credentials)

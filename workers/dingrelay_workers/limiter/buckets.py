@@ -11,18 +11,26 @@ from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, places
+from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, breaker, places
 from dingrelay_producers.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
+from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.rules import Rule, Rules
 
-ACQUIRE = Script.load("dingrelay_workers.limiter", "acquire")
-PARK = Script.load("dingrelay_workers.limiter", "park")
-PENALIZE = Script.load("dingrelay_workers.limiter", "penalize")
-CHARGE = Script.load("dingrelay_workers.limiter", "charge")
-SUCCEED = Script.load("dingrelay_workers.limiter", "succeed")
+_PACKAGE = "dingrelay_workers.limiter"
+ACQUIRE = Script.load(_PACKAGE, "clock", "breakers", "acquire")
+PARK = Script.load(_PACKAGE, "clock", "park")
+PENALIZE = Script.load(_PACKAGE, "clock", "penalize")
+CHARGE = Script.load(_PACKAGE, "clock", "charge")
+SUCCEED = Script.load(_PACKAGE, "clock", "succeed")
 
 MICRO = 1_000_000
+
+NO_CIRCUIT = tuple(breaker("none", name) for name in ("api", "host", "hold"))
+"""Breakers that nobody opens, for a call that passes none."""
+ALL_HEARD = (1, 0)
+"""For calls of whose answers the buckets are not told."""
+USUAL = Pace(beat=1.0, hold=60.0, call=15.0)
 
 ParkedQueue = Literal["tail", "again"]
 """Where a job is parked: behind the new ones, or behind those that came back too early."""
@@ -40,6 +48,30 @@ class Ask(NamedTuple):
     aged: bool = False
 
 
+class Heard:
+    """Sane answers of one API that came to this process and that the fleet has not been told of.
+
+    The next question carries them, so that they cost no round trip of their own.
+    """
+
+    __slots__ = ("answers", "slowest")
+
+    def __init__(self) -> None:
+        self.answers = 0
+        self.slowest = 0.0
+
+    def add(self, seconds: float) -> None:
+        """One answer came after so many seconds."""
+        self.answers += 1
+        self.slowest = max(self.slowest, seconds)
+
+    def take(self) -> tuple[int, int]:
+        """How many there were and the microseconds of the slowest; from here on they are told."""
+        told = self.answers, round(self.slowest * MICRO)
+        self.answers, self.slowest = 0, 0.0
+        return told
+
+
 @dataclass(frozen=True, slots=True)
 class Reply:
     """What the buckets say.
@@ -52,7 +84,10 @@ class Reply:
         saturated: somebody had to wait, not only for the end of a pause.
         tail: seconds until the last job parked in this lane is due.
         slot: seconds that one call like the last one considered takes up.
-        reason: of the pause.
+        reason: of the pause, or of the outage.
+        sick: the fleet waits for a sane answer, which must be told.
+        trial: the granted call probes a breaker that stands open.
+        outage: which one stands open and lets nothing leave: ``api``, ``host`` or ``hold``.
     """
 
     starts: tuple[float, ...]
@@ -63,11 +98,14 @@ class Reply:
     tail: float
     slot: float
     reason: str
+    sick: bool = False
+    trial: bool = False
+    outage: str = ""
 
     @classmethod
     def read(cls, answer: Any) -> "Reply":
         """The answer of the script."""
-        starts, wait, probing, paused, saturated, tail, slot, reason = answer
+        starts, wait, probing, paused, saturated, tail, slot, reason, sick, trial, outage = answer
         return cls(
             starts=tuple(start / MICRO for start in starts),
             wait=wait / MICRO,
@@ -77,6 +115,9 @@ class Reply:
             tail=tail / MICRO,
             slot=slot / MICRO,
             reason=reason.decode(),
+            sick=bool(sick),
+            trial=bool(trial),
+            outage=outage.decode(),
         )
 
 
@@ -113,18 +154,29 @@ class BucketState:
     horizon: datetime | None
 
 
-def acquire(rules: Sequence[Rule], lane: Lane, asks: Sequence[Ask], now: int | None = None) -> Call:
+def acquire(
+    rules: Sequence[Rule],
+    lane: Lane,
+    asks: Sequence[Ask],
+    now: int | None = None,
+    *,
+    circuit: Sequence[str] = NO_CIRCUIT,
+    pace: Pace = USUAL,
+    heard: tuple[int, int] = ALL_HEARD,
+) -> Call:
     """Reserve slots for as many of the first waiters as can have one. Answer: `Reply`.
 
-    No waiters at all only asks whether a bucket is paused.
+    No waiters at all only asks whether a bucket is paused. `circuit` are the keys of the breakers
+    before the call, `heard` what `Heard.take` says.
     """
     arguments: list[Value] = [_time(now), lane, BUCKET_TTL_MS, len(asks)]
+    arguments += (pace.longest, pace.micros[2], *heard, pace.quiet, pace.timeout)
     for rule in rules:
         sibling = int(not rule.scope.startswith("egress:"))
         arguments += (rule.burst, rule.rate, rule.top, rule.window, sibling)
     for ask in asks:
         arguments += (int(ask.aged), *ask.costs)
-    return ACQUIRE.call([*(rule.key for rule in rules), BUCKETS], arguments)
+    return ACQUIRE.call([*(rule.key for rule in rules), BUCKETS, *circuit], arguments)
 
 
 def park(
@@ -177,9 +229,19 @@ def charge(rule: Rule, cost: int, now: int | None = None) -> Call:
     return CHARGE.call([rule.key], [_time(now), BUCKET_TTL_MS, rule.burst, rule.rate, cost])
 
 
-async def ask(redis: Redis, rules: Sequence[Rule], lane: Lane, asks: Sequence[Ask]) -> Reply:
+async def ask(
+    redis: Redis,
+    rules: Sequence[Rule],
+    lane: Lane,
+    asks: Sequence[Ask],
+    *,
+    circuit: Sequence[str] = NO_CIRCUIT,
+    pace: Pace = USUAL,
+    heard: tuple[int, int] = ALL_HEARD,
+) -> Reply:
     """One round trip to the buckets."""
-    return Reply.read(await run_async(redis, acquire(rules, lane, asks)))
+    call = acquire(rules, lane, asks, circuit=circuit, pace=pace, heard=heard)
+    return Reply.read(await run_async(redis, call))
 
 
 async def states(redis: Redis, rules: Rules) -> list[BucketState]:

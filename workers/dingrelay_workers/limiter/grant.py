@@ -14,6 +14,9 @@ class Grant:
             is answered.
         waited: no slot was free when it was asked for.
         left: the time of its slot, on the limiter's clock.
+        host: whose API it calls.
+        sick: the fleet waits for a sane answer: this one must be told.
+        trial: it probes a breaker that stands open.
     """
 
     app: str
@@ -22,6 +25,9 @@ class Grant:
     probing: bool = False
     waited: bool = False
     left: float = field(default=0.0, compare=False)
+    host: str = "oapi"
+    sick: bool = False
+    trial: bool = False
 
 
 class Parked(Exception):
@@ -36,6 +42,28 @@ class Parked(Exception):
         super().__init__(f"parked for {due_in:.3g} s: {reason}")
         self.due_in = due_in
         self.reason = reason
+
+
+class Outage(Exception):
+    """The API does not answer sanely, or DingTalk refuses the app: nothing leaves but a probe.
+
+    The job waits where its end is heard of, and spends no attempt.
+
+    Attributes:
+        name: of the place where it waits (`breakers.Circuit.name`).
+        kind: which breaker is open: ``api``, ``host`` or ``hold``.
+        reason: what it waits for, one short phrase.
+        wait: seconds to the next probe.
+    """
+
+    def __init__(self, name: str, kind: str, reason: str, wait: float) -> None:
+        app, api, host = name.split(" ")
+        what = {"api": f"{api} is out", "host": f"DingTalk ({host}) is out"}
+        self.name = name
+        self.kind = kind
+        self.reason = f"{what.get(kind, f'app {app} is held')}: {reason}"
+        self.wait = wait
+        super().__init__(self.reason)
 
 
 class Draining(Exception):

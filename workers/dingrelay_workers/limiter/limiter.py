@@ -9,15 +9,19 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from dingrelay_producers.scripts import run_async
 from dingrelay_tasks.contract import Lane
+from dingrelay_workers.dingtalk.apis import TOKEN
+from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
-from dingrelay_workers.limiter.buckets import MICRO, BucketState
-from dingrelay_workers.limiter.grant import Draining, Grant, Parked
+from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
+from dingrelay_workers.limiter.buckets import MICRO, BucketState, Heard
+from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked
 from dingrelay_workers.limiter.line import Line
 from dingrelay_workers.limiter.rules import JITTER, Rule, Rules
 from dingrelay_workers.limiter.travel import Travel
@@ -30,6 +34,8 @@ LEAD = 1.0
 """Seconds before its slot at which a parked job is due: a wake-up takes a moment."""
 SOONEST = 0.1
 """Seconds that a job is parked at least."""
+REASON = 200
+"""Characters of an error that are kept as the reason of an outage."""
 
 
 class Limiter:
@@ -42,6 +48,7 @@ class Limiter:
         *,
         max_wait: float,
         local_waiters: int,
+        breakers: Breakers | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Nothing is asked of Redis yet.
@@ -51,6 +58,7 @@ class Limiter:
             rules: the limits to keep.
             max_wait: seconds a call may wait here before it is parked.
             local_waiters: calls of one API and lane that may wait here at a time.
+            breakers: of the fleet; None for calls that pass none and whose answers are not told.
             clock: seconds that only grow.
         """
         self._redis = redis
@@ -58,8 +66,12 @@ class Limiter:
         self._max_wait = max_wait
         self._local_waiters = local_waiters
         self._clock = clock
-        self._lines: dict[tuple[str, str, Lane], Line] = {}
+        self.breakers = breakers or Breakers(redis, rules)
+        self._listens = breakers is not None
+        self._lines: dict[tuple[str, str, str, Lane], Line] = {}
         self._travels: defaultdict[tuple[str, str], Travel] = defaultdict(Travel)
+        self._heard: defaultdict[tuple[str, str], Heard] = defaultdict(Heard)
+        self._suspected: set[Circuit] = set()
         self._draining = False
 
     async def acquire(
@@ -73,6 +85,7 @@ class Limiter:
         waited: float = 0,
         returning: bool = False,
         place: str = "",
+        host: str = "oapi",
     ) -> Grant:
         """Wait until the call may leave.
 
@@ -85,20 +98,32 @@ class Limiter:
             waited: seconds that the job has waited for this call before.
             returning: the job was parked and comes back; it joins those who wait here.
             place: key of the place that it shares with others, should it be parked.
+            host: whose API it calls.
 
         Raises:
             Parked: its slot is too far away.
+            Outage: a breaker before the call stands open.
             Draining: the worker stops.
             RedisError: the buckets can't be asked.
         """
         if self._draining:
             raise Draining
-        line = self._line(app, api, lane)
+        line = self._line(app, api, host, lane)
         if self._admits(line, sender, returning=returning):
             waiter = await line.slot(costs, waited, sender)
             if waiter is not None:
-                probing = bool(waiter.future.result())
-                return Grant(app, api, waiter.charged, probing, waiter.waited, waiter.starts)
+                reply = waiter.reply
+                return Grant(
+                    app,
+                    api,
+                    waiter.charged,
+                    waiter.probing,
+                    waiter.waited,
+                    waiter.starts,
+                    host,
+                    sick=reply is not None and reply.sick,
+                    trial=reply is not None and reply.trial,
+                )
         raise await self._parked(
             line, app, api, lane, costs, sender, returning=returning, place=place
         )
@@ -133,11 +158,109 @@ class Limiter:
                 line.recall()
 
     async def answered(self, grant: Grant) -> None:
-        """A call was answered, and not with a throttle. Costs a round trip only for a probe."""
-        self._travels[grant.app, grant.api].add(self._clock() - grant.left)
+        """A call was answered sanely, and not with a throttle.
+
+        Costs a round trip only for a probe, or where sick answers were met before.
+        """
+        took = self._clock() - grant.left
+        self._travels[grant.app, grant.api].add(took)
+        self._heard[grant.app, grant.api].add(took)
         if grant.probing:
             rules = self._rules.of(grant.app, grant.api)
             await run_async(self._redis, buckets.succeed(rules))
+        await self._recovered(grant)
+
+    async def failed(self, grant: Grant, error: DingTalkError, *, job: str) -> float:
+        """A call failed: tell the fleet what it means, and the error whether it is an outage.
+
+        Args:
+            grant: under which the call left.
+            error: how it ended.
+            job: whose call it was.
+
+        Returns:
+            Seconds to the next probe, if it is an outage or the app is held.
+        """
+        circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
+        reason = f"{error.code}: {error.message}"[:REASON]
+        match error:
+            case Throttled() if not error.alone:
+                await self.throttled(
+                    grant.app,
+                    grant.api,
+                    pause=error.pause,
+                    everything=error.everything,
+                    reason=error.code,
+                )
+                await self._recovered(grant)
+                return 0.0
+            case Held():
+                await self.answered(replace(grant, trial=False))
+                told = await self.breakers.sick(circuit, "held", trial=grant.trial, reason=reason)
+            case _ if error.sick:
+                self._suspected.add(circuit)
+                symptom = "cut" if error.code == UNREACHABLE else error.sick
+                alone = grant.api == TOKEN.name
+                told = await self.breakers.sick(
+                    circuit,
+                    symptom,
+                    job=job,
+                    trial=grant.trial,
+                    needed=1 if alone else NEEDED,
+                    reason=reason,
+                )
+            case _:
+                await self.answered(grant)
+                return 0.0
+        if told.outage:
+            error.outage = circuit.name
+        return told.wait
+
+    async def forgone(self, grant: Grant) -> None:
+        """The call did not leave: if it was a probe, another one is needed."""
+        if grant.trial:
+            circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
+            await self.breakers.sick(circuit, "forgone", trial=True)
+
+    async def trial(self, app: str, api: str, host: str) -> Grant:
+        """Leave for a call that nobody else makes at the same time, and that waits for no slot.
+
+        Raises:
+            Outage: a breaker before it stands open.
+            Parked: the API is paused.
+        """
+        rules = self._rules.of(app, api)
+        circuit = self.breakers.circuit(app, api, host)
+        reply = await buckets.ask(
+            self._redis,
+            rules,
+            "urgent",
+            [buckets.Ask(tuple(int(rule.unit == "calls") for rule in rules))],
+            circuit=circuit.keys,
+            pace=self.breakers.pace,
+            heard=self._heard[app, api].take(),
+        )
+        if reply.outage:
+            raise Outage(circuit.name, reply.outage, reply.reason, reply.wait)
+        if not reply.starts:
+            raise Parked(max(SOONEST, reply.wait), f"{api} is paused: {reply.reason}")
+        return Grant(
+            app,
+            api,
+            {"calls": 1},
+            reply.probing,
+            left=self._clock(),
+            host=host,
+            sick=reply.sick,
+            trial=reply.trial,
+        )
+
+    async def _recovered(self, grant: Grant) -> None:
+        """Tell of a sane answer where the fleet waits for one."""
+        circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
+        if grant.sick or grant.trial or circuit in self._suspected:
+            self._suspected.discard(circuit)
+            await self.breakers.sane(circuit, trial=grant.trial)
 
     def stale(self, grant: Grant) -> bool:
         """Whether the slot came too long ago for a call whose recipients are counted.
@@ -180,15 +303,18 @@ class Limiter:
         for line in self._lines.values():
             await line.close()
 
-    def _line(self, app: str, api: str, lane: Lane) -> Line:
-        line = self._lines.get((app, api, lane))
+    def _line(self, app: str, api: str, host: str, lane: Lane) -> Line:
+        line = self._lines.get((app, api, host, lane))
         if line is None:
-            line = self._lines[app, api, lane] = Line(
+            line = self._lines[app, api, host, lane] = Line(
                 self._redis,
                 self._rules.of(app, api),
                 lane,
                 max_wait=self._max_wait,
                 clock=self._clock,
+                circuit=self.breakers.circuit(app, api, host) if self._listens else None,
+                pace=self.breakers.pace,
+                heard=self._heard[app, api] if self._listens else None,
             )
         return line
 

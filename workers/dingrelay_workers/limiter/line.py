@@ -14,7 +14,9 @@ from itertools import islice
 from redis.asyncio import Redis
 
 from dingrelay_tasks.contract import Lane
-from dingrelay_workers.limiter.buckets import Ask, Reply, ask
+from dingrelay_workers.limiter.breakers import Circuit, Pace
+from dingrelay_workers.limiter.buckets import ALL_HEARD, NO_CIRCUIT, USUAL, Ask, Heard, Reply, ask
+from dingrelay_workers.limiter.grant import Outage
 from dingrelay_workers.limiter.rules import Rule
 
 AHEAD = 0.05
@@ -51,6 +53,7 @@ class Waiter:
         turn: before whom it leaves: each waiter of a sender comes one turn after the last one.
         charged: the costs of its slot.
         probing: its slot is a probe.
+        reply: what the buckets said when they gave it its slot.
         starts: the time of its slot.
         unconfirmed: its slot is so far away that a penalty may come in between.
         waited: no slot was free when it was asked for.
@@ -62,6 +65,7 @@ class Waiter:
         "deadline",
         "future",
         "probing",
+        "reply",
         "sender",
         "since",
         "starts",
@@ -82,6 +86,7 @@ class Waiter:
         self.future: asyncio.Future[bool | None] = asyncio.get_running_loop().create_future()
         self.charged: dict[str, int] = {}
         self.probing = False
+        self.reply: Reply | None = None
         self.starts = 0.0
         self.timer: asyncio.TimerHandle | None = None
         self.unconfirmed = False
@@ -99,8 +104,14 @@ class Line:
         *,
         max_wait: float,
         clock: Callable[[], float] = time.monotonic,
+        circuit: Circuit | None = None,
+        pace: Pace = USUAL,
+        heard: Heard | None = None,
     ) -> None:
         self.rules = rules
+        self._circuit = circuit
+        self._pace = pace
+        self._heard = heard
         self._redis = redis
         self._lane: Lane = lane
         self._max_wait = max_wait
@@ -246,7 +257,18 @@ class Line:
             Ask(self._in_order(waiter.charged), aged=now - waiter.since >= AGED) for waiter in first
         ]
         self._nudge.clear()
-        reply = await ask(self._redis, self.rules, self._lane, asks)
+        reply = await ask(
+            self._redis,
+            self.rules,
+            self._lane,
+            asks,
+            circuit=self._circuit.keys if self._circuit else NO_CIRCUIT,
+            pace=self._pace,
+            heard=self._heard.take() if self._heard else ALL_HEARD,
+        )
+        if reply.outage and self._circuit:
+            self.fail(Outage(self._circuit.name, reply.outage, reply.reason, reply.wait))
+            return
         now = self._clock()
         self._tail = now + reply.tail
         self._spacing = reply.slot or self._spacing
@@ -255,7 +277,7 @@ class Line:
         for waiter in self._held:
             waiter.unconfirmed = False
         for waiter, start in zip(first, reply.starts, strict=False):
-            self._give(waiter, start, probing=reply.probing)
+            self._give(waiter, start, reply)
         for waiter in first[len(reply.starts) :]:
             waiter.waited = True
         if reply.wait:
@@ -268,13 +290,13 @@ class Line:
     def _in_order(self, costs: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(costs.get(rule.unit, 0) for rule in self.rules)
 
-    def _give(self, waiter: Waiter, start: float, *, probing: bool) -> None:
+    def _give(self, waiter: Waiter, start: float, reply: Reply) -> None:
         self._remove(waiter)
         if waiter.future.done():  # it gave up while its slot was asked for
             return
         self._turn = max(self._turn, waiter.turn)
         now = self._clock()
-        waiter.starts, waiter.probing = now + start, probing
+        waiter.starts, waiter.probing, waiter.reply = now + start, reply.probing, reply
         if start <= TICK:
             # On a loop that is behind, those before it may be due and not have left yet.
             if self._held:

@@ -1,29 +1,34 @@
 -- running → snoozed | retrying | queued: the job waits on the schedule.
--- KEYS: record, dead
+-- KEYS: record, dead, all places where jobs wait for the end of an outage, this job's
 -- ARGV: id, owner, fence, state, delay, attempts spent, throttles met, error (JSON or ''),
 --       answered (1: no call of this job is open any more), waiting since (ms or 0), ttl of a
 --       cancelled record, of an unknown one, error of one that was cancelled and is unknown (JSON),
 --       alone (1: it never shares a call again), ttl of those who wait for a call that carries
---       several jobs, then step and outcome of each finished step (times in ms)
+--       several jobs, failed attempts (JSON or '' as before), name of the outage that it waits for or
+--       '', rank of its lane, ttl of those who wait there, when it must be looked at by the latest
+--       (0: whenever), then step and outcome of each finished step (times in ms)
 -- Answers the state after, or '' if the job is no longer this owner's.
 local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local attempts, throttles, error, answered = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
 local waiting, cancelled_ttl, dead_ttl, lost = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
 local alone, shares_ttl = ARGV[14] == '1', ARGV[15]
+local failures, outage, rank, outage_ttl = ARGV[16], ARGV[17], tonumber(ARGV[18]), ARGV[19]
+local outages, there, latest = KEYS[3], KEYS[4], tonumber(ARGV[20])
 
 local known = redis.call('HMGET', record,
   'state', 'owner', 'fence', 'cancel', 'shares', 'created', 'queue', 'bare')
 if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return '' end
 local cancelled, shares, created, queue, bare = known[4], known[5], known[6], known[7], known[8]
 
-for index = 16, #ARGV, 2 do
+for index = 21, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
 if answered then redis.call('HDEL', record, 'calling') end
 redis.call('HINCRBY', record, 'attempts', attempts)
 redis.call('HINCRBY', record, 'throttles', throttles)
 if error ~= '' then redis.call('HSET', record, 'error', error) end
+if failures ~= '' then redis.call('HSET', record, 'failures', failures) end
 redis.call('HDEL', record, 'owner', 'lease', 'crashes', 'losses')
 if waiting ~= '0' then
   redis.call('HSET', record, 'waiting', waiting)
@@ -38,8 +43,16 @@ if cancelled then
   return end_cancelled(record, id, bare, dead, cancelled_ttl, dead_ttl, lost)
 end
 local due = now + math.floor(tonumber(delay))
+if latest > 0 then due = math.max(now, math.min(due, latest)) end
 redis.call('HSET', record, 'state', state, 'due', due, 'woken', 0)
 place_until(id, due)
+if outage ~= '' then
+  -- Lane by lane, and in a lane as they came: so they are woken.
+  redis.call('ZADD', there, rank * 10000000000000 + now, id)
+  redis.call('PEXPIRE', there, outage_ttl)
+  redis.call('HSET', outages, outage, now)
+  redis.call('PEXPIRE', outages, outage_ttl)
+end
 if shares and not alone and (waiting ~= '0' or state == 'queued') then
   redis.call('ZADD', shares, created, id)
   redis.call('PEXPIRE', shares, shares_ttl)

@@ -23,10 +23,12 @@ if failure then
   return {'failed', failure, generation, redis.call('PTTL', KEYS[2])}
 end
 
-local fetched_by_another = told[4] and told[4] ~= ARGV[1] and tonumber(told[5]) > now
+-- A lease that ends later than it could is from before the server's clock stepped back.
+local leased = tonumber(told[5] or 0) - now
+local fetched_by_another = told[4] and told[4] ~= ARGV[1] and leased > 0 and leased <= tonumber(ARGV[3])
 if fetched_by_another then
   if left > 0 then return {'use', value, generation, left} end
-  return {'wait', '', generation, tonumber(told[5]) - now}
+  return {'wait', '', generation, leased}
 end
 redis.call('HSET', key, 'fetcher', ARGV[1], 'until', now + tonumber(ARGV[3]))
 redis.call('PEXPIRE', key, math.max(left, tonumber(ARGV[3])))

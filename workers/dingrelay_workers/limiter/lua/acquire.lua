@@ -1,16 +1,22 @@
 -- Reserve slots for the first waiters of a line, over all rules of their call, all or nothing.
 --
--- KEYS  one bucket per rule, then the index of buckets
+-- KEYS  one bucket per rule, then the index of buckets, then the breakers of the API, of its host and
+--       of the app if it is held
 -- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 lane
 --       3 milliseconds a bucket lives unused
 --       4 number of waiters; 0 only asks whether a bucket is paused
---       5 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit, only penalties),
+--       5 us between two probes of a breaker at most, 6 us for which a probe's answer is waited for
+--       7 answers of this API that came to this process since it last asked, 8 us of the slowest
+--       9 us without an answer after which the fleet slows down, 10 us after which a call times out
+--       11 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit, only penalties),
 --         window (s), 1 if every call that takes from this bucket also takes from its siblings
 --       per waiter: 1 if it has waited long, then its cost under each rule
 --
 -- Returns granted {start in us, ...}, wait of the first one refused (us), probing, paused,
--- saturated, time to the end of the lane's parked jobs (us), one slot (us), reason.
+-- saturated, time to the end of the lane's parked jobs (us), one slot (us), reason, and of the
+-- breakers: 1 if a sane answer must be told, 1 if the call granted is a probe, which one stands open
+-- (api, host or hold; then nothing is granted, and the reason is its).
 --
 -- A bucket is the generic cell rate algorithm: `balance` tokens at time `at`, at most `burst`,
 -- below zero where coming slots are reserved. A call starts when the balance has covered it.
@@ -27,21 +33,48 @@ local NEAR_TOP = 0.9875        -- share of the limit to which a rate climbs: at 
 local CLIMB = 0.01             -- share of the limit by which a climb quickens every second: the first
                                -- seconds show whether the limit is still near, the next ones make up
 local QUICKEST = 15            -- s after which a climb gets no quicker
+local FEW = 5                  -- calls without an answer that show nothing yet
+local SLOWER = 3               -- times as long as the slowest answers take: then silence is unusual
+local EASE = 0.1               -- by which that is forgotten, an answer
+local LISTEN = 250000          -- us after which a fleet that has slowed down looks for answers
+local LONGEST = 1300000000     -- us that a pause can last: twice the longest that is asked for
 
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = microseconds(ARGV[1])
 local lane, ttl, waiters = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local rules, cursor = #KEYS - 1, 5
+local rules, index, cursor = #KEYS - 4, KEYS[#KEYS - 3], 11
+local longest, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
+local heard, slow = tonumber(ARGV[7]), tonumber(ARGV[8])
+local quiet, timeout = tonumber(ARGV[9]), tonumber(ARGV[10])
 local buckets, shut, reason = {}, 0, ''
 local paused, probing, tail = 0, 0, now
 
+local sick, open, trial, what = 0, {}, 0, ''
+local own, host, hold = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+if redis.call('EXISTS', own, host, hold) > 0 then
+  own = read_breaker(own, now, longest, patience)
+  host = read_breaker(host, now, longest, patience)
+  hold = read_breaker(hold, now, longest, patience)
+  if own.sick > 0 or host.sick > 0 then sick = 1 end
+  local until_probe, which, why
+  open, until_probe, which, why = gate(now, own, host, hold)
+  if #open > 0 then
+    if until_probe > 0 then
+      return {{}, math.ceil(until_probe), 0, 0, 0, 0, 0, why, sick, 0, which}
+    end
+    sick, trial = 1, 1
+  end
+end
+
+local function read(key)
+  return redis.call('HMGET', key, 'balance', 'at', 'rate', 'grown', 'ceiling',
+    'paused', 'reason', 'half_open', 'probe', 'aged', 'noted', 'calls', 'climbs', 'retry', 'tail:' .. lane,
+    'unheard', 'since', 'hush', 'slowest')
+end
+
 for i = 1, rules do
   local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
-  local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'grown', 'ceiling',
-    'paused', 'reason', 'half_open', 'probe', 'aged', 'noted', 'calls', 'climbs', 'retry', 'tail:' .. lane)
+  local field = read(KEYS[i])
+  if follow_clock(KEYS[i], field[2], now) then field = read(KEYS[i]) end
   local rate = first
   if top > first then rate = math.max(top / 4, math.min(top, tonumber(field[3]) or first)) end
   local elapsed = math.max(0, now - (tonumber(field[2]) or now))
@@ -54,15 +87,17 @@ for i = 1, rules do
     aged = tonumber(field[10]) or 0, noted = tonumber(field[11]) or 0, new = not field[2],
     calls = tonumber(field[12]) or 0, climbs = tonumber(field[13]) or now,
     retry = tonumber(field[14]) or 0,
+    unheard = tonumber(field[16]) or 0, since = tonumber(field[17]) or 0,
+    hush = tonumber(field[18]) or 0, slowest = tonumber(field[19]) or 0,
   }
   buckets[i] = bucket
   tail = math.max(tail, tonumber(field[15]) or 0)
   local pause, probe = (tonumber(field[6]) or 0) - now, (tonumber(field[9]) or 0) - now
-  if pause > 0 then
+  if pause > 0 and pause < LONGEST then
     paused = 1
     if pause > shut then shut, reason = pause, field[7] end
   elseif bucket.half_open then
-    if probe > 0 then
+    if probe > 0 and probe < LONGEST then
       shut = math.max(shut, math.min(PROBE_POLL, probe))
     else
       probing = 1
@@ -71,10 +106,31 @@ for i = 1, rules do
   cursor = cursor + 5
 end
 
-if shut > 0 or waiters == 0 then
-  return {{}, math.ceil(shut), 0, paused, 0, tail - now, 0, reason}
+-- Calls that nobody answers: before the first of them times out, hundreds would have left. So with
+-- some unanswered for longer than answers take, the next wait, each as long as all before it. A
+-- DingTalk that is merely slow is soon known to be; one answer ends it.
+local first = buckets[1]
+if heard > 0 then
+  first.unheard, first.since, first.hush = 0, 0, 0
+  first.slowest = math.max(slow, first.slowest + (slow - first.slowest) * EASE)
 end
-if probing == 1 then waiters = 1 end
+local silent = now - first.since
+if first.since > now or silent > timeout then first.unheard = 0 end
+local hushed = first.unheard >= FEW and silent > math.max(quiet, SLOWER * first.slowest)
+if hushed and first.hush > now and waiters > 0 then
+  shut = math.max(shut, math.min(LISTEN, first.hush - now))
+end
+
+local function note_calls()
+  redis.call('HSET', first.key, 'unheard', first.unheard, 'since', first.since, 'hush', first.hush,
+    'slowest', first.slowest)
+end
+
+if shut > 0 or waiters == 0 then
+  if heard > 0 and not first.new then note_calls() end
+  return {{}, math.ceil(shut), 0, paused, 0, tail - now, 0, reason, sick, 0, ''}
+end
+if probing == 1 or trial == 1 or hushed then waiters = 1 end
 
 local function needed(bucket, cost, reserves)
   if reserves or lane == 'urgent' then return -URGENT * bucket.rate end
@@ -130,6 +186,15 @@ local function grow(bucket)
   end
 end
 
+if #granted > 0 then
+  if first.unheard == 0 then first.since = now end
+  first.unheard = first.unheard + #granted
+  if hushed then first.hush = now + silent end
+  for _, breaker in ipairs(open) do
+    redis.call('HSET', breaker.key, 'probe', now + granted[1] + patience, 'left', now + granted[1])
+  end
+end
+
 for i = 1, rules do
   local bucket = buckets[i]
   if bucket.busy and not bucket.half_open and bucket.top > bucket.first then grow(bucket) end
@@ -138,9 +203,10 @@ for i = 1, rules do
   if bucket.probe then redis.call('HSET', bucket.key, 'probe', bucket.probe) end
   if now - bucket.noted > NOTED then
     redis.call('HSET', bucket.key, 'noted', now)
-    redis.call('ZADD', KEYS[#KEYS], math.floor(now / 1000), bucket.key)
-    redis.call('PEXPIRE', KEYS[#KEYS], 2 * ttl)
+    redis.call('ZADD', index, math.floor(now / 1000), bucket.key)
+    redis.call('PEXPIRE', index, 2 * ttl)
   end
+  if i == 1 then note_calls() end
   if bucket.new then
     redis.call('PEXPIRE', bucket.key, ttl)
   else
@@ -149,4 +215,4 @@ for i = 1, rules do
 end
 
 return {granted, math.ceil(wait * 1000000), probing, 0, saturated, tail - now,
-  math.ceil(slot * 1000000), ''}
+  math.ceil(slot * 1000000), '', sick == 1 and 1 or hushed and 1 or 0, trial, ''}

@@ -4,12 +4,9 @@
 -- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own),
 --       2 milliseconds a bucket lives unused, 3 burst, 4 rate (tokens/s), 5 tokens
 
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = microseconds(ARGV[1])
 local burst, rate = tonumber(ARGV[3]), tonumber(ARGV[4])
+follow_clock(KEYS[1], redis.call('HGET', KEYS[1], 'at'), now)
 local field = redis.call('HMGET', KEYS[1], 'balance', 'at')
 local elapsed = math.max(0, now - (tonumber(field[2]) or now))
 local balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000)

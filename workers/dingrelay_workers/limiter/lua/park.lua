@@ -22,11 +22,7 @@ local ABREAST = 2000000  -- us by which senders that park by turns may be apart 
 local CARRIED = 100    -- recipients of one call
 local FOLLOW = 2000000 -- us after the first of a place that the others are due: it takes them along
 
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = microseconds(ARGV[1])
 local queue, ttl, sender = ARGV[2], ARGV[3], ARGV[4]
 local due, reason = now, ''
 
@@ -59,6 +55,8 @@ for i = 1, rules do
   local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
   local cost = tonumber(ARGV[cursor + 3])
   if shared and string.sub(KEYS[i], -6) == ':calls' then cost = 0 end
+  local at = redis.call('HGET', KEYS[i], 'at')
+  if follow_clock(KEYS[i], at, now) then redis.call('DEL', KEYS[rules + i]) end
   local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'paused', 'reason', queue)
   local paused = tonumber(field[4]) or 0
   local free = now

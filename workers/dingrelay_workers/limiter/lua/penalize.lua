@@ -39,15 +39,12 @@ local FAR = 0.85                    -- the second below this share of it: the li
 local HOLD = 60000000        -- us until the rate climbs again after a step down,
 local FAR_HOLD = 15000000    -- and where the limit is another one: it may come back
 
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = microseconds(ARGV[1])
 local ttl, pause, reason = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, top = tonumber(ARGV[5]), tonumber(ARGV[6])
 local window, spread = tonumber(ARGV[7]), tonumber(ARGV[8])
 
+follow_clock(KEYS[1], redis.call('HGET', KEYS[1], 'at'), now)
 local field = redis.call('HMGET', KEYS[1], 'penalized', 'paused', 'asked', 'level', 'half_open',
   'rate', 'calls', 'judged', 'proven', 'doubt', 'heat')
 local penalized, paused = tonumber(field[1]) or 0, tonumber(field[2]) or 0
@@ -75,7 +72,7 @@ if trusted and heat <= HOT then
       'retry', now + (far and FAR_HOLD or HOLD))
   end
 else
-  effect = paused <= now and now - penalized >= AT_ONCE
+  effect = paused <= now and (now - penalized >= AT_ONCE or penalized > now)
 end
 
 if effect then

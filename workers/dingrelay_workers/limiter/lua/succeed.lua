@@ -3,13 +3,10 @@
 -- KEYS  one bucket per rule of the probe
 -- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
 
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000000 + time[2]
-end
+local now = microseconds(ARGV[1])
 
 for i = 1, #KEYS do
+  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), now)
   local field = redis.call('HMGET', KEYS[i], 'half_open', 'paused', 'level')
   -- A bucket that was paused anew while the probe was under way stays so.
   if field[1] == '1' and (tonumber(field[2]) or 0) <= now then

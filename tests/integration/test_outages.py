@@ -1,0 +1,408 @@
+"""Outages and holds: one worker's engine with everything that runs in it, in quick time.
+
+A beat is a tenth of a second here, so an outage of six seconds is one of a minute.
+"""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers import keys, record, scripts
+from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.record import Draft, Wakeup
+from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.states import State
+from dingrelay_producers.status import JobStatus
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers import pipeline
+from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.engine import Engine
+from dingrelay_workers.limiter import breakers
+from dingrelay_workers.limiter.grant import Outage
+
+BEAT = 0.1
+SEND = "/topapi/message/corpconversation/asyncsend_v2"
+CREATE = "/v1.0/workflow/processInstances"
+USER = "/topapi/v2/user/get"
+BUSY = {"errcode": -1, "errmsg": "系统繁忙"}
+
+
+class Wakeups(Publisher):
+    """Carries out every wake-up on the loop of the test, so many at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._loop = asyncio.get_running_loop()
+        self._places = asyncio.Semaphore(32)
+        self._running: set[asyncio.Task[object]] = set()
+        self.engine: Engine
+        self.runs: Counter[str] = Counter()
+
+    def publish(self, wakeups: Sequence[Wakeup]) -> int:
+        self._loop.call_soon_threadsafe(self._take, wakeups)
+        return len(wakeups)
+
+    def _take(self, wakeups: Sequence[Wakeup]) -> None:
+        for wakeup in wakeups:
+            task = self._loop.create_task(self._carry_out(wakeup))
+            self._running.add(task)
+            task.add_done_callback(self._running.discard)
+
+    async def _carry_out(self, wakeup: Wakeup) -> None:
+        async with self._places:
+            self.runs[wakeup.id] += 1
+            delivery = Delivery(
+                id=wakeup.id,
+                kind=KINDS[wakeup.kind],
+                job={"app": wakeup.app, "lane": wakeup.lane},
+                queue=wakeup.queue,
+                woken=wakeup.at,
+                nonce=uuid.uuid4().hex,
+            )
+            await pipeline.execute(delivery, self.engine)
+
+
+class Fleet:
+    """A worker, and what became of its jobs."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        wakeups: Wakeups,
+        redis: Redis,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.engine = engine
+        self.close = close
+        self.runs = wakeups.runs
+        self._wakeups = wakeups
+        self._redis = redis
+
+    async def enqueue(self, *contracts: Contract) -> list[Draft]:
+        drafts = [record.draft(contract) for contract in contracts]
+        for draft in drafts:
+            call = record.enqueue(draft)
+            answer = await scripts.run_async(self._redis, call)
+            wakeup = record.enqueued(draft, answer).wakeup
+            assert wakeup
+            self._wakeups.publish([wakeup])
+        return drafts
+
+    async def status(self, draft: Draft) -> JobStatus:
+        return JobStatus.from_record(draft.id, await self._redis.hgetall(keys.job(draft.id)))
+
+    async def states(self, drafts: Sequence[Draft]) -> Counter[State]:
+        return Counter([(await self.status(draft)).state for draft in drafts])
+
+    async def done(self, drafts: Sequence[Draft], *, within: float = 60) -> None:
+        """Return once all are done, at the first attempt each."""
+        async with asyncio.timeout(within):
+            while not all(state.ended for state in await self.states(drafts)):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        found = [await self.status(draft) for draft in drafts]
+        assert Counter((status.state, status.attempts) for status in found) == {
+            (State.DONE, 1): len(drafts)
+        }
+
+
+OpenFleet = Callable[..., Awaitable[Fleet]]
+
+
+@pytest.fixture
+async def opened(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[OpenFleet]:
+    """Start a worker on the sandbox."""
+    monkeypatch.setattr(breakers, "BEAT", BEAT)
+    upgrade(sqlite_url)
+    sandbox.set_limits(calls="", recipients="")
+    async with AsyncExitStack() as stack:
+
+        async def open_fleet(secret: str = "sandbox-secret", **settings: Any) -> Fleet:
+            app = {"app_key": "sandbox-key", "app_secret": secret, "agent_id": "1000001"}
+            loaded = Settings.load(
+                env="sandbox",
+                redis_url=valkey_url,
+                database_url=sqlite_url,
+                apps={"default": AppSettings.model_validate(app)},
+                **{
+                    "DINGTALK_OAPI_URL": sandbox.base_url,
+                    "DINGTALK_API_URL": sandbox.base_url,
+                    "rules": {"*": {"calls": "100/1s"}},
+                    "settle_delay": 0.5,
+                    **settings,
+                },
+            )
+            wakeups = Wakeups(loaded)
+            engine = Engine(loaded, wakeups, concurrency=64, queues=QUEUES)
+            wakeups.engine = engine
+            running = await stack.enter_async_context(AsyncExitStack())
+            await running.enter_async_context(engine)
+            return Fleet(engine, wakeups, redis, running.aclose)
+
+        yield open_fleet
+
+
+def message(number: int, lane: Lane = "normal") -> MessageSend:
+    text = {"msgtype": "text", "text": {"content": f"第{number}条"}}
+    return MessageSend.parse({"to": {"users": [f"u{number}"]}, "message": text, "lane": lane})
+
+
+def approval(number: int) -> ApprovalCreate:
+    return ApprovalCreate.parse(
+        {"process_code": "PROC-ANY", "originator": "u1", "form": {"天数": number}}
+    )
+
+
+def user_sync(number: int) -> UserSync:
+    return UserSync(scope="user", user=f"u{number}")
+
+
+def met(sandbox: SandboxAdmin) -> Counter[str]:
+    """Calls into the outage, by API."""
+    return Counter(call["api"] for call in sandbox.calls() if call["fault"])
+
+
+OUTAGES: dict[str, list[dict[str, Any]]] = {
+    "503, then -1": [
+        {"kind": "http", "status": 503, "seconds": 3},
+        {"kind": "error", "starts_in": 3, "seconds": 3},
+    ],
+    "timeouts": [{"kind": "hang", "seconds": 6}],
+    "html": [{"kind": "html", "status": 502, "seconds": 6}],
+    "resets": [{"kind": "reset_before", "seconds": 6}],
+    "tokens": [{"kind": "http", "status": 503, "api": "/gettoken", "seconds": 6}],
+}
+
+
+@pytest.mark.parametrize("outage", OUTAGES)
+async def test_an_outage_costs_few_calls_and_no_job(
+    opened: OpenFleet, sandbox: SandboxAdmin, outage: str
+) -> None:
+    fleet = await opened(call_timeout=0.5)
+    if outage != "tokens":
+        await fleet.done(await fleet.enqueue(message(200)))
+    for fault in OUTAGES[outage]:
+        sandbox.add_fault(**fault)
+    drafts = await fleet.enqueue(
+        *(message(n) for n in range(1, 61)), *(approval(n) for n in range(15))
+    )
+    await fleet.done(drafts)
+    assert 5 <= met(sandbox).total() <= 60
+    audit = sandbox.audit()
+    assert (audit["approvals"], audit["duplicates"]["approvals"]) == (15, 0)
+    assert await fleet.engine.limiter.breakers.states() == []
+
+
+async def test_an_outage_of_one_api_leaves_the_others_at_full_rate(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened()
+    sandbox.add_fault("http", status=503, api=SEND)
+    stuck = await fleet.enqueue(*(message(n) for n in range(1, 31)))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    others = await fleet.enqueue(
+        *(approval(n) for n in range(60)), *(user_sync(n) for n in range(1, 31))
+    )
+    await fleet.done(others)
+    await eventually(lambda: all_snoozed(fleet, stuck))
+    sandbox.clear_faults()
+    await fleet.done(stuck)
+
+
+async def test_an_outage_of_a_host_is_found_with_two_of_its_apis_and_left_with_any(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened()
+    sandbox.add_fault("http", status=503, api=[SEND, USER])
+    drafts = await fleet.enqueue(
+        *(message(n) for n in range(1, 21)), *(user_sync(n) for n in range(1, 21))
+    )
+    await eventually(lambda: is_out(fleet, "oapi"))
+    # An API that has not failed itself tries at once, and shows that the host is well.
+    await fleet.engine.limiter.breakers.sane(
+        fleet.engine.limiter.breakers.circuit("default", "token", "oapi"), trial=False
+    )
+    assert not await is_out(fleet, "oapi")
+    sandbox.clear_faults()
+    for draft in drafts:
+        await eventually(lambda draft=draft: has_ended(fleet, draft))
+    assert await fleet.states(drafts) == {State.DONE: 40}
+
+
+async def test_the_urgent_go_first_when_it_is_over(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(rules={"*": {"calls": "10/1s"}})
+    fault = sandbox.add_fault("http", status=503, api=SEND)
+    drafts = await fleet.enqueue(*(message(n, "bulk") for n in range(1, 31)))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    drafts += await fleet.enqueue(*(message(n, "urgent") for n in range(31, 37)))
+    await eventually(lambda: all_snoozed(fleet, drafts))
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts)
+    settled = [(await fleet.status(draft)).settled_at for draft in drafts]
+    bulk, urgent = settled[:30], settled[30:]
+    last = max(filter(None, urgent))
+    assert sum(at < last for at in filter(None, bulk)) <= 12
+
+
+async def test_one_job_alone_is_no_outage(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
+    fleet = await opened()
+    await fleet.done(await fleet.enqueue(message(1)))
+    sandbox.add_fault("error", api=SEND, match={"userid_list": "u7"})
+    (bad,) = await fleet.enqueue(message(7))
+    others = await fleet.enqueue(*(message(n) for n in range(8, 40)))
+    await fleet.done(others)
+    await eventually(lambda: has_ended(fleet, bad))
+    status = await fleet.status(bad)
+    assert (status.state, status.attempts) == (State.UNKNOWN, 3)
+    assert met(sandbox) == {SEND: 3}
+    assert await fleet.engine.limiter.breakers.states() == []
+
+
+async def test_refused_credentials_hold_the_app_until_they_are_right(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(token_circuit=1)
+    fault = sandbox.add_fault("credentials_refused", api="/gettoken")
+    drafts = await fleet.enqueue(
+        *(message(n) for n in range(1, 41)), *(approval(n) for n in range(10))
+    )
+    await eventually(lambda: is_out(fleet, "hold"))
+    await asyncio.sleep(2)
+    assert await fleet.states(drafts) == {State.SNOOZED: 50}
+    status = await fleet.status(drafts[0])
+    assert status.error
+    assert status.error.error_class == "credentials"
+    assert met(sandbox).total() <= 4
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts)
+
+
+async def test_a_worker_with_other_credentials_need_not_wait(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    wrong = await opened("wrong", token_circuit=60)
+    drafts = await wrong.enqueue(*(message(n) for n in range(1, 11)))
+    await eventually(lambda: all_snoozed(wrong, drafts))
+    assert sandbox.audit()["calls"]["/gettoken"] == {"error": 1}
+    await wrong.close()
+    right = await opened(token_circuit=60)
+    await right.done(drafts)
+
+
+@pytest.mark.parametrize("code", ["60020", "50003"])
+async def test_an_app_that_is_refused_as_a_whole_is_held(
+    opened: OpenFleet, sandbox: SandboxAdmin, code: str
+) -> None:
+    fleet = await opened(token_circuit=0.5)
+    fault = sandbox.add_fault("error", code=code, api=["/topapi/", "/v1.0/workflow"], status=400)
+    drafts = await fleet.enqueue(message(1), approval(1), message(2), user_sync(3))
+    await eventually(lambda: all_snoozed(fleet, drafts))
+    assert await is_out(fleet, "hold")
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts)
+
+
+async def test_a_permission_for_one_api_is_the_jobs_own(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened()
+    sandbox.add_fault("error", code="60011", api=SEND)
+    (draft,) = await fleet.enqueue(message(1))
+    await eventually(lambda: has_ended(fleet, draft))
+    assert (await fleet.status(draft)).state == State.DEAD
+    assert await fleet.engine.limiter.breakers.states() == []
+
+
+async def test_who_waits_longer_than_max_age_is_dead(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(max_age=1.5)
+    sandbox.add_fault("http", status=503, api=SEND)
+    drafts = await fleet.enqueue(*(message(n) for n in range(1, 7)))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    drafts += await fleet.enqueue(*(message(n) for n in range(7, 27)))
+    for draft in drafts:
+        await eventually(lambda draft=draft: has_ended(fleet, draft))
+    found = [await fleet.status(draft) for draft in drafts]
+    # Whose message may have left is not called dead.
+    assert {status.state for status in found} == {State.DEAD, State.UNKNOWN}
+    dead = {
+        status.error.error_class for status in found if status.state == State.DEAD and status.error
+    }
+    assert dead == {"outage"}
+
+
+async def test_a_thousand_jobs_that_wait_cost_nothing_until_it_is_over(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(rules={"*": {"calls": ""}})
+    fault = sandbox.add_fault("http", status=503, api=SEND)
+    drafts = await fleet.enqueue(*(message(n % 190 + 1) for n in range(6)))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    drafts += await fleet.enqueue(*(message(n % 190 + 1) for n in range(6, 156)))
+    await eventually(lambda: all_snoozed(fleet, drafts))
+    before = fleet.runs.total()
+    await asyncio.sleep(3)
+    assert fleet.runs.total() - before <= 8, "only a probe now and then"
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts)
+
+
+async def test_a_probe_whose_worker_died_does_not_block_the_breaker(
+    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(breakers, "ANSWER_MARGIN", 0.5)
+    fleet = await opened(call_timeout=0.5)
+    fault = sandbox.add_fault("http", status=503, api=SEND)
+    drafts = await fleet.enqueue(*(message(n) for n in range(1, 11)))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    limiter = fleet.engine.limiter
+    sandbox.delete_fault(fault)
+
+    async def dead_probe() -> bool:
+        try:
+            grant = await limiter.trial("default", "message.send", "oapi")
+        except Outage:
+            return not await is_out(fleet, "message.send")
+        return grant.trial
+
+    await eventually(dead_probe)
+    await fleet.done(drafts)
+
+
+async def is_out(fleet: Fleet, what: str) -> bool:
+    """Whether the breaker of an API or a host stands open, or the app is held."""
+    found = await fleet.engine.limiter.breakers.states()
+    return any(state.name == what or state.scope.startswith(what) for state in found)
+
+
+async def all_snoozed(fleet: Fleet, drafts: Sequence[Draft]) -> bool:
+    return await fleet.states(drafts) == {State.SNOOZED: len(drafts)}
+
+
+async def has_ended(fleet: Fleet, draft: Draft) -> bool:
+    return (await fleet.status(draft)).state.ended
+
+
+async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float = 40) -> None:
+    async with asyncio.timeout(within):
+        while not await predicate():  # noqa: ASYNC110
+            await asyncio.sleep(0.02)

@@ -1,0 +1,347 @@
+"""Circuit breakers of the fleet: an outage of DingTalk's is news for all workers, not for one job.
+
+There is one for each API of an app, one for each host, and one for an app that is held because
+DingTalk refuses it as a whole. `lua/breakers.lua` tells what is in them, `lua/acquire.lua` reads them
+on the way of every call, and `lua/sick.lua` and `lua/sane.lua` change them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple
+
+from redis.asyncio import Redis
+from structlog.stdlib import get_logger
+
+from dingrelay_producers import keys
+from dingrelay_producers.record import transition
+from dingrelay_producers.scripts import Call, Script, Value, run_async
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.limiter.rules import Rule, Rules
+
+_PACKAGE = "dingrelay_workers.limiter"
+SICK = Script.load(_PACKAGE, "clock", "breakers", "sick")
+SANE = Script.load(_PACKAGE, "clock", "sane")
+RESUME = transition(_PACKAGE, "clock", "breakers", "resume")
+
+MICRO = 1_000_000
+
+BEAT = 1.0
+"""Seconds from the beginning of an outage to its first probe; all other times follow from it."""
+RARE = 300
+"""Beats between two probes at most, in an outage of hours (`lua/breakers.lua`)."""
+HOLD_EVERY = 60.0
+"""Seconds between two tries of an app that is held."""
+ANSWER_MARGIN = 5.0
+"""Seconds beyond the longest call after which a probe whose worker died is made by another."""
+NEEDED = 5
+"""Sick answers in a row that are an outage."""
+WITNESSES = 3
+"""Jobs that must have met answers that may be one job's own fault."""
+SIBLINGS = 2
+"""APIs of a host that must fail before the host is to blame; one is enough without a connection."""
+SLICE = 50
+"""Jobs that are woken at a time once an outage is over."""
+QUIET = 0.3
+"""Beats without any answer after which the fleet slows down; an answer takes 0.05 to 0.2 s."""
+HEAD_START = 15.0
+"""Seconds that a climb seems to have lasted when a breaker closes: in 5 s the rate is back."""
+
+Symptom = Literal["way", "cut", "answer", "held", "forgone"]
+"""What was wrong with a call (`lua/sick.lua`)."""
+
+log = get_logger("dingrelay.limiter")
+
+
+class Circuit(NamedTuple):
+    """The breakers that a call passes.
+
+    Attributes:
+        name: of the place where jobs wait for them: the app, the API and its host.
+        own: breaker of the API.
+        host: breaker of its host.
+        hold: of the app.
+    """
+
+    app: str
+    api: str
+    host_name: str
+    own: str
+    host: str
+    hold: str
+
+    @property
+    def name(self) -> str:
+        """Of the place where jobs wait for its end."""
+        return f"{self.app} {self.api} {self.host_name}"
+
+    @property
+    def keys(self) -> tuple[str, str, str]:
+        """As the scripts want them."""
+        return self.own, self.host, self.hold
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """The times that breakers keep, in seconds."""
+
+    beat: float
+    hold: float
+    call: float
+
+    @property
+    def micros(self) -> tuple[int, int, int]:
+        """Beat, time between tries of a held app, time to wait for a probe's answer."""
+        return (
+            round(self.beat * MICRO),
+            round(self.hold * MICRO),
+            round((self.call + ANSWER_MARGIN) * MICRO),
+        )
+
+    @property
+    def longest(self) -> int:
+        """Microseconds between two probes of any breaker at most."""
+        return round(max(self.beat * RARE, self.hold) * MICRO)
+
+    @property
+    def quiet(self) -> int:
+        """Microseconds without an answer that are unusual."""
+        return round(self.beat * QUIET * MICRO)
+
+    @property
+    def timeout(self) -> int:
+        """Microseconds after which a call has been answered or is told to be lost."""
+        return round((self.call + self.beat) * MICRO)
+
+
+class Verdict(NamedTuple):
+    """What telling of a sick answer brought.
+
+    Attributes:
+        outage: whether it was part of an outage: then the job waits and spends no attempt.
+        wait: seconds to the next probe.
+        opened: the breakers that it opened.
+    """
+
+    outage: bool
+    wait: float
+    opened: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerState:
+    """A breaker that stands open.
+
+    Attributes:
+        scope: ``app:NAME``, ``egress:NAME`` or ``hold:NAME``.
+        name: the API, the host, or the digest of the credentials.
+        next_probe: when the next call tries.
+        probes: how many have failed.
+    """
+
+    scope: str
+    name: str
+    reason: str
+    opened_at: datetime
+    next_probe: datetime
+    probes: int
+
+
+def sick(
+    circuit: Circuit,
+    pace: Pace,
+    symptom: Symptom,
+    *,
+    job: str,
+    trial: bool,
+    needed: int,
+    reason: str,
+    now: int | None = None,
+) -> Call:
+    """Tell of a call that failed. Answer: `Verdict`."""
+    arguments: list[Value] = ["" if now is None else now, *pace.micros, symptom, job, circuit.api]
+    arguments += [int(trial), needed, NEEDED, WITNESSES, SIBLINGS, reason]
+    arguments += [keys.SICK_TTL_MS, keys.BREAKER_TTL_MS]
+    return SICK.call([*circuit.keys, keys.BREAKERS], arguments)
+
+
+def sane(circuit: Circuit, calls: Rule, *, trial: bool, now: int | None = None) -> Call:
+    """Tell of a sane answer. Answer: which breakers have closed."""
+    top = calls.top if calls.top > calls.rate else 0
+    return SANE.call(
+        [*circuit.keys, keys.BREAKERS, calls.key],
+        [
+            "" if now is None else now,
+            int(trial),
+            top,
+            round(HEAD_START * MICRO),
+            keys.SICK_TTL_MS,
+        ],
+    )
+
+
+def resume(circuit: Circuit, pace: Pace, *, now: int | None = None) -> Call:
+    """Wake who waits, as far as it is time. Answer: how many, us until the next time or -1."""
+    return RESUME.call(
+        [keys.outage(circuit.name), keys.OUTAGES, *circuit.keys],
+        ["" if now is None else now, circuit.name, SLICE, *pace.micros],
+    )
+
+
+def verdict(answer: Any) -> Verdict:
+    """The answer of `sick`."""
+    outage, wait, *opened = answer
+    return Verdict(bool(outage), wait / MICRO, tuple(name.decode() for name in opened))
+
+
+class Breakers:
+    """The breakers of the fleet, seen from one process.
+
+    Args:
+        redis: where they are.
+        rules: tell which address the calls leave from.
+        call_timeout: seconds that a call may take.
+        hold_every: seconds between two tries of an app that is held.
+        credentials: the digest of an app's credentials.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        rules: Rules,
+        *,
+        call_timeout: float = 15.0,
+        hold_every: float = HOLD_EVERY,
+        credentials: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        self.pace = Pace(BEAT, hold_every, call_timeout)
+        self._redis = redis
+        self._rules = rules
+        self._credentials = credentials
+        self._circuits: dict[tuple[str, str, str], Circuit] = {}
+
+    @classmethod
+    def from_settings(cls, redis: Redis, rules: Rules, settings: Settings) -> "Breakers":
+        """The breakers as the settings want them."""
+
+        def credentials(app: str) -> str:
+            found = settings.apps.get(app)
+            return found.credentials if found else ""
+
+        return cls(
+            redis,
+            rules,
+            call_timeout=settings.call_timeout,
+            hold_every=settings.token_circuit,
+            credentials=credentials,
+        )
+
+    def circuit(self, app: str, api: str, host: str) -> Circuit:
+        """The breakers before a call of this API."""
+        found = self._circuits.get((app, api, host))
+        if found is None:
+            found = self._circuits[app, api, host] = Circuit(
+                app,
+                api,
+                host,
+                keys.breaker(f"app:{app}", api),
+                keys.breaker(self._rules.egress.scope, host),
+                keys.hold(app, self._credentials(app)),
+            )
+        return found
+
+    async def sick(
+        self,
+        circuit: Circuit,
+        symptom: Symptom,
+        *,
+        job: str = "",
+        trial: bool = False,
+        needed: int = NEEDED,
+        reason: str = "",
+    ) -> Verdict:
+        """Tell the fleet of a call that failed.
+
+        Args:
+            circuit: the breakers that it had passed.
+            symptom: what was wrong.
+            job: whose call it was.
+            trial: whether it was a probe.
+            needed: such answers in a row that open the breaker of the API.
+            reason: one short phrase.
+        """
+        call = sick(circuit, self.pace, symptom, job=job, trial=trial, needed=needed, reason=reason)
+        found = verdict(await run_async(self._redis, call))
+        for name in found.opened:
+            event = "app_held" if name == "hold" else "breaker_opened"
+            log.warning(event, **_told(circuit, name), reason=reason)
+        return found
+
+    async def sane(self, circuit: Circuit, *, trial: bool) -> None:
+        """Tell the fleet of a sane answer."""
+        calls = self._rules.of(circuit.app, circuit.api)[0]
+        for name in await run_async(self._redis, sane(circuit, calls, trial=trial)):
+            event = "app_released" if name == b"hold" else "breaker_closed"
+            log.info(event, **_told(circuit, name.decode()))
+
+    async def resume(self) -> float | None:
+        """Wake jobs that wait for the end of an outage, as far as it is time.
+
+        Returns:
+            Seconds until the next time; None if nobody waits.
+        """
+        names: list[Any] = await self._redis.hkeys(keys.OUTAGES)
+        pauses: list[float] = []
+        for name in names:
+            app, api, host = name.decode().split(" ")
+            call = resume(self.circuit(app, api, host), self.pace)
+            woken, micros = await run_async(self._redis, call)
+            if woken:
+                log.debug("resumed", app=app, api=api, jobs=woken)
+            if micros >= 0:
+                pauses.append(micros / MICRO)
+        return min(pauses, default=None)
+
+    async def states(self) -> list[BreakerState]:
+        """Every breaker that stands open, and every hold, the oldest first."""
+        return await states(self._redis)
+
+
+async def states(redis: Redis) -> list[BreakerState]:
+    """Every breaker that stands open, and every hold, the oldest first."""
+    members: list[Any] = await redis.zrange(keys.BREAKERS, 0, -1)
+    async with redis.pipeline(transaction=False) as pipe:
+        for member in members:
+            pipe.hmget(member, "opened", "next", "reason", "level")
+        answers = await pipe.execute()
+    found: list[BreakerState] = []
+    for member, (opened, next_, reason, level) in zip(members, answers, strict=True):
+        if opened is None:
+            continue
+        scope, _, name = member.decode().removeprefix(keys.PREFIX).rpartition(":")
+        found.append(
+            BreakerState(
+                scope=scope.removeprefix("breaker:"),
+                name=name,
+                reason=(reason or b"").decode(),
+                opened_at=_moment(opened),
+                next_probe=_moment(next_),
+                probes=int(level or 0),
+            )
+        )
+    return found
+
+
+def _moment(micros: bytes) -> datetime:
+    return datetime.fromtimestamp(float(micros) / MICRO, UTC)
+
+
+def _told(circuit: Circuit, name: str) -> dict[str, str]:
+    """What a line of the log names."""
+    match name:
+        case "hold":
+            return {"app": circuit.app}
+        case "host":
+            return {"host": circuit.host_name}
+        case _:
+            return {"app": circuit.app, "api": circuit.api}

@@ -1,0 +1,59 @@
+-- Circuit breakers, for the scripts that this is put before.
+--
+-- A breaker is a hash, and absent while all is well:
+--   sick, witnesses, apis  sick answers in a row, the jobs that met them, the APIs that gave them
+--   opened, reason         since when it is open (us), and why
+--   next, level            when the next probe may leave, how often probes have failed
+--   left, probe            when the last probe left, until when its answer is waited for
+--   called                 when a waiting job was last woken for a probe
+--   closed                 when it closed, of a host
+-- There is one for each API of an app, one for each host, and one for an app that is held.
+
+local BUSY = 50000           -- us after which to look again while a probe is under way
+local PATIENT = 12           -- beats between probes at most, in the first minutes of an outage,
+local SHARE = 0.08           -- then this share of its length, so that its end is found soon,
+local LONG = 30              -- up to so many beats,
+local HOUR, RARE = 3600, 300 -- and beyond an hour (in beats) so many
+
+local function read_breaker(key, now, longest, patience)
+  local field = redis.call('HMGET', key, 'sick', 'opened', 'next', 'probe', 'left', 'reason', 'closed',
+    'level', 'called')
+  local breaker = {
+    key = key, sick = tonumber(field[1]) or 0, opened = tonumber(field[2]),
+    next = tonumber(field[3]) or 0, probe = tonumber(field[4]) or 0, left = tonumber(field[5]) or 0,
+    reason = field[6] or '', closed = tonumber(field[7]) or 0, level = tonumber(field[8]) or 0,
+    called = tonumber(field[9]) or 0,
+  }
+  breaker.probed = breaker.probe > 0
+  -- The server's clock may step back: what lies further ahead than it was ever set is over.
+  if breaker.next > now + longest then breaker.next = now end
+  if breaker.probe > now + patience then breaker.probe = 0 end
+  if breaker.opened then breaker.opened = math.min(breaker.opened, now) end
+  return breaker
+end
+
+-- The breakers that stand open before a call, the wait until one may probe (us; 0: now), and why.
+local function gate(now, own, host, hold)
+  local open, wait, reason, what = {}, 0, '', ''
+  local function stop(breaker, name, due)
+    open[#open + 1] = breaker
+    wait = math.max(wait, due - now)
+    if breaker.probe > now then wait = math.max(wait, math.min(BUSY, breaker.probe - now)) end
+    if what == '' then what, reason = name, breaker.reason end
+  end
+  if hold.opened then stop(hold, 'hold', hold.next) end
+  if host.opened then
+    -- An API that has not failed itself tries at once: perhaps the host is well and others are not.
+    local well = own.sick == 0 and not own.opened
+    stop(host, 'host', well and now or host.next)
+    if own.opened then open[#open + 1] = own end
+  elseif own.opened then
+    stop(own, 'api', host.closed > own.left and now or own.next)
+  end
+  return open, wait, what, reason
+end
+
+local function longest_gap(open_for, beat)
+  if open_for > HOUR * beat then return RARE * beat end
+  return math.max(PATIENT * beat, math.min(LONG * beat, open_for * SHARE))
+end

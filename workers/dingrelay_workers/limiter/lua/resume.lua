@@ -1,0 +1,56 @@
+-- Wake jobs that wait for the end of an outage: one for a probe, and all once it is over.
+--
+-- KEYS  where they wait, all such places, breaker of the API, breaker of the host, hold of the app
+-- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+--       2 name of the place, 3 most jobs to wake
+--       4 beat (us), 5 us between two tries of a held app, 6 us to wait for a probe's answer
+--
+-- Returns how many were woken, and the time after which to look again (us); -1: nobody waits.
+
+local ms = now  -- the server's, whatever time a test brings
+local now = microseconds(ARGV[1])
+local most, beat, patience = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
+local longest = math.max(RARE * beat, tonumber(ARGV[5]))
+
+local waiting = redis.call('ZCARD', KEYS[1])
+if waiting == 0 then
+  redis.call('HDEL', KEYS[2], ARGV[2])
+  return {0, -1}
+end
+
+local function wake(id)
+  redis.call('ZREM', KEYS[1], id)
+  local known = redis.call('HMGET', JOB .. id, 'state', 'queue')
+  if known[1] ~= 'snoozed' then return false end
+  redis.call('HSET', JOB .. id, 'due', ms, 'woken', 0)
+  take_out(id, known[2])
+  place_until(id, ms)
+  return true
+end
+
+local own = read_breaker(KEYS[3], now, longest, patience)
+local host = read_breaker(KEYS[4], now, longest, patience)
+local hold = read_breaker(KEYS[5], now, longest, patience)
+local open, wait = gate(now, own, host, hold)
+local woken = 0
+
+if #open == 0 then
+  for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, most - 1)) do
+    if wake(id) then woken = woken + 1 end
+  end
+  return {woken, math.floor(beat / 4)}
+end
+
+-- Whoever was woken for a probe has this long to come; then another one is.
+local first = open[1]
+local coming = 2 * beat
+if wait == 0 and (now - first.called > coming or first.called > now) then
+  -- By turns, so that a job whose own fault it is does not stand in the way of all others.
+  while woken == 0 and waiting > 0 do
+    local turn = first.level % waiting
+    if wake(redis.call('ZRANGE', KEYS[1], turn, turn)[1]) then woken = 1 end
+    waiting = waiting - 1
+  end
+  redis.call('HSET', first.key, 'called', now)
+end
+return {woken, math.ceil(math.max(beat / 10, math.min(wait, beat)))}

@@ -1,0 +1,87 @@
+-- Tell the fleet of a call that failed and why: breakers may open, or wait longer for a probe.
+--
+-- KEYS  breaker of the API, breaker of the host, hold of the app, open breakers
+-- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+--       2 beat (us): until the first probe of an outage, 3 us between two tries of a held app
+--       4 us for which the answer of a probe is waited for
+--       5 what happened: way, cut (no connection), answer, held, or forgone (the call did not leave)
+--       6 job that met it, 7 API
+--       8 1 if the call was a probe
+--       9 sick answers in a row that open the breaker of the API, 10 the same for the host
+--       11 jobs that must have met them, 12 APIs of the host that must have given them
+--       13 reason, 14 ms for which sick answers are remembered, 15 ms an open breaker lives
+--
+-- Returns whether the call was part of an outage, the time to the next probe (us), and which have
+-- opened: api, host, hold.
+
+local now = microseconds(ARGV[1])
+local beat, hold_gap, patience = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local what, job, api, trial = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
+local reason, remembered, kept = ARGV[13], ARGV[14], ARGV[15]
+local longest = math.max(RARE * beat, hold_gap)
+local own = read_breaker(KEYS[1], now, longest, patience)
+local host = read_breaker(KEYS[2], now, longest, patience)
+local hold = read_breaker(KEYS[3], now, longest, patience)
+local news = {}
+
+local function open(breaker, name, gap)
+  breaker.opened, breaker.next = now, now + gap
+  redis.call('HSET', breaker.key, 'opened', now, 'next', breaker.next, 'level', 0, 'reason', reason)
+  redis.call('HDEL', breaker.key, 'witnesses', 'apis')
+  redis.call('PEXPIRE', breaker.key, kept)
+  redis.call('ZADD', KEYS[4], now, breaker.key)
+  redis.call('PEXPIRE', KEYS[4], kept)
+  news[#news + 1] = name
+end
+
+local function again(breaker, gap)
+  if not trial or not breaker.probed then return end
+  -- From when the probe left: a timeout is part of the gap.
+  breaker.next = math.max(now, math.min(breaker.left, now) + gap)
+  redis.call('HSET', breaker.key, 'next', breaker.next, 'level', breaker.level + 1, 'reason', reason)
+  redis.call('HDEL', breaker.key, 'probe')
+  redis.call('PEXPIRE', breaker.key, kept)
+end
+
+-- How many different ones there are by now, of up to `most` that are told apart.
+local function distinct(key, field, name, most)
+  local known = redis.call('HGET', key, field) or ' '
+  local _, count = string.gsub(known, '[^ ]+', '')
+  if count >= most or string.find(known, ' ' .. name .. ' ', 1, true) then return count end
+  redis.call('HSET', key, field, known .. name .. ' ')
+  return count + 1
+end
+
+local function count(breaker, name, needed, apis)
+  if breaker.opened then
+    local gap = math.min(beat * 2 ^ math.min(breaker.level + 1, 20), longest_gap(now - breaker.opened, beat))
+    return again(breaker, gap)
+  end
+  local sick = redis.call('HINCRBY', breaker.key, 'sick', 1)
+  redis.call('PEXPIRE', breaker.key, remembered)
+  -- The way there is no job's own: each failure of it is a witness by itself.
+  local jobs = distinct(breaker.key, 'witnesses', what == 'answer' and job or '#' .. sick, tonumber(ARGV[11]))
+  local met = distinct(breaker.key, 'apis', api, apis)
+  if what == 'cut' then met = apis end
+  if sick >= needed and jobs >= math.min(needed, tonumber(ARGV[11])) and met >= apis then
+    open(breaker, name, beat)
+  end
+end
+
+if what == 'held' then
+  if hold.opened then again(hold, hold_gap) else open(hold, 'hold', hold_gap) end
+elseif what == 'forgone' then
+  for _, breaker in ipairs({own, host, hold}) do
+    if breaker.opened and breaker.probed then redis.call('HDEL', breaker.key, 'probe') end
+  end
+else
+  count(own, 'api', tonumber(ARGV[9]), 1)
+  count(host, 'host', tonumber(ARGV[10]), tonumber(ARGV[12]))
+  if hold.opened then again(hold, hold_gap) end
+end
+
+local part, wait = 0, 0
+for _, breaker in ipairs({own, host, hold}) do
+  if breaker.opened then part, wait = 1, math.max(wait, breaker.next - now) end
+end
+return {part, math.ceil(wait), unpack(news)}
