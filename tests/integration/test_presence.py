@@ -7,8 +7,10 @@ from redis.asyncio import Redis
 
 from conftest import wait_until_async
 from dingrelay_producers import keys
+from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
+from dingrelay_workers.engine import Engine
 from dingrelay_workers.presence import Presence
 from dingrelay_workers.records import Records, Spent
 from dingrelay_workers.schedule import Schedule
@@ -106,3 +108,24 @@ async def test_whoever_stops_is_waited_for_by_nobody(redis: Redis, settings: Set
     await wait_until_async(known, what="it gave a sign")
     presence.stop()
     assert not await known()
+
+
+async def test_only_what_is_consumed_counts_as_served(valkey_url: str, redis: Redis) -> None:
+    settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.3)
+    queues = ("dingrelay.normal", "dingrelay.urgent")
+    consumed = list(queues)
+
+    async def served() -> set[str]:
+        return {queue for queue in queues if await redis.exists(keys.alive(queue))}
+
+    async def all_served() -> bool:
+        return await served() == set(queues)
+
+    async def one_served() -> bool:
+        return await served() == {"dingrelay.normal"}
+
+    engine = Engine(settings, Publisher(settings), queues=queues, consumed=lambda: tuple(consumed))
+    async with engine:
+        await wait_until_async(all_served, what="both are served")
+        consumed.remove("dingrelay.urgent")
+        await wait_until_async(one_served, what="one is served no more")
