@@ -13,6 +13,13 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from dingrelay_producers import keys, record, scripts
+from dingrelay_producers.arguments import (
+    checked_id,
+    checked_job,
+    checked_jobs,
+    checked_limit,
+    checked_timeout,
+)
 from dingrelay_producers.campaign_backend import Plan, PlanFields, backend
 from dingrelay_producers.campaigns import (
     AsyncCampaignPlan,
@@ -97,7 +104,7 @@ class Client:
             ServiceUnavailable: as `send`; whole batches before it are accepted.
         """
         accepted = 0
-        for batch in _batches(jobs, BATCH):
+        for batch in _batches(checked_jobs(jobs), BATCH):
             groups = list(grouped(batch))
             drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
             raw = self._run_many(map(self._enqueue, drafts.values()))
@@ -146,8 +153,8 @@ class Client:
         Raises:
             JobNotFound: there is no such record.
         """
-        found = self._redis_call(lambda redis: redis.hgetall(keys.job(job_id)))
-        if not found:
+        found = self._redis_call(lambda redis: redis.hgetall(keys.job(checked_id(job_id))))
+        if b"state" not in found:
             raise JobNotFound(job_id)
         return JobStatus.from_record(job_id, found)
 
@@ -162,7 +169,7 @@ class Client:
             JobNotFound: there is no such record.
         """
         call = record.cancel(
-            job_id,
+            checked_id(job_id),
             record_ttl_ms=int(self.settings.record_ttl * 1000),
             dead_ttl_ms=int(self.settings.dead_ttl * 1000),
         )
@@ -178,12 +185,12 @@ class Client:
         Raises:
             JobNotFound: there is no such record.
         """
-        before = self._state_after(job_id, record.requeue(job_id))
+        before = self._state_after(job_id, record.requeue(checked_id(job_id)))
         return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
 
     def discard(self, job_id: str) -> bool:
         """Forget a dead or unknown job for good; whether it was there."""
-        return bool(self._run(record.discard(job_id)))
+        return bool(self._run(record.discard(checked_id(job_id))))
 
     def resolve(
         self,
@@ -251,7 +258,7 @@ class Client:
         self.close()
 
     def _draft(self, job: Contract) -> Draft:
-        return record.draft(job, sender=self.settings.sender)
+        return record.draft(checked_job(job), sender=self.settings.sender)
 
     def _enqueue(self, draft: Draft) -> Call:
         return record.enqueue(draft)
@@ -263,8 +270,9 @@ class Client:
                 self.settings.redis,
                 socket_timeout=5,
                 socket_connect_timeout=5,
-                socket_keepalive=True,
                 health_check_interval=10,
+                # A socket file has nothing to keep alive, and redis-py refuses to be told so.
+                **({} if self.settings.redis.startswith("unix") else {"socket_keepalive": True}),
             )
             self._connections = redis, Publisher(self.settings)
             self._pid = os.getpid()
@@ -298,8 +306,10 @@ class Client:
         return State(state.decode())
 
     def _statuses(self, index: str, limit: int) -> list[JobStatus]:
+        most = checked_limit(limit)
+
         def read(redis: Redis) -> list[JobStatus]:
-            ids = cast("list[bytes]", redis.zrange(index, 0, limit - 1, desc=True))
+            ids = cast("list[bytes]", redis.zrange(index, 0, most - 1, desc=True))
             pipe = redis.pipeline(transaction=False)
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id.decode()))
@@ -321,7 +331,7 @@ class JobRef:
 
     def __init__(self, client: Client, job_id: str) -> None:
         self._client = client
-        self.id = job_id
+        self.id = checked_id(job_id)
 
     def status(self) -> JobStatus:
         """What the record tells; see `Client.status`."""
@@ -333,7 +343,7 @@ class JobRef:
         Raises:
             WaitTimeout: not within `timeout` seconds.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + checked_timeout(timeout)
         for pause in _pauses():
             status = self.status()
             if status.state.ended:
@@ -442,7 +452,7 @@ class AsyncJobRef:
     async def wait(self, timeout: float = 60) -> JobStatus:
         """The status once the job has ended; see `JobRef.wait`."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(checked_timeout(timeout)):
                 for pause in _pauses():
                     status = await self.status()
                     if status.state.ended:

@@ -2,6 +2,7 @@
 
 * DingrelayError
   x ServiceUnavailable     Redis cannot be reached; nothing was accepted
+  x InvalidArgument        an argument is of a wrong type or value; it is named
   x IdempotencyConflict    the key was used for another job
   x JobNotFound            no record with this id, or its time is over
   x CannotResolve          what was said of an unknown job can't be so
@@ -21,6 +22,20 @@ class DingrelayError(Exception):
 
 class ServiceUnavailable(DingrelayError):
     """Redis cannot be reached. The job was not accepted, unless the answer alone was lost."""
+
+
+class InvalidArgument(DingrelayError, ValueError):
+    """An argument is of a wrong type, or has a value that means nothing.
+
+    Args:
+        name: of the argument.
+        wanted: what it must be.
+        given: what it is.
+    """
+
+    def __init__(self, name: str, wanted: str, given: object) -> None:
+        super().__init__(f"{name}: must be {wanted}, not {type(given).__name__} {given!r:.60}")
+        self.name = name
 
 
 class IdempotencyConflict(DingrelayError):

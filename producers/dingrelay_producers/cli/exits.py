@@ -34,7 +34,9 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
     from dingrelay_tasks.contract import ContractError
 
     match error:
-        case ContractError() | SettingsError() | errors.IdempotencyConflict():
+        case ContractError() | SettingsError() | errors.InvalidArgument():
+            return USAGE, str(error)
+        case errors.IdempotencyConflict():
             return USAGE, str(error)
         case errors.JobNotFound() | errors.CampaignNotFound() | errors.CampaignConflict():
             return USAGE, str(error)
