@@ -10,7 +10,7 @@
 -- There is one for each API of an app, one for each host, and one for an app that is held.
 
 local BUSY = 50000           -- us after which to look again while a probe is under way
-local PATIENT = 12           -- beats between probes at most, in the first minutes of an outage,
+local PATIENT = 10           -- beats between probes at most, in the first minutes of an outage,
 local SHARE = 0.08           -- then this share of its length, so that its end is found soon,
 local LONG = 30              -- up to so many beats,
 local HOUR, RARE = 3600, 300 -- and beyond an hour (in beats) so many
