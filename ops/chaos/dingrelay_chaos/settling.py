@@ -31,7 +31,7 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     open_last: list[str] = []
     evidence.wait_until(lambda: _settled(system, open_last), SETTLE_SECONDS, lambda: _tend(system))
     waited = time.monotonic() - began
-    left = _left(system) & _present(system)
+    left = system.marked_as_left & _present(system)
     last = _walk(system)
     asked = system.asked
     jobs = [*asked.jobs(), last] if last else list(asked.jobs())
@@ -92,11 +92,6 @@ def _open_campaigns(system: System) -> list[dict[str, Any]]:
     """Campaigns that are under way, and drafts that somebody tried to start."""
     rows = system.database.rows("select id, state from campaigns")
     return [row for row in rows if row["state"] in {"running", "paused"}]
-
-
-def _left(system: System) -> set[str]:
-    rows = system.database.rows("select userid from users where left_at is not null")
-    return {row["userid"] for row in rows}
 
 
 def _present(system: System) -> set[str]:

@@ -2,9 +2,10 @@
 
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +68,8 @@ class System:
             for number in range(len(setting.worker_skews))
         ]
         self.events = Events(self.valkey, folder / "events.log")
+        self.marked_as_left: set[str] = set()
+        """People who were marked as left at some time."""
         self.client: Client
         self._celery: Celery
         self.began = time.monotonic()
@@ -110,6 +113,10 @@ class System:
         """Start workers again that have ended by themselves."""
         for worker in self.workers:
             worker.supervise()
+        # A later walk brings back who was wrongly marked, so it is looked at all the time.
+        with suppress(sqlite3.OperationalError):
+            rows = self.database.rows("select userid from users where left_at is not null")
+            self.marked_as_left |= {row["userid"] for row in rows}
 
     def now(self) -> float:
         """Seconds since the start of the schedule."""
