@@ -7,12 +7,13 @@ their slots. What would wait longer is parked: it goes back to the queue with a 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+from structlog.stdlib import get_logger
 
 from dingrelay_producers.scripts import run_async
 from dingrelay_tasks.contract import Lane
@@ -36,6 +37,20 @@ SOONEST = 0.1
 """Seconds that a job is parked at least."""
 REASON = 200
 """Characters of an error that are kept as the reason of an outage."""
+
+log = get_logger("dingrelay.limiter")
+
+
+@contextmanager
+def _whatever_redis_does(of: str) -> Iterator[None]:
+    """Tell the fleet something after a call: the call's own outcome must not be lost with it.
+
+    What is not told costs a probe more, or a throttle that the next call meets itself.
+    """
+    try:
+        yield
+    except (RedisError, OSError) as error:
+        log.warning("fleet_not_told", of=of, reason=type(error).__name__)
 
 
 class Limiter:
@@ -165,10 +180,11 @@ class Limiter:
         took = self._clock() - grant.left
         self._travels[grant.app, grant.api].add(took)
         self._heard[grant.app, grant.api].add(took)
-        if grant.probing:
-            rules = self._rules.of(grant.app, grant.api)
-            await run_async(self._redis, buckets.succeed(rules))
-        await self._recovered(grant)
+        with _whatever_redis_does("an answer"):
+            if grant.probing:
+                rules = self._rules.of(grant.app, grant.api)
+                await run_async(self._redis, buckets.succeed(rules))
+            await self._recovered(grant)
 
     async def failed(self, grant: Grant, error: DingTalkError, *, job: str) -> float:
         """A call failed: tell the fleet what it means, and the error whether it is an outage.
@@ -179,8 +195,14 @@ class Limiter:
             job: whose call it was.
 
         Returns:
-            Seconds to the next probe, if it is an outage or the app is held.
+            Seconds to the next probe, if it is an outage or the app is held. 0 too where Redis
+            can't be told: the error stands for itself then.
         """
+        with _whatever_redis_does(error.name):
+            return await self._told_of(grant, error, job=job)
+        return 0.0
+
+    async def _told_of(self, grant: Grant, error: DingTalkError, *, job: str) -> float:
         circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
         reason = f"{error.code}: {error.message}"[:REASON]
         match error:
@@ -220,7 +242,8 @@ class Limiter:
         """The call did not leave: if it was a probe, another one is needed."""
         if grant.trial:
             circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
-            await self.breakers.sick(circuit, "forgone", trial=True)
+            with _whatever_redis_does("a probe that did not leave"):
+                await self.breakers.sick(circuit, "forgone", trial=True)
 
     async def trial(self, app: str, api: str, host: str) -> Grant:
         """Leave for a call that nobody else makes at the same time, and that waits for no slot.
@@ -259,8 +282,8 @@ class Limiter:
         """Tell of a sane answer where the fleet waits for one."""
         circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
         if grant.sick or grant.trial or circuit in self._suspected:
-            self._suspected.discard(circuit)
             await self.breakers.sane(circuit, trial=grant.trial)
+            self._suspected.discard(circuit)
 
     def stale(self, grant: Grant) -> bool:
         """Whether the slot came too long ago for a call whose recipients are counted.
@@ -278,8 +301,7 @@ class Limiter:
         rule = self._counted(grant)
         if rule and self.stale(grant):
             call = buckets.charge(rule, grant.costs["recipients"])
-            # The call's own outcome must not be lost with this.
-            with suppress(RedisError, OSError):
+            with _whatever_redis_does("a slow call"):
                 await run_async(self._redis, call)
 
     def _counted(self, grant: Grant) -> Rule | None:
