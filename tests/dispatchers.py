@@ -62,7 +62,11 @@ class Dispatcher:
         self._database = Database(world.url)
         publisher: Any = world
         self.pump = Pump(
-            world.engine.records, publisher, self._database, now=lambda: datetime.now(UTC)
+            world.engine.records,
+            publisher,
+            self._database,
+            users_per_call=lambda _: 100,
+            now=lambda: datetime.now(UTC),
         )
         self.pump.begin(holder)
         self._write = self._database.write

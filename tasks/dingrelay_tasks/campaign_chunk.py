@@ -6,7 +6,7 @@ many people a campaign has: it leaves out whom DingTalk would silently drop, and
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, NoReturn
 
 from pydantic import Field
 
@@ -14,9 +14,11 @@ from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage, beijing_day
-from dingrelay_tasks.outcomes import Unknown
+from dingrelay_tasks.outcomes import Refused, Unknown
 
 STEP = "call"
+TOO_LARGE = "chunk_too_large"
+"""The code of the refusal of a chunk that has more people than a call may have by now."""
 
 
 class CampaignChunk(Contract):
@@ -79,7 +81,9 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
 
     Raises:
         Wait: an equal message to one of them may just be leaving.
-        Unknown: it was lost on another Beijing day, so a repeat could arrive twice.
+        Unknown: it was lost on another Beijing day, so a repeat could arrive twice; or a repeat is
+            more than a call may be by now.
+        Refused: it is more than a call may be by now, and made none. The pump splits it.
     """
     intent = ctx.intent
     if intent is not None and beijing_day(intent.since) != beijing_day(ctx.now()):
@@ -95,6 +99,8 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         job.users, message, campaign=job.campaign, uniform=job.uniform
     )
     call = at = None
+    if len(admitted.users) > ctx.messages.users_per_call:
+        _refuse(len(admitted.users), ctx.messages.users_per_call, lost=lost or job.repeated)
     if admitted.users:
         sent = await ctx.messages.send(message, users=admitted.users)
         call = SentMessage(
@@ -108,3 +114,11 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         daily_cap=admitted.daily_cap,
         ambiguous=lost or job.repeated,
     ).model_dump(mode="json")
+
+
+def _refuse(users: int, most: int, *, lost: bool) -> NoReturn:
+    """DingTalk would drop what is above the limit of recipients, without a word (API §2.1)."""
+    reason = f"{users} people are more than the {most} that a call may have under the app's limit"
+    if lost:
+        raise Unknown(f"a call's answer was lost, and for a repeat {reason}")
+    raise Refused(TOO_LARGE, reason, "It is split into smaller calls by itself.")

@@ -49,6 +49,7 @@ class Fleet:
         self.control = Control(database, redis)
         self.now = NOON
         self.clock = 0.0
+        self.users_per_call = 100
         self.published: list[Wakeup] = []
         self.payloads: list[dict[str, Any]] = []
 
@@ -63,14 +64,19 @@ class Fleet:
         await self.redis.set(keys.PUMP, holder, px=60_000)
         publisher: Any = self
         pump = Pump(
-            self.records, publisher, self.database, now=lambda: self.now, clock=lambda: self.clock
+            self.records,
+            publisher,
+            self.database,
+            users_per_call=lambda _: self.users_per_call,
+            now=lambda: self.now,
+            clock=lambda: self.clock,
         )
         pump.begin(holder)
         return pump
 
     def duty(self) -> Duty:
         publisher: Any = self
-        return Duty(self.records, publisher, lambda: self.database)
+        return Duty(self.records, publisher, lambda: self.database, users_per_call=lambda _: 100)
 
     async def claim(self, wakeup: Wakeup) -> Claim | None:
         delivery = Delivery(

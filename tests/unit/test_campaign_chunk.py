@@ -3,9 +3,9 @@ from typing import Any
 
 import pytest
 
-from dingrelay_tasks.campaign_chunk import CampaignChunk, CampaignChunkResult, run
+from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult, run
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.outcomes import Unknown
+from dingrelay_tasks.outcomes import Refused, Unknown
 from unit.fake_context import START, AnswerLost, FakeContext
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
@@ -78,6 +78,18 @@ async def test_a_lost_answer_of_another_day_is_not_repeated(ctx: FakeContext) ->
 
 async def test_a_chunk_whose_job_was_lost_is_told_as_ambiguous(ctx: FakeContext) -> None:
     assert (await run(chunk("u1", repeated=True), ctx))["ambiguous"] is True
+
+
+async def test_more_people_than_a_call_may_have_are_refused_before_it(ctx: FakeContext) -> None:
+    ctx.messages.users_per_call = 1
+    with pytest.raises(Refused) as refused:
+        await run(chunk("u1", "u2"), ctx)
+    assert refused.value.code == TOO_LARGE
+    with pytest.raises(Unknown):
+        await run(chunk("u1", "u2", repeated=True), ctx)
+    assert not ctx.messages.sent
+    ctx.messages.capped.add("u1")
+    assert (await run(chunk("u1", "u2"), ctx))["call"]["recipients"] == 1
 
 
 def test_a_chunk_is_one_call() -> None:

@@ -22,6 +22,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.duty import Duty
 from dingrelay_workers.connections import open_redis
 from dingrelay_workers.deadlines import Deadlines
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
@@ -107,7 +108,12 @@ class Engine:
         self.guards = Guards(self.redis, self._reached)
         self.form_checks = FormChecks(self.redis)
         self.sweeper = Sweeper(self.schedule, publisher, worker=self.worker)
-        self.duty = Duty(self.records, publisher, lambda: self.directory.database)
+        self.duty = Duty(
+            self.records,
+            publisher,
+            lambda: self.directory.database,
+            users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
+        )
         self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False

@@ -20,7 +20,6 @@ from dingrelay_tasks.context import (
     SentCall,
 )
 from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.adoptions import Adoptions
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
@@ -164,8 +163,7 @@ class JobMessages:
     @property
     def users_per_call(self) -> int:
         """How many users a call may have."""
-        rule = self._limiter.recipients_rule(self._app, MESSAGE_SEND.name)
-        return min(USERS_PER_CALL, rule.burst) if rule else USERS_PER_CALL
+        return self._limiter.recipients_per_call(self._app, MESSAGE_SEND.name)
 
     async def admit(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool

@@ -9,7 +9,6 @@ from typing import Any
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
-from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.caller import Caller
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
@@ -108,8 +107,7 @@ class Passenger:
             kept.take(users)
             return kept
         eager = bool(self._claim.waiting)
-        rule = self._limiter.recipients_rule(self.app, MESSAGE_SEND.name)
-        most = min(USERS_PER_CALL, rule.burst) if rule else USERS_PER_CALL
+        most = self._limiter.recipients_per_call(self.app, MESSAGE_SEND.name)
         return await self._rides.seat(self._alike, users, eager=eager, most=most)
 
     async def _follow(self, seat: Seat) -> Json:

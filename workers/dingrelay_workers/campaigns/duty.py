@@ -66,15 +66,22 @@ class Duty:
         records: the job records.
         publisher: publishes wake-ups.
         database: opens the database with the campaigns.
+        users_per_call: app → how many people a call of it may have.
     """
 
     def __init__(
-        self, records: Records, publisher: Publisher, database: Callable[[], "Database"]
+        self,
+        records: Records,
+        publisher: Publisher,
+        database: Callable[[], "Database"],
+        *,
+        users_per_call: Callable[[str], int],
     ) -> None:
         self._redis = records.redis
         self._records = records
         self._publisher = publisher
         self._database = database
+        self._users_per_call = users_per_call
         self._holder = ""
         self._pump: Pump | None = None
         self._seen = ""
@@ -164,5 +171,11 @@ class Duty:
             await asyncio.to_thread(import_module, "dingrelay_workers.campaigns.pump")
             from dingrelay_workers.campaigns.pump import Pump  # noqa: PLC0415
 
-            self._pump = Pump(self._records, self._publisher, self._database(), now=self.now)
+            self._pump = Pump(
+                self._records,
+                self._publisher,
+                self._database(),
+                users_per_call=self._users_per_call,
+                now=self.now,
+            )
         return self._pump

@@ -52,12 +52,13 @@ class PeopleIndex:
     Args:
         campaign: whose index it is.
         bits: as `bits_for`.
+        part: the number of its first part.
     """
 
-    def __init__(self, campaign: str, bits: int) -> None:
+    def __init__(self, campaign: str, bits: int, *, part: int = 0) -> None:
         self._campaign = campaign
         self._shift = _BITS - bits
-        self._part = self._people = 0
+        self._part, self._people = part, 0
         self._empty()
 
     def add(self, number: int, users: Collection[str]) -> None:

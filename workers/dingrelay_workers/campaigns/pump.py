@@ -53,6 +53,7 @@ from dingrelay_workers.campaigns.failures import Latest
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
 from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_workers.campaigns.split import split
 from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.limiter import beijing
@@ -123,11 +124,13 @@ class Pump:
         publisher: Publisher,
         database: Database,
         *,
+        users_per_call: Callable[[str], int],
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = ChunkQueue(records, publisher)
         self._database = database
+        self._users_per_call = users_per_call
         self._now = now
         self._clock = clock
         self._ready = False
@@ -252,6 +255,10 @@ class Pump:
                     turn.revived.append(release)
             case JobState.CANCELLED:
                 turn.back.append(release)
+            case JobState.DEAD if found.too_large:
+                # The limit was lowered since it was released: it is split before the next time.
+                turn.back.append(release)
+                log.warning("chunk_too_large", campaign=turn.campaign.id, number=release.number)
             case JobState.DEAD if found.stops:
                 turn.back.append(release)
                 turn.stop = f"{STOPPING[found.error['class']]}: {found.error.get('message', '')}"
@@ -349,6 +356,7 @@ class Pump:
         fresh: list[Chunk] = []
         most = _allowed(campaign, now, turn.free, turn.under_way)
         if most and _may_send(campaign, now):
+            await split(connection, campaign.id, most, self._users_per_call(campaign.app))
             fresh = await chunks.release(connection, campaign.id, most, now)
         if campaign.rate is not None and (fresh or turn.clock_stepped):
             people = _allowance(campaign, now).people - sum(len(chunk.users) for chunk in fresh)

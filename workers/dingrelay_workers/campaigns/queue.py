@@ -17,7 +17,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.record import Draft, transition
 from dingrelay_producers.scripts import Script, run_async
 from dingrelay_producers.states import State
-from dingrelay_tasks.campaign_chunk import CampaignChunk, CampaignChunkResult
+from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
 from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, Ending, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.records import Records
@@ -56,6 +56,11 @@ class Found:
         """Whether every chunk would meet its error, and it made no call."""
         return self.error.get("class") in STOPPING and not self.touched
 
+    @property
+    def too_large(self) -> bool:
+        """Whether it has more people than a call may have, and made no call."""
+        return self.error.get("code") == TOO_LARGE and not self.touched
+
     def last(self) -> Ending:
         """How the chunk ended if its campaign was cancelled."""
         if self.state == State.CANCELLED and self.touched:
@@ -63,7 +68,7 @@ class Found:
             return Ending(self.release, error=error)
         if self.state is None:
             return self.lost()
-        if self.state == State.CANCELLED or self.stops:
+        if self.state == State.CANCELLED or self.stops or self.too_large:
             return Ending(self.release, error=CANCELLED)
         return self.ending()
 

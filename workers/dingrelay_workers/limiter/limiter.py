@@ -7,7 +7,7 @@ their slots. What would wait longer is parked: it goes back to the queue with a 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, Heard
 from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked
 from dingrelay_workers.limiter.line import Line
-from dingrelay_workers.limiter.rules import JITTER, Rule, Rules
+from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
 from dingrelay_workers.limiter.travel import Travel
 
 RETURNING_SHARE = 4
@@ -42,7 +42,7 @@ log = get_logger("dingrelay.limiter")
 
 
 @contextmanager
-def _whatever_redis_does(of: str) -> Iterator[None]:
+def _whatever_redis_does(of: str) -> Generator[None]:
     """Tell the fleet something after a call: the call's own outcome must not be lost with it.
 
     What is not told costs a probe more, or a throttle that the next call meets itself.
@@ -142,6 +142,11 @@ class Limiter:
         raise await self._parked(
             line, app, api, lane, costs, sender, returning=returning, place=place
         )
+
+    def recipients_per_call(self, app: str, api: str) -> int:
+        """How many recipients a call may have: what DingTalk takes, or what a rule allows."""
+        rule = self.recipients_rule(app, api)
+        return rule.burst if rule else LARGEST_COST["recipients"]
 
     def recipients_rule(self, app: str, api: str) -> Rule | None:
         """The rule by which recipients of this API are limited; None if they are not."""

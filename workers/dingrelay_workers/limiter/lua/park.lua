@@ -19,7 +19,7 @@
 
 local SURPLUS = 1.05   -- parked jobs come back a little faster than they leave: none leaves late
 local ABREAST = 2000000  -- us by which senders that park by turns may be apart and still share
-local CARRIED = 100    -- recipients of one call
+local CARRIED = 100    -- recipients of one call, where no rule allows fewer
 local FOLLOW = 2000000 -- us after the first of a place that the others are due: it takes them along
 
 local now = microseconds(ARGV[1])
@@ -31,7 +31,13 @@ local own = queue .. ' ' .. sender
 if place ~= '' then
   local known = redis.call('HMGET', place, own, 'seats:' .. own)
   local first, taken = tonumber(known[1]) or 0, tonumber(known[2]) or 0
-  if first > now and taken + seats <= CARRIED then shared = first end
+  local carried = CARRIED
+  for i = 1, #KEYS / 2 do
+    if string.sub(KEYS[i], -11) == ':recipients' and tonumber(ARGV[4 * i + 2]) > 0 then
+      carried = math.min(carried, tonumber(ARGV[4 * i + 1]))
+    end
+  end
+  if first > now and taken + seats <= carried then shared = first end
 end
 
 local function place_after(places, free, step)
