@@ -137,8 +137,9 @@ class Passenger:
             users = ride.seal()
             self._rides.close(self._alike, ride)
             shared = {**body, "userid_list": ",".join(users)}
-            # Those that were taken along have paid for themselves.
-            grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
+            if len(users) != grant.costs.get("recipients"):
+                # Those that were taken along have paid for themselves.
+                grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
             answer = await self._caller.leave(
                 api, await self._caller.fresh(api, grant), body=shared
             )

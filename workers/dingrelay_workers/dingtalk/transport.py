@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 import aiohttp
@@ -156,6 +157,7 @@ def _no_answer(api: Api, error: BaseException) -> DingTalkError:
     return meaning(code, message, sick="way")
 
 
+@lru_cache(maxsize=4)  # answers of one second tell one moment
 def _moment(date: str) -> datetime | None:
     """DingTalk's time as its answer tells it; None where it does not."""
     try:

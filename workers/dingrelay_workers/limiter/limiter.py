@@ -150,8 +150,7 @@ class Limiter:
 
     def recipients_rule(self, app: str, api: str) -> Rule | None:
         """The rule by which recipients of this API are limited; None if they are not."""
-        rules = self._rules.of(app, api)
-        return next((rule for rule in rules if rule.unit == "recipients" and rule.rate), None)
+        return self._rules.recipients(app, api)
 
     async def throttled(
         self, app: str, api: str, *, pause: float, everything: bool, reason: str

@@ -4,6 +4,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from dingrelay_producers.keys import bucket
@@ -37,7 +38,7 @@ LIMIT = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots: what follows from the fields is worked out once
 class Rule:
     """One limit of DingTalk.
 
@@ -55,12 +56,12 @@ class Rule:
     limit: int | None
     window: float = 1.0
 
-    @property
+    @cached_property
     def key(self) -> str:
         """The Redis key of its bucket."""
         return bucket(self.scope, self.api, self.unit)
 
-    @property
+    @cached_property
     def burst(self) -> int:
         """What the bucket holds when it is full, and the most that one call should cost."""
         largest = LARGEST_COST[self.unit]
@@ -69,7 +70,7 @@ class Rule:
         # A full bucket and what flows in while the window lasts must not be more than the limit.
         return max(1, self.limit // 2)
 
-    @property
+    @cached_property
     def adaptive(self) -> bool:
         """Whether the rate may grow until DingTalk says no: one app's calls are told when it does.
 
@@ -78,7 +79,7 @@ class Rule:
         """
         return self.unit == "calls" and self.scope.startswith("app:")
 
-    @property
+    @cached_property
     def rate(self) -> float:
         """Units a second at which no window, wherever it starts, holds more than the limit."""
         if self.limit is None:
@@ -88,7 +89,7 @@ class Rule:
         margin = 0.0 if self.adaptive else JITTER
         return (self.limit - self.burst) / (self.window + margin)
 
-    @property
+    @cached_property
     def top(self) -> float:
         """Units a second that the rate may grow to; `rate` where it may not grow."""
         if self.limit is None or not self.adaptive:
@@ -105,6 +106,7 @@ class Rules:
         self._limits = limits
         self._egress = egress
         self._known: dict[tuple[str, str], tuple[Rule, ...]] = {}
+        self._recipients: dict[tuple[str, str], Rule | None] = {}
 
     @classmethod
     def from_settings(cls, overrides: Mapping[str, Mapping[str, str]], egress: str) -> "Rules":
@@ -137,6 +139,13 @@ class Rules:
         if found is None:
             found = self._known[app, api] = self._compose(app, api)
         return found
+
+    def recipients(self, app: str, api: str) -> Rule | None:
+        """The rule by which recipients of this API are limited; None if they are not."""
+        if (app, api) not in self._recipients:
+            limits = (rule for rule in self.of(app, api) if rule.unit == "recipients" and rule.rate)
+            self._recipients[app, api] = next(limits, None)
+        return self._recipients[app, api]
 
     def find(self, scope: str, api: str, unit: str) -> Rule | None:
         """The rule that a bucket keeps; None if these rules know none like it."""
