@@ -23,11 +23,16 @@ def send(valkey_url: str) -> Iterator[Send]:
     """Enqueue a message by the task's name; the Celery task id."""
     celery = Celery("somebody", broker=valkey_url, set_as_current=False)
 
-    def send(content: str, user: str = "u1", **fields: Any) -> str:
+    def send(
+        content: str, user: str = "u1", *, expires: datetime | None = None, **fields: Any
+    ) -> str:
         text = {"msgtype": "text", "text": {"content": content}}
         job = {"to": {"users": [user]}, "message": text, **fields}
         sent = celery.send_task(
-            "dingrelay.message-send", kwargs={"job": job}, queue="dingrelay.normal"
+            "dingrelay.message-send",
+            kwargs={"job": job},
+            queue="dingrelay.normal",
+            expires=expires,
         )
         return str(sent.id)
 
@@ -65,6 +70,7 @@ def test_what_a_bare_celery_client_enqueues_is_carried_out(
 
     plain = send("你好")
     expired = send("迟了", expires_at=iso(-1))
+    expired_message = send("也迟了", expires=datetime.now(UTC) - timedelta(seconds=5))
     later = send("稍后", send_at=iso(3))
     cancelled = send("算了", send_at=iso(3))
     wrong = send("")
@@ -74,6 +80,7 @@ def test_what_a_bare_celery_client_enqueues_is_carried_out(
     done = ended(client, plain)
     assert (done.state, done.attempts, done.kind) == (State.DONE, 1, "message-send")
     assert ended(client, expired).state == State.EXPIRED
+    assert ended(client, expired_message).state == State.EXPIRED
     refused = ended(client, wrong)
     assert refused.error is not None
     assert (refused.state, refused.error.code) == (State.DEAD, "message.text.content")

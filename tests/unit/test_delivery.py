@@ -29,3 +29,23 @@ def test_a_foreign_job_that_is_too_large_is_not_written_down() -> None:
     assert len(delivery.draft().payload) < 100
     with pytest.raises(ContractError, match="form: the job is"):
         delivery.contract()
+
+
+@pytest.mark.parametrize(
+    ("header", "expires"),
+    [
+        ("2026-11-25T08:00:00+08:00", 1_795_564_800_000),
+        ("2026-11-25T00:00:00", 1_795_564_800_000),
+        ("yesterday", None),
+        ([], None),
+        (None, None),
+    ],
+)
+def test_a_message_that_expires_is_a_job_that_does(header: object, expires: int | None) -> None:
+    text = {"msgtype": "text", "text": {"content": "x"}}
+    job: dict[str, Any] = {"to": {"users": ["u1"]}, "message": text}
+    request = {"id": "j", "args": (), "kwargs": {"job": job}, "expires": header}
+    kind = KINDS["message-send"]
+    assert Delivery.from_request(kind, request).draft().expires == expires
+    job["expires_at"] = "1970-01-01T00:00:00Z"
+    assert Delivery.from_request(kind, request).draft().expires == 0

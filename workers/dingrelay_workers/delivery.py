@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from dingrelay_producers import record
@@ -31,6 +32,8 @@ class Delivery:
             ours carries no more than the app and the lane.
         woken: when it was published, in ms of Redis's clock; 0 from a foreign client.
         nonce: tells this delivery from every other.
+        expires: when the client's message expires, in ms; None for never. It is the job's
+            `expires_at` where that has none.
         problem: what is wrong with the message around the job, if anything.
     """
 
@@ -41,6 +44,7 @@ class Delivery:
     woken: int
     nonce: str
     problem: ContractError | None = None
+    expires: int | None = None
 
     @classmethod
     def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "Delivery":
@@ -60,6 +64,7 @@ class Delivery:
             woken=woken,
             nonce=uuid.uuid4().hex,
             problem=problem,
+            expires=_expiry(request.get("expires")),
         )
         return delivery._bounded() if delivery.bare else delivery
 
@@ -106,6 +111,7 @@ class Delivery:
         with suppress(ContractError):
             contract = self.contract()
         times = contract if isinstance(contract, Deliverable) else None
+        expires = record.milliseconds(times.expires_at) if times else None
         return Draft(
             id=self.id,
             kind=self.kind.name,
@@ -115,7 +121,7 @@ class Delivery:
             job=self.job,
             summary=self.kind.name,
             due=(record.milliseconds(times.send_at) if times else None) or 0,
-            expires=record.milliseconds(times.expires_at) if times else None,
+            expires=self.expires if expires is None else expires,
             bare=True,
             shares=record.shares(contract) if contract else "",
             seats=contract.recipients if contract else 0,
@@ -131,6 +137,17 @@ def _moment(header: object) -> int:
     if isinstance(header, int) and not isinstance(header, bool) and 0 < header < LATEST:
         return header
     return 0
+
+
+def _expiry(header: object) -> int | None:
+    """When Celery's message expires, in ms; None where the header tells no moment."""
+    try:
+        moment = datetime.fromisoformat(header) if isinstance(header, str) else header
+        if not isinstance(moment, datetime):
+            return None
+        return record.milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
 
 
 def _job_id(task_id: object) -> str:
