@@ -26,6 +26,7 @@ class Revocations:
     def __init__(self, redis: Redis, settings: Settings, patience: Patience) -> None:
         self._redis = redis
         self._record_ttl = int(settings.record_ttl * 1000)
+        self._dead_ttl = int(settings.dead_ttl * 1000)
         self._patience = patience
 
     async def revoke(
@@ -49,7 +50,8 @@ class Revocations:
     async def _cancel(self, job_id: str) -> bool:
         # The note comes first: whoever makes the record meanwhile reads it, or is met here.
         await self._redis.set(keys.revoked(job_id), 1, px=keys.REVOKED_TTL_MS)
-        state = await run_async(self._redis, record.cancel(job_id, record_ttl_ms=self._record_ttl))
+        call = record.cancel(job_id, record_ttl_ms=self._record_ttl, dead_ttl_ms=self._dead_ttl)
+        state = await run_async(self._redis, call)
         if state is None:
             log.info("revoked", id=job_id, state="unknown")
             return False
