@@ -1,7 +1,6 @@
 """kill -9 of workers under load: every job is carried out, and none twice."""
 
 import random
-import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +16,11 @@ MESSAGES = 500
 APPROVALS = 100
 KILLS = 10
 ENDED_BETWEEN_KILLS = 35
-LEASE = 10
-RECOVERY = 25
-"""Seconds within which a killed worker's jobs run again."""
+NEVER = 3600
+"""Seconds: neither the end of a lease nor a grace brings anything back in this test, only that a
+worker was noticed to be gone."""
+PATIENCE = 100
+"""Seconds until so little progress is a failure, on a machine that is busy with other things."""
 
 
 class Reaper:
@@ -29,36 +30,33 @@ class Reaper:
         self._fleet = fleet
         self._valkey = valkey
         self._ids = ids
-        self._orphans: list[tuple[float, dict[str, str]]] = []
-        self.recoveries: list[float] = []
+        self._orphans: list[dict[str, str]] = []
+        self.recovered = 0
 
     def kill_one(self) -> None:
         """Kill a worker that is at work, and start another."""
         wait_until(self._at_work, what="a worker is at work")
         random.choice(self._at_work()).kill()
-        self._orphans.append((time.monotonic(), traffic.running(self._valkey, self._ids)))
+        self._orphans.append(traffic.running(self._valkey, self._ids))
         self._fleet.spawn(wait=False)
 
     def wait_for_ends(self, count: int) -> None:
         """Return once so many jobs have ended."""
-        wait_until(
-            lambda: self._look() >= count, timeout=2 * RECOVERY, what=f"{count} jobs have ended"
-        )
+        wait_until(lambda: self._look() >= count, timeout=PATIENCE, what=f"{count} jobs have ended")
 
     def _look(self) -> int:
         """Note which orphans have run again or ended; how many jobs have ended."""
-        now = time.monotonic()
         states = traffic.states(self._valkey, self._ids)
-        for killed_at, orphans in self._orphans:
+        for orphans in self._orphans:
             for job_id in [each for each in orphans if states[each] != ("running", orphans[each])]:
                 del orphans[job_id]
-                self.recoveries.append(now - killed_at)
+                self.recovered += 1
         return sum(State(state).ended for state, _ in states.values())
 
     @property
     def orphans(self) -> int:
         """How many jobs that ran when a worker was killed have not run again."""
-        return sum(len(orphans) for _, orphans in self._orphans)
+        return sum(len(orphans) for orphans in self._orphans)
 
     def _at_work(self) -> list[Worker]:
         return [worker for worker in self._fleet.alive if worker.ready]
@@ -73,7 +71,7 @@ def test_ten_workers_die_and_every_job_is_carried_out_once(
         sandbox.add_fault("lost_answer", api=api, share=0.02)
     # Approvals are slowed down, so that they are under way for as long as the messages.
     fleet.env |= traffic.write_rules(tmp_path, approval_create="5/1s")
-    fleet.env |= {"DINGRELAY_LEASE": str(LEASE)}
+    fleet.env |= {"DINGRELAY_LEASE": str(NEVER), "DINGRELAY_WAKE_GRACE": str(NEVER)}
     fleet.spawn(3)
     asked = [traffic.approval(number, alike=4) for number in range(APPROVALS)]
     messages = traffic.send_all(client, map(traffic.message, range(MESSAGES)))
@@ -87,7 +85,7 @@ def test_ten_workers_die_and_every_job_is_carried_out_once(
     reaper.wait_for_ends(len(ids))
     ended = statuses(client, ids)
     assert reaper.orphans == 0
-    assert max(reaper.recoveries) <= RECOVERY
+    assert reaper.recovered
     traffic.assert_done(ended)
     traffic.assert_each_arrived_once(sandbox, range(MESSAGES))
     traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])

@@ -8,13 +8,14 @@ from redis.asyncio import Redis
 from conftest import wait_until_async
 from dingrelay_producers import keys
 from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.scripts import run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
 from dingrelay_workers.engine import Engine
-from dingrelay_workers.presence import Presence
+from dingrelay_workers.presence import HELD, Presence, vanished
 from dingrelay_workers.records import Records, Spent
-from dingrelay_workers.schedule import Schedule
-from jobs import a_delivery, a_draft, claimed, enqueue, places
+from dingrelay_workers.schedule import Schedule, Sweep
+from jobs import a_delivery, a_draft, claimed, enqueue, places, run_out
 
 TIMEOUT = 0.6
 
@@ -58,6 +59,58 @@ async def test_the_jobs_of_a_worker_that_vanished_are_woken_at_once(
     assert await lives.heartbeat([heir, other]) == set()
     assert await lives.settle(heir, State.DONE, spent=Spent(), result={})
     assert await redis.hgetall(keys.PRESENCE) != {}
+
+
+async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
+    redis: Redis, settings: Settings
+) -> None:
+    """It took them from the broker and claimed none: one of a new job, one of another's orphan."""
+    drafts = [a_draft() for _ in range(HELD + 2)]
+    schedule = Schedule(redis, settings)
+    orphan, *waiting = drafts
+    await enqueue(redis, orphan)
+    await claimed(Records(redis, settings, worker="host.1:1:a"), orphan)
+    await run_out(redis, orphan)
+    await told(schedule, await schedule.sweep("w", lease=60, most=10))
+    assert list(await places(redis, orphan)) == ["woken"]
+    for draft in waiting:
+        await enqueue(redis, draft)
+    await redis.hset(keys.PRESENCE, "host.2:1:b", f"5 {TIMEOUT}")
+    await redis.pexpire(keys.PRESENCE, 60_000)
+    presence = Presence(settings, worker="watcher:1:e")
+    presence.end_leases("host.2:1:b", f"5 {TIMEOUT}")
+    presence.stop()
+    swept = await schedule.sweep("w", lease=60, most=4 * HELD)
+    woken = {wakeup.id for wakeup in swept.wakeups}
+    assert len(swept.wakeups) == len(woken) == HELD, "what it cannot have held stays as it is"
+    assert orphan.id in woken
+    await told(schedule, swept)
+    assert (await schedule.sweep("w", lease=60, most=4 * HELD)).wakeups == []
+
+
+async def told(schedule: Schedule, sweep: Sweep) -> None:
+    """Say that a batch was published, and look at nothing else."""
+    await schedule.sweep("w", lease=60, most=0, published=sweep.batch)
+
+
+async def test_no_lease_is_passed_over_while_others_claim_what_was_freed(
+    redis: Redis, settings: Settings
+) -> None:
+    gone = Records(redis, settings, worker="host.2:1:b")
+    heir = Records(redis, settings, worker="host.3:1:c")
+    drafts = [a_draft() for _ in range(9)]
+    for draft in drafts:
+        await enqueue(redis, draft)
+        await claimed(gone, draft)
+    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
+    await redis.pexpire(keys.PRESENCE, 60_000)
+    start, ended = await run_async(redis, vanished("host.2:1:b", "5 1", 0, 2))
+    while start:
+        for draft in drafts:
+            await heir.claim(a_delivery(draft))
+        start, leases = await run_async(redis, vanished("host.2:1:b", "5 1", start, 2))
+        ended += leases
+    assert ended == len(drafts)
 
 
 async def test_a_worker_that_was_only_asleep_keeps_what_nobody_took(

@@ -17,6 +17,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers import keys, scripts
 from dingrelay_producers.record import transition
+from dingrelay_producers.scripts import Call
 from dingrelay_producers.settings import Settings
 
 _PRESENCE = transition("dingrelay_workers", "presence")
@@ -28,6 +29,9 @@ SLACK = 0.001
 """Seconds by which sums of floats may be off."""
 AT_ONCE = 2000
 """Running jobs that one script looks at, so that it does not hold up the server for long."""
+HELD = 200
+"""Wake-ups of a queue that a worker can have taken from the broker and not claimed: as many as it
+runs jobs at once, and it takes 20 in one round trip. Beyond that they are found after a grace."""
 
 log = get_logger("dingrelay.presence")
 
@@ -117,13 +121,13 @@ class Presence:
             self.end_leases(worker, signs[worker])
 
     def end_leases(self, worker: str, sign: str) -> None:
-        """Free the jobs of a worker that is gone, unless it has given another sign since."""
-        start, more, ended = 0, 1, 0
-        while more == 1:
-            call = _VANISHED.call([keys.PRESENCE], [worker, sign, start, AT_ONCE])
-            more, leases = scripts.run(self._connected(), call)
-            start, ended = start + AT_ONCE, ended + leases
-        if more == 0:
+        """Free what a worker that is gone ran and held, unless it has given another sign since."""
+        start, leases = scripts.run(self._connected(), vanished(worker, sign))
+        ended = leases
+        while start > 0:
+            start, leases = scripts.run(self._connected(), vanished(worker, sign, start))
+            ended += leases
+        if start == 0:
             log.warning("worker_vanished", worker=worker, jobs=ended)
 
     def _connected(self) -> Redis:
@@ -153,6 +157,15 @@ class Presence:
                 log.debug("presence_not_told", reason=type(error).__name__)
             if self._stopping.wait(self._period):
                 return
+
+
+def vanished(worker: str, sign: str, start: int = 0, count: int = AT_ONCE) -> Call:
+    """End a worker's leases that end at `start` (ms) or later, `count` of all running jobs a time.
+
+    Answers where to go on: 0 if that was all, -1 if the worker lives or somebody else has done it;
+    and how many leases were ended.
+    """
+    return _VANISHED.call([keys.PRESENCE], [worker, sign, start, count, HELD])
 
 
 def _timeout_of(sign: str) -> float:

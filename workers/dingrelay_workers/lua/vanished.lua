@@ -1,14 +1,22 @@
--- End the leases of a worker that is gone, so that others may claim its jobs.
+-- End the leases of a worker that is gone, so that others may claim its jobs, and have the wake-ups
+-- published again that it may have taken along.
 -- KEYS: presence
--- ARGV: worker, its last sign, how many of the running jobs to pass over, how many to look at
--- Answers {1 if more of them are to be looked at, leases ended}, or {-1, 0} if the worker has given
--- another sign since or another one has done this.
-local presence, worker, sign, start, count = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+-- ARGV: worker, its last sign, from which end of a lease on to look (ms; 0 at first), most running
+--       jobs to look at, most wake-ups of a queue that it can have held
+-- Answers {from where to look on, or 0 if all were looked at, leases ended}, or {-1, 0} if the worker
+-- has given another sign since or another one has done this.
+local presence, worker, sign = KEYS[1], ARGV[1], ARGV[2]
+local start, count, held = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 if redis.call('HGET', presence, worker) ~= sign then return {-1, 0} end
 
-local prefix, ended = worker .. '/', 0
-local running = redis.call('ZRANGE', RUNNING, start, start + count - 1)
-for _, id in ipairs(running) do
+-- By the end of their leases and not by rank: others renew theirs and claim meanwhile, and what they
+-- touch moves back. A lease that has ended is the sweeper's to find.
+local prefix, ended, latest = worker .. '/', 0, 0
+local from = start > now and string.format('%.0f', start) or string.format('(%.0f', now)
+local running = redis.call('ZRANGE', RUNNING, from, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES')
+for index = 1, #running, 2 do
+  local id = running[index]
+  latest = tonumber(running[index + 1])
   local known = redis.call('HMGET', JOB .. id, 'state', 'owner')
   if known[1] == 'running' and string.sub(known[2], 1, #prefix) == prefix then
     redis.call('HSET', JOB .. id, 'lease', now, 'woken', 0)
@@ -16,6 +24,25 @@ for _, id in ipairs(running) do
     ended = ended + 1
   end
 end
-if #running == count then return {1, ended} end
+-- Leases of that very end come again, until all that come are others'.
+if #running == 2 * count then
+  return {(latest > start or ended > 0) and latest or latest + 1, ended}
+end
+
+-- What a worker has taken and not claimed is the oldest of a queue, which is first in, first out. To
+-- publish it twice does no harm.
+for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
+  for _, id in ipairs(redis.call('ZRANGE', WOKEN .. queue, 0, held - 1)) do
+    local known = redis.call('HMGET', JOB .. id, 'state', 'lease')
+    take_out(id, queue)
+    if waits(known[1]) then
+      redis.call('HSET', JOB .. id, 'woken', 0)
+      place_until(id, now)
+    elseif known[1] == 'running' then
+      redis.call('HSET', JOB .. id, 'woken', 0)
+      place_running(id, tonumber(known[2]))
+    end
+  end
+end
 redis.call('HDEL', presence, worker)
 return {0, ended}
