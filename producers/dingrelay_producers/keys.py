@@ -5,9 +5,10 @@ PREFIX = "dingrelay:"
 JOB_MARGIN_MS = 30 * 86_400_000
 """An open job's record and its place outlive the time at which it is due by this much: for so long
 no worker need run at all. While one does, it prolongs them."""
-TOMBSTONE_TTL_MS = 30 * 86_400_000
-"""A broker brings back an unacknowledged message an hour after a worker has come up again: for so
-long no worker need run."""
+TOMBSTONE_TTL_MS = 7 * 86_400_000
+"""A broker brings back an unacknowledged message an hour after a worker has come up again, to wait
+in its queue anew: for so long, together, no worker need run and a queue may be. As long as an ended
+record lives by default, so that only what is discarded, or kept more briefly, costs memory."""
 PRESENCE_TTL_MS = 3_600_000
 """Workers renew it every second or so."""
 RECENT_JOBS = 10_000
@@ -85,7 +86,8 @@ def job(job_id: str) -> str:
 def tombstone(job_id: str) -> str:
     """String: this job is over, though its record may be gone. TTL: TOMBSTONE_TTL_MS.
 
-    For what was discarded, and for jobs whose message of another client could make them once more.
+    For what was discarded, and for jobs whose message of another client could make them once more
+    when their record, which lives more briefly than that, is gone.
     """
     return f"{PREFIX}tombstone:{job_id}"
 

@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 WORKERS = ("w:1:a", "w:2:b")
 WAITING = (State.QUEUED, State.SNOOZED, State.RETRYING)
+TTL = 60
+"""Seconds that ended records live: less than tombstones do."""
 NOTE = {"step": "call:1", "attempt": 1}
 
 chosen = st.integers(min_value=0, max_value=1000)
@@ -65,7 +67,8 @@ class Lives(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.redis = Redis.from_url(self.url)
         self.shared = AsyncRedis.from_url(self.url)
-        self.settings = Settings.load(env="test", redis_url=self.url)
+        # Records go at any time after their end: soon, so that tombstones must do.
+        self.settings = Settings.load(env="test", redis_url=self.url, record_ttl=TTL, dead_ttl=TTL)
         self.workers = [Records(self.shared, self.settings, worker=name) for name in WORKERS]
         self.schedule = Schedule(self.shared, self.settings)
         self.presence = Presence(self.settings, worker="watcher")
@@ -113,7 +116,8 @@ class Lives(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         draft = self.pick(number)
         before = self.state(draft.id)
-        after = scripts.run(self.redis, record.cancel(draft.id, record_ttl_ms=60_000))
+        ms = TTL * 1000
+        after = scripts.run(self.redis, record.cancel(draft.id, record_ttl_ms=ms, dead_ttl_ms=ms))
         if before in WAITING:
             assert after == b"cancelled"
 

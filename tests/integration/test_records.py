@@ -223,8 +223,10 @@ async def test_a_wakeup_of_ours_brings_back_nothing(redis: Redis, records: Recor
 
 @pytest.mark.parametrize("ended", [State.UNKNOWN, State.DONE])
 async def test_a_foreign_message_brings_back_nothing_that_is_over(
-    redis: Redis, records: Records, ended: State
+    redis: Redis, valkey_url: str, ended: State
 ) -> None:
+    brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
+    records = Records(redis, brief)
     draft = a_draft()
     _, claim, _ = await records.claim(a_delivery(draft, woken=0))
     assert claim
@@ -239,9 +241,23 @@ async def test_a_foreign_message_brings_back_nothing_that_is_over(
     assert keys.TOMBSTONE_TTL_MS - 60_000 < ttl <= keys.TOMBSTONE_TTL_MS
 
 
-async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(
-    redis: Redis, records: Records
+@pytest.mark.parametrize("ended", [State.DONE, State.DEAD, State.UNKNOWN])
+async def test_a_foreign_job_whose_record_lives_long_needs_no_tombstone(
+    redis: Redis, records: Records, ended: State
 ) -> None:
+    draft = a_draft()
+    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    assert claim
+    await records.settle(claim, ended, spent=Spent(attempts=1))
+    assert not await redis.exists(keys.tombstone(draft.id))
+    assert await redis.pttl(keys.job(draft.id)) > keys.TOMBSTONE_TTL_MS - 60_000
+    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "ended"
+
+
+async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(
+    redis: Redis, valkey_url: str
+) -> None:
+    records = Records(redis, Settings.load(env="test", redis_url=valkey_url, record_ttl=60))
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     waiting, running = a_draft(send_at=later), a_draft()
     assert (await records.claim(a_delivery(waiting, woken=0)))[0] == "early"

@@ -14,8 +14,9 @@ local function end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)
     redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(dead_ttl))
     redis.call('PEXPIRE', dead, dead_ttl)
   end
-  redis.call('PEXPIRE', record, state == 'unknown' and dead_ttl or ttl)
-  bury(id, bare)
+  local kept = state == 'unknown' and dead_ttl or ttl
+  redis.call('PEXPIRE', record, kept)
+  bury(id, bare, kept)
   give_back(record, id)
   return state
 end

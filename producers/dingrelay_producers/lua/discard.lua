@@ -8,5 +8,5 @@ redis.call('ZREM', dead, id)
 if state ~= 'dead' and state ~= 'unknown' then return 0 end
 redis.call('DEL', record)
 redis.call('ZREM', recent, id)
-bury(id, true)
+bury(id, true, 0)
 return 1

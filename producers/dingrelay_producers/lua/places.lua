@@ -49,8 +49,11 @@ local function take_out(id, queue)
   if queue then redis.call('ZREM', WOKEN .. queue, id) end
 end
 
--- A job is over. The message of a client without our package is the job: a broker that brings it
--- once more, when the record is gone, must not have it done once more.
-local function bury(id, bare)
-  if bare then redis.call('SET', TOMBSTONE .. id, '', 'PX', TOMBSTONE_TTL) end
+-- A job is over, and its record goes after `ttl` (ms). The message of a client without our package is
+-- the job: a broker that brings it once more must not have it done once more. The record tells so
+-- while it is there, and a tombstone only where it goes sooner than a broker may do that.
+local function bury(id, bare, ttl)
+  if bare and tonumber(ttl) < TOMBSTONE_TTL then
+    redis.call('SET', TOMBSTONE .. id, '', 'PX', TOMBSTONE_TTL)
+  end
 end

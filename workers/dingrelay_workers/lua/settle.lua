@@ -30,13 +30,13 @@ end
 if answered then redis.call('HDEL', record, 'calling') end
 if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
 take_out(id, known[4])
-bury(id, known[5])
+local kept = ttl
 if state == 'dead' or state == 'unknown' then
   redis.call('ZADD', dead, now, id)
   redis.call('ZREMRANGEBYSCORE', dead, '-inf', now - tonumber(dead_ttl))
   redis.call('PEXPIRE', dead, dead_ttl)
-  redis.call('PEXPIRE', record, dead_ttl)
-else
-  redis.call('PEXPIRE', record, ttl)
+  kept = dead_ttl
 end
+redis.call('PEXPIRE', record, kept)
+bury(id, known[5], kept)
 return 1
