@@ -10,7 +10,7 @@ from typing import Any, Self, Unpack, cast
 
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers import keys, record, scripts
 from dingrelay_producers.arguments import (
@@ -30,6 +30,7 @@ from dingrelay_producers.campaigns import (
 from dingrelay_producers.errors import (
     CannotResolve,
     IdempotencyConflict,
+    InvalidArgument,
     JobNotFound,
     ServiceUnavailable,
     WaitTimeout,
@@ -135,8 +136,13 @@ class Client:
                 ``name="Spring party", message={...}, recipients="guests.csv"``.
 
         Raises:
+            InvalidArgument: it has no such field.
             NotInstalled: the packages that campaigns need are missing.
         """
+        known = Plan.__dataclass_fields__
+        for name, value in plan.items():
+            if name not in known:
+                raise InvalidArgument(name, f"one of {', '.join(known)}", value)
         return CampaignPlan(backend(self.settings), Plan(**plan), self.send_many)
 
     def campaign_ref(self, campaign_id: str) -> CampaignRef:
@@ -290,7 +296,11 @@ class Client:
                 f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
             ) from None
         except RedisError as error:
-            raise ServiceUnavailable(f"DINGRELAY_REDIS_URL: {type(error).__name__}") from error
+            # What Redis answers, such as "DB index is out of range", holds nothing of the URL.
+            words = f" ({error})"[:100] if isinstance(error, ResponseError) else ""
+            raise ServiceUnavailable(
+                f"DINGRELAY_REDIS_URL: {type(error).__name__}{words}"
+            ) from error
 
     def _run(self, call: Call) -> Any:
         return self._redis_call(lambda redis: scripts.run(redis, call))

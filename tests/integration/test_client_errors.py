@@ -86,3 +86,16 @@ def test_a_socket_file_that_is_not_there() -> None:
     settings = Settings.load(env="test", redis_url="unix:///nowhere/redis.sock")
     with Client(settings) as client, pytest.raises(ServiceUnavailable, match="DINGRELAY_REDIS_URL"):
         client.recent()
+
+
+def test_a_field_that_no_campaign_has_is_named(client: Client) -> None:
+    fields: dict[str, Any] = {"nmae": "party"}
+    with pytest.raises(InvalidArgument, match=r"^nmae: must be one of name, "):
+        client.campaign(**fields)
+
+
+def test_what_redis_answers_is_told(valkey_url: str) -> None:
+    url = valkey_url.removesuffix("/0") + "/9999"
+    client = Client(Settings.load(env="test", redis_url=url))
+    with client, pytest.raises(ServiceUnavailable, match=r"DINGRELAY_REDIS_URL: .*DB index"):
+        client.status("x")
