@@ -15,7 +15,7 @@ async def test_a_malformed_job_is_refused_with_its_field_named(
 ) -> None:
     with Client(Settings.load(env="test", redis_url=valkey_url)) as client:
 
-        @settings(max_examples=1_000, deadline=None, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
         @given(malformed_jobs())
         def enqueue(malformed: Malformed) -> None:
             with pytest.raises(ContractError) as refused:

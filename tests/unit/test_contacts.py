@@ -305,7 +305,7 @@ ANSWER = st.dictionaries(st.sampled_from(KEYS), JSON | ITEM | st.lists(ITEM, max
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(answer=ANSWER, make=st.sampled_from([v2, v1]))
 async def test_no_answer_leads_to_an_error_of_another_kind(answer: Any, make: Any) -> None:
     for ask in (

@@ -79,7 +79,7 @@ def test_the_right_names_with_anything_in_them(
     outcome(contract, job)
 
 
-@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(CONTRACTS, st.data())
 def test_the_field_that_is_wrong_is_the_one_that_is_named(
     contract: type[Contract], data: st.DataObject

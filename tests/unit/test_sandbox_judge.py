@@ -284,7 +284,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.sampled_from(sorted(ENDPOINTS)),
     st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8),
