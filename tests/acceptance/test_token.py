@@ -41,11 +41,11 @@ def token_calls(sandbox: SandboxAdmin) -> dict[str, int]:
     return verdicts
 
 
-def test_twelve_cold_workers_fetch_one_token(
+def test_six_cold_workers_fetch_one_token(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, send: Callable[[int], list[str]]
 ) -> None:
     ids = send(60)
-    workers = fleet.spawn(12, concurrency=2, wait=False)
+    workers = fleet.spawn(6, concurrency=2, wait=False)
     ended = wait_for_ends(client, ids, timeout=90)
     wait_until(lambda: all(worker.ready for worker in workers), timeout=60, what="all are ready")
     # Whoever came late and found nothing to do gets work now.
