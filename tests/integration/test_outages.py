@@ -295,6 +295,19 @@ async def test_refused_credentials_hold_the_app_until_they_are_right(
     await fleet.done(drafts)
 
 
+async def test_a_hold_ends_where_the_worker_still_has_a_token_that_was_revoked(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(token_circuit=0.5)
+    await fleet.done(await fleet.enqueue(message(1)))
+    fault = sandbox.add_fault("credentials_refused", api="/gettoken")
+    sandbox.revoke_tokens()
+    drafts = await fleet.enqueue(message(2), message(3), approval(1))
+    await eventually(lambda: is_out(fleet, "hold"))
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts)
+
+
 async def test_a_worker_with_other_credentials_need_not_wait(
     opened: OpenFleet, sandbox: SandboxAdmin
 ) -> None:

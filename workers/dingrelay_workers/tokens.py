@@ -97,6 +97,9 @@ class Tokens:
         """
         held = self._held.get(app)
         while held is None or time.monotonic() >= held.stale_at or _same(held, distrust):
+            # No other job sets out with it either: where the app is held, the probe that finds it
+            # invalid stands in the way of the very fetch that would end the hold.
+            self._held.pop(app, None)
             # One question a process, however many jobs wait for the answer.
             asking = self._asking.get(app)
             if asking is None:
