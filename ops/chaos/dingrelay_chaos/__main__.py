@@ -51,16 +51,14 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
             failed.append(seed)
         print(told, end="", flush=True)
 
-    try:
-        with ThreadPoolExecutor(options.jobs) as pool:
+    with ThreadPoolExecutor(options.jobs) as pool:
+        try:
             list(pool.map(one, seeds))
-    except KeyboardInterrupt:
-        # They end what they have started.
-        for process in running:
-            process.terminate()
-        for process in running:
-            process.wait(60)
-        raise
+        except KeyboardInterrupt:
+            # Here, since leaving the pool waits for them. They end what they have started.
+            for process in tuple(running):
+                process.terminate()
+            raise
     print(f"{len(seeds) - len(failed)} of {len(seeds)} seeds hold; not: {sorted(failed) or 'none'}")
     return 1 if failed else 0
 

@@ -24,7 +24,8 @@ SECONDS = 20.0
 def main() -> int:
     """Try the mutations; 1 if one is not noticed."""
     options = _options()
-    chosen = [each for each in MUTATIONS if not options.names or each.name in options.names]
+    by_name = {each.name: each for each in MUTATIONS}
+    chosen = [by_name[name] for name in options.names or by_name]
     with ThreadPoolExecutor(options.jobs) as pool:
         noticed = list(pool.map(partial(_noticed, options), chosen))
     print(f"{sum(noticed)} of {len(chosen)} mutations are noticed")
