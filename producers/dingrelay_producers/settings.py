@@ -214,6 +214,11 @@ class Settings(BaseSettings):
             schemes = ", ".join(REDIS_SCHEMES)
             raise ValueError(f"DINGRELAY_REDIS_URL: must begin with one of {schemes}")
         for variable, url in (
+            ("DINGRELAY_REDIS_URL", self.redis),
+            ("DINGRELAY_BROKER_URL", self.broker),
+        ):
+            _check_port(variable, url)
+        for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
         ):
@@ -326,6 +331,14 @@ def _check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
         raise ValueError(f"{variable}: must be an http or https URL")
     if parts.scheme == "http" and not (sandbox and parts.hostname in LOOPBACK):
         raise ValueError(f"{variable}: plain http is for loopback in the sandbox only")
+
+
+def _check_port(variable: str, url: str) -> None:
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        # Python's own message quotes the URL, which may hold a password.
+        raise ValueError(f"{variable}: the port is no number from 0 to 65535") from None
 
 
 def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
