@@ -76,7 +76,7 @@ def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcom
         (Transient("-1", "busy"), State.RETRYING, 1),
         (Ambiguous("timeout", "no answer"), State.RETRYING, 1),
         (Permanent("40035", "bad"), State.DEAD, 1),
-        (Credentials("40096", "bad key"), State.DEAD, 1),
+        (Credentials("40096", "bad key"), State.RETRYING, 0),
         (Outage("default message.send oapi", "api", "503", 1.0), State.SNOOZED, 0),
         (Permission("60011", "no scope"), State.DEAD, 1),
         (NotFound("33012", "nobody"), State.DEAD, 1),

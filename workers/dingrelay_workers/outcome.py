@@ -14,7 +14,13 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
 from dingrelay_workers import retry
 from dingrelay_workers.caller import Cancelled, OwnershipLost
-from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Throttled, Transient
+from dingrelay_workers.dingtalk.errors import (
+    Ambiguous,
+    DingTalkError,
+    Held,
+    Throttled,
+    Transient,
+)
 from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.failures import Failures
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked
@@ -188,6 +194,11 @@ def _ended_by_call(
             return _throttled(error)
         case Ambiguous() | Transient():
             return _tried(error, claim, settings, open_call=open_call)
+        case Held():
+            # A hold is waited for (above); Redis was away when the fleet was to be told of this one.
+            return Outcome(
+                State.RETRYING, reason=str(error), delay=REDIS_PAUSE, error=_error(error)
+            )
         case DingTalkError():
             return _given_up(error, open_call=open_call)
         case TimeoutError():
