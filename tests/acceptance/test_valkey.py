@@ -9,7 +9,7 @@ from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
 
-MESSAGES = 300
+MESSAGES = 200
 BACK = 30
 """Seconds within which the workers take and finish jobs again."""
 
@@ -30,7 +30,7 @@ def test_nothing_is_lost_when_valkey_restarts(
     sandbox.set_latency(5, 30)
     workers = fleet.spawn(2)
     ids = traffic.send_all(client, map(traffic.message, range(MESSAGES)))
-    for goal in (40, 140):
+    for goal in (40, 110):
         traffic.wait_for_done(valkey, ids, goal)
         durable_server.stop()
         durable_server.start()
