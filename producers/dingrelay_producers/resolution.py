@@ -5,10 +5,10 @@ from typing import Self
 
 from dingrelay_producers import keys, record
 from dingrelay_producers.errors import CannotResolve
-from dingrelay_producers.scripts import Call, Script, Value
+from dingrelay_producers.scripts import Call, Value
 from dingrelay_producers.settings import Settings
 
-_RESOLVE = Script.load("dingrelay_producers", "resolve")
+_RESOLVE = record.transition("dingrelay_producers", "resolve")
 
 LONGEST_INSTANCE = 255
 

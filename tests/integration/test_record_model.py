@@ -24,6 +24,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from dingrelay_producers import State, keys, record, scripts
 from dingrelay_producers.record import Draft
+from dingrelay_producers.resolution import Resolution
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import ENDS
 from dingrelay_workers.presence import Presence
@@ -68,7 +69,7 @@ class Lives(RuleBasedStateMachine):
         self.redis = Redis.from_url(self.url)
         self.shared = AsyncRedis.from_url(self.url)
         # Records go at any time after their end: soon, so that tombstones must do.
-        self.settings = Settings.load(env="test", redis_url=self.url, record_ttl=TTL, dead_ttl=TTL)
+        self.settings = Settings.load(env="test", redis_url=self.url, record_ttl=TTL)
         self.workers = [Records(self.shared, self.settings, worker=name) for name in WORKERS]
         self.schedule = Schedule(self.shared, self.settings)
         self.presence = Presence(self.settings, worker="watcher")
@@ -112,14 +113,15 @@ class Lives(RuleBasedStateMachine):
         scripts.run(self.redis, record.enqueue(draft))
         self.model.drafts[draft.id] = draft
 
-    @rule(number=chosen)
-    def cancel(self, number: int) -> None:
+    @rule(number=chosen, carried_on=st.booleans())
+    def cancel(self, number: int, *, carried_on: bool) -> None:
         draft = self.pick(number)
-        before = self.state(draft.id)
-        ms = TTL * 1000
-        after = scripts.run(self.redis, record.cancel(draft.id, record_ttl_ms=ms, dead_ttl_ms=ms))
-        if before in WAITING:
-            assert after == b"cancelled"
+        before = self.fields(draft.id)
+        call = record.cancel(draft.id, record_ttl_ms=TTL * 1000, carried_on=carried_on)
+        after = scripts.run(self.redis, call)
+        if before.get("state") in WAITING:
+            called = "calling" in before and not carried_on
+            assert after == (b"unknown" if called else b"cancelled")
 
     @rule(number=chosen)
     def requeue(self, number: int) -> None:
@@ -134,6 +136,24 @@ class Lives(RuleBasedStateMachine):
         draft = self.pick(number)
         if scripts.run(self.redis, record.discard(draft.id)):
             self.model.over.add(draft.id)
+
+    @rule(number=chosen, happened=st.booleans())
+    def resolve(self, number: int, *, happened: bool) -> None:
+        draft = self.pick(number)
+        before = self.state(draft.id)
+        told = Resolution(draft.id, happened=happened)
+        scripts.run(self.redis, told.call(self.settings, by="me"))
+        ends = before is State.UNKNOWN and happened
+        assert self.state(draft.id) == (State.DONE if ends else before)
+
+    @rule(number=chosen)
+    def wake(self, number: int) -> None:
+        """The end of what a job waited for, perhaps long after the job."""
+        draft = self.pick(number)
+        before = self.state(draft.id)
+        woken = self.run(self.workers[0].wake(draft.id))
+        assert woken == (before in {State.SNOOZED, State.RETRYING})
+        assert self.state(draft.id) == before
 
     # What brokers do: any message, of any kind, at any time.
 
@@ -200,14 +220,18 @@ class Lives(RuleBasedStateMachine):
             unheard = "cancel" in before and (answered or "calling" not in before)
             assert told == (("cancelled" if unheard else "noted") if owns else "lost")
 
-    @rule(number=chosen, state=st.sampled_from(WAITING), soon=st.booleans())
-    def park(self, number: int, state: State, *, soon: bool) -> None:
+    @rule(number=chosen, state=st.sampled_from(WAITING), soon=st.booleans(), answered=st.booleans())
+    def park(self, number: int, state: State, *, soon: bool, answered: bool) -> None:
         if held := self._claim(number):
             records, claim, owns = held
-            cancelled = "cancel" in self.fields(claim.id)
+            before = self.fields(claim.id)
+            if cancelled := before.get("cancel"):
+                called = "calling" in before and not answered and cancelled != "withdrawn"
+                state = State.UNKNOWN if called else State.CANCELLED
+            spent = Spent(attempts=1, answered=answered)
             delay = 0 if soon else 60
-            parked = self.run(records.park(claim, state, delay=delay, spent=Spent(attempts=1)))
-            assert parked == ((State.CANCELLED if cancelled else state) if owns else None)
+            parked = self.run(records.park(claim, state, delay=delay, spent=spent))
+            assert parked == (state if owns else None)
 
     @rule(number=chosen, state=st.sampled_from([State.DONE, State.DEAD, State.UNKNOWN]))
     def settle(self, number: int, state: State) -> None:
@@ -237,7 +261,8 @@ class Lives(RuleBasedStateMachine):
     @rule(number=chosen)
     def record_expires(self, number: int) -> None:
         draft = self.pick(number)
-        if self.state(draft.id) in ENDS:
+        brief = self.redis.pttl(keys.job(draft.id)) < keys.TOMBSTONE_TTL_MS
+        if self.state(draft.id) in ENDS and brief:
             self.redis.delete(keys.job(draft.id))
             self.model.over.add(draft.id)
 

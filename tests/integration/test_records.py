@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import keys, record, scripts
 from dingrelay_producers.record import Draft
+from dingrelay_producers.resolution import Resolution
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
 from dingrelay_workers.leases import Leases
@@ -252,6 +253,22 @@ async def test_a_foreign_job_whose_record_lives_long_needs_no_tombstone(
     assert not await redis.exists(keys.tombstone(draft.id))
     assert await redis.pttl(keys.job(draft.id)) > keys.TOMBSTONE_TTL_MS - 60_000
     assert (await records.claim(a_delivery(draft, woken=0)))[0] == "ended"
+
+
+async def test_a_foreign_job_that_was_resolved_does_not_come_back(
+    redis: Redis, valkey_url: str
+) -> None:
+    """As an unknown one its record lived long, as a resolved one it does not."""
+    brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
+    records = Records(redis, brief)
+    draft = a_draft()
+    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    assert claim
+    await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=1))
+    await scripts.run_async(redis, Resolution(draft.id, happened=True).call(brief, by="me"))
+    await redis.delete(keys.job(draft.id))  # its time is over
+    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "ended"
+    assert await state(redis, draft) == "none"
 
 
 async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(

@@ -8,11 +8,10 @@
 -- such job.
 local record, dead, instance, own = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, happened, told, result, ttl = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
-local state = redis.call('HGET', record, 'state')
+local known = redis.call('HMGET', record, 'state', 'bare')
+local state, bare = known[1], known[2]
 if not state then return nil end
 if state ~= 'unknown' then return {state} end
-local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
 if instance then
   local held = redis.call('GET', instance)
@@ -30,6 +29,7 @@ if happened then
   redis.call('HDEL', record, 'error')
   if result ~= '' then redis.call('HSET', record, 'result', result) end
   redis.call('PEXPIRE', record, ttl)
+  bury(id, bare, ttl)
   redis.call('ZREM', dead, id)
 end
 return {state}
