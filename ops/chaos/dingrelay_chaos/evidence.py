@@ -1,11 +1,11 @@
 """What the oracle judges: what was asked, what the system says now, and what is true."""
 
-import json
+import asyncio
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 from dingrelay_chaos.asked import Asked
 from dingrelay_chaos.journal import Journal
 from dingrelay_chaos.truth import Truth
-from dingrelay_producers import Client, JobNotFound, JobStatus
+from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
+from dingrelay_workers.campaigns import documents
+from dingrelay_workers.campaigns.report import Report
+from dingrelay_workers.commands.campaign.storage import opened
 
 if TYPE_CHECKING:
     from dingrelay_chaos.schedule import Schedule
@@ -94,13 +97,24 @@ def command(*arguments: str) -> str:
     return ran.stdout
 
 
-def campaign(system: "System", number: str) -> CampaignEvidence:
-    """What the system tells of a campaign, and of each of its people."""
-    path = system.folder / f"campaign-{number}.ndjson"
-    summary = json.loads(command("campaign", "report", number, "--json", "--json-file", str(path)))
-    lines = path.read_text("utf-8").splitlines()
-    (row,) = system.database.rows("select * from campaigns where id = ?", number)
-    return CampaignEvidence(row, summary, [json.loads(line) for line in lines])
+def campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvidence]:
+    """What the system tells of these campaigns, and of each of their people.
+
+    Read here, as the command line reads it: a process for each takes longer than the run.
+    """
+    return asyncio.run(_campaigns(system, numbers))
+
+
+async def _campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvidence]:
+    found: dict[str, CampaignEvidence] = {}
+    async with opened(Settings.load()) as store:
+        report = Report(store.database)
+        for number in numbers:
+            summary = documents.report(await report.summary(number))
+            people = [each._asdict() async for page in report.results(number) for each in page]
+            (row,) = system.database.rows("select * from campaigns where id = ?", number)
+            found[number] = CampaignEvidence(row, summary, people)
+    return found
 
 
 def read_logs(folder: Path) -> dict[str, str]:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -40,12 +41,14 @@ def _noticed(options: argparse.Namespace, mutation: Mutation) -> bool:
         shutil.copytree(ROOT / "ops/chaos/clock", tree / "ops/chaos/clock")
         mutation.apply(tree)
         for seed in range(options.seed, options.seed + options.seeds):
+            began = time.monotonic()
             told = _failure(tree, seed, options.seconds, mutation.only)
+            took = time.monotonic() - began
             if told is None:
                 continue
             clean = _failure(ROOT, seed, options.seconds, mutation.only)
             word = "seed" if clean is None else "BUT the source fails, too, at seed"
-            print(f"{mutation.name}: noticed by {word} {seed}: {told}", flush=True)
+            print(f"{mutation.name}: noticed by {word} {seed} in {took:.0f} s: {told}", flush=True)
             if clean is None:
                 return True
     print(f"{mutation.name}: not noticed in {options.seeds} seeds ({mutation.what})", flush=True)

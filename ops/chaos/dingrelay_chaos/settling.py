@@ -48,9 +48,8 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         waited=waited,
         last=open_last[0] if open_last else "",
     )
-    for each in asked.campaigns:
-        if each.campaign:
-            found.campaigns[each.campaign] = evidence.campaign(system, each.campaign)
+    created = [each.campaign for each in asked.campaigns if each.campaign]
+    found.campaigns = evidence.campaigns(system, created)
     found.logs = evidence.read_logs(system.folder)
     return found
 
