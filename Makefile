@@ -24,7 +24,7 @@ SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test chaos chaos-mutations check bench bench-docs up lock
+.PHONY: help setup demo test chaos chaos-mutations check bench outages bench-docs up lock
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -61,6 +61,9 @@ check: setup ## lint, format, types, layers
 
 bench: setup $(ARQ) ## measure all figures beside peers, 25 minutes (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)
+
+outages: setup ## hold two workers against every kind of outage, 150 s each, side by side, 5 minutes
+	@$(BIN)/python ops/bench/outage.py $(ARGS)
 
 # arq needs an older redis-py than ours, so it has an environment of its own.
 $(ARQ): ops/bench/peers/arq.lock | $(INSTALLED)

@@ -26,6 +26,7 @@ from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import pipeline
 from dingrelay_workers.delivery import Delivery
+from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.limiter import breakers
@@ -39,14 +40,14 @@ BUSY = {"errcode": -1, "errmsg": "系统繁忙"}
 
 
 class Wakeups(Publisher):
-    """Carries out every wake-up on the loop of the test, so many at a time."""
+    """Carries out every wake-up on the loop of the test, so many at a time, by one worker's turns."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._loop = asyncio.get_running_loop()
         self._places = asyncio.Semaphore(32)
         self._running: set[asyncio.Task[object]] = set()
-        self.engine: Engine
+        self.engines: list[Engine] = []
         self.runs: Counter[str] = Counter()
 
     def publish(self, wakeups: Sequence[Wakeup]) -> int:
@@ -70,7 +71,8 @@ class Wakeups(Publisher):
                 woken=wakeup.at,
                 nonce=uuid.uuid4().hex,
             )
-            await pipeline.execute(delivery, self.engine)
+            engine = self.engines[self.runs.total() % len(self.engines)]
+            await pipeline.execute(delivery, engine)
 
 
 class Fleet:
@@ -86,7 +88,7 @@ class Fleet:
         self.engine = engine
         self.close = close
         self.runs = wakeups.runs
-        self._wakeups = wakeups
+        self.wakeups = wakeups
         self._redis = redis
 
     async def enqueue(self, *contracts: Contract) -> list[Draft]:
@@ -96,7 +98,7 @@ class Fleet:
             answer = await scripts.run_async(self._redis, call)
             wakeup = record.enqueued(draft, answer).wakeup
             assert wakeup
-            self._wakeups.publish([wakeup])
+            self.wakeups.publish([wakeup])
         return drafts
 
     async def status(self, draft: Draft) -> JobStatus:
@@ -133,7 +135,9 @@ async def opened(
     sandbox.set_limits(calls="", recipients="")
     async with AsyncExitStack() as stack:
 
-        async def open_fleet(secret: str = "sandbox-secret", **settings: Any) -> Fleet:
+        async def open_fleet(
+            secret: str = "sandbox-secret", *, beside: Fleet | None = None, **settings: Any
+        ) -> Fleet:
             app = {"app_key": "sandbox-key", "app_secret": secret, "agent_id": "1000001"}
             loaded = Settings.load(
                 env="sandbox",
@@ -148,9 +152,9 @@ async def opened(
                     **settings,
                 },
             )
-            wakeups = Wakeups(loaded)
+            wakeups = beside.wakeups if beside else Wakeups(loaded)
             engine = Engine(loaded, wakeups, concurrency=64, queues=QUEUES)
-            wakeups.engine = engine
+            wakeups.engines.append(engine)
             running = await stack.enter_async_context(AsyncExitStack())
             await running.enter_async_context(engine)
             return Fleet(engine, wakeups, redis, running.aclose)
@@ -419,3 +423,44 @@ async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float 
     async with asyncio.timeout(within):
         while not await predicate():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+async def test_a_service_that_comes_and_goes_costs_no_job(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(rules={"*": {"calls": "10/1s"}})
+    for number in range(4):
+        sandbox.add_fault("http", status=503, starts_in=2 * number, seconds=1)
+    drafts = await fleet.enqueue(
+        *(message(n) for n in range(1, 41)), *(approval(n) for n in range(10))
+    )
+    for draft in drafts:
+        await eventually(lambda draft=draft: has_ended(fleet, draft))
+    assert await fleet.states(drafts) == {State.DONE: 50}
+    assert met(sandbox).total() <= 60
+    assert sandbox.audit()["duplicates"]["approvals"] == 0
+
+
+async def test_a_walk_through_departments_outlives_an_outage(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened()
+    sandbox.add_fault("error", api="/topapi/v2/", starts_in=0.3, seconds=3)
+    (walk,) = await fleet.enqueue(UserSync(scope="everything"))
+    await eventually(lambda: has_ended(fleet, walk))
+    status = await fleet.status(walk)
+    assert status.state == State.DONE, status
+    assert met(sandbox).total() <= 60
+
+
+async def test_workers_with_wrong_credentials_leave_the_jobs_to_the_others(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    right = await opened(token_circuit=60)
+    wrong = await opened("wrong", beside=right, token_circuit=60)
+    with pytest.raises(Credentials):
+        await wrong.engine.dingtalk.ready("default")
+    drafts = await right.enqueue(*(message(n) for n in range(1, 101)))
+    await right.done(drafts)
+    assert sandbox.audit()["calls"]["/gettoken"] == {"error": 1, "ok": 1}
+    assert right.runs.total() <= 500, "no job goes round for long"

@@ -80,6 +80,18 @@ def test_five_sick_answers_in_a_row_open_it_and_a_sane_one_closes_it(fleet: Flee
     assert not fleet.ask().outage
 
 
+def test_who_waited_for_the_end_gets_places_at_the_rate_that_is_soon_back(fleet: Fleet) -> None:
+    fleet.ask()
+    for _ in range(5):
+        fleet.sick()
+    fleet.sleep(1)
+    assert fleet.ask().trial
+    assert fleet.sane(trial=True) == [b"api"]
+    call = buckets.park((CALLS,), "normal", [1], "tail", "a/", fleet.now)
+    places = [run(fleet.redis, call)[0] for _ in range(200)]
+    assert places[-1] <= 12 * MICRO, "at a quarter of the rate it would be 40 s"
+
+
 def test_answers_that_may_be_a_jobs_own_fault_need_three_jobs(fleet: Fleet) -> None:
     for _ in range(20):
         assert not fleet.sick("answer", job="one").outage

@@ -19,6 +19,7 @@
 
 local SURPLUS = 1.05   -- parked jobs come back a little faster than they leave: none leaves late
 local ABREAST = 2000000  -- us by which senders that park by turns may be apart and still share
+local CLIMB = 15000000   -- us after an outage within which the rate is back
 local CARRIED = 100    -- recipients of one call, where no rule allows fewer
 local FOLLOW = 2000000 -- us after the first of a place that the others are due: it takes them along
 
@@ -63,7 +64,8 @@ for i = 1, rules do
   if shared and string.sub(KEYS[i], -6) == ':calls' then cost = 0 end
   local at = redis.call('HGET', KEYS[i], 'at')
   if follow_clock(KEYS[i], at, now) then redis.call('DEL', KEYS[rules + i]) end
-  local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'paused', 'reason', queue)
+  local field = redis.call('HMGET', KEYS[i], 'balance', 'at', 'rate', 'paused', 'reason', queue,
+    'reopened', 'penalized')
   local paused = tonumber(field[4]) or 0
   local free = now
   if paused > now then free, reason = paused, field[5] end
@@ -73,7 +75,10 @@ for i = 1, rules do
     local elapsed = math.max(0, now - (tonumber(field[2]) or now))
     local balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000)
     free = math.max(free, now + (math.min(cost, burst) - balance) / rate * 1000000)
-    free = place_after(KEYS[rules + i], free, cost / (rate * SURPLUS) * 1000000)
+    -- After an outage the rate is back in seconds: places at a quarter of it would leave most unused.
+    local coming, reopened = rate, tonumber(field[7]) or 0
+    if reopened > (tonumber(field[8]) or 0) and now - reopened < CLIMB then coming = math.max(rate, first) end
+    free = place_after(KEYS[rules + i], free, cost / (coming * SURPLUS) * 1000000)
     redis.call('HSET', KEYS[i], queue, math.max(free, tonumber(field[6]) or 0))
     local until_then = math.floor((free - now) / 1000)
     outlive(KEYS[i], until_then)

@@ -24,7 +24,8 @@ end
 
 local bucket = redis.call('EXISTS', KEYS[5]) == 1
 if close(KEYS[1], 'api') and bucket and top > 0 then
-  redis.call('HSET', KEYS[5], 'rate', top / 4, 'grown', now, 'climbs', now - head_start)
+  redis.call('HSET', KEYS[5], 'rate', top / 4, 'grown', now, 'climbs', now - head_start,
+    'reopened', now)
 end
 if redis.call('HEXISTS', KEYS[2], 'sick') == 1 and close(KEYS[2], 'host') then
   redis.call('HSET', KEYS[2], 'closed', now)

@@ -1,0 +1,168 @@
+"""Outages of DingTalk's at full length, each on a stand of its own, side by side.
+
+``python ops/bench/outage.py [KIND ...] [--seconds 150]``. Two Celery workers have messages and
+approvals waiting when an outage begins. Exit code 1 if a bound is broken.
+"""
+
+import argparse
+import re
+import socket
+import sys
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+from figures import Figure, show
+from redis import Redis
+from stand import Stand, stand, wait_until
+
+from dingrelay_producers import keys
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_sandbox.faults import TOKEN_APIS
+from dingrelay_tasks import ApprovalCreate, MessageSend
+
+MESSAGES, APPROVALS = 200, 50
+WORKERS, CONCURRENCY = 2, 32
+CALLS = 60
+"""Calls into an outage at most."""
+SOON = 30
+"""Seconds after its end within which all is done."""
+PATIENCE = 180
+"""Seconds after its end for which the rest is waited for, to tell how late it was."""
+
+
+def _unavailable_then_busy(sandbox: SandboxAdmin, seconds: float) -> None:
+    sandbox.outage("503", seconds=seconds / 2)
+    sandbox.outage("busy", starts_in=seconds / 2, seconds=seconds / 2)
+
+
+def _tokens_alone(sandbox: SandboxAdmin, seconds: float) -> None:
+    sandbox.outage("503", api=TOKEN_APIS, seconds=seconds)
+    sandbox.revoke_tokens()
+
+
+KINDS: dict[str, Callable[[SandboxAdmin, float], object]] = {
+    "503 and -1": _unavailable_then_busy,
+    "timeouts": lambda sandbox, seconds: sandbox.outage("hang", seconds=seconds),
+    "refused": lambda sandbox, seconds: sandbox.refuse_connections(seconds),
+    "html": lambda sandbox, seconds: sandbox.outage("html", seconds=seconds),
+    "tokens": _tokens_alone,
+}
+
+
+def main() -> int:
+    """Measure, show, and judge."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
+    parser.add_argument("--seconds", type=float, default=150, help="how long an outage lasts")
+    options = parser.parse_args()
+    chosen = options.kinds or list(KINDS)
+    with ExitStack() as stack, ThreadPoolExecutor(len(chosen)) as threads:
+        # One after the other: two that start at once may choose the same port.
+        stands = [stack.enter_context(stand()) for _ in chosen]
+        found = threads.map(partial(measure, seconds=options.seconds), stands, chosen)
+        figures = [figure for each in found for figure in each]
+    show(figures)
+    return int(any(figure.holds is False for figure in figures))
+
+
+def measure(stand: Stand, kind: str, seconds: float) -> list[Figure]:
+    """What an outage cost, and how soon all was done after it."""
+    stand.clear(calls="", recipients="")
+    with _workers(stand) as ports, stand.client() as client:
+        warm = [client.send(_message(number)) for number in range(MESSAGES, MESSAGES + 20)]
+        jobs = [handle.id for handle in warm]
+        with Redis.from_url(stand.redis_url) as redis:
+            wait_until(lambda: _ended(redis, jobs), 60)
+            began = time.monotonic()
+            KINDS[kind](stand.sandbox, seconds)
+            before = _attempts(ports)
+            jobs += [client.send(_message(number)).id for number in range(MESSAGES)]
+            jobs += [client.send(_approval(number)).id for number in range(APPROVALS)]
+            time.sleep(max(0, began + seconds - time.monotonic()))
+            tried = _attempts(ports) - before
+            try:
+                wait_until(lambda: _ended(redis, jobs), PATIENCE, pause=0.2)
+            except TimeoutError as error:
+                print(kind, error, file=sys.stderr)
+            late = time.monotonic() - began - seconds
+            states = Counter(_field(redis, jobs, "state"))
+            spent = sum(int(attempts) - 1 for attempts in _field(redis, jobs, "attempts"))
+    met = Counter(call["api"] for call in stand.sandbox.calls() if call["fault"])
+    calls = tried if kind == "refused" else met.total()
+    twice = stand.sandbox.audit()["duplicates"]["approvals"]
+    group = f"{kind} for {seconds:g} s"
+    note = ", ".join(f"{api} {count}" for api, count in met.items())
+    return [
+        Figure(group, "calls into it", calls, "calls", at_most=CALLS, note=note),
+        Figure(group, "not done", len(jobs) - states["done"], "jobs", at_most=0, note=str(states)),
+        Figure(group, "approvals created twice", twice, "", at_most=0),
+        Figure(group, "attempts spent", spent, "", at_most=0),
+        Figure(group, "done after its end", late, "s", at_most=SOON),
+    ]
+
+
+@contextmanager
+def _workers(stand: Stand) -> Generator[list[int], None, None]:
+    """Celery workers; the ports where they tell their metrics."""
+    ports = [_free_port() for _ in range(WORKERS)]
+    commands = [
+        [
+            *("env", f"DINGRELAY_METRICS_PORT={port}", sys.executable, "-m", "celery", "-q"),
+            *("-A", "dingrelay_workers.app", "worker", "-c", str(CONCURRENCY), "-n", f"w{port}@%h"),
+        ]
+        for port in ports
+    ]
+    with stand.processes(commands, patient=True):
+        control = stand.celery().control
+        wait_until(lambda: len(control.ping(timeout=0.5, limit=WORKERS)) == WORKERS, 120)
+        yield ports
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+def _attempts(ports: Sequence[int]) -> int:
+    """Calls that failed, and tokens that were asked for, as the workers count them."""
+    pattern = re.compile(
+        r'^dingrelay_(?:calls_total\{.*verdict="(?!ok").*|token_fetches_total\{.*) (\S+)$',
+        re.MULTILINE,
+    )
+    told = [
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode() for port in ports
+    ]
+    return round(sum(float(value) for text in told for value in pattern.findall(text)))
+
+
+def _message(number: int) -> MessageSend:
+    text = {"msgtype": "text", "text": {"content": f"message {number}"}}
+    return MessageSend.parse({"to": {"users": [f"u{number + 1}"]}, "message": text})
+
+
+def _approval(number: int) -> ApprovalCreate:
+    return ApprovalCreate.parse(
+        {"process_code": "PROC-ANY", "originator": "u1", "form": {"days": number}}
+    )
+
+
+def _field(redis: Redis, jobs: Sequence[str], name: str) -> list[str]:
+    with redis.pipeline(transaction=False) as pipe:
+        for job in jobs:
+            pipe.hget(keys.job(job), name)
+        return [(value or b"").decode() for value in pipe.execute()]
+
+
+def _ended(redis: Redis, jobs: Sequence[str]) -> bool:
+    ended = {"done", "dead", "unknown", "duplicate", "expired", "cancelled"}
+    return ended.issuperset(_field(redis, jobs, "state"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
