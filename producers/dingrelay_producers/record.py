@@ -33,8 +33,11 @@ _CONSTANTS: dict[str, str | int] = {
     "TOMBSTONE": keys.tombstone(""),
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
     "MARGIN": keys.JOB_MARGIN_MS,
+    "MADE_ONCE": "approval-create",
+    "MAKING": "create",
 }
-"""What the transitions know by name: keys, and how long they live (ms)."""
+"""What the transitions know by name: keys, and how long they live (ms); and the kind of job and
+its step that DingTalk carries out twice when it is asked twice."""
 
 
 def transition(package: str, *names: str, preludes: Sequence[str] = ()) -> Script:

@@ -13,6 +13,7 @@ from dingrelay_producers.record import Draft
 from dingrelay_producers.resolution import Resolution
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
+from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.leases import Leases
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.records import Boarding, Claim, Records, Spent
@@ -596,3 +597,31 @@ async def test_no_more_recipients_are_taken_along_than_there_are_tokens(
     assert 0.5 <= float(await redis.hget(rule.key, "balance") or 0) < 0.6
     assert (await board(redis, records, drafts[0], bucket=rule)).taken == []
     assert len(await waiting(redis, drafts[0])) == 8
+
+
+async def test_an_approval_from_before_a_failover_is_looked_for_first(
+    redis: Redis, records: Records
+) -> None:
+    """The failover lost its claim and the note of its call."""
+    form = {"process_code": "P", "originator": "u1", "form": {"事由": "x"}}
+    draft = record.draft(ApprovalCreate.parse(form))
+    await enqueue(redis, draft)
+    undisturbed = await claimed(records, draft)
+    assert undisturbed.calling is None
+    await records.park(undisturbed, State.QUEUED, delay=0, spent=Spent())
+    await redis.hset(keys.job(draft.id), "history", "0" * 40)
+    claim = await claimed(records, draft)
+    assert claim.calling == {"step": "create", "at": claim.time.at, "since": claim.created}
+    # It is found not to exist, and is not looked for again.
+    await records.park(claim, State.QUEUED, delay=0, spent=Spent(answered=True))
+    assert (await claimed(records, draft)).calling is None
+
+
+async def test_an_approval_that_was_made_is_not_looked_for(redis: Redis, records: Records) -> None:
+    form = {"process_code": "P", "originator": "u1", "form": {"事由": "x"}}
+    draft = record.draft(ApprovalCreate.parse(form))
+    await enqueue(redis, draft)
+    made = Spent(steps={"create": {"instance_id": "i"}})
+    await records.park(await claimed(records, draft), State.QUEUED, delay=0, spent=made)
+    await redis.hset(keys.job(draft.id), "history", "0" * 40)
+    assert (await claimed(records, draft)).calling is None

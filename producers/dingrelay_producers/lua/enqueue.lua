@@ -28,6 +28,7 @@ if later then redis.call('HSET', record, 'not_before', due) end
 if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
 if parent ~= '' then redis.call('HSET', record, 'parent', parent) end
 if bare then redis.call('HSET', record, 'bare', 1) end
+if ARGV[2] == MADE_ONCE then redis.call('HSET', record, 'history', history()) end
 if shares ~= '' then
   redis.call('HSET', record, 'shares', shares, 'seats', seats)
   if not later then

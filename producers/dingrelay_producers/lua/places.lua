@@ -14,6 +14,13 @@ local function waits(state)
   return state == 'queued' or state == 'snoozed' or state == 'retrying'
 end
 
+-- Which history of the data this is: another one after a failover or a restart, which may have lost
+-- the last second. Empty where nobody may ask.
+local function history()
+  local told = redis.pcall('INFO', 'replication')
+  return type(told) == 'string' and string.match(told, 'master_replid:(%x+)') or ''
+end
+
 -- Keep a key until then at least.
 local function keep(key, moment)
   redis.call('PEXPIREAT', key, moment, 'NX')

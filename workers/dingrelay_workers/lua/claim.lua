@@ -27,7 +27,7 @@ redis.call('HSET', progress, field, string.format('%.0f %.0f', slot, latest), 's
 redis.call('PEXPIRE', progress, PROGRESS_TTL)
 
 local known = redis.call('HMGET', record,
-  'state', 'owner', 'lease', 'due', 'shares', 'queue', 'fence', 'called')
+  'state', 'owner', 'lease', 'due', 'shares', 'queue', 'fence', 'called', 'history')
 local state, shares, queue = known[1], known[5], known[6]
 if not state then return {'missing', ''} end
 
@@ -51,6 +51,21 @@ elseif not waits(state) then
   return left('ended')
 elseif tonumber(known[4]) > now then
   return {'early', ''}
+end
+
+-- A failover may have lost the note of a call that left, with the claim. So what was accepted before
+-- it is looked for before it is made, and an older call counts as having left now.
+local accepted_in = known[9]
+if accepted_in then
+  local present = history()
+  if accepted_in ~= '' and present ~= accepted_in
+      and redis.call('HEXISTS', record, 'step:' .. MAKING) == 0 then
+    local told = redis.call('HMGET', record, 'calling', 'created')
+    local calling = told[1] and cjson.decode(told[1]) or {step = MAKING, since = tonumber(told[2])}
+    calling.at = now
+    redis.call('HSET', record, 'calling', cjson.encode(calling))
+  end
+  redis.call('HSET', record, 'history', present)
 end
 
 if not again then redis.call('HINCRBY', record, 'fence', 1) end
