@@ -193,4 +193,7 @@ def test_a_worker_lost_while_no_call_was_under_way_is_a_third_of_a_crash(
 ) -> None:
     claim = replace(CLAIM, crashes=crashes, losses=losses)
     assert outcome.is_poison(claim, SETTINGS) == poison
-    assert f"{crashes + losses} workers" in outcome.poison(claim).reason
+    for open_call, state in ((False, State.DEAD), (True, State.UNKNOWN)):
+        led_to = outcome.poison(claim, open_call=open_call)
+        assert led_to.state == state
+        assert f"{crashes + losses} workers" in led_to.reason

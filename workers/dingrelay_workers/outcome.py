@@ -97,14 +97,12 @@ def is_poison(claim: Claim, settings: Settings) -> bool:
     return claim.crashes + claim.losses // LOSSES_OF_A_CRASH >= settings.max_deliveries
 
 
-def poison(claim: Claim) -> Outcome:
-    """The job is not given to one more worker."""
-    return _dead(
-        "poison",
-        "crashed",
-        f"took down {claim.crashes + claim.losses} workers",
-        "See the workers' logs before you requeue it.",
-    )
+def poison(claim: Claim, *, open_call: bool) -> Outcome:
+    """The job is not given to one more worker; its last call may have been carried out."""
+    reason = f"took down {claim.crashes + claim.losses} workers"
+    if open_call:
+        return _unknown("crashed", f"{reason}; its last call may have been carried out")
+    return _dead("poison", "crashed", reason, "See the workers' logs before you requeue it.")
 
 
 def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:

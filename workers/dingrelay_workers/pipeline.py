@@ -125,7 +125,7 @@ async def _carry_out(run: Run) -> Outcome:
     try:
         run.contract = _contract(run)
         if outcome.is_poison(claim, settings):
-            return outcome.poison(claim)
+            return outcome.poison(claim, open_call=run.caller.open_call)
         if claim.expired:
             return outcome.expired(open_call=run.caller.open_call)
         async with run.engine.deadlines.kept():
