@@ -2,12 +2,13 @@
 
 import os
 import random
+import re
 import subprocess
 import sys
 
 import pytest
 
-from dingrelay_chaos.mutations import MUTATIONS
+from dingrelay_chaos.mutations import MUTATIONS, ROOT
 from dingrelay_chaos.schedule import schedule
 
 SECONDS = 8
@@ -43,3 +44,9 @@ def test_a_step_that_is_left_out_changes_no_other() -> None:
 
 def test_every_mend_that_can_be_taken_out_is_still_there() -> None:
     assert [each.name for each in MUTATIONS if not each.applies] == []
+
+
+def test_the_table_of_mutations_tells_which_seed_shows_each() -> None:
+    text = (ROOT / "ops/chaos/README.md").read_text("utf-8")
+    told = re.findall(r"^\| `([a-z-]+)` \| \d \| (\d+) \|", text, re.MULTILINE)
+    assert told == [(each.name, str(each.first)) for each in MUTATIONS]

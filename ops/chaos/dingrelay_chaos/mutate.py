@@ -40,7 +40,8 @@ def _noticed(options: argparse.Namespace, mutation: Mutation) -> bool:
             shutil.copytree(ROOT / package, tree / package)
         shutil.copytree(ROOT / "ops/chaos/clock", tree / "ops/chaos/clock")
         mutation.apply(tree)
-        for seed in range(options.seed, options.seed + options.seeds):
+        first = mutation.first if options.seed is None else options.seed
+        for seed in range(first, first + options.seeds):
             began = time.monotonic()
             told = _failure(tree, seed, options.seconds, mutation.only)
             took = time.monotonic() - began
@@ -76,7 +77,7 @@ def _failure(tree: Path, seed: int, seconds: float, only: Sequence[str]) -> str 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make chaos-mutations", description=__doc__)
     parser.add_argument("names", nargs="*", help="which mutations; all if none is named")
-    parser.add_argument("--seed", type=int, default=1, help="the first")
+    parser.add_argument("--seed", type=int, help="the first; each one's own if not given")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many at most")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of each seed")
     parser.add_argument("--jobs", type=int, default=1, help="mutations at once")

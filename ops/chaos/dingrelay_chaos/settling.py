@@ -18,8 +18,9 @@ from dingrelay_producers import JobStatus
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_tasks import UserSync
 
-SETTLE_SECONDS = 120
-"""Within which everything has come to an end. The longest single wait is a backed-off retry's."""
+SETTLE_SECONDS = 180
+"""Within which everything has come to an end. After an outage three hundred jobs leave at five a
+second, on a machine that has more to do."""
 SYNC_SECONDS = 60
 QUEUES = ("urgent", "normal", "bulk", "directory")
 
