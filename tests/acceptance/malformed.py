@@ -47,7 +47,10 @@ NO_OBJECT = NUMBERS | st.booleans() | st.text(max_size=9) | LISTS
 NO_FLAG = LISTS | OBJECTS | st.sampled_from(["perhaps", "", 2, 0.5, LONE_SURROGATE])
 NO_USER = NO_TEXT | st.sampled_from(["", "a,b", "a b", "u1\n", "x" * 65, "\x00", "\u3000"])
 NO_DEPARTMENT = (
-    st.sampled_from([0, -2, 2**63, "7", 7.0, 1.5, True]) | st.text(max_size=5) | LISTS | OBJECTS
+    st.sampled_from([0, -(2**63), 2**63, "7", 7.0, 1.5, True])
+    | st.text(max_size=5)
+    | LISTS
+    | OBJECTS
 )
 NO_APP = NO_TEXT | st.sampled_from(["", "a b", "默认", "x" * 65, "../etc", "default\n"])
 NO_CHOICE = NO_TEXT | st.sampled_from(["", "URGENT", "normal ", "\x00"])

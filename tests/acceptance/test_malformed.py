@@ -145,7 +145,6 @@ def refused_headers() -> list[Raw]:
         {"expires": "yesterday"},
         {"expires": []},
         {"timelimit": "long"},
-        {"stamps": 5, "stamped_headers": 6},
         {"compression": "bzip2"},
         {"id": [1, {"a": "b"}]},
     ]
@@ -163,6 +162,7 @@ def odd_headers() -> list[Raw]:
         {"root_id": 7, "parent_id": [], "group": {}},
         {"callbacks": [{"task": "os.system"}], "chain": 5, "chord": "x", "errbacks": 3},
         {"shadow": 5, "lang": 5, "origin": {}},
+        {"stamps": 5, "stamped_headers": 6},
     ]
     return [Raw(kwargs={"job": {"to": 1}}, wrong="to", headers=headers) for headers in odd]
 

@@ -16,14 +16,15 @@ if lease and redis.call('GET', lease) ~= ARGV[18] then return {'fenced', 0} end
 local known = redis.call('HGET', record, 'digest')
 if known then return {known == digest and 'exists' or 'conflict', 0} end
 if bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return {'gone', 0} end
--- Whoever asks for a job by its key once more, after it was discarded, means it.
-redis.call('DEL', TOMBSTONE .. id)
 
 local later = due > now
 redis.call('HSET', record,
   'kind', ARGV[2], 'app', ARGV[3], 'lane', ARGV[4], 'queue', queue,
   'payload', payload, 'digest', digest, 'summary', ARGV[8],
   'state', 'queued', 'created', now, 'due', later and due or now, 'woken', later and 0 or now)
+-- After the first write, which a full Redis refuses: once a script has written it takes the rest.
+-- Whoever asks for a job by its key once more, after it was discarded, means it.
+redis.call('DEL', TOMBSTONE .. id)
 if later then redis.call('HSET', record, 'not_before', due) end
 if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
 if parent ~= '' then redis.call('HSET', record, 'parent', parent) end
