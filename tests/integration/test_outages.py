@@ -24,7 +24,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import pipeline
+from dingrelay_workers import pipeline, retry
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.directory.schema import upgrade
@@ -266,7 +266,10 @@ async def test_the_urgent_go_first_when_it_is_over(
     assert sum(at < last for at in filter(None, bulk)) <= 12
 
 
-async def test_one_job_alone_is_no_outage(opened: OpenFleet, sandbox: SandboxAdmin) -> None:
+async def test_one_job_alone_is_no_outage(
+    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "LAST_CHANCE", 1.0)
     fleet = await opened()
     await fleet.done(await fleet.enqueue(message(1)))
     sandbox.add_fault("error", api=SEND, match={"userid_list": "u7"})

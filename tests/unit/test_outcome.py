@@ -116,6 +116,8 @@ def test_attempts_are_used_up() -> None:
 
 def test_a_cap_of_one_code_counts_that_codes_answers() -> None:
     few = Transient("-1", "busy", max_attempts=3)
+    assert led_to(few).delay <= retry.BASE
+    assert led_to(few, attempts=1, failures=Failures({"-1": 1})).delay >= retry.LAST_CHANCE / 2
     others = Failures({"http": 3, "-1": 1})
     assert led_to(few, attempts=4, failures=others).state == State.RETRYING
     assert led_to(few, attempts=2, failures=Failures({"-1": 2})).state == State.DEAD

@@ -224,13 +224,13 @@ def _tried(error: DingTalkError, claim: Claim, settings: Settings, *, open_call:
     spent = claim.attempts + 1
     failures = claim.failures.one_more(error)
     # A cap of one code counts that code's answers, not whatever else the job has met.
-    capped = error.max_attempts is not None and failures.of(error.code) >= error.max_attempts
-    if spent >= settings.max_attempts or capped:
+    met, most = failures.of(error.code), error.max_attempts or settings.max_attempts
+    if spent >= settings.max_attempts or met >= most:
         return _given_up(error, open_call=open_call)
     return Outcome(
         State.RETRYING,
         reason=str(error),
-        delay=retry.backoff(spent),
+        delay=retry.backoff(spent, last=most < settings.max_attempts and met == most - 1),
         attempts=1,
         failures=failures,
         error=_error(error),
