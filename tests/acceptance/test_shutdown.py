@@ -61,8 +61,9 @@ def test_a_busy_worker_stops_in_time_and_another_goes_on(
     traffic.assert_each_arrived_once(sandbox, range(MESSAGES))
     traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])
     calls = sandbox.audit()["calls"]
-    assert calls[traffic.SEND] == {"ok": MESSAGES}
-    assert calls[traffic.CREATE] == {"ok": APPROVALS}
+    # Answers take 1 to 3 s, so calls may meet at DingTalk though they left apart.
+    assert calls[traffic.SEND]["ok"] == MESSAGES
+    assert calls[traffic.CREATE]["ok"] == APPROVALS
 
 
 def test_a_call_that_hangs_does_not_keep_a_worker(

@@ -86,7 +86,7 @@ def tell(form: dict[str, Any]) -> list[Control]:
             "rowNumber": f"TableField_{number}",
         }
         for number, row in enumerate(form.get(TABLE) or [])
-        if any(row.values())
+        if any(value != "" for value in row.values())
     ]
     columns = [{"componentName": "TextField", "props": {"label": "x", "required": True}}]
     told.append(
