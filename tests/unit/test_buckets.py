@@ -528,6 +528,26 @@ def test_the_parked_jobs_of_an_app_do_not_hold_those_of_another(fleet: Fleet) ->
     assert fleet.park(rules=(other, EGRESS), sender="b/") < 0.2
 
 
+def test_a_slot_beyond_what_a_call_may_wait_is_not_reserved(fleet: Fleet) -> None:
+    slow = Rule("app:a", "message.send", "calls", 2, 100)
+
+    def ask(lane: Lane, *, aged: bool = False) -> Reply:
+        call = buckets.acquire((slow,), lane, [Ask((1,), aged)], fleet.now, max_wait=5)
+        return Reply.read(run(fleet.redis, call))
+
+    assert ask("normal").starts == (0,)
+    refused = ask("normal")
+    assert not refused.starts
+    assert 5 < refused.wait <= 100
+    fleet.sleep(refused.wait - 4)
+    (start,) = ask("normal").starts
+    assert start == pytest.approx(4, abs=0.1)
+    # Who has waited long, and what is urgent, keeps what it can reserve.
+    fleet.sleep(5)
+    (start,) = ask("bulk", aged=True).starts
+    assert start > 5
+
+
 def test_buckets_are_noted_and_expire(fleet: Fleet) -> None:
     fleet.ask((CALLS, EGRESS), "normal", (1, 1))
     noted = fleet.redis.zrange("dingrelay:buckets", 0, -1)

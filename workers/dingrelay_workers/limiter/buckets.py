@@ -31,6 +31,8 @@ NO_CIRCUIT = tuple(breaker("none", name) for name in ("api", "host", "hold"))
 ALL_HEARD = (1, 0)
 """For calls of whose answers the buckets are not told."""
 USUAL = Pace(beat=1.0, hold=60.0, call=15.0)
+FOR_EVER = 1e9
+"""Seconds; for a call that is never parked."""
 
 ParkedQueue = Literal["tail", "again"]
 """Where a job is parked: behind the new ones, or behind those that came back too early."""
@@ -163,14 +165,17 @@ def acquire(
     circuit: Sequence[str] = NO_CIRCUIT,
     pace: Pace = USUAL,
     heard: tuple[int, int] = ALL_HEARD,
+    max_wait: float = FOR_EVER,
 ) -> Call:
     """Reserve slots for as many of the first waiters as can have one. Answer: `Reply`.
 
     No waiters at all only asks whether a bucket is paused. `circuit` are the keys of the breakers
-    before the call, `heard` what `Heard.take` says.
+    before the call, `heard` what `Heard.take` says. A slot more than `max_wait` seconds away is
+    reserved for urgent calls and for those that are aged only.
     """
     arguments: list[Value] = [_time(now), lane, BUCKET_TTL_MS, len(asks)]
     arguments += (pace.longest, pace.micros[2], *heard, pace.quiet, pace.timeout)
+    arguments.append(int(max_wait * MICRO))
     for rule in rules:
         sibling = int(not rule.scope.startswith("egress:"))
         arguments += (rule.burst, rule.rate, rule.top, rule.window, sibling)
@@ -238,9 +243,10 @@ async def ask(
     circuit: Sequence[str] = NO_CIRCUIT,
     pace: Pace = USUAL,
     heard: tuple[int, int] = ALL_HEARD,
+    max_wait: float = FOR_EVER,
 ) -> Reply:
-    """One round trip to the buckets."""
-    call = acquire(rules, lane, asks, circuit=circuit, pace=pace, heard=heard)
+    """One round trip to the buckets; `acquire` tells what is asked."""
+    call = acquire(rules, lane, asks, circuit=circuit, pace=pace, heard=heard, max_wait=max_wait)
     return Reply.read(await run_async(redis, call))
 
 

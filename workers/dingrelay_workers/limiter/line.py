@@ -265,6 +265,7 @@ class Line:
             circuit=self._circuit.keys if self._circuit else NO_CIRCUIT,
             pace=self._pace,
             heard=self._heard.take() if self._heard else ALL_HEARD,
+            max_wait=self._max_wait,
         )
         if reply.outage and self._circuit:
             self.fail(Outage(self._circuit.name, reply.outage, reply.reason, reply.wait))

@@ -9,7 +9,8 @@
 --       5 us between two probes of a breaker at most, 6 us for which a probe's answer is waited for
 --       7 answers of this API that came to this process since it last asked, 8 us of the slowest
 --       9 us without an answer after which the fleet slows down, 10 us after which a call times out
---       11 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit, only penalties),
+--       11 us that a call may wait for its slot where it was not promised one
+--       12 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit, only penalties),
 --         window (s), 1 if every call that takes from this bucket also takes from its siblings
 --       per waiter: 1 if it has waited long, then its cost under each rule
 --
@@ -41,10 +42,11 @@ local LONGEST = 1300000000     -- us that a pause can last: twice the longest th
 
 local now = microseconds(ARGV[1])
 local lane, ttl, waiters = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local rules, index, cursor = #KEYS - 4, KEYS[#KEYS - 3], 11
+local rules, index, cursor = #KEYS - 4, KEYS[#KEYS - 3], 12
 local longest, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
 local heard, slow = tonumber(ARGV[7]), tonumber(ARGV[8])
 local quiet, timeout = tonumber(ARGV[9]), tonumber(ARGV[10])
+local max_wait = tonumber(ARGV[11]) / 1000000
 local buckets, shut, reason = {}, 0, ''
 local paused, probing, tail = 0, 0, now
 
@@ -153,6 +155,8 @@ for _ = 1, waiters do
       if missing > 0 or cost > bucket.balance then bucket.busy, saturated = true, 1 end
     end
   end
+  -- Who would wait longer is parked meanwhile, and asks again when the slot is near.
+  if wait == 0 and start > max_wait and not reserves and lane ~= 'urgent' then wait = start end
   if wait > 0 then break end
   for i = 1, rules do
     local bucket, cost = buckets[i], tonumber(ARGV[cursor + i])
