@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from dingrelay_chaos.faults import Fault
+from dingrelay_chaos.faults.fault import Fault
 
 
 @dataclass(slots=True)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from dingrelay_chaos import invariants, system
 from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.faults import Fault
+from dingrelay_chaos.faults.fault import Fault
 from dingrelay_chaos.journal import FaultTime, Journal
-from dingrelay_chaos.operations import Operation
+from dingrelay_chaos.operations.operation import Operation
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.settling import settle
 from dingrelay_chaos.story import story

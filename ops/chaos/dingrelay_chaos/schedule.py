@@ -4,10 +4,12 @@ import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from dingrelay_chaos import faults, operations
 from dingrelay_chaos.brief import brief
-from dingrelay_chaos.faults import Fault
-from dingrelay_chaos.operations import Operation, Past
+from dingrelay_chaos.faults import draw as fault_draw
+from dingrelay_chaos.faults.fault import Fault, shortened
+from dingrelay_chaos.operations import draw as operation_draw
+from dingrelay_chaos.operations.operation import Operation
+from dingrelay_chaos.operations.past import Past
 from dingrelay_chaos.weights import FAULT_SECONDS, FAULTS, KEPT_SHARE, OPERATION_SECONDS, OPERATIONS
 
 QUIET_SHARE = 0.1
@@ -82,9 +84,9 @@ def schedule(
     at = seconds * QUIET_SHARE
     while chosen and (at := at + rng.uniform(*FAULT_SECONDS)) < seconds * 0.9:
         name = _pick(rng, chosen)
-        fault = faults.draw(rng, name, workers, MOST_SKEW)
+        fault = fault_draw.draw(rng, name, workers, MOST_SKEW)
         # All of them end with the time of the run: then the system has to come to rest.
-        drawn.append((at, name, faults.shortened(fault, seconds - at)))
+        drawn.append((at, name, shortened(fault, seconds - at)))
     past = Past()
     asked = _kept(rng, OPERATIONS, only)
     moments: list[float] = []
@@ -98,7 +100,7 @@ def schedule(
         name = fault_name
         if what is None:
             name = _pick(rng, asked)
-            what = operations.draw(rng, name, number, past, seconds - moment)
+            what = operation_draw.draw(rng, name, number, past, seconds - moment)
         if what is not None and not {name, f"#{number}"} & set(without):
             steps.append(Step(number, round(moment, 3), what))
     return Schedule(seed, seconds, setting, tuple(steps))

@@ -10,7 +10,7 @@ from redis.exceptions import RedisError
 from dingrelay_chaos import evidence
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.operations import MOVING, STAYING
+from dingrelay_chaos.people import MOVING, STAYING
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import Truth

@@ -15,6 +15,7 @@ from dingrelay_chaos.asked import Asked
 from dingrelay_chaos.database import Database
 from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, DingTalk
 from dingrelay_chaos.events import Events
+from dingrelay_chaos.people import DEPARTMENTS, PEOPLE
 from dingrelay_chaos.valkey import Valkey
 from dingrelay_chaos.worker import Worker
 from dingrelay_producers import Client, Settings
@@ -23,7 +24,6 @@ from dingrelay_sandbox.admin import SandboxAdmin
 if TYPE_CHECKING:
     from dingrelay_chaos.schedule import Setting
 
-PEOPLE, DEPARTMENTS = 60, 8
 PATIENCE_SECONDS = 60
 """Within which a fleet on a busy machine is up."""
 

@@ -9,7 +9,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_sandbox.reports import ApprovalReport, AuditReport, CallReport, EntryReport
 
 NOT_REACHABLE = frozenset({"unknown_user", "scope"})
-"""Why DingTalk drops a message to somebody whom the app could not know to be gone."""
+"""Why DingTalk drops a message to somebody who is gone, which the app could not know."""
 TOO_MANY_A_MINUTE = "143103"
 
 
@@ -60,7 +60,7 @@ class Truth:
         return any(each["reason"] in NOT_REACHABLE for each in entries)
 
     def reached(self, content: str) -> list[str]:
-        """Whom it arrived at."""
+        """The people who have it."""
         return [user for user in self.by_content.get(content, {}) if self.delivered(content, user)]
 
     def instances(self, tag: str) -> list[ApprovalReport]:

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.faults import ValkeyFreezes, ValkeyRestarts, WorkerEnds
+from dingrelay_chaos.faults.valkey import ValkeyFreezes, ValkeyRestarts
+from dingrelay_chaos.faults.workers import WorkerEnds
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
 

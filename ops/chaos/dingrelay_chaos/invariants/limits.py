@@ -5,14 +5,9 @@ from collections.abc import Iterator
 
 from dingrelay_chaos import evidence as reading
 from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.faults import (
-    DingTalkSpoils,
-    ValkeyFreezes,
-    ValkeyRefuses,
-    ValkeyRestarts,
-    WorkerEnds,
-    WorkerSleeps,
-)
+from dingrelay_chaos.faults.dingtalk import DingTalkSpoils
+from dingrelay_chaos.faults.valkey import ValkeyFreezes, ValkeyRefuses, ValkeyRestarts
+from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import TOO_MANY_A_MINUTE, text_of
 
@@ -26,7 +21,7 @@ STRAY_LEAST = 6
 
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
-    """People whom a limit kept from a message in silence, throttles, and the month's count."""
+    """People that a limit kept from a message in silence, throttles, and the month's count."""
     truth = evidence.truth
     contents: dict[int, str] = {}
     dropped: dict[int, list[str]] = {}

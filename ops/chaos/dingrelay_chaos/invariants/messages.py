@@ -6,7 +6,7 @@ from typing import Any
 
 from dingrelay_chaos.asked import MessageAsked
 from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.operations import STAYING
+from dingrelay_chaos.people import STAYING
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import Truth
 from dingrelay_producers import JobStatus, State
@@ -92,7 +92,7 @@ def _names(value: Any) -> list[str]:
 
 
 def _expected(asked: MessageAsked, truth: Truth) -> list[str]:
-    """Whom it is for. Of departments and everyone only those count who were there all along."""
+    """Its people. Of departments and everyone only those count who were there all along."""
     if asked.everyone:
         return list(STAYING)
     users = list(asked.users)

@@ -1,0 +1,222 @@
+"""Random operations: by name, as the table of weights has them."""
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from dingrelay_chaos.dingtalk import OPTIONS, TEMPLATE
+from dingrelay_chaos.operations.approvals import Approve, Rows
+from dingrelay_chaos.operations.campaigns import CAMPAIGN_VERBS, Broadcast, CampaignCommand
+from dingrelay_chaos.operations.commands import JobCommand, JobVerb
+from dingrelay_chaos.operations.directory import Organise, Sync
+from dingrelay_chaos.operations.messages import Send, SendMany
+from dingrelay_chaos.operations.operation import Operation
+from dingrelay_chaos.operations.past import Past
+from dingrelay_chaos.people import DEPARTMENTS, MOVING, STAYING
+
+LANES = ("urgent", "normal", "normal", "bulk")
+SENDERS = ("", "crm", "hr")
+
+Draw = Callable[[random.Random, int, Past, float], Operation | None]
+"""From the schedule's randomness, the step, what was asked before, and the seconds left."""
+
+
+def draw(rng: random.Random, name: str, step: int, past: Past, left: float) -> Operation | None:
+    """A random operation of that name; None if there is nothing that it could be about.
+
+    Args:
+        rng: of the schedule.
+        name: a name in the table of weights.
+        step: its number in the schedule.
+        past: what was asked before; it is brought up to date.
+        left: seconds until the end of the run.
+    """
+    operation = _DRAWS[name](rng, step, past, left)
+    match operation:
+        case Send():
+            past.sends[step] = operation
+        case Approve():
+            past.approvals[step] = operation
+        case Broadcast():
+            past.campaigns.append(step)
+        case Sync():
+            past.syncs.append(step)
+        case _:
+            pass
+    return operation
+
+
+def _users(rng: random.Random, most: int = 8) -> tuple[str, ...]:
+    everybody = (*STAYING, *MOVING)
+    return tuple(rng.sample(everybody if rng.random() < 0.3 else STAYING, rng.randint(1, most)))
+
+
+def _send(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    return Send(
+        f"通知 {step}",
+        _users(rng),
+        lane=rng.choice(LANES),
+        sender=rng.choice(SENDERS),
+        key=f"key {step}" if rng.random() < 0.3 else None,
+        confirm=rng.random() < 0.1,
+    )
+
+
+def _send_many(rng: random.Random, step: int, past: Past, left: float) -> SendMany:
+    alike = rng.random() < 0.5
+    sends = [
+        Send(
+            f"批量 {step}" if alike else f"批量 {step} {number}",
+            _users(rng, 2),
+            lane=rng.choice(("normal", "bulk")),
+        )
+        for number in range(rng.randint(2, 30))
+    ]
+    return SendMany(tuple(sends))
+
+
+def _same_key(rng: random.Random, step: int, past: Past, left: float) -> Operation | None:
+    keyed = [number for number, send in past.sends.items() if send.key and send.same_as is None]
+    if not keyed:
+        return None
+    number = rng.choice(keyed)
+    first = past.sends[number]
+    # Another payload under the key is refused, and must change nothing.
+    tag = first.tag if rng.random() < 0.8 else f"通知 {step}"
+    return Send(tag, first.users, lane=first.lane, sender=first.sender, key=first.key,
+                confirm=first.confirm, same_as=number)  # fmt: skip
+
+
+def _equal_content(rng: random.Random, step: int, past: Past, left: float) -> Send | None:
+    recent = [send for send in list(past.sends.values())[-8:] if send.users]
+    if not recent:
+        return None
+    first = rng.choice(recent)
+    users = tuple(dict.fromkeys((*rng.sample(first.users, 1), *_users(rng, 4))))
+    return Send(first.tag, users, lane=rng.choice(LANES), sender=rng.choice(SENDERS))
+
+
+def _bare(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    return Send(f"裸任务 {step}", _users(rng, 3), bare=True)
+
+
+def _later(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    send_in = round(rng.uniform(0.5, max(1.0, min(20.0, left))), 2)
+    return Send(f"稍后 {step}", _users(rng, 3), send_in=send_in, lane=rng.choice(LANES))
+
+
+def _expiring(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    return Send(f"限时 {step}", _users(rng, 3), expires_in=round(rng.uniform(0.5, 15), 2))
+
+
+def _allow_duplicate(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    return Send(f"可重复 {step}", _users(rng, 4), allow_duplicate=True)
+
+
+def _stop(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    return Send(f"停 {step}", _users(rng, 3), on_unknown="stop")
+
+
+def _everyone(rng: random.Random, step: int, past: Past, left: float) -> Send | None:
+    # Three a day are DingTalk's.
+    if sum(send.everyone for send in past.sends.values()) >= 3:
+        return None
+    return Send(f"全员 {step}", everyone=True)
+
+
+def _departments(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    departments = tuple(rng.sample(range(2, DEPARTMENTS + 1), rng.randint(1, 3)))
+    return Send(f"部门 {step}", departments=departments)
+
+
+def _approval(rng: random.Random, step: int, past: Past, left: float) -> Approve:
+    rows = tuple(
+        (("项目", f"车票 {number}"), ("金额", str(rng.randint(1, 99))))
+        for number in range(rng.randint(0, 3))
+    )
+    optional: list[tuple[str, Any]] = [
+        ("备注", rng.choice(("", "", "加急"))),
+        ("明细", Rows(rows)),
+        ("天数", rng.randint(1, 9)),
+        ("开始日期", "2026-11-25"),
+        ("类型", rng.choice(OPTIONS)),
+        ("标签", tuple(rng.sample(OPTIONS, rng.randint(1, 3)))),
+        ("联系人", tuple(rng.sample(STAYING, rng.randint(1, 2)))),
+        ("图片", ("https://example.com/a.jpg",)),
+    ]
+    form = tuple(pair for pair in optional if rng.random() < 0.4)
+    key = f"approval {step}" if rng.random() < 0.2 else None
+    return Approve(f"审批 {step}", rng.choice(STAYING), TEMPLATE, form, key)
+
+
+def _equal_approval(rng: random.Random, step: int, past: Past, left: float) -> Approve | None:
+    if not past.approvals:
+        return None
+    return rng.choice(list(past.approvals.values())[-3:])
+
+
+def _sync(rng: random.Random, step: int, past: Past, left: float) -> Sync:
+    match rng.choice(("everything", "everything", "department", "user")):
+        case "department":
+            return Sync("department", str(rng.randint(2, DEPARTMENTS)))
+        case "user":
+            return Sync("user", rng.choice(STAYING))
+        case _:
+            return Sync("everything")
+
+
+def _organise(rng: random.Random, step: int, past: Past, left: float) -> Organise:
+    places = tuple(rng.sample(range(1, DEPARTMENTS + 1), rng.choice((0, 1, 1, 1, 2))))
+    return Organise(rng.choice(MOVING), places)
+
+
+def _campaign(rng: random.Random, step: int, past: Past, left: float) -> Broadcast:
+    fields = rng.random() < 0.4
+    # Who is named again gets it once.
+    users = (*rng.sample(STAYING, rng.randint(3, len(STAYING))), rng.choice(STAYING))
+    rate = rng.choice((None, None, 600))
+    return Broadcast(f"活动 {step}", users, fields, rate)
+
+
+def _campaign_command(
+    rng: random.Random, step: int, past: Past, left: float
+) -> CampaignCommand | None:
+    if not past.campaigns:
+        return None
+    return CampaignCommand(rng.choice(CAMPAIGN_VERBS), rng.choice(past.campaigns[-3:]))
+
+
+def _command(verb: JobVerb) -> Draw:
+    def draw(rng: random.Random, step: int, past: Past, left: float) -> JobCommand | None:
+        jobs = past.jobs()
+        if not jobs:
+            return None
+        # What was asked just now is most likely to be under way.
+        return JobCommand(verb, rng.choice(jobs[-12:] if rng.random() < 0.7 else jobs))
+
+    return draw
+
+
+_DRAWS: dict[str, Draw] = {
+    "send": _send,
+    "send_many": _send_many,
+    "same_key": _same_key,
+    "equal_content": _equal_content,
+    "bare": _bare,
+    "later": _later,
+    "expiring": _expiring,
+    "allow_duplicate": _allow_duplicate,
+    "stop_on_unknown": _stop,
+    "everyone": _everyone,
+    "departments": _departments,
+    "approval": _approval,
+    "equal_approval": _equal_approval,
+    "sync": _sync,
+    "organisation": _organise,
+    "campaign": _campaign,
+    "campaign_command": _campaign_command,
+    "cancel": _command("cancel"),
+    "requeue": _command("requeue"),
+    "discard": _command("discard"),
+    "resolve": _command("resolve"),
+}

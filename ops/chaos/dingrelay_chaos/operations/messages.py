@@ -1,0 +1,109 @@
+"""Messages: one, many in a batch, and one by a bare Celery client."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal
+
+from dingrelay_chaos.asked import MessageAsked
+from dingrelay_chaos.operations.operation import enqueue
+from dingrelay_chaos.system import System
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_tasks import MessageSend
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A message. Times are in seconds from when it is asked for."""
+
+    tag: str
+    users: tuple[str, ...] = ()
+    departments: tuple[int, ...] = ()
+    everyone: bool = False
+    lane: str = "normal"
+    sender: str = ""
+    key: str | None = None
+    send_in: float | None = None
+    expires_in: float | None = None
+    allow_duplicate: bool = False
+    confirm: bool = False
+    on_unknown: Literal["repeat", "stop"] = "repeat"
+    bare: bool = False
+    same_as: int | None = None
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue it, by our client or by a bare Celery one."""
+        asked = self.asked(system, step)
+        system.asked.messages.append(asked)
+        if self.bare:
+            asked.accepted = "yes" if _sent_bare(system, asked, self.document()) else "perhaps"
+        else:
+            enqueue(system, MessageSend.parse(self.document()), asked)
+
+    def asked(self, system: System, step: int) -> MessageAsked:
+        """What the oracle is to know of it."""
+        now = system.now()
+        return MessageAsked(
+            step,
+            now,
+            self.tag,
+            self.users,
+            self.departments,
+            self.everyone,
+            bare=self.bare,
+            not_before=None if self.send_in is None else now + self.send_in,
+            not_after=None if self.expires_in is None else now + self.expires_in,
+            same_as=self.same_as,
+        )
+
+    def document(self) -> dict[str, Any]:
+        """The job as JSON values."""
+        job: dict[str, Any] = {
+            "to": {
+                "users": list(self.users),
+                "departments": list(self.departments),
+                "everyone": self.everyone,
+            },
+            "message": {"msgtype": "text", "text": {"content": self.tag}},
+            "lane": self.lane,
+            "idempotency_key": self.key,
+            "send_at": _moment(self.send_in),
+            "expires_at": _moment(self.expires_in),
+            "allow_duplicate": self.allow_duplicate,
+            "confirm": self.confirm,
+            "on_unknown": self.on_unknown,
+        }
+        return job | ({"sender": self.sender} if self.sender else {})
+
+
+@dataclass(frozen=True, slots=True)
+class SendMany:
+    """Messages to one person each, in one batch."""
+
+    sends: tuple[Send, ...]
+
+    def run(self, system: System, step: int) -> None:
+        """Enqueue them; equal ones become one job."""
+        asked = [each.asked(system, step) for each in self.sends]
+        system.asked.messages.extend(asked)
+        left = iter(asked)
+
+        def accept(job: Any) -> None:
+            each = next(left)
+            each.job, each.accepted = job.id, "yes"
+
+        with suppress(ServiceUnavailable):
+            jobs = [MessageSend.parse(each.document()) for each in self.sends]
+            system.client.send_many(jobs, on_sent=accept)
+
+
+def _moment(seconds: float | None) -> str | None:
+    return None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def _sent_bare(system: System, asked: MessageAsked, document: dict[str, Any]) -> bool:
+    try:
+        asked.job = system.send_bare("dingrelay.message-send", document)
+    except Exception:  # noqa: BLE001 - kombu raises what its transport does
+        return False
+    return True
