@@ -7,8 +7,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+import dingrelay_workers.campaigns.models
+import dingrelay_workers.directory.models  # noqa: F401 - they define the tables
 from dingrelay_workers.directory import schema
-from dingrelay_workers.directory.models import Base
+from dingrelay_workers.directory.base import Base
 from dingrelay_workers.directory.schema import upgrade
 
 

@@ -122,7 +122,7 @@ def _migrate() -> None:
     """
     if DIRECTORY_QUEUE not in _Worker.queues:
         return
-    from dingrelay_workers.commands.schema import migrate  # noqa: PLC0415 - SQLAlchemy is large
+    from dingrelay_workers.directory.schema import migrate  # noqa: PLC0415 - SQLAlchemy is large
 
     try:
         migrate(settings)

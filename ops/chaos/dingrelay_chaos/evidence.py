@@ -15,8 +15,8 @@ from dingrelay_chaos.journal import Journal
 from dingrelay_chaos.truth import Truth
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_workers.campaigns import documents
+from dingrelay_workers.campaigns.opened import opened_store
 from dingrelay_workers.campaigns.report import Report
-from dingrelay_workers.commands.campaign.storage import opened
 
 if TYPE_CHECKING:
     from dingrelay_chaos.schedule import Schedule
@@ -107,7 +107,7 @@ def campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvi
 
 async def _campaigns(system: "System", numbers: Sequence[str]) -> dict[str, CampaignEvidence]:
     found: dict[str, CampaignEvidence] = {}
-    async with opened(Settings.load()) as store:
+    async with opened_store(Settings.load()) as store:
         report = Report(store.database)
         for number in numbers:
             summary = documents.report(await report.summary(number))

@@ -13,7 +13,7 @@ from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, 
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.states import CampaignState
-from dingrelay_workers.directory.models import Base, Utc
+from dingrelay_workers.directory.base import Base, Utc
 
 State = CampaignState
 

@@ -29,7 +29,7 @@ def worker(
     chosen = _lanes(lanes)
     from dingrelay_producers.settings import Settings
     from dingrelay_workers import preflight, supported, worker_options
-    from dingrelay_workers.commands.schema import migrate
+    from dingrelay_workers.directory.schema import migrate
 
     supported.check()
     worker_options.check_pool(context.args)

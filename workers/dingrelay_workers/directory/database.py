@@ -14,7 +14,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from dingrelay_workers.directory.models import Base
+from dingrelay_workers.directory.base import Base
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for other processes' transactions on SQLite."""

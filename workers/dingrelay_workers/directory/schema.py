@@ -1,4 +1,4 @@
-"""Brings the directory's tables up to date."""
+"""Brings the tables up to date."""
 
 import threading
 from importlib import resources
@@ -8,13 +8,36 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy.exc import SQLAlchemyError
 
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.settings import Settings
 from dingrelay_workers.directory.database import SQLITE_ARGUMENTS, async_url, prepare_sqlite
 
 _LOCK_KEY = 0x64696E67
 """PostgreSQL's advisory lock that a migrating worker holds ("ding")."""
 
 _one_in_this_process = threading.Lock()
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the tables up to date; usually there is nothing to do.
+
+    Raises:
+        ServiceUnavailable: the database can't be reached, or refuses us.
+        ModuleNotFoundError: its driver is not installed.
+    """
+    try:
+        upgrade(settings.database)
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+
+
+def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
+    """What to say of the database's error, whose text may hold the URL, and with it the password."""
+    return ServiceUnavailable(
+        f"DINGRELAY_DATABASE_URL: the database can't be used ({type(error).__name__})"
+    )
 
 
 def upgrade(database_url: str) -> None:

@@ -177,10 +177,10 @@ async def _plan(
 ) -> "tuple[Plan, Month]":
     from dingrelay_workers.campaigns.aftercare import Aftercare
     from dingrelay_workers.campaigns.forecast import month_of
+    from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.preview import Size
-    from dingrelay_workers.commands.campaign.storage import opened
 
-    async with opened(settings) as store:
+    async with opened_store(settings) as store:
         plan = await act(Aftercare(store))
     size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
     return plan, await month_of(settings, plan.app, size)
@@ -190,9 +190,9 @@ async def _test(
     settings: "Settings", campaign: str, users: list[str], fields: dict[str, str]
 ) -> "MessageSend":
     from dingrelay_workers.campaigns.aftercare import Aftercare
-    from dingrelay_workers.commands.campaign.storage import opened
+    from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened(settings) as store:
+    async with opened_store(settings) as store:
         return await Aftercare(store).test(campaign, users, fields)
 
 

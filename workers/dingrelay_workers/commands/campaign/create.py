@@ -91,10 +91,10 @@ async def _create(
     malformed: "OnMalformed",
     complain: "Callable[[Malformed], None] | None",
 ) -> "Created":
+    from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import showing
-    from dingrelay_workers.commands.campaign.storage import opened
 
-    async with opened(settings) as store:
+    async with opened_store(settings) as store:
         with showing() as progress:
             return await store.create(
                 spec,

@@ -49,7 +49,7 @@ def list_(
 
 
 async def _read(settings: "Settings", limit: int, app: str | None) -> "Sequence[CampaignRow]":
-    from dingrelay_workers.commands.campaign.storage import opened
+    from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened(settings) as store:
+    async with opened_store(settings) as store:
         return await store.list(limit=limit, app=app)

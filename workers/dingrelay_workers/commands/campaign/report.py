@@ -63,10 +63,10 @@ def report(
 
 
 async def _read(settings: "Settings", campaign: str, writers: Sequence[Write]) -> "Summary":
+    from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.report import Report
-    from dingrelay_workers.commands.campaign.storage import opened
 
-    async with opened(settings) as store:
+    async with opened_store(settings) as store:
         report = Report(store.database)
         summary = await report.summary(campaign)
         if writers:

@@ -2,8 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,12 +10,9 @@ import typer
 from dingrelay_producers.cli import options
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
-
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.control import Control
     from dingrelay_workers.campaigns.rehearsal import Rehearsal
-    from dingrelay_workers.directory.database import Database
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 
@@ -58,30 +54,6 @@ def cancel(campaign: Id, as_json: options.AsJson = False) -> None:
     _move(campaign, lambda control: control.cancel(campaign), "cancelled", as_json=as_json)
 
 
-@asynccontextmanager
-async def opened(settings: "Settings") -> AsyncGenerator[tuple["Database", "Redis"], None]:
-    """The database of campaigns and the fleet's Redis, while the block runs.
-
-    Raises:
-        ServiceUnavailable: one of them can't be used.
-    """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from dingrelay_workers.commands.schema import migrate, unusable
-    from dingrelay_workers.connections import impatient_redis
-    from dingrelay_workers.directory.database import Database
-
-    migrate(settings)
-    database = Database(settings.database)
-    try:
-        async with impatient_redis(settings) as redis:
-            yield database, redis
-    except SQLAlchemyError as error:
-        raise unusable(error) from None
-    finally:
-        await database.dispose()
-
-
 def _rehearse(campaign: str, *, as_json: bool) -> None:
     from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
@@ -101,8 +73,8 @@ def _rehearse(campaign: str, *, as_json: bool) -> None:
 
 
 async def _rehearsed(settings: "Settings", campaign: str) -> "Rehearsal":
+    from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.rehearsal import rehearse
-    from dingrelay_workers.commands.campaign.storage import opened as opened_store
 
     async with opened_store(settings) as store:
         return await rehearse(store, campaign)
@@ -123,6 +95,7 @@ def _move(
 
 async def _acted(settings: "Settings", act: "Callable[[Control], Awaitable[None]]") -> None:
     from dingrelay_workers.campaigns.control import Control
+    from dingrelay_workers.campaigns.opened import opened_services
 
-    async with opened(settings) as (database, redis):
+    async with opened_services(settings) as (database, redis):
         await act(Control(database, redis))

@@ -32,9 +32,9 @@ def show(
 
 
 async def _read(settings: "Settings", campaign: str) -> "CampaignRow":
-    from dingrelay_workers.commands.campaign.storage import opened
+    from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened(settings) as store:
+    async with opened_store(settings) as store:
         return await store.get(campaign)
 
 

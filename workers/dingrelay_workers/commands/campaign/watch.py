@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from dingrelay_producers.cli import options
-from dingrelay_workers.commands.campaign.run import Id, opened
+from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -51,8 +51,10 @@ async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str
         ServiceUnavailable: the database or Redis can't be used.
         SettingsError: a rule in the settings can't be read.
     """
+    from dingrelay_workers.campaigns.opened import opened_services
+
     rate, before, at = 0.0, None, time.monotonic()
-    async with opened(settings) as (database, redis):
+    async with opened_services(settings) as (database, redis):
         while True:
             look = await _look(database, redis, settings, campaign)
             known, now = _known(look), time.monotonic()

@@ -11,9 +11,9 @@ from dingrelay_workers.campaigns.aftercare import Aftercare
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.opened import opened_services, opened_store
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
-from dingrelay_workers.commands.campaign import run, storage
 
 
 class SqlBackend:
@@ -28,13 +28,13 @@ class SqlBackend:
     async def create(self, plan: Plan) -> str:
         """Store a draft; its id."""
         spec = _spec(plan)
-        async with storage.opened(self._settings) as store:
+        async with opened_store(self._settings) as store:
             created = await store.create(spec, _audience(plan), malformed=plan.malformed)
         return created.campaign.id
 
     async def preview(self, plan: Plan | str) -> CampaignPreview:
         """What a plan, or the campaign with this id, will take."""
-        async with storage.opened(self._settings) as store:
+        async with opened_store(self._settings) as store:
             if isinstance(plan, str):
                 found = await forecast.of_draft(self._settings, await store.get(plan))
             else:
@@ -63,7 +63,7 @@ class SqlBackend:
 
     async def status(self, campaign: str) -> CampaignStatus:
         """How a campaign stands."""
-        async with storage.opened(self._settings) as store:
+        async with opened_store(self._settings) as store:
             row = await store.get(campaign)
         return CampaignStatus(
             id=row.id,
@@ -88,44 +88,44 @@ class SqlBackend:
 
     async def start(self, campaign: str) -> None:
         """Let a draft run."""
-        async with run.opened(self._settings) as (database, redis):
+        async with opened_services(self._settings) as (database, redis):
             await Control(database, redis).start(campaign)
 
     async def pause(self, campaign: str) -> None:
         """Hold it."""
-        async with run.opened(self._settings) as (database, redis):
+        async with opened_services(self._settings) as (database, redis):
             await Control(database, redis).pause(campaign)
 
     async def resume(self, campaign: str) -> None:
         """Let it run on."""
-        async with run.opened(self._settings) as (database, redis):
+        async with opened_services(self._settings) as (database, redis):
             await Control(database, redis).resume(campaign)
 
     async def cancel(self, campaign: str) -> None:
         """End it for good."""
-        async with run.opened(self._settings) as (database, redis):
+        async with opened_services(self._settings) as (database, redis):
             await Control(database, redis).cancel(campaign)
 
     async def report(self, campaign: str) -> dict[str, Any]:
         """What became of its people, as JSON values."""
-        async with storage.opened(self._settings) as store:
+        async with opened_store(self._settings) as store:
             return documents.report(await Report(store.database).summary(campaign))
 
     async def recall(self, campaign: str) -> Sequence[Contract]:
         """The jobs that take back what was sent."""
-        async with storage.opened(self._settings) as store:
+        async with opened_store(self._settings) as store:
             return (await Aftercare(store).recall(campaign)).jobs
 
     async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
         """The jobs that ask whom it reached."""
-        async with storage.opened(self._settings) as store:
+        async with opened_store(self._settings) as store:
             return (await Aftercare(store).confirm(campaign, sample=sample)).jobs
 
     async def test(
         self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
     ) -> Contract:
         """The job that sends its message to testers."""
-        async with storage.opened(self._settings) as store:
+        async with opened_store(self._settings) as store:
             return await Aftercare(store).test(campaign, users, fields)
 
 

@@ -1,0 +1,53 @@
+"""Campaigns as commands and the Python client open them: for one call, with their tables."""
+
+import sqlite3
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from redis.asyncio import Redis
+from sqlalchemy.exc import SQLAlchemyError
+
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.connections import impatient_redis
+from dingrelay_workers.directory.database import Database
+from dingrelay_workers.directory.schema import migrate, unusable
+
+
+@asynccontextmanager
+async def opened_store(settings: Settings) -> AsyncGenerator[CampaignStore]:
+    """What campaigns are and have done, while the block runs.
+
+    Raises:
+        ServiceUnavailable: the database can't be used, or there is no room for temporary files.
+    """
+    migrate(settings)
+    store = CampaignStore(settings.database)
+    try:
+        yield store
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+    except sqlite3.Error as error:
+        # The directory's own errors are SQLAlchemy's: this is the staging of recipients.
+        raise ServiceUnavailable(f"temporary files ($TMPDIR): {error}") from None
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def opened_services(settings: Settings) -> AsyncGenerator[tuple[Database, Redis]]:
+    """The database of campaigns and the fleet's Redis, while the block runs.
+
+    Raises:
+        ServiceUnavailable: one of them can't be used.
+    """
+    migrate(settings)
+    database = Database(settings.database)
+    try:
+        async with impatient_redis(settings) as redis:
+            yield database, redis
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+    finally:
+        await database.dispose()
