@@ -20,6 +20,8 @@ class MessageAsked:
     everyone: bool = False
     accepted: Accepted = "perhaps"
     job: str = ""
+    answered: float = float("inf")
+    """When the producer was told that it is accepted, in seconds from the start."""
     bare: bool = False
     """A bare Celery client's: it has Celery's guarantee until a worker has made the record."""
     not_before: float | None = None
@@ -39,6 +41,8 @@ class ApprovalAsked:
     tag: str
     accepted: Accepted = "perhaps"
     job: str = ""
+    answered: float = float("inf")
+    """When the producer was told that it is accepted, in seconds from the start."""
 
 
 @dataclass(slots=True)
@@ -61,6 +65,8 @@ class SyncAsked:
     at: float
     accepted: Accepted = "perhaps"
     job: str = ""
+    answered: float = float("inf")
+    """When the producer was told that it is accepted, in seconds from the start."""
 
 
 JobAsked = MessageAsked | ApprovalAsked | SyncAsked

@@ -7,12 +7,14 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dingrelay_chaos.asked import Asked
+from dingrelay_chaos.asked import Asked, JobAsked
 from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.truth import Truth
+from dingrelay_chaos.truth import TOO_MANY_A_MINUTE, Truth
+from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_workers.campaigns import documents
 from dingrelay_workers.campaigns.opened import opened_store
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 
 CLI = (sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli")
 COMMAND_SECONDS = 60
+LATEST_SECONDS = 6
+"""A call is on its way for so long at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +57,48 @@ class Evidence:
     discarded: set[str] = field(default_factory=set[str])
     unacked: set[str] = field(default_factory=set[str])
     """Ids of the Celery messages that a worker took and never acknowledged."""
+    lost: list[Lost] = field(default_factory=list[Lost])
+    """When Valkey forgot what was written, in seconds from the start."""
     left_too_early: list[str] = field(default_factory=list[str])
     """People who are there and were marked as left before the last walk."""
+    began: float = 0
+    """When the schedule started, by the monotonic clock of `calls`."""
     waited: float = 0
     """Seconds until everything was settled."""
     last: str = ""
     """A job that was among the last to settle."""
     logs: dict[str, str] = field(default_factory=dict[str, str])
+
+    def forgotten(self, asked: JobAsked) -> bool:
+        """Whether a failover may have lost that this was accepted."""
+        return any(asked.at <= lost.until and asked.answered >= lost.since for lost in self.lost)
+
+    def calls_near_a_loss(self, seconds: float) -> set[int]:
+        """The calls that arrived while a failover lost what was noted, or so much later."""
+        return {
+            each["id"]
+            for each in self.truth.calls
+            for lost in self.lost
+            if lost.since <= each["monotonic"] - self.began <= lost.until + seconds
+        }
+
+    @cached_property
+    def uncounted(self) -> set[int]:
+        """The calls in whose window of recipients a failover may have lost others."""
+        _, _, window = self.schedule.setting.recipients.partition("/")
+        return self.calls_near_a_loss(float(window.removesuffix("s")) + LATEST_SECONDS)
+
+    @cached_property
+    def unnoted(self) -> set[int]:
+        """The calls whose note a failover may have lost, while they were on their way."""
+        return self.calls_near_a_loss(LATEST_SECONDS)
+
+    def unreachable(self, content: str, user: str) -> bool:
+        """Whether nobody could know that a message, which was sent, would not arrive."""
+        return self.truth.unreachable(content, user) or any(
+            each["reason"] == TOO_MANY_A_MINUTE and each["call_id"] in self.uncounted
+            for each in self.truth.by_content.get(content, {}).get(user, ())
+        )
 
 
 @dataclass(frozen=True, slots=True)

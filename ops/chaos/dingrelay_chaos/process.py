@@ -18,7 +18,7 @@ class Process:
     def __init__(self, name: str, command: Sequence[str], log: Path) -> None:
         self.name = name
         self.log = log
-        self._command = list(command)
+        self.command = list(command)
         self._running: subprocess.Popen[bytes] | None = None
 
     @property
@@ -42,7 +42,7 @@ class Process:
             return
         with self.log.open("ab") as out:
             self._running = subprocess.Popen(
-                self._command,
+                self.command,
                 env=dict(environment),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

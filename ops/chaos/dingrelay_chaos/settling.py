@@ -14,6 +14,7 @@ from dingrelay_chaos.people import MOVING, STAYING
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import Truth
+from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import JobStatus
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_tasks import UserSync
@@ -22,6 +23,8 @@ SETTLE_SECONDS = 180
 """Within which everything has come to an end. After an outage three hundred jobs leave at five a
 second, on a machine that has more to do."""
 SYNC_SECONDS = 60
+LAG_SECONDS = 0.5
+"""A replica is so far behind at most, on a busy machine."""
 QUEUES = ("urgent", "normal", "bulk", "directory")
 
 
@@ -45,7 +48,12 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         statuses=evidence.statuses(system.client, jobs),
         discarded={each.job for each in asked.commands if each.verb == "discard"},
         unacked=_unacked(system),
+        lost=[
+            Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)
+            for lost in system.valkey.lost
+        ],
         left_too_early=sorted(left),
+        began=system.began,
         waited=waited,
         last=open_last[0] if open_last else "",
     )

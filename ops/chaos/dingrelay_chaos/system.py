@@ -156,7 +156,7 @@ class System:
             worker.resume()
             worker.kill()
         self.dingtalk.end()
-        self.valkey.end(kill=True)
+        self.valkey.close()
         self.database.unlock()
 
     def _variables(self) -> dict[str, str]:

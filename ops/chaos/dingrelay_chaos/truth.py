@@ -1,6 +1,6 @@
 """What really happened at DingTalk, as the sandbox tells it at the end of a run."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,9 +59,13 @@ class Truth:
         entries = self.by_content.get(content, {}).get(user, ())
         return any(each["reason"] in NOT_REACHABLE for each in entries)
 
-    def reached(self, content: str) -> list[str]:
-        """The people who have it."""
-        return [user for user in self.by_content.get(content, {}) if self.delivered(content, user)]
+    def reached(self, content: str, besides: Collection[int] = ()) -> list[str]:
+        """The people who have it, by another call than these."""
+        return [
+            user
+            for user, entries in self.by_content.get(content, {}).items()
+            if any(not each["reason"] and each["call_id"] not in besides for each in entries)
+        ]
 
     def instances(self, tag: str) -> list[ApprovalReport]:
         """The approvals whose form holds this tag."""

@@ -4,10 +4,14 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from dingrelay_chaos.process import Process
@@ -17,19 +21,37 @@ START_SECONDS = 20
 LOOK_SECONDS = 0.02
 NOBODY = 1
 """A port on which nothing listens: a replica of it takes no writes."""
+REPLICA_SECONDS = 3
+"""Within which a replica is up to date. A primary that is itself away has none."""
+PAUSE_MS = 3_000
+"""For so long a primary takes no writes while its replica catches up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Writes that a failover lost, by the driver's monotonic clock: those between two moments."""
+
+    since: float
+    until: float
 
 
 class Valkey:
-    """A Valkey with an append-only file."""
+    """A Valkey with an append-only file, always at one address, whichever server is behind it."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        command = valkey.program(self.port, folder / "valkey").command
-        self._process = Process("valkey", command, folder / "valkey.log")
+        self.lost: list[Lost] = []
+        self._folder = folder
+        self._servers = 1
+        self._process = self._server(self.port)
+        self._replica: _Replica | None = None
 
     def start(self) -> None:
-        """Start it, and return once it answers."""
+        """Start it, and return once it answers. A replica that waits takes its place instead."""
+        if self._replica is not None:
+            self.promote()
+            return
         self._process.spawn(os.environ)
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
@@ -48,6 +70,57 @@ class Valkey:
             self._process.terminate()
             if not self._process.ended_within(10):
                 self._process.kill()
+
+    def fail_over(self, losing: float) -> None:
+        """End it, with a replica that takes its place once that is promoted.
+
+        Args:
+            losing: seconds of writes that never reach the replica; 0: all of them do.
+        """
+        if self._replica is not None:
+            return
+        self._servers += 1
+        port = free_port()
+        process = self._server(port, "--replicaof", "127.0.0.1", str(self.port))
+        replica = _Replica(process, port, f"valkey-{self._servers}")
+        try:
+            with self.connect() as redis, replica.connect() as copy:
+                redis.config_set("repl-diskless-sync-delay", 0)
+                process.spawn(os.environ)
+                _wait_for(lambda: _linked(copy), REPLICA_SECONDS)
+                if not losing:
+                    redis.execute_command("CLIENT", "PAUSE", PAUSE_MS, "WRITE")
+                    _wait_for(lambda: _offset(redis) == _offset(copy), PAUSE_MS / 1_000 / 2)
+                since = time.monotonic()
+                copy.replicaof("NO", "ONE")
+        except (RedisError, TimeoutError):
+            # The primary is away, full of something else, or a replica itself: it has no replica.
+            process.kill()
+            return
+        time.sleep(losing)
+        self._process.kill()
+        if losing:
+            self.lost.append(Lost(since, time.monotonic()))
+        self._replica = replica
+
+    def promote(self) -> None:
+        """Let the replica listen where the primary did, as a name or an address that moves."""
+        replica, self._replica = self._replica, None
+        if replica is None:
+            return
+        with replica.connect() as redis:
+            _wait_for(lambda: _on_disk(redis), START_SECONDS)
+            redis.config_set("port", self.port)
+        self._process = replica.process
+        # From now on it restarts there, too.
+        self._process.command = self._command(self.port, replica.folder)
+        self.start()
+
+    def close(self) -> None:
+        """End everything, with the run."""
+        if self._replica is not None:
+            self._replica.process.kill()
+        self.end(kill=True)
 
     def suspend(self) -> None:
         """Let it answer nothing."""
@@ -83,6 +156,58 @@ class Valkey:
     def connect(self) -> Redis:
         """A connection that gives up soon."""
         return Redis.from_url(self.url, socket_timeout=2, socket_connect_timeout=2)
+
+    def _server(self, port: int, *options: str) -> Process:
+        name = "valkey" if self._servers == 1 else f"valkey-{self._servers}"
+        command = [*self._command(port, name), *options]
+        return Process(name, command, self._folder / f"{name}.log")
+
+    def _command(self, port: int, folder: str) -> list[str]:
+        return list(valkey.program(port, self._folder / folder).command)
+
+
+@dataclass(frozen=True, slots=True)
+class _Replica:
+    """A replica that waits to be promoted."""
+
+    process: Process
+    port: int
+    folder: str
+
+    def connect(self) -> Redis:
+        return Redis(port=self.port, socket_timeout=2, socket_connect_timeout=2)
+
+
+def _wait_for(done: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(RedisConnectionError):
+            if done():
+                return
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(LOOK_SECONDS)
+
+
+def _told(redis: Redis, section: str) -> dict[str, Any]:
+    return redis.info(section)
+
+
+def _linked(replica: Redis) -> bool:
+    return _told(replica, "replication").get("master_link_status") == "up"
+
+
+def _offset(redis: Redis) -> int:
+    told = _told(redis, "replication")
+    replica = told["role"] == "slave"
+    return int(told["slave_repl_offset" if replica else "master_repl_offset"])
+
+
+def _on_disk(redis: Redis) -> bool:
+    """Whether what a replica was given is in its append-only file, so that a restart keeps it."""
+    told = _told(redis, "persistence")
+    busy = told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"]
+    return not busy and told["aof_last_bgrewrite_status"] == "ok"
 
 
 def free_port() -> int:

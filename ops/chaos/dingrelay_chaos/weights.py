@@ -32,6 +32,7 @@ FAULTS: Mapping[str, float] = {
     "terminate": 3,
     "suspend": 3,
     "valkey_restart": 2,
+    "valkey_failover": 2,
     "valkey_freeze": 2,
     "valkey_full": 2,
     "valkey_read_only": 2,

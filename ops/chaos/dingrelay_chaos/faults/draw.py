@@ -13,7 +13,12 @@ from dingrelay_chaos.faults.dingtalk import (
     TokensEnd,
 )
 from dingrelay_chaos.faults.fault import Fault
-from dingrelay_chaos.faults.valkey import ValkeyFreezes, ValkeyRefuses, ValkeyRestarts
+from dingrelay_chaos.faults.valkey import (
+    ValkeyFailsOver,
+    ValkeyFreezes,
+    ValkeyRefuses,
+    ValkeyRestarts,
+)
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
 
 APIS = (
@@ -123,6 +128,10 @@ def _restarts(rng: random.Random, worker: int, skew: float) -> Fault:
     return ValkeyRestarts(_seconds(rng, 0.2, 4), rng.choice(("kill", "terminate")))
 
 
+def _fails_over(rng: random.Random, worker: int, skew: float) -> Fault:
+    return ValkeyFailsOver(_seconds(rng, 0.2, 3), rng.choice((0, 0, 0.3, 1)))
+
+
 def _freezes(rng: random.Random, worker: int, skew: float) -> Fault:
     return ValkeyFreezes(_seconds(rng, 0.5, 8))
 
@@ -152,6 +161,7 @@ _DRAWS: dict[str, Draw] = {
     "terminate": _ends("terminate"),
     "suspend": _sleeps,
     "valkey_restart": _restarts,
+    "valkey_failover": _fails_over,
     "valkey_freeze": _freezes,
     "valkey_full": _refuses("full"),
     "valkey_read_only": _refuses("read only"),

@@ -22,6 +22,26 @@ class ValkeyRestarts:
 
 
 @dataclass(frozen=True, slots=True)
+class ValkeyFailsOver:
+    """Valkey ends, and its replica takes its place when the fault ends.
+
+    Attributes:
+        losing: seconds of writes that never reached the replica.
+    """
+
+    seconds: float
+    losing: float
+
+    def begin(self, system: System) -> None:
+        """End the primary."""
+        system.valkey.fail_over(self.losing)
+
+    def end(self, system: System) -> None:
+        """Promote the replica."""
+        system.valkey.promote()
+
+
+@dataclass(frozen=True, slots=True)
 class ValkeyFreezes:
     """Valkey keeps its connections and answers nothing."""
 

@@ -8,6 +8,8 @@ from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
 
+SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
+
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Judged by groups of equal forms: nobody can say whose of them an instance is."""
@@ -38,6 +40,9 @@ def _group(evidence: Evidence, tag: str, group: list[ApprovalAsked]) -> Iterator
     # An unknown job may have made one; so may one whose acceptance is not known.
     perhaps = sum(state in {State.UNKNOWN, None} for state in states.values())
     perhaps += sum(each.accepted == "perhaps" for each in group)
+    # A failover may have lost the note of a call, and its job was cancelled after that.
+    unnoted = sum(each["call_id"] in evidence.unnoted for each in evidence.truth.instances(tag))
+    perhaps += min(unnoted, sum(state in SILENT_ENDS for state in states.values()))
     # One that a person discarded or resolved is settled by their word.
     if len(made) > len(done) + perhaps:
         told = {job: str(state) for job, state in states.items()}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dingrelay_chaos.asked import CampaignAsked
 from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import Truth, text_of
+from dingrelay_chaos.truth import text_of
 
 NOT_SENT = frozenset({"cancelled", "failed", "pending"})
 """Outcomes that say: no call was made for this person."""
@@ -18,7 +18,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         told = evidence.campaigns.get(asked.campaign)
         if told is not None:
             yield from _state(asked, told)
-            yield from _people(evidence.truth, asked, told)
+            yield from _people(evidence, asked, told)
             yield from _sums(asked, told)
 
 
@@ -31,7 +31,10 @@ def _state(asked: CampaignAsked, told: CampaignEvidence) -> Iterator[Violation]:
         yield Violation(5, f"campaign {asked.campaign} was started and is a draft", asked.campaign)
 
 
-def _people(truth: Truth, asked: CampaignAsked, told: CampaignEvidence) -> Iterator[Violation]:
+def _people(
+    evidence: Evidence, asked: CampaignAsked, told: CampaignEvidence
+) -> Iterator[Violation]:
+    truth = evidence.truth
     outcomes = {each["userid"]: each for each in told.people}
     if sorted(outcomes) != sorted(asked.users):
         yield Violation(5, f"campaign {asked.campaign} has other people than asked", asked.campaign)
@@ -40,16 +43,17 @@ def _people(truth: Truth, asked: CampaignAsked, told: CampaignEvidence) -> Itera
         for entry in truth.entries
         if not entry["reason"] and text_of(entry).split(" ")[:2] == asked.tag.split(" ")
     )
+    uncounted = {each["user"] for each in truth.entries if each["call_id"] in evidence.uncounted}
     for user in asked.users:
         times, outcome = arrived[user], outcomes.get(user, {}).get("outcome", "missing")
         said = f"campaign {asked.campaign} says {outcome} of {user}"
         if times > 1:
             yield Violation(5, f"{said}, who has it {times} times", asked.campaign)
-        if outcome == "accepted" and not times:
+        if outcome == "accepted" and not times and user not in uncounted:
             yield Violation(5, f"{said}, who never got it", asked.campaign)
-        if outcome in {"duplicate", "daily_cap"} and not times:
+        if outcome in {"duplicate", "daily_cap"} and not times and user not in uncounted:
             yield Violation(5, f"{said}, who has none", asked.campaign)
-        if outcome in NOT_SENT and times:
+        if outcome in NOT_SENT and times and user not in uncounted:
             yield Violation(5, f"{said}, who has it", asked.campaign)
 
 

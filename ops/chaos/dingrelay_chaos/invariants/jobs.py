@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from dingrelay_chaos.evidence import Evidence, Violation
-from dingrelay_chaos.faults.valkey import ValkeyFreezes, ValkeyRestarts
+from dingrelay_chaos.faults.valkey import ValkeyFailsOver, ValkeyFreezes, ValkeyRestarts
 from dingrelay_chaos.faults.workers import WorkerEnds
 from dingrelay_chaos.system import System
 from dingrelay_producers import JobStatus, State
@@ -14,7 +14,7 @@ LATE_SECONDS = 10
 PASSING = frozenset({"transient", "outage", "credentials", "held", "throttled", "ambiguous"})
 """Classes of errors that pass. Nothing goes wrong for longer than 15 s in a run, so a job that
 dies of one was given up too early."""
-LOSING = (WorkerEnds, ValkeyRestarts, ValkeyFreezes)
+LOSING = (WorkerEnds, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes)
 """Faults under which Celery itself loses or delays a message."""
 
 
@@ -37,6 +37,8 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
 
 def _may_be_gone(evidence: Evidence, job: str) -> bool:
     if job in evidence.discarded or job in evidence.unacked:
+        return True
+    if any(evidence.forgotten(each) for each in evidence.asked.everything() if each.job == job):
         return True
     bare = any(each.job == job and each.bare for each in evidence.asked.messages)
     losing = any(isinstance(step.what, LOSING) for step in evidence.schedule.steps)
@@ -72,7 +74,7 @@ def _keys(evidence: Evidence) -> Iterator[Violation]:
         first = by_step.get(asked.same_as) if asked.same_as is not None else None
         if first is None or first.accepted != "yes" or first.at > asked.at:
             continue
-        if first.job in evidence.discarded:
+        if first.job in evidence.discarded or evidence.forgotten(first):
             continue
         same = first.content == asked.content
         if same and asked.accepted == "yes" and asked.job != first.job:

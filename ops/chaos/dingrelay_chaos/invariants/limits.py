@@ -4,17 +4,22 @@ import json
 from collections.abc import Iterator
 
 from dingrelay_chaos import evidence as reading
-from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.evidence import LATEST_SECONDS, Evidence, Violation
 from dingrelay_chaos.faults.dingtalk import DingTalkSpoils
-from dingrelay_chaos.faults.valkey import ValkeyFreezes, ValkeyRefuses, ValkeyRestarts
+from dingrelay_chaos.faults.valkey import (
+    ValkeyFailsOver,
+    ValkeyFreezes,
+    ValkeyRefuses,
+    ValkeyRestarts,
+)
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import TOO_MANY_A_MINUTE, text_of
 
-FORGETTING = (WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFreezes, ValkeyRefuses)
+FORGETTING = (
+    *(WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes, ValkeyRefuses),
+)
 """Faults in which answers, or what was counted of them, are lost."""
-LATEST_SECONDS = 6
-"""A call is on its way for so long at most."""
 STRAY_SHARE = 0.2
 STRAY_LEAST = 6
 """So many calls may be throttled: calls leave evenly and arrive unevenly."""
@@ -26,7 +31,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     contents: dict[int, str] = {}
     dropped: dict[int, list[str]] = {}
     for entry in truth.entries:
-        if entry["reason"] == TOO_MANY_A_MINUTE:
+        if entry["reason"] == TOO_MANY_A_MINUTE and entry["call_id"] not in evidence.uncounted:
             dropped.setdefault(entry["call_id"], []).append(entry["user"])
             contents[entry["call_id"]] = text_of(entry)
     for call, users in dropped.items():

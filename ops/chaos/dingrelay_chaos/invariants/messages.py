@@ -32,7 +32,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             for user in _expected(asked, truth):
                 yield from _judged(evidence, asked, user, told.get(user, ""))
         if askers[asked.content] == 1:
-            yield from _silent(asked, status, truth)
+            yield from _silent(asked, status, evidence)
             yield from _times(asked, status, evidence, system)
     for content, people in truth.by_content.items():
         for user in people:
@@ -40,10 +40,10 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
                 yield Violation(2, f"{user} has {content!r} more than once", content)
 
 
-def _silent(asked: MessageAsked, status: JobStatus, truth: Truth) -> Iterator[Violation]:
+def _silent(asked: MessageAsked, status: JobStatus, evidence: Evidence) -> Iterator[Violation]:
     """Whether a job that ended without success hides that somebody got it."""
     if status.state in SILENT_ENDS and not (status.result or {}).get("calls"):
-        reached = truth.reached(asked.content)
+        reached = evidence.truth.reached(asked.content, besides=evidence.unnoted)
         if reached:
             text = f"{status.id} is {status.state} and tells of no call, but {reached} have it"
             yield Violation(2, text, status.id)
@@ -107,7 +107,7 @@ def _judged(evidence: Evidence, asked: MessageAsked, user: str, reason: str) -> 
     has = truth.delivered(asked.content, user)
     match reason:
         case "":
-            if not has and not truth.unreachable(asked.content, user):
+            if not has and not evidence.unreachable(asked.content, user):
                 text = f"{asked.job} is done, and {user} never got {asked.content!r}"
                 yield Violation(2, text, asked.job)
         case "duplicate":
@@ -130,7 +130,7 @@ def _judged(evidence: Evidence, asked: MessageAsked, user: str, reason: str) -> 
 
 def _perhaps_sent(evidence: Evidence, asked: MessageAsked, user: str) -> bool:
     """Whether a job that honestly does not know may have sent it, or tried to somebody absent."""
-    if evidence.truth.unreachable(asked.content, user):
+    if evidence.unreachable(asked.content, user):
         return True
     for other in evidence.asked.messages:
         status = evidence.statuses.get(other.job)

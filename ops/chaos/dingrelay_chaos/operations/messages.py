@@ -90,7 +90,7 @@ class SendMany:
 
         def accept(job: Any) -> None:
             each = next(left)
-            each.job, each.accepted = job.id, "yes"
+            each.job, each.accepted, each.answered = job.id, "yes", system.now()
 
         with suppress(ServiceUnavailable):
             jobs = [MessageSend.parse(each.document()) for each in self.sends]

@@ -21,7 +21,7 @@ def enqueue(system: System, job: Contract, asked: MessageAsked | ApprovalAsked |
     """Enqueue a job, and write down what became of it."""
     try:
         asked.job = system.client.send(job).id
-        asked.accepted = "yes"
+        asked.accepted, asked.answered = "yes", system.now()
     except IdempotencyConflict as conflict:
         asked.job, asked.accepted = conflict.job_id, "no"
     except ServiceUnavailable:
