@@ -14,6 +14,7 @@ class Database:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "dingrelay.db"
         self.url = f"sqlite:///{self.path}"
+        self._moved = folder / "dingrelay.db.away"
         self._holder: sqlite3.Connection | None = None
 
     def create(self) -> None:
@@ -28,11 +29,32 @@ class Database:
                 holder.execute("BEGIN IMMEDIATE")
                 self._holder = holder
 
+    def mend(self) -> None:
+        """End everything that is wrong with it."""
+        self.unlock()
+        self.bring_back()
+
     def unlock(self) -> None:
         """Give the write lock back."""
         if self._holder is not None:
             self._holder.close()
             self._holder = None
+
+    def take_away(self) -> None:
+        """Let nobody open it, nor write through a connection that is open.
+
+        SQLite refuses writes to a file that was moved. What is moved back is the same file, and
+        nobody could make another one meanwhile, so nothing that was committed is lost.
+        """
+        if not self._moved.exists():
+            self.path.rename(self._moved)
+            self.path.mkdir()
+
+    def bring_back(self) -> None:
+        """Let it be there again."""
+        if self._moved.exists():
+            self.path.rmdir()
+            self._moved.rename(self.path)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query finds."""

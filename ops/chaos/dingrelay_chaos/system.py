@@ -140,7 +140,7 @@ class System:
     def mend(self) -> None:
         """End all faults, and let every worker run."""
         self.valkey.mend()
-        self.database.unlock()
+        self.database.mend()
         self.sandbox.accept_connections()
         self.sandbox.clear_faults()
         self.sandbox.set_clock(self.setting.sandbox_skew)
@@ -157,7 +157,7 @@ class System:
             worker.kill()
         self.dingtalk.end()
         self.valkey.close()
-        self.database.unlock()
+        self.database.mend()
 
     def _variables(self) -> dict[str, str]:
         rules = {"*": {"calls": self.setting.calls}}

@@ -37,6 +37,7 @@ FAULTS: Mapping[str, float] = {
     "valkey_full": 2,
     "valkey_read_only": 2,
     "database_locked": 2,
+    "database_away": 2,
     "lost_answer": 6,
     "wrong_answer": 4,
     "sick_after_effect": 5,

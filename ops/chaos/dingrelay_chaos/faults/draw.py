@@ -4,7 +4,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from dingrelay_chaos.faults.database import DatabaseLocked
+from dingrelay_chaos.faults.database import DatabaseAway, DatabaseLocked
 from dingrelay_chaos.faults.dingtalk import (
     ConnectionsRefused,
     CredentialsRefused,
@@ -144,6 +144,10 @@ def _locked(rng: random.Random, worker: int, skew: float) -> Fault:
     return DatabaseLocked(_seconds(rng, 0.5, 8))
 
 
+def _away(rng: random.Random, worker: int, skew: float) -> Fault:
+    return DatabaseAway(_seconds(rng, 0.5, 8))
+
+
 def _credentials(rng: random.Random, worker: int, skew: float) -> Fault:
     return CredentialsRefused(_seconds(rng, 1, 6))
 
@@ -166,6 +170,7 @@ _DRAWS: dict[str, Draw] = {
     "valkey_full": _refuses("full"),
     "valkey_read_only": _refuses("read only"),
     "database_locked": _locked,
+    "database_away": _away,
     "lost_answer": _lost,
     "wrong_answer": _wrong,
     "sick_after_effect": _sick(effect=True),
