@@ -1,5 +1,6 @@
 """The Celery app of the workers: ``celery -A dingrelay_workers.app worker``."""
 
+import gc
 from typing import Any
 
 from celery import Celery
@@ -33,6 +34,9 @@ from dingrelay_workers.watchdog import Watchdog
 
 FORCED_AFTER = 4.0
 """Seconds after `soft_shutdown` in which a worker that is still there closes what it has."""
+COLLECTED_AFTER = 5_000
+"""New objects before Python's garbage collector looks at them. At its own 700 it would find little
+but jobs that run, again and again."""
 
 log = get_logger("dingrelay.worker")
 
@@ -112,7 +116,18 @@ def _start(**_: Any) -> None:
     _migrate()
     engine = runtime.start()
     metrics.serve(settings.metrics_port)
+    _leave_out_of_collections()
     log.info("worker_ready", worker=engine.worker, queues=list(_Worker.queues))
+
+
+def _leave_out_of_collections() -> None:
+    """Let Python's garbage collector pass over what the worker holds from its start to its end.
+
+    Each full collection would look through all of it, and stop every job meanwhile.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(COLLECTED_AFTER)
 
 
 def _migrate() -> None:
