@@ -45,8 +45,9 @@ def test_no_window_holds_more_recipients_than_dingtalk_delivers_to(
     assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
     audit = sandbox.audit()
     assert (audit["delivered"], audit["reached"], audit["dropped"]) == (PEOPLE, PEOPLE, {})
-    # Far below would be a waste of the limit.
-    assert 0.9 * A_WINDOW <= most(sandbox.calls()) <= A_WINDOW
+    # Far below would be a waste of the limit. In so short a window, what a call may be late takes
+    # a twentieth already, and a call that is late all the same is charged twice.
+    assert 0.75 * A_WINDOW <= most(sandbox.calls()) <= A_WINDOW
 
 
 def most(calls: list[CallReport]) -> int:
