@@ -43,6 +43,8 @@ $(INSTALLED): requirements.lock pyproject.toml
 demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves it running)
 	@$(BIN)/dingrelay demo $(ARGS)
 
+# Half of a test process's time is waiting: so many keep two cores busy.
+test: JOBS = 4
 test: setup $(SDKS) ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 

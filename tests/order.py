@@ -14,14 +14,20 @@ from pathlib import Path
 import pytest
 
 SECONDS = {
-    "acceptance/test_chaos.py": 68,
-    "acceptance/test_demo.py": 57,
-    "acceptance/test_kill.py": 51,
-    "acceptance/test_black_hole.py": 44,
-    "acceptance/test_bench.py": 34,
-    "acceptance": 12,
-    "fundamentals": 30,
-    "integration": 3,
+    "acceptance/test_chaos.py": 120,
+    "acceptance/test_demo.py": 95,
+    "integration/test_outages.py": 92,
+    "acceptance/test_shutdown.py": 55,
+    "acceptance/test_up.py": 50,
+    "acceptance/test_black_hole.py": 48,
+    "acceptance/test_boundaries.py": 42,
+    "acceptance/test_remote_control.py": 42,
+    "acceptance/test_token.py": 40,
+    "acceptance/test_kill.py": 38,
+    "acceptance/test_bench.py": 35,
+    "acceptance": 18,
+    "fundamentals": 60,
+    "integration": 4,
 }
 """How long a file of tests takes on a quiet machine, or any other file of a folder; about."""
 SHARING = "fundamentals"
