@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         JobNotFound,
         NotInstalled,
         ServiceUnavailable,
+        UnreadableRecord,
         WaitTimeout,
     )
     from dingrelay_producers.settings import AppSettings, Settings, SettingsError
@@ -59,6 +60,7 @@ __all__ = [
     "Settings",
     "SettingsError",
     "State",
+    "UnreadableRecord",
     "WaitTimeout",
 ]
 
@@ -76,6 +78,7 @@ _MODULES = {
         "JobNotFound",
         "NotInstalled",
         "ServiceUnavailable",
+        "UnreadableRecord",
         "WaitTimeout",
     ),
     "settings": ("AppSettings", "Settings", "SettingsError"),

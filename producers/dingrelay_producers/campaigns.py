@@ -10,6 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from dingrelay_producers.arguments import (
+    checked_fields,
+    checked_limit,
+    checked_timeout,
+    checked_users,
+)
 from dingrelay_producers.campaign_backend import (
     Backend,
     CampaignPreview,
@@ -17,7 +23,7 @@ from dingrelay_producers.campaign_backend import (
     Plan,
     Recipients,
 )
-from dingrelay_producers.errors import WaitTimeout
+from dingrelay_producers.errors import InvalidArgument, WaitTimeout
 from dingrelay_tasks.contract import Contract
 
 if TYPE_CHECKING:
@@ -48,6 +54,7 @@ class CampaignPlan:
 
         Raises:
             ContractError: the plan is wrong; it names the field, or the lines.
+            InvalidArgument: a file can't be read.
             ServiceUnavailable: the database or Redis can't be used.
         """
         with _opened(self._plan) as plan:
@@ -58,6 +65,7 @@ class CampaignPlan:
 
         Raises:
             ContractError: the plan is wrong; it names the field, or the lines.
+            InvalidArgument: a file can't be read.
             ServiceUnavailable: the database can't be used.
         """
         with _opened(self._plan) as plan:
@@ -113,6 +121,8 @@ class CampaignRef:
         Raises:
             ContractError: fields are missing or unknown.
         """
+        checked_users(users)
+        checked_fields(fields)
         self._enqueue([_run(self._backend.test(self.id, users, fields))])
 
     def recall(self) -> int:
@@ -128,6 +138,8 @@ class CampaignRef:
 
         `sample` is how many calls to ask about; None for all of the last 24 hours.
         """
+        if sample is not None:
+            checked_limit(sample, "sample")
         return self._enqueue(_run(self._backend.confirm(self.id, sample=sample)))
 
     def wait(self, timeout: float = 3600) -> CampaignStatus:
@@ -136,7 +148,7 @@ class CampaignRef:
         Raises:
             WaitTimeout: not within `timeout` seconds; it may be paused.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + checked_timeout(timeout)
         while not (status := self.status()).state.ended:
             if time.monotonic() + POLL_SECONDS > deadline:
                 raise _late(status, timeout)
@@ -225,7 +237,7 @@ class AsyncCampaignRef:
 
     async def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled; see `CampaignRef.wait`."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + checked_timeout(timeout)
         while not (status := await self.status()).state.ended:
             if time.monotonic() + POLL_SECONDS > deadline:
                 raise _late(status, timeout)
@@ -249,15 +261,22 @@ def _run(work: Coroutine[Any, Any, _T]) -> _T:
 @contextmanager
 def _opened(plan: Plan) -> "Generator[Plan]":
     """The plan with its paths opened, while the block runs."""
-    with _file(plan.recipients) as recipients, _file(plan.without) as without:
+    with (
+        _file(plan.recipients, "recipients") as recipients,
+        _file(plan.without, "without") as without,
+    ):
         yield replace(plan, recipients=recipients, without=without)
 
 
 def _file(
-    source: Recipients | None,
+    source: Recipients | None, name: str
 ) -> "AbstractContextManager[BinaryIO | Iterable[object] | None]":
     if isinstance(source, str | os.PathLike):
-        return Path(source).open("rb")
+        try:
+            return Path(source).open("rb")
+        except (OSError, ValueError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or "no path"
+            raise InvalidArgument(name, f"a file that can be read ({why})", source) from None
     return nullcontext(source)
 
 

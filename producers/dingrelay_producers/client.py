@@ -14,13 +14,15 @@ from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers import keys, record, scripts
 from dingrelay_producers.arguments import (
+    checked_flag,
     checked_id,
     checked_job,
     checked_jobs,
     checked_limit,
+    checked_plan,
     checked_timeout,
 )
-from dingrelay_producers.campaign_backend import Plan, PlanFields, backend
+from dingrelay_producers.campaign_backend import PlanFields, backend
 from dingrelay_producers.campaigns import (
     AsyncCampaignPlan,
     AsyncCampaignRef,
@@ -30,7 +32,6 @@ from dingrelay_producers.campaigns import (
 from dingrelay_producers.errors import (
     CannotResolve,
     IdempotencyConflict,
-    InvalidArgument,
     JobNotFound,
     ServiceUnavailable,
     WaitTimeout,
@@ -42,7 +43,7 @@ from dingrelay_producers.resolution import Resolution
 from dingrelay_producers.scripts import Call
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
-from dingrelay_producers.status import JobStatus
+from dingrelay_producers.status import JobStatus, state_of
 from dingrelay_tasks.contract import Contract
 
 POLL_SECONDS = (0.02, 0.5)
@@ -136,14 +137,10 @@ class Client:
                 ``name="Spring party", message={...}, recipients="guests.csv"``.
 
         Raises:
-            InvalidArgument: it has no such field.
+            InvalidArgument: it has no such field, one is missing, or one is of a wrong type.
             NotInstalled: the packages that campaigns need are missing.
         """
-        known = Plan.__dataclass_fields__
-        for name, value in plan.items():
-            if name not in known:
-                raise InvalidArgument(name, f"one of {', '.join(known)}", value)
-        return CampaignPlan(backend(self.settings), Plan(**plan), self.send_many)
+        return CampaignPlan(backend(self.settings), checked_plan(plan), self.send_many)
 
     def campaign_ref(self, campaign_id: str) -> CampaignRef:
         """The reference of a campaign by its id; it need not exist.
@@ -151,6 +148,7 @@ class Client:
         Raises:
             NotInstalled: as `campaign`.
         """
+        checked_id(campaign_id, "campaign_id", "a campaign")
         return CampaignRef(backend(self.settings), campaign_id, self.send_many)
 
     def status(self, job_id: str) -> JobStatus:
@@ -158,6 +156,7 @@ class Client:
 
         Raises:
             JobNotFound: there is no such record.
+            UnreadableRecord: a field of it is not what this release writes.
         """
         found = self._redis_call(lambda redis: redis.hgetall(keys.job(checked_id(job_id))))
         if b"state" not in found:
@@ -221,6 +220,11 @@ class Client:
             CannotResolve: not one of the three is given, or it is none for the job's kind, or the
                 instance is another job's.
         """
+        checked_flag(not_created, "not_created")
+        if sent is not None:
+            checked_flag(sent, "sent")
+        if instance is not None:
+            checked_id(instance, "instance", "an approval instance")
         kind = self.status(job_id).kind
         said = Resolution.of(job_id, kind, instance=instance, not_created=not_created, sent=sent)
         answer = self._run(said.call(self.settings, by=by))
@@ -313,7 +317,7 @@ class Client:
         state = self._run(call)
         if state is None:
             raise JobNotFound(job_id)
-        return State(state.decode())
+        return state_of(job_id, state)
 
     def _statuses(self, index: str, limit: int) -> list[JobStatus]:
         most = checked_limit(limit)

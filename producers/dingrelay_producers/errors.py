@@ -5,6 +5,7 @@
   x InvalidArgument        an argument is of a wrong type or value; it is named
   x IdempotencyConflict    the key was used for another job
   x JobNotFound            no record with this id, or its time is over
+  x UnreadableRecord       a field of the record is not what this release writes; it is named
   x CannotResolve          what was said of an unknown job can't be so
   x WaitTimeout            the job has not ended in the given time
   x CampaignNotFound       no campaign with this id
@@ -59,6 +60,24 @@ class JobNotFound(DingrelayError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"no job {job_id}: a wrong id, or its record has expired")
         self.job_id = job_id
+
+
+class UnreadableRecord(DingrelayError):
+    """A field of a job's record is not what this release writes there.
+
+    A newer release may have written it, or something that is not dingrelay.
+
+    Attributes:
+        job_id: the job's id.
+        field: of its record, such as ``state``.
+    """
+
+    def __init__(self, job_id: str, field: str, problem: str) -> None:
+        super().__init__(
+            f"job {job_id}: {field} in its record {problem}; was it written by a newer release?"
+        )
+        self.job_id = job_id
+        self.field = field
 
 
 class CannotResolve(DingrelayError):

@@ -1,17 +1,20 @@
 """What a job's record tells, as people and programs read it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.states import State
 from dingrelay_tasks.kinds import KINDS
 
 STEP = "step:"
 """What the fields of a record that hold outcomes of steps begin with."""
+
+_T = TypeVar("_T")
 
 
 class Candidate(BaseModel):
@@ -83,28 +86,29 @@ class JobStatus(BaseModel):
 
     @classmethod
     def from_record(cls, job_id: str, record: Mapping[bytes, bytes]) -> Self:
-        """The status in a record's Redis hash."""
-        text = {name.decode(): value.decode() for name, value in record.items()}
-        state = State(text["state"])
+        """The status in a record's Redis hash.
+
+        Raises:
+            UnreadableRecord: a field is missing or can't be read; it is named.
+        """
+        fields = _Fields(job_id, record)
+        state = fields.needed("state", State)
+        waits = not state.ended and state != State.RUNNING
         return cls(
             id=job_id,
-            kind=text["kind"],
-            app=text["app"],
-            lane=text["lane"],
+            kind=fields.needed("kind", str),
+            app=fields.needed("app", str),
+            lane=fields.needed("lane", str),
             state=state,
-            attempts=int(text.get("attempts", 0)),
-            throttles=int(text.get("throttles", 0)),
-            created_at=_moment(text["created"]),
-            started_at=_moment_or_none(text.get("started")),
-            settled_at=_moment_or_none(text.get("settled")),
-            due_at=None
-            if state.ended or state == State.RUNNING
-            else _moment_or_none(text.get("due")),
-            result=_result(text, state),
-            error=JobError.model_validate_json(text["error"]) if text.get("error") else None,
-            resolved=Resolved.model_validate_json(text["resolved"])
-            if text.get("resolved")
-            else None,
+            attempts=fields.read("attempts", int) or 0,
+            throttles=fields.read("throttles", int) or 0,
+            created_at=fields.needed("created", _moment),
+            started_at=fields.read("started", _moment),
+            settled_at=fields.read("settled", _moment),
+            due_at=fields.read("due", _moment) if waits else None,
+            result=_result(fields, state),
+            error=fields.read("error", JobError.model_validate_json),
+            resolved=fields.read("resolved", Resolved.model_validate_json),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -112,26 +116,70 @@ class JobStatus(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def _result(text: Mapping[str, str], state: State) -> dict[str, Any] | None:
-    """The result, or what a job that ended otherwise had done until then."""
-    if text.get("result"):
-        result: dict[str, Any] = json.loads(text["result"])
-        return result
-    kind = KINDS.get(text["kind"])
-    if not state.ended or kind is None or kind.so_far is None:
-        return None
-    return kind.so_far(
-        {
-            name.removeprefix(STEP): json.loads(value)
-            for name, value in text.items()
+class _Fields:
+    """The fields of a record, each read in its own way."""
+
+    def __init__(self, job_id: str, record: Mapping[bytes, bytes]) -> None:
+        self.job_id = job_id
+        # What is no UTF-8 is told where the field is read, if it matters there.
+        self._text = {
+            name.decode(errors="replace"): value.decode(errors="replace")
+            for name, value in record.items()
+        }
+
+    def needed(self, name: str, parse: Callable[[str], _T]) -> _T:
+        """What every record has."""
+        if not self._text.get(name):
+            raise UnreadableRecord(self.job_id, name, "is missing")
+        return self._parsed(name, parse)
+
+    def read(self, name: str, parse: Callable[[str], _T]) -> _T | None:
+        """What it may have."""
+        return self._parsed(name, parse) if self._text.get(name) else None
+
+    def steps(self) -> dict[str, Any]:
+        """The outcomes of steps, by name."""
+        return {
+            name.removeprefix(STEP): self._parsed(name, json.loads)
+            for name in self._text
             if name.startswith(STEP)
         }
-    )
+
+    def _parsed(self, name: str, parse: Callable[[str], _T]) -> _T:
+        try:
+            return parse(self._text[name])
+        except (ValueError, OverflowError, OSError):
+            # Only of the state, since other fields may hold what only their reader may see.
+            shown = f"is {self._text[name]!r:.60}, which " if name == "state" else ""
+            raise UnreadableRecord(self.job_id, name, f"{shown}can't be read") from None
+
+
+def state_of(job_id: str, text: bytes) -> State:
+    """The state in a record.
+
+    Raises:
+        UnreadableRecord: this release has no such state.
+    """
+    return _Fields(job_id, {b"state": text}).needed("state", State)
+
+
+def _result(fields: _Fields, state: State) -> dict[str, Any] | None:
+    """The result, or what a job that ended otherwise had done until then."""
+    found = fields.read("result", _object)
+    if found is not None:
+        return found
+    kind = KINDS.get(fields.needed("kind", str))
+    if not state.ended or kind is None or kind.so_far is None:
+        return None
+    return kind.so_far(fields.steps())
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError  # noqa: TRY004 - it is read, and its value is wrong
+    return cast("dict[str, Any]", found)
 
 
 def _moment(milliseconds: str) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)
-
-
-def _moment_or_none(milliseconds: str | None) -> datetime | None:
-    return _moment(milliseconds) if milliseconds else None

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
 
 from pydantic import (
@@ -49,7 +50,17 @@ LARGEST_JOB = 1_000_000
 """Bytes of a job as JSON. DingTalk takes messages of kilobytes and forms of some hundred; what is
 larger would hold up everything else that passes through Redis."""
 
-Moment = AwareDatetime
+_EARLIEST, _LATEST = datetime(1900, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _within_reach(moment: datetime) -> datetime:
+    # What is close to either end of the calendar can't be told in another zone, nor added to.
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError("must be between the years 1900 and 9000")
+    return moment
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_within_reach)]
 """A point in time with its zone, ISO 8601 in JSON."""
 
 
@@ -94,7 +105,10 @@ class Document(Part):
     # Hidden from type checkers, which derive the keyword arguments from the fields.
     if not TYPE_CHECKING:
 
-        def __init__(self, /, **fields: Any) -> None:
+        def __init__(self, /, *unnamed: Any, **fields: Any) -> None:
+            if unnamed:
+                name = type(self).__name__
+                raise ContractError("job", f"give its fields by name, or a dict to {name}.parse")
             try:
                 super().__init__(**fields)
             except ValidationError as error:

@@ -268,3 +268,12 @@ def test_a_redis_that_is_away_cannot_be_reached(cli: Cli, command: list[str]) ->
     assert refused.exit_code == 3
     assert refused.stderr.startswith("DINGRELAY_REDIS_URL: Redis cannot be reached")
     assert "geheim" not in refused.output
+
+
+def test_a_record_of_a_release_to_come_is_one_line(cli: Cli, records: Redis) -> None:
+    job_id = cli.json("send", "--to", "u1", "--text", "hello")["id"]
+    records.hset(keys.job(job_id), "state", "paused")
+    for command in (["show", job_id], ["show", job_id, "--wait"], ["list"], ["cancel", job_id]):
+        result = cli("job", *command)
+        assert result.exit_code == 3
+        assert result.stderr.splitlines()[0].startswith(f"job {job_id}: state in its record is")

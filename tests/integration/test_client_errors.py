@@ -1,6 +1,8 @@
 """Whatever is wrong with a call of the client, its error is one of ours and names it."""
 
+import io
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,9 +16,10 @@ from dingrelay_producers import (
     JobNotFound,
     ServiceUnavailable,
     Settings,
+    UnreadableRecord,
     keys,
 )
-from dingrelay_tasks import MessageSend
+from dingrelay_tasks import ApprovalCreate, ContractError, MessageSend, UserSync
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 GOOD = MessageSend.parse({"to": {"users": ["u1"]}, "message": TEXT})
@@ -99,3 +102,124 @@ def test_what_redis_answers_is_told(valkey_url: str) -> None:
     client = Client(Settings.load(env="test", redis_url=url))
     with client, pytest.raises(ServiceUnavailable, match=r"DINGRELAY_REDIS_URL: .*DB index"):
         client.status("x")
+
+
+@pytest.mark.parametrize("given", [1, None, {"to": {"users": ["u1"]}, "message": TEXT}], ids=ascii)
+@pytest.mark.parametrize("contract", [MessageSend, ApprovalCreate, UserSync])
+def test_fields_without_names(contract: Any, given: Any) -> None:
+    with pytest.raises(ContractError, match=rf"^job: .*{contract.__name__}\.parse"):
+        contract(given)
+
+
+ABSURD: list[Any] = [
+    datetime(2030, 1, 1),  # noqa: DTZ001 - without a zone, on purpose
+    datetime.max.replace(tzinfo=UTC),
+    datetime.min.replace(tzinfo=UTC),
+    "9999-12-31T23:59:59-23:59",
+    "0001-01-01T00:00:00+23:59",
+    float("nan"),
+    10**30,
+]
+
+
+@pytest.mark.parametrize("moment", ABSURD, ids=ascii)
+@pytest.mark.parametrize("field", ["send_at", "expires_at"])
+def test_a_moment_that_is_none(field: str, moment: Any) -> None:
+    with pytest.raises(ContractError) as error:
+        MessageSend.parse({"to": {"users": ["u1"]}, "message": TEXT, field: moment})
+    assert error.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "named"),
+    [
+        (b"state", b"paused", "state"),
+        (b"state", b"", "state"),
+        (b"created", b"soon", "created"),
+        (b"created", b"9" * 40, "created"),
+        (b"attempts", b"\xff", "attempts"),
+        (b"result", b"[1]", "result"),
+        (b"error", b"{}", "error"),
+        (b"kind", b"", "kind"),
+    ],
+)
+def test_a_record_of_a_release_to_come_names_its_field(
+    client: Client, valkey_url: str, field: bytes, value: bytes, named: str
+) -> None:
+    job = client.send(GOOD)
+    with Redis.from_url(valkey_url) as redis:
+        redis.hset(keys.job(job.id), field, value)
+    for ask in (job.status, job.wait, client.recent):
+        with pytest.raises(UnreadableRecord, match=rf"{job.id}: {named} in its record") as error:
+            ask()
+        assert (error.value.job_id, error.value.field) == (job.id, named)
+
+
+def test_a_state_of_a_release_to_come_is_told_by_whatever_asks(
+    client: Client, valkey_url: str
+) -> None:
+    job = client.send(GOOD)
+    with Redis.from_url(valkey_url) as redis:
+        redis.hset(keys.job(job.id), "state", "paused")
+    for change in (client.cancel, client.requeue):
+        with pytest.raises(UnreadableRecord, match="state in its record is 'paused'"):
+            change(job.id)
+
+
+PLANS: dict[str, list[Any]] = {
+    "recipients": [1, b"x", {"userid": "u1"}, object(), "", "/nowhere.csv", io.StringIO("userid")],
+    "without": [1, b"x", {}, "/nowhere.csv"],
+    "users": [None, 1, "u1", b"u1", {"u1": 1}, iter(["u1"])],
+    "departments": [None, 1, "1"],
+    "without_departments": [None, 1, "1"],
+    "everyone": [None, 1, "false"],
+    "malformed": [None, "x", []],
+}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field in PLANS for value in PLANS[field]], ids=ascii
+)
+def test_a_campaign_names_what_is_wrong(client: Client, field: str, value: Any) -> None:
+    plan: dict[str, Any] = {"name": "party", "message": TEXT, field: value}
+    with pytest.raises(InvalidArgument, match=f"^{field}: must be"):
+        client.campaign(**plan).preview()
+
+
+def test_a_campaign_names_what_it_lacks(client: Client) -> None:
+    plan: dict[str, Any] = {"name": "party"}
+    with pytest.raises(InvalidArgument, match=r"^message: must be given"):
+        client.campaign(**plan)
+
+
+@pytest.mark.parametrize("campaign", NO_IDS, ids=ascii)
+def test_what_is_no_campaign(client: Client, campaign: Any) -> None:
+    with pytest.raises(InvalidArgument, match=r"^campaign_id: must be"):
+        client.campaign_ref(campaign)
+
+
+async def test_what_a_campaign_can_not_be_asked(client: Client) -> None:
+    campaign: Any = client.campaign_ref("some")
+    for users in (None, 1, "u1", {"u1": 1}):
+        with pytest.raises(InvalidArgument, match=r"^users: must be"):
+            campaign.test(users)
+    with pytest.raises(InvalidArgument, match=r"^fields: must be"):
+        campaign.test(["u1"], 1)
+    for sample in (0, "x", 1.5, True):
+        with pytest.raises(InvalidArgument, match=r"^sample: must be"):
+            campaign.confirm(sample)
+    asynchronous: Any = AsyncClient(client.settings).campaign_ref("some")
+    for timeout in NO_TIMEOUTS:
+        with pytest.raises(InvalidArgument, match=r"^timeout: must be"):
+            campaign.wait(timeout)
+        with pytest.raises(InvalidArgument, match=r"^timeout: must be"):
+            await asynchronous.wait(timeout)
+
+
+def test_what_can_not_be_said_of_an_unknown_job(client: Client) -> None:
+    resolve: Any = client.resolve
+    said: list[dict[str, Any]] = [{"sent": "no"}, {"not_created": "no"}, {"instance": 1}]
+    for arguments in said:
+        (name,) = arguments
+        with pytest.raises(InvalidArgument, match=f"^{name}: must be"):
+            resolve("some", **arguments)

@@ -44,7 +44,7 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
             return USAGE, str(error)
         case errors.WaitTimeout():
             return OTHERWISE, str(error)
-        case errors.ServiceUnavailable():
+        case errors.ServiceUnavailable() | errors.UnreadableRecord():
             return UNREACHABLE, str(error)
         case _:
             return None
