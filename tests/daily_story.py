@@ -25,12 +25,12 @@ from dingrelay_producers.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import pipeline
 from dingrelay_workers.campaigns import duty
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.limiter import beijing
+from dingrelay_workers.pipeline import Executor
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 PEOPLE = [f"u{number}" for number in range(1, 9)]
@@ -43,10 +43,10 @@ Json = dict[str, Any]
 
 
 class Wakeups:
-    """A publisher that runs what it is given, in one of the engines."""
+    """A publisher that runs what it is given, by one of the workers."""
 
     def __init__(self, seed: int) -> None:
-        self.engines: list[Engine] = []
+        self.executors: list[Executor] = []
         self._dice = random.Random(seed)
         self._loop = asyncio.get_running_loop()
         self._running: set[asyncio.Task[object]] = set()
@@ -72,7 +72,7 @@ class Wakeups:
                 woken=wakeup.at,
                 nonce=uuid.uuid4().hex,
             )
-            run = pipeline.execute(delivery, self._dice.choice(self.engines))
+            run = self._dice.choice(self.executors).execute(delivery)
             task = self._loop.create_task(run)
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -345,7 +345,8 @@ async def a_story(
         for _ in range(2):
             publisher: Any = wakeups
             engine = Engine(settings, publisher, concurrency=16, queues=["dingrelay.bulk"])
-            wakeups.engines.append(await stack.enter_async_context(engine))
+            await stack.enter_async_context(engine)
+            wakeups.executors.append(await stack.enter_async_context(Executor(engine)))
         database = Database(database_url)
         stack.push_async_callback(database.dispose)
         yield Story(seed, redis, sandbox, database, wakeups)

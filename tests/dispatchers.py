@@ -25,13 +25,13 @@ from dingrelay_producers.record import Wakeup
 from dingrelay_producers.states import CampaignState
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import pipeline
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.pump import Pump
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.engine import Engine
+from dingrelay_workers.pipeline import Executor
 
 STEPS = 120
 """Decisions of a run, before the faults stop."""
@@ -137,6 +137,7 @@ class World:
         self.random = random.Random(seed)
         self.url = url
         self.engine = engine
+        self._executor = Executor(engine)
         self.story: list[str] = []
         self._sandbox = sandbox
         self._database = Database(url)
@@ -242,7 +243,7 @@ class World:
                 woken=wakeup.at,
                 nonce=uuid.uuid4().hex,
             )
-            running = asyncio.create_task(pipeline.execute(delivery, self.engine))
+            running = asyncio.create_task(self._executor.execute(delivery))
             if self.random.random() < 0.1:
                 await asyncio.wait({running}, timeout=self.random.random() / 100)
                 running.cancel()

@@ -15,17 +15,17 @@ from dingrelay_producers.settings import AppSettings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import pipeline
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.engine import Engine
+from dingrelay_workers.pipeline import Executor
 
 
 class OneWorker:
     """Jobs in Redis, and the worker that carries them out when it is told to."""
 
-    def __init__(self, engine: Engine, client: Client, redis: Redis) -> None:
-        self.engine = engine
+    def __init__(self, executor: Executor, client: Client, redis: Redis) -> None:
+        self._executor = executor
         self.client = client
         self.redis = redis
 
@@ -52,7 +52,7 @@ class OneWorker:
             woken=1,
             nonce=uuid.uuid4().hex,
         )
-        await pipeline.execute(delivery, self.engine)
+        await self._executor.execute(delivery)
         return (await self.status(job_id)).state
 
     async def finish(self, job_id: str, *, runs: int = 50) -> State:
@@ -83,6 +83,6 @@ async def one_worker(
         **settings,
     )
     upgrade(loaded.database)
-    async with Engine(loaded, Publisher(loaded)) as engine:
+    async with Engine(loaded, Publisher(loaded)) as engine, Executor(engine) as executor:
         with Client(loaded) as client:
-            yield OneWorker(engine, client, redis)
+            yield OneWorker(executor, client, redis)

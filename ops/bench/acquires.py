@@ -20,6 +20,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.connections import open_redis
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
 
 WAITERS = 64
 RATE = 1_000_000
@@ -71,7 +72,7 @@ async def _ours(url: str, acquires: int) -> tuple[float, float]:
         limiter = Limiter(redis, rules, max_wait=60, local_waiters=WAITERS * 2)
         try:
             return await _timed(
-                lambda: limiter.acquire("default", "bench", lane="normal", costs={"calls": 1}),
+                lambda: limiter.acquire("default", "bench", lane="normal", request=SlotRequest()),
                 acquires,
             )
         finally:

@@ -23,6 +23,7 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import Parked
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
 
 APP, API = "default", "message.send"
 PAUSE = 1.0
@@ -88,7 +89,7 @@ class Queue:
                 APP,
                 API,
                 lane=job.lane,
-                costs={"calls": 1, "recipients": 1},
+                request=SlotRequest(recipients=1),
                 waited=time.monotonic() - job.born,
                 returning=job.parked + job.throttled > 0,
             )

@@ -9,7 +9,7 @@ import signal
 from typing import Any
 
 from dingrelay_workers.app import app
-from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.records import Records
 
@@ -43,11 +43,11 @@ async def claim_or_die(self: Records, *args: Any) -> Any:
     return answer
 
 
-async def request_or_die(self: Transport, api: Api, **kwargs: Any) -> Any:
-    if api.changes:
+async def request_or_die(self: Transport, asked: Request, *args: Any, **kwargs: Any) -> Any:
+    if asked.api.changes:
         await reach("before the call")
-    answer = await request(self, api, **kwargs)
-    if api.changes:
+    answer = await request(self, asked, *args, **kwargs)
+    if asked.api.changes:
         await reach("after the call")
     return answer
 

@@ -51,10 +51,12 @@ def test_the_audit_agrees_in_the_end(tmp_path: Path) -> None:
     assert re.search(r"Flower was at http://127\.0\.0\.1:\d+", told)
 
 
+@pytest.mark.timeout(180)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_nothing_is_left_of_a_demo_that_was_stopped(tmp_path: Path, number: signal.Signals) -> None:
     with demo(tmp_path) as process:
-        wait_until(lambda: b"Flower" in (tmp_path / "out").read_bytes(), what="the demo plays")
+        told = tmp_path / "out"
+        wait_until(lambda: b"Flower" in told.read_bytes(), timeout=90, what="the demo plays")
         family = psutil.Process(process.pid)
         children = family.children(recursive=True)
         assert children

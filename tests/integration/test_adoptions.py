@@ -11,10 +11,11 @@ from redis.asyncio import Redis
 from dingrelay_producers import keys
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.adoptions import Adoptions
-from dingrelay_workers.caller import Caller
-from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ, Api
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.form_checks import FormChecks
 from dingrelay_workers.job_context import JobApprovals
@@ -75,7 +76,7 @@ async def test_a_job_keeps_its_instance_when_its_own_mark_is_over(redis: Redis) 
 
 @dataclass
 class DingTalk:
-    """A caller of one job on a DingTalk that keeps the instances of all jobs."""
+    """The calls of one job on a DingTalk that keeps the instances of all jobs."""
 
     instances: list[str]
     open_since: int
@@ -83,14 +84,18 @@ class DingTalk:
     agent_id: str = "1"
     app: str = "default"
 
-    async def call(self, api: Api, **_: Any) -> dict[str, Any]:
-        match api:
-            case _ if api == APPROVAL_CREATE:
+    @property
+    def intents(self) -> "DingTalk":
+        return self
+
+    async def send(self, request: Request) -> dict[str, Any]:
+        match request.api:
+            case api if api == APPROVAL_CREATE:
                 self.instances.append(f"i{len(self.instances) + 1}")
                 return {"instanceId": self.instances[-1]}
-            case _ if api == APPROVAL_LIST:
+            case api if api == APPROVAL_LIST:
                 return {"result": {"list": list(reversed(self.instances))}}
-            case _:
+            case api:
                 assert api == APPROVAL_READ
                 form = [{"name": name, "value": value} for name, value in FORM]
                 return {
@@ -101,7 +106,7 @@ class DingTalk:
                     }
                 }
 
-    async def doubt(self, since: int) -> None:
+    async def search_from(self, since: int) -> None:
         self.doubts.append(since)
 
 
@@ -109,13 +114,13 @@ class Job:
     """A job's approvals on that DingTalk."""
 
     def __init__(self, redis: Redis, job_id: str, calls: DingTalk) -> None:
-        dingtalk = SimpleNamespace(clock=DingTalkClock())
+        transport = SimpleNamespace(clock=DingTalkClock())
         engine = SimpleNamespace(
-            redis=redis, settings=SETTINGS, dingtalk=dingtalk, form_checks=FormChecks(redis)
+            redis=redis, settings=SETTINGS, transport=transport, form_checks=FormChecks(redis)
         )
         claim = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
         self._approvals = JobApprovals(
-            cast("Claim", claim), cast("Caller", calls), cast("Engine", engine)
+            cast("Claim", claim), cast("JobCalls", calls), cast("Engine", engine)
         )
 
     async def create(self) -> str:

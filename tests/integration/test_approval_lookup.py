@@ -20,11 +20,11 @@ from dingrelay_producers.settings import AppSettings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import pipeline
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.outcome import Outcome
+from dingrelay_workers.pipeline import Executor
 
 CREATE = "/v1.0/workflow/processInstances"
 LIST = "/v1.0/workflow/processes/instanceIds/query"
@@ -70,7 +70,7 @@ class Relay:
             woken=1,
             nonce=uuid.uuid4().hex,
         )
-        led_to = await pipeline.execute(delivery, engine)
+        led_to = await Executor(engine).execute(delivery)
         assert led_to is not None
         return led_to
 
@@ -170,7 +170,7 @@ async def test_a_dingtalk_whose_clock_differs_from_redis(
     lose(sandbox)
     assert (await relay.run(engine, job)).state == State.RETRYING
     if not measured:
-        engine.dingtalk._transport.clock = DingTalkClock()
+        engine.transport.clock = DingTalkClock()
     assert await relay.end(engine, job) == State.DONE
     assert len(sandbox.approvals()) == 1
 
@@ -184,11 +184,11 @@ async def test_a_dingtalk_whose_clock_is_set_while_the_answer_is_lost(
         lose(sandbox)
         assert (await relay.run(engine, job)).state == State.RETRYING
         sandbox.set_clock(set_to)
-        engine.dingtalk._transport.clock = DingTalkClock()
+        engine.transport.clock = DingTalkClock()
         assert await relay.end(engine, job) == State.DONE
         assert len(sandbox.approvals()) == made + 1
         sandbox.set_clock(0)
-        engine.dingtalk._transport.clock = DingTalkClock()
+        engine.transport.clock = DingTalkClock()
 
 
 async def test_a_second_call_is_waited_for_as_long_as_the_first(
@@ -247,7 +247,7 @@ async def test_a_call_that_was_held_up_after_its_note_is_noted_anew(
     relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = relay.ask({"事由": "出差"})
-    await engine.dingtalk.ready("default")
+    await engine.tokens.token("default")
     notes: list[float] = []
     note = engine.records.note
 
@@ -268,7 +268,7 @@ async def test_a_worker_that_stood_still_sends_nothing_once_another_has_the_job(
     relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = relay.ask({"事由": "出差"})
-    await engine.dingtalk.ready("default")
+    await engine.tokens.token("default")
     note = engine.records.note
 
     async def stopped_after(*given: Any, **more: Any) -> Any:
@@ -283,7 +283,7 @@ async def test_a_worker_that_stood_still_sends_nothing_once_another_has_the_job(
     delivery = Delivery(
         job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="first"
     )
-    assert await pipeline.execute(delivery, engine) is None
+    assert await Executor(engine).execute(delivery) is None
     assert len(sandbox.approvals()) == 1
 
 

@@ -27,7 +27,6 @@ from dingrelay_tasks.campaign_confirm import CampaignConfirm
 from dingrelay_tasks.campaign_recall import CampaignRecall
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import pipeline
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
@@ -35,6 +34,7 @@ from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.engine import Engine
+from dingrelay_workers.pipeline import Executor
 
 NOW = datetime.now(UTC)
 
@@ -124,7 +124,7 @@ async def carry_out(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
                 woken=1,
                 nonce=uuid.uuid4().hex,
             )
-            await pipeline.execute(delivery, engine)
+            await Executor(engine).execute(delivery)
         return [
             JobStatus.from_record(draft.id, await engine.redis.hgetall(keys.job(draft.id)))
             for draft in drafts

@@ -15,6 +15,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
 
 
 @pytest.fixture
@@ -56,8 +57,8 @@ def test_a_paused_bucket_says_why(cli: Cli, valkey_url: str) -> None:
     async def throttle() -> None:
         redis = Redis.from_url(valkey_url)
         limiter = Limiter(redis, Rules.from_settings({}, "default"), max_wait=5, local_waiters=4)
-        costs = {"calls": 1, "recipients": 2}
-        await limiter.acquire("default", "message.send", lane="normal", costs=costs)
+        request = SlotRequest(recipients=2)
+        await limiter.acquire("default", "message.send", lane="normal", request=request)
         await limiter.throttled(
             "default", "message.send", pause=60, everything=False, reason="90018"
         )

@@ -1,7 +1,7 @@
 """A walk through the sandbox over a real socket, in both generations of the API."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -20,11 +20,12 @@ from dingrelay_tasks.user_sync import (
     run,
     run_department,
 )
-from dingrelay_workers.dingtalk.apis import TOKEN, Api
+from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import Transient
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
 from dingrelay_workers.directory.schema import upgrade
@@ -44,16 +45,8 @@ class SandboxCalls:
         self._transport = transport
         self._token = token
 
-    async def call(
-        self,
-        api: Api,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        recipients: int = 0,
-    ) -> dict[str, Any]:
-        query = {"access_token": self._token, **(query or {})}
-        return await self._transport.request(api, query=query, body=body)
+    async def send(self, request: Request) -> dict[str, Any]:
+        return await self._transport.request(request, self._token)
 
 
 class FamilyContext:
@@ -149,7 +142,7 @@ async def opened(
     async with Transport.open_session(settings) as session:
         transport = Transport(session, Classifier(), settings)
         credentials = {"appkey": app_key, "appsecret": "sandbox-secret"}
-        token = await transport.request(TOKEN, query=credentials)
+        token = await transport.request(Request(TOKEN, query=credentials))
         yield generation(SandboxCalls(transport, token["access_token"]))
 
 

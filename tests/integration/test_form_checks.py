@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from dingrelay_producers import keys
 from dingrelay_tasks import ContractError
 from dingrelay_workers import form_checks
-from dingrelay_workers.caller import Cancelled, OwnershipLost
+from dingrelay_workers.calls.intent_log import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
 from dingrelay_workers.form_checks import FormChecks

@@ -10,9 +10,10 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.limiter import Parked
+from dingrelay_workers.limiter.slot_request import SlotRequest
 from dingrelay_workers.metrics import LIMITS
 
-COSTS = {"calls": 1, "recipients": 1}
+ONE = SlotRequest(recipients=1)
 
 
 @pytest.fixture(autouse=True)
@@ -30,12 +31,12 @@ async def test_a_worker_shows_the_buckets_of_the_fleet(valkey_url: str) -> None:
     settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=9464)
     calls = ("app:default", "message.send", "calls")
     async with Engine(settings, Publisher(settings)) as engine:
-        await engine.limiter.acquire("default", "message.send", lane="normal", costs=COSTS)
+        await engine.limiter.acquire("default", "message.send", lane="normal", request=ONE)
         await engine.limiter.throttled(
             "default", "message.send", pause=60, everything=False, reason="90018"
         )
         with pytest.raises(Parked):
-            await engine.limiter.acquire("default", "message.send", lane="bulk", costs=COSTS)
+            await engine.limiter.acquire("default", "message.send", lane="bulk", request=ONE)
         LIMITS.states = await engine.limiter.states()
     assert shown("per_second", *calls) == 20
     assert shown("rate", *calls) == pytest.approx(0.7 * 19)
@@ -50,7 +51,7 @@ async def test_the_metrics_are_kept_current_only_where_they_are_served(valkey_ur
     for port in (0, 9464):
         settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=port)
         async with Engine(settings, Publisher(settings)) as engine:
-            await engine.limiter.acquire("default", "message.send", lane="normal", costs=COSTS)
+            await engine.limiter.acquire("default", "message.send", lane="normal", request=ONE)
         async with Engine(settings, Publisher(settings)):
             for _ in range(500):
                 if not port or LIMITS.states:

@@ -13,11 +13,12 @@ from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import Draining, Grant, Parked
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
 
 API = "message.send"
 FAST = {"*": {"calls": "200/1s"}, API: {"recipients": "100000/1s"}}
 SLOW = {"*": {"calls": "2/1s"}}
-ONE = {"calls": 1, "recipients": 1}
+ONE = SlotRequest(recipients=1)
 
 Process = Callable[..., Limiter]
 
@@ -47,7 +48,7 @@ async def process(valkey_url: str) -> AsyncIterator[Process]:
 
 async def call(limiter: Limiter, lane: Lane = "normal", *, returning: bool = False) -> float:
     """Acquire; when the call left."""
-    await limiter.acquire("default", API, lane=lane, costs=ONE, returning=returning)
+    await limiter.acquire("default", API, lane=lane, request=ONE, returning=returning)
     return time.monotonic()
 
 
@@ -106,7 +107,7 @@ async def test_senders_take_turns(process: Process) -> None:
     order: list[str] = []
 
     async def one(sender: str) -> None:
-        await limiter.acquire("default", API, lane="normal", costs=ONE, sender=sender)
+        await limiter.acquire("default", API, lane="normal", request=ONE, sender=sender)
         order.append(sender)
 
     many = [asyncio.create_task(one("many")) for _ in range(100)]
@@ -127,7 +128,9 @@ async def test_a_sender_that_fills_the_lines_leaves_the_others_their_share(
     limiter = process({"*": {"calls": "8/1s"}}, local_waiters=2)
 
     async def back(sender: str) -> None:
-        await limiter.acquire("default", API, lane="bulk", costs=ONE, sender=sender, returning=True)
+        await limiter.acquire(
+            "default", API, lane="bulk", request=ONE, sender=sender, returning=True
+        )
 
     many = [asyncio.create_task(back("many")) for _ in range(20)]
     await eventually(lambda: sum(task.done() for task in many) >= 12)
@@ -148,7 +151,7 @@ async def test_who_was_never_parked_here_is_told_its_place(process: Process) -> 
 
     async def park(limiter: Limiter, sender: str) -> float:
         with pytest.raises(Parked) as parked:
-            await limiter.acquire("default", API, lane="bulk", costs=ONE, sender=sender)
+            await limiter.acquire("default", API, lane="bulk", request=ONE, sender=sender)
         return parked.value.due_in
 
     waiting = [
@@ -211,7 +214,7 @@ async def test_a_throttle_stops_the_other_process_too(process: Process, redis: R
     assert [at for at in left if after < at < penalized + 0.45] == []
     # One probe each second until somebody tells how it was answered.
     assert len([at for at in left if at >= penalized + 0.45]) == 1
-    await one.answered(Grant("default", API, ONE, probing=True))
+    await one.answered(Grant("default", API, ONE.costs, probing=True))
     count = len(left)
     await eventually(lambda: len(left) > count + 20)
     for task in tasks:
@@ -239,16 +242,16 @@ async def test_only_a_probe_costs_a_round_trip_when_it_is_answered(
     process: Process, redis: Redis
 ) -> None:
     limiter = process()
-    grant = await limiter.acquire("default", API, lane="normal", costs=ONE)
-    assert grant == Grant("default", API, ONE, probing=False)
+    grant = await limiter.acquire("default", API, lane="normal", request=ONE)
+    assert grant == Grant("default", API, ONE.costs, probing=False)
     before = await questions(redis)
     await limiter.answered(grant)
     assert await questions(redis) == before
     await limiter.throttled("default", API, pause=0.1, everything=False, reason="90018")
-    probe = await limiter.acquire("default", API, lane="normal", costs=ONE)
+    probe = await limiter.acquire("default", API, lane="normal", request=ONE)
     assert probe.probing
     await limiter.answered(probe)
-    assert not (await limiter.acquire("default", API, lane="normal", costs=ONE)).probing
+    assert not (await limiter.acquire("default", API, lane="normal", request=ONE)).probing
 
 
 async def test_a_banned_address_stops_every_app_and_api(process: Process) -> None:
@@ -256,7 +259,7 @@ async def test_a_banned_address_stops_every_app_and_api(process: Process) -> Non
     await limiter.throttled("default", API, pause=300, everything=True, reason="1111")
     for app, api in (("default", API), ("other", "contacts.user"), ("default", "token")):
         with pytest.raises(Parked, match="1111") as parked:
-            await limiter.acquire(app, api, lane="urgent", costs=ONE)
+            await limiter.acquire(app, api, lane="urgent", request=ONE)
         assert 298 < parked.value.due_in < 302
 
 
@@ -302,13 +305,13 @@ async def test_who_was_parked_joins_the_line_and_is_not_sent_to_its_end(process:
     await asyncio.gather(*tasks, *back, return_exceptions=True)
 
 
-async def test_costs_are_read_when_the_slot_is_asked_for(process: Process) -> None:
+async def test_a_request_that_grew_while_it_waited_is_asked_for_anew(process: Process) -> None:
     limiter = process({"*": {"calls": "5/1s"}})
     await call(limiter)
-    costs = {"calls": 1, "recipients": 1}
-    joined = asyncio.create_task(limiter.acquire("default", API, lane="bulk", costs=costs))
+    request = SlotRequest(recipients=1)
+    joined = asyncio.create_task(limiter.acquire("default", API, lane="bulk", request=request))
     await eventually(lambda: limiter._lines.get(("default", API, "oapi", "bulk")))
-    costs["recipients"] = 7
+    request.resize(7)
     assert (await joined).costs == {"calls": 1, "recipients": 7}
 
 

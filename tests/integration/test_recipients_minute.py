@@ -80,16 +80,15 @@ async def test_a_slot_that_passed_while_the_process_was_stopped_is_not_used(
         1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url, message_limits=limits
     ) as story:
         left: list[Grant] = []
-        for engine in story.wakeups.engines:
+        for executor in story.wakeups.executors:
+            limiter = executor.engine.limiter
 
-            async def stopped(
-                *asked: Any, acquire: Any = engine.limiter.acquire, **how: Any
-            ) -> Any:
+            async def stopped(*asked: Any, acquire: Any = limiter.acquire, **how: Any) -> Any:
                 grant = await acquire(*asked, **how)
                 left.append(grant)
                 return replace(grant, left=grant.left - 20) if len(left) == 1 else grant
 
-            monkeypatch.setattr(engine.limiter, "acquire", stopped)
+            monkeypatch.setattr(limiter, "acquire", stopped)
         await story.enqueue(message(1, ["u1"]))
         await story.ended()
     assert len(left) == 2

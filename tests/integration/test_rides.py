@@ -21,10 +21,10 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_sandbox.reports import CallReport
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers import pipeline
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.outcome import Outcome
+from dingrelay_workers.pipeline import Executor
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
@@ -40,8 +40,9 @@ Running = asyncio.Task[Outcome | None]
 class Office:
     """A worker's engine, jobs that wait in Redis, and wake-ups that the test hands over."""
 
-    def __init__(self, engine: Engine, redis: Redis, sandbox: SandboxAdmin) -> None:
-        self.engine = engine
+    def __init__(self, executor: Executor, redis: Redis, sandbox: SandboxAdmin) -> None:
+        self.executor = executor
+        self.engine = executor.engine
         self.redis = redis
         self.sandbox = sandbox
 
@@ -63,7 +64,7 @@ class Office:
             woken=1,
             nonce=uuid.uuid4().hex,
         )
-        return asyncio.create_task(pipeline.execute(delivery, self.engine))
+        return asyncio.create_task(self.executor.execute(delivery))
 
     async def take_the_slot(self) -> None:
         """One call leaves at once; the next has to wait."""
@@ -71,9 +72,9 @@ class Office:
 
     async def waits_for(self, recipients: int) -> None:
         """Return once a call to so many recipients waits for its slot."""
-        open_rides = self.engine.rides._open
+        batches = self.engine.batches._open
         await eventually(
-            lambda: any(ride.costs["recipients"] == recipients for ride in open_rides.values())
+            lambda: any(each.slot_request.recipients == recipients for each in batches.values())
         )
 
     async def status(self, draft: Draft) -> JobStatus:
@@ -116,7 +117,9 @@ async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncI
                 **settings,
             )
             engine = Engine(loaded, Publisher(loaded), concurrency=64)
-            return Office(await stack.enter_async_context(engine), redis, sandbox)
+            await stack.enter_async_context(engine)
+            executor = await stack.enter_async_context(Executor(engine))
+            return Office(executor, redis, sandbox)
 
         yield open_office
 
@@ -348,7 +351,7 @@ async def test_the_limit_on_recipients_holds_for_those_who_are_taken_along(
 ) -> None:
     # On a machine that stands still for a moment the slot would be too old, and paid for again.
     monkeypatch.setattr("dingrelay_workers.limiter.limiter.JITTER", 60)
-    monkeypatch.setattr("dingrelay_workers.passenger.JITTER", 60)
+    monkeypatch.setattr("dingrelay_workers.calls.job_calls.JITTER", 60)
     office = await opened(FEW)
     rule = office.engine.limiter.recipients_rule("default", "message.send")
     assert rule

@@ -12,14 +12,14 @@ from dingrelay_producers import keys
 from dingrelay_producers.scripts import run_async
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers import tokens as module
+from dingrelay_workers.calls import tokens as module
+from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import Credentials, DingTalkError, Throttled, Transient
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.tokens import Tokens
 
 APP = "default"
 PATHS = {"oapi": "/gettoken", "v1.0": "/v1.0/oauth2/accessToken"}

@@ -1,10 +1,11 @@
 """`Calls` in memory: answers what a test says, and keeps what was asked."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.request import Request
 
 Reply = dict[str, Any] | Exception
 
@@ -26,15 +27,10 @@ class FakeCalls:
     agent_id: str = "4242"
     asked: list[Asked] = field(default_factory=list)
 
-    async def call(
-        self,
-        api: Api,
-        *,
-        query: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        recipients: int = 0,
-    ) -> dict[str, Any]:
-        asked = Asked(api, dict(query or {}), dict(body or {}), recipients)
+    async def send(self, request: Request) -> dict[str, Any]:
+        asked = Asked(
+            request.api, dict(request.query or {}), dict(request.body or {}), request.recipients
+        )
         self.asked.append(asked)
         reply = self.answer(asked)
         if isinstance(reply, Exception):

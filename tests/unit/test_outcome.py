@@ -14,7 +14,7 @@ from dingrelay_producers import Settings, SettingsError, State
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
 from dingrelay_workers import outcome, retry
-from dingrelay_workers.caller import OwnershipLost
+from dingrelay_workers.calls.intent_log import OwnershipLost
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,

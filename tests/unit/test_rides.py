@@ -1,13 +1,16 @@
 """One call for several jobs: who is in it, and what each of them hears."""
 
 import asyncio
+from typing import TYPE_CHECKING, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from dingrelay_workers.caller import OwnershipLost
+from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
+from dingrelay_workers.calls.batch_registry import BatchRegistry
+from dingrelay_workers.calls.intent_log import OwnershipLost
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
@@ -18,13 +21,20 @@ from dingrelay_workers.dingtalk.errors import (
     Transient,
 )
 from dingrelay_workers.limiter.grant import Draining, Parked
-from dingrelay_workers.rides import Likeness, NoSeat, Parted, Ride, Rides, Seat
 
-HERE = Likeness("dingrelay:waiting:default:a", "normal")
+if TYPE_CHECKING:
+    from dingrelay_workers.records import Records
+
+HERE = BatchKey("dingrelay:waiting:default:a", "normal")
 
 
-async def seat(rides: Rides, *users: str) -> Seat:
-    return await rides.seat(HERE, users, eager=False)
+def registry() -> BatchRegistry:
+    """One that claims nothing."""
+    return BatchRegistry(cast("Records", None))
+
+
+async def join(batches: BatchRegistry, *users: str) -> Member:
+    return await batches.join(HERE, users, eager=False)
 
 
 def users() -> st.SearchStrategy[list[list[str]]]:
@@ -34,88 +44,88 @@ def users() -> st.SearchStrategy[list[list[str]]]:
 
 @given(asked=users())
 def test_no_call_holds_a_user_twice_or_more_than_it_takes(asked: list[list[str]]) -> None:
-    async def ask() -> list[Seat]:
-        rides = Rides()
-        return [await seat(rides, *each) for each in asked]
+    async def ask() -> list[Member]:
+        batches = registry()
+        return [await join(batches, *each) for each in asked]
 
-    seats = asyncio.run(ask())
-    for ride in {seat.ride for seat in seats}:
-        ride.depart(paid=None)
-        for each in seats:
+    members = asyncio.run(ask())
+    for batch in {member.batch for member in members}:
+        batch.close(paid=None)
+        for each in members:
             each.ready()
-        named = ride.seal()
+        named = batch.freeze()
         assert len(named) == len(set(named)) <= 100
-        assert named == [user for each in seats if each.ride is ride for user in each.users]
-    assert [list(each.users) for each in seats] == asked
+        assert named == [user for each in members if each.batch is batch for user in each.users]
+    assert [list(each.users) for each in members] == asked
 
 
 async def test_jobs_join_the_call_that_waits_and_leave_room_when_they_go() -> None:
-    rides = Rides()
-    leader, other = await seat(rides, "u1"), await seat(rides, "u2", "u3")
-    assert leader.leads
-    assert not other.leads
-    assert leader.ride is other.ride
-    assert leader.ride.costs == {"calls": 1, "recipients": 3}
+    batches = registry()
+    leader, other = await join(batches, "u1"), await join(batches, "u2", "u3")
+    assert leader.sends
+    assert not other.sends
+    assert leader.batch is other.batch
+    assert leader.batch.slot_request.costs == {"calls": 1, "recipients": 3}
     other.leave()
-    assert leader.ride.costs == {"calls": 1, "recipients": 1}
-    assert (await seat(rides, "u1")).leads, "the same user needs a call of its own"
+    assert leader.batch.slot_request.costs == {"calls": 1, "recipients": 1}
+    assert (await join(batches, "u1")).sends, "the same user needs a call of its own"
 
 
 async def test_while_a_call_fills_up_others_wait_for_the_next() -> None:
-    rides = Rides()
-    leader = await seat(rides, "u1")
-    leader.ride.depart(paid=None)
-    later = asyncio.create_task(seat(rides, "u2"))
+    batches = registry()
+    leader = await join(batches, "u1")
+    leader.batch.close(paid=None)
+    later = asyncio.create_task(join(batches, "u2"))
     await asyncio.sleep(0)
     assert not later.done()
-    assert leader.ride.seal() == ["u1"]
-    rides.close(HERE, leader.ride)
+    assert leader.batch.freeze() == ["u1"]
+    batches.close(HERE, leader.batch)
     next_leader = await later
-    assert next_leader.leads
-    assert next_leader.ride.eager, "it waited"
+    assert next_leader.sends
+    assert next_leader.batch.eager, "it waited"
 
 
 async def test_who_is_not_ready_in_time_stays_behind() -> None:
-    ride = Ride(["u1"], eager=False)
-    slow, ready, never = ride.join(["u2"], eager=False), ride.reserve(), ride.reserve()
-    ride.depart(paid=None)
-    await slow.departure()
-    gone = ride.reserve()
+    batch = Batch(["u1"], eager=False)
+    slow, ready, never = batch.join(["u2"], eager=False), batch.reserve(), batch.reserve()
+    batch.close(paid=None)
+    await slow.slot()
+    gone = batch.reserve()
     gone.leave()
-    ready.take(["u3"])
+    ready.add(["u3"])
     ready.ready()
-    await ride.boarded(0.01)
-    assert ride.seal() == ["u1", "u3"]
+    await batch.members_ready(0.01)
+    assert batch.freeze() == ["u1", "u3"]
     for left_behind in (slow, never):
-        with pytest.raises(NoSeat):
-            await left_behind.arrival()
-    with pytest.raises(NoSeat):
-        never.take(["u4"])
+        with pytest.raises(BatchClosed):
+            await left_behind.answer()
+    with pytest.raises(BatchClosed):
+        never.add(["u4"])
     slow.leave()
-    ride.arrive({"task_id": 1})
-    assert await ready.arrival() == {"task_id": 1}
+    batch.complete({"task_id": 1})
+    assert await ready.answer() == {"task_id": 1}
 
 
 async def test_a_user_who_is_in_the_call_is_not_taken_along_again() -> None:
-    ride = Ride(["u1"], eager=False)
-    seat = ride.reserve()
-    ride.depart(paid=None)
-    with pytest.raises(NoSeat):
-        seat.take(["u1"])
-    seat.leave()
-    await asyncio.wait_for(ride.boarded(60), 1)
-    assert ride.seal() == ["u1"]
+    batch = Batch(["u1"], eager=False)
+    member = batch.reserve()
+    batch.close(paid=None)
+    with pytest.raises(BatchClosed):
+        member.add(["u1"])
+    member.leave()
+    await asyncio.wait_for(batch.members_ready(60), 1)
+    assert batch.freeze() == ["u1"]
 
 
 async def test_who_joined_after_the_slot_was_paid_for_stays_behind() -> None:
-    ride = Ride(["u1"], eager=False)
-    paid, unpaid = ride.join(["u2"], eager=False), ride.join(["u3"], eager=False)
-    ride.depart(paid=2)
-    await paid.departure()
-    with pytest.raises(NoSeat):
-        await unpaid.departure()
+    batch = Batch(["u1"], eager=False)
+    paid, unpaid = batch.join(["u2"], eager=False), batch.join(["u3"], eager=False)
+    batch.close(paid=2)
+    await paid.slot()
+    with pytest.raises(BatchClosed):
+        await unpaid.slot()
     paid.ready()
-    assert ride.seal() == ["u1", "u2"]
+    assert batch.freeze() == ["u1", "u2"]
 
 
 ALIKE = [
@@ -131,49 +141,49 @@ ALIKE = [
 
 
 @pytest.mark.parametrize("error", ALIKE, ids=lambda error: type(error).__name__)
-async def test_what_befalls_the_call_befalls_all_of_it(error: Exception) -> None:
-    ride = Ride(["u1"], eager=False)
-    other = ride.join(["u2"], eager=False)
-    assert ride.end(error, left=False) is error
+async def test_an_error_of_the_call_is_one_of_all_its_jobs(error: Exception) -> None:
+    batch = Batch(["u1"], eager=False)
+    other = batch.join(["u2"], eager=False)
+    assert batch.fail(error, left=False) is error
     with pytest.raises(type(error)) as caught:
-        await other.departure()
+        await other.slot()
     assert caught.value is error
-    assert ride.sealed.is_set()
+    assert batch.frozen.is_set()
 
 
 @pytest.mark.parametrize("error", [Permanent("400002", "wrong"), NotFound("33012", "no such user")])
-async def test_a_refusal_parts_those_who_were_together(error: Permanent | NotFound) -> None:
-    ride = Ride(["u1"], eager=False)
-    assert ride.end(error, left=False) is error, "alone it is its own"
-    ride = Ride(["u1"], eager=False)
-    other = ride.join(["u2"], eager=False)
-    assert isinstance(ride.end(error, left=False), Parted)
-    with pytest.raises(Parted, match=error.code):
-        await other.departure()
+async def test_a_refusal_splits_the_batch(error: Permanent | NotFound) -> None:
+    batch = Batch(["u1"], eager=False)
+    assert batch.fail(error, left=False) is error, "alone it is its own"
+    batch = Batch(["u1"], eager=False)
+    other = batch.join(["u2"], eager=False)
+    assert isinstance(batch.fail(error, left=False), BatchSplit)
+    with pytest.raises(BatchSplit, match=error.code):
+        await other.slot()
 
 
-@pytest.mark.parametrize(("left", "told"), [(False, NoSeat), (True, Ambiguous)])
+@pytest.mark.parametrize(("left", "told"), [(False, BatchClosed), (True, Ambiguous)])
 @pytest.mark.parametrize("error", [OwnershipLost(), asyncio.CancelledError()])
 async def test_what_befalls_the_leader_only_is_not_the_others(
     error: BaseException, left: bool, told: type[Exception]
 ) -> None:
-    ride = Ride(["u1"], eager=False)
-    other = ride.join(["u2"], eager=False)
-    assert ride.end(error, left=left) is error
+    batch = Batch(["u1"], eager=False)
+    other = batch.join(["u2"], eager=False)
+    assert batch.fail(error, left=left) is error
     with pytest.raises(told):
-        await other.departure()
+        await other.slot()
 
 
 async def test_whoever_is_still_on_the_way_is_waited_for() -> None:
-    ride = Ride(["u1"], eager=True)
-    joined = ride.join(["u2"], eager=False)
-    ride.depart(paid=None)
+    batch = Batch(["u1"], eager=True)
+    joined = batch.join(["u2"], eager=False)
+    batch.close(paid=None)
     joined.ready()
-    late = ride.reserve()
-    boarded = asyncio.create_task(ride.boarded(1))
+    late = batch.reserve()
+    ready = asyncio.create_task(batch.members_ready(1))
     await asyncio.sleep(0)
-    assert not boarded.done()
-    late.take(["u3"])
+    assert not ready.done()
+    late.add(["u3"])
     late.ready()
-    await boarded
-    assert ride.seal() == ["u1", "u2", "u3"]
+    await ready
+    assert batch.freeze() == ["u1", "u2", "u3"]

@@ -19,12 +19,13 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.calls.batch_registry import BatchRegistry
+from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.campaigns.duty import Duty
 from dingrelay_workers.connections import open_redis
 from dingrelay_workers.deadlines import Deadlines
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier
-from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.form_checks import FormChecks
 from dingrelay_workers.leases import Leases
@@ -38,10 +39,8 @@ from dingrelay_workers.patience import Patience
 from dingrelay_workers.presence import Presence
 from dingrelay_workers.records import Records
 from dingrelay_workers.revocations import Revocations
-from dingrelay_workers.rides import Rides
 from dingrelay_workers.schedule import Schedule
 from dingrelay_workers.sweeper import Sweeper
-from dingrelay_workers.tokens import Tokens
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.calls import CampaignCalls
@@ -103,7 +102,7 @@ class Engine:
             local_waiters=max(4, concurrency // 8),
             breakers=Breakers.from_settings(self.redis, self.rules, settings),
         )
-        self.rides = Rides()
+        self.batches = BatchRegistry(self.records)
         self.quota = Quota(self.redis, settings)
         self.guards = Guards(self.redis, self._reached)
         self.form_checks = FormChecks(self.redis)
@@ -123,17 +122,16 @@ class Engine:
         self._consumed = consumed or (lambda: queues)
         self._background: list[asyncio.Task[None]] = []
         self._session: aiohttp.ClientSession | None = None
+        self._transport: Transport | None = None
         self._tokens: Tokens | None = None
-        self._dingtalk: DingTalk | None = None
 
     async def __aenter__(self) -> Self:
         self._session = Transport.open_session(self.settings)
         classifier = Classifier(self.settings.codes, on_unknown=_warn_of_unknown_code)
-        transport = Transport(self._session, classifier, self.settings)
+        self._transport = Transport(self._session, classifier, self.settings)
         self._tokens = Tokens(
-            self.redis, transport, self.settings, self.limiter, worker=self.worker
+            self.redis, self._transport, self.settings, self.limiter, worker=self.worker
         )
-        self._dingtalk = DingTalk(transport, self._tokens)
         if self._queues:
             self.presence.start()
             for work in (self.leases.keep, self.sweeper.run, self._serve, self._end_outages):
@@ -146,8 +144,6 @@ class Engine:
 
     async def __aexit__(self, *_: object) -> None:
         self.drain()
-        left = self._end - time.monotonic() - self.settings.soft_shutdown * HAND_OVER / 2
-        await self.rides.finish(max(left, 0))
         await _end(self._background)
         if self._queues:
             await asyncio.to_thread(self.presence.stop)
@@ -183,10 +179,21 @@ class Engine:
         return CampaignCalls(self.directory.database)
 
     @property
-    def dingtalk(self) -> DingTalk:
-        """The client of DingTalk."""
-        assert self._dingtalk, "the engine is not open"
-        return self._dingtalk
+    def transport(self) -> Transport:
+        """Makes the requests to DingTalk."""
+        assert self._transport, "the engine is not open"
+        return self._transport
+
+    @property
+    def tokens(self) -> Tokens:
+        """The tokens of the apps."""
+        assert self._tokens, "the engine is not open"
+        return self._tokens
+
+    @property
+    def seconds_left(self) -> float:
+        """How long a worker that stops may still wait for its jobs; infinite for one that does not."""
+        return self._end - time.monotonic() - self.settings.soft_shutdown * HAND_OVER / 2
 
     async def enqueue(self, drafts: Sequence[Draft]) -> None:
         """Accept jobs and wake them."""

@@ -17,13 +17,14 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers import keys, record
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.caller import Cancelled, OwnershipLost
+from dingrelay_workers.calls.intent_log import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk import approval_schema
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approval_schema import Problem, Schema
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import DingTalkError, Final
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.limiter.grant import Draining
 from dingrelay_workers.redis_time import RedisTime
 
@@ -151,7 +152,7 @@ class FormChecks:
         found: list[Any] | None = None
         ttl_ms = keys.FORM_SCHEMA_TTL_MS
         try:
-            answer = await calls.call(APPROVAL_SCHEMA, query={"processCode": process_code})
+            answer = await calls.send(Request(APPROVAL_SCHEMA, query={"processCode": process_code}))
             found = approval_schema.items(answer)
         except (Cancelled, Draining, OwnershipLost, RedisError):
             raise

@@ -21,11 +21,10 @@ from dingrelay_tasks.context import (
 )
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.adoptions import Adoptions
-from dingrelay_workers.caller import Caller
+from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
-from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final
@@ -45,16 +44,15 @@ class JobContext:
 
     Args:
         claim: the job.
-        caller: makes its calls.
+        calls: makes its calls.
         engine: everything else.
-        notifying: makes the calls of its work notifications.
     """
 
-    def __init__(self, claim: Claim, caller: Caller, engine: Engine, *, notifying: Calls) -> None:
+    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine) -> None:
         self._claim = claim
-        self._caller = caller
+        self._calls = calls
+        self._intents = calls.intents
         self._engine = engine
-        self._notifying = notifying
 
     @property
     def job_id(self) -> str:
@@ -69,11 +67,11 @@ class JobContext:
     @property
     def intent(self) -> Intent | None:
         """A call of an earlier run whose outcome is unknown."""
-        return self._caller.intent
+        return self._intents.intent
 
     def rule_out(self) -> None:
         """The call of the intent is known to have done nothing."""
-        self._caller.rule_out()
+        self._intents.rule_out()
 
     @property
     def settle_delay(self) -> timedelta:
@@ -87,18 +85,18 @@ class JobContext:
     @property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
-        return JobMessages(self._claim, self._caller, self._notifying, self._engine, self.contacts)
+        return JobMessages(self._claim, self._calls, self._engine, self.contacts)
 
     @property
     def approvals(self) -> Approvals:
         """Approvals, each instance belonging to one job."""
-        return JobApprovals(self._claim, self._caller, self._engine)
+        return JobApprovals(self._claim, self._calls, self._engine)
 
     @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk, through the configured generation of its API."""
         v1 = self._engine.settings.contacts_api == "v1"
-        return ContactsV1(self._caller) if v1 else ContactsV2(self._caller)
+        return ContactsV1(self._calls) if v1 else ContactsV2(self._calls)
 
     @property
     def directory(self) -> Directory:
@@ -115,14 +113,14 @@ class JobContext:
         known = await self.recall(step)
         if known is not None:
             return known
-        self._caller.enter(step)
+        self._intents.enter(step)
         outcome = await act()
-        self._caller.finish(step, outcome)
+        self._intents.finish(step, outcome)
         return outcome
 
     async def recall(self, step: str) -> Json | None:
         """What `once` remembers of this step."""
-        return self._claim.steps.get(step) or self._caller.finished.get(step)
+        return self._claim.steps.get(step) or self._intents.finished.get(step)
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
@@ -148,12 +146,10 @@ class JobContext:
 class JobMessages:
     """`dingrelay_tasks.context.Messages` for one job."""
 
-    def __init__(
-        self, claim: Claim, caller: Caller, calls: Calls, engine: Engine, contacts: Contacts
-    ) -> None:
+    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine, contacts: Contacts) -> None:
         self._app = claim.app
         self._id = claim.id
-        self._caller = caller
+        self._intents = calls.intents
         self._redis = engine.redis
         self._contacts = contacts
         self._guards = engine.guards
@@ -169,7 +165,7 @@ class JobMessages:
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> Admission:
         """Reserve today's limits for these users."""
-        admission, self._caller.leaves_until = await self._guards.admit(
+        admission, self._intents.leaves_until = await self._guards.admit(
             self._app, self._id, users, message, step=step, anyway=anyway
         )
         return admission
@@ -178,14 +174,14 @@ class JobMessages:
         self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> list[int]:
         """Note that these departments get the message today; those that have not got it yet."""
-        left, self._caller.leaves_until = await self._guards.admit_departments(
+        left, self._intents.leaves_until = await self._guards.admit_departments(
             self._app, self._id, departments, message, step=step, anyway=anyway
         )
         return left
 
     async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
         """Reserve one of the day's sends to everyone; False: everyone has the message."""
-        admitted, self._caller.leaves_until = await self._guards.admit_everyone(
+        admitted, self._intents.leaves_until = await self._guards.admit_everyone(
             self._app, self._id, message, step=step, anyway=anyway
         )
         return admitted
@@ -194,7 +190,7 @@ class JobMessages:
         self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
     ) -> Admission:
         """Which users would get the campaign's message today; reserves nothing."""
-        admission, self._caller.leaves_until = await self._guards.screen(
+        admission, self._intents.leaves_until = await self._guards.screen(
             self._app, users, message, campaign=campaign, uniform=uniform
         )
         return admission
@@ -254,15 +250,16 @@ LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
 class JobApprovals:
     """`dingrelay_tasks.context.Approvals` for one job: no two jobs get the same instance."""
 
-    def __init__(self, claim: Claim, caller: Caller, engine: Engine) -> None:
-        self._caller = caller
+    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine) -> None:
+        self._calls = calls
+        self._intents = calls.intents
         self._time = claim.time
         self._now = claim.time.now
         self._form_checks = engine.form_checks
-        self._clock = engine.dingtalk.clock
+        self._clock = engine.transport.clock
         self._adoptions = Adoptions(engine.redis, engine.settings, job_id=claim.id)
         topapi = engine.settings.approval_api == "topapi"
-        self._approvals = ApprovalsTopapi(caller) if topapi else ApprovalsV1(caller)
+        self._approvals = ApprovalsTopapi(calls) if topapi else ApprovalsV1(calls)
 
     async def check(self, process_code: str, form: Form) -> None:
         """Check a form against its template, if that can be read.
@@ -270,7 +267,7 @@ class JobApprovals:
         Raises:
             ContractError: DingTalk would refuse the form.
         """
-        await self._form_checks.check(self._caller, self._time, process_code, form)
+        await self._form_checks.check(self._calls, self._time, process_code, form)
 
     async def create(self, **approval: Any) -> str:
         """Create an instance; its id.
@@ -284,12 +281,12 @@ class JobApprovals:
             instance = await self._approvals.create(**approval)
         except Ambiguous:
             # DingTalk may have worked on it until now: the wait for it to appear starts here.
-            await self._caller.note()
+            await self._intents.write()
             raise
-        taken_since = await self._adoptions.adopt(instance, since=self._caller.open_since)
+        taken_since = await self._adoptions.adopt(instance, since=self._intents.open_since)
         if taken_since is None:
             return instance
-        await self._caller.doubt(taken_since)
+        await self._intents.search_from(taken_since)
         raise Ambiguous("adopted", "a job with an equal form took the instance that was made")
 
     async def find(

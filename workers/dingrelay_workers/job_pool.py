@@ -17,9 +17,9 @@ from celery.concurrency.thread import ApplyResult, TaskPool
 from celery.exceptions import Reject
 from structlog.stdlib import get_logger
 
-from dingrelay_workers.engine import Engine
 from dingrelay_workers.job_task import LEFT, JobTask
 from dingrelay_workers.patience import passes
+from dingrelay_workers.pipeline import Executor
 
 log = get_logger("dingrelay.worker")
 
@@ -55,9 +55,9 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         if not isinstance(task, JobTask):
             return super().on_apply(target, args, kwargs, callback, accept_callback, **options)
 
-        async def work(engine: Engine) -> None:
+        async def work(executor: Executor) -> None:
             accept_callback(os.getpid(), time.monotonic())
-            callback(await _carry_out(task, request, engine))
+            callback(await _carry_out(task, request, executor))
 
         running = task.runtime.submit(work)
         self._running.add(running)
@@ -114,10 +114,10 @@ def _escaped(error: Exception, request: Mapping[str, Any]) -> Ended | ExceptionI
     return ExceptionInfo()
 
 
-async def _carry_out(task: JobTask, request: Mapping[str, Any], engine: Engine) -> Answer:
+async def _carry_out(task: JobTask, request: Mapping[str, Any], executor: Executor) -> Answer:
     began = time.monotonic()
     try:
-        result: Any = await task.carry_out(request, engine)
+        result: Any = await task.carry_out(request, executor)
         failed = isinstance(result, Exception)
         if failed:
             result = Ended(result)

@@ -5,8 +5,8 @@ from typing import Any
 
 from celery.worker.request import Request
 
-from dingrelay_workers.engine import Engine
 from dingrelay_workers.job_task import JobTask
+from dingrelay_workers.pipeline import Executor
 
 
 class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
@@ -25,8 +25,8 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
         task: JobTask = self.task
         job_id: str = self.id
 
-        def revoke(engine: Engine) -> Coroutine[Any, Any, None]:
-            return engine.revocations.revoke([job_id])
+        def revoke(executor: Executor) -> Coroutine[Any, Any, None]:
+            return executor.engine.revocations.revoke([job_id])
 
         task.runtime.submit(revoke)
 

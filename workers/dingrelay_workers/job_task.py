@@ -8,10 +8,9 @@ from celery.exceptions import Retry
 
 from dingrelay_producers.states import State
 from dingrelay_tasks.kinds import Kind
-from dingrelay_workers import pipeline
 from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.engine import Engine
 from dingrelay_workers.outcome import Outcome
+from dingrelay_workers.pipeline import Executor
 from dingrelay_workers.runtime import Runtime
 
 LEFT = "left to another worker"
@@ -56,17 +55,15 @@ class JobTask(Task):  # type: ignore[misc]
     runtime: Runtime
 
     async def carry_out(
-        self, request: Mapping[str, Any], engine: Engine
+        self, request: Mapping[str, Any], executor: Executor
     ) -> str | JobWaits | JobFailed:
         """One run, on the loop; where it led, in Celery's words.
 
         Args:
             request: the message's headers with ``args``, ``kwargs`` and ``delivery_info``.
-            engine: of this process.
+            executor: of this process.
         """
-        return _in_celerys_words(
-            await pipeline.execute(Delivery.from_request(self.kind, request), engine)
-        )
+        return _in_celerys_words(await executor.execute(Delivery.from_request(self.kind, request)))
 
 
 def _in_celerys_words(outcome: Outcome | None) -> str | JobWaits | JobFailed:

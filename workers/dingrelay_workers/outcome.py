@@ -13,7 +13,8 @@ from dingrelay_producers.states import State
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
 from dingrelay_workers import retry
-from dingrelay_workers.caller import Cancelled, OwnershipLost
+from dingrelay_workers.calls.batch import BatchSplit
+from dingrelay_workers.calls.intent_log import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
@@ -25,7 +26,6 @@ from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.failures import Failures
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked
 from dingrelay_workers.records import Claim
-from dingrelay_workers.rides import Parted
 
 Json = dict[str, Any]
 
@@ -151,7 +151,7 @@ def _ended_by_machinery(
             return _waits(told, error.name, claim, settings, open_call=open_call)
         case Draining():
             return given_back()
-        case Parted():
+        case BatchSplit():
             return Outcome(State.QUEUED, reason=str(error), alone=True)
         case Cancelled():
             # Parking ends a job that was asked to be cancelled.

@@ -4,12 +4,13 @@ import asyncio
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import uvloop
 from structlog.stdlib import get_logger
 
 from dingrelay_workers.engine import Engine
+from dingrelay_workers.pipeline import Executor
 
 T = TypeVar("T")
 
@@ -18,8 +19,15 @@ START_TIMEOUT = 30.0
 log = get_logger("dingrelay.runtime")
 
 
+class _Running(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+    executor: Executor
+    stopping: asyncio.Event
+
+
 class Runtime:
-    """Runs coroutines on one loop with one `Engine`.
+    """Runs coroutines on one loop, with one `Engine` and the executor of its jobs.
 
     Started by the first use.
     """
@@ -28,7 +36,7 @@ class Runtime:
         self._open_engine = open_engine
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._ready: Future[tuple[asyncio.AbstractEventLoop, Engine, asyncio.Event]] = Future()
+        self._ready: Future[_Running] = Future()
 
     def start(self) -> Engine:
         """Start the loop unless it runs; its engine.
@@ -42,33 +50,33 @@ class Runtime:
                     target=self._main, name="dingrelay-loop", daemon=True
                 )
                 self._thread.start()
-        return self._ready.result(START_TIMEOUT)[1]
+        return self._ready.result(START_TIMEOUT).engine
 
-    def submit(self, work: Callable[[Engine], Coroutine[Any, Any, T]]) -> Future[T]:
+    def submit(self, work: Callable[[Executor], Coroutine[Any, Any, T]]) -> Future[T]:
         """Run a coroutine on the loop; from any thread."""
-        engine = self.start()
-        loop = self._ready.result()[0]
-        return asyncio.run_coroutine_threadsafe(work(engine), loop)
+        self.start()
+        running = self._ready.result()
+        return asyncio.run_coroutine_threadsafe(work(running.executor), running.loop)
 
     @property
     def running(self) -> int:
         """How many jobs run; from any thread."""
         if not self._ready.done() or self._ready.exception():
             return 0
-        return self._ready.result()[1].leases.count
+        return self._ready.result().engine.leases.count
 
     def drain(self) -> None:
         """The worker stops: waiting jobs are given back. From any thread."""
         if self._ready.done() and not self._ready.exception():
-            loop, engine, _ = self._ready.result()
-            loop.call_soon_threadsafe(engine.drain)
+            running = self._ready.result()
+            running.loop.call_soon_threadsafe(running.engine.drain)
 
     def stop(self, timeout: float) -> None:
         """Close the engine and end the loop, within `timeout` seconds."""
         if self._thread is None or not self._ready.done() or self._ready.exception():
             return
-        loop, _, stopping = self._ready.result()
-        loop.call_soon_threadsafe(stopping.set)
+        running = self._ready.result()
+        running.loop.call_soon_threadsafe(running.stopping.set)
         self._thread.join(timeout)
 
     def _main(self) -> None:
@@ -83,6 +91,7 @@ class Runtime:
 
     async def _live(self) -> None:
         stopping = asyncio.Event()
-        async with self._open_engine() as engine:
-            self._ready.set_result((asyncio.get_running_loop(), engine, stopping))
+        async with self._open_engine() as engine, Executor(engine) as executor:
+            loop = asyncio.get_running_loop()
+            self._ready.set_result(_Running(loop, engine, executor, stopping))
             await stopping.wait()

@@ -124,7 +124,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "expired-after-the-effect",
         "a job whose time ends after a lost answer says that nothing happened",
         f"{_WORKERS}/pipeline.py",
-        "outcome.expired(open_call=run.caller.open_call)",
+        "outcome.expired(open_call=run.intents.open)",
         "outcome.expired(open_call=False)",
         ("expiring", "lost_answer", "sick_after_effect", "kill"),
         first=4,

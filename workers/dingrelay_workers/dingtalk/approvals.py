@@ -18,6 +18,7 @@ from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, 
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound, Transient
 from dingrelay_workers.dingtalk.messages import agent
+from dingrelay_workers.dingtalk.request import Request
 
 PAGE_SIZE = 20
 """Instance ids that one page of a list can hold."""
@@ -66,7 +67,7 @@ class Matches:
 class Approvals(ABC):
     """Approval instances of one app.
 
-    Every method raises what `Calls.call` raises, and what `Answer` raises for an answer of another
+    Every method raises what `Calls.send` raises, and what `Answer` raises for an answer of another
     shape than documented.
     """
 
@@ -189,13 +190,13 @@ class ApprovalsV1(Approvals):
             "ccPosition": cc_position,
             "formComponentValues": _values(form),
         }
-        content = await self._calls.call(APPROVAL_CREATE, body=_filled(body))
+        content = await self._calls.send(Request(APPROVAL_CREATE, body=_filled(body)))
         return Answer(APPROVAL_CREATE, content).text("instanceId")
 
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
         query = {"processInstanceId": instance_id}
-        content = await self._calls.call(APPROVAL_READ, query=query)
+        content = await self._calls.send(Request(APPROVAL_READ, query=query))
         result = Answer(APPROVAL_READ, content).part("result")
         return Instance(
             instance_id,
@@ -219,7 +220,7 @@ class ApprovalsV1(Approvals):
             "nextToken": int(cursor) if cursor.isdecimal() else cursor,
             "maxResults": PAGE_SIZE,
         }
-        content = await self._calls.call(APPROVAL_LIST, body=_filled(body))
+        content = await self._calls.send(Request(APPROVAL_LIST, body=_filled(body)))
         result = Answer(APPROVAL_LIST, content).part("result")
         return result.texts("list"), result.text("nextToken", "")
 
@@ -251,13 +252,13 @@ class ApprovalsTopapi(Approvals):
             "cc_position": cc_position,
             "form_component_values": _values(form),
         }
-        content = await self._calls.call(APPROVAL_CREATE_TOPAPI, body=_filled(body))
+        content = await self._calls.send(Request(APPROVAL_CREATE_TOPAPI, body=_filled(body)))
         return Answer(APPROVAL_CREATE_TOPAPI, content).text("process_instance_id")
 
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
         body = {"process_instance_id": instance_id}
-        content = await self._calls.call(APPROVAL_READ_TOPAPI, body=body)
+        content = await self._calls.send(Request(APPROVAL_READ_TOPAPI, body=body))
         result = Answer(APPROVAL_READ_TOPAPI, content).part("process_instance")
         return Instance(
             instance_id,
@@ -281,7 +282,7 @@ class ApprovalsTopapi(Approvals):
             "cursor": int(cursor) if cursor.isdecimal() else cursor,
             "size": PAGE_SIZE,
         }
-        content = await self._calls.call(APPROVAL_LIST_TOPAPI, body=_filled(body))
+        content = await self._calls.send(Request(APPROVAL_LIST_TOPAPI, body=_filled(body)))
         result = Answer(APPROVAL_LIST_TOPAPI, content).part("result")
         return result.texts("list"), result.text("next_cursor", "")
 

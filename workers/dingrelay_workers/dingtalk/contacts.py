@@ -15,6 +15,7 @@ from dingrelay_workers.dingtalk.apis import (
 )
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound, Permission
+from dingrelay_workers.dingtalk.request import Request
 
 PAGE_SIZE = 100
 """Members a call; the sibling APIs and the SDKs allow no more (API §3.1)."""
@@ -26,7 +27,7 @@ _OUT_OF_SCOPE = {"50002", "50004"}
 class ContactsV2:
     """`Contacts` of one app.
 
-    Every method raises what `Calls.call` raises, and `Transient` with the code
+    Every method raises what `Calls.send` raises, and `Transient` with the code
     ``malformed_answer`` for an answer of another shape than documented.
     """
 
@@ -35,7 +36,7 @@ class ContactsV2:
 
     async def scope(self) -> ContactScope:
         """What the app may see."""
-        answer = await self._calls.call(AUTH_SCOPES)
+        answer = await self._calls.send(Request(AUTH_SCOPES))
         told = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
         read = fields.read({"authed_dept": fields.integers, "authed_user": fields.texts}, told)
         return ContactScope(read.get("authed_dept", []), read.get("authed_user", []))
@@ -47,7 +48,7 @@ class ContactsV2:
             OutOfScope: the app may not see it.
         """
         try:
-            answer = await self._calls.call(DEPARTMENT, body={"dept_id": department})
+            answer = await self._calls.send(Request(DEPARTMENT, body={"dept_id": department}))
         except NotFound:
             return None
         except Permission as error:
@@ -57,7 +58,9 @@ class ContactsV2:
     async def children(self, department: int) -> list[Department] | None:
         """The direct sub-departments, which come in one answer; None: it does not exist."""
         try:
-            answer = await self._calls.call(DEPARTMENT_CHILDREN, body={"dept_id": department})
+            answer = await self._calls.send(
+                Request(DEPARTMENT_CHILDREN, body={"dept_id": department})
+            )
         except NotFound:
             return None
         if answer.get("result") is None:
@@ -88,7 +91,7 @@ class ContactsV2:
             OutOfScope: the app may not see them.
         """
         try:
-            answer = await self._calls.call(USER, body={"userid": userid})
+            answer = await self._calls.send(Request(USER, body={"userid": userid}))
         except NotFound:
             return None
         except Permission as error:
@@ -99,7 +102,7 @@ class ContactsV2:
         """One page and the cursor of the next, which is None after the last."""
         body: dict[str, Any] = {"dept_id": department, "cursor": cursor, "size": PAGE_SIZE}
         try:
-            answer = await self._calls.call(MEMBERS, body=body)
+            answer = await self._calls.send(Request(MEMBERS, body=body))
         except NotFound as error:
             raise LookupError(f"department {department}") from error
         result = fields.mapping(answer.get("result"), "the page of users")

@@ -8,6 +8,7 @@ from dingrelay_workers.dingtalk import contact_fields as fields
 from dingrelay_workers.dingtalk.apis import DEPARTMENT_CHILDREN_V1, MEMBERS_V1
 from dingrelay_workers.dingtalk.contacts import PAGE_SIZE, ContactsV2
 from dingrelay_workers.dingtalk.errors import NotFound
+from dingrelay_workers.dingtalk.request import Request
 
 USER_NAMES: Mapping[str, str] = {
     "department": "dept_id_list",
@@ -46,7 +47,7 @@ class ContactsV1(ContactsV2):
         """The direct sub-departments; None: the department does not exist."""
         query = {"id": str(department), "fetch_child": "false"}
         try:
-            answer = await self._calls.call(DEPARTMENT_CHILDREN_V1, query=query)
+            answer = await self._calls.send(Request(DEPARTMENT_CHILDREN_V1, query=query))
         except NotFound:
             return None
         if answer.get("department") is None:
@@ -86,7 +87,7 @@ class ContactsV1(ContactsV2):
             "size": str(PAGE_SIZE),
         }
         try:
-            answer = await self._calls.call(MEMBERS_V1, query=query)
+            answer = await self._calls.send(Request(MEMBERS_V1, query=query))
         except NotFound as error:
             raise LookupError(f"department {department}") from error
         more = fields.read({"hasMore": fields.boolean}, answer).get("hasMore")

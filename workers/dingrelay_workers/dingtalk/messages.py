@@ -13,6 +13,7 @@ from dingrelay_workers.dingtalk.apis import (
 )
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import Permanent
+from dingrelay_workers.dingtalk.request import Request
 
 _FINISHED = 2
 """`progress.status` of a delivery that is over."""
@@ -24,7 +25,7 @@ _BAD_PARAMETER = "400002"
 class WorkNotifications:
     """Work notifications of one app.
 
-    Every method raises what `Calls.call` raises, and what `Answer` raises for an answer of another
+    Every method raises what `Calls.send` raises, and what `Answer` raises for an answer of another
     shape than documented.
     """
 
@@ -56,18 +57,18 @@ class WorkNotifications:
             body["dept_id_list"] = ",".join(map(str, departments))
         if everyone:
             body["to_all_user"] = True
-        content = await self._calls.call(MESSAGE_SEND, body=body, recipients=recipients)
+        content = await self._calls.send(Request(MESSAGE_SEND, body=body, recipients=recipients))
         answer = Answer(MESSAGE_SEND, content)
         return SentCall(answer.number("task_id"), answer.text("request_id", ""))
 
     async def delivery(self, task_id: int) -> Delivery:
         """What became of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3)."""
         body = {"agent_id": agent(self._calls), "task_id": task_id}
-        content = await self._calls.call(MESSAGE_PROGRESS, body=body)
+        content = await self._calls.send(Request(MESSAGE_PROGRESS, body=body))
         progress = Answer(MESSAGE_PROGRESS, content).part("progress")
         if progress.number("status") != _FINISHED:
             return Delivery(finished=False)
-        content = await self._calls.call(MESSAGE_RESULT, body=body)
+        content = await self._calls.send(Request(MESSAGE_RESULT, body=body))
         result = Answer(MESSAGE_RESULT, content).part("send_result")
         return Delivery(
             finished=True,
@@ -82,7 +83,7 @@ class WorkNotifications:
         """Take back what a call of the last 24 hours brought (API §2.4); False: it is refused."""
         body = {"agent_id": agent(self._calls), "msg_task_id": task_id}
         try:
-            await self._calls.call(MESSAGE_RECALL, body=body)
+            await self._calls.send(Request(MESSAGE_RECALL, body=body))
         except Permanent as error:
             if error.code == _BAD_PARAMETER:
                 return False

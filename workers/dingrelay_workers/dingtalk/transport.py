@@ -3,7 +3,6 @@
 import asyncio
 import json
 import time
-from collections.abc import Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
@@ -17,11 +16,14 @@ from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, Ambiguous, DingTalkError, Transient
+from dingrelay_workers.dingtalk.request import Request
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection. Until it is open nothing was sent."""
 LARGEST_ANSWER = 16 * 1024 * 1024
 """Bytes of an answer that are read; DingTalk's pages are far smaller."""
+
+_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 # What aiohttp raises before the first byte of a request is on its way.
 _BEFORE_SENDING = (
@@ -38,7 +40,7 @@ class TooLate(Exception):
 class _Body(aiohttp.BytesPayload):
     """A body of which not a byte leaves after `leave_by` (monotonic clock).
 
-    A request without its body is none to DingTalk. Between the note of a call and this moment the
+    A request without its body is none to DingTalk. Between the intent of a call and this moment the
     process may have been stopped, or a connection may have taken long to open.
     """
 
@@ -85,42 +87,31 @@ class Transport:
         )
 
     async def request(
-        self,
-        api: Api,
-        *,
-        query: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-        body: Mapping[str, Any] | None = None,
-        leave_by: float | None = None,
+        self, request: Request, token: str = "", *, leave_by: float | None = None
     ) -> dict[str, Any]:
         """DingTalk's answer to one request.
 
         Args:
-            api: what is called.
-            query: parameters of the URL.
-            headers: beside those that every request has.
-            body: what is sent as JSON.
+            request: what is asked.
+            token: the app's; empty for a request that fetches one.
             leave_by: when a request with a body must be on its way, by the monotonic clock.
 
         Raises:
             DingTalkError: exactly one of its classes, whatever happens on the way.
             TooLate: it could not leave by then.
         """
-        status, content, date = await self._exchange(api, query, headers, body, leave_by)
-        return self._classifier.read(api, status, content, now=_moment(date))
+        status, content, date = await self._exchange(request, token, leave_by)
+        return self._classifier.read(request.api, status, content, now=_moment(date))
 
     async def _exchange(
-        self,
-        api: Api,
-        query: Mapping[str, str] | None,
-        headers: Mapping[str, str] | None,
-        body: Mapping[str, Any] | None,
-        leave_by: float | None,
+        self, request: Request, token: str, leave_by: float | None
     ) -> tuple[int, bytes, str]:
-        sent = {"Content-Type": "application/json; charset=utf-8", **(headers or {})}
+        api, query, headers = request.api, request.query, _HEADERS
+        if token:
+            query, headers = request.parameters(token), {**_HEADERS, **request.headers(token)}
         data = None
-        if body is not None:
-            data = _Body(json.dumps(body, ensure_ascii=False).encode(), leave_by)
+        if request.body is not None:
+            data = _Body(json.dumps(request.body, ensure_ascii=False).encode(), leave_by)
         left = time.monotonic()
         try:
             async with self._session.request(
@@ -128,7 +119,7 @@ class Transport:
                 self._hosts[api.dialect] + api.path,
                 params=query,
                 data=data,
-                headers=sent,
+                headers=headers,
                 allow_redirects=False,
             ) as response:
                 date = response.headers.get("Date", "")

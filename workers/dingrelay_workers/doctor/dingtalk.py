@@ -1,10 +1,10 @@
 """DingTalk: each app's credentials and agent id."""
 
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.connections import open_redis
 from dingrelay_workers.dingtalk.apis import MESSAGE_PROGRESS
 from dingrelay_workers.dingtalk.classify import Classifier
-from dingrelay_workers.dingtalk.client import DingTalk
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
@@ -13,14 +13,15 @@ from dingrelay_workers.dingtalk.errors import (
     Permanent,
     Permission,
     Throttled,
+    TokenInvalid,
     Transient,
 )
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.doctor.finding import Finding, Verdict
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.tokens import Tokens
 
 NO_TASK = 1
 """A task id that no app has: the answer only tells whether the agent id is good."""
@@ -48,7 +49,7 @@ async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[Fin
             credentials = await _credentials(app, settings, tokens)
             findings.append(credentials)
             if credentials.verdict == "ok" and redis_answers:
-                findings.append(await _agent(app, settings, DingTalk(transport, tokens)))
+                findings.append(await _agent(app, settings, tokens, transport))
         await tokens.close()
     await redis.aclose()
     return findings
@@ -67,7 +68,7 @@ async def _credentials(app: str, settings: Settings, tokens: Tokens) -> Finding:
     return Finding(check, "ok", f"a token, good for {validity:.0f} s")
 
 
-async def _agent(app: str, settings: Settings, dingtalk: DingTalk) -> Finding:
+async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transport) -> Finding:
     check = f"dingtalk {app} agent id"
     agent = settings.app(app).agent_id
     suffix = "" if app == "default" else f"_{app.upper()}"
@@ -75,9 +76,14 @@ async def _agent(app: str, settings: Settings, dingtalk: DingTalk) -> Finding:
     if not agent:
         found = f"{variable} is not set: messages can't be sent"
         return Finding(check, "failed", found, "set it")
-    body = {"agent_id": agent, "task_id": NO_TASK}
+    request = Request(MESSAGE_PROGRESS, body={"agent_id": agent, "task_id": NO_TASK})
     try:
-        await dingtalk.call(app, MESSAGE_PROGRESS, body=body)
+        token = await tokens.token(app)
+        try:
+            await transport.request(request, token.value)
+        except TokenInvalid:
+            token = await tokens.token(app, distrust=token)
+            await transport.request(request, token.value)
     except (Permanent, NotFound) as error:
         if error.code in BAD_AGENT:
             found = f"DingTalk does not take it: {error.code} {error.message}"

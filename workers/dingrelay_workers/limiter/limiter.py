@@ -25,6 +25,7 @@ from dingrelay_workers.limiter.buckets import MICRO, BucketState, Heard
 from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked
 from dingrelay_workers.limiter.line import Line
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
 from dingrelay_workers.limiter.travel import Travel
 
 RETURNING_SHARE = 4
@@ -95,7 +96,7 @@ class Limiter:
         api: str,
         *,
         lane: Lane,
-        costs: Mapping[str, int],
+        request: SlotRequest,
         sender: str = "",
         waited: float = 0,
         returning: bool = False,
@@ -108,7 +109,7 @@ class Limiter:
             app: for which the call is.
             api: the API's name in the rules, such as ``message.send``.
             lane: who goes first.
-            costs: by unit, such as ``{"calls": 1, "recipients": 2}``.
+            request: what it asks for; it may be resized while it waits.
             sender: who asks; the senders of a lane share it evenly.
             waited: seconds that the job has waited for this call before.
             returning: the job was parked and comes back; it joins those who wait here.
@@ -125,7 +126,7 @@ class Limiter:
             raise Draining
         line = self._line(app, api, host, lane)
         if self._admits(line, sender, returning=returning):
-            waiter = await line.slot(costs, waited, sender)
+            waiter = await line.slot(request, waited, sender)
             if waiter is not None:
                 reply = waiter.reply
                 return Grant(
@@ -140,7 +141,7 @@ class Limiter:
                     trial=reply is not None and reply.trial,
                 )
         raise await self._parked(
-            line, app, api, lane, costs, sender, returning=returning, place=place
+            line, app, api, lane, request.costs, sender, returning=returning, place=place
         )
 
     def recipients_per_call(self, app: str, api: str) -> int:

@@ -18,6 +18,7 @@ from dingrelay_workers.limiter.breakers import Circuit, Pace
 from dingrelay_workers.limiter.buckets import ALL_HEARD, NO_CIRCUIT, USUAL, Ask, Heard, Reply, ask
 from dingrelay_workers.limiter.grant import Outage
 from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.slot_request import SlotRequest
 
 AHEAD = 0.05
 """Seconds of slots that a process reserves at a time, so that a penalty finds few of them out."""
@@ -46,7 +47,7 @@ class Waiter:
     """One call that wants to leave.
 
     Attributes:
-        costs: by unit, read when the slot is asked for: who joins calls may add until then.
+        request: what it asks for; its size is read for each question to the buckets.
         deadline: the time at which it is parked instead.
         future: its slot: whether it is a probe; None for no slot within its time.
         sender: who asks.
@@ -61,11 +62,11 @@ class Waiter:
 
     __slots__ = (
         "charged",
-        "costs",
         "deadline",
         "future",
         "probing",
         "reply",
+        "request",
         "sender",
         "since",
         "starts",
@@ -76,9 +77,9 @@ class Waiter:
     )
 
     def __init__(
-        self, costs: Mapping[str, int], sender: str, turn: int, since: float, deadline: float
+        self, request: SlotRequest, sender: str, turn: int, since: float, deadline: float
     ) -> None:
-        self.costs = costs
+        self.request = request
         self.sender = sender
         self.turn = turn
         self.since = since
@@ -151,11 +152,11 @@ class Line:
         tail = self._tails.get(sender, self._tail)
         return tail > self._clock() + len(self._waiters) * self._spacing
 
-    async def slot(self, costs: Mapping[str, int], waited: float, sender: str) -> Waiter | None:
+    async def slot(self, request: SlotRequest, waited: float, sender: str) -> Waiter | None:
         """Wait for a slot to come; None if none comes in time.
 
         Args:
-            costs: by unit.
+            request: what the call asks for.
             waited: seconds that the job waited before it came here.
             sender: who asks.
 
@@ -164,7 +165,9 @@ class Line:
             RedisError: the buckets can't be asked.
         """
         now = self._clock()
-        waiter = Waiter(costs, sender, self._next_turn(sender), now - waited, now + self._max_wait)
+        waiter = Waiter(
+            request, sender, self._next_turn(sender), now - waited, now + self._max_wait
+        )
         self._enter(waiter)
         self._ask()
         try:
@@ -252,7 +255,7 @@ class Line:
         first = list(islice(self._waiters, self._at_once()))
         now = self._clock()
         for waiter in first:
-            waiter.charged = dict(waiter.costs)
+            waiter.charged = waiter.request.costs
         asks = [
             Ask(self._in_order(waiter.charged), aged=now - waiter.since >= AGED) for waiter in first
         ]

@@ -24,6 +24,7 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.limiter.grant import Outage, Parked
 from dingrelay_workers.limiter.limiter import Limiter
@@ -216,11 +217,11 @@ class Tokens:
         key = configured.app_key.get_secret_value()
         secret = configured.app_secret.get_secret_value()
         if self._api is apis.TOKEN:
-            answer = await self._transport.request(
-                self._api, query={"appkey": key, "appsecret": secret}
-            )
+            asked = Request(self._api, query={"appkey": key, "appsecret": secret})
+            answer = await self._transport.request(asked)
             return _read(answer, "access_token", "expires_in")
-        answer = await self._transport.request(self._api, body={"appKey": key, "appSecret": secret})
+        asked = Request(self._api, body={"appKey": key, "appSecret": secret})
+        answer = await self._transport.request(asked)
         return _read(answer, "accessToken", "expireIn")
 
 

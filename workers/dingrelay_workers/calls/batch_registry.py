@@ -1,0 +1,154 @@
+"""The batches of this process: those that wait for their slots, and the jobs claimed for them."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+from structlog.stdlib import get_logger
+
+from dingrelay_tasks.message_send import USERS_PER_CALL
+from dingrelay_workers.calls.batch import Batch, BatchKey, Member
+from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.records import Records, Taken
+
+log = get_logger("dingrelay.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimedRun:
+    """A job that a batch has claimed, and that is to be run.
+
+    Attributes:
+        job: the job, with the wake-up in whose place it was claimed.
+        member: kept for it in the batch; None for a job that makes the next call.
+        key: of the batch that claimed it.
+    """
+
+    job: Taken
+    member: Member | None
+    key: BatchKey
+
+
+class BatchRegistry:
+    """The open batches by what their jobs have in common.
+
+    What it claims goes into a queue, which the executor takes from.
+    """
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._open: dict[BatchKey, Batch] = {}
+        self._claimed: asyncio.Queue[ClaimedRun] = asyncio.Queue()
+        self._claiming: set[asyncio.Task[None]] = set()
+        self._coming: Counter[BatchKey] = Counter()
+
+    async def join(
+        self, key: BatchKey, users: Iterable[str], *, eager: bool, most: int = USERS_PER_CALL
+    ) -> Member:
+        """A part of the next call of jobs like this, or of a new one.
+
+        Args:
+            key: what the job has in common with those that it may join.
+            users: the people that the job adds.
+            eager: the job has waited for a slot before.
+            most: users that a call may have.
+        """
+        while True:
+            batch = self._open.get(key)
+            if batch is None or not (batch.closed.is_set() or batch.takes(users)):
+                eager = eager or bool(self._coming[key])
+                batch = self._open[key] = Batch(users, eager=eager, most=most)
+                return batch.sender
+            if not batch.closed.is_set():
+                return batch.join(users, eager=eager)
+            # A moment, and then there is room: more calls at a time would leave less full.
+            await batch.frozen.wait()
+            eager = True
+
+    def close(self, key: BatchKey, batch: Batch) -> None:
+        """Let nobody join the batch any more."""
+        if self._open.get(key) is batch:
+            del self._open[key]
+
+    async def claim_members(self, batch: Batch, key: BatchKey, bucket: Rule | None) -> None:
+        """Claim waiting jobs for a batch whose slot has come, and one that makes the next call.
+
+        Args:
+            batch: for which they are claimed.
+            key: what they have in common with it.
+            bucket: of the recipients, which are taken from it; None if they are not limited.
+        """
+        claiming = self._begin(self._claim(batch, key, bucket))
+        # What is claimed runs, should the job that makes the call be cancelled meanwhile.
+        if batch.room:
+            await asyncio.shield(claiming)
+
+    def claim_next(self, key: BatchKey) -> None:
+        """Claim the job that makes the next call, unless one is to come from this process.
+
+        A wake-up whose job somebody else has claimed becomes that of one that waits: otherwise a
+        worker would only meet wake-ups of jobs that another one has just claimed.
+        """
+        if key not in self._open and not self._coming[key]:
+            self._coming[key] += 1
+            self._begin(self._claim_next(key))
+
+    async def next_claimed(self) -> ClaimedRun:
+        """The next job that is to be run; `ended` is to be called when that is over."""
+        return await self._claimed.get()
+
+    def ended(self, run: ClaimedRun) -> None:
+        """A job that was claimed has been run."""
+        if run.member is None:
+            self._no_longer_coming(run.key)
+
+    @property
+    def busy(self) -> bool:
+        """Whether jobs are being claimed, or are claimed and not taken to be run."""
+        return bool(self._claiming) or not self._claimed.empty()
+
+    def _begin(self, claiming: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(claiming)
+        self._claiming.add(task)
+        task.add_done_callback(self._claiming.discard)
+        return task
+
+    async def _claim(self, batch: Batch, key: BatchKey, bucket: Rule | None) -> None:
+        try:
+            found = await self._records.board(
+                key.waiting,
+                nonce=uuid.uuid4().hex,
+                room=batch.room,
+                lane=key.lane,
+                bucket=bucket,
+            )
+        except RedisError as error:
+            log.warning("batch_claim_failed", reason=type(error).__name__)
+            return
+        for job in found.taken:
+            self._claimed.put_nowait(ClaimedRun(job, batch.reserve(), key))
+        if found.next:
+            self._coming[key] += 1
+            self._claimed.put_nowait(ClaimedRun(found.next, None, key))
+
+    async def _claim_next(self, key: BatchKey) -> None:
+        found = None
+        try:
+            found = await self._records.board(
+                key.waiting, nonce=uuid.uuid4().hex, room=0, lane=key.lane
+            )
+        except RedisError as error:
+            log.warning("batch_claim_failed", reason=type(error).__name__)
+        if found and found.next:
+            self._claimed.put_nowait(ClaimedRun(found.next, None, key))
+        else:
+            self._no_longer_coming(key)
+
+    def _no_longer_coming(self, key: BatchKey) -> None:
+        self._coming[key] -= 1
+        if not self._coming[key]:
+            del self._coming[key]

@@ -1,0 +1,183 @@
+"""The intents of one run: what may have left without an answer, and what is about to leave."""
+
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dingrelay_tasks.context import Intent
+from dingrelay_tasks.outcomes import Wait
+from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.records import Claim, Records, Spent
+
+LEAVES_WITHIN = 0.5
+"""Share of the settle delay within which a call leaves once its intent is written, or it is written
+anew.
+
+Another worker that looks for its effect waits for the whole delay after the intent: DingTalk has the
+rest of it to show what the last request made that could leave under it. If the worker lives and gives
+the answer up, the intent is written anew, and the wait starts there. What stays open is a worker that
+is killed while its kernel still holds the request, or while DingTalk works on it for longer than the
+delay.
+"""
+CLOCKS_AGREE_MS = 10_000
+"""Clocks that moved apart by less were not set: it is what the measurement leaves open."""
+
+Json = dict[str, Any]
+
+
+class OwnershipLost(Exception):
+    """Another worker owns the job by now; this one must not act for it any more."""
+
+
+class Cancelled(Exception):
+    """The job was cancelled while it ran, and its next call has not left."""
+
+
+class IntentLog:
+    """Writes down what is about to leave, and knows what has left without an answer.
+
+    Attributes:
+        finished: outcomes of steps that this run finished and that are not in the record yet.
+        leaves_until: after this moment (ms of Redis's clock) the step's call must not leave; 0 for
+            none.
+        answered: whether the record's intent is out of date and may go.
+    """
+
+    def __init__(
+        self, claim: Claim, *, records: Records, clock: DingTalkClock, settle_delay: float
+    ) -> None:
+        """What the record holds is the start.
+
+        Args:
+            claim: the job.
+            records: where its record is.
+            clock: what is known of DingTalk's clock.
+            settle_delay: seconds after which what can't be found is known not to exist.
+        """
+        self.finished: dict[str, Json] = {}
+        self.answered = False
+        self.leaves_until = 0
+        self._claim = claim
+        self._records = records
+        self._clock = clock
+        self._settle_delay = settle_delay
+        self._step = ""
+        known: Json = claim.calling or {}
+        self._open_step: str = known.get("step", "")
+        self._open_at: int = known.get("at", 0)
+        self._open_since: int = known.get("since") or self._open_at
+        self._offset: int | None = known.get("offset")
+        self._ruled_out = False
+
+    @property
+    def intent(self) -> Intent | None:
+        """A call of an earlier run that left and whose outcome is not known."""
+        if not self.open:
+            return None
+        moved, at = self._moved(), self._open_at
+        # The later moment of the two is waited from, unless it is still to come: then Redis's clock
+        # was set back, and not DingTalk's forward.
+        at = at + moved if at > self._claim.time.now() else max(at, at + moved)
+        return Intent(
+            self._open_step, _moment(at), _moment(self._begin()), requeued=self._claim.requeued
+        )
+
+    @property
+    def open(self) -> bool:
+        """Whether a call of this job left of which it is not known what it did."""
+        return bool(self._open_since) and not self._ruled_out
+
+    @property
+    def open_since(self) -> int:
+        """When the first call left that has no remembered outcome, in ms; 0 if there is none."""
+        return self._open_since
+
+    def rule_out(self) -> None:
+        """The call that has no answer is known to have done nothing.
+
+        What its intent says since when is kept, should the next call be lost, too.
+        """
+        self._ruled_out = True
+
+    def enter(self, step: str) -> None:
+        """Name the step that the next calls belong to."""
+        self._step = step
+        self.leaves_until = 0
+
+    def finish(self, step: str, outcome: Json) -> None:
+        """Remember a step's outcome. Only this closes its intent: an answer may be unusable."""
+        self.finished[step] = outcome
+        if step == self._open_step:
+            self.close()
+
+    def close(self) -> None:
+        """No call of the job is open: it was answered, or did not leave."""
+        self.answered = True
+        self._open_step, self._open_at, self._open_since = "", 0, 0
+
+    async def search_from(self, since: int) -> None:
+        """Have the effect of the open call looked for from `since` (ms) on, whatever its answer.
+
+        Raises:
+            OwnershipLost: the job is another worker's by now.
+        """
+        self._open_since = min(self._open_since, since)
+        await self.write()
+
+    async def write(self) -> float:
+        """Write down that the call leaves now, with what earlier steps brought.
+
+        Returns:
+            Until when it must be on its way, by the monotonic clock.
+
+        Raises:
+            OwnershipLost: the job is another worker's by now, and the call must not leave.
+            Cancelled: the job was cancelled while it waited.
+            Wait: the call may not leave any more today.
+        """
+        # Taken before: Redis writes its own time into the intent, which is a little later.
+        leave_by = time.monotonic() + self._settle_delay * LEAVES_WITHIN
+        at = self._claim.time.now()
+        written: Json = {"step": self._step, "attempt": self._claim.attempts + 1}
+        offset = self._offset_now()
+        if offset is not None:
+            written["offset"] = offset
+        # An intent that is still open stays as old as it is: the search for the effect begins there.
+        if self._open_since:
+            written["since"] = self._begin()
+        spent = Spent(answered=self.answered or self._ruled_out, steps=self.finished)
+        verdict = await self._records.note(self._claim, written, spent, until=self.leaves_until)
+        if verdict == "late":
+            raise Wait(timedelta(0), "it is admitted for a day that is over")
+        if verdict == "lost":
+            raise OwnershipLost
+        if verdict == "cancelled":
+            raise Cancelled
+        self.finished.clear()
+        self.answered = self._ruled_out = False
+        self._open_step, self._open_at = self._step, at
+        self._open_since, self._offset = written.get("since", at), offset
+        return leave_by
+
+    def _begin(self) -> int:
+        """Since when a call may have left, at the earliest, in ms; 0 if none has."""
+        return min(self._open_since, self._open_since + self._moved()) if self._open_since else 0
+
+    def _moved(self) -> int:
+        """By how much Redis's clock was set since the intent, in ms, if it was not DingTalk's.
+
+        The intent tells how far it was from DingTalk's then.
+        """
+        offset = self._offset_now()
+        if offset is None or self._offset is None:
+            return 0
+        moved = self._offset - offset
+        return moved if abs(moved) > CLOCKS_AGREE_MS else 0
+
+    def _offset_now(self) -> int | None:
+        """DingTalk's clock less Redis's, in ms; None before any answer of DingTalk's."""
+        return self._clock.less(self._claim.time.now())
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,285 @@
+"""One job's calls of DingTalk: each goes the same way, from the check to what the fleet is told."""
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
+from dingrelay_workers.calls.batch_registry import BatchRegistry
+from dingrelay_workers.calls.intent_log import Cancelled, IntentLog, OwnershipLost
+from dingrelay_workers.calls.tokens import Token, Tokens
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
+from dingrelay_workers.dingtalk.errors import (
+    Ambiguous,
+    DingTalkError,
+    Permanent,
+    TokenInvalid,
+    Transient,
+)
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import TooLate, Transport
+from dingrelay_workers.limiter.grant import Draining, Grant, Parked
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.limiter.rules import JITTER
+from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
+from dingrelay_workers.records import Claim
+
+MOST_INTENTS = 4
+"""How often the intent of a call that could not leave in time is written anew before it is given up."""
+MEMBERS_READY_WITHIN = 1.0
+"""Seconds that a call whose slot has come waits at most for those who share it."""
+
+Json = dict[str, Any]
+
+
+class JobCalls:
+    """`dingtalk.calls.Calls` for one run of one job.
+
+    A call goes one way: check → join a batch or open one → take a slot → write the intent → HTTP →
+    classify → tell the limiter.
+
+    Attributes:
+        app: the app for which it calls.
+        intents: what is about to leave, and what left without an answer.
+    """
+
+    def __init__(
+        self,
+        claim: Claim,
+        *,
+        settings: Settings,
+        limiter: Limiter,
+        quota: Quota,
+        tokens: Tokens,
+        transport: Transport,
+        batches: BatchRegistry,
+        intents: IntentLog,
+        member: Member | None = None,
+    ) -> None:
+        """Nothing is called yet.
+
+        Args:
+            claim: the job's.
+            settings: the configuration.
+            limiter: gives the slots, and is told how calls end.
+            quota: the month's calls.
+            tokens: of the apps.
+            transport: makes the requests.
+            batches: the calls of this process that others can share.
+            intents: of this run.
+            member: kept for this job in the batch that claimed it.
+        """
+        self.app = claim.app
+        self.intents = intents
+        self._claim = claim
+        self._lane: Lane = claim.lane
+        self._settings = settings
+        self._limiter = limiter
+        self._quota = quota
+        self._tokens = tokens
+        self._transport = transport
+        self._batches = batches
+        self._member = member
+        self._key = BatchKey(claim.shares, claim.lane)
+        # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
+        self._waited = max(0.0, (claim.time.at - claim.waiting) / 1000) if claim.waiting else 0.0
+
+    @property
+    def agent_id(self) -> str:
+        """The app's agent id.
+
+        Raises:
+            SettingsError: the app is not configured.
+        """
+        return self._settings.app(self.app).agent_id
+
+    async def send(self, request: Request) -> Json:
+        """One call under all limits.
+
+        Raises:
+            DingTalkError: exactly one of its classes; throttles are told to the fleet first.
+            limiter.Parked: its slot is too far away to wait for it here.
+            limiter.Outage: the API is out, or the app held.
+            BatchSplit: DingTalk refused a call that several jobs shared.
+            OwnershipLost: the job is another worker's by now.
+            Cancelled: the job was cancelled while it waited.
+        """
+        await self._check(request.api)
+        if not (self._claim.shares and request.users):
+            grant = await self._slot(request.api, SlotRequest(request.recipients))
+            return await self._make(request, grant)
+        while True:
+            try:
+                member = await self._join(request)
+                if member.sends:
+                    return await self._send_batch(member.batch, request)
+                return await self._share(member)
+            except BatchClosed:
+                continue
+
+    async def _check(self, api: Api) -> None:
+        """Whether it may be called at all; a token is fetched before a slot is taken for it.
+
+        Calls that waited for their token with their slots would leave in a burst when it is there.
+        """
+        if api.counted:
+            await self._quota.check(self._organisation, self._lane)
+        await self._tokens.token(self.app)
+
+    async def _join(self, request: Request) -> Member:
+        """The job's part of a call of its content: kept for it, of one that waits, or of a new one."""
+        users = request.users
+        kept, self._member = self._member, None
+        if kept is not None:
+            kept.add(users)
+            return kept
+        most = self._limiter.recipients_per_call(self.app, request.api.name)
+        return await self._batches.join(
+            self._key, users, eager=bool(self._claim.waiting), most=most
+        )
+
+    async def _share(self, member: Member) -> Json:
+        """Leave the call to the job that opened the batch; the answer is for all of it."""
+        open_before = self.intents.open
+        try:
+            await member.slot()
+            await self.intents.write()
+            member.ready()
+            return await member.answer()
+        except (BatchClosed, Parked, Draining):  # it has not left
+            if not open_before:
+                self.intents.close()
+            raise
+        except (DingTalkError, BatchSplit) as error:
+            if not isinstance(error, Ambiguous) and not open_before:
+                self.intents.close()
+            raise
+        finally:
+            member.leave()
+
+    async def _send_batch(self, batch: Batch, request: Request) -> Json:
+        """Make the call for all who share it."""
+        try:
+            grant = await self._slot(request.api, batch.slot_request, place=self._claim.place)
+            await self._fill(batch, grant)
+            users = batch.freeze()
+            self._batches.close(self._key, batch)
+            # Those that were claimed for it have paid for themselves.
+            grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
+            answer = await self._make(request.to(users), grant)
+        except BaseException as error:
+            self._batches.close(self._key, batch)
+            own = batch.fail(error, left=self.intents.open)
+            if own is error:
+                raise
+            raise own from error
+        batch.complete(answer)
+        return answer
+
+    async def _fill(self, batch: Batch, grant: Grant) -> None:
+        """The slot has come: claim those who wait for a call like this one, and wait for all."""
+        bucket = self._limiter.recipients_rule(self.app, MESSAGE_SEND.name)
+        batch.close(grant.costs["recipients"] if bucket else None)
+        if (grant.waited or batch.eager) and not grant.trial:
+            await self._batches.claim_members(batch, self._key, bucket)
+        # Recipients are counted when they arrive: they may not be much later than their tokens.
+        await batch.members_ready(JITTER if bucket else MEMBERS_READY_WITHIN)
+
+    async def _slot(self, api: Api, request: SlotRequest, *, place: str = "") -> Grant:
+        """Wait until a call may leave.
+
+        Raises:
+            limiter.Parked: its slot is too far away to wait for it here.
+            limiter.Outage: the API is out, or the app held.
+        """
+        began = time.monotonic()
+        grant = await self._limiter.acquire(
+            self.app,
+            api.name,
+            lane=self._lane,
+            request=request,
+            sender=self._claim.sender,
+            waited=self._waited,
+            returning=bool(self._claim.waiting),
+            place=place,
+            host=api.dialect,
+        )
+        LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
+        return grant
+
+    async def _make(self, request: Request, grant: Grant) -> Json:
+        """Make the call whose slot has come, and tell the limiter how it ended."""
+        api = request.api
+        # A process that was stopped with its slot takes another one in its place.
+        while self._limiter.stale(grant):
+            await self._limiter.forgone(grant)
+            recipients = grant.costs.get("recipients", 0)
+            grant = await self._slot(api, SlotRequest(recipients))
+        left = time.monotonic()
+        verdict = "lost"
+        open_before = self.intents.open
+        try:
+            answer = await self._exchange(request)
+        except DingTalkError as error:
+            verdict = error.name
+            # A refusal of this call tells nothing of an earlier one that was lost.
+            if api.changes and not isinstance(error, Ambiguous) and not open_before:
+                self.intents.close()
+            if error.outage:  # there was no token, and whoever asked for it has told the fleet
+                await self._limiter.forgone(grant)
+            else:
+                await self._limiter.failed(grant, error, job=self._claim.id)
+            raise
+        except (OwnershipLost, Cancelled):
+            await self._limiter.forgone(grant)
+            raise
+        else:
+            verdict = "ok"
+            await self._limiter.answered(grant)
+            if api.counted:
+                self._quota.count(self._organisation)
+            return answer
+        finally:
+            await self._limiter.over(grant)
+            CALLS.labels(api.name, self.app, verdict).inc()
+            CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
+
+    async def _exchange(self, request: Request) -> Json:
+        """DingTalk's answer; asked once more with a new token if DingTalk calls the token invalid.
+
+        An invalid token had no effect, so the repeat is safe even for a call that changes something.
+        """
+        token = await self._tokens.token(self.app)
+        try:
+            return await self._request(request, token)
+        except TokenInvalid:
+            token = await self._tokens.token(self.app, distrust=token)
+        try:
+            return await self._request(request, token)
+        except TokenInvalid as error:
+            raise Permanent(
+                error.code,
+                error.message,
+                hint="A token that was just fetched is refused: check that key, secret and "
+                "organisation belong together.",
+                request_id=error.request_id,
+            ) from None
+
+    async def _request(self, request: Request, token: Token) -> Json:
+        """One request, which leaves soon after its intent: others rely on the intent's time."""
+        if not request.api.changes:
+            return await self._transport.request(request, token.value)
+        for _ in range(MOST_INTENTS):
+            leave_by = await self.intents.write()
+            with suppress(TooLate):
+                return await self._transport.request(request, token.value, leave_by=leave_by)
+        raise Transient("late", "the worker was too busy to send the request after its intent")
+
+    @property
+    def _organisation(self) -> str:
+        return self._settings.app(self.app).organisation

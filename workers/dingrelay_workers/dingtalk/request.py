@@ -1,0 +1,49 @@
+"""A call of DingTalk's API as a job asks for it."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
+
+TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One call.
+
+    Attributes:
+        api: what is called.
+        query: parameters of the URL, without the token.
+        body: what is sent as JSON.
+        recipients: how many people a message reaches, for the limit on recipients.
+    """
+
+    api: Api
+    query: Mapping[str, str] | None = None
+    body: Mapping[str, Any] | None = None
+    recipients: int = 0
+
+    @property
+    def users(self) -> list[str]:
+        """The userids that a work notification names; others can share its call."""
+        if self.api is not MESSAGE_SEND or not self.body or "userid_list" not in self.body:
+            return []
+        return str(self.body["userid_list"]).split(",")
+
+    def to(self, users: Iterable[str]) -> "Request":
+        """The same work notification for other people."""
+        named = list(users)
+        body = {**(self.body or {}), "userid_list": ",".join(named)}
+        return replace(self, body=body, recipients=len(named))
+
+    def parameters(self, token: str) -> Mapping[str, str] | None:
+        """The parameters of the URL; the old dialect carries the token there (API §0)."""
+        if self.api.dialect == "oapi":
+            return {"access_token": token, **(self.query or {})}
+        return self.query
+
+    def headers(self, token: str) -> Mapping[str, str]:
+        """The headers; the new dialect carries the token there (API §0)."""
+        return {} if self.api.dialect == "oapi" else {TOKEN_HEADER: token}

@@ -1,0 +1,28 @@
+"""What a call asks for while it waits for its slot."""
+
+
+class SlotRequest:
+    """A slot for one call, and for so many recipients.
+
+    It may be resized while it waits: each question to the buckets asks for its size of that moment,
+    and the grant tells what was paid for.
+
+    Attributes:
+        recipients: people that the call reaches; 0 for one that reaches none.
+    """
+
+    __slots__ = ("recipients",)
+
+    def __init__(self, recipients: int = 0) -> None:
+        self.recipients = recipients
+
+    def resize(self, recipients: int) -> None:
+        """Ask for so many recipients from the next question on."""
+        self.recipients = recipients
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """What the call costs, by unit."""
+        if self.recipients:
+            return {"calls": 1, "recipients": self.recipients}
+        return {"calls": 1}
