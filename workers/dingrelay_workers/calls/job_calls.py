@@ -9,7 +9,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
 from dingrelay_workers.calls.batch_registry import BatchRegistry
-from dingrelay_workers.calls.intent_log import Cancelled, IntentLog, OwnershipLost
+from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.tokens import Token, Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
 from dingrelay_workers.dingtalk.errors import (
@@ -166,7 +166,11 @@ class JobCalls:
         """Make the call for all who share it."""
         try:
             grant = await self._slot(request.api, batch.slot_request, place=self._claim.place)
-            await self._fill(batch, grant)
+            try:
+                await self._fill(batch, grant)
+            except BaseException:
+                await self._limiter.forgone(grant)
+                raise
             users = batch.freeze()
             self._batches.close(self._key, batch)
             # Those that were claimed for it have paid for themselves.
@@ -235,7 +239,7 @@ class JobCalls:
             else:
                 await self._limiter.failed(grant, error, job=self._claim.id)
             raise
-        except (OwnershipLost, Cancelled):
+        except BaseException:  # it did not leave, or its answer is nobody's any more
             await self._limiter.forgone(grant)
             raise
         else:

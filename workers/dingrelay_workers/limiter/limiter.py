@@ -246,9 +246,11 @@ class Limiter:
     async def forgone(self, grant: Grant) -> None:
         """The call did not leave: if it was a probe, another one is needed."""
         if grant.trial:
-            circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
-            with _whatever_redis_does("a probe that did not leave"):
-                await self.breakers.sick(circuit, "forgone", trial=True)
+            await self._forgone(self.breakers.circuit(grant.app, grant.api, grant.host))
+
+    async def _forgone(self, circuit: Circuit) -> None:
+        with _whatever_redis_does("a probe that did not leave"):
+            await self.breakers.sick(circuit, "forgone", trial=True)
 
     async def trial(self, app: str, api: str, host: str) -> Grant:
         """Leave for a call that nobody else makes at the same time, and that waits for no slot.
@@ -333,15 +335,17 @@ class Limiter:
     def _line(self, app: str, api: str, host: str, lane: Lane) -> Line:
         line = self._lines.get((app, api, host, lane))
         if line is None:
+            circuit = self.breakers.circuit(app, api, host)
             line = self._lines[app, api, host, lane] = Line(
                 self._redis,
                 self._rules.of(app, api),
                 lane,
                 max_wait=self._max_wait,
                 clock=self._clock,
-                circuit=self.breakers.circuit(app, api, host) if self._listens else None,
+                circuit=circuit if self._listens else None,
                 pace=self.breakers.pace,
                 heard=self._heard[app, api] if self._listens else None,
+                forgone=lambda: self._forgone(circuit),
             )
         return line
 

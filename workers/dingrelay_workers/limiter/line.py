@@ -7,7 +7,7 @@ import asyncio
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 
@@ -56,6 +56,7 @@ class Waiter:
         probing: its slot is a probe.
         reply: what the buckets said when they gave it its slot.
         starts: the time of its slot.
+        trial: its slot is a probe of a breaker, and nobody else has heard of it yet.
         unconfirmed: its slot is so far away that a penalty may come in between.
         waited: no slot was free when it was asked for.
     """
@@ -71,6 +72,7 @@ class Waiter:
         "since",
         "starts",
         "timer",
+        "trial",
         "turn",
         "unconfirmed",
         "waited",
@@ -90,6 +92,7 @@ class Waiter:
         self.reply: Reply | None = None
         self.starts = 0.0
         self.timer: asyncio.TimerHandle | None = None
+        self.trial = False
         self.unconfirmed = False
         self.waited = False
 
@@ -108,11 +111,15 @@ class Line:
         circuit: Circuit | None = None,
         pace: Pace = USUAL,
         heard: Heard | None = None,
+        forgone: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
+        """`forgone` tells the fleet of a probe of a breaker that does not leave."""
         self.rules = rules
         self._circuit = circuit
         self._pace = pace
         self._heard = heard
+        self._forgone = forgone
+        self._telling: set[asyncio.Task[None]] = set()
         self._redis = redis
         self._lane: Lane = lane
         self._max_wait = max_wait
@@ -171,9 +178,13 @@ class Line:
         self._enter(waiter)
         self._ask()
         try:
-            return None if await waiter.future is None else waiter
+            if await waiter.future is None:
+                return None
+            waiter.trial = False  # whoever has the slot tells what became of it
+            return waiter
         finally:
             self._leave(waiter)
+            self._forgo(waiter)
 
     def noted(self, sender: str, due_in: float) -> None:
         """A sender's job of this line was parked; it is due in so many seconds."""
@@ -189,6 +200,7 @@ class Line:
         recalled = sorted(self._held, key=lambda waiter: waiter.starts)
         for waiter in recalled:
             self._unhold(waiter)
+            self._forgo(waiter)
             if not waiter.future.done():
                 self._enter(waiter)
         self._ask()
@@ -196,7 +208,16 @@ class Line:
 
     def fail(self, error: Exception) -> None:
         """End every waiter, with a slot or without, with this error."""
-        for waiter in [*self._waiters, *self._held]:
+        self._end([*self._waiters, *self._held], error)
+
+    def _await_end(self, outage: Outage) -> None:
+        """Let all wait elsewhere but a probe that is to leave here: the fleet waits for it."""
+        self._end([w for w in [*self._waiters, *self._held] if not w.trial], outage)
+        for waiter in self._held:
+            waiter.unconfirmed = False
+
+    def _end(self, waiters: Iterable[Waiter], error: Exception) -> None:
+        for waiter in waiters:
             if not waiter.future.done():
                 waiter.future.set_exception(error)
             self._leave(waiter)
@@ -207,6 +228,7 @@ class Line:
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
+        await asyncio.gather(*self._telling, return_exceptions=True)
 
     def _next_turn(self, sender: str) -> int:
         if len(self._turns) > MANY:
@@ -238,6 +260,14 @@ class Line:
             waiter.timer.cancel()
             waiter.timer = None
         self._held.pop(waiter, None)
+
+    def _forgo(self, waiter: Waiter) -> None:
+        """Have it told that a probe does not leave: the fleet would wait for its answer."""
+        if waiter.trial and self._forgone is not None:
+            task = asyncio.get_running_loop().create_task(self._forgone())
+            self._telling.add(task)
+            task.add_done_callback(self._telling.discard)
+        waiter.trial = False
 
     def _ask(self) -> None:
         if self._asking is None or self._asking.done():
@@ -271,7 +301,7 @@ class Line:
             max_wait=self._max_wait,
         )
         if reply.outage and self._circuit:
-            self.fail(Outage(self._circuit.name, reply.outage, reply.reason, reply.wait))
+            self._await_end(Outage(self._circuit.name, reply.outage, reply.reason, reply.wait))
             return
         now = self._clock()
         self._tail = now + reply.tail
@@ -296,7 +326,9 @@ class Line:
 
     def _give(self, waiter: Waiter, start: float, reply: Reply) -> None:
         self._remove(waiter)
+        waiter.trial = reply.trial
         if waiter.future.done():  # it gave up while its slot was asked for
+            self._forgo(waiter)
             return
         self._turn = max(self._turn, waiter.turn)
         now = self._clock()

@@ -195,7 +195,8 @@ if #granted > 0 then
   first.unheard = first.unheard + #granted
   if hushed then first.hush = now + silent end
   for _, breaker in ipairs(open) do
-    redis.call('HSET', breaker.key, 'probe', now + granted[1] + patience, 'left', now + granted[1])
+    redis.call('HSET', breaker.key, 'probe', now + granted[1] + patience, 'left', now + granted[1],
+      'ahead', granted[1])
   end
 end
 

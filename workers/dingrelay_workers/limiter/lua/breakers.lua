@@ -4,7 +4,8 @@
 --   sick, witnesses, apis  sick answers in a row, the jobs that met them, the APIs that gave them
 --   opened, reason         since when it is open (us), and why
 --   next, level            when the next probe may leave, how often probes have failed
---   left, probe            when the last probe left, until when its answer is waited for
+--   left, probe, ahead     when the last probe leaves, until when its answer is waited for, and how far
+--                          off its slot was when it was given
 --   called                 when a waiting job was last woken for a probe
 --   closed                 when it closed, of a host
 -- There is one for each API of an app, one for each host, and one for an app that is held.
@@ -17,7 +18,7 @@ local HOUR, RARE = 3600, 300 -- and beyond an hour (in beats) so many
 
 local function read_breaker(key, now, longest, patience)
   local field = redis.call('HMGET', key, 'sick', 'opened', 'next', 'probe', 'left', 'reason', 'closed',
-    'level', 'called')
+    'level', 'called', 'ahead')
   local breaker = {
     key = key, sick = tonumber(field[1]) or 0, opened = tonumber(field[2]),
     next = tonumber(field[3]) or 0, probe = tonumber(field[4]) or 0, left = tonumber(field[5]) or 0,
@@ -27,7 +28,7 @@ local function read_breaker(key, now, longest, patience)
   breaker.probed = breaker.probe > 0
   -- The server's clock may step back: what lies further ahead than it was ever set is over.
   if breaker.next > now + longest then breaker.next = now end
-  if breaker.probe > now + patience then breaker.probe = 0 end
+  if breaker.probe > now + patience + (tonumber(field[10]) or 0) then breaker.probe = 0 end
   if breaker.opened then breaker.opened = math.min(breaker.opened, now) end
   return breaker
 end

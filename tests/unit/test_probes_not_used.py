@@ -1,0 +1,149 @@
+"""A probe of a breaker that does not leave must not keep the fleet waiting for its answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ReadOnlyError
+
+from conftest import wait_until_async
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.limiter import Grant, line
+from dingrelay_workers.limiter.breakers import Breakers, Circuit
+from dingrelay_workers.limiter.buckets import Ask, ask
+from dingrelay_workers.limiter.grant import Draining, Outage
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
+
+APP, API, HOST = "default", "message.send", "oapi"
+
+
+@dataclass
+class Fleet:
+    """A worker before a breaker that stands open and is to be probed now, at two calls a second."""
+
+    redis: Redis
+    limiter: Limiter
+    rules: Rules
+    circuit: Circuit
+
+    def acquire(self) -> "asyncio.Task[Grant]":
+        return asyncio.create_task(
+            self.limiter.acquire(APP, API, lane="normal", request=SlotRequest(), host=HOST)
+        )
+
+    async def far_probe(self) -> "asyncio.Task[Grant]":
+        """A probe whose slot is most of a second away."""
+        rules = self.rules.of(APP, API)
+        costs = tuple(int(rule.unit == "calls") for rule in rules)
+        while (await ask(self.redis, rules, "urgent", [Ask(costs)])).starts < (0.3,):
+            pass
+        probe = self.acquire()
+        await wait_until_async(self.waits_for_an_answer, what="the probe has its slot")
+        return probe
+
+    async def waits_for_an_answer(self) -> bool:
+        return bool(await self.redis.hexists(self.circuit.own, "probe"))
+
+    async def waits_for_none(self) -> bool:
+        return not await self.waits_for_an_answer()
+
+
+@pytest.fixture
+async def fleet(redis: Redis) -> AsyncIterator[Fleet]:
+    rules = Rules.from_settings({"*": {"calls": "2/1s"}, API: {"recipients": ""}}, "office")
+    breakers = Breakers(redis, rules)
+    limiter = Limiter(redis, rules, max_wait=30, local_waiters=100, breakers=breakers)
+    circuit = breakers.circuit(APP, API, HOST)
+    for _ in range(5):
+        await breakers.sick(circuit, "way")
+    await redis.hset(circuit.own, "next", 0)
+    yield Fleet(redis, limiter, rules, circuit)
+    await limiter.close()
+
+
+async def test_its_job_is_cancelled_while_the_slot_is_asked_for(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes: list[bool] = []
+
+    async def ask_and_cancel(*args: Any, **kwargs: Any) -> Any:
+        reply = await ask(*args, **kwargs)
+        probes.append(reply.trial and await fleet.waits_for_an_answer())
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        return reply
+
+    monkeypatch.setattr(line, "ask", ask_and_cancel)
+    waiting = fleet.acquire()
+    await wait_until_async(lambda: _true(probes), what="a slot was given")
+    await wait_until_async(fleet.waits_for_none, timeout=5, what="the fleet waits for no answer")
+    assert probes == [True]
+
+
+async def test_its_job_is_cancelled_before_the_slot_comes(fleet: Fleet) -> None:
+    probe = await fleet.far_probe()
+    probe.cancel()
+    await wait_until_async(fleet.waits_for_none, timeout=5, what="the fleet waits for no answer")
+
+
+async def test_its_worker_stops_before_the_slot_comes(fleet: Fleet) -> None:
+    probe = await fleet.far_probe()
+    fleet.limiter.drain()
+    with pytest.raises(Draining):
+        await probe
+    await wait_until_async(fleet.waits_for_none, timeout=5, what="the fleet waits for no answer")
+
+
+async def test_a_pause_takes_its_slot_back(fleet: Fleet) -> None:
+    probe = await fleet.far_probe()
+    await fleet.limiter.throttled(APP, API, pause=60, everything=True, reason="90018")
+    await wait_until_async(fleet.waits_for_none, timeout=5, what="the fleet waits for no answer")
+    probe.cancel()
+
+
+async def test_it_leaves_while_others_learn_of_the_outage(fleet: Fleet) -> None:
+    probe = await fleet.far_probe()
+    with pytest.raises(Outage):
+        await fleet.acquire()
+    assert (await probe).trial
+
+
+@pytest.mark.parametrize("error", [ReadOnlyError("no"), asyncio.CancelledError()], ids=repr)
+async def test_its_call_does_not_leave(fleet: Fleet, error: BaseException) -> None:
+    probes: list[bool] = []
+
+    async def fail() -> None:
+        probes.append(await fleet.waits_for_an_answer())
+        raise error
+
+    nothing: Any = SimpleNamespace(open=False)
+    whose: Any = SimpleNamespace(app=APP, lane="normal", waiting=0, shares="", sender="", place="")
+    tokens: Any = SimpleNamespace(token=AsyncMock())
+    calls = JobCalls(
+        whose,
+        settings=nothing,
+        limiter=fleet.limiter,
+        quota=nothing,
+        tokens=tokens,
+        transport=nothing,
+        batches=nothing,
+        intents=SimpleNamespace(open=False, write=fail),  # type: ignore[arg-type]
+    )
+    probing = asyncio.create_task(calls.send(Request(replace(apis.MESSAGE_SEND, counted=False))))
+    with pytest.raises(type(error)):
+        await probing
+    assert probes == [True]
+    assert await fleet.waits_for_none()
+
+
+async def _true(value: object) -> bool:
+    return bool(value)
