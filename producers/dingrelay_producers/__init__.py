@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dingrelay_producers.async_client import AsyncClient, AsyncJobRef
     from dingrelay_producers.campaign_backend import CampaignPreview, CampaignStatus
     from dingrelay_producers.campaigns import (
         AsyncCampaignPlan,
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
         CampaignPlan,
         CampaignRef,
     )
-    from dingrelay_producers.client import AsyncClient, AsyncJobRef, Client, JobRef
+    from dingrelay_producers.client import Client, JobRef
     from dingrelay_producers.errors import (
         CampaignConflict,
         CampaignNotFound,
@@ -65,9 +66,10 @@ __all__ = [
 ]
 
 _MODULES = {
+    "async_client": ("AsyncClient", "AsyncJobRef"),
     "campaign_backend": ("CampaignPreview", "CampaignStatus"),
     "campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
-    "client": ("AsyncClient", "AsyncJobRef", "Client", "JobRef"),
+    "client": ("Client", "JobRef"),
     "errors": (
         "CampaignConflict",
         "CampaignNotFound",

@@ -244,6 +244,12 @@ class AsyncCampaignRef:
             await asyncio.sleep(POLL_SECONDS)
         return status
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncCampaignRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     def __repr__(self) -> str:
         return f"AsyncCampaignRef({self.id!r})"
 

@@ -1,6 +1,5 @@
 """The client of a business application."""
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,12 +22,7 @@ from dingrelay_producers.arguments import (
     checked_timeout,
 )
 from dingrelay_producers.campaign_backend import PlanFields, backend
-from dingrelay_producers.campaigns import (
-    AsyncCampaignPlan,
-    AsyncCampaignRef,
-    CampaignPlan,
-    CampaignRef,
-)
+from dingrelay_producers.campaigns import CampaignPlan, CampaignRef
 from dingrelay_producers.errors import (
     CannotResolve,
     IdempotencyConflict,
@@ -358,7 +352,7 @@ class JobRef:
             WaitTimeout: not within `timeout` seconds.
         """
         deadline = time.monotonic() + checked_timeout(timeout)
-        for pause in _pauses():
+        for pause in pauses():
             status = self.status()
             if status.state.ended:
                 return status
@@ -381,110 +375,8 @@ class JobRef:
         return f"JobRef({self.id!r})"
 
 
-class AsyncClient:
-    """`Client` for asyncio: the same calls, carried out in threads.
-
-    The broker's client library is synchronous, so a second client written in async would only
-    hide a thread of its own.
-    """
-
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.client = Client(settings)
-
-    async def send(self, job: Contract) -> "AsyncJobRef":
-        """Enqueue a job; see `Client.send`."""
-        return AsyncJobRef(await asyncio.to_thread(self.client.send, job))
-
-    async def send_many(self, jobs: Iterable[Contract]) -> int:
-        """Enqueue any number of jobs; see `Client.send_many`."""
-        return await asyncio.to_thread(self.client.send_many, jobs)
-
-    def job(self, job_id: str) -> "AsyncJobRef":
-        """The reference of a job by its id; it need not exist."""
-        return AsyncJobRef(self.client.job(job_id))
-
-    def campaign(self, **plan: Unpack[PlanFields]) -> AsyncCampaignPlan:
-        """A campaign that is not stored yet; see `Client.campaign`."""
-        return AsyncCampaignPlan(self.client.campaign(**plan))
-
-    def campaign_ref(self, campaign_id: str) -> AsyncCampaignRef:
-        """The reference of a campaign by its id; see `Client.campaign_ref`."""
-        return AsyncCampaignRef(self.client.campaign_ref(campaign_id))
-
-    async def resolve(
-        self,
-        job_id: str,
-        *,
-        instance: str | None = None,
-        not_created: bool = False,
-        sent: bool | None = None,
-        by: str = "",
-    ) -> bool:
-        """Say what became of an unknown job; see `Client.resolve`."""
-        return await asyncio.to_thread(
-            self.client.resolve,
-            job_id,
-            instance=instance,
-            not_created=not_created,
-            sent=sent,
-            by=by,
-        )
-
-    async def aclose(self) -> None:
-        """Close the connections."""
-        await asyncio.to_thread(self.client.close)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self.aclose()
-
-
-class AsyncJobRef:
-    """One job, for asyncio."""
-
-    __slots__ = ("_ref",)
-
-    def __init__(self, ref: JobRef) -> None:
-        self._ref = ref
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self._ref.id
-
-    async def status(self) -> JobStatus:
-        """What the record tells; see `Client.status`."""
-        return await asyncio.to_thread(self._ref.status)
-
-    async def wait(self, timeout: float = 60) -> JobStatus:
-        """The status once the job has ended; see `JobRef.wait`."""
-        try:
-            async with asyncio.timeout(checked_timeout(timeout)):
-                for pause in _pauses():
-                    status = await self.status()
-                    if status.state.ended:
-                        return status
-                    await asyncio.sleep(pause)
-        except TimeoutError:
-            raise WaitTimeout(f"job {self.id} has not ended after {timeout:g} s") from None
-        raise AssertionError  # pragma: no cover - the pauses never end
-
-    async def cancel(self) -> bool:
-        """Cancel the job if it does not run; see `Client.cancel`."""
-        return await asyncio.to_thread(self._ref.cancel)
-
-    def __repr__(self) -> str:
-        return f"AsyncJobRef({self.id!r})"
-
-
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
+    """Seconds between two looks of `wait`: short ones first, without an end."""
     pause, longest = POLL_SECONDS
     while True:
         yield pause

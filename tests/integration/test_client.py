@@ -12,7 +12,6 @@ import pytest
 from redis import Redis
 
 from dingrelay_producers import (
-    AsyncClient,
     Client,
     IdempotencyConflict,
     JobNotFound,
@@ -238,17 +237,6 @@ def test_a_client_can_be_used_after_a_fork(client: Client, broker: Redis) -> Non
     assert child.exitcode == 0
     client.send(message("from the parent again"))
     assert broker.llen(QUEUE) == 3
-
-
-async def test_the_async_client_does_the_same(settings: Settings) -> None:
-    async with AsyncClient(settings) as client:
-        job = await client.send(message())
-        assert (await job.status()).state == State.QUEUED
-        assert await client.send_many(message(f"text {n}") for n in range(3)) == 3
-        with pytest.raises(WaitTimeout):
-            await job.wait(0.1)
-        assert await job.cancel()
-        assert (await client.job(job.id).wait(5)).state == State.CANCELLED
 
 
 def test_a_job_that_is_too_large_is_not_accepted(client: Client, broker: Redis) -> None:

@@ -1,0 +1,125 @@
+"""`AsyncClient` against a real Valkey: it is `Client`, on an event loop."""
+
+import inspect
+import itertools
+import threading
+from collections.abc import AsyncIterator
+
+import pytest
+from redis import Redis
+
+from dingrelay_producers import (
+    AsyncCampaignPlan,
+    AsyncCampaignRef,
+    AsyncClient,
+    AsyncJobRef,
+    CampaignPlan,
+    CampaignRef,
+    CannotResolve,
+    Client,
+    JobNotFound,
+    JobRef,
+    Settings,
+    State,
+    WaitTimeout,
+    keys,
+)
+from dingrelay_tasks import MessageSend
+
+PAIRS = [
+    (Client, AsyncClient),
+    (JobRef, AsyncJobRef),
+    (CampaignPlan, AsyncCampaignPlan),
+    (CampaignRef, AsyncCampaignRef),
+]
+
+
+def message(text: str = "你好", **fields: object) -> MessageSend:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content} | fields)
+
+
+@pytest.fixture
+async def client(valkey_url: str) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(Settings.load(env="test", redis_url=valkey_url)) as client:
+        yield client
+
+
+@pytest.fixture
+def ended_dead(valkey_url: str) -> str:
+    """The id of a job that a worker would have given up."""
+    with (
+        Client(Settings.load(env="test", redis_url=valkey_url)) as client,
+        Redis.from_url(valkey_url) as redis,
+    ):
+        job = client.send(message("dead"))
+        redis.hset(keys.job(job.id), "state", State.DEAD)
+        redis.zadd(keys.DEAD, {job.id: 1})
+        redis.expire(keys.DEAD, 60)
+        return job.id
+
+
+@pytest.mark.parametrize(("blocking", "asynchronous"), PAIRS)
+def test_every_method_is_there_with_the_same_arguments(blocking: type, asynchronous: type) -> None:
+    methods = {
+        name: method
+        for name, method in inspect.getmembers(blocking, inspect.isfunction)
+        if not name.startswith("_")
+    }
+    assert methods
+    for name, method in methods.items():
+        twin = getattr(asynchronous, "aclose" if name == "close" else name)
+        arguments = [inspect.signature(each).parameters for each in (method, twin)]
+        told = [
+            [(each.name, each.kind, each.default) for each in found.values()] for found in arguments
+        ]
+        assert told[0] == told[1], name
+
+
+async def test_a_job_is_sent_found_and_cancelled(client: AsyncClient) -> None:
+    job = await client.send(message())
+    assert (await job.status()).state == State.QUEUED
+    assert await client.status(job.id) == await job.status()
+    assert [each.id for each in await client.recent(limit=1)] == [job.id]
+    with pytest.raises(WaitTimeout):
+        await job.wait(0.1)
+    assert await job.cancel()
+    assert client.job(job.id) == job
+    assert (await client.job(job.id).wait(5)).state == State.CANCELLED
+    assert await client.requeue(job.id)
+    assert (await job.status()).state == State.QUEUED
+    assert await client.cancel(job.id)
+
+
+async def test_a_dead_job_is_listed_requeued_and_discarded(
+    client: AsyncClient, ended_dead: str
+) -> None:
+    assert [each.id for each in await client.dead()] == [ended_dead]
+    assert not await client.resolve(ended_dead, sent=True)
+    with pytest.raises(CannotResolve):
+        await client.resolve(ended_dead, not_created=True)
+    assert await client.discard(ended_dead)
+    assert not await client.discard(ended_dead)
+    with pytest.raises(JobNotFound):
+        await client.requeue(ended_dead)
+
+
+async def test_each_job_that_is_accepted_is_told_on_the_loop(client: AsyncClient) -> None:
+    told: list[tuple[AsyncJobRef, int]] = []
+    jobs = (message(f"text {number}") for number in range(300))
+    sent = await client.send_many(
+        jobs, on_sent=lambda ref: told.append((ref, threading.get_ident()))
+    )
+    assert sent == len(told) == len({ref for ref, _ in told}) == 300
+    assert {thread for _, thread in told} == {threading.get_ident()}
+    assert await client.send_many([message("quietly")]) == 1
+
+
+async def test_an_error_of_on_sent_ends_the_sending(client: AsyncClient) -> None:
+    def refuse(ref: AsyncJobRef) -> None:
+        raise LookupError(ref.id)
+
+    jobs = (message(f"text {number}") for number in itertools.count())
+    with pytest.raises(LookupError):
+        await client.send_many(jobs, on_sent=refuse)
+    assert await client.recent()
