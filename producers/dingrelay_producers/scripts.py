@@ -5,16 +5,19 @@ synchronous client and the asynchronous workers share every signature and differ
 """
 
 import hashlib
-from asyncio import Future, Task, get_running_loop
+from asyncio import Future, Task, get_running_loop, timeout
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
+from math import inf
 from typing import Any
 from weakref import WeakKeyDictionary, ref
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import NoScriptError, RedisError
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Value = str | bytes | int | float
 
@@ -115,14 +118,40 @@ class _Pending:
     async def _round_trip(self, calls: Sequence[Call]) -> list[Any]:
         redis = self._redis()
         assert redis is not None, "whoever asked holds it"
-        pipe = redis.pipeline(transaction=False)
-        for call in calls:
-            pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
-        answers = await pipe.execute(raise_on_error=False)
+        pool = redis.connection_pool
+        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            answers: list[Any] = await connection.retry.call_with_retry(
+                lambda: _exchange(connection, calls), lambda _: connection.disconnect()
+            )
+        finally:
+            await pool.release(connection)
         for index, answer in enumerate(answers):
             if isinstance(answer, NoScriptError):
                 answers[index] = await _taught(redis, calls[index])
         return answers
+
+
+async def _exchange(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]:
+    """Send the calls and read their answers, with one time-out for all of them.
+
+    A pipeline of redis-py would set one for each, which costs as much as all the rest of it.
+    """
+    commands = [
+        ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments) for call in calls
+    ]
+    await connection.send_packed_command(connection.pack_commands(commands))
+    answers: list[Any] = []
+    try:
+        async with timeout(connection.socket_timeout):
+            for _ in calls:
+                try:
+                    answers.append(await connection.read_response(timeout=inf))
+                except ResponseError as error:
+                    answers.append(error)
+    except TimeoutError:
+        raise RedisTimeoutError("Redis did not answer in time") from None
+    return answers
 
 
 async def _taught(redis: AsyncRedis, call: Call) -> Any:

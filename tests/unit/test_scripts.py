@@ -7,7 +7,11 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dingrelay_producers.scripts import Call, Script, run, run_async
 
@@ -33,14 +37,14 @@ async def test_calls_made_at_once_share_a_round_trip(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trips = 0
-    pipeline = AsyncRedis.pipeline
+    pack_commands = AbstractConnection.pack_commands
 
-    def counted(self: AsyncRedis, *args: Any, **kwargs: Any) -> Any:
+    def counted(self: AbstractConnection, commands: Any) -> Any:
         nonlocal trips
         trips += 1
-        return pipeline(self, *args, **kwargs)
+        return pack_commands(self, commands)
 
-    monkeypatch.setattr(AsyncRedis, "pipeline", counted)
+    monkeypatch.setattr(AbstractConnection, "pack_commands", counted)
     echo = script_of(ECHO)
     async with AsyncRedis.from_url(valkey_url) as redis:
         calls = [run_async(redis, echo.call([], [number])) for number in range(50)]
@@ -72,6 +76,22 @@ async def test_who_gives_up_takes_nobody_along(valkey_url: str) -> None:
         assert await second == b"2"
         with pytest.raises(asyncio.CancelledError):
             await first
+
+
+async def test_a_late_answer_is_given_up_and_is_nobody_elses(valkey_url: str) -> None:
+    echo = script_of(ECHO)
+    options: dict[str, Any] = {"socket_timeout": 0.1, "retry": Retry(NoBackoff(), 0)}
+    with Redis.from_url(valkey_url) as other:
+        other.script_load(echo.body)
+        async with AsyncRedis.from_url(valkey_url, max_connections=1, **options) as redis:
+            assert await run_async(redis, echo.call([], [1])) == b"1"
+            other.client_pause(60_000, all=False)
+            try:
+                with pytest.raises(RedisTimeoutError):
+                    await run_async(redis, echo.call([], [2]))
+            finally:
+                other.client_unpause()
+            assert await run_async(redis, echo.call([], [3])) == b"3"
 
 
 async def test_all_hear_of_a_connection_that_is_gone(unused_tcp_port: int) -> None:
