@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -23,11 +23,15 @@ class Loop:
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self.jobs: list[Future[None]] = []
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
 
-    def submit(self, work: Any) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(work(None), self.loop)
+    def carry(self, work: Any) -> None:
+        self.jobs.append(asyncio.run_coroutine_threadsafe(work(None), self.loop))
+
+    def finish(self, timeout: float) -> None:
+        wait(self.jobs, timeout)
 
     def stop(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -115,6 +119,7 @@ def test_another_celery_task_runs_in_a_thread(loop: Loop) -> None:
     applied = pool.on_apply(
         lambda *_: target(), ("other", "id", {}), {}, told.append, lambda *_: None
     )
+    assert applied is not None
     applied.wait(5)
     assert told
     assert told[0] not in {threading.get_ident(), loop.thread.ident}

@@ -8,7 +8,6 @@ import os
 import time
 from asyncio import CancelledError
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +19,7 @@ from structlog.stdlib import get_logger
 from dingrelay_workers.job_task import LEFT, JobTask
 from dingrelay_workers.patience import passes
 from dingrelay_workers.pipeline import Executor
+from dingrelay_workers.runtime import Runtime
 
 log = get_logger("dingrelay.worker")
 
@@ -38,7 +38,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         super().__init__(*args, app=app, **options)
         self._tasks: Mapping[str, Any] = app.tasks
         self._soft_shutdown: float = app.conf.worker_soft_shutdown_timeout
-        self._running: set[Future[None]] = set()
+        self._runtime: Runtime | None = None
 
     def on_apply(
         self,
@@ -48,8 +48,11 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         callback: Any = None,
         accept_callback: Any = None,
         **options: Any,
-    ) -> ApplyResult:
-        """Start a task. The callbacks are those of Celery's request."""
+    ) -> ApplyResult | None:
+        """Start a task. The callbacks are those of Celery's request.
+
+        Celery would reach a job by what it gets here, to end it; ours are ended by their records.
+        """
         name, _, request, *_ = args
         task = self._tasks[name]
         if not isinstance(task, JobTask):
@@ -59,10 +62,9 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
             accept_callback(os.getpid(), time.monotonic())
             callback(await _carry_out(task, request, executor))
 
-        running = task.runtime.submit(work)
-        self._running.add(running)
-        running.add_done_callback(self._ended)
-        return ApplyResult(running)
+        self._runtime = task.runtime
+        self._runtime.carry(work)
+        return None
 
     def grow(self, n: int = 1) -> None:
         """Let more jobs run at once; the consumer takes so many more messages."""
@@ -83,13 +85,9 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
 
         What Redis does not answer is left: its lease runs out.
         """
-        wait(list(self._running), timeout=self._soft_shutdown)
+        if self._runtime is not None:
+            self._runtime.finish(self._soft_shutdown)
         super().on_stop()
-
-    def _ended(self, running: Future[None]) -> None:
-        self._running.discard(running)
-        if not running.cancelled() and (error := running.exception()):
-            log.error("request_not_answered", reason=type(error).__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, NamedTuple, TypeVar
 
 import uvloop
@@ -37,6 +37,7 @@ class Runtime:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._ready: Future[_Running] = Future()
+        self._jobs: set[asyncio.Task[None]] = set()
 
     def start(self) -> Engine:
         """Start the loop unless it runs; its engine.
@@ -58,6 +59,26 @@ class Runtime:
         running = self._ready.result()
         return asyncio.run_coroutine_threadsafe(work(running.executor), running.loop)
 
+    def carry(self, work: Callable[[Executor], Coroutine[Any, Any, None]]) -> None:
+        """Run a job on the loop; from any thread. Nobody waits for its answer, as with `submit`.
+
+        That would cost a job two futures, their locks, and a callback to each other.
+        """
+        if not self._ready.done():
+            self.start()
+        running = self._ready.result()
+        running.loop.call_soon_threadsafe(self._begin, work(running.executor))
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the jobs, so many seconds at most; from any thread but the loop's."""
+
+        async def ended(_: Executor) -> None:
+            if self._jobs:
+                await asyncio.wait(self._jobs)
+
+        if self._ready.done() and not self._ready.exception():
+            wait([self.submit(ended)], timeout=timeout)
+
     @property
     def running(self) -> int:
         """How many jobs run; from any thread."""
@@ -78,6 +99,16 @@ class Runtime:
         running = self._ready.result()
         running.loop.call_soon_threadsafe(running.stopping.set)
         self._thread.join(timeout)
+
+    def _begin(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("request_not_answered", reason=type(error).__name__)
 
     def _main(self) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
