@@ -24,6 +24,8 @@ Label = Annotated[str, Field(min_length=1, max_length=BODY_LIMIT)]
 MediaId = Annotated[str, Field(min_length=1, max_length=1_000)]
 """The id of an uploaded file (``@…``); a picture may also be a URL."""
 
+# `json.dumps` would make an encoder at each call.
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _URL = r"^[A-Za-z][A-Za-z0-9+.-]*://\S+$"  # DingTalk's own schemes too: dingtalk://, eapp://
 Url = Annotated[str, Field(pattern=_URL, max_length=2_048)]
 
@@ -247,5 +249,4 @@ def payload(message: Message) -> dict[str, Any]:
 
 def digest(content: Mapping[str, Any]) -> str:
     """What two ``msg`` objects of the same content have in common, whatever their fields' order."""
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_CANONICAL.encode(content).encode()).hexdigest()

@@ -5,9 +5,11 @@ round trips a message. A wake-up is no loss, since its job has a record and what
 is published again. The message of another client is the job itself, and is noted.
 """
 
+import json
 from collections import OrderedDict
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cached_property
 from time import monotonic
 from typing import Any, Literal
 
@@ -26,6 +28,9 @@ NOTE_PAUSE = 0.5
 """Seconds between two tries to note a message that Redis did not take."""
 SEVERAL = 20
 """Messages that are taken in one round trip at most."""
+
+TYPED = '"__type__"'
+"""How kombu marks what JSON has no type for."""
 
 log = get_logger("dingrelay.worker")
 
@@ -161,8 +166,7 @@ class _Taking:
         if not most or not lists or not self.qos.can_consume():
             return
         try:
-            with self.conn_or_acquire() as client:
-                taken = client.lmpop(len(lists), *lists, direction="RIGHT", count=most)
+            taken = self._taker.lmpop(len(lists), *lists, direction="RIGHT", count=most)
         except ResponseError as error:
             # A server older than Redis 7, unless it is one that takes no commands just now.
             self._takes_several = passes(error)
@@ -173,8 +177,18 @@ class _Taking:
             for message in messages:
                 with _refused():
                     self.connection._deliver(  # noqa: SLF001 - as kombu's own channel
-                        loads(bytes_to_str(message)), queue
+                        _read(bytes_to_str(message)), queue
                     )
+
+    @cached_property
+    def _taker(self: Any) -> Any:
+        """A client of the channel's connections; kombu would make one for each command."""
+        return self._create_client()
+
+
+def _read(message: str) -> Any:
+    # kombu has each object of a message looked at for a type that JSON has not. Hardly any has one.
+    return loads(message) if TYPED in message else json.loads(message)
 
 
 @contextmanager

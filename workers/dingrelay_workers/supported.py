@@ -19,11 +19,11 @@ NAMES: Mapping[str, Sequence[str]] = {
     "kombu.transport.redis": [
         "Channel._brpop_read",
         "Channel._brpop_sent_at",
+        "Channel._create_client",
         "Channel._do_restore_message",
         "Channel._q_for_pri",
         "Channel()._queue_cycle",
         "Channel.active_queues",
-        "Channel.conn_or_acquire",
         "Channel().connection",
         "Channel.priority_steps",
         "Channel.sep",

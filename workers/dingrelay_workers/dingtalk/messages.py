@@ -93,7 +93,8 @@ class WorkNotifications:
 
 def agent(calls: Calls) -> int | str:
     """The app's agent id, as the number that DingTalk documents."""
-    return int(calls.agent_id) if calls.agent_id.isdecimal() else calls.agent_id
+    agent_id = calls.agent_id
+    return int(agent_id) if agent_id.isdecimal() else agent_id
 
 
 def _forbidden(result: Answer) -> list[dict[str, Any]]:

@@ -31,6 +31,8 @@ _BEFORE_SENDING = (
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
 )
+# `json.dumps` would make an encoder at each call.
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 class TooLate(Exception):
@@ -111,7 +113,7 @@ class Transport:
             query, headers = request.parameters(token), {**_HEADERS, **request.headers(token)}
         data = None
         if request.body is not None:
-            data = _Body(json.dumps(request.body, ensure_ascii=False).encode(), leave_by)
+            data = _Body(_JSON.encode(request.body).encode(), leave_by)
         left = time.monotonic()
         try:
             async with self._session.request(
