@@ -23,13 +23,13 @@ from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.states import State
 from dingrelay_producers.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
+from dingrelay_tasks import MessageSend, beijing
+from dingrelay_tasks.context import Json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns import duty
 from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.directory.database import Database
 from dingrelay_workers.engine import Engine
-from dingrelay_workers.limiter import beijing
 from dingrelay_workers.pipeline import Executor
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -38,8 +38,6 @@ CONTENTS = [f"content {number}" for number in range(6)]
 CALLS = "30/1s"
 MESSAGE_LIMITS = {"calls": "15/1s"}
 """Few enough that messages wait, share calls and are parked."""
-
-Json = dict[str, Any]
 
 
 class Wakeups:

@@ -10,10 +10,11 @@ from typing import Annotated, ClassVar, NoReturn
 
 from pydantic import Field
 
+from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
-from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage, beijing_day
+from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage
 from dingrelay_tasks.outcomes import Refused, Unknown
 
 STEP = "call"
@@ -86,9 +87,9 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
         Refused: it is more than a call may be by now, and made none. The pump splits it.
     """
     intent = ctx.intent
-    if intent is not None and beijing_day(intent.since) != beijing_day(ctx.now()):
+    if intent is not None and beijing.day(intent.since) != beijing.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
-    if job.repeated and job.released and beijing_day(job.released) != beijing_day(ctx.now()):
+    if job.repeated and job.released and beijing.day(job.released) != beijing.day(ctx.now()):
         raise Unknown("an earlier job was lost, and a repeat on another day could arrive twice")
     return await ctx.once(STEP, partial(_call, job, ctx, lost=intent is not None))
 

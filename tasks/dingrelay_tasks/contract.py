@@ -1,6 +1,7 @@
 """The base of every contract: what a business application may ask, checked where it enters."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, cast
@@ -23,7 +24,8 @@ Lane = Literal["urgent", "normal", "bulk"]
 
 LANES: tuple[Lane, ...] = ("urgent", "normal", "bulk")
 
-AppName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+APP_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
+AppName = Annotated[str, Field(pattern=APP_NAME.pattern)]
 SenderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{0,64}$")]
 """Who asks for a job: one of those that share a lane's rate evenly. Empty: one of the unnamed."""
 UserId = Annotated[str, Field(pattern=r"^[^,\s\x00-\x1f]{1,64}$")]

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Admission, Context, Delivery, Json
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, digest, payload
@@ -149,14 +150,6 @@ class MessageSendResult(Part):
     forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
 
 
-_BEIJING = timezone(timedelta(hours=8))
-
-
-def beijing_day(moment: datetime) -> str:
-    """The day by which DingTalk counts, such as ``2026-11-24``."""
-    return moment.astimezone(_BEIJING).date().isoformat()
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call to make. Its step names it in what the job remembers."""
@@ -208,7 +201,7 @@ async def run(job: MessageSend, ctx: Context) -> Json:
     intent = None if ctx.intent and ctx.intent.requeued else ctx.intent
     if intent is not None and job.on_unknown == "stop":
         raise Unknown("a call left and its answer did not come; it may have been delivered")
-    if intent is not None and beijing_day(intent.since) != beijing_day(ctx.now()):
+    if intent is not None and beijing.day(intent.since) != beijing.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
     outcomes = [
         Outcome(**await ctx.once(call.step, partial(_carry_out, job, ctx, call)))

@@ -5,7 +5,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-Json = dict[str, Any]
+from dingrelay_tasks.context import Json
+
 Path = tuple[str | int, ...]
 
 LONE_SURROGATE = "半\ud83d"

@@ -12,7 +12,7 @@ from redis import Redis
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers.keys import QUOTA_TTL_MS, quota
-from dingrelay_workers.limiter import beijing
+from dingrelay_tasks import beijing
 
 PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in range(250))
 

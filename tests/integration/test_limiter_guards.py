@@ -8,10 +8,10 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import keys, record
 from dingrelay_producers.scripts import run_async
+from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Admission
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
-from dingrelay_workers.limiter import beijing
 from dingrelay_workers.limiter.guards import Guards, Reach
 
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)

@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dingrelay_tasks.beijing import BEIJING
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.preview import Month, Size, month, pace
 from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.spec import CampaignSpec
-from dingrelay_workers.limiter.beijing import BEIJING
 from dingrelay_workers.limiter.rules import Rules
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=BEIJING)

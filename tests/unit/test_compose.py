@@ -12,6 +12,7 @@ from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 from dingrelay_producers import Settings, cli
+from dingrelay_tasks.context import Json
 from dingrelay_workers import metrics
 
 ROOT = Path(__file__).parents[2]
@@ -29,8 +30,6 @@ FOREIGN_VARIABLES = {
 }
 PINNED = re.compile(r"[a-z0-9/._-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.-]+)?")
 METRIC = re.compile(r"\bdingrelay_[a-z_]+")
-
-Json = dict[str, Any]
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """A wake-up as it reaches the worker, checked."""
 
-import re
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,11 +11,17 @@ from dingrelay_producers import record
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import DEFAULT_APP
-from dingrelay_tasks.contract import LANES, Contract, ContractError, Deliverable, check_size
+from dingrelay_tasks.contract import (
+    APP_NAME,
+    LANES,
+    Contract,
+    ContractError,
+    Deliverable,
+    check_size,
+)
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.plain_json import plain_json
 
-APP_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 LONGEST_ID = 255
 LATEST = 2**53
 """Lua can't tell later milliseconds apart."""

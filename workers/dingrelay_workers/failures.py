@@ -2,14 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
+from dingrelay_tasks.context import Json
 from dingrelay_workers.dingtalk.errors import DingTalkError
 
 SUSPECTED = 3
 """Attempts that are given back at most: more of one job can't be part of an outage's beginning."""
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from dingrelay_tasks.context import (
     Directory,
     Found,
     Intent,
+    Json,
     Messages,
     SentCall,
 )
@@ -32,8 +33,6 @@ from dingrelay_workers.dingtalk.errors import Ambiguous, Final
 from dingrelay_workers.dingtalk.messages import WorkNotifications
 from dingrelay_workers.engine import Engine
 from dingrelay_workers.records import Claim
-
-Json = dict[str, Any]
 
 ROOT_DEPARTMENT = 1
 MOST_RECIPIENTS = 5000

@@ -3,13 +3,13 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.states import State
+from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
 from dingrelay_workers import retry
@@ -26,8 +26,6 @@ from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.failures import Failures
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked
 from dingrelay_workers.records import Claim
-
-Json = dict[str, Any]
 
 REDIS_PAUSE = 2.0
 """Seconds before a job that Redis failed is looked at again."""

@@ -14,6 +14,7 @@ from dingrelay_producers.record import Draft, Wakeup, transition
 from dingrelay_producers.scripts import Value, run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.states import State
+from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.delivery import Delivery
@@ -36,7 +37,6 @@ MOST_LOOKED_AT = 200
 """Waiting jobs that one call considers; twice as many as it can carry."""
 
 Verdict = Literal["claimed", "ended", "busy", "early"]
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
+from dingrelay_tasks.context import Json
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
@@ -18,8 +18,6 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked
 from dingrelay_workers.limiter.slot_request import SlotRequest
-
-Json = dict[str, Any]
 
 log = get_logger("dingrelay.jobs")
 

@@ -2,9 +2,8 @@
 
 import time
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from dingrelay_tasks.context import Intent
+from dingrelay_tasks.context import Intent, Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.records import Claim, Records, Spent
@@ -21,8 +20,6 @@ delay.
 """
 CLOCKS_AGREE_MS = 10_000
 """Clocks that moved apart by less were not set: it is what the measurement leaves open."""
-
-Json = dict[str, Any]
 
 
 class OwnershipLost(Exception):

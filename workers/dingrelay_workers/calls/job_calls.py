@@ -3,9 +3,9 @@
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
 
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
 from dingrelay_workers.calls.batch_registry import BatchRegistry
@@ -33,8 +33,6 @@ MOST_INTENTS = 4
 """How often the intent of a call that could not leave in time is written anew before it is given up."""
 MEMBERS_READY_WITHIN = 1.0
 """Seconds that a call whose slot has come waits at most for those who share it."""
-
-Json = dict[str, Any]
 
 
 class JobCalls:

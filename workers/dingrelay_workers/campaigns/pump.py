@@ -40,6 +40,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.states import State as JobState
+from dingrelay_tasks import beijing
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
@@ -56,7 +57,6 @@ from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.split import split
 from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
 from dingrelay_workers.directory.database import Database
-from dingrelay_workers.limiter import beijing
 from dingrelay_workers.metrics import CAMPAIGN_CHUNKS, CAMPAIGN_RECIPIENTS
 from dingrelay_workers.records import Records
 

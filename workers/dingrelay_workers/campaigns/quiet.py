@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
-from dingrelay_workers.limiter.beijing import BEIJING
+from dingrelay_tasks.beijing import BEIJING
 
 _SPAN = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-3]):([0-5]\d)")
 _DAY = timedelta(days=1)

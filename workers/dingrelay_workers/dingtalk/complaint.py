@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any, cast
 
+from dingrelay_tasks.beijing import BEIJING
 from dingrelay_workers.dingtalk.redact import redact
 
 IP_BANNED = "ip_banned"
@@ -14,8 +15,6 @@ IP_BANNED = "ip_banned"
 
 UNREADABLE = "unreadable"
 """Our code for an answer that tells nothing."""
-
-BEIJING = timezone(timedelta(hours=8))
 
 _WRAPPERS = {"88", "15"}
 """Codes of DingTalk's gateway that wrap the code of what is behind it."""

@@ -19,10 +19,10 @@ from redis.asyncio import Redis
 
 from dingrelay_producers import keys
 from dingrelay_producers.scripts import Call, Script, Value, run_async
+from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Admission
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
-from dingrelay_workers.limiter import beijing
 
 _PACKAGE = "dingrelay_workers.limiter"
 _PRELUDES = ("reservations", "beijing_day")

@@ -14,9 +14,9 @@ from redis.exceptions import RedisError
 from dingrelay_producers.keys import QUOTA_TTL_MS
 from dingrelay_producers.keys import quota as quota_key
 from dingrelay_producers.settings import Settings
+from dingrelay_tasks import beijing
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.dingtalk.errors import QuotaExhausted
-from dingrelay_workers.limiter import beijing
 
 SHARES: Mapping[Lane, float] = {"bulk": 0.90, "normal": 0.98, "urgent": 1.0}
 """Share of the month's calls at which a lane stops, so that the others still have some."""
