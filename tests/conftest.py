@@ -72,6 +72,17 @@ def valkey_url(valkey_server: ValkeyServer) -> Iterator[str]:
 
 
 @pytest.fixture
+def durable_server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """A Valkey with an append-only file, which a test may stop and start on its port."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server = ValkeyServer(port=port, data_dir=tmp_path / "valkey", persist=True, appendonly=True)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
 async def redis(valkey_url: str) -> AsyncIterator[AsyncRedis]:
     client = AsyncRedis.from_url(valkey_url)
     yield client

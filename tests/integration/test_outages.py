@@ -1,130 +1,33 @@
-"""Outages and holds: one worker's engine with everything that runs in it, in quick time.
-
-A beat is a tenth of a second here, so an outage of six seconds is one of a minute.
-"""
+"""Outages and holds: one worker's engine with everything that runs in it, in quick time."""
 
 import asyncio
-import uuid
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys, record, scripts
-from dingrelay_producers.celery_config import QUEUES
-from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.record import Draft, Wakeup
-from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.states import State
-from dingrelay_producers.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
-from dingrelay_tasks.contract import Contract, Lane
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks import UserSync
 from dingrelay_workers import retry
-from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.dingtalk.errors import Credentials
-from dingrelay_workers.directory.schema import upgrade
-from dingrelay_workers.engine import Engine
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.limiter.grant import Outage
-from dingrelay_workers.pipeline import Executor
-
-BEAT = 0.1
-SEND = "/topapi/message/corpconversation/asyncsend_v2"
-CREATE = "/v1.0/workflow/processInstances"
-USER = "/topapi/v2/user/get"
-BUSY = {"errcode": -1, "errmsg": "系统繁忙"}
-
-
-class Wakeups(Publisher):
-    """Carries out every wake-up on the loop of the test, so many at a time, by one worker's turns."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self._loop = asyncio.get_running_loop()
-        self._places = asyncio.Semaphore(32)
-        self._running: set[asyncio.Task[object]] = set()
-        self.executors: list[Executor] = []
-        self.runs: Counter[str] = Counter()
-
-    def publish(self, wakeups: Sequence[Wakeup]) -> int:
-        self._loop.call_soon_threadsafe(self._take, wakeups)
-        return len(wakeups)
-
-    def _take(self, wakeups: Sequence[Wakeup]) -> None:
-        for wakeup in wakeups:
-            task = self._loop.create_task(self._carry_out(wakeup))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
-
-    async def _carry_out(self, wakeup: Wakeup) -> None:
-        async with self._places:
-            self.runs[wakeup.id] += 1
-            delivery = Delivery(
-                id=wakeup.id,
-                kind=KINDS[wakeup.kind],
-                job={"app": wakeup.app, "lane": wakeup.lane},
-                queue=wakeup.queue,
-                woken=wakeup.at,
-                nonce=uuid.uuid4().hex,
-            )
-            executor = self.executors[self.runs.total() % len(self.executors)]
-            await executor.execute(delivery)
-
-
-class Fleet:
-    """A worker, and what became of its jobs."""
-
-    def __init__(
-        self,
-        engine: Engine,
-        wakeups: Wakeups,
-        redis: Redis,
-        close: Callable[[], Awaitable[None]],
-    ) -> None:
-        self.engine = engine
-        self.close = close
-        self.runs = wakeups.runs
-        self.wakeups = wakeups
-        self._redis = redis
-
-    async def enqueue(self, *contracts: Contract) -> list[Draft]:
-        drafts = [record.draft(contract) for contract in contracts]
-        for draft in drafts:
-            call = record.enqueue(draft)
-            answer = await scripts.run_async(self._redis, call)
-            wakeup = record.enqueued(draft, answer).wakeup
-            assert wakeup
-            self.wakeups.publish([wakeup])
-        return drafts
-
-    async def status(self, draft: Draft) -> JobStatus:
-        return JobStatus.from_record(draft.id, await self._redis.hgetall(keys.job(draft.id)))
-
-    async def states(self, drafts: Sequence[Draft]) -> Counter[State]:
-        return Counter([(await self.status(draft)).state for draft in drafts])
-
-    async def done(
-        self, drafts: Sequence[Draft], *, within: float = 60, first: bool = True
-    ) -> None:
-        """Return once all are done, at the first attempt each if that is asked for."""
-        async with asyncio.timeout(within):
-            while not all(state.ended for state in await self.states(drafts)):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        found = [await self.status(draft) for draft in drafts]
-        if not first:
-            assert {status.state for status in found} == {State.DONE}
-            return
-        assert Counter((status.state, status.attempts) for status in found) == {
-            (State.DONE, 1): len(drafts)
-        }
-
-
-OpenFleet = Callable[..., Awaitable[Fleet]]
+from outages import (
+    SEND,
+    USER,
+    OpenFleet,
+    all_snoozed,
+    approval,
+    eventually,
+    has_ended,
+    is_out,
+    message,
+    met,
+    opened_fleets,
+    user_sync,
+)
 
 
 @pytest.fixture
@@ -136,56 +39,8 @@ async def opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> AsyncIterator[OpenFleet]:
     """Start a worker on the sandbox."""
-    monkeypatch.setattr(breakers, "BEAT", BEAT)
-    upgrade(sqlite_url)
-    sandbox.set_limits(calls="", recipients="")
-    async with AsyncExitStack() as stack:
-
-        async def open_fleet(
-            secret: str = "sandbox-secret", *, beside: Fleet | None = None, **settings: Any
-        ) -> Fleet:
-            app = {"app_key": "sandbox-key", "app_secret": secret, "agent_id": "1000001"}
-            loaded = Settings.load(
-                env="sandbox",
-                redis_url=valkey_url,
-                database_url=sqlite_url,
-                apps={"default": AppSettings.model_validate(app)},
-                **{
-                    "DINGTALK_OAPI_URL": sandbox.base_url,
-                    "DINGTALK_API_URL": sandbox.base_url,
-                    "rules": {"*": {"calls": "100/1s"}},
-                    "settle_delay": 0.5,
-                    **settings,
-                },
-            )
-            wakeups = beside.wakeups if beside else Wakeups(loaded)
-            engine = Engine(loaded, wakeups, concurrency=64, queues=QUEUES)
-            running = await stack.enter_async_context(AsyncExitStack())
-            await running.enter_async_context(engine)
-            wakeups.executors.append(await running.enter_async_context(Executor(engine)))
-            return Fleet(engine, wakeups, redis, running.aclose)
-
+    async with opened_fleets(sandbox, valkey_url, redis, sqlite_url, monkeypatch) as open_fleet:
         yield open_fleet
-
-
-def message(number: int, lane: Lane = "normal") -> MessageSend:
-    text = {"msgtype": "text", "text": {"content": f"第{number}条"}}
-    return MessageSend.parse({"to": {"users": [f"u{number}"]}, "message": text, "lane": lane})
-
-
-def approval(number: int) -> ApprovalCreate:
-    return ApprovalCreate.parse(
-        {"process_code": "PROC-ANY", "originator": "u1", "form": {"天数": number}}
-    )
-
-
-def user_sync(number: int) -> UserSync:
-    return UserSync(scope="user", user=f"u{number}")
-
-
-def met(sandbox: SandboxAdmin) -> Counter[str]:
-    """Calls into the outage, by API."""
-    return Counter(call["api"] for call in sandbox.calls() if call["fault"])
 
 
 OUTAGES: dict[str, list[dict[str, Any]]] = {
@@ -414,26 +269,6 @@ async def test_a_probe_whose_worker_died_does_not_block_the_breaker(
     await eventually(dead_probe)
     # The end is so near that one may be tried again before it ever hears of the outage.
     await fleet.done(drafts, first=False)
-
-
-async def is_out(fleet: Fleet, what: str) -> bool:
-    """Whether the breaker of an API or a host stands open, or the app is held."""
-    found = await fleet.engine.limiter.breakers.states()
-    return any(state.name == what or state.scope.startswith(what) for state in found)
-
-
-async def all_snoozed(fleet: Fleet, drafts: Sequence[Draft]) -> bool:
-    return await fleet.states(drafts) == {State.SNOOZED: len(drafts)}
-
-
-async def has_ended(fleet: Fleet, draft: Draft) -> bool:
-    return (await fleet.status(draft)).state.ended
-
-
-async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float = 40) -> None:
-    async with asyncio.timeout(within):
-        while not await predicate():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
 
 
 async def test_a_service_that_comes_and_goes_costs_no_job(

