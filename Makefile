@@ -24,7 +24,8 @@ SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test chaos chaos-mutations check bench outages bench-docs up lock
+.PHONY: help setup demo test test-fast coverage chaos chaos-mutations check wheel bench outages \
+	bench-docs up lock
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -48,6 +49,17 @@ test: JOBS = 4
 test: setup $(SDKS) ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
+test-fast: setup ## run the tests that start no worker, in less than a minute
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not acceptance" \
+		tests/unit tests/fundamentals $(ARGS)
+
+coverage: JOBS = 4
+coverage: setup $(SDKS) ## run all tests and tell which branches none of them took
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
 chaos-mutations: setup ## take mends out again and see whether chaos notices, 20 minutes
 	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutate --jobs $(JOBS) $(ARGS)
 
@@ -60,6 +72,10 @@ check: setup ## lint, format, types, layers
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+wheel: setup ## build the wheel into dist/; .ci/try-wheel tries it outside the checkout
+	@rm -rf dist
+	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 bench: setup $(ARQ) ## measure all figures beside peers, 25 minutes (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)
