@@ -154,7 +154,9 @@ class Story:
     async def cancel(self) -> None:
         if self.jobs:
             job = self.dice.choice(list(self.jobs)[-10:])
-            answer = await run_async(self.redis, record.cancel(job, record_ttl_ms=3_600_000))
+            answer = await run_async(
+                self.redis, record.cancel(job, record_ttl_ms=3_600_000, dead_ttl_ms=3_600_000)
+            )
             self._note("cancel", job, answer)
 
     async def requeue(self) -> None:

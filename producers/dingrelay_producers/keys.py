@@ -14,7 +14,6 @@ PRESENCE_TTL_MS = 3_600_000
 RECENT_JOBS = 10_000
 """How many of the newest jobs `job list` can show."""
 RECENT_TTL_MS = 7 * 86_400_000
-DEAD_TTL_MS = 30 * 86_400_000
 SWEPT_TTL_MS = 3_600_000
 """An hour later the schedule itself has found these wake-ups lost."""
 PROGRESS_TTL_MS = 86_400_000

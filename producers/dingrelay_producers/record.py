@@ -243,21 +243,19 @@ CANCELLED_TOO_LATE = {
 """The error of a job that was to be cancelled and is unknown."""
 
 
-def cancel(
-    job_id: str,
-    *,
-    record_ttl_ms: int,
-    dead_ttl_ms: int = keys.DEAD_TTL_MS,
-    carried_on: bool = False,
-) -> Call:
+def cancel(job_id: str, *, record_ttl_ms: int, dead_ttl_ms: int) -> Call:
     """End a job that does not run. Answers its state then, or nil if there is no such job.
 
     It is cancelled, or unknown if the answer to a call of it was lost. A running job is marked:
-    should it be parked, it ends so instead. `carried_on`: who asks requeues it later, so it is
-    cancelled in any case.
+    should it be parked, it ends so instead.
     """
-    lost = "" if carried_on else canonical_json(CANCELLED_TOO_LATE)
+    lost = canonical_json(CANCELLED_TOO_LATE)
     return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, dead_ttl_ms, lost])
+
+
+def withdraw(job_id: str, *, record_ttl_ms: int) -> Call:
+    """As `cancel`, for who requeues the job later: it is cancelled in any case, never unknown."""
+    return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, record_ttl_ms, ""])
 
 
 def requeue(job_id: str) -> Call:

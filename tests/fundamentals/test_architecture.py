@@ -3,7 +3,7 @@
 import inspect
 import re
 
-from dingrelay_producers import State, keys
+from dingrelay_producers import Settings, State, keys
 from dingrelay_producers.states import ENDS
 from fundamentals.documents import ROOT, text
 
@@ -38,7 +38,7 @@ def test_its_times_to_live_are_those_of_the_code() -> None:
     )
     for key, milliseconds in {
         "recent": keys.RECENT_TTL_MS,
-        "dead": keys.DEAD_TTL_MS,
+        "dead": int(Settings.model_fields["dead_ttl"].default * 1000),
         "buckets": 2 * keys.BUCKET_TTL_MS,
         "bucket": keys.BUCKET_TTL_MS,
         "progress": keys.PROGRESS_TTL_MS,

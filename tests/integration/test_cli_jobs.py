@@ -50,7 +50,7 @@ def end(redis: Redis, job_id: str, state: State) -> None:
     if state in {State.DEAD, State.UNKNOWN}:
         fields["error"] = json.dumps(ERROR)
         redis.zadd(keys.DEAD, {job_id: now})
-        redis.pexpire(keys.DEAD, keys.DEAD_TTL_MS)
+        redis.pexpire(keys.DEAD, 60_000)
     redis.hset(keys.job(job_id), mapping=fields)
     redis.zrem(keys.SCHEDULE, job_id)
 

@@ -1,6 +1,5 @@
 import asyncio
 import sys
-from collections.abc import AsyncIterator
 from typing import Any
 
 from sqlalchemy import select
@@ -8,14 +7,11 @@ from sqlalchemy import select
 from dingrelay_tasks.context import Department, Member
 from dingrelay_workers.directory.models import ChangeRow, MembershipRow, UserRow
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from listings import all_users, users_below
 
 
 def person(userid: str, **fields: Any) -> Member:
     return Member(userid, {"name": userid.title(), **fields})
-
-
-async def listed(pages: AsyncIterator[list[str]]) -> list[str]:
-    return [userid async for page in pages for userid in page]
 
 
 async def walk(
@@ -70,20 +66,20 @@ async def test_a_walk_counts_each_person_once_and_finds_them_below(store: Direct
     progress = await directory.close_run("r1", confirm_removals=False)
     assert (progress.departments, progress.users, progress.added) == (4, 5, 5)
     assert (progress.changed, progress.left, progress.calls) == (0, 0, 9)
-    assert await listed(directory.everyone()) == ["ann", "bob", "boss", "cho", "dee"]
-    assert await listed(directory.users_below(2)) == ["ann", "bob", "dee"]
-    assert await directory.count_below(2) == 3
-    assert await directory.count_below(1) == await directory.count_everyone() == 5
-    assert await listed(directory.users_below(99)) == []
-    assert await directory.count_below(99) == 0
+    assert await all_users(directory) == ["ann", "bob", "boss", "cho", "dee"]
+    assert await users_below(directory, 2) == ["ann", "bob", "dee"]
+    assert len(await users_below(directory, 2)) == 3
+    assert len(await users_below(directory, 1)) == len(await all_users(directory)) == 5
+    assert await users_below(directory, 99) == []
+    assert len(await users_below(directory, 99)) == 0
 
 
 async def test_apps_do_not_see_each_other(store: DirectoryStore) -> None:
     await walk(store.of("default"), "r1", PEOPLE, TREE)
     await walk(store.of("other"), "r1", {1: [person("eve")]}, {})
-    assert await listed(store.of("other").everyone()) == ["eve"]
+    assert await all_users(store.of("other")) == ["eve"]
     assert (await store.of("other").close_run("r1", confirm_removals=False)).left == 0
-    assert await store.of("default").count_everyone() == 5
+    assert len(await all_users(store.of("default"))) == 5
 
 
 async def test_a_second_walk_without_news_changes_nothing(store: DirectoryStore) -> None:
@@ -143,8 +139,8 @@ async def test_a_move_takes_the_person_out_of_the_old_department(store: Director
     directory = store.of("default")
     await walk(directory, "r1", {2: [person("ann", dept_id_list=[2])]}, TREE)
     await walk(directory, "r2", {3: [person("ann", dept_id_list=[3])]}, TREE)
-    assert await listed(directory.users_below(2)) == []
-    assert await listed(directory.users_below(3)) == ["ann"]
+    assert await users_below(directory, 2) == []
+    assert await users_below(directory, 3) == ["ann"]
     assert (await changes(store))[1:] == [("ann", "changed", ["dept_id_list"])]
 
 
@@ -154,12 +150,12 @@ async def test_departments_and_circles_of_them_move_with_their_people(
     directory = store.of("default")
     await walk(directory, "r1", PEOPLE, {1: [2, 3], 2: [4]})
     await walk(directory, "r2", PEOPLE, {1: [2, 3], 3: [4]})
-    assert await listed(directory.users_below(2)) == ["ann", "bob"]
-    assert await listed(directory.users_below(3)) == ["ann", "cho", "dee"]
+    assert await users_below(directory, 2) == ["ann", "bob"]
+    assert await users_below(directory, 3) == ["ann", "cho", "dee"]
     await directory.open_run("r3", scope="department", roots=[Department(3, {})], calls=1)
     above = [Department(1, {})]
     await directory.fill("r3", Department(4, {}), children=above, members=[], calls=1)
-    assert await listed(directory.users_below(4)) == ["ann", "bob", "boss", "cho"]
+    assert await users_below(directory, 4) == ["ann", "bob", "boss", "cho"]
 
 
 async def test_departments_that_meet_the_same_people_at_once_add_them_once(
@@ -228,6 +224,6 @@ async def test_pages_hold_everyone_once_and_in_order(store: DirectoryStore) -> N
     crowd = [person(f"u{number:04}") for number in range(2_001)]
     await walk(directory, "r", {2: crowd[:1_500], 3: crowd[1_000:]}, TREE)
     everyone = [member.userid for member in crowd]
-    assert await listed(directory.users_below(1)) == everyone
-    assert await listed(directory.everyone()) == everyone
+    assert await users_below(directory, 1) == everyone
+    assert await all_users(directory) == everyone
     assert [len(page) async for page in directory.everyone()] == [1_000, 1_000, 1]

@@ -7,14 +7,11 @@ from dingrelay_tasks.context import Department, Member, Progress
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.directory.models import ChangeRow
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from listings import all_users, users_below
 
 
 def crowd(count: int) -> list[Member]:
     return [Member(f"u{number:03}", {"name": "x"}) for number in range(count)]
-
-
-async def everyone(directory: AppDirectory) -> list[str]:
-    return [userid async for page in directory.everyone() for userid in page]
 
 
 async def close(directory: AppDirectory, run: str, *, confirm: bool) -> Progress:
@@ -56,9 +53,9 @@ async def test_whoever_is_not_met_leaves_and_may_come_back(store: DirectoryStore
     directory = store.of("default")
     await walk(directory, "r1", crowd(20))
     assert await walk(directory, "r2", crowd(19)) == 1
-    assert await directory.count_everyone() == await directory.count_below(1) == 19
+    assert len(await all_users(directory)) == len(await users_below(directory, 1)) == 19
     assert await walk(directory, "r3", crowd(20)) == 0
-    assert await directory.count_everyone() == await directory.count_below(1) == 20
+    assert len(await all_users(directory)) == len(await users_below(directory, 1)) == 20
     assert (await events(store))[20:] == [("u019", "left"), ("u019", "added")]
 
 
@@ -79,7 +76,7 @@ async def test_more_than_the_share_needs_a_confirmation(store: DirectoryStore) -
         await close(directory, "r2", confirm=False)
     assert refused.value.code == "removal_share"
     assert "confirm_removals" in refused.value.hint
-    assert await directory.count_everyone() == 20
+    assert len(await all_users(directory)) == 20
     assert (await close(directory, "r2", confirm=True)).left == 3
 
 
@@ -106,7 +103,7 @@ async def test_a_failed_department_keeps_everyone(store: DirectoryStore) -> None
         await close(directory, "r2", confirm=True)
     progress = await directory.progress("r2")
     assert (progress.failed, progress.pending, progress.departments) == ([3], 0, 2)
-    assert await directory.count_everyone() == 20
+    assert len(await all_users(directory)) == 20
     # Its job was enqueued again and succeeded.
     await directory.fill("r2", Department(3, {}), children=[], members=[], calls=2)
     assert (await close(directory, "r2", confirm=False)).left == 1
@@ -133,7 +130,7 @@ async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) ->
             await directory.fill(run, Department(2, {}), children=[], members=people, calls=2)
         progress = await close(directory, run, confirm=False)
     assert (progress.left, progress.departments, progress.calls) == (1, 1, 5)
-    assert await directory.count_below(2) == 0
+    assert len(await users_below(directory, 2)) == 0
 
 
 async def test_a_department_that_no_walk_meets_is_gone(store: DirectoryStore) -> None:
@@ -143,8 +140,8 @@ async def test_a_department_that_no_walk_meets_is_gone(store: DirectoryStore) ->
     await directory.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
     await directory.fill("r1", Department(2, {}), children=[], members=crowd(20), calls=2)
     await walk(directory, "r2", crowd(20))
-    assert await directory.count_below(2) == 0
-    assert await directory.count_below(1) == 20
+    assert len(await users_below(directory, 2)) == 0
+    assert len(await users_below(directory, 1)) == 20
 
 
 async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> None:
@@ -152,8 +149,8 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(10), scope="department")
     assert (await close(directory, "r2", confirm=True)).left == 0
-    assert await directory.count_everyone() == 20
-    assert await directory.count_below(1) == 10
+    assert len(await all_users(directory)) == 20
+    assert len(await users_below(directory, 1)) == 10
 
 
 async def test_whom_another_run_met_meanwhile_does_not_leave(store: DirectoryStore) -> None:
@@ -166,8 +163,8 @@ async def test_whom_another_run_met_meanwhile_does_not_leave(store: DirectorySto
     await directory.put_user("e2", Member("u019", {"dept_id_list": [1]}), calls=1)
     await directory.fill("slow", Department(1, {}), children=[], members=crowd(19), calls=2)
     assert (await close(directory, "slow", confirm=True)).left == 0
-    assert await directory.count_below(1) == 21
-    assert await directory.count_below(9) == 1
+    assert len(await users_below(directory, 1)) == 21
+    assert len(await users_below(directory, 9)) == 1
 
 
 async def test_one_user_is_a_run_of_its_own(store: DirectoryStore) -> None:
@@ -184,13 +181,13 @@ async def test_one_user_is_a_run_of_its_own(store: DirectoryStore) -> None:
     told |= {"name": "Anne", "dept_id_list": [6]}
     second = await directory.put_user("r2", Member("ann", told), calls=1)
     assert (second.added, second.changed, second.left) == (0, 1, 0)
-    assert await directory.count_below(5) == 0
-    assert await directory.count_below(6) == 1
+    assert len(await users_below(directory, 5)) == 0
+    assert len(await users_below(directory, 6)) == 1
     third = await directory.drop_user("r3", "ann", calls=1)
     assert third == await directory.drop_user("r3", "ann", calls=1)
     assert (third.users, third.left) == (0, 1)
     assert (await directory.drop_user("r4", "nobody", calls=1)).left == 0
-    assert await everyone(directory) == []
+    assert await all_users(directory) == []
 
 
 async def test_details_that_become_known_are_no_change(store: DirectoryStore) -> None:

@@ -64,7 +64,7 @@ class Office:
         await self.job(job, "done")
 
     async def cancel(self, job: str) -> None:
-        call = record.cancel(job, record_ttl_ms=60_000)
+        call = record.cancel(job, record_ttl_ms=60_000, dead_ttl_ms=60_000)
         assert await run_async(self.redis, call) in {b"cancelled", b"unknown"}
 
     async def received(self) -> Mapping[Any, Any]:

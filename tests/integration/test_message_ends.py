@@ -53,7 +53,7 @@ async def test_what_was_sent_is_told_whatever_the_end_and_the_rest_is_free(
     if end != State.DEAD:
         await reaches(story, job, lambda state: state in {State.SNOOZED, State.RETRYING})
     if end == State.CANCELLED:
-        call = record.cancel(job, record_ttl_ms=60_000)
+        call = record.cancel(job, record_ttl_ms=60_000, dead_ttl_ms=60_000)
         assert await run_async(story.redis, call) == b"cancelled"
     elif end == State.EXPIRED:
         await story.redis.hset(keys.job(job), "expires", "1")

@@ -117,8 +117,10 @@ class Lives(RuleBasedStateMachine):
     def cancel(self, number: int, *, carried_on: bool) -> None:
         draft = self.pick(number)
         before = self.fields(draft.id)
-        call = record.cancel(draft.id, record_ttl_ms=TTL * 1000, carried_on=carried_on)
-        after = scripts.run(self.redis, call)
+        ttl = TTL * 1000
+        cancel = record.cancel(draft.id, record_ttl_ms=ttl, dead_ttl_ms=ttl)
+        withdraw = record.withdraw(draft.id, record_ttl_ms=ttl)
+        after = scripts.run(self.redis, withdraw if carried_on else cancel)
         if before.get("state") in WAITING:
             called = "calling" in before and not carried_on
             assert after == (b"unknown" if called else b"cancelled")

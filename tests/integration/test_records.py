@@ -149,7 +149,9 @@ async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
     claim = await claimed(records, draft)
     note = {"step": "call:1", "attempt": 1, "at": 5}
     assert await records.note(claim, note, Spent()) == "noted"
-    await scripts.run_async(redis, record.cancel(draft.id, record_ttl_ms=60_000))
+    await scripts.run_async(
+        redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+    )
     # What became of the first call is not known: the way to find out stays open.
     assert await records.note(claim, note, Spent()) == "noted"
     answered = Spent(answered=True, steps={"call:1": {"task_id": 7}})
@@ -170,12 +172,16 @@ async def test_a_job_whose_call_may_have_been_carried_out_is_unknown_when_it_is_
     claim = await claimed(records, waits)
     assert await records.note(claim, note, Spent()) == "noted"
     await records.park(claim, State.RETRYING, delay=60, spent=Spent())
-    answer = await scripts.run_async(redis, record.cancel(waits.id, record_ttl_ms=60_000))
+    answer = await scripts.run_async(
+        redis, record.cancel(waits.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+    )
     assert answer == b"unknown"
 
     claim = await claimed(records, runs)
     assert await records.note(claim, note, Spent()) == "noted"
-    answer = await scripts.run_async(redis, record.cancel(runs.id, record_ttl_ms=60_000))
+    answer = await scripts.run_async(
+        redis, record.cancel(runs.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+    )
     assert answer == b"running"
     parked = await records.park(claim, State.RETRYING, delay=60, spent=Spent())
     assert parked == State.UNKNOWN
@@ -193,7 +199,7 @@ async def test_a_job_that_is_withdrawn_to_be_carried_on_is_cancelled_whatever_ha
     claim = await claimed(records, draft)
     note = {"step": "call:1", "attempt": 1, "at": 5}
     assert await records.note(claim, note, Spent()) == "noted"
-    withdrawn = record.cancel(draft.id, record_ttl_ms=60_000, carried_on=True)
+    withdrawn = record.withdraw(draft.id, record_ttl_ms=60_000)
     assert await scripts.run_async(redis, withdrawn) == b"running"
     parked = await records.park(claim, State.RETRYING, delay=60, spent=Spent())
     assert parked == State.CANCELLED
@@ -282,7 +288,9 @@ async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(
     _, claim, _ = await records.claim(a_delivery(running, woken=0))
     assert claim
     for draft in (waiting, running):
-        await scripts.run_async(redis, record.cancel(draft.id, record_ttl_ms=60_000))
+        await scripts.run_async(
+            redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+        )
     await records.park(claim, State.SNOOZED, delay=1, spent=Spent())
     for draft in (waiting, running):
         assert await state(redis, draft) == "cancelled"
@@ -310,7 +318,9 @@ async def test_a_requeued_job_keeps_its_times_while_they_are_ahead(
     over = a_draft(expires_at=(datetime.now(UTC) - timedelta(hours=1)).isoformat())
     for draft in (later, over):
         await enqueue(redis, draft)
-        await scripts.run_async(redis, record.cancel(draft.id, record_ttl_ms=60_000))
+        await scripts.run_async(
+            redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+        )
         assert await scripts.run_async(redis, record.requeue(draft.id)) == b"cancelled"
     assert (await records.claim(a_delivery(later)))[0] == "early"
     assert await places(redis, later) == {"schedule": later.due}
@@ -405,10 +415,10 @@ async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_park
     await enqueue(redis, waiting)
     await enqueue(redis, running)
     claim = await claimed(records, running)
-    cancelled = record.cancel(waiting.id, record_ttl_ms=1000)
+    cancelled = record.cancel(waiting.id, record_ttl_ms=1000, dead_ttl_ms=1000)
     assert await scripts.run_async(redis, cancelled) == b"cancelled"
     assert await places(redis, waiting) == {}
-    marked = record.cancel(running.id, record_ttl_ms=1000)
+    marked = record.cancel(running.id, record_ttl_ms=1000, dead_ttl_ms=1000)
     assert await scripts.run_async(redis, marked) == b"running"
     parked = await records.park(claim, State.RETRYING, delay=1, spent=Spent())
     assert parked == State.CANCELLED
@@ -466,7 +476,9 @@ async def test_a_job_waits_for_a_call_until_somebody_runs_it(
     assert alone.shares == ""
     assert await waiting(redis, first) == [first.id, cancelled.id]
     assert 0 < await redis.pttl(first.shares) <= keys.WAITING_TTL_MS
-    await scripts.run_async(redis, record.cancel(cancelled.id, record_ttl_ms=1000))
+    await scripts.run_async(
+        redis, record.cancel(cancelled.id, record_ttl_ms=1000, dead_ttl_ms=1000)
+    )
     assert await waiting(redis, first) == [first.id]
     claim = await claimed(records, first)
     assert (claim.shares, claim.seats) == (first.shares, 1)

@@ -150,10 +150,7 @@ class ChunkQueue:
     async def withdraw(self, campaign: Campaign, releases: Collection[Release]) -> None:
         """Cancel the jobs that do not run; those that do end before their next call."""
         ttl = keys.JOB_MARGIN_MS
-        calls = [
-            record.cancel(job_id(campaign, each), record_ttl_ms=ttl, carried_on=True)
-            for each in releases
-        ]
+        calls = [record.withdraw(job_id(campaign, each), record_ttl_ms=ttl) for each in releases]
         await asyncio.gather(*(run_async(self._redis, call) for call in calls))
 
     async def revive(self, campaign: Campaign, releases: Collection[Release]) -> None:

@@ -7,7 +7,7 @@ department is found in the memberships alone.
 from collections.abc import AsyncIterator, Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, select
+from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from dingrelay_workers.directory.database import Database, chunks
@@ -31,17 +31,6 @@ async def everyone(database: Database, app: str) -> AsyncIterator[list[str]]:
     query = select(UserRow.userid).where(*_here(app)).order_by(UserRow.userid)
     async for page in _pages(database, query, UserRow.userid):
         yield page
-
-
-async def count_below(database: Database, app: str, department: int) -> int:
-    """How many people a department and all departments below it hold, each counted once."""
-    inside = await _inside(database, app, department)
-    return await _count(database, select(func.count(MembershipRow.userid.distinct())).where(inside))
-
-
-async def count_everyone(database: Database, app: str) -> int:
-    """How many people have not left."""
-    return await _count(database, select(func.count(UserRow.userid)).where(*_here(app)))
 
 
 async def is_known(database: Database, app: str, department: int) -> bool:
@@ -88,8 +77,3 @@ async def _pages(
         if len(found) < PAGE:
             return
         page = query.where(userid > found[-1]).limit(PAGE)
-
-
-async def _count(database: Database, query: Select[int]) -> int:
-    async with database.read() as connection:
-        return await connection.scalar(query) or 0

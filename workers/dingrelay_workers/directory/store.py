@@ -180,21 +180,9 @@ class AppDirectory:
             await runs.close(connection, opened, users=0)
             return await runs.progress(connection, opened)
 
-    def users_below(self, department: int) -> AsyncIterator[list[str]]:
-        """The people of a department and all below it, each once, in pages."""
-        return audience.below(self._database, self._app, department)
-
     def everyone(self) -> AsyncIterator[list[str]]:
         """All who have not left, in pages."""
         return audience.everyone(self._database, self._app)
-
-    async def count_below(self, department: int) -> int:
-        """How many people a department and all below it hold, each counted once."""
-        return await audience.count_below(self._database, self._app, department)
-
-    async def count_everyone(self) -> int:
-        """How many people have not left."""
-        return await audience.count_everyone(self._database, self._app)
 
     async def _gone(self, connection: AsyncConnection, run: Run, *, confirmed: bool) -> list[str]:
         """The people that leave with this run, if they are not too many.
