@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
+import hiredis
 from redis import asyncio as aio
 from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
@@ -29,7 +30,11 @@ class _Packed:
     _serializer = HiredisRespSerializer()
 
     def pack_command(self, *args: Any) -> list[bytes]:
-        packed: list[bytes] = self._serializer.pack(*args)
+        packed: list[bytes]
+        if args[0] == "EVALSHA":  # nearly all; of other commands some have names of two words
+            packed = [hiredis.pack_command(args)]
+        else:
+            packed = self._serializer.pack(*args)
         return packed
 
 

@@ -171,8 +171,9 @@ class JobCalls:
                 raise
             users = batch.freeze()
             self._batches.close(self._key, batch)
-            # Those that were claimed for it have paid for themselves.
-            grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
+            if len(users) != grant.costs.get("recipients"):
+                # Those that were claimed for it have paid for themselves.
+                grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
             answer = await self._make(request.to(users), grant)
         except BaseException as error:
             self._batches.close(self._key, batch)

@@ -62,16 +62,16 @@ def succeeded(answer: Mapping[str, Any]) -> bool:
 
 def of_answer(answer: Mapping[str, Any], status: int) -> Complaint | None:
     """What a JSON object complains of; None if it does not."""
+    errcode = _text(answer.get("errcode"))
+    if errcode and integer(errcode) == 0:
+        return None
     request_id = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
     request_id = redact(request_id, 100)
-    errcode = _text(answer.get("errcode"))
     if not errcode and ("punish" in answer or _text(answer.get("status")) == "1111"):
         return Complaint(IP_BANNED, (IP_BANNED,), "calls from this address are refused", request_id)
     words = list(_texts(answer, "errmsg", "sub_msg", "message", "Message"))
     message = words[0] if words else ""
     if errcode:
-        if integer(errcode) == 0:
-            return None
         code, keys = _old_code(errcode, answer, message)
     else:
         code = next(_texts(answer, "code", "Code"), "")
