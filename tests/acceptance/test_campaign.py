@@ -1,6 +1,7 @@
-"""kill -9 of workers under a campaign, the pump's among them: everybody gets it once."""
+"""Workers die or stand still under a campaign, the pump's among them: everybody gets it once."""
 
 import asyncio
+import signal
 import sqlite3
 from collections import Counter
 from pathlib import Path
@@ -56,6 +57,29 @@ def pumps(fleet: Fleet) -> Worker:
     return max(taken, key=lambda pair: pair[0])[1]
 
 
+def settled(env: dict[str, str], campaign: str, chunks: int) -> None:
+    """Return once so many chunks are."""
+    wait_until(
+        lambda: progress(env, campaign)["settled"] >= chunks,
+        timeout=30,
+        what=f"{chunks} chunks are settled",
+    )
+
+
+def assert_everybody_got_it_once(
+    env: dict[str, str], campaign: str, organisation: SandboxAdmin, valkey: Redis
+) -> None:
+    row = progress(env, campaign)
+    assert (row["state"], row["accepted"], row["failed"]) == (State.DONE, PEOPLE, 0)
+    contents = organisation.inboxes(limit=10)["contents"]
+    assert [(each["delivered"], each["repeated"]) for each in contents] == [(PEOPLE, 0)]
+    audit = organisation.audit()
+    assert (audit["reached"], audit["delivered"]) == (PEOPLE, PEOPLE)
+    wait_until(
+        lambda: not list(valkey.scan_iter(keys.job("*"))), timeout=5, what="no record is left"
+    )
+
+
 @pytest.mark.timeout(60)
 def test_workers_and_the_pump_die_and_everybody_gets_it_once(
     fleet: Fleet, organisation: SandboxAdmin, valkey: Redis, tmp_path: Path
@@ -74,30 +98,45 @@ def test_workers_and_the_pump_die_and_everybody_gets_it_once(
     cli = Cli(fleet.env)
     assert cli.json("campaign", "start", campaign) == {"id": campaign, "state": "running"}
 
-    def settled(chunks: int) -> None:
-        wait_until(
-            lambda: progress(fleet.env, campaign)["settled"] >= chunks,
-            timeout=30,
-            what=f"{chunks} chunks are settled",
-        )
-
-    settled(60)
+    settled(fleet.env, campaign, 60)
     first = pumps(fleet)
     first.kill()
     fleet.spawn(wait=False)
-    settled(140)
+    settled(fleet.env, campaign, 140)
     second = pumps(fleet)
     assert second is not first
     second.kill()
-    settled(PEOPLE // SIZE)
+    settled(fleet.env, campaign, PEOPLE // SIZE)
+    assert_everybody_got_it_once(fleet.env, campaign, organisation, valkey)
+    assert Counter(organisation.audit()["faults"])["lost_answer"] > 0
 
-    row = progress(fleet.env, campaign)
-    assert (row["state"], row["accepted"], row["failed"]) == (State.DONE, PEOPLE, 0)
-    contents = organisation.inboxes(limit=10)["contents"]
-    assert [(each["delivered"], each["repeated"]) for each in contents] == [(PEOPLE, 0)]
-    audit = organisation.audit()
-    assert (audit["reached"], audit["delivered"]) == (PEOPLE, PEOPLE)
-    assert Counter(audit["faults"])["lost_answer"] > 0
-    wait_until(
-        lambda: not list(valkey.scan_iter(keys.job("*"))), timeout=5, what="no record is left"
-    )
+
+@pytest.mark.timeout(60)
+def test_a_pump_that_stood_still_for_longer_than_its_lease_sends_nothing_twice(
+    fleet: Fleet, organisation: SandboxAdmin, valkey: Redis, tmp_path: Path
+) -> None:
+    rules = tmp_path / "dingrelay.toml"
+    rules.write_text('[rules."message.send"]\ncalls = "50/1s"\nrecipients = "1000000/60s"\n')
+    fleet.env |= {
+        "DINGRELAY_CONFIG": str(rules),
+        "DINGRELAY_LEASE": "2",
+        "DINGRELAY_WAKE_GRACE": "3",
+    }
+    fleet.spawn(2)
+    organisation.set_latency(5, 30)
+    campaign = asyncio.run(make(fleet.env))
+    Cli(fleet.env).json("campaign", "start", campaign)
+    settled(fleet.env, campaign, 60)
+
+    stalled = pumps(fleet)
+    lease = valkey.get(keys.PUMP)
+    assert lease
+    stalled.process.send_signal(signal.SIGSTOP)
+    try:
+        # No longer: should it hold SQLite's lock, the other gets no further until it goes on.
+        wait_until(lambda: valkey.get(keys.PUMP) not in {None, lease}, what="another has the lease")
+    finally:
+        stalled.process.send_signal(signal.SIGCONT)
+    settled(fleet.env, campaign, PEOPLE // SIZE)
+    assert_everybody_got_it_once(fleet.env, campaign, organisation, valkey)
+    assert stalled.alive
