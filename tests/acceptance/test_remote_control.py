@@ -94,7 +94,7 @@ def test_a_worker_runs_with_the_options_that_are_taken(
     for job_id in ids:
         assert client.job(job_id).wait(20).state == State.DONE
     control.shutdown()
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(60) == 0
     traffic.assert_each_arrived_once(sandbox, range(31))
 
 
@@ -107,7 +107,7 @@ def test_a_worker_that_must_not_start_says_why_in_one_line(
     fleet: Fleet, options: list[str], lease: str, told: str
 ) -> None:
     (worker,) = fleet.spawn(options=options, wait=False, DINGRELAY_LEASE=lease)
-    assert worker.process.wait(30) == 2
+    assert worker.process.wait(90) == 2
     lines = [line for line in worker.log.read_text().splitlines() if line.strip()]
     assert len(lines) == 1
     assert lines[0].startswith("dingrelay: ")

@@ -38,8 +38,8 @@ def refuse_while_told(
 
         return told
 
-    for engine in story.wakeups.engines:
-        limiter: Limiter = engine.limiter
+    for executor in story.wakeups.executors:
+        limiter: Limiter = executor.engine.limiter
         monkeypatch.setattr(limiter, name, refusing(getattr(limiter, name)))
     return met
 

@@ -14,7 +14,15 @@ from redis.asyncio import Redis as AsyncRedis
 
 from cli_runner import Cli, in_folder
 from conftest import wait_until
-from dingrelay_producers import CannotResolve, Client, JobNotFound, Settings, State, keys
+from dingrelay_producers import (
+    CannotResolve,
+    Client,
+    InvalidArgument,
+    JobNotFound,
+    Settings,
+    State,
+    keys,
+)
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import AppSettings
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -388,9 +396,10 @@ async def test_what_is_said_must_fit_the_job(relay: Relay) -> None:
         {},
         {"instance": "i", "not_created": True},
         {"sent": True},
-        {"instance": ""},
         {"instance": "a b"},
     ]
+    with pytest.raises(InvalidArgument):
+        relay.client.resolve(job, instance="")
     for said in wrong:
         with pytest.raises(CannotResolve):
             relay.client.resolve(job, **said)

@@ -48,9 +48,10 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
         name = await campaigns.put(story.database, people=60, size=60)
         if released:
             told = iter([60])
-            for engine in story.wakeups.engines:
-                now = engine.duty._users_per_call
-                engine.duty._users_per_call = lambda app, now=now: next(told, 0) or now(app)
+            for executor in story.wakeups.executors:
+                duty_of = executor.engine.duty
+                now = duty_of._users_per_call
+                duty_of._users_per_call = lambda app, now=now: next(told, 0) or now(app)
         story.campaigns[name] = {}
         await duty.signal(on.redis)
         await story.ended()

@@ -75,7 +75,8 @@ async def test_the_fleet_keeps_and_uses_the_limit(process: Process, lane: Lane) 
     # Timers are early or late by a millisecond or some: the limit itself is checked on the
     # script's clock, in the unit tests.
     assert max(in_two_windows) <= 200 + 4
-    assert left[-1] - began < 400 / 199 * 1.1
+    # A process that never waited on itself takes two seconds; a busy machine takes it longer.
+    assert left[-1] - began < 400 / 199 * 2
 
 
 async def test_a_thousand_waiters_ask_as_one(process: Process, redis: Redis) -> None:

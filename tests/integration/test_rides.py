@@ -130,12 +130,12 @@ async def office(opened: OpenOffice) -> Office:
 
 
 async def eventually(predicate: Callable[[], object]) -> None:
-    for _ in range(500):
+    for _ in range(3000):
         answer = predicate()
         if await answer if isinstance(answer, Awaitable) else answer:
             return
         await asyncio.sleep(0.01)
-    pytest.fail("not within 5 s")
+    pytest.fail("not within 30 s")
 
 
 def task_ids(statuses: Sequence[JobStatus]) -> set[int]:

@@ -334,17 +334,20 @@ class Line:
         now = self._clock()
         waiter.starts, waiter.probing, waiter.reply = now + start, reply.probing, reply
         if start <= TICK:
-            # On a loop that is behind, those before it may be due and not have left yet.
-            if self._held:
-                for held in [held for held in self._held if held.starts <= now]:
-                    self._let_go(held)
-            self._let_go(waiter)
+            self._come(waiter)
             return
         waiter.unconfirmed = start > FAR
         waiter.waited = True
         self._held[waiter] = None
         loop = asyncio.get_running_loop()
-        waiter.timer = loop.call_later(start, self._let_go, waiter)
+        waiter.timer = loop.call_later(start, self._come, waiter)
+
+    def _come(self, waiter: Waiter) -> None:
+        """Its slot has come. On a loop that is behind, those before it may not have left yet."""
+        if self._held:
+            for held in [held for held in self._held if held.starts < waiter.starts]:
+                self._let_go(held)
+        self._let_go(waiter)
 
     def _let_go(self, waiter: Waiter) -> None:
         self._unhold(waiter)
