@@ -11,6 +11,7 @@ from pathlib import Path
 from redis import Redis
 
 from conftest import wait_until
+from dingrelay_chaos.records import records
 from dingrelay_producers import Client, JobStatus, Settings
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.settings import AppSettings
@@ -188,25 +189,5 @@ def wait_for_ends(client: Client, ids: Iterable[str], *, timeout: float) -> list
 
 def records_text(url: str) -> str:
     """Everything that Redis holds, but for the token itself, as text."""
-    parts: list[str] = []
     with Redis.from_url(url) as redis:
-        for key in redis.scan_iter("*"):
-            if key.startswith(b"dingrelay:token:"):
-                continue
-            parts.append(key.decode(errors="replace"))
-            parts.append(repr(_value(redis, key)))
-    return "\n".join(parts)
-
-
-def _value(redis: Redis, key: bytes) -> object:
-    match redis.type(key):
-        case b"hash":
-            return redis.hgetall(key)
-        case b"zset":
-            return redis.zrange(key, 0, -1)
-        case b"list":
-            return redis.lrange(key, 0, -1)
-        case b"set":
-            return redis.smembers(key)
-        case _:
-            return redis.get(key)
+        return "\n".join(f"{key}\n{value}" for key, value in records(redis))

@@ -23,8 +23,8 @@ from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.redis_time import RedisTime
 
 _PACKAGE = "dingrelay_workers"
-_BOARD = transition(_PACKAGE, "board")
-_CLAIM = transition(_PACKAGE, "claim")
+_BOARD = transition(_PACKAGE, "running", "board")
+_CLAIM = transition(_PACKAGE, "running", "claim")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat")
 _NOTE = transition(_PACKAGE, "note")
 _PARK = transition(_PACKAGE, "park", preludes=["reservations", "cancelled"])

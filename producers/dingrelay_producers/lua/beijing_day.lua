@@ -4,10 +4,16 @@ local DAY = 86400000   -- ms
 local STILL = 2000     -- ms before and after midnight in which nothing leaves: DingTalk's clock
                        -- differs from this one, and a call needs time to arrive
 
--- What keeps a call of the day that began at `began` (ms) from leaving at `now`: nil, or an answer:
--- it is another day by now, or milliseconds to wait until it surely is the next one.
-local function day_is_over(began, now)
-  local since = now - began
+-- What keeps a call of the day that began at `began` (ms) from leaving: nil, or an answer: it is
+-- another day by now, or milliseconds to wait until it surely is the next one. `given` is the time
+-- (ms) that tests bring; empty for the server's.
+local function day_is_over(began, given)
+  local now = tonumber(given)
+  if not now then
+    local time = redis.call('TIME')
+    now = time[1] * 1000 + math.floor(time[2] / 1000)
+  end
+  local since = now - tonumber(began)
   if since < 0 or since >= DAY then return {'another day', now} end
   if since < STILL then return {'wait', STILL - since} end
   if since >= DAY - STILL then return {'wait', DAY - since + STILL} end

@@ -7,11 +7,10 @@
 -- that lane is claimed too, as the last of the answer: it makes the next call.
 local waiting, bucket = KEYS[1], KEYS[2]
 local owner, lease, room, lane = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
-local most = tonumber(ARGV[5])
+local most, burst, rate = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local balance
 if bucket then
-  local burst, rate = tonumber(ARGV[6]), tonumber(ARGV[7])
   local known = redis.call('HMGET', bucket, 'balance', 'at')
   local micros = clock[1] * 1000000 + clock[2]
   local elapsed = math.max(0, micros - (tonumber(known[2]) or micros))
@@ -21,16 +20,9 @@ end
 local answer, gone = {'', now}, {}
 local function claim(id, queue)
   local record = JOB .. id
-  redis.call('HINCRBY', record, 'fence', 1)
-  redis.call('HSETNX', record, 'started', now)
   redis.call('HSETNX', record, 'waiting', now)
-  redis.call('HSET', record, 'state', 'running', 'owner', owner .. '.' .. #answer,
-    'lease', now + lease, 'woken', now)
-  redis.call('PEXPIREAT', record, now + MARGIN)
-  take_out(id, queue)
-  place_running(id, now + lease)
   gone[#gone + 1] = id
-  answer[#answer + 1] = {id, redis.call('HGETALL', record)}
+  answer[#answer + 1] = {id, run(record, id, queue, owner .. '.' .. #answer, lease, false)}
 end
 
 local taken, next, next_queue = 0, nil, nil

@@ -6,12 +6,12 @@
 -- it, the second is where others wait with which it could have shared a call, if any do.
 local record, progress = KEYS[1], KEYS[2]
 local id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local woken = math.min(tonumber(ARGV[4]), now)
+local woken, slot_ms = math.min(tonumber(ARGV[4]), now), tonumber(ARGV[5])
 
 -- How far the queue has come: when the latest of the wake-ups that were started in a slot had been
 -- published, for the last SLOTS of them, and before those. What was published before a wake-up that
 -- was started a grace ago should have been started too (`sweep.lua`).
-local slot = math.floor(now / tonumber(ARGV[5]))
+local slot = math.floor(now / slot_ms)
 local field = 's' .. slot % SLOTS
 local told = redis.call('HMGET', progress, field, 'passed')
 local known_slot, latest = string.match(told[1] or '', '^(%d+) (%d+)$')
@@ -68,14 +68,8 @@ if accepted_in then
   redis.call('HSET', record, 'history', present)
 end
 
-if not again then redis.call('HINCRBY', record, 'fence', 1) end
 if shares then redis.call('ZREM', shares, id) end
-redis.call('HSETNX', record, 'started', now)
-redis.call('HSET', record, 'state', 'running', 'owner', owner, 'lease', now + lease, 'woken', now)
-redis.call('PEXPIREAT', record, now + MARGIN)
-take_out(id, queue)
-place_running(id, now + lease)
-local answer = redis.call('HGETALL', record)
+local answer = run(record, id, queue, owner, lease, again)
 table.insert(answer, 1, now)
 table.insert(answer, 1, 'claimed')
 return answer

@@ -2,12 +2,13 @@
 -- KEYS: the pump's lease, recent, dead, records
 -- ARGV: the lease's value, ids in the order of the records
 -- Answers 1, or 0 if the lease is another's: then nothing is deleted.
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+local lease, recent, dead, value = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
+if redis.call('GET', lease) ~= value then return 0 end
 for i = 4, #KEYS do
   local id = ARGV[i - 2]
   take_out(id, redis.call('HGET', KEYS[i], 'queue'))
   redis.call('DEL', KEYS[i])
-  redis.call('ZREM', KEYS[2], id)
-  redis.call('ZREM', KEYS[3], id)
+  redis.call('ZREM', recent, id)
+  redis.call('ZREM', dead, id)
 end
 return 1

@@ -1,12 +1,12 @@
 """7: Redis stays small and forgets, workers' memory is flat, no secret is in any output."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from redis import Redis
 
 from dingrelay_chaos.dingtalk import APP_SECRET
 from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.records import records
 from dingrelay_chaos.system import System
 
 MOST_ELEMENTS = 2_000
@@ -58,23 +58,7 @@ def _size(redis: Redis, key: str) -> int:
 
 def _secrets(evidence: Evidence, redis: Redis, secrets: list[str]) -> Iterator[Violation]:
     texts = {name: text for name, text in evidence.logs.items() if name != "valkey"}
-    for raw in redis.scan_iter("*"):
-        if not raw.startswith(b"dingrelay:token:"):
-            texts[raw.decode(errors="replace")] = repr(_value(redis, raw))
+    texts |= dict(records(redis))
     for name, text in texts.items():
         if any(secret in text for secret in secrets):
             yield Violation(7, f"a secret is in {name}")
-
-
-def _value(redis: Redis, key: bytes) -> Any:
-    match redis.type(key):
-        case b"hash":
-            return redis.hgetall(key)
-        case b"zset":
-            return redis.zrange(key, 0, -1)
-        case b"list":
-            return redis.lrange(key, 0, -1)
-        case b"set":
-            return redis.smembers(key)
-        case _:
-            return redis.get(key)

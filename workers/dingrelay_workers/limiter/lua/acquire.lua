@@ -1,8 +1,8 @@
 -- Reserve slots for the first waiters of a line, over all rules of their call, all or nothing.
 --
--- KEYS  one bucket per rule, then the index of buckets, then the breakers of the API, of its host and
+-- KEYS: one bucket per rule, then the index of buckets, then the breakers of the API, of its host and
 --       of the app if it is held
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 lane
 --       3 milliseconds a bucket lives unused
 --       4 number of waiters; 0 only asks whether a bucket is paused
@@ -14,7 +14,7 @@
 --         window (s), 1 if every call that takes from this bucket also takes from its siblings
 --       per waiter: 1 if it has waited long, then its cost under each rule
 --
--- Returns granted {start in us, ...}, wait of the first one refused (us), probing, paused,
+-- Answers granted {start in us, ...}, wait of the first one refused (us), probing, paused,
 -- saturated, time to the end of the lane's parked jobs (us), one slot (us), reason, and of the
 -- breakers: 1 if a sane answer must be told, 1 if the call granted is a probe, which one stands open
 -- (api, host or hold; then nothing is granted, and the reason is its).

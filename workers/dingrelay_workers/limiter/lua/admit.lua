@@ -1,15 +1,15 @@
 -- Reserve the day's silent limits of work notifications for some users.
 --
--- KEYS  1 who gets this content today (user -> job), 2 notifications of the day (user -> count),
+-- KEYS: 1 who gets this content today (user -> job), 2 notifications of the day (user -> count),
 --       3 jobs that send to everyone today (job -> content), 4 campaigns that send today
 --       (campaign -> content): each is one notification more for every user, 5 contents of
 --       campaigns with fields (start of the content -> campaigns), 6 departments that get this content today
 --       (department -> job), 7 the job's record
--- ARGV  1 job, 2 step, 3 its content, 4 notifications a user may get a day, 5 milliseconds the keys
+-- ARGV: 1 job, 2 step, 3 its content, 4 notifications a user may get a day, 5 milliseconds the keys
 --       live, 6 start of the day (ms), 7 the time (ms), empty for the server's clock, 8 prefix of
 --       records, 9 1: send whatever they have had, then users
 --
--- Returns {'ok', campaigns of this content, whether a department may have it, verdict per user...}:
+-- Answers {'ok', campaigns of this content, whether a department may have it, verdict per user...}:
 -- 0 admitted, 1 has this content already, 2 has had the day's messages. Or {'another day', now},
 -- {'wait', ms} around midnight, or {'busy'}: a job that runs may just be calling one of them. Then
 -- nothing is reserved.
@@ -17,19 +17,16 @@
 -- reserved that does not run goes to this one: that one asks again before it calls.
 
 local FIRST = 10
+local taken, received, to_everyone, campaigns_today = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local contents, departments_today, record = KEYS[5], KEYS[6], KEYS[7]
 local job, step, content, ttl, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[8]
 local cap, anyway = tonumber(ARGV[4]), ARGV[9] == '1'
-local now = tonumber(ARGV[7])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local over = day_is_over(tonumber(ARGV[6]), now)
+local over = day_is_over(ARGV[6], ARGV[7])
 if over then return over end
 
 local everyone_has_it, campaigns, departments = false, '', 0
-if redis.call('EXISTS', KEYS[3], KEYS[4], KEYS[5], KEYS[6]) > 0 then
-  local sends = redis.call('HGETALL', KEYS[3])
+if redis.call('EXISTS', to_everyone, campaigns_today, contents, departments_today) > 0 then
+  local sends = redis.call('HGETALL', to_everyone)
   for i = 1, #sends, 2 do
     local stands = standing(prefix .. sends[i], '')
     if stands ~= 'free' then cap = cap - 1 end
@@ -38,13 +35,13 @@ if redis.call('EXISTS', KEYS[3], KEYS[4], KEYS[5], KEYS[6]) > 0 then
       everyone_has_it = everyone_has_it or (stands == 'sent' and not anyway)
     end
   end
-  sends = redis.call('HGETALL', KEYS[4])
+  sends = redis.call('HGETALL', campaigns_today)
   cap = cap - #sends / 2
-  campaigns = redis.call('HGET', KEYS[5], string.sub(content, 1, 16)) or ''
+  campaigns = redis.call('HGET', contents, string.sub(content, 1, 16)) or ''
   for i = 1, #sends, 2 do
     if sends[i + 1] == content then campaigns = campaigns .. ',' .. sends[i] end
   end
-  sends = redis.call('HGETALL', KEYS[6])
+  sends = redis.call('HGETALL', departments_today)
   for i = 1, #sends, 2 do
     if sends[i + 1] ~= job and standing(prefix .. sends[i + 1], sends[i]) ~= 'free' then
       departments = 1
@@ -55,7 +52,7 @@ end
 local verdicts, own, fresh, taken_over = {}, {}, {}, {}
 for i = FIRST, #ARGV do
   local user, verdict = ARGV[i], 0
-  local owner = redis.call('HGET', KEYS[1], user)
+  local owner = redis.call('HGET', taken, user)
   if owner == job then
     own[#own + 1] = user
     if everyone_has_it then verdict = 1 end
@@ -69,7 +66,7 @@ for i = FIRST, #ARGV do
     end
   elseif everyone_has_it then
     verdict = 1
-  elseif not anyway and (tonumber(redis.call('HGET', KEYS[2], user)) or 0) >= cap then
+  elseif not anyway and (tonumber(redis.call('HGET', received, user)) or 0) >= cap then
     verdict = 2
   else
     fresh[#fresh + 1] = user
@@ -78,18 +75,18 @@ for i = FIRST, #ARGV do
 end
 
 if everyone_has_it then
-  for _, user in ipairs(own) do forget(KEYS[1], KEYS[2], user) end
+  for _, user in ipairs(own) do forget(taken, received, user) end
 end
 for _, user in ipairs(fresh) do
-  redis.call('HSET', KEYS[1], user, job)
-  redis.call('HINCRBY', KEYS[2], user, 1)
+  redis.call('HSET', taken, user, job)
+  redis.call('HINCRBY', received, user, 1)
 end
-for _, user in ipairs(taken_over) do redis.call('HSET', KEYS[1], user, job) end
+for _, user in ipairs(taken_over) do redis.call('HSET', taken, user, job) end
 if #own + #fresh + #taken_over > 0 then
-  redis.call('PEXPIRE', KEYS[1], ttl)
-  redis.call('PEXPIRE', KEYS[2], ttl)
-  if redis.call('EXISTS', KEYS[7]) == 1 then
-    redis.call('HSET', KEYS[7], 'reserved', step .. '\n' .. KEYS[1] .. '\n' .. KEYS[2] .. '\n'
+  redis.call('PEXPIRE', taken, ttl)
+  redis.call('PEXPIRE', received, ttl)
+  if redis.call('EXISTS', record) == 1 then
+    redis.call('HSET', record, 'reserved', step .. '\n' .. taken .. '\n' .. received .. '\n'
       .. table.concat(ARGV, ',', FIRST))
   end
 end

@@ -1,15 +1,16 @@
 -- Take tokens from a bucket, whether they are there or not: what has left counts.
 --
--- KEYS  the bucket
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own),
+-- KEYS: the bucket
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own),
 --       2 milliseconds a bucket lives unused, 3 burst, 4 rate (tokens/s), 5 tokens
 
+local bucket, ttl = KEYS[1], ARGV[2]
 local now = microseconds(ARGV[1])
-local burst, rate = tonumber(ARGV[3]), tonumber(ARGV[4])
-follow_clock(KEYS[1], redis.call('HGET', KEYS[1], 'at'), now)
-local field = redis.call('HMGET', KEYS[1], 'balance', 'at')
+local burst, rate, tokens = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+follow_clock(bucket, redis.call('HGET', bucket, 'at'), now)
+local field = redis.call('HMGET', bucket, 'balance', 'at')
 local elapsed = math.max(0, now - (tonumber(field[2]) or now))
 local balance = math.min(burst, (tonumber(field[1]) or burst) + elapsed * rate / 1000000)
-redis.call('HSET', KEYS[1], 'balance', balance - tonumber(ARGV[5]), 'at', now)
-redis.call('PEXPIRE', KEYS[1], ARGV[2], 'NX')
-redis.call('PEXPIRE', KEYS[1], ARGV[2], 'GT')
+redis.call('HSET', bucket, 'balance', balance - tokens, 'at', now)
+redis.call('PEXPIRE', bucket, ttl, 'NX')
+redis.call('PEXPIRE', bucket, ttl, 'GT')

@@ -1,7 +1,7 @@
 -- Give a job that can't wait here its place behind all jobs of its sender parked before it.
 --
--- KEYS  one bucket per rule, then its places of the queue per rule (sender -> last place in us)
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+-- KEYS: one bucket per rule, then its places of the queue per rule (sender -> last place in us)
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 the queue of parked jobs: tail:LANE for a new job, again:LANE for one that came back
 --       3 milliseconds a bucket lives unused
 --       4 sender
@@ -11,7 +11,7 @@
 -- Jobs of a sender that one call can carry share a place: there they cost their recipients, but no
 -- call.
 --
--- Returns the time to the job's place (us) and the reason of a pause, if there is one.
+-- Answers the time to the job's place (us) and the reason of a pause, if there is one.
 --
 -- Senders share the rate evenly: a sender's next place follows its own last one, at the rate
 -- divided by the senders that have jobs parked there or later. One whose places reach far beyond

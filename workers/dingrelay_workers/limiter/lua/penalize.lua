@@ -1,14 +1,14 @@
 -- Judge a throttling answer: a brush with the limit, or a reason to pause for every worker at once.
 --
--- KEYS  the bucket, the index of buckets
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+-- KEYS: the bucket, the index of buckets
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 milliseconds a bucket lives unused
 --       3 pause that the answer asks for (us)
 --       4 reason
 --       5 first rate, 6 top rate (tokens/s); a rate that may not grow is not cut either
 --       7 window (s), 8 how far apart two calls' ways to DingTalk are at most (s)
 --
--- Returns the time to the end of the pause (us; 0 for none), and 1 if this answer caused it.
+-- Answers the time to the end of the pause (us; 0 for none), and 1 if this answer caused it.
 --
 -- Calls leave evenly but arrive unevenly. At a rate just below the limit now and then one arrives
 -- too many in a second: a brush. It costs that call a second and says little; a pause of 1 s

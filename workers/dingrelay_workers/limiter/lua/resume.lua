@@ -1,11 +1,11 @@
 -- Wake jobs that wait for the end of an outage: one for a probe, and all once it is over.
 --
--- KEYS  where they wait, all such places, breaker of the API, breaker of the host, hold of the app
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+-- KEYS: where they wait, all such places, breaker of the API, breaker of the host, hold of the app
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 name of the place, 3 most jobs to wake
 --       4 beat (us), 5 us between two tries of a held app, 6 us to wait for a probe's answer
 --
--- Returns how many were woken, and the time after which to look again (us); -1: nobody waits.
+-- Answers how many were woken, and the time after which to look again (us); -1: nobody waits.
 
 local ms = now  -- the server's, whatever time a test brings
 local now = microseconds(ARGV[1])

@@ -1,12 +1,12 @@
 -- Tell the fleet of a sane answer: the breakers before it close, and the rate climbs from a quarter.
 --
--- KEYS  breaker of the API, breaker of the host, hold of the app, open breakers, bucket of its calls
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+-- KEYS: breaker of the API, breaker of the host, hold of the app, open breakers, bucket of its calls
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 1 if the call was a probe, 3 top rate (calls/s; 0: it can't climb)
 --       4 us for which a climb has lasted that begins as quickly as one can
 --       5 ms for which the host remembers that it closed
 --
--- Returns which have closed: api, host, hold.
+-- Answers which have closed: api, host, hold.
 
 local now = microseconds(ARGV[1])
 local trial, top, head_start, kept = ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]

@@ -1,7 +1,7 @@
 -- Tell the fleet of a call that failed and why: breakers may open, or wait longer for a probe.
 --
--- KEYS  breaker of the API, breaker of the host, hold of the app, open breakers
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+-- KEYS: breaker of the API, breaker of the host, hold of the app, open breakers
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 beat (us): until the first probe of an outage, 3 us between two tries of a held app
 --       4 us for which the answer of a probe is waited for
 --       5 what happened: way, cut (no connection), answer, held, or forgone (the call did not leave)
@@ -11,7 +11,7 @@
 --       11 jobs that must have met them, 12 APIs of the host that must have given them
 --       13 reason, 14 ms for which sick answers are remembered, 15 ms an open breaker lives
 --
--- Returns whether the call was part of an outage, the time to the next probe (us), and which have
+-- Answers whether the call was part of an outage, the time to the next probe (us), and which have
 -- opened: api, host, hold.
 
 local now = microseconds(ARGV[1])

@@ -1,7 +1,7 @@
 -- A probe was answered well: its buckets open again, and the next pause is shorter.
 --
--- KEYS  one bucket per rule of the probe
--- ARGV  1 the time in microseconds, empty for the server's clock (tests bring their own)
+-- KEYS: one bucket per rule of the probe
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 
 local now = microseconds(ARGV[1])
 
