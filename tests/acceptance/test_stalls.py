@@ -27,8 +27,8 @@ def test_a_worker_that_stood_still_repeats_no_call(
     ids += traffic.send_all(client, asked)
 
     def in_the_midst() -> bool:
-        owners = [valkey.hget(keys.job(job_id), "owner") or b"" for job_id in ids]
-        return sum(f":{stalled.process.pid}:".encode() in owner for owner in owners) >= 5
+        owners = [str(valkey.hget(keys.job(job_id), "owner")) for job_id in ids]
+        return sum(f":{stalled.process.pid}:" in owner for owner in owners) >= 5
 
     wait_until(in_the_midst, what="it runs some of the jobs")
     stalled.process.send_signal(signal.SIGSTOP)

@@ -14,7 +14,9 @@ from redis.exceptions import ReadOnlyError
 from conftest import wait_until_async
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import TooLate
 from dingrelay_workers.limiter import Grant, line
 from dingrelay_workers.limiter.breakers import Breakers, Circuit
 from dingrelay_workers.limiter.buckets import Ask, ask
@@ -52,6 +54,9 @@ class Fleet:
 
     async def waits_for_an_answer(self) -> bool:
         return bool(await self.redis.hexists(self.circuit.own, "probe"))
+
+    async def breakers_open(self) -> int:
+        return len(await self.limiter.breakers.states())
 
     async def waits_for_none(self) -> bool:
         return not await self.waits_for_an_answer()
@@ -125,24 +130,49 @@ async def test_its_call_does_not_leave(fleet: Fleet, error: BaseException) -> No
         probes.append(await fleet.waits_for_an_answer())
         raise error
 
-    nothing: Any = SimpleNamespace(open=False)
-    whose: Any = SimpleNamespace(app=APP, lane="normal", waiting=0, shares="", sender="", place="")
-    tokens: Any = SimpleNamespace(token=AsyncMock())
+    with pytest.raises(type(error)):
+        await asyncio.create_task(probe_with(fleet, write=fail))
+    assert probes == [True]
+    assert await fleet.waits_for_none()
+
+
+async def test_its_worker_was_too_busy_to_send_it(fleet: Fleet) -> None:
+    transport: Any = SimpleNamespace(request=AsyncMock(side_effect=TooLate))
+    with pytest.raises(Transient, match="too busy"):
+        await probe_with(fleet, transport=transport)
+    assert await fleet.waits_for_none()
+    assert await fleet.breakers_open() == 1, "DingTalk has answered nothing"
+
+
+async def test_there_is_no_token_for_it(fleet: Fleet) -> None:
+    lost = Permanent("40001", "no such app")
+    with pytest.raises(Permanent):
+        await probe_with(fleet, token=AsyncMock(side_effect=[None, lost]))
+    assert await fleet.waits_for_none()
+    assert await fleet.breakers_open() == 1, "only DingTalk's API for tokens has answered"
+
+
+async def probe_with(
+    fleet: Fleet, *, write: Any = None, transport: Any = None, token: Any = None
+) -> Any:
+    """A job's call, which is the probe."""
+    whose: Any = SimpleNamespace(
+        id="j", app=APP, lane="normal", waiting=0, shares="", sender="", place=""
+    )
+    nothing: Any = SimpleNamespace()
+    intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), close=lambda: None)
+    tokens: Any = SimpleNamespace(token=token or AsyncMock())
     calls = JobCalls(
         whose,
         settings=nothing,
         limiter=fleet.limiter,
         quota=nothing,
         tokens=tokens,
-        transport=nothing,
+        transport=transport,
         batches=nothing,
-        intents=SimpleNamespace(open=False, write=fail),  # type: ignore[arg-type]
+        intents=intents,
     )
-    probing = asyncio.create_task(calls.send(Request(replace(apis.MESSAGE_SEND, counted=False))))
-    with pytest.raises(type(error)):
-        await probing
-    assert probes == [True]
-    assert await fleet.waits_for_none()
+    return await calls.send(Request(replace(apis.MESSAGE_SEND, counted=False)))
 
 
 async def _true(value: object) -> bool:

@@ -233,7 +233,7 @@ class JobCalls:
             # A refusal of this call tells nothing of an earlier one that was lost.
             if api.changes and not isinstance(error, Ambiguous) and not open_before:
                 self.intents.close()
-            if error.outage:  # there was no token, and whoever asked for it has told the fleet
+            if error.unsent:  # it tells nothing of this API; without a token, the fleet was told
                 await self._limiter.forgone(grant)
             else:
                 await self._limiter.failed(grant, error, job=self._claim.id)
@@ -257,11 +257,11 @@ class JobCalls:
 
         An invalid token had no effect, so the repeat is safe even for a call that changes something.
         """
-        token = await self._tokens.token(self.app)
+        token = await self._token()
         try:
             return await self._request(request, token)
         except TokenInvalid:
-            token = await self._tokens.token(self.app, distrust=token)
+            token = await self._token(distrust=token)
         try:
             return await self._request(request, token)
         except TokenInvalid as error:
@@ -273,6 +273,13 @@ class JobCalls:
                 request_id=error.request_id,
             ) from None
 
+    async def _token(self, distrust: Token | None = None) -> Token:
+        try:
+            return await self._tokens.token(self.app, distrust=distrust)
+        except DingTalkError as error:
+            error.unsent = True
+            raise
+
     async def _request(self, request: Request, token: Token) -> Json:
         """One request, which leaves soon after its intent: others rely on the intent's time."""
         if not request.api.changes:
@@ -281,7 +288,9 @@ class JobCalls:
             leave_by = await self.intents.write()
             with suppress(TooLate):
                 return await self._transport.request(request, token.value, leave_by=leave_by)
-        raise Transient("late", "the worker was too busy to send the request after its intent")
+        late = Transient("late", "the worker was too busy to send the request after its intent")
+        late.unsent = True
+        raise late
 
     @property
     def _organisation(self) -> str:

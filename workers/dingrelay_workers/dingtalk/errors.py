@@ -46,6 +46,7 @@ class DingTalkError(Exception):
             for as many as usual.
         outage: what the job waits for, if that is news for the fleet and not the job's own failure
             (`limiter.breakers.Circuit.name`); set by whoever told the fleet.
+        unsent: the call did not leave, so the error tells nothing of its API.
     """
 
     name: ClassVar[str] = "error"
@@ -68,6 +69,7 @@ class DingTalkError(Exception):
         self.sick: Sickness = sick
         self.max_attempts = max_attempts
         self.outage = ""
+        self.unsent = False
 
 
 class Throttled(DingTalkError):
