@@ -151,6 +151,20 @@ async def test_a_sign_just_before_the_end_saves_the_worker(
     assert verdict == "busy"
 
 
+async def test_what_is_no_worker_keeps_nobody_from_giving_signs(
+    redis: Redis, settings: Settings
+) -> None:
+    await redis.hset(keys.PRESENCE, mapping={b"\xff": b"\xfe", "odd": "5 nan", "none": ""})
+    await redis.pexpire(keys.PRESENCE, 60_000)
+    presence = Presence(settings, worker="lives:1:g")
+    for beat in (b"1", b"2"):
+        presence.beat()
+        sign = await redis.hget(keys.PRESENCE, "lives:1:g")
+        assert sign is not None
+        assert sign.startswith(beat)
+    presence.stop()
+
+
 async def test_whoever_stops_is_waited_for_by_nobody(redis: Redis, settings: Settings) -> None:
     presence = Presence(settings, worker="stops:1:f")
     presence.start()

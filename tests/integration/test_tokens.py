@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
+from conftest import wait_until_async
 from dingrelay_producers import keys
 from dingrelay_producers.scripts import run_async
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
@@ -294,3 +295,20 @@ async def test_neither_token_nor_secret_shows(worker: Worker, redis: Redis) -> N
     stored = [*failures, *[await redis.get(key) for key in failures]]
     assert stored
     assert not any(b"wrong-secret" in part for part in stored)
+
+
+async def test_a_probe_that_is_broken_off_is_made_by_another(
+    worker: Worker, redis: Redis, sandbox: SandboxAdmin
+) -> None:
+    stopping = worker()
+    breakers = stopping._limiter.breakers
+    circuit = breakers.circuit(APP, "token", "oapi")
+    await breakers.sick(circuit, "way", needed=1)
+    await redis.hset(circuit.own, "next", 0)
+    sandbox.add_fault("hang", api="/gettoken")
+    probing = asyncio.create_task(value(stopping))
+    await wait_until_async(lambda: redis.hexists(circuit.own, "probe"), what="it probes")
+    for fetch in stopping._under_way:
+        fetch.cancel()
+    await asyncio.wait([probing])
+    assert not await redis.hexists(circuit.own, "probe")

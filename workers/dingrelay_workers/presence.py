@@ -115,7 +115,8 @@ class Presence:
         self._beats += 1
         sign = f"{self._beats} {self._timeout}"
         call = _PRESENCE.call([keys.PRESENCE], [self._worker, sign, keys.PRESENCE_TTL_MS])
-        answer = [text.decode() for text in scripts.run(self._connected(), call)]
+        # Whatever else stands there is nobody, and must not keep this worker from giving signs.
+        answer = [text.decode(errors="replace") for text in scripts.run(self._connected(), call)]
         signs = dict(zip(answer[::2], answer[1::2], strict=True))
         for worker in self._watch.look(signs, time.monotonic()):
             self.end_leases(worker, signs[worker])

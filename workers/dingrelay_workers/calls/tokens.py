@@ -181,6 +181,7 @@ class Tokens:
             await self._put(app, "", pause, error)
             raise
         except BaseException:
+            await self._limiter.forgone(grant)
             await self._put(app, "", 0)
             raise
         generation = await self._put(app, value, validity)
