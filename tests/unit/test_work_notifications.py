@@ -110,3 +110,13 @@ async def test_whatever_is_told_of_a_delivery_is_read_or_tried_again(
     for told in (calls, finished):
         with suppress(Transient):
             await WorkNotifications(told).delivery(7)
+
+
+async def test_one_entry_alone_counts_as_a_list_but_no_empty_text() -> None:
+    alone = {"read_user_id_list": "ann", "forbidden_list": {"userid": "bob", "code": 143105}}
+    delivery = await WorkNotifications(delivery_of(DONE, {"send_result": alone})).delivery(7)
+    assert delivery.read == ["ann"]
+    assert delivery.forbidden == [{"userid": "bob", "code": "143105", "count": ""}]
+    nobody = delivery_of(DONE, {"send_result": {"read_user_id_list": ""}})
+    with pytest.raises(Transient, match="read_user_id_list"):
+        await WorkNotifications(nobody).delivery(7)

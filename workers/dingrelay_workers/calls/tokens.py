@@ -13,6 +13,7 @@ from dingrelay_producers import keys
 from dingrelay_producers.scripts import Script, run_async
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import (
     Credentials,
@@ -249,5 +250,5 @@ def _read(answer: dict[str, Any], name: str, validity: str) -> tuple[str, float]
         seconds = 0.0
     if not isinstance(value, str) or not value or seconds <= 0:
         lacks = f"the token answer lacks {name} or {validity}"
-        raise Transient("malformed_answer", lacks, sick="way")
+        raise Transient(MALFORMED, lacks, sick="way")
     return value, seconds

@@ -18,7 +18,8 @@ from dingrelay_workers.campaigns.recipients import (
 )
 from dingrelay_workers.campaigns.staging import Person, Staging
 from dingrelay_workers.campaigns.template import Template
-from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS, text
+from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS
+from dingrelay_workers.dingtalk.lenient import text
 from dingrelay_workers.directory import audience as directory
 from dingrelay_workers.directory.database import Database
 

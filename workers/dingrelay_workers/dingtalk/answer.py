@@ -1,21 +1,24 @@
 """Reading a successful answer whose fields may be missing or of another type than documented."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
+from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Transient
 
 MALFORMED = "malformed_answer"
 """Our code for a success that lacks what it should tell."""
 
+_T = TypeVar("_T")
+
 
 class Answer:
     """An object in an answer of DingTalk's.
 
-    Every accessor takes what DingTalk is careless about, numbers as strings and the other way
-    round (API §0), and raises for anything else: `Ambiguous` after a call that changes something,
-    since it was carried out, `Transient` after one that reads.
+    Every accessor takes what DingTalk is careless about (`lenient.py`), and raises for anything
+    else: `Ambiguous` after a call that changes something, since it was carried out, `Transient`
+    after one that reads.
     """
 
     def __init__(self, api: Api, content: Mapping[str, Any]) -> None:
@@ -28,11 +31,14 @@ class Answer:
 
     def parts(self, name: str) -> list["Answer"]:
         """The objects in this list; none if the field is absent."""
-        return [Answer(self._api, self._mapping(name, entry)) for entry in self._list(name)]
+        return [
+            Answer(self._api, self._mapping(name, entry))
+            for entry in lenient.items(self._content.get(name))
+        ]
 
     def entries(self, name: str) -> list[Mapping[str, Any]]:
         """The objects in this list as they are; none if the field is absent."""
-        return [self._mapping(name, entry) for entry in self._list(name)]
+        return [self._mapping(name, entry) for entry in lenient.items(self._content.get(name))]
 
     def text(self, name: str, default: str | None = None) -> str:
         """The text in this field; it must not be empty unless there is a default."""
@@ -41,38 +47,30 @@ class Answer:
             if default is None:
                 raise self._malformed(name)
             return default
-        return self._text(name, value)
+        return self._read(lenient.text, name, value)
 
     def texts(self, name: str) -> list[str]:
         """The texts in this list; none if the field is absent."""
-        return [self._text(name, entry) for entry in self._list(name)]
+        value = self._content.get(name)
+        if value == "":
+            # A list that holds the empty text would name somebody.
+            raise self._malformed(name)
+        return self._read(lenient.texts, name, value)
 
     def number(self, name: str) -> int:
         """The whole number in this field."""
-        try:
-            return int(self.text(name))
-        except ValueError:
-            raise self._malformed(name) from None
+        return self._read(lenient.integer, name, self._content.get(name))
 
-    def _list(self, name: str) -> Sequence[Any]:
-        value = self._content.get(name)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            raise self._malformed(name)
-        return value
+    def _read(self, reader: Callable[[Any], _T], name: str, value: object) -> _T:
+        try:
+            return reader(value)
+        except lenient.Unreadable:
+            raise self._malformed(name) from None
 
     def _mapping(self, name: str, value: object) -> Mapping[str, Any]:
         if not isinstance(value, dict):
             raise self._malformed(name)
         return value
-
-    def _text(self, name: str, value: object) -> str:
-        if isinstance(value, str):
-            return value
-        if isinstance(value, int) and not isinstance(value, bool):
-            return str(value)
-        raise self._malformed(name)
 
     def _malformed(self, name: str) -> DingTalkError:
         error = Ambiguous if self._api.changes else Transient

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, cast
 
 from dingrelay_tasks.beijing import BEIJING
+from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.redact import redact
 
 IP_BANNED = "ip_banned"
@@ -57,7 +58,7 @@ def parse(body: bytes) -> dict[str, Any] | None:
 
 def succeeded(answer: Mapping[str, Any]) -> bool:
     """Whether an answer of the old dialect says that all went well."""
-    return integer(_text(answer.get("errcode"))) == 0
+    return integer(answer.get("errcode")) == 0
 
 
 def of_answer(answer: Mapping[str, Any], status: int) -> Complaint | None:
@@ -94,9 +95,12 @@ def of_unreadable(status: int, body: bytes) -> Complaint:
     return Complaint(UNREADABLE, message=f"HTTP {status} without a readable answer")
 
 
-def integer(text: str) -> int | None:
-    """The whole number that the text spells."""
-    return int(text) if re.fullmatch(r"-?[0-9]{1,18}", text) else None
+def integer(value: object) -> int | None:
+    """The whole number that the value is or spells."""
+    try:
+        return lenient.integer(value)
+    except lenient.Unreadable:
+        return None
 
 
 def _old_code(errcode: str, answer: Mapping[str, Any], message: str) -> tuple[str, tuple[str, ...]]:
@@ -117,14 +121,14 @@ def _texts(answer: Mapping[str, Any], *names: str) -> Iterator[str]:
 
 
 def _text(value: object) -> str:
-    """A string or whole number as text; DingTalk is careless about which (API §0)."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value) if abs(value) < 10**18 else ""
-    return ""
+    """A string or whole number as text; empty for anything else."""
+    if value is None:
+        return ""
+    try:
+        is_number = isinstance(value, int | float)
+        return str(lenient.integer(value)) if is_number else lenient.text(value).strip()
+    except lenient.Unreadable:
+        return ""
 
 
 def _until(words: str) -> datetime | None:

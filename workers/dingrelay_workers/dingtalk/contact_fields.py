@@ -1,95 +1,32 @@
-"""The fields of departments and users: their names, and how leniently each is read.
+"""The fields of departments and users: their names, and how each is read (`lenient.py`).
 
-DingTalk's own samples hold integers and booleans as strings and one object where a list is meant
-(API §0), so both are taken. What can't be read is an error, never a guess: a guess would end in
-the directory. A field that is absent or null stays absent, since it may only be hidden from the
-app (API §3.1).
+A field that is absent or null stays absent, since it may only be hidden from the app (API §3.1).
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.errors import Transient
+from dingrelay_workers.dingtalk.lenient import (
+    Unreadable,
+    boolean,
+    integer,
+    integers,
+    items,
+    structure,
+    text,
+)
 
 Parser = Callable[[Any], Any]
 Fields = Mapping[str, Parser]
 
-_LARGEST = 2**63 - 1
-_BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
-
-
-class Unreadable(Exception):
-    """A value is not of its field's type. The message never quotes it."""
-
 
 def malformed(what: str) -> Transient:
     """The error for an answer of another shape than documented: the next one may be whole."""
-    return Transient("malformed_answer", f"DingTalk's answer is not as documented: {what}")
-
-
-def integer(value: Any) -> int:
-    """A number of at most 64 bits, also as a string.
-
-    Raises:
-        Unreadable: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | str | float):
-        raise Unreadable("no integer")
-    if isinstance(value, float) and not value.is_integer():
-        raise Unreadable("no integer")
-    if isinstance(value, str) and len(value) > 20:
-        raise Unreadable("no integer of 64 bits")
-    number = int(value)
-    if abs(number) > _LARGEST:
-        raise Unreadable("no integer of 64 bits")
-    return number
-
-
-def boolean(value: Any) -> bool:
-    """A boolean, also as a string or a number.
-
-    Raises:
-        Unreadable: it is none.
-    """
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, int | str) and (known := _BOOLEANS.get(str(value).lower())) is not None:
-        return known
-    raise Unreadable("no boolean")
-
-
-def text(value: Any) -> str:
-    """A string that any database takes; numbers are taken as written.
-
-    Raises:
-        Unreadable: it is none.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | str | float):
-        raise Unreadable("no text")
-    return str(value).encode("utf-8", "replace").decode().replace("\0", "")
-
-
-def integers(value: Any) -> list[int]:
-    """A list of numbers, also as JSON in a string, or one number alone.
-
-    Raises:
-        Unreadable: it is none.
-    """
-    if isinstance(value, str) and value.startswith("["):
-        value = json.loads(value)
-    return [integer(item) for item in items(value)]
-
-
-def texts(value: Any) -> list[str]:
-    """A list of strings, or one string alone.
-
-    Raises:
-        Unreadable: it is none.
-    """
-    return [text(item) for item in items(value)]
+    return Transient(MALFORMED, f"DingTalk's answer is not as documented: {what}")
 
 
 def extension(value: Any) -> str:
@@ -116,31 +53,6 @@ def by_department(name: str, parser: Parser) -> Parser:
         return places
 
     return parse
-
-
-def structure(value: Any) -> Any:
-    """Any JSON value, made of texts that any database takes.
-
-    Raises:
-        Unreadable: it holds a number that JSON does not know.
-    """
-    if isinstance(value, str):
-        return text(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Unreadable("no JSON number")
-    if isinstance(value, list):
-        return [structure(item) for item in value]
-    if isinstance(value, dict):
-        pairs = cast("dict[str, Any]", value)
-        return {text(name): structure(item) for name, item in pairs.items()}
-    return value
-
-
-def items(value: Any) -> list[Any]:
-    """A list; a lone value counts as a list of one, none as an empty list (API §0)."""
-    if value is None:
-        return []
-    return value if isinstance(value, list) else [value]
 
 
 def mapping(value: Any, what: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from dingrelay_tasks.context import ContactScope, Department, Member
 from dingrelay_tasks.outcomes import OutOfScope
 from dingrelay_workers.dingtalk import contact_fields as fields
+from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import (
     AUTH_SCOPES,
     DEPARTMENT,
@@ -38,7 +39,7 @@ class ContactsV2:
         """What the app may see."""
         answer = await self._calls.send(Request(AUTH_SCOPES))
         told = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
-        read = fields.read({"authed_dept": fields.integers, "authed_user": fields.texts}, told)
+        read = fields.read({"authed_dept": lenient.integers, "authed_user": lenient.texts}, told)
         return ContactScope(read.get("authed_dept", []), read.get("authed_user", []))
 
     async def department(self, department: int) -> Department | None:
@@ -66,7 +67,7 @@ class ContactsV2:
         if answer.get("result") is None:
             # Taken for an empty list, it would empty the directory below.
             raise fields.malformed("the list of departments is missing")
-        found = [fields.department(item) for item in fields.items(answer["result"])]
+        found = [fields.department(item) for item in lenient.items(answer["result"])]
         return [child for child in found if child.id != department]
 
     async def members(self, department: int) -> AsyncIterator[list[Member]]:
@@ -106,10 +107,12 @@ class ContactsV2:
         except NotFound as error:
             raise LookupError(f"department {department}") from error
         result = fields.mapping(answer.get("result"), "the page of users")
-        position = fields.read({"has_more": fields.boolean, "next_cursor": fields.integer}, result)
+        position = fields.read(
+            {"has_more": lenient.boolean, "next_cursor": lenient.integer}, result
+        )
         if "has_more" not in position:
             raise fields.malformed("has_more is missing")
-        members = [fields.member(item) for item in fields.items(result.get("list"))]
+        members = [fields.member(item) for item in lenient.items(result.get("list"))]
         if not position["has_more"]:
             return members, None
         if "next_cursor" not in position:

@@ -5,6 +5,7 @@ from typing import Any
 
 from dingrelay_tasks.context import Department, Member
 from dingrelay_workers.dingtalk import contact_fields as fields
+from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import DEPARTMENT_CHILDREN_V1, MEMBERS_V1
 from dingrelay_workers.dingtalk.contacts import PAGE_SIZE, ContactsV2
 from dingrelay_workers.dingtalk.errors import NotFound
@@ -54,7 +55,7 @@ class ContactsV1(ContactsV2):
             raise fields.malformed("the list of departments is missing")
         found = [
             fields.department(_renamed(item, DEPARTMENT_NAMES))
-            for item in fields.items(answer["department"])
+            for item in lenient.items(answer["department"])
         ]
         # Whatever else the answer holds is met again below its own parent.
         return [
@@ -90,10 +91,10 @@ class ContactsV1(ContactsV2):
             answer = await self._calls.send(Request(MEMBERS_V1, query=query))
         except NotFound as error:
             raise LookupError(f"department {department}") from error
-        more = fields.read({"hasMore": fields.boolean}, answer).get("hasMore")
+        more = fields.read({"hasMore": lenient.boolean}, answer).get("hasMore")
         if more is None:
             raise fields.malformed("hasMore is missing")
-        items = fields.items(answer.get("userlist"))
+        items = lenient.items(answer.get("userlist"))
         return [fields.member(_renamed(item, USER_NAMES)) for item in items], more
 
 
