@@ -331,3 +331,20 @@ async def test_what_an_older_version_kept_on_the_schedule_finds_its_place(
     assert await places(redis, ended) == {}
     assert await state(redis, running) == "running"
     assert claim.id == running.id
+
+
+@pytest.mark.parametrize("field", ["kind", "app", "lane", "queue", "summary", "woken", "due"])
+async def test_a_record_that_was_damaged_keeps_no_other_job_from_being_woken(
+    redis: Redis, schedule: Schedule, field: str
+) -> None:
+    """Somebody has deleted a field, or written one of a record that had expired."""
+    damaged, sound = a_draft(), a_draft()
+    for draft in (damaged, sound):
+        await enqueue(redis, draft)
+        await redis.zrem(keys.woken(draft.queue), draft.id)
+        await redis.hset(keys.job(draft.id), "woken", 0)
+        await redis.zadd(keys.SCHEDULE, {draft.id: int(draft is sound)})
+    await redis.pexpire(keys.SCHEDULE, 60_000)
+    await redis.hdel(keys.job(damaged.id), field)
+    assert await swept(schedule) == [sound.id]
+    assert await places(redis, damaged) == {}

@@ -28,8 +28,13 @@ local function wake(id, queue)
 end
 
 -- What a job waits for: nil if it has ended, else since when it is due, its wake-up and its queue.
+-- What lacks a field that every record has is no job: it must not keep the others from being woken.
 local function look(id)
-  local told = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue')
+  local told = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue',
+    'kind', 'app', 'lane', 'summary')
+  for _, index in ipairs({3, 5, 6, 7, 8, 9}) do
+    if not told[index] then return nil end
+  end
   local state = told[1]
   if waits(state) then return tonumber(told[2]), tonumber(told[3]), told[5], false end
   if state == 'running' then return tonumber(told[4]), tonumber(told[3]), told[5], true end
