@@ -27,7 +27,7 @@ class SqlBackend:
 
     async def create(self, plan: Plan) -> str:
         """Store a draft; its id."""
-        spec = _spec(plan)
+        spec = CampaignSpec.of(plan)
         async with opened_store(self._settings) as store:
             created = await store.create(spec, _audience(plan), malformed=plan.malformed)
         return created.campaign.id
@@ -41,7 +41,7 @@ class SqlBackend:
                 found = await forecast.of_audience(
                     self._settings,
                     store.database,
-                    _spec(plan),
+                    CampaignSpec.of(plan),
                     _audience(plan),
                     malformed=plan.malformed,
                 )
@@ -127,21 +127,6 @@ class SqlBackend:
         """The job that sends its message to testers."""
         async with opened_store(self._settings) as store:
             return await Aftercare(store).test(campaign, users, fields)
-
-
-def _spec(plan: Plan) -> CampaignSpec:
-    return CampaignSpec.parse(
-        {
-            "name": plan.name,
-            "app": plan.app,
-            "message": plan.message,
-            "start_at": plan.start_at,
-            "quiet": plan.quiet,
-            "rate": plan.rate,
-            "weight": plan.weight,
-            "error_share": plan.error_share,
-        }
-    )
 
 
 def _audience(plan: Plan) -> Audience:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from dingrelay_producers.campaign_backend import Plan
 from dingrelay_tasks.contract import AppName, Document, Moment
 from dingrelay_tasks.message import STATUS_BAR_USERS
 from dingrelay_tasks.message_send import USERS_PER_CALL
@@ -16,17 +17,7 @@ LARGEST = 2**31 - 1
 
 
 class CampaignSpec(Document):
-    """A campaign without its recipients.
-
-    Attributes:
-        name: for people; it need not be unique.
-        message: DingTalk's own ``msg`` object; its texts may hold ``{name}`` fields.
-        start_at: not before this moment.
-        quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
-        rate: recipients a minute at most; None for DingTalk's limits only.
-        weight: its share beside other campaigns that run.
-        error_share: share of failed recipients at which it pauses itself.
-    """
+    """A campaign without its recipients: the fields of a `Plan` that are stored, checked."""
 
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
     app: AppName = "default"
@@ -36,6 +27,15 @@ class CampaignSpec(Document):
     rate: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     weight: Annotated[int, Field(ge=1, le=1_000)] = 1
     error_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+
+    @classmethod
+    def of(cls, plan: Plan) -> Self:
+        """The part of a plan that is not its recipients.
+
+        Raises:
+            ContractError: names the field that is wrong.
+        """
+        return cls.parse({name: getattr(plan, name) for name in cls.model_fields})
 
     @model_validator(mode="after")
     def _quiet_hours_and_template_can_be_read(self) -> Self:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.documents import read_message, read_moment
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
@@ -52,22 +51,20 @@ def create(
 
     dingrelay campaign create "Spring party" --text "Dear {name}, ..." --file guests.csv
     """
-    content = read_message(text, markdown, message)
-    from dingrelay_producers.settings import Settings
-    from dingrelay_workers.campaigns.spec import CampaignSpec
-
-    spec = CampaignSpec.parse(
-        {
-            "name": name,
-            "app": app,
-            "message": content,
-            "start_at": read_moment(at, "--at"),
-            "quiet": quiet,
-            "rate": rate,
-            "weight": weight,
-            "error_share": error_share,
-        }
+    spec = options.spec(
+        text,
+        markdown,
+        message,
+        at=at,
+        name=name,
+        app=app,
+        quiet=quiet,
+        rate=rate,
+        weight=weight,
+        error_share=error_share,
     )
+    from dingrelay_producers.settings import Settings
+
     with (
         options.audience(
             file=file,

@@ -3,14 +3,15 @@
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from dingrelay_producers.cli.documents import split
+from dingrelay_producers.cli.documents import read_message, read_moment, split
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.audience import Audience
+    from dingrelay_workers.campaigns.spec import CampaignSpec
 
 Text = Annotated[
     str | None, typer.Option(help="A text message; {name} is a field of each recipient.")
@@ -50,6 +51,27 @@ Malformed = Annotated[
     Literal["refuse", "skip"],
     typer.Option(help="What rows that name nobody mean: nothing is created, or they are left out."),
 ]
+
+
+def spec(
+    text: str | None,
+    markdown: tuple[str, str] | None,
+    message: str | None,
+    *,
+    at: str | None,
+    **fields: Any,
+) -> "CampaignSpec":
+    """The campaign that the options describe; `fields` are those that the options say as they are.
+
+    Raises:
+        BadParameter: the message or the moment can't be read.
+        ContractError: names the field that is wrong.
+    """
+    content = read_message(text, markdown, message)
+    from dingrelay_workers.campaigns.spec import CampaignSpec
+
+    start_at = read_moment(at, "--at")
+    return CampaignSpec.parse({"message": content, "start_at": start_at, **fields})
 
 
 @contextmanager

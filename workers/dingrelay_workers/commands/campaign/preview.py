@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options as common
-from dingrelay_producers.cli.documents import read_message, read_moment
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
@@ -51,18 +50,8 @@ def preview(
             raise typer.BadParameter("stands alone", param_hint="ID")
         found = asyncio.run(_of_draft(Settings.load(), campaign))
     else:
-        content = read_message(text, markdown, message)
-        from dingrelay_workers.campaigns.spec import CampaignSpec
-
-        spec = CampaignSpec.parse(
-            {
-                "name": "preview",
-                "app": app,
-                "message": content,
-                "start_at": read_moment(at, "--at"),
-                "quiet": quiet,
-                "rate": rate,
-            }
+        spec = options.spec(
+            text, markdown, message, at=at, name="preview", app=app, quiet=quiet, rate=rate
         )
         with options.audience(
             file=file,
