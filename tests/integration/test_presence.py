@@ -93,6 +93,25 @@ async def told(schedule: Schedule, sweep: Sweep) -> None:
     await schedule.sweep("w", lease=60, most=0, published=sweep.batch)
 
 
+@pytest.mark.parametrize("field", ["owner", "lease", "state"])
+async def test_a_record_that_was_damaged_keeps_no_other_lease_from_being_ended(
+    redis: Redis, settings: Settings, field: str
+) -> None:
+    gone = Records(redis, settings, worker="host.2:1:b")
+    damaged, sound = a_draft(), a_draft()
+    for draft in (damaged, sound):
+        await enqueue(redis, draft)
+        await claimed(gone, draft)
+    await redis.hdel(keys.job(damaged.id), field)
+    await redis.zadd(keys.woken(damaged.queue), {damaged.id: 1})
+    await redis.zadd(keys.RUNNING, {damaged.id: -1}, incr=True)
+    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
+    await redis.pexpire(keys.PRESENCE, 60_000)
+    await run_async(redis, vanished("host.2:1:b", "5 1"))
+    heir = Records(redis, settings, worker="host.3:1:c")
+    assert (await claimed(heir, sound)).id == sound.id
+
+
 async def test_no_lease_is_passed_over_while_others_claim_what_was_freed(
     redis: Redis, settings: Settings
 ) -> None:

@@ -18,7 +18,7 @@ for index = 1, #running, 2 do
   local id = running[index]
   latest = tonumber(running[index + 1])
   local known = redis.call('HMGET', JOB .. id, 'state', 'owner')
-  if known[1] == 'running' and string.sub(known[2], 1, #prefix) == prefix then
+  if known[1] == 'running' and string.sub(known[2] or '', 1, #prefix) == prefix then
     redis.call('HSET', JOB .. id, 'lease', now, 'woken', 0)
     redis.call('ZADD', RUNNING, now, id)
     ended = ended + 1
@@ -38,7 +38,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     if waits(known[1]) then
       redis.call('HSET', JOB .. id, 'woken', 0)
       place_until(id, now)
-    elseif known[1] == 'running' then
+    elseif known[1] == 'running' and known[2] then
       redis.call('HSET', JOB .. id, 'woken', 0)
       place_running(id, tonumber(known[2]))
     end
