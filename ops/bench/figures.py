@@ -1,8 +1,8 @@
 """A measured figure beside what it should be."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import quantiles
 from typing import Any, Self
 
 from rich.console import Console
@@ -73,9 +73,9 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def percentile(values: Sequence[float], part: float) -> float:
-    """The smallest of the values that so many percent of them do not exceed."""
-    return sorted(values)[max(0, math.ceil(len(values) * part / 100) - 1)]
+def percentile(values: Sequence[float], part: int) -> float:
+    """What so many percent of at least two values do not exceed, between two of them if need be."""
+    return quantiles(values, n=100, method="inclusive")[part - 1]
 
 
 def show(figures: Sequence[Figure]) -> None:
