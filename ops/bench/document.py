@@ -1,7 +1,8 @@
-"""What the READMEs say about figures, made from ``docs/bench.json``.
+"""What the documents say about figures, made from ``docs/bench.json``.
 
-``python ops/bench/document.py [--check]``: writes both READMEs and both charts; with ``--check``
-writes nothing, names what differs and ends with 1.
+``python ops/bench/document.py [--check]``: in each language the key figures in the README, all of
+them on a page of their own, and the chart; with ``--check`` writes nothing, names what differs and
+ends with 1.
 """
 
 import argparse
@@ -10,11 +11,19 @@ from pathlib import Path
 
 from chart import chart
 from published import ROOT, Published
-from table import origin, table
+from table import origin, table, when
 from words import LANGUAGES, Words
 
 BEGIN = "<!-- made by `make bench-docs` from docs/bench.json -->"
 END = "<!-- /made -->"
+KEY_FIGURES = {
+    "A": ("limit used, 5–30 ms away", "answers refused, 5–30 ms away"),
+    "D": ("urgent under a broadcast",),
+    "E": ("20,000 equal texts, one by one",),
+    "G": ("worker CPU of a job",),
+    "Q": ("campaign under 20 kills",),
+}
+"""What the READMEs show: the letter of a measurement → groups of its figures."""
 
 
 def main() -> int:
@@ -35,15 +44,25 @@ def documents() -> dict[Path, str]:
     report = Published.read()
     made: dict[Path, str] = {}
     for words in LANGUAGES:
-        readme = ROOT / words.readme
-        made[readme] = replaced(readme.read_text("utf-8"), block(report, words))
+        for name, block in {words.readme: key_figures, words.page: all_figures}.items():
+            path = ROOT / name
+            made[path] = replaced(path.read_text("utf-8"), block(report, words))
         made[ROOT / "docs" / words.chart] = chart(report, words)
     return made
 
 
-def block(report: Published, words: Words) -> str:
-    """What stands between the marks."""
+def key_figures(report: Published, words: Words) -> str:
+    """What stands between the marks of a README."""
     picture = f"![{words.say('dingrelay beside its peers')}](docs/{words.chart})"
+    more = f"{words.say('All figures, with notes')}{words.say(': ')}[{words.page}]({words.page})"
+    return "\n\n".join(
+        [picture, table(report, words, KEY_FIGURES), f"{when(report, words)} {more}"]
+    )
+
+
+def all_figures(report: Published, words: Words) -> str:
+    """What stands between the marks of the page beside the chart."""
+    picture = f"![{words.say('dingrelay beside its peers')}]({words.chart})"
     return "\n\n".join([picture, table(report, words), origin(report, words)])
 
 

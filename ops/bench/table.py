@@ -1,6 +1,6 @@
 """The figures of a run as Markdown."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from figures import Figure
 from published import Published
@@ -14,15 +14,34 @@ SHOWN = (
 MARKS = {True: "✓", False: "✗", None: ""}
 
 
-def table(report: Published, words: Words) -> str:
-    """Our figures, a line each, with those of others beside the first of what they belong to."""
+def table(report: Published, words: Words, only: Mapping[str, Sequence[str]] | None = None) -> str:
+    """Our figures, a line each, with those of others beside the first of what they belong to.
+
+    Args:
+        report: what was measured.
+        words: the language.
+        only: the letter of a measurement → the groups of its figures to show; None for all.
+    """
     say = words.say
     columns = ["", "", say("measured"), say("bound"), say("beside it, in the same run")]
     lines = [_row(columns), "|---|---|--:|--:|---|"]
     for letter, groups in report.groups.items():
         for members in groups:
-            lines += _group(letter, members, words)
+            if only is None or members[0].group in only.get(letter, ()):
+                lines += _group(letter, members, words)
     return "\n".join(lines)
+
+
+def when(report: Published, words: Words) -> str:
+    """On which day and machine it was measured, in one sentence."""
+    say, about = words.say, report.about
+    machine = about["machine"]
+    parts = [
+        f"{say('Measured')} {about['date'][:10]}",
+        machine["cpu"],
+        f"{machine['cores']} {say('cores')}",
+    ]
+    return say(", ").join(parts) + say(".")
 
 
 def origin(report: Published, words: Words) -> str:
@@ -41,7 +60,7 @@ def origin(report: Published, words: Words) -> str:
         f"{about['seconds'] / 60:.0f} {say('minutes')}",
     ]
     first = say(", ").join(parts) + say("; ") + say(", ").join(versions) + say(".")
-    return f"{first}\n{say('Everything, with notes')}{say(': ')}[docs/bench.json](docs/bench.json)"
+    return f"{first}\n{say('All figures, with notes')}{say(': ')}[bench.json](bench.json)"
 
 
 def _group(letter: str, members: Sequence[Figure], words: Words) -> list[str]:

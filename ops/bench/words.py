@@ -16,12 +16,14 @@ class Words:
     """The words of one language.
 
     Attributes:
-        readme: the document in it.
-        chart: the picture in it.
+        readme: the document that shows the key figures.
+        page: the document that shows all of them.
+        chart: the picture in both; it lies beside the page.
         sayings: English → what is said instead; empty for English itself.
     """
 
     readme: str
+    page: str
     chart: str
     sayings: Mapping[str, str] = field(default_factory=dict)
 
@@ -47,7 +49,7 @@ CHINESE = {
     "memory": "内存",
     "load before": "开始前负载",
     "minutes": "分钟",
-    "Everything, with notes": "全部数据与备注",
+    "All figures, with notes": "全部数据与备注",
     ", ": "，",
     "; ": "；",
     ": ": "：",
@@ -59,30 +61,30 @@ CHINESE = {
     "/CPU s": "/CPU 秒",
     "s": "秒",
     # What was measured.
-    "limit used, 5–30 ms away": "20 次/秒的利用率，单程 5–30 ms",
-    "limit used, 5–100 ms away": "20 次/秒的利用率，单程 5–100 ms",
-    "answers refused, 5–30 ms away": "被限流的调用，单程 5–30 ms",
-    "answers refused, 5–100 ms away": "被限流的调用，单程 5–100 ms",
+    "limit used, 5–30 ms away": "限流额度（20 次/秒）利用率，单程 5–30 ms",
+    "limit used, 5–100 ms away": "限流额度（20 次/秒）利用率，单程 5–100 ms",
+    "answers refused, 5–30 ms away": "被限流的调用占比，单程 5–30 ms",
+    "answers refused, 5–100 ms away": "被限流的调用占比，单程 5–100 ms",
     "5,000 recipients a minute": "每分钟 5000 人",
     "urgent under a broadcast": "群发占满限额时的紧急消息",
     "20,000 equal texts, one by one": "2 万条相同文本，逐条 send",
     "20,000 equal texts, send_many": "2 万条相同文本，send_many",
     "worker CPU of a job": "每个任务的 worker CPU",
-    "acquires per CPU second": "每 CPU 秒发放的许可",
-    "eight apps on two workers": "两个 worker 带八个应用",
+    "acquires per CPU second": "每 CPU 秒处理的限流请求",
+    "eight apps on two workers": "两个 worker 服务八个应用",
     "memory over 100,000 jobs": "10 万个任务期间的内存",
-    "limit halved unannounced": "限额悄悄减半",
+    "limit halved unannounced": "限额未经通知减半",
     "campaign to 1,000,000": "100 万人的群发活动",
-    "campaign to 300,000, limits lifted": "30 万人的群发活动，不设限额",
-    "campaign to 20,000, within the limits": "2 万人的群发活动，限额之内",
+    "campaign to 300,000, limits lifted": "30 万人的群发活动，取消限流",
+    "campaign to 20,000, within the limits": "2 万人的群发活动，限流内",
     "urgent under a campaign": "群发活动进行时的紧急消息",
-    "campaigns at 20 calls/s": "20 次/秒下的群发活动",
-    "campaign under 20 kills": "20 次 kill -9 下的群发活动",
+    "campaigns at 20 calls/s": "限流 20 次/秒时的群发活动",
+    "campaign under 20 kills": "期间 20 次 kill -9 的群发活动",
     # Whose it is.
     "calendar second": "按自然秒计数",
     "token bucket": "按令牌桶计数",
     "sliding window": "按滑动窗口计数",
-    "a loop that sleeps 2 s": "被限流就睡 2 秒的循环",
+    "a loop that sleeps 2 s": "被限流就 sleep 2 秒的循环",
     "Celery and throttled-py": "Celery 加 throttled-py",
     "Celery and throttled-py, sliding window": "Celery 加 throttled-py，按滑动窗口计数",
     "delivered": "送达",
@@ -90,8 +92,8 @@ CHINESE = {
     "first-in-first-out Celery, p50": "先进先出的 Celery，p50",
     "first-in-first-out Celery, p99": "先进先出的 Celery，p99",
     "people a second": "每秒人数",
-    "× one call a job": "是一任务一调用的倍数",
-    "calls ÷ fewest possible": "调用数 ÷ 最少所需",
+    "× one call a job": "相对每任务一次调用的倍数",
+    "calls ÷ fewest possible": "调用次数 ÷ 理论最少次数",
     "dingrelay ÷ Celery no-op": "dingrelay ÷ Celery 空任务",
     "dingrelay ÷ Celery no-op, prefork": "dingrelay ÷ Celery 空任务（prefork）",
     "Celery no-op, threads": "Celery 空任务（threads）",
@@ -100,7 +102,7 @@ CHINESE = {
     "arq, one POST": "arq，只发一个 POST",
     "dramatiq, one POST": "dramatiq，只发一个 POST",
     "taskiq, one POST": "taskiq，只发一个 POST",
-    "dingrelay ÷ best peer": "dingrelay ÷ 最快的对手",
+    "dingrelay ÷ best peer": "dingrelay ÷ 最快的同类库",
     "throttled-py fixed window": "throttled-py 固定窗口",
     "throttled-py sliding window": "throttled-py 滑动窗口",
     "throttled-py token bucket": "throttled-py 令牌桶",
@@ -109,29 +111,29 @@ CHINESE = {
     "limits fixed window": "limits 固定窗口",
     "limits sliding window": "limits 滑动窗口",
     "limits moving window": "limits 移动窗口",
-    "limit used": "利用率",
-    "answers refused": "被限流的调用",
+    "limit used": "限流额度利用率",
+    "answers refused": "被限流的调用占比",
     "end ÷ a fifth": "结束时 ÷ 完成五分之一时",
     "most": "峰值",
     "jobs a second": "每秒任务数",
     "dead jobs": "失败的任务",
     "refused while adapting": "适应期间被限流",
     "most memory": "创建时的内存峰值",
-    "people stored a second": "每秒存入人数",
+    "people stored a second": "每秒入库人数",
     "first call": "启动到首次调用",
-    "Redis over idle": "Redis 比空闲时多占",
-    "not exactly once": "并非恰好收到一次",
-    "time ÷ the limits' own": "耗时 ÷ 限额本身所需",
-    "pause to last call": "暂停到最后一次调用",
+    "Redis over idle": "Redis 内存增量",
+    "not exactly once": "漏收或重收",
+    "time ÷ the limits' own": "实际耗时 ÷ 理论最短耗时",
+    "pause to last call": "从暂停到最后一次调用",
     "share by weights 3:1": "权重 3:1 的实际分配",
     "repeated": "重复的调用",
     # The chart's own.
-    "What gets through of 20 calls a second": "20 次/秒的限额用掉多少",
+    "What gets through of 20 calls a second": "限流额度（20 次/秒）利用率",
     "Answers refused for the rate": "被限流的调用占比",
-    "Wait of an urgent message under a broadcast": "群发占满时，紧急消息等多久",
-    "People a second, one text as 20,000 jobs": "2 万个任务发同一段文本，每秒送达人数",
+    "Wait of an urgent message under a broadcast": "群发占满限额时紧急消息的等待时间",
+    "People a second, one text as 20,000 jobs": "2 万个任务发送同一文本，每秒受理人数",
     "Worker CPU of a job": "每个任务的 worker CPU",
-    "Acquires of the limiter per CPU second": "限流器每 CPU 秒发放的许可",
+    "Acquires of the limiter per CPU second": "限流器每 CPU 秒处理的请求",
     "dingrelay, sliding": "dingrelay，滑动窗口",
     "throttled-py, sliding": "throttled-py，滑动窗口",
     "dingrelay, p50": "dingrelay，p50",
@@ -140,11 +142,11 @@ CHINESE = {
     "FIFO Celery, p99": "先进先出 Celery，p99",
     "one by one": "逐条 send",
     "send_many": "send_many",
-    "one call a job": "一任务一调用",
+    "one call a job": "每任务一次调用",
     "Celery no-op": "Celery 空任务",
 }
 
 LANGUAGES = (
-    Words("README.md", "bench.svg"),
-    Words("README.zh-CN.md", "bench.zh-CN.svg", CHINESE),
+    Words("README.md", "docs/benchmarks.md", "bench.svg"),
+    Words("README.zh-CN.md", "docs/benchmarks.zh-CN.md", "bench.zh-CN.svg", CHINESE),
 )

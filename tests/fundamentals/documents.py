@@ -5,10 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-READMES = ("README.md", "README.zh-CN.md")
+GUIDE = {
+    page.name: (f"docs/guide/{page.name}", f"docs/guide/zh-CN/{page.name}")
+    for page in sorted(ROOT.glob("docs/guide/*.md"))
+}
+"""The pages of the guide, in English and in Chinese."""
+TRANSLATED = (
+    ("README.md", "README.zh-CN.md"),
+    ("docs/benchmarks.md", "docs/benchmarks.zh-CN.md"),
+    *GUIDE.values(),
+)
 DOCUMENTS = tuple(
     path.relative_to(ROOT).as_posix()
-    for path in sorted([*ROOT.glob("*.md"), *ROOT.glob("ops/runbooks/*.md")])
+    for pattern in ("*.md", "docs/**/*.md", "ops/**/README.md", "ops/runbooks/*.md")
+    for path in sorted(ROOT.glob(pattern))
 )
 RUN = ("bash", "python", "toml")
 """Languages of the blocks that are run; `console` and `text` show what is seen."""

@@ -16,7 +16,7 @@ from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.cli import running
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.directory.schema import upgrade
-from fundamentals.documents import snippets
+from fundamentals.documents import GUIDE, snippets
 
 HR_KEY, HR_SECRET, HR_AGENT = "hr-key", "hr-secret", "1000002"
 
@@ -34,7 +34,8 @@ class System:
 @contextmanager
 def running_system(folder: Path) -> Generator[System]:
     """Start everything, and end it afterwards."""
-    (toml,) = [snippet.code for snippet in snippets("README.md") if snippet.language == "toml"]
+    page, _ = GUIDE["settings.md"]
+    (toml,) = [snippet.code for snippet in snippets(page) if snippet.language == "toml"]
     (folder / "dingrelay.toml").write_text(toml, "utf-8")
     with ValkeyServer(port=_free_port()) as valkey, _sandbox() as sandbox:
         sandbox.add_app(app_key=HR_KEY, app_secret=HR_SECRET, agent_id=HR_AGENT)

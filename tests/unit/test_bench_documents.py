@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from chart import PANELS, chart
-from document import BEGIN, END, documents, replaced
+from document import BEGIN, END, KEY_FIGURES, documents, replaced
 from figures import Figure, percentile
 from published import PUBLISHED, Published
 from report import added
@@ -72,6 +72,20 @@ def test_figures_nobody_bounds_are_not_ours_and_have_no_line() -> None:
     assert len(table(report(A=limit_used()[2:3]), ENGLISH).splitlines()) == 2
 
 
+def test_a_part_of_the_table_holds_the_groups_that_are_named() -> None:
+    only = {"A": ["answers refused, 5–30 ms away"]}
+    lines = table(report(A=limit_used(), B=limit_used()), ENGLISH, only).splitlines()[2:]
+    assert lines == [
+        "| A | answers refused, 5–30 ms away, calendar second | **0.1 %** | ≤ 0.3 ✓ |  |"
+    ]
+
+
+def test_every_key_figure_was_measured() -> None:
+    groups = Published.read().groups
+    for letter, names in KEY_FIGURES.items():
+        assert set(names) <= {members[0].group for members in groups[letter]}
+
+
 def test_both_languages_show_the_same_numbers() -> None:
     made = [table(report(A=limit_used()), words) for words in LANGUAGES]
     numbers = [re.findall(r"\*\*([\d.]+)", each) for each in made]
@@ -93,11 +107,11 @@ def test_what_nobody_has_translated_is_an_error() -> None:
         ),
         (
             Figure("campaign to 1,000,000", "people stored a second", 196e3, "/s", at_least=60e3),
-            "| L | 100 万人的群发活动，每秒存入人数 | **196,000 /秒** | ≥ 60000 ✓ |  |",
+            "| L | 100 万人的群发活动，每秒入库人数 | **196,000 /秒** | ≥ 60000 ✓ |  |",
         ),
         (
             Figure("campaign to 300,000, limits lifted", "Redis over idle", 11, "MB", at_most=10),
-            "| L | 30 万人的群发活动，不设限额，Redis 比空闲时多占 | **11 MB** | ≤ 10 ✗ |  |",
+            "| L | 30 万人的群发活动，取消限流，Redis 内存增量 | **11 MB** | ≤ 10 ✗ |  |",
         ),
         (
             Figure(
@@ -107,7 +121,7 @@ def test_what_nobody_has_translated_is_an_error() -> None:
                 "×",
                 at_most=1.05,
             ),
-            "| L | 2 万人的群发活动，限额之内，耗时 ÷ 限额本身所需 | **1.02 ×** | ≤ 1.05 ✓ |  |",
+            "| L | 2 万人的群发活动，限流内，实际耗时 ÷ 理论最短耗时 | **1.02 ×** | ≤ 1.05 ✓ |  |",
         ),
         (
             Figure("urgent under a campaign", "p99", 105, "ms", at_most=250),
@@ -115,7 +129,7 @@ def test_what_nobody_has_translated_is_an_error() -> None:
         ),
         (
             Figure("campaigns at 20 calls/s", "pause to last call", 0.78, "s", at_most=2),
-            "| L | 20 次/秒下的群发活动，暂停到最后一次调用 | **0.78 秒** | ≤ 2 ✓ |  |",
+            "| L | 限流 20 次/秒时的群发活动，从暂停到最后一次调用 | **0.78 秒** | ≤ 2 ✓ |  |",
         ),
         (
             Figure(
@@ -126,15 +140,15 @@ def test_what_nobody_has_translated_is_an_error() -> None:
                 at_least=2.7,
                 at_most=3.3,
             ),
-            "| L | 20 次/秒下的群发活动，权重 3:1 的实际分配 | **2.99 ×** | ≥ 2.7, ≤ 3.3 ✓ |  |",
+            "| L | 限流 20 次/秒时的群发活动，权重 3:1 的实际分配 | **2.99 ×** | ≥ 2.7, ≤ 3.3 ✓ |  |",
         ),
         (
             Figure("campaign under 20 kills", "not exactly once", 0, "people", at_most=0),
-            "| L | 20 次 kill -9 下的群发活动，并非恰好收到一次 | **0 人** | ≤ 0 ✓ |  |",
+            "| L | 期间 20 次 kill -9 的群发活动，漏收或重收 | **0 人** | ≤ 0 ✓ |  |",
         ),
         (
             Figure("campaign under 20 kills", "repeated", 5, "calls", at_most=500),
-            "| L | 20 次 kill -9 下的群发活动，重复的调用 | **5 次** | ≤ 500 ✓ |  |",
+            "| L | 期间 20 次 kill -9 的群发活动，重复的调用 | **5 次** | ≤ 500 ✓ |  |",
         ),
         (
             Figure("campaign to 1,000,000", "first call", 1.08, "s", at_most=2),
