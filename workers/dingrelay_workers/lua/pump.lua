@@ -3,16 +3,18 @@
 -- ARGV: the name under which this worker had the lease ('' for none), the name under which it would
 --       take it ('' not to), lease (0 gives it up), ttl of the signal (times in ms)
 -- Answers {the name under which this worker has the lease or '', the signal or '', now (ms)}.
-local holder = redis.call('GET', KEYS[1])
+local lease, signal = KEYS[1], KEYS[2]
+local worker, taking, lasts, signal_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local holder = redis.call('GET', lease)
 local clock = redis.call('TIME')
 local name = ''
-if holder == ARGV[1] then
-  if ARGV[3] == '0' then redis.call('DEL', KEYS[1]) else name = holder end
+if holder == worker then
+  if lasts == '0' then redis.call('DEL', lease) else name = holder end
 elseif not holder then
-  name = ARGV[2]
+  name = taking
 end
 if name ~= '' then
-  redis.call('SET', KEYS[1], name, 'PX', ARGV[3])
-  redis.call('PEXPIRE', KEYS[2], ARGV[4])
+  redis.call('SET', lease, name, 'PX', lasts)
+  redis.call('PEXPIRE', signal, signal_ttl)
 end
-return {name, redis.call('GET', KEYS[2]) or '', clock[1] * 1000 + math.floor(clock[2] / 1000)}
+return {name, redis.call('GET', signal) or '', clock[1] * 1000 + math.floor(clock[2] / 1000)}

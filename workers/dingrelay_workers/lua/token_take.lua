@@ -4,33 +4,34 @@
 -- Answers {what, value, generation, ms left}; what: use | refresh | fetch | wait | failed.
 -- `refresh`: use the value and fetch a new one. `wait`: another worker fetches. `failed`: a fetch
 -- failed a short while ago, and the value tells how.
-local key = KEYS[1]
+local key, failed, worker = KEYS[1], KEYS[2], ARGV[1]
+local margin, lease, distrusted = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local told = redis.call('HMGET', key, 'value', 'generation', 'expires', 'fetcher', 'until')
 local value, generation = told[1], tonumber(told[2] or 0)
 
 -- A token that DingTalk called invalid goes, but only that generation: it may be replaced by now.
-if value and tonumber(ARGV[4]) == generation then
+if value and distrusted == generation then
   redis.call('HDEL', key, 'value', 'expires')
   value = nil
 end
 local left = value and tonumber(told[3]) - now or 0
-if left > tonumber(ARGV[2]) then return {'use', value, generation, left} end
-local failure = redis.call('GET', KEYS[2])
+if left > margin then return {'use', value, generation, left} end
+local failure = redis.call('GET', failed)
 if failure then
   if left > 0 then return {'use', value, generation, left} end
-  return {'failed', failure, generation, redis.call('PTTL', KEYS[2])}
+  return {'failed', failure, generation, redis.call('PTTL', failed)}
 end
 
 -- A lease that ends later than it could is from before the server's clock stepped back.
 local leased = tonumber(told[5] or 0) - now
-local fetched_by_another = told[4] and told[4] ~= ARGV[1] and leased > 0 and leased <= tonumber(ARGV[3])
+local fetched_by_another = told[4] and told[4] ~= worker and leased > 0 and leased <= lease
 if fetched_by_another then
   if left > 0 then return {'use', value, generation, left} end
   return {'wait', '', generation, leased}
 end
-redis.call('HSET', key, 'fetcher', ARGV[1], 'until', now + tonumber(ARGV[3]))
-redis.call('PEXPIRE', key, math.max(left, tonumber(ARGV[3])))
+redis.call('HSET', key, 'fetcher', worker, 'until', now + lease)
+redis.call('PEXPIRE', key, math.max(left, lease))
 if left > 0 then return {'refresh', value, generation, left} end
 return {'fetch', '', generation, 0}

@@ -39,19 +39,20 @@ local FAR = 0.85                    -- the second below this share of it: the li
 local HOLD = 60000000        -- us until the rate climbs again after a step down,
 local FAR_HOLD = 15000000    -- and where the limit is another one: it may come back
 
+local bucket, index = KEYS[1], KEYS[2]
 local now = microseconds(ARGV[1])
 local ttl, pause, reason = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local first, top = tonumber(ARGV[5]), tonumber(ARGV[6])
 local window, spread = tonumber(ARGV[7]), tonumber(ARGV[8])
 
-follow_clock(KEYS[1], redis.call('HGET', KEYS[1], 'at'), now)
-local field = redis.call('HMGET', KEYS[1], 'penalized', 'paused', 'asked', 'level', 'half_open',
+follow_clock(bucket, redis.call('HGET', bucket, 'at'), now)
+local field = redis.call('HMGET', bucket, 'penalized', 'paused', 'asked', 'level', 'half_open',
   'rate', 'calls', 'judged', 'proven', 'doubt', 'heat')
 local penalized, paused = tonumber(field[1]) or 0, tonumber(field[2]) or 0
 local asked, level = tonumber(field[3]) or 0, tonumber(field[4]) or 0
 local half_open, rate = field[5] == '1', tonumber(field[6]) or first
 local calls, proven = tonumber(field[7]) or 0, tonumber(field[9]) or 0
-redis.call('HINCRBY', KEYS[1], 'throttles', 1)
+redis.call('HINCRBY', bucket, 'throttles', 1)
 
 local slack, safe = spread * rate, top / (1 + spread / window)
 local since = calls - (tonumber(field[8]) or 0)
@@ -68,7 +69,7 @@ if trusted and heat <= HOT then
     doubt = 0
     local far = rate <= FAR * safe
     local ceiling = math.max(top / 4, math.min(safe, rate * (far and FAR_STEP or STEP)))
-    redis.call('HSET', KEYS[1], 'ceiling', ceiling, 'rate', ceiling, 'grown', now,
+    redis.call('HSET', bucket, 'ceiling', ceiling, 'rate', ceiling, 'grown', now,
       'retry', now + (far and FAR_HOLD or HOLD))
   end
 else
@@ -78,25 +79,25 @@ end
 if effect then
   level = (now - paused <= REPEATED) and level + 1 or 1
   paused = now + math.min(pause * 2 ^ (level - 1), math.max(LONGEST, 2 * pause))
-  redis.call('HSET', KEYS[1], 'penalized', now, 'paused', paused, 'asked', pause, 'level', level,
+  redis.call('HSET', bucket, 'penalized', now, 'paused', paused, 'asked', pause, 'level', level,
     'reason', reason, 'half_open', 1, 'probe', 0)
 elseif pause > asked and not trusted then
   paused = math.max(paused, now + pause)
-  redis.call('HSET', KEYS[1], 'paused', paused, 'asked', pause, 'reason', reason, 'half_open', 1)
+  redis.call('HSET', bucket, 'paused', paused, 'asked', pause, 'reason', reason, 'half_open', 1)
 end
 
 -- A throttled probe says nothing of the rate: nothing else was under way.
 if effect and top > first and not half_open then
   local cut = (trusted and rate > FAR * safe) and HALVED or CUT
-  redis.call('HDEL', KEYS[1], 'ceiling')
-  redis.call('HSET', KEYS[1], 'rate', math.max(top / 4, rate * cut), 'grown', now,
+  redis.call('HDEL', bucket, 'ceiling')
+  redis.call('HSET', bucket, 'rate', math.max(top / 4, rate * cut), 'grown', now,
     'climbs', paused, 'proven', calls)
   doubt, heat = 0, 0
 end
-redis.call('HSET', KEYS[1], 'judged', calls, 'doubt', doubt, 'heat', heat)
+redis.call('HSET', bucket, 'judged', calls, 'doubt', doubt, 'heat', heat)
 
-redis.call('ZADD', KEYS[2], math.floor(now / 1000), KEYS[1])
-redis.call('PEXPIRE', KEYS[2], 2 * ttl)
-redis.call('PEXPIRE', KEYS[1], ttl, 'NX')
-redis.call('PEXPIRE', KEYS[1], ttl + math.max(0, math.floor((paused - now) / 1000)), 'GT')
+redis.call('ZADD', index, math.floor(now / 1000), bucket)
+redis.call('PEXPIRE', index, 2 * ttl)
+redis.call('PEXPIRE', bucket, ttl, 'NX')
+redis.call('PEXPIRE', bucket, ttl + math.max(0, math.floor((paused - now) / 1000)), 'GT')
 return {math.max(0, math.ceil(paused - now)), effect and 1 or 0}

@@ -8,6 +8,7 @@
 --
 -- Answers which have closed: api, host, hold.
 
+local api, host, hold, open, bucket = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local now = microseconds(ARGV[1])
 local trial, top, head_start, kept = ARGV[2] == '1', tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
 local news = {}
@@ -16,22 +17,22 @@ local function close(key, name)
   local opened = redis.call('HEXISTS', key, 'opened') == 1
   redis.call('DEL', key)
   if opened then
-    redis.call('ZREM', KEYS[4], key)
+    redis.call('ZREM', open, key)
     news[#news + 1] = name
   end
   return opened
 end
 
-local bucket = redis.call('EXISTS', KEYS[5]) == 1
-if close(KEYS[1], 'api') and bucket and top > 0 then
-  redis.call('HSET', KEYS[5], 'rate', top / 4, 'grown', now, 'climbs', now - head_start,
+local known = redis.call('EXISTS', bucket) == 1
+if close(api, 'api') and known and top > 0 then
+  redis.call('HSET', bucket, 'rate', top / 4, 'grown', now, 'climbs', now - head_start,
     'reopened', now)
 end
-if redis.call('HEXISTS', KEYS[2], 'sick') == 1 and close(KEYS[2], 'host') then
-  redis.call('HSET', KEYS[2], 'closed', now)
-  redis.call('PEXPIRE', KEYS[2], kept)
+if redis.call('HEXISTS', host, 'sick') == 1 and close(host, 'host') then
+  redis.call('HSET', host, 'closed', now)
+  redis.call('PEXPIRE', host, kept)
 end
 -- A token from before may be good while the credentials are refused: only a probe shows more.
-if trial then close(KEYS[3], 'hold') end
-if bucket then redis.call('HSET', KEYS[5], 'unheard', 0, 'since', 0, 'hush', 0) end
+if trial then close(hold, 'hold') end
+if known then redis.call('HSET', bucket, 'unheard', 0, 'since', 0, 'hush', 0) end
 return news
