@@ -60,7 +60,7 @@ coverage: setup $(SDKS) ## run all tests and tell which branches none of them to
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
-chaos-mutations: setup ## take mends out again and see whether chaos notices, 20 minutes
+chaos-mutations: setup ## undo fixes one by one and see whether chaos notices, 20 minutes
 	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutate --jobs $(JOBS) $(ARGS)
 
 chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
