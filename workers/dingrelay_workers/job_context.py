@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import cached_property
 from typing import Any
 
 from dingrelay_producers import keys, record
@@ -82,7 +81,7 @@ class JobContext:
         """The time of Redis's clock, which all workers share, with its zone."""
         return datetime.fromtimestamp(self._claim.time.now() / 1000, UTC)
 
-    @cached_property
+    @property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
         return JobMessages(self._claim, self._calls, self._engine, self.contacts)

@@ -48,7 +48,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
         callback: Any = None,
         accept_callback: Any = None,
         **options: Any,
-    ) -> ApplyResult | None:
+    ) -> Any:
         """Start a task. The callbacks are those of Celery's request.
 
         Celery would reach a job by what it gets here, to end it; ours are ended by their records.
