@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from celery.concurrency.thread import ApplyResult, TaskPool
+from celery.concurrency.thread import TaskPool
 from celery.exceptions import Reject
 from structlog.stdlib import get_logger
 
