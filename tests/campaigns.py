@@ -14,7 +14,7 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database.database import Database
 
 ZEROS = ("duplicates", "malformed", "settled", "accepted", "left_out", "failed", "calls")
 

@@ -16,21 +16,21 @@ from typing import Any
 from redis.asyncio import Redis
 
 import campaigns
-from dingrelay_producers import keys, record
-from dingrelay_producers.record import Wakeup
-from dingrelay_producers.scripts import run_async
 from dingrelay_producers.settings import AppSettings, Settings
-from dingrelay_producers.states import State
-from dingrelay_producers.status import JobStatus
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, beijing
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.campaigns import duty
-from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.directory.database import Database
-from dingrelay_workers.engine import Engine
-from dingrelay_workers.pipeline import Executor
+from dingrelay_workers.campaigns import leader
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.wakeup import Delivery
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 PEOPLE = [f"u{number}" for number in range(1, 9)]
@@ -182,7 +182,7 @@ class Story:
             self.campaigns[name] = await campaigns.fill_in(
                 self.database, name, [self._message()["message"] for _ in range(people)]
             )
-        await duty.signal(self.redis)
+        await leader.signal(self.redis)
         self._note("campaign", name, self.campaigns[name])
 
     async def break_a_call(self) -> None:

@@ -20,18 +20,18 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
-from dingrelay_producers import keys
-from dingrelay_producers.record import Wakeup
-from dingrelay_producers.states import CampaignState
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.states import CampaignState
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.control import Control
-from dingrelay_workers.campaigns.pump import Pump
+from dingrelay_workers.campaigns.dispatcher import Pump
 from dingrelay_workers.campaigns.report import Report
-from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.directory.database import Database
-from dingrelay_workers.engine import Engine
-from dingrelay_workers.pipeline import Executor
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.wakeup import Delivery
 
 STEPS = 120
 """Decisions of a run, before the faults stop."""

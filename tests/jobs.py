@@ -5,12 +5,12 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys, record, scripts
-from dingrelay_producers.record import Draft
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.records import Claim, Records
+from dingrelay_workers.store.records import Claim, Records
+from dingrelay_workers.store.wakeup import Delivery
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 

@@ -9,16 +9,17 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers import Client, JobStatus, Settings, State, keys
+from dingrelay_producers import Client, JobStatus, Settings, State
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import AppSettings
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.directory.schema import upgrade
-from dingrelay_workers.engine import Engine
-from dingrelay_workers.pipeline import Executor
+from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.wakeup import Delivery
 
 
 class OneWorker:

@@ -13,22 +13,22 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys, record, scripts
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.record import Draft, Wakeup
 from dingrelay_producers.settings import AppSettings, Settings
-from dingrelay_producers.states import State
-from dingrelay_producers.status import JobStatus
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft, Wakeup
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.directory.schema import upgrade
-from dingrelay_workers.engine import Engine
+from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter import breakers
-from dingrelay_workers.pipeline import Executor
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.wakeup import Delivery
 
 BEAT = 0.1
 SEND = "/topapi/message/corpconversation/asyncsend_v2"

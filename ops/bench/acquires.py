@@ -13,14 +13,14 @@ from limits.aio.strategies import (
     RateLimiter,
     SlidingWindowCounterRateLimiter,
 )
-from stand import Stand
+from testbed import Stand
 from throttled.asyncio import RateLimiterType, Throttled, store
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.connections import open_redis
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.store.connections import open_redis
 
 WAITERS = 64
 RATE = 1_000_000

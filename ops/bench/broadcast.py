@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from stand import Stand, wait_until
+from testbed import Stand, wait_until
 
 A_CALL = 100
 """Recipients of one call."""

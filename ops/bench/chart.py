@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 from figures import number
 from published import Published
-from words import Words
+from translations import Words
 
 STYLE = """
   .ground { fill: #ffffff; stroke: #d1d9e0 }

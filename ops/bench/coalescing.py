@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from figures import Figure
 from limit_used import CALLS, LIMIT
 from messages import same
-from stand import Stand, wait_until
+from testbed import Stand, wait_until
 
 from dingrelay_producers import Client
 from dingrelay_tasks import MessageSend

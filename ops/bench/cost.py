@@ -10,7 +10,7 @@ from functools import partial
 import psutil
 from figures import Figure
 from messages import distinct, user
-from stand import HERE, Stand, cpu_seconds, wait_until
+from testbed import HERE, Stand, cpu_seconds, wait_until
 
 GROUP = "worker CPU of a job"
 CONCURRENCY = 32

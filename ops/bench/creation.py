@@ -3,7 +3,7 @@
 import broadcast
 from figures import Figure
 from limit_used import CALLS
-from stand import Stand, wait_until
+from testbed import Stand, wait_until
 
 MEGABYTE = 1024**2
 PATIENCE = 60

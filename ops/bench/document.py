@@ -12,7 +12,7 @@ from pathlib import Path
 from chart import chart
 from published import ROOT, Published
 from table import origin, table, when
-from words import LANGUAGES, Words
+from translations import LANGUAGES, Words
 
 BEGIN = "<!-- made by `make bench-docs` from docs/bench.json -->"
 END = "<!-- /made -->"

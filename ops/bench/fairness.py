@@ -8,7 +8,7 @@ import argparse
 import time
 from contextlib import suppress
 
-from stand import PEOPLE, stand, wait_until
+from testbed import PEOPLE, stand, wait_until
 
 from dingrelay_producers import State
 from dingrelay_tasks import MessageSend

@@ -4,7 +4,7 @@ import watch
 from figures import Figure
 from limit_used import CALLS, LIMIT
 from messages import distinct
-from stand import Stand
+from testbed import Stand
 
 LEAD = 2
 """Seconds after the first call that are not counted: the first call of each app is later."""

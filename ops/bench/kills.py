@@ -8,9 +8,9 @@ import watch
 from figures import Figure
 from limit_used import CALLS
 from redis import Redis
-from stand import API, Stand
+from testbed import API, Stand
 
-from dingrelay_producers import keys
+from dingrelay_producers.store import keys
 
 WORKERS = 3
 PAUSE = (1.5, 3.0)

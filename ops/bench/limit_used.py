@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import watch
 from figures import Figure
 from messages import distinct, user
-from stand import PEOPLE, Stand
+from testbed import PEOPLE, Stand
 
 LIMIT = 20
 CALLS = f"{LIMIT}/1s"

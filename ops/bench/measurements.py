@@ -19,7 +19,7 @@ import steering
 import urgent
 from figures import Figure
 from limit_used import FAR, NEAR
-from stand import Stand
+from testbed import Stand
 
 
 @dataclass(frozen=True, slots=True)

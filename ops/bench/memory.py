@@ -7,7 +7,7 @@ from threading import Thread
 import psutil
 from figures import Figure
 from messages import distinct
-from stand import Stand, resident_bytes
+from testbed import Stand, resident_bytes
 
 CONCURRENCY = 128
 MEGABYTE = 1024**2

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
-from stand import PEOPLE
+from testbed import PEOPLE
 
 from dingrelay_tasks import MessageSend
 

@@ -18,9 +18,9 @@ from functools import partial
 
 from figures import Figure, show
 from redis import Redis
-from stand import Stand, stand, wait_until
+from testbed import Stand, stand, wait_until
 
-from dingrelay_producers import keys
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_sandbox.faults import TOKEN_APIS
 from dingrelay_tasks import ApprovalCreate, MessageSend

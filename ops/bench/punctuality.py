@@ -3,7 +3,7 @@
 import broadcast
 from figures import Figure
 from limit_used import CALLS, LIMIT
-from stand import Stand
+from testbed import Stand
 
 A_MINUTE = 60_000
 """Recipients that the limit lets through."""

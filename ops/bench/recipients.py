@@ -5,7 +5,7 @@ import time
 import watch
 from figures import Figure
 from messages import full
-from stand import Stand
+from testbed import Stand
 
 GROUP = "5,000 recipients a minute"
 A_MINUTE, A_CALL = 5_000, 100

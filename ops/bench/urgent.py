@@ -10,7 +10,7 @@ from figures import Figure, percentile
 from limit_used import CALLS, LIMIT
 from messages import text
 from punctuality import LIMITS
-from stand import Stand, wait_until
+from testbed import Stand, wait_until
 
 GROUP = "urgent under a broadcast"
 CAMPAIGN_GROUP = "urgent under a campaign"

@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from stand import Stand, wait_until
+from testbed import Stand, wait_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dingrelay_producers.async_client import AsyncClient, AsyncJobRef
-    from dingrelay_producers.campaign_backend import CampaignPreview, CampaignStatus
-    from dingrelay_producers.campaigns import (
+    from dingrelay_producers.client.async_client import AsyncClient, AsyncJobRef
+    from dingrelay_producers.client.campaign_backend import CampaignPreview, CampaignStatus
+    from dingrelay_producers.client.campaigns import (
         AsyncCampaignPlan,
         AsyncCampaignRef,
         CampaignPlan,
         CampaignRef,
     )
-    from dingrelay_producers.client import Client, JobRef
+    from dingrelay_producers.client.client import Client, JobRef
     from dingrelay_producers.errors import (
         CampaignConflict,
         CampaignNotFound,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
         WaitTimeout,
     )
     from dingrelay_producers.settings import AppSettings, Settings, SettingsError
-    from dingrelay_producers.states import CampaignState, State
-    from dingrelay_producers.status import JobError, JobStatus
+    from dingrelay_producers.store.states import CampaignState, State
+    from dingrelay_producers.store.status import JobError, JobStatus
 
 __all__ = [
     "AppSettings",
@@ -66,10 +66,10 @@ __all__ = [
 ]
 
 _MODULES = {
-    "async_client": ("AsyncClient", "AsyncJobRef"),
-    "campaign_backend": ("CampaignPreview", "CampaignStatus"),
-    "campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
-    "client": ("Client", "JobRef"),
+    "client.async_client": ("AsyncClient", "AsyncJobRef"),
+    "client.campaign_backend": ("CampaignPreview", "CampaignStatus"),
+    "client.campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
+    "client.client": ("Client", "JobRef"),
     "errors": (
         "CampaignConflict",
         "CampaignNotFound",
@@ -84,8 +84,8 @@ _MODULES = {
         "WaitTimeout",
     ),
     "settings": ("AppSettings", "Settings", "SettingsError"),
-    "states": ("CampaignState", "State"),
-    "status": ("JobError", "JobStatus"),
+    "store.states": ("CampaignState", "State"),
+    "store.status": ("JobError", "JobStatus"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

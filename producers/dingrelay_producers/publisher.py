@@ -8,8 +8,8 @@ from typing import Any
 from celery import Celery
 
 from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
-from dingrelay_producers.record import Wakeup
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.record import Wakeup
 from dingrelay_tasks.names import TASK_PREFIX
 
 WOKEN_HEADER = "dingrelay-woken"

@@ -11,7 +11,7 @@ from typing import Any
 from dingrelay_workers.app import app
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
-from dingrelay_workers.records import Records
+from dingrelay_workers.store.records import Records
 
 __all__ = ["app"]
 

@@ -9,7 +9,7 @@ from redis import Redis
 from acceptance.fleet import Fleet, records_text, settings_of
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

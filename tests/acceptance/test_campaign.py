@@ -14,10 +14,10 @@ import campaigns
 from acceptance.fleet import Fleet, Worker
 from cli_runner import Cli
 from conftest import wait_until
-from dingrelay_producers import keys
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns.models import State
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database.database import Database
 
 PEOPLE, SIZE = 3_000, 10
 

@@ -10,7 +10,7 @@ import pytest
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.reports import CallReport
+from dingrelay_sandbox.report_types import CallReport
 from dingrelay_tasks import MessageSend
 
 PEOPLE = 360

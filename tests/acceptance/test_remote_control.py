@@ -11,7 +11,8 @@ from redis import Redis
 from acceptance import traffic
 from acceptance.fleet import CELERY, MESSAGE_QUEUES, Fleet
 from conftest import wait_until
-from dingrelay_producers import Client, State, keys
+from dingrelay_producers import Client, State
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 
 

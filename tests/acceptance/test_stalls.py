@@ -8,7 +8,8 @@ from redis import Redis
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
 from conftest import wait_until
-from dingrelay_producers import Client, keys
+from dingrelay_producers import Client
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 
 MESSAGES, APPROVALS = 60, 12

@@ -8,7 +8,8 @@ from pathlib import Path
 from redis import Redis
 
 from conftest import wait_until
-from dingrelay_producers import Client, JobStatus, State, keys
+from dingrelay_producers import Client, JobStatus, State
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.contract import Contract

@@ -15,7 +15,7 @@ from dingrelay_producers import Client
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.cli import running
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 from fundamentals.documents import GUIDE, snippets
 
 HR_KEY, HR_SECRET, HR_AGENT = "hr-key", "hr-secret", "1000002"

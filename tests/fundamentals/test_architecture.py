@@ -3,8 +3,9 @@
 import inspect
 import re
 
-from dingrelay_producers import Settings, State, keys
-from dingrelay_producers.states import ENDS
+from dingrelay_producers import Settings, State
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import ENDS
 from fundamentals.documents import ROOT, text
 
 DOCUMENT = "ARCHITECTURE.md"

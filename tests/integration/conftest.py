@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.directory.store import DirectoryStore
 
 if TYPE_CHECKING:

@@ -14,25 +14,18 @@ from redis.asyncio import Redis as AsyncRedis
 
 from cli_runner import Cli, in_folder
 from conftest import wait_until
-from dingrelay_producers import (
-    CannotResolve,
-    Client,
-    InvalidArgument,
-    JobNotFound,
-    Settings,
-    State,
-    keys,
-)
+from dingrelay_producers import CannotResolve, Client, InvalidArgument, JobNotFound, Settings, State
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import AppSettings
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.delivery import Delivery
 from dingrelay_workers.dingtalk.clock import DingTalkClock
-from dingrelay_workers.engine import Engine
-from dingrelay_workers.outcome import Outcome
-from dingrelay_workers.pipeline import Executor
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.jobs.outcome import Outcome
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.wakeup import Delivery
 
 CREATE = "/v1.0/workflow/processInstances"
 LIST = "/v1.0/workflow/processes/instanceIds/query"

@@ -22,8 +22,8 @@ from dingrelay_producers import (
     Settings,
     State,
     WaitTimeout,
-    keys,
 )
+from dingrelay_producers.store import keys
 from dingrelay_tasks import MessageSend
 
 PAIRS = [

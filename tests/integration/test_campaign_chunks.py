@@ -9,7 +9,7 @@ from dingrelay_tasks.message import digest
 from dingrelay_workers.campaigns import chunks, people_index
 from dingrelay_workers.campaigns.chunks import CANCELLED, Ending, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database.database import Database
 
 NOW = datetime.now(UTC)
 ERROR = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}

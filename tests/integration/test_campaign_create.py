@@ -24,8 +24,8 @@ from dingrelay_workers.campaigns.recipients import Malformed
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.directory.database import Database, insert_missing
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.database import Database, insert_missing
+from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.directory.store import DirectoryStore
 
 Content = tuple[list[str], dict[str, Any] | None]

@@ -16,7 +16,7 @@ from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeRow
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 
 NOW = datetime.now(UTC)
 TWINS = "ets6w3", "4zawow"

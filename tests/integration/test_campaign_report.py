@@ -15,7 +15,7 @@ from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
 from dingrelay_workers.campaigns.queue import unknown
 from dingrelay_workers.campaigns.report import SAME_CONTENT, Report, Result
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database.database import Database
 
 NOW = datetime.now(UTC)
 BROKEN = {"class": "permanent", "code": "40035", "message": "no", "hint": ""}

@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 import campaigns
 from daily_story import a_story
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.campaigns import chunks, duty, people_index
+from dingrelay_workers.campaigns import chunks, leader, people_index
 from dingrelay_workers.campaigns.split import split
-from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import upgrade
 
 NOW = datetime.now(UTC)
 
@@ -53,7 +53,7 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
                 now = duty_of._users_per_call
                 duty_of._users_per_call = lambda app, now=now: next(told, 0) or now(app)
         story.campaigns[name] = {}
-        await duty.signal(on.redis)
+        await leader.signal(on.redis)
         await story.ended()
         rows = await campaigns.chunks(story.database, name)
         row = await campaigns.read(story.database, name)

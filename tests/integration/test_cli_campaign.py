@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from cli_runner import Cli, in_folder
-from dingrelay_producers.keys import QUOTA_TTL_MS, quota
+from dingrelay_producers.store.keys import QUOTA_TTL_MS, quota
 from dingrelay_tasks import beijing
 
 PEOPLE = "userid,name\n" + "".join(f"u{number},n{number % 3}\n" for number in range(250))

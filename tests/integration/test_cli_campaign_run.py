@@ -10,10 +10,10 @@ from redis import Redis
 
 import campaigns
 from cli_runner import Cli, in_folder
-from dingrelay_producers import keys
+from dingrelay_producers.store import keys
 from dingrelay_workers.campaigns.models import State
-from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import upgrade
 
 
 @pytest.fixture

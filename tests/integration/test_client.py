@@ -20,8 +20,8 @@ from dingrelay_producers import (
     Settings,
     State,
     WaitTimeout,
-    keys,
 )
+from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, ContractError, MessageSend, UserSync
 
 QUEUE = "dingrelay.normal"

@@ -16,10 +16,10 @@ from dingrelay_producers import (
     Settings,
     WaitTimeout,
 )
-from dingrelay_producers import campaign_backend as producer
+from dingrelay_producers.client import campaign_backend as producer
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import upgrade
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 PLAIN = {"msgtype": "text", "text": {"content": "hello"}}

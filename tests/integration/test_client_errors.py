@@ -18,8 +18,8 @@ from dingrelay_producers import (
     ServiceUnavailable,
     Settings,
     UnreadableRecord,
-    keys,
 )
+from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, ContractError, MessageSend, UserSync
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}

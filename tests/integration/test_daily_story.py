@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 
 from daily_story import Judge, a_story
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 
 STEPS = 50
 

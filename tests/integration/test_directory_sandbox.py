@@ -20,6 +20,7 @@ from dingrelay_tasks.user_sync import (
     run,
     run_department,
 )
+from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.contacts import ContactsV2
@@ -28,7 +29,6 @@ from dingrelay_workers.dingtalk.errors import Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.directory.models import ChangeRow, DepartmentRow, MembershipRow, UserRow
-from dingrelay_workers.directory.schema import upgrade
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
 from listings import all_users, users_below
 

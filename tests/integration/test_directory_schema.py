@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 import dingrelay_workers.campaigns.models
 import dingrelay_workers.directory.models  # noqa: F401 - they define the tables
-from dingrelay_workers.directory import schema
-from dingrelay_workers.directory.base import Base
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database import schema
+from dingrelay_workers.database.base import Base
+from dingrelay_workers.database.schema import upgrade
 
 
 def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None:
@@ -33,7 +33,7 @@ def test_threads_that_start_at_once_migrate_once(database_url: str) -> None:
 
 def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
     script = (
-        "import sys; from dingrelay_workers.directory.schema import upgrade; "
+        "import sys; from dingrelay_workers.database.schema import upgrade; "
         "print('ready', flush=True); sys.stdin.readline(); upgrade(sys.argv[1])"
     )
     workers = [

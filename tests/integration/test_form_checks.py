@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys
+from dingrelay_producers.store import keys
 from dingrelay_tasks import ContractError
-from dingrelay_workers import form_checks
+from dingrelay_workers.approvals import form_checks
+from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.calls.intent_log import Cancelled, OwnershipLost
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
-from dingrelay_workers.form_checks import FormChecks
 from dingrelay_workers.limiter.grant import Draining, Parked
-from dingrelay_workers.redis_time import RedisTime
+from dingrelay_workers.store.redis_time import RedisTime
 from unit.fake_calls import Asked, FakeCalls, Reply
 
 GOOD, WRONG = [("事由", "x")], [("事曲", "x")]

@@ -8,10 +8,10 @@ from prometheus_client import REGISTRY
 
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.engine import Engine
 from dingrelay_workers.limiter import Parked
 from dingrelay_workers.limiter.slot_request import SlotRequest
 from dingrelay_workers.metrics import LIMITS
+from dingrelay_workers.resources import Engine
 
 ONE = SlotRequest(recipients=1)
 

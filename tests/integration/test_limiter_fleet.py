@@ -8,7 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dingrelay_producers.keys import bucket
+from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import Draining, Grant, Parked
 from dingrelay_workers.limiter.limiter import Limiter

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys
 from dingrelay_producers.settings import QuotaSettings, Settings
+from dingrelay_producers.store import keys
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_workers.dingtalk.errors import QuotaExhausted
 from dingrelay_workers.limiter.quota import Quota

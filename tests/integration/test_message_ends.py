@@ -8,11 +8,11 @@ import pytest
 from redis.asyncio import Redis
 
 from daily_story import SEND, Story, a_story
-from dingrelay_producers import keys, record
-from dingrelay_producers.scripts import run_async
-from dingrelay_producers.states import State
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 
 USERS = [f"u{number}" for number in range(1, 151)]
 SECOND_CALL = {"userid_list": ",".join(USERS[100:])}

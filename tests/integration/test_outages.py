@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers.states import State
+from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
-from dingrelay_workers import retry
 from dingrelay_workers.dingtalk.errors import Credentials
+from dingrelay_workers.jobs import retry
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.limiter.grant import Outage
 from outages import (

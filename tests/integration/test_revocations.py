@@ -2,11 +2,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.states import State
-from dingrelay_workers.patience import Patience
-from dingrelay_workers.revocations import Revocations
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
+from dingrelay_workers.store.patience import Patience
+from dingrelay_workers.store.revocations import Revocations
 
 DEAD_TTL = 600
 

@@ -17,7 +17,7 @@ import pytest
 from conftest import wait_until
 from dingrelay_sandbox.admin import OutageKind, SandboxAdmin, SandboxError
 from dingrelay_sandbox.faults import TOKEN_APIS
-from dingrelay_sandbox.reports import EntryReport
+from dingrelay_sandbox.report_types import EntryReport
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 INSTANCES = "/v1.0/workflow/processInstances"

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys
-from dingrelay_producers.record import Draft
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.states import State
-from dingrelay_workers.records import Records, Spent
-from dingrelay_workers.schedule import Schedule, Sweep
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.states import State
+from dingrelay_workers.maintenance.schedule import Schedule, Sweep
+from dingrelay_workers.store.records import Records, Spent
 from jobs import (
     a_delivery,
     a_draft,

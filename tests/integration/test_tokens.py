@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from conftest import wait_until_async
-from dingrelay_producers import keys
-from dingrelay_producers.scripts import run_async
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.calls import tokens as module
 from dingrelay_workers.calls.tokens import Tokens

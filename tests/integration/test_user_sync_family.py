@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
-from dingrelay_producers import State, keys
+from dingrelay_producers import State
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
 from dingrelay_workers.directory.store import AppDirectory

@@ -9,7 +9,7 @@ from dingrelay_sandbox.apis.table import dialect_of
 from dingrelay_sandbox.bodies import Upload
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.judge import Outcome, judge
-from dingrelay_sandbox.world import Start, World
+from dingrelay_sandbox.state import Start, World
 
 NOON = 1_795_492_800.0
 """2026-11-24 12:00:00 in Beijing."""

@@ -12,7 +12,7 @@ from figures import Figure, percentile
 from published import PUBLISHED, Published
 from report import added
 from table import table
-from words import CHINESE, LANGUAGES, SAME
+from translations import CHINESE, LANGUAGES, SAME
 
 ENGLISH, CHINESE_README = LANGUAGES
 SVG = "{http://www.w3.org/2000/svg}"

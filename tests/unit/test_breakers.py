@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from dingrelay_producers import keys
-from dingrelay_producers.scripts import run
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import run
 from dingrelay_workers.limiter import breakers, buckets
 from dingrelay_workers.limiter.breakers import Circuit, Pace, Symptom, Verdict
 from dingrelay_workers.limiter.buckets import Ask, Reply

@@ -3,7 +3,7 @@
 from dataclasses import MISSING, fields
 from typing import get_type_hints
 
-from dingrelay_producers.campaign_backend import Plan, PlanFields
+from dingrelay_producers.client.campaign_backend import Plan, PlanFields
 from dingrelay_workers.campaigns.spec import CampaignSpec
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.campaigns.lines import BLOCK, LONGEST
 from dingrelay_workers.campaigns.recipients import Malformed, Recipient, read
+from dingrelay_workers.campaigns.text_reader import BLOCK, LONGEST
 
 USERIDS = st.text(
     st.characters(exclude_categories=["C", "Z"], exclude_characters=","), min_size=1, max_size=64

@@ -8,7 +8,7 @@ import pytest
 
 from cli_runner import Cli, in_folder
 from dingrelay_workers.commands.worker import LANES, celery_command
-from dingrelay_workers.directory.schema import newest_revision, revision
+from dingrelay_workers.database.schema import newest_revision, revision
 
 
 @pytest.fixture

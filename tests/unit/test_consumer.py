@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from celery.worker import consumer as celery_consumer
 
-from dingrelay_workers.consumer import Consumer
+from dingrelay_workers.celery_worker.consumer import Consumer
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dingrelay_producers.record import canonical_json
+from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ApprovalCreate, Contract, ContractError, MessageSend, UserSync
 from dingrelay_tasks.contract import check_size
 

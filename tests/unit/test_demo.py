@@ -6,11 +6,11 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dingrelay_demo.ledger import Ledger
+from dingrelay_demo.expected import Ledger
 from dingrelay_demo.messages import ONE_OF_EACH, message, text, texts
 from dingrelay_demo.verdict import Column, Verdict
 from dingrelay_producers import Client, Settings
-from dingrelay_producers.record import canonical_json
+from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_tasks.message import payload
 

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.groups import grouped
+from dingrelay_producers.client.groups import grouped
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.contract import Contract
 

@@ -13,7 +13,6 @@ from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from dingrelay_producers import Settings, SettingsError, State
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
-from dingrelay_workers import outcome, retry
 from dingrelay_workers.calls.intent_log import OwnershipLost
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
@@ -25,10 +24,11 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     Transient,
 )
-from dingrelay_workers.failures import Failures
+from dingrelay_workers.jobs import outcome, retry
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked
-from dingrelay_workers.records import Claim
-from dingrelay_workers.redis_time import RedisTime
+from dingrelay_workers.store.failures import Failures
+from dingrelay_workers.store.records import Claim
+from dingrelay_workers.store.redis_time import RedisTime
 
 SETTINGS = Settings.load(env="test", max_attempts=8, max_throttles=5)
 CLAIM = Claim(

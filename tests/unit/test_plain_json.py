@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kombu.utils.json import dumps, loads
 
-from dingrelay_producers.record import canonical_json
+from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.delivery import Delivery
-from dingrelay_workers.plain_json import plain_json
+from dingrelay_workers.store.plain_json import plain_json
+from dingrelay_workers.store.wakeup import Delivery
 
 MOMENT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 ID = uuid.UUID(int=7)

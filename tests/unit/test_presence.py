@@ -1,6 +1,6 @@
 """Who is taken for gone, and who never may be."""
 
-from dingrelay_workers.presence import SIGNS, Watch
+from dingrelay_workers.maintenance.presence import SIGNS, Watch
 
 TIMEOUT = 6.0
 PERIOD = TIMEOUT / SIGNS

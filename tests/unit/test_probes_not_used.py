@@ -17,7 +17,7 @@ from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Permanent, Transient
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import TooLate
-from dingrelay_workers.limiter import Grant, line
+from dingrelay_workers.limiter import Grant, wait_queue
 from dingrelay_workers.limiter.breakers import Breakers, Circuit
 from dingrelay_workers.limiter.buckets import Ask, ask
 from dingrelay_workers.limiter.grant import Draining, Outage
@@ -87,7 +87,7 @@ async def test_its_job_is_cancelled_while_the_slot_is_asked_for(
         await asyncio.wait([waiting])
         return reply
 
-    monkeypatch.setattr(line, "ask", ask_and_cancel)
+    monkeypatch.setattr(wait_queue, "ask", ask_and_cancel)
     waiting = fleet.acquire()
     await wait_until_async(lambda: _true(probes), what="a slot was given")
     await wait_until_async(fleet.waits_for_none, timeout=5, what="the fleet waits for no answer")

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from dingrelay_sandbox.state_reports import Truth
 from dingrelay_sandbox.templates import Template
-from dingrelay_sandbox.truth import Truth
 from unit.sandbox_caller import Caller, Reply
 
 WORKFLOW = "/v1.0/workflow"

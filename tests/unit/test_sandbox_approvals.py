@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_sandbox.truth import Truth
+from dingrelay_sandbox.state_reports import Truth
 from unit.sandbox_caller import NOON, Caller
 
 INSTANCES = "/v1.0/workflow/processInstances"

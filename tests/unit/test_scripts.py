@@ -13,7 +13,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from dingrelay_producers.scripts import Call, Script, run, run_async
+from dingrelay_producers.store.scripts import Call, Script, run, run_async
 
 ECHO = "return ARGV[1]"
 

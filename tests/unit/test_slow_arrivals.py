@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from dingrelay_producers.scripts import run
+from dingrelay_producers.store.scripts import run
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import Ask, Reply

@@ -6,7 +6,7 @@ from kombu.transport import redis as kombu_redis
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers.settings import SettingsError
-from dingrelay_workers import broker, consumer, job_pool, job_request, supported
+from dingrelay_workers.celery_worker import consumer, job_request, pool, supported, transport
 
 
 def test_the_installed_releases_have_it_all() -> None:
@@ -43,10 +43,10 @@ def test_an_attribute_of_instances_is_looked_for_in_the_methods() -> None:
 def test_what_is_overridden_is_in_the_table() -> None:
     known = {name.rpartition(".")[2] for names in supported.NAMES.values() for name in names}
     for ours in (
-        broker.QoS,
-        broker.Channel,
+        transport.QoS,
+        transport.Channel,
         consumer.Consumer,
-        job_pool.JobPool,
+        pool.JobPool,
         job_request.JobRequest,
     ):
         (base,) = [kind for kind in ours.__bases__ if not kind.__module__.startswith("dingrelay")]

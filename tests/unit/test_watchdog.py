@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dingrelay_workers.watchdog import Watchdog
+from dingrelay_workers.celery_worker.watchdog import Watchdog
 
 
 class Watched:

@@ -8,8 +8,8 @@ from celery import Celery
 from celery.bin.worker import worker as celery_worker
 
 from dingrelay_producers.settings import SettingsError
-from dingrelay_workers import worker_options
-from dingrelay_workers.job_pool import JobPool
+from dingrelay_workers.celery_worker import worker_options
+from dingrelay_workers.celery_worker.pool import JobPool
 
 REFUSED = [
     (["--autoscale", "8,2"], "-c is how many"),

@@ -20,17 +20,19 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
-from dingrelay_workers import preflight, supported
+from dingrelay_workers import preflight
+from dingrelay_workers.celery_worker import supported
 
 with preflight.refusing():
     # Before that is imported which stands on it.
     supported.check()
 
-from dingrelay_workers import broker, logs, metrics, remote_control, worker_options
-from dingrelay_workers.engine import Engine
-from dingrelay_workers.job_task import JobTask
-from dingrelay_workers.runtime import Runtime
-from dingrelay_workers.watchdog import Watchdog
+from dingrelay_workers import logs, metrics
+from dingrelay_workers.celery_worker import remote_control, transport, worker_options
+from dingrelay_workers.celery_worker.event_loop import Runtime
+from dingrelay_workers.celery_worker.task import JobTask
+from dingrelay_workers.celery_worker.watchdog import Watchdog
+from dingrelay_workers.resources import Engine
 
 FORCED_AFTER = 4.0
 """Seconds after `soft_shutdown` in which a worker that is still there closes what it has."""
@@ -44,12 +46,12 @@ with preflight.refusing():
     settings = Settings.load()
     preflight.check(settings)
 
-broker.install()
+transport.install()
 app = Celery("dingrelay", set_as_current=False)
 app.config_from_object(celery_config(settings))
-app.conf.worker_pool = "dingrelay_workers.job_pool:JobPool"
+app.conf.worker_pool = "dingrelay_workers.celery_worker.pool:JobPool"
 app.conf.worker_concurrency = 32
-app.conf.worker_consumer = "dingrelay_workers.consumer:Consumer"
+app.conf.worker_consumer = "dingrelay_workers.celery_worker.consumer:Consumer"
 
 
 class _Worker:
@@ -137,7 +139,7 @@ def _migrate() -> None:
     """
     if DIRECTORY_QUEUE not in _Worker.queues:
         return
-    from dingrelay_workers.directory.schema import migrate  # noqa: PLC0415 - SQLAlchemy is large
+    from dingrelay_workers.database.schema import migrate  # noqa: PLC0415 - SQLAlchemy is large
 
     try:
         migrate(settings)

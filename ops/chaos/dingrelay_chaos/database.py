@@ -5,7 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dingrelay_workers.directory.schema import upgrade
+from dingrelay_workers.database.schema import upgrade
 
 
 class Database:

@@ -62,7 +62,7 @@ class Mutation:
 
 _LOST_APPROVALS = ("approval", "equal_approval", "lost_answer", "sick_after_effect")
 _WORKERS = "workers/dingrelay_workers"
-_LUA = "producers/dingrelay_producers/lua"
+_LUA = "producers/dingrelay_producers/store/lua"
 
 MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
@@ -77,7 +77,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "clocks-not-compared",
         "approvals are looked up from a moment of our clock on, whatever DingTalk's is",
-        f"{_WORKERS}/job_context.py",
+        f"{_WORKERS}/jobs/context.py",
         "begin = min(since, self._now()) + offset - LOOK_BACK_MS",
         "begin = min(since, self._now())",
         (*_LOST_APPROVALS, "dingtalk_clock"),
@@ -105,7 +105,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "one-instance-for-two-jobs",
         "jobs with equal forms adopt the same approval",
-        f"{_WORKERS}/lua/adopt.lua",
+        f"{_WORKERS}/store/lua/claim_approval.lua",
         "if holder ~= job_id then return began end",
         "",
         _LOST_APPROVALS,
@@ -123,7 +123,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "expired-after-the-effect",
         "a job whose time ends after a lost answer says that nothing happened",
-        f"{_WORKERS}/pipeline.py",
+        f"{_WORKERS}/jobs/executor.py",
         "outcome.expired(open_call=run.intents.open)",
         "outcome.expired(open_call=False)",
         ("expiring", "lost_answer", "sick_after_effect", "kill"),
@@ -132,7 +132,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "expires-by-the-workers-clock",
         "a worker whose clock is fast lets jobs expire before their time",
-        f"{_WORKERS}/records.py",
+        f"{_WORKERS}/store/records.py",
         "self.expires <= self.time.at",
         'self.expires <= __import__("time").time() * 1000',
         ("expiring", "slow"),

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_sandbox.reports import ApprovalReport, AuditReport, CallReport, EntryReport
+from dingrelay_sandbox.report_types import ApprovalReport, AuditReport, CallReport, EntryReport
 
 NOT_REACHABLE = frozenset({"unknown_user", "scope"})
 """Why DingTalk drops a message to somebody who is gone, which the app could not know."""

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dingrelay_demo import acts
-from dingrelay_demo.judge import judge
-from dingrelay_demo.ledger import Ledger
+from dingrelay_demo import scenarios
+from dingrelay_demo.context import Stage
+from dingrelay_demo.expected import Ledger
 from dingrelay_demo.screen import Screen
-from dingrelay_demo.stage import Stage
 from dingrelay_demo.system import System
+from dingrelay_demo.verify import judge
 from dingrelay_workers.embedded.child import StartFailed
 
 AGREED, DISAGREED, STOPPED = 0, 1, 130
@@ -73,7 +73,7 @@ async def _play(screen: Screen, folder: Path, *, keep: bool) -> int:
             await system.start()
         screen.ready(system, time.monotonic() - began)
         stage = Stage(system, screen, Ledger())
-        for act in acts.ALL:
+        for act in scenarios.ALL:
             await act(stage)
         verdict = await judge(stage)
         screen.verdict(verdict, system, time.monotonic() - began)

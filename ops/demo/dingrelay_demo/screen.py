@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dingrelay_producers import JobStatus, State
 from dingrelay_producers.cli.output import COLOURS
-from dingrelay_sandbox.reports import CallReport
+from dingrelay_sandbox.report_types import CallReport
 
 if TYPE_CHECKING:
     from dingrelay_demo.system import System

@@ -8,7 +8,7 @@ from typing import Any, Literal, cast
 from urllib.parse import quote, urlencode, urlsplit
 
 from dingrelay_sandbox.answers import Dialect
-from dingrelay_sandbox.reports import (
+from dingrelay_sandbox.report_types import (
     AdvanceReport,
     ApprovalReport,
     AuditReport,

@@ -11,10 +11,10 @@ from dingrelay_sandbox.door import DOOR, LONGEST_SECONDS
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.robots import Robot
+from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state_reports import Truth
+from dingrelay_sandbox.state_routes import truth_routes
 from dingrelay_sandbox.templates import Template
-from dingrelay_sandbox.truth import Truth
-from dingrelay_sandbox.truth_routes import truth_routes
-from dingrelay_sandbox.world import World
 
 YEAR_SECONDS = 366 * 86_400
 

@@ -4,7 +4,7 @@ from collections import Counter, deque
 from itertools import islice
 
 from dingrelay_sandbox.answers import Verdict
-from dingrelay_sandbox.reports import CallReport
+from dingrelay_sandbox.report_types import CallReport
 from dingrelay_sandbox.windows import Peak, Rate
 
 _Row = tuple[int, float, float, str, str, str, str, str, int, int]

@@ -35,8 +35,8 @@ def sandbox(
     from dingrelay_sandbox.latency import Latency
     from dingrelay_sandbox.limits import Limits
     from dingrelay_sandbox.process import run
+    from dingrelay_sandbox.state import Start
     from dingrelay_sandbox.windows import Rate
-    from dingrelay_sandbox.world import Start
 
     try:
         limits = Limits().changed(

@@ -21,7 +21,7 @@ from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.faulty_answers import fault_code, faulty_answer
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 Ending = Literal["answer", "hang", "reset", "close"]
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dingrelay_sandbox.door import DOOR, Door
 from dingrelay_sandbox.server import create_app
-from dingrelay_sandbox.world import Start, World
+from dingrelay_sandbox.state import Start, World
 
 if sys.platform == "win32":
     from asyncio import run as run_loop

@@ -17,7 +17,7 @@ from dingrelay_sandbox.bodies import FORM, read_body
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.door import DOOR
 from dingrelay_sandbox.judge import judge, know_caller
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 LARGEST_BODY_BYTES = 24 * 1024 * 1024
 """More than the largest file that may be uploaded."""

@@ -24,7 +24,7 @@ def list_(
 ) -> None:
     """List them with their reasons, latest first."""
     from dingrelay_producers.cli.output import print_jobs
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         print_jobs(client.dead(limit), as_json=as_json)
@@ -36,7 +36,7 @@ def show(
 ) -> None:
     """Show one job: why it died and what to do."""
     from dingrelay_producers.cli.output import print_job
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         print_job(client.status(job_id), as_json=as_json)
@@ -58,7 +58,7 @@ def requeue(
         raise typer.BadParameter("give ids, or --all", param_hint="JOB_IDS")
     if code is not None and not everything:
         raise typer.BadParameter("goes with --all", param_hint="--code")
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         chosen = job_ids or [
@@ -74,7 +74,7 @@ def discard(job_ids: JobIds = None, as_json: options.AsJson = False) -> None:
     """Forget jobs for good: nothing of them is kept."""
     if not job_ids:
         raise typer.BadParameter("give at least one", param_hint="JOB_IDS")
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         _act(job_ids, client.discard, "discarded", as_json=as_json)

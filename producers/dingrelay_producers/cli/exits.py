@@ -1,6 +1,6 @@
 """How a command ends: its exit code, and one line that says what to do."""
 
-from dingrelay_producers.states import State
+from dingrelay_producers.store.states import State
 
 DONE = 0
 OTHERWISE = 1

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.states import State
+from dingrelay_producers.store.states import State
 
 JobId = Annotated[str, typer.Argument(help="The job's id.")]
 
@@ -23,7 +23,7 @@ def show(
     from dingrelay_producers.cli.exits import of_state
     from dingrelay_producers.cli.output import print_job
     from dingrelay_producers.cli.waiting import wait_for
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         ref = client.job(job_id)
@@ -44,7 +44,7 @@ def list_(
 ) -> None:
     """List the newest jobs, newest first."""
     from dingrelay_producers.cli.output import print_jobs
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         found = client.recent(limit)
@@ -59,7 +59,7 @@ def cancel(job_id: JobId, as_json: options.AsJson = False) -> None:
     """Cancel a job that does not run. Exit code 1 if it runs or has ended."""
     from dingrelay_producers.cli.exits import DONE, OTHERWISE
     from dingrelay_producers.cli.output import console, print_job
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         cancelled = client.cancel(job_id)
@@ -93,7 +93,7 @@ def resolve(
     """
     from dingrelay_producers.cli.exits import DONE, OTHERWISE
     from dingrelay_producers.cli.output import console, print_job
-    from dingrelay_producers.client import Client
+    from dingrelay_producers.client.client import Client
 
     with Client() as client:
         resolved = client.resolve(

@@ -9,9 +9,9 @@ import typer
 from dingrelay_producers.cli.exits import DONE, OTHERWISE
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
-from dingrelay_producers.client import Client, JobRef
-from dingrelay_producers.record import canonical_json
-from dingrelay_producers.states import State
+from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
 from dingrelay_tasks.kinds import KINDS
 

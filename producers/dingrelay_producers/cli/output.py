@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.states import State
-from dingrelay_producers.status import JobStatus
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
 
 PIPED_COLUMNS = 200
 """Width of tables that no terminal shows: wide enough to cut nothing that matters."""

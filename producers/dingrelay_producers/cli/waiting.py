@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from rich.status import Status
 
 from dingrelay_producers.cli.output import console
-from dingrelay_producers.client import JobRef
+from dingrelay_producers.client.client import JobRef
 from dingrelay_producers.errors import WaitTimeout
-from dingrelay_producers.states import State
-from dingrelay_producers.status import JobStatus
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
 
 LOOK_SECONDS = 0.5
 """How often the terminal shows what a job that is waited for does."""

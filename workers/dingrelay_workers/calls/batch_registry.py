@@ -13,7 +13,7 @@ from structlog.stdlib import get_logger
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.calls.batch import Batch, BatchKey, Member
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.records import Records, Taken
+from dingrelay_workers.store.records import Records, Taken
 
 log = get_logger("dingrelay.jobs")
 

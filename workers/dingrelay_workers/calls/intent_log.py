@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from dingrelay_tasks.context import Intent, Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.clock import DingTalkClock
-from dingrelay_workers.records import Claim, Records, Spent
+from dingrelay_workers.store.records import Claim, Records, Spent
 
 LEAVES_WITHIN = 0.5
 """Share of the settle delay within which a call leaves once its intent is written, or it is written

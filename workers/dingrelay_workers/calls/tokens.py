@@ -9,9 +9,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers import keys
-from dingrelay_producers.scripts import Script, run_async
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.apis import Api
@@ -31,8 +31,8 @@ from dingrelay_workers.limiter.grant import Outage, Parked
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.metrics import TOKEN_FETCHES
 
-_TAKE = Script.load("dingrelay_workers", "token_take")
-_PUT = Script.load("dingrelay_workers", "token_put")
+_TAKE = Script.load("dingrelay_workers.calls", "token_take")
+_PUT = Script.load("dingrelay_workers.calls", "token_put")
 
 _LASTING = (Credentials, Held, Permanent, Permission, QuotaExhausted)
 

@@ -18,10 +18,10 @@ from dingrelay_workers.campaigns.recipients import (
 )
 from dingrelay_workers.campaigns.staging import Person, Staging
 from dingrelay_workers.campaigns.template import Template
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS
 from dingrelay_workers.dingtalk.lenient import text
 from dingrelay_workers.directory import audience as directory
-from dingrelay_workers.directory.database import Database
 
 BATCH = 2_000
 """Rows between two looks at whether somebody has had enough."""

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from dingrelay_producers.campaign_backend import CampaignPreview, CampaignStatus, Plan
+from dingrelay_producers.client.campaign_backend import CampaignPreview, CampaignStatus, Plan
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
-from dingrelay_workers.campaigns import documents, forecast
-from dingrelay_workers.campaigns.aftercare import Aftercare
+from dingrelay_workers.campaigns import documents, previews
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.control import Control
+from dingrelay_workers.campaigns.follow_up import Aftercare
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.opened import opened_services, opened_store
 from dingrelay_workers.campaigns.report import Report
@@ -17,7 +17,7 @@ from dingrelay_workers.campaigns.spec import CampaignSpec
 
 
 class SqlBackend:
-    """A `dingrelay_producers.campaign_backend.Backend`.
+    """A `dingrelay_producers.client.campaign_backend.Backend`.
 
     It opens its connections for each call: whoever calls has an event loop for no longer.
     """
@@ -36,9 +36,9 @@ class SqlBackend:
         """What a plan, or the campaign with this id, will take."""
         async with opened_store(self._settings) as store:
             if isinstance(plan, str):
-                found = await forecast.of_draft(self._settings, await store.get(plan))
+                found = await previews.of_draft(self._settings, await store.get(plan))
             else:
-                found = await forecast.of_audience(
+                found = await previews.of_audience(
                     self._settings,
                     store.database,
                     CampaignSpec.of(plan),

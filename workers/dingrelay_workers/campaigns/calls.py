@@ -10,7 +10,7 @@ from dingrelay_tasks.context import CampaignCall, Delivery
 from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeKind, OutcomeRow
 from dingrelay_workers.campaigns.report import UNDELIVERED
-from dingrelay_workers.directory.database import Database, insert_missing
+from dingrelay_workers.database.database import Database, insert_missing
 
 KEPT = timedelta(hours=24)
 """How long DingTalk recalls a call, and tells what became of it (API §2.3, §2.4)."""

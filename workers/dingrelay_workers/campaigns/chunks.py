@@ -16,8 +16,8 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
-from dingrelay_workers.directory import database
-from dingrelay_workers.directory.database import insert_missing
+from dingrelay_workers.database import database
+from dingrelay_workers.database.database import insert_missing
 
 CANCELLED = {
     "class": "cancelled",

@@ -10,9 +10,9 @@ from redis.asyncio import Redis
 from sqlalchemy import select, update
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
-from dingrelay_workers.campaigns import chunks, duty
+from dingrelay_workers.campaigns import chunks, leader
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database.database import Database
 
 
 class Control:
@@ -70,4 +70,4 @@ class Control:
                 )
             if to == State.CANCELLED:
                 await chunks.cancel_pending(connection, campaign)
-        await duty.signal(self._redis)
+        await leader.signal(self._redis)

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
-from dingrelay_workers.campaigns.forecast import Forecast
 from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.campaigns.previews import Forecast
 from dingrelay_workers.campaigns.report import Summary
 
 _INTERNAL = {"recent_people", "recent_failed", "rate_credit", "rate_at", "index_bits"}

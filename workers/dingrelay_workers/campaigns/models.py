@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_producers.states import CampaignState
-from dingrelay_workers.directory.base import Base, Utc
+from dingrelay_producers.store.states import CampaignState
+from dingrelay_workers.database.base import Base, Utc
 
 State = CampaignState
 

@@ -10,9 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.connections import impatient_redis
-from dingrelay_workers.directory.database import Database
-from dingrelay_workers.directory.schema import migrate, unusable
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import migrate, unusable
+from dingrelay_workers.store.connections import impatient_redis
 
 
 @asynccontextmanager

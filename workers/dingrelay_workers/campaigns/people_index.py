@@ -29,8 +29,8 @@ from dingrelay_workers.campaigns.models import (
     IndexRow,
     OutcomeRow,
 )
-from dingrelay_workers.directory import database
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database import database
+from dingrelay_workers.database.database import Database
 
 BUCKET = 128
 """People in a bucket, about: a row of 1 KB, which a database keeps in one page."""

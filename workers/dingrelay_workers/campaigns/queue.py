@@ -12,18 +12,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from dingrelay_producers import keys, record
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.record import Draft, transition
-from dingrelay_producers.scripts import Script, run_async
-from dingrelay_producers.states import State
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.record import Draft, transition
+from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
 from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, Ending, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
-from dingrelay_workers.records import Records
+from dingrelay_workers.store.records import Records
 
-_LOOK = Script.load("dingrelay_workers", "look")
-_FORGET = transition("dingrelay_workers", "forget")
+_LOOK = Script.load("dingrelay_workers.campaigns", "look")
+_FORGET = transition("dingrelay_workers.campaigns", "forget")
 
 STOPPING = {
     "quota": "the organisation's calls are used up",

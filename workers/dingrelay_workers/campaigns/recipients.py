@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 from pydantic import TypeAdapter, ValidationError
 
 from dingrelay_tasks.contract import ContractError, UserId
-from dingrelay_workers.campaigns.lines import Lines
+from dingrelay_workers.campaigns.text_reader import Lines
 
 USERID = "userid"
 

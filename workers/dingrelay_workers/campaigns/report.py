@@ -21,7 +21,7 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database.database import Database
 
 ACCEPTED = "accepted"
 PENDING = "pending"

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from dingrelay_producers.campaign_backend import Plan
+from dingrelay_producers.client.campaign_backend import Plan
 from dingrelay_tasks.contract import AppName, Document, Moment
 from dingrelay_tasks.message import STATUS_BAR_USERS
 from dingrelay_tasks.message_send import USERS_PER_CALL

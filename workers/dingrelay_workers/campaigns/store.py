@@ -27,8 +27,8 @@ from dingrelay_workers.campaigns.models import (
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.recipients import Malformed
 from dingrelay_workers.campaigns.spec import CampaignSpec
-from dingrelay_workers.directory.base import Base
-from dingrelay_workers.directory.database import Database
+from dingrelay_workers.database.base import Base
+from dingrelay_workers.database.database import Database
 
 PAGE = 500
 """Chunks or outcomes read or written at once."""

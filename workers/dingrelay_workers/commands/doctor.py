@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dingrelay_workers.doctor.finding import Finding
+    from dingrelay_workers.doctor.check_result import Finding
 
 MARKS = {
     "ok": ("✓", "green"),
@@ -27,7 +27,7 @@ def doctor(
     """
     from dingrelay_producers.cli.exits import DONE, OTHERWISE, UNREACHABLE
     from dingrelay_producers.cli.output import print_json
-    from dingrelay_workers.doctor.examination import examine
+    from dingrelay_workers.doctor.run_checks import examine
 
     findings = asyncio.run(examine())
     if as_json:

@@ -54,10 +54,10 @@ async def _read(settings: "Settings") -> dict[str, Any]:
         SettingsError: a rule in the settings can't be read.
     """
     from dingrelay_workers import preflight
-    from dingrelay_workers.connections import impatient_redis
     from dingrelay_workers.limiter import breakers, buckets
     from dingrelay_workers.limiter.quota import Quota
     from dingrelay_workers.limiter.rules import Rules
+    from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
     rules = Rules.from_settings(settings.rules, settings.egress)

@@ -28,8 +28,9 @@ def worker(
     """
     chosen = _lanes(lanes)
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers import preflight, supported, worker_options
-    from dingrelay_workers.directory.schema import migrate
+    from dingrelay_workers import preflight
+    from dingrelay_workers.celery_worker import supported, worker_options
+    from dingrelay_workers.database.schema import migrate
 
     supported.check()
     worker_options.check_pool(context.args)

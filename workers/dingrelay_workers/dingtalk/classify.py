@@ -2,7 +2,7 @@
 
 A row names its codes as DingTalk does, in either dialect; a trailing ``*`` stands for any rest, and
 ``88/…`` is a code that means something else inside that wrapper. `BY_STATUS` holds what an HTTP
-status means where the code is unknown or tells nothing. `complaint.py` reads the bodies.
+status means where the code is unknown or tells nothing. `error_body.py` reads the bodies.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from dingrelay_workers.dingtalk import complaint
+from dingrelay_workers.dingtalk import error_body
 from dingrelay_workers.dingtalk.apis import Api
-from dingrelay_workers.dingtalk.complaint import IP_BANNED, Complaint
+from dingrelay_workers.dingtalk.error_body import IP_BANNED, Complaint
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
@@ -288,17 +288,17 @@ class Classifier:
         Raises:
             DingTalkError: exactly one of its classes, and never anything else.
         """
-        answer = complaint.parse(body)
-        told = complaint.of_answer(answer, status) if answer is not None else None
+        answer = error_body.parse(body)
+        told = error_body.of_answer(answer, status) if answer is not None else None
         if told is not None:
             raise self._error(api, status, told, now or datetime.now(UTC))
         if (
             answer is not None
             and 200 <= status < 300
-            and (api.dialect == "rest" or complaint.succeeded(answer))
+            and (api.dialect == "rest" or error_body.succeeded(answer))
         ):
             return answer
-        told = complaint.of_unreadable(status, body)
+        told = error_body.of_unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
         row = _TABLE.get(told.code) or _of_unreadable(status, begins)
         raise _raised_as(row, api, told, sick="way")
@@ -344,7 +344,7 @@ def _of_unknown(status: int, code: str) -> Row:
     """What an unknown code means: the HTTP status tells, or a code that looks like one."""
     if status in BY_STATUS:
         return BY_STATUS[status]
-    number = complaint.integer(code)
+    number = error_body.integer(code)
     if status >= 500 or (number is not None and (number < 0 or 500 <= number < 600)):
         return SERVER_SIDE
     return REFUSED

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.orm import InstrumentedAttribute
 
-from dingrelay_workers.directory.database import Database, chunks
+from dingrelay_workers.database.database import Database, chunks
 from dingrelay_workers.directory.departments import tree
 from dingrelay_workers.directory.models import MembershipRow, UserRow
 

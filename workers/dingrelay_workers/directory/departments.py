@@ -8,7 +8,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Department
-from dingrelay_workers.directory.database import chunks, upsert
+from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow
 from dingrelay_workers.directory.runs import Run
 

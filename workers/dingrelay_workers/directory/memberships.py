@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
-from dingrelay_workers.directory.database import upsert
+from dingrelay_workers.database.database import upsert
 from dingrelay_workers.directory.models import Event, MembershipRow
 from dingrelay_workers.directory.people import Change, Changes
 from dingrelay_workers.directory.runs import Run

@@ -22,7 +22,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_workers.directory.base import Base, Utc
+from dingrelay_workers.database.base import Base, Utc
 
 
 class Event(StrEnum):

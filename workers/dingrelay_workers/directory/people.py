@@ -9,7 +9,7 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
-from dingrelay_workers.directory.database import chunks, upsert
+from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.directory.models import ChangeRow, Event, MembershipRow, UserRow
 from dingrelay_workers.directory.runs import Run
 

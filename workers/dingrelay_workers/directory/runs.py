@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Progress
 from dingrelay_tasks.outcomes import Refused
-from dingrelay_workers.directory.database import insert_missing, upsert
+from dingrelay_workers.database.database import insert_missing, upsert
 from dingrelay_workers.directory.models import (
     ChangeRow,
     Event,

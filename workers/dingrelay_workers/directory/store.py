@@ -7,8 +7,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import Refused
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import audience, departments, memberships, people, runs
-from dingrelay_workers.directory.database import Database
 from dingrelay_workers.directory.models import Event, State
 from dingrelay_workers.directory.people import Change
 from dingrelay_workers.directory.runs import Run

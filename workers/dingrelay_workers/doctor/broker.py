@@ -6,7 +6,7 @@ from kombu.exceptions import KombuError
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.doctor.finding import Finding
+from dingrelay_workers.doctor.check_result import Finding
 
 TIMEOUT = 3
 ANSWER_SECONDS = 1.0

@@ -3,8 +3,8 @@
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.directory.schema import newest_revision, revision
-from dingrelay_workers.doctor.finding import Finding
+from dingrelay_workers.database.schema import newest_revision, revision
+from dingrelay_workers.doctor.check_result import Finding
 
 
 def check_database(settings: Settings) -> Finding:

@@ -2,7 +2,6 @@
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.calls.tokens import Tokens
-from dingrelay_workers.connections import open_redis
 from dingrelay_workers.dingtalk.apis import MESSAGE_PROGRESS
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import (
@@ -18,10 +17,11 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
-from dingrelay_workers.doctor.finding import Finding, Verdict
+from dingrelay_workers.doctor.check_result import Finding, Verdict
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.store.connections import open_redis
 
 NO_TASK = 1
 """A task id that no app has: the answer only tells whether the agent id is good."""

@@ -10,7 +10,7 @@ from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.retry import Retry
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.doctor.finding import Finding, Verdict
+from dingrelay_workers.doctor.check_result import Finding, Verdict
 
 TIMEOUT = 3.0
 OLDEST = (6, 2)

@@ -13,10 +13,10 @@ from typing import Any, Literal, NamedTuple
 from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
-from dingrelay_producers import keys
-from dingrelay_producers.record import transition
-from dingrelay_producers.scripts import Call, Script, Value, run_async
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import transition
+from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_workers.limiter.rules import Rule, Rules
 
 _PACKAGE = "dingrelay_workers.limiter"

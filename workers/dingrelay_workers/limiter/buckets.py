@@ -11,15 +11,15 @@ from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, breaker, places
-from dingrelay_producers.scripts import Call, Script, Value, run_async
+from dingrelay_producers.store.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, breaker, places
+from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.breakers import Pace
 from dingrelay_workers.limiter.rules import Rule, Rules
 
 _PACKAGE = "dingrelay_workers.limiter"
 ACQUIRE = Script.load(_PACKAGE, "clock", "breakers", "acquire")
-PARK = Script.load(_PACKAGE, "clock", "park")
+PARK = Script.load(_PACKAGE, "clock", "reserve_slot")
 PENALIZE = Script.load(_PACKAGE, "clock", "penalize")
 CHARGE = Script.load(_PACKAGE, "clock", "charge")
 SUCCEED = Script.load(_PACKAGE, "clock", "succeed")

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.scripts import run_async
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
@@ -23,10 +23,10 @@ from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, Heard
 from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked
-from dingrelay_workers.limiter.line import Line
+from dingrelay_workers.limiter.latency import Travel
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest
-from dingrelay_workers.limiter.travel import Travel
+from dingrelay_workers.limiter.wait_queue import Line
 
 RETURNING_SHARE = 4
 """Local waiters are so many times as many where they were parked already: their turn is near."""

@@ -11,9 +11,9 @@ from datetime import datetime
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from dingrelay_producers.keys import QUOTA_TTL_MS
-from dingrelay_producers.keys import quota as quota_key
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.keys import QUOTA_TTL_MS
+from dingrelay_producers.store.keys import quota as quota_key
 from dingrelay_tasks import beijing
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.dingtalk.errors import QuotaExhausted

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from dingrelay_producers.keys import bucket
+from dingrelay_producers.store.keys import bucket
 from dingrelay_workers.dingtalk.apis import API_NAMES
 
 Unit = Literal["calls", "recipients"]

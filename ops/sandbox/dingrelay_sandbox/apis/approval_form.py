@@ -9,8 +9,8 @@ from dingrelay_sandbox.answers import Refusal
 from dingrelay_sandbox.approvals import Form, Instance
 from dingrelay_sandbox.form_values import NULL, FormError, check_form, tell
 from dingrelay_sandbox.organisation import Organisation
+from dingrelay_sandbox.state import World
 from dingrelay_sandbox.templates import Template
-from dingrelay_sandbox.world import World
 
 LONGEST_VALUE = 65_535
 

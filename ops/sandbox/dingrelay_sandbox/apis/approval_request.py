@@ -9,8 +9,8 @@ from dingrelay_sandbox.approval_flow import Step
 from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT
+from dingrelay_sandbox.state import World
 from dingrelay_sandbox.templates import Template
-from dingrelay_sandbox.world import World
 
 ROOT_DEPARTMENT = -1
 """How approvals call the root (API §4.1)."""

@@ -6,7 +6,7 @@ from dingrelay_sandbox.apis.approvals import find_instance
 from dingrelay_sandbox.approval_flow import Task
 from dingrelay_sandbox.approvals import Instance
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 LONGEST_REDIRECT_REMARK = 256
 MOST_ATTACHMENTS = 20

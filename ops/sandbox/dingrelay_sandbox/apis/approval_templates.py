@@ -7,8 +7,8 @@ from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
 from dingrelay_sandbox.apis.approval_request import template_steps
 from dingrelay_sandbox.apis.approvals import find_template_rest, read_request
 from dingrelay_sandbox.call import Call
+from dingrelay_sandbox.state import World
 from dingrelay_sandbox.templates import Control, Template
-from dingrelay_sandbox.world import World
 
 LARGEST_PAGE = 100
 

@@ -20,8 +20,8 @@ from dingrelay_sandbox.approval_flow import Record, Step, Task
 from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.beijing import iso_minute
 from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.state import World
 from dingrelay_sandbox.templates import Template
-from dingrelay_sandbox.world import World
 
 MOST_APPROVERS = 20
 MOST_CC = 50

@@ -17,7 +17,7 @@ from dingrelay_sandbox.approval_flow import Record, Step, Task
 from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.beijing import clock
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 MOST_PEOPLE = 20
 MOST_FIELDS = 200

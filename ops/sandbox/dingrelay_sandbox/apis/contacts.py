@@ -6,7 +6,7 @@ from typing import Any
 from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 LARGEST_PAGE = 100
 

@@ -7,7 +7,7 @@ from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
 from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, seen_department, seen_person
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 OLD_NAMES: Mapping[str, str] = {
     "userid": "userid",

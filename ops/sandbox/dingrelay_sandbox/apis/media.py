@@ -3,7 +3,7 @@
 from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.media import LARGEST, SUFFIXES
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 
 def upload(world: World, call: Call) -> Answer:

@@ -8,7 +8,7 @@ from dingrelay_sandbox.apis.message_shape import check_message
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.inbox import DELIVERED
 from dingrelay_sandbox.sends import Send
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 MOST_USERS = 100
 MOST_DEPARTMENTS = 20

@@ -3,7 +3,7 @@
 from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 
 def visible_scope(world: World, call: Call) -> Answer:

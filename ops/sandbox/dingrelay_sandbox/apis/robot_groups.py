@@ -3,7 +3,7 @@
 from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
 from dingrelay_sandbox.apis.robots import check_robot, read_keys, read_message
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 LARGEST_PARAM_BYTES = 15_000
 LARGEST_PAGE = 200

@@ -12,7 +12,7 @@ from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.inbox import DELIVERED
 from dingrelay_sandbox.robots import Robot
 from dingrelay_sandbox.sends import Send
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 MOST_USERS = 20
 LARGEST_BODY = 20_000

@@ -21,7 +21,7 @@ from dingrelay_sandbox.apis import (
     tokens,
 )
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 
 @dataclass(frozen=True, slots=True)

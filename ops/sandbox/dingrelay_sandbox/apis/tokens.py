@@ -12,7 +12,7 @@ from dingrelay_sandbox.answers import (
 )
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.world import World
+from dingrelay_sandbox.state import World
 
 
 def gettoken(world: World, call: Call) -> Answer:

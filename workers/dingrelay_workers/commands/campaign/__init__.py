@@ -3,8 +3,8 @@
 import typer
 
 from dingrelay_workers.commands.campaign import (
-    aftercare,
     create,
+    follow_up,
     list_,
     preview,
     report,
@@ -21,4 +21,4 @@ app.command("show")(show.show)
 run.register(app)
 app.command("watch")(watch.watch)
 app.command("report")(report.report)
-aftercare.register(app)
+follow_up.register(app)

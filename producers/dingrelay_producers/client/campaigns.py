@@ -1,0 +1,291 @@
+"""Campaigns from Python: one that is planned, and one that is stored."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+
+from dingrelay_producers.client.arguments import (
+    checked_fields,
+    checked_limit,
+    checked_timeout,
+    checked_users,
+)
+from dingrelay_producers.client.campaign_backend import (
+    Backend,
+    CampaignPreview,
+    CampaignStatus,
+    Plan,
+    Recipients,
+)
+from dingrelay_producers.errors import InvalidArgument, WaitTimeout
+from dingrelay_tasks.contract import Contract
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from contextlib import AbstractContextManager
+
+POLL_SECONDS = 0.5
+"""Pause between two looks of `wait`."""
+
+Enqueue = Callable[[Iterable[Contract]], int]
+"""`Client.send_many`."""
+
+_T = TypeVar("_T")
+
+
+class CampaignPlan:
+    """A campaign that is not stored yet."""
+
+    __slots__ = ("_backend", "_enqueue", "_plan")
+
+    def __init__(self, keeper: Backend, plan: Plan, enqueue: Enqueue) -> None:
+        self._backend = keeper
+        self._plan = plan
+        self._enqueue = enqueue
+
+    def preview(self) -> CampaignPreview:
+        """What it will take; nothing is stored. An iterator that is read here is used up.
+
+        Raises:
+            ContractError: the plan is wrong; it names the field, or the lines.
+            InvalidArgument: a file can't be read.
+            ServiceUnavailable: the database or Redis can't be used.
+        """
+        with _opened(self._plan) as plan:
+            return _run(self._backend.preview(plan))
+
+    def create(self) -> "CampaignRef":
+        """Store a draft with its recipients: all of it or, whatever happens, nothing.
+
+        Raises:
+            ContractError: the plan is wrong; it names the field, or the lines.
+            InvalidArgument: a file can't be read.
+            ServiceUnavailable: the database can't be used.
+        """
+        with _opened(self._plan) as plan:
+            created = _run(self._backend.create(plan))
+        return CampaignRef(self._backend, created, self._enqueue)
+
+
+class CampaignRef:
+    """One campaign, by its id.
+
+    Each method raises `CampaignNotFound` where there is none, `CampaignConflict` where its state
+    does not allow what is asked, `ServiceUnavailable` where the database or Redis can't be used.
+    """
+
+    __slots__ = ("_backend", "_enqueue", "id")
+
+    def __init__(self, keeper: Backend, campaign: str, enqueue: Enqueue) -> None:
+        self._backend = keeper
+        self._enqueue = enqueue
+        self.id = campaign
+
+    def preview(self) -> CampaignPreview:
+        """What it will take as a whole."""
+        return _run(self._backend.preview(self.id))
+
+    def status(self) -> CampaignStatus:
+        """How far it has come."""
+        return _run(self._backend.status(self.id))
+
+    def start(self) -> None:
+        """Let a draft run."""
+        _run(self._backend.start(self.id))
+
+    def pause(self) -> None:
+        """Hold it; no call of it leaves two seconds later."""
+        _run(self._backend.pause(self.id))
+
+    def resume(self) -> None:
+        """Let it run on."""
+        _run(self._backend.resume(self.id))
+
+    def cancel(self) -> None:
+        """End it for good: whoever has not been called will not be."""
+        _run(self._backend.cancel(self.id))
+
+    def report(self) -> dict[str, Any]:
+        """What became of its people, and why, as ``campaign report --json`` prints it."""
+        return _run(self._backend.report(self.id))
+
+    def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
+        """Send its message to testers now; fields of it have these values, or the first one's.
+
+        Raises:
+            ContractError: fields are missing or unknown.
+        """
+        checked_users(users)
+        checked_fields(fields)
+        self._enqueue([_run(self._backend.test(self.id, users, fields))])
+
+    def recall(self) -> int:
+        """Take back what was sent in the last 24 hours (API §2.4); how many jobs do so.
+
+        Raises:
+            CampaignConflict: it runs, so that more would be sent meanwhile.
+        """
+        return self._enqueue(_run(self._backend.recall(self.id)))
+
+    def confirm(self, sample: int | None = None) -> int:
+        """Ask DingTalk whom it reached (API §2.3), two calls each; how many jobs do so.
+
+        `sample` is how many calls to ask about; None for all of the last 24 hours.
+        """
+        if sample is not None:
+            checked_limit(sample, "sample")
+        return self._enqueue(_run(self._backend.confirm(self.id, sample=sample)))
+
+    def wait(self, timeout: float = 3600) -> CampaignStatus:
+        """The status once it is done or cancelled.
+
+        Raises:
+            WaitTimeout: not within `timeout` seconds; it may be paused.
+        """
+        deadline = time.monotonic() + checked_timeout(timeout)
+        while not (status := self.status()).state.ended:
+            if time.monotonic() + POLL_SECONDS > deadline:
+                raise _late(status, timeout)
+            time.sleep(POLL_SECONDS)
+        return status
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CampaignRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"CampaignRef({self.id!r})"
+
+
+class AsyncCampaignPlan:
+    """`CampaignPlan` for asyncio. Recipients are read in a thread: reading would hold up the loop."""
+
+    __slots__ = ("_plan",)
+
+    def __init__(self, plan: CampaignPlan) -> None:
+        self._plan = plan
+
+    async def preview(self) -> CampaignPreview:
+        """What it will take; see `CampaignPlan.preview`."""
+        return await asyncio.to_thread(self._plan.preview)
+
+    async def create(self) -> "AsyncCampaignRef":
+        """Store a draft; see `CampaignPlan.create`."""
+        return AsyncCampaignRef(await asyncio.to_thread(self._plan.create))
+
+
+class AsyncCampaignRef:
+    """`CampaignRef` for asyncio: the same calls, carried out in threads."""
+
+    __slots__ = ("_ref",)
+
+    def __init__(self, ref: CampaignRef) -> None:
+        self._ref = ref
+
+    @property
+    def id(self) -> str:
+        """The campaign's id."""
+        return self._ref.id
+
+    async def preview(self) -> CampaignPreview:
+        """What it will take as a whole."""
+        return await asyncio.to_thread(self._ref.preview)
+
+    async def status(self) -> CampaignStatus:
+        """How far it has come."""
+        return await asyncio.to_thread(self._ref.status)
+
+    async def start(self) -> None:
+        """Let a draft run."""
+        await asyncio.to_thread(self._ref.start)
+
+    async def pause(self) -> None:
+        """Hold it; no call of it leaves two seconds later."""
+        await asyncio.to_thread(self._ref.pause)
+
+    async def resume(self) -> None:
+        """Let it run on."""
+        await asyncio.to_thread(self._ref.resume)
+
+    async def cancel(self) -> None:
+        """End it for good: whoever has not been called will not be."""
+        await asyncio.to_thread(self._ref.cancel)
+
+    async def report(self) -> dict[str, Any]:
+        """What became of its people; see `CampaignRef.report`."""
+        return await asyncio.to_thread(self._ref.report)
+
+    async def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
+        """Send its message to testers now; see `CampaignRef.test`."""
+        await asyncio.to_thread(self._ref.test, users, fields)
+
+    async def recall(self) -> int:
+        """Take back what was sent; see `CampaignRef.recall`."""
+        return await asyncio.to_thread(self._ref.recall)
+
+    async def confirm(self, sample: int | None = None) -> int:
+        """Ask DingTalk whom it reached; see `CampaignRef.confirm`."""
+        return await asyncio.to_thread(self._ref.confirm, sample)
+
+    async def wait(self, timeout: float = 3600) -> CampaignStatus:
+        """The status once it is done or cancelled; see `CampaignRef.wait`."""
+        deadline = time.monotonic() + checked_timeout(timeout)
+        while not (status := await self.status()).state.ended:
+            if time.monotonic() + POLL_SECONDS > deadline:
+                raise _late(status, timeout)
+            await asyncio.sleep(POLL_SECONDS)
+        return status
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AsyncCampaignRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"AsyncCampaignRef({self.id!r})"
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Carry it out here or, where a loop runs already (as in a notebook), in a thread."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
+@contextmanager
+def _opened(plan: Plan) -> "Generator[Plan]":
+    """The plan with its paths opened, while the block runs."""
+    with (
+        _file(plan.recipients, "recipients") as recipients,
+        _file(plan.without, "without") as without,
+    ):
+        yield replace(plan, recipients=recipients, without=without)
+
+
+def _file(
+    source: Recipients | None, name: str
+) -> "AbstractContextManager[BinaryIO | Iterable[object] | None]":
+    if isinstance(source, str | os.PathLike):
+        try:
+            return Path(source).open("rb")
+        except (OSError, ValueError) as error:
+            why = (isinstance(error, OSError) and error.strerror) or "no path"
+            raise InvalidArgument(name, f"a file that can be read ({why})", source) from None
+    return nullcontext(source)
+
+
+def _late(status: CampaignStatus, timeout: float) -> WaitTimeout:
+    why = f" ({status.reason})" if status.reason else ""
+    return WaitTimeout(f"campaign {status.id} is {status.state}{why} after {timeout:g} s")

@@ -1,0 +1,389 @@
+"""The client of a business application."""
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from types import TracebackType
+from typing import Any, Self, Unpack, cast
+
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+
+from dingrelay_producers.client.arguments import (
+    checked_flag,
+    checked_id,
+    checked_job,
+    checked_jobs,
+    checked_limit,
+    checked_plan,
+    checked_timeout,
+)
+from dingrelay_producers.client.campaign_backend import PlanFields, backend
+from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
+from dingrelay_producers.client.groups import grouped
+from dingrelay_producers.errors import (
+    CannotResolve,
+    IdempotencyConflict,
+    JobNotFound,
+    ServiceUnavailable,
+    WaitTimeout,
+)
+from dingrelay_producers.publisher import BATCH, Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_tasks.contract import Contract
+
+POLL_SECONDS = (0.02, 0.5)
+"""First and longest pause between two looks of `wait`."""
+
+
+class Client:
+    """Enqueues jobs and tells what became of them.
+
+    Safe to share between threads, and to use after a fork: connections are opened on first use,
+    in the process that uses them.
+
+    Args:
+        settings: where Redis and the broker are; from the environment if not given.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings.load()
+        self._pid = 0
+        self._connections: tuple[Redis, Publisher] | None = None
+
+    def send(self, job: Contract) -> "JobRef":
+        """Enqueue a job; it is accepted once this returns.
+
+        Raises:
+            ContractError: the job is larger than 1 MB as JSON.
+            IdempotencyConflict: the key was used with another payload.
+            ServiceUnavailable: Redis cannot be reached.
+        """
+        draft = self._draft(job)
+        answer = record.enqueued(draft, self._run(self._enqueue(draft)))
+        if answer.conflict:
+            raise IdempotencyConflict(draft.id)
+        if answer.wakeup:
+            self._publisher.publish([answer.wakeup])
+        return JobRef(self, draft.id)
+
+    def send_many(
+        self, jobs: Iterable[Contract], *, on_sent: Callable[["JobRef"], object] | None = None
+    ) -> int:
+        """Enqueue any number of jobs, in batches and in constant memory.
+
+        Messages that are the same but for their users become one job with up to 100 users, where
+        they come close together (within `BATCH` jobs) and have no key and no time of their own:
+        one call carries that job. So several references can be of the same job.
+
+        Args:
+            jobs: may be a generator of any length.
+            on_sent: called with a reference for each job given, in order, once it is accepted.
+
+        Returns:
+            How many of the jobs given were accepted, those that were known already included.
+
+        Raises:
+            ContractError: as `send`; whole batches before it are accepted.
+            IdempotencyConflict: as `send`; the jobs before it are accepted.
+            ServiceUnavailable: as `send`; whole batches before it are accepted.
+        """
+        accepted = 0
+        for batch in _batches(checked_jobs(jobs), BATCH):
+            groups = list(grouped(batch))
+            drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
+            raw = self._run_many(map(self._enqueue, drafts.values()))
+            answers = dict(zip(drafts, map(record.enqueued, drafts.values(), raw), strict=True))
+            conflict: str | None = None
+            for group in groups:
+                if answers[group].conflict:
+                    conflict = conflict or drafts[group].id
+                    continue
+                accepted += 1
+                if on_sent and not conflict:
+                    on_sent(JobRef(self, drafts[group].id))
+            wakeups = (answer.wakeup for answer in answers.values())
+            self._publisher.publish(wakeup for wakeup in wakeups if wakeup)
+            if conflict:
+                raise IdempotencyConflict(conflict)
+        return accepted
+
+    def job(self, job_id: str) -> "JobRef":
+        """The reference of a job by its id; it need not exist."""
+        return JobRef(self, job_id)
+
+    def campaign(self, **plan: Unpack[PlanFields]) -> CampaignPlan:
+        """A campaign that is not stored yet: `preview` it, `create` it.
+
+        Args:
+            **plan: the fields of `campaign_backend.Plan`, such as
+                ``name="Spring party", message={...}, recipients="guests.csv"``.
+
+        Raises:
+            InvalidArgument: it has no such field, one is missing, or one is of a wrong type.
+            NotInstalled: the packages that campaigns need are missing.
+        """
+        return CampaignPlan(backend(self.settings), checked_plan(plan), self.send_many)
+
+    def campaign_ref(self, campaign_id: str) -> CampaignRef:
+        """The reference of a campaign by its id; it need not exist.
+
+        Raises:
+            NotInstalled: as `campaign`.
+        """
+        checked_id(campaign_id, "campaign_id", "a campaign")
+        return CampaignRef(backend(self.settings), campaign_id, self.send_many)
+
+    def status(self, job_id: str) -> JobStatus:
+        """What the record tells.
+
+        Raises:
+            JobNotFound: there is no such record.
+            UnreadableRecord: a field of it is not what this release writes.
+        """
+        found = self._redis_call(lambda redis: redis.hgetall(keys.job(checked_id(job_id))))
+        if b"state" not in found:
+            raise JobNotFound(job_id)
+        return JobStatus.from_record(job_id, found)
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job that does not run.
+
+        Returns:
+            Whether it is cancelled now. A job that runs is carried out, but not tried again; one
+            whose call may have been carried out is unknown.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        call = record.cancel(
+            checked_id(job_id),
+            record_ttl_ms=int(self.settings.record_ttl * 1000),
+            dead_ttl_ms=int(self.settings.dead_ttl * 1000),
+        )
+        return self._state_after(job_id, call) == State.CANCELLED
+
+    def requeue(self, job_id: str) -> bool:
+        """Give a dead, unknown, cancelled or expired job another life; whether it was one.
+
+        It remembers what it has done. A `send_at` that is ahead is kept, and so is an `expires_at`;
+        one that is over is forgotten. A message with ``on_unknown="stop"`` repeats the call whose
+        answer was lost: requeueing it says so.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        before = self._state_after(job_id, record.requeue(checked_id(job_id)))
+        return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
+
+    def discard(self, job_id: str) -> bool:
+        """Forget a dead or unknown job for good; whether it was there."""
+        return bool(self._run(record.discard(checked_id(job_id))))
+
+    def resolve(
+        self,
+        job_id: str,
+        *,
+        instance: str | None = None,
+        not_created: bool = False,
+        sent: bool | None = None,
+        by: str = "",
+    ) -> bool:
+        """Say what became of an unknown job; whether it was unknown.
+
+        Args:
+            job_id: an approval-create or a message-send whose answer was lost.
+            instance: the approval that it created. The job is done, and no other one's is this.
+            not_created: it created none. The job is requeued and creates it, without a look-up.
+            sent: whether the message was sent. If so the job is done, if not it is requeued.
+            by: who says so; it is kept in the record.
+
+        Raises:
+            JobNotFound: there is no such record.
+            CannotResolve: not one of the three is given, or it is none for the job's kind, or the
+                instance is another job's.
+        """
+        checked_flag(not_created, "not_created")
+        if sent is not None:
+            checked_flag(sent, "sent")
+        if instance is not None:
+            checked_id(instance, "instance", "an approval instance")
+        kind = self.status(job_id).kind
+        said = Resolution.of(job_id, kind, instance=instance, not_created=not_created, sent=sent)
+        answer = self._run(said.call(self.settings, by=by))
+        if answer is None:
+            raise JobNotFound(job_id)
+        state, *holder = (text.decode() for text in answer)
+        if holder:
+            raise CannotResolve(job_id, f"can't have {instance}: it is the one of job {holder[0]}")
+        if state != State.UNKNOWN:
+            return False
+        if not said.happened:
+            # Should this never come, the job is still unknown, with nothing open.
+            self.requeue(job_id)
+        return True
+
+    def recent(self, limit: int = 50) -> list[JobStatus]:
+        """The newest jobs, newest first."""
+        return self._statuses(keys.RECENT, limit)
+
+    def dead(self, limit: int = 50) -> list[JobStatus]:
+        """The jobs that ended dead or unknown, latest first."""
+        return self._statuses(keys.DEAD, limit)
+
+    def close(self) -> None:
+        """Close the connections; the client opens new ones if it is used again."""
+        if self._connections and self._pid == os.getpid():
+            redis, publisher = self._connections
+            redis.close()
+            publisher.close()
+        self._connections = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _draft(self, job: Contract) -> Draft:
+        return record.draft(checked_job(job), sender=self.settings.sender)
+
+    def _enqueue(self, draft: Draft) -> Call:
+        return record.enqueue(draft)
+
+    def _connected(self) -> tuple[Redis, Publisher]:
+        # A socket that two processes write to carries both their bytes: never share over a fork.
+        if self._connections is None or self._pid != os.getpid():
+            redis = Redis.from_url(
+                self.settings.redis,
+                socket_timeout=5,
+                socket_connect_timeout=5,
+                health_check_interval=10,
+                # A socket file has nothing to keep alive, and redis-py refuses to be told so.
+                **({} if self.settings.redis.startswith("unix") else {"socket_keepalive": True}),
+            )
+            self._connections = redis, Publisher(self.settings)
+            self._pid = os.getpid()
+        return self._connections
+
+    @property
+    def _publisher(self) -> Publisher:
+        return self._connected()[1]
+
+    def _redis_call(self, use: Callable[[Redis], Any]) -> Any:
+        try:
+            return use(self._connected()[0])
+        except RedisConnectionError as error:
+            raise ServiceUnavailable(
+                f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+            ) from None
+        except RedisError as error:
+            # What Redis answers, such as "DB index is out of range", holds nothing of the URL.
+            words = f" ({error})"[:100] if isinstance(error, ResponseError) else ""
+            raise ServiceUnavailable(
+                f"DINGRELAY_REDIS_URL: {type(error).__name__}{words}"
+            ) from error
+
+    def _run(self, call: Call) -> Any:
+        return self._redis_call(lambda redis: scripts.run(redis, call))
+
+    def _run_many(self, calls: Iterable[Call]) -> list[Any]:
+        answers: list[Any] = self._redis_call(lambda redis: scripts.run_many(redis, list(calls)))
+        return answers
+
+    def _state_after(self, job_id: str, call: Call) -> State:
+        state = self._run(call)
+        if state is None:
+            raise JobNotFound(job_id)
+        return state_of(job_id, state)
+
+    def _statuses(self, index: str, limit: int) -> list[JobStatus]:
+        most = checked_limit(limit)
+
+        def read(redis: Redis) -> list[JobStatus]:
+            ids = cast("list[bytes]", redis.zrange(index, 0, most - 1, desc=True))
+            pipe = redis.pipeline(transaction=False)
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id.decode()))
+            records = pipe.execute() if ids else []
+            return [
+                JobStatus.from_record(job_id.decode(), found)
+                for job_id, found in zip(ids, records, strict=True)
+                if found
+            ]
+
+        statuses: list[JobStatus] = self._redis_call(read)
+        return statuses
+
+
+class JobRef:
+    """One job, by its id."""
+
+    __slots__ = ("_client", "id")
+
+    def __init__(self, client: Client, job_id: str) -> None:
+        self._client = client
+        self.id = checked_id(job_id)
+
+    def status(self) -> JobStatus:
+        """What the record tells; see `Client.status`."""
+        return self._client.status(self.id)
+
+    def wait(self, timeout: float = 60) -> JobStatus:
+        """The status once the job has ended, however it ended.
+
+        Raises:
+            WaitTimeout: not within `timeout` seconds.
+        """
+        deadline = time.monotonic() + checked_timeout(timeout)
+        for pause in pauses():
+            status = self.status()
+            if status.state.ended:
+                return status
+            if time.monotonic() + pause > deadline:
+                raise WaitTimeout(f"job {self.id} is {status.state} after {timeout:g} s")
+            time.sleep(pause)
+        raise AssertionError  # pragma: no cover - the pauses never end
+
+    def cancel(self) -> bool:
+        """Cancel the job if it does not run; see `Client.cancel`."""
+        return self._client.cancel(self.id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, JobRef) and other.id == self.id
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+    def __repr__(self) -> str:
+        return f"JobRef({self.id!r})"
+
+
+def pauses() -> Iterator[float]:
+    """Seconds between two looks of `wait`: short ones first, without an end."""
+    pause, longest = POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(pause * 1.5, longest)
+
+
+def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, size)):
+        yield batch

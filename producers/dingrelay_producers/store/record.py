@@ -1,0 +1,276 @@
+"""The job record: how a job is written down, and the scripts of whoever asks for it.
+
+The record is the truth; the Celery message is a wake-up. `enqueue` writes the record and puts the
+id where the scheduler finds it in one script, so once it has returned the job is accepted, even if
+the wake-up is never published.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import Call, Script
+from dingrelay_tasks.contract import Contract, Deliverable, check_size
+
+_PACKAGE = "dingrelay_producers.store"
+
+_CONSTANTS: dict[str, str | int] = {
+    "JOB": keys.job(""),
+    "SCHEDULE": keys.SCHEDULE,
+    "WOKEN": keys.woken(""),
+    "RUNNING": keys.RUNNING,
+    "QUEUES": keys.QUEUES,
+    "PROGRESS": keys.progress(""),
+    "PROGRESS_TTL": keys.PROGRESS_TTL_MS,
+    "SLOTS": keys.PROGRESS_SLOTS,
+    "ALIVE": keys.alive(""),
+    "TOMBSTONE": keys.tombstone(""),
+    "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
+    "MARGIN": keys.JOB_MARGIN_MS,
+    "MADE_ONCE": "approval-create",
+    "MAKING": "create",
+}
+"""What the transitions know by name: keys, and how long they live (ms); and the kind of job and
+its step that DingTalk carries out twice when it is asked twice."""
+
+
+def transition(package: str, *names: str, preludes: Sequence[str] = ()) -> Script:
+    """The script ``lua/<name>.lua`` of a package, with the keys and `lua/places.lua` before it.
+
+    `names` and `preludes` as for `Script.load`.
+    """
+    # A Python string without quotes in it is spelled as in Lua.
+    constants = "".join(f"local {key} = {value!r}\n" for key, value in _CONSTANTS.items())
+    return Script.of(constants + Script.load(package, *names, preludes=["places", *preludes]).body)
+
+
+_ENQUEUE = transition(_PACKAGE, "enqueue")
+_CANCEL = transition(_PACKAGE, "cancel", preludes=["reservations", "cancelled"])
+_REQUEUE = transition(_PACKAGE, "requeue")
+_DISCARD = transition(_PACKAGE, "discard")
+
+_NAMESPACE = uuid.UUID("5d0f3c5e-6e0b-4a55-9a0e-0d6c2f1f7a11")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A job about to be written: everything that its record holds at first."""
+
+    id: str
+    kind: str
+    app: str
+    lane: str
+    queue: str
+    job: Any
+    summary: str
+    due: int = 0
+    """Milliseconds since the epoch before which it must not run; 0 for now."""
+    expires: int | None = None
+    """Milliseconds since the epoch after which it need not run; None for never."""
+    parent: str = ""
+    bare: bool = False
+    """Made from the message of a client without our package, which may come again."""
+    shares: str = ""
+    """Where it waits for a call that carries several jobs; empty if it goes alone."""
+    seats: int = 0
+    """How many recipients it adds to such a call."""
+
+    @property
+    def payload(self) -> str:
+        """The contract as canonical JSON."""
+        return canonical_json(self.job)
+
+
+@dataclass(frozen=True, slots=True)
+class Wakeup:
+    """A Celery message to publish: look at this job. What it asks for is in its record only."""
+
+    id: str
+    kind: str
+    queue: str
+    app: str
+    lane: str
+    summary: str
+    at: int
+    """When it was decided on, in milliseconds of Redis's clock; tells lost wake-ups."""
+
+
+# `json.dumps` would make an encoder at each call.
+_READABLE = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_ASCII = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+def canonical_json(value: Any) -> str:
+    """The same text for the same value, whatever the order of its fields; always valid UTF-8."""
+    text = _READABLE.encode(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON can carry and UTF-8 cannot
+        return _ASCII.encode(value)
+    return text
+
+
+def _asked(job: Any) -> str:
+    """What was asked for: whoever asks may be called by another name the next time."""
+    if isinstance(job, dict) and "sender" in job:
+        return canonical_json({name: value for name, value in job.items() if name != "sender"})
+    return canonical_json(job)
+
+
+def digest(payload: str) -> str:
+    """What tells two payloads apart."""
+    return hashlib.sha256(payload.encode()).hexdigest()[:32]
+
+
+def keyed_id(app: str, kind: str, key: str) -> str:
+    """The id that belongs to an idempotency key."""
+    return str(uuid.uuid5(_NAMESPACE, f"{app}\n{kind}\n{key}"))
+
+
+def draft(
+    contract: Contract, *, key: str | None = None, parent: str = "", sender: str = ""
+) -> Draft:
+    """The draft of a contract.
+
+    `key` stands in for the contract's own idempotency key, `sender` for a sender that it doesn't
+    name.
+    """
+    if sender and not contract.sender:
+        contract = contract.model_copy(update={"sender": sender})
+    due = expires = None
+    if isinstance(contract, Deliverable):
+        key = key or contract.idempotency_key
+        due, expires = milliseconds(contract.send_at), milliseconds(contract.expires_at)
+    return Draft(
+        id=keyed_id(contract.app, contract.kind, key) if key else str(uuid.uuid4()),
+        kind=contract.kind,
+        app=contract.app,
+        lane=contract.lane,
+        queue=contract.queue,
+        job=contract.wire(),
+        summary=contract.summary(),
+        due=due or 0,
+        expires=expires,
+        parent=parent,
+        shares=shares(contract),
+        seats=contract.recipients,
+    )
+
+
+def shares(contract: Contract) -> str:
+    """The key under which a job waits for a call that carries several; empty if it goes alone."""
+    content = contract.shared
+    return keys.waiting(contract.app, content) if content else ""
+
+
+def milliseconds(moment: datetime | None) -> int | None:
+    """A moment since the epoch; None for none. 1970 is a time."""
+    return None if moment is None else int(moment.timestamp() * 1000)
+
+
+def longest_life_ms(settings: Settings) -> int:
+    """How long the record of a job can live that nobody touches, in ms."""
+    return int(max(settings.record_ttl, settings.dead_ttl) * 1000) + keys.JOB_MARGIN_MS
+
+
+@dataclass(frozen=True, slots=True)
+class Enqueued:
+    """What `enqueue` answered."""
+
+    created: bool
+    conflict: bool
+    wakeup: Wakeup | None
+    """The message to publish; None if the job exists already or is due later."""
+
+
+def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
+    """Write the record, unless there is one, and put the job in its place.
+
+    `fence` is a lease's key and value: nothing is written unless it has that value then.
+
+    Raises:
+        ContractError: the job is too large.
+    """
+    payload = draft.payload
+    check_size(draft.job, payload)
+    lease, holder = ([fence[0]], [fence[1]]) if fence else ([], [])
+    return _ENQUEUE.call(
+        [keys.job(draft.id), keys.RECENT, *lease],
+        [
+            draft.id,
+            draft.kind,
+            draft.app,
+            draft.lane,
+            draft.queue,
+            payload,
+            digest(_asked(draft.job)),
+            draft.summary,
+            draft.due,
+            "" if draft.expires is None else draft.expires,
+            draft.parent,
+            int(draft.bare),
+            keys.RECENT_JOBS,
+            keys.RECENT_TTL_MS,
+            draft.shares,
+            draft.seats,
+            keys.WAITING_TTL_MS,
+            *holder,
+        ],
+    )
+
+
+def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
+    """Read the answer of `enqueue`: a verdict and the wake-up's time, 0 for no wake-up."""
+    verdict, at = answer
+    wakeup = None
+    if verdict == b"created" and at:
+        wakeup = Wakeup(draft.id, draft.kind, draft.queue, draft.app, draft.lane, draft.summary, at)
+    return Enqueued(verdict == b"created", verdict == b"conflict", wakeup)
+
+
+CANCELLED_TOO_LATE = {
+    "class": "unknown",
+    "code": "cancelled",
+    "message": "cancelled after a call whose answer was lost; it may have been carried out",
+    "hint": "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`.",
+}
+"""The error of a job that was to be cancelled and is unknown."""
+
+
+def cancel(job_id: str, *, record_ttl_ms: int, dead_ttl_ms: int) -> Call:
+    """End a job that does not run. Answers its state then, or nil if there is no such job.
+
+    It is cancelled, or unknown if the answer to a call of it was lost. A running job is marked:
+    should it be parked, it ends so instead.
+    """
+    lost = canonical_json(CANCELLED_TOO_LATE)
+    return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, dead_ttl_ms, lost])
+
+
+def withdraw(job_id: str, *, record_ttl_ms: int) -> Call:
+    """As `cancel`, for who requeues the job later: it is cancelled in any case, never unknown."""
+    return _CANCEL.call([keys.job(job_id), keys.DEAD], [job_id, record_ttl_ms, record_ttl_ms, ""])
+
+
+def requeue(job_id: str) -> Call:
+    """Give an ended job another life, with what it has already done remembered.
+
+    Answers its state before, or nil if there is no such job. Only dead, unknown, cancelled and
+    expired jobs are requeued. They run at once, but not before their `send_at`; an `expires_at`
+    that is over is forgotten.
+    """
+    return _REQUEUE.call([keys.job(job_id), keys.DEAD], [job_id])
+
+
+def discard(job_id: str) -> Call:
+    """Forget a dead or unknown job for good. Answers 1 if it was there.
+
+    No message makes it again, however late it comes; whoever asks for it by its key once more does.
+    """
+    return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], [job_id])

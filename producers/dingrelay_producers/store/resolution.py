@@ -1,0 +1,67 @@
+"""What a person says of a call whose answer was lost."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from dingrelay_producers.errors import CannotResolve
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.scripts import Call, Value
+
+_RESOLVE = record.transition("dingrelay_producers.store", "resolve")
+
+LONGEST_INSTANCE = 255
+
+APPROVAL = "approval-create"
+MESSAGE = "message-send"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """What became of an unknown job.
+
+    Attributes:
+        happened: whether DingTalk carried the call out.
+        instance: the approval that it made; empty if it was no approval, or made none.
+    """
+
+    job_id: str
+    happened: bool
+    instance: str = ""
+
+    @classmethod
+    def of(
+        cls, job_id: str, kind: str, *, instance: str | None, not_created: bool, sent: bool | None
+    ) -> Self:
+        """What is said in one of three ways, which must be the one of the job's kind.
+
+        Raises:
+            CannotResolve: it is not.
+        """
+        if sum([instance is not None, not_created, sent is not None]) != 1:
+            raise CannotResolve(job_id, "needs one of instance, not_created and sent")
+        of_message = sent is not None
+        if kind not in {APPROVAL, MESSAGE} or of_message != (kind == MESSAGE):
+            needed = {APPROVAL: "instance or not_created", MESSAGE: "sent"}.get(kind, "nothing")
+            raise CannotResolve(job_id, f"is a job of kind {kind}, which is told by {needed}")
+        if instance is not None and not (
+            0 < len(instance) <= LONGEST_INSTANCE and instance.isprintable() and " " not in instance
+        ):
+            raise CannotResolve(job_id, "instance: must be the id of an approval instance")
+        return cls(job_id, bool(sent) or instance is not None, instance or "")
+
+    def call(self, settings: Settings, *, by: str) -> Call:
+        """The script that writes it down.
+
+        Answers the state before as a list of one, or ``taken`` and the job that has the instance;
+        nil if there is no such job. Only an unknown job is changed.
+        """
+        result = record.canonical_json({"instance_id": self.instance}) if self.instance else ""
+        told = record.canonical_json({"by": by, "happened": self.happened})
+        where = [keys.job(self.job_id), keys.DEAD]
+        ttl_ms = int(settings.record_ttl * 1000)
+        arguments: list[Value] = [self.job_id, int(self.happened), told, result, ttl_ms]
+        if self.instance:
+            where += [keys.adopted_instance(self.instance), keys.adopted_job(self.job_id)]
+            arguments += [self.instance, record.longest_life_ms(settings), keys.JOB_MARGIN_MS]
+        return _RESOLVE.call(where, arguments)

@@ -1,0 +1,181 @@
+"""Lua scripts as data: one file a transition, called by content with EVALSHA.
+
+A `Script` turns into a `Call` (script, keys, arguments) without touching Redis, so that the
+synchronous client and the asynchronous workers share every signature and differ in one line.
+"""
+
+import hashlib
+from asyncio import Future, Task, get_running_loop, timeout
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from math import inf
+from typing import Any
+from weakref import WeakKeyDictionary, ref
+
+from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Value = str | bytes | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A Lua script and the hash by which Redis knows it."""
+
+    body: str
+    sha: str
+
+    @classmethod
+    def load(cls, package: str, *names: str, preludes: Sequence[str] = ()) -> "Script":
+        """The script ``lua/<name>.lua`` of a package, behind what it shares with others.
+
+        `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package;
+        of several `names` all but the last are the same, of that package.
+        """
+        body = "".join(_source("dingrelay_producers.store", prelude) for prelude in preludes)
+        body += "\n".join(_source(package, name) for name in names)
+        return cls.of(body)
+
+    @classmethod
+    def of(cls, body: str) -> "Script":
+        """The script with this text."""
+        return cls(body, hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest())
+
+    def call(self, keys: Sequence[str], arguments: Sequence[Value] = ()) -> "Call":
+        """This script with its KEYS and ARGV."""
+        return Call(self, tuple(keys), tuple(arguments))
+
+
+def _source(package: str, name: str) -> str:
+    return resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A script about to run."""
+
+    script: Script
+    keys: tuple[str, ...]
+    arguments: tuple[Value, ...]
+
+
+def run(redis: Redis, call: Call) -> Any:
+    """Run the call; Redis learns the script the first time."""
+    parts = (*call.keys, *call.arguments)
+    try:
+        return redis.evalsha(call.script.sha, len(call.keys), *parts)
+    except NoScriptError:
+        return redis.eval(call.script.body, len(call.keys), *parts)
+
+
+async def run_async(redis: AsyncRedis, call: Call) -> Any:
+    """Run the call; it shares a round trip with those that are made at the same time."""
+    pending = _PENDING.get(redis)
+    if pending is None:
+        pending = _PENDING[redis] = _Pending(redis)
+    return await pending.run(call)
+
+
+class _Pending:
+    """The calls of one event loop that wait for their round trip: one is under way at a time.
+
+    So a lone call leaves at once, and the busier the loop, the more calls a round trip carries.
+    """
+
+    def __init__(self, redis: AsyncRedis) -> None:
+        self._redis = ref(redis)
+        self._calls: list[tuple[Call, Future[Any]]] = []
+        self._sending: Task[None] | None = None
+
+    async def run(self, call: Call) -> Any:
+        loop = get_running_loop()
+        future: Future[Any] = loop.create_future()
+        self._calls.append((call, future))
+        if self._sending is None or self._sending.done():
+            self._sending = loop.create_task(self._send())
+        return await future
+
+    async def _send(self) -> None:
+        while self._calls:
+            calls, self._calls = self._calls, []
+            answers: list[Any]
+            try:
+                answers = await self._round_trip([call for call, _ in calls])
+            except Exception as error:  # noqa: BLE001 - each of them must hear of it
+                answers = [error] * len(calls)
+            for (_, future), answer in zip(calls, answers, strict=True):
+                if future.done():  # whoever asked was cancelled
+                    continue
+                if isinstance(answer, Exception):
+                    future.set_exception(answer)
+                else:
+                    future.set_result(answer)
+
+    async def _round_trip(self, calls: Sequence[Call]) -> list[Any]:
+        redis = self._redis()
+        assert redis is not None, "whoever asked holds it"
+        pool = redis.connection_pool
+        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+        try:
+            answers: list[Any] = await connection.retry.call_with_retry(
+                lambda: _exchange(connection, calls), lambda _: connection.disconnect()
+            )
+        finally:
+            await pool.release(connection)
+        for index, answer in enumerate(answers):
+            if isinstance(answer, NoScriptError):
+                answers[index] = await _taught(redis, calls[index])
+        return answers
+
+
+async def _exchange(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]:
+    """Send the calls and read their answers, with one time-out for all of them.
+
+    A pipeline of redis-py would set one for each, which costs as much as all the rest of it.
+    """
+    commands = [
+        ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments) for call in calls
+    ]
+    await connection.send_packed_command(connection.pack_commands(commands))
+    answers: list[Any] = []
+    try:
+        async with timeout(connection.socket_timeout):
+            for _ in calls:
+                try:
+                    answers.append(await connection.read_response(timeout=inf))
+                except ResponseError as error:
+                    answers.append(error)
+    except TimeoutError:
+        raise RedisTimeoutError("Redis did not answer in time") from None
+    return answers
+
+
+async def _taught(redis: AsyncRedis, call: Call) -> Any:
+    """The answer of a call whose script Redis does not know yet, or its error."""
+    parts = (*call.keys, *call.arguments)
+    try:
+        return await redis.eval(call.script.body, len(call.keys), *parts)
+    except RedisError as error:
+        return error
+
+
+_PENDING: WeakKeyDictionary[AsyncRedis, _Pending] = WeakKeyDictionary()
+
+
+def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Run many calls of one script in one round trip; the answers in order."""
+    if not calls:
+        return []
+    # In a pipeline an unknown script would fail every call after it, so it is taught first.
+    for script in {call.script for call in calls}:
+        if not redis.script_exists(script.sha)[0]:
+            redis.script_load(script.body)
+    pipe = redis.pipeline(transaction=False)
+    for call in calls:
+        pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
+    answers: list[Any] = pipe.execute()
+    return answers

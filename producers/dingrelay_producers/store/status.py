@@ -1,0 +1,185 @@
+"""What a job's record tells, as people and programs read it."""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Self, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dingrelay_producers.errors import UnreadableRecord
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.kinds import KINDS
+
+STEP = "step:"
+"""What the fields of a record that hold outcomes of steps begin with."""
+
+_T = TypeVar("_T")
+
+
+class Candidate(BaseModel):
+    """An approval instance that may be the one that a job created, or may not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    title: str = ""
+    """As DingTalk shows it; empty if it can't be read."""
+    created: str = ""
+    """When it was made, in DingTalk's spelling."""
+    link: str = ""
+    """Where a person can look at it."""
+
+
+class JobError(BaseModel):
+    """Why a job did not succeed, or not yet."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    error_class: str = Field(alias="class")
+    """The class of the error, such as ``permission``."""
+    code: str
+    """DingTalk's code, or a word of ours."""
+    message: str
+    hint: str = ""
+    """What to do about it."""
+    candidates: list[Candidate] = Field(
+        default_factory=list[Candidate], exclude_if=lambda found: not found
+    )
+    """What may be the effect of a call whose answer was lost."""
+
+
+class Resolved(BaseModel):
+    """What a person said of a call whose answer was lost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    happened: bool
+    """Whether DingTalk carried it out."""
+    by: str = ""
+    at: datetime
+
+
+class JobStatus(BaseModel):
+    """A job as its record shows it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    kind: str
+    app: str
+    lane: str
+    state: State
+    attempts: int = 0
+    """Attempts made; waiting for a limit costs none."""
+    throttles: int = 0
+    """Throttling answers of DingTalk that the job met."""
+    created_at: datetime
+    started_at: datetime | None = None
+    settled_at: datetime | None = None
+    due_at: datetime | None = None
+    """When a job that waits is looked at next."""
+    result: dict[str, Any] | None = None
+    error: JobError | None = None
+    resolved: Resolved | None = Field(default=None, exclude_if=lambda said: said is None)
+    """What a person said of it, if somebody did."""
+
+    @classmethod
+    def from_record(cls, job_id: str, record: Mapping[bytes, bytes]) -> Self:
+        """The status in a record's Redis hash.
+
+        Raises:
+            UnreadableRecord: a field is missing or can't be read; it is named.
+        """
+        fields = _Fields(job_id, record)
+        state = fields.needed("state", State)
+        waits = not state.ended and state != State.RUNNING
+        return cls(
+            id=job_id,
+            kind=fields.needed("kind", str),
+            app=fields.needed("app", str),
+            lane=fields.needed("lane", str),
+            state=state,
+            attempts=fields.read("attempts", int) or 0,
+            throttles=fields.read("throttles", int) or 0,
+            created_at=fields.needed("created", _moment),
+            started_at=fields.read("started", _moment),
+            settled_at=fields.read("settled", _moment),
+            due_at=fields.read("due", _moment) if waits else None,
+            result=_result(fields, state),
+            error=fields.read("error", JobError.model_validate_json),
+            resolved=fields.read("resolved", Resolved.model_validate_json),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as JSON values, the same on the command line and over HTTP."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class _Fields:
+    """The fields of a record, each read in its own way."""
+
+    def __init__(self, job_id: str, record: Mapping[bytes, bytes]) -> None:
+        self.job_id = job_id
+        # What is no UTF-8 is told where the field is read, if it matters there.
+        self._text = {
+            name.decode(errors="replace"): value.decode(errors="replace")
+            for name, value in record.items()
+        }
+
+    def needed(self, name: str, parse: Callable[[str], _T]) -> _T:
+        """What every record has."""
+        if not self._text.get(name):
+            raise UnreadableRecord(self.job_id, name, "is missing")
+        return self._parsed(name, parse)
+
+    def read(self, name: str, parse: Callable[[str], _T]) -> _T | None:
+        """What it may have."""
+        return self._parsed(name, parse) if self._text.get(name) else None
+
+    def steps(self) -> dict[str, Any]:
+        """The outcomes of steps, by name."""
+        return {
+            name.removeprefix(STEP): self._parsed(name, json.loads)
+            for name in self._text
+            if name.startswith(STEP)
+        }
+
+    def _parsed(self, name: str, parse: Callable[[str], _T]) -> _T:
+        try:
+            return parse(self._text[name])
+        except (ValueError, OverflowError, OSError):
+            # Only of the state, since other fields may hold what only their reader may see.
+            shown = f"is {self._text[name]!r:.60}, which " if name == "state" else ""
+            raise UnreadableRecord(self.job_id, name, f"{shown}can't be read") from None
+
+
+def state_of(job_id: str, text: bytes) -> State:
+    """The state in a record.
+
+    Raises:
+        UnreadableRecord: this release has no such state.
+    """
+    return _Fields(job_id, {b"state": text}).needed("state", State)
+
+
+def _result(fields: _Fields, state: State) -> dict[str, Any] | None:
+    """The result, or what a job that ended otherwise had done until then."""
+    found = fields.read("result", _object)
+    if found is not None:
+        return found
+    kind = KINDS.get(fields.needed("kind", str))
+    if not state.ended or kind is None or kind.so_far is None:
+        return None
+    return kind.so_far(fields.steps())
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = json.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError  # noqa: TRY004 - it is read, and its value is wrong
+    return cast("dict[str, Any]", found)
+
+
+def _moment(milliseconds: str) -> datetime:
+    return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)

@@ -1,0 +1,159 @@
+"""Each approval instance belongs to one job, and each job has one."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_workers.approvals.form_checks import FormChecks
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.dingtalk.apis import APPROVAL_CREATE, APPROVAL_LIST, APPROVAL_READ
+from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.dingtalk.errors import Ambiguous
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.jobs.context import JobApprovals
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.approval_claims import Adoptions
+from dingrelay_workers.store.records import Claim
+from dingrelay_workers.store.redis_time import RedisTime
+
+FORM = [("事由", "出差")]
+EPOCH = datetime.fromtimestamp(0, UTC)
+
+
+SETTINGS = Settings.load(env="test")
+
+
+def of(redis: Redis, job_id: str) -> Adoptions:
+    return Adoptions(redis, SETTINGS, job_id=job_id)
+
+
+async def test_an_instance_has_one_job_and_a_job_one_instance(redis: Redis) -> None:
+    a, b = of(redis, "a"), of(redis, "b")
+    assert await a.adopt("i1", since=1) is None
+    assert await a.adopt("i1", since=1) is None
+    assert await b.adopt("i1", since=2) == 1
+    assert await a.adopt("i2", since=3) == 3
+    assert await b.adopt("i2", since=2) is None
+    assert (await a.own(), await b.own()) == ("i1", "i2")
+    assert await a.free(["i1", "i2", "i3"]) == ["i1", "i3"]
+
+
+async def test_marks_live_as_long_as_any_job_that_could_look_and_expire_one_by_one(
+    redis: Redis,
+) -> None:
+    a, b = of(redis, "a"), of(redis, "b")
+    assert await a.adopt("i1", since=1) is None
+    mark = keys.adopted_instance("i1")
+    whole = await redis.pttl(mark)
+    # An unknown job can be requeued on the last day of its record, and looks again then.
+    assert whole > (SETTINGS.dead_ttl + 6 * 86_400) * 1000
+    await redis.pexpire(mark, 60_000)
+    assert await b.free(["i1"]) == []
+    assert await redis.pttl(mark) > 60_000
+    await redis.pexpire(mark, 60_000)
+    assert await b.adopt("i1", since=2) == 1
+    assert await redis.pttl(mark) > 60_000
+    await redis.pexpire(mark, 60_000)
+    assert await a.adopt("i9", since=1) == 1
+    assert await b.adopt("i2", since=2) is None
+    assert await redis.pttl(mark) <= 60_000  # what others take keeps no mark
+
+
+async def test_a_job_keeps_its_instance_when_its_own_mark_is_over(redis: Redis) -> None:
+    a = of(redis, "a")
+    assert await a.adopt("i1", since=1) is None
+    await redis.delete(keys.adopted_job("a"))
+    assert await a.free(["i1"]) == ["i1"]
+    assert await a.adopt("i1", since=1) is None
+    assert await a.own() == "i1"
+
+
+@dataclass
+class DingTalk:
+    """The calls of one job on a DingTalk that keeps the instances of all jobs."""
+
+    instances: list[str]
+    open_since: int
+    doubts: list[int] = field(default_factory=list)
+    agent_id: str = "1"
+    app: str = "default"
+
+    @property
+    def intents(self) -> "DingTalk":
+        return self
+
+    async def send(self, request: Request) -> dict[str, Any]:
+        match request.api:
+            case api if api == APPROVAL_CREATE:
+                self.instances.append(f"i{len(self.instances) + 1}")
+                return {"instanceId": self.instances[-1]}
+            case api if api == APPROVAL_LIST:
+                return {"result": {"list": list(reversed(self.instances))}}
+            case api:
+                assert api == APPROVAL_READ
+                form = [{"name": name, "value": value} for name, value in FORM]
+                return {
+                    "result": {
+                        "originatorUserId": "u1",
+                        "createTime": "2026-11-24T08:00Z",
+                        "formComponentValues": form,
+                    }
+                }
+
+    async def search_from(self, since: int) -> None:
+        self.doubts.append(since)
+
+
+class Job:
+    """A job's approvals on that DingTalk."""
+
+    def __init__(self, redis: Redis, job_id: str, calls: DingTalk) -> None:
+        transport = SimpleNamespace(clock=DingTalkClock())
+        engine = SimpleNamespace(
+            redis=redis, settings=SETTINGS, transport=transport, form_checks=FormChecks(redis)
+        )
+        claim = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
+        self._approvals = JobApprovals(
+            cast("Claim", claim), cast("JobCalls", calls), cast("Engine", engine)
+        )
+
+    async def create(self) -> str:
+        return await self._approvals.create(
+            process_code="P", originator="u1", department=-1, form=FORM
+        )
+
+    async def find(self) -> str | None:
+        found = await self._approvals.find(
+            process_code="P", originator="u1", form=FORM, since=EPOCH
+        )
+        return found.instance
+
+
+async def test_whose_instance_was_taken_gets_the_one_that_the_taker_made(redis: Redis) -> None:
+    # a's call made i1 and its answer was lost. a looks it up while the answer to b is under way,
+    # and is told of i2 first.
+    instances = ["i1"]
+    calls_of_a, calls_of_b = DingTalk(instances, 1_000), DingTalk(instances, 9_000)
+    a, b = Job(redis, "a", calls_of_a), Job(redis, "b", calls_of_b)
+    assert await of(redis, "a").adopt("i2", since=1_000) is None
+    with pytest.raises(Ambiguous):
+        await b.create()
+    assert calls_of_b.doubts == [1_000]
+    assert await b.find() == "i1"
+    assert await a.find() == "i2"
+    assert instances == ["i1", "i2"]
+
+
+async def test_a_job_that_has_its_instance_takes_no_other(redis: Redis) -> None:
+    # b's worker died after it adopted i2; a's answer, i1, was lost and i1 is nobody's.
+    instances = ["i1", "i2"]
+    a, b = Job(redis, "a", DingTalk(instances, 1)), Job(redis, "b", DingTalk(instances, 2))
+    assert await of(redis, "b").adopt("i2", since=2) is None
+    assert await b.find() == "i2"
+    assert await a.find() == "i1"

@@ -1,0 +1,394 @@
+"""Jobs of one content share calls: one worker's engine, a real Valkey and the sandbox."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import AppSettings, Settings
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_sandbox.report_types import CallReport
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.jobs.outcome import Outcome
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.wakeup import Delivery
+
+SEND = "/topapi/message/corpconversation/asyncsend_v2"
+SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
+"""Two thirds of a second between slots."""
+NEVER = {"*": {"calls": "2/100s"}, "message.send": {"recipients": ""}}
+"""After the first slot none comes within a test."""
+FEW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": "101/1000s"}}
+"""A hundred recipients, and hardly any more within a test."""
+
+Running = asyncio.Task[Outcome | None]
+
+
+class Office:
+    """A worker's engine, jobs that wait in Redis, and wake-ups that the test hands over."""
+
+    def __init__(self, executor: Executor, redis: Redis, sandbox: SandboxAdmin) -> None:
+        self.executor = executor
+        self.engine = executor.engine
+        self.redis = redis
+        self.sandbox = sandbox
+
+    async def enqueue(self, *users: str, text: str = "同文", **fields: Any) -> Draft:
+        """A job in the queue, whose wake-up nobody has taken yet."""
+        message = {"msgtype": "text", "text": {"content": text}}
+        job = {"to": {"users": list(users)}, "message": message, **fields}
+        draft = record.draft(MessageSend.parse(job))
+        await scripts.run_async(self.redis, record.enqueue(draft))
+        return draft
+
+    def wake(self, draft: Draft) -> Running:
+        """Hand over the job's wake-up."""
+        delivery = Delivery(
+            id=draft.id,
+            kind=KINDS[draft.kind],
+            job=draft.job,
+            queue=draft.queue,
+            woken=1,
+            nonce=uuid.uuid4().hex,
+        )
+        return asyncio.create_task(self.executor.execute(delivery))
+
+    async def take_the_slot(self) -> None:
+        """One call leaves at once; the next has to wait."""
+        await self.wake(await self.enqueue("u200", text="先行"))
+
+    async def waits_for(self, recipients: int) -> None:
+        """Return once a call to so many recipients waits for its slot."""
+        batches = self.engine.batches._open
+        await eventually(
+            lambda: any(each.slot_request.recipients == recipients for each in batches.values())
+        )
+
+    async def status(self, draft: Draft) -> JobStatus:
+        return JobStatus.from_record(draft.id, await self.redis.hgetall(keys.job(draft.id)))
+
+    async def ended(self, drafts: Sequence[Draft]) -> list[JobStatus]:
+        """The statuses, once all have ended."""
+
+        async def all_ended() -> bool:
+            return all([(await self.status(draft)).state.ended for draft in drafts])
+
+        await eventually(all_ended)
+        return [await self.status(draft) for draft in drafts]
+
+    def calls(self) -> list[CallReport]:
+        return self.sandbox.calls(api=SEND)
+
+    async def index(self, draft: Draft) -> list[str]:
+        return [job.decode() for job in await self.redis.zrange(draft.shares, 0, -1)]
+
+
+OpenOffice = Callable[..., Awaitable[Office]]
+
+
+@pytest.fixture
+async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncIterator[OpenOffice]:
+    """Open one more worker's engine, with its rules."""
+    sandbox.set_limits(calls="", recipients="")
+    async with AsyncExitStack() as stack:
+
+        async def open_office(rules: dict[str, dict[str, str]] = SLOW, **settings: Any) -> Office:
+            app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+            loaded = Settings.load(
+                env="sandbox",
+                redis_url=valkey_url,
+                rules=rules,
+                apps={"default": AppSettings.model_validate(app)},
+                DINGTALK_OAPI_URL=sandbox.base_url,
+                DINGTALK_API_URL=sandbox.base_url,
+                **settings,
+            )
+            engine = Engine(loaded, Publisher(loaded), concurrency=64)
+            await stack.enter_async_context(engine)
+            executor = await stack.enter_async_context(Executor(engine))
+            return Office(executor, redis, sandbox)
+
+        yield open_office
+
+
+@pytest.fixture
+async def office(opened: OpenOffice) -> Office:
+    return await opened()
+
+
+async def eventually(predicate: Callable[[], object]) -> None:
+    for _ in range(3000):
+        answer = predicate()
+        if await answer if isinstance(answer, Awaitable) else answer:
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("not within 30 s")
+
+
+def task_ids(statuses: Sequence[JobStatus]) -> set[int]:
+    return {call["task_id"] for status in statuses for call in (status.result or {})["calls"]}
+
+
+async def test_a_job_that_did_not_wait_pays_nothing_for_sharing(
+    office: Office, redis: Redis
+) -> None:
+    async def scripts_of(draft: Draft) -> int:
+        await asyncio.sleep(0.7)  # the slot is there again
+        before = await scripts_run(redis)
+        await office.wake(draft)
+        return await scripts_run(redis) - before
+
+    await office.take_the_slot()
+    shared, waiting = await office.enqueue("u1"), await office.enqueue("u2")
+    alone = await office.enqueue("u3", text="独", on_unknown="stop")
+    assert alone.shares == ""
+    assert await scripts_of(shared) == await scripts_of(alone) == 5
+    assert (await office.status(waiting)).state == State.QUEUED
+    assert await office.index(waiting) == [waiting.id]
+
+
+async def scripts_run(redis: Redis) -> int:
+    stats = await redis.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("evalsha", "eval"))
+
+
+async def test_jobs_that_wait_in_one_worker_share_a_call(office: Office) -> None:
+    await office.take_the_slot()
+    drafts = [await office.enqueue(f"u{number}", f"u{number + 50}") for number in range(1, 31)]
+    outcomes = await asyncio.gather(*map(office.wake, drafts))
+    assert {outcome.state for outcome in outcomes if outcome} == {State.DONE}
+    statuses = await office.ended(drafts)
+    assert len(office.calls()) == 2
+    assert len(task_ids(statuses)) == 1
+    assert [(status.result or {})["accepted"] for status in statuses] == [2] * 30
+    assert {status.attempts for status in statuses} == {1}
+    assert office.sandbox.audit()["delivered"] == 61
+
+
+async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Office) -> None:
+    await office.take_the_slot()
+    lanes = ("urgent", "normal", "bulk")
+    drafts = [
+        await office.enqueue(f"u{number}", lane=lanes[number % 3]) for number in range(1, 151)
+    ]
+    # One wake-up is enough: the first call is full, and what is left over makes the second.
+    await office.wake(drafts[0])
+    statuses = await office.ended(drafts)
+    assert {(status.state, status.attempts) for status in statuses} == {(State.DONE, 1)}
+    assert len(task_ids(statuses)) == len(office.calls()) - 1 == 2
+    assert office.sandbox.audit()["delivered"] == 151
+    assert office.sandbox.audit()["dropped"] == {}
+    assert await office.index(drafts[0]) == []
+    late = await asyncio.gather(*map(office.wake, drafts))
+    assert late == [None] * 150
+
+
+async def test_an_urgent_job_takes_bulk_along_and_waits_for_none(office: Office) -> None:
+    await office.take_the_slot()
+    bulk = [await office.enqueue(f"u{number}", lane="bulk") for number in range(1, 4)]
+    urgent = await office.enqueue("u4", lane="urgent")
+    waiting = await office.enqueue("u5", lane="bulk")
+    running = [office.wake(draft) for draft in bulk]
+    await office.waits_for(3)
+    await office.wake(urgent)
+    await asyncio.gather(*running)
+    statuses = await office.ended([urgent, waiting, *bulk])
+    assert len(task_ids(statuses[:2])) == 1
+    assert len(task_ids(statuses[2:])) == 1
+    assert len(office.calls()) == 3
+    assert task_ids(statuses[:2]) == {min(task_ids(statuses))}, "the urgent call left first"
+
+
+async def test_the_wakeup_of_a_job_that_was_taken_along_is_not_wasted(office: Office) -> None:
+    first = await office.enqueue("u1")
+    await office.wake(first)
+    waiting = [await office.enqueue(f"u{number}") for number in range(2, 12)]
+    assert await office.wake(first) is None
+    statuses = await office.ended(waiting)
+    assert {status.state for status in statuses} == {State.DONE}
+    assert len(office.calls()) == 2
+
+
+async def test_who_cannot_go_leaves_the_others_untouched(office: Office, redis: Redis) -> None:
+    had = await office.enqueue("u9")
+    await office.wake(had)
+    good = [await office.enqueue(f"u{number}") for number in range(1, 5)]
+    soon = datetime.now(UTC) + timedelta(milliseconds=100)
+    expired = await office.enqueue("u5", expires_at=soon.isoformat())
+    cancelled = await office.enqueue("u6")
+    again = await office.enqueue("u9")
+    ended = record.cancel(cancelled.id, record_ttl_ms=1000, dead_ttl_ms=1000)
+    assert await scripts.run_async(redis, ended) == b"cancelled"
+    assert cancelled.id not in await office.index(cancelled)
+    await eventually(lambda: datetime.now(UTC) > soon)
+
+    running = office.wake(good[0])
+    statuses = await office.ended([*good, again])
+    await running
+    assert [status.state for status in statuses] == [State.DONE] * 4 + [State.DUPLICATE]
+    assert (statuses[-1].result or {})["duplicate"] == ["u9"]
+    assert len(task_ids(statuses[:4])) == 1
+    await office.wake(expired)
+    assert (await office.status(expired)).state == State.EXPIRED
+    assert (await office.status(cancelled)).state == State.CANCELLED
+    assert office.sandbox.audit()["delivered"] == 5
+
+
+async def test_a_refused_call_is_tried_again_one_job_at_a_time(office: Office) -> None:
+    await office.take_the_slot()
+    office.sandbox.add_fault("error", api=SEND, code="33012", count=1)
+    office.sandbox.add_fault("error", api=SEND, code="33012", match={"userid_list": "u2"})
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 3)]
+    outcomes = await asyncio.gather(*map(office.wake, drafts))
+    assert [(outcome.state, outcome.attempts) for outcome in outcomes if outcome] == [
+        (State.QUEUED, 0)
+    ] * 2
+    assert await office.index(drafts[0]) == []
+    for draft in drafts:
+        assert not await office.redis.hexists(keys.job(draft.id), "calling")
+
+    await asyncio.gather(*map(office.wake, drafts))
+    statuses = await office.ended(drafts)
+    assert [status.state for status in statuses] == [State.DONE, State.DEAD]
+    assert [status.attempts for status in statuses] == [1, 1]
+    assert [call["recipients"] for call in (statuses[0].result or {})["calls"]] == [1]
+    assert len(office.calls()) == 4
+
+
+async def test_a_throttle_reaches_every_job_and_costs_none_an_attempt(office: Office) -> None:
+    await office.take_the_slot()
+    office.sandbox.add_fault("throttle", api=SEND, code="90018", count=1)
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 6)]
+    await office.wake(drafts[0])
+    await eventually(lambda: all_snoozed(office, drafts))
+    statuses = [await office.status(draft) for draft in drafts]
+    assert {(status.attempts, status.throttles) for status in statuses} == {(0, 1)}
+    assert set(await office.index(drafts[0])) == {draft.id for draft in drafts}
+    assert [state.throttles for state in await office.engine.limiter.states() if state.throttles]
+
+
+async def all_snoozed(office: Office, drafts: Sequence[Draft]) -> bool:
+    return {(await office.status(draft)).state for draft in drafts} == {State.SNOOZED}
+
+
+async def test_an_answer_that_was_lost_is_repeated_for_every_job(office: Office) -> None:
+    await office.take_the_slot()
+    office.sandbox.add_fault("lost_answer", api=SEND, count=1)
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
+    outcomes = await asyncio.gather(*map(office.wake, drafts))
+    assert {outcome.state for outcome in outcomes if outcome} == {State.RETRYING}
+    for draft in drafts:
+        assert await office.redis.hexists(keys.job(draft.id), "calling")
+        await office.redis.hset(keys.job(draft.id), "due", "0")
+    await asyncio.gather(*map(office.wake, drafts))
+    statuses = await office.ended(drafts)
+    assert {(status.state, status.attempts) for status in statuses} == {(State.DONE, 2)}
+    # DingTalk drops what they have already (API §2.1).
+    assert office.sandbox.audit()["delivered"] == 4
+
+
+async def test_a_call_that_gets_no_slot_in_time_is_parked_as_one(opened: OpenOffice) -> None:
+    office = await opened(NEVER, max_wait=100)
+    await office.take_the_slot()
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 31)]
+    running = [office.wake(draft) for draft in drafts]
+    await office.waits_for(30)
+    await office.engine.limiter.throttled(
+        "default", "message.send", pause=600, everything=False, reason="90018"
+    )
+    outcomes = await asyncio.gather(*running)
+    assert {(o.state, o.attempts) for o in outcomes if o} == {(State.SNOOZED, 0)}
+    assert len({o.delay for o in outcomes if o}) == 1
+    assert len(await office.index(drafts[0])) == 30
+    (horizon,) = [s.horizon for s in await office.engine.limiter.states() if s.horizon]
+    assert horizon < datetime.now(UTC) + timedelta(seconds=1200), "one call's place, not thirty"
+
+
+async def test_a_call_does_not_sit_in_a_worker_for_a_slot_that_is_far_away(
+    opened: OpenOffice,
+) -> None:
+    office = await opened(NEVER)
+    await office.take_the_slot()
+    outcome = await office.wake(await office.enqueue("u1"))
+    assert outcome
+    assert (outcome.state, outcome.attempts) == (State.SNOOZED, 0)
+    assert outcome.delay > office.engine.settings.max_wait
+    urgent = office.wake(await office.enqueue("u2", lane="urgent"))
+    await office.waits_for(1)
+    office.engine.drain()
+    assert await urgent
+    assert len(office.calls()) == 1
+
+
+async def test_a_worker_that_stops_gives_all_of_them_back(opened: OpenOffice) -> None:
+    office = await opened(NEVER, max_wait=100)
+    await office.take_the_slot()
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 6)]
+    running = [office.wake(draft) for draft in drafts]
+    await office.waits_for(5)
+    office.engine.drain()
+    outcomes = await asyncio.gather(*running)
+    assert {outcome.state for outcome in outcomes if outcome} == {State.QUEUED}
+    assert len(await office.index(drafts[0])) == 5
+    assert len(office.calls()) == 1
+
+
+async def test_the_limit_on_recipients_holds_for_those_who_are_taken_along(
+    opened: OpenOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # On a machine that stands still for a moment the slot would be too old, and paid for again.
+    monkeypatch.setattr("dingrelay_workers.limiter.limiter.JITTER", 60)
+    monkeypatch.setattr("dingrelay_workers.calls.job_calls.JITTER", 60)
+    office = await opened(FEW)
+    rule = office.engine.limiter.recipients_rule("default", "message.send")
+    assert rule
+    await office.take_the_slot()
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 101)]
+    await office.redis.hset(rule.key, mapping={"balance": 10, "at": int(time.time() * 1e6)})
+    await office.wake(drafts[0])
+    left = set(await office.index(drafts[0]))
+    await office.ended([draft for draft in drafts if draft.id not in left])
+    assert len(left) == 90
+    assert office.sandbox.audit()["delivered"] == 1 + 10
+    (balance,) = [s.balance for s in await office.engine.limiter.states() if s.unit == "recipients"]
+    assert 0 <= balance < 0.1
+
+
+async def test_a_leader_that_is_gone_leaves_its_seat_to_another(office: Office) -> None:
+    await office.take_the_slot()
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
+    leader = office.wake(drafts[0])
+    await office.waits_for(1)
+    others = [office.wake(draft) for draft in drafts[1:]]
+    await office.waits_for(3)
+    leader.cancel()
+    outcomes = await asyncio.gather(*others)
+    assert {outcome.state for outcome in outcomes if outcome} == {State.DONE}
+    assert len(office.calls()) == 2
+    assert office.sandbox.audit()["delivered"] == 3
+
+
+async def test_a_job_that_another_worker_took_over_is_left_out(office: Office) -> None:
+    await office.take_the_slot()
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
+    running = [office.wake(draft) for draft in drafts]
+    await office.waits_for(3)
+    await office.redis.hincrby(keys.job(drafts[1].id), "fence", 1)
+    outcomes = await asyncio.gather(*running)
+    assert outcomes[1] is None
+    assert [outcome.state for outcome in outcomes if outcome] == [State.DONE] * 2
+    assert office.sandbox.audit()["delivered"] == 3
+    assert office.sandbox.inbox("u2")["delivered"] == []

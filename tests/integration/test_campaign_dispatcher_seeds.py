@@ -1,0 +1,43 @@
+"""Each person gets a campaign once, whatever becomes of the dispatchers; see `dispatchers`."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.resources import Engine
+from dispatchers import World
+
+UNLIMITED = {"calls": "1000000/1s", "recipients": "100000000/60s"}
+
+
+@pytest.fixture
+async def engine(
+    sandbox_env: dict[str, str],
+    sandbox: SandboxAdmin,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[Engine]:
+    for name, value in {**sandbox_env, "DINGRELAY_DATABASE_URL": database_url}.items():
+        monkeypatch.setenv(name, value)
+    sandbox.set_limits(calls="1000000/1s", egress="", recipients="")
+    settings = Settings.load(
+        lease=0.4,
+        max_deliveries=100,
+        rules={"*": {"calls": "1000000/1s"}, "message.send": UNLIMITED},
+    )
+    upgrade(database_url)
+    async with Engine(settings, Publisher(settings)) as engine:
+        yield engine
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_each_person_gets_it_once(
+    seed: int, engine: Engine, sandbox: SandboxAdmin, database_url: str
+) -> None:
+    world = World(seed, database_url, engine, sandbox)
+    faults = await world.run()
+    assert not faults, f"seed {seed}: {faults}; {', '.join(world.story)}"

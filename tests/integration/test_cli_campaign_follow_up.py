@@ -1,0 +1,300 @@
+"""``dingrelay campaign report`` and what may follow it, on a real database and Valkey."""
+
+import asyncio
+import csv
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from sqlalchemy import update
+
+import campaigns
+from cli_runner import Cli, in_folder
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks.campaign_chunk import CampaignChunk
+from dingrelay_tasks.campaign_confirm import CampaignConfirm
+from dingrelay_tasks.campaign_recall import CampaignRecall
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns.chunks import Ending, Release
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.wakeup import Delivery
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    upgrade(sandbox_env["DINGRELAY_DATABASE_URL"])
+    return in_folder(monkeypatch, tmp_path, sandbox_env)
+
+
+def in_database(cli: Cli, act: Callable[[Database], Awaitable[Any]]) -> Any:
+    async def run() -> Any:
+        database = Database(cli.variables["DINGRELAY_DATABASE_URL"])
+        try:
+            return await act(database)
+        finally:
+            await database.dispose()
+
+    return asyncio.run(run())
+
+
+def a_campaign(cli: Cli, **fields: Any) -> str:
+    """Three chunks of two: u2 has had it, the second call was repeated, the third is pending."""
+
+    async def put(database: Database) -> str:
+        campaign = await campaigns.put(
+            database, people=6, **{"state": State.PAUSED, "started_at": NOW, **fields}
+        )
+        left_out = {OutcomeKind.DUPLICATE: ["u2"]}
+        endings = (
+            Ending(Release(0, 1), task_id=7, called_at=NOW, accepted=1, left_out=left_out),
+            Ending(Release(1, 1), task_id=8, called_at=NOW, accepted=2, ambiguous=True),
+        )
+        async with database.write("x") as connection:
+            await chunks.release(connection, campaign, 2, NOW)
+            await chunks.settle(connection, campaign, endings)
+        return campaign
+
+    campaign: str = in_database(cli, put)
+    return campaign
+
+
+def test_a_report_counts_and_names_everybody(cli: Cli, tmp_path: Path) -> None:
+    campaign = a_campaign(cli)
+    told = cli.json("campaign", "report", campaign, "--csv", "r.csv", "--json-file", "r.ndjson")
+    assert (told["id"], told["recipients"], told["calls"]) == (campaign, 6, 2)
+    assert {name: people for name, people in told["outcomes"].items() if people} == {
+        "accepted": 3,
+        "duplicate": 1,
+        "pending": 2,
+    }
+    duplicate = {"outcome": "duplicate", "reason": "had this content already that day", "people": 1}
+    assert told["reasons"] == [duplicate]
+    assert told["ambiguous"] == {"calls": 1, "people": 2}
+    with (tmp_path / "r.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["userid"] for row in rows] == [f"u{number}" for number in range(1, 7)]
+    assert rows[0] == {"userid": "u1", "outcome": "accepted", "task_id": "7", "reason": ""}
+    lines = [json.loads(line) for line in (tmp_path / "r.ndjson").read_text().splitlines()]
+    assert [{**line, "task_id": str(line["task_id"] or "")} for line in lines] == rows
+    shown = cli("campaign", "report", campaign).stdout
+    assert "1 calls for 2 people, settled by DingTalk's same-content rule" in shown
+    assert "1 duplicate: had this content already that day" in shown
+
+
+def test_a_report_that_can_not_be_told_or_written_is_refused(cli: Cli) -> None:
+    refused = cli("campaign", "report", "none")
+    assert (refused.exit_code, "no campaign none" in refused.stderr) == (2, True)
+    refused = cli("campaign", "report", a_campaign(cli), "--csv", "nowhere/r.csv")
+    assert (refused.exit_code, "nowhere/r.csv: No such file" in refused.stderr) == (2, True)
+
+
+async def carry_out(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
+    """Run jobs in a worker's engine; how they ended."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in cli.variables.items():
+            patch.setenv(name, value)
+        settings = Settings.load()
+    async with Engine(settings, Publisher(settings)) as engine:
+        for draft in drafts:
+            await scripts.run_async(engine.redis, record.enqueue(draft))
+            delivery = Delivery(
+                id=draft.id,
+                kind=KINDS[draft.kind],
+                job=draft.job,
+                queue=draft.queue,
+                woken=1,
+                nonce=uuid.uuid4().hex,
+            )
+            await Executor(engine).execute(delivery)
+        return [
+            JobStatus.from_record(draft.id, await engine.redis.hgetall(keys.job(draft.id)))
+            for draft in drafts
+        ]
+
+
+def sent(cli: Cli, *, days_ago: int = 0) -> str:
+    """A campaign whose two chunks DingTalk took: to u1 and u2, and to u3 and one it doesn't know."""
+
+    async def put(database: Database) -> str:
+        campaign = await campaigns.put(database, people=4, state=State.DONE, started_at=NOW)
+        message = (await campaigns.read(database, campaign)).message
+        parts = [["u1", "u2"], ["u3", "nobody"]]
+        drafts = [
+            record.draft(
+                CampaignChunk(campaign=campaign, number=number, users=users, message=message)
+            )
+            for number, users in enumerate(parts)
+        ]
+        endings = [
+            Ending(
+                Release(number, 1),
+                task_id=(status.result or {})["call"]["task_id"],
+                called_at=NOW - timedelta(days=days_ago),
+                accepted=2,
+            )
+            for number, status in enumerate(await carry_out(cli, drafts))
+        ]
+        async with database.write("x") as connection:
+            await connection.execute(
+                update(ChunkRow).where(ChunkRow.number == 1).values(users="u3,nobody")
+            )
+            await chunks.release(connection, campaign, 2, NOW)
+            await chunks.settle(connection, campaign, endings)
+        return campaign
+
+    campaign: str = in_database(cli, put)
+    return campaign
+
+
+def run_accepted(cli: Cli, told: dict[str, Any], contract: type[Contract]) -> list[JobStatus]:
+    """Run the jobs that a command had accepted."""
+
+    async def run() -> list[JobStatus]:
+        async with Redis.from_url(cli.variables["DINGRELAY_REDIS_URL"]) as redis:
+            payloads = [
+                json.loads(await redis.hget(keys.job(each), "payload") or b"{}")
+                for each in told["jobs"]
+            ]
+        drafts = [record.draft(contract.parse(payload)) for payload in payloads]
+        return await carry_out(cli, drafts)
+
+    return asyncio.run(run())
+
+
+def test_a_confirmation_tells_whom_it_reached(cli: Cli) -> None:
+    campaign = sent(cli)
+    told = cli.json("campaign", "confirm", campaign, "--all", "--yes")
+    assert (told["chunks"], told["people"], told["calls"], told["too_old"]) == (2, 4, 4, 0)
+    (status,) = run_accepted(cli, told, CampaignConfirm)
+    assert status.result == {"confirmed": [0, 1], "unfinished": []}
+    report = cli.json("campaign", "report", campaign)
+    assert report["outcomes"]["accepted"] == 3
+    assert report["outcomes"]["invalid"] == 1
+    assert report["delivery"] == {
+        "calls": 2,
+        "people": 4,
+        "delivered": 3,
+        "read": 0,
+        "unread": 3,
+        "invalid": 1,
+        "forbidden": 0,
+        "failed": 0,
+    }
+    assert cli.json("campaign", "confirm", campaign, "--sample", "1", "--yes")["calls"] == 2
+
+
+def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> None:
+    campaign = sent(cli)
+    refused = cli("campaign", "recall", campaign)
+    assert (refused.exit_code, "--yes" in refused.stderr) == (2, True)
+    assert "costs: 2 calls" in refused.stdout
+    told = cli.json("campaign", "recall", campaign, "--yes")
+    (status,) = run_accepted(cli, told, CampaignRecall)
+    assert status.result == {"recalled": [0, 1], "refused": []}
+    (entry,) = sandbox.inbox("u1")["delivered"]
+    assert entry["recalled"] is True
+    assert cli.json("campaign", "report", campaign)["recalled"] == {"calls": 2, "people": 4}
+    assert cli.json("campaign", "recall", campaign)["jobs"] == []
+
+
+def test_what_is_too_old_is_told_and_left_alone(cli: Cli) -> None:
+    campaign = sent(cli, days_ago=2)
+    for command in (("recall",), ("confirm", "--all")):
+        told = cli.json("campaign", command[0], campaign, *command[1:])
+        assert (told["too_old"], told["calls"], told["jobs"]) == (2, 0, [])
+
+
+def test_a_test_is_an_urgent_message_to_the_testers(cli: Cli) -> None:
+    campaign = a_campaign(cli)
+    told = cli.json("campaign", "test", campaign, "--to", "u198,u199")
+    assert (told["kind"], told["lane"]) == ("message-send", "urgent")
+    refused = cli("campaign", "test", campaign, "--to", "u1", "--field", "name=x")
+    assert (refused.exit_code, "no field {name}" in refused.stderr) == (2, True)
+
+
+def test_a_test_fills_in_the_fields(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_text("userid,name\nu1,Ann\nu2,Bob\n")
+    options = ("--text", "Dear {name}", "--file", "people.csv")
+    campaign = cli.json("campaign", "create", "n", *options)["id"]
+
+    def text(*fields: str) -> str:
+        job = cli.json("campaign", "test", campaign, "--to", "u9", *fields)["id"]
+        with SyncRedis.from_url(cli.variables["DINGRELAY_REDIS_URL"]) as redis:
+            content: str = json.loads(redis.hget(keys.job(job), "payload"))["message"]["text"][
+                "content"
+            ]
+            return content
+
+    assert text() == "Dear Ann"
+    assert text("--field", "name=Cho") == "Dear Cho"
+    refused = cli("campaign", "test", campaign, "--to", "u9", "--field", "name")
+    assert (refused.exit_code, "name=value" in refused.stderr) == (2, True)
+
+
+def test_what_is_under_way_at_a_pause_is_recalled_too(cli: Cli, sandbox: SandboxAdmin) -> None:
+    campaign = a_campaign(cli, state=State.RUNNING)
+
+    async def pause_with_a_call_under_way(database: Database) -> None:
+        async with database.write("x") as connection:
+            await chunks.release(connection, campaign, 1, NOW)
+            await connection.execute(update(CampaignRow).values(state=State.PAUSED))
+
+    in_database(cli, pause_with_a_call_under_way)
+    told = cli.json("campaign", "recall", campaign, "--yes")
+    assert (told["chunks"], told["people"], told["under_way"]) == (3, 5, 1)
+    assert "of these, 1 are under way" in cli("campaign", "recall", campaign, "--yes").output
+
+
+def test_a_report_is_no_formula_for_a_spreadsheet(cli: Cli, tmp_path: Path) -> None:
+    campaign = a_campaign(cli)
+
+    async def rename(database: Database) -> None:
+        users = "=HYPERLINK(A1),@x"
+        async with database.write("x") as connection:
+            await connection.execute(
+                update(ChunkRow).where(ChunkRow.number == 1).values(users=users)
+            )
+
+    in_database(cli, rename)
+    cli.json("campaign", "report", campaign, "--csv", "r.csv")
+    text = (tmp_path / "r.csv").read_text("utf-8")
+    assert [line.split(",")[0] for line in text.splitlines()][3:5] == ["'=HYPERLINK(A1)", "'@x"]
+
+
+def test_a_running_campaign_is_not_recalled(cli: Cli) -> None:
+    refused = cli("campaign", "recall", a_campaign(cli, state=State.RUNNING), "--yes")
+    assert (refused.exit_code, "pause or cancel it first" in refused.stderr) == (2, True)
+
+
+def test_a_confirmation_asks_how_much(cli: Cli) -> None:
+    refused = cli("campaign", "confirm", "c")
+    assert (refused.exit_code, "--sample, --all" in refused.stderr) == (2, True)
+
+
+def test_a_dry_run_sends_nothing(cli: Cli, sandbox: SandboxAdmin) -> None:
+    campaign = a_campaign(cli, state=State.DRAFT)
+    told = cli.json("campaign", "start", campaign, "--dry-run")
+    (first,) = told["first"]
+    assert (told["recipients"], told["calls"], first["users"]) == (2, 1, ["u5", "u6"])
+    assert f"news {campaign}" in cli("campaign", "start", campaign, "--dry-run").stdout
+    assert cli.json("campaign", "show", campaign)["state"] == "draft"
+    assert sandbox.calls() == []

@@ -1,0 +1,189 @@
+"""One call for several jobs: who is in it, and what each of them hears."""
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
+from dingrelay_workers.calls.batch_registry import BatchRegistry
+from dingrelay_workers.calls.intent_log import OwnershipLost
+from dingrelay_workers.dingtalk.errors import (
+    Ambiguous,
+    Credentials,
+    NotFound,
+    Permanent,
+    QuotaExhausted,
+    Throttled,
+    Transient,
+)
+from dingrelay_workers.limiter.grant import Draining, Parked
+
+if TYPE_CHECKING:
+    from dingrelay_workers.store.records import Records
+
+HERE = BatchKey("dingrelay:waiting:default:a", "normal")
+
+
+def registry() -> BatchRegistry:
+    """One that claims nothing."""
+    return BatchRegistry(cast("Records", None))
+
+
+async def join(batches: BatchRegistry, *users: str) -> Member:
+    return await batches.join(HERE, users, eager=False)
+
+
+def users() -> st.SearchStrategy[list[list[str]]]:
+    user = st.integers(1, 150).map(lambda number: f"u{number}")
+    return st.lists(st.lists(user, min_size=1, max_size=100, unique=True), min_size=1, max_size=40)
+
+
+@given(asked=users())
+def test_no_call_holds_a_user_twice_or_more_than_it_takes(asked: list[list[str]]) -> None:
+    async def ask() -> list[Member]:
+        batches = registry()
+        return [await join(batches, *each) for each in asked]
+
+    members = asyncio.run(ask())
+    for batch in {member.batch for member in members}:
+        batch.close(paid=None)
+        for each in members:
+            each.ready()
+        named = batch.freeze()
+        assert len(named) == len(set(named)) <= 100
+        assert named == [user for each in members if each.batch is batch for user in each.users]
+    assert [list(each.users) for each in members] == asked
+
+
+async def test_jobs_join_the_call_that_waits_and_leave_room_when_they_go() -> None:
+    batches = registry()
+    leader, other = await join(batches, "u1"), await join(batches, "u2", "u3")
+    assert leader.sends
+    assert not other.sends
+    assert leader.batch is other.batch
+    assert leader.batch.slot_request.costs == {"calls": 1, "recipients": 3}
+    other.leave()
+    assert leader.batch.slot_request.costs == {"calls": 1, "recipients": 1}
+    assert (await join(batches, "u1")).sends, "the same user needs a call of its own"
+
+
+async def test_while_a_call_fills_up_others_wait_for_the_next() -> None:
+    batches = registry()
+    leader = await join(batches, "u1")
+    leader.batch.close(paid=None)
+    later = asyncio.create_task(join(batches, "u2"))
+    await asyncio.sleep(0)
+    assert not later.done()
+    assert leader.batch.freeze() == ["u1"]
+    batches.close(HERE, leader.batch)
+    next_leader = await later
+    assert next_leader.sends
+    assert next_leader.batch.eager, "it waited"
+
+
+async def test_who_is_not_ready_in_time_stays_behind() -> None:
+    batch = Batch(["u1"], eager=False)
+    slow, ready, never = batch.join(["u2"], eager=False), batch.reserve(), batch.reserve()
+    batch.close(paid=None)
+    await slow.slot()
+    gone = batch.reserve()
+    gone.leave()
+    ready.add(["u3"])
+    ready.ready()
+    await batch.members_ready(0.01)
+    assert batch.freeze() == ["u1", "u3"]
+    for left_behind in (slow, never):
+        with pytest.raises(BatchClosed):
+            await left_behind.answer()
+    with pytest.raises(BatchClosed):
+        never.add(["u4"])
+    slow.leave()
+    batch.complete({"task_id": 1})
+    assert await ready.answer() == {"task_id": 1}
+
+
+async def test_a_user_who_is_in_the_call_is_not_taken_along_again() -> None:
+    batch = Batch(["u1"], eager=False)
+    member = batch.reserve()
+    batch.close(paid=None)
+    with pytest.raises(BatchClosed):
+        member.add(["u1"])
+    member.leave()
+    await asyncio.wait_for(batch.members_ready(60), 1)
+    assert batch.freeze() == ["u1"]
+
+
+async def test_who_joined_after_the_slot_was_paid_for_stays_behind() -> None:
+    batch = Batch(["u1"], eager=False)
+    paid, unpaid = batch.join(["u2"], eager=False), batch.join(["u3"], eager=False)
+    batch.close(paid=2)
+    await paid.slot()
+    with pytest.raises(BatchClosed):
+        await unpaid.slot()
+    paid.ready()
+    assert batch.freeze() == ["u1", "u2"]
+
+
+ALIKE = [
+    Throttled("90018", "later"),
+    Transient("-1", "busy"),
+    Ambiguous("timeout", "no answer"),
+    Credentials("40001", "wrong secret"),
+    QuotaExhausted("90020", "used up"),
+    Parked(3, "the limit"),
+    Draining(),
+    RedisConnectionError(),
+]
+
+
+@pytest.mark.parametrize("error", ALIKE, ids=lambda error: type(error).__name__)
+async def test_an_error_of_the_call_is_one_of_all_its_jobs(error: Exception) -> None:
+    batch = Batch(["u1"], eager=False)
+    other = batch.join(["u2"], eager=False)
+    assert batch.fail(error, left=False) is error
+    with pytest.raises(type(error)) as caught:
+        await other.slot()
+    assert caught.value is error
+    assert batch.frozen.is_set()
+
+
+@pytest.mark.parametrize("error", [Permanent("400002", "wrong"), NotFound("33012", "no such user")])
+async def test_a_refusal_splits_the_batch(error: Permanent | NotFound) -> None:
+    batch = Batch(["u1"], eager=False)
+    assert batch.fail(error, left=False) is error, "alone it is its own"
+    batch = Batch(["u1"], eager=False)
+    other = batch.join(["u2"], eager=False)
+    assert isinstance(batch.fail(error, left=False), BatchSplit)
+    with pytest.raises(BatchSplit, match=error.code):
+        await other.slot()
+
+
+@pytest.mark.parametrize(("left", "told"), [(False, BatchClosed), (True, Ambiguous)])
+@pytest.mark.parametrize("error", [OwnershipLost(), asyncio.CancelledError()])
+async def test_what_befalls_the_leader_only_is_not_the_others(
+    error: BaseException, left: bool, told: type[Exception]
+) -> None:
+    batch = Batch(["u1"], eager=False)
+    other = batch.join(["u2"], eager=False)
+    assert batch.fail(error, left=left) is error
+    with pytest.raises(told):
+        await other.slot()
+
+
+async def test_whoever_is_still_on_the_way_is_waited_for() -> None:
+    batch = Batch(["u1"], eager=True)
+    joined = batch.join(["u2"], eager=False)
+    batch.close(paid=None)
+    joined.ready()
+    late = batch.reserve()
+    ready = asyncio.create_task(batch.members_ready(1))
+    await asyncio.sleep(0)
+    assert not ready.done()
+    late.add(["u3"])
+    late.ready()
+    await ready
+    assert batch.freeze() == ["u1", "u2", "u3"]

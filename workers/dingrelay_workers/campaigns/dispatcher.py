@@ -1,0 +1,421 @@
+"""Carries campaigns on: releases chunks as jobs, and writes into SQL how they ended.
+
+Exactly once, whatever dies and whenever. Between SQL, which cannot forget, and Redis, which may:
+
+* A chunk is made `queued` in SQL, that is committed, and then its job is enqueued. A crash between
+  them leaves a queued chunk without a record, which the next tick enqueues again, under the same
+  id. After the enqueue the record is there: enqueueing again changes nothing.
+* How a job ended is committed to SQL, and then its record is deleted. A crash before the commit
+  changes nothing; between the two, the next pump finds the chunk settled and forgets the record. A
+  late wake-up of a job whose record is gone is no new job (`Kind.ephemeral`).
+* So a queued chunk without a record was never enqueued, or Redis lost it, perhaps after its call.
+  That is not guessed: on the Beijing day of its release it is repeated with the same bytes, which
+  DingTalk drops for whoever has them, and is told as ambiguous; on a later day its people end
+  unknown.
+* Whether it is still queued is read after its record was missed, in the transaction: the deletion
+  came after a commit, so a chunk whose record was deleted is seen to be settled.
+* Two pumps at once, the older one merely slow: each release of a chunk has a generation, in its row
+  and in its job's id. What a pump found out of one release is written only while that release
+  stands, so it can neither end, give back nor repeat a later one. Each transaction goes by what it
+  reads under the campaign's writer lock: its state, its rate, its failures. What Redis is told
+  (enqueue, forget) names the lease, and is refused to the older one.
+* A commit whose answer was lost: what it released is enqueued by the next tick, and the records of
+  what it settled are looked for and deleted.
+* The database away: nothing is released and nothing deleted; records live for days.
+
+Time is Redis's: the workers' clocks may differ.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import inspect, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.store.states import State as JobState
+from dingrelay_tasks import beijing
+from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns.chunks import (
+    CANCELLED,
+    Campaign,
+    Chunk,
+    Counts,
+    Ending,
+    Release,
+)
+from dingrelay_workers.campaigns.failures import Latest
+from dingrelay_workers.campaigns.models import CampaignRow, State
+from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
+from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_workers.campaigns.split import split
+from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.metrics import CAMPAIGN_CHUNKS, CAMPAIGN_RECIPIENTS
+from dingrelay_workers.store.records import Records
+
+BUSY, IDLE = 0.1, 0.25
+"""Seconds between ticks, while chunks are under way and otherwise."""
+LOOK_BACK = timedelta(hours=1)
+"""For which records of an ended campaign are looked for: a pump that died was succeeded long ago."""
+
+log = get_logger("dingrelay.campaigns")
+
+
+@dataclass(slots=True)
+class Turn:
+    """What a tick does for one campaign.
+
+    Attributes:
+        queued: its chunks that have a job → when it was made.
+        goes: whether it may send now.
+        endings: chunks that ended for good.
+        back: chunks whose jobs certainly made no call.
+        lost: chunks whose jobs are gone.
+        revived: jobs that were withdrawn after a call.
+        stop: why it must be paused.
+        free: chunks that may be released.
+        clock_stepped: the moment from which its rate is counted has not come yet.
+    """
+
+    campaign: Campaign
+    queued: Mapping[Release, datetime]
+    goes: bool
+    endings: list[Ending] = field(default_factory=list[Ending])
+    back: list[Release] = field(default_factory=list[Release])
+    lost: list[Release] = field(default_factory=list[Release])
+    revived: list[Release] = field(default_factory=list[Release])
+    stop: str = ""
+    free: int = 0
+    clock_stepped: bool = False
+
+    @property
+    def under_way(self) -> int:
+        """Chunks that have a job which has not ended."""
+        return len(self.queued) - len(self.endings) - len(self.back)
+
+    @property
+    def over(self) -> list[Release]:
+        """The releases whose records are of no use once SQL knows."""
+        return [*(ending.release for ending in self.endings), *self.back]
+
+    @property
+    def changes(self) -> bool:
+        """Whether SQL has to be told or asked anything."""
+        done = self.campaign.settled >= self.campaign.chunks and self.goes
+        found = self.over or self.lost or self.revived
+        return bool(found or self.stop or self.free or self.clock_stepped or done)
+
+
+class Pump:
+    """Carries on all campaigns of a database, for as long as it has the lease."""
+
+    DATABASE_AWAY = SQLAlchemyError
+
+    def __init__(
+        self,
+        records: Records,
+        publisher: Publisher,
+        database: Database,
+        *,
+        users_per_call: Callable[[str], int],
+        now: Callable[[], datetime],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._queue = ChunkQueue(records, publisher)
+        self._database = database
+        self._users_per_call = users_per_call
+        self._now = now
+        self._clock = clock
+        self._ready = False
+        self._failed: set[str] = set()
+        self.stepped = time.monotonic()
+        self.begin("")
+
+    @property
+    def holder(self) -> str:
+        """The value of the lease under which it acts."""
+        return self._queue.holder
+
+    def begin(self, holder: str) -> None:
+        """The lease is this worker's again: what was remembered may be out of date."""
+        self._queue.holder = holder
+        self._stride = Stride()
+        self._windows: dict[str, Window] = {}
+        self._tidied: set[str] = set()
+        self._looked_back = False
+        self._unsent: set[tuple[str, Release]] = set()
+        self._running: set[str] = set()
+
+    async def tick(self) -> float | None:
+        """Carry every campaign on a little.
+
+        Returns:
+            Seconds until the next time; None if no campaign runs.
+
+        Raises:
+            SQLAlchemyError: the database is away.
+            RedisError: Redis is away.
+        """
+        if not self._ready and not await self._has_tables():
+            return None
+        self._ready = True
+        turns = await self._read()
+        await self._tell_states(turns)
+        if not self._looked_back:
+            await self._look_back()
+        if not turns:
+            return None
+        for turn in turns:
+            await self._tidy(turn.campaign)
+            await self._judge(turn)
+            self._step()
+        self._share(turns)
+        # A campaign that can't be written must not keep the others waiting behind it for ever.
+        for turn in sorted(turns, key=lambda turn: turn.campaign.id in self._failed):
+            if turn.changes:
+                await self._write(turn)
+            self._step()
+        self._stride.keep(turn.campaign.id for turn in turns)
+        CAMPAIGN_CHUNKS.set(sum(turn.under_way + turn.free for turn in turns))
+        return BUSY if any(turn.goes and (turn.queued or turn.free) for turn in turns) else IDLE
+
+    def _step(self) -> None:
+        """The turn has come on: whoever watches it need not give it up."""
+        self.stepped = time.monotonic()
+
+    async def _has_tables(self) -> bool:
+        """Whether campaigns can exist at all; looking must not create a database."""
+        url = self._database.engine.url
+        if self._database.is_sqlite and not _is_file(url.database):
+            return False
+        async with self._database.read() as connection:
+            return await connection.run_sync(
+                lambda sync: inspect(sync).has_table(CampaignRow.__tablename__)
+            )
+
+    async def _read(self) -> list[Turn]:
+        self._step()
+        now = self._now()
+        async with self._database.read() as connection:
+            return [
+                Turn(
+                    campaign,
+                    await chunks.queued(connection, campaign.id),
+                    campaign.state == State.RUNNING and _may_send(campaign, now),
+                )
+                for campaign in await chunks.active(connection)
+            ]
+
+    async def _tidy(self, campaign: Campaign) -> None:
+        """Delete, once, the records that a pump left behind which died after its commit."""
+        if campaign.id in self._tidied:
+            return
+        async with self._database.read() as connection:
+            over = await chunks.left_behind(connection, campaign.id)
+        await self._queue.forget(campaign, over)
+        self._tidied.add(campaign.id)
+
+    async def _look_back(self) -> None:
+        """Do so for campaigns whose last commit was their end."""
+        async with self._database.read() as connection:
+            ended = await chunks.lately_ended(connection, self._now() - LOOK_BACK)
+        for campaign in ended:
+            await self._tidy(campaign)
+        self._looked_back = True
+
+    async def _judge(self, turn: Turn) -> None:
+        """Find out what became of the campaign's jobs."""
+        if not turn.queued:
+            return
+        if not turn.goes:
+            await self._queue.withdraw(turn.campaign, turn.queued)
+        for found in await self._queue.look(turn.campaign, turn.queued):
+            if turn.campaign.state == State.CANCELLED:
+                turn.endings.append(found.last())
+            else:
+                self._judge_one(turn, found)
+
+    def _judge_one(self, turn: Turn, found: Found) -> None:
+        release = found.release
+        match found.state:
+            case None if beijing.day(turn.queued[release]) != beijing.day(self._now()):
+                turn.endings.append(found.lost())
+            case None:
+                if turn.goes:
+                    turn.lost.append(release)
+            case JobState.CANCELLED if found.touched:
+                if turn.goes:
+                    turn.revived.append(release)
+            case JobState.CANCELLED:
+                turn.back.append(release)
+            case JobState.DEAD if found.too_large:
+                # The limit was lowered since it was released: it is split before the next time.
+                turn.back.append(release)
+                log.warning("chunk_too_large", campaign=turn.campaign.id, number=release.number)
+            case JobState.DEAD if found.stops:
+                turn.back.append(release)
+                turn.stop = f"{STOPPING[found.error['class']]}: {found.error.get('message', '')}"
+            case _:
+                turn.endings.append(found.ending())
+
+    def _share(self, turns: list[Turn]) -> None:
+        """Give the free places of each app's window to its campaigns."""
+        clock = self._clock()
+        for app in {turn.campaign.app for turn in turns}:
+            ours = [turn for turn in turns if turn.campaign.app == app]
+            window = self._windows.setdefault(app, Window())
+            window.settled(sum(len(turn.endings) for turn in ours), clock)
+            free = window.size - sum(turn.under_way for turn in ours)
+            asked = {
+                turn.campaign.id: Share(turn.campaign.weight, self._most(turn)) for turn in ours
+            }
+            got = self._stride.share(free, asked)
+            for turn in ours:
+                turn.free = got.get(turn.campaign.id, 0)
+
+    def _most(self, turn: Turn) -> int:
+        """Chunks of the campaign that could be released now."""
+        campaign, now = turn.campaign, self._now()
+        if not turn.goes or turn.stop:
+            return 0
+        turn.clock_stepped = campaign.rate_at is not None and campaign.rate_at > now
+        pending = campaign.chunks - campaign.settled - len(turn.queued) + len(turn.back)
+        return _allowed(campaign, now, pending, turn.under_way)
+
+    async def _write(self, turn: Turn) -> None:
+        """Carry on; if that fails, it may have been committed and not been told to Redis."""
+        campaign = turn.campaign
+        self._failed.add(campaign.id)
+        self._tidied.discard(campaign.id)
+        self._looked_back = False
+        await self._carry_on(turn)
+        self._tidied.add(campaign.id)
+        self._failed.discard(campaign.id)
+        self._looked_back = True
+
+    async def _carry_on(self, turn: Turn) -> None:
+        """Write what ended, release what may go, in one transaction; then tell Redis."""
+        campaign = turn.campaign
+        async with self._database.write(f"campaign {campaign.id}") as connection:
+            counts = await chunks.settle(connection, campaign.id, turn.endings)
+            await chunks.give_back(connection, campaign.id, turn.back)
+            now = await chunks.read(connection, campaign.id)
+            if now.state == State.CANCELLED:
+                await chunks.cancel_pending(connection, campaign.id)
+            goes = await self._goes_on(connection, turn, now, counts)
+            released = await self._release(connection, turn, now) if goes else []
+        _tell(campaign, turn.endings, counts)
+        await self._queue.forget(campaign, turn.over)
+        self._unsent -= {(campaign.id, chunk.release) for chunk in released}
+        await self._queue.enqueue(campaign, released)
+        if goes and turn.revived:
+            await self._queue.revive(campaign, turn.revived)
+
+    async def _goes_on(
+        self, connection: AsyncConnection, turn: Turn, campaign: Campaign, counts: Counts
+    ) -> bool:
+        """Whether the campaign runs on; it is paused or ended here if it is time to."""
+        latest = Latest(campaign.recent_people, campaign.recent_failed).after(counts, campaign)
+        values: dict[str, Any] = {}
+        if turn.endings:
+            values = {"recent_people": latest.people, "recent_failed": latest.failed}
+        goes = False
+        if campaign.state != State.RUNNING:
+            pass
+        elif campaign.settled >= campaign.chunks:
+            values |= {"state": State.DONE, "ended_at": self._now()}
+        elif turn.stop:
+            values |= {"state": State.PAUSED, "reason": chunks.storable(turn.stop)}
+        elif counts.failed > counts.lost and latest.too_many(campaign):
+            values |= {"state": State.PAUSED, "reason": str(latest)}
+        else:
+            goes = True
+        if values:
+            await connection.execute(
+                update(CampaignRow).where(CampaignRow.id == campaign.id).values(values)
+            )
+        return goes
+
+    async def _release(
+        self, connection: AsyncConnection, turn: Turn, campaign: Campaign
+    ) -> list[Chunk]:
+        again = await chunks.lost(connection, campaign.id, turn.lost)
+        # What this pump released and never got to enqueue has certainly made no call.
+        again = [
+            replace(chunk, repeated=(campaign.id, chunk.release) not in self._unsent)
+            for chunk in again
+        ]
+        now = self._now()
+        fresh: list[Chunk] = []
+        most = _allowed(campaign, now, turn.free, turn.under_way)
+        if most and _may_send(campaign, now):
+            await split(connection, campaign.id, most, self._users_per_call(campaign.app))
+            fresh = await chunks.release(connection, campaign.id, most, now)
+        if campaign.rate is not None and (fresh or turn.clock_stepped):
+            people = _allowance(campaign, now).people - sum(len(chunk.users) for chunk in fresh)
+            await connection.execute(
+                update(CampaignRow)
+                .where(CampaignRow.id == campaign.id)
+                .values(rate_credit=people, rate_at=now)
+            )
+        self._unsent |= {(campaign.id, chunk.release) for chunk in fresh}
+        return [*again, *fresh]
+
+    async def _tell_states(self, turns: list[Turn]) -> None:
+        """One line for each campaign that has begun to run, or stopped."""
+        running = {turn.campaign.id for turn in turns if turn.campaign.state == State.RUNNING}
+        for campaign in running - self._running:
+            log.info("campaign", campaign=campaign, state=State.RUNNING)
+        stopped = self._running - running
+        self._running = running
+        if not stopped:
+            return
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(CampaignRow.id, CampaignRow.state, CampaignRow.reason).where(
+                    CampaignRow.id.in_(stopped)
+                )
+            )
+            for row in rows:
+                log.info("campaign", campaign=row.id, state=row.state, reason=row.reason)
+
+
+def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
+    for outcome in ("accepted", "left_out", "failed", "cancelled"):
+        if people := getattr(counts, outcome):
+            CAMPAIGN_RECIPIENTS.labels(campaign.app, outcome).inc(people)
+    for ending in endings:
+        if ending.error and ending.error != CANCELLED:
+            reason = ending.error.get("message", "")
+            number = ending.release.number
+            log.warning("chunk", campaign=campaign.id, number=number, reason=reason)
+
+
+def _is_file(path: str | None) -> bool:
+    return path is not None and Path(path).is_file()
+
+
+def _may_send(campaign: Campaign, now: datetime) -> bool:
+    if campaign.start_at is not None and now < campaign.start_at:
+        return False
+    return QuietHours.parse(campaign.quiet).ends(now) is None
+
+
+def _allowance(campaign: Campaign, now: datetime) -> Allowance:
+    """What its rate lets it send, a rate being there."""
+    return Allowance(campaign.rate_credit, campaign.rate_at or now).later(campaign.rate or 0, now)
+
+
+def _allowed(campaign: Campaign, now: datetime, most: int, under_way: int) -> int:
+    """How many chunks its rate lets go, `most` at most."""
+    if campaign.rate is None:
+        return most
+    size = campaign.chunk_size
+    return min(most, _allowance(campaign, now).chunks(campaign.rate, size, under_way))

@@ -1,0 +1,126 @@
+"""The preview of one campaign: its size, the limits it meets, and what the month has left."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from dingrelay_producers.settings import Settings
+from dingrelay_workers import preflight
+from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
+from dingrelay_workers.campaigns.estimate import Month, Pace, Size, month, pace
+from dingrelay_workers.campaigns.models import CampaignRow
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.store.connections import impatient_redis
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What a campaign will take.
+
+    Attributes:
+        duplicates: rows that named somebody again.
+        malformed: rows that were skipped.
+        gathered: what was read for it; None for a draft. Its people are gone by now.
+    """
+
+    size: Size
+    pace: Pace
+    month: Month
+    duplicates: int
+    malformed: int
+    gathered: Gathered | None = None
+
+
+async def of_draft(settings: Settings, row: CampaignRow) -> Forecast:
+    """Of a campaign that is stored.
+
+    Raises:
+        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
+        SettingsError: a rule in the settings can't be read.
+    """
+    spec = CampaignSpec(
+        name=row.name,
+        app=row.app,
+        message=row.message,
+        start_at=row.start_at,
+        quiet=row.quiet,
+        rate=row.rate,
+    )
+    plain = -(-row.recipients // spec.users_per_call)
+    size = Size(recipients=row.recipients, calls=row.chunks, plain_calls=plain)
+    expected, quota = await _expected(settings, spec, size)
+    return Forecast(
+        size=size,
+        pace=expected,
+        month=quota,
+        duplicates=row.duplicates,
+        malformed=row.malformed,
+    )
+
+
+async def of_audience(
+    settings: Settings,
+    database: Database,
+    spec: CampaignSpec,
+    audience: Audience,
+    *,
+    malformed: OnMalformed = "refuse",
+    on_rows: Callable[[int], None] | None = None,
+) -> Forecast:
+    """Of one that is not: its audience is gathered, counted and forgotten.
+
+    Raises:
+        ContractError: as `gather`.
+        ServiceUnavailable: as `of_draft`, and so is SettingsError.
+    """
+    async with gather(
+        database, spec.app, spec.template, audience, malformed=malformed, on_rows=on_rows
+    ) as gathered:
+        people = gathered.recipients
+        size = Size(
+            recipients=people,
+            calls=gathered.staging.count_chunks(spec.users_per_call),
+            plain_calls=-(-people // spec.users_per_call),
+        )
+    expected, quota = await _expected(settings, spec, size)
+    return Forecast(
+        size=size,
+        pace=expected,
+        month=quota,
+        duplicates=gathered.duplicates,
+        malformed=gathered.malformed,
+        gathered=gathered,
+    )
+
+
+async def _expected(settings: Settings, spec: CampaignSpec, size: Size) -> tuple[Pace, Month]:
+    preflight.check(settings)
+    now = datetime.now(UTC)
+    expected = pace(
+        size,
+        Rules.from_settings(settings.rules, settings.egress),
+        spec.app,
+        rate=spec.rate,
+        quiet=spec.quiet_hours,
+        start=max(now, spec.start_at or now),
+    )
+    return expected, await month_of(settings, spec.app, size)
+
+
+async def month_of(settings: Settings, app: str, size: Size) -> Month:
+    """What so many calls take of the month.
+
+    Raises:
+        ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
+    """
+    used = await _used(settings, app)
+    return month(size, used=used, limit=settings.quota.monthly_calls)
+
+
+async def _used(settings: Settings, app: str) -> int:
+    organisation = settings.apps[app].organisation if app in settings.apps else "default"
+    async with impatient_redis(settings) as redis:
+        return await Quota(redis, settings).used(organisation)

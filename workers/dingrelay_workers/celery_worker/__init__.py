@@ -1,0 +1,1 @@
+"""Every change to Celery and kombu, and the check that what it uses is there."""

@@ -1,0 +1,128 @@
+"""The event loop of a worker process, in a thread of its own beside Celery's."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
+from typing import Any, NamedTuple, TypeVar
+
+import uvloop
+from structlog.stdlib import get_logger
+
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.resources import Engine
+
+T = TypeVar("T")
+
+START_TIMEOUT = 30.0
+
+log = get_logger("dingrelay.runtime")
+
+
+class _Running(NamedTuple):
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+    executor: Executor
+    stopping: asyncio.Event
+
+
+class Runtime:
+    """Runs coroutines on one loop, with one `Engine` and the executor of its jobs.
+
+    Started by the first use.
+    """
+
+    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+        self._open_engine = open_engine
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._ready: Future[_Running] = Future()
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    def start(self) -> Engine:
+        """Start the loop unless it runs; its engine.
+
+        Raises:
+            Exception: whatever the engine raised while it was opened.
+        """
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._main, name="dingrelay-loop", daemon=True
+                )
+                self._thread.start()
+        return self._ready.result(START_TIMEOUT).engine
+
+    def submit(self, work: Callable[[Executor], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Run a coroutine on the loop; from any thread."""
+        self.start()
+        running = self._ready.result()
+        return asyncio.run_coroutine_threadsafe(work(running.executor), running.loop)
+
+    def carry(self, work: Callable[[Executor], Coroutine[Any, Any, None]]) -> None:
+        """Run a job on the loop; from any thread. Nobody waits for its answer, as with `submit`.
+
+        That would cost a job two futures, their locks, and a callback to each other.
+        """
+        if not self._ready.done():
+            self.start()
+        running = self._ready.result()
+        running.loop.call_soon_threadsafe(self._begin, work(running.executor))
+
+    def finish(self, timeout: float) -> None:
+        """Wait for the jobs, so many seconds at most; from any thread but the loop's."""
+
+        async def ended(_: Executor) -> None:
+            if self._jobs:
+                await asyncio.wait(self._jobs)
+
+        if self._ready.done() and not self._ready.exception():
+            wait([self.submit(ended)], timeout=timeout)
+
+    @property
+    def running(self) -> int:
+        """How many jobs run; from any thread."""
+        if not self._ready.done() or self._ready.exception():
+            return 0
+        return self._ready.result().engine.leases.count
+
+    def drain(self) -> None:
+        """The worker stops: waiting jobs are given back. From any thread."""
+        if self._ready.done() and not self._ready.exception():
+            running = self._ready.result()
+            running.loop.call_soon_threadsafe(running.engine.drain)
+
+    def stop(self, timeout: float) -> None:
+        """Close the engine and end the loop, within `timeout` seconds."""
+        if self._thread is None or not self._ready.done() or self._ready.exception():
+            return
+        running = self._ready.result()
+        running.loop.call_soon_threadsafe(running.stopping.set)
+        self._thread.join(timeout)
+
+    def _begin(self, job: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(job)
+        self._jobs.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._jobs.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("request_not_answered", reason=type(error).__name__)
+
+    def _main(self) -> None:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            try:
+                runner.run(self._live())
+            except Exception as error:
+                if not self._ready.done():
+                    self._ready.set_exception(error)
+                else:
+                    log.exception("loop_ended")
+
+    async def _live(self) -> None:
+        stopping = asyncio.Event()
+        async with self._open_engine() as engine, Executor(engine) as executor:
+            loop = asyncio.get_running_loop()
+            self._ready.set_result(_Running(loop, engine, executor, stopping))
+            await stopping.wait()

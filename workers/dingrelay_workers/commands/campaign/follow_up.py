@@ -1,0 +1,206 @@
+"""``dingrelay campaign test|recall|confirm``: jobs about a campaign, and what they cost."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.documents import split
+from dingrelay_workers.commands.campaign.run import Id
+
+if TYPE_CHECKING:
+    from dingrelay_producers.settings import Settings
+    from dingrelay_tasks.message_send import MessageSend
+    from dingrelay_workers.campaigns.estimate import Month
+    from dingrelay_workers.campaigns.follow_up import Aftercare, Plan
+
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the group."""
+    app.command("test")(send_test)
+    app.command("recall")(recall)
+    app.command("confirm")(confirm)
+
+
+def send_test(
+    campaign: Id,
+    to: Annotated[list[str], typer.Option(help="The testers, comma-separated; repeatable.")],
+    field: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A field of the message; repeatable. Without them: as for the first recipient.",
+        ),
+    ] = None,
+    wait: common.Wait = False,
+    timeout: common.Timeout = 60,
+    as_json: common.AsJson = False,
+) -> None:
+    """Send a campaign's message to testers, now.
+
+    Who is a recipient as well has the content then, and is left out of the campaign that day.
+    """
+    from dingrelay_producers.cli.enqueue import enqueue
+    from dingrelay_producers.settings import Settings
+
+    job = asyncio.run(_test(Settings.load(), campaign, split(to), _fields(field)))
+    enqueue(job, wait=wait, timeout=timeout, as_json=as_json)
+
+
+def recall(
+    campaign: Id,
+    yes: Yes = False,
+    wait: common.Wait = False,
+    timeout: common.Timeout = 3600,
+    as_json: common.AsJson = False,
+) -> None:
+    """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
+    _carry_out(
+        lambda care: care.recall(campaign),
+        campaign,
+        yes=yes,
+        wait=wait,
+        timeout=timeout,
+        as_json=as_json,
+    )
+
+
+def confirm(
+    campaign: Id,
+    sample: Annotated[
+        int | None, typer.Option(min=1, help="Ask about so many calls, spread over all.")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Ask about every call.")] = False,
+    yes: Yes = False,
+    wait: common.Wait = False,
+    timeout: common.Timeout = 3600,
+    as_json: common.AsJson = False,
+) -> None:
+    """Ask DingTalk whom a campaign's calls reached and who read it; two calls for each.
+
+    The report tells it then. DingTalk knows of the last 24 hours.
+    """
+    if every == (sample is not None):
+        raise typer.BadParameter("give exactly one of them", param_hint="--sample, --all")
+    _carry_out(
+        lambda care: care.confirm(campaign, sample=sample),
+        campaign,
+        yes=yes,
+        wait=wait,
+        timeout=timeout,
+        as_json=as_json,
+    )
+
+
+def _carry_out(
+    act: "Callable[[Aftercare], Awaitable[Plan]]",
+    campaign: str,
+    *,
+    yes: bool,
+    wait: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
+    """Tell what it costs, ask, and enqueue.
+
+    Raises:
+        BadParameter: nobody is there to be asked.
+        Exit: the answer is no, or with `wait` a job has not ended well.
+    """
+    from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_producers.client.client import Client, JobRef
+    from dingrelay_producers.settings import Settings
+
+    plan, month = asyncio.run(_plan(Settings.load(), act))
+    told: dict[str, Any] = {
+        "id": campaign,
+        **{
+            name: getattr(plan, name)
+            for name in ("chunks", "people", "calls", "too_old", "under_way")
+        },
+        "quota": asdict(month),
+    }
+    err = console(stderr=True)
+    if not as_json:
+        console().print(_words(plan, told), markup=False)
+    refs: list[JobRef] = []
+    if plan.jobs:
+        if not yes:
+            if not sys.stdin.isatty():
+                raise typer.BadParameter(f"needed for {plan.calls:,} calls", param_hint="--yes")
+            typer.confirm("Go on?", abort=True, err=True)
+        with Client() as client:
+            client.send_many(plan.jobs, on_sent=refs.append)
+            failed = _wait(refs, timeout) if wait else 0
+    else:
+        failed = 0
+    if as_json:
+        print_json({**told, "jobs": [ref.id for ref in refs]})
+    elif refs:
+        console().print(f"accepted {len(refs):,} jobs, such as {refs[0].id}", markup=False)
+    if failed:
+        err.print(f"{failed:,} of {len(refs):,} jobs are not done", style="yellow")
+        raise typer.Exit(1)
+
+
+def _wait(refs: "list[Any]", timeout: float) -> int:
+    """Wait for the end of the jobs; how many are not done."""
+    from dingrelay_producers.cli.waiting import wait_for_all
+    from dingrelay_producers.store.states import State
+
+    states = wait_for_all(refs, timeout)
+    return len(refs) - states[State.DONE]
+
+
+def _words(plan: "Plan", told: dict[str, Any]) -> str:
+    from dingrelay_workers.commands.campaign.preview import month_text
+
+    lines = [
+        f"calls of the campaign: {plan.chunks:,}, to {plan.people:,} people",
+        f"costs: {plan.calls:,} calls: {month_text(told['quota'])}",
+    ]
+    if plan.under_way:
+        lines.append(f"of these, {plan.under_way:,} are under way, and are waited for")
+    if plan.too_old:
+        lines.append(f"left alone: {plan.too_old:,} calls that are older than 24 hours")
+    return "\n".join(lines)
+
+
+async def _plan(
+    settings: "Settings", act: "Callable[[Aftercare], Awaitable[Plan]]"
+) -> "tuple[Plan, Month]":
+    from dingrelay_workers.campaigns.estimate import Size
+    from dingrelay_workers.campaigns.follow_up import Aftercare
+    from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.campaigns.previews import month_of
+
+    async with opened_store(settings) as store:
+        plan = await act(Aftercare(store))
+    size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
+    return plan, await month_of(settings, plan.app, size)
+
+
+async def _test(
+    settings: "Settings", campaign: str, users: list[str], fields: dict[str, str]
+) -> "MessageSend":
+    from dingrelay_workers.campaigns.follow_up import Aftercare
+    from dingrelay_workers.campaigns.opened import opened_store
+
+    async with opened_store(settings) as store:
+        return await Aftercare(store).test(campaign, users, fields)
+
+
+def _fields(given: list[str] | None) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for text in given or []:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter("must be like name=value", param_hint="--field")
+        fields[name.strip()] = value
+    return fields

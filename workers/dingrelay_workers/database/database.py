@@ -1,0 +1,165 @@
+"""The database behind the directory: its URL, its connections, and who may write."""
+
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from zlib import crc32
+
+from sqlalchemy import URL, event, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from dingrelay_workers.database.base import Base
+
+BUSY_TIMEOUT_MS = 30_000
+"""How long a writer waits for other processes' transactions on SQLite."""
+
+TURN_PAUSE = 0.02
+"""Seconds between two tries to turn a new database to WAL."""
+
+IDLE_TIMEOUT_MS = 60_000
+"""How long a process that stands still may keep other writers waiting on PostgreSQL, before its
+transaction is given up. SQLite knows no such thing: there a stopped process is waited for."""
+
+CHUNK = 500
+"""Values in one IN list; every SQLite takes at least 999."""
+
+SQLITE_ARGUMENTS = {"isolation_level": None}
+"""Transactions are begun by us: the driver would begin one late and as a reader, and a reader
+can't turn into a writer while another one writes."""
+
+Value = TypeVar("Value")
+
+_DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
+
+
+def async_url(url: str) -> URL:
+    """The URL with the driver that the workers use.
+
+    Raises:
+        ValueError: it names neither SQLite nor PostgreSQL.
+    """
+    parsed = make_url(url)
+    driver = _DRIVERS.get(parsed.get_backend_name())
+    if driver is None:
+        raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
+    return parsed.set(drivername=driver)
+
+
+class Database:
+    """Connections of one process.
+
+    An app has one writer at a time in the whole fleet. What a writer has read can't change under
+    it, so reading, comparing and writing need no further care; and DingTalk's limits keep
+    writing far below what one writer does.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = async_url(url)
+        self.engine = _engine(self._url)
+        # SQLite's own waiting polls; within the process a lock is faster and fair.
+        self._local = asyncio.Lock()
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether this is SQLite rather than PostgreSQL."""
+        return self._url.get_backend_name() == "sqlite"
+
+    @asynccontextmanager
+    async def read(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A connection for reading what is committed."""
+        async with self.engine.connect() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def write(self, app: str) -> AsyncGenerator[AsyncConnection, None]:
+        """The transaction of the app's only writer; commits unless the block raises."""
+        if not self.is_sqlite:
+            async with self.engine.begin() as connection:
+                key = crc32(f"dingrelay directory {app}".encode())
+                timeout = func.set_config(
+                    "idle_in_transaction_session_timeout", str(IDLE_TIMEOUT_MS), True
+                )
+                await connection.execute(select(timeout, func.pg_advisory_xact_lock(key)))
+                yield connection
+            return
+        async with self._local, self.engine.begin() as connection:
+            await connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+
+    async def dispose(self) -> None:
+        """Close all connections."""
+        await self.engine.dispose()
+
+
+async def upsert(
+    connection: AsyncConnection, table: type[Base], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert the rows; where the primary key is there already, overwrite the other columns."""
+    if not rows:
+        return
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    insert = dialect.insert(table)
+    keys = [column.name for column in table.__table__.primary_key]
+    values = {name: insert.excluded[name] for name in rows[0] if name not in keys}
+    await connection.execute(
+        insert.on_conflict_do_update(index_elements=keys, set_=values), list(rows)
+    )
+
+
+async def insert_missing(
+    connection: AsyncConnection, table: type[Base], rows: Sequence[dict[str, Any]]
+) -> None:
+    """Insert the rows whose key is not there yet."""
+    if not rows:
+        return
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    await connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
+
+
+def chunks(values: Collection[Value]) -> Iterator[list[Value]]:
+    """The values in lists short enough for one statement."""
+    ordered = list(values)
+    for start in range(0, len(ordered), CHUNK):
+        yield ordered[start : start + CHUNK]
+
+
+def _engine(url: URL) -> AsyncEngine:
+    if url.get_backend_name() != "sqlite":
+        return create_async_engine(url, pool_pre_ping=True)
+    engine = create_async_engine(url, connect_args=SQLITE_ARGUMENTS)
+    event.listen(engine.sync_engine, "connect", prepare_sqlite)
+    return engine
+
+
+def prepare_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+    """Patient writers, readers beside a writer, and foreign keys."""
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    _turn_to_wal(cursor)
+    for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _turn_to_wal(cursor: DBAPICursor) -> None:
+    """Let readers read beside a writer.
+
+    Of processes that open a new database at once, one turns it; SQLite does not let the others
+    wait for that, whatever the timeout.
+    """
+    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(TURN_PAUSE)
+        else:
+            return

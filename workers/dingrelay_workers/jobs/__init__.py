@@ -1,0 +1,1 @@
+"""One run of one job: parse → claim → run → settle, and what its end means."""

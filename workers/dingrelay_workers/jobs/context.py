@@ -1,0 +1,325 @@
+"""What one job's body sees of the machinery: `dingrelay_tasks.Context`, bound to one claim."""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dingrelay_producers.store import keys, record
+from dingrelay_tasks.context import (
+    Admission,
+    Approvals,
+    Campaigns,
+    Candidate,
+    Contacts,
+    Delivery,
+    Directory,
+    Found,
+    Intent,
+    Json,
+    Messages,
+    SentCall,
+)
+from dingrelay_tasks.contract import Contract
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
+from dingrelay_workers.dingtalk.approval_form import Form
+from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
+from dingrelay_workers.dingtalk.contacts import ContactsV2
+from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
+from dingrelay_workers.dingtalk.errors import Ambiguous, Final
+from dingrelay_workers.dingtalk.messages import WorkNotifications
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.approval_claims import Adoptions
+from dingrelay_workers.store.records import Claim
+
+ROOT_DEPARTMENT = 1
+MOST_RECIPIENTS = 5000
+"""People that one call can reach, and that a minute may hold (API §2.1)."""
+
+
+class JobContext:
+    """`dingrelay_tasks.Context` for one run of one job.
+
+    Args:
+        claim: the job.
+        calls: makes its calls.
+        engine: everything else.
+    """
+
+    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine) -> None:
+        self._claim = claim
+        self._calls = calls
+        self._intents = calls.intents
+        self._engine = engine
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return self._claim.id
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first attempt."""
+        return self._claim.attempts + 1
+
+    @property
+    def intent(self) -> Intent | None:
+        """A call of an earlier run whose outcome is unknown."""
+        return self._intents.intent
+
+    def rule_out(self) -> None:
+        """The call of the intent is known to have done nothing."""
+        self._intents.rule_out()
+
+    @property
+    def settle_delay(self) -> timedelta:
+        """How long after a lost answer what can't be found is known not to exist."""
+        return timedelta(seconds=self._engine.settings.settle_delay)
+
+    def now(self) -> datetime:
+        """The time of Redis's clock, which all workers share, with its zone."""
+        return datetime.fromtimestamp(self._claim.time.now() / 1000, UTC)
+
+    @property
+    def messages(self) -> Messages:
+        """Work notifications, with the day's silent limits."""
+        return JobMessages(self._claim, self._calls, self._engine, self.contacts)
+
+    @property
+    def approvals(self) -> Approvals:
+        """Approvals, each instance belonging to one job."""
+        return JobApprovals(self._claim, self._calls, self._engine)
+
+    @property
+    def contacts(self) -> Contacts:
+        """Departments and users at DingTalk, through the configured generation of its API."""
+        v1 = self._engine.settings.contacts_api == "v1"
+        return ContactsV1(self._calls) if v1 else ContactsV2(self._calls)
+
+    @property
+    def directory(self) -> Directory:
+        """Departments and users in SQL."""
+        return self._engine.directory.of(self._claim.app)
+
+    @property
+    def campaigns(self) -> Campaigns:
+        """The calls of campaigns in SQL."""
+        return self._engine.campaigns
+
+    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+        """The outcome of `act`, or what an earlier run remembered for this step."""
+        known = await self.recall(step)
+        if known is not None:
+            return known
+        self._intents.enter(step)
+        outcome = await act()
+        self._intents.finish(step, outcome)
+        return outcome
+
+    async def recall(self, step: str) -> Json | None:
+        """What `once` remembers of this step."""
+        return self._claim.steps.get(step) or self._intents.finished.get(step)
+
+    async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
+        """Enqueue child jobs; the same key within this job's family enqueues once."""
+        family = self._claim.parent or self._claim.id
+        await self._engine.enqueue(
+            [
+                record.draft(child, key=f"{family}/{key}", parent=family, sender=self._claim.sender)
+                for child, key in zip(children, keys, strict=True)
+            ]
+        )
+
+    async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
+        """The states of this job's children of a kind, by the keys given to `spawn`."""
+        family = self._claim.parent or self._claim.id
+        ids = [record.keyed_id(self._claim.app, kind, f"{family}/{key}") for key in keys]
+        return await self._engine.records.states(ids)
+
+    async def wake(self, job_id: str) -> None:
+        """Have a waiting job looked at now."""
+        await self._engine.records.wake(job_id)
+
+
+class JobMessages:
+    """`dingrelay_tasks.context.Messages` for one job."""
+
+    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine, contacts: Contacts) -> None:
+        self._app = claim.app
+        self._id = claim.id
+        self._intents = calls.intents
+        self._redis = engine.redis
+        self._contacts = contacts
+        self._guards = engine.guards
+        self._notifications = WorkNotifications(calls)
+        self._limiter = engine.limiter
+
+    @property
+    def users_per_call(self) -> int:
+        """How many users a call may have."""
+        return self._limiter.recipients_per_call(self._app, MESSAGE_SEND.name)
+
+    async def admit(
+        self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> Admission:
+        """Reserve today's limits for these users."""
+        admission, self._intents.leaves_until = await self._guards.admit(
+            self._app, self._id, users, message, step=step, anyway=anyway
+        )
+        return admission
+
+    async def admit_departments(
+        self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> list[int]:
+        """Note that these departments get the message today; those that have not got it yet."""
+        left, self._intents.leaves_until = await self._guards.admit_departments(
+            self._app, self._id, departments, message, step=step, anyway=anyway
+        )
+        return left
+
+    async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
+        """Reserve one of the day's sends to everyone; False: everyone has the message."""
+        admitted, self._intents.leaves_until = await self._guards.admit_everyone(
+            self._app, self._id, message, step=step, anyway=anyway
+        )
+        return admitted
+
+    async def screen(
+        self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
+    ) -> Admission:
+        """Which users would get the campaign's message today; reserves nothing."""
+        admission, self._intents.leaves_until = await self._guards.screen(
+            self._app, users, message, campaign=campaign, uniform=uniform
+        )
+        return admission
+
+    async def send(
+        self,
+        message: Mapping[str, Any],
+        *,
+        users: Sequence[str] = (),
+        departments: Sequence[int] = (),
+        everyone: bool = False,
+    ) -> SentCall:
+        """One call: at most 100 users, or at most 20 departments, or everyone."""
+        whole = [ROOT_DEPARTMENT] if everyone else departments
+        people = len(users) + sum([await self._size(department) for department in whole])
+        return await self._notifications.send(
+            message,
+            users=users,
+            departments=departments,
+            everyone=everyone,
+            recipients=min(max(people, 1), MOST_RECIPIENTS),
+        )
+
+    async def _size(self, department: int) -> int:
+        """How many people a department and all below hold: what a call to it costs.
+
+        DingTalk's own count, asked for once an hour; the limit of a call where it tells none.
+        """
+        key = keys.member_count(self._app)
+        known = await self._redis.hget(key, str(department))
+        if known is not None:
+            return int(known)
+        found = await self._contacts.department(department)
+        told = found.fields.get("member_count") if found else 0
+        size = told if isinstance(told, int) else MOST_RECIPIENTS
+        if await self._redis.hlen(key) < keys.MEMBER_COUNTS:
+            await self._redis.hset(key, str(department), str(size))
+            # From the first one on: no count is used for longer.
+            await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS, nx=True)
+        return size
+
+    async def delivery(self, task_id: int) -> Delivery:
+        """What became of an accepted call."""
+        return await self._notifications.delivery(task_id)
+
+    async def recall(self, task_id: int) -> bool:
+        """Take back what a call brought; whether DingTalk did."""
+        return await self._notifications.recall(task_id)
+
+
+LOOK_BACK_MS = 60_000
+"""An instance is looked up from this long before its call left, beside what the clocks differ."""
+LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
+"""The same where DingTalk's answers don't tell how much they differ."""
+
+
+class JobApprovals:
+    """`dingrelay_tasks.context.Approvals` for one job: no two jobs get the same instance."""
+
+    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine) -> None:
+        self._calls = calls
+        self._intents = calls.intents
+        self._time = claim.time
+        self._now = claim.time.now
+        self._form_checks = engine.form_checks
+        self._clock = engine.transport.clock
+        self._adoptions = Adoptions(engine.redis, engine.settings, job_id=claim.id)
+        topapi = engine.settings.approval_api == "topapi"
+        self._approvals = ApprovalsTopapi(calls) if topapi else ApprovalsV1(calls)
+
+    async def check(self, process_code: str, form: Form) -> None:
+        """Check a form against its template, if that can be read.
+
+        Raises:
+            ContractError: DingTalk would refuse the form.
+        """
+        await self._form_checks.check(self._calls, self._time, process_code, form)
+
+    async def create(self, **approval: Any) -> str:
+        """Create an instance; its id.
+
+        Raises:
+            Ambiguous: its answer was lost. Or another job had lost its own answer and found this
+                instance before ours came: it keeps that one, so the one that it made itself is to
+                be found for ours.
+        """
+        try:
+            instance = await self._approvals.create(**approval)
+        except Ambiguous:
+            # DingTalk may have worked on it until now: the wait for it to appear starts here.
+            await self._intents.write()
+            raise
+        taken_since = await self._adoptions.adopt(instance, since=self._intents.open_since)
+        if taken_since is None:
+            return instance
+        await self._intents.search_from(taken_since)
+        raise Ambiguous("adopted", "a job with an equal form took the instance that was made")
+
+    async def find(
+        self, *, process_code: str, originator: str, form: Form, since: datetime
+    ) -> Found:
+        """The earliest instance with an equal form that no other job has; it is this job's then."""
+        own = await self._adoptions.own()
+        if own:
+            return Found(own)
+        begin = int(since.timestamp() * 1000)
+        listed = await self._listed(process_code, originator, begin)
+        free = await self._adoptions.free(listed)
+        matches = await self._approvals.matches(free, originator=originator, form=form)
+        for instance in matches.equal:
+            if await self._adoptions.adopt(instance.id, since=begin) is None:
+                return Found(instance.id)
+        unclear = await self._adoptions.free([instance.id for instance in matches.unclear])
+        return Found(
+            candidates=[
+                Candidate(instance.id, instance.title, instance.created, instance.link)
+                for instance in matches.unclear
+                if instance.id in unclear
+            ]
+        )
+
+    async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
+        """The ids of the instances that were made from `since` (ms of Redis's clock) on."""
+        if self._clock.now() is None:
+            # Any answer tells the time, be it that this moment is still to come there.
+            with suppress(Final):
+                await self._approvals.page(process_code, originator, since, None, "0")
+        offset = self._clock.less(self._now())
+        if offset is None:
+            begin = since - LOOK_BACK_UNMEASURED_MS
+        else:
+            begin = min(since, self._now()) + offset - LOOK_BACK_MS
+        return await self._approvals.listed(process_code, originator, begin)

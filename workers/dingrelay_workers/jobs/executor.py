@@ -1,0 +1,251 @@
+"""The run of one job: parse → claim → run → complete.
+
+The only place where an error becomes a state; which one is in `outcome.py`. The diagram is in
+ARCHITECTURE.md.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Self
+
+from structlog.contextvars import bound_contextvars
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.contract import Contract
+from dingrelay_workers.calls.batch import BatchKey, Member
+from dingrelay_workers.calls.batch_registry import ClaimedRun
+from dingrelay_workers.calls.intent_log import IntentLog
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.jobs import outcome
+from dingrelay_workers.jobs.context import JobContext
+from dingrelay_workers.jobs.outcome import Outcome
+from dingrelay_workers.metrics import JOB_SECONDS, JOBS
+from dingrelay_workers.resources import Engine
+from dingrelay_workers.store.records import Claim, Spent, Taken
+from dingrelay_workers.store.wakeup import Delivery
+
+LOOK_AGAIN = 0.1
+"""Seconds after which a worker that stops looks whether jobs are still being claimed for batches."""
+
+log = get_logger("dingrelay.jobs")
+
+
+@dataclass(slots=True)
+class Run:
+    """One run of one job."""
+
+    delivery: Delivery
+    claim: Claim
+    intents: IntentLog
+    context: JobContext
+    contract: Contract | None = None
+    """Set once the payload has proved to be one."""
+
+
+class Executor:
+    """Runs jobs on the loop of its engine: those that wake-ups name, and those that batches claim.
+
+    Use as an async context, within that of the engine.
+
+    Attributes:
+        engine: everything that the process holds.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._runs: set[asyncio.Task[object]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._taking = asyncio.get_running_loop().create_task(self._run_claimed())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.engine.drain()
+        await self._finish()
+        self._taking.cancel()
+        await asyncio.gather(self._taking, return_exceptions=True)
+
+    async def execute(self, delivery: Delivery) -> Outcome | None:
+        """Carry out the job that a wake-up names.
+
+        Returns:
+            Where it led; None if there was nothing to do: another worker has the job, it has ended,
+            or it is not due.
+        """
+        engine = self.engine
+        # A job that can't be claimed keeps its message, and its place here: while Redis takes
+        # nothing, nothing more is taken from the broker.
+        taking = await engine.patience.begin(lambda: engine.records.claim(delivery))
+        if taking.claim is not None:
+            return await self._run((delivery, taking.claim), None)
+        log.debug("claim_skipped", id=delivery.id, verdict=taking.verdict)
+        if taking.waiting:
+            engine.batches.claim_next(BatchKey(taking.waiting, delivery.lane))
+        return None
+
+    async def _run(self, job: Taken, member: Member | None) -> Outcome | None:
+        """Run a job that is claimed, as the member of a batch if that claimed it.
+
+        Returns:
+            Where it led; None if it is another worker's by now.
+        """
+        delivery, claim = job
+        names = {"id": claim.id, "kind": delivery.kind.name, "app": claim.app, "lane": claim.lane}
+        leases = self.engine.leases
+        with bound_contextvars(**names, attempt=claim.attempts + 1), leases.held(claim):
+            run = self._prepare(delivery, claim, member)
+            try:
+                led_to = await self._run_body(run)
+            finally:
+                if member:
+                    member.leave()
+            return await self._complete(run, led_to)
+
+    def _prepare(self, delivery: Delivery, claim: Claim, member: Member | None) -> Run:
+        engine = self.engine
+        intents = IntentLog(
+            claim,
+            records=engine.records,
+            clock=engine.transport.clock,
+            settle_delay=engine.settings.settle_delay,
+        )
+        calls = JobCalls(
+            claim,
+            settings=engine.settings,
+            limiter=engine.limiter,
+            quota=engine.quota,
+            tokens=engine.tokens,
+            transport=engine.transport,
+            batches=engine.batches,
+            intents=intents,
+            member=member,
+        )
+        return Run(delivery, claim, intents, JobContext(claim, calls, engine))
+
+    async def _run_body(self, run: Run) -> Outcome:
+        """Run the body; whatever happens becomes an outcome."""
+        engine, claim = self.engine, run.claim
+        try:
+            run.contract = _contract(run)
+            if outcome.is_poison(claim, engine.settings):
+                return outcome.poison(claim, open_call=run.intents.open)
+            if claim.expired:
+                return outcome.expired(open_call=run.intents.open)
+            async with engine.deadlines.kept():
+                return outcome.done(await run.delivery.kind.run(run.contract, run.context))
+        except TimeoutError as error:
+            if engine.draining:
+                return outcome.given_back()
+            return outcome.of(error, claim, engine.settings, open_call=run.intents.open)
+        except Exception as error:  # noqa: BLE001 - the one place where any error becomes a state
+            return outcome.of(error, claim, engine.settings, open_call=run.intents.open)
+
+    async def _complete(self, run: Run, led_to: Outcome) -> Outcome | None:
+        """Write the outcome into the record; None if the job is another worker's by now."""
+        if led_to.state == State.RUNNING:
+            log.info("claim_skipped", reason=led_to.reason)
+            return None
+        if led_to.state.ended:
+            await _abandon(run, led_to)
+        state = await self.engine.patience.finish(lambda: self._written(run, led_to))
+        _tell(run, led_to, state)
+        return led_to if state else None
+
+    async def _written(self, run: Run, led_to: Outcome) -> State | None:
+        """The state of the record after; None if the job is another worker's by now."""
+        records, claim = self.engine.records, run.claim
+        spent = Spent(
+            attempts=led_to.attempts,
+            throttles=led_to.throttles,
+            answered=run.intents.answered,
+            steps=run.intents.finished,
+        )
+        if led_to.state.ended:
+            kept = await records.settle(
+                claim, led_to.state, spent=spent, result=led_to.result, error=led_to.error
+            )
+            return led_to.state if kept else None
+        return await records.park(
+            claim,
+            led_to.state,
+            delay=led_to.delay,
+            spent=spent,
+            error=led_to.error,
+            waiting=(claim.waiting or claim.time.at) if led_to.waits_for_limit else 0,
+            alone=led_to.alone,
+            outage=led_to.outage,
+            failures=led_to.failures,
+        )
+
+    async def _run_claimed(self) -> None:
+        """Run what batches claim, each job on its own."""
+        while True:
+            self._spawn(self._run_one(await self.engine.batches.next_claimed()))
+
+    async def _run_one(self, claimed: ClaimedRun) -> None:
+        try:
+            await self._run(claimed.job, claimed.member)
+        except Exception:
+            log.exception("job_crashed", id=claimed.job[1].id)
+        finally:
+            self.engine.batches.ended(claimed)
+
+    def _spawn(self, run: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(run)
+        self._runs.add(task)
+        task.add_done_callback(self._runs.discard)
+
+    async def _finish(self) -> None:
+        """Wait for the jobs that batches claimed; what still runs in the end is left to its lease."""
+        while self._runs or self.engine.batches.busy:
+            left = self.engine.seconds_left
+            if left <= 0:
+                break
+            await asyncio.wait(
+                [*self._runs, self._taking],
+                timeout=min(left, LOOK_AGAIN),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+        late = [*self._runs]
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+def _contract(run: Run) -> Contract:
+    """The contract in the record, which is the truth; the message only woke us."""
+    if run.delivery.problem and run.claim.payload == run.delivery.job:
+        raise run.delivery.problem
+    return run.delivery.kind.contract.parse(run.claim.payload)
+
+
+async def _abandon(run: Run, led_to: Outcome) -> None:
+    """Give back what a job had reserved that ends undone. It ends all the same if that fails."""
+    abandon = run.delivery.kind.abandon
+    if abandon is None or run.contract is None:
+        return
+    if led_to.state in {State.DONE, State.DUPLICATE, State.UNKNOWN}:
+        return
+    try:
+        await abandon(run.contract, run.context)
+    except Exception:
+        log.exception("abandon_failed")
+
+
+def _tell(run: Run, led_to: Outcome, state: State | None) -> None:
+    """One line and one count for where the run led."""
+    if state is None:
+        log.warning("ownership_lost", led_to=led_to.state)
+        return
+    kind, lane = run.delivery.kind.name, run.claim.lane
+    JOBS.labels(kind, lane, state).inc()
+    words: dict[str, Any] = {"reason": led_to.reason} if led_to.reason else {}
+    if state.ended:
+        JOB_SECONDS.labels(kind, lane).observe(max(0.0, time.time() - run.claim.created / 1000))
+    else:
+        words["delay"] = round(led_to.delay, 3)
+    tell = log.warning if state in {State.DEAD, State.UNKNOWN} else log.info
+    tell(str(state), **words)

@@ -1,0 +1,293 @@
+"""Where a run of a job leads: the table from errors to states."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
+from dingrelay_workers.calls.batch import BatchSplit
+from dingrelay_workers.calls.intent_log import Cancelled, OwnershipLost
+from dingrelay_workers.dingtalk.errors import (
+    Ambiguous,
+    DingTalkError,
+    Held,
+    Throttled,
+    Transient,
+)
+from dingrelay_workers.dingtalk.redact import redact
+from dingrelay_workers.jobs import retry
+from dingrelay_workers.limiter.grant import Draining, Outage, Parked
+from dingrelay_workers.store.failures import Failures
+from dingrelay_workers.store.records import Claim
+
+REDIS_PAUSE = 2.0
+"""Seconds before a job that Redis failed is looked at again."""
+DATABASE_PAUSE = 5.0
+"""The same for the database: what writes to it is in less of a hurry."""
+
+OUTAGE_DELAY = 3600.0
+"""Seconds after which a job that waits for the end of an outage is looked at in any case."""
+OUTAGE_HINT = "Requeue it once DingTalk answers again."
+
+log = get_logger("dingrelay.jobs")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Where a run leads.
+
+    Attributes:
+        state: an end, or a state in which the job waits; `running` if the job is another worker's.
+        reason: one short phrase for Flower and the log.
+        delay: seconds until it is looked at again, for a state in which it waits.
+        attempts: attempts spent.
+        throttles: throttling answers met.
+        waits_for_limit: it waits for a limit; its age counts when it comes back.
+        outage: where it waits for the end of an outage; empty if it does not.
+        failures: what the record remembers of failed attempts from here on; None: as before.
+        alone: it shares no call any more.
+    """
+
+    state: State
+    reason: str = ""
+    delay: float = 0.0
+    attempts: int = 0
+    throttles: int = 0
+    result: Json | None = None
+    error: Json | None = None
+    waits_for_limit: bool = False
+    outage: str = ""
+    failures: Failures | None = None
+    alone: bool = False
+
+
+def done(result: Json) -> Outcome:
+    """The body returned."""
+    return Outcome(State.DONE, attempts=1, result=result)
+
+
+def expired(*, open_call: bool) -> Outcome:
+    """The job's time was over before it ran; an earlier call of it may have been carried out."""
+    if open_call:
+        return _unknown("expired", "past its expires_at; an earlier call may have been carried out")
+    return Outcome(State.EXPIRED, reason="past its expires_at")
+
+
+def given_back() -> Outcome:
+    """The worker stops; another one takes the job at once."""
+    return Outcome(State.QUEUED, reason="the worker stops")
+
+
+LOSSES_OF_A_CRASH = 3
+"""Workers that vanish while a job has no call under way tell as much as one during its call: most
+of the jobs that a worker holds only wait for their limit when another one takes it down."""
+
+
+def is_poison(claim: Claim, settings: Settings) -> bool:
+    """Whether the job has taken down as many workers as it may."""
+    return claim.crashes + claim.losses // LOSSES_OF_A_CRASH >= settings.max_deliveries
+
+
+def poison(claim: Claim, *, open_call: bool) -> Outcome:
+    """The job is not given to one more worker; its last call may have been carried out."""
+    reason = f"took down {claim.crashes + claim.losses} workers"
+    if open_call:
+        return _unknown("crashed", f"{reason}; its last call may have been carried out")
+    return _dead("poison", "crashed", reason, "See the workers' logs before you requeue it.")
+
+
+def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
+    """What follows from an error.
+
+    Args:
+        error: what ended the run.
+        claim: the job as it was before the run.
+        settings: how often it may be tried.
+        open_call: a call of the job left and has no answer.
+    """
+    return (
+        _ended_by_body(error)
+        or _ended_by_machinery(error, claim, settings, open_call=open_call)
+        or _ended_by_call(error, claim, settings, open_call=open_call)
+    )
+
+
+def _ended_by_body(error: Exception) -> Outcome | None:
+    match error:
+        case ContractError():
+            hint = "Correct the job and enqueue it again."
+            return _dead("contract", error.field, str(error), hint)
+        case Wait():
+            return Outcome(State.SNOOZED, reason=error.reason, delay=error.delay.total_seconds())
+        case Refused():
+            return _dead("refused", error.code, error.reason, error.hint)
+        case Unknown():
+            return _unknown("unknown", error.reason, candidates=error.candidates)
+        case Duplicate():
+            return Outcome(State.DUPLICATE, reason=str(error), attempts=1, result=error.result)
+        case _:
+            return None
+
+
+def _ended_by_machinery(
+    error: Exception, claim: Claim, settings: Settings, *, open_call: bool
+) -> Outcome | None:
+    match error:
+        case Parked():
+            return Outcome(
+                State.SNOOZED, reason=error.reason, delay=error.due_in, waits_for_limit=True
+            )
+        case Outage():
+            told = Transient(error.kind, error.reason)
+            return _waits(told, error.name, claim, settings, open_call=open_call)
+        case Draining():
+            return given_back()
+        case BatchSplit():
+            return Outcome(State.QUEUED, reason=str(error), alone=True)
+        case Cancelled():
+            # Parking ends a job that was asked to be cancelled.
+            return Outcome(State.SNOOZED, reason="cancelled while it waited")
+        case OwnershipLost():
+            return Outcome(State.RUNNING, reason="another worker owns the job")
+        case RedisError():
+            # Ours to bear, not the job's: no attempt is spent.
+            reason = f"Redis was away ({type(error).__name__})"
+            return Outcome(State.RETRYING, reason=reason, delay=REDIS_PAUSE)
+        case _ if _is_database_away(error):
+            reason = f"the database was away ({type(error).__name__})"
+            return Outcome(State.RETRYING, reason=reason, delay=DATABASE_PAUSE)
+        case SettingsError():
+            return _dead("settings", "settings", str(error), "Configure it, then requeue the job.")
+        case _:
+            return None
+
+
+def _is_database_away(error: Exception) -> bool:
+    """SQLAlchemy is large and loaded by the first job that needs it: no other meets its errors."""
+    errors = sys.modules.get("sqlalchemy.exc")
+    return errors is not None and isinstance(
+        error, (errors.OperationalError, errors.InterfaceError)
+    )
+
+
+def _ended_by_call(
+    error: Exception, claim: Claim, settings: Settings, *, open_call: bool
+) -> Outcome:
+    if isinstance(error, DingTalkError) and error.outage:
+        return _waits(error, error.outage, claim, settings, open_call=open_call)
+    match error:
+        case Throttled():
+            throttles = claim.throttles + 1
+            if throttles > settings.max_throttles:
+                return _given_up(error, open_call=open_call, throttles=1)
+            return _throttled(error)
+        case Ambiguous() | Transient():
+            return _tried(error, claim, settings, open_call=open_call)
+        case Held():
+            # A hold is waited for (above); Redis was away when the fleet was to be told of this one.
+            return Outcome(
+                State.RETRYING, reason=str(error), delay=REDIS_PAUSE, error=_error(error)
+            )
+        case DingTalkError():
+            return _given_up(error, open_call=open_call)
+        case TimeoutError():
+            late = Transient("job_timeout", f"ran longer than {settings.job_timeout:g} s")
+            return _tried(late, claim, settings, open_call=open_call)
+        case _:
+            log.error("job_error", error=type(error).__name__, exc_info=error)
+            bug = Transient("internal", redact(f"{type(error).__name__}: {error}"))
+            return _tried(bug, claim, settings, open_call=open_call)
+
+
+def _throttled(error: Throttled) -> Outcome:
+    return Outcome(
+        State.SNOOZED,
+        reason=f"throttled by DingTalk: {error.code}",
+        delay=error.pause,
+        throttles=1,
+        error=_error(error),
+        waits_for_limit=True,
+    )
+
+
+def _tried(error: DingTalkError, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
+    """An attempt is spent, and the job tried again while there are attempts left."""
+    spent = claim.attempts + 1
+    failures = claim.failures.one_more(error)
+    # A cap of one code counts that code's answers, not whatever else the job has met.
+    met, most = failures.of(error.code), error.max_attempts or settings.max_attempts
+    if spent >= settings.max_attempts or met >= most:
+        return _given_up(error, open_call=open_call)
+    return Outcome(
+        State.RETRYING,
+        reason=str(error),
+        delay=retry.backoff(spent, last=most < settings.max_attempts and met == most - 1),
+        attempts=1,
+        failures=failures,
+        error=_error(error),
+    )
+
+
+def _waits(
+    error: DingTalkError, outage: str, claim: Claim, settings: Settings, *, open_call: bool
+) -> Outcome:
+    """The job waits for the end of an outage, and what it had spent on its beginning is given back."""
+    if claim.age >= settings.max_age:
+        ended = Transient("outage", f"waited {claim.age / 3600:.3g} h in vain: {error.message}")
+        if open_call:
+            return _unknown("outage", ended.message)
+        return _dead("outage", error.code, ended.message, error.hint or OUTAGE_HINT)
+    return Outcome(
+        State.SNOOZED,
+        reason=error.message,
+        delay=OUTAGE_DELAY,
+        attempts=-claim.failures.suspected,
+        waits_for_limit=True,
+        outage=outage,
+        failures=claim.failures.acquitted(),
+        error=_error(error),
+    )
+
+
+def _given_up(error: DingTalkError, *, open_call: bool, throttles: int = 0) -> Outcome:
+    """The job is not tried again: dead, or unknown while a call of it has no answer."""
+    if open_call:
+        return _unknown(error.code, error.message, attempts=1)
+    return Outcome(
+        State.DEAD, reason=str(error), attempts=1, throttles=throttles, error=_error(error)
+    )
+
+
+def _dead(error_class: str, code: str, message: str, hint: str) -> Outcome:
+    error = {"class": error_class, "code": code, "message": message, "hint": hint}
+    return Outcome(State.DEAD, reason=message, attempts=1, error=error)
+
+
+def _unknown(
+    code: str, message: str, *, attempts: int = 0, candidates: Sequence[Json] = ()
+) -> Outcome:
+    error: Json = {
+        "class": "unknown",
+        "code": code,
+        "message": message,
+        "hint": "Look in DingTalk whether it happened, and tell it with `dingrelay job resolve`.",
+    }
+    if candidates:
+        error["candidates"] = list(candidates)
+    return Outcome(State.UNKNOWN, reason=message, attempts=attempts, error=error)
+
+
+def _error(error: DingTalkError) -> Json:
+    return {
+        "class": error.name,
+        "code": error.code,
+        "message": error.message,
+        "hint": error.hint,
+    }

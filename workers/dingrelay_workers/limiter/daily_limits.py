@@ -1,0 +1,365 @@
+"""The daily limits of work notifications, kept before the call (API §2.1).
+
+Over these limits DingTalk answers success and delivers nothing, so nobody would ever know. So what
+a call would bring is reserved before it leaves, and given back where it never left. A reservation
+is no proof: who meets another job's looks at that job (`reservations.lua`). If it has sent, the
+person has the content. If it runs, its call may be leaving, and this job looks again. If it neither
+runs nor has sent, the reservation is taken over: that job asks again before it calls.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import Call, Script, Value, run_async
+from dingrelay_tasks import beijing
+from dingrelay_tasks.context import Admission
+from dingrelay_tasks.message import digest
+from dingrelay_tasks.outcomes import Refused, Wait
+
+_PACKAGE = "dingrelay_workers.limiter"
+_PRELUDES = ("reservations", "beijing_day")
+ADMIT = Script.load(_PACKAGE, "reserve_daily", preludes=_PRELUDES)
+ADMIT_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_PRELUDES)
+ADMIT_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_PRELUDES)
+SCREEN = Script.load(_PACKAGE, "check_daily", preludes=_PRELUDES)
+RELEASE = Script.load(_PACKAGE, "release_daily", preludes=("reservations",))
+
+DAILY_MESSAGES = 500
+"""Work notifications that one user may get of an internal app on a day."""
+DAILY_TO_EVERYONE = 3
+"""Sends to everyone that an app may make on a day."""
+USERS_AT_ONCE = 500
+"""Users of one script call, so that no call holds up the server for long."""
+LOOKS = (0.05, 0.15)
+"""Seconds before each further look at a job whose call may just be leaving."""
+LOOK_LATER = (0.5, 1.5)
+"""Seconds between which a job is looked at again that would have to wait for longer: by chance, so
+that two that met each other do not meet again."""
+STILL_MS = 2000
+"""Milliseconds before midnight from which nothing leaves (`beijing_day.lua`)."""
+DAY_MS = 86_400_000
+
+ADMITTED, DUPLICATE, DAILY_CAP = 0, 1, 2
+NO_PLACE_LEFT = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """What campaigns of a content have to do with some users.
+
+    Attributes:
+        called: users that they have called.
+        coming: id of a job that calls some of them, or has just called them → these users.
+    """
+
+    called: set[str] = field(default_factory=set[str])
+    coming: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+
+
+Reached = Callable[[str, Sequence[str], Sequence[str], str, datetime], Awaitable[Reach]]
+"""Finds an app's users in campaigns, by the digest of a content, since the start of the day."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """A Beijing day."""
+
+    name: str
+    began: int
+
+    @classmethod
+    def of(cls, moment: datetime) -> "_Day":
+        start = moment.astimezone(beijing.BEIJING).replace(
+            hour=0, minute=0, second=0, microsecond=0
+        )
+        return cls(beijing.day(moment), int(start.timestamp() * 1000))
+
+    @property
+    def start(self) -> datetime:
+        return datetime.fromtimestamp(self.began / 1000, UTC)
+
+    @property
+    def until(self) -> int:
+        """When the last call of the day may leave, in ms of Redis's clock."""
+        return self.began + DAY_MS - STILL_MS
+
+
+class Guards:
+    """What each user has had today, shared by the fleet.
+
+    A campaign leaves no trace of its recipients here, only of its contents. Where another message
+    has the same content, `reached` finds out who they are.
+
+    Every method but `release` tells until when (ms of Redis's clock) the call may leave: after
+    that it counts for another day, for which it has to ask anew.
+    """
+
+    def __init__(
+        self, redis: Redis, reached: Reached, *, now: Callable[[], datetime] | None = None
+    ) -> None:
+        """Nothing is asked of Redis yet.
+
+        Args:
+            redis: where the days are.
+            reached: finds users in campaigns.
+            now: the time, in tests; Redis's own otherwise.
+        """
+        self._redis = redis
+        self._reached = reached
+        self._now = now
+        self._day = _Day("", 0)
+
+    async def admit(
+        self,
+        app: str,
+        job_id: str,
+        users: Sequence[str],
+        message: Mapping[str, Any],
+        *,
+        step: str = "call:1",
+        anyway: bool = False,
+    ) -> tuple[Admission, int]:
+        """Reserve today's limits for those users who would get the message.
+
+        The same job may ask again and gets the same answer.
+
+        Args:
+            app: the app that sends.
+            job_id: whose reservations they are.
+            users: who it is for.
+            message: DingTalk's ``msg`` object.
+            step: of the job, whose call it is.
+            anyway: admit all of them, and reserve for those who would get it.
+
+        Raises:
+            Wait: another job's call to one of them may just be leaving, or the day ends.
+        """
+        content = digest(message)
+        verdicts: dict[str, int] = {}
+        campaigns, departments = "", False
+        day = self._guess()
+        for some in _parts(users):
+            head: list[Value] = [job_id, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
+            tail: list[Value] = [keys.job(""), int(anyway), *some]
+
+            def call(day: _Day, head: list[Value] = head, tail: list[Value] = tail) -> Call:
+                names = [*_keys(app, day, content), keys.job(job_id)]
+                return ADMIT.call(names, [*head, day.began, self._time(), *tail])
+
+            day, (alike, by_department, *judged) = await self._ask(day, call)
+            campaigns = alike.decode()
+            departments = departments or bool(by_department)
+            verdicts |= zip(some, judged, strict=True)
+        admitted = [user for user in users if verdicts[user] == ADMITTED]
+        if campaigns and admitted and not anyway:
+            # They are reserved by now, so whoever comes later waits for this job.
+            had = await self._had(app, admitted, campaigns, content, day)
+            await self._give_back(app, job_id, admitted if had is None else had, content, day)
+            verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
+        return _admission(users, verdicts, by_department=departments), day.until
+
+    async def admit_departments(
+        self,
+        app: str,
+        job_id: str,
+        departments: Sequence[int],
+        message: Mapping[str, Any],
+        *,
+        step: str = "call:1",
+        anyway: bool = False,
+    ) -> tuple[list[int], int]:
+        """Those of the departments that have not got this content today; they are noted.
+
+        Raises:
+            Wait: as of `admit`.
+        """
+        content = digest(message)
+
+        def call(day: _Day) -> Call:
+            names = [keys.content_departments(app, day.name, content), keys.job(job_id)]
+            arguments: list[Value] = [job_id, step, keys.DAY_TTL_MS, day.began, self._time()]
+            return ADMIT_DEPARTMENTS.call(
+                names, [*arguments, keys.job(""), int(anyway), *departments]
+            )
+
+        day, verdicts = await self._ask(self._guess(), call)
+        left = [
+            department
+            for department, verdict in zip(departments, verdicts, strict=True)
+            if verdict == ADMITTED
+        ]
+        return left, day.until
+
+    async def admit_everyone(
+        self,
+        app: str,
+        job_id: str,
+        message: Mapping[str, Any],
+        *,
+        step: str = "call:1",
+        anyway: bool = False,
+    ) -> tuple[bool, int]:
+        """Reserve one of the day's sends to everyone; False: everyone has this content today.
+
+        Raises:
+            Refused: the day's sends to everyone are used up.
+            Wait: as of `admit`.
+        """
+        content = digest(message)
+        head: list[Value] = [job_id, step, content, DAILY_TO_EVERYONE, keys.DAY_TTL_MS]
+
+        def call(day: _Day) -> Call:
+            names = [keys.everyone(app, day.name), keys.job(job_id)]
+            arguments = [*head, day.began, self._time(), keys.job(""), int(anyway)]
+            return ADMIT_EVERYONE.call(names, arguments)
+
+        day, (verdict,) = await self._ask(self._guess(), call)
+        if verdict == NO_PLACE_LEFT:
+            raise Refused(
+                "everyone_cap",
+                f"app {app} has sent to everyone {DAILY_TO_EVERYONE} times today",
+                "send it tomorrow, or to departments",
+            )
+        return verdict == ADMITTED, day.until
+
+    async def screen(
+        self,
+        app: str,
+        users: Sequence[str],
+        message: Mapping[str, Any],
+        *,
+        campaign: str,
+        uniform: bool,
+    ) -> tuple[Admission, int]:
+        """Which users would get a campaign's message today; reserves nothing.
+
+        Args:
+            app: the app that sends.
+            users: who it is for; nobody is in another call of the campaign.
+            message: DingTalk's ``msg`` object.
+            campaign: is registered as one message more for everybody today.
+            uniform: the message is the same in all its calls.
+
+        Raises:
+            Wait: as of `admit`.
+        """
+        content = digest(message)
+        head: list[Value] = [campaign, content, int(uniform), DAILY_MESSAGES, keys.DAY_TTL_MS]
+
+        def call(day: _Day) -> Call:
+            arguments = [*head, day.began, self._time(), keys.job(""), *users]
+            return SCREEN.call(_keys(app, day, content), arguments)
+
+        day, (alike, _, *judged) = await self._ask(self._guess(), call)
+        verdicts = dict(zip(users, judged, strict=True))
+        admitted = [user for user in users if verdicts[user] == ADMITTED]
+        others = ",".join(name for name in alike.decode().split(",") if name != campaign)
+        if others and admitted:
+            had = await self._had(app, admitted, others, content, day)
+            verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
+        return _admission(users, verdicts), day.until
+
+    async def _had(
+        self, app: str, users: Sequence[str], campaigns: str, content: str, day: _Day
+    ) -> set[str] | None:
+        """Those of the users that these campaigns have called today; None: it is not known yet."""
+        alike = list(dict.fromkeys(name for name in campaigns.split(",") if name))
+        reach = await self._reached(app, users, alike, content, day.start)
+        had = set(reach.called)
+        for job_id, some in reach.coming.items():
+            # The row in SQL follows the job's record, which is the truth.
+            state, result = await self._redis.hmget(keys.job(job_id), ["state", "result"])
+            if state == b"running":
+                return None
+            if state == b"done":
+                had |= _called(result, some)
+        return had
+
+    @staticmethod
+    def _known(had: set[str] | None) -> set[str]:
+        if had is None:
+            raise _look_later()
+        return had
+
+    async def _give_back(
+        self, app: str, job_id: str, users: Collection[str], content: str, day: _Day
+    ) -> None:
+        reservations = _keys(app, day, content)[:2]
+        for some in _parts(users):
+            await run_async(self._redis, RELEASE.call(reservations, [job_id, *some]))
+
+    async def _ask(self, day: _Day, call: Callable[[_Day], Call]) -> tuple[_Day, list[Any]]:
+        """The script's answer, for the day that it is by Redis's clock."""
+        looks = iter(LOOKS)
+        while True:
+            answer = await run_async(self._redis, call(day))
+            match answer[0]:
+                case b"another day":
+                    day = _Day.of(datetime.fromtimestamp(answer[1] / 1000, UTC))
+                case b"wait":
+                    raise Wait(timedelta(milliseconds=answer[1]), "the day changes in Beijing")
+                case b"busy":
+                    pause = next(looks, None)
+                    if pause is None:
+                        raise _look_later()
+                    await asyncio.sleep(pause)
+                case _:
+                    return day, answer[1:]
+
+    def _guess(self) -> _Day:
+        """The day that it most likely is; the scripts know better."""
+        now = self._now() if self._now else beijing.now()
+        if not self._day.began <= now.timestamp() * 1000 < self._day.began + DAY_MS:
+            self._day = _Day.of(now)
+        return self._day
+
+    def _time(self) -> Value:
+        return int(self._now().timestamp() * 1000) if self._now else ""
+
+
+def _look_later() -> Wait:
+    delay = random.uniform(*LOOK_LATER)
+    return Wait(timedelta(seconds=delay), "an equal message may just be leaving")
+
+
+def _called(result: Any, users: Sequence[str]) -> set[str]:
+    """Those of a chunk's users that its call was for, by its result."""
+    told: dict[str, Any] = json.loads(result)
+    return {*users} - {*told["duplicate"], *told["daily_cap"]} if told["call"] else set()
+
+
+def _keys(app: str, day: _Day, content: str) -> tuple[str, ...]:
+    return (
+        keys.content(app, day.name, content),
+        keys.received(app, day.name),
+        keys.everyone(app, day.name),
+        keys.broadcasts(app, day.name),
+        keys.filled_in(app, day.name),
+        keys.content_departments(app, day.name, content),
+    )
+
+
+def _admission(
+    users: Sequence[str], verdicts: Mapping[str, int], *, by_department: bool = False
+) -> Admission:
+    def judged(verdict: int) -> list[str]:
+        return [user for user in users if verdicts[user] == verdict]
+
+    admitted = judged(ADMITTED)
+    return Admission(
+        admitted, judged(DUPLICATE), judged(DAILY_CAP), admitted if by_department else []
+    )
+
+
+def _parts(users: Collection[str]) -> Iterator[list[str]]:
+    everyone = list(users)
+    for start in range(0, len(everyone), USERS_AT_ONCE):
+        yield everyone[start : start + USERS_AT_ONCE]

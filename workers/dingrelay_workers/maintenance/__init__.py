@@ -1,0 +1,1 @@
+"""What keeps the fleet going: scheduler, leases, signs of life, timeouts."""

@@ -1,0 +1,177 @@
+"""Which workers are there: each gives signs of life, and whoever gives none any more is gone.
+
+A job's lease would tell too, but three times as late. The signs come from a thread of their own, so
+that a loop with much to do is not taken for a dead process.
+"""
+
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store.record import transition
+from dingrelay_producers.store.scripts import Call
+
+_PRESENCE = transition("dingrelay_workers.maintenance", "presence")
+_VANISHED = transition("dingrelay_workers.maintenance", "vanished")
+
+SIGNS = 6
+"""Signs of life within the time after which a worker counts as gone."""
+SLACK = 0.001
+"""Seconds by which sums of floats may be off."""
+AT_ONCE = 2000
+"""Running jobs that one script looks at, so that it does not hold up the server for long."""
+HELD = 200
+"""Wake-ups of a queue that a worker can have taken from the broker and not claimed: as many as it
+runs jobs at once, and it takes 20 in one round trip. Beyond that they are found after a grace."""
+
+log = get_logger("dingrelay.presence")
+
+
+class Watch:
+    """Tells from the signs of all workers which of them are gone.
+
+    Nobody's clock counts but the monotonic one of whoever watches, and only time in which it
+    watched: between two looks two signs at most are missed, however late the second one is. After a
+    silence of Redis, or of whoever watches, all are given their time anew.
+
+    Args:
+        timeout: seconds without a sign after which a worker is gone, unless it asks for more.
+    """
+
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout
+        self._silent: dict[str, tuple[str, float]] = {}
+        self._looked: float | None = None
+
+    def look(self, signs: Mapping[str, str], at: float) -> list[str]:
+        """The workers that are gone, given each one's latest sign at this moment in seconds."""
+        passed = 0.0 if self._looked is None else at - self._looked
+        known = self._silent if 0 < passed <= self._timeout else {}
+        passed = min(passed, 2 * self._timeout / SIGNS)
+        self._looked = at
+        self._silent = {}
+        for worker, sign in signs.items():
+            before, silent = known.get(worker, ("", 0.0))
+            self._silent[worker] = sign, silent + passed if before == sign else 0.0
+        return [
+            worker
+            for worker, (sign, silent) in self._silent.items()
+            if silent >= max(self._timeout, _timeout_of(sign)) - SLACK
+        ]
+
+    def interrupt(self) -> None:
+        """Redis could not be asked."""
+        self._looked = None
+
+
+class Presence:
+    """Gives this process's signs of life, and ends the leases of workers that give none.
+
+    Args:
+        settings: where Redis is, and how long a worker may be silent.
+        worker: this process, as it owns jobs.
+    """
+
+    def __init__(self, settings: Settings, *, worker: str) -> None:
+        self._worker = worker
+        self._timeout = settings.presence_timeout
+        self._period = self._timeout / SIGNS
+        self._watch = Watch(self._timeout)
+        self._beats = 0
+        self._url = settings.redis
+        self._redis: Redis | None = None
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._live, name="dingrelay-presence", daemon=True)
+
+    def start(self) -> None:
+        """Give signs from now on."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """This process has let go of its jobs: nobody need wait for its signs."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self._redis is not None:
+            with suppress(RedisError, OSError):  # others will find it gone
+                self._redis.hdel(keys.PRESENCE, self._worker)
+        self._disconnect()
+
+    def beat(self) -> None:
+        """Give one sign, and look at those of the others.
+
+        Raises:
+            RedisError: Redis could not be asked.
+        """
+        self._beats += 1
+        sign = f"{self._beats} {self._timeout}"
+        call = _PRESENCE.call([keys.PRESENCE], [self._worker, sign, keys.PRESENCE_TTL_MS])
+        # Whatever else stands there is nobody, and must not keep this worker from giving signs.
+        answer = [text.decode(errors="replace") for text in scripts.run(self._connected(), call)]
+        signs = dict(zip(answer[::2], answer[1::2], strict=True))
+        for worker in self._watch.look(signs, time.monotonic()):
+            self.end_leases(worker, signs[worker])
+
+    def end_leases(self, worker: str, sign: str) -> None:
+        """Free what a worker that is gone ran and held, unless it has given another sign since."""
+        start, leases = scripts.run(self._connected(), vanished(worker, sign))
+        ended = leases
+        while start > 0:
+            start, leases = scripts.run(self._connected(), vanished(worker, sign, start))
+            ended += leases
+        if start == 0:
+            log.warning("worker_vanished", worker=worker, jobs=ended)
+
+    def _connected(self) -> Redis:
+        """Redis by one connection, whose loss is told: it may mean that Redis was away."""
+        if self._redis is None:
+            self._redis = Redis.from_url(
+                self._url,
+                socket_timeout=2 * self._period,
+                socket_connect_timeout=2 * self._period,
+                retry=Retry(NoBackoff(), 0),
+                single_connection_client=True,
+            )
+        return self._redis
+
+    def _disconnect(self) -> None:
+        redis, self._redis = self._redis, None
+        if redis is not None:
+            redis.close()
+
+    def _live(self) -> None:
+        while True:
+            try:
+                self.beat()
+            except (RedisError, OSError) as error:
+                self._watch.interrupt()
+                self._disconnect()
+                log.debug("presence_not_told", reason=type(error).__name__)
+            if self._stopping.wait(self._period):
+                return
+
+
+def vanished(worker: str, sign: str, start: int = 0, count: int = AT_ONCE) -> Call:
+    """End a worker's leases that end at `start` (ms) or later, `count` of all running jobs a time.
+
+    Answers where to go on: 0 if that was all, -1 if the worker lives or somebody else has done it;
+    and how many leases were ended.
+    """
+    return _VANISHED.call([keys.PRESENCE], [worker, sign, start, count, HELD])
+
+
+def _timeout_of(sign: str) -> float:
+    """The seconds that a worker asks for: those of its own settings."""
+    try:
+        return float(sign.partition(" ")[2])
+    except ValueError:
+        return 0.0

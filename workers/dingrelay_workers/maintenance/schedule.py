@@ -1,0 +1,94 @@
+"""Where open jobs wait: what is due there, what was lost, and which queues have workers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Wakeup, transition
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_workers.store.records import progress_slot
+
+_SWEEP = transition("dingrelay_workers.maintenance", "schedule")
+
+LONGEST_PROBE_PAUSE_MS = 3_600_000
+"""A queue that starts nothing though somebody serves it gets a wake-up an hour at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What a sweep found.
+
+    Attributes:
+        mine: whether this worker sweeps; another one does otherwise.
+        wakeups: messages to publish now.
+        batch: their name, by which the next sweep is told that they were published.
+        next_due: seconds until somebody must look again; None if nothing is scheduled.
+    """
+
+    mine: bool
+    wakeups: list[Wakeup]
+    batch: str
+    next_due: float | None
+
+
+class Schedule:
+    """The places of open jobs in Redis (`store/lua/places.lua`)."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self._redis = redis
+        self._grace = int(settings.wake_grace * 1000)
+        self._slot = progress_slot(settings)
+
+    async def serve(self, queues: Sequence[str], *, ttl: float) -> None:
+        """Tell that these queues have a worker, for `ttl` seconds."""
+        pipe = self._redis.pipeline(transaction=False)
+        for queue in queues:
+            pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
+        await pipe.execute()
+
+    async def sweep(self, worker: str, *, lease: float, most: int, published: str = "") -> Sweep:
+        """Take what must be woken, if nobody else does.
+
+        Args:
+            worker: who sweeps.
+            lease: seconds after which another worker may.
+            most: jobs to look at: it bounds how long Redis does nothing else.
+            published: the last batch whose wake-ups were all published; a later one comes again,
+                and nothing else until it is.
+        """
+        answer = await run_async(
+            self._redis,
+            _SWEEP.call(
+                [keys.SWEEPER, keys.SWEPT],
+                [
+                    worker,
+                    int(lease * 1000),
+                    most,
+                    self._grace,
+                    self._slot,
+                    LONGEST_PROBE_PAUSE_MS,
+                    keys.SWEPT_TTL_MS,
+                    published,
+                ],
+            ),
+        )
+        if not answer[0]:
+            return Sweep(mine=False, wakeups=[], batch="", next_due=None)
+        wakeups = [_wakeup(*told) for told in answer[3:]]
+        next_due = None if answer[1] < 0 else answer[1] / 1000
+        return Sweep(True, wakeups, answer[2].decode(), next_due)
+
+    async def release(self, worker: str) -> None:
+        """Let another worker sweep at once."""
+        if await self._redis.get(keys.SWEEPER) == worker.encode():
+            await self._redis.delete(keys.SWEEPER)
+
+
+def _wakeup(*told: Any) -> Wakeup:
+    """A wake-up as the script answers it: texts, and a time."""
+    job_id, kind, queue, app, lane, summary = (text.decode() for text in told[:-1])
+    return Wakeup(job_id, kind, queue, app, lane, summary, at=told[-1])

@@ -1,0 +1,64 @@
+"""Which approval instance belongs to which job.
+
+DingTalk knows no idempotency key for approvals (API §4.1), and two jobs may ask for equal ones.
+So each instance belongs to one job for good, and each job has one.
+
+A mark is of use as long as another job may look the instance up. That job's call was open when the
+instance was made, and it looks again, at the latest, when a person requeues it on the last day of
+its record. Each look renews the marks that it meets, so a mark lives as long as a record can.
+"""
+
+from collections.abc import Sequence
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.scripts import Script, run_async
+
+_ADOPT = Script.load("dingrelay_workers.store", "claim_approval")
+
+
+class Adoptions:
+    """The instances of approvals, from the side of one job."""
+
+    def __init__(self, redis: Redis, settings: Settings, *, job_id: str) -> None:
+        self._redis = redis
+        self._job_id = job_id
+        self._own = keys.adopted_job(job_id)
+        self._ttl = record.longest_life_ms(settings)
+
+    async def own(self) -> str | None:
+        """The instance that this job has."""
+        instance = await self._redis.get(self._own)
+        return instance.decode() if isinstance(instance, bytes) else instance
+
+    async def free(self, instances: Sequence[str]) -> list[str]:
+        """Those that no other job has; the marks of the others are renewed."""
+        pipe = self._redis.pipeline(transaction=False)
+        for instance in instances:
+            pipe.getex(keys.adopted_instance(instance), px=self._ttl)
+        held: list[bytes | None] = await pipe.execute() if instances else []
+        return [
+            instance
+            for instance, mark in zip(instances, held, strict=True)
+            if mark is None or mark.decode().partition(" ")[2] == self._job_id
+        ]
+
+    async def adopt(self, instance: str, *, since: int) -> int | None:
+        """Take an instance that nobody has; None if it is this job's now.
+
+        Args:
+            instance: its id.
+            since: when the call of this job left that may have made it, in ms.
+
+        Returns:
+            Since when the job that has it looked for its own, in ms. What that job's call made is
+            left for this one to find.
+        """
+        call = _ADOPT.call(
+            [keys.adopted_instance(instance), self._own],
+            [instance, self._job_id, since, self._ttl, keys.JOB_MARGIN_MS],
+        )
+        taken_since: bytes = await run_async(self._redis, call)
+        return int(taken_since) if taken_since else None

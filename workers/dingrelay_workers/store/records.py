@@ -1,0 +1,427 @@
+"""The job record from the worker's side: every transition one script, under a fencing number."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.record import Draft, Wakeup, transition
+from dingrelay_producers.store.scripts import Value, run_async
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import LANES, Lane
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.store.failures import Failures
+from dingrelay_workers.store.redis_time import RedisTime
+from dingrelay_workers.store.wakeup import Delivery
+
+_PACKAGE = "dingrelay_workers.store"
+_BOARD = transition(_PACKAGE, "running", "claim_batch")
+_CLAIM = transition(_PACKAGE, "running", "claim")
+_HEARTBEAT = transition(_PACKAGE, "heartbeat")
+_NOTE = transition(_PACKAGE, "write_intent")
+_PARK = transition(_PACKAGE, "reschedule", preludes=["reservations", "cancelled"])
+_SETTLE = transition(_PACKAGE, "settle", preludes=["reservations"])
+_WAKE = transition(_PACKAGE, "wake")
+
+STEP = "step:"
+
+MOST_LOOKED_AT = 200
+"""Waiting jobs that one call considers; twice as many as it can carry."""
+
+Verdict = Literal["claimed", "ended", "busy", "early"]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that this worker owns.
+
+    Attributes:
+        sender: who asks; empty where the payload doesn't say.
+        nonce: its owner; each claim of a job has another.
+        fence: grows with each owner. A failover may give one number out twice, so a transition
+            names both and is refused unless both are the record's.
+        attempts: attempts spent before this run.
+        crashes: workers that vanished while a call of it was under way, since it last parked.
+        losses: workers that vanished while they ran it otherwise.
+        expires: when it is of no use any more, in ms; None for never.
+        calling: the note of a call whose answer is not known, if there is one.
+        requeued: a person had it carried on since that call left.
+        steps: outcomes of steps that earlier runs finished.
+        waiting: since when it waits for a limit, in ms; 0 if it does not.
+        time: Redis's clock, since the claim.
+        started: when a worker first had it, in ms; 0 if that is not known.
+        failures: its failed attempts.
+        shares: where jobs wait with which it may share a call; empty if it goes alone.
+        seats: how many recipients it adds to such a call.
+    """
+
+    id: str
+    nonce: str
+    fence: int
+    app: str
+    lane: Lane
+    sender: str
+    payload: Any
+    parent: str
+    attempts: int
+    throttles: int
+    crashes: int
+    expires: int | None
+    waiting: int
+    calling: Json | None
+    steps: Mapping[str, Json]
+    created: int
+    time: RedisTime = field(compare=False)
+    losses: int = 0
+    requeued: bool = False
+    started: int = 0
+    failures: Failures = field(default_factory=Failures)
+    shares: str = ""
+    seats: int = 0
+
+    @property
+    def expired(self) -> bool:
+        """Whether it was of no use any more when it was claimed."""
+        return self.expires is not None and self.expires <= self.time.at
+
+    @property
+    def age(self) -> float:
+        """Seconds since a worker first had it, by Redis's clock."""
+        return (self.time.now() - self.started) / 1000 if self.started else 0.0
+
+    @property
+    def place(self) -> str:
+        """Key of the place that it shares when it is parked; empty if it goes alone."""
+        return keys.place(self.app, self.shares.rpartition(":")[2]) if self.shares else ""
+
+
+Taken = tuple[Delivery, Claim]
+"""A job claimed without a wake-up, as if one had come."""
+
+
+class Taking(NamedTuple):
+    """How taking a job ended.
+
+    Attributes:
+        claim: the job, if it was to be had.
+        waiting: where others wait for a call like its, if somebody else took it.
+    """
+
+    verdict: Verdict
+    claim: Claim | None = None
+    waiting: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a run cost and brought, apart from where it ended.
+
+    Attributes:
+        answered: no call of the job is open any more, so the note of one is cleared.
+        steps: outcomes of steps that this run finished.
+    """
+
+    attempts: int = 0
+    throttles: int = 0
+    answered: bool = False
+    steps: Mapping[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Boarding:
+    """Jobs that were claimed for a call.
+
+    Attributes:
+        taken: they go with it.
+        next: more wait than there was room for, and this one makes the next call.
+    """
+
+    taken: list[Taken]
+    next: Taken | None
+
+
+class Records:
+    """The job records in Redis.
+
+    Args:
+        redis: where they are.
+        settings: how long they live, and a lease.
+        worker: the process that claims jobs, by which others find them should it vanish. Without a
+            name only their leases tell.
+        on_made: called with the id of a job whose record was just made from a message.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        settings: Settings,
+        *,
+        worker: str = "",
+        on_made: Callable[[str], Awaitable[None]] | None = None,
+    ) -> None:
+        self.redis = redis
+        self._settings = settings
+        self._on_made = on_made
+        self._lease = int(settings.lease * 1000)
+        self._slot = progress_slot(settings)
+        self._owner = f"{worker}/" if worker else ""
+
+    async def claim(self, delivery: Delivery) -> Taking:
+        """Take the job that a wake-up names, if it is to be had.
+
+        A message of a Celery client without our package has no record yet: it gets one first. One
+        of ours had a record once: the job is over.
+        """
+        claim = _CLAIM.call(
+            [keys.job(delivery.id), keys.progress(delivery.queue)],
+            [delivery.id, self._owner + delivery.nonce, self._lease, delivery.woken, self._slot],
+        )
+        answer = await run_async(self.redis, claim)
+        if answer[0] == b"missing" and delivery.bare:
+            await self.enqueue([delivery.draft()])
+            if self._on_made:
+                await self._on_made(delivery.id)
+            answer = await run_async(self.redis, claim)
+        if answer[0] == b"missing":
+            return Taking("ended")
+        verdict: Verdict = answer[0].decode()
+        if verdict != "claimed":
+            return Taking(verdict, waiting=answer[1].decode())
+        return Taking(verdict, _claim(delivery.id, answer[1], _texts(answer[2:])))
+
+    async def board(
+        self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
+    ) -> Boarding:
+        """Claim jobs that wait for a call, for one that leaves now.
+
+        Args:
+            waiting: where they wait.
+            nonce: tells this call from every other.
+            room: how many more recipients the call takes.
+            lane: of the job that makes the call.
+            bucket: of the recipients, which are taken from it; None if they are not limited.
+        """
+        where = [waiting, *([bucket.key] if bucket else [])]
+        arguments: list[Value] = [self._owner + nonce, self._lease, room, lane, MOST_LOOKED_AT]
+        arguments += (bucket.burst, bucket.rate) if bucket else ()
+        next_caller, now, *found = await run_async(self.redis, _BOARD.call(where, arguments))
+        taken = [_taken(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
+        return Boarding(taken, taken.pop() if next_caller else None)
+
+    async def note(
+        self, claim: Claim, note: Json, spent: Spent, *, until: int = 0
+    ) -> Literal["noted", "cancelled", "lost", "late"]:
+        """Note that a call is about to leave, with what the run brought; unless noted, it must not.
+
+        Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
+        Late: it may leave until a moment (ms; 0 for any time) that is over.
+        """
+        arguments: list[Value] = [
+            claim.nonce,
+            claim.fence,
+            record.canonical_json(note),
+            int(spent.answered),
+            until,
+            *_pairs(spent.steps),
+        ]
+        answer = await run_async(self.redis, _NOTE.call([keys.job(claim.id)], arguments))
+        verdict: Literal["noted", "cancelled", "lost", "late"] = answer.decode()
+        return verdict
+
+    async def park(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        delay: float,
+        spent: Spent,
+        error: Json | None = None,
+        waiting: int = 0,
+        alone: bool = False,
+        outage: str = "",
+        failures: Failures | None = None,
+    ) -> State | None:
+        """Put the job on the schedule, `delay` seconds ahead; the state after.
+
+        None: the job is another worker's by now. Cancelled: it was asked to be while it ran. With
+        `alone` it never shares a call again. With `outage` it is also woken at the end of that,
+        and looked at by the time at which it waits no longer.
+        """
+        latest = min(
+            sys.maxsize if claim.expires is None else claim.expires,
+            claim.started + int(self._settings.max_age * 1000),
+        )
+        answer = await run_async(
+            self.redis,
+            _PARK.call(
+                [keys.job(claim.id), keys.DEAD, keys.OUTAGES, keys.outage(outage)],
+                [
+                    claim.id,
+                    claim.nonce,
+                    claim.fence,
+                    state,
+                    int(delay * 1000),
+                    spent.attempts,
+                    spent.throttles,
+                    record.canonical_json(error) if error else "",
+                    int(spent.answered),
+                    waiting,
+                    int(self._settings.record_ttl * 1000),
+                    int(self._settings.dead_ttl * 1000),
+                    record.canonical_json(record.CANCELLED_TOO_LATE),
+                    int(alone),
+                    keys.WAITING_TTL_MS,
+                    record.canonical_json(failures.wire) if failures else "",
+                    outage,
+                    LANES.index(claim.lane),
+                    keys.OUTAGE_TTL_MS,
+                    latest if outage else 0,
+                    *_pairs(spent.steps),
+                ],
+            ),
+        )
+        return State(answer.decode()) if answer else None
+
+    async def settle(
+        self,
+        claim: Claim,
+        state: State,
+        *,
+        spent: Spent,
+        result: Json | None = None,
+        error: Json | None = None,
+    ) -> bool:
+        """End the job; False: it is another worker's by now."""
+        answer = await run_async(
+            self.redis,
+            _SETTLE.call(
+                [keys.job(claim.id), keys.DEAD],
+                [
+                    claim.id,
+                    claim.nonce,
+                    claim.fence,
+                    state,
+                    spent.attempts,
+                    spent.throttles,
+                    record.canonical_json(result) if result is not None else "",
+                    record.canonical_json(error) if error else "",
+                    int(spent.answered),
+                    int(self._settings.record_ttl * 1000),
+                    int(self._settings.dead_ttl * 1000),
+                    *_pairs(spent.steps),
+                ],
+            ),
+        )
+        return bool(answer)
+
+    async def heartbeat(self, claims: Sequence[Claim]) -> set[str]:
+        """Renew the leases; the nonces of claims that have lost their jobs."""
+        if not claims:
+            return set()
+        identities = [value for claim in claims for value in (claim.id, claim.nonce, claim.fence)]
+        lost = await run_async(
+            self.redis,
+            _HEARTBEAT.call(
+                [keys.job(claim.id) for claim in claims],
+                [self._lease, *identities],
+            ),
+        )
+        return {nonce.decode() for nonce in lost}
+
+    async def enqueue(
+        self, drafts: Sequence[Draft], *, fence: tuple[str, str] | None = None
+    ) -> list[Wakeup]:
+        """Accept child jobs; the wake-ups to publish. Known ones are left as they are.
+
+        With `fence`, as `record.enqueue`.
+        """
+        calls = [record.enqueue(draft, fence=fence) for draft in drafts]
+        answers = await asyncio.gather(*(run_async(self.redis, call) for call in calls))
+        enqueued = map(record.enqueued, drafts, answers)
+        return [answer.wakeup for answer in enqueued if answer.wakeup]
+
+    async def states(self, job_ids: Sequence[str]) -> list[str | None]:
+        """The states of jobs; None where there is no record."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hget(keys.job(job_id), "state")
+        found = await pipe.execute() if job_ids else []
+        return [None if state is None else state.decode() for state in found]
+
+    async def wake(self, job_id: str) -> bool:
+        """Have a waiting job looked at now; whether it waited."""
+        call = _WAKE.call([keys.job(job_id)], [job_id])
+        return bool(await run_async(self.redis, call))
+
+
+def progress_slot(settings: Settings) -> int:
+    """Milliseconds of a slot of a queue's progress; six are a grace."""
+    return max(1, int(settings.wake_grace * 1000 / 6))
+
+
+def _taken(job_id: str, now: int, fields: Mapping[str, str]) -> Taken:
+    claim = _claim(job_id, now, fields)
+    kind, queue = KINDS[fields["kind"]], fields["queue"]
+    return Delivery(
+        job_id, kind, claim.payload, queue, woken=claim.created, nonce=claim.nonce
+    ), claim
+
+
+def _texts(pairs: Sequence[bytes]) -> dict[str, str]:
+    return {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
+
+
+def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
+    payload: Any = json.loads(fields["payload"])
+    sender: Any = payload.get("sender") if isinstance(payload, dict) else None
+    return Claim(
+        id=job_id,
+        nonce=fields["owner"],
+        fence=int(fields["fence"]),
+        app=fields["app"],
+        lane=_lane(fields["lane"]),
+        sender=sender if isinstance(sender, str) else "",
+        payload=payload,
+        parent=fields.get("parent", ""),
+        attempts=int(fields.get("attempts", 0)),
+        throttles=int(fields.get("throttles", 0)),
+        crashes=int(fields.get("crashes", 0)),
+        expires=int(fields["expires"]) if "expires" in fields else None,
+        waiting=int(fields.get("waiting", 0)),
+        calling=json.loads(fields["calling"]) if "calling" in fields else None,
+        steps={
+            name.removeprefix(STEP): json.loads(value)
+            for name, value in fields.items()
+            if name.startswith(STEP)
+        },
+        created=int(fields["created"]),
+        time=RedisTime(now),
+        losses=int(fields.get("losses", 0)),
+        requeued="requeued" in fields,
+        started=int(fields.get("started", 0)),
+        failures=Failures.read(json.loads(fields.get("failures", "{}"))),
+        shares=fields.get("shares", ""),
+        seats=int(fields.get("seats", 0)),
+    )
+
+
+def _lane(name: str) -> Lane:
+    match name:
+        case "urgent" | "normal" | "bulk":
+            return name
+        case _:
+            return "normal"
+
+
+def _pairs(steps: Mapping[str, Json]) -> list[str]:
+    return [
+        text for step, outcome in steps.items() for text in (step, record.canonical_json(outcome))
+    ]

@@ -1,0 +1,173 @@
+"""A wake-up as it reaches the worker, checked."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.store import record
+from dingrelay_producers.store.record import Draft
+from dingrelay_tasks.contract import (
+    APP_NAME,
+    LANES,
+    Contract,
+    ContractError,
+    Deliverable,
+    check_size,
+)
+from dingrelay_tasks.kinds import Kind
+from dingrelay_workers.store.plain_json import plain_json
+
+LONGEST_ID = 255
+LATEST = 2**53
+"""Lua can't tell later milliseconds apart."""
+BAD_ID_NAMESPACE = uuid.UUID("0f0b7b3a-98d5-4f39-8f8c-6b1c1c1d5a10")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One wake-up of one job.
+
+    Attributes:
+        job: what the message carries; anything, until the contract has looked at it. A wake-up of
+            ours carries no more than the app and the lane.
+        woken: when it was published, in ms of Redis's clock; 0 from a foreign client.
+        nonce: tells this delivery from every other.
+        expires: when the client's message expires, in ms; None for never. It is the job's
+            `expires_at` where that has none.
+        problem: what is wrong with the message around the job, if anything.
+    """
+
+    id: str
+    kind: Kind
+    job: Any
+    queue: str
+    woken: int
+    nonce: str
+    problem: ContractError | None = None
+    expires: int | None = None
+
+    @classmethod
+    def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "Delivery":
+        """The wake-up in a Celery request. Never raises: what is wrong is kept as `problem`."""
+        woken = _moment(request.get(WOKEN_HEADER))
+        info = request.get("delivery_info") or {}
+        kwargs: Mapping[str, Any] = request["kwargs"]
+        job, problem = kwargs.get("job"), _envelope_problem(request["args"], kwargs)
+        if not woken:  # what our own publisher sends is JSON already
+            job, unwritable = plain_json(job)
+            problem = problem or unwritable
+        delivery = cls(
+            id=_job_id(request.get("id")),
+            kind=kind,
+            job=job,
+            queue=str(info.get("routing_key") or "dingrelay.normal"),
+            woken=woken,
+            nonce=uuid.uuid4().hex,
+            problem=problem,
+            expires=_expiry(request.get("expires")),
+        )
+        return delivery._bounded() if delivery.bare else delivery
+
+    def _bounded(self) -> "Delivery":
+        """The same, but for a job that is too large to be written down: that is a problem of it."""
+        try:
+            check_size(self.job, record.canonical_json(self.job))
+        except ContractError as error:
+            return replace(self, job={"app": self.app, "lane": self.lane}, problem=error)
+        except (TypeError, ValueError, RecursionError):
+            return self  # what is no JSON either is told by whoever writes it down
+        return self
+
+    @property
+    def bare(self) -> bool:
+        """Whether it is the message of a client without our package: the job itself."""
+        return not (self.woken or self.kind.ephemeral)
+
+    def contract(self) -> Contract:
+        """The job as its contract.
+
+        Raises:
+            ContractError: names the field that is wrong.
+        """
+        if self.problem:
+            raise self.problem
+        return self.kind.contract.parse(self.job)
+
+    @property
+    def app(self) -> str:
+        """The app that the job names; `default` where it names none that could exist."""
+        name = self._text("app", DEFAULT_APP)
+        return name if APP_NAME.fullmatch(name) else DEFAULT_APP
+
+    @property
+    def lane(self) -> str:
+        """The lane that the job names; `normal` where it names none that there is."""
+        lane = self._text("lane", self.kind.contract.model_fields["lane"].default)
+        return lane if lane in LANES else "normal"
+
+    def draft(self) -> Draft:
+        """The job as it is written down where there is no record of it."""
+        contract: Contract | None = None
+        with suppress(ContractError):
+            contract = self.contract()
+        times = contract if isinstance(contract, Deliverable) else None
+        expires = record.milliseconds(times.expires_at) if times else None
+        return Draft(
+            id=self.id,
+            kind=self.kind.name,
+            app=self.app,
+            lane=self.lane,
+            queue=self.queue,
+            job=self.job,
+            summary=self.kind.name,
+            due=(record.milliseconds(times.send_at) if times else None) or 0,
+            expires=self.expires if expires is None else expires,
+            bare=True,
+            shares=record.shares(contract) if contract else "",
+            seats=contract.recipients if contract else 0,
+        )
+
+    def _text(self, field: str, default: str) -> str:
+        value = self.job.get(field) if isinstance(self.job, dict) else None
+        return value if isinstance(value, str) and value else default
+
+
+def _moment(header: object) -> int:
+    """When a wake-up was published; 0 where the header is none of ours."""
+    if isinstance(header, int) and not isinstance(header, bool) and 0 < header < LATEST:
+        return header
+    return 0
+
+
+def _expiry(header: object) -> int | None:
+    """When Celery's message expires, in ms; None where the header tells no moment."""
+    try:
+        moment = datetime.fromisoformat(header) if isinstance(header, str) else header
+        if not isinstance(moment, datetime):
+            return None
+        return record.milliseconds(moment if moment.tzinfo else moment.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        return None
+
+
+def _job_id(task_id: object) -> str:
+    # Ids become parts of Redis keys and log lines; a foreign client may put anything there.
+    if isinstance(task_id, str) and 0 < len(task_id) <= LONGEST_ID and task_id.isprintable():
+        return task_id
+    return str(uuid.uuid5(BAD_ID_NAMESPACE, repr(task_id)))
+
+
+def _envelope_problem(args: Sequence[Any], kwargs: Mapping[str, Any]) -> ContractError | None:
+    if args:
+        return ContractError("args", 'no positional arguments; send kwargs={"job": {...}}')
+    unknown = sorted(str(name) for name in kwargs if name != "job")
+    if unknown:
+        return ContractError(unknown[0][:64], 'unknown argument; send kwargs={"job": {...}}')
+    if not isinstance(kwargs.get("job"), dict):
+        return ContractError("job", "must be an object with the fields of the contract")
+    return None
