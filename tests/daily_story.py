@@ -29,8 +29,8 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns import leader
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 PEOPLE = [f"u{number}" for number in range(1, 9)]
@@ -62,7 +62,7 @@ class Wakeups:
 
     def _start(self, wakeups: list[Wakeup]) -> None:
         for wakeup in wakeups:
-            delivery = Delivery(
+            received = ReceivedWakeup(
                 id=wakeup.id,
                 kind=KINDS[wakeup.kind],
                 job={"app": wakeup.app, "lane": wakeup.lane},
@@ -70,7 +70,7 @@ class Wakeups:
                 woken=wakeup.at,
                 nonce=uuid.uuid4().hex,
             )
-            run = self._dice.choice(self.executors).execute(delivery)
+            run = self._dice.choice(self.executors).execute(received)
             task = self._loop.create_task(run)
             self._running.add(task)
             task.add_done_callback(self._running.discard)
@@ -344,9 +344,9 @@ async def a_story(
     async with AsyncExitStack() as stack:
         for _ in range(2):
             publisher: Any = wakeups
-            engine = Engine(settings, publisher, concurrency=16, queues=["dingrelay.bulk"])
-            await stack.enter_async_context(engine)
-            wakeups.executors.append(await stack.enter_async_context(Executor(engine)))
+            resources = Resources(settings, publisher, concurrency=16, queues=["dingrelay.bulk"])
+            await stack.enter_async_context(resources)
+            wakeups.executors.append(await stack.enter_async_context(Executor(resources)))
         database = Database(database_url)
         stack.push_async_callback(database.dispose)
         yield Story(seed, redis, sandbox, database, wakeups)

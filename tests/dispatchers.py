@@ -1,6 +1,6 @@
 """A seeded driver of campaigns: dispatchers that stall, die and are swapped at any point.
 
-Everything is real, in one process: dispatchers on a database and a Valkey, and a worker's engine
+Everything is real, in one process: dispatchers on a database and a Valkey, and a worker's resources
 that calls the sandbox. A dispatcher stops at a gate before and after each transaction and each
 script, and the driver decides which of them goes on, which one is killed, and which one is left
 behind while another takes over. Only the seed decides; how long something takes does not.
@@ -26,12 +26,12 @@ from dingrelay_producers.store.states import CampaignState
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.control import Control
-from dingrelay_workers.campaigns.dispatcher import Pump
+from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 STEPS = 120
 """Decisions of a run, before the faults stop."""
@@ -52,7 +52,7 @@ class Gate:
         self.open.clear()
 
 
-class Dispatcher:
+class GatedDispatcher:
     """One dispatcher, which has just taken the lease."""
 
     def __init__(self, world: "World", holder: str, *, gated: bool = True) -> None:
@@ -61,18 +61,18 @@ class Dispatcher:
         self._gated = gated
         self._database = Database(world.url)
         publisher: Any = world
-        self.pump = Pump(
-            world.engine.records,
+        self.dispatcher = Dispatcher(
+            world.resources.records,
             publisher,
             self._database,
             users_per_call=lambda _: 100,
             now=lambda: datetime.now(UTC),
         )
-        self.pump.begin(holder)
+        self.dispatcher.begin(holder)
         self._write = self._database.write
         database: Any = self._database
         database.write = self._transaction
-        queue: Any = self.pump._queue
+        queue: Any = self.dispatcher._queue
         for name in ("enqueue", "look", "withdraw", "revive", "forget"):
             setattr(queue, name, self._between(getattr(queue, name)))
         self._task = asyncio.create_task(self._run()) if gated else None
@@ -100,7 +100,7 @@ class Dispatcher:
         while True:
             await self._pass()
             try:
-                await self.pump.tick()
+                await self.dispatcher.tick()
             except (SQLAlchemyError, RedisError):
                 continue
 
@@ -133,16 +133,16 @@ class Dispatcher:
 class World:
     """A campaign, its dispatchers, and the worker that runs what they publish."""
 
-    def __init__(self, seed: int, url: str, engine: Engine, sandbox: SandboxAdmin) -> None:
+    def __init__(self, seed: int, url: str, resources: Resources, sandbox: SandboxAdmin) -> None:
         self.random = random.Random(seed)
         self.url = url
-        self.engine = engine
-        self._executor = Executor(engine)
+        self.resources = resources
+        self._executor = Executor(resources)
         self.story: list[str] = []
         self._sandbox = sandbox
         self._database = Database(url)
-        self._control = Control(self._database, engine.redis)
-        self._dispatchers: list[Dispatcher] = []
+        self._control = Control(self._database, resources.redis)
+        self._dispatchers: list[GatedDispatcher] = []
         self._wakeups: list[Wakeup] = []
         self._ended: list[Wakeup] = []
 
@@ -204,7 +204,7 @@ class World:
             case "lose":
                 dispatcher.lose = self.random.choice(["answer", "transaction"])
             case "flush":
-                await self.engine.redis.flushall()
+                await self.resources.redis.flushall()
                 await self._take_over()
             case _:
                 await self._command(choice, campaign)
@@ -218,11 +218,11 @@ class World:
         elif choice == "cancel" and not CampaignState(state).ended:
             await self._control.cancel(campaign)
 
-    async def _take_over(self, *, gated: bool = True) -> Dispatcher:
+    async def _take_over(self, *, gated: bool = True) -> GatedDispatcher:
         """Another dispatcher has the lease; the others only seem to be gone."""
         holder = uuid.uuid4().hex
-        await self.engine.redis.set(keys.PUMP, holder, px=600_000)
-        self._dispatchers.append(Dispatcher(self, holder, gated=gated))
+        await self.resources.redis.set(keys.DISPATCHER, holder, px=600_000)
+        self._dispatchers.append(GatedDispatcher(self, holder, gated=gated))
         if len(self._dispatchers) > 3:
             await self._dispatchers.pop(0).kill()
         return self._dispatchers[-1]
@@ -235,7 +235,7 @@ class World:
         if self._ended and self.random.random() < 0.3:
             taken.append(self.random.choice(self._ended))
         for wakeup in taken:
-            delivery = Delivery(
+            received = ReceivedWakeup(
                 id=wakeup.id,
                 kind=KINDS[wakeup.kind],
                 job={"app": wakeup.app, "lane": wakeup.lane},
@@ -243,7 +243,7 @@ class World:
                 woken=wakeup.at,
                 nonce=uuid.uuid4().hex,
             )
-            running = asyncio.create_task(self._executor.execute(delivery))
+            running = asyncio.create_task(self._executor.execute(received))
             if self.random.random() < 0.1:
                 await asyncio.wait({running}, timeout=self.random.random() / 100)
                 running.cancel()
@@ -259,12 +259,12 @@ class World:
             if row.state == CampaignState.PAUSED:
                 await self._control.resume(campaign)
             ended = CampaignState(row.state).ended and row.settled == row.chunks
-            if await last.pump.tick() is None and ended:
+            if await last.dispatcher.tick() is None and ended:
                 return
             await self._work(len(self._wakeups))
             if round_ % 10 == 9:
                 self._wakeups += self._ended  # as the scheduler does with what nobody carries on
-                await asyncio.sleep(self.engine.settings.lease / 4)
+                await asyncio.sleep(self.resources.settings.lease / 4)
         raise AssertionError(f"it does not end: {row}")
 
     async def _faults(self, campaign: str, people: int) -> AsyncGenerator[str]:
@@ -302,6 +302,6 @@ class World:
         outcomes = summary.outcomes
         if counted != (outcomes["accepted"], outcomes["duplicate"], outcomes["unknown"]):
             yield f"the campaign counts {counted}, the report {outcomes}"
-        left = [key async for key in self.engine.redis.scan_iter(keys.job("*"))]
+        left = [key async for key in self.resources.redis.scan_iter(keys.job("*"))]
         if left:
             yield f"records are left: {left}"

@@ -10,7 +10,7 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.records import Claim, Records
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 
@@ -20,8 +20,8 @@ def a_draft(**fields: Any) -> Draft:
     return record.draft(MessageSend.parse(job))
 
 
-def a_delivery(draft: Draft, *, woken: int = 1, nonce: str = "") -> Delivery:
-    return Delivery(
+def a_wakeup(draft: Draft, *, woken: int = 1, nonce: str = "") -> ReceivedWakeup:
+    return ReceivedWakeup(
         id=draft.id,
         kind=KINDS[draft.kind],
         job=draft.job,
@@ -37,7 +37,7 @@ async def enqueue(redis: Redis, draft: Draft) -> record.Enqueued:
 
 
 async def claimed(records: Records, draft: Draft) -> Claim:
-    verdict, claim, _ = await records.claim(a_delivery(draft))
+    verdict, claim, _ = await records.claim(a_wakeup(draft))
     assert claim is not None, verdict
     return claim
 

@@ -18,8 +18,8 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.jobs.executor import Executor
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 
 class OneWorker:
@@ -45,7 +45,7 @@ class OneWorker:
         kind = await self.redis.hget(keys.job(job_id), "kind")
         assert kind is not None
         await self.redis.hset(keys.job(job_id), "due", "1")
-        delivery = Delivery(
+        wakeup = ReceivedWakeup(
             id=job_id,
             kind=KINDS[kind.decode()],
             job={},
@@ -53,7 +53,7 @@ class OneWorker:
             woken=1,
             nonce=uuid.uuid4().hex,
         )
-        await self._executor.execute(delivery)
+        await self._executor.execute(wakeup)
         return (await self.status(job_id)).state
 
     async def finish(self, job_id: str, *, runs: int = 50) -> State:
@@ -84,6 +84,6 @@ async def one_worker(
         **settings,
     )
     upgrade(loaded.database)
-    async with Engine(loaded, Publisher(loaded)) as engine, Executor(engine) as executor:
+    async with Resources(loaded, Publisher(loaded)) as resources, Executor(resources) as executor:
         with Client(loaded) as client:
             yield OneWorker(executor, client, redis)

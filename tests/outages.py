@@ -27,8 +27,8 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter import breakers
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 BEAT = 0.1
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -61,7 +61,7 @@ class Wakeups(Publisher):
     async def _carry_out(self, wakeup: Wakeup) -> None:
         async with self._places:
             self.runs[wakeup.id] += 1
-            delivery = Delivery(
+            received = ReceivedWakeup(
                 id=wakeup.id,
                 kind=KINDS[wakeup.kind],
                 job={"app": wakeup.app, "lane": wakeup.lane},
@@ -70,7 +70,7 @@ class Wakeups(Publisher):
                 nonce=uuid.uuid4().hex,
             )
             executor = self.executors[self.runs.total() % len(self.executors)]
-            await executor.execute(delivery)
+            await executor.execute(received)
 
 
 class Fleet:
@@ -78,12 +78,12 @@ class Fleet:
 
     def __init__(
         self,
-        engine: Engine,
+        resources: Resources,
         wakeups: Wakeups,
         redis: Redis,
         close: Callable[[], Awaitable[None]],
     ) -> None:
-        self.engine = engine
+        self.resources = resources
         self.close = close
         self.runs = wakeups.runs
         self.wakeups = wakeups
@@ -156,11 +156,11 @@ async def opened_fleets(
                 },
             )
             wakeups = beside.wakeups if beside else Wakeups(loaded)
-            engine = Engine(loaded, wakeups, concurrency=64, queues=QUEUES)
+            resources = Resources(loaded, wakeups, concurrency=64, queues=QUEUES)
             running = await stack.enter_async_context(AsyncExitStack())
-            await running.enter_async_context(engine)
-            wakeups.executors.append(await running.enter_async_context(Executor(engine)))
-            return Fleet(engine, wakeups, redis, running.aclose)
+            await running.enter_async_context(resources)
+            wakeups.executors.append(await running.enter_async_context(Executor(resources)))
+            return Fleet(resources, wakeups, redis, running.aclose)
 
         yield open_fleet
 
@@ -187,7 +187,7 @@ def met(sandbox: SandboxAdmin) -> Counter[str]:
 
 async def is_out(fleet: Fleet, what: str) -> bool:
     """Whether the breaker of an API or a host stands open, or the app is held."""
-    found = await fleet.engine.limiter.breakers.states()
+    found = await fleet.resources.limiter.breakers.states()
     return any(state.name == what or state.scope.startswith(what) for state in found)
 
 

@@ -13,7 +13,7 @@ from limits.aio.strategies import (
     RateLimiter,
     SlidingWindowCounterRateLimiter,
 )
-from testbed import Stand
+from testbed import Testbed
 from throttled.asyncio import RateLimiterType, Throttled, store
 
 from dingrelay_producers.settings import Settings
@@ -30,10 +30,10 @@ GROUP = "acquires per CPU second"
 Acquire = Callable[[], Awaitable[object]]
 
 
-def measure(stand: Stand, acquires: int) -> list[Figure]:
+def measure(testbed: Testbed, acquires: int) -> list[Figure]:
     """Acquires per CPU second of each library, and ours against the best of the others."""
-    stand.clear()
-    return asyncio.run(_measure(stand.redis_url, acquires))
+    testbed.clear()
+    return asyncio.run(_measure(testbed.redis_url, acquires))
 
 
 async def _measure(url: str, acquires: int) -> list[Figure]:

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from testbed import Stand, wait_until
+from testbed import Testbed, wait_until
 
 A_CALL = 100
 """Recipients of one call."""
@@ -35,9 +35,9 @@ class Created:
     peak: int
 
 
-def create(stand: Stand, name: str, people: int, *, first: int = 1, weight: int = 1) -> Created:
+def create(testbed: Testbed, name: str, people: int, *, first: int = 1, weight: int = 1) -> Created:
     """Make a draft to so many users from a CSV file, from the one with that number on."""
-    source = stand.directory / f"{name}.csv"
+    source = testbed.directory / f"{name}.csv"
     with source.open("w") as file:
         file.write("userid,name\n")
         file.writelines(f"u{first + number},name {number}\n" for number in range(people))
@@ -46,7 +46,7 @@ def create(stand: Stand, name: str, people: int, *, first: int = 1, weight: int 
     began = time.monotonic()
     with subprocess.Popen(
         [*command, "--weight", str(weight)],
-        env=stand.environment(),
+        env=testbed.environment(),
         stdout=subprocess.PIPE,
         text=True,
     ) as process:
@@ -61,18 +61,18 @@ def create(stand: Stand, name: str, people: int, *, first: int = 1, weight: int 
     return Created(told["id"], text, seconds, peak)
 
 
-def move(stand: Stand, action: str, campaign: Created) -> float:
+def move(testbed: Testbed, action: str, campaign: Created) -> float:
     """Start, pause, resume or cancel; seconds of `time.monotonic` from before the command."""
     began = time.monotonic()
     subprocess.run(
-        _command(action, campaign.id), env=stand.environment(), check=True, capture_output=True
+        _command(action, campaign.id), env=testbed.environment(), check=True, capture_output=True
     )
     return began
 
 
-def row(stand: Stand, campaign: Created) -> dict[str, Any]:
+def row(testbed: Testbed, campaign: Created) -> dict[str, Any]:
     """How far it has come, as the database tells."""
-    with sqlite3.connect(stand.database) as connection:
+    with sqlite3.connect(testbed.database) as connection:
         connection.row_factory = sqlite3.Row
         found = connection.execute("SELECT * FROM campaigns WHERE id = ?", [campaign.id])
         told = dict(found.fetchone())
@@ -80,14 +80,14 @@ def row(stand: Stand, campaign: Created) -> dict[str, Any]:
     return told
 
 
-def wait_done(stand: Stand, campaign: Created, seconds: float) -> dict[str, Any]:
+def wait_done(testbed: Testbed, campaign: Created, seconds: float) -> dict[str, Any]:
     """Its row, once it has ended.
 
     Raises:
         TimeoutError: not within so many seconds.
     """
-    wait_until(lambda: row(stand, campaign)["state"] == "done", seconds, pause=0.1)
-    return row(stand, campaign)
+    wait_until(lambda: row(testbed, campaign)["state"] == "done", seconds, pause=0.1)
+    return row(testbed, campaign)
 
 
 def lasted(told: dict[str, Any]) -> float:
@@ -96,9 +96,9 @@ def lasted(told: dict[str, Any]) -> float:
     return (ended - began).total_seconds()
 
 
-def wrong(stand: Stand, people: int) -> int:
+def wrong(testbed: Testbed, people: int) -> int:
     """People who do not have the one campaign once: without it, or with a second copy."""
-    inboxes = stand.sandbox.inboxes(limit=1)
+    inboxes = testbed.sandbox.inboxes(limit=1)
     repeated = sum(content["repeated"] for content in inboxes["contents"])
     return people - inboxes["reached"] + repeated
 

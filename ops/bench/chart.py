@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 
 from figures import number
 from published import Published
-from translations import Words
+from translations import Translations
 
 STYLE = """
   .ground { fill: #ffffff; stroke: #d1d9e0 }
@@ -151,7 +151,7 @@ PANELS = (
 )
 
 
-def chart(report: Published, words: Words) -> str:
+def chart(report: Published, words: Translations) -> str:
     """All panels of which a figure was measured, two beside each other."""
     shown = [(panel, bars) for panel in PANELS if (bars := _measured(panel, report))]
     y, parts = MARGIN, list[str]()
@@ -184,7 +184,7 @@ def _measured(panel: Panel, report: Published) -> list[tuple[Bar, float]]:
 
 
 def _panel(
-    panel: Panel, bars: Sequence[tuple[Bar, float]], x: float, y: float, words: Words
+    panel: Panel, bars: Sequence[tuple[Bar, float]], x: float, y: float, words: Translations
 ) -> list[str]:
     say = words.say
     parts = [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from figures import Figure
 from limit_used import CALLS, LIMIT
 from messages import same
-from testbed import Stand, wait_until
+from testbed import Testbed, wait_until
 
 from dingrelay_producers import Client
 from dingrelay_tasks import MessageSend
@@ -16,16 +16,16 @@ A_CALL = 100
 Enqueue = Callable[[Client, Iterable[MessageSend]], object]
 
 
-def one_by_one(stand: Stand, jobs: int, *, patience: float) -> list[Figure]:
+def one_by_one(testbed: Testbed, jobs: int, *, patience: float) -> list[Figure]:
     """Enqueued with one `send` after the other, as many business applications would."""
     group = f"{jobs:,} equal texts, one by one"
-    return _measure(stand, jobs, group, _send_each, patience=patience, times=60, calls=1.3)
+    return _measure(testbed, jobs, group, _send_each, patience=patience, times=60, calls=1.3)
 
 
-def in_one_go(stand: Stand, jobs: int, *, patience: float) -> list[Figure]:
+def in_one_go(testbed: Testbed, jobs: int, *, patience: float) -> list[Figure]:
     """Enqueued with `send_many`."""
     group = f"{jobs:,} equal texts, send_many"
-    return _measure(stand, jobs, group, Client.send_many, patience=patience, times=95, calls=None)
+    return _measure(testbed, jobs, group, Client.send_many, patience=patience, times=95, calls=None)
 
 
 def _send_each(client: Client, jobs: Iterable[MessageSend]) -> None:
@@ -34,7 +34,7 @@ def _send_each(client: Client, jobs: Iterable[MessageSend]) -> None:
 
 
 def _measure(
-    stand: Stand,
+    testbed: Testbed,
     jobs: int,
     group: str,
     enqueue: Enqueue,
@@ -48,13 +48,13 @@ def _measure(
     The jobs wait before the workers start. Of a run that takes longer than `patience` (s) what
     was done by then is counted.
     """
-    stand.clear(people=jobs, calls=CALLS, recipients="")
-    rules = stand.rules(calls=CALLS, recipients="")
-    with stand.client() as client:
+    testbed.clear(people=jobs, calls=CALLS, recipients="")
+    rules = testbed.rules(calls=CALLS, recipients="")
+    with testbed.client() as client:
         enqueue(client, same(jobs))
-    with stand.workers(2, env=rules):
-        done = _finished(stand, jobs, patience)
-        seen = [call for call in stand.calls() if call["verdict"] == "ok"]
+    with testbed.workers(2, env=rules):
+        done = _finished(testbed, jobs, patience)
+        seen = [call for call in testbed.calls() if call["verdict"] == "ok"]
     people = sum(call["recipients"] for call in seen)
     # A call that is the only one takes up its share of a second, too.
     seconds = max(seen[-1]["monotonic"] - seen[0]["monotonic"], 1 / LIMIT)
@@ -69,9 +69,9 @@ def _measure(
     ]
 
 
-def _finished(stand: Stand, jobs: int, patience: float) -> bool:
+def _finished(testbed: Testbed, jobs: int, patience: float) -> bool:
     try:
-        wait_until(lambda: stand.delivered() >= jobs, patience)
+        wait_until(lambda: testbed.delivered() >= jobs, patience)
     except TimeoutError:
         return False
     return True

@@ -10,7 +10,7 @@ from functools import partial
 import psutil
 from figures import Figure
 from messages import distinct, user
-from testbed import HERE, Stand, cpu_seconds, wait_until
+from testbed import HERE, Testbed, cpu_seconds, wait_until
 
 GROUP = "worker CPU of a job"
 CONCURRENCY = 32
@@ -29,11 +29,11 @@ Enqueue = Callable[[int, int], object]
 Workers = AbstractContextManager[list[psutil.Process]]
 
 
-def measure(stand: Stand, jobs: int, *, peers: bool = True) -> list[Figure]:
+def measure(testbed: Testbed, jobs: int, *, peers: bool = True) -> list[Figure]:
     """Milliseconds a job, and ours in bare Celery's.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         jobs: how many of each.
         peers: whether others than Celery's no-op in threads are measured.
 
@@ -42,8 +42,8 @@ def measure(stand: Stand, jobs: int, *, peers: bool = True) -> list[Figure]:
     """
     if peers and not ARQ_PYTHON.exists():
         raise FileNotFoundError(f"{ARQ_PYTHON}: `make bench` creates it")
-    ours = _ours(stand, jobs)
-    noop = _noop(stand, jobs, "threads")
+    ours = _ours(testbed, jobs)
+    noop = _noop(testbed, jobs, "threads")
     figures = [
         Figure(GROUP, "dingrelay ÷ Celery no-op", ours / noop, "×", at_most=1.6),
         Figure(GROUP, "dingrelay message-send", ours * 1000, "ms"),
@@ -51,14 +51,14 @@ def measure(stand: Stand, jobs: int, *, peers: bool = True) -> list[Figure]:
     ]
     if not peers:
         return figures
-    prefork = _noop(stand, jobs, "prefork")
+    prefork = _noop(testbed, jobs, "prefork")
     figures += [
         Figure(GROUP, "Celery no-op, prefork", prefork * 1000, "ms"),
         Figure(GROUP, "dingrelay ÷ Celery no-op, prefork", ours / prefork, "×"),
-        Figure(GROUP, "Celery, one POST", _celery_post(stand, jobs) * 1000, "ms"),
+        Figure(GROUP, "Celery, one POST", _celery_post(testbed, jobs) * 1000, "ms"),
     ]
     return figures + [
-        Figure(GROUP, f"{name}, one POST", _queue(stand, jobs, *command) * 1000, "ms")
+        Figure(GROUP, f"{name}, one POST", _queue(testbed, jobs, *command) * 1000, "ms")
         for name, command in QUEUES.items()
     ]
 
@@ -98,49 +98,51 @@ def _per_job(
         return (cpu_seconds(processes) - before) / jobs
 
 
-def _ours(stand: Stand, jobs: int) -> float:
-    _clear(stand)
+def _ours(testbed: Testbed, jobs: int) -> float:
+    _clear(testbed)
     # In force, and never met: what every rule costs a job is in the figure.
-    rules = stand.rules(calls="50000/1s", recipients="500000/60s")
-    with stand.client() as client:
+    rules = testbed.rules(calls="50000/1s", recipients="500000/60s")
+    with testbed.client() as client:
         return _per_job(
             jobs,
-            stand.workers(1, concurrency=CONCURRENCY, env=rules),
+            testbed.workers(1, concurrency=CONCURRENCY, env=rules),
             lambda first, count: client.send_many(distinct(count, first=first)),
-            partial(_delivered, stand),
+            partial(_delivered, testbed),
         )
 
 
-def _noop(stand: Stand, jobs: int, pool: str) -> float:
-    _clear(stand)
-    workers = stand.celery_workers(1, "peers.noop", concurrency=CONCURRENCY, pool=pool)
+def _noop(testbed: Testbed, jobs: int, pool: str) -> float:
+    _clear(testbed)
+    workers = testbed.celery_workers(1, "peers.noop", concurrency=CONCURRENCY, pool=pool)
     return _per_job(
-        jobs, workers, _celery_enqueue(stand, "peers.noop.noop"), lambda _: _queue_empty(stand)
+        jobs, workers, _celery_enqueue(testbed, "peers.noop.noop"), lambda _: _queue_empty(testbed)
     )
 
 
-def _celery_post(stand: Stand, jobs: int) -> float:
-    _clear(stand)
-    workers = stand.celery_workers(1, "peers.post", concurrency=CONCURRENCY)
-    enqueue = _celery_enqueue(stand, "peers.post.send_text")
-    return _per_job(jobs, workers, enqueue, partial(_delivered, stand))
+def _celery_post(testbed: Testbed, jobs: int) -> float:
+    _clear(testbed)
+    workers = testbed.celery_workers(1, "peers.post", concurrency=CONCURRENCY)
+    enqueue = _celery_enqueue(testbed, "peers.post.send_text")
+    return _per_job(jobs, workers, enqueue, partial(_delivered, testbed))
 
 
-def _queue(stand: Stand, jobs: int, python: str, module: str, worker: tuple[str, ...]) -> float:
-    _clear(stand)
+def _queue(testbed: Testbed, jobs: int, python: str, module: str, worker: tuple[str, ...]) -> float:
+    _clear(testbed)
 
     def enqueue(first: int, count: int) -> None:
-        subprocess.run([python, "-m", module, str(first), str(count)], env=stand.env, check=True)
+        subprocess.run([python, "-m", module, str(first), str(count)], env=testbed.env, check=True)
 
-    return _per_job(jobs, stand.processes([[python, *worker]]), enqueue, partial(_delivered, stand))
-
-
-def _clear(stand: Stand) -> None:
-    stand.clear(latency=(0, 0), calls="100000/1s", egress="", recipients="1000000/60s")
+    return _per_job(
+        jobs, testbed.processes([[python, *worker]]), enqueue, partial(_delivered, testbed)
+    )
 
 
-def _celery_enqueue(stand: Stand, task: str) -> Enqueue:
-    celery = stand.celery()
+def _clear(testbed: Testbed) -> None:
+    testbed.clear(latency=(0, 0), calls="100000/1s", egress="", recipients="1000000/60s")
+
+
+def _celery_enqueue(testbed: Testbed, task: str) -> Enqueue:
+    celery = testbed.celery()
 
     def enqueue(first: int, count: int) -> None:
         for number in range(first, first + count):
@@ -149,12 +151,12 @@ def _celery_enqueue(stand: Stand, task: str) -> Enqueue:
     return enqueue
 
 
-def _delivered(stand: Stand, jobs: int) -> bool:
-    return stand.delivered() >= jobs
+def _delivered(testbed: Testbed, jobs: int) -> bool:
+    return testbed.delivered() >= jobs
 
 
-def _queue_empty(stand: Stand) -> bool:
+def _queue_empty(testbed: Testbed) -> bool:
     """Whether nothing waits in Celery's queue, taken or not."""
-    with stand.celery().connection_for_read() as connection:
+    with testbed.celery().connection_for_read() as connection:
         redis = connection.default_channel.client
         return not redis.llen("celery") and not redis.hlen("unacked")

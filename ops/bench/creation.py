@@ -3,27 +3,27 @@
 import broadcast
 from figures import Figure
 from limit_used import CALLS
-from testbed import Stand, wait_until
+from testbed import Testbed, wait_until
 
 MEGABYTE = 1024**2
 PATIENCE = 60
 
 
-def measure(stand: Stand, people: int) -> list[Figure]:
+def measure(testbed: Testbed, people: int) -> list[Figure]:
     """The memory and the time that it takes, and how soon its first call arrives.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         people: rows of the file.
     """
     group = f"campaign to {people:,}"
-    stand.clear(calls=CALLS, recipients="")
-    created = broadcast.create(stand, "broadcast", people)
-    with stand.workers(2, env=stand.rules(calls=CALLS, recipients="")):
-        began = broadcast.move(stand, "start", created)
-        wait_until(stand.calls, PATIENCE, pause=0.01)
-        first = stand.calls()[0]["monotonic"] - began
-        broadcast.move(stand, "cancel", created)
+    testbed.clear(calls=CALLS, recipients="")
+    created = broadcast.create(testbed, "broadcast", people)
+    with testbed.workers(2, env=testbed.rules(calls=CALLS, recipients="")):
+        began = broadcast.move(testbed, "start", created)
+        wait_until(testbed.calls, PATIENCE, pause=0.01)
+        first = testbed.calls()[0]["monotonic"] - began
+        broadcast.move(testbed, "cancel", created)
     return [
         Figure(group, "most memory", created.peak / MEGABYTE, "MB", at_most=120),
         Figure(

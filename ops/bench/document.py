@@ -12,7 +12,7 @@ from pathlib import Path
 from chart import chart
 from published import ROOT, Published
 from table import origin, table, when
-from translations import LANGUAGES, Words
+from translations import LANGUAGES, Translations
 
 BEGIN = "<!-- made by `make bench-docs` from docs/bench.json -->"
 END = "<!-- /made -->"
@@ -51,7 +51,7 @@ def documents() -> dict[Path, str]:
     return made
 
 
-def key_figures(report: Published, words: Words) -> str:
+def key_figures(report: Published, words: Translations) -> str:
     """What stands between the marks of a README."""
     picture = f"![{words.say('dingrelay beside its peers')}](docs/{words.chart})"
     more = f"{words.say('All figures, with notes')}{words.say(': ')}[{words.page}]({words.page})"
@@ -60,7 +60,7 @@ def key_figures(report: Published, words: Words) -> str:
     )
 
 
-def all_figures(report: Published, words: Words) -> str:
+def all_figures(report: Published, words: Translations) -> str:
     """What stands between the marks of the page beside the chart."""
     picture = f"![{words.say('dingrelay beside its peers')}]({words.chart})"
     return "\n\n".join([picture, table(report, words), origin(report, words)])

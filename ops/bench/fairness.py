@@ -8,7 +8,7 @@ import argparse
 import time
 from contextlib import suppress
 
-from testbed import PEOPLE, stand, wait_until
+from testbed import PEOPLE, testbed, wait_until
 
 from dingrelay_producers import State
 from dingrelay_tasks import MessageSend
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--unnamed", action="store_true")
     options = parser.parse_args()
     many, few = ("", "") if options.unnamed else ("many", "few")
-    with stand() as here:
+    with testbed() as here:
         here.clear(latency=(5, 30), calls=f"{LIMIT}/1s", window="calendar", recipients="")
         rules = here.rules(calls=f"{LIMIT}/1s", recipients="")
         with here.workers(2, env=rules), here.client() as client:

@@ -1,4 +1,4 @@
-"""Workers die by kill -9, whichever pumps among them, while a campaign runs."""
+"""Workers die by kill -9, whichever dispatchers among them, while a campaign runs."""
 
 import random
 import time
@@ -8,7 +8,7 @@ import watch
 from figures import Figure
 from limit_used import CALLS
 from redis import Redis
-from testbed import API, Stand
+from testbed import API, Testbed
 
 from dingrelay_producers.store import keys
 
@@ -20,35 +20,37 @@ WINDOW = 25
 PATIENCE = 60
 
 
-def measure(stand: Stand, people: int, kills: int) -> list[Figure]:
+def measure(testbed: Testbed, people: int, kills: int) -> list[Figure]:
     """Who does not have it once in the end, and calls that were made again.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         people: whom it goes to.
         kills: how many.
     """
     group = f"campaign under {kills} kills"
-    stand.clear(people=people, calls=CALLS, recipients="")
-    created = broadcast.create(stand, "broadcast", people)
+    testbed.clear(people=people, calls=CALLS, recipients="")
+    created = broadcast.create(testbed, "broadcast", people)
     # Dead workers are noticed sooner than by default: so much waiting would show nothing more.
-    env = stand.rules(calls=CALLS, recipients="")
+    env = testbed.rules(calls=CALLS, recipients="")
     env |= {"DINGRELAY_LEASE": "2", "DINGRELAY_WAKE_GRACE": "3"}
-    pumps: set[object] = set()
-    with stand.workers(WORKERS, env=env) as workers, Redis.from_url(stand.redis_url) as redis:
-        broadcast.move(stand, "start", created)
-        watch.wait(stand, 1)
+    dispatchers: set[object] = set()
+    with testbed.workers(WORKERS, env=env) as workers, Redis.from_url(testbed.redis_url) as redis:
+        broadcast.move(testbed, "start", created)
+        watch.wait(testbed, 1)
         for _ in range(kills):
-            pumps.add(redis.get(keys.PUMP))
-            stand.replace_worker(workers, random.randrange(WORKERS), env=env)
+            dispatchers.add(redis.get(keys.DISPATCHER))
+            testbed.replace_worker(workers, random.randrange(WORKERS), env=env)
             time.sleep(random.uniform(*PAUSE))
-        if broadcast.row(stand, created)["state"] == "done":
+        if broadcast.row(testbed, created)["state"] == "done":
             raise RuntimeError("the campaign was over before the last kill")
-        told = broadcast.wait_done(stand, created, PATIENCE)
-    taken = stand.sandbox.audit()["calls"][API]["ok"]
-    wrong = broadcast.wrong(stand, people) + abs(people - told["accepted"])
+        told = broadcast.wait_done(testbed, created, PATIENCE)
+    taken = testbed.sandbox.audit()["calls"][API]["ok"]
+    wrong = broadcast.wrong(testbed, people) + abs(people - told["accepted"])
     seconds = broadcast.lasted(told)
-    note = f"{people:,} people in {seconds:.0f} s, the pump in {len(pumps - {None})} hands"
+    note = (
+        f"{people:,} people in {seconds:.0f} s, the dispatcher in {len(dispatchers - {None})} hands"
+    )
     return [
         Figure(group, "not exactly once", wrong, "people", at_most=0, note=note),
         Figure(group, "repeated", taken - told["chunks"], "calls", at_most=kills * WINDOW),

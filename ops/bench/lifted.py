@@ -3,7 +3,7 @@
 import broadcast
 from figures import Figure
 from redis import Redis
-from testbed import Stand, wait_until
+from testbed import Testbed, wait_until
 
 MEGABYTE = 1024**2
 PATIENCE = 60
@@ -11,33 +11,33 @@ SANDBOX = {"calls": "1000000/1s", "egress": "", "recipients": ""}
 RULES = {"calls": "1000000/1s", "recipients": ""}
 
 
-def measure(stand: Stand, people: int) -> list[Figure]:
+def measure(testbed: Testbed, people: int) -> list[Figure]:
     """People a second from the start to the last chunk in SQL, and Redis's memory over idle.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         people: whom it goes to.
     """
     group = f"campaign to {people:,}, limits lifted"
-    stand.clear(latency=(0, 0), people=people, **SANDBOX)
-    created = broadcast.create(stand, "broadcast", people)
-    with stand.workers(2, env=stand.rules(**RULES)), Redis.from_url(stand.redis_url) as redis:
+    testbed.clear(latency=(0, 0), people=people, **SANDBOX)
+    created = broadcast.create(testbed, "broadcast", people)
+    with testbed.workers(2, env=testbed.rules(**RULES)), Redis.from_url(testbed.redis_url) as redis:
         idle = most = _used(redis)
-        broadcast.move(stand, "start", created)
+        broadcast.move(testbed, "start", created)
 
         def ended() -> bool:
             nonlocal most
             most = max(most, _used(redis))
-            return broadcast.row(stand, created)["state"] == "done"
+            return broadcast.row(testbed, created)["state"] == "done"
 
         wait_until(ended, PATIENCE)
-        told = broadcast.row(stand, created)
+        told = broadcast.row(testbed, created)
     seconds = broadcast.lasted(told)
     note = f"{seconds:.1f} s, {told['calls']:,} calls"
     return [
         Figure(group, "people a second", people / seconds, "/s", at_least=25_000, note=note),
         Figure(group, "Redis over idle", (most - idle) / MEGABYTE, "MB", at_most=10),
-        Figure(group, "not exactly once", broadcast.wrong(stand, people), "people", at_most=0),
+        Figure(group, "not exactly once", broadcast.wrong(testbed, people), "people", at_most=0),
     ]
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import watch
 from figures import Figure
 from messages import distinct, user
-from testbed import PEOPLE, Stand
+from testbed import PEOPLE, Testbed
 
 LIMIT = 20
 CALLS = f"{LIMIT}/1s"
 WINDOWS = {"calendar": "calendar second", "bucket": "token bucket", "sliding": "sliding window"}
 """How the server may count; DingTalk's own messages show calendar seconds."""
 
-Way = Callable[[Stand, float], None]
+Way = Callable[[Testbed, float], None]
 """Sends for so many seconds after its first call."""
 
 SLEEPER = """
@@ -54,7 +54,7 @@ FAR = Distance((5, 100), {"calendar": 97, "bucket": 97, "sliding": 90}, 1.5)
 
 
 def measure(
-    stand: Stand,
+    testbed: Testbed,
     seconds: float,
     *,
     distance: Distance,
@@ -66,7 +66,7 @@ def measure(
     """The share of the limit that was used, and the share of refused answers.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         seconds: how long we are watched, under more jobs than the limit lets through.
         distance: how far away the server is.
         windows: how the server counts, one after the other.
@@ -77,8 +77,8 @@ def measure(
     used, refused = f"limit used, {distance}", f"answers refused, {distance}"
     figures: list[Figure] = []
     for window in windows:
-        stand.clear(latency=distance.latency, calls=CALLS, window=window, recipients="")
-        seen = _watched(stand, _ours, seconds, lead)
+        testbed.clear(latency=distance.latency, calls=CALLS, window=window, recipients="")
+        seen = _watched(testbed, _ours, seconds, lead)
         name, note = WINDOWS[window], f"{seen.calls:,} calls"
         least, most = distance.used[window], distance.refused
         figures += [
@@ -87,8 +87,8 @@ def measure(
         ]
     for name in peers:
         way, window = PEERS[name]
-        stand.clear(latency=distance.latency, calls=CALLS, window=window, recipients="")
-        seen = _watched(stand, way, peer_seconds, lead)
+        testbed.clear(latency=distance.latency, calls=CALLS, window=window, recipients="")
+        seen = _watched(testbed, way, peer_seconds, lead)
         figures += [
             Figure(used, name, seen.used_share(LIMIT), "%", note=f"{seen.calls:,} calls"),
             Figure(refused, name, seen.refused_share, "%"),
@@ -96,34 +96,34 @@ def measure(
     return sorted(figures, key=lambda figure: figure.group != used)
 
 
-def _watched(stand: Stand, way: Way, seconds: float, lead: float) -> watch.Watched:
-    way(stand, lead + seconds)
-    return watch.seen(stand, seconds, lead=lead)
+def _watched(testbed: Testbed, way: Way, seconds: float, lead: float) -> watch.Watched:
+    way(testbed, lead + seconds)
+    return watch.seen(testbed, seconds, lead=lead)
 
 
 def _backlog(seconds: float) -> int:
     return int(LIMIT * (seconds + 1) * 1.3)
 
 
-def _ours(stand: Stand, seconds: float) -> None:
-    rules = stand.rules(calls=CALLS, recipients="")
-    with stand.workers(2, env=rules), stand.client() as client:
+def _ours(testbed: Testbed, seconds: float) -> None:
+    rules = testbed.rules(calls=CALLS, recipients="")
+    with testbed.workers(2, env=rules), testbed.client() as client:
         client.send_many(distinct(_backlog(seconds)))
-        watch.wait(stand, seconds)
+        watch.wait(testbed, seconds)
 
 
-def _sleeper(stand: Stand, seconds: float) -> None:
-    with stand.processes([[sys.executable, "-c", SLEEPER.replace("%d", str(PEOPLE))]]):
-        watch.wait(stand, seconds)
+def _sleeper(testbed: Testbed, seconds: float) -> None:
+    with testbed.processes([[sys.executable, "-c", SLEEPER.replace("%d", str(PEOPLE))]]):
+        watch.wait(testbed, seconds)
 
 
 def _celery_peer(app: str) -> Way:
-    def run(stand: Stand, seconds: float) -> None:
-        celery = stand.celery()
-        with stand.celery_workers(2, app):
+    def run(testbed: Testbed, seconds: float) -> None:
+        celery = testbed.celery()
+        with testbed.celery_workers(2, app):
             for number in range(int(_backlog(seconds) * 1.5)):
                 celery.send_task(f"{app}.send_text", args=[user(number), f"text {number}"])
-            watch.wait(stand, seconds)
+            watch.wait(testbed, seconds)
 
     return run
 

@@ -23,7 +23,7 @@ from dingrelay_producers.store.scripts import run
 from dingrelay_sandbox.windows import Rate, WindowKind, new_window
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
-from dingrelay_workers.limiter.latency import Travel
+from dingrelay_workers.limiter.latency import LatencyEstimator
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.wait_queue import EARLY
 
@@ -72,7 +72,7 @@ class Simulation:
         # The server's windows begin anywhere in our seconds.
         self._began = EPOCH + self._random.random()
         self._rule = Rule("app:bench", "message.send", "calls", self.limit, 1)
-        self._travels = [Travel() for _ in range(self.processes)]
+        self._latencies = [LatencyEstimator() for _ in range(self.processes)]
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._changes = list(self.changes)
@@ -143,12 +143,12 @@ class Simulation:
         self._after(self._way(), lambda: answered(process, slot, probing=probing))
 
     def _took(self, process: int, slot: float, *, probing: bool) -> None:
-        self._travels[process].add(self._now - slot)
+        self._latencies[process].add(self._now - slot)
         if probing:
             run(self.redis, buckets.succeed((self._rule,), self._micros()))
 
     def _throttled(self, process: int, slot: float, *, probing: bool) -> None:
-        spread = self._travels[process].spread
+        spread = self._latencies[process].spread
         run(self.redis, buckets.penalize(self._rule, PAUSE, "90018", spread, self._micros()))
 
 

@@ -19,7 +19,7 @@ import steering
 import urgent
 from figures import Figure
 from limit_used import FAR, NEAR
-from testbed import Stand
+from testbed import Testbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,16 +30,16 @@ class Measurement:
         letter: its short name.
         name: its long one.
         run: measures it.
-        rehearse: the same in seconds: it shows that everything runs, and judges nothing.
-        rehearsed: whether a rehearsal of all includes it; the others differ from one that does by
+        smoke: the same in seconds: it shows that everything runs, and judges nothing.
+        in_smoke: whether a smoke run of all includes it; the others differ from one that does by
             their numbers only.
     """
 
     letter: str
     name: str
-    run: Callable[[Stand], list[Figure]]
-    rehearse: Callable[[Stand], list[Figure]]
-    rehearsed: bool = True
+    run: Callable[[Testbed], list[Figure]]
+    smoke: Callable[[Testbed], list[Figure]]
+    in_smoke: bool = True
 
     def __str__(self) -> str:
         return f"{self.letter} {self.name}"
@@ -49,9 +49,11 @@ MEASUREMENTS = (
     Measurement(
         "A",
         "limit-used",
-        lambda stand: limit_used.measure(stand, 60, distance=NEAR, peers=tuple(limit_used.PEERS)),
-        lambda stand: limit_used.measure(
-            stand,
+        lambda testbed: limit_used.measure(
+            testbed, 60, distance=NEAR, peers=tuple(limit_used.PEERS)
+        ),
+        lambda testbed: limit_used.measure(
+            testbed,
             1,
             distance=NEAR,
             windows=["sliding"],
@@ -63,110 +65,110 @@ MEASUREMENTS = (
     Measurement(
         "B",
         "limit-used-far",
-        lambda stand: limit_used.measure(stand, 60, distance=FAR),
-        lambda stand: limit_used.measure(stand, 1, distance=FAR, windows=["bucket"]),
-        rehearsed=False,
+        lambda testbed: limit_used.measure(testbed, 60, distance=FAR),
+        lambda testbed: limit_used.measure(testbed, 1, distance=FAR, windows=["bucket"]),
+        in_smoke=False,
     ),
     Measurement(
         "C",
         "recipients",
-        lambda stand: recipients.measure(stand, 3),
-        lambda stand: recipients.measure(stand, 1 / 60),
-        rehearsed=False,
+        lambda testbed: recipients.measure(testbed, 3),
+        lambda testbed: recipients.measure(testbed, 1 / 60),
+        in_smoke=False,
     ),
     Measurement(
         "D",
         "urgent",
-        lambda stand: urgent.measure(stand, 150, peer_messages=50),
-        lambda stand: urgent.measure(stand, 3, peer_messages=0),
+        lambda testbed: urgent.measure(testbed, 150, peer_messages=50),
+        lambda testbed: urgent.measure(testbed, 3, peer_messages=0),
     ),
     Measurement(
         "E",
         "one-by-one",
-        lambda stand: coalescing.one_by_one(stand, 20_000, patience=60),
-        lambda stand: coalescing.one_by_one(stand, 10, patience=5),
-        rehearsed=False,
+        lambda testbed: coalescing.one_by_one(testbed, 20_000, patience=60),
+        lambda testbed: coalescing.one_by_one(testbed, 10, patience=5),
+        in_smoke=False,
     ),
     Measurement(
         "F",
         "in-one-go",
-        lambda stand: coalescing.in_one_go(stand, 20_000, patience=60),
-        lambda stand: coalescing.in_one_go(stand, 10, patience=5),
+        lambda testbed: coalescing.in_one_go(testbed, 20_000, patience=60),
+        lambda testbed: coalescing.in_one_go(testbed, 10, patience=5),
     ),
     Measurement(
         "G",
         "cost",
-        lambda stand: cost.measure(stand, 3_000),
-        lambda stand: cost.measure(stand, 100, peers=False),
+        lambda testbed: cost.measure(testbed, 3_000),
+        lambda testbed: cost.measure(testbed, 100, peers=False),
     ),
     Measurement(
         "H",
         "acquires",
-        lambda stand: acquires.measure(stand, 20_000),
-        lambda stand: acquires.measure(stand, 640),
+        lambda testbed: acquires.measure(testbed, 20_000),
+        lambda testbed: acquires.measure(testbed, 640),
     ),
     Measurement(
         "I",
         "eight-apps",
-        lambda stand: fleet.measure(stand, 20),
-        lambda stand: fleet.measure(stand, 1),
-        rehearsed=False,
+        lambda testbed: fleet.measure(testbed, 20),
+        lambda testbed: fleet.measure(testbed, 1),
+        in_smoke=False,
     ),
     Measurement(
         "J",
         "memory",
-        lambda stand: memory.measure(stand, 100_000),
-        lambda stand: memory.measure(stand, 1_000),
-        rehearsed=False,
+        lambda testbed: memory.measure(testbed, 100_000),
+        lambda testbed: memory.measure(testbed, 1_000),
+        in_smoke=False,
     ),
     Measurement(
         "K",
         "silent-limit",
-        lambda stand: silent_limit.measure(stand, 20, before=8, settled=5),
-        lambda stand: silent_limit.measure(stand, 1, before=1, settled=1),
-        rehearsed=False,
+        lambda testbed: silent_limit.measure(testbed, 20, before=8, settled=5),
+        lambda testbed: silent_limit.measure(testbed, 1, before=1, settled=1),
+        in_smoke=False,
     ),
     Measurement(
         "L",
         "campaign-create",
-        lambda stand: creation.measure(stand, 1_000_000),
-        lambda stand: creation.measure(stand, 10_000),
-        rehearsed=False,
+        lambda testbed: creation.measure(testbed, 1_000_000),
+        lambda testbed: creation.measure(testbed, 10_000),
+        in_smoke=False,
     ),
     Measurement(
         "M",
         "campaign-lifted",
-        lambda stand: lifted.measure(stand, 300_000),
-        lambda stand: lifted.measure(stand, 3_000),
-        rehearsed=False,
+        lambda testbed: lifted.measure(testbed, 300_000),
+        lambda testbed: lifted.measure(testbed, 3_000),
+        in_smoke=False,
     ),
     Measurement(
         "N",
         "campaign-limits",
-        lambda stand: punctuality.measure(stand, 20_000),
-        lambda stand: punctuality.measure(stand, 1_000),
-        rehearsed=False,
+        lambda testbed: punctuality.measure(testbed, 20_000),
+        lambda testbed: punctuality.measure(testbed, 1_000),
+        in_smoke=False,
     ),
     Measurement(
         "O",
         "campaign-urgent",
-        lambda stand: urgent.under_campaign(stand, 120),
-        lambda stand: urgent.under_campaign(stand, 3),
-        rehearsed=False,
+        lambda testbed: urgent.under_campaign(testbed, 120),
+        lambda testbed: urgent.under_campaign(testbed, 3),
+        in_smoke=False,
     ),
     Measurement(
         "P",
         "campaign-steering",
-        lambda stand: steering.measure(stand, 20),
-        lambda stand: steering.measure(stand, 1),
-        rehearsed=False,
+        lambda testbed: steering.measure(testbed, 20),
+        lambda testbed: steering.measure(testbed, 1),
+        in_smoke=False,
     ),
     Measurement(
         "Q",
         "campaign-kills",
-        lambda stand: kills.measure(stand, 100_000, 20),
-        lambda stand: kills.measure(stand, 2_000, 1),
-        rehearsed=False,
+        lambda testbed: kills.measure(testbed, 100_000, 20),
+        lambda testbed: kills.measure(testbed, 2_000, 1),
+        in_smoke=False,
     ),
 )
 

@@ -7,7 +7,7 @@ from threading import Thread
 import psutil
 from figures import Figure
 from messages import distinct
-from testbed import Stand, resident_bytes
+from testbed import Testbed, resident_bytes
 
 CONCURRENCY = 128
 MEGABYTE = 1024**2
@@ -18,20 +18,23 @@ Sample = tuple[float, int, int]
 """Time (s), jobs done, bytes."""
 
 
-def measure(stand: Stand, jobs: int) -> list[Figure]:
+def measure(testbed: Testbed, jobs: int) -> list[Figure]:
     """What a worker holds after all jobs, in what it held after a fifth of them.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         jobs: how many.
     """
     group = f"memory over {jobs:,} jobs"
-    stand.clear(latency=(0, 0), calls="100000/1s", egress="", recipients="")
-    rules = stand.rules(calls="50000/1s", recipients="")
-    with stand.workers(1, concurrency=CONCURRENCY, env=rules) as workers, stand.client() as client:
+    testbed.clear(latency=(0, 0), calls="100000/1s", egress="", recipients="")
+    rules = testbed.rules(calls="50000/1s", recipients="")
+    with (
+        testbed.workers(1, concurrency=CONCURRENCY, env=rules) as workers,
+        testbed.client() as client,
+    ):
         producer = Thread(target=client.send_many, args=[distinct(jobs)])
         producer.start()
-        samples = _samples(stand, workers, jobs)
+        samples = _samples(testbed, workers, jobs)
         producer.join()
     early, late = _around(samples, jobs // 5, jobs), _around(samples, jobs, jobs)
     peak = max(held for _, _, held in samples)
@@ -44,7 +47,7 @@ def measure(stand: Stand, jobs: int) -> list[Figure]:
     ]
 
 
-def _samples(stand: Stand, workers: list[psutil.Process], jobs: int) -> list[Sample]:
+def _samples(testbed: Testbed, workers: list[psutil.Process], jobs: int) -> list[Sample]:
     """From the first job to the last one.
 
     Raises:
@@ -54,7 +57,7 @@ def _samples(stand: Stand, workers: list[psutil.Process], jobs: int) -> list[Sam
     progress = time.monotonic()
     while not samples or samples[-1][1] < jobs:
         time.sleep(0.2)
-        now, done = time.monotonic(), stand.delivered()
+        now, done = time.monotonic(), testbed.delivered()
         if done > (samples[-1][1] if samples else 0):
             samples.append((now, done, resident_bytes(workers)))
             progress = now

@@ -18,7 +18,7 @@ from functools import partial
 
 from figures import Figure, show
 from redis import Redis
-from testbed import Stand, stand, wait_until
+from testbed import Testbed, testbed, wait_until
 
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -63,23 +63,23 @@ def main() -> int:
     chosen = options.kinds or list(KINDS)
     with ExitStack() as stack, ThreadPoolExecutor(len(chosen)) as threads:
         # One after the other: two that start at once may choose the same port.
-        stands = [stack.enter_context(stand()) for _ in chosen]
+        stands = [stack.enter_context(testbed()) for _ in chosen]
         found = threads.map(partial(measure, seconds=options.seconds), stands, chosen)
         figures = [figure for each in found for figure in each]
     show(figures)
     return int(any(figure.holds is False for figure in figures))
 
 
-def measure(stand: Stand, kind: str, seconds: float) -> list[Figure]:
+def measure(testbed: Testbed, kind: str, seconds: float) -> list[Figure]:
     """What an outage cost, and how soon all was done after it."""
-    stand.clear(calls="", recipients="")
-    with _workers(stand) as ports, stand.client() as client:
+    testbed.clear(calls="", recipients="")
+    with _workers(testbed) as ports, testbed.client() as client:
         warm = [client.send(_message(number)) for number in range(MESSAGES, MESSAGES + 20)]
         jobs = [handle.id for handle in warm]
-        with Redis.from_url(stand.redis_url) as redis:
+        with Redis.from_url(testbed.redis_url) as redis:
             wait_until(lambda: _ended(redis, jobs), 60)
             began = time.monotonic()
-            KINDS[kind](stand.sandbox, seconds)
+            KINDS[kind](testbed.sandbox, seconds)
             before = _attempts(ports)
             jobs += [client.send(_message(number)).id for number in range(MESSAGES)]
             jobs += [client.send(_approval(number)).id for number in range(APPROVALS)]
@@ -92,9 +92,9 @@ def measure(stand: Stand, kind: str, seconds: float) -> list[Figure]:
             late = time.monotonic() - began - seconds
             states = Counter(_field(redis, jobs, "state"))
             spent = sum(int(attempts) - 1 for attempts in _field(redis, jobs, "attempts"))
-    met = Counter(call["api"] for call in stand.sandbox.calls() if call["fault"])
+    met = Counter(call["api"] for call in testbed.sandbox.calls() if call["fault"])
     calls = tried if kind == "refused" else met.total()
-    twice = stand.sandbox.audit()["duplicates"]["approvals"]
+    twice = testbed.sandbox.audit()["duplicates"]["approvals"]
     group = f"{kind} for {seconds:g} s"
     note = ", ".join(f"{api} {count}" for api, count in met.items())
     return [
@@ -107,7 +107,7 @@ def measure(stand: Stand, kind: str, seconds: float) -> list[Figure]:
 
 
 @contextmanager
-def _workers(stand: Stand) -> Generator[list[int], None, None]:
+def _workers(testbed: Testbed) -> Generator[list[int], None, None]:
     """Celery workers; the ports where they tell their metrics."""
     ports = [_free_port() for _ in range(WORKERS)]
     commands = [
@@ -117,8 +117,8 @@ def _workers(stand: Stand) -> Generator[list[int], None, None]:
         ]
         for port in ports
     ]
-    with stand.processes(commands, patient=True):
-        control = stand.celery().control
+    with testbed.processes(commands, patient=True):
+        control = testbed.celery().control
         wait_until(lambda: len(control.ping(timeout=0.5, limit=WORKERS)) == WORKERS, 120)
         yield ports
 

@@ -5,28 +5,28 @@ import time
 import watch
 from figures import Figure
 from messages import full
-from testbed import Stand
+from testbed import Testbed
 
 GROUP = "5,000 recipients a minute"
 A_MINUTE, A_CALL = 5_000, 100
 
 
-def measure(stand: Stand, minutes: float) -> list[Figure]:
+def measure(testbed: Testbed, minutes: float) -> list[Figure]:
     """The share of the recipients' limit that arrived in inboxes, and who got nothing.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         minutes: how long, under more jobs to 100 users each than the limit lets through.
     """
-    stand.clear()
-    with stand.workers(2, env=stand.rules(calls="20/1s", recipients="5000/60s")):
-        with stand.client() as client:
+    testbed.clear()
+    with testbed.workers(2, env=testbed.rules(calls="20/1s", recipients="5000/60s")):
+        with testbed.client() as client:
             client.send_many(full(int((minutes + 1) * A_MINUTE / A_CALL), A_CALL))
-        watch.wait(stand, minutes * 60)
-        seen = watch.seen(stand, minutes * 60)
+        watch.wait(testbed, minutes * 60)
+        seen = watch.seen(testbed, minutes * 60)
         # What was under way is in the inboxes, too.
         time.sleep(0.1)
-        dropped = sum(stand.sandbox.audit()["dropped"].values())
+        dropped = sum(testbed.sandbox.audit()["dropped"].values())
     delivered = (seen.recipients - dropped) / (A_MINUTE * minutes) * 100
     note = f"{seen.recipients:,} people in {minutes:g} min"
     return [

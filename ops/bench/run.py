@@ -17,21 +17,21 @@ from figures import show
 from measurements import MEASUREMENTS, Measurement, find
 from published import PUBLISHED
 from report import Report, added
-from testbed import stand
+from testbed import testbed
 
 
 def main() -> int:
     """Measure, show, and judge."""
     options = _options()
-    chosen = options.only or [each for each in MEASUREMENTS if each.rehearsed or not options.quick]
+    chosen = options.only or [each for each in MEASUREMENTS if each.in_smoke or not options.quick]
     report = Report(_command(options))
     complete = True
-    with stand() as here:
+    with testbed() as here:
         for number, measurement in enumerate(chosen, 1):
             print(f"… {measurement} ({number} of {len(chosen)})", file=sys.stderr, flush=True)
             began = time.monotonic()
             try:
-                figures = (measurement.rehearse if options.quick else measurement.run)(here)
+                figures = (measurement.smoke if options.quick else measurement.run)(here)
             except Exception:  # noqa: BLE001 - one that cannot be measured must not cost the others
                 complete = False
                 traceback.print_exc()

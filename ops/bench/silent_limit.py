@@ -5,31 +5,31 @@ import time
 from figures import Figure
 from limit_used import CALLS, LIMIT
 from messages import distinct
-from testbed import API, Stand
+from testbed import API, Testbed
 
 GROUP = "limit halved unannounced"
 LOWER = LIMIT // 2
 
 
-def measure(stand: Stand, seconds: float, *, before: float, settled: float) -> list[Figure]:
+def measure(testbed: Testbed, seconds: float, *, before: float, settled: float) -> list[Figure]:
     """The share of refused answers, and of the lower limit that was used, once it has adapted.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         seconds: how long it is watched once it must have adapted.
         before: seconds at the full limit.
         settled: seconds within which the fleet must have adapted.
     """
-    stand.clear(latency=(5, 30), calls=CALLS, recipients="")
-    rules = stand.rules(calls=CALLS, recipients="")
-    with stand.workers(2, env=rules), stand.client() as client:
+    testbed.clear(latency=(5, 30), calls=CALLS, recipients="")
+    rules = testbed.rules(calls=CALLS, recipients="")
+    with testbed.workers(2, env=rules), testbed.client() as client:
         client.send_many(distinct(int(LIMIT * (seconds + 20))))
         time.sleep(before)
-        stand.sandbox.set_limits(calls=f"{LOWER}/1s")
+        testbed.sandbox.set_limits(calls=f"{LOWER}/1s")
         lowered = time.time()
         time.sleep(settled + seconds)
         dead = len(client.dead())
-        calls = stand.sandbox.calls(api=API, since=lowered)
+        calls = testbed.sandbox.calls(api=API, since=lowered)
     first = [call for call in calls if call["at"] < lowered + settled]
     after = [
         call for call in calls if lowered + settled <= call["at"] < lowered + settled + seconds

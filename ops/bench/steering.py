@@ -6,7 +6,7 @@ import broadcast
 import watch
 from figures import Figure
 from limit_used import CALLS, LIMIT
-from testbed import Stand
+from testbed import Testbed
 
 GROUP = "campaigns at 20 calls/s"
 LEAD = 3
@@ -14,15 +14,15 @@ LEAD = 3
 WEIGHT = 3
 
 
-def measure(stand: Stand, seconds: float) -> list[Figure]:
+def measure(testbed: Testbed, seconds: float) -> list[Figure]:
     """How long calls go on after a pause, and how two campaigns of weights 3 and 1 share.
 
     Args:
-        stand: where to measure.
+        testbed: where to measure.
         seconds: how long the sharing is watched.
     """
-    last = _after_pause(stand)
-    heavy, light = _shares(stand, seconds)
+    last = _after_pause(testbed)
+    heavy, light = _shares(testbed, seconds)
     note = f"{heavy:,} and {light:,} people"
     share = heavy / max(1, light)
     return [
@@ -31,40 +31,40 @@ def measure(stand: Stand, seconds: float) -> list[Figure]:
     ]
 
 
-def _after_pause(stand: Stand) -> float:
+def _after_pause(testbed: Testbed) -> float:
     """Seconds from before the command to the last call's arrival."""
-    stand.clear(calls=CALLS, recipients="")
-    created = broadcast.create(stand, "broadcast", LIMIT * broadcast.A_CALL * 20)
-    with stand.workers(2, env=stand.rules(calls=CALLS, recipients="")):
-        broadcast.move(stand, "start", created)
-        watch.wait(stand, LEAD)
-        paused = broadcast.move(stand, "pause", created)
+    testbed.clear(calls=CALLS, recipients="")
+    created = broadcast.create(testbed, "broadcast", LIMIT * broadcast.A_CALL * 20)
+    with testbed.workers(2, env=testbed.rules(calls=CALLS, recipients="")):
+        broadcast.move(testbed, "start", created)
+        watch.wait(testbed, LEAD)
+        paused = broadcast.move(testbed, "pause", created)
         time.sleep(LEAD)
-        return stand.calls()[-1]["monotonic"] - paused
+        return testbed.calls()[-1]["monotonic"] - paused
 
 
-def _shares(stand: Stand, seconds: float) -> tuple[int, int]:
+def _shares(testbed: Testbed, seconds: float) -> tuple[int, int]:
     """People reached by the heavy and the light campaign, within so many seconds."""
     each = int(LIMIT * broadcast.A_CALL * (seconds + LEAD + 5))
-    stand.clear(people=each * 2, calls=CALLS, recipients="")
-    heavy = broadcast.create(stand, "heavy", each, weight=WEIGHT)
-    light = broadcast.create(stand, "light", each, first=each + 1)
-    with stand.workers(2, env=stand.rules(calls=CALLS, recipients="")):
+    testbed.clear(people=each * 2, calls=CALLS, recipients="")
+    heavy = broadcast.create(testbed, "heavy", each, weight=WEIGHT)
+    light = broadcast.create(testbed, "light", each, first=each + 1)
+    with testbed.workers(2, env=testbed.rules(calls=CALLS, recipients="")):
         for created in (heavy, light):
-            broadcast.move(stand, "start", created)
-        watch.wait(stand, LEAD)
-        before = _reached(stand)
+            broadcast.move(testbed, "start", created)
+        watch.wait(testbed, LEAD)
+        before = _reached(testbed)
         time.sleep(seconds)
-        after = _reached(stand)
+        after = _reached(testbed)
         for created in (heavy, light):
-            broadcast.move(stand, "cancel", created)
+            broadcast.move(testbed, "cancel", created)
     heavy_people, light_people = (
         after.get(created.text, 0) - before.get(created.text, 0) for created in (heavy, light)
     )
     return heavy_people, light_people
 
 
-def _reached(stand: Stand) -> dict[str, int]:
+def _reached(testbed: Testbed) -> dict[str, int]:
     """Text → people who have it."""
-    contents = stand.sandbox.inboxes()["contents"]
+    contents = testbed.sandbox.inboxes()["contents"]
     return {content["message"]["text"]["content"]: content["delivered"] for content in contents}

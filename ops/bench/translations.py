@@ -12,7 +12,7 @@ SAME = {
 
 
 @dataclass(frozen=True, slots=True)
-class Words:
+class Translations:
     """The words of one language.
 
     Attributes:
@@ -147,6 +147,6 @@ CHINESE = {
 }
 
 LANGUAGES = (
-    Words("README.md", "docs/benchmarks.md", "bench.svg"),
-    Words("README.zh-CN.md", "docs/benchmarks.zh-CN.md", "bench.zh-CN.svg", CHINESE),
+    Translations("README.md", "docs/benchmarks.md", "bench.svg"),
+    Translations("README.zh-CN.md", "docs/benchmarks.zh-CN.md", "bench.zh-CN.svg", CHINESE),
 )

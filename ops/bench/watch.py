@@ -3,7 +3,7 @@
 import time
 from dataclasses import dataclass
 
-from testbed import Stand, wait_until
+from testbed import Testbed, wait_until
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +37,15 @@ class Watched:
         return self.accepted / (limit * self.seconds) * 100
 
 
-def wait(stand: Stand, seconds: float) -> None:
+def wait(testbed: Testbed, seconds: float) -> None:
     """Let it run until so many seconds after the first call."""
-    wait_until(stand.calls, 60, pause=0.01)
+    wait_until(testbed.calls, 60, pause=0.01)
     time.sleep(seconds)
 
 
-def seen(stand: Stand, seconds: float, *, lead: float = 0) -> Watched:
+def seen(testbed: Testbed, seconds: float, *, lead: float = 0) -> Watched:
     """The calls of so many seconds, which begin `lead` seconds after the first call."""
-    calls = stand.calls()
+    calls = testbed.calls()
     begin = min(call["monotonic"] for call in calls) + lead
     within = [call for call in calls if begin <= call["monotonic"] < begin + seconds]
     accepted = [call for call in within if call["verdict"] == "ok"]

@@ -31,7 +31,7 @@ class Publisher:
     """Publishes wake-ups; safe to share between threads.
 
     It carries no payload: the record is the truth, and a wake-up that outlives it must not bring
-    the job back. One that can't be published is no loss: the sweeper wakes the job.
+    the job back. One that can't be published is no loss: the scheduler wakes the job.
     So a broker that failed is left alone for a moment, and `send` costs no time-out.
     """
 
@@ -67,7 +67,7 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
             self._away_until = time.monotonic() + AWAY_PAUSE
             log.warning(
-                "wake-ups not published, the sweeper will: count=%d reason=%s",
+                "wake-ups not published, the scheduler will: count=%d reason=%s",
                 len(batch),
                 type(error).__name__,
             )

@@ -161,7 +161,7 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
     instance_id = await _made_before(job, ctx)
     if instance_id is None:
         # What was sent once already needs no check: only its answer was lost.
-        if ctx.intent is None and await ctx.recall("create") is None:
+        if ctx.intent is None and await ctx.step_result("create") is None:
             await ctx.approvals.check(job.process_code, job.form_values)
         remembered = await ctx.once("create", partial(_create, job, ctx))
         instance_id = str(remembered["instance_id"])

@@ -23,7 +23,7 @@ TOO_LARGE = "chunk_too_large"
 
 
 class CampaignChunk(Contract):
-    """One call of a campaign. Enqueued by the pump only.
+    """One call of a campaign. Enqueued by the dispatcher only.
 
     Attributes:
         campaign: whose chunk it is.
@@ -84,7 +84,7 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
         Wait: an equal message to one of them may just be leaving.
         Unknown: it was lost on another Beijing day, so a repeat could arrive twice; or a repeat is
             more than a call may be by now.
-        Refused: it is more than a call may be by now, and made none. The pump splits it.
+        Refused: it is more than a call may be by now, and made none. The dispatcher splits it.
     """
     intent = ctx.intent
     if intent is not None and beijing.day(intent.since) != beijing.day(ctx.now()):
@@ -96,7 +96,7 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
 
 async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
     message = payload(job.message)
-    admitted = await ctx.messages.screen(
+    admitted = await ctx.messages.check(
         job.users, message, campaign=job.campaign, uniform=job.uniform
     )
     call = at = None

@@ -74,4 +74,4 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
 
 
 async def _recall(ctx: Context, call: CampaignCall) -> Json:
-    return {"recalled": await ctx.messages.recall(call.task_id)}
+    return {"recalled": await ctx.messages.withdraw_message(call.task_id)}

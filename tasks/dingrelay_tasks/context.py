@@ -32,7 +32,7 @@ class Intent:
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
+class DailyVerdict:
     """Which users a work notification may go to today (API §2.1: the rest would get nothing).
 
     Attributes:
@@ -54,7 +54,7 @@ class SentCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeliveryReport:
     """What DingTalk knows of a call's delivery (API §2.3). `finished` is False while it works."""
 
     finished: bool
@@ -73,9 +73,9 @@ class Messages(Protocol):
         """How many users a call may have: what DingTalk takes, or what the app's limits allow."""
         ...
 
-    async def admit(
+    async def reserve(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> Admission:
+    ) -> DailyVerdict:
         """Reserve today's limits for these users; the same job may ask again.
 
         Args:
@@ -89,34 +89,36 @@ class Messages(Protocol):
         """
         ...
 
-    async def admit_departments(
+    async def reserve_departments(
         self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> list[int]:
         """Note that these departments get the message today; those that have not got it yet.
 
         Raises:
-            Wait: as of `admit`.
+            Wait: as of `reserve`.
         """
         ...
 
-    async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
+    async def reserve_everyone(
+        self, message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> bool:
         """Reserve one of the day's three sends to everyone; False: everyone has the message.
 
         Raises:
             Refused: the day's sends to everyone are used up.
-            Wait: as of `admit`.
+            Wait: as of `reserve`.
         """
         ...
 
-    async def screen(
+    async def check(
         self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
-    ) -> Admission:
+    ) -> DailyVerdict:
         """Which of these users would get the campaign's message today; reserves nothing.
 
         Registers the campaign for the day. `uniform`: the message is the same in all its chunks.
 
         Raises:
-            Wait: as of `admit`.
+            Wait: as of `reserve`.
         """
         ...
 
@@ -131,11 +133,11 @@ class Messages(Protocol):
         """One call: at most 100 users, or at most 20 departments, or everyone."""
         ...
 
-    async def delivery(self, task_id: int) -> Delivery:
+    async def delivery(self, task_id: int) -> DeliveryReport:
         """What became of an accepted call (within 24 h, at most 100 recipients)."""
         ...
 
-    async def recall(self, task_id: int) -> bool:
+    async def withdraw_message(self, task_id: int) -> bool:
         """Take back what a call brought; False: DingTalk refuses, as it does after 24 hours."""
         ...
 
@@ -445,7 +447,9 @@ class Campaigns(Protocol):
         """Of these chunks, the calls of the last 24 hours of which nothing was told since then."""
         ...
 
-    async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
+    async def note_delivery(
+        self, campaign: str, call: CampaignCall, delivery: DeliveryReport
+    ) -> None:
         """DingTalk told what became of the call: its counts, and whom it did not reach.
 
         It takes the place of what was told before. Where somebody else was told since the call was
@@ -518,7 +522,7 @@ class Context(Protocol):
         """
         ...
 
-    async def recall(self, step: str) -> Json | None:
+    async def step_result(self, step: str) -> Json | None:
         """What `once` remembers of this job's step, if it was ever carried out."""
         ...
 

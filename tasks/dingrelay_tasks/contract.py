@@ -159,7 +159,7 @@ class Contract(Document):
         return 0
 
     @property
-    def shared(self) -> str | None:
+    def batch_digest(self) -> str | None:
         """What jobs of the app have in common that one call can carry; None: this one goes alone."""
         return None
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import Admission, Context, Delivery, Json
+from dingrelay_tasks.context import Context, DailyVerdict, DeliveryReport, Json
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, digest, payload
 from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
@@ -85,7 +85,7 @@ class MessageSend(Deliverable):
         return len(self.users)
 
     @property
-    def shared(self) -> str | None:
+    def batch_digest(self) -> str | None:
         """The digest of the message, where one call of the usual kind carries this job to its end.
 
         What one call can't carry for all of its jobs alike goes alone: more users than a call
@@ -228,8 +228,8 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
 async def _users_per_call(ctx: Context) -> int:
     """How many users a call has, the same at each attempt although the limits may change."""
     most = ctx.messages.users_per_call
-    known = await ctx.recall(SIZE)
-    if known is None and (most >= USERS_PER_CALL or await ctx.recall(f"{STEP}1") is not None):
+    known = await ctx.step_result(SIZE)
+    if known is None and (most >= USERS_PER_CALL or await ctx.step_result(f"{STEP}1") is not None):
         return USERS_PER_CALL
 
     async def size() -> Json:
@@ -258,15 +258,15 @@ async def _carry_out(job: MessageSend, ctx: Context, call: Call) -> Json:
     """Make one call for those who would get the message."""
     message = payload(job.message)
     step, anyway = call.step, job.allow_duplicate
-    users, departments, everyone = Admission([]), list[int](), False
+    users, departments, everyone = DailyVerdict([]), list[int](), False
     if call.users:
-        users = await ctx.messages.admit(call.users, message, step=step, anyway=anyway)
+        users = await ctx.messages.reserve(call.users, message, step=step, anyway=anyway)
     elif call.departments:
-        departments = await ctx.messages.admit_departments(
+        departments = await ctx.messages.reserve_departments(
             call.departments, message, step=step, anyway=anyway
         )
     else:
-        everyone = await ctx.messages.admit_everyone(message, step=step, anyway=anyway)
+        everyone = await ctx.messages.reserve_everyone(message, step=step, anyway=anyway)
     outcome = Outcome(
         duplicate=users.duplicate,
         daily_cap=users.daily_cap,
@@ -321,7 +321,7 @@ async def _confirmed(
 
 async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
     """What became of one call, or `Wait`: the older the call, the longer."""
-    delivery: Delivery = await ctx.messages.delivery(task_id)
+    delivery: DeliveryReport = await ctx.messages.delivery(task_id)
     age = ctx.now() - since
     if not delivery.finished and age < CONFIRM_WITHIN:
         raise Wait(min(max(age, CONFIRM_FIRST), CONFIRM_LATER), "DingTalk still delivers")

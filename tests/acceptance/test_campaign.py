@@ -1,4 +1,6 @@
-"""Workers die or stand still under a campaign, the pump's among them: everybody gets it once."""
+"""Workers die or stand still under a campaign, the dispatcher's among them: everybody gets it
+once.
+"""
 
 import asyncio
 import signal
@@ -46,8 +48,8 @@ def progress(env: dict[str, str], campaign: str) -> dict[str, Any]:
         return dict(rows.fetchone())
 
 
-def pumps(fleet: Fleet) -> Worker:
-    """The worker that took the pump last."""
+def dispatchers(fleet: Fleet) -> Worker:
+    """The worker that took the dispatcher last."""
     taken = [
         (line.rpartition('"timestamp": "')[2], worker)
         for worker in fleet.workers
@@ -103,11 +105,11 @@ def test_workers_and_the_pump_die_and_everybody_gets_it_once(
     assert cli.json("campaign", "start", campaign) == {"id": campaign, "state": "running"}
 
     settled(fleet.env, campaign, 60)
-    first = pumps(fleet)
+    first = dispatchers(fleet)
     first.kill()
     fleet.spawn(wait=False)
     settled(fleet.env, campaign, 140)
-    second = pumps(fleet)
+    second = dispatchers(fleet)
     assert second is not first
     second.kill()
     settled(fleet.env, campaign, PEOPLE // SIZE)
@@ -133,13 +135,15 @@ def test_a_pump_that_stood_still_for_longer_than_its_lease_sends_nothing_twice(
     Cli(fleet.env).json("campaign", "start", campaign)
     settled(fleet.env, campaign, 40)
 
-    stalled = pumps(fleet)
-    lease = valkey.get(keys.PUMP)
+    stalled = dispatchers(fleet)
+    lease = valkey.get(keys.DISPATCHER)
     assert lease
     stalled.process.send_signal(signal.SIGSTOP)
     try:
         # No longer: should it hold SQLite's lock, the other gets no further until it goes on.
-        wait_until(lambda: valkey.get(keys.PUMP) not in {None, lease}, what="another has the lease")
+        wait_until(
+            lambda: valkey.get(keys.DISPATCHER) not in {None, lease}, what="another has the lease"
+        )
     finally:
         stalled.process.send_signal(signal.SIGCONT)
     settled(fleet.env, campaign, people // SIZE)

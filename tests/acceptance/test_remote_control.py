@@ -39,8 +39,8 @@ def test_a_revoked_job_is_cancelled_for_good(
 
     # One that runs is marked and nothing else ends: the process is everybody's.
     ids = traffic.send_all(client, map(traffic.message, range(2, 6)))
-    calling = [keys.job(job_id) for job_id in ids]
-    wait_until(lambda: all(valkey.hexists(job, "calling") for job in calling), what="calls left")
+    intent = [keys.job(job_id) for job_id in ids]
+    wait_until(lambda: all(valkey.hexists(job, "intent") for job in intent), what="calls left")
     celery.control.revoke(ids[0], terminate=True, signal="SIGKILL")
     wait_until(lambda: valkey.hget(keys.job(ids[0]), "cancel") == b"1", what="it is marked")
     wait_until(lambda: traffic.done(valkey, ids) == 4, what="what had left is done")

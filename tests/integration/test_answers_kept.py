@@ -39,7 +39,7 @@ def refuse_while_told(
         return told
 
     for executor in story.wakeups.executors:
-        limiter: Limiter = executor.engine.limiter
+        limiter: Limiter = executor.resources.limiter
         monkeypatch.setattr(limiter, name, refusing(getattr(limiter, name)))
     return met
 

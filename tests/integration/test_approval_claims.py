@@ -17,8 +17,8 @@ from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.dingtalk.errors import Ambiguous
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.jobs.context import JobApprovals
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.approval_claims import Adoptions
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import Claim
 from dingrelay_workers.store.redis_time import RedisTime
 
@@ -29,17 +29,17 @@ EPOCH = datetime.fromtimestamp(0, UTC)
 SETTINGS = Settings.load(env="test")
 
 
-def of(redis: Redis, job_id: str) -> Adoptions:
-    return Adoptions(redis, SETTINGS, job_id=job_id)
+def of(redis: Redis, job_id: str) -> ApprovalClaims:
+    return ApprovalClaims(redis, SETTINGS, job_id=job_id)
 
 
 async def test_an_instance_has_one_job_and_a_job_one_instance(redis: Redis) -> None:
     a, b = of(redis, "a"), of(redis, "b")
-    assert await a.adopt("i1", since=1) is None
-    assert await a.adopt("i1", since=1) is None
-    assert await b.adopt("i1", since=2) == 1
-    assert await a.adopt("i2", since=3) == 3
-    assert await b.adopt("i2", since=2) is None
+    assert await a.claim("i1", since=1) is None
+    assert await a.claim("i1", since=1) is None
+    assert await b.claim("i1", since=2) == 1
+    assert await a.claim("i2", since=3) == 3
+    assert await b.claim("i2", since=2) is None
     assert (await a.own(), await b.own()) == ("i1", "i2")
     assert await a.free(["i1", "i2", "i3"]) == ["i1", "i3"]
 
@@ -48,7 +48,7 @@ async def test_marks_live_as_long_as_any_job_that_could_look_and_expire_one_by_o
     redis: Redis,
 ) -> None:
     a, b = of(redis, "a"), of(redis, "b")
-    assert await a.adopt("i1", since=1) is None
+    assert await a.claim("i1", since=1) is None
     mark = keys.adopted_instance("i1")
     whole = await redis.pttl(mark)
     # An unknown job can be requeued on the last day of its record, and looks again then.
@@ -57,20 +57,20 @@ async def test_marks_live_as_long_as_any_job_that_could_look_and_expire_one_by_o
     assert await b.free(["i1"]) == []
     assert await redis.pttl(mark) > 60_000
     await redis.pexpire(mark, 60_000)
-    assert await b.adopt("i1", since=2) == 1
+    assert await b.claim("i1", since=2) == 1
     assert await redis.pttl(mark) > 60_000
     await redis.pexpire(mark, 60_000)
-    assert await a.adopt("i9", since=1) == 1
-    assert await b.adopt("i2", since=2) is None
+    assert await a.claim("i9", since=1) == 1
+    assert await b.claim("i2", since=2) is None
     assert await redis.pttl(mark) <= 60_000  # what others take keeps no mark
 
 
 async def test_a_job_keeps_its_instance_when_its_own_mark_is_over(redis: Redis) -> None:
     a = of(redis, "a")
-    assert await a.adopt("i1", since=1) is None
+    assert await a.claim("i1", since=1) is None
     await redis.delete(keys.adopted_job("a"))
     assert await a.free(["i1"]) == ["i1"]
-    assert await a.adopt("i1", since=1) is None
+    assert await a.claim("i1", since=1) is None
     assert await a.own() == "i1"
 
 
@@ -115,12 +115,12 @@ class Job:
 
     def __init__(self, redis: Redis, job_id: str, calls: DingTalk) -> None:
         transport = SimpleNamespace(clock=DingTalkClock())
-        engine = SimpleNamespace(
+        resources = SimpleNamespace(
             redis=redis, settings=SETTINGS, transport=transport, form_checks=FormChecks(redis)
         )
         claim = SimpleNamespace(app="default", id=job_id, time=RedisTime(0))
         self._approvals = JobApprovals(
-            cast("Claim", claim), cast("JobCalls", calls), cast("Engine", engine)
+            cast("Claim", claim), cast("JobCalls", calls), cast("Resources", resources)
         )
 
     async def create(self) -> str:
@@ -141,7 +141,7 @@ async def test_whose_instance_was_taken_gets_the_one_that_the_taker_made(redis: 
     instances = ["i1"]
     calls_of_a, calls_of_b = DingTalk(instances, 1_000), DingTalk(instances, 9_000)
     a, b = Job(redis, "a", calls_of_a), Job(redis, "b", calls_of_b)
-    assert await of(redis, "a").adopt("i2", since=1_000) is None
+    assert await of(redis, "a").claim("i2", since=1_000) is None
     with pytest.raises(Ambiguous):
         await b.create()
     assert calls_of_b.doubts == [1_000]
@@ -154,6 +154,6 @@ async def test_a_job_that_has_its_instance_takes_no_other(redis: Redis) -> None:
     # b's worker died after it adopted i2; a's answer, i1, was lost and i1 is nobody's.
     instances = ["i1", "i2"]
     a, b = Job(redis, "a", DingTalk(instances, 1)), Job(redis, "b", DingTalk(instances, 2))
-    assert await of(redis, "b").adopt("i2", since=2) is None
+    assert await of(redis, "b").claim("i2", since=2) is None
     assert await b.find() == "i2"
     assert await a.find() == "i1"

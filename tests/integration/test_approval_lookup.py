@@ -24,8 +24,8 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.dingtalk.clock import DingTalkClock
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 CREATE = "/v1.0/workflow/processInstances"
 LIST = "/v1.0/workflow/processes/instanceIds/query"
@@ -59,11 +59,11 @@ class Relay:
         job = {"process_code": "PROC-ANY", "originator": "u1", "form": form, **fields}
         return self.client.send(ApprovalCreate.parse(job)).id
 
-    async def run(self, engine: Engine, job_id: str) -> Outcome:
+    async def run(self, resources: Resources, job_id: str) -> Outcome:
         """One run of the job, as if it were due."""
         self.redis.hset(keys.job(job_id), "due", 1)
         record = self.redis.hgetall(keys.job(job_id))
-        delivery = Delivery(
+        wakeup = ReceivedWakeup(
             job_id,
             KINDS[record[b"kind"].decode()],
             json.loads(record[b"payload"]),
@@ -71,14 +71,14 @@ class Relay:
             woken=1,
             nonce=uuid.uuid4().hex,
         )
-        led_to = await Executor(engine).execute(delivery)
+        led_to = await Executor(resources).execute(wakeup)
         assert led_to is not None
         return led_to
 
-    async def end(self, engine: Engine, job_id: str) -> State:
+    async def end(self, resources: Resources, job_id: str) -> State:
         """Where the job ends if nobody waits longer than it asks for."""
         for _ in range(8):
-            led_to = await self.run(engine, job_id)
+            led_to = await self.run(resources, job_id)
             if led_to.state.ended:
                 return led_to.state
             await asyncio.sleep(min(led_to.delay, 2 * SETTLE))
@@ -98,9 +98,9 @@ def relay(sandbox: SandboxAdmin, valkey_url: str) -> Iterator[Relay]:
 
 
 @pytest.fixture
-async def engine(relay: Relay) -> AsyncIterator[Engine]:
-    async with Engine(relay.settings, NoPublisher(relay.settings)) as engine:
-        yield engine
+async def resources(relay: Relay) -> AsyncIterator[Resources]:
+    async with Resources(relay.settings, NoPublisher(relay.settings)) as resources:
+        yield resources
 
 
 def lose(sandbox: SandboxAdmin, count: int = 1) -> None:
@@ -108,11 +108,11 @@ def lose(sandbox: SandboxAdmin, count: int = 1) -> None:
 
 
 async def test_a_lost_answer_costs_no_second_approval(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
     job = relay.ask({"事由": "出差", "备注": "", "明细": [{"项目": "车票", "金额": 3}]})
     lose(sandbox)
-    assert await relay.end(engine, job) == State.DONE
+    assert await relay.end(resources, job) == State.DONE
     (made,) = sandbox.approvals()
     assert relay.client.status(job).result == {"instance_id": made["id"]}
 
@@ -138,12 +138,12 @@ async def test_an_answer_that_may_follow_the_effect_costs_no_second_approval(
     faults = [*AFTER, *({"kind": "http", "status": 200, "body": body} for body in bodies)]
     relay = Relay(settings)
     with relay.client, relay.redis:
-        async with Engine(settings, NoPublisher(settings)) as engine:
+        async with Resources(settings, NoPublisher(settings)) as resources:
             for number, fault in enumerate(faults):
                 job = relay.ask({"事由": f"出差 {number}"})
                 made = len(sandbox.approvals())
                 sandbox.add_fault(api=api, count=1, effect=True, **fault)
-                assert await relay.end(engine, job) == State.DONE, fault
+                assert await relay.end(resources, job) == State.DONE, fault
                 assert len(sandbox.approvals()) == made + 1, fault
                 relay.redis.flushall()  # one sick answer is no outage
 
@@ -154,75 +154,75 @@ async def test_clocks_that_differ_make_no_second_approval(
 ) -> None:
     """The worker's own clock is off, and then DingTalk's is: only theirs to each other counts."""
     monkeypatch.setattr(time, "time", lambda real=time.time: real() + ahead)
-    async with Engine(relay.settings, NoPublisher(relay.settings)) as engine:
+    async with Resources(relay.settings, NoPublisher(relay.settings)) as resources:
         job = relay.ask({"事由": "出差"})
         lose(sandbox)
-        assert await relay.end(engine, job) == State.DONE
+        assert await relay.end(resources, job) == State.DONE
     assert len(sandbox.approvals()) == 1
 
 
 @pytest.mark.parametrize("ahead", [-3600, -60, 60, 3600])
 @pytest.mark.parametrize("measured", [True, False])
 async def test_a_dingtalk_whose_clock_differs_from_redis(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin, ahead: int, measured: bool
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin, ahead: int, measured: bool
 ) -> None:
     sandbox.set_clock(ahead)
     job = relay.ask({"事由": "出差"})
     lose(sandbox)
-    assert (await relay.run(engine, job)).state == State.RETRYING
+    assert (await relay.run(resources, job)).state == State.RETRYING
     if not measured:
-        engine.transport.clock = DingTalkClock()
-    assert await relay.end(engine, job) == State.DONE
+        resources.transport.clock = DingTalkClock()
+    assert await relay.end(resources, job) == State.DONE
     assert len(sandbox.approvals()) == 1
 
 
 async def test_a_dingtalk_whose_clock_is_set_while_the_answer_is_lost(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
     for set_to in (60, -60):
         job = relay.ask({"事由": f"出差 {set_to}"})
         made = len(sandbox.approvals())
         lose(sandbox)
-        assert (await relay.run(engine, job)).state == State.RETRYING
+        assert (await relay.run(resources, job)).state == State.RETRYING
         sandbox.set_clock(set_to)
-        engine.transport.clock = DingTalkClock()
-        assert await relay.end(engine, job) == State.DONE
+        resources.transport.clock = DingTalkClock()
+        assert await relay.end(resources, job) == State.DONE
         assert len(sandbox.approvals()) == made + 1
         sandbox.set_clock(0)
-        engine.transport.clock = DingTalkClock()
+        resources.transport.clock = DingTalkClock()
 
 
 async def test_a_second_call_is_waited_for_as_long_as_the_first(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
     job = relay.ask({"事由": "出差"})
     sandbox.add_fault("lost_answer", api=CREATE, count=2)
-    assert (await relay.run(engine, job)).state == State.RETRYING
+    assert (await relay.run(resources, job)).state == State.RETRYING
     sandbox.set_limits(listing_lag_seconds=3600)
     await asyncio.sleep(SETTLE)
-    assert (await relay.run(engine, job)).state == State.RETRYING
+    assert (await relay.run(resources, job)).state == State.RETRYING
     assert len(sandbox.approvals()) == 2  # DingTalk showed the first one to nobody in time
-    again = await relay.run(engine, job)
+    again = await relay.run(resources, job)
     assert (again.state, again.delay <= SETTLE) == (State.SNOOZED, True)
-    calling = json.loads(relay.redis.hget(keys.job(job), "calling") or b"")
-    assert calling["since"] < calling["at"] - SETTLE * 1000
+    intent = json.loads(relay.redis.hget(keys.job(job), "intent") or b"")
+    assert intent["since"] < intent["at"] - SETTLE * 1000
     sandbox.set_limits(listing_lag_seconds=0)
-    assert await relay.end(engine, job) == State.DONE
+    assert await relay.end(resources, job) == State.DONE
     assert len(sandbox.approvals()) == 2
 
 
 async def test_what_cannot_be_told_apart_is_left_to_a_person(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})
-    assert await relay.end(engine, other) == State.DONE
+    assert await relay.end(resources, other) == State.DONE
     sandbox.add_fault("hang", api=CREATE, count=1)
-    assert (await relay.run(engine, job)).state == State.RETRYING
+    assert (await relay.run(resources, job)).state == State.RETRYING
     await asyncio.sleep(SETTLE)
     # The other job has what is like it, so it is free to create its own; and it is lost again.
     lose(sandbox)
     relay.redis.delete(*relay.redis.keys("dingrelay:adopted-*"))
-    assert await relay.end(engine, job) == State.UNKNOWN
+    assert await relay.end(resources, job) == State.UNKNOWN
     error = relay.client.status(job).error
     assert error is not None
     (candidate,) = error.candidates
@@ -234,23 +234,23 @@ async def test_what_cannot_be_told_apart_is_left_to_a_person(
 
 
 async def test_what_another_job_has_is_no_candidate_and_is_not_read(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
     job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})
-    assert await relay.end(engine, other) == State.DONE
+    assert await relay.end(resources, other) == State.DONE
     sandbox.add_fault("hang", api=CREATE, count=1)
-    assert await relay.end(engine, job) == State.DONE
+    assert await relay.end(resources, job) == State.DONE
     assert len(sandbox.approvals()) == 2
     assert len(sandbox.calls(api=CREATE)) == 3  # an instance is read on the same path
 
 
 async def test_a_call_that_was_held_up_after_its_note_is_noted_anew(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = relay.ask({"事由": "出差"})
-    await engine.tokens.token("default")
+    await resources.tokens.token("default")
     notes: list[float] = []
-    note = engine.records.note
+    note = resources.records.write_intent
 
     async def stopped_after(*given: Any, **more: Any) -> Any:
         verdict = await note(*given, **more)
@@ -259,44 +259,44 @@ async def test_a_call_that_was_held_up_after_its_note_is_noted_anew(
             time.sleep(SETTLE)  # noqa: ASYNC251 - the process stands still
         return verdict
 
-    monkeypatch.setattr(engine.records, "note", stopped_after)
-    assert await relay.end(engine, job) == State.DONE
+    monkeypatch.setattr(resources.records, "write_intent", stopped_after)
+    assert await relay.end(resources, job) == State.DONE
     assert len(notes) == 2
     assert len(sandbox.approvals()) == 1
 
 
 async def test_a_worker_that_stood_still_sends_nothing_once_another_has_the_job(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = relay.ask({"事由": "出差"})
-    await engine.tokens.token("default")
-    note = engine.records.note
+    await resources.tokens.token("default")
+    note = resources.records.write_intent
 
     async def stopped_after(*given: Any, **more: Any) -> Any:
         verdict = await note(*given, **more)
-        monkeypatch.setattr(engine.records, "note", note)
+        monkeypatch.setattr(resources.records, "write_intent", note)
         relay.redis.hset(keys.job(job), "lease", 1)
         time.sleep(SETTLE)  # noqa: ASYNC251 - the process stands still
-        assert await relay.end(engine, job) == State.DONE  # as another worker would
+        assert await relay.end(resources, job) == State.DONE  # as another worker would
         return verdict
 
-    monkeypatch.setattr(engine.records, "note", stopped_after)
-    delivery = Delivery(
+    monkeypatch.setattr(resources.records, "write_intent", stopped_after)
+    wakeup = ReceivedWakeup(
         job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="first"
     )
-    assert await Executor(engine).execute(delivery) is None
+    assert await Executor(resources).execute(wakeup) is None
     assert len(sandbox.approvals()) == 1
 
 
 async def test_a_wrong_form_costs_no_creation(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
     jobs = [
         relay.ask({"事由": "x", "天": 1}, process_code="PROC-LEAVE"),
         relay.ask({"事由": "x", "请假类型": "丧假"}, process_code="PROC-LEAVE"),
     ]
     for job in jobs:
-        assert await relay.end(engine, job) == State.DEAD
+        assert await relay.end(resources, job) == State.DEAD
     errors = [relay.client.status(job).error for job in jobs]
     assert [error and (error.error_class, error.code) for error in errors] == [
         ("contract", "form.天"),
@@ -307,33 +307,33 @@ async def test_a_wrong_form_costs_no_creation(
 
 
 async def test_a_template_that_was_edited_takes_the_new_form(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
     sandbox.add_template("PROC-NEW", ["事由"])
     first = relay.ask({"事由": "x"}, process_code="PROC-NEW")
-    assert await relay.end(engine, first) == State.DONE
+    assert await relay.end(resources, first) == State.DONE
     sandbox.add_template("PROC-NEW", ["事由", "天数"])
     second = relay.ask({"事由": "x", "天数": 3}, process_code="PROC-NEW")
-    assert await relay.end(engine, second) == State.DONE
+    assert await relay.end(resources, second) == State.DONE
 
 
-async def unknown(relay: Relay, engine: Engine, sandbox: SandboxAdmin, form: Any) -> str:
+async def unknown(relay: Relay, resources: Resources, sandbox: SandboxAdmin, form: Any) -> str:
     """A job that ended unknown, and whose approval nobody has."""
     job = relay.ask(form)
     lose(sandbox)
-    assert (await relay.run(engine, job)).state == State.RETRYING
+    assert (await relay.run(resources, job)).state == State.RETRYING
     sandbox.add_fault("error", api=LIST, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
-    assert await relay.end(engine, job) == State.UNKNOWN
+    assert await relay.end(resources, job) == State.UNKNOWN
     sandbox.clear_faults()
     return job
 
 
 async def test_a_person_names_the_instance(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
-    job = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    job = await unknown(relay, resources, sandbox, {"事由": "出差"})
     instance = sandbox.approvals()[0]["id"]
-    other = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    other = await unknown(relay, resources, sandbox, {"事由": "出差"})
     assert relay.client.resolve(job, instance=instance, by="li")
     status = relay.client.status(job)
     assert (status.state, status.error) == (State.DONE, None)
@@ -346,19 +346,19 @@ async def test_a_person_names_the_instance(
         relay.client.resolve(other, instance=instance)
     # Nor does it take it by itself.
     relay.client.requeue(other)
-    assert await relay.end(engine, other) == State.DONE
+    assert await relay.end(resources, other) == State.DONE
     assert relay.client.status(other).result != {"instance_id": instance}
     assert len(sandbox.approvals()) == 2
 
 
 async def test_a_person_says_that_there_is_none(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
-    job = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    job = await unknown(relay, resources, sandbox, {"事由": "出差"})
     looks = len(sandbox.calls(api=LIST))
     assert relay.client.resolve(job, not_created=True)
     assert relay.client.status(job).state == State.QUEUED
-    assert await relay.end(engine, job) == State.DONE
+    assert await relay.end(resources, job) == State.DONE
     assert len(sandbox.calls(api=LIST)) == looks
     assert len(sandbox.approvals()) == 2  # as the person would have it
     resolved = relay.client.status(job).resolved
@@ -368,19 +368,19 @@ async def test_a_person_says_that_there_is_none(
 
 @pytest.mark.parametrize(("sent", "state"), [(True, State.DONE), (False, State.QUEUED)])
 async def test_a_person_says_whether_a_message_was_sent(
-    relay: Relay, engine: Engine, sandbox: SandboxAdmin, sent: bool, state: State
+    relay: Relay, resources: Resources, sandbox: SandboxAdmin, sent: bool, state: State
 ) -> None:
     message = {"msgtype": "text", "text": {"content": "a"}}
     job = relay.client.send(
         MessageSend.parse({"to": {"users": ["u1"]}, "message": message, "on_unknown": "stop"})
     ).id
     sandbox.add_fault("hang", api="/topapi/message", count=1, effect=sent)
-    assert (await relay.run(engine, job)).state == State.RETRYING
-    assert await relay.end(engine, job) == State.UNKNOWN
+    assert (await relay.run(resources, job)).state == State.RETRYING
+    assert await relay.end(resources, job) == State.UNKNOWN
     assert relay.client.resolve(job, sent=sent)
     assert relay.client.status(job).state == state
     if not sent:
-        assert await relay.end(engine, job) == State.DONE
+        assert await relay.end(resources, job) == State.DONE
 
 
 async def test_what_is_said_must_fit_the_job(relay: Relay) -> None:
@@ -404,12 +404,12 @@ async def test_what_is_said_must_fit_the_job(relay: Relay) -> None:
 
 async def test_resolving_on_the_command_line(
     relay: Relay,
-    engine: Engine,
+    resources: Resources,
     sandbox: SandboxAdmin,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    job = await unknown(relay, engine, sandbox, {"事由": "出差"})
+    job = await unknown(relay, resources, sandbox, {"事由": "出差"})
     instance = sandbox.approvals()[0]["id"]
     cli: Cli = in_folder(
         monkeypatch,
@@ -449,11 +449,13 @@ def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
 
 
 async def test_the_time_of_a_claim_is_redis(
-    relay: Relay, engine: Engine, redis: AsyncRedis
+    relay: Relay, resources: Resources, redis: AsyncRedis
 ) -> None:
     job = relay.ask({"事由": "出差"})
-    delivery = Delivery(job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="n")
-    claim = (await engine.records.claim(delivery)).claim
+    wakeup = ReceivedWakeup(
+        job, KINDS["approval-create"], {}, "dingrelay.normal", woken=1, nonce="n"
+    )
+    claim = (await resources.records.claim(wakeup)).claim
     assert claim is not None
     seconds, micros = await redis.time()
     assert 0 <= seconds * 1000 + micros // 1000 - claim.time.now() < 60_000

@@ -1,4 +1,4 @@
-"""Jobs of one content share calls: one worker's engine, a real Valkey and the sandbox."""
+"""Jobs of one content share calls: one worker's resources, a real Valkey and the sandbox."""
 
 import asyncio
 import time
@@ -23,8 +23,8 @@ from dingrelay_tasks import MessageSend
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
@@ -42,7 +42,7 @@ class Office:
 
     def __init__(self, executor: Executor, redis: Redis, sandbox: SandboxAdmin) -> None:
         self.executor = executor
-        self.engine = executor.engine
+        self.resources = executor.resources
         self.redis = redis
         self.sandbox = sandbox
 
@@ -56,7 +56,7 @@ class Office:
 
     def wake(self, draft: Draft) -> Running:
         """Hand over the job's wake-up."""
-        delivery = Delivery(
+        wakeup = ReceivedWakeup(
             id=draft.id,
             kind=KINDS[draft.kind],
             job=draft.job,
@@ -64,7 +64,7 @@ class Office:
             woken=1,
             nonce=uuid.uuid4().hex,
         )
-        return asyncio.create_task(self.executor.execute(delivery))
+        return asyncio.create_task(self.executor.execute(wakeup))
 
     async def take_the_slot(self) -> None:
         """One call leaves at once; the next has to wait."""
@@ -72,7 +72,7 @@ class Office:
 
     async def waits_for(self, recipients: int) -> None:
         """Return once a call to so many recipients waits for its slot."""
-        batches = self.engine.batches._open
+        batches = self.resources.batches._open
         await eventually(
             lambda: any(each.slot_request.recipients == recipients for each in batches.values())
         )
@@ -93,7 +93,7 @@ class Office:
         return self.sandbox.calls(api=SEND)
 
     async def index(self, draft: Draft) -> list[str]:
-        return [job.decode() for job in await self.redis.zrange(draft.shares, 0, -1)]
+        return [job.decode() for job in await self.redis.zrange(draft.batch_key, 0, -1)]
 
 
 OpenOffice = Callable[..., Awaitable[Office]]
@@ -116,9 +116,9 @@ async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncI
                 DINGTALK_API_URL=sandbox.base_url,
                 **settings,
             )
-            engine = Engine(loaded, Publisher(loaded), concurrency=64)
-            await stack.enter_async_context(engine)
-            executor = await stack.enter_async_context(Executor(engine))
+            resources = Resources(loaded, Publisher(loaded), concurrency=64)
+            await stack.enter_async_context(resources)
+            executor = await stack.enter_async_context(Executor(resources))
             return Office(executor, redis, sandbox)
 
         yield open_office
@@ -154,7 +154,7 @@ async def test_a_job_that_did_not_wait_pays_nothing_for_sharing(
     await office.take_the_slot()
     shared, waiting = await office.enqueue("u1"), await office.enqueue("u2")
     alone = await office.enqueue("u3", text="独", on_unknown="stop")
-    assert alone.shares == ""
+    assert alone.batch_key == ""
     assert await scripts_of(shared) == await scripts_of(alone) == 5
     assert (await office.status(waiting)).state == State.QUEUED
     assert await office.index(waiting) == [waiting.id]
@@ -258,7 +258,7 @@ async def test_a_refused_call_is_tried_again_one_job_at_a_time(office: Office) -
     ] * 2
     assert await office.index(drafts[0]) == []
     for draft in drafts:
-        assert not await office.redis.hexists(keys.job(draft.id), "calling")
+        assert not await office.redis.hexists(keys.job(draft.id), "intent")
 
     await asyncio.gather(*map(office.wake, drafts))
     statuses = await office.ended(drafts)
@@ -277,7 +277,7 @@ async def test_a_throttle_reaches_every_job_and_costs_none_an_attempt(office: Of
     statuses = [await office.status(draft) for draft in drafts]
     assert {(status.attempts, status.throttles) for status in statuses} == {(0, 1)}
     assert set(await office.index(drafts[0])) == {draft.id for draft in drafts}
-    assert [state.throttles for state in await office.engine.limiter.states() if state.throttles]
+    assert [state.throttles for state in await office.resources.limiter.states() if state.throttles]
 
 
 async def all_snoozed(office: Office, drafts: Sequence[Draft]) -> bool:
@@ -291,7 +291,7 @@ async def test_an_answer_that_was_lost_is_repeated_for_every_job(office: Office)
     outcomes = await asyncio.gather(*map(office.wake, drafts))
     assert {outcome.state for outcome in outcomes if outcome} == {State.RETRYING}
     for draft in drafts:
-        assert await office.redis.hexists(keys.job(draft.id), "calling")
+        assert await office.redis.hexists(keys.job(draft.id), "intent")
         await office.redis.hset(keys.job(draft.id), "due", "0")
     await asyncio.gather(*map(office.wake, drafts))
     statuses = await office.ended(drafts)
@@ -306,14 +306,14 @@ async def test_a_call_that_gets_no_slot_in_time_is_parked_as_one(opened: OpenOff
     drafts = [await office.enqueue(f"u{number}") for number in range(1, 31)]
     running = [office.wake(draft) for draft in drafts]
     await office.waits_for(30)
-    await office.engine.limiter.throttled(
+    await office.resources.limiter.throttled(
         "default", "message.send", pause=600, everything=False, reason="90018"
     )
     outcomes = await asyncio.gather(*running)
     assert {(o.state, o.attempts) for o in outcomes if o} == {(State.SNOOZED, 0)}
     assert len({o.delay for o in outcomes if o}) == 1
     assert len(await office.index(drafts[0])) == 30
-    (horizon,) = [s.horizon for s in await office.engine.limiter.states() if s.horizon]
+    (horizon,) = [s.horizon for s in await office.resources.limiter.states() if s.horizon]
     assert horizon < datetime.now(UTC) + timedelta(seconds=1200), "one call's place, not thirty"
 
 
@@ -325,10 +325,10 @@ async def test_a_call_does_not_sit_in_a_worker_for_a_slot_that_is_far_away(
     outcome = await office.wake(await office.enqueue("u1"))
     assert outcome
     assert (outcome.state, outcome.attempts) == (State.SNOOZED, 0)
-    assert outcome.delay > office.engine.settings.max_wait
+    assert outcome.delay > office.resources.settings.max_wait
     urgent = office.wake(await office.enqueue("u2", lane="urgent"))
     await office.waits_for(1)
-    office.engine.drain()
+    office.resources.drain()
     assert await urgent
     assert len(office.calls()) == 1
 
@@ -339,7 +339,7 @@ async def test_a_worker_that_stops_gives_all_of_them_back(opened: OpenOffice) ->
     drafts = [await office.enqueue(f"u{number}") for number in range(1, 6)]
     running = [office.wake(draft) for draft in drafts]
     await office.waits_for(5)
-    office.engine.drain()
+    office.resources.drain()
     outcomes = await asyncio.gather(*running)
     assert {outcome.state for outcome in outcomes if outcome} == {State.QUEUED}
     assert len(await office.index(drafts[0])) == 5
@@ -353,7 +353,7 @@ async def test_the_limit_on_recipients_holds_for_those_who_are_taken_along(
     monkeypatch.setattr("dingrelay_workers.limiter.limiter.JITTER", 60)
     monkeypatch.setattr("dingrelay_workers.calls.job_calls.JITTER", 60)
     office = await opened(FEW)
-    rule = office.engine.limiter.recipients_rule("default", "message.send")
+    rule = office.resources.limiter.recipients_rule("default", "message.send")
     assert rule
     await office.take_the_slot()
     drafts = [await office.enqueue(f"u{number}") for number in range(1, 101)]
@@ -363,7 +363,9 @@ async def test_the_limit_on_recipients_holds_for_those_who_are_taken_along(
     await office.ended([draft for draft in drafts if draft.id not in left])
     assert len(left) == 90
     assert office.sandbox.audit()["delivered"] == 1 + 10
-    (balance,) = [s.balance for s in await office.engine.limiter.states() if s.unit == "recipients"]
+    (balance,) = [
+        s.balance for s in await office.resources.limiter.states() if s.unit == "recipients"
+    ]
     assert 0 <= balance < 0.1
 
 

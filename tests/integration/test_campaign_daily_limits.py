@@ -9,9 +9,9 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
-from dingrelay_tasks.context import Admission
+from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.outcomes import Wait
-from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, Guards, Reach
+from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, Reach
 
 NOON = datetime(2026, 11, 24, 4, tzinfo=UTC)
 DAY = "2026-11-24"
@@ -22,14 +22,14 @@ def text(content: str) -> dict[str, Any]:
 
 
 class World:
-    """The guards, with the store behind them: campaign → whom it has called."""
+    """The daily limits, with the store behind them: campaign → whom it has called."""
 
     def __init__(self, redis: Redis) -> None:
         self.called: dict[str, set[str]] = {}
         self.coming: dict[str, dict[str, list[str]]] = {}
         self.asked: list[list[str]] = []
         self.moment = NOON
-        self.guards = Guards(redis, self.reached, now=lambda: self.moment)
+        self.daily_limits = DailyLimits(redis, self.reached, now=lambda: self.moment)
 
     async def reached(
         self, app: str, users: Sequence[str], campaigns: Sequence[str], content: str, since: object
@@ -40,17 +40,17 @@ class World:
         coming = {job: [user for user in some if user in users] for job, some in jobs.items()}
         return Reach(called & set(users), coming)
 
-    async def screen(
+    async def check(
         self, campaign: str, *users: str, content: str = "hi", uniform: bool = True
-    ) -> Admission:
-        admission, _ = await self.guards.screen(
+    ) -> DailyVerdict:
+        verdict, _ = await self.daily_limits.check(
             "a", users, text(content), campaign=campaign, uniform=uniform
         )
-        return admission
+        return verdict
 
-    async def admit(self, job: str, *users: str, content: str = "hi") -> Admission:
-        admission, _ = await self.guards.admit("a", job, users, text(content))
-        return admission
+    async def reserve(self, job: str, *users: str, content: str = "hi") -> DailyVerdict:
+        verdict, _ = await self.daily_limits.reserve("a", job, users, text(content))
+        return verdict
 
 
 @pytest.fixture
@@ -61,9 +61,9 @@ def world(redis: Redis) -> World:
 async def test_a_campaign_leaves_out_who_has_the_content_and_reserves_nothing(
     world: World, redis: Redis
 ) -> None:
-    await world.admit("job", "u1")
+    await world.reserve("job", "u1")
     for _ in range(2):
-        assert await world.screen("c", "u1", "u2") == Admission(["u2"], duplicate=["u1"])
+        assert await world.check("c", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
     assert await redis.hlen(keys.received("a", DAY)) == 1
     assert await redis.hlen(keys.broadcasts("a", DAY)) == 1
     assert 0 < await redis.pttl(keys.broadcasts("a", DAY)) <= keys.DAY_TTL_MS
@@ -72,84 +72,84 @@ async def test_a_campaign_leaves_out_who_has_the_content_and_reserves_nothing(
 async def test_a_campaign_is_one_of_everybodys_500(world: World, redis: Redis) -> None:
     await redis.hset(keys.received("a", DAY), mapping={"u1": DAILY_MESSAGES - 1, "u2": 500})
     await redis.expire(keys.received("a", DAY), 60)
-    assert await world.screen("c", "u1", "u2") == Admission(["u1"], daily_cap=["u2"])
+    assert await world.check("c", "u1", "u2") == DailyVerdict(["u1"], daily_cap=["u2"])
     # Anybody may be in it, so the last message of the day is its.
-    admitted = await world.admit("job", "u1", content="ho")
-    assert admitted == Admission([], daily_cap=["u1"])
-    assert await world.screen("c2", "u1", content="he") == Admission([], daily_cap=["u1"])
+    admitted = await world.reserve("job", "u1", content="ho")
+    assert admitted == DailyVerdict([], daily_cap=["u1"])
+    assert await world.check("c2", "u1", content="he") == DailyVerdict([], daily_cap=["u1"])
     world.moment += timedelta(days=1)
-    assert await world.admit("job", "u1", content="ho") == Admission(["u1"])
+    assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
 
 
 async def test_a_message_of_a_campaigns_content_goes_to_whom_that_has_not_called(
     world: World,
 ) -> None:
     world.called["c"] = {"u1"}
-    await world.screen("c", "u1", "u2")
+    await world.check("c", "u1", "u2")
     for _ in range(2):
-        admitted = await world.admit("job", "u1", "u2")
-        assert admitted == Admission(["u2"], duplicate=["u1"])
+        admitted = await world.reserve("job", "u1", "u2")
+        assert admitted == DailyVerdict(["u2"], duplicate=["u1"])
     assert world.asked == [["u1", "u2"], ["u1", "u2"]]
     # And the campaign finds out who has it by now.
-    assert await world.screen("c", "u2") == Admission([], duplicate=["u2"])
+    assert await world.check("c", "u2") == DailyVerdict([], duplicate=["u2"])
 
 
 async def test_two_campaigns_of_one_content_call_nobody_twice(world: World) -> None:
     world.called["c1"] = {"u1"}
-    await world.screen("c1", "u1")
-    assert await world.screen("c2", "u1", "u2") == Admission(["u2"], duplicate=["u1"])
+    await world.check("c1", "u1")
+    assert await world.check("c2", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
 
 
 async def test_another_content_asks_the_store_nothing(world: World) -> None:
-    await world.screen("c", "u1")
-    assert await world.admit("job", "u1", content="ho") == Admission(["u1"])
-    await world.screen("d", "u2", content="for u2", uniform=False)
-    assert await world.admit("job", "u2", content="for u3") == Admission(["u2"])
+    await world.check("c", "u1")
+    assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
+    await world.check("d", "u2", content="for u2", uniform=False)
+    assert await world.reserve("job", "u2", content="for u3") == DailyVerdict(["u2"])
     assert not world.asked
 
 
 async def test_campaigns_with_fields_meet_others_by_what_each_person_gets(world: World) -> None:
     world.called["d"] = {"u1"}
-    await world.screen("d", "u1", content="for u1", uniform=False)
-    assert await world.admit("job", "u1", content="for u1") == Admission([], duplicate=["u1"])
-    again = await world.screen("e", "u1", content="for u1", uniform=False)
-    assert again == Admission([], duplicate=["u1"])
-    assert await world.screen("f", "u1", content="for u1") == Admission([], duplicate=["u1"])
+    await world.check("d", "u1", content="for u1", uniform=False)
+    assert await world.reserve("job", "u1", content="for u1") == DailyVerdict([], duplicate=["u1"])
+    again = await world.check("e", "u1", content="for u1", uniform=False)
+    assert again == DailyVerdict([], duplicate=["u1"])
+    assert await world.check("f", "u1", content="for u1") == DailyVerdict([], duplicate=["u1"])
 
 
 async def test_a_chunk_that_runs_is_waited_for(world: World, redis: Redis) -> None:
-    await world.screen("c", "u1")
+    await world.check("c", "u1")
     world.coming["c"] = {"chunk": ["u1"]}
     await put_job(redis, "chunk", state="running")
     with pytest.raises(Wait):
-        await world.admit("job", "u1", "u2")
+        await world.reserve("job", "u1", "u2")
     assert await redis.hlen(keys.received("a", DAY)) == 0, "whoever waits keeps nothing"
     await redis.hset(keys.job("chunk"), "state", "snoozed")
-    assert await world.admit("job", "u1", "u2") == Admission(["u1", "u2"])
+    assert await world.reserve("job", "u1", "u2") == DailyVerdict(["u1", "u2"])
 
 
 async def test_a_chunk_that_is_done_has_called_before_sql_says_so(
     world: World, redis: Redis
 ) -> None:
-    await world.screen("c", "u1", "u2")
+    await world.check("c", "u1", "u2")
     world.coming["c"] = {"chunk": ["u1", "u2"]}
     result = {"call": {"task_id": 1}, "duplicate": [], "daily_cap": ["u2"]}
     await put_job(redis, "chunk", state="done", result=json.dumps(result))
-    assert await world.admit("job", "u1", "u2") == Admission(["u2"], duplicate=["u1"])
+    assert await world.reserve("job", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
 
 
 async def test_a_chunk_takes_what_a_job_reserved_that_does_not_run(
     world: World, redis: Redis
 ) -> None:
     await put_job(redis, "job", state="running")
-    assert await world.admit("job", "u1") == Admission(["u1"])
+    assert await world.reserve("job", "u1") == DailyVerdict(["u1"])
     with pytest.raises(Wait):
-        await world.screen("c", "u1")
+        await world.check("c", "u1")
     await redis.hset(keys.job("job"), "state", "snoozed")
-    assert await world.screen("c", "u1") == Admission(["u1"])
+    assert await world.check("c", "u1") == DailyVerdict(["u1"])
     assert await redis.hlen(keys.received("a", DAY)) == 0
     world.called["c"] = {"u1"}
-    assert await world.admit("job", "u1") == Admission([], duplicate=["u1"])
+    assert await world.reserve("job", "u1") == DailyVerdict([], duplicate=["u1"])
 
 
 async def put_job(redis: Redis, job: str, **fields: str) -> None:

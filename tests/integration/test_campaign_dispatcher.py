@@ -1,4 +1,4 @@
-"""Each point at which a pump can die, and each thing it can find afterwards."""
+"""Each point at which a dispatcher can die, and each thing it can find afterwards."""
 
 import asyncio
 import uuid
@@ -25,13 +25,13 @@ from dingrelay_workers.campaigns import chunks as chunks_of_campaigns
 from dingrelay_workers.campaigns import leader as leaders
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.control import Control
-from dingrelay_workers.campaigns.dispatcher import Pump
-from dingrelay_workers.campaigns.leader import Duty
+from dingrelay_workers.campaigns.dispatcher import Dispatcher
+from dingrelay_workers.campaigns.leader import Leader
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
-from dingrelay_workers.store.records import Claim, Records, Spent
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.store.records import Claim, Records, Usage
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 NOON = datetime.now(UTC).replace(hour=4, minute=0)
 """Noon in Beijing."""
@@ -58,12 +58,12 @@ class Fleet:
         self.published += wakeups
         return len(self.published) - before
 
-    async def pump(self) -> Pump:
+    async def dispatcher(self) -> Dispatcher:
         """One that has just taken the lease from whoever had it."""
         holder = uuid.uuid4().hex
-        await self.redis.set(keys.PUMP, holder, px=60_000)
+        await self.redis.set(keys.DISPATCHER, holder, px=60_000)
         publisher: Any = self
-        pump = Pump(
+        dispatcher = Dispatcher(
             self.records,
             publisher,
             self.database,
@@ -71,15 +71,15 @@ class Fleet:
             now=lambda: self.now,
             clock=lambda: self.clock,
         )
-        pump.begin(holder)
-        return pump
+        dispatcher.begin(holder)
+        return dispatcher
 
-    def duty(self) -> Duty:
+    def leader(self) -> Leader:
         publisher: Any = self
-        return Duty(self.records, publisher, lambda: self.database, users_per_call=lambda _: 100)
+        return Leader(self.records, publisher, lambda: self.database, users_per_call=lambda _: 100)
 
     async def claim(self, wakeup: Wakeup) -> Claim | None:
-        delivery = Delivery(
+        received = ReceivedWakeup(
             id=wakeup.id,
             kind=KINDS[wakeup.kind],
             job={"app": wakeup.app, "lane": wakeup.lane},
@@ -87,7 +87,7 @@ class Fleet:
             woken=wakeup.at,
             nonce=uuid.uuid4().hex,
         )
-        return (await self.records.claim(delivery))[1]
+        return (await self.records.claim(received))[1]
 
     async def run(self, *, error: dict[str, str] | None = None) -> list[int]:
         """Run every published job to its end; the numbers of the chunks."""
@@ -110,7 +110,7 @@ class Fleet:
             }
             state = JobState.DEAD if error else JobState.DONE
             await self.records.settle(
-                claim, state, spent=Spent(), result=None if error else result, error=error
+                claim, state, usage=Usage(), result=None if error else result, error=error
             )
         return ran
 
@@ -118,10 +118,10 @@ class Fleet:
         """How many records there are."""
         return len([key async for key in self.redis.scan_iter(keys.job("*"))])
 
-    async def carried_out(self, pump: Pump, campaign: str) -> Any:
+    async def carried_out(self, dispatcher: Dispatcher, campaign: str) -> Any:
         """The campaign's row once it is done."""
         for _ in range(20):
-            await pump.tick()
+            await dispatcher.tick()
             self.clock += 0.1
             await self.run()
             row = await campaigns.read(self.database, campaign)
@@ -151,25 +151,25 @@ def breaks(monkeypatch: pytest.MonkeyPatch, target: object, name: str, error: Ex
 
 async def test_every_chunk_is_called_once_and_nothing_is_left_in_redis(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=61)
-    row = await fleet.carried_out(await fleet.pump(), campaign)
+    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.calls, row.settled, row.failed) == (61, 31, 31, 0)
     assert row.ended_at is not None
     assert sorted(payload["number"] for payload in fleet.payloads) == list(range(31))
     assert not any(payload["repeated"] for payload in fleet.payloads)
     assert await fleet.jobs() == 0
     assert not await fleet.redis.exists(keys.SCHEDULE, keys.RECENT, keys.DEAD)
-    assert await (await fleet.pump()).tick() is None
+    assert await (await fleet.dispatcher()).tick() is None
 
 
 async def test_a_crash_between_commit_and_enqueue_loses_no_chunk(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(fleet.database)
-    dying = await fleet.pump()
+    dying = await fleet.dispatcher()
     breaks(monkeypatch, dying._queue, "enqueue", RedisAway())
     with pytest.raises(RedisAway):
         await dying.tick()
-    row = await fleet.carried_out(await fleet.pump(), campaign)
+    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
     assert row.accepted == 4
     assert len(fleet.payloads) == 2
     chunks = await campaigns.chunks(fleet.database, campaign)
@@ -178,31 +178,31 @@ async def test_a_crash_between_commit_and_enqueue_loses_no_chunk(
 
 async def test_a_crash_between_enqueue_and_publish_makes_no_second_job(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database)
-    await (await fleet.pump()).tick()
+    await (await fleet.dispatcher()).tick()
     wakeups = fleet.published
     fleet.published = []
-    await (await fleet.pump()).tick()
+    await (await fleet.dispatcher()).tick()
     assert not fleet.published
     assert await fleet.jobs() == 2
     fleet.published = wakeups * 2
     assert await fleet.run() == [0, 1]
-    assert (await fleet.carried_out(await fleet.pump(), campaign)).calls == 2
+    assert (await fleet.carried_out(await fleet.dispatcher(), campaign)).calls == 2
 
 
 async def test_the_database_away_when_jobs_have_ended_costs_nothing_but_time(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(fleet.database)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     await fleet.run()
     away = OperationalError("", {}, Exception())
-    breaks(monkeypatch, pump, "_goes_on", away)
+    breaks(monkeypatch, dispatcher, "_goes_on", away)
     with pytest.raises(OperationalError):
-        await pump.tick()
+        await dispatcher.tick()
     assert (await campaigns.read(fleet.database, campaign)).settled == 0
     assert await fleet.jobs() == 2
-    row = await fleet.carried_out(pump, campaign)
+    row = await fleet.carried_out(dispatcher, campaign)
     assert (row.accepted, row.calls, len(fleet.payloads)) == (4, 2, 2)
 
 
@@ -210,24 +210,24 @@ async def test_a_crash_between_commit_and_deletion_counts_once_and_leaves_no_rec
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(fleet.database, people=30)
-    dying = await fleet.pump()
+    dying = await fleet.dispatcher()
     await dying.tick()
     await fleet.run()
     breaks(monkeypatch, dying._queue, "forget", RedisAway())
     with pytest.raises(RedisAway):
         await dying.tick()
     assert await fleet.jobs() == 10
-    row = await fleet.carried_out(await fleet.pump(), campaign)
+    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.calls, row.settled) == (30, 15, 15)
     assert await fleet.jobs() == 0
 
 
 async def test_a_late_wakeup_of_a_settled_chunk_is_no_new_job(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     wakeups = list(fleet.published)
-    await fleet.carried_out(pump, campaign)
+    await fleet.carried_out(dispatcher, campaign)
     for wakeup in wakeups:
         assert await fleet.claim(wakeup) is None
     assert await fleet.jobs() == 0
@@ -237,10 +237,10 @@ async def test_redis_emptied_repeats_on_the_same_day_and_says_so(
     fleet: Fleet, redis: Redis
 ) -> None:
     campaign = await campaigns.put(fleet.database)
-    await (await fleet.pump()).tick()
+    await (await fleet.dispatcher()).tick()
     await fleet.run()
     await redis.flushall()
-    row = await fleet.carried_out(await fleet.pump(), campaign)
+    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.settled) == (4, 2)
     assert [payload["repeated"] for payload in fleet.payloads] == [False, False, True, True]
     first, again = fleet.payloads[0], fleet.payloads[2]
@@ -251,11 +251,11 @@ async def test_redis_emptied_repeats_on_the_same_day_and_says_so(
 
 async def test_a_record_lost_on_an_earlier_day_ends_unknown(fleet: Fleet, redis: Redis) -> None:
     campaign = await campaigns.put(fleet.database, people=42, error_share=1.0)
-    await (await fleet.pump()).tick()
+    await (await fleet.dispatcher()).tick()
     await redis.flushall()
     fleet.now += timedelta(days=1)
     fleet.published = []
-    row = await fleet.carried_out(await fleet.pump(), campaign)
+    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.failed, row.settled) == (22, 20, 21)
     lost = (await campaigns.chunks(fleet.database, campaign))[:10]
     assert {chunk.error["class"] for chunk in lost} == {"unknown"}
@@ -265,7 +265,7 @@ async def test_an_older_pump_that_was_only_slow_can_neither_enqueue_nor_delete(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(fleet.database)
-    older = await fleet.pump()
+    older = await fleet.dispatcher()
     enqueue, forget = older._queue.enqueue, older._queue.forget
     held: list[Any] = []
 
@@ -274,7 +274,7 @@ async def test_an_older_pump_that_was_only_slow_can_neither_enqueue_nor_delete(
 
     monkeypatch.setattr(older._queue, "enqueue", hold)
     await older.tick()
-    newer = await fleet.pump()
+    newer = await fleet.dispatcher()
     row = await fleet.carried_out(newer, campaign)
     assert row.accepted == 4
     # It wakes up with chunks to enqueue that were settled meanwhile.
@@ -291,7 +291,7 @@ async def test_an_older_pump_that_was_only_slow_can_neither_enqueue_nor_delete(
 
 async def test_two_pumps_at_once_settle_and_release_each_chunk_once(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=80)
-    one, two = await fleet.pump(), await fleet.pump()
+    one, two = await fleet.dispatcher(), await fleet.dispatcher()
     for _ in range(8):
         await two.tick()
         await fleet.run()
@@ -310,57 +310,58 @@ async def test_two_pumps_at_once_settle_and_release_each_chunk_once(fleet: Fleet
 
 async def test_pause_takes_back_what_has_not_started_and_resume_sends_it(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=6)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     started = await fleet.claim(fleet.published[0])
     assert started is not None
     await fleet.control.pause(campaign)
-    await pump.tick()
+    await dispatcher.tick()
     states = [chunk.state for chunk in await campaigns.chunks(fleet.database, campaign)]
     assert states == ["queued", "pending", "pending"]
     # The one that runs may not call any more.
-    assert await fleet.records.note(started, {}, Spent()) == "cancelled"
-    await fleet.records.park(started, JobState.SNOOZED, delay=0, spent=Spent())
-    await pump.tick()
+    assert await fleet.records.write_intent(started, {}, Usage()) == "cancelled"
+    await fleet.records.park(started, JobState.SNOOZED, delay=0, usage=Usage())
+    await dispatcher.tick()
     assert await fleet.jobs() == 0
-    assert await pump.tick() is None
+    assert await dispatcher.tick() is None
     fleet.published = []
     await fleet.control.resume(campaign)
-    row = await fleet.carried_out(pump, campaign)
+    row = await fleet.carried_out(dispatcher, campaign)
     assert (row.accepted, row.reason) == (6, "")
     assert sorted(payload["number"] for payload in fleet.payloads) == [0, 1, 2]
 
 
 async def test_a_call_without_an_answer_is_carried_on_after_a_pause(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=2)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     claim = await fleet.claim(fleet.published.pop())
     assert claim is not None
     assert (
-        await fleet.records.note(claim, {"step": "call", "attempt": 1, "at": 1}, Spent()) == "noted"
+        await fleet.records.write_intent(claim, {"step": "call", "attempt": 1, "at": 1}, Usage())
+        == "written"
     )
-    await fleet.records.park(claim, JobState.RETRYING, delay=60, spent=Spent(attempts=1))
+    await fleet.records.park(claim, JobState.RETRYING, delay=60, usage=Usage(attempts=1))
     await fleet.control.pause(campaign)
-    await pump.tick()
-    await pump.tick()
+    await dispatcher.tick()
+    await dispatcher.tick()
     assert (await campaigns.chunks(fleet.database, campaign))[0].state == "queued"
     await fleet.control.resume(campaign)
-    await pump.tick()
+    await dispatcher.tick()
     fields = await fleet.redis.hgetall(keys.job(claim.id))
     assert fields[b"state"] == b"queued"
-    assert b"calling" in fields
+    assert b"intent" in fields
 
 
 async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=60)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     fleet.published = fleet.published[:2]
     await fleet.run()
     await fleet.control.cancel(campaign)
-    await pump.tick()
-    assert await pump.tick() is None
+    await dispatcher.tick()
+    assert await dispatcher.tick() is None
     row = await campaigns.read(fleet.database, campaign)
     assert (row.state, row.accepted, row.failed, row.settled) == ("cancelled", 4, 0, 30)
     assert row.ended_at is not None
@@ -373,30 +374,30 @@ async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
 @pytest.mark.parametrize("name", ["quota", "outage", "settings"])
 async def test_what_every_chunk_would_meet_pauses_and_loses_nobody(fleet: Fleet, name: str) -> None:
     campaign = await campaigns.put(fleet.database)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     error = {"class": name, "code": name, "message": "no more", "hint": ""}
     await fleet.run(error=error)
-    await pump.tick()
+    await dispatcher.tick()
     row = await campaigns.read(fleet.database, campaign)
     assert row.state == State.PAUSED
     assert row.reason.endswith(": no more")
     assert row.failed == 0
     await fleet.control.resume(campaign)
-    assert (await fleet.carried_out(pump, campaign)).accepted == 4
+    assert (await fleet.carried_out(dispatcher, campaign)).accepted == 4
 
 
 async def test_too_many_failures_pause_it(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=2_000, size=100, error_share=0.5)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     rest, fleet.published = fleet.published[4:], fleet.published[:4]
     await fleet.run(error=BAD)
-    await pump.tick()
+    await dispatcher.tick()
     assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
     fleet.published = rest[:2]
     await fleet.run(error=BAD)
-    await pump.tick()
+    await dispatcher.tick()
     row = await campaigns.read(fleet.database, campaign)
     assert (row.state, row.reason) == (State.PAUSED, "600 of the latest 600 people failed")
 
@@ -404,22 +405,22 @@ async def test_too_many_failures_pause_it(fleet: Fleet) -> None:
 async def test_nothing_leaves_before_its_time_or_in_quiet_hours(fleet: Fleet) -> None:
     later = await campaigns.put(fleet.database, start_at=NOON + timedelta(hours=1))
     quiet = await campaigns.put(fleet.database, quiet="11:00-13:30")
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     assert not fleet.published
     fleet.now += timedelta(hours=1, minutes=1)
-    await pump.tick()
+    await dispatcher.tick()
     assert await fleet.run() == [0, 1]
     assert {payload["campaign"] for payload in fleet.payloads} == {later}
     fleet.now += timedelta(hours=1)
-    assert (await fleet.carried_out(pump, quiet)).accepted == 4
+    assert (await fleet.carried_out(dispatcher, quiet)).accepted == 4
 
 
 async def test_a_rate_of_its_own_is_kept(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=200, size=2, rate=120)
-    pump = await fleet.pump()
+    dispatcher = await fleet.dispatcher()
     for _ in range(100):
-        await pump.tick()
+        await dispatcher.tick()
         await fleet.run()
         fleet.now += timedelta(seconds=0.1)
     called = sum(len(payload["users"]) for payload in fleet.payloads)
@@ -430,9 +431,9 @@ async def test_a_rate_of_its_own_is_kept(fleet: Fleet) -> None:
 async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
     heavy = await campaigns.put(fleet.database, people=2_000, size=2, weight=3)
     await campaigns.put(fleet.database, people=2_000, size=2, weight=1)
-    pump = await fleet.pump()
+    dispatcher = await fleet.dispatcher()
     for _ in range(5):
-        await pump.tick()
+        await dispatcher.tick()
         await fleet.run()
         fleet.clock += 0.5
     ours = [payload["campaign"] == heavy for payload in fleet.payloads]
@@ -442,11 +443,11 @@ async def test_two_campaigns_share_by_weight(fleet: Fleet) -> None:
 async def test_idle_workers_ask_redis_only_and_one_asks_the_database(
     fleet: Fleet, redis: Redis
 ) -> None:
-    one, two = fleet.duty(), fleet.duty()
+    one, two = fleet.leader(), fleet.leader()
     await one.turn()
     await two.turn()
-    assert await redis.get(keys.PUMP) == one._holder.encode()
-    assert (one._pump, two._pump) == (None, None)
+    assert await redis.get(keys.DISPATCHER) == one._holder.encode()
+    assert (one._dispatcher, two._dispatcher) == (None, None)
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     await fleet.control.start(campaign)
     await one.turn()
@@ -461,12 +462,12 @@ async def test_idle_workers_ask_redis_only_and_one_asks_the_database(
 async def test_a_campaign_that_starts_while_the_last_one_ends_is_not_missed(
     fleet: Fleet, redis: Redis
 ) -> None:
-    duty = fleet.duty()
+    leader = fleet.leader()
     await leaders.signal(redis)
-    await duty.turn()
+    await leader.turn()
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     await fleet.control.start(campaign)
-    await duty.turn()
+    await leader.turn()
     assert len(fleet.published) == 2
 
 
@@ -474,14 +475,14 @@ async def test_a_start_whose_signal_is_lost_is_found_in_the_database(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leaders, "ASK", 0.0)
-    duty = fleet.duty()
+    leader = fleet.leader()
     await leaders.signal(redis)
-    await duty.turn()
+    await leader.turn()
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     breaks(monkeypatch, leaders, "signal", RedisAway())
     with pytest.raises(RedisAway):
         await fleet.control.start(campaign)
-    await duty.turn()
+    await leader.turn()
     assert len(fleet.published) == 2
 
 
@@ -489,14 +490,14 @@ async def test_between_two_questions_to_the_database_only_a_signal_is_heard(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leaders, "ASK", 3_600.0)
-    duty = fleet.duty()
+    leader = fleet.leader()
     await leaders.signal(redis)
-    await duty.turn()
+    await leader.turn()
     await campaigns.put(fleet.database)
-    await duty.turn()
+    await leader.turn()
     assert not fleet.published
     await leaders.signal(redis)
-    await duty.turn()
+    await leader.turn()
     assert len(fleet.published) == 2
 
 
@@ -504,7 +505,7 @@ async def test_no_tables_are_no_campaign(fleet: Fleet, redis: Redis, tmp_path: P
     path = tmp_path / "none.db"
     fleet.database = Database(f"sqlite:///{path}")
     await leaders.signal(redis)
-    assert await fleet.duty().turn() == leaders.LOOK
+    assert await fleet.leader().turn() == leaders.LOOK
     assert not path.exists()
 
 
@@ -515,10 +516,10 @@ async def test_a_turn_that_takes_longer_than_the_lease_keeps_it(
     monkeypatch.setattr(leaders, "LEASE", 1.0)
     slow = _slow(fleet.database, monkeypatch, seconds=1.5)
     await leaders.signal(redis)
-    one, two = fleet.duty(), fleet.duty()
+    one, two = fleet.leader(), fleet.leader()
     turn = asyncio.create_task(one.turn())
     await asyncio.wait({turn}, timeout=0.1)
-    assert await redis.exists(keys.PUMP)
+    assert await redis.exists(keys.DISPATCHER)
     while not turn.done():
         assert await two.turn() == leaders.LOOK
         await asyncio.sleep(0.02)
@@ -526,7 +527,7 @@ async def test_a_turn_that_takes_longer_than_the_lease_keeps_it(
     assert len(fleet.published) == 2
     monkeypatch.undo()
     await fleet.run()
-    assert (await fleet.carried_out(await fleet.pump(), campaign)).calls == 2
+    assert (await fleet.carried_out(await fleet.dispatcher(), campaign)).calls == 2
     assert not any(payload["repeated"] for payload in fleet.payloads)
 
 
@@ -538,7 +539,7 @@ async def test_a_turn_that_does_not_come_on_is_another_workers(
         monkeypatch.setattr(leaders, name, 0.2)
     _slow(fleet.database, monkeypatch, seconds=3_600)
     await leaders.signal(redis)
-    one, two = fleet.duty(), fleet.duty()
+    one, two = fleet.leader(), fleet.leader()
     assert await one.turn() == leaders.FAILURE_PAUSE
     monkeypatch.undo()
     await two.turn()
@@ -550,7 +551,7 @@ async def test_a_worker_whose_database_is_away_leaves_it_to_another(
 ) -> None:
     await campaigns.put(fleet.database)
     await leaders.signal(redis)
-    one, two = fleet.duty(), fleet.duty()
+    one, two = fleet.leader(), fleet.leader()
     away = OperationalError("", {}, Exception())
     breaks(monkeypatch, chunks_of_campaigns, "active", away)
     assert await one.turn() == leaders.FAILURE_PAUSE
@@ -559,13 +560,13 @@ async def test_a_worker_whose_database_is_away_leaves_it_to_another(
 
 
 async def test_a_lease_that_ran_out_is_taken_under_another_name(fleet: Fleet, redis: Redis) -> None:
-    duty = fleet.duty()
-    await duty.turn()
-    first = duty._holder
-    await redis.delete(keys.PUMP)
-    await duty.turn()
-    assert duty._holder not in ("", first)
-    assert await redis.get(keys.PUMP) == duty._holder.encode()
+    leader = fleet.leader()
+    await leader.turn()
+    first = leader._holder
+    await redis.delete(keys.DISPATCHER)
+    await leader.turn()
+    assert leader._holder not in ("", first)
+    assert await redis.get(keys.DISPATCHER) == leader._holder.encode()
 
 
 def _slow(database: Database, monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> list[str]:
@@ -585,14 +586,14 @@ def _slow(database: Database, monkeypatch: pytest.MonkeyPatch, *, seconds: float
 
 async def test_a_stalled_pump_can_not_give_back_what_was_released_again(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=4, size=4)
-    older = await fleet.pump()
+    older = await fleet.dispatcher()
     await older.tick()
     await fleet.control.pause(campaign)
     stalled = await older._read()
     for turn in stalled:
         await older._judge(turn)
     assert stalled[0].back
-    newer = await fleet.pump()
+    newer = await fleet.dispatcher()
     await newer.tick()
     await fleet.control.resume(campaign)
     fleet.published = []
@@ -606,15 +607,15 @@ async def test_a_stalled_pump_can_not_give_back_what_was_released_again(fleet: F
 
 async def test_what_a_turn_gives_back_to_a_cancelled_campaign_is_cancelled(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=4)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     await fleet.control.pause(campaign)
-    turns = await pump._read()
+    turns = await dispatcher._read()
     for turn in turns:
-        await pump._judge(turn)
+        await dispatcher._judge(turn)
     await fleet.control.cancel(campaign)
     for turn in turns:
-        await pump._carry_on(turn)
+        await dispatcher._carry_on(turn)
     row = await campaigns.read(fleet.database, campaign)
     assert (row.state, row.settled, row.chunks) == ("cancelled", 2, 2)
     chunks = await campaigns.chunks(fleet.database, campaign)
@@ -625,7 +626,7 @@ async def test_a_commit_whose_answer_is_lost_does_no_harm(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(fleet.database, people=60)
-    pump = await fleet.pump()
+    dispatcher = await fleet.dispatcher()
     real, count = fleet.database.write, iter(range(1_000))
 
     @asynccontextmanager
@@ -638,7 +639,7 @@ async def test_a_commit_whose_answer_is_lost_does_no_harm(
     monkeypatch.setattr(fleet.database, "write", write)
     for _ in range(40):
         with suppress(OperationalError):
-            await pump.tick()
+            await dispatcher.tick()
         await fleet.run()
     row = await campaigns.read(fleet.database, campaign)
     assert (row.state, row.accepted, row.calls) == (State.DONE, 60, 30)
@@ -661,10 +662,10 @@ async def test_a_campaign_that_can_not_be_written_does_not_hold_up_the_others(
             yield connection
 
     monkeypatch.setattr(fleet.database, "write", write)
-    pump = await fleet.pump()
+    dispatcher = await fleet.dispatcher()
     for _ in range(6):
         with suppress(OperationalError):
-            await pump.tick()
+            await dispatcher.tick()
         await fleet.run()
     assert (await campaigns.read(fleet.database, good)).state == State.DONE
 
@@ -672,9 +673,9 @@ async def test_a_campaign_that_can_not_be_written_does_not_hold_up_the_others(
 async def test_a_rate_holds_over_changes_of_the_pump(fleet: Fleet) -> None:
     await campaigns.put(fleet.database, people=2_000, size=100, rate=100)
     for _ in range(5):
-        pump = await fleet.pump()
+        dispatcher = await fleet.dispatcher()
         for _ in range(4):
-            await pump.tick()
+            await dispatcher.tick()
             fleet.now += timedelta(seconds=0.25)
             await fleet.run()
     assert sum(len(payload["users"]) for payload in fleet.payloads) == 100
@@ -682,11 +683,11 @@ async def test_a_rate_holds_over_changes_of_the_pump(fleet: Fleet) -> None:
 
 async def test_a_clock_that_steps_back_does_not_stop_a_rate(fleet: Fleet) -> None:
     await campaigns.put(fleet.database, people=40, size=2, rate=120)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     fleet.now -= timedelta(hours=1)
     for _ in range(40):
-        await pump.tick()
+        await dispatcher.tick()
         fleet.now += timedelta(seconds=0.25)
         await fleet.run()
     called = sum(len(payload["users"]) for payload in fleet.payloads)
@@ -695,10 +696,10 @@ async def test_a_clock_that_steps_back_does_not_stop_a_rate(fleet: Fleet) -> Non
 
 async def test_twenty_people_are_enough_to_pause(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=20, size=1)
-    pump = await fleet.pump()
-    await pump.tick()
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
     await fleet.run(error=BAD)
-    await pump.tick()
+    await dispatcher.tick()
     row = await campaigns.read(fleet.database, campaign)
     assert (row.state, row.reason) == (State.PAUSED, "10 of the latest 10 people failed")
     assert row.settled == 10
@@ -706,23 +707,23 @@ async def test_twenty_people_are_enough_to_pause(fleet: Fleet) -> None:
 
 async def test_the_latest_failures_count_and_not_those_of_all_time(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=1_000, size=2, error_share=0.5)
-    pump = await fleet.pump()
+    dispatcher = await fleet.dispatcher()
     while (await campaigns.read(fleet.database, campaign)).accepted < 400:
-        await pump.tick()
+        await dispatcher.tick()
         await fleet.run()
     while (row := await campaigns.read(fleet.database, campaign)).state == State.RUNNING:
-        await pump.tick()
+        await dispatcher.tick()
         await fleet.run(error=BAD)
     assert row.state == State.PAUSED
     assert 100 <= row.failed <= 160
     # What failed before it was resumed is not held against it.
     await fleet.control.resume(campaign)
-    await pump.tick()
+    await dispatcher.tick()
     for wakeup in fleet.published[1:]:
         assert (await fleet.claim(wakeup)) is not None
     fleet.published = fleet.published[:1]
     await fleet.run(error=BAD)
-    await pump.tick()
+    await dispatcher.tick()
     assert (await campaigns.read(fleet.database, campaign)).state == State.RUNNING
 
 

@@ -8,19 +8,19 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.schema import upgrade
-from dingrelay_workers.resources import Engine
+from dingrelay_workers.resources import Resources
 from dispatchers import World
 
 UNLIMITED = {"calls": "1000000/1s", "recipients": "100000000/60s"}
 
 
 @pytest.fixture
-async def engine(
+async def resources(
     sandbox_env: dict[str, str],
     sandbox: SandboxAdmin,
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[Engine]:
+) -> AsyncIterator[Resources]:
     for name, value in {**sandbox_env, "DINGRELAY_DATABASE_URL": database_url}.items():
         monkeypatch.setenv(name, value)
     sandbox.set_limits(calls="1000000/1s", egress="", recipients="")
@@ -30,14 +30,14 @@ async def engine(
         rules={"*": {"calls": "1000000/1s"}, "message.send": UNLIMITED},
     )
     upgrade(database_url)
-    async with Engine(settings, Publisher(settings)) as engine:
-        yield engine
+    async with Resources(settings, Publisher(settings)) as resources:
+        yield resources
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_each_person_gets_it_once(
-    seed: int, engine: Engine, sandbox: SandboxAdmin, database_url: str
+    seed: int, resources: Resources, sandbox: SandboxAdmin, database_url: str
 ) -> None:
-    world = World(seed, database_url, engine, sandbox)
+    world = World(seed, database_url, resources, sandbox)
     faults = await world.run()
     assert not faults, f"seed {seed}: {faults}; {', '.join(world.story)}"

@@ -8,7 +8,7 @@ import pytest
 
 import campaigns
 from dingrelay_producers.errors import CampaignNotFound
-from dingrelay_tasks.context import Delivery
+from dingrelay_tasks.context import DeliveryReport
 from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import Ending, Release
@@ -109,8 +109,8 @@ async def test_no_campaign_has_no_report(database: Database) -> None:
 async def test_a_second_confirmation_takes_the_place_of_the_first(database: Database) -> None:
     campaign, calls = await called(database)
     [call] = await calls.confirmable(campaign, [0], since=NOW)
-    first = Delivery(finished=True, unread=["u1"], failed=["u2"])
-    second = Delivery(finished=True, read=["u2"], unread=["u1"])
+    first = DeliveryReport(finished=True, unread=["u1"], failed=["u2"])
+    second = DeliveryReport(finished=True, read=["u2"], unread=["u1"])
     await calls.note_delivery(campaign, call, first)
     # Asked at the same moment: it was read before the first was told.
     await calls.note_delivery(campaign, call, second)
@@ -127,7 +127,7 @@ async def test_a_second_confirmation_takes_the_place_of_the_first(database: Data
 async def test_what_dingtalk_tells_is_stored_whatever_it_holds(database: Database) -> None:
     campaign, calls = await called(database)
     [call] = await calls.confirmable(campaign, [0], since=NOW)
-    await calls.note_delivery(campaign, call, Delivery(finished=True, failed=["u\0\ud8001"]))
+    await calls.note_delivery(campaign, call, DeliveryReport(finished=True, failed=["u\0\ud8001"]))
     assert await campaigns.outcomes(database, campaign) == {"u\ufffd?1": "failed"}
     broken = {**BROKEN, "message": "no\0 \udfff"}
     async with database.write("x") as connection:

@@ -49,7 +49,7 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
         if released:
             told = iter([60])
             for executor in story.wakeups.executors:
-                duty_of = executor.engine.duty
+                duty_of = executor.resources.leader
                 now = duty_of._users_per_call
                 duty_of._users_per_call = lambda app, now=now: next(told, 0) or now(app)
         story.campaigns[name] = {}

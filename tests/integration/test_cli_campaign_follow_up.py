@@ -33,8 +33,8 @@ from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKin
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.jobs.executor import Executor
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 NOW = datetime.now(UTC)
 
@@ -108,15 +108,15 @@ def test_a_report_that_can_not_be_told_or_written_is_refused(cli: Cli) -> None:
 
 
 async def carry_out(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
-    """Run jobs in a worker's engine; how they ended."""
+    """Run jobs in a worker's resources; how they ended."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cli.variables.items():
             patch.setenv(name, value)
         settings = Settings.load()
-    async with Engine(settings, Publisher(settings)) as engine:
+    async with Resources(settings, Publisher(settings)) as resources:
         for draft in drafts:
-            await scripts.run_async(engine.redis, record.enqueue(draft))
-            delivery = Delivery(
+            await scripts.run_async(resources.redis, record.enqueue(draft))
+            wakeup = ReceivedWakeup(
                 id=draft.id,
                 kind=KINDS[draft.kind],
                 job=draft.job,
@@ -124,9 +124,9 @@ async def carry_out(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
                 woken=1,
                 nonce=uuid.uuid4().hex,
             )
-            await Executor(engine).execute(delivery)
+            await Executor(resources).execute(wakeup)
         return [
-            JobStatus.from_record(draft.id, await engine.redis.hgetall(keys.job(draft.id)))
+            JobStatus.from_record(draft.id, await resources.redis.hgetall(keys.job(draft.id)))
             for draft in drafts
         ]
 

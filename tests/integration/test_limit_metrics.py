@@ -11,7 +11,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.limiter import Parked
 from dingrelay_workers.limiter.slot_request import SlotRequest
 from dingrelay_workers.metrics import LIMITS
-from dingrelay_workers.resources import Engine
+from dingrelay_workers.resources import Resources
 
 ONE = SlotRequest(recipients=1)
 
@@ -30,14 +30,14 @@ def shown(name: str, scope: str, api: str, unit: str) -> float | None:
 async def test_a_worker_shows_the_buckets_of_the_fleet(valkey_url: str) -> None:
     settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=9464)
     calls = ("app:default", "message.send", "calls")
-    async with Engine(settings, Publisher(settings)) as engine:
-        await engine.limiter.acquire("default", "message.send", lane="normal", request=ONE)
-        await engine.limiter.throttled(
+    async with Resources(settings, Publisher(settings)) as resources:
+        await resources.limiter.acquire("default", "message.send", lane="normal", request=ONE)
+        await resources.limiter.throttled(
             "default", "message.send", pause=60, everything=False, reason="90018"
         )
         with pytest.raises(Parked):
-            await engine.limiter.acquire("default", "message.send", lane="bulk", request=ONE)
-        LIMITS.states = await engine.limiter.states()
+            await resources.limiter.acquire("default", "message.send", lane="bulk", request=ONE)
+        LIMITS.states = await resources.limiter.states()
     assert shown("per_second", *calls) == 20
     assert shown("rate", *calls) == pytest.approx(0.7 * 19)
     assert shown("ceiling", *calls) is None
@@ -50,9 +50,9 @@ async def test_a_worker_shows_the_buckets_of_the_fleet(valkey_url: str) -> None:
 async def test_the_metrics_are_kept_current_only_where_they_are_served(valkey_url: str) -> None:
     for port in (0, 9464):
         settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=port)
-        async with Engine(settings, Publisher(settings)) as engine:
-            await engine.limiter.acquire("default", "message.send", lane="normal", request=ONE)
-        async with Engine(settings, Publisher(settings)):
+        async with Resources(settings, Publisher(settings)) as resources:
+            await resources.limiter.acquire("default", "message.send", lane="normal", request=ONE)
+        async with Resources(settings, Publisher(settings)):
             for _ in range(500):
                 if not port or LIMITS.states:
                     break

@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import Admission
+from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
-from dingrelay_workers.limiter.daily_limits import Guards, Reach
+from dingrelay_workers.limiter.daily_limits import DailyLimits, Reach
 
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""
@@ -45,22 +45,22 @@ class Office:
 
     def __init__(self, redis: Redis, day: Day) -> None:
         self.redis = redis
-        self.guards = Guards(redis, nobody, now=day.now)
+        self.daily_limits = DailyLimits(redis, nobody, now=day.now)
 
     async def job(self, job: str, state: str = "running", **fields: str) -> None:
         await self.redis.hset(keys.job(job), mapping={"state": state, **fields})
         await self.redis.expire(keys.job(job), 60)
 
-    async def admit(
+    async def reserve(
         self, job: str, *users: str, content: str = "hi", app: str = "a", anyway: bool = False
-    ) -> Admission:
-        admission, _ = await self.guards.admit(app, job, users, text(content), anyway=anyway)
-        return admission
+    ) -> DailyVerdict:
+        verdict, _ = await self.daily_limits.reserve(app, job, users, text(content), anyway=anyway)
+        return verdict
 
     async def sent(self, job: str, *users: str, content: str = "hi") -> None:
         """A job that has brought these users the content."""
         await self.job(job)
-        assert (await self.admit(job, *users, content=content)).users == list(users)
+        assert (await self.reserve(job, *users, content=content)).users == list(users)
         await self.job(job, "done")
 
     async def cancel(self, job: str) -> None:
@@ -78,104 +78,106 @@ def office(redis: Redis, day: Day) -> Office:
 
 async def test_the_same_content_goes_to_a_user_once_a_day(office: Office, day: Day) -> None:
     await office.sent("job1", "u1", "u2")
-    assert await office.admit("job2", "u2", "u3") == Admission(["u3"], duplicate=["u2"])
-    assert await office.admit("job3", "u2", content="ho") == Admission(["u2"])
-    assert await office.admit("job4", "u2", app="b") == Admission(["u2"])
+    assert await office.reserve("job2", "u2", "u3") == DailyVerdict(["u3"], duplicate=["u2"])
+    assert await office.reserve("job3", "u2", content="ho") == DailyVerdict(["u2"])
+    assert await office.reserve("job4", "u2", app="b") == DailyVerdict(["u2"])
     day.moment += timedelta(minutes=2)
-    assert await office.admit("job5", "u2") == Admission(["u2"])
+    assert await office.reserve("job5", "u2") == DailyVerdict(["u2"])
 
 
 async def test_the_same_job_is_admitted_again_and_counted_once(office: Office) -> None:
     await office.job("job")
     for _ in range(3):
-        assert await office.admit("job", "u1") == Admission(["u1"])
+        assert await office.reserve("job", "u1") == DailyVerdict(["u1"])
     assert await office.received() == {b"u1": b"1"}
 
 
 async def test_a_call_that_may_be_leaving_is_waited_for(office: Office) -> None:
     await office.job("job1")
-    await office.admit("job1", "u1")
+    await office.reserve("job1", "u1")
     with pytest.raises(Wait):
-        await office.admit("job2", "u1", "u2")
+        await office.reserve("job2", "u1", "u2")
     assert await office.received() == {b"u1": b"1"}, "whoever waits reserves nothing"
 
 
 async def test_a_call_that_is_answered_soon_is_waited_for_here(office: Office) -> None:
     await office.job("job1")
-    await office.admit("job1", "u1")
-    asking = asyncio.create_task(office.admit("job2", "u1"))
+    await office.reserve("job1", "u1")
+    asking = asyncio.create_task(office.reserve("job2", "u1"))
     await asyncio.sleep(0)
     await office.job("job1", "done")
-    assert await asking == Admission([], duplicate=["u1"])
+    assert await asking == DailyVerdict([], duplicate=["u1"])
 
 
 @pytest.mark.parametrize("state", ["queued", "snoozed", "retrying", "cancelled", "dead", "unknown"])
 async def test_what_nobody_sends_goes_to_who_does(office: Office, state: str) -> None:
     await office.job("job1")
-    await office.admit("job1", "u1")
+    await office.reserve("job1", "u1")
     await office.job("job1", state)
     await office.job("job2")
-    assert await office.admit("job2", "u1") == Admission(["u1"])
+    assert await office.reserve("job2", "u1") == DailyVerdict(["u1"])
     assert await office.received() == {b"u1": b"1"}
     # The first one asks again before it calls.
     await office.job("job2", "done")
-    assert await office.admit("job1", "u1") == Admission([], duplicate=["u1"])
+    assert await office.reserve("job1", "u1") == DailyVerdict([], duplicate=["u1"])
 
 
 async def test_a_step_that_was_answered_stays_taken_however_the_job_ends(office: Office) -> None:
     await office.job("job1")
-    await office.guards.admit("a", "job1", ["u1"], text("hi"), step="call:1")
+    await office.daily_limits.reserve("a", "job1", ["u1"], text("hi"), step="call:1")
     await office.job("job1", "running", **{"step:call:1": "{}"})
-    await office.guards.admit("a", "job1", ["u2"], text("hi"), step="call:2")
+    await office.daily_limits.reserve("a", "job1", ["u2"], text("hi"), step="call:2")
     await office.job("job1", "snoozed")
     await office.cancel("job1")
     assert await office.received() == {b"u1": b"1"}
-    assert await office.admit("job2", "u1", "u2") == Admission(["u2"], duplicate=["u1"])
+    assert await office.reserve("job2", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
 
 
 async def test_a_cancelled_job_gives_back_what_it_reserved(office: Office) -> None:
     await office.job("job1")
-    await office.admit("job1", "u1", "u2")
+    await office.reserve("job1", "u1", "u2")
     await office.job("job1", "retrying")
     await office.cancel("job1")
     assert await office.received() == {}
 
 
 async def test_what_may_have_been_sent_stays_counted(office: Office) -> None:
-    await office.job("job1", calling='{"step":"call:1"}')
-    await office.admit("job1", "u1")
+    await office.job("job1", intent='{"step":"call:1"}')
+    await office.reserve("job1", "u1")
     await office.job("job1", "retrying")
     await office.cancel("job1")
     assert await office.received() == {b"u1": b"1"}
-    assert await office.admit("job2", "u1") == Admission(["u1"]), "DingTalk drops a second copy"
+    assert await office.reserve("job2", "u1") == DailyVerdict(["u1"]), (
+        "DingTalk drops a second copy"
+    )
 
 
 async def test_who_sends_anyway_keeps_what_others_have(office: Office) -> None:
     await office.sent("job1", "u1")
     await office.job("job2")
-    assert await office.admit("job2", "u1", "u2", anyway=True) == Admission(["u1", "u2"])
+    assert await office.reserve("job2", "u1", "u2", anyway=True) == DailyVerdict(["u1", "u2"])
     assert await office.received() == {b"u1": b"1", b"u2": b"1"}
     await office.job("job2", "done")
-    assert await office.admit("job3", "u1", "u2") == Admission([], duplicate=["u1", "u2"])
+    assert await office.reserve("job3", "u1", "u2") == DailyVerdict([], duplicate=["u1", "u2"])
 
 
 async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
-    async def admit(job: str, *departments: int, anyway: bool = False) -> list[int]:
-        left, _ = await office.guards.admit_departments(
+    async def reserve(job: str, *departments: int, anyway: bool = False) -> list[int]:
+        left, _ = await office.daily_limits.reserve_departments(
             "a", job, departments, text("hi"), anyway=anyway
         )
         return left
 
     await office.job("job1")
-    assert await admit("job1", 1, 2) == [1, 2]
+    assert await reserve("job1", 1, 2) == [1, 2]
     with pytest.raises(Wait):
-        await admit("job2", 2, 3)
+        await reserve("job2", 2, 3)
     await office.job("job1", "done")
-    assert await admit("job2", 2, 3) == [3]
-    assert await admit("job3", 2, anyway=True) == [2]
+    assert await reserve("job2", 2, 3) == [3]
+    assert await reserve("job3", 2, anyway=True) == [2]
     # Who is in a department is not known here: the message is sent, and the possibility told.
-    assert await office.admit("job4", "u1") == Admission(["u1"], perhaps=["u1"])
-    assert await office.admit("job4", "u1", content="ho") == Admission(["u1"])
+    assert await office.reserve("job4", "u1") == DailyVerdict(["u1"], perhaps=["u1"])
+    assert await office.reserve("job4", "u1", content="ho") == DailyVerdict(["u1"])
 
 
 async def test_what_goes_to_everyone_is_part_of_each_users_500(
@@ -183,17 +185,17 @@ async def test_what_goes_to_everyone_is_part_of_each_users_500(
 ) -> None:
     await redis.hset(keys.received("a", TODAY), mapping={"u1": 498, "u2": 497})
     for job in ("job1", "job2"):
-        await office.guards.admit_everyone("a", job, text(job))
-    assert await office.admit("job3", "u1", "u2") == Admission(["u2"], daily_cap=["u1"])
+        await office.daily_limits.reserve_everyone("a", job, text(job))
+    assert await office.reserve("job3", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
 
 
 async def test_who_is_in_everyone_has_their_content(office: Office, redis: Redis) -> None:
     await office.job("job1")
     assert await everyone(office, "job1", "hi")
     with pytest.raises(Wait):
-        await office.admit("job2", "u1")
+        await office.reserve("job2", "u1")
     await office.job("job1", "done")
-    assert await office.admit("job2", "u1") == Admission([], duplicate=["u1"])
+    assert await office.reserve("job2", "u1") == DailyVerdict([], duplicate=["u1"])
     assert not await everyone(office, "job3", "hi")
     assert await redis.hlen(keys.everyone("a", TODAY)) == 1
 
@@ -201,20 +203,20 @@ async def test_who_is_in_everyone_has_their_content(office: Office, redis: Redis
 async def test_a_user_gets_500_a_day(office: Office, redis: Redis) -> None:
     received = keys.received("a", TODAY)
     await redis.hset(received, mapping={"u1": 500, "u2": 499})
-    assert await office.admit("job", "u1", "u2") == Admission(["u2"], daily_cap=["u1"])
+    assert await office.reserve("job", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
     assert await redis.hget(received, "u2") == b"500"
-    assert await office.admit("job", "u2") == Admission(["u2"])
+    assert await office.reserve("job", "u2") == DailyVerdict(["u2"])
 
 
 async def test_concurrent_jobs_never_share_a_user(office: Office) -> None:
     users = [f"u{number}" for number in range(1200)]
-    admissions = await asyncio.gather(*(office.admit(f"job{n}", *users) for n in range(5)))
-    admitted = [user for admission in admissions for user in admission.users]
+    verdicts = await asyncio.gather(*(office.reserve(f"job{n}", *users) for n in range(5)))
+    admitted = [user for verdict in verdicts for user in verdict.users]
     assert sorted(admitted) == sorted(users)
 
 
 async def everyone(office: Office, job: str, content: str) -> bool:
-    admitted, _ = await office.guards.admit_everyone("a", job, text(content))
+    admitted, _ = await office.daily_limits.reserve_everyone("a", job, text(content))
     return admitted
 
 
@@ -241,14 +243,14 @@ async def test_everyone_hears_three_times_a_day(office: Office, day: Day) -> Non
 async def test_nothing_is_admitted_around_midnight(office: Office, day: Day) -> None:
     day.moment = EVENING + timedelta(seconds=58.5)
     with pytest.raises(Wait) as before:
-        await office.admit("job", "u1")
+        await office.reserve("job", "u1")
     assert before.value.delay == timedelta(seconds=3.5)
     day.moment = EVENING + timedelta(seconds=61)
     with pytest.raises(Wait) as after:
-        await office.admit("job", "u1")
+        await office.reserve("job", "u1")
     assert after.value.delay == timedelta(seconds=1)
     day.moment = EVENING + timedelta(seconds=57)
-    _, until = await office.guards.admit("a", "job", ["u1"], text("hi"))
+    _, until = await office.daily_limits.reserve("a", "job", ["u1"], text("hi"))
     assert until == int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
 
 
@@ -259,16 +261,16 @@ async def test_the_day_is_that_of_redis(
     seconds, _ = await redis.time()
     now = datetime.fromtimestamp(seconds, UTC)
     monkeypatch.setattr(beijing, "now", lambda: now - timedelta(days=1))
-    admission, _ = await Guards(redis, nobody).admit("a", "job", ["u1"], text("hi"))
-    assert admission.users == ["u1"]
+    verdict, _ = await DailyLimits(redis, nobody).reserve("a", "job", ["u1"], text("hi"))
+    assert verdict.users == ["u1"]
     assert await redis.exists(keys.received("a", beijing.day(now)))
 
 
 async def test_keys_live_a_day_and_some_hours(office: Office, redis: Redis) -> None:
-    await office.admit("job", "u1")
-    await office.guards.admit_everyone("a", "job", text("hi"))
-    await office.guards.admit_departments("a", "job", [1], text("hi"))
-    await office.guards.screen("a", ["u1"], text("ho"), campaign="c", uniform=False)
+    await office.reserve("job", "u1")
+    await office.daily_limits.reserve_everyone("a", "job", text("hi"))
+    await office.daily_limits.reserve_departments("a", "job", [1], text("hi"))
+    await office.daily_limits.check("a", ["u1"], text("ho"), campaign="c", uniform=False)
     names = [name async for name in redis.scan_iter("dingrelay:*")]
     assert len(names) == 6
     for name in names:

@@ -119,7 +119,7 @@ async def test_senders_take_turns(process: Process) -> None:
     assert order[began:].index("many") <= 1
     last = len(order) - 1 - order[::-1].index("few")
     assert last - began <= 20
-    line = limiter._lines["default", API, "oapi", "normal"]
+    line = limiter._wait_queues["default", API, "oapi", "normal"]
     assert not line._waiting
 
 
@@ -136,7 +136,7 @@ async def test_a_sender_that_fills_the_lines_leaves_the_others_their_share(
     many = [asyncio.create_task(back("many")) for _ in range(20)]
     await eventually(lambda: sum(task.done() for task in many) >= 12)
     few = [asyncio.create_task(back("few")) for _ in range(2)]
-    line = limiter._lines["default", API, "oapi", "bulk"]
+    line = limiter._wait_queues["default", API, "oapi", "bulk"]
     await eventually(lambda: line.waiting("few") or few[0].done())
     more = asyncio.create_task(back("many"))
     with pytest.raises(Parked):
@@ -191,7 +191,7 @@ async def test_who_gives_up_holds_up_nobody(process: Process) -> None:
     async with asyncio.timeout(1):
         await asyncio.gather(*tasks[:20], *tasks[290:])
     await asyncio.gather(*tasks, return_exceptions=True)
-    line = limiter._lines["default", API, "oapi", "normal"]
+    line = limiter._wait_queues["default", API, "oapi", "normal"]
     assert (len(line), len(line._held)) == (0, 0)
     await eventually(lambda: line._asking is None or line._asking.done())
 
@@ -232,7 +232,7 @@ async def test_a_reserved_slot_far_ahead_is_void_after_a_throttle_elsewhere(
     one, two = process(SLOW), process(SLOW)
     assert await call(one)
     later = asyncio.create_task(call(one, "urgent"))
-    line = one._lines
+    line = one._wait_queues
     await eventually(lambda: len(line) == 2 and line["default", API, "oapi", "urgent"]._held)
     began = time.monotonic()
     await two.throttled("default", API, pause=2, everything=False, reason="90018")
@@ -311,7 +311,7 @@ async def test_a_request_that_grew_while_it_waited_is_asked_for_anew(process: Pr
     await call(limiter)
     request = SlotRequest(recipients=1)
     joined = asyncio.create_task(limiter.acquire("default", API, lane="bulk", request=request))
-    await eventually(lambda: limiter._lines.get(("default", API, "oapi", "bulk")))
+    await eventually(lambda: limiter._wait_queues.get(("default", API, "oapi", "bulk")))
     request.resize(7)
     assert (await joined).costs == {"calls": 1, "recipients": 7}
 

@@ -1,4 +1,4 @@
-"""Outages and holds: one worker's engine with everything that runs in it, in quick time."""
+"""Outages and holds: one worker's resources with everything that runs in it, in quick time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -71,7 +71,7 @@ async def test_an_outage_costs_few_calls_and_no_job(
     assert 5 <= met(sandbox).total() <= 60
     audit = sandbox.audit()
     assert (audit["approvals"], audit["duplicates"]["approvals"]) == (15, 0)
-    assert await fleet.engine.limiter.breakers.states() == []
+    assert await fleet.resources.limiter.breakers.states() == []
 
 
 async def test_an_outage_of_one_api_leaves_the_others_at_full_rate(
@@ -100,8 +100,8 @@ async def test_an_outage_of_a_host_is_found_with_two_of_its_apis_and_left_with_a
     )
     await eventually(lambda: is_out(fleet, "oapi"))
     # An API that has not failed itself tries at once, and shows that the host is well.
-    await fleet.engine.limiter.breakers.sane(
-        fleet.engine.limiter.breakers.circuit("default", "token", "oapi"), trial=False
+    await fleet.resources.limiter.breakers.sane(
+        fleet.resources.limiter.breakers.circuit("default", "token", "oapi"), trial=False
     )
     assert not await is_out(fleet, "oapi")
     sandbox.clear_faults()
@@ -142,7 +142,7 @@ async def test_one_job_alone_is_no_outage(
     status = await fleet.status(bad)
     assert (status.state, status.attempts) == (State.UNKNOWN, 3)
     assert met(sandbox) == {SEND: 3}
-    assert await fleet.engine.limiter.breakers.states() == []
+    assert await fleet.resources.limiter.breakers.states() == []
 
 
 async def test_refused_credentials_hold_the_app_until_they_are_right(
@@ -210,7 +210,7 @@ async def test_a_permission_for_one_api_is_the_jobs_own(
     (draft,) = await fleet.enqueue(message(1))
     await eventually(lambda: has_ended(fleet, draft))
     assert (await fleet.status(draft)).state == State.DEAD
-    assert await fleet.engine.limiter.breakers.states() == []
+    assert await fleet.resources.limiter.breakers.states() == []
 
 
 async def test_who_waits_longer_than_max_age_is_dead(
@@ -256,7 +256,7 @@ async def test_a_probe_whose_worker_died_does_not_block_the_breaker(
     fault = sandbox.add_fault("http", status=503, api=SEND)
     drafts = await fleet.enqueue(*(message(n) for n in range(1, 11)))
     await eventually(lambda: is_out(fleet, "message.send"))
-    limiter = fleet.engine.limiter
+    limiter = fleet.resources.limiter
     sandbox.delete_fault(fault)
 
     async def dead_probe() -> bool:
@@ -305,7 +305,7 @@ async def test_workers_with_wrong_credentials_leave_the_jobs_to_the_others(
     right = await opened(token_circuit=60)
     wrong = await opened("wrong", beside=right, token_circuit=60)
     with pytest.raises(Credentials):
-        await wrong.engine.tokens.token("default")
+        await wrong.resources.tokens.token("default")
     drafts = await right.enqueue(*(message(n) for n in range(1, 101)))
     await right.done(drafts)
     assert sandbox.audit()["calls"]["/gettoken"] == {"error": 1, "ok": 1}

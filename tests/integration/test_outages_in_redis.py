@@ -62,7 +62,7 @@ async def test_an_outage_outlives_a_restart_of_redis(
     drafts = await fleet.enqueue(*(message(n) for n in range(1, 61)))
     await eventually(lambda: is_out(fleet, "message.send"))
     await eventually(lambda: all_snoozed(fleet, drafts))
-    (before,) = await fleet.engine.limiter.breakers.states()
+    (before,) = await fleet.resources.limiter.breakers.states()
     assert await fleet.redis.execute_command("WAITAOF", 1, 0, 5000) == [1, 0]
 
     os.kill((await fleet.redis.info("server"))["process_id"], end)
@@ -73,7 +73,7 @@ async def test_an_outage_outlives_a_restart_of_redis(
     async def probed() -> bool:
         """It goes on: a probe has failed since."""
         with suppress(RedisError):
-            (after,) = await fleet.engine.limiter.breakers.states()
+            (after,) = await fleet.resources.limiter.breakers.states()
             assert after.opened_at == before.opened_at
             return after.probes > before.probes
         return False

@@ -12,10 +12,10 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_workers.maintenance.presence import HELD, Presence, vanished
-from dingrelay_workers.maintenance.schedule import Schedule, Sweep
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.records import Records, Spent
-from jobs import a_delivery, a_draft, claimed, enqueue, places, run_out
+from dingrelay_workers.maintenance.schedule import DueBatch, Schedule
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.records import Records, Usage
+from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out
 
 TIMEOUT = 0.6
 
@@ -51,13 +51,13 @@ async def test_the_jobs_of_a_worker_that_vanished_are_woken_at_once(
 
     await wait_until_async(let_go, what="it counts as gone")
     schedule = Schedule(redis, settings)
-    swept = await schedule.sweep("w", lease=60, most=10)
-    assert [wakeup.id for wakeup in swept.wakeups] == [taken.id]
+    due = await schedule.take_due("w", lease=60, most=10)
+    assert [wakeup.id for wakeup in due.wakeups] == [taken.id]
     assert list(await places(redis, kept)) == ["running"]
     heir = await claimed(lives, taken)
     assert await vanished.heartbeat([gone]) == {gone.nonce}
     assert await lives.heartbeat([heir, other]) == set()
-    assert await lives.settle(heir, State.DONE, spent=Spent(), result={})
+    assert await lives.settle(heir, State.DONE, usage=Usage(), result={})
     assert await redis.hgetall(keys.PRESENCE) != {}
 
 
@@ -71,7 +71,7 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
     await enqueue(redis, orphan)
     await claimed(Records(redis, settings, worker="host.1:1:a"), orphan)
     await run_out(redis, orphan)
-    await told(schedule, await schedule.sweep("w", lease=60, most=10))
+    await told(schedule, await schedule.take_due("w", lease=60, most=10))
     assert list(await places(redis, orphan)) == ["woken"]
     for draft in waiting:
         await enqueue(redis, draft)
@@ -80,17 +80,17 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
     presence = Presence(settings, worker="watcher:1:e")
     presence.end_leases("host.2:1:b", f"5 {TIMEOUT}")
     presence.stop()
-    swept = await schedule.sweep("w", lease=60, most=4 * HELD)
-    woken = {wakeup.id for wakeup in swept.wakeups}
-    assert len(swept.wakeups) == len(woken) == HELD, "what it cannot have held stays as it is"
+    due = await schedule.take_due("w", lease=60, most=4 * HELD)
+    woken = {wakeup.id for wakeup in due.wakeups}
+    assert len(due.wakeups) == len(woken) == HELD, "what it cannot have held stays as it is"
     assert orphan.id in woken
-    await told(schedule, swept)
-    assert (await schedule.sweep("w", lease=60, most=4 * HELD)).wakeups == []
+    await told(schedule, due)
+    assert (await schedule.take_due("w", lease=60, most=4 * HELD)).wakeups == []
 
 
-async def told(schedule: Schedule, sweep: Sweep) -> None:
+async def told(schedule: Schedule, due: DueBatch) -> None:
     """Say that a batch was published, and look at nothing else."""
-    await schedule.sweep("w", lease=60, most=0, published=sweep.batch)
+    await schedule.take_due("w", lease=60, most=0, published=due.batch)
 
 
 @pytest.mark.parametrize("field", ["owner", "lease", "state"])
@@ -126,7 +126,7 @@ async def test_no_lease_is_passed_over_while_others_claim_what_was_freed(
     start, ended = await run_async(redis, vanished("host.2:1:b", "5 1", 0, 2))
     while start:
         for draft in drafts:
-            await heir.claim(a_delivery(draft))
+            await heir.claim(a_wakeup(draft))
         start, leases = await run_async(redis, vanished("host.2:1:b", "5 1", start, 2))
         ended += leases
     assert ended == len(drafts)
@@ -146,9 +146,9 @@ async def test_a_worker_that_was_only_asleep_keeps_what_nobody_took(
 
     await wait_until_async(let_go, what="it counts as gone")
     assert await asleep.heartbeat([claim]) == set()
-    verdict, _, _ = await Records(redis, settings, worker="x").claim(a_delivery(draft))
+    verdict, _, _ = await Records(redis, settings, worker="x").claim(a_wakeup(draft))
     assert verdict == "busy"
-    assert await asleep.settle(claim, State.DONE, spent=Spent(), result={})
+    assert await asleep.settle(claim, State.DONE, usage=Usage(), result={})
     assert watcher
 
 
@@ -166,7 +166,7 @@ async def test_a_sign_just_before_the_end_saves_the_worker(
     presence.end_leases("late:1:d", "5 1")
     presence.stop()
     assert await redis.hget(keys.PRESENCE, "late:1:d") == b"6 1"
-    verdict, _, _ = await records.claim(a_delivery(draft))
+    verdict, _, _ = await records.claim(a_wakeup(draft))
     assert verdict == "busy"
 
 
@@ -210,8 +210,10 @@ async def test_only_what_is_consumed_counts_as_served(valkey_url: str, redis: Re
     async def one_served() -> bool:
         return await served() == {"dingrelay.normal"}
 
-    engine = Engine(settings, Publisher(settings), queues=queues, consumed=lambda: tuple(consumed))
-    async with engine:
+    resources = Resources(
+        settings, Publisher(settings), queues=queues, consumed=lambda: tuple(consumed)
+    )
+    async with resources:
         await wait_until_async(all_served, what="both are served")
         consumed.remove("dingrelay.urgent")
         await wait_until_async(one_served, what="one is served no more")

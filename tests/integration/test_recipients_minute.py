@@ -81,7 +81,7 @@ async def test_a_slot_that_passed_while_the_process_was_stopped_is_not_used(
     ) as story:
         left: list[Grant] = []
         for executor in story.wakeups.executors:
-            limiter = executor.engine.limiter
+            limiter = executor.resources.limiter
 
             async def stopped(*asked: Any, acquire: Any = limiter.acquire, **how: Any) -> Any:
                 grant = await acquire(*asked, **how)

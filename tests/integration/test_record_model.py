@@ -30,8 +30,8 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import ENDS
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.schedule import Schedule
-from dingrelay_workers.store.records import Claim, Records, Spent
-from jobs import a_delivery, a_draft
+from dingrelay_workers.store.records import Claim, Records, Usage
+from jobs import a_draft, a_wakeup
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class Lives(RuleBasedStateMachine):
         withdraw = record.withdraw(draft.id, record_ttl_ms=ttl)
         after = scripts.run(self.redis, withdraw if carried_on else cancel)
         if before.get("state") in WAITING:
-            called = "calling" in before and not carried_on
+            called = "intent" in before and not carried_on
             assert after == (b"unknown" if called else b"cancelled")
 
     @rule(number=chosen)
@@ -171,7 +171,7 @@ class Lives(RuleBasedStateMachine):
     def foreign_message_after_its_discard(self, worker: int) -> None:
         self.foreign_message(worker)
         records, claim = self.claims[-1]
-        assert self.run(records.settle(claim, State.UNKNOWN, spent=Spent()))
+        assert self.run(records.settle(claim, State.UNKNOWN, usage=Usage()))
         assert scripts.run(self.redis, record.discard(claim.id)) == 1
         self.model.over.add(claim.id)
         self._deliver(self.model.drafts[claim.id], worker, woken=0)
@@ -185,7 +185,7 @@ class Lives(RuleBasedStateMachine):
     def _deliver(self, draft: Draft, worker: int, *, woken: int) -> None:
         before = self.fields(draft.id)
         records = self.workers[worker]
-        verdict, claim, _ = self.run(records.claim(a_delivery(draft, woken=woken)))
+        verdict, claim, _ = self.run(records.claim(a_wakeup(draft, woken=woken)))
         if claim is None:
             assert verdict in {"ended", "busy", "early"}
             return
@@ -219,9 +219,9 @@ class Lives(RuleBasedStateMachine):
         if held := self._claim(number):
             records, claim, owns = held
             before = self.fields(claim.id)
-            told = self.run(records.note(claim, dict(NOTE), Spent(answered=answered)))
-            unheard = "cancel" in before and (answered or "calling" not in before)
-            assert told == (("cancelled" if unheard else "noted") if owns else "lost")
+            told = self.run(records.write_intent(claim, dict(NOTE), Usage(answered=answered)))
+            unheard = "cancel" in before and (answered or "intent" not in before)
+            assert told == (("cancelled" if unheard else "written") if owns else "lost")
 
     @rule(number=chosen, state=st.sampled_from(WAITING), soon=st.booleans(), answered=st.booleans())
     def park(self, number: int, state: State, *, soon: bool, answered: bool) -> None:
@@ -229,11 +229,11 @@ class Lives(RuleBasedStateMachine):
             records, claim, owns = held
             before = self.fields(claim.id)
             if cancelled := before.get("cancel"):
-                called = "calling" in before and not answered and cancelled != "withdrawn"
+                called = "intent" in before and not answered and cancelled != "withdrawn"
                 state = State.UNKNOWN if called else State.CANCELLED
-            spent = Spent(attempts=1, answered=answered)
+            usage = Usage(attempts=1, answered=answered)
             delay = 0 if soon else 60
-            parked = self.run(records.park(claim, state, delay=delay, spent=spent))
+            parked = self.run(records.park(claim, state, delay=delay, usage=usage))
             assert parked == (state if owns else None)
 
     @rule(number=chosen, state=st.sampled_from([State.DONE, State.DEAD, State.UNKNOWN]))
@@ -241,7 +241,7 @@ class Lives(RuleBasedStateMachine):
         if held := self._claim(number):
             records, claim, owns = held
             before = self.fields(claim.id)
-            settled = self.run(records.settle(claim, state, spent=Spent(attempts=1), result={}))
+            settled = self.run(records.settle(claim, state, usage=Usage(attempts=1), result={}))
             names = (before.get("owner"), before.get("fence"), before.get("state"))
             assert settled == (owns or names == (claim.nonce, str(claim.fence), state))
             if not settled:
@@ -280,8 +280,8 @@ class Lives(RuleBasedStateMachine):
                 assert int(fields["lease"]) <= self._now()
 
     @rule(published=st.booleans())
-    def sweep(self, *, published: bool) -> None:
-        swept = self.run(self.schedule.sweep("w", lease=60, most=8, published=self.batch))
+    def take_due(self, *, published: bool) -> None:
+        swept = self.run(self.schedule.take_due("w", lease=60, most=8, published=self.batch))
         self.batch = swept.batch if published else ""
         for wakeup in swept.wakeups:
             state = self.state(wakeup.id)

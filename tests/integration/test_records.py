@@ -16,8 +16,8 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.maintenance.leases import Leases
-from dingrelay_workers.store.records import Boarding, Claim, Records, Spent
-from jobs import a_delivery, a_draft, claimed, enqueue, places, run_out, server_time, state
+from dingrelay_workers.store.records import BatchClaim, Claim, Records, Usage
+from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state
 
 
 @pytest.fixture
@@ -71,14 +71,14 @@ async def test_a_claimed_job_is_busy_for_every_other_delivery(
     claim = await claimed(records, draft)
     assert (claim.fence, claim.attempts, claim.crashes) == (1, 0, 0)
     assert claim.payload == draft.job
-    assert (await records.claim(a_delivery(draft)))[0] == "busy"
+    assert (await records.claim(a_wakeup(draft)))[0] == "busy"
 
 
 async def test_the_same_delivery_may_claim_again(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
-    first = await records.claim(a_delivery(draft, nonce="n"))
-    again = await records.claim(a_delivery(draft, nonce="n"))
+    first = await records.claim(a_wakeup(draft, nonce="n"))
+    again = await records.claim(a_wakeup(draft, nonce="n"))
     assert first[1] == again[1]
 
 
@@ -88,18 +88,21 @@ async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
     draft = a_draft()
     await enqueue(redis, draft)
     gone = await claimed(records, draft)
-    assert await records.note(gone, {"step": "call:0", "attempt": 1, "at": 5}, Spent()) == "noted"
+    assert (
+        await records.write_intent(gone, {"step": "call:0", "attempt": 1, "at": 5}, Usage())
+        == "written"
+    )
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.fence, heir.crashes) == (2, 1)
-    assert heir.calling == {"step": "call:0", "attempt": 1, "at": 5, "since": 5}
+    assert heir.intent == {"step": "call:0", "attempt": 1, "at": 5, "since": 5}
     # The first worker comes back from its pause: nothing that it says counts any more.
     assert await records.heartbeat([gone, heir]) == {gone.nonce}
-    assert await records.note(gone, {"step": "x", "attempt": 1, "at": 6}, Spent()) == "lost"
-    assert await records.park(gone, State.SNOOZED, delay=1, spent=Spent()) is None
-    assert not await records.settle(gone, State.DONE, spent=Spent(), result={})
+    assert await records.write_intent(gone, {"step": "x", "attempt": 1, "at": 6}, Usage()) == "lost"
+    assert await records.park(gone, State.SNOOZED, delay=1, usage=Usage()) is None
+    assert not await records.settle(gone, State.DONE, usage=Usage(), result={})
     assert await state(redis, draft) == "running"
-    assert await records.settle(heir, State.DONE, spent=Spent(attempts=1), result={})
+    assert await records.settle(heir, State.DONE, usage=Usage(attempts=1), result={})
 
 
 async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records: Records) -> None:
@@ -112,10 +115,12 @@ async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records:
     second = await claimed(records, draft)
     assert (first.fence, second.fence) == (1, 1)
     assert await records.heartbeat([first, second]) == {first.nonce}
-    assert await records.note(first, {"step": "x", "attempt": 1, "at": 6}, Spent()) == "lost"
-    assert await records.park(first, State.SNOOZED, delay=1, spent=Spent()) is None
-    assert not await records.settle(first, State.DONE, spent=Spent(), result={})
-    assert await records.settle(second, State.DONE, spent=Spent(), result={})
+    assert (
+        await records.write_intent(first, {"step": "x", "attempt": 1, "at": 6}, Usage()) == "lost"
+    )
+    assert await records.park(first, State.SNOOZED, delay=1, usage=Usage()) is None
+    assert not await records.settle(first, State.DONE, usage=Usage(), result={})
+    assert await records.settle(second, State.DONE, usage=Usage(), result={})
 
 
 async def test_a_lost_claim_is_not_taken_for_the_present_one_of_the_same_process(
@@ -148,16 +153,16 @@ async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
     note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.note(claim, note, Spent()) == "noted"
+    assert await records.write_intent(claim, note, Usage()) == "written"
     await scripts.run_async(
         redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     )
     # What became of the first call is not known: the way to find out stays open.
-    assert await records.note(claim, note, Spent()) == "noted"
-    answered = Spent(answered=True, steps={"call:1": {"task_id": 7}})
+    assert await records.write_intent(claim, note, Usage()) == "written"
+    answered = Usage(answered=True, steps={"call:1": {"task_id": 7}})
     following = {**note, "step": "call:2"}
-    assert await records.note(claim, following, answered) == "cancelled"
-    parked = await records.park(claim, State.SNOOZED, delay=0, spent=answered)
+    assert await records.write_intent(claim, following, answered) == "cancelled"
+    parked = await records.park(claim, State.SNOOZED, delay=0, usage=answered)
     assert parked == State.CANCELLED
     assert await redis.hget(keys.job(draft.id), "step:call:1") is not None
 
@@ -170,20 +175,20 @@ async def test_a_job_whose_call_may_have_been_carried_out_is_unknown_when_it_is_
     for draft in (waits, runs):
         await enqueue(redis, draft)
     claim = await claimed(records, waits)
-    assert await records.note(claim, note, Spent()) == "noted"
-    await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    assert await records.write_intent(claim, note, Usage()) == "written"
+    await records.park(claim, State.RETRYING, delay=60, usage=Usage())
     answer = await scripts.run_async(
         redis, record.cancel(waits.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     )
     assert answer == b"unknown"
 
     claim = await claimed(records, runs)
-    assert await records.note(claim, note, Spent()) == "noted"
+    assert await records.write_intent(claim, note, Usage()) == "written"
     answer = await scripts.run_async(
         redis, record.cancel(runs.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     )
     assert answer == b"running"
-    parked = await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    parked = await records.park(claim, State.RETRYING, delay=60, usage=Usage())
     assert parked == State.UNKNOWN
     assert await redis.zcard(keys.DEAD) == 2
     for draft in (waits, runs):
@@ -198,10 +203,10 @@ async def test_a_job_that_is_withdrawn_to_be_carried_on_is_cancelled_whatever_ha
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
     note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.note(claim, note, Spent()) == "noted"
+    assert await records.write_intent(claim, note, Usage()) == "written"
     withdrawn = record.withdraw(draft.id, record_ttl_ms=60_000)
     assert await scripts.run_async(redis, withdrawn) == b"running"
-    parked = await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    parked = await records.park(claim, State.RETRYING, delay=60, usage=Usage())
     assert parked == State.CANCELLED
 
 
@@ -211,21 +216,21 @@ async def test_a_worker_that_vanishes_is_charged_to_the_call_that_was_under_way(
     draft = a_draft()
     await enqueue(redis, draft)
     note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.note(await claimed(records, draft), note, Spent()) == "noted"
+    assert await records.write_intent(await claimed(records, draft), note, Usage()) == "written"
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.crashes, heir.losses) == (1, 0)
     await run_out(redis, draft)
     heir = await claimed(records, draft)
     assert (heir.crashes, heir.losses) == (1, 1), "no call of that claim had left"
-    await records.park(heir, State.SNOOZED, delay=0, spent=Spent())
+    await records.park(heir, State.SNOOZED, delay=0, usage=Usage())
     back = await claimed(records, draft)
     assert (back.crashes, back.losses) == (0, 0)
 
 
 async def test_a_wakeup_of_ours_brings_back_nothing(redis: Redis, records: Records) -> None:
     draft = a_draft()
-    assert (await records.claim(a_delivery(draft, woken=1)))[0] == "ended"
+    assert (await records.claim(a_wakeup(draft, woken=1)))[0] == "ended"
     assert await redis.keys("dingrelay:job:*") == []
 
 
@@ -236,14 +241,14 @@ async def test_a_foreign_message_brings_back_nothing_that_is_over(
     brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
     records = Records(redis, brief)
     draft = a_draft()
-    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
     assert claim
-    await records.settle(claim, ended, spent=Spent(attempts=1), error={"code": "x"})
+    await records.settle(claim, ended, usage=Usage(attempts=1), error={"code": "x"})
     if ended is State.DONE:
         await redis.delete(keys.job(draft.id))  # its time is over
     else:
         assert await scripts.run_async(redis, record.discard(draft.id)) == 1
-    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "ended"
+    assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "ended"
     assert await state(redis, draft) == "none"
     ttl = await redis.pttl(keys.tombstone(draft.id))
     assert keys.TOMBSTONE_TTL_MS - 60_000 < ttl <= keys.TOMBSTONE_TTL_MS
@@ -254,12 +259,12 @@ async def test_a_foreign_job_whose_record_lives_long_needs_no_tombstone(
     redis: Redis, records: Records, ended: State
 ) -> None:
     draft = a_draft()
-    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
     assert claim
-    await records.settle(claim, ended, spent=Spent(attempts=1))
+    await records.settle(claim, ended, usage=Usage(attempts=1))
     assert not await redis.exists(keys.tombstone(draft.id))
     assert await redis.pttl(keys.job(draft.id)) > keys.TOMBSTONE_TTL_MS - 60_000
-    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "ended"
+    assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "ended"
 
 
 async def test_a_foreign_job_that_was_resolved_does_not_come_back(
@@ -269,12 +274,12 @@ async def test_a_foreign_job_that_was_resolved_does_not_come_back(
     brief = Settings.load(env="test", redis_url=valkey_url, record_ttl=60)
     records = Records(redis, brief)
     draft = a_draft()
-    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
     assert claim
-    await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=1))
+    await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=1))
     await scripts.run_async(redis, Resolution(draft.id, happened=True).call(brief, by="me"))
     await redis.delete(keys.job(draft.id))  # its time is over
-    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "ended"
+    assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "ended"
     assert await state(redis, draft) == "none"
 
 
@@ -284,14 +289,14 @@ async def test_a_cancelled_foreign_job_leaves_a_tombstone_too(
     records = Records(redis, Settings.load(env="test", redis_url=valkey_url, record_ttl=60))
     later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     waiting, running = a_draft(send_at=later), a_draft()
-    assert (await records.claim(a_delivery(waiting, woken=0)))[0] == "early"
-    _, claim, _ = await records.claim(a_delivery(running, woken=0))
+    assert (await records.claim(a_wakeup(waiting, woken=0)))[0] == "early"
+    _, claim, _ = await records.claim(a_wakeup(running, woken=0))
     assert claim
     for draft in (waiting, running):
         await scripts.run_async(
             redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
         )
-    await records.park(claim, State.SNOOZED, delay=1, spent=Spent())
+    await records.park(claim, State.SNOOZED, delay=1, usage=Usage())
     for draft in (waiting, running):
         assert await state(redis, draft) == "cancelled"
         assert await redis.exists(keys.tombstone(draft.id))
@@ -302,7 +307,7 @@ async def test_a_key_can_be_used_again_once_its_job_was_discarded(
 ) -> None:
     draft = a_draft(idempotency_key="k")
     await enqueue(redis, draft)
-    await records.settle(await claimed(records, draft), State.DEAD, spent=Spent())
+    await records.settle(await claimed(records, draft), State.DEAD, usage=Usage())
     assert await scripts.run_async(redis, record.discard(draft.id)) == 1
     assert (await enqueue(redis, draft)).created
     assert not await redis.exists(keys.tombstone(draft.id))
@@ -322,7 +327,7 @@ async def test_a_requeued_job_keeps_its_times_while_they_are_ahead(
             redis, record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
         )
         assert await scripts.run_async(redis, record.requeue(draft.id)) == b"cancelled"
-    assert (await records.claim(a_delivery(later)))[0] == "early"
+    assert (await records.claim(a_wakeup(later)))[0] == "early"
     assert await places(redis, later) == {"schedule": later.due}
     assert await redis.hget(keys.job(later.id), "expires") is not None
     assert not (await claimed(records, over)).expired
@@ -347,20 +352,20 @@ async def test_a_call_that_was_lost_is_known_to_be_accepted_by_whoever_requeued_
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
     note = {"step": "call:1", "attempt": 1, "at": 5}
-    assert await records.note(claim, note, Spent()) == "noted"
-    assert await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=1))
+    assert await records.write_intent(claim, note, Usage()) == "written"
+    assert await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=1))
     await scripts.run_async(redis, record.requeue(draft.id))
     claim = await claimed(records, draft)
     assert claim.requeued
     # The answer to the next call may get lost as well: that is for the next one to accept.
-    assert await records.note(claim, note, Spent()) == "noted"
+    assert await records.write_intent(claim, note, Usage()) == "written"
     await run_out(redis, draft)
     assert not (await claimed(records, draft)).requeued
 
 
 async def test_a_message_without_a_record_makes_one(redis: Redis, records: Records) -> None:
     draft = a_draft(lane="urgent")
-    verdict, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    verdict, claim, _ = await records.claim(a_wakeup(draft, woken=0))
     assert verdict == "claimed"
     assert claim is not None
     assert claim.lane == "urgent"
@@ -373,7 +378,7 @@ async def test_a_foreign_job_for_later_waits_on_the_schedule(
 ) -> None:
     later = datetime.now(UTC) + timedelta(minutes=5)
     draft = a_draft(send_at=later.isoformat())
-    assert (await records.claim(a_delivery(draft, woken=0)))[0] == "early"
+    assert (await records.claim(a_wakeup(draft, woken=0)))[0] == "early"
     assert await state(redis, draft) == "queued"
     assert await places(redis, draft) == {"schedule": int(later.timestamp() * 1000)}
 
@@ -384,11 +389,11 @@ async def test_a_settled_job_leaves_the_schedule_and_is_not_run_again(
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
-    spent = Spent(attempts=1, answered=True, steps={"call:0": {"task_id": 7}})
-    assert await records.settle(claim, State.DONE, spent=spent, result={"accepted": 1})
-    assert await records.settle(claim, State.DONE, spent=spent, result={"accepted": 1})
+    usage = Usage(attempts=1, answered=True, steps={"call:0": {"task_id": 7}})
+    assert await records.settle(claim, State.DONE, usage=usage, result={"accepted": 1})
+    assert await records.settle(claim, State.DONE, usage=usage, result={"accepted": 1})
     assert await places(redis, draft) == {}
-    assert (await records.claim(a_delivery(draft)))[0] == "ended"
+    assert (await records.claim(a_wakeup(draft)))[0] == "ended"
     fields = await redis.hgetall(keys.job(draft.id))
     assert fields[b"attempts"] == b"1"
     assert json.loads(fields[b"result"]) == {"accepted": 1}
@@ -398,10 +403,10 @@ async def test_a_parked_job_keeps_what_it_did_and_waits(redis: Redis, records: R
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
-    spent = Spent(throttles=1, steps={"call:0": {"task_id": 7}})
-    parked = await records.park(claim, State.SNOOZED, delay=60, spent=spent, waiting=123)
+    usage = Usage(throttles=1, steps={"call:0": {"task_id": 7}})
+    parked = await records.park(claim, State.SNOOZED, delay=60, usage=usage, waiting=123)
     assert parked == State.SNOOZED
-    assert (await records.claim(a_delivery(draft)))[0] == "early"
+    assert (await records.claim(a_wakeup(draft)))[0] == "early"
     await redis.hset(keys.job(draft.id), "due", 0)
     back = await claimed(records, draft)
     assert (back.throttles, back.attempts, back.waiting) == (1, 0, 123)
@@ -420,7 +425,7 @@ async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_park
     assert await places(redis, waiting) == {}
     marked = record.cancel(running.id, record_ttl_ms=1000, dead_ttl_ms=1000)
     assert await scripts.run_async(redis, marked) == b"running"
-    parked = await records.park(claim, State.RETRYING, delay=1, spent=Spent())
+    parked = await records.park(claim, State.RETRYING, delay=1, usage=Usage())
     assert parked == State.CANCELLED
     assert await places(redis, running) == {}
 
@@ -431,18 +436,21 @@ async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
-    assert await records.note(claim, {"step": "create", "attempt": 1, "at": 5}, Spent()) == "noted"
-    assert await records.settle(claim, State.UNKNOWN, spent=Spent(attempts=8), error={"code": "x"})
+    assert (
+        await records.write_intent(claim, {"step": "create", "attempt": 1, "at": 5}, Usage())
+        == "written"
+    )
+    assert await records.settle(claim, State.UNKNOWN, usage=Usage(attempts=8), error={"code": "x"})
     assert await redis.zscore(keys.DEAD, draft.id) is not None
     assert await scripts.run_async(redis, record.requeue(draft.id)) == b"unknown"
     assert await redis.zscore(keys.DEAD, draft.id) is None
     back = await claimed(records, draft)
     assert back.attempts == 0
-    assert back.calling is not None
+    assert back.intent is not None
 
 
 async def waiting(redis: Redis, draft: Draft) -> list[str]:
-    return [job.decode() for job in await redis.zrange(draft.shares, 0, -1)]
+    return [job.decode() for job in await redis.zrange(draft.batch_key, 0, -1)]
 
 
 async def enqueued(redis: Redis, *jobs: dict[str, Any]) -> list[Draft]:
@@ -450,7 +458,7 @@ async def enqueued(redis: Redis, *jobs: dict[str, Any]) -> list[Draft]:
     for draft in drafts:
         await enqueue(redis, draft)
         # One millisecond can see many jobs; here they have an order.
-        await redis.zadd(draft.shares, {draft.id: len(await waiting(redis, draft))}, xx=True)
+        await redis.zadd(draft.batch_key, {draft.id: len(await waiting(redis, draft))}, xx=True)
     return drafts
 
 
@@ -458,10 +466,12 @@ def to(*users: str, **fields: Any) -> dict[str, Any]:
     return {"to": {"users": list(users)}, **fields}
 
 
-async def board(
+async def claim_batch(
     redis: Redis, records: Records, draft: Draft, *, room: int = 100, **more: Any
-) -> Boarding:
-    return await records.board(draft.shares, nonce="call", room=room, lane="normal", **more)
+) -> BatchClaim:
+    return await records.claim_batch(
+        draft.batch_key, nonce="call", room=room, lane="normal", **more
+    )
 
 
 async def test_a_job_waits_for_a_call_until_somebody_runs_it(
@@ -473,17 +483,17 @@ async def test_a_job_waits_for_a_call_until_somebody_runs_it(
     )
     alone = a_draft(confirm=True)
     await enqueue(redis, alone)
-    assert alone.shares == ""
+    assert alone.batch_key == ""
     assert await waiting(redis, first) == [first.id, cancelled.id]
-    assert 0 < await redis.pttl(first.shares) <= keys.WAITING_TTL_MS
+    assert 0 < await redis.pttl(first.batch_key) <= keys.WAITING_TTL_MS
     await scripts.run_async(
         redis, record.cancel(cancelled.id, record_ttl_ms=1000, dead_ttl_ms=1000)
     )
     assert await waiting(redis, first) == [first.id]
     claim = await claimed(records, first)
-    assert (claim.shares, claim.seats) == (first.shares, 1)
-    assert not await redis.exists(first.shares)
-    assert scheduled.shares == first.shares
+    assert (claim.batch_key, claim.recipients) == (first.batch_key, 1)
+    assert not await redis.exists(first.batch_key)
+    assert scheduled.batch_key == first.batch_key
 
 
 @pytest.mark.parametrize(
@@ -500,7 +510,7 @@ async def test_only_a_job_that_waits_for_a_limit_waits_for_a_call_again(
 ) -> None:
     (draft,) = await enqueued(redis, to("u1"))
     claim = await claimed(records, draft)
-    await records.park(claim, state_after, delay=60, spent=Spent(), waiting=since)
+    await records.park(claim, state_after, delay=60, usage=Usage(), waiting=since)
     assert await waiting(redis, draft) == [draft.id] * waits
 
 
@@ -509,26 +519,26 @@ async def test_a_job_that_goes_alone_waits_for_no_call_ever_again(
 ) -> None:
     (draft,) = await enqueued(redis, to("u1"))
     await records.park(
-        await claimed(records, draft), State.QUEUED, delay=0, spent=Spent(), alone=True
+        await claimed(records, draft), State.QUEUED, delay=0, usage=Usage(), alone=True
     )
     assert await waiting(redis, draft) == []
     claim = await claimed(records, draft)
-    assert claim.shares == claim.place == ""
+    assert claim.batch_key == claim.place == ""
 
 
 async def test_a_foreign_clients_job_shares_calls_too(redis: Redis, records: Records) -> None:
     draft = a_draft()
-    _, claim, _ = await records.claim(a_delivery(draft, woken=0))
+    _, claim, _ = await records.claim(a_wakeup(draft, woken=0))
     assert claim
-    assert (claim.shares, claim.seats) == (draft.shares, 1)
+    assert (claim.batch_key, claim.recipients) == (draft.batch_key, 1)
 
 
 async def test_who_was_taken_along_is_not_blamed_for_a_crash(
     redis: Redis, records: Records
 ) -> None:
     first, second = await enqueued(redis, to("u1"), to("u2"))
-    boarding = await board(redis, records, first)
-    assert [claim.id for _, claim in boarding.taken] == [first.id, second.id]
+    batch_claim = await claim_batch(redis, records, first)
+    assert [claim.id for _, claim in batch_claim.jobs] == [first.id, second.id]
     await run_out(redis, second)
     heir = await claimed(records, second)
     assert (heir.fence, heir.crashes) == (2, 0)
@@ -542,29 +552,29 @@ async def test_a_call_claims_the_oldest_that_there_is_room_for(
     drafts = await enqueued(
         redis, to("u1"), to("u2", "u3", "u4"), to("u5", "u6"), to("u7", lane="bulk"), to("u8")
     )
-    boarding = await board(redis, records, drafts[0], room=4)
-    assert [claim.id for _, claim in boarding.taken] == [drafts[0].id, drafts[1].id]
-    assert boarding.next
-    assert boarding.next[1].id == drafts[2].id
+    batch_claim = await claim_batch(redis, records, drafts[0], room=4)
+    assert [claim.id for _, claim in batch_claim.jobs] == [drafts[0].id, drafts[1].id]
+    assert batch_claim.next
+    assert batch_claim.next[1].id == drafts[2].id
     assert await waiting(redis, drafts[0]) == [drafts[3].id, drafts[4].id]
-    for delivery, claim in [*boarding.taken, boarding.next]:
+    for delivery, claim in [*batch_claim.jobs, batch_claim.next]:
         assert (claim.fence, claim.attempts) == (1, 0)
         assert claim.waiting
         assert (delivery.id, delivery.nonce, delivery.job) == (claim.id, claim.nonce, claim.payload)
         lease = float(await redis.hget(keys.job(claim.id), "lease") or 0)
         assert await redis.zscore(keys.RUNNING, claim.id) == lease
-        assert await records.settle(claim, State.DONE, spent=Spent(attempts=1), result={})
-    assert len({claim.nonce for _, claim in [*boarding.taken, boarding.next]}) == 3
-    assert await records.claim(a_delivery(drafts[0])) == ("ended", None, drafts[0].shares)
+        assert await records.settle(claim, State.DONE, usage=Usage(attempts=1), result={})
+    assert len({claim.nonce for _, claim in [*batch_claim.jobs, batch_claim.next]}) == 3
+    assert await records.claim(a_wakeup(drafts[0])) == ("ended", None, drafts[0].batch_key)
 
 
 async def test_the_next_caller_is_of_the_same_lane(redis: Redis, records: Records) -> None:
     drafts = await enqueued(redis, to("u1", lane="bulk"), to("u2", lane="urgent"), to("u3"))
-    boarding = await board(redis, records, drafts[0], room=0)
-    assert boarding.taken == []
-    assert boarding.next
-    assert boarding.next[1].id == drafts[2].id
-    assert (await board(redis, records, drafts[0], room=5)).next is None
+    batch_claim = await claim_batch(redis, records, drafts[0], room=0)
+    assert batch_claim.jobs == []
+    assert batch_claim.next
+    assert batch_claim.next[1].id == drafts[2].id
+    assert (await claim_batch(redis, records, drafts[0], room=5)).next is None
 
 
 async def test_a_call_takes_who_is_not_due_yet_but_nobody_it_may_not(
@@ -575,16 +585,16 @@ async def test_a_call_takes_who_is_not_due_yet_but_nobody_it_may_not(
         redis, *(to(f"u{n}") for n in range(3)), to("u3", expires_at=past.isoformat()), to("u4")
     )
     claim = await claimed(records, parked)
-    await records.park(claim, State.SNOOZED, delay=60, spent=Spent(), waiting=1)
+    await records.park(claim, State.SNOOZED, delay=60, usage=Usage(), waiting=1)
     claim = await claimed(records, retrying)
-    await records.park(claim, State.RETRYING, delay=60, spent=Spent())
+    await records.park(claim, State.RETRYING, delay=60, usage=Usage())
     await claimed(records, running)
     await redis.delete(keys.job(gone.id))
     # Entries that say otherwise than the records are dropped.
-    await redis.zadd(parked.shares, {retrying.id: 1, running.id: 2})
-    boarding = await board(redis, records, parked)
-    assert [claim.id for _, claim in boarding.taken] == [parked.id]
-    assert boarding.taken[0][1].waiting == 1
+    await redis.zadd(parked.batch_key, {retrying.id: 1, running.id: 2})
+    batch_claim = await claim_batch(redis, records, parked)
+    assert [claim.id for _, claim in batch_claim.jobs] == [parked.id]
+    assert batch_claim.jobs[0][1].waiting == 1
     assert await waiting(redis, parked) == []
     assert [await state(redis, draft) for draft in (retrying, running, expired)] == [
         "retrying",
@@ -592,7 +602,7 @@ async def test_a_call_takes_who_is_not_due_yet_but_nobody_it_may_not(
         "queued",
     ]
     # Its own wake-up ends the expired one.
-    assert (await records.claim(a_delivery(expired)))[0] == "claimed"
+    assert (await records.claim(a_wakeup(expired)))[0] == "claimed"
 
 
 async def test_no_more_recipients_are_taken_along_than_there_are_tokens(
@@ -603,11 +613,11 @@ async def test_no_more_recipients_are_taken_along_than_there_are_tokens(
     now = int(datetime.now(UTC).timestamp() * 1_000_000)
     await redis.hset(rule.key, mapping={"balance": "5.5", "at": now})
     await redis.pexpire(rule.key, 60_000)
-    boarding = await board(redis, records, drafts[0], bucket=rule)
-    assert [claim.id for _, claim in boarding.taken] == [draft.id for draft in drafts[:3]]
-    assert boarding.next is None
+    batch_claim = await claim_batch(redis, records, drafts[0], bucket=rule)
+    assert [claim.id for _, claim in batch_claim.jobs] == [draft.id for draft in drafts[:3]]
+    assert batch_claim.next is None
     assert 0.5 <= float(await redis.hget(rule.key, "balance") or 0) < 0.6
-    assert (await board(redis, records, drafts[0], bucket=rule)).taken == []
+    assert (await claim_batch(redis, records, drafts[0], bucket=rule)).jobs == []
     assert len(await waiting(redis, drafts[0])) == 8
 
 
@@ -619,21 +629,21 @@ async def test_an_approval_from_before_a_failover_is_looked_for_first(
     draft = record.draft(ApprovalCreate.parse(form))
     await enqueue(redis, draft)
     undisturbed = await claimed(records, draft)
-    assert undisturbed.calling is None
-    await records.park(undisturbed, State.QUEUED, delay=0, spent=Spent())
+    assert undisturbed.intent is None
+    await records.park(undisturbed, State.QUEUED, delay=0, usage=Usage())
     await redis.hset(keys.job(draft.id), "history", "0" * 40)
     claim = await claimed(records, draft)
-    assert claim.calling == {"step": "create", "at": claim.time.at, "since": claim.created}
+    assert claim.intent == {"step": "create", "at": claim.time.at, "since": claim.created}
     # It is found not to exist, and is not looked for again.
-    await records.park(claim, State.QUEUED, delay=0, spent=Spent(answered=True))
-    assert (await claimed(records, draft)).calling is None
+    await records.park(claim, State.QUEUED, delay=0, usage=Usage(answered=True))
+    assert (await claimed(records, draft)).intent is None
 
 
 async def test_an_approval_that_was_made_is_not_looked_for(redis: Redis, records: Records) -> None:
     form = {"process_code": "P", "originator": "u1", "form": {"事由": "x"}}
     draft = record.draft(ApprovalCreate.parse(form))
     await enqueue(redis, draft)
-    made = Spent(steps={"create": {"instance_id": "i"}})
-    await records.park(await claimed(records, draft), State.QUEUED, delay=0, spent=made)
+    made = Usage(steps={"create": {"instance_id": "i"}})
+    await records.park(await claimed(records, draft), State.QUEUED, delay=0, usage=made)
     await redis.hset(keys.job(draft.id), "history", "0" * 40)
-    assert (await claimed(records, draft)).calling is None
+    assert (await claimed(records, draft)).intent is None

@@ -17,7 +17,7 @@ async def test_a_revoked_job_whose_call_was_lost_is_kept_as_long_as_the_settings
     settings = Settings.load(env="test", redis_url=valkey_url, record_ttl=60, dead_ttl=DEAD_TTL)
     waits: dict[Any, Any] = {
         "state": "snoozed",
-        "calling": "{}",
+        "intent": "{}",
         "queue": "dingrelay.normal",
         "lane": "normal",
     }

@@ -10,11 +10,11 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
-from dingrelay_workers.maintenance.schedule import Schedule, Sweep
-from dingrelay_workers.store.records import Records, Spent
+from dingrelay_workers.maintenance.schedule import DueBatch, Schedule
+from dingrelay_workers.store.records import Records, Usage
 from jobs import (
-    a_delivery,
     a_draft,
+    a_wakeup,
     claimed,
     enqueue,
     places,
@@ -44,16 +44,16 @@ def schedule(redis: Redis, settings: Settings) -> Schedule:
 
 
 async def swept(schedule: Schedule, *, published: bool = True) -> list[str]:
-    """The jobs that one sweep wakes, and unless it fails their wake-ups are published."""
-    sweep = await schedule.sweep("w", lease=60, most=MOST)
+    """The jobs that one look wakes, and unless it fails their wake-ups are published."""
+    sweep = await schedule.take_due("w", lease=60, most=MOST)
     if published:
         await told(schedule, sweep)
     return [wakeup.id for wakeup in sweep.wakeups]
 
 
-async def told(schedule: Schedule, sweep: Sweep) -> None:
+async def told(schedule: Schedule, sweep: DueBatch) -> None:
     """Say that a batch was published, and look at nothing else."""
-    await schedule.sweep("w", lease=60, most=0, published=sweep.batch)
+    await schedule.take_due("w", lease=60, most=0, published=sweep.batch)
 
 
 async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
@@ -68,12 +68,12 @@ async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
 
 
 async def test_one_worker_sweeps_at_a_time(schedule: Schedule) -> None:
-    assert (await schedule.sweep("a", lease=5, most=10)).mine
-    assert not (await schedule.sweep("b", lease=5, most=10)).mine
+    assert (await schedule.take_due("a", lease=5, most=10)).mine
+    assert not (await schedule.take_due("b", lease=5, most=10)).mine
     await schedule.release("b")
-    assert not (await schedule.sweep("b", lease=5, most=10)).mine
+    assert not (await schedule.take_due("b", lease=5, most=10)).mine
     await schedule.release("a")
-    assert (await schedule.sweep("b", lease=5, most=10)).mine
+    assert (await schedule.take_due("b", lease=5, most=10)).mine
 
 
 async def test_the_sweeper_wakes_what_is_due_once(
@@ -82,11 +82,11 @@ async def test_the_sweeper_wakes_what_is_due_once(
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
-    await records.park(claim, State.RETRYING, delay=0, spent=Spent())
-    swept = await schedule.sweep("w", lease=5, most=10)
+    await records.park(claim, State.RETRYING, delay=0, usage=Usage())
+    swept = await schedule.take_due("w", lease=5, most=10)
     assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
     assert await places(redis, draft) == {"woken": swept.wakeups[0].at}
-    again = await schedule.sweep("w", lease=5, most=10, published=swept.batch)
+    again = await schedule.take_due("w", lease=5, most=10, published=swept.batch)
     assert again.wakeups == []
 
 
@@ -96,15 +96,15 @@ async def test_wakeups_that_were_not_published_are_taken_again(
     settled, waits = a_draft(), a_draft()
     for draft in (settled, waits):
         await enqueue(redis, draft)
-        await records.park(await claimed(records, draft), State.RETRYING, delay=0, spent=Spent())
-    first = await schedule.sweep("w", lease=5, most=10)
+        await records.park(await claimed(records, draft), State.RETRYING, delay=0, usage=Usage())
+    first = await schedule.take_due("w", lease=5, most=10)
     assert {wakeup.id for wakeup in first.wakeups} == {settled.id, waits.id}
-    await records.settle(await claimed(records, settled), State.DONE, spent=Spent())
-    # The sweeper died, or its answer was lost: another one goes on.
+    await records.settle(await claimed(records, settled), State.DONE, usage=Usage())
+    # The scheduler died, or its answer was lost: another one goes on.
     await schedule.release("w")
-    second = await schedule.sweep("x", lease=5, most=10)
+    second = await schedule.take_due("x", lease=5, most=10)
     assert [wakeup.id for wakeup in second.wakeups] == [waits.id]
-    third = await schedule.sweep("x", lease=5, most=10, published=second.batch)
+    third = await schedule.take_due("x", lease=5, most=10, published=second.batch)
     assert third.wakeups == []
 
 
@@ -114,9 +114,9 @@ async def test_the_sweeper_wakes_a_job_whose_worker_is_gone(
     draft = a_draft()
     await enqueue(redis, draft)
     await claimed(records, draft)
-    assert (await schedule.sweep("w", lease=5, most=10)).wakeups == []
+    assert (await schedule.take_due("w", lease=5, most=10)).wakeups == []
     await run_out(redis, draft)
-    swept = await schedule.sweep("w", lease=5, most=10)
+    swept = await schedule.take_due("w", lease=5, most=10)
     assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
 
 
@@ -164,7 +164,7 @@ async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_u
         answer = await enqueue(redis, draft)
         assert answer.wakeup
         latest = answer.wakeup.at
-        await records.claim(a_delivery(draft, woken=latest))
+        await records.claim(a_wakeup(draft, woken=latest))
     fields = await redis.hgetall(keys.progress(draft.queue))
     assert len(fields) <= keys.PROGRESS_SLOTS + 2
     assert 0 < int(fields[b"passed"]) <= latest
@@ -222,7 +222,7 @@ async def test_what_a_queue_has_lost_follows_its_probe(
     first, *others = await a_silent_queue(redis, 4)
     assert await swept(schedule) == [first.id]
     (woken,) = (await places(redis, first)).values()
-    _, claim, _ = await records.claim(a_delivery(first, woken=int(woken)))
+    _, claim, _ = await records.claim(a_wakeup(first, woken=int(woken)))
     assert claim
     assert await swept(schedule) == []
     await redis.delete(keys.progress(first.queue))
@@ -260,7 +260,7 @@ async def due(redis: Redis, records: Records, count: int, **fields: Any) -> list
     for draft in drafts:
         await enqueue(redis, draft)
         claim = await claimed(records, draft)
-        await records.park(claim, State.RETRYING, delay=0, spent=Spent())
+        await records.park(claim, State.RETRYING, delay=0, usage=Usage())
     return drafts
 
 
@@ -270,7 +270,7 @@ async def test_a_sweep_looks_at_no_more_than_it_may(
     drafts = await due(redis, records, 2 * MOST)
     woken: list[str] = []
     for _ in range(4):
-        sweep = await schedule.sweep("w", lease=60, most=MOST)
+        sweep = await schedule.take_due("w", lease=60, most=MOST)
         assert len(sweep.wakeups) <= MOST
         woken += [wakeup.id for wakeup in sweep.wakeups]
         await told(schedule, sweep)
@@ -285,9 +285,9 @@ async def test_nothing_new_is_taken_while_a_batch_is_open(
     assert len(first) == MOST
     for _ in range(3):
         assert await swept(schedule, published=False) == first
-    batch = await redis.hget(keys.SWEPT, "name")
+    batch = await redis.hget(keys.UNPUBLISHED, "name")
     assert batch
-    sweep = await schedule.sweep("w", lease=60, most=MOST, published=batch.decode())
+    sweep = await schedule.take_due("w", lease=60, most=MOST, published=batch.decode())
     assert len(sweep.wakeups) == MOST
     assert not {wakeup.id for wakeup in sweep.wakeups} & set(first)
 
@@ -308,7 +308,7 @@ async def test_a_wakeup_carries_no_payload(
 ) -> None:
     text = {"msgtype": "text", "text": {"content": "x" * 4000}}
     (draft,) = await due(redis, records, 1, message=text)
-    sweep = await schedule.sweep("w", lease=60, most=MOST)
+    sweep = await schedule.take_due("w", lease=60, most=MOST)
     assert "xxx" not in repr(sweep.wakeups)
     assert [(wakeup.kind, wakeup.app, wakeup.lane) for wakeup in sweep.wakeups] == [
         (draft.kind, draft.app, draft.lane)
@@ -322,7 +322,7 @@ async def test_what_an_older_version_kept_on_the_schedule_finds_its_place(
     for draft in (queued, running, ended):
         await enqueue(redis, draft)
     claim = await claimed(records, running)
-    await records.settle(await claimed(records, ended), State.DONE, spent=Spent(), result={})
+    await records.settle(await claimed(records, ended), State.DONE, usage=Usage(), result={})
     before = [await places(redis, draft) for draft in (queued, running)]
     await redis.delete(keys.RUNNING, keys.woken(queued.queue))
     await redis.zadd(keys.SCHEDULE, {draft.id: 1 for draft in (queued, running, ended)})

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from dingrelay_tasks.context import Admission, Candidate, Delivery, Found, Intent, Json, SentCall
+from dingrelay_tasks.context import (
+    Candidate,
+    DailyVerdict,
+    DeliveryReport,
+    Found,
+    Intent,
+    Json,
+    SentCall,
+)
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -38,8 +46,8 @@ class FakeMessages:
     sent: list[Sent] = field(default_factory=list)
     taken: dict[tuple[str, str], str] = field(default_factory=dict)
     capped: set[str] = field(default_factory=set)
-    deliveries: dict[int, list[Delivery]] = field(default_factory=dict)
-    admissions: int = 0
+    deliveries: dict[int, list[DeliveryReport]] = field(default_factory=dict)
+    verdicts: int = 0
     screened: list[tuple[str, bool]] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
     unrecallable: set[int] = field(default_factory=set)
@@ -50,42 +58,44 @@ class FakeMessages:
     calls: int = 0
     users_per_call: int = 100
 
-    async def admit(
+    async def reserve(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> Admission:
-        self.admissions += 1
-        admission = Admission([])
+    ) -> DailyVerdict:
+        self.verdicts += 1
+        verdict = DailyVerdict([])
         for user in users:
             key = (user, json.dumps(message))
             if anyway:
-                admission.users.append(user)
+                verdict.users.append(user)
             elif self.taken.get(key, self.ctx.job_id) != self.ctx.job_id:
-                admission.duplicate.append(user)
+                verdict.duplicate.append(user)
             elif user in self.capped:
-                admission.daily_cap.append(user)
+                verdict.daily_cap.append(user)
             else:
                 self.taken[key] = self.ctx.job_id
-                admission.users.append(user)
-        return admission
+                verdict.users.append(user)
+        return verdict
 
-    async def admit_departments(
+    async def reserve_departments(
         self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> list[int]:
         had = {name for name, content in self.taken if content == json.dumps(message)}
         return [each for each in departments if anyway or str(each) not in had]
 
-    async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
+    async def reserve_everyone(
+        self, message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> bool:
         key = (EVERYONE, json.dumps(message))
         return anyway or self.taken.setdefault(key, self.ctx.job_id) == self.ctx.job_id
 
-    async def screen(
+    async def check(
         self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
-    ) -> Admission:
+    ) -> DailyVerdict:
         self.screened.append((campaign, uniform))
         before = dict(self.taken)
-        admission = await self.admit(users, message, step="", anyway=False)
+        verdict = await self.reserve(users, message, step="", anyway=False)
         self.taken = before
-        return admission
+        return verdict
 
     async def send(
         self,
@@ -105,11 +115,11 @@ class FakeMessages:
         self.ctx.intent = None
         return SentCall(1000 + self.calls, f"r{self.calls}")
 
-    async def delivery(self, task_id: int) -> Delivery:
+    async def delivery(self, task_id: int) -> DeliveryReport:
         told = self.deliveries[task_id]
         return told.pop(0) if len(told) > 1 else told[0]
 
-    async def recall(self, task_id: int) -> bool:
+    async def withdraw_message(self, task_id: int) -> bool:
         self.calls += 1
         if task_id in self.unrecallable:
             return False
@@ -201,7 +211,7 @@ class FakeContext:
             self.remembered[step] = json.loads(json.dumps(await act()))
         return self.remembered[step]
 
-    async def recall(self, step: str) -> Json | None:
+    async def step_result(self, step: str) -> Json | None:
         return self.remembered.get(step)
 
     async def spawn(self, children: Sequence[Any], *, keys: Sequence[str]) -> None:

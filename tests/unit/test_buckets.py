@@ -73,7 +73,7 @@ class Fleet:
     ) -> float:
         costs = (1, users)[: len(rules)]
         call = buckets.park(
-            rules, "bulk", costs, "tail", sender, self.now, place=PLACE, seats=users
+            rules, "bulk", costs, "tail", sender, self.now, place=PLACE, recipients=users
         )
         return float(run(self.redis, call)[0]) / MICRO
 

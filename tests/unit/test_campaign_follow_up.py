@@ -8,7 +8,7 @@ import pytest
 from dingrelay_tasks import campaign_confirm, campaign_recall
 from dingrelay_tasks.campaign_confirm import CampaignConfirm
 from dingrelay_tasks.campaign_recall import CHUNKS_PER_JOB, CampaignRecall
-from dingrelay_tasks.context import CampaignCall, Delivery
+from dingrelay_tasks.context import CampaignCall, DeliveryReport
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk import apis
@@ -17,8 +17,8 @@ from dingrelay_workers.dingtalk.messages import WorkNotifications
 from unit.fake_calls import FakeCalls
 from unit.fake_context import START, AnswerLost, FakeContext
 
-DONE = Delivery(finished=True, read=["u1"])
-UNDER_WAY = Delivery(finished=False)
+DONE = DeliveryReport(finished=True, read=["u1"])
+UNDER_WAY = DeliveryReport(finished=False)
 
 
 class FakeCampaigns:
@@ -27,7 +27,7 @@ class FakeCampaigns:
     def __init__(self) -> None:
         self.recalled: list[int] = []
         self.under_way_now: set[int] = set()
-        self.told: dict[int, Delivery] = {}
+        self.told: dict[int, DeliveryReport] = {}
 
     async def recallable(self, campaign: str, numbers: list[int]) -> list[CampaignCall]:
         gone = {*self.recalled, *self.under_way_now}
@@ -44,7 +44,9 @@ class FakeCampaigns:
     ) -> list[CampaignCall]:
         return [call_of(number) for number in numbers if number not in self.told]
 
-    async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
+    async def note_delivery(
+        self, campaign: str, call: CampaignCall, delivery: DeliveryReport
+    ) -> None:
         self.told[call.number] = delivery
 
 
@@ -123,11 +125,11 @@ def test_summaries_tell_the_campaign() -> None:
 async def test_a_recall_is_refused_or_fails_as_dingtalk_says() -> None:
     answer: dict[str, Any] = {"errcode": 0}
     calls = FakeCalls(lambda _: answer)
-    assert await WorkNotifications(calls).recall(7) is True
+    assert await WorkNotifications(calls).withdraw_message(7) is True
     assert calls.asked[0].api is apis.MESSAGE_RECALL
     assert calls.asked[0].body == {"agent_id": 4242, "msg_task_id": 7}
     refused = FakeCalls(lambda _: Permanent("400002", "no such task"))
-    assert await WorkNotifications(refused).recall(7) is False
+    assert await WorkNotifications(refused).withdraw_message(7) is False
     wrong = FakeCalls(lambda _: Permanent("40056", "no such agent"))
     with pytest.raises(Permanent):
-        await WorkNotifications(wrong).recall(7)
+        await WorkNotifications(wrong).withdraw_message(7)

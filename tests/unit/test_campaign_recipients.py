@@ -208,10 +208,10 @@ class Generated(io.RawIOBase):
 
     def __init__(self, count: int) -> None:
         rows = (b"user%09d,somebody\n" % number for number in range(count))
-        self._lines = chain([b"userid,name\n"], rows)
+        self._wait_queues = chain([b"userid,name\n"], rows)
 
     def read(self, size: int = -1) -> Any:
-        return b"".join(islice(self._lines, size // 30))
+        return b"".join(islice(self._wait_queues, size // 30))
 
 
 def test_memory_does_not_grow_with_the_rows() -> None:

@@ -73,13 +73,13 @@ class Hub:
 def test_events_are_sent_together(consumer: Consumer) -> None:
     sent: list[None] = []
 
-    class Dispatcher:
+    class GatedDispatcher:
         def flush(self) -> None:
             sent.append(None)
 
     hub = Hub()
     consumer.hub = hub
-    consumer.event_dispatcher = Dispatcher()
+    consumer.event_dispatcher = GatedDispatcher()
     for _ in range(100):
         consumer.on_send_event_buffered()
     ((callback, args),) = hub.soon

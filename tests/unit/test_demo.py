@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from dingrelay_demo.expected import Ledger
+from dingrelay_demo.expected import Expected
 from dingrelay_demo.messages import ONE_OF_EACH, message, text, texts
 from dingrelay_demo.verdict import Column, Verdict
 from dingrelay_producers import Client, Settings
@@ -68,22 +68,22 @@ def test_the_table_shows_every_number() -> None:
 
 
 def test_the_ledger_tells_lost_from_duplicated() -> None:
-    ledger = Ledger()
+    expected = Expected()
     settings = Settings.load(env="sandbox")
     with Client(settings) as client:
         for number, job in enumerate(texts(3, "通知", "bulk")):
-            ledger.note(client.job(str(number)), job)
-        ledger.note(
+            expected.note(client.job(str(number)), job)
+        expected.note(
             client.job("a"),
             ApprovalCreate.parse(
                 {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}
             ),
         )
-    contents = list(ledger.contents)
-    assert (len(ledger.messages), len(ledger.approvals), len(ledger.syncs)) == (3, 1, 0)
+    contents = list(expected.contents)
+    assert (len(expected.messages), len(expected.approvals), len(expected.syncs)) == (3, 1, 0)
     delivered = Counter({contents[0]: 2, contents[1]: 1, "what nobody asked for": 1})
-    assert ledger.lost(delivered) == 1
-    assert ledger.duplicated(delivered) == 2
+    assert expected.lost(delivered) == 1
+    assert expected.duplicated(delivered) == 2
 
 
 def test_there_is_one_message_of_each_of_the_eight_types() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dingrelay_tasks import MessageSend, MessageSendResult
-from dingrelay_tasks.context import Delivery
+from dingrelay_tasks.context import DeliveryReport
 from dingrelay_tasks.message_send import run, so_far
 from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
 from unit.fake_context import EVERYONE, START, AnswerLost, Crash, FakeContext
@@ -124,9 +124,9 @@ async def test_a_lost_answer_can_stop_the_job(ctx: FakeContext) -> None:
 async def test_confirmation_waits_longer_the_longer_it_takes(ctx: FakeContext) -> None:
     job = to(*people(101), confirm=True)
     ctx.messages.deliveries = {
-        1001: [Delivery(finished=True, invalid=["u7"])],
-        1002: [Delivery(finished=False)] * 3
-        + [Delivery(finished=True, forbidden=[{"userid": "u100", "code": "143105"}])],
+        1001: [DeliveryReport(finished=True, invalid=["u7"])],
+        1002: [DeliveryReport(finished=False)] * 3
+        + [DeliveryReport(finished=True, forbidden=[{"userid": "u100", "code": "143105"}])],
     }
     waits: list[float] = []
     for _ in range(3):
@@ -142,7 +142,7 @@ async def test_confirmation_waits_longer_the_longer_it_takes(ctx: FakeContext) -
 
 
 async def test_confirmation_does_not_wait_for_ever(ctx: FakeContext) -> None:
-    ctx.messages.deliveries = {1001: [Delivery(finished=False)]}
+    ctx.messages.deliveries = {1001: [DeliveryReport(finished=False)]}
     job = to("u1", confirm=True)
     with pytest.raises(Wait):
         await run(job, ctx)
@@ -227,9 +227,9 @@ def test_equal_messages_of_any_lane_and_time_share_a_call() -> None:
     later = (START + timedelta(hours=1)).isoformat()
     alike = [to("u1"), to("u2", lane="bulk"), to("u3", send_at=later), to(*people(100))]
     alike.append(to("u4", idempotency_key="k", expires_at=later))
-    assert len({job.shared for job in alike}) == 1
-    assert alike[0].shared
-    assert MessageSend.parse({"to": {"users": ["u1"]}, "message": OA}).shared
+    assert len({job.batch_digest for job in alike}) == 1
+    assert alike[0].batch_digest
+    assert MessageSend.parse({"to": {"users": ["u1"]}, "message": OA}).batch_digest
 
 
 @pytest.mark.parametrize(
@@ -247,11 +247,11 @@ def test_equal_messages_of_any_lane_and_time_share_a_call() -> None:
 )
 def test_what_one_call_cannot_carry_for_all_alike_goes_alone(fields: dict[str, Any]) -> None:
     job = {"to": {"users": ["u1"]}, "message": TEXT, **fields}
-    assert MessageSend.parse(job).shared is None
+    assert MessageSend.parse(job).batch_digest is None
 
 
 def test_other_content_is_shared_with_nobody_else() -> None:
     other = MessageSend.parse(
         {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "另"}}}
     )
-    assert other.shared != to("u1").shared
+    assert other.batch_digest != to("u1").batch_digest

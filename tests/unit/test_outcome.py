@@ -46,7 +46,7 @@ CLAIM = Claim(
     crashes=0,
     expires=None,
     waiting=0,
-    calling=None,
+    intent=None,
     steps={},
     created=0,
 )

@@ -13,7 +13,7 @@ from kombu.utils.json import dumps, loads
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.store.plain_json import plain_json
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 MOMENT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 ID = uuid.UUID(int=7)
@@ -77,5 +77,5 @@ def test_what_is_nested_too_deeply_is_told() -> None:
 @given(st.dictionaries(st.text(), VALUES))
 def test_whatever_a_celery_client_sends_has_a_record(job: dict[str, Any]) -> None:
     request = {"id": "x", "args": [], "kwargs": loads(dumps({"job": job}))}
-    delivery = Delivery.from_request(KINDS["message-send"], request)
-    assert isinstance(delivery.draft().payload, str)
+    wakeup = ReceivedWakeup.from_request(KINDS["message-send"], request)
+    assert isinstance(wakeup.draft().payload, str)

@@ -13,7 +13,7 @@ from celery.exceptions import Retry
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.pool import JobPool
 from dingrelay_workers.celery_worker.task import LEFT, JobFailed, JobTask, JobWaits
-from dingrelay_workers.resources import Engine
+from dingrelay_workers.resources import Resources
 
 CONF = SimpleNamespace(worker_soft_shutdown_timeout=5)
 
@@ -55,7 +55,7 @@ class Answers(JobTask):
         self.runtime = cast("Runtime", loop)
         self.how = how
 
-    async def carry_out(self, request: Mapping[str, Any], engine: Engine) -> Any:
+    async def carry_out(self, request: Mapping[str, Any], resources: Resources) -> Any:
         return await self.how
 
 

@@ -157,7 +157,7 @@ async def probe_with(
 ) -> Any:
     """A job's call, which is the probe."""
     whose: Any = SimpleNamespace(
-        id="j", app=APP, lane="normal", waiting=0, shares="", sender="", place=""
+        id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", place=""
     )
     nothing: Any = SimpleNamespace()
     intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), close=lambda: None)

@@ -7,14 +7,14 @@ import pytest
 from dingrelay_producers.publisher import WOKEN_HEADER
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 KIND = KINDS["approval-create"]
 
 
-def delivered(job: object, **headers: Any) -> Delivery:
+def delivered(job: object, **headers: Any) -> ReceivedWakeup:
     request = {"id": "j", "args": (), "kwargs": {"job": job}, **headers}
-    return Delivery.from_request(KIND, request)
+    return ReceivedWakeup.from_request(KIND, request)
 
 
 @pytest.mark.parametrize(("header", "bare"), [(5, False), (0, True), (True, True), (2**60, True)])
@@ -24,11 +24,11 @@ def test_a_wakeup_of_ours_tells_when_it_was_published(header: object, *, bare: b
 
 def test_a_foreign_job_that_is_too_large_is_not_written_down() -> None:
     job = {"app": "hr", "process_code": "P", "form": {"事由": "中" * 400_000}}
-    delivery = delivered(job)
-    assert delivery.job == {"app": "hr", "lane": "normal"}
-    assert len(delivery.draft().payload) < 100
+    wakeup = delivered(job)
+    assert wakeup.job == {"app": "hr", "lane": "normal"}
+    assert len(wakeup.draft().payload) < 100
     with pytest.raises(ContractError, match="form: the job is"):
-        delivery.contract()
+        wakeup.contract()
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,6 @@ def test_a_message_that_expires_is_a_job_that_does(header: object, expires: int 
     job: dict[str, Any] = {"to": {"users": ["u1"]}, "message": text}
     request = {"id": "j", "args": (), "kwargs": {"job": job}, "expires": header}
     kind = KINDS["message-send"]
-    assert Delivery.from_request(kind, request).draft().expires == expires
+    assert ReceivedWakeup.from_request(kind, request).draft().expires == expires
     job["expires_at"] = "1970-01-01T00:00:00Z"
-    assert Delivery.from_request(kind, request).draft().expires == 0
+    assert ReceivedWakeup.from_request(kind, request).draft().expires == 0

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_tasks.context import Delivery, SentCall
+from dingrelay_tasks.context import DeliveryReport, SentCall
 from dingrelay_workers.dingtalk import apis
 from dingrelay_workers.dingtalk.errors import Ambiguous, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
@@ -58,7 +58,7 @@ async def test_an_answer_without_a_task_leaves_the_send_ambiguous(task_id: objec
 @pytest.mark.parametrize("status", [0, 1, "1"])
 async def test_a_delivery_under_way_asks_for_no_result(status: object) -> None:
     calls = delivery_of({"progress": {"status": status}}, {})
-    assert await WorkNotifications(calls).delivery(7) == Delivery(finished=False)
+    assert await WorkNotifications(calls).delivery(7) == DeliveryReport(finished=False)
     assert [asked.api for asked in calls.asked] == [apis.MESSAGE_PROGRESS]
     assert calls.asked[0].body == {"agent_id": 4242, "task_id": 7}
 
@@ -72,7 +72,7 @@ async def test_a_finished_delivery() -> None:
         "unread_user_id_list": ["e"],
     }
     calls = delivery_of(DONE, {"errcode": 0, "send_result": result})
-    assert await WorkNotifications(calls).delivery(7) == Delivery(
+    assert await WorkNotifications(calls).delivery(7) == DeliveryReport(
         finished=True,
         invalid=["a"],
         forbidden=[
@@ -86,7 +86,7 @@ async def test_a_finished_delivery() -> None:
 
 async def test_lists_that_hold_nothing_may_be_absent() -> None:
     calls = delivery_of(DONE, {"errcode": 0, "send_result": {"invalid_user_id_list": None}})
-    assert await WorkNotifications(calls).delivery(7) == Delivery(finished=True)
+    assert await WorkNotifications(calls).delivery(7) == DeliveryReport(finished=True)
 
 
 ANYTHING = st.recursive(

@@ -32,7 +32,7 @@ from dingrelay_workers.celery_worker import remote_control, transport, worker_op
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.task import JobTask
 from dingrelay_workers.celery_worker.watchdog import Watchdog
-from dingrelay_workers.resources import Engine
+from dingrelay_workers.resources import Resources
 
 FORCED_AFTER = 4.0
 """Seconds after `soft_shutdown` in which a worker that is still there closes what it has."""
@@ -61,8 +61,8 @@ class _Worker:
     queues: tuple[str, ...] = QUEUES
 
 
-def _open_engine() -> Engine:
-    return Engine(
+def _open_engine() -> Resources:
+    return Resources(
         settings,
         Publisher(settings, app),
         concurrency=_Worker.concurrency,
@@ -116,10 +116,10 @@ def _learn_about_the_worker(instance: Any, **_: Any) -> None:
 
 def _start(**_: Any) -> None:
     _migrate()
-    engine = runtime.start()
+    resources = runtime.start()
     metrics.serve(settings.metrics_port)
     _leave_out_of_collections()
-    log.info("worker_ready", worker=engine.worker, queues=list(_Worker.queues))
+    log.info("worker_ready", worker=resources.worker, queues=list(_Worker.queues))
 
 
 def _leave_out_of_collections() -> None:

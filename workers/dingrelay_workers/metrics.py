@@ -39,7 +39,7 @@ LIMIT_WAIT_SECONDS = Histogram(
     buckets=_WAIT_BUCKETS,
 )
 TOKEN_FETCHES = Counter("dingrelay_token_fetches_total", "Token calls of this process.", ["app"])
-SWEPT = Counter("dingrelay_wakeups_total", "Wake-ups that this process's sweeper published.")
+WAKEUPS = Counter("dingrelay_wakeups_total", "Wake-ups that this process's scheduler published.")
 CAMPAIGN_RECIPIENTS = Counter(
     "dingrelay_campaign_recipients_total",
     "People of campaigns by outcome: accepted, left_out, failed or cancelled.",

@@ -22,19 +22,19 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.calls.batch_registry import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
-from dingrelay_workers.campaigns.leader import Duty
+from dingrelay_workers.campaigns.leader import Leader
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import Transport
 from dingrelay_workers.limiter.breakers import Breakers
-from dingrelay_workers.limiter.daily_limits import Guards, Reach
+from dingrelay_workers.limiter.daily_limits import DailyLimits, Reach
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.maintenance.leases import Leases
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.schedule import Schedule
-from dingrelay_workers.maintenance.scheduler import Sweeper
+from dingrelay_workers.maintenance.scheduler import Scheduler
 from dingrelay_workers.maintenance.timeouts import Deadlines
 from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.store.connections import open_redis
@@ -60,17 +60,18 @@ LIMITS_EVERY = 5.0
 RESTART_PAUSE = 1.0
 """Seconds before background work that failed unexpectedly is started again."""
 
-log = get_logger("dingrelay.engine")
+log = get_logger("dingrelay.resources")
 
 
-class Engine:
+class Resources:
     """The parts of one worker process. Use as an async context, on one event loop.
 
     Args:
         settings: the configuration.
         publisher: publishes wake-ups.
         concurrency: how many jobs the process runs at once.
-        queues: the queues that the process serves; with none it neither sweeps nor renews leases,
+        queues: the queues that the process serves; with none it neither schedules nor renews
+        leases,
             nor gives signs of life.
         consumed: tells which of them it takes messages of just now; all if not given.
     """
@@ -104,10 +105,10 @@ class Engine:
         )
         self.batches = BatchRegistry(self.records)
         self.quota = Quota(self.redis, settings)
-        self.guards = Guards(self.redis, self._reached)
+        self.daily_limits = DailyLimits(self.redis, self._reached)
         self.form_checks = FormChecks(self.redis)
-        self.sweeper = Sweeper(self.schedule, publisher, worker=self.worker)
-        self.duty = Duty(
+        self.scheduler = Scheduler(self.schedule, publisher, worker=self.worker)
+        self.leader = Leader(
             self.records,
             publisher,
             lambda: self.directory.database,
@@ -134,12 +135,12 @@ class Engine:
         )
         if self._queues:
             self.presence.start()
-            for work in (self.leases.keep, self.sweeper.run, self._serve, self._end_outages):
+            for work in (self.leases.keep, self.scheduler.run, self._serve, self._end_outages):
                 self._background.append(asyncio.create_task(_for_ever(work)))
         if self.settings.metrics_port:
             self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
         if CAMPAIGN_QUEUE in self._queues:
-            self._background.append(asyncio.create_task(_for_ever(self.duty.run)))
+            self._background.append(asyncio.create_task(_for_ever(self.leader.run)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -149,8 +150,8 @@ class Engine:
             await asyncio.to_thread(self.presence.stop)
         try:
             async with asyncio.timeout(FAREWELL):
-                await self.sweeper.stop()
-                await self.duty.stop()
+                await self.scheduler.stop()
+                await self.leader.stop()
                 await self.quota.close()
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)
@@ -181,13 +182,13 @@ class Engine:
     @property
     def transport(self) -> Transport:
         """Makes the requests to DingTalk."""
-        assert self._transport, "the engine is not open"
+        assert self._transport, "the resources are not open"
         return self._transport
 
     @property
     def tokens(self) -> Tokens:
         """The tokens of the apps."""
-        assert self._tokens, "the engine is not open"
+        assert self._tokens, "the resources are not open"
         return self._tokens
 
     @property

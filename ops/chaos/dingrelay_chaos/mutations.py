@@ -115,7 +115,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "cancelled-after-the-effect",
         "a job that is cancelled after a lost answer says that nothing happened",
         f"{_LUA}/cancelled.lua",
-        "local open = lost ~= '' and redis.call('HEXISTS', record, 'calling') == 1",
+        "local open = lost ~= '' and redis.call('HEXISTS', record, 'intent') == 1",
         "local open = false",
         ("send", "approval", "cancel", "lost_answer", "sick_after_effect"),
         first=2,

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from dingrelay_demo.expected import Ledger, ended
+from dingrelay_demo.expected import Expected, ended
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_producers import CampaignRef, CampaignStatus, JobRef, JobStatus
@@ -22,17 +22,17 @@ class TooLate(Exception):
 
 
 @dataclass(frozen=True)
-class Stage:
+class DemoContext:
     """What an act has at hand."""
 
     system: System
     screen: Screen
-    ledger: Ledger
+    expected: Expected
 
     async def send(self, job: Contract) -> JobRef:
         """Enqueue one job."""
         ref = await asyncio.to_thread(self.system.client.send, job)
-        self.ledger.note(ref, job)
+        self.expected.note(ref, job)
         return ref
 
     async def send_many(self, jobs: Sequence[Contract]) -> list[JobRef]:
@@ -40,7 +40,7 @@ class Stage:
         refs: list[JobRef] = []
         await asyncio.to_thread(self.system.client.send_many, jobs, on_sent=refs.append)
         for ref, job in zip(refs, jobs, strict=True):
-            self.ledger.note(ref, job)
+            self.expected.note(ref, job)
         return refs
 
     async def finish(

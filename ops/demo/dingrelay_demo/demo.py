@@ -13,11 +13,11 @@ from pathlib import Path
 from rich.console import Console
 
 from dingrelay_demo import scenarios
-from dingrelay_demo.context import Stage
-from dingrelay_demo.expected import Ledger
+from dingrelay_demo.context import DemoContext
+from dingrelay_demo.expected import Expected
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
-from dingrelay_demo.verify import judge
+from dingrelay_demo.verify import verify
 from dingrelay_workers.embedded.child import StartFailed
 
 AGREED, DISAGREED, STOPPED = 0, 1, 130
@@ -72,10 +72,10 @@ async def _play(screen: Screen, folder: Path, *, keep: bool) -> int:
         with screen.waiting("starting Valkey, a DingTalk, two workers and Flower"):
             await system.start()
         screen.ready(system, time.monotonic() - began)
-        stage = Stage(system, screen, Ledger())
+        context = DemoContext(system, screen, Expected())
         for act in scenarios.ALL:
-            await act(stage)
-        verdict = await judge(stage)
+            await act(context)
+        verdict = await verify(context)
         screen.verdict(verdict, system, time.monotonic() - began)
         if keep:
             screen.kept(system)

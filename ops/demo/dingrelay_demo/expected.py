@@ -13,7 +13,7 @@ from dingrelay_tasks.message import payload
 
 
 @dataclass
-class Ledger:
+class Expected:
     """Everything that was asked.
 
     Attributes:

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from redis import Redis
 
 from dingrelay_demo import messages
-from dingrelay_demo.context import SEND_API, Stage
+from dingrelay_demo.context import SEND_API, DemoContext
 from dingrelay_producers import CampaignStatus, JobRef, JobStatus
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, UserSync
@@ -25,44 +25,44 @@ KILL_BURST, KILL_AFTER = 120, 30
 MEMBERS_API = "/topapi/v2/user/list"
 
 
-async def one_of_each(stage: Stage) -> None:
+async def one_of_each(context: DemoContext) -> None:
     """One message of each type."""
-    stage.screen.act("One message of each of DingTalk's types")
-    refs = await stage.send_many(
+    context.screen.act("One message of each of DingTalk's types")
+    refs = await context.send_many(
         [messages.message("u1", content) for content in messages.ONE_OF_EACH]
     )
-    done = await stage.finish(refs)
+    done = await context.finish(refs)
     for content, status in zip(messages.ONE_OF_EACH, done, strict=True):
-        stage.screen.job(content["msgtype"], status)
+        context.screen.job(content["msgtype"], status)
 
 
-async def directory(stage: Stage) -> None:
+async def directory(context: DemoContext) -> None:
     """The whole organisation, department by department."""
-    organisation = stage.system.sandbox.health()
-    stage.screen.act(
+    organisation = context.system.sandbox.health()
+    context.screen.act(
         f"A user-sync of {organisation['users']:,} people in "
         f"{organisation['departments']} departments"
     )
-    ref = await stage.send(UserSync())
-    with stage.screen.bar(organisation["departments"], "departments") as bar:
+    ref = await context.send(UserSync())
+    with context.screen.bar(organisation["departments"], "departments") as bar:
 
         def look(_: int) -> None:
-            read = stage.system.sandbox.audit()["calls"].get(MEMBERS_API, {})
+            read = context.system.sandbox.audit()["calls"].get(MEMBERS_API, {})
             bar.show(min(read.get("ok", 0), organisation["departments"]))
 
-        (status,) = await stage.finish([ref], look)
+        (status,) = await context.finish([ref], look)
     result = status.result or {}
-    stage.screen.note(
+    context.screen.note(
         f"{result.get('added', 0):,} people added with {result.get('calls', 0)} calls; "
         "each department was a job of its own"
     )
 
 
-async def approvals(stage: Stage) -> None:
+async def approvals(context: DemoContext) -> None:
     """Three approvals."""
-    stage.screen.act("Three approvals, which are never created twice")
+    context.screen.act("Three approvals, which are never created twice")
     forms = ({"事由": "出差", "天数": 3}, {"事由": "年假", "天数": 5}, {"事由": "调休", "天数": 1})
-    refs = await stage.send_many(
+    refs = await context.send_many(
         [
             ApprovalCreate.parse(
                 {"process_code": "PROC-LEAVE", "originator": f"u{number}", "form": form}
@@ -70,136 +70,136 @@ async def approvals(stage: Stage) -> None:
             for number, form in enumerate(forms, 2)
         ]
     )
-    for status in await stage.finish(refs):
-        stage.screen.job((status.result or {}).get("instance_id", ""), status)
+    for status in await context.finish(refs):
+        context.screen.job((status.result or {}).get("instance_id", ""), status)
 
 
-async def burst(stage: Stage) -> None:
+async def burst(context: DemoContext) -> None:
     """A broadcast that fills the limit, and an urgent message that does not wait for it."""
-    stage.screen.act(
+    context.screen.act(
         f"{BURST} messages meet the limit of 20 calls a second; an urgent one overtakes"
     )
     since = time.time()
-    refs = await stage.send_many(messages.texts(BURST, "全员通知", "bulk"))
+    refs = await context.send_many(messages.texts(BURST, "全员通知", "bulk"))
     urgent: JobRef | None = None
-    with stage.screen.bar(BURST, "messages") as bar:
+    with context.screen.bar(BURST, "messages") as bar:
         enough = asyncio.Event()
 
         def look(ended: int) -> None:
-            bar.show(ended, stage.calls(since))
+            bar.show(ended, context.calls(since))
             if ended >= URGENT_AFTER:
                 enough.set()
 
-        watching = asyncio.create_task(stage.finish(refs, look))
+        watching = asyncio.create_task(context.finish(refs, look))
         await enough.wait()
-        urgent = await stage.send(messages.message("u7", messages.text("生产告警"), "urgent"))
+        urgent = await context.send(messages.message("u7", messages.text("生产告警"), "urgent"))
         done = await watching
-    (passed,) = await stage.finish([urgent])
+    (passed,) = await context.finish([urgent])
     waiting = sum(_after(status, passed) for status in done)
-    stage.screen.note(
-        f"urgent: {stage.screen.took(passed)} from enqueue to DingTalk, ahead of {waiting} "
+    context.screen.note(
+        f"urgent: {context.screen.took(passed)} from enqueue to DingTalk, ahead of {waiting} "
         "messages that had been waiting for longer"
     )
 
 
-async def campaign(stage: Stage) -> None:
+async def campaign(context: DemoContext) -> None:
     """A broadcast to everyone that is paused in the middle, and an urgent message beside it."""
-    people = [user["userid"] for user in stage.system.sandbox.organisation()["users"]]
-    stage.screen.act(
+    people = [user["userid"] for user in context.system.sandbox.organisation()["users"]]
+    context.screen.act(
         f"A campaign to {len(people):,} people, paused and resumed; an urgent message overtakes"
     )
     content = messages.text("年会邀请：周五 18:00，三楼大厅。")
     since = time.time()
     ref = await asyncio.to_thread(
-        stage.system.client.campaign(
+        context.system.client.campaign(
             name="年会邀请", message=content, recipients=people, rate=CAMPAIGN_RATE
         ).create
     )
-    stage.ledger.note_campaign(ref, content, len(people))
+    context.expected.note_campaign(ref, content, len(people))
     await asyncio.to_thread(ref.start)
-    with stage.screen.bar(len(people), "people") as bar:
+    with context.screen.bar(len(people), "people") as bar:
 
         async def until(people: int) -> CampaignStatus:
-            return await stage.reach(
-                ref, people, lambda accepted: bar.show(accepted, stage.calls(since))
+            return await context.reach(
+                ref, people, lambda accepted: bar.show(accepted, context.calls(since))
             )
 
         await until(len(people) // 4)
-        urgent = await stage.send(messages.message("u8", messages.text("停电通知"), "urgent"))
+        urgent = await context.send(messages.message("u8", messages.text("停电通知"), "urgent"))
         await until(len(people) // 2)
         await asyncio.to_thread(ref.pause)
         paused = time.time()
         await asyncio.sleep(PAUSED_SECONDS)
         held = await asyncio.to_thread(ref.status)
-        after = [call["at"] - paused for call in stage.calls(paused)]
+        after = [call["at"] - paused for call in context.calls(paused)]
         await asyncio.to_thread(ref.resume)
         done = await until(len(people))
-    (passed,) = await stage.finish([urgent])
-    stage.screen.note(
+    (passed,) = await context.finish([urgent])
+    context.screen.note(
         f"paused with {held.recipients - held.accepted:,} people to go: "
         + (f"the last call left {max(after):.1f} s later" if after else "no call left after it")
     )
-    stage.screen.note(
+    context.screen.note(
         f"{done.accepted:,} people with {done.calls} calls; "
-        f"urgent: {stage.screen.took(passed)} from enqueue to DingTalk"
+        f"urgent: {context.screen.took(passed)} from enqueue to DingTalk"
     )
 
 
-async def storm(stage: Stage) -> None:
+async def storm(context: DemoContext) -> None:
     """DingTalk answers 43004 for a while, whoever asks."""
-    stage.screen.act(f"A storm: DingTalk answers 43004 to every call for {STORM_SECONDS} seconds")
+    context.screen.act(f"A storm: DingTalk answers 43004 to every call for {STORM_SECONDS} seconds")
     since = time.time()
-    refs = await stage.send_many(messages.texts(STORM_BURST, "账单提醒", "normal"))
-    with stage.screen.bar(STORM_BURST, "messages") as bar:
+    refs = await context.send_many(messages.texts(STORM_BURST, "账单提醒", "normal"))
+    with context.screen.bar(STORM_BURST, "messages") as bar:
         striking = False
 
         def look(ended: int) -> None:
             nonlocal striking
             if not striking and ended >= STORM_BURST // 4:
                 striking = True
-                stage.system.sandbox.add_fault(
+                context.system.sandbox.add_fault(
                     "throttle", code="43004", api=SEND_API, seconds=STORM_SECONDS
                 )
-            bar.show(ended, stage.calls(since))
+            bar.show(ended, context.calls(since))
 
-        done = await stage.finish(refs, look)
-    refused = sum(call["verdict"] == "throttled" for call in stage.calls(since))
+        done = await context.finish(refs, look)
+    refused = sum(call["verdict"] == "throttled" for call in context.calls(since))
     spent = sum(status.attempts - 1 for status in done)
-    stage.screen.note(
+    context.screen.note(
         f"{refused} calls were answered 43004, then the whole fleet paused and tried one at a "
         f"time; {spent} attempts were spent on it"
     )
 
 
-async def crash(stage: Stage) -> None:
+async def crash(context: DemoContext) -> None:
     """A worker dies without a word, with jobs in its hands."""
-    stage.screen.act(f"kill -9 of a worker in the middle of {KILL_BURST} messages")
+    context.screen.act(f"kill -9 of a worker in the middle of {KILL_BURST} messages")
     # With slow answers it dies in the middle of calls, not between them.
-    slow = stage.system.sandbox.add_fault("latency", api=SEND_API, min_ms=400, max_ms=800)
+    slow = context.system.sandbox.add_fault("latency", api=SEND_API, min_ms=400, max_ms=800)
     since = time.time()
-    refs = await stage.send_many(messages.texts(KILL_BURST, "排班更新", "normal"))
+    refs = await context.send_many(messages.texts(KILL_BURST, "排班更新", "normal"))
     killed = 0
-    with stage.screen.bar(KILL_BURST, "messages") as bar:
+    with context.screen.bar(KILL_BURST, "messages") as bar:
 
         def look(ended: int) -> None:
             nonlocal killed
             if not killed and ended >= KILL_AFTER:
-                killed = stage.system.worker_pids()[0]
+                killed = context.system.worker_pids()[0]
                 os.kill(killed, signal.SIGKILL)
-            bar.show(ended, stage.calls(since))
+            bar.show(ended, context.calls(since))
 
-        await stage.finish(refs, look)
-    stage.system.sandbox.delete_fault(slow)
-    stage.screen.note(
-        f"process {killed} was killed; {await asyncio.to_thread(taken_over, stage, refs)} jobs "
+        await context.finish(refs, look)
+    context.system.sandbox.delete_fault(slow)
+    context.screen.note(
+        f"process {killed} was killed; {await asyncio.to_thread(taken_over, context, refs)} jobs "
         "that it held were finished by another one once it had given no sign of life for a while "
         "(5 s here, 6 s by default)"
     )
 
 
-def taken_over(stage: Stage, refs: Sequence[JobRef]) -> int:
+def taken_over(context: DemoContext, refs: Sequence[JobRef]) -> int:
     """How many of the jobs a worker had claimed that vanished before it let go of them."""
-    with Redis.from_url(stage.system.client.settings.redis) as redis:
+    with Redis.from_url(context.system.client.settings.redis) as redis:
         pipe = redis.pipeline(transaction=False)
         for ref in refs:
             pipe.hmget(keys.job(ref.id), "crashes", "losses")
@@ -213,7 +213,7 @@ def _after(status: JobStatus, passed: JobStatus) -> bool:
     return status.created_at < passed.created_at and status.settled_at > passed.settled_at
 
 
-ALL: tuple[Callable[[Stage], Awaitable[None]], ...] = (
+ALL: tuple[Callable[[DemoContext], Awaitable[None]], ...] = (
     one_of_each,
     directory,
     approvals,

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 
-from dingrelay_demo.context import Stage, statuses
+from dingrelay_demo.context import DemoContext, statuses
 from dingrelay_demo.scenarios import taken_over
 from dingrelay_demo.verdict import Column, Verdict
 from dingrelay_producers import JobStatus, State
@@ -13,48 +13,48 @@ from dingrelay_workers.directory.store import DirectoryStore
 EVERY_JOB = 10_000
 
 
-async def judge(stage: Stage) -> Verdict:
+async def verify(context: DemoContext) -> Verdict:
     """Compare the ledger with the records, the records with the sandbox."""
-    every = await asyncio.to_thread(stage.system.client.recent, EVERY_JOB)
-    audit = stage.system.sandbox.audit()
+    every = await asyncio.to_thread(context.system.client.recent, EVERY_JOB)
+    audit = context.system.sandbox.audit()
     return Verdict(
-        messages=await asyncio.to_thread(_messages, stage),
-        approvals=await asyncio.to_thread(_approvals, stage),
-        people=await _people(stage),
+        messages=await asyncio.to_thread(_messages, context),
+        approvals=await asyncio.to_thread(_approvals, context),
+        people=await _people(context),
         jobs=len(every),
         unfinished=[_told(status) for status in every if status.state != State.DONE],
         throttled=audit["throttled"],
         retried=sum(max(0, status.attempts - 1) for status in every),
         taken_over=await asyncio.to_thread(
-            taken_over, stage, [stage.system.client.job(status.id) for status in every]
+            taken_over, context, [context.system.client.job(status.id) for status in every]
         ),
         dropped=audit["duplicates"]["messages_dropped"],
         token_fetches=audit["token_fetches"],
     )
 
 
-def _messages(stage: Stage) -> Column:
-    ledger = stage.ledger
-    inboxes = stage.system.sandbox.inboxes(limit=EVERY_JOB)
+def _messages(context: DemoContext) -> Column:
+    expected = context.expected
+    inboxes = context.system.sandbox.inboxes(limit=EVERY_JOB)
     delivered = Counter(
         {canonical_json(entry["message"]): entry["delivered"] for entry in inboxes["contents"]}
     )
     return Column(
-        asked=ledger.contents.total(),
+        asked=expected.contents.total(),
         accepted=sum(
-            status.result["accepted"] for status in statuses(ledger.messages) if status.result
+            status.result["accepted"] for status in statuses(expected.messages) if status.result
         )
-        + sum(campaign.status().accepted for campaign in ledger.campaigns),
+        + sum(campaign.status().accepted for campaign in expected.campaigns),
         delivered=inboxes["delivered"],
-        lost=ledger.lost(delivered),
-        duplicated=ledger.duplicated(delivered),
+        lost=expected.lost(delivered),
+        duplicated=expected.duplicated(delivered),
     )
 
 
-def _approvals(stage: Stage) -> Column:
-    asked = stage.ledger.approvals
+def _approvals(context: DemoContext) -> Column:
+    asked = context.expected.approvals
     adopted = [status.result["instance_id"] for status in statuses(asked) if status.result]
-    created = [made["id"] for made in stage.system.sandbox.approvals()]
+    created = [made["id"] for made in context.system.sandbox.approvals()]
     return Column(
         asked=len(asked),
         accepted=len(adopted),
@@ -64,15 +64,15 @@ def _approvals(stage: Stage) -> Column:
     )
 
 
-async def _people(stage: Stage) -> Column:
-    organisation = stage.system.sandbox.organisation()
+async def _people(context: DemoContext) -> Column:
+    organisation = context.system.sandbox.organisation()
     truth = Counter(user["userid"] for user in organisation["users"])
-    store = DirectoryStore(stage.system.database)
+    store = DirectoryStore(context.system.database)
     try:
         known = Counter([user async for page in store.of("default").everyone() for user in page])
     finally:
         await store.close()
-    synced = await asyncio.to_thread(statuses, stage.ledger.syncs)
+    synced = await asyncio.to_thread(statuses, context.expected.syncs)
     return Column(
         asked=len(truth),
         accepted=sum(status.result["users"] for status in synced if status.result),

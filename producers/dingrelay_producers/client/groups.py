@@ -63,4 +63,4 @@ def _content(job: MessageSend) -> str | None:
     """What the job shares; None where it has a key or a time, by which it is told from others."""
     if job.idempotency_key or job.send_at or job.expires_at:
         return None
-    return job.shared
+    return job.batch_digest

@@ -14,7 +14,7 @@ PRESENCE_TTL_MS = 3_600_000
 RECENT_JOBS = 10_000
 """How many of the newest jobs `job list` can show."""
 RECENT_TTL_MS = 7 * 86_400_000
-SWEPT_TTL_MS = 3_600_000
+UNPUBLISHED_TTL_MS = 3_600_000
 """An hour later the schedule itself has found these wake-ups lost."""
 PROGRESS_TTL_MS = 86_400_000
 """What is known of a queue's progress is of no use a day later."""
@@ -37,7 +37,7 @@ QUOTA_TTL_MS = 40 * 86_400_000
 DAY_TTL_MS = 36 * 3_600_000
 """A Beijing day and some hours."""
 CAMPAIGNS_TTL_MS = 3_600_000
-"""The pump renews it; where it is lost, the database is asked a few seconds later."""
+"""The dispatcher renews it; where it is lost, the database is asked a few seconds later."""
 FORM_SCHEMA_TTL_MS = 600_000
 """A template is edited now and then; a form that contradicts it has it read anew before."""
 FORM_SCHEMA_READER_TTL_MS = 20_000
@@ -54,10 +54,10 @@ QUEUES = PREFIX + "queues"
 """Set: queues that hold wake-ups. TTL: JOB_MARGIN_MS, renewed by each wake-up."""
 PRESENCE = PREFIX + "presence"
 """Hash: worker → its last sign of life. TTL: PRESENCE_TTL_MS."""
-SWEEPER = PREFIX + "sweeper"
-"""String: the worker that sweeps the schedule. Its lease is its TTL."""
-SWEPT = PREFIX + "swept"
-"""Hash: the batch of wake-ups that the sweeper has not published yet. TTL: SWEPT_TTL_MS."""
+SCHEDULER = PREFIX + "scheduler"
+"""String: the worker that is the scheduler. Its lease is its TTL."""
+UNPUBLISHED = PREFIX + "unpublished"
+"""Hash: the batch of wake-ups that the scheduler has not published yet. TTL: UNPUBLISHED_TTL_MS."""
 RECENT = PREFIX + "recent"
 """Sorted set: the newest job ids by creation (ms)."""
 DEAD = PREFIX + "dead"
@@ -73,7 +73,7 @@ BUCKETS = PREFIX + "buckets"
 CAMPAIGNS = PREFIX + "campaigns"
 """String: another value whenever a campaign was started, paused, resumed or cancelled, so that
 the database is asked at once. TTL: CAMPAIGNS_TTL_MS."""
-PUMP = PREFIX + "pump"
+DISPATCHER = PREFIX + "dispatcher"
 """String: the worker that carries campaigns on. Its lease is its TTL."""
 
 

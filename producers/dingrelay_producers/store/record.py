@@ -76,9 +76,9 @@ class Draft:
     parent: str = ""
     bare: bool = False
     """Made from the message of a client without our package, which may come again."""
-    shares: str = ""
+    batch_key: str = ""
     """Where it waits for a call that carries several jobs; empty if it goes alone."""
-    seats: int = 0
+    recipients: int = 0
     """How many recipients it adds to such a call."""
 
     @property
@@ -158,14 +158,14 @@ def draft(
         due=due or 0,
         expires=expires,
         parent=parent,
-        shares=shares(contract),
-        seats=contract.recipients,
+        batch_key=batch_key(contract),
+        recipients=contract.recipients,
     )
 
 
-def shares(contract: Contract) -> str:
+def batch_key(contract: Contract) -> str:
     """The key under which a job waits for a call that carries several; empty if it goes alone."""
-    content = contract.shared
+    content = contract.batch_digest
     return keys.waiting(contract.app, content) if content else ""
 
 
@@ -217,8 +217,8 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
             int(draft.bare),
             keys.RECENT_JOBS,
             keys.RECENT_TTL_MS,
-            draft.shares,
-            draft.seats,
+            draft.batch_key,
+            draft.recipients,
             keys.WAITING_TTL_MS,
             *holder,
         ],

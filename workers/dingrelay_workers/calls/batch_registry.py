@@ -13,7 +13,7 @@ from structlog.stdlib import get_logger
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.calls.batch import Batch, BatchKey, Member
 from dingrelay_workers.limiter.rules import Rule
-from dingrelay_workers.store.records import Records, Taken
+from dingrelay_workers.store.records import ClaimedJob, Records
 
 log = get_logger("dingrelay.jobs")
 
@@ -28,7 +28,7 @@ class ClaimedRun:
         key: of the batch that claimed it.
     """
 
-    job: Taken
+    job: ClaimedJob
     member: Member | None
     key: BatchKey
 
@@ -119,7 +119,7 @@ class BatchRegistry:
 
     async def _claim(self, batch: Batch, key: BatchKey, bucket: Rule | None) -> None:
         try:
-            found = await self._records.board(
+            found = await self._records.claim_batch(
                 key.waiting,
                 nonce=uuid.uuid4().hex,
                 room=batch.room,
@@ -129,7 +129,7 @@ class BatchRegistry:
         except RedisError as error:
             log.warning("batch_claim_failed", reason=type(error).__name__)
             return
-        for job in found.taken:
+        for job in found.jobs:
             self._claimed.put_nowait(ClaimedRun(job, batch.reserve(), key))
         if found.next:
             self._coming[key] += 1
@@ -138,7 +138,7 @@ class BatchRegistry:
     async def _claim_next(self, key: BatchKey) -> None:
         found = None
         try:
-            found = await self._records.board(
+            found = await self._records.claim_batch(
                 key.waiting, nonce=uuid.uuid4().hex, room=0, lane=key.lane
             )
         except RedisError as error:

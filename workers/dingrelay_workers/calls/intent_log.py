@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from dingrelay_tasks.context import Intent, Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.clock import DingTalkClock
-from dingrelay_workers.store.records import Claim, Records, Spent
+from dingrelay_workers.store.records import Claim, Records, Usage
 
 LEAVES_WITHIN = 0.5
 """Share of the settle delay within which a call leaves once its intent is written, or it is written
@@ -59,7 +59,7 @@ class IntentLog:
         self._clock = clock
         self._settle_delay = settle_delay
         self._step = ""
-        known: Json = claim.calling or {}
+        known: Json = claim.intent or {}
         self._open_step: str = known.get("step", "")
         self._open_at: int = known.get("at", 0)
         self._open_since: int = known.get("since") or self._open_at
@@ -142,8 +142,10 @@ class IntentLog:
         # An intent that is still open stays as old as it is: the search for the effect begins there.
         if self._open_since:
             written["since"] = self._begin()
-        spent = Spent(answered=self.answered or self._ruled_out, steps=self.finished)
-        verdict = await self._records.note(self._claim, written, spent, until=self.leaves_until)
+        usage = Usage(answered=self.answered or self._ruled_out, steps=self.finished)
+        verdict = await self._records.write_intent(
+            self._claim, written, usage, until=self.leaves_until
+        )
         if verdict == "late":
             raise Wait(timedelta(0), "it is admitted for a day that is over")
         if verdict == "lost":

@@ -83,7 +83,7 @@ class JobCalls:
         self._transport = transport
         self._batches = batches
         self._member = member
-        self._key = BatchKey(claim.shares, claim.lane)
+        self._key = BatchKey(claim.batch_key, claim.lane)
         # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
         self._waited = max(0.0, (claim.time.at - claim.waiting) / 1000) if claim.waiting else 0.0
 
@@ -108,7 +108,7 @@ class JobCalls:
             Cancelled: the job was cancelled while it waited.
         """
         await self._check(request.api)
-        if not (self._claim.shares and request.users):
+        if not (self._claim.batch_key and request.users):
             grant = await self._slot(request.api, SlotRequest(request.recipients))
             return await self._make(request, grant)
         while True:

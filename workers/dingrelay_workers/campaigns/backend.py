@@ -9,7 +9,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_workers.campaigns import documents, previews
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.control import Control
-from dingrelay_workers.campaigns.follow_up import Aftercare
+from dingrelay_workers.campaigns.follow_up import FollowUp
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.campaigns.opened import opened_services, opened_store
 from dingrelay_workers.campaigns.report import Report
@@ -114,19 +114,19 @@ class SqlBackend:
     async def recall(self, campaign: str) -> Sequence[Contract]:
         """The jobs that take back what was sent."""
         async with opened_store(self._settings) as store:
-            return (await Aftercare(store).recall(campaign)).jobs
+            return (await FollowUp(store).recall(campaign)).jobs
 
     async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
         """The jobs that ask whom it reached."""
         async with opened_store(self._settings) as store:
-            return (await Aftercare(store).confirm(campaign, sample=sample)).jobs
+            return (await FollowUp(store).confirm(campaign, sample=sample)).jobs
 
     async def test(
         self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
     ) -> Contract:
         """The job that sends its message to testers."""
         async with opened_store(self._settings) as store:
-            return await Aftercare(store).test(campaign, users, fields)
+            return await FollowUp(store).test(campaign, users, fields)
 
 
 def _audience(plan: Plan) -> Audience:

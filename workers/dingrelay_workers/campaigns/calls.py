@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, delete, or_, select, update
 
-from dingrelay_tasks.context import CampaignCall, Delivery
+from dingrelay_tasks.context import CampaignCall, DeliveryReport
 from dingrelay_workers.campaigns.chunks import storable
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeKind, OutcomeRow
 from dingrelay_workers.campaigns.report import UNDELIVERED
@@ -72,7 +72,9 @@ class CampaignCalls:
                 .values(recalled_at=self._now())
             )
 
-    async def note_delivery(self, campaign: str, call: CampaignCall, delivery: Delivery) -> None:
+    async def note_delivery(
+        self, campaign: str, call: CampaignCall, delivery: DeliveryReport
+    ) -> None:
         """DingTalk told what became of the call: its counts, and whom it did not reach.
 
         It takes the place of what was told before. Where somebody else was told since the call was

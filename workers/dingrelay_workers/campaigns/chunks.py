@@ -33,7 +33,7 @@ FRONTIER = 2 * database.CHUNK
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """A campaign as the pump sees it."""
+    """A campaign as the dispatcher sees it."""
 
     id: str
     app: str

@@ -6,19 +6,19 @@ Exactly once, whatever dies and whenever. Between SQL, which cannot forget, and 
   them leaves a queued chunk without a record, which the next tick enqueues again, under the same
   id. After the enqueue the record is there: enqueueing again changes nothing.
 * How a job ended is committed to SQL, and then its record is deleted. A crash before the commit
-  changes nothing; between the two, the next pump finds the chunk settled and forgets the record. A
-  late wake-up of a job whose record is gone is no new job (`Kind.ephemeral`).
+  changes nothing; between the two, the next dispatcher finds the chunk settled and forgets the
+  record. A late wake-up of a job whose record is gone is no new job (`Kind.ephemeral`).
 * So a queued chunk without a record was never enqueued, or Redis lost it, perhaps after its call.
   That is not guessed: on the Beijing day of its release it is repeated with the same bytes, which
   DingTalk drops for whoever has them, and is told as ambiguous; on a later day its people end
   unknown.
 * Whether it is still queued is read after its record was missed, in the transaction: the deletion
   came after a commit, so a chunk whose record was deleted is seen to be settled.
-* Two pumps at once, the older one merely slow: each release of a chunk has a generation, in its row
-  and in its job's id. What a pump found out of one release is written only while that release
-  stands, so it can neither end, give back nor repeat a later one. Each transaction goes by what it
-  reads under the campaign's writer lock: its state, its rate, its failures. What Redis is told
-  (enqueue, forget) names the lease, and is refused to the older one.
+* Two dispatchers at once, the older one merely slow: each release of a chunk has a generation, in
+  its row and in its job's id. What a dispatcher found out of one release is written only while that
+  release stands, so it can neither end, give back nor repeat a later one. Each transaction goes by
+  what it reads under the campaign's writer lock: its state, its rate, its failures. What Redis is
+  told (enqueue, forget) names the lease, and is refused to the older one.
 * A commit whose answer was lost: what it released is enqueued by the next tick, and the records of
   what it settled are looked for and deleted.
 * The database away: nothing is released and nothing deleted; records live for days.
@@ -63,7 +63,9 @@ from dingrelay_workers.store.records import Records
 BUSY, IDLE = 0.1, 0.25
 """Seconds between ticks, while chunks are under way and otherwise."""
 LOOK_BACK = timedelta(hours=1)
-"""For which records of an ended campaign are looked for: a pump that died was succeeded long ago."""
+"""For which records of an ended campaign are looked for: a dispatcher that died was succeeded long
+ago.
+"""
 
 log = get_logger("dingrelay.campaigns")
 
@@ -113,7 +115,7 @@ class Turn:
         return bool(found or self.stop or self.free or self.clock_stepped or done)
 
 
-class Pump:
+class Dispatcher:
     """Carries on all campaigns of a database, for as long as it has the lease."""
 
     DATABASE_AWAY = SQLAlchemyError
@@ -214,7 +216,7 @@ class Pump:
             ]
 
     async def _tidy(self, campaign: Campaign) -> None:
-        """Delete, once, the records that a pump left behind which died after its commit."""
+        """Delete, once, the records that a dispatcher left behind which died after its commit."""
         if campaign.id in self._tidied:
             return
         async with self._database.read() as connection:
@@ -347,7 +349,7 @@ class Pump:
         self, connection: AsyncConnection, turn: Turn, campaign: Campaign
     ) -> list[Chunk]:
         again = await chunks.lost(connection, campaign.id, turn.lost)
-        # What this pump released and never got to enqueue has certainly made no call.
+        # What this dispatcher released and never got to enqueue has certainly made no call.
         again = [
             replace(chunk, repeated=(campaign.id, chunk.release) not in self._unsent)
             for chunk in again
@@ -372,7 +374,7 @@ class Pump:
         """One line for each campaign that has begun to run, or stopped."""
         running = {turn.campaign.id for turn in turns if turn.campaign.state == State.RUNNING}
         for campaign in running - self._running:
-            log.info("campaign", campaign=campaign, state=State.RUNNING)
+            log.info("campaign_state_changed", campaign=campaign, state=State.RUNNING)
         stopped = self._running - running
         self._running = running
         if not stopped:
@@ -384,7 +386,9 @@ class Pump:
                 )
             )
             for row in rows:
-                log.info("campaign", campaign=row.id, state=row.state, reason=row.reason)
+                log.info(
+                    "campaign_state_changed", campaign=row.id, state=row.state, reason=row.reason
+                )
 
 
 def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
@@ -395,7 +399,7 @@ def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
         if ending.error and ending.error != CANCELLED:
             reason = ending.error.get("message", "")
             number = ending.release.number
-            log.warning("chunk", campaign=campaign.id, number=number, reason=reason)
+            log.warning("chunk_failed", campaign=campaign.id, number=number, reason=reason)
 
 
 def _is_file(path: str | None) -> bool:

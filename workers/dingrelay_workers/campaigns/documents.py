@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.previews import Forecast
+from dingrelay_workers.campaigns.previews import Preview
 from dingrelay_workers.campaigns.report import Summary
 
 _INTERNAL = {"recent_people", "recent_failed", "rate_credit", "rate_at", "index_bits"}
@@ -18,7 +18,7 @@ def campaign(row: CampaignRow) -> dict[str, Any]:
     return _json({name: getattr(row, name) for name in names if name not in _INTERNAL})
 
 
-def forecast(found: Forecast) -> dict[str, Any]:
+def preview(found: Preview) -> dict[str, Any]:
     """What a campaign will take."""
     counts: dict[str, Any] = {"duplicates": found.duplicates, "malformed": found.malformed}
     if found.gathered:

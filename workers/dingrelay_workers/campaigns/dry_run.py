@@ -1,6 +1,6 @@
 """A dry run: every call of a campaign is made up and checked, and none leaves.
 
-It reads the database only. A Python API hands out the same `Rehearsal`.
+It reads the database only. A Python API hands out the same `DryRun`.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ SHOWN = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Rehearsal:
+class DryRun:
     """What a campaign would send from where it stands.
 
     Attributes:
@@ -29,7 +29,7 @@ class Rehearsal:
     first: tuple[tuple[list[str], Mapping[str, Any]], ...]
 
 
-async def rehearse(store: CampaignStore, campaign: str) -> Rehearsal:
+async def dry_run(store: CampaignStore, campaign: str) -> DryRun:
     """Walk all chunks that are still to be sent.
 
     Raises:
@@ -57,4 +57,4 @@ async def rehearse(store: CampaignStore, campaign: str) -> Rehearsal:
             calls += 1
             if len(first) < SHOWN:
                 first.append((users, message))
-    return Rehearsal(recipients, calls, tuple(first))
+    return DryRun(recipients, calls, tuple(first))

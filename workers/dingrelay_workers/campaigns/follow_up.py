@@ -46,7 +46,7 @@ class Plan:
     under_way: int = 0
 
 
-class Aftercare:
+class FollowUp:
     """Plans the jobs.
 
     Each method raises CampaignNotFound: there is no campaign with this id.

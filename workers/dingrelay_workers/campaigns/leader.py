@@ -28,7 +28,7 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_workers.store.records import Records
 
 if TYPE_CHECKING:
-    from dingrelay_workers.campaigns.dispatcher import Pump
+    from dingrelay_workers.campaigns.dispatcher import Dispatcher
     from dingrelay_workers.database.database import Database
 
 LEASE = 4.0
@@ -45,7 +45,7 @@ FAILURE_PAUSE = 1.0
 """Seconds before the next try where Redis or the database was away. Another worker, which may reach
 them, has the lease by then."""
 
-_PUMP = Script.load("dingrelay_workers.campaigns", "lead")
+_LEAD = Script.load("dingrelay_workers.campaigns", "lead")
 
 log = get_logger("dingrelay.campaigns")
 
@@ -59,8 +59,8 @@ async def signal(redis: Redis) -> None:
     await redis.set(keys.CAMPAIGNS, uuid.uuid4().hex, px=keys.CAMPAIGNS_TTL_MS)
 
 
-class Duty:
-    """Pumps in every worker that serves campaigns, one at a time.
+class Leader:
+    """Leads in one of the workers that serve campaigns, one at a time.
 
     Args:
         records: the job records.
@@ -83,7 +83,7 @@ class Duty:
         self._database = database
         self._users_per_call = users_per_call
         self._holder = ""
-        self._pump: Pump | None = None
+        self._dispatcher: Dispatcher | None = None
         self._seen = ""
         self._ask_at = 0.0
         self._clock = (0.0, 0.0)
@@ -94,7 +94,7 @@ class Duty:
         return datetime.fromtimestamp(told, UTC) + timedelta(seconds=time.monotonic() - at)
 
     async def run(self) -> None:
-        """Pump for ever."""
+        """Lead for ever."""
         while True:
             try:
                 pause = await self.turn()
@@ -104,7 +104,7 @@ class Duty:
             await asyncio.sleep(pause)
 
     async def turn(self) -> float:
-        """Look, and pump if it is this worker's; seconds until the next time."""
+        """Look, and dispatch if it is this worker's; seconds until the next time."""
         name, signal = await self._take(uuid.uuid4().hex, LEASE)
         if name != self._holder:
             self._holder = name
@@ -112,13 +112,13 @@ class Duty:
             self._seen, self._ask_at = "", time.monotonic() + ASK
         if not name or (signal == self._seen and time.monotonic() < self._ask_at):
             return LOOK
-        pump = await self._opened()
-        if pump.holder != name:
+        dispatcher = await self._opened()
+        if dispatcher.holder != name:
             log.info("pump_taken")
-            pump.begin(name)
+            dispatcher.begin(name)
         try:
-            pause = await self._watched(pump)
-        except (_Stopped, pump.DATABASE_AWAY) as error:
+            pause = await self._watched(dispatcher)
+        except (_Stopped, dispatcher.DATABASE_AWAY) as error:
             reason = str(error) if isinstance(error, _Stopped) else type(error).__name__
             log.warning("campaign_turn_failed", reason=reason)
             await self.stop()
@@ -130,32 +130,32 @@ class Duty:
         return pause
 
     async def stop(self) -> None:
-        """Let another worker pump at once."""
+        """Let another worker lead at once."""
         if self._holder:
             await self._take("", 0)
             self._holder = ""
 
     async def _take(self, fresh: str, lease: float) -> tuple[str, str]:
         """Keep the lease, or take it under a fresh name; the name and the signal."""
-        call = _PUMP.call(
-            [keys.PUMP, keys.CAMPAIGNS],
+        call = _LEAD.call(
+            [keys.DISPATCHER, keys.CAMPAIGNS],
             [self._holder, fresh, int(lease * 1000), keys.CAMPAIGNS_TTL_MS],
         )
         name, signal, now = await run_async(self._redis, call)
         self._clock = (now / 1000, time.monotonic())
         return name.decode(), signal.decode()
 
-    async def _watched(self, pump: "Pump") -> float | None:
-        """A tick of the pump, with the lease renewed for as long as it comes on.
+    async def _watched(self, dispatcher: "Dispatcher") -> float | None:
+        """A tick of the dispatcher, with the lease renewed for as long as it comes on.
 
         Raises:
             _Stopped: it does not come on, or the lease is another worker's.
         """
-        pump.stepped = time.monotonic()
-        tick = asyncio.ensure_future(pump.tick())
+        dispatcher.stepped = time.monotonic()
+        tick = asyncio.ensure_future(dispatcher.tick())
         try:
             while not (await asyncio.wait({tick}, timeout=LEASE / 4))[0]:
-                if time.monotonic() - pump.stepped > STUCK:
+                if time.monotonic() - dispatcher.stepped > STUCK:
                     raise _Stopped("a turn does not come on")
                 with suppress(RedisError, OSError):  # the tick itself tells if Redis is away
                     if not (await self._take("", LEASE))[0]:
@@ -165,17 +165,17 @@ class Duty:
             tick.cancel()
             await asyncio.gather(tick, return_exceptions=True)
 
-    async def _opened(self) -> "Pump":
-        if self._pump is None:
+    async def _opened(self) -> "Dispatcher":
+        if self._dispatcher is None:
             # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
             await asyncio.to_thread(import_module, "dingrelay_workers.campaigns.dispatcher")
-            from dingrelay_workers.campaigns.dispatcher import Pump  # noqa: PLC0415
+            from dingrelay_workers.campaigns.dispatcher import Dispatcher  # noqa: PLC0415
 
-            self._pump = Pump(
+            self._dispatcher = Dispatcher(
                 self._records,
                 self._publisher,
                 self._database(),
                 users_per_call=self._users_per_call,
                 now=self.now,
             )
-        return self._pump
+        return self._dispatcher

@@ -17,7 +17,7 @@ from dingrelay_workers.store.connections import impatient_redis
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
+class Preview:
     """What a campaign will take.
 
     Attributes:
@@ -34,7 +34,7 @@ class Forecast:
     gathered: Gathered | None = None
 
 
-async def of_draft(settings: Settings, row: CampaignRow) -> Forecast:
+async def of_draft(settings: Settings, row: CampaignRow) -> Preview:
     """Of a campaign that is stored.
 
     Raises:
@@ -52,7 +52,7 @@ async def of_draft(settings: Settings, row: CampaignRow) -> Forecast:
     plain = -(-row.recipients // spec.users_per_call)
     size = Size(recipients=row.recipients, calls=row.chunks, plain_calls=plain)
     expected, quota = await _expected(settings, spec, size)
-    return Forecast(
+    return Preview(
         size=size,
         pace=expected,
         month=quota,
@@ -69,7 +69,7 @@ async def of_audience(
     *,
     malformed: OnMalformed = "refuse",
     on_rows: Callable[[int], None] | None = None,
-) -> Forecast:
+) -> Preview:
     """Of one that is not: its audience is gathered, counted and forgotten.
 
     Raises:
@@ -86,7 +86,7 @@ async def of_audience(
             plain_calls=-(-people // spec.users_per_call),
         )
     expected, quota = await _expected(settings, spec, size)
-    return Forecast(
+    return Preview(
         size=size,
         pace=expected,
         month=quota,

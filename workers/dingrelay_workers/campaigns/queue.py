@@ -1,6 +1,6 @@
 """The jobs of chunks in Redis: enqueued, looked at, withdrawn, forgotten.
 
-What only the pump may do names its lease, and is refused once that is another worker's.
+What only the dispatcher may do names its lease, and is refused once that is another worker's.
 """
 
 import asyncio
@@ -124,7 +124,7 @@ class ChunkQueue:
     async def enqueue(self, campaign: Campaign, chunks: Sequence[Chunk]) -> None:
         """Make the jobs, unless they are there, and wake them."""
         drafts = [_draft(campaign, chunk) for chunk in chunks]
-        wakeups = await self._records.enqueue(drafts, fence=(keys.PUMP, self.holder))
+        wakeups = await self._records.enqueue(drafts, fence=(keys.DISPATCHER, self.holder))
         if wakeups:
             await asyncio.to_thread(self._publisher.publish, wakeups)
 
@@ -164,7 +164,9 @@ class ChunkQueue:
         for start in range(0, len(ids), AT_ONCE):
             some = ids[start : start + AT_ONCE]
             records = [keys.job(each) for each in some]
-            call = _FORGET.call([keys.PUMP, keys.RECENT, keys.DEAD, *records], [self.holder, *some])
+            call = _FORGET.call(
+                [keys.DISPATCHER, keys.RECENT, keys.DEAD, *records], [self.holder, *some]
+            )
             await run_async(self._redis, call)
 
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 from pydantic import TypeAdapter, ValidationError
 
 from dingrelay_tasks.contract import ContractError, UserId
-from dingrelay_workers.campaigns.text_reader import Lines
+from dingrelay_workers.campaigns.text_reader import TextReader
 
 USERID = "userid"
 
@@ -78,7 +78,7 @@ def read(source: BinaryIO | Iterable[object], wanted: Collection[str] = ()) -> R
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
     if not hasattr(source, "read"):
         return Rows(_of_values(source, wanted))
-    lines = Lines(cast("BinaryIO", source))
+    lines = TextReader(cast("BinaryIO", source))
     ahead = iter(lines)
     first = next((line for line in ahead if not line.isspace()), "")
     if first.lstrip().startswith("{"):
@@ -101,7 +101,7 @@ def problem_of(userid: object) -> str | None:
     return None
 
 
-def _of_csv(lines: Lines, first: str, ahead: Iterator[str], wanted: Collection[str]) -> Rows:
+def _of_csv(lines: TextReader, first: str, ahead: Iterator[str], wanted: Collection[str]) -> Rows:
     line = f"line {max(lines.number, 1)}"
     try:
         header = [name.strip() for name in next(csv.reader(chain([first], ahead), strict=True))]
@@ -118,7 +118,7 @@ def _of_csv(lines: Lines, first: str, ahead: Iterator[str], wanted: Collection[s
 
 
 def _of_table(
-    lines: Lines, ahead: Iterator[str], width: int, place: int, columns: Mapping[str, int]
+    lines: TextReader, ahead: Iterator[str], width: int, place: int, columns: Mapping[str, int]
 ) -> Iterator[Recipient | Malformed]:
     reader = csv.reader(ahead, strict=True)
     while True:
@@ -181,7 +181,7 @@ def _nul_in(fields: Mapping[str, str]) -> str | None:
 
 
 def _of_json(
-    lines: Lines, ahead: Iterable[str], wanted: Collection[str]
+    lines: TextReader, ahead: Iterable[str], wanted: Collection[str]
 ) -> Iterator[Recipient | Malformed]:
     for text in ahead:
         if text.isspace():
@@ -245,7 +245,7 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _encoding(lines: Lines) -> str:
+def _encoding(lines: TextReader) -> str:
     return lines.encoding.upper()
 
 

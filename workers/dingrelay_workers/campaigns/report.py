@@ -76,7 +76,7 @@ class Recalled:
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class DeliveryReport:
     """What DingTalk told of the calls that it was asked about.
 
     Attributes:
@@ -115,7 +115,7 @@ class Summary:
     calls: int
     ambiguous: Ambiguous
     recalled: Recalled
-    delivery: Delivery
+    delivery: DeliveryReport
     reasons: Sequence[Reason]
     started_at: datetime | None
     ended_at: datetime | None
@@ -164,7 +164,7 @@ class Report:
             calls=row.calls,
             ambiguous=Ambiguous(sums["ambiguous_calls"], sums["ambiguous_people"]),
             recalled=Recalled(sums["recalled_calls"], sums["recalled_people"]),
-            delivery=Delivery(
+            delivery=DeliveryReport(
                 calls=sums["confirmed_calls"],
                 people=sums["confirmed_people"],
                 delivered=sums["delivered"],

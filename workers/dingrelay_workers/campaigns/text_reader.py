@@ -15,7 +15,7 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
 
 
-class Lines:
+class TextReader:
     """Hands out a stream's lines with their ends, in constant memory.
 
     The encoding is settled by the first block that is not plain ASCII. No byte of a character

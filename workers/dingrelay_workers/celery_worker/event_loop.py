@@ -10,7 +10,7 @@ import uvloop
 from structlog.stdlib import get_logger
 
 from dingrelay_workers.jobs.executor import Executor
-from dingrelay_workers.resources import Engine
+from dingrelay_workers.resources import Resources
 
 T = TypeVar("T")
 
@@ -21,29 +21,29 @@ log = get_logger("dingrelay.runtime")
 
 class _Running(NamedTuple):
     loop: asyncio.AbstractEventLoop
-    engine: Engine
+    resources: Resources
     executor: Executor
     stopping: asyncio.Event
 
 
 class Runtime:
-    """Runs coroutines on one loop, with one `Engine` and the executor of its jobs.
+    """Runs coroutines on one loop, with one `Resources` and the executor of its jobs.
 
     Started by the first use.
     """
 
-    def __init__(self, open_engine: Callable[[], Engine]) -> None:
+    def __init__(self, open_engine: Callable[[], Resources]) -> None:
         self._open_engine = open_engine
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._ready: Future[_Running] = Future()
         self._jobs: set[asyncio.Task[None]] = set()
 
-    def start(self) -> Engine:
-        """Start the loop unless it runs; its engine.
+    def start(self) -> Resources:
+        """Start the loop unless it runs; its resources.
 
         Raises:
-            Exception: whatever the engine raised while it was opened.
+            Exception: whatever they raised while they were opened.
         """
         with self._lock:
             if self._thread is None:
@@ -51,7 +51,7 @@ class Runtime:
                     target=self._main, name="dingrelay-loop", daemon=True
                 )
                 self._thread.start()
-        return self._ready.result(START_TIMEOUT).engine
+        return self._ready.result(START_TIMEOUT).resources
 
     def submit(self, work: Callable[[Executor], Coroutine[Any, Any, T]]) -> Future[T]:
         """Run a coroutine on the loop; from any thread."""
@@ -84,16 +84,16 @@ class Runtime:
         """How many jobs run; from any thread."""
         if not self._ready.done() or self._ready.exception():
             return 0
-        return self._ready.result().engine.leases.count
+        return self._ready.result().resources.leases.count
 
     def drain(self) -> None:
         """The worker stops: waiting jobs are given back. From any thread."""
         if self._ready.done() and not self._ready.exception():
             running = self._ready.result()
-            running.loop.call_soon_threadsafe(running.engine.drain)
+            running.loop.call_soon_threadsafe(running.resources.drain)
 
     def stop(self, timeout: float) -> None:
-        """Close the engine and end the loop, within `timeout` seconds."""
+        """Close the resources and end the loop, within `timeout` seconds."""
         if self._thread is None or not self._ready.done() or self._ready.exception():
             return
         running = self._ready.result()
@@ -122,7 +122,7 @@ class Runtime:
 
     async def _live(self) -> None:
         stopping = asyncio.Event()
-        async with self._open_engine() as engine, Executor(engine) as executor:
+        async with self._open_engine() as resources, Executor(resources) as executor:
             loop = asyncio.get_running_loop()
-            self._ready.set_result(_Running(loop, engine, executor, stopping))
+            self._ready.set_result(_Running(loop, resources, executor, stopping))
             await stopping.wait()

@@ -26,7 +26,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
         job_id: str = self.id
 
         def revoke(executor: Executor) -> Coroutine[Any, Any, None]:
-            return executor.engine.revocations.revoke([job_id])
+            return executor.resources.revocations.revoke([job_id])
 
         task.runtime.submit(revoke)
 

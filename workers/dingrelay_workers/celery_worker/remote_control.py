@@ -26,7 +26,7 @@ def install(runtime: Runtime) -> None:
                 gone = {"terminated": False, "signum": None, "expired": False}
                 dispatcher.send("task-revoked", uuid=job_id, **gone)
 
-        runtime.submit(lambda executor: executor.engine.revocations.revoke(ids, tell))
+        runtime.submit(lambda executor: executor.resources.revocations.revoke(ids, tell))
         return {"ok": f"cancelling {', '.join(sorted(ids))}"}
 
     @control_command(

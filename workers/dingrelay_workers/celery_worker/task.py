@@ -11,7 +11,7 @@ from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 LEFT = "left to another worker"
 """What Celery is told of a run that found nothing to do."""
@@ -63,7 +63,9 @@ class JobTask(Task):  # type: ignore[misc]
             request: the message's headers with ``args``, ``kwargs`` and ``delivery_info``.
             executor: of this process.
         """
-        return _in_celerys_words(await executor.execute(Delivery.from_request(self.kind, request)))
+        return _in_celerys_words(
+            await executor.execute(ReceivedWakeup.from_request(self.kind, request))
+        )
 
 
 def _in_celerys_words(outcome: Outcome | None) -> str | JobWaits | JobFailed:

@@ -69,7 +69,7 @@ class QoS(redis.QoS):
     def ack(self, delivery_tag: str) -> None:
         """A message was acknowledged."""
         if self._holds_unnoted(delivery_tag):
-            self._let_go(delivery_tag)
+            self._release(delivery_tag)
         else:
             super().ack(delivery_tag)  # type: ignore[no-untyped-call]
 
@@ -80,7 +80,7 @@ class QoS(redis.QoS):
             return
         if requeue:
             self._put_back([self._delivered[delivery_tag]])
-        self._let_go(delivery_tag)
+        self._release(delivery_tag)
 
     def restore_unacked(self, client: Any = None) -> None:
         """Put everything back: the channel closes."""
@@ -115,7 +115,7 @@ class QoS(redis.QoS):
             self._unnoted.discard(tag)
         return True
 
-    def _let_go(self, delivery_tag: str) -> None:
+    def _release(self, delivery_tag: str) -> None:
         self._unnoted.discard(delivery_tag)
         virtual.QoS.ack(self, delivery_tag)
 

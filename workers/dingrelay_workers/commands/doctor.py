@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from dingrelay_workers.doctor.check_result import Finding
+    from dingrelay_workers.doctor.check_result import CheckResult
 
 MARKS = {
     "ok": ("✓", "green"),
@@ -27,19 +27,19 @@ def doctor(
     """
     from dingrelay_producers.cli.exits import DONE, OTHERWISE, UNREACHABLE
     from dingrelay_producers.cli.output import print_json
-    from dingrelay_workers.doctor.run_checks import examine
+    from dingrelay_workers.doctor.run_checks import run_checks
 
-    findings = asyncio.run(examine())
+    results = asyncio.run(run_checks())
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        print_json([asdict(result) for result in results])
     else:
-        _print(findings)
-    verdicts = {finding.verdict for finding in findings}
+        _print(results)
+    verdicts = {result.verdict for result in results}
     worst = OTHERWISE if "failed" in verdicts else DONE
     raise typer.Exit(UNREACHABLE if "unreachable" in verdicts else worst)
 
 
-def _print(findings: "list[Finding]") -> None:
+def _print(results: "list[CheckResult]") -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -49,10 +49,10 @@ def _print(findings: "list[Finding]") -> None:
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
-    for finding in findings:
-        mark, colour = MARKS[finding.verdict]
-        told = Text(finding.found)
-        if finding.advice:
-            told.append(f" → {finding.advice}", style=colour)
-        grid.add_row(Text(mark, style=colour), finding.check, told)
+    for result in results:
+        mark, colour = MARKS[result.verdict]
+        told = Text(result.found)
+        if result.advice:
+            told.append(f" → {result.advice}", style=colour)
+        grid.add_row(Text(mark, style=colour), result.check, told)
     console().print(grid)

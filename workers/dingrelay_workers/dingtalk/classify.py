@@ -12,7 +12,7 @@ from typing import Any
 
 from dingrelay_workers.dingtalk import error_body
 from dingrelay_workers.dingtalk.apis import Api
-from dingrelay_workers.dingtalk.error_body import IP_BANNED, Complaint
+from dingrelay_workers.dingtalk.error_body import IP_BANNED, ErrorBody
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,
@@ -303,7 +303,7 @@ class Classifier:
         row = _TABLE.get(told.code) or _of_unreadable(status, begins)
         raise _raised_as(row, api, told, sick="way")
 
-    def _error(self, api: Api, status: int, told: Complaint, now: datetime) -> DingTalkError:
+    def _error(self, api: Api, status: int, told: ErrorBody, now: datetime) -> DingTalkError:
         row = self._find(told.keys)
         if row is None:
             row = _of_unknown(status, told.code)
@@ -324,7 +324,7 @@ class Classifier:
                     return row
         return None
 
-    def _report(self, told: Complaint) -> None:
+    def _report(self, told: ErrorBody) -> None:
         known = told.code == "-" or told.code in self._unknown
         if self._on_unknown is not None and not known and len(self._unknown) < CODES_KEPT:
             self._unknown.add(told.code)
@@ -366,7 +366,7 @@ def _of_unreadable(status: int, begins: bytes) -> Row:
     return REFUSED if 400 <= status < 500 else SERVER_SIDE
 
 
-def _raised_as(row: Row, api: Api, told: Complaint, *, sick: Sickness) -> DingTalkError:
+def _raised_as(row: Row, api: Api, told: ErrorBody, *, sick: Sickness) -> DingTalkError:
     """The error of a row, with everything that its class can carry.
 
     `sick` is what the answer says of DingTalk's health if the row calls it transient.

@@ -29,7 +29,7 @@ _BAN_PAGE = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class ErrorBody:
     """What an answer that is no success says.
 
     Attributes:
@@ -61,7 +61,7 @@ def succeeded(answer: Mapping[str, Any]) -> bool:
     return integer(answer.get("errcode")) == 0
 
 
-def of_answer(answer: Mapping[str, Any], status: int) -> Complaint | None:
+def of_answer(answer: Mapping[str, Any], status: int) -> ErrorBody | None:
     """What a JSON object complains of; None if it does not."""
     errcode = _text(answer.get("errcode"))
     if errcode and integer(errcode) == 0:
@@ -69,7 +69,7 @@ def of_answer(answer: Mapping[str, Any], status: int) -> Complaint | None:
     request_id = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
     request_id = redact(request_id, 100)
     if not errcode and ("punish" in answer or _text(answer.get("status")) == "1111"):
-        return Complaint(IP_BANNED, (IP_BANNED,), "calls from this address are refused", request_id)
+        return ErrorBody(IP_BANNED, (IP_BANNED,), "calls from this address are refused", request_id)
     words = list(_texts(answer, "errmsg", "sub_msg", "message", "Message"))
     message = words[0] if words else ""
     if errcode:
@@ -81,18 +81,18 @@ def of_answer(answer: Mapping[str, Any], status: int) -> Complaint | None:
         if not code or (not message and 200 <= status < 300):
             return None
     until = _until(" ".join(words))
-    return Complaint(redact(code, 100), keys, redact(message), request_id, until)
+    return ErrorBody(redact(code, 100), keys, redact(message), request_id, until)
 
 
-def of_unreadable(status: int, body: bytes) -> Complaint:
+def of_unreadable(status: int, body: bytes) -> ErrorBody:
     """What to say of an answer without anything that can be understood.
 
     A page instead of JSON may be DingTalk's refusal of our address (API §6): then it says so.
     """
     if body.lstrip()[:1] == b"<" and status < 500 and _BAN_PAGE.search(body):
         message = f"HTTP {status} with a page instead of JSON"
-        return Complaint(IP_BANNED, (IP_BANNED,), message)
-    return Complaint(UNREADABLE, message=f"HTTP {status} without a readable answer")
+        return ErrorBody(IP_BANNED, (IP_BANNED,), message)
+    return ErrorBody(UNREADABLE, message=f"HTTP {status} without a readable answer")
 
 
 def integer(value: object) -> int | None:

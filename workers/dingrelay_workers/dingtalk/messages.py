@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dingrelay_tasks.context import Delivery, SentCall
+from dingrelay_tasks.context import DeliveryReport, SentCall
 from dingrelay_workers.dingtalk.answer import Answer
 from dingrelay_workers.dingtalk.apis import (
     MESSAGE_PROGRESS,
@@ -61,16 +61,16 @@ class WorkNotifications:
         answer = Answer(MESSAGE_SEND, content)
         return SentCall(answer.number("task_id"), answer.text("request_id", ""))
 
-    async def delivery(self, task_id: int) -> Delivery:
+    async def delivery(self, task_id: int) -> DeliveryReport:
         """What became of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3)."""
         body = {"agent_id": agent(self._calls), "task_id": task_id}
         content = await self._calls.send(Request(MESSAGE_PROGRESS, body=body))
         progress = Answer(MESSAGE_PROGRESS, content).part("progress")
         if progress.number("status") != _FINISHED:
-            return Delivery(finished=False)
+            return DeliveryReport(finished=False)
         content = await self._calls.send(Request(MESSAGE_RESULT, body=body))
         result = Answer(MESSAGE_RESULT, content).part("send_result")
-        return Delivery(
+        return DeliveryReport(
             finished=True,
             invalid=result.texts("invalid_user_id_list"),
             forbidden=_forbidden(result),
@@ -79,7 +79,7 @@ class WorkNotifications:
             failed=result.texts("failed_user_id_list"),
         )
 
-    async def recall(self, task_id: int) -> bool:
+    async def withdraw_message(self, task_id: int) -> bool:
         """Take back what a call of the last 24 hours brought (API §2.4); False: it is refused."""
         body = {"agent_id": agent(self._calls), "msg_task_id": task_id}
         try:

@@ -6,14 +6,14 @@ from kombu.exceptions import KombuError
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.doctor.check_result import Finding
+from dingrelay_workers.doctor.check_result import CheckResult
 
 TIMEOUT = 3
 ANSWER_SECONDS = 1.0
 """How long workers have to tell what they serve."""
 
 
-def check_broker(settings: Settings) -> Finding:
+def check_broker(settings: Settings) -> CheckResult:
     """Whether a connection can be opened."""
     config = celery_config(settings)
     try:
@@ -26,16 +26,16 @@ def check_broker(settings: Settings) -> Finding:
             address = connection.as_uri()
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=TIMEOUT)
     except (KombuError, OSError, ValueError, KeyError) as error:
-        return Finding(
+        return CheckResult(
             "broker",
             "unreachable",
             f"no connection ({type(error).__name__})",
             "start it, or correct DINGRELAY_BROKER_URL",
         )
-    return Finding("broker", "ok", address)
+    return CheckResult("broker", "ok", address)
 
 
-def check_workers(settings: Settings) -> Finding:
+def check_workers(settings: Settings) -> CheckResult:
     """Whether each queue has a worker."""
     celery = Celery("dingrelay-doctor", set_as_current=False)
     celery.config_from_object(celery_config(settings))
@@ -45,9 +45,9 @@ def check_workers(settings: Settings) -> Finding:
     missing = [name.removeprefix("dingrelay.") for name in QUEUES if name not in served]
     found = f"{len(answers)} running"
     if not missing:
-        return Finding("workers", "ok", f"{found}, every lane is served")
+        return CheckResult("workers", "ok", f"{found}, every lane is served")
     lanes = ",".join(missing)
-    return Finding(
+    return CheckResult(
         "workers",
         "warning",
         f"{found}, none serves {lanes}",

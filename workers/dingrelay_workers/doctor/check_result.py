@@ -7,7 +7,7 @@ Verdict = Literal["ok", "warning", "failed", "unreachable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One line of the doctor's.
 
     Attributes:

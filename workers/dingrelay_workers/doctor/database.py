@@ -4,18 +4,18 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.schema import newest_revision, revision
-from dingrelay_workers.doctor.check_result import Finding
+from dingrelay_workers.doctor.check_result import CheckResult
 
 
-def check_database(settings: Settings) -> Finding:
+def check_database(settings: Settings) -> CheckResult:
     """Whether it can be reached and its tables are up to date."""
     try:
         current = revision(settings.database)
     except ModuleNotFoundError as error:
         advice = "pip install 'dingrelay[postgres]'"
-        return Finding("database", "failed", f"{error.name} is not installed", advice)
+        return CheckResult("database", "failed", f"{error.name} is not installed", advice)
     except (SQLAlchemyError, OSError) as error:
-        return Finding(
+        return CheckResult(
             "database",
             "unreachable",
             f"no connection ({type(error).__name__})",
@@ -25,5 +25,5 @@ def check_database(settings: Settings) -> Finding:
     newest = newest_revision()
     if current != newest:
         found = f"{kind}, revision {current or 'none'} instead of {newest}"
-        return Finding("database", "warning", found, "start a worker: it migrates the tables")
-    return Finding("database", "ok", f"{kind}, revision {current}")
+        return CheckResult("database", "warning", found, "start a worker: it migrates the tables")
+    return CheckResult("database", "ok", f"{kind}, revision {current}")

@@ -17,7 +17,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
-from dingrelay_workers.doctor.check_result import Finding, Verdict
+from dingrelay_workers.doctor.check_result import CheckResult, Verdict
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
@@ -29,16 +29,16 @@ BAD_AGENT = {"40056", "70003", "70004"}
 """Codes for an agent id that does not exist, or is another app's (API §5.3)."""
 
 
-async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[Finding]:
+async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[CheckResult]:
     """One finding for each app's credentials, and one for its agent id.
 
     The agent id is asked about with the fleet's token, and so only where Redis answers.
     """
     if not settings.apps:
         advice = "set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and DINGTALK_AGENT_ID"
-        return [Finding("dingtalk", "failed", "no app is configured", advice)]
+        return [CheckResult("dingtalk", "failed", "no app is configured", advice)]
     redis = open_redis(settings)
-    findings: list[Finding] = []
+    results: list[CheckResult] = []
     async with Transport.open_session(settings) as session:
         transport = Transport(session, Classifier(settings.codes), settings)
         rules = Rules.from_settings({}, settings.egress)
@@ -47,35 +47,35 @@ async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[Fin
         tokens = Tokens(redis, transport, settings, limiter, worker="doctor")
         for app in sorted(settings.apps):
             credentials = await _credentials(app, settings, tokens)
-            findings.append(credentials)
+            results.append(credentials)
             if credentials.verdict == "ok" and redis_answers:
-                findings.append(await _agent(app, settings, tokens, transport))
+                results.append(await _agent(app, settings, tokens, transport))
         await tokens.close()
     await redis.aclose()
-    return findings
+    return results
 
 
-async def _credentials(app: str, settings: Settings, tokens: Tokens) -> Finding:
+async def _credentials(app: str, settings: Settings, tokens: Tokens) -> CheckResult:
     """Ask DingTalk itself: a token that the fleet shares says nothing of a new secret."""
     check = f"dingtalk {app} credentials"
     try:
         settings.app(app)
         _, validity = await tokens.request(app)
     except SettingsError as error:
-        return Finding(check, "failed", str(error), "set it")
+        return CheckResult(check, "failed", str(error), "set it")
     except DingTalkError as error:
         return _trouble(check, error)
-    return Finding(check, "ok", f"a token, good for {validity:.0f} s")
+    return CheckResult(check, "ok", f"a token, good for {validity:.0f} s")
 
 
-async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transport) -> Finding:
+async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transport) -> CheckResult:
     check = f"dingtalk {app} agent id"
     agent = settings.app(app).agent_id
     suffix = "" if app == "default" else f"_{app.upper()}"
     variable = f"DINGTALK_AGENT_ID{suffix}"
     if not agent:
         found = f"{variable} is not set: messages can't be sent"
-        return Finding(check, "failed", found, "set it")
+        return CheckResult(check, "failed", found, "set it")
     request = Request(MESSAGE_PROGRESS, body={"agent_id": agent, "task_id": NO_TASK})
     try:
         token = await tokens.token(app)
@@ -87,20 +87,22 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
     except (Permanent, NotFound) as error:
         if error.code in BAD_AGENT:
             found = f"DingTalk does not take it: {error.code} {error.message}"
-            return Finding(check, "failed", found, f"correct {variable}")
+            return CheckResult(check, "failed", found, f"correct {variable}")
     except DingTalkError as error:
         return _trouble(check, error)
-    return Finding(check, "ok", agent)
+    return CheckResult(check, "ok", agent)
 
 
-def _trouble(check: str, error: DingTalkError) -> Finding:
+def _trouble(check: str, error: DingTalkError) -> CheckResult:
     """What a failed call says."""
     found = f"{error.code}: {error.message}"
     match error:
         case Credentials():
-            return Finding(check, "failed", found, "correct DINGTALK_APP_KEY / DINGTALK_APP_SECRET")
+            return CheckResult(
+                check, "failed", found, "correct DINGTALK_APP_KEY / DINGTALK_APP_SECRET"
+            )
         case Transient() | Ambiguous():
-            return Finding(check, "unreachable", found, error.hint or "check the network")
+            return CheckResult(check, "unreachable", found, error.hint or "check the network")
         case _:
             verdict: Verdict = "warning" if isinstance(error, Throttled | Permission) else "failed"
-            return Finding(check, verdict, found, error.hint)
+            return CheckResult(check, verdict, found, error.hint)

@@ -5,42 +5,42 @@ import asyncio
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers import preflight
 from dingrelay_workers.doctor.broker import check_broker, check_workers
-from dingrelay_workers.doctor.check_result import Finding
+from dingrelay_workers.doctor.check_result import CheckResult
 from dingrelay_workers.doctor.database import check_database
 from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.redis_server import check_redis
 
 
-async def examine() -> list[Finding]:
+async def run_checks() -> list[CheckResult]:
     """What each check found; with broken settings there is nothing more to look at."""
     try:
         settings = Settings.load()
     except SettingsError as error:
-        return [Finding("settings", "failed", str(error), "set or correct it")]
-    findings = [_check_settings(settings)]
+        return [CheckResult("settings", "failed", str(error), "set or correct it")]
+    results = [_check_settings(settings)]
     redis = await asyncio.to_thread(check_redis, settings)
-    findings += redis
+    results += redis
     redis_answers = len(redis) > 1
     if redis_answers or settings.broker != settings.redis:
         broker = await asyncio.to_thread(check_broker, settings)
-        findings.append(broker)
+        results.append(broker)
         if broker.verdict == "ok":
-            findings.append(await asyncio.to_thread(check_workers, settings))
-    findings.append(await asyncio.to_thread(check_database, settings))
-    findings += await check_dingtalk(settings, redis_answers=redis_answers)
-    return findings
+            results.append(await asyncio.to_thread(check_workers, settings))
+    results.append(await asyncio.to_thread(check_database, settings))
+    results += await check_dingtalk(settings, redis_answers=redis_answers)
+    return results
 
 
-def _check_settings(settings: Settings) -> Finding:
+def _check_settings(settings: Settings) -> CheckResult:
     try:
         preflight.check(settings)
     except SettingsError as error:
-        return Finding("settings", "failed", str(error), "correct it in DINGRELAY_CONFIG")
+        return CheckResult("settings", "failed", str(error), "correct it in DINGRELAY_CONFIG")
     if settings.env == "production" and not settings.flower_password.get_secret_value():
-        return Finding(
+        return CheckResult(
             "settings",
             "warning",
             "env=production, and no password for Flower",
             "set DINGRELAY_FLOWER_USER and DINGRELAY_FLOWER_PASSWORD",
         )
-    return Finding("settings", "ok", f"env={settings.env}")
+    return CheckResult("settings", "ok", f"env={settings.env}")

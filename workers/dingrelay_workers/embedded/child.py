@@ -41,7 +41,7 @@ class Child:
         """
         self._told_ready.clear()
         self._process = await self._spawn()
-        self._output = asyncio.create_task(self._pump(self._process))
+        self._output = asyncio.create_task(self._dispatcher(self._process))
         try:
             async with asyncio.timeout(START_SECONDS):
                 while not await self._is_ready():
@@ -116,7 +116,7 @@ class Child:
         writer.close()
         return True
 
-    async def _pump(self, process: Process) -> None:
+    async def _dispatcher(self, process: Process) -> None:
         """Its output, line by line, however long the lines are."""
         assert process.stdout is not None
         rest = b""

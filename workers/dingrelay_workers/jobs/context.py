@@ -7,12 +7,12 @@ from typing import Any
 
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks.context import (
-    Admission,
     Approvals,
     Campaigns,
     Candidate,
     Contacts,
-    Delivery,
+    DailyVerdict,
+    DeliveryReport,
     Directory,
     Found,
     Intent,
@@ -29,8 +29,8 @@ from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final
 from dingrelay_workers.dingtalk.messages import WorkNotifications
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.approval_claims import Adoptions
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import Claim
 
 ROOT_DEPARTMENT = 1
@@ -44,14 +44,14 @@ class JobContext:
     Args:
         claim: the job.
         calls: makes its calls.
-        engine: everything else.
+        resources: everything else.
     """
 
-    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine) -> None:
+    def __init__(self, claim: Claim, calls: JobCalls, resources: Resources) -> None:
         self._claim = claim
         self._calls = calls
         self._intents = calls.intents
-        self._engine = engine
+        self._resources = resources
 
     @property
     def job_id(self) -> str:
@@ -75,7 +75,7 @@ class JobContext:
     @property
     def settle_delay(self) -> timedelta:
         """How long after a lost answer what can't be found is known not to exist."""
-        return timedelta(seconds=self._engine.settings.settle_delay)
+        return timedelta(seconds=self._resources.settings.settle_delay)
 
     def now(self) -> datetime:
         """The time of Redis's clock, which all workers share, with its zone."""
@@ -84,32 +84,32 @@ class JobContext:
     @property
     def messages(self) -> Messages:
         """Work notifications, with the day's silent limits."""
-        return JobMessages(self._claim, self._calls, self._engine, self.contacts)
+        return JobMessages(self._claim, self._calls, self._resources, self.contacts)
 
     @property
     def approvals(self) -> Approvals:
         """Approvals, each instance belonging to one job."""
-        return JobApprovals(self._claim, self._calls, self._engine)
+        return JobApprovals(self._claim, self._calls, self._resources)
 
     @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk, through the configured generation of its API."""
-        v1 = self._engine.settings.contacts_api == "v1"
+        v1 = self._resources.settings.contacts_api == "v1"
         return ContactsV1(self._calls) if v1 else ContactsV2(self._calls)
 
     @property
     def directory(self) -> Directory:
         """Departments and users in SQL."""
-        return self._engine.directory.of(self._claim.app)
+        return self._resources.directory.of(self._claim.app)
 
     @property
     def campaigns(self) -> Campaigns:
         """The calls of campaigns in SQL."""
-        return self._engine.campaigns
+        return self._resources.campaigns
 
     async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
         """The outcome of `act`, or what an earlier run remembered for this step."""
-        known = await self.recall(step)
+        known = await self.step_result(step)
         if known is not None:
             return known
         self._intents.enter(step)
@@ -117,14 +117,14 @@ class JobContext:
         self._intents.finish(step, outcome)
         return outcome
 
-    async def recall(self, step: str) -> Json | None:
+    async def step_result(self, step: str) -> Json | None:
         """What `once` remembers of this step."""
         return self._claim.steps.get(step) or self._intents.finished.get(step)
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
         family = self._claim.parent or self._claim.id
-        await self._engine.enqueue(
+        await self._resources.enqueue(
             [
                 record.draft(child, key=f"{family}/{key}", parent=family, sender=self._claim.sender)
                 for child, key in zip(children, keys, strict=True)
@@ -135,64 +135,68 @@ class JobContext:
         """The states of this job's children of a kind, by the keys given to `spawn`."""
         family = self._claim.parent or self._claim.id
         ids = [record.keyed_id(self._claim.app, kind, f"{family}/{key}") for key in keys]
-        return await self._engine.records.states(ids)
+        return await self._resources.records.states(ids)
 
     async def wake(self, job_id: str) -> None:
         """Have a waiting job looked at now."""
-        await self._engine.records.wake(job_id)
+        await self._resources.records.wake(job_id)
 
 
 class JobMessages:
     """`dingrelay_tasks.context.Messages` for one job."""
 
-    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine, contacts: Contacts) -> None:
+    def __init__(
+        self, claim: Claim, calls: JobCalls, resources: Resources, contacts: Contacts
+    ) -> None:
         self._app = claim.app
         self._id = claim.id
         self._intents = calls.intents
-        self._redis = engine.redis
+        self._redis = resources.redis
         self._contacts = contacts
-        self._guards = engine.guards
+        self._daily_limits = resources.daily_limits
         self._notifications = WorkNotifications(calls)
-        self._limiter = engine.limiter
+        self._limiter = resources.limiter
 
     @property
     def users_per_call(self) -> int:
         """How many users a call may have."""
         return self._limiter.recipients_per_call(self._app, MESSAGE_SEND.name)
 
-    async def admit(
+    async def reserve(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
-    ) -> Admission:
+    ) -> DailyVerdict:
         """Reserve today's limits for these users."""
-        admission, self._intents.leaves_until = await self._guards.admit(
+        verdict, self._intents.leaves_until = await self._daily_limits.reserve(
             self._app, self._id, users, message, step=step, anyway=anyway
         )
-        return admission
+        return verdict
 
-    async def admit_departments(
+    async def reserve_departments(
         self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> list[int]:
         """Note that these departments get the message today; those that have not got it yet."""
-        left, self._intents.leaves_until = await self._guards.admit_departments(
+        left, self._intents.leaves_until = await self._daily_limits.reserve_departments(
             self._app, self._id, departments, message, step=step, anyway=anyway
         )
         return left
 
-    async def admit_everyone(self, message: Mapping[str, Any], *, step: str, anyway: bool) -> bool:
+    async def reserve_everyone(
+        self, message: Mapping[str, Any], *, step: str, anyway: bool
+    ) -> bool:
         """Reserve one of the day's sends to everyone; False: everyone has the message."""
-        admitted, self._intents.leaves_until = await self._guards.admit_everyone(
+        admitted, self._intents.leaves_until = await self._daily_limits.reserve_everyone(
             self._app, self._id, message, step=step, anyway=anyway
         )
         return admitted
 
-    async def screen(
+    async def check(
         self, users: Sequence[str], message: Mapping[str, Any], *, campaign: str, uniform: bool
-    ) -> Admission:
+    ) -> DailyVerdict:
         """Which users would get the campaign's message today; reserves nothing."""
-        admission, self._intents.leaves_until = await self._guards.screen(
+        verdict, self._intents.leaves_until = await self._daily_limits.check(
             self._app, users, message, campaign=campaign, uniform=uniform
         )
-        return admission
+        return verdict
 
     async def send(
         self,
@@ -231,13 +235,13 @@ class JobMessages:
             await self._redis.pexpire(key, keys.MEMBER_COUNT_TTL_MS, nx=True)
         return size
 
-    async def delivery(self, task_id: int) -> Delivery:
+    async def delivery(self, task_id: int) -> DeliveryReport:
         """What became of an accepted call."""
         return await self._notifications.delivery(task_id)
 
-    async def recall(self, task_id: int) -> bool:
+    async def withdraw_message(self, task_id: int) -> bool:
         """Take back what a call brought; whether DingTalk did."""
-        return await self._notifications.recall(task_id)
+        return await self._notifications.withdraw_message(task_id)
 
 
 LOOK_BACK_MS = 60_000
@@ -249,15 +253,15 @@ LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
 class JobApprovals:
     """`dingrelay_tasks.context.Approvals` for one job: no two jobs get the same instance."""
 
-    def __init__(self, claim: Claim, calls: JobCalls, engine: Engine) -> None:
+    def __init__(self, claim: Claim, calls: JobCalls, resources: Resources) -> None:
         self._calls = calls
         self._intents = calls.intents
         self._time = claim.time
         self._now = claim.time.now
-        self._form_checks = engine.form_checks
-        self._clock = engine.transport.clock
-        self._adoptions = Adoptions(engine.redis, engine.settings, job_id=claim.id)
-        topapi = engine.settings.approval_api == "topapi"
+        self._form_checks = resources.form_checks
+        self._clock = resources.transport.clock
+        self._approval_claims = ApprovalClaims(resources.redis, resources.settings, job_id=claim.id)
+        topapi = resources.settings.approval_api == "topapi"
         self._approvals = ApprovalsTopapi(calls) if topapi else ApprovalsV1(calls)
 
     async def check(self, process_code: str, form: Form) -> None:
@@ -282,7 +286,7 @@ class JobApprovals:
             # DingTalk may have worked on it until now: the wait for it to appear starts here.
             await self._intents.write()
             raise
-        taken_since = await self._adoptions.adopt(instance, since=self._intents.open_since)
+        taken_since = await self._approval_claims.claim(instance, since=self._intents.open_since)
         if taken_since is None:
             return instance
         await self._intents.search_from(taken_since)
@@ -292,17 +296,17 @@ class JobApprovals:
         self, *, process_code: str, originator: str, form: Form, since: datetime
     ) -> Found:
         """The earliest instance with an equal form that no other job has; it is this job's then."""
-        own = await self._adoptions.own()
+        own = await self._approval_claims.own()
         if own:
             return Found(own)
         begin = int(since.timestamp() * 1000)
         listed = await self._listed(process_code, originator, begin)
-        free = await self._adoptions.free(listed)
+        free = await self._approval_claims.free(listed)
         matches = await self._approvals.matches(free, originator=originator, form=form)
         for instance in matches.equal:
-            if await self._adoptions.adopt(instance.id, since=begin) is None:
+            if await self._approval_claims.claim(instance.id, since=begin) is None:
                 return Found(instance.id)
-        unclear = await self._adoptions.free([instance.id for instance in matches.unclear])
+        unclear = await self._approval_claims.free([instance.id for instance in matches.unclear])
         return Found(
             candidates=[
                 Candidate(instance.id, instance.title, instance.created, instance.link)

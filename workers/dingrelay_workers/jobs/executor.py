@@ -23,9 +23,9 @@ from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.context import JobContext
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
-from dingrelay_workers.resources import Engine
-from dingrelay_workers.store.records import Claim, Spent, Taken
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.records import Claim, ClaimedJob, Usage
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 LOOK_AGAIN = 0.1
 """Seconds after which a worker that stops looks whether jobs are still being claimed for batches."""
@@ -37,7 +37,7 @@ log = get_logger("dingrelay.jobs")
 class Run:
     """One run of one job."""
 
-    delivery: Delivery
+    wakeup: ReceivedWakeup
     claim: Claim
     intents: IntentLog
     context: JobContext
@@ -51,11 +51,11 @@ class Executor:
     Use as an async context, within that of the engine.
 
     Attributes:
-        engine: everything that the process holds.
+        resources: everything that the process holds.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
         self._runs: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:
@@ -63,40 +63,40 @@ class Executor:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self.engine.drain()
+        self.resources.drain()
         await self._finish()
         self._taking.cancel()
         await asyncio.gather(self._taking, return_exceptions=True)
 
-    async def execute(self, delivery: Delivery) -> Outcome | None:
+    async def execute(self, wakeup: ReceivedWakeup) -> Outcome | None:
         """Carry out the job that a wake-up names.
 
         Returns:
             Where it led; None if there was nothing to do: another worker has the job, it has ended,
             or it is not due.
         """
-        engine = self.engine
+        resources = self.resources
         # A job that can't be claimed keeps its message, and its place here: while Redis takes
         # nothing, nothing more is taken from the broker.
-        taking = await engine.patience.begin(lambda: engine.records.claim(delivery))
-        if taking.claim is not None:
-            return await self._run((delivery, taking.claim), None)
-        log.debug("claim_skipped", id=delivery.id, verdict=taking.verdict)
-        if taking.waiting:
-            engine.batches.claim_next(BatchKey(taking.waiting, delivery.lane))
+        result = await resources.patience.begin(lambda: resources.records.claim(wakeup))
+        if result.claim is not None:
+            return await self._run((wakeup, result.claim), None)
+        log.debug("claim_skipped", id=wakeup.id, verdict=result.verdict)
+        if result.waiting:
+            resources.batches.claim_next(BatchKey(result.waiting, wakeup.lane))
         return None
 
-    async def _run(self, job: Taken, member: Member | None) -> Outcome | None:
+    async def _run(self, job: ClaimedJob, member: Member | None) -> Outcome | None:
         """Run a job that is claimed, as the member of a batch if that claimed it.
 
         Returns:
             Where it led; None if it is another worker's by now.
         """
-        delivery, claim = job
-        names = {"id": claim.id, "kind": delivery.kind.name, "app": claim.app, "lane": claim.lane}
-        leases = self.engine.leases
+        wakeup, claim = job
+        names = {"id": claim.id, "kind": wakeup.kind.name, "app": claim.app, "lane": claim.lane}
+        leases = self.resources.leases
         with bound_contextvars(**names, attempt=claim.attempts + 1), leases.held(claim):
-            run = self._prepare(delivery, claim, member)
+            run = self._prepare(wakeup, claim, member)
             try:
                 led_to = await self._run_body(run)
             finally:
@@ -104,44 +104,44 @@ class Executor:
                     member.leave()
             return await self._complete(run, led_to)
 
-    def _prepare(self, delivery: Delivery, claim: Claim, member: Member | None) -> Run:
-        engine = self.engine
+    def _prepare(self, wakeup: ReceivedWakeup, claim: Claim, member: Member | None) -> Run:
+        resources = self.resources
         intents = IntentLog(
             claim,
-            records=engine.records,
-            clock=engine.transport.clock,
-            settle_delay=engine.settings.settle_delay,
+            records=resources.records,
+            clock=resources.transport.clock,
+            settle_delay=resources.settings.settle_delay,
         )
         calls = JobCalls(
             claim,
-            settings=engine.settings,
-            limiter=engine.limiter,
-            quota=engine.quota,
-            tokens=engine.tokens,
-            transport=engine.transport,
-            batches=engine.batches,
+            settings=resources.settings,
+            limiter=resources.limiter,
+            quota=resources.quota,
+            tokens=resources.tokens,
+            transport=resources.transport,
+            batches=resources.batches,
             intents=intents,
             member=member,
         )
-        return Run(delivery, claim, intents, JobContext(claim, calls, engine))
+        return Run(wakeup, claim, intents, JobContext(claim, calls, resources))
 
     async def _run_body(self, run: Run) -> Outcome:
         """Run the body; whatever happens becomes an outcome."""
-        engine, claim = self.engine, run.claim
+        resources, claim = self.resources, run.claim
         try:
             run.contract = _contract(run)
-            if outcome.is_poison(claim, engine.settings):
+            if outcome.is_poison(claim, resources.settings):
                 return outcome.poison(claim, open_call=run.intents.open)
             if claim.expired:
                 return outcome.expired(open_call=run.intents.open)
-            async with engine.deadlines.kept():
-                return outcome.done(await run.delivery.kind.run(run.contract, run.context))
+            async with resources.deadlines.kept():
+                return outcome.done(await run.wakeup.kind.run(run.contract, run.context))
         except TimeoutError as error:
-            if engine.draining:
+            if resources.draining:
                 return outcome.given_back()
-            return outcome.of(error, claim, engine.settings, open_call=run.intents.open)
+            return outcome.of(error, claim, resources.settings, open_call=run.intents.open)
         except Exception as error:  # noqa: BLE001 - the one place where any error becomes a state
-            return outcome.of(error, claim, engine.settings, open_call=run.intents.open)
+            return outcome.of(error, claim, resources.settings, open_call=run.intents.open)
 
     async def _complete(self, run: Run, led_to: Outcome) -> Outcome | None:
         """Write the outcome into the record; None if the job is another worker's by now."""
@@ -150,14 +150,14 @@ class Executor:
             return None
         if led_to.state.ended:
             await _abandon(run, led_to)
-        state = await self.engine.patience.finish(lambda: self._written(run, led_to))
+        state = await self.resources.patience.finish(lambda: self._written(run, led_to))
         _tell(run, led_to, state)
         return led_to if state else None
 
     async def _written(self, run: Run, led_to: Outcome) -> State | None:
         """The state of the record after; None if the job is another worker's by now."""
-        records, claim = self.engine.records, run.claim
-        spent = Spent(
+        records, claim = self.resources.records, run.claim
+        usage = Usage(
             attempts=led_to.attempts,
             throttles=led_to.throttles,
             answered=run.intents.answered,
@@ -165,14 +165,14 @@ class Executor:
         )
         if led_to.state.ended:
             kept = await records.settle(
-                claim, led_to.state, spent=spent, result=led_to.result, error=led_to.error
+                claim, led_to.state, usage=usage, result=led_to.result, error=led_to.error
             )
             return led_to.state if kept else None
         return await records.park(
             claim,
             led_to.state,
             delay=led_to.delay,
-            spent=spent,
+            usage=usage,
             error=led_to.error,
             waiting=(claim.waiting or claim.time.at) if led_to.waits_for_limit else 0,
             alone=led_to.alone,
@@ -183,7 +183,7 @@ class Executor:
     async def _run_claimed(self) -> None:
         """Run what batches claim, each job on its own."""
         while True:
-            self._spawn(self._run_one(await self.engine.batches.next_claimed()))
+            self._spawn(self._run_one(await self.resources.batches.next_claimed()))
 
     async def _run_one(self, claimed: ClaimedRun) -> None:
         try:
@@ -191,7 +191,7 @@ class Executor:
         except Exception:
             log.exception("job_crashed", id=claimed.job[1].id)
         finally:
-            self.engine.batches.ended(claimed)
+            self.resources.batches.ended(claimed)
 
     def _spawn(self, run: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(run)
@@ -200,8 +200,8 @@ class Executor:
 
     async def _finish(self) -> None:
         """Wait for the jobs that batches claimed; what still runs in the end is left to its lease."""
-        while self._runs or self.engine.batches.busy:
-            left = self.engine.seconds_left
+        while self._runs or self.resources.batches.busy:
+            left = self.resources.seconds_left
             if left <= 0:
                 break
             await asyncio.wait(
@@ -217,14 +217,14 @@ class Executor:
 
 def _contract(run: Run) -> Contract:
     """The contract in the record, which is the truth; the message only woke us."""
-    if run.delivery.problem and run.claim.payload == run.delivery.job:
-        raise run.delivery.problem
-    return run.delivery.kind.contract.parse(run.claim.payload)
+    if run.wakeup.problem and run.claim.payload == run.wakeup.job:
+        raise run.wakeup.problem
+    return run.wakeup.kind.contract.parse(run.claim.payload)
 
 
 async def _abandon(run: Run, led_to: Outcome) -> None:
     """Give back what a job had reserved that ends undone. It ends all the same if that fails."""
-    abandon = run.delivery.kind.abandon
+    abandon = run.wakeup.kind.abandon
     if abandon is None or run.contract is None:
         return
     if led_to.state in {State.DONE, State.DUPLICATE, State.UNKNOWN}:
@@ -240,7 +240,7 @@ def _tell(run: Run, led_to: Outcome, state: State | None) -> None:
     if state is None:
         log.warning("ownership_lost", led_to=led_to.state)
         return
-    kind, lane = run.delivery.kind.name, run.claim.lane
+    kind, lane = run.wakeup.kind.name, run.claim.lane
     JOBS.labels(kind, lane, state).inc()
     words: dict[str, Any] = {"reason": led_to.reason} if led_to.reason else {}
     if state.ended:

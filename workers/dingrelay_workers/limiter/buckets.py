@@ -193,18 +193,18 @@ def park(
     now: int | None = None,
     *,
     place: str = "",
-    seats: int = 0,
+    recipients: int = 0,
 ) -> Call:
     """Find a job its place behind its sender's. Answer: µs until then, reason of a pause.
 
     `sender` must tell senders of different apps apart: they share the address's rule. `place` is
-    the key of a place that the job may share, where it adds `seats` recipients.
+    the key of a place that the job may share, where it adds so many recipients.
     """
     name = f"{queue}:{lane}"
     arguments: list[Value] = [_time(now), name, BUCKET_TTL_MS, sender]
     for rule, cost in zip(rules, costs, strict=True):
         arguments += (rule.burst, rule.rate, rule.top, cost)
-    arguments += (place, seats)
+    arguments += (place, recipients)
     keys = [rule.key for rule in rules]
     return PARK.call([*keys, *(places(key, name) for key in keys)], arguments)
 

@@ -20,16 +20,16 @@ from redis.asyncio import Redis
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import Admission
+from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 
 _PACKAGE = "dingrelay_workers.limiter"
 _PRELUDES = ("reservations", "beijing_day")
-ADMIT = Script.load(_PACKAGE, "reserve_daily", preludes=_PRELUDES)
-ADMIT_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_PRELUDES)
-ADMIT_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_PRELUDES)
-SCREEN = Script.load(_PACKAGE, "check_daily", preludes=_PRELUDES)
+RESERVE = Script.load(_PACKAGE, "reserve_daily", preludes=_PRELUDES)
+RESERVE_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_PRELUDES)
+RESERVE_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_PRELUDES)
+CHECK = Script.load(_PACKAGE, "check_daily", preludes=_PRELUDES)
 RELEASE = Script.load(_PACKAGE, "release_daily", preludes=("reservations",))
 
 DAILY_MESSAGES = 500
@@ -92,7 +92,7 @@ class _Day:
         return self.began + DAY_MS - STILL_MS
 
 
-class Guards:
+class DailyLimits:
     """What each user has had today, shared by the fleet.
 
     A campaign leaves no trace of its recipients here, only of its contents. Where another message
@@ -117,7 +117,7 @@ class Guards:
         self._now = now
         self._day = _Day("", 0)
 
-    async def admit(
+    async def reserve(
         self,
         app: str,
         job_id: str,
@@ -126,7 +126,7 @@ class Guards:
         *,
         step: str = "call:1",
         anyway: bool = False,
-    ) -> tuple[Admission, int]:
+    ) -> tuple[DailyVerdict, int]:
         """Reserve today's limits for those users who would get the message.
 
         The same job may ask again and gets the same answer.
@@ -152,7 +152,7 @@ class Guards:
 
             def call(day: _Day, head: list[Value] = head, tail: list[Value] = tail) -> Call:
                 names = [*_keys(app, day, content), keys.job(job_id)]
-                return ADMIT.call(names, [*head, day.began, self._time(), *tail])
+                return RESERVE.call(names, [*head, day.began, self._time(), *tail])
 
             day, (alike, by_department, *judged) = await self._ask(day, call)
             campaigns = alike.decode()
@@ -166,7 +166,7 @@ class Guards:
             verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
         return _admission(users, verdicts, by_department=departments), day.until
 
-    async def admit_departments(
+    async def reserve_departments(
         self,
         app: str,
         job_id: str,
@@ -179,14 +179,14 @@ class Guards:
         """Those of the departments that have not got this content today; they are noted.
 
         Raises:
-            Wait: as of `admit`.
+            Wait: as of `reserve`.
         """
         content = digest(message)
 
         def call(day: _Day) -> Call:
             names = [keys.content_departments(app, day.name, content), keys.job(job_id)]
             arguments: list[Value] = [job_id, step, keys.DAY_TTL_MS, day.began, self._time()]
-            return ADMIT_DEPARTMENTS.call(
+            return RESERVE_DEPARTMENTS.call(
                 names, [*arguments, keys.job(""), int(anyway), *departments]
             )
 
@@ -198,7 +198,7 @@ class Guards:
         ]
         return left, day.until
 
-    async def admit_everyone(
+    async def reserve_everyone(
         self,
         app: str,
         job_id: str,
@@ -211,7 +211,7 @@ class Guards:
 
         Raises:
             Refused: the day's sends to everyone are used up.
-            Wait: as of `admit`.
+            Wait: as of `reserve`.
         """
         content = digest(message)
         head: list[Value] = [job_id, step, content, DAILY_TO_EVERYONE, keys.DAY_TTL_MS]
@@ -219,7 +219,7 @@ class Guards:
         def call(day: _Day) -> Call:
             names = [keys.everyone(app, day.name), keys.job(job_id)]
             arguments = [*head, day.began, self._time(), keys.job(""), int(anyway)]
-            return ADMIT_EVERYONE.call(names, arguments)
+            return RESERVE_EVERYONE.call(names, arguments)
 
         day, (verdict,) = await self._ask(self._guess(), call)
         if verdict == NO_PLACE_LEFT:
@@ -230,7 +230,7 @@ class Guards:
             )
         return verdict == ADMITTED, day.until
 
-    async def screen(
+    async def check(
         self,
         app: str,
         users: Sequence[str],
@@ -238,7 +238,7 @@ class Guards:
         *,
         campaign: str,
         uniform: bool,
-    ) -> tuple[Admission, int]:
+    ) -> tuple[DailyVerdict, int]:
         """Which users would get a campaign's message today; reserves nothing.
 
         Args:
@@ -249,14 +249,14 @@ class Guards:
             uniform: the message is the same in all its calls.
 
         Raises:
-            Wait: as of `admit`.
+            Wait: as of `reserve`.
         """
         content = digest(message)
         head: list[Value] = [campaign, content, int(uniform), DAILY_MESSAGES, keys.DAY_TTL_MS]
 
         def call(day: _Day) -> Call:
             arguments = [*head, day.began, self._time(), keys.job(""), *users]
-            return SCREEN.call(_keys(app, day, content), arguments)
+            return CHECK.call(_keys(app, day, content), arguments)
 
         day, (alike, _, *judged) = await self._ask(self._guess(), call)
         verdicts = dict(zip(users, judged, strict=True))
@@ -349,12 +349,12 @@ def _keys(app: str, day: _Day, content: str) -> tuple[str, ...]:
 
 def _admission(
     users: Sequence[str], verdicts: Mapping[str, int], *, by_department: bool = False
-) -> Admission:
+) -> DailyVerdict:
     def judged(verdict: int) -> list[str]:
         return [user for user in users if verdicts[user] == verdict]
 
     admitted = judged(ADMITTED)
-    return Admission(
+    return DailyVerdict(
         admitted, judged(DUPLICATE), judged(DAILY_CAP), admitted if by_department else []
     )
 

@@ -14,7 +14,7 @@ OUTLIER = 3
 """Standard deviations beyond which an answer counts as that far: a stall is no part of the way."""
 
 
-class Travel:
+class LatencyEstimator:
     """Mean and variance of the time from a call's slot to its answer, the newest weighing most."""
 
     def __init__(self) -> None:

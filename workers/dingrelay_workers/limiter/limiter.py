@@ -23,10 +23,10 @@ from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, Heard
 from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked
-from dingrelay_workers.limiter.latency import Travel
+from dingrelay_workers.limiter.latency import LatencyEstimator
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest
-from dingrelay_workers.limiter.wait_queue import Line
+from dingrelay_workers.limiter.wait_queue import WaitQueue
 
 RETURNING_SHARE = 4
 """Local waiters are so many times as many where they were parked already: their turn is near."""
@@ -84,8 +84,10 @@ class Limiter:
         self._clock = clock
         self.breakers = breakers or Breakers(redis, rules)
         self._listens = breakers is not None
-        self._lines: dict[tuple[str, str, str, Lane], Line] = {}
-        self._travels: defaultdict[tuple[str, str], Travel] = defaultdict(Travel)
+        self._wait_queues: dict[tuple[str, str, str, Lane], WaitQueue] = {}
+        self._latencies: defaultdict[tuple[str, str], LatencyEstimator] = defaultdict(
+            LatencyEstimator
+        )
         self._heard: defaultdict[tuple[str, str], Heard] = defaultdict(Heard)
         self._suspected: set[Circuit] = set()
         self._draining = False
@@ -124,9 +126,9 @@ class Limiter:
         """
         if self._draining:
             raise Draining
-        line = self._line(app, api, host, lane)
-        if self._admits(line, sender, returning=returning):
-            waiter = await line.slot(request, waited, sender)
+        wait_queue = self._wait_queue(app, api, host, lane)
+        if self._admits(wait_queue, sender, returning=returning):
+            waiter = await wait_queue.slot(request, waited, sender)
             if waiter is not None:
                 reply = waiter.reply
                 return Grant(
@@ -141,7 +143,7 @@ class Limiter:
                     trial=reply is not None and reply.trial,
                 )
         raise await self._parked(
-            line, app, api, lane, request.costs, sender, returning=returning, place=place
+            wait_queue, app, api, lane, request.costs, sender, returning=returning, place=place
         )
 
     def recipients_per_call(self, app: str, api: str) -> int:
@@ -168,14 +170,14 @@ class Limiter:
             reason: one short phrase for logs and `dingrelay limits`.
         """
         rule = self._rules.egress if everything else self._rules.of(app, api)[0]
-        spread = self._travels[app, api].spread
+        spread = self._latencies[app, api].spread
         micros, _ = await run_async(self._redis, buckets.penalize(rule, pause, reason, spread))
         if not micros:
             return
         # The slots given out here are void at once; other processes hear of it when they ask.
-        for line in self._lines.values():
-            if rule in line.rules:
-                line.recall()
+        for wait_queue in self._wait_queues.values():
+            if rule in wait_queue.rules:
+                wait_queue.revoke_slots()
 
     async def answered(self, grant: Grant) -> None:
         """A call was answered sanely, and not with a throttle.
@@ -183,7 +185,7 @@ class Limiter:
         Costs a round trip only for a probe, or where sick answers were met before.
         """
         took = self._clock() - grant.left
-        self._travels[grant.app, grant.api].add(took)
+        self._latencies[grant.app, grant.api].add(took)
         self._heard[grant.app, grant.api].add(took)
         with _whatever_redis_does("an answer"):
             if grant.probing:
@@ -323,20 +325,20 @@ class Limiter:
     def drain(self) -> None:
         """Let nothing leave any more: who waits, and who comes later, gets `Draining`."""
         self._draining = True
-        for line in self._lines.values():
-            line.fail(Draining())
+        for wait_queue in self._wait_queues.values():
+            wait_queue.fail(Draining())
 
     async def close(self) -> None:
         """Drain, and leave no task behind. The connection stays the caller's."""
         self.drain()
-        for line in self._lines.values():
-            await line.close()
+        for wait_queue in self._wait_queues.values():
+            await wait_queue.close()
 
-    def _line(self, app: str, api: str, host: str, lane: Lane) -> Line:
-        line = self._lines.get((app, api, host, lane))
-        if line is None:
+    def _wait_queue(self, app: str, api: str, host: str, lane: Lane) -> WaitQueue:
+        wait_queue = self._wait_queues.get((app, api, host, lane))
+        if wait_queue is None:
             circuit = self.breakers.circuit(app, api, host)
-            line = self._lines[app, api, host, lane] = Line(
+            wait_queue = self._wait_queues[app, api, host, lane] = WaitQueue(
                 self._redis,
                 self._rules.of(app, api),
                 lane,
@@ -347,22 +349,23 @@ class Limiter:
                 heard=self._heard[app, api] if self._listens else None,
                 forgone=lambda: self._forgone(circuit),
             )
-        return line
+        return wait_queue
 
-    def _admits(self, line: Line, sender: str, *, returning: bool) -> bool:
+    def _admits(self, wait_queue: WaitQueue, sender: str, *, returning: bool) -> bool:
         if returning:
             room = self._local_waiters * RETURNING_SHARE
             # A sender that fills the line leaves the others their share of it, on top of it.
-            fair = line.waiting(sender) < room // line.senders_with(sender)
-            return fair and len(line) < room * CROWDED
+            fair = wait_queue.waiting(sender) < room // wait_queue.senders_with(sender)
+            return fair and len(wait_queue) < room * CROWDED
         # Nobody overtakes the parked, but where nobody waits a slot would go unused.
-        return not line or (
-            not line.overtaken(sender) and (line.brief or len(line) < self._local_waiters)
+        return not wait_queue or (
+            not wait_queue.overtaken(sender)
+            and (wait_queue.brief or len(wait_queue) < self._local_waiters)
         )
 
     async def _parked(
         self,
-        line: Line,
+        wait_queue: WaitQueue,
         app: str,
         api: str,
         lane: Lane,
@@ -373,20 +376,20 @@ class Limiter:
         place: str,
     ) -> Parked:
         queue: buckets.ParkedQueue = "again" if returning else "tail"
-        charges = [costs.get(rule.unit, 0) for rule in line.rules]
+        charges = [costs.get(rule.unit, 0) for rule in wait_queue.rules]
         call = buckets.park(
-            line.rules,
+            wait_queue.rules,
             lane,
             charges,
             queue,
             f"{app}/{sender}",
             place=place,
-            seats=costs.get("recipients", 0),
+            recipients=costs.get("recipients", 0),
         )
         micros, reason = await run_async(self._redis, call)
         due_in = micros / MICRO
         if not returning:
-            line.noted(sender, due_in)
+            wait_queue.noted(sender, due_in)
         pause = reason.decode()
         why = f"{api} is paused: {pause}" if pause else f"the limit of {api}"
         return Parked(max(SOONEST, due_in - LEAD), why)

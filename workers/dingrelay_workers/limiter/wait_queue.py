@@ -27,7 +27,7 @@ EARLY = 0.02
 
 A little less than what bulk may look ahead (`acquire.lua`).
 """
-LEAST_NAP = 0.012
+LEAST_SLEEP = 0.012
 """Seconds of held slots at which the next are asked for where slots are closer than that."""
 TICK = 0.0005
 """Seconds that are not worth a timer, which is late by more."""
@@ -97,7 +97,7 @@ class Waiter:
         self.waited = False
 
 
-class Line:
+class WaitQueue:
     """Waiters in order, and a task that asks for the first of them while there are any."""
 
     def __init__(
@@ -130,7 +130,7 @@ class Line:
         self._turns: dict[str, int] = {}
         self._held: dict[Waiter, None] = {}
         self._asking: asyncio.Task[None] | None = None
-        self._nudge = asyncio.Event()
+        self._wake = asyncio.Event()
         self._tail = 0.0
         self._tails: dict[str, float] = {}
         self._spacing = max((1 / rule.rate for rule in rules if rule.rate), default=0.0)
@@ -193,18 +193,18 @@ class Line:
         if len(self._tails) > MANY:
             self._tails = {name: tail for name, tail in self._tails.items() if tail > now}
 
-    def recall(self) -> None:
+    def revoke_slots(self) -> None:
         """Take back every slot that has not come: a penalty voids them."""
         if not self._held:
             return
-        recalled = sorted(self._held, key=lambda waiter: waiter.starts)
-        for waiter in recalled:
+        revoked = sorted(self._held, key=lambda waiter: waiter.starts)
+        for waiter in revoked:
             self._unhold(waiter)
             self._forgo(waiter)
             if not waiter.future.done():
                 self._enter(waiter)
         self._ask()
-        self._nudge.set()
+        self._wake.set()
 
     def fail(self, error: Exception) -> None:
         """End every waiter, with a slot or without, with this error."""
@@ -221,7 +221,7 @@ class Line:
             if not waiter.future.done():
                 waiter.future.set_exception(error)
             self._leave(waiter)
-        self._nudge.set()
+        self._wake.set()
 
     async def close(self) -> None:
         """Stop asking."""
@@ -289,7 +289,7 @@ class Line:
         asks = [
             Ask(self._in_order(waiter.charged), aged=now - waiter.since >= AGED) for waiter in first
         ]
-        self._nudge.clear()
+        self._wake.clear()
         reply = await ask(
             self._redis,
             self.rules,
@@ -307,7 +307,7 @@ class Line:
         self._tail = now + reply.tail
         self._spacing = reply.slot or self._spacing
         if reply.paused:
-            self.recall()
+            self.revoke_slots()
         for waiter in self._held:
             waiter.unconfirmed = False
         for waiter, start in zip(first, reply.starts, strict=False):
@@ -316,7 +316,7 @@ class Line:
             waiter.waited = True
         if reply.wait:
             self._dismiss(now + reply.wait)
-        await self._nap(reply)
+        await self._sleep(reply)
 
     def _at_once(self) -> int:
         return min(BATCH, max(1, math.ceil(AHEAD / self._spacing))) if self._spacing else BATCH
@@ -346,10 +346,10 @@ class Line:
         """Its slot has come. On a loop that is behind, those before it may not have left yet."""
         if self._held:
             for held in [held for held in self._held if held.starts < waiter.starts]:
-                self._let_go(held)
-        self._let_go(waiter)
+                self._release(held)
+        self._release(waiter)
 
-    def _let_go(self, waiter: Waiter) -> None:
+    def _release(self, waiter: Waiter) -> None:
         self._unhold(waiter)
         if not waiter.future.done():
             waiter.future.set_result(waiter.probing)
@@ -364,7 +364,7 @@ class Line:
             else:
                 next_slot += self._spacing
 
-    async def _nap(self, reply: Reply) -> None:
+    async def _sleep(self, reply: Reply) -> None:
         """Sleep until the next question makes sense, or something happened."""
         if not self._waiters and not self._held:
             return
@@ -372,10 +372,10 @@ class Line:
         until = now + reply.wait
         if self._held:
             last = max(waiter.starts for waiter in self._held)
-            until = max(until, last + max(self._spacing - EARLY, -LEAST_NAP))
+            until = max(until, last + max(self._spacing - EARLY, -LEAST_SLEEP))
             if any(waiter.unconfirmed for waiter in self._held):
                 until = min(until, min(w.starts for w in self._held if w.unconfirmed) - EARLY)
         if until > now:
             with suppress(TimeoutError):
                 async with asyncio.timeout(until - now):
-                    await self._nudge.wait()
+                    await self._wake.wait()

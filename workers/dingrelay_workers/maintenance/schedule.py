@@ -12,20 +12,20 @@ from dingrelay_producers.store.record import Wakeup, transition
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_workers.store.records import progress_slot
 
-_SWEEP = transition("dingrelay_workers.maintenance", "schedule")
+_SCHEDULE = transition("dingrelay_workers.maintenance", "schedule")
 
 LONGEST_PROBE_PAUSE_MS = 3_600_000
 """A queue that starts nothing though somebody serves it gets a wake-up an hour at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
-    """What a sweep found.
+class DueBatch:
+    """What was due.
 
     Attributes:
-        mine: whether this worker sweeps; another one does otherwise.
+        mine: whether this worker is the scheduler; another one is otherwise.
         wakeups: messages to publish now.
-        batch: their name, by which the next sweep is told that they were published.
+        batch: their name, by which the next one is told that they were published.
         next_due: seconds until somebody must look again; None if nothing is scheduled.
     """
 
@@ -50,11 +50,13 @@ class Schedule:
             pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
         await pipe.execute()
 
-    async def sweep(self, worker: str, *, lease: float, most: int, published: str = "") -> Sweep:
+    async def take_due(
+        self, worker: str, *, lease: float, most: int, published: str = ""
+    ) -> DueBatch:
         """Take what must be woken, if nobody else does.
 
         Args:
-            worker: who sweeps.
+            worker: which would be the scheduler.
             lease: seconds after which another worker may.
             most: jobs to look at: it bounds how long Redis does nothing else.
             published: the last batch whose wake-ups were all published; a later one comes again,
@@ -62,8 +64,8 @@ class Schedule:
         """
         answer = await run_async(
             self._redis,
-            _SWEEP.call(
-                [keys.SWEEPER, keys.SWEPT],
+            _SCHEDULE.call(
+                [keys.SCHEDULER, keys.UNPUBLISHED],
                 [
                     worker,
                     int(lease * 1000),
@@ -71,21 +73,21 @@ class Schedule:
                     self._grace,
                     self._slot,
                     LONGEST_PROBE_PAUSE_MS,
-                    keys.SWEPT_TTL_MS,
+                    keys.UNPUBLISHED_TTL_MS,
                     published,
                 ],
             ),
         )
         if not answer[0]:
-            return Sweep(mine=False, wakeups=[], batch="", next_due=None)
+            return DueBatch(mine=False, wakeups=[], batch="", next_due=None)
         wakeups = [_wakeup(*told) for told in answer[3:]]
         next_due = None if answer[1] < 0 else answer[1] / 1000
-        return Sweep(True, wakeups, answer[2].decode(), next_due)
+        return DueBatch(True, wakeups, answer[2].decode(), next_due)
 
     async def release(self, worker: str) -> None:
-        """Let another worker sweep at once."""
-        if await self._redis.get(keys.SWEEPER) == worker.encode():
-            await self._redis.delete(keys.SWEEPER)
+        """Let another worker schedule at once."""
+        if await self._redis.get(keys.SCHEDULER) == worker.encode():
+            await self._redis.delete(keys.SCHEDULER)
 
 
 def _wakeup(*told: Any) -> Wakeup:

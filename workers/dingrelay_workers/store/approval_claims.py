@@ -16,10 +16,10 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import Script, run_async
 
-_ADOPT = Script.load("dingrelay_workers.store", "claim_approval")
+_CLAIM = Script.load("dingrelay_workers.store", "claim_approval")
 
 
-class Adoptions:
+class ApprovalClaims:
     """The instances of approvals, from the side of one job."""
 
     def __init__(self, redis: Redis, settings: Settings, *, job_id: str) -> None:
@@ -45,7 +45,7 @@ class Adoptions:
             if mark is None or mark.decode().partition(" ")[2] == self._job_id
         ]
 
-    async def adopt(self, instance: str, *, since: int) -> int | None:
+    async def claim(self, instance: str, *, since: int) -> int | None:
         """Take an instance that nobody has; None if it is this job's now.
 
         Args:
@@ -56,7 +56,7 @@ class Adoptions:
             Since when the job that has it looked for its own, in ms. What that job's call made is
             left for this one to find.
         """
-        call = _ADOPT.call(
+        call = _CLAIM.call(
             [keys.adopted_instance(instance), self._own],
             [instance, self._job_id, since, self._ttl, keys.JOB_MARGIN_MS],
         )

@@ -20,13 +20,13 @@ from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.store.failures import Failures
 from dingrelay_workers.store.redis_time import RedisTime
-from dingrelay_workers.store.wakeup import Delivery
+from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 _PACKAGE = "dingrelay_workers.store"
-_BOARD = transition(_PACKAGE, "running", "claim_batch")
+_CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
 _CLAIM = transition(_PACKAGE, "running", "claim")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat")
-_NOTE = transition(_PACKAGE, "write_intent")
+_WRITE_INTENT = transition(_PACKAGE, "write_intent")
 _PARK = transition(_PACKAGE, "reschedule", preludes=["reservations", "cancelled"])
 _SETTLE = transition(_PACKAGE, "settle", preludes=["reservations"])
 _WAKE = transition(_PACKAGE, "wake")
@@ -52,15 +52,15 @@ class Claim:
         crashes: workers that vanished while a call of it was under way, since it last parked.
         losses: workers that vanished while they ran it otherwise.
         expires: when it is of no use any more, in ms; None for never.
-        calling: the note of a call whose answer is not known, if there is one.
+        intent: the note of a call whose answer is not known, if there is one.
         requeued: a person had it carried on since that call left.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
         time: Redis's clock, since the claim.
         started: when a worker first had it, in ms; 0 if that is not known.
         failures: its failed attempts.
-        shares: where jobs wait with which it may share a call; empty if it goes alone.
-        seats: how many recipients it adds to such a call.
+        batch_key: where jobs wait with which it may share a call; empty if it goes alone.
+        recipients: how many recipients it adds to such a call.
     """
 
     id: str
@@ -76,7 +76,7 @@ class Claim:
     crashes: int
     expires: int | None
     waiting: int
-    calling: Json | None
+    intent: Json | None
     steps: Mapping[str, Json]
     created: int
     time: RedisTime = field(compare=False)
@@ -84,8 +84,8 @@ class Claim:
     requeued: bool = False
     started: int = 0
     failures: Failures = field(default_factory=Failures)
-    shares: str = ""
-    seats: int = 0
+    batch_key: str = ""
+    recipients: int = 0
 
     @property
     def expired(self) -> bool:
@@ -100,14 +100,14 @@ class Claim:
     @property
     def place(self) -> str:
         """Key of the place that it shares when it is parked; empty if it goes alone."""
-        return keys.place(self.app, self.shares.rpartition(":")[2]) if self.shares else ""
+        return keys.place(self.app, self.batch_key.rpartition(":")[2]) if self.batch_key else ""
 
 
-Taken = tuple[Delivery, Claim]
+ClaimedJob = tuple[ReceivedWakeup, Claim]
 """A job claimed without a wake-up, as if one had come."""
 
 
-class Taking(NamedTuple):
+class ClaimResult(NamedTuple):
     """How taking a job ended.
 
     Attributes:
@@ -121,7 +121,7 @@ class Taking(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Usage:
     """What a run cost and brought, apart from where it ended.
 
     Attributes:
@@ -136,16 +136,16 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True)
-class Boarding:
+class BatchClaim:
     """Jobs that were claimed for a call.
 
     Attributes:
-        taken: they go with it.
+        jobs: they go with it.
         next: more wait than there was room for, and this one makes the next call.
     """
 
-    taken: list[Taken]
-    next: Taken | None
+    jobs: list[ClaimedJob]
+    next: ClaimedJob | None
 
 
 class Records:
@@ -174,32 +174,32 @@ class Records:
         self._slot = progress_slot(settings)
         self._owner = f"{worker}/" if worker else ""
 
-    async def claim(self, delivery: Delivery) -> Taking:
+    async def claim(self, wakeup: ReceivedWakeup) -> ClaimResult:
         """Take the job that a wake-up names, if it is to be had.
 
         A message of a Celery client without our package has no record yet: it gets one first. One
         of ours had a record once: the job is over.
         """
         claim = _CLAIM.call(
-            [keys.job(delivery.id), keys.progress(delivery.queue)],
-            [delivery.id, self._owner + delivery.nonce, self._lease, delivery.woken, self._slot],
+            [keys.job(wakeup.id), keys.progress(wakeup.queue)],
+            [wakeup.id, self._owner + wakeup.nonce, self._lease, wakeup.woken, self._slot],
         )
         answer = await run_async(self.redis, claim)
-        if answer[0] == b"missing" and delivery.bare:
-            await self.enqueue([delivery.draft()])
+        if answer[0] == b"missing" and wakeup.bare:
+            await self.enqueue([wakeup.draft()])
             if self._on_made:
-                await self._on_made(delivery.id)
+                await self._on_made(wakeup.id)
             answer = await run_async(self.redis, claim)
         if answer[0] == b"missing":
-            return Taking("ended")
+            return ClaimResult("ended")
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
-            return Taking(verdict, waiting=answer[1].decode())
-        return Taking(verdict, _claim(delivery.id, answer[1], _texts(answer[2:])))
+            return ClaimResult(verdict, waiting=answer[1].decode())
+        return ClaimResult(verdict, _claim(wakeup.id, answer[1], _texts(answer[2:])))
 
-    async def board(
+    async def claim_batch(
         self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None
-    ) -> Boarding:
+    ) -> BatchClaim:
         """Claim jobs that wait for a call, for one that leaves now.
 
         Args:
@@ -212,14 +212,14 @@ class Records:
         where = [waiting, *([bucket.key] if bucket else [])]
         arguments: list[Value] = [self._owner + nonce, self._lease, room, lane, MOST_LOOKED_AT]
         arguments += (bucket.burst, bucket.rate) if bucket else ()
-        next_caller, now, *found = await run_async(self.redis, _BOARD.call(where, arguments))
-        taken = [_taken(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
-        return Boarding(taken, taken.pop() if next_caller else None)
+        next_caller, now, *found = await run_async(self.redis, _CLAIM_BATCH.call(where, arguments))
+        taken = [_claimed_job(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
+        return BatchClaim(taken, taken.pop() if next_caller else None)
 
-    async def note(
-        self, claim: Claim, note: Json, spent: Spent, *, until: int = 0
-    ) -> Literal["noted", "cancelled", "lost", "late"]:
-        """Note that a call is about to leave, with what the run brought; unless noted, it must not.
+    async def write_intent(
+        self, claim: Claim, note: Json, usage: Usage, *, until: int = 0
+    ) -> Literal["written", "cancelled", "lost", "late"]:
+        """Write that a call leaves now, with what the run brought; unless written, it must not.
 
         Cancelled: that was asked for while the job ran. Lost: it is another worker's by now.
         Late: it may leave until a moment (ms; 0 for any time) that is over.
@@ -228,12 +228,12 @@ class Records:
             claim.nonce,
             claim.fence,
             record.canonical_json(note),
-            int(spent.answered),
+            int(usage.answered),
             until,
-            *_pairs(spent.steps),
+            *_pairs(usage.steps),
         ]
-        answer = await run_async(self.redis, _NOTE.call([keys.job(claim.id)], arguments))
-        verdict: Literal["noted", "cancelled", "lost", "late"] = answer.decode()
+        answer = await run_async(self.redis, _WRITE_INTENT.call([keys.job(claim.id)], arguments))
+        verdict: Literal["written", "cancelled", "lost", "late"] = answer.decode()
         return verdict
 
     async def park(
@@ -242,7 +242,7 @@ class Records:
         state: State,
         *,
         delay: float,
-        spent: Spent,
+        usage: Usage,
         error: Json | None = None,
         waiting: int = 0,
         alone: bool = False,
@@ -269,10 +269,10 @@ class Records:
                     claim.fence,
                     state,
                     int(delay * 1000),
-                    spent.attempts,
-                    spent.throttles,
+                    usage.attempts,
+                    usage.throttles,
                     record.canonical_json(error) if error else "",
-                    int(spent.answered),
+                    int(usage.answered),
                     waiting,
                     int(self._settings.record_ttl * 1000),
                     int(self._settings.dead_ttl * 1000),
@@ -284,7 +284,7 @@ class Records:
                     LANES.index(claim.lane),
                     keys.OUTAGE_TTL_MS,
                     latest if outage else 0,
-                    *_pairs(spent.steps),
+                    *_pairs(usage.steps),
                 ],
             ),
         )
@@ -295,7 +295,7 @@ class Records:
         claim: Claim,
         state: State,
         *,
-        spent: Spent,
+        usage: Usage,
         result: Json | None = None,
         error: Json | None = None,
     ) -> bool:
@@ -309,14 +309,14 @@ class Records:
                     claim.nonce,
                     claim.fence,
                     state,
-                    spent.attempts,
-                    spent.throttles,
+                    usage.attempts,
+                    usage.throttles,
                     record.canonical_json(result) if result is not None else "",
                     record.canonical_json(error) if error else "",
-                    int(spent.answered),
+                    int(usage.answered),
                     int(self._settings.record_ttl * 1000),
                     int(self._settings.dead_ttl * 1000),
-                    *_pairs(spent.steps),
+                    *_pairs(usage.steps),
                 ],
             ),
         )
@@ -367,10 +367,10 @@ def progress_slot(settings: Settings) -> int:
     return max(1, int(settings.wake_grace * 1000 / 6))
 
 
-def _taken(job_id: str, now: int, fields: Mapping[str, str]) -> Taken:
+def _claimed_job(job_id: str, now: int, fields: Mapping[str, str]) -> ClaimedJob:
     claim = _claim(job_id, now, fields)
     kind, queue = KINDS[fields["kind"]], fields["queue"]
-    return Delivery(
+    return ReceivedWakeup(
         job_id, kind, claim.payload, queue, woken=claim.created, nonce=claim.nonce
     ), claim
 
@@ -396,7 +396,7 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         crashes=int(fields.get("crashes", 0)),
         expires=int(fields["expires"]) if "expires" in fields else None,
         waiting=int(fields.get("waiting", 0)),
-        calling=json.loads(fields["calling"]) if "calling" in fields else None,
+        intent=json.loads(fields["intent"]) if "intent" in fields else None,
         steps={
             name.removeprefix(STEP): json.loads(value)
             for name, value in fields.items()
@@ -408,8 +408,8 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         requeued="requeued" in fields,
         started=int(fields.get("started", 0)),
         failures=Failures.read(json.loads(fields.get("failures", "{}"))),
-        shares=fields.get("shares", ""),
-        seats=int(fields.get("seats", 0)),
+        batch_key=fields.get("batch_key", ""),
+        recipients=int(fields.get("recipients", 0)),
     )
 
 

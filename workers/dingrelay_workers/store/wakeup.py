@@ -29,14 +29,14 @@ BAD_ID_NAMESPACE = uuid.UUID("0f0b7b3a-98d5-4f39-8f8c-6b1c1c1d5a10")
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ReceivedWakeup:
     """One wake-up of one job.
 
     Attributes:
         job: what the message carries; anything, until the contract has looked at it. A wake-up of
             ours carries no more than the app and the lane.
         woken: when it was published, in ms of Redis's clock; 0 from a foreign client.
-        nonce: tells this delivery from every other.
+        nonce: tells this wake-up from every other.
         expires: when the client's message expires, in ms; None for never. It is the job's
             `expires_at` where that has none.
         problem: what is wrong with the message around the job, if anything.
@@ -52,7 +52,7 @@ class Delivery:
     expires: int | None = None
 
     @classmethod
-    def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "Delivery":
+    def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "ReceivedWakeup":
         """The wake-up in a Celery request. Never raises: what is wrong is kept as `problem`."""
         woken = _moment(request.get(WOKEN_HEADER))
         info = request.get("delivery_info") or {}
@@ -61,7 +61,7 @@ class Delivery:
         if not woken:  # what our own publisher sends is JSON already
             job, unwritable = plain_json(job)
             problem = problem or unwritable
-        delivery = cls(
+        wakeup = cls(
             id=_job_id(request.get("id")),
             kind=kind,
             job=job,
@@ -71,9 +71,9 @@ class Delivery:
             problem=problem,
             expires=_expiry(request.get("expires")),
         )
-        return delivery._bounded() if delivery.bare else delivery
+        return wakeup._bounded() if wakeup.bare else wakeup
 
-    def _bounded(self) -> "Delivery":
+    def _bounded(self) -> "ReceivedWakeup":
         """The same, but for a job that is too large to be written down: that is a problem of it."""
         try:
             check_size(self.job, record.canonical_json(self.job))
@@ -128,8 +128,8 @@ class Delivery:
             due=(record.milliseconds(times.send_at) if times else None) or 0,
             expires=self.expires if expires is None else expires,
             bare=True,
-            shares=record.shares(contract) if contract else "",
-            seats=contract.recipients if contract else 0,
+            batch_key=record.batch_key(contract) if contract else "",
+            recipients=contract.recipients if contract else 0,
         )
 
     def _text(self, field: str, default: str) -> str:

@@ -5,8 +5,8 @@
 -- Answers the state after, or nil if there is no such job.
 local record, dead = KEYS[1], KEYS[2]
 local id, ttl, dead_ttl, lost = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local known = redis.call('HMGET', record, 'state', 'queue', 'shares', 'bare')
-local state, queue, shares, bare = known[1], known[2], known[3], known[4]
+local known = redis.call('HMGET', record, 'state', 'queue', 'batch_key', 'bare')
+local state, queue, batch_key, bare = known[1], known[2], known[3], known[4]
 if not state then return nil end
 if state == 'running' then
   redis.call('HSET', record, 'cancel', lost == '' and 'withdrawn' or 1)
@@ -15,5 +15,5 @@ end
 if not waits(state) then return state end
 
 take_out(id, queue)
-if shares then redis.call('ZREM', shares, id) end
+if batch_key then redis.call('ZREM', batch_key, id) end
 return end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)

@@ -5,7 +5,7 @@
 -- answer was lost it is unknown, with the error `lost`: somebody may have got the message, the
 -- approval may exist. Without `lost` it is cancelled: whoever withdrew it carries it on.
 local function end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)
-  local open = lost ~= '' and redis.call('HEXISTS', record, 'calling') == 1
+  local open = lost ~= '' and redis.call('HEXISTS', record, 'intent') == 1
   local state = open and 'unknown' or 'cancelled'
   redis.call('HSET', record, 'state', state, 'settled', now)
   if state == 'unknown' then

@@ -2,15 +2,15 @@
 -- KEYS: record, recent, and a lease if only its holder may
 -- ARGV: id, kind, app, lane, queue, payload, digest, summary, due or 0, expires or '', parent,
 --       bare (1: the message of a client without our package), recent size, recent ttl, where it
---       waits for a call that carries several jobs or '', seats it takes there, ttl of that, the
---       lease's value (times in ms)
+--       waits for a call that carries several jobs or '', recipients it takes there, ttl of that,
+--       the lease's value (times in ms)
 -- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict
 -- | gone: the job of this message is over and forgotten | fenced: the lease is another's.
 local record, recent, lease = KEYS[1], KEYS[2], KEYS[3]
 local id, queue, payload, digest, due = ARGV[1], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[9])
 local expires, parent, bare = ARGV[10], ARGV[11], ARGV[12] == '1'
 local recent_size, recent_ttl = tonumber(ARGV[13]), ARGV[14]
-local shares, seats, shares_ttl = ARGV[15], ARGV[16], ARGV[17]
+local batch_key, recipients, batch_key_ttl = ARGV[15], ARGV[16], ARGV[17]
 
 if lease and redis.call('GET', lease) ~= ARGV[18] then return {'fenced', 0} end
 local known = redis.call('HGET', record, 'digest')
@@ -30,11 +30,11 @@ if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
 if parent ~= '' then redis.call('HSET', record, 'parent', parent) end
 if bare then redis.call('HSET', record, 'bare', 1) end
 if ARGV[2] == MADE_ONCE then redis.call('HSET', record, 'history', history()) end
-if shares ~= '' then
-  redis.call('HSET', record, 'shares', shares, 'seats', seats)
+if batch_key ~= '' then
+  redis.call('HSET', record, 'batch_key', batch_key, 'recipients', recipients)
   if not later then
-    redis.call('ZADD', shares, now, id)
-    redis.call('PEXPIRE', shares, shares_ttl)
+    redis.call('ZADD', batch_key, now, id)
+    redis.call('PEXPIRE', batch_key, batch_key_ttl)
   end
 end
 if later then place_until(id, due) else place_woken(id, queue, now) end

@@ -5,8 +5,8 @@
 -- ARGV: id
 -- Answers the state before, or nil if there is no such job.
 local record, dead, id = KEYS[1], KEYS[2], ARGV[1]
-local known = redis.call('HMGET', record, 'state', 'not_before', 'expires', 'calling')
-local state, not_before, expires, calling = known[1], tonumber(known[2]), known[3], known[4]
+local known = redis.call('HMGET', record, 'state', 'not_before', 'expires', 'intent')
+local state, not_before, expires, intent = known[1], tonumber(known[2]), known[3], known[4]
 if not state then return nil end
 if state ~= 'dead' and state ~= 'unknown' and state ~= 'cancelled' and state ~= 'expired' then
   return state
@@ -15,7 +15,7 @@ end
 redis.call('HDEL', record, 'error', 'settled', 'cancel', 'crashes', 'losses', 'waiting',
   'failures', 'started')
 if expires and tonumber(expires) <= now then redis.call('HDEL', record, 'expires') end
-if calling then redis.call('HSET', record, 'requeued', 1) end
+if intent then redis.call('HSET', record, 'requeued', 1) end
 local due = math.max(now, not_before or 0)
 redis.call('HSET', record,
   'state', 'queued', 'attempts', 0, 'throttles', 0, 'due', due, 'woken', 0)

@@ -32,8 +32,8 @@ end
 local function give_back(record, id)
   local _, step, taken, received, users = reserved_by(record)
   if not step or redis.call('HEXISTS', record, 'step:' .. step) == 1 then return end
-  local calling = redis.call('HGET', record, 'calling')
-  if calling and cjson.decode(calling).step == step then return end
+  local intent = redis.call('HGET', record, 'intent')
+  if intent and cjson.decode(intent).step == step then return end
   redis.call('HDEL', record, 'reserved')
   if received == '' then redis.call('HDEL', taken, id) end
   for user in string.gmatch(users, '[^,]+') do

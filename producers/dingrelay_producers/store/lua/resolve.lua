@@ -23,7 +23,7 @@ end
 local resolved = cjson.decode(told)
 resolved.at = now
 redis.call('HSET', record, 'resolved', cjson.encode(resolved))
-redis.call('HDEL', record, 'calling')
+redis.call('HDEL', record, 'intent')
 if happened then
   redis.call('HSET', record, 'state', 'done', 'settled', now)
   redis.call('HDEL', record, 'error')

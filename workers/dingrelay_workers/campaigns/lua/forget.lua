@@ -1,5 +1,5 @@
 -- Delete the records of jobs that are settled elsewhere.
--- KEYS: the pump's lease, recent, dead, records
+-- KEYS: the dispatcher's lease, recent, dead, records
 -- ARGV: the lease's value, ids in the order of the records
 -- Answers 1, or 0 if the lease is another's: then nothing is deleted.
 local lease, recent, dead, value = KEYS[1], KEYS[2], KEYS[3], ARGV[1]

@@ -3,7 +3,7 @@
 -- Answers for each of them {index, state or '', result, error, 1 if a call left or was answered}.
 local found = {}
 for i = 1, #KEYS do
-  local field = redis.call('HMGET', KEYS[i], 'state', 'result', 'error', 'calling', 'step:call')
+  local field = redis.call('HMGET', KEYS[i], 'state', 'result', 'error', 'intent', 'step:call')
   local state = field[1]
   if not state or (state ~= 'queued' and state ~= 'running' and state ~= 'snoozed'
       and state ~= 'retrying') then

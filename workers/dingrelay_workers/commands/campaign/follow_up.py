@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
     from dingrelay_tasks.message_send import MessageSend
     from dingrelay_workers.campaigns.estimate import Month
-    from dingrelay_workers.campaigns.follow_up import Aftercare, Plan
+    from dingrelay_workers.campaigns.follow_up import FollowUp, Plan
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
@@ -99,7 +99,7 @@ def confirm(
 
 
 def _carry_out(
-    act: "Callable[[Aftercare], Awaitable[Plan]]",
+    act: "Callable[[FollowUp], Awaitable[Plan]]",
     campaign: str,
     *,
     yes: bool,
@@ -173,15 +173,15 @@ def _words(plan: "Plan", told: dict[str, Any]) -> str:
 
 
 async def _plan(
-    settings: "Settings", act: "Callable[[Aftercare], Awaitable[Plan]]"
+    settings: "Settings", act: "Callable[[FollowUp], Awaitable[Plan]]"
 ) -> "tuple[Plan, Month]":
     from dingrelay_workers.campaigns.estimate import Size
-    from dingrelay_workers.campaigns.follow_up import Aftercare
+    from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.previews import month_of
 
     async with opened_store(settings) as store:
-        plan = await act(Aftercare(store))
+        plan = await act(FollowUp(store))
     size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
     return plan, await month_of(settings, plan.app, size)
 
@@ -189,11 +189,11 @@ async def _plan(
 async def _test(
     settings: "Settings", campaign: str, users: list[str], fields: dict[str, str]
 ) -> "MessageSend":
-    from dingrelay_workers.campaigns.follow_up import Aftercare
+    from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
 
     async with opened_store(settings) as store:
-        return await Aftercare(store).test(campaign, users, fields)
+        return await FollowUp(store).test(campaign, users, fields)
 
 
 def _fields(given: list[str] | None) -> dict[str, str]:

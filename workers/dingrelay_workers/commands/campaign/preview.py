@@ -71,7 +71,7 @@ async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
     from dingrelay_workers.campaigns.opened import opened_store
 
     async with opened_store(settings) as store:
-        return documents.forecast(await previews.of_draft(settings, await store.get(campaign)))
+        return documents.preview(await previews.of_draft(settings, await store.get(campaign)))
 
 
 async def _of_options(
@@ -86,7 +86,7 @@ async def _of_options(
             found = await previews.of_audience(
                 settings, store.database, spec, audience, malformed=malformed, on_rows=progress.read
             )
-    return documents.forecast(found)
+    return documents.preview(found)
 
 
 def _tell(found: dict[str, Any], *, as_json: bool) -> None:

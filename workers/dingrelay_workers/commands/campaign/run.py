@@ -12,7 +12,7 @@ from dingrelay_producers.cli import options
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.control import Control
-    from dingrelay_workers.campaigns.dry_run import Rehearsal
+    from dingrelay_workers.campaigns.dry_run import DryRun
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="The campaign's id.")]
 
@@ -34,7 +34,7 @@ def start(
 ) -> None:
     """Let a draft run."""
     if dry_run:
-        _rehearse(campaign, as_json=as_json)
+        _dry_run(campaign, as_json=as_json)
         return
     _move(campaign, lambda control: control.start(campaign), "running", as_json=as_json)
 
@@ -54,11 +54,11 @@ def cancel(campaign: Id, as_json: options.AsJson = False) -> None:
     _move(campaign, lambda control: control.cancel(campaign), "cancelled", as_json=as_json)
 
 
-def _rehearse(campaign: str, *, as_json: bool) -> None:
+def _dry_run(campaign: str, *, as_json: bool) -> None:
     from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
 
-    found = asyncio.run(_rehearsed(Settings.load(), campaign))
+    found = asyncio.run(_dry_run_of(Settings.load(), campaign))
     if as_json:
         first = [{"users": users, "message": message} for users, message in found.first]
         told = {"id": campaign, "recipients": found.recipients, "calls": found.calls}
@@ -72,12 +72,12 @@ def _rehearse(campaign: str, *, as_json: bool) -> None:
         out.print(f"{users[0]}{others}: {text}", markup=False)
 
 
-async def _rehearsed(settings: "Settings", campaign: str) -> "Rehearsal":
-    from dingrelay_workers.campaigns.dry_run import rehearse
+async def _dry_run_of(settings: "Settings", campaign: str) -> "DryRun":
+    from dingrelay_workers.campaigns.dry_run import dry_run
     from dingrelay_workers.campaigns.opened import opened_store
 
     async with opened_store(settings) as store:
-        return await rehearse(store, campaign)
+        return await dry_run(store, campaign)
 
 
 def _move(

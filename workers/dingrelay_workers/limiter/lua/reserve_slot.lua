@@ -27,10 +27,10 @@ local now = microseconds(ARGV[1])
 local queue, ttl, sender = ARGV[2], ARGV[3], ARGV[4]
 local due, reason = now, ''
 
-local place, seats, shared = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV]), nil
+local place, recipients, shared = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV]), nil
 local own = queue .. ' ' .. sender
 if place ~= '' then
-  local known = redis.call('HMGET', place, own, 'seats:' .. own)
+  local known = redis.call('HMGET', place, own, 'recipients:' .. own)
   local first, taken = tonumber(known[1]) or 0, tonumber(known[2]) or 0
   local carried = CARRIED
   for i = 1, #KEYS / 2 do
@@ -38,7 +38,7 @@ if place ~= '' then
       carried = math.min(carried, tonumber(ARGV[4 * i + 1]))
     end
   end
-  if first > now and taken + seats <= carried then shared = first end
+  if first > now and taken + recipients <= carried then shared = first end
 end
 
 local function place_after(places, free, step)
@@ -89,9 +89,9 @@ end
 
 if shared then
   due = math.max(due, shared + FOLLOW)
-  redis.call('HINCRBY', place, 'seats:' .. own, seats)
+  redis.call('HINCRBY', place, 'recipients:' .. own, recipients)
 elseif place ~= '' then
-  redis.call('HSET', place, own, due, 'seats:' .. own, seats)
+  redis.call('HSET', place, own, due, 'recipients:' .. own, recipients)
   outlive(place, math.floor((due - now) / 1000))
 end
 

@@ -1,19 +1,20 @@
 -- Take the jobs that must be woken, and say what must be published.
--- KEYS: sweeper, batch
--- ARGV: worker, sweeper's lease, most jobs to look at, grace, slot, longest pause between probes,
+-- KEYS: scheduler, batch
+-- ARGV: worker, scheduler's lease, most jobs to look at, grace, slot, longest pause between probes,
 --       ttl of the batch, the batch that was published (times in ms)
 -- Answers {1, milliseconds until the next is due or -1, name of this batch,
--- {id, kind, queue, app, lane, summary, woken}...}, or {0} if another worker sweeps.
+-- {id, kind, queue, app, lane, summary, woken}...}, or {0} if another worker is the scheduler.
 --
--- A batch is kept until the sweeper says by its name that it was published: where the answer was
--- lost, the broker was away or the sweeper died, it is answered again, and nothing else until then.
-local sweeper, batch = KEYS[1], KEYS[2]
+-- A batch is kept until the scheduler says by its name that it was published: where the answer was
+-- lost, the broker was away or the scheduler died, it is answered again, and nothing else until
+-- then.
+local scheduler, batch = KEYS[1], KEYS[2]
 local worker, lease, most, grace = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local slot, longest, batch_ttl, published = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 
-local holder = redis.call('GET', sweeper)
+local holder = redis.call('GET', scheduler)
 if holder and holder ~= worker then return {0} end
-redis.call('SET', sweeper, worker, 'PX', lease)
+redis.call('SET', scheduler, worker, 'PX', lease)
 
 local name = string.format('%.0f.%.0f', clock[1], clock[2])
 local answer, taken, more_wait = {1, 0, name}, {}, false

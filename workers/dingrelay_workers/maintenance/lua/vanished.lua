@@ -10,7 +10,7 @@ local start, count, held = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5
 if redis.call('HGET', presence, worker) ~= sign then return {-1, 0} end
 
 -- By the end of their leases and not by rank: others renew theirs and claim meanwhile, and what they
--- touch moves back. A lease that has ended is the sweeper's to find.
+-- touch moves back. A lease that has ended is the scheduler's to find.
 local prefix, ended, latest = worker .. '/', 0, 0
 local from = start > now and string.format('%.0f', start) or string.format('(%.0f', now)
 local running = redis.call('ZRANGE', RUNNING, from, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES')

@@ -27,12 +27,12 @@ redis.call('HSET', progress, field, string.format('%.0f %.0f', slot, latest), 's
 redis.call('PEXPIRE', progress, PROGRESS_TTL)
 
 local known = redis.call('HMGET', record,
-  'state', 'owner', 'lease', 'due', 'shares', 'queue', 'fence', 'called', 'history')
-local state, shares, queue = known[1], known[5], known[6]
+  'state', 'owner', 'lease', 'due', 'batch_key', 'queue', 'fence', 'called', 'history')
+local state, batch_key, queue = known[1], known[5], known[6]
 if not state then return {'missing', ''} end
 
 local function left(verdict)
-  return {verdict, shares and redis.call('EXISTS', shares) == 1 and shares or ''}
+  return {verdict, batch_key and redis.call('EXISTS', batch_key) == 1 and batch_key or ''}
 end
 
 local again = false
@@ -60,15 +60,15 @@ if accepted_in then
   local present = history()
   if accepted_in ~= '' and present ~= accepted_in
       and redis.call('HEXISTS', record, 'step:' .. MAKING) == 0 then
-    local told = redis.call('HMGET', record, 'calling', 'created')
-    local calling = told[1] and cjson.decode(told[1]) or {step = MAKING, since = tonumber(told[2])}
-    calling.at = now
-    redis.call('HSET', record, 'calling', cjson.encode(calling))
+    local told = redis.call('HMGET', record, 'intent', 'created')
+    local intent = told[1] and cjson.decode(told[1]) or {step = MAKING, since = tonumber(told[2])}
+    intent.at = now
+    redis.call('HSET', record, 'intent', cjson.encode(intent))
   end
   redis.call('HSET', record, 'history', present)
 end
 
-if shares then redis.call('ZREM', shares, id) end
+if batch_key then redis.call('ZREM', batch_key, id) end
 local answer = run(record, id, queue, owner, lease, again)
 table.insert(answer, 1, now)
 table.insert(answer, 1, 'claimed')

@@ -12,19 +12,19 @@ local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local attempts, throttles, error, answered = ARGV[6], ARGV[7], ARGV[8], ARGV[9] == '1'
 local waiting, cancelled_ttl, dead_ttl, lost = ARGV[10], ARGV[11], ARGV[12], ARGV[13]
-local alone, shares_ttl = ARGV[14] == '1', ARGV[15]
+local alone, batch_key_ttl = ARGV[14] == '1', ARGV[15]
 local failures, outage, rank, outage_ttl = ARGV[16], ARGV[17], tonumber(ARGV[18]), ARGV[19]
 local outages, there, latest = KEYS[3], KEYS[4], tonumber(ARGV[20])
 
 local known = redis.call('HMGET', record,
-  'state', 'owner', 'fence', 'cancel', 'shares', 'created', 'queue', 'bare')
+  'state', 'owner', 'fence', 'cancel', 'batch_key', 'created', 'queue', 'bare')
 if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return '' end
-local cancelled, shares, created, queue, bare = known[4], known[5], known[6], known[7], known[8]
+local cancelled, batch_key, created, queue, bare = known[4], known[5], known[6], known[7], known[8]
 
 for index = 21, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
-if answered then redis.call('HDEL', record, 'calling') end
+if answered then redis.call('HDEL', record, 'intent') end
 redis.call('HINCRBY', record, 'attempts', attempts)
 redis.call('HINCRBY', record, 'throttles', throttles)
 if error ~= '' then redis.call('HSET', record, 'error', error) end
@@ -35,7 +35,7 @@ if waiting ~= '0' then
 else
   redis.call('HDEL', record, 'waiting')
 end
-if alone then redis.call('HDEL', record, 'shares', 'seats') end
+if alone then redis.call('HDEL', record, 'batch_key', 'recipients') end
 
 take_out(id, queue)
 if cancelled then
@@ -53,8 +53,8 @@ if outage ~= '' then
   redis.call('HSET', outages, outage, now)
   redis.call('PEXPIRE', outages, outage_ttl)
 end
-if shares and not alone and (waiting ~= '0' or state == 'queued') then
-  redis.call('ZADD', shares, created, id)
-  redis.call('PEXPIRE', shares, shares_ttl)
+if batch_key and not alone and (waiting ~= '0' or state == 'queued') then
+  redis.call('ZADD', batch_key, created, id)
+  redis.call('PEXPIRE', batch_key, batch_key_ttl)
 end
 return state

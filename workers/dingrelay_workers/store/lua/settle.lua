@@ -27,7 +27,7 @@ end
 for index = 12, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
-if answered then redis.call('HDEL', record, 'calling') end
+if answered then redis.call('HDEL', record, 'intent') end
 if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
 take_out(id, known[4])
 local kept = ttl
