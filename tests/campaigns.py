@@ -81,7 +81,7 @@ async def chunks(database: Database, campaign: str) -> list[Any]:
 
 
 async def outcomes(database: Database, campaign: str) -> dict[str, str]:
-    """Whom no call was accepted for, by userid → why."""
+    """People without an accepted call, by userid → why."""
     async with database.read() as connection:
         found = await connection.execute(
             select(OutcomeRow.userid, OutcomeRow.outcome).where(OutcomeRow.campaign == campaign)

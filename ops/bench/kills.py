@@ -25,7 +25,7 @@ def measure(testbed: Testbed, people: int, kills: int) -> list[Figure]:
 
     Args:
         testbed: where to measure.
-        people: whom it goes to.
+        people: how many it goes to.
         kills: how many.
     """
     group = f"campaign under {kills} kills"

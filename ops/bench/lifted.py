@@ -16,7 +16,7 @@ def measure(testbed: Testbed, people: int) -> list[Figure]:
 
     Args:
         testbed: where to measure.
-        people: whom it goes to.
+        people: how many it goes to.
     """
     group = f"campaign to {people:,}, limits lifted"
     testbed.clear(latency=(0, 0), people=people, **SANDBOX)

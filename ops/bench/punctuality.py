@@ -15,7 +15,7 @@ def measure(testbed: Testbed, people: int) -> list[Figure]:
 
     Args:
         testbed: where to measure.
-        people: whom it goes to.
+        people: how many it goes to.
     """
     group = f"campaign to {people:,}, within the limits"
     testbed.clear(people=people, **LIMITS)

@@ -1,7 +1,7 @@
 """campaign-chunk: one call of a campaign, for up to 100 of its recipients (API §2.1).
 
 Who is in which chunk is in SQL, and each person is in one. So a chunk reserves nothing, however
-many people a campaign has: it leaves out whom DingTalk would silently drop, and calls.
+many people a campaign has: it leaves out people that DingTalk would silently drop, and calls.
 """
 
 from datetime import datetime

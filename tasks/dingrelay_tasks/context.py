@@ -20,7 +20,7 @@ class Intent:
 
     Attributes:
         step: the step of `Context.once` that made it.
-        at: when it was about to leave, or when its answer was given up if that was noted.
+        at: when it was about to leave, or when its answer was given up if that was written.
         since: when the first of the step's calls without an answer was about to leave.
         requeued: a person has had the job carried on since.
     """
@@ -82,7 +82,7 @@ class Messages(Protocol):
             users: who the call is for.
             message: DingTalk's ``msg`` object.
             step: whose call it is.
-            anyway: admit all of them, and note what they get.
+            anyway: reserve for all of them, whatever they have.
 
         Raises:
             Wait: another job's call may just be leaving, or the day ends.
@@ -92,7 +92,7 @@ class Messages(Protocol):
     async def reserve_departments(
         self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> list[int]:
-        """Note that these departments get the message today; those that have not got it yet.
+        """Reserve the message of today for these departments; those that have not got it yet.
 
         Raises:
             Wait: as of `reserve`.
@@ -450,7 +450,7 @@ class Campaigns(Protocol):
     async def note_delivery(
         self, campaign: str, call: CampaignCall, delivery: DeliveryReport
     ) -> None:
-        """DingTalk told what became of the call: its counts, and whom it did not reach.
+        """DingTalk told what became of the call: its counts, and people it did not reach.
 
         It takes the place of what was told before. Where somebody else was told since the call was
         read, that stands.
@@ -517,8 +517,8 @@ class Context(Protocol):
     async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
         """The outcome of `act`, or what an earlier attempt of this job remembered for `step`.
 
-        A call in `act` that changes something at DingTalk is noted in the record before it
-        leaves, under this step's name; the outcome replaces the note.
+        A call in `act` that changes something at DingTalk has its intent in the record before
+        it leaves, under this step's name; the outcome replaces that.
         """
         ...
 

@@ -29,7 +29,7 @@ CONFIRM_WITHIN = timedelta(minutes=10)
 
 
 class Recipients(Part):
-    """Whom a message goes to: users and departments, or everyone."""
+    """The people a message goes to: users and departments, or everyone."""
 
     users: list[UserId] = Field(default_factory=list)
     departments: list[DepartmentId] = Field(default_factory=list)
@@ -50,7 +50,7 @@ class MessageSend(Deliverable):
     Attributes:
         to: any number of recipients; they are split into calls of the size that DingTalk takes.
         message: DingTalk's own ``msg`` object.
-        allow_duplicate: send to users, too, to whom DingTalk would silently not deliver: same
+        allow_duplicate: send to users, too, that DingTalk would silently drop: same
             content on the same day, 500 messages a day (API §2.1).
         confirm: ask DingTalk what became of the delivery before the job is done. Each question is
             a call that counts against the organisation's month.

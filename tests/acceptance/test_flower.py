@@ -1,4 +1,4 @@
-"""Flower's pages: what they show of jobs, to whom, and what they never show."""
+"""Flower's pages: what they show of jobs, who may see it, and what they never show."""
 
 import base64
 import json

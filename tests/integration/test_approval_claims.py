@@ -80,7 +80,7 @@ class DingTalk:
 
     instances: list[str]
     open_since: int
-    doubts: list[int] = field(default_factory=list)
+    searches: list[int] = field(default_factory=list)
     agent_id: str = "1"
     app: str = "default"
 
@@ -107,7 +107,7 @@ class DingTalk:
                 }
 
     async def search_from(self, since: int) -> None:
-        self.doubts.append(since)
+        self.searches.append(since)
 
 
 class Job:
@@ -144,7 +144,7 @@ async def test_whose_instance_was_taken_gets_the_one_that_the_taker_made(redis: 
     assert await of(redis, "a").claim("i2", since=1_000) is None
     with pytest.raises(Ambiguous):
         await b.create()
-    assert calls_of_b.doubts == [1_000]
+    assert calls_of_b.searches == [1_000]
     assert await b.find() == "i1"
     assert await a.find() == "i2"
     assert instances == ["i1", "i2"]

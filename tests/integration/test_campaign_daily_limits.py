@@ -22,7 +22,7 @@ def text(content: str) -> dict[str, Any]:
 
 
 class World:
-    """The daily limits, with the store behind them: campaign → whom it has called."""
+    """The daily limits, with the store behind them: campaign → the people it has called."""
 
     def __init__(self, redis: Redis) -> None:
         self.called: dict[str, set[str]] = {}

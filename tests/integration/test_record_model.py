@@ -247,7 +247,7 @@ class Lives(RuleBasedStateMachine):
             if not settled:
                 assert self.fields(claim.id) == before
 
-    # What befalls all of them.
+    # What happens to all of them.
 
     @rule(number=chosen)
     def time_passes(self, number: int) -> None:

@@ -164,7 +164,7 @@ async def test_a_refusal_splits_the_batch(error: Permanent | NotFound) -> None:
 
 @pytest.mark.parametrize(("left", "told"), [(False, BatchClosed), (True, Ambiguous)])
 @pytest.mark.parametrize("error", [OwnershipLost(), asyncio.CancelledError()])
-async def test_what_befalls_the_leader_only_is_not_the_others(
+async def test_an_error_of_the_sender_only_is_not_the_others(
     error: BaseException, left: bool, told: type[Exception]
 ) -> None:
     batch = Batch(["u1"], eager=False)

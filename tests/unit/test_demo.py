@@ -67,13 +67,13 @@ def test_the_table_shows_every_number() -> None:
         assert told in shown
 
 
-def test_the_ledger_tells_lost_from_duplicated() -> None:
+def test_what_is_expected_tells_lost_from_duplicated() -> None:
     expected = Expected()
     settings = Settings.load(env="sandbox")
     with Client(settings) as client:
         for number, job in enumerate(texts(3, "通知", "bulk")):
-            expected.note(client.job(str(number)), job)
-        expected.note(
+            expected.add(client.job(str(number)), job)
+        expected.add(
             client.job("a"),
             ApprovalCreate.parse(
                 {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}

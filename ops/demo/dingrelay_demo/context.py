@@ -1,4 +1,4 @@
-"""Where the acts play: the system, the screen, the ledger, and ways to send and to wait."""
+"""What a scenario works with: the system, the screen, what is expected, and ways to send and wait."""
 
 import asyncio
 import time
@@ -32,7 +32,7 @@ class DemoContext:
     async def send(self, job: Contract) -> JobRef:
         """Enqueue one job."""
         ref = await asyncio.to_thread(self.system.client.send, job)
-        self.expected.note(ref, job)
+        self.expected.add(ref, job)
         return ref
 
     async def send_many(self, jobs: Sequence[Contract]) -> list[JobRef]:
@@ -40,7 +40,7 @@ class DemoContext:
         refs: list[JobRef] = []
         await asyncio.to_thread(self.system.client.send_many, jobs, on_sent=refs.append)
         for ref, job in zip(refs, jobs, strict=True):
-            self.expected.note(ref, job)
+            self.expected.add(ref, job)
         return refs
 
     async def finish(

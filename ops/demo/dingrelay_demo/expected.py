@@ -26,7 +26,7 @@ class Expected:
     campaigns: list[CampaignRef] = field(default_factory=list[CampaignRef])
     contents: Counter[str] = field(default_factory=Counter[str])
 
-    def note(self, ref: JobRef, job: Contract) -> None:
+    def add(self, ref: JobRef, job: Contract) -> None:
         """One job was accepted."""
         self.jobs.setdefault(job.kind, []).append(ref)
         if isinstance(job, MessageSend):

@@ -14,7 +14,7 @@ EVERY_JOB = 10_000
 
 
 async def verify(context: DemoContext) -> Verdict:
-    """Compare the ledger with the records, the records with the sandbox."""
+    """Compare what is expected with the records, the records with the sandbox."""
     every = await asyncio.to_thread(context.system.client.recent, EVERY_JOB)
     audit = context.system.sandbox.audit()
     return Verdict(

@@ -30,7 +30,7 @@ def faulty_answer(spec: FaultSpec, call: Call, own: Answer | None = None) -> Ans
 
     Args:
         spec: the fault.
-        call: whom it answers.
+        call: the call that it answers.
         own: DingTalk's answer; None where the call was not carried out.
     """
     answer = _answer(spec, call, own or _hollow(call))

@@ -26,7 +26,7 @@ mappings with a ``userid``."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a campaign is to be. Whom the recipients, users and departments name gets it once.
+    """What a campaign is to be. Everybody that the recipients, users and departments name gets it once.
 
     Attributes:
         name: for people; it need not be unique.
@@ -36,7 +36,7 @@ class Plan:
         users: ids of users.
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
-        without: whom to leave out, as `recipients`.
+        without: people to leave out, as `recipients`.
         without_departments: nobody in or below them.
         malformed: whether rows that name nobody are refused, and nothing is created, or skipped.
         start_at: not before this moment, which has a zone.
@@ -130,7 +130,7 @@ class CampaignStatus:
         planned: calls that it takes.
         ended: those of them that have ended. The counts below belong to these.
         calls: calls that DingTalk took.
-        accepted: people for whom it took one.
+        accepted: people in the calls that it took.
         left_out: people left out since DingTalk would silently have dropped the message.
         failed: people whose call was refused, or whose outcome is unknown.
     """
@@ -195,7 +195,7 @@ class Backend(Protocol):
         ...
 
     async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
-        """The jobs that ask whom it reached."""
+        """The jobs that ask which people it reached."""
         ...
 
     async def test(

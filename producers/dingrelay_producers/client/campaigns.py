@@ -134,7 +134,7 @@ class CampaignRef:
         return self._enqueue(_run(self._backend.recall(self.id)))
 
     def confirm(self, sample: int | None = None) -> int:
-        """Ask DingTalk whom it reached (API §2.3), two calls each; how many jobs do so.
+        """Ask DingTalk which people it reached (API §2.3), two calls each; how many jobs do so.
 
         `sample` is how many calls to ask about; None for all of the last 24 hours.
         """
@@ -232,7 +232,7 @@ class AsyncCampaignRef:
         return await asyncio.to_thread(self._ref.recall)
 
     async def confirm(self, sample: int | None = None) -> int:
-        """Ask DingTalk whom it reached; see `CampaignRef.confirm`."""
+        """Ask DingTalk which people it reached; see `CampaignRef.confirm`."""
         return await asyncio.to_thread(self._ref.confirm, sample)
 
     async def wait(self, timeout: float = 3600) -> CampaignStatus:

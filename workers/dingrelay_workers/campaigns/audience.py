@@ -1,4 +1,4 @@
-"""Whom a campaign goes to: gathered from files, the directory, or both, each person once."""
+"""The people of a campaign: gathered from files, the directory, or both, each person once."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence

@@ -117,7 +117,7 @@ class SqlBackend:
             return (await FollowUp(store).recall(campaign)).jobs
 
     async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
-        """The jobs that ask whom it reached."""
+        """The jobs that ask which people it reached."""
         async with opened_store(self._settings) as store:
             return (await FollowUp(store).confirm(campaign, sample=sample)).jobs
 

@@ -75,7 +75,7 @@ class CampaignCalls:
     async def note_delivery(
         self, campaign: str, call: CampaignCall, delivery: DeliveryReport
     ) -> None:
-        """DingTalk told what became of the call: its counts, and whom it did not reach.
+        """DingTalk told what became of the call: its counts, and people it did not reach.
 
         It takes the place of what was told before. Where somebody else was told since the call was
         read, that stands: both ask the same, and each person counts once.

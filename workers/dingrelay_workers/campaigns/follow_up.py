@@ -31,7 +31,7 @@ class Plan:
         app: the app whose campaign it is.
         jobs: none where nothing is to be done.
         chunks: calls of the campaign that the jobs are about.
-        people: for whom these were taken.
+        people: how many are in these.
         calls: calls to DingTalk that the jobs make; each counts against the month.
         too_old: calls that are left alone since DingTalk knows nothing of them after 24 hours.
         under_way: of the chunks, those that may still be called; the jobs wait for them.
@@ -81,7 +81,7 @@ class FollowUp:
         return replace(plan, under_way=len(fresh) - len(taken))
 
     async def confirm(self, campaign: str, *, sample: int | None = None) -> Plan:
-        """Ask DingTalk whom the calls of the last 24 hours reached, and who has read it.
+        """Ask DingTalk which people the calls of the last 24 hours reached, and who has read it.
 
         Args:
             campaign: its id.

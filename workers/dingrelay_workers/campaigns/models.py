@@ -53,7 +53,7 @@ class CampaignRow(Base):
         duplicates: rows of the source that named somebody again.
         malformed: rows of the source that were skipped.
         settled: chunks that have ended. The counts of people below belong to these.
-        accepted: people for whom DingTalk took a call.
+        accepted: people in calls that DingTalk took.
         left_out: people left out since DingTalk would silently have dropped the message.
         failed: people whose call was refused, or whose outcome is unknown.
         calls: calls that DingTalk took.
@@ -109,7 +109,7 @@ class ChunkRow(Base):
             campaign's own.
         task_id: DingTalk's id of the call; None if it took none.
         called_at: when it took it.
-        accepted: people for whom it was taken.
+        accepted: people in it, if it was taken.
         error: class, code, message and hint of what ended it otherwise.
         ambiguous: the call was repeated after an answer was lost: DingTalk dropped the copies of
             whoever had it.
@@ -146,7 +146,7 @@ class ChunkRow(Base):
 
 
 class OutcomeRow(Base):
-    """A recipient for whom the chunk's call was not accepted or not delivered, and why."""
+    """A recipient whose chunk's call was not accepted or not delivered, and why."""
 
     __tablename__ = "campaign_outcomes"
     __table_args__ = (Index(None, "campaign", "chunk"),)

@@ -155,7 +155,7 @@ async def _live(
 
 
 async def _left_out(connection: AsyncConnection, campaign: str, users: Collection[str]) -> set[str]:
-    """Those of the users whom the campaign's call left out or did not reach."""
+    """Those of the users that the campaign's call left out or did not reach."""
     found: set[str] = set()
     for some in database.chunks(users):
         found |= set(

@@ -26,7 +26,7 @@ class Recipient(NamedTuple):
     """Somebody, and what their row says of them.
 
     Attributes:
-        line: in the file, or the number of the item, from 1; 0 for whom no file names.
+        line: in the file, or the number of the item, from 1; 0 for people that no file names.
         fields: those that were wanted and are there; "" is no value.
     """
 

@@ -83,7 +83,7 @@ class DeliveryReport:
         calls: how many it was asked about.
         people: how many people these were for.
         delivered: of them, who have the message.
-        failed: people to whom it could not be delivered, without a reason.
+        failed: people that it could not be delivered to, without a reason.
     """
 
     calls: int
@@ -198,7 +198,7 @@ class Report:
 
 
 UNDELIVERED = (OutcomeKind.FAILED, "DingTalk could not deliver it")
-"""Outcome and reason of a person to whom a call that was taken could not be delivered."""
+"""Outcome and reason of a person that a call, though taken, could not be delivered to."""
 
 
 def outcome_of(error: Mapping[str, Any]) -> OutcomeKind:

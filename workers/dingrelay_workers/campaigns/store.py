@@ -98,7 +98,7 @@ class CampaignStore:
 
         Args:
             spec: what is sent, and how.
-            audience: to whom.
+            audience: its people.
             malformed: as `audience.gather`, and so are the next two.
             on_malformed: is told each malformed row.
             on_rows: is told how many rows were looked at.

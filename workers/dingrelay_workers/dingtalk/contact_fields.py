@@ -130,7 +130,7 @@ DEPARTMENT_FIELDS: Fields = {
 
 
 def member(answer: Any, *, userid: str | None = None) -> Member:
-    """A user from an item of an answer; `userid` is whom it must be.
+    """A user from an item of an answer; `userid` is who it must be.
 
     Raises:
         Transient: it is none.

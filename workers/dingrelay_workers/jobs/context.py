@@ -174,7 +174,7 @@ class JobMessages:
     async def reserve_departments(
         self, departments: Sequence[int], message: Mapping[str, Any], *, step: str, anyway: bool
     ) -> list[int]:
-        """Note that these departments get the message today; those that have not got it yet."""
+        """Reserve the message of today for these departments; those that have not got it yet."""
         left, self._intents.leaves_until = await self._daily_limits.reserve_departments(
             self._app, self._id, departments, message, step=step, anyway=anyway
         )

@@ -354,7 +354,7 @@ class Limiter:
     def _admits(self, wait_queue: WaitQueue, sender: str, *, returning: bool) -> bool:
         if returning:
             room = self._local_waiters * RETURNING_SHARE
-            # A sender that fills the line leaves the others their share of it, on top of it.
+            # A sender that fills the queue leaves the others their share of it, on top of it.
             fair = wait_queue.waiting(sender) < room // wait_queue.senders_with(sender)
             return fair and len(wait_queue) < room * CROWDED
         # Nobody overtakes the parked, but where nobody waits a slot would go unused.

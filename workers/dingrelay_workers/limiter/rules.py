@@ -43,7 +43,7 @@ class Rule:
     """One limit of DingTalk.
 
     Attributes:
-        scope: whom it holds for, ``app:NAME`` or ``egress:NAME``.
+        scope: what it holds for, ``app:NAME`` or ``egress:NAME``.
         api: the API's name; ``*`` for all of them together.
         unit: what is counted.
         limit: how many in any window; None for no limit, which leaves room for penalties only.

@@ -51,7 +51,7 @@ class Waiter:
         deadline: the time at which it is parked instead.
         future: its slot: whether it is a probe; None for no slot within its time.
         sender: who asks.
-        turn: before whom it leaves: each waiter of a sender comes one turn after the last one.
+        turn: its place in the order: each waiter of a sender comes one turn after the last one.
         charged: the costs of its slot.
         probing: its slot is a probe.
         reply: what the buckets said when they gave it its slot.
@@ -187,7 +187,7 @@ class WaitQueue:
             self._forgo(waiter)
 
     def noted(self, sender: str, due_in: float) -> None:
-        """A sender's job of this line was parked; it is due in so many seconds."""
+        """A sender's job of this queue was parked; it is due in so many seconds."""
         now = self._clock()
         self._tails[sender] = max(self._tails.get(sender, 0.0), now + due_in)
         if len(self._tails) > MANY:

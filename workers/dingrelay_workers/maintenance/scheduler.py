@@ -37,7 +37,7 @@ class Scheduler:
             try:
                 pause = await self.publish_due()
             except (RedisError, OSError) as error:
-                log.warning("sweep_failed", reason=type(error).__name__)
+                log.warning("schedule_failed", reason=type(error).__name__)
                 pause = FAILURE_PAUSE
             await asyncio.sleep(pause)
 

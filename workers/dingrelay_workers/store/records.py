@@ -52,7 +52,7 @@ class Claim:
         crashes: workers that vanished while a call of it was under way, since it last parked.
         losses: workers that vanished while they ran it otherwise.
         expires: when it is of no use any more, in ms; None for never.
-        intent: the note of a call whose answer is not known, if there is one.
+        intent: of a call whose answer is not known, if there is one.
         requeued: a person had it carried on since that call left.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
@@ -125,7 +125,7 @@ class Usage:
     """What a run cost and brought, apart from where it ended.
 
     Attributes:
-        answered: no call of the job is open any more, so the note of one is cleared.
+        answered: no call of the job is open any more, so its intent is cleared.
         steps: outcomes of steps that this run finished.
     """
 
@@ -217,7 +217,7 @@ class Records:
         return BatchClaim(taken, taken.pop() if next_caller else None)
 
     async def write_intent(
-        self, claim: Claim, note: Json, usage: Usage, *, until: int = 0
+        self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0
     ) -> Literal["written", "cancelled", "lost", "late"]:
         """Write that a call leaves now, with what the run brought; unless written, it must not.
 
@@ -227,7 +227,7 @@ class Records:
         arguments: list[Value] = [
             claim.nonce,
             claim.fence,
-            record.canonical_json(note),
+            record.canonical_json(intent),
             int(usage.answered),
             until,
             *_pairs(usage.steps),

@@ -19,7 +19,7 @@ _FLOW_CONTROLLED = frozenset({"143103", "143105", "143106", "41029"})
 
 
 def send(world: World, call: Call) -> Answer:
-    """``asyncsend_v2``: accepted for all, delivered to whom the silent limits allow."""
+    """``asyncsend_v2``: accepted for all, delivered as the silent limits allow."""
     parameters = call.parameters
     _check_agent(call, parameters)
     message = parameters.decoded("msg")

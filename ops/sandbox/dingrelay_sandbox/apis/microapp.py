@@ -1,4 +1,4 @@
-"""Whom an application is visible to (API §11.11)."""
+"""Which people see an application (API §11.11)."""
 
 from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
 from dingrelay_sandbox.call import Call

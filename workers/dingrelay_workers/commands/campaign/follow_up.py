@@ -82,7 +82,7 @@ def confirm(
     timeout: common.Timeout = 3600,
     as_json: common.AsJson = False,
 ) -> None:
-    """Ask DingTalk whom a campaign's calls reached and who read it; two calls for each.
+    """Ask DingTalk which people a campaign reached and who read it; two calls for each.
 
     The report tells it then. DingTalk knows of the last 24 hours.
     """

@@ -1,4 +1,4 @@
-"""The options that say what a campaign sends, to whom and how; shared by its commands."""
+"""The options that say what a campaign sends, its people, and how; shared by its commands."""
 
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
@@ -41,7 +41,8 @@ WithoutDepartment = Annotated[
     list[int] | None, typer.Option("--except-department", help="Nobody in or below it; repeatable.")
 ]
 WithoutFile = Annotated[
-    str | None, typer.Option("--except-file", metavar="FILE", help="Not whom it names; as --file.")
+    str | None,
+    typer.Option("--except-file", metavar="FILE", help="Leave out the people it names; as --file."),
 ]
 Quiet = Annotated[
     str, typer.Option(metavar="HH:MM-HH:MM", help="Hours of Beijing's day without calls.")
@@ -85,7 +86,7 @@ def audience(
     without_department: list[int] | None,
     without_file: str | None,
 ) -> Generator["Audience"]:
-    """Whom the options name, with the files open while the block runs.
+    """The people that the options name, with the files open while the block runs.
 
     Raises:
         BadParameter: they name nobody, or a file can't be opened.

@@ -1,4 +1,4 @@
--- Reserve slots for the first waiters of a line, over all rules of their call, all or nothing.
+-- Reserve slots for the first waiters of a queue, over all rules of their call, all or nothing.
 --
 -- KEYS: one bucket per rule, then the index of buckets, then the breakers of the API, of its host and
 --       of the app if it is held

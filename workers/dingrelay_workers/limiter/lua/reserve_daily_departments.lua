@@ -1,4 +1,4 @@
--- Note which departments get a content today, and tell which have it already.
+-- Reserve a content of today for departments, and tell which have it already.
 --
 -- KEYS: 1 departments that get this content today (department -> job), 2 the job's record
 -- ARGV: 1 job, 2 step, 3 milliseconds the key lives, 4 start of the day (ms), 5 the time (ms), empty

@@ -53,7 +53,7 @@ elseif tonumber(known[4]) > now then
   return {'early', ''}
 end
 
--- A failover may have lost the note of a call that left, with the claim. So what was accepted before
+-- A failover may have lost the intent of a call that left, with the claim. So what was accepted before
 -- it is looked for before it is made, and an older call counts as having left now.
 local accepted_in = known[9]
 if accepted_in then

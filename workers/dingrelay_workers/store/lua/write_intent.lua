@@ -1,17 +1,17 @@
 -- Write the intent: a call with an effect is about to leave, with what earlier steps brought.
 -- KEYS: record
--- ARGV: owner, fence, note (JSON, to which the time is added: when the call leaves, and since when
+-- ARGV: owner, fence, intent (JSON, to which the time is added: when the call leaves, and since when
 --       one may have left), answered (1: no earlier call of the job is open any more), until when it
 --       may leave (ms; 0: at any time), then step and outcome of each finished step
 -- Answers written; or lost: the job is no longer this owner's; or cancelled: it was asked to be
 -- while it ran, and no earlier call of it is open; or late. Then the call must not leave.
-local record, owner, fence, note, answered = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
+local record, owner, fence, intent, answered = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local leaves_until = tonumber(ARGV[5])
 local known = redis.call('HMGET', record, 'state', 'owner', 'fence', 'cancel', 'intent')
 if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return 'lost' end
 if known[4] and (answered or not known[5]) then return 'cancelled' end
 if leaves_until > 0 and now >= leaves_until then return 'late' end
-local told = cjson.decode(note)
+local told = cjson.decode(intent)
 told.at = told.at or now
 told.since = told.since or told.at
 redis.call('HSET', record, 'intent', cjson.encode(told), 'called', fence)
