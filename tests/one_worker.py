@@ -1,4 +1,4 @@
-"""A worker's engine in this process, to which a test hands over wake-ups one by one."""
+"""A worker in this process, to which a test hands over wake-ups one by one."""
 
 import asyncio
 import uuid

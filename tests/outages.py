@@ -1,4 +1,4 @@
-"""A worker's engine with everything that runs in it, before a DingTalk that is out, in quick time.
+"""A worker with everything that runs in it, before a DingTalk that is out, in quick time.
 
 A beat is a tenth of a second here, so an outage of six seconds is one of a minute.
 """

@@ -87,7 +87,7 @@ def assert_everybody_got_it_once(
 
 
 @pytest.mark.timeout(60)
-def test_workers_and_the_pump_die_and_everybody_gets_it_once(
+def test_workers_and_the_dispatcher_die_and_everybody_gets_it_once(
     fleet: Fleet, organisation: SandboxAdmin, valkey: Redis, tmp_path: Path
 ) -> None:
     rules = tmp_path / "dingrelay.toml"
@@ -118,7 +118,7 @@ def test_workers_and_the_pump_die_and_everybody_gets_it_once(
 
 
 @pytest.mark.timeout(60)
-def test_a_pump_that_stood_still_for_longer_than_its_lease_sends_nothing_twice(
+def test_a_dispatcher_that_stood_still_for_longer_than_its_lease_sends_nothing_twice(
     fleet: Fleet, organisation: SandboxAdmin, valkey: Redis, tmp_path: Path
 ) -> None:
     rules = tmp_path / "dingrelay.toml"

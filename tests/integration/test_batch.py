@@ -38,7 +38,7 @@ Running = asyncio.Task[Outcome | None]
 
 
 class Office:
-    """A worker's engine, jobs that wait in Redis, and wake-ups that the test hands over."""
+    """A worker, jobs that wait in Redis, and wake-ups that the test hands over."""
 
     def __init__(self, executor: Executor, redis: Redis, sandbox: SandboxAdmin) -> None:
         self.executor = executor
@@ -101,7 +101,7 @@ OpenOffice = Callable[..., Awaitable[Office]]
 
 @pytest.fixture
 async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncIterator[OpenOffice]:
-    """Open one more worker's engine, with its rules."""
+    """Open one more worker, with its rules."""
     sandbox.set_limits(calls="", recipients="")
     async with AsyncExitStack() as stack:
 
@@ -212,7 +212,7 @@ async def test_an_urgent_job_takes_bulk_along_and_waits_for_none(office: Office)
     assert task_ids(statuses[:2]) == {min(task_ids(statuses))}, "the urgent call left first"
 
 
-async def test_the_wakeup_of_a_job_that_was_taken_along_is_not_wasted(office: Office) -> None:
+async def test_the_wakeup_of_a_job_that_a_batch_claimed_is_not_wasted(office: Office) -> None:
     first = await office.enqueue("u1")
     await office.wake(first)
     waiting = [await office.enqueue(f"u{number}") for number in range(2, 12)]
@@ -346,7 +346,7 @@ async def test_a_worker_that_stops_gives_all_of_them_back(opened: OpenOffice) ->
     assert len(office.calls()) == 1
 
 
-async def test_the_limit_on_recipients_holds_for_those_who_are_taken_along(
+async def test_the_limit_on_recipients_holds_for_claimed_members(
     opened: OpenOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a machine that stands still for a moment the slot would be too old, and paid for again.
@@ -369,7 +369,7 @@ async def test_the_limit_on_recipients_holds_for_those_who_are_taken_along(
     assert 0 <= balance < 0.1
 
 
-async def test_a_leader_that_is_gone_leaves_its_seat_to_another(office: Office) -> None:
+async def test_a_sender_that_is_gone_leaves_the_batch_to_another(office: Office) -> None:
     await office.take_the_slot()
     drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
     leader = office.wake(drafts[0])

@@ -277,7 +277,7 @@ asyncio.run(creating)
 """
 
 
-async def test_what_a_crash_leaves_is_seen_by_nobody_and_swept_away(
+async def test_what_a_crash_leaves_is_seen_by_nobody_and_deleted(
     campaigns: CampaignStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     killed = await asyncio.create_subprocess_exec(

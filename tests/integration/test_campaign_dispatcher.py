@@ -40,7 +40,7 @@ BAD = {"class": "permanent", "code": "1", "message": "bad", "hint": ""}
 
 
 class Fleet:
-    """Pumps on one database and Valkey, and the worker that runs what they publish."""
+    """Dispatchers on one database and Valkey, and the worker that runs what they publish."""
 
     def __init__(self, redis: Redis, database: Database, settings: Settings) -> None:
         self.redis = redis
@@ -261,7 +261,7 @@ async def test_a_record_lost_on_an_earlier_day_ends_unknown(fleet: Fleet, redis:
     assert {chunk.error["class"] for chunk in lost} == {"unknown"}
 
 
-async def test_an_older_pump_that_was_only_slow_can_neither_enqueue_nor_delete(
+async def test_an_older_dispatcher_that_was_only_slow_can_neither_enqueue_nor_delete(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     campaign = await campaigns.put(fleet.database)
@@ -289,7 +289,7 @@ async def test_an_older_pump_that_was_only_slow_can_neither_enqueue_nor_delete(
     assert (await fleet.carried_out(newer, again)).calls == 2
 
 
-async def test_two_pumps_at_once_settle_and_release_each_chunk_once(fleet: Fleet) -> None:
+async def test_two_dispatchers_at_once_settle_and_release_each_chunk_once(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=80)
     one, two = await fleet.dispatcher(), await fleet.dispatcher()
     for _ in range(8):
@@ -584,7 +584,7 @@ def _slow(database: Database, monkeypatch: pytest.MonkeyPatch, *, seconds: float
     return locks
 
 
-async def test_a_stalled_pump_can_not_give_back_what_was_released_again(fleet: Fleet) -> None:
+async def test_a_stalled_dispatcher_can_not_give_back_what_was_released_again(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=4, size=4)
     older = await fleet.dispatcher()
     await older.tick()
@@ -670,7 +670,7 @@ async def test_a_campaign_that_can_not_be_written_does_not_hold_up_the_others(
     assert (await campaigns.read(fleet.database, good)).state == State.DONE
 
 
-async def test_a_rate_holds_over_changes_of_the_pump(fleet: Fleet) -> None:
+async def test_a_rate_holds_over_changes_of_the_dispatcher(fleet: Fleet) -> None:
     await campaigns.put(fleet.database, people=2_000, size=100, rate=100)
     for _ in range(5):
         dispatcher = await fleet.dispatcher()

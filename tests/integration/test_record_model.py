@@ -281,9 +281,9 @@ class Lives(RuleBasedStateMachine):
 
     @rule(published=st.booleans())
     def take_due(self, *, published: bool) -> None:
-        swept = self.run(self.schedule.take_due("w", lease=60, most=8, published=self.batch))
-        self.batch = swept.batch if published else ""
-        for wakeup in swept.wakeups:
+        due = self.run(self.schedule.take_due("w", lease=60, most=8, published=self.batch))
+        self.batch = due.batch if published else ""
+        for wakeup in due.wakeups:
             state = self.state(wakeup.id)
             assert state is not None
             assert not state.ended

@@ -533,9 +533,7 @@ async def test_a_foreign_clients_job_shares_calls_too(redis: Redis, records: Rec
     assert (claim.batch_key, claim.recipients) == (draft.batch_key, 1)
 
 
-async def test_who_was_taken_along_is_not_blamed_for_a_crash(
-    redis: Redis, records: Records
-) -> None:
+async def test_a_claimed_member_is_not_blamed_for_a_crash(redis: Redis, records: Records) -> None:
     first, second = await enqueued(redis, to("u1"), to("u2"))
     batch_claim = await claim_batch(redis, records, first)
     assert [claim.id for _, claim in batch_claim.jobs] == [first.id, second.id]
@@ -605,7 +603,7 @@ async def test_a_call_takes_who_is_not_due_yet_but_nobody_it_may_not(
     assert (await records.claim(a_wakeup(expired)))[0] == "claimed"
 
 
-async def test_no_more_recipients_are_taken_along_than_there_are_tokens(
+async def test_no_more_recipients_are_claimed_than_there_are_tokens(
     redis: Redis, records: Records
 ) -> None:
     rule = Rule("app:default", "message.send", "recipients", 101, 1000)

@@ -43,17 +43,17 @@ def schedule(redis: Redis, settings: Settings) -> Schedule:
     return Schedule(redis, settings)
 
 
-async def swept(schedule: Schedule, *, published: bool = True) -> list[str]:
+async def woken_now(schedule: Schedule, *, published: bool = True) -> list[str]:
     """The jobs that one look wakes, and unless it fails their wake-ups are published."""
-    sweep = await schedule.take_due("w", lease=60, most=MOST)
+    batch = await schedule.take_due("w", lease=60, most=MOST)
     if published:
-        await told(schedule, sweep)
-    return [wakeup.id for wakeup in sweep.wakeups]
+        await told(schedule, batch)
+    return [wakeup.id for wakeup in batch.wakeups]
 
 
-async def told(schedule: Schedule, sweep: DueBatch) -> None:
+async def told(schedule: Schedule, batch: DueBatch) -> None:
     """Say that a batch was published, and look at nothing else."""
-    await schedule.take_due("w", lease=60, most=0, published=sweep.batch)
+    await schedule.take_due("w", lease=60, most=0, published=batch.batch)
 
 
 async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
@@ -67,7 +67,7 @@ async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
     await redis.expire(keys.progress(draft.queue), 60)
 
 
-async def test_one_worker_sweeps_at_a_time(schedule: Schedule) -> None:
+async def test_one_worker_is_the_scheduler_at_a_time(schedule: Schedule) -> None:
     assert (await schedule.take_due("a", lease=5, most=10)).mine
     assert not (await schedule.take_due("b", lease=5, most=10)).mine
     await schedule.release("b")
@@ -76,17 +76,17 @@ async def test_one_worker_sweeps_at_a_time(schedule: Schedule) -> None:
     assert (await schedule.take_due("b", lease=5, most=10)).mine
 
 
-async def test_the_sweeper_wakes_what_is_due_once(
+async def test_the_scheduler_wakes_what_is_due_once(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     claim = await claimed(records, draft)
     await records.park(claim, State.RETRYING, delay=0, usage=Usage())
-    swept = await schedule.take_due("w", lease=5, most=10)
-    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
-    assert await places(redis, draft) == {"woken": swept.wakeups[0].at}
-    again = await schedule.take_due("w", lease=5, most=10, published=swept.batch)
+    batch = await schedule.take_due("w", lease=5, most=10)
+    assert [wakeup.id for wakeup in batch.wakeups] == [draft.id]
+    assert await places(redis, draft) == {"woken": batch.wakeups[0].at}
+    again = await schedule.take_due("w", lease=5, most=10, published=batch.batch)
     assert again.wakeups == []
 
 
@@ -108,7 +108,7 @@ async def test_wakeups_that_were_not_published_are_taken_again(
     assert third.wakeups == []
 
 
-async def test_the_sweeper_wakes_a_job_whose_worker_is_gone(
+async def test_the_scheduler_wakes_a_job_whose_worker_is_gone(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:
     draft = a_draft()
@@ -116,8 +116,8 @@ async def test_the_sweeper_wakes_a_job_whose_worker_is_gone(
     await claimed(records, draft)
     assert (await schedule.take_due("w", lease=5, most=10)).wakeups == []
     await run_out(redis, draft)
-    swept = await schedule.take_due("w", lease=5, most=10)
-    assert [wakeup.id for wakeup in swept.wakeups] == [draft.id]
+    batch = await schedule.take_due("w", lease=5, most=10)
+    assert [wakeup.id for wakeup in batch.wakeups] == [draft.id]
 
 
 async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
@@ -129,8 +129,8 @@ async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
     then = await woken_ago(redis, lost, 60_000)
     await woken_ago(redis, later, 45_000)
     await progress(redis, lost, woken=then + 1, ago=40_000)
-    assert await swept(schedule) == [lost.id]
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == [lost.id]
+    assert await woken_now(schedule) == []
 
 
 async def test_what_was_started_just_now_overtakes_nobody_yet(
@@ -140,7 +140,7 @@ async def test_what_was_started_just_now_overtakes_nobody_yet(
     await enqueue(redis, draft)
     then = await woken_ago(redis, draft, 60_000)
     await progress(redis, draft, woken=then + 1, ago=20_000)
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == []
 
 
 async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Schedule) -> None:
@@ -151,7 +151,7 @@ async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Sche
     await progress(redis, draft, woken=then - 1, ago=40_000)
     await redis.hset(keys.progress(draft.queue), "started", await server_time(redis))
     await redis.set(keys.alive(draft.queue), 1, px=60_000)
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == []
     assert await places(redis, draft) == {"woken": then}
 
 
@@ -181,9 +181,9 @@ async def test_hundreds_of_thousands_of_jobs_far_ahead_do_not_hide_a_lost_wakeup
     draft = a_draft(lane="urgent")
     await enqueue(redis, draft)
     then = await woken_ago(redis, draft, 60_000)
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == []
     await progress(redis, draft, woken=then + 1, ago=40_000)
-    assert await swept(schedule) == [draft.id]
+    assert await woken_now(schedule) == [draft.id]
     await redis.unlink(keys.SCHEDULE)
 
 
@@ -200,18 +200,18 @@ async def a_silent_queue(redis: Redis, count: int, *, served: bool = True) -> li
 
 async def test_a_queue_that_nobody_serves_is_left_alone(redis: Redis, schedule: Schedule) -> None:
     await a_silent_queue(redis, 3, served=False)
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == []
 
 
 async def test_a_served_queue_that_starts_nothing_is_probed_and_does_not_grow(
     redis: Redis, schedule: Schedule
 ) -> None:
     first, *others = await a_silent_queue(redis, 4)
-    assert await swept(schedule) == [first.id]
+    assert await woken_now(schedule) == [first.id]
     woken = []
     for _ in range(20):  # graces that pass: the probe's time is moved into the past
         await redis.hincrby(keys.progress(first.queue), "probed", -GRACE * 1000)
-        woken += await swept(schedule)
+        woken += await woken_now(schedule)
     assert len(woken) <= 4, "1, 2, 4, 8 … graces apart"
     assert set(woken) <= {draft.id for draft in (first, *others)}
 
@@ -220,14 +220,14 @@ async def test_what_a_queue_has_lost_follows_its_probe(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:
     first, *others = await a_silent_queue(redis, 4)
-    assert await swept(schedule) == [first.id]
+    assert await woken_now(schedule) == [first.id]
     (woken,) = (await places(redis, first)).values()
     _, claim, _ = await records.claim(a_wakeup(first, woken=int(woken)))
     assert claim
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == []
     await redis.delete(keys.progress(first.queue))
     await progress(redis, first, woken=int(woken), ago=40_000)
-    assert await swept(schedule) == [draft.id for draft in others]
+    assert await woken_now(schedule) == [draft.id for draft in others]
 
 
 async def test_a_job_that_nobody_serves_lives_on(redis: Redis, schedule: Schedule) -> None:
@@ -238,7 +238,7 @@ async def test_a_job_that_nobody_serves_lives_on(redis: Redis, schedule: Schedul
         await woken_ago(redis, each, keys.JOB_MARGIN_MS * 3 // 4)
     await redis.delete(keys.job(gone.id))
     await redis.pexpire(keys.job(draft.id), keys.JOB_MARGIN_MS // 4)
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == []
     assert await redis.pttl(keys.job(draft.id)) > keys.JOB_MARGIN_MS * 0.99
     assert list(await places(redis, draft)) == ["woken"]
     assert await places(redis, gone) == {}
@@ -264,16 +264,16 @@ async def due(redis: Redis, records: Records, count: int, **fields: Any) -> list
     return drafts
 
 
-async def test_a_sweep_looks_at_no_more_than_it_may(
+async def test_one_look_takes_no_more_than_it_may(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:
     drafts = await due(redis, records, 2 * MOST)
     woken: list[str] = []
     for _ in range(4):
-        sweep = await schedule.take_due("w", lease=60, most=MOST)
-        assert len(sweep.wakeups) <= MOST
-        woken += [wakeup.id for wakeup in sweep.wakeups]
-        await told(schedule, sweep)
+        batch = await schedule.take_due("w", lease=60, most=MOST)
+        assert len(batch.wakeups) <= MOST
+        woken += [wakeup.id for wakeup in batch.wakeups]
+        await told(schedule, batch)
     assert sorted(woken) == sorted(draft.id for draft in drafts)
 
 
@@ -281,15 +281,15 @@ async def test_nothing_new_is_taken_while_a_batch_is_open(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:
     await due(redis, records, 3 * MOST)
-    first = await swept(schedule, published=False)
+    first = await woken_now(schedule, published=False)
     assert len(first) == MOST
     for _ in range(3):
-        assert await swept(schedule, published=False) == first
+        assert await woken_now(schedule, published=False) == first
     batch = await redis.hget(keys.UNPUBLISHED, "name")
     assert batch
-    sweep = await schedule.take_due("w", lease=60, most=MOST, published=batch.decode())
-    assert len(sweep.wakeups) == MOST
-    assert not {wakeup.id for wakeup in sweep.wakeups} & set(first)
+    batch = await schedule.take_due("w", lease=60, most=MOST, published=batch.decode())
+    assert len(batch.wakeups) == MOST
+    assert not {wakeup.id for wakeup in batch.wakeups} & set(first)
 
 
 async def test_leases_that_ran_out_do_not_wait_behind_what_is_due(
@@ -300,7 +300,7 @@ async def test_leases_that_ran_out_do_not_wait_behind_what_is_due(
     await claimed(records, draft)
     await run_out(redis, draft)
     await due(redis, records, 2 * MOST)
-    assert draft.id in await swept(schedule)
+    assert draft.id in await woken_now(schedule)
 
 
 async def test_a_wakeup_carries_no_payload(
@@ -308,9 +308,9 @@ async def test_a_wakeup_carries_no_payload(
 ) -> None:
     text = {"msgtype": "text", "text": {"content": "x" * 4000}}
     (draft,) = await due(redis, records, 1, message=text)
-    sweep = await schedule.take_due("w", lease=60, most=MOST)
-    assert "xxx" not in repr(sweep.wakeups)
-    assert [(wakeup.kind, wakeup.app, wakeup.lane) for wakeup in sweep.wakeups] == [
+    batch = await schedule.take_due("w", lease=60, most=MOST)
+    assert "xxx" not in repr(batch.wakeups)
+    assert [(wakeup.kind, wakeup.app, wakeup.lane) for wakeup in batch.wakeups] == [
         (draft.kind, draft.app, draft.lane)
     ]
 
@@ -326,7 +326,7 @@ async def test_what_an_older_version_kept_on_the_schedule_finds_its_place(
     before = [await places(redis, draft) for draft in (queued, running)]
     await redis.delete(keys.RUNNING, keys.woken(queued.queue))
     await redis.zadd(keys.SCHEDULE, {draft.id: 1 for draft in (queued, running, ended)})
-    assert await swept(schedule) == []
+    assert await woken_now(schedule) == []
     assert [await places(redis, draft) for draft in (queued, running)] == before
     assert await places(redis, ended) == {}
     assert await state(redis, running) == "running"
@@ -346,5 +346,5 @@ async def test_a_record_that_was_damaged_keeps_no_other_job_from_being_woken(
         await redis.zadd(keys.SCHEDULE, {draft.id: int(draft is sound)})
     await redis.pexpire(keys.SCHEDULE, 60_000)
     await redis.hdel(keys.job(damaged.id), field)
-    assert await swept(schedule) == [sound.id]
+    assert await woken_now(schedule) == [sound.id]
     assert await places(redis, damaged) == {}

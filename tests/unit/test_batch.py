@@ -106,7 +106,7 @@ async def test_who_is_not_ready_in_time_stays_behind() -> None:
     assert await ready.answer() == {"task_id": 1}
 
 
-async def test_a_user_who_is_in_the_call_is_not_taken_along_again() -> None:
+async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:
     batch = Batch(["u1"], eager=False)
     member = batch.reserve()
     batch.close(paid=None)

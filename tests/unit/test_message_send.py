@@ -84,7 +84,7 @@ async def test_nobody_left_ends_as_a_duplicate_without_a_call(ctx: FakeContext) 
     assert caught.value.result["daily_cap"] == people(150)
 
 
-async def test_the_guard_can_be_skipped(ctx: FakeContext) -> None:
+async def test_the_daily_limits_can_be_skipped(ctx: FakeContext) -> None:
     ctx.messages.capped = {"u1"}
     result = await run(to("u1", allow_duplicate=True), ctx)
     assert result["accepted"] == 1

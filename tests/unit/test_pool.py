@@ -19,7 +19,7 @@ CONF = SimpleNamespace(worker_soft_shutdown_timeout=5)
 
 
 class Loop:
-    """A runtime without an engine."""
+    """A runtime without resources."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()

@@ -1,6 +1,6 @@
 """Reading recipients as a stream: from CSV, lines of JSON, or any Python iterable.
 
-Every row becomes a recipient or a complaint that names its line, so whoever reads decides what
+Every row becomes a recipient or a problem that names its line, so whoever reads decides what
 one bad row among a million means.
 """
 

@@ -165,7 +165,7 @@ class CampaignStore:
         on_written: Callable[[int, int], None] | None,
     ) -> CampaignRow:
         """Write it in transactions that are short, and make it a draft in the last one."""
-        await self._sweep()
+        await self._delete_leftovers()
         size = spec.users_per_call
         people = gathered.recipients
         campaign = str(uuid.uuid4())
@@ -202,7 +202,7 @@ class CampaignStore:
                 await _publish(connection, campaign)
                 return await _find(connection, campaign)
         except BaseException:
-            # What can't be deleted now is swept away later: nobody sees it.
+            # What can't be deleted now is deleted later: nobody sees it.
             with suppress(SQLAlchemyError):
                 await self._remove(campaign)
             raise
@@ -227,7 +227,7 @@ class CampaignStore:
         """Between two transactions: other writers of SQLite have their turn."""
         await asyncio.sleep(LET_IN if self.database.is_sqlite else 0)
 
-    async def _sweep(self) -> None:
+    async def _delete_leftovers(self) -> None:
         """Delete what processes left behind that died while they made a campaign."""
         async with self.database.read() as connection:
             left = await connection.scalars(

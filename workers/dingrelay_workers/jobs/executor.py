@@ -46,9 +46,9 @@ class Run:
 
 
 class Executor:
-    """Runs jobs on the loop of its engine: those that wake-ups name, and those that batches claim.
+    """Runs jobs on the loop of its resources: those that wake-ups name, and those that batches claim.
 
-    Use as an async context, within that of the engine.
+    Use as an async context, within that of the resources.
 
     Attributes:
         resources: everything that the process holds.
