@@ -7,23 +7,29 @@ each control is compared by what it is, and a comparison has three results. Only
 same form is `DIFFERENT`: an instance that is called different by mistake would be made twice.
 """
 
-import html
-import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, cast
+
+from dingrelay_workers.dingtalk.approval_values import (
+    as_json,
+    as_list,
+    as_text,
+    is_empty,
+    lines,
+    number,
+    split,
+    squeezed,
+)
 
 Form = Sequence[tuple[str, str]]
 """Name and value, as DingTalk's string, of each field that was sent."""
 
 LONGEST_UNCUT = 100
 """Characters of a text; a longer one may come back cut short."""
-MOST_DIGITS = 100
-"""Digits before or after the point of a number; more are compared as a text."""
 
 
 class Comparison(StrEnum):
@@ -150,7 +156,7 @@ def _same(sent: str, told: Any) -> bool:
 
 def _as_text(sent: str, control: Control) -> Comparison:
     told = as_text(control.value)
-    if _same(sent, control.value) or _lines(sent) == _lines(told):
+    if _same(sent, control.value) or lines(sent) == lines(told):
         return EQUAL
     if squeezed(sent) == squeezed(told) or any(ord(letter) > 0xFFFF for letter in sent):
         return UNCLEAR
@@ -159,7 +165,7 @@ def _as_text(sent: str, control: Control) -> Comparison:
 
 
 def _as_number(sent: str, control: Control) -> Comparison:
-    wanted, told = _number(sent), _number(as_text(control.value))
+    wanted, told = number(sent), number(as_text(control.value))
     if wanted is None or told is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
     if wanted == told:
@@ -250,7 +256,7 @@ def _as_departments(sent: str, control: Control) -> Comparison:
 def _by_id(sent: str, control: Control, names: Sequence[str]) -> Comparison:
     """People and departments come back as names; who they are is beside."""
     wanted, told = (
-        _ids(as_list(sent), names) or set(_split(sent)),
+        _ids(as_list(sent), names) or set(split(sent)),
         _ids(as_list(control.extra), names),
     )
     if not told:
@@ -272,8 +278,8 @@ def _ids(entries: Sequence[Any] | None, names: Sequence[str]) -> set[str]:
 
 
 def _as_address(sent: str, control: Control) -> Comparison:
-    wanted = [squeezed(as_text(part)) for part in as_list(sent) or _split(sent)]
-    told = [squeezed(part) for part in _split(as_text(control.value))]
+    wanted = [squeezed(as_text(part)) for part in as_list(sent) or split(sent)]
+    told = [squeezed(part) for part in split(as_text(control.value))]
     if _same(sent, control.value) or wanted == told:
         return EQUAL
     if len(wanted) != len(told):
@@ -305,9 +311,9 @@ def _of_unknown_kind(sent: str, control: Control) -> Comparison:
     if as_json(sent) is not None or as_json(control.value) is not None:
         return UNCLEAR
     told = as_text(control.value)
-    number = _number(sent)
+    wanted = number(sent)
     alike = squeezed(sent) in squeezed(told) or squeezed(told) in squeezed(sent)
-    if alike or (number is not None and number == _number(told)):
+    if alike or (wanted is not None and wanted == number(told)):
         return UNCLEAR
     return _as_text(sent, control)
 
@@ -362,71 +368,6 @@ def rows_of(value: Any) -> list[list[Control]] | None:
             return None
         rows.append([Control.told(cell) for cell in cells])
     return rows
-
-
-def is_empty(value: Any) -> bool:
-    """Whether a control with this value holds nothing."""
-    if isinstance(value, str):
-        parsed = as_json(value)
-        return value.strip() in {"", "null"} if parsed is None else is_empty(parsed)
-    if isinstance(value, list):
-        entries: list[Any] = value
-        columns = bool(entries) and all(
-            isinstance(entry, dict) and "props" in entry and "rowValue" not in entry
-            for entry in entries
-        )
-        return columns or all(map(is_empty, entries))
-    if isinstance(value, dict):
-        return all(map(is_empty, cast("dict[str, Any]", value).values()))
-    return value is None
-
-
-def as_json(value: Any) -> Any:
-    """The list or object that a value is, or spells; None if it does neither."""
-    if isinstance(value, (list, dict)):
-        return cast("Any", value)
-    if not isinstance(value, str) or value.strip()[:1] not in {"[", "{"}:
-        return None
-    try:
-        return json.loads(value)
-    except (ValueError, RecursionError):
-        return None
-
-
-def as_list(value: Any) -> list[Any] | None:
-    """The list that a value is, or spells; None if it does neither."""
-    parsed: Any = as_json(value)
-    if not isinstance(parsed, list):
-        return None
-    entries: list[Any] = parsed
-    return entries
-
-
-def as_text(value: Any) -> str:
-    """A value as a text: itself, or as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _split(value: str) -> list[str]:
-    return [part.strip() for part in re.split("[,，、]", value) if part.strip()]
-
-
-def _lines(text: str) -> str:
-    return text.replace("\r\n", "\n")
-
-
-def squeezed(text: str) -> str:
-    """A text without what may be lost or respelled on the way: spaces, controls, width, entities."""
-    plain = unicodedata.normalize("NFKC", html.unescape(text))
-    return "".join(letter for letter in plain if letter.isprintable() and not letter.isspace())
-
-
-def _number(text: str) -> Decimal | None:
-    try:
-        number = Decimal(unicodedata.normalize("NFKC", text).replace(",", "").strip())
-    except InvalidOperation:
-        return None
-    return number if number.is_finite() and abs(number.adjusted()) < MOST_DIGITS else None
 
 
 def _kind_of_id(key: Any) -> str:

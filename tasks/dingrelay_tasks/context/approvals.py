@@ -1,0 +1,76 @@
+"""Approvals as a body sees them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """An approval instance that may be the one of a call without an answer, or may not.
+
+    Attributes:
+        title: as DingTalk shows it; empty if the instance can't be read.
+        created: when it was made, in DingTalk's spelling.
+        link: where a person can look at it.
+    """
+
+    id: str
+    title: str = ""
+    created: str = ""
+    link: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a look-up brought.
+
+    Attributes:
+        instance: the id of the one whose form is surely equal; it is this job's now.
+        candidates: those that can't be told from it, if there is no instance.
+    """
+
+    instance: str | None = None
+    candidates: Sequence[Candidate] = ()
+
+
+class Approvals(Protocol):
+    """Approval instances of the job's app."""
+
+    async def check(self, process_code: str, form: Sequence[tuple[str, str]]) -> None:
+        """Check a form against its template, if that can be read.
+
+        Raises:
+            ContractError: DingTalk would refuse it; names the field.
+        """
+        ...
+
+    async def create(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        department: int,
+        form: Sequence[tuple[str, str]],
+        approvers: Sequence[tuple[str, Sequence[str]]],
+        cc: Sequence[str],
+        cc_position: str | None,
+    ) -> str:
+        """Create an instance; its id. `form` holds (name, value as DingTalk's string)."""
+        ...
+
+    async def find(
+        self,
+        *,
+        process_code: str,
+        originator: str,
+        form: Sequence[tuple[str, str]],
+        since: datetime,
+    ) -> Found:
+        """The earliest instance with an equal form that no other job has, made since then.
+
+        It is this job's for good. `since` is a moment of `Context.now`'s clock; the difference to
+        DingTalk's is allowed for.
+        """
+        ...

@@ -1,0 +1,140 @@
+"""The SQL directory as a body sees it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from dingrelay_tasks.context.contacts import Department, Member
+
+
+@dataclass(frozen=True, slots=True)
+class Unmet:
+    """What a walk did not meet; some of it, if it is much. Departments only once nobody is left."""
+
+    users: list[str]
+    departments: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a directory run stands.
+
+    Attributes:
+        pending: departments that are known and not settled yet.
+        failed: departments that could not be read.
+        departments: departments that were read.
+        users: people that were met, each counted once.
+        added: people that were not there before, or had left.
+        changed: people with a field that has another value than before.
+        left: people marked as left.
+        calls: calls to DingTalk that the run was told of.
+    """
+
+    pending: int
+    failed: list[int]
+    departments: int
+    users: int
+    added: int
+    changed: int
+    left: int
+    calls: int
+
+
+class Directory(Protocol):
+    """The SQL directory of the job's app, and the runs that fill it."""
+
+    async def open_run(
+        self, run: str, *, scope: str, roots: Sequence[Department], calls: int
+    ) -> None:
+        """Start the run with its root departments pending; a second call changes nothing."""
+        ...
+
+    async def fill(
+        self,
+        run: str,
+        department: Department,
+        *,
+        children: Sequence[Department],
+        members: Sequence[Member],
+        calls: int,
+    ) -> list[int]:
+        """Write one department and note its children as pending; the children's ids.
+
+        Writing the same department of the same run twice changes nothing the second time.
+
+        Args:
+            run: the run that read the department.
+            department: what is known of it; its parent may have told more already.
+            children: all its direct sub-departments.
+            members: all its direct members.
+            calls: calls that it took to read them.
+
+        Raises:
+            Refused: there is no such run.
+        """
+        ...
+
+    async def vanish(self, run: str, department: int, *, calls: int) -> None:
+        """The department no longer exists: it is settled, with nobody in it."""
+        ...
+
+    async def fail(self, run: str, department: int) -> None:
+        """The department could not be read; the run can't remove anybody."""
+        ...
+
+    async def pending(self, run: str) -> int:
+        """How many departments are known and not settled yet."""
+        ...
+
+    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
+        """Departments that are not settled yet, each with the one that told of it, if one did."""
+        ...
+
+    async def progress(self, run: str) -> Progress:
+        """Counts of the run so far."""
+        ...
+
+    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
+        """What is in the directory and a complete walk did not meet, and was not asked for yet.
+
+        Raises:
+            Refused: the run is not complete, or more people are gone than the safety share allows
+                and `confirm_removals` is not set.
+        """
+        ...
+
+    async def note_users(
+        self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
+    ) -> None:
+        """Write what DingTalk told when it was asked for each of these people.
+
+        Args:
+            run: the run that asked.
+            met: they are there, and this is what is told of them.
+            hidden: the app may not see them: they stay as they are.
+            gone: DingTalk does not know them; closing the run marks them as left.
+        """
+        ...
+
+    async def note_departments(
+        self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
+    ) -> None:
+        """The same for departments; those that are gone are so at once."""
+        ...
+
+    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
+        """Mark as left whoever is gone; final counts. Closing again only tells them.
+
+        Raises:
+            Refused: the run is not complete, or more people would leave than the safety share
+                allows and `confirm_removals` is not set.
+        """
+        ...
+
+    async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
+        """Write one user as told by DingTalk: a run of its own, at once closed."""
+        ...
+
+    async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
+        """Mark one user as left: a run of its own, at once closed."""
+        ...
