@@ -86,11 +86,13 @@ def test_jobs_outlive_a_redis_that_takes_nothing(
     ids += traffic.send_all(client, map(traffic.message, range(BARE, BARE + OURS)))
     with trouble(valkey):
         worker.process.send_signal(signal.SIGCONT)
-        wait_until(logged(worker, "redis_unusable", "sweep_failed"), what="the worker noticed")
+        wait_until(logged(worker, "redis_unusable", "schedule_failed"), what="the worker noticed")
         with pytest.raises(ServiceUnavailable):
             client.send(traffic.message(999))
         # Some seconds: Celery needed less to give up.
-        wait_until(lambda: worker.log.read_text().count('"sweep_failed"') > 3 or not worker.alive)
+        wait_until(
+            lambda: worker.log.read_text().count('"schedule_failed"') > 3 or not worker.alive
+        )
         assert worker.alive
     wait_until(all_done(valkey, ids), what="every job is done")
     traffic.assert_each_arrived_once(sandbox, range(BARE + OURS))

@@ -100,7 +100,7 @@ async def test_thousands_of_jobs_that_wait_cost_their_records_only(
     await eventually(lambda: more_calls(sandbox, calls + PROBES))
     assert len(asyncio.all_tasks()) < 100, "a job that waits is nowhere in the worker"
     # One for each probe, and some more where it does not come soon on a machine that is busy.
-    assert fleet.runs.total() - runs < MANY / 4
+    assert fleet.runs.total() - runs < MANY / 2
     # A look at all that wait would be so much for each of dozens of times.
     assert await commands(fleet) - asked < 20 * MANY
 
