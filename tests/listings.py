@@ -1,4 +1,4 @@
-"""Whom a directory holds, read as a whole."""
+"""The people and departments that a directory holds, read as a whole."""
 
 from dingrelay_workers.directory import audience
 from dingrelay_workers.directory.store import AppDirectory
