@@ -7,20 +7,21 @@
 -- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict
 -- | gone: the job of this message is over and forgotten | fenced: the lease is another's.
 local record, recent, lease = KEYS[1], KEYS[2], KEYS[3]
-local id, queue, payload, digest, due = ARGV[1], ARGV[5], ARGV[6], ARGV[7], tonumber(ARGV[9])
+local id, kind, app, lane, queue = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local payload, digest, summary, due = ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
 local expires, parent, bare = ARGV[10], ARGV[11], ARGV[12] == '1'
 local recent_size, recent_ttl = tonumber(ARGV[13]), ARGV[14]
-local batch_key, recipients, batch_key_ttl = ARGV[15], ARGV[16], ARGV[17]
+local batch_key, recipients, batch_key_ttl, holder = ARGV[15], ARGV[16], ARGV[17], ARGV[18]
 
-if lease and redis.call('GET', lease) ~= ARGV[18] then return {'fenced', 0} end
+if lease and redis.call('GET', lease) ~= holder then return {'fenced', 0} end
 local known = redis.call('HGET', record, 'digest')
 if known then return {known == digest and 'exists' or 'conflict', 0} end
 if bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return {'gone', 0} end
 
 local later = due > now
 redis.call('HSET', record,
-  'kind', ARGV[2], 'app', ARGV[3], 'lane', ARGV[4], 'queue', queue,
-  'payload', payload, 'digest', digest, 'summary', ARGV[8],
+  'kind', kind, 'app', app, 'lane', lane, 'queue', queue,
+  'payload', payload, 'digest', digest, 'summary', summary,
   'state', 'queued', 'created', now, 'due', later and due or now, 'woken', later and 0 or now)
 -- After the first write, which a full Redis refuses: once a script has written it takes the rest.
 -- Whoever asks for a job by its key once more, after it was discarded, means it.
@@ -29,7 +30,7 @@ if later then redis.call('HSET', record, 'not_before', due) end
 if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
 if parent ~= '' then redis.call('HSET', record, 'parent', parent) end
 if bare then redis.call('HSET', record, 'bare', 1) end
-if ARGV[2] == MADE_ONCE then redis.call('HSET', record, 'history', history()) end
+if kind == MADE_ONCE then redis.call('HSET', record, 'history', history()) end
 if batch_key ~= '' then
   redis.call('HSET', record, 'batch_key', batch_key, 'recipients', recipients)
   if not later then

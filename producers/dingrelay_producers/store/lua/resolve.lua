@@ -8,6 +8,7 @@
 -- such job.
 local record, dead, instance, own = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, happened, told, result, ttl = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
+local found, found_ttl, own_ttl = ARGV[6], ARGV[7], ARGV[8]
 local known = redis.call('HMGET', record, 'state', 'bare')
 local state, bare = known[1], known[2]
 if not state then return nil end
@@ -17,8 +18,8 @@ if instance then
   local held = redis.call('GET', instance)
   local holder = held and string.match(held, '^%d+ (.*)$')
   if holder and holder ~= id then return {'taken', holder} end
-  redis.call('SET', instance, now .. ' ' .. id, 'PX', ARGV[7])
-  redis.call('SET', own, ARGV[6], 'PX', ARGV[8])
+  redis.call('SET', instance, now .. ' ' .. id, 'PX', found_ttl)
+  redis.call('SET', own, found, 'PX', own_ttl)
 end
 local resolved = cjson.decode(told)
 resolved.at = now

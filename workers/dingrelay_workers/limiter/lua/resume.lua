@@ -7,19 +7,21 @@
 --
 -- Answers how many were woken, and the time after which to look again (us); -1: nobody waits.
 
+local here, places, of_api, of_host, of_app = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ms = now  -- the server's, whatever time a test brings
 local now = microseconds(ARGV[1])
-local most, beat, patience = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[6])
-local longest = math.max(RARE * beat, tonumber(ARGV[5]))
+local place, most, beat = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local hold_gap, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
+local longest = math.max(RARE * beat, hold_gap)
 
-local waiting = redis.call('ZCARD', KEYS[1])
+local waiting = redis.call('ZCARD', here)
 if waiting == 0 then
-  redis.call('HDEL', KEYS[2], ARGV[2])
+  redis.call('HDEL', places, place)
   return {0, -1}
 end
 
 local function wake(id)
-  redis.call('ZREM', KEYS[1], id)
+  redis.call('ZREM', here, id)
   local known = redis.call('HMGET', JOB .. id, 'state', 'queue')
   if known[1] ~= 'snoozed' then return false end
   redis.call('HSET', JOB .. id, 'due', ms, 'woken', 0)
@@ -28,14 +30,14 @@ local function wake(id)
   return true
 end
 
-local own = read_breaker(KEYS[3], now, longest, patience)
-local host = read_breaker(KEYS[4], now, longest, patience)
-local hold = read_breaker(KEYS[5], now, longest, patience)
+local own = read_breaker(of_api, now, longest, patience)
+local host = read_breaker(of_host, now, longest, patience)
+local hold = read_breaker(of_app, now, longest, patience)
 local open, wait = gate(now, own, host, hold)
 local woken = 0
 
 if #open == 0 then
-  for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, most - 1)) do
+  for _, id in ipairs(redis.call('ZRANGE', here, 0, most - 1)) do
     if wake(id) then woken = woken + 1 end
   end
   return {woken, math.floor(beat / 4)}
@@ -48,7 +50,7 @@ if wait == 0 and (now - first.called > coming or first.called > now) then
   -- By turns, so that a job whose own fault it is does not stand in the way of all others.
   while woken == 0 and waiting > 0 do
     local turn = first.level % waiting
-    if wake(redis.call('ZRANGE', KEYS[1], turn, turn)[1]) then woken = 1 end
+    if wake(redis.call('ZRANGE', here, turn, turn)[1]) then woken = 1 end
     waiting = waiting - 1
   end
   redis.call('HSET', first.key, 'called', now)

@@ -14,14 +14,17 @@
 -- Answers whether the call was part of an outage, the time to the next probe (us), and which have
 -- opened: api, host, hold.
 
+local of_api, of_host, of_app, all_open = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = microseconds(ARGV[1])
 local beat, hold_gap, patience = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local what, job, api, trial = ARGV[5], ARGV[6], ARGV[7], ARGV[8] == '1'
+local api_needs, host_needs = tonumber(ARGV[9]), tonumber(ARGV[10])
+local most_jobs, host_apis = tonumber(ARGV[11]), tonumber(ARGV[12])
 local reason, remembered, kept = ARGV[13], ARGV[14], ARGV[15]
 local longest = math.max(RARE * beat, hold_gap)
-local own = read_breaker(KEYS[1], now, longest, patience)
-local host = read_breaker(KEYS[2], now, longest, patience)
-local hold = read_breaker(KEYS[3], now, longest, patience)
+local own = read_breaker(of_api, now, longest, patience)
+local host = read_breaker(of_host, now, longest, patience)
+local hold = read_breaker(of_app, now, longest, patience)
 local news = {}
 
 local function open(breaker, name, gap)
@@ -29,8 +32,8 @@ local function open(breaker, name, gap)
   redis.call('HSET', breaker.key, 'opened', now, 'next', breaker.next, 'level', 0, 'reason', reason)
   redis.call('HDEL', breaker.key, 'witnesses', 'apis')
   redis.call('PEXPIRE', breaker.key, kept)
-  redis.call('ZADD', KEYS[4], now, breaker.key)
-  redis.call('PEXPIRE', KEYS[4], kept)
+  redis.call('ZADD', all_open, now, breaker.key)
+  redis.call('PEXPIRE', all_open, kept)
   news[#news + 1] = name
 end
 
@@ -60,10 +63,10 @@ local function count(breaker, name, needed, apis)
   local sick = redis.call('HINCRBY', breaker.key, 'sick', 1)
   redis.call('PEXPIRE', breaker.key, remembered)
   -- The way there is no job's own: each failure of it is a witness by itself.
-  local jobs = distinct(breaker.key, 'witnesses', what == 'answer' and job or '#' .. sick, tonumber(ARGV[11]))
+  local jobs = distinct(breaker.key, 'witnesses', what == 'answer' and job or '#' .. sick, most_jobs)
   local met = distinct(breaker.key, 'apis', api, apis)
   if what == 'cut' then met = apis end
-  if sick >= needed and jobs >= math.min(needed, tonumber(ARGV[11])) and met >= apis then
+  if sick >= needed and jobs >= math.min(needed, most_jobs) and met >= apis then
     open(breaker, name, beat)
   end
 end
@@ -75,8 +78,8 @@ elseif what == 'forgone' then
     if breaker.opened and breaker.probed then redis.call('HDEL', breaker.key, 'probe') end
   end
 else
-  count(own, 'api', tonumber(ARGV[9]), 1)
-  count(host, 'host', tonumber(ARGV[10]), tonumber(ARGV[12]))
+  count(own, 'api', api_needs, 1)
+  count(host, 'host', host_needs, host_apis)
   if hold.opened then again(hold, hold_gap) end
 end
 

@@ -5,12 +5,12 @@
 
 local now = microseconds(ARGV[1])
 
-for i = 1, #KEYS do
-  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), now)
-  local field = redis.call('HMGET', KEYS[i], 'half_open', 'paused', 'level')
+for _, bucket in ipairs(KEYS) do
+  follow_clock(bucket, redis.call('HGET', bucket, 'at'), now)
+  local field = redis.call('HMGET', bucket, 'half_open', 'paused', 'level')
   -- A bucket that was paused anew while the probe was under way stays so.
   if field[1] == '1' and (tonumber(field[2]) or 0) <= now then
-    redis.call('HDEL', KEYS[i], 'half_open', 'probe')
-    redis.call('HSET', KEYS[i], 'level', math.max(0, (tonumber(field[3]) or 0) - 1))
+    redis.call('HDEL', bucket, 'half_open', 'probe')
+    redis.call('HSET', bucket, 'level', math.max(0, (tonumber(field[3]) or 0) - 1))
   end
 end
