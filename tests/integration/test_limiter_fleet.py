@@ -365,3 +365,17 @@ async def test_nothing_of_a_bucket_outlives_its_use(process: Process, redis: Red
     assert bucket("app:default", API, "calls").encode() in names
     for name in names:
         assert 0 < await redis.pttl(name) <= 2 * 3_600_000
+
+
+async def test_a_call_that_comes_while_one_waits_need_not_wait_for_the_slowest_rule(
+    process: Process,
+) -> None:
+    # Of the recipients' tokens a hundred are there, and one more comes in a quarter of an hour.
+    rules = {"*": {"calls": "5/2s"}, API: {"recipients": "101/1000s"}}
+    limiter = process(rules, max_wait=60)
+    await call(limiter)
+    first = asyncio.create_task(call(limiter))
+    (queue,) = limiter._wait_queues.values()
+    await eventually(lambda: queue._held and not any(each.unconfirmed for each in queue._held))
+    async with asyncio.timeout(30):
+        await asyncio.gather(first, call(limiter))

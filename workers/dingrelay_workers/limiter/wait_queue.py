@@ -131,6 +131,7 @@ class WaitQueue:
         self._held: dict[Waiter, None] = {}
         self._asking: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
+        self._asleep_until = 0.0
         self._tail = 0.0
         self._tails: dict[str, float] = {}
         self._spacing = max((1 / rule.rate for rule in rules if rule.rate), default=0.0)
@@ -177,6 +178,9 @@ class WaitQueue:
         )
         self._enter(waiter)
         self._ask()
+        # The next slot is guessed from the rule that refills slowest, of which tokens may be left.
+        if self._asleep_until - now > BRIEF:
+            self._wake.set()
         try:
             if await waiter.future is None:
                 return None
@@ -376,6 +380,7 @@ class WaitQueue:
             if any(waiter.unconfirmed for waiter in self._held):
                 until = min(until, min(w.starts for w in self._held if w.unconfirmed) - EARLY)
         if until > now:
+            self._asleep_until = until
             with suppress(TimeoutError):
                 async with asyncio.timeout(until - now):
                     await self._wake.wait()
