@@ -9,6 +9,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.ownership import Ownership
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.limiter.daily_limits import DAILY_MESSAGES, DailyLimits, Reach
@@ -25,6 +26,7 @@ class World:
     """The daily limits, with the store behind them: campaign → the people it has called."""
 
     def __init__(self, redis: Redis) -> None:
+        self.redis = redis
         self.called: dict[str, set[str]] = {}
         self.coming: dict[str, dict[str, list[str]]] = {}
         self.asked: list[list[str]] = []
@@ -49,7 +51,16 @@ class World:
         return verdict
 
     async def reserve(self, job: str, *users: str, content: str = "hi") -> DailyVerdict:
-        verdict, _ = await self.daily_limits.reserve("a", job, users, text(content))
+        """What a run of the job is told, which then sends, unless the job is in another state."""
+        run = Ownership(job, "worker/1", 1)
+        state = await self.redis.hget(keys.job(job), "state")
+        held = {"state": "running", "owner": run.owner, "fence": run.fence}
+        await self.redis.hset(keys.job(job), mapping=held)
+        await self.redis.expire(keys.job(job), 60)
+        try:
+            verdict, _ = await self.daily_limits.reserve("a", run, users, text(content))
+        finally:
+            await self.redis.hset(keys.job(job), "state", state or "done")
         return verdict
 
 

@@ -9,10 +9,11 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_tasks import ContractError
 from dingrelay_workers.approvals import form_checks
 from dingrelay_workers.approvals.form_checks import FormChecks
-from dingrelay_workers.calls.intent_log import Cancelled, OwnershipLost
+from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
 from dingrelay_workers.limiter.grant import Draining, Parked

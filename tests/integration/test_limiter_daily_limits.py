@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.ownership import Ownership, OwnershipLost
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
@@ -47,14 +48,27 @@ class Office:
         self.redis = redis
         self.daily_limits = DailyLimits(redis, nobody, now=day.now)
 
-    async def job(self, job: str, state: str = "running", **fields: str) -> None:
-        await self.redis.hset(keys.job(job), mapping={"state": state, **fields})
+    async def job(self, job: str, state: str = "running", **fields: str) -> Ownership:
+        """The job in this state; if it runs, the run."""
+        run = Ownership(job, "worker/1", 1)
+        held = {"state": state, "owner": run.owner, "fence": run.fence, **fields}
+        await self.redis.hset(keys.job(job), mapping=held)
         await self.redis.expire(keys.job(job), 60)
+        return run
 
     async def reserve(
-        self, job: str, *users: str, content: str = "hi", app: str = "a", anyway: bool = False
+        self,
+        job: str,
+        *users: str,
+        content: str = "hi",
+        app: str = "a",
+        anyway: bool = False,
+        step: str = "call:1",
     ) -> DailyVerdict:
-        verdict, _ = await self.daily_limits.reserve(app, job, users, text(content), anyway=anyway)
+        """What a run of the job is told."""
+        verdict, _ = await self.daily_limits.reserve(
+            app, await self.job(job), users, text(content), anyway=anyway, step=step
+        )
         return verdict
 
     async def sent(self, job: str, *users: str, content: str = "hi") -> None:
@@ -123,10 +137,9 @@ async def test_what_nobody_sends_goes_to_who_does(office: Office, state: str) ->
 
 
 async def test_a_step_that_was_answered_stays_taken_however_the_job_ends(office: Office) -> None:
-    await office.job("job1")
-    await office.daily_limits.reserve("a", "job1", ["u1"], text("hi"), step="call:1")
+    await office.reserve("job1", "u1", step="call:1")
     await office.job("job1", "running", **{"step:call:1": "{}"})
-    await office.daily_limits.reserve("a", "job1", ["u2"], text("hi"), step="call:2")
+    await office.reserve("job1", "u2", step="call:2")
     await office.job("job1", "snoozed")
     await office.cancel("job1")
     assert await office.received() == {b"u1": b"1"}
@@ -152,6 +165,32 @@ async def test_what_may_have_been_sent_stays_counted(office: Office) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "taken_over",
+    [{"state": "done"}, {"state": "cancelled"}, {"owner": "worker/2"}, {"fence": "2"}, {}],
+)
+async def test_a_run_that_lost_its_job_reserves_nothing(
+    office: Office, redis: Redis, taken_over: dict[str, str]
+) -> None:
+    """A worker that stood still between its claim and its reservation."""
+    run = await office.job("job")
+    if taken_over:
+        await redis.hset(keys.job("job"), mapping=taken_over)
+    else:
+        await redis.delete(keys.job("job"))
+    before = await redis.hgetall(keys.job("job"))
+    reservations = (
+        office.daily_limits.reserve("a", run, ["u1"], text("hi")),
+        office.daily_limits.reserve_departments("a", run, [1], text("hi")),
+        office.daily_limits.reserve_everyone("a", run, text("hi")),
+    )
+    for reservation in reservations:
+        with pytest.raises(OwnershipLost):
+            await reservation
+    assert await redis.hgetall(keys.job("job")) == before
+    assert await redis.keys("dingrelay:*") == ([keys.job("job").encode()] if before else [])
+
+
 async def test_who_sends_anyway_keeps_what_others_have(office: Office) -> None:
     await office.sent("job1", "u1")
     await office.job("job2")
@@ -164,7 +203,7 @@ async def test_who_sends_anyway_keeps_what_others_have(office: Office) -> None:
 async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
     async def reserve(job: str, *departments: int, anyway: bool = False) -> list[int]:
         left, _ = await office.daily_limits.reserve_departments(
-            "a", job, departments, text("hi"), anyway=anyway
+            "a", await office.job(job), departments, text("hi"), anyway=anyway
         )
         return left
 
@@ -185,7 +224,7 @@ async def test_what_goes_to_everyone_is_part_of_each_users_500(
 ) -> None:
     await redis.hset(keys.received("a", TODAY), mapping={"u1": 498, "u2": 497})
     for job in ("job1", "job2"):
-        await office.daily_limits.reserve_everyone("a", job, text(job))
+        await office.daily_limits.reserve_everyone("a", await office.job(job), text(job))
     assert await office.reserve("job3", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
 
 
@@ -210,13 +249,17 @@ async def test_a_user_gets_500_a_day(office: Office, redis: Redis) -> None:
 
 async def test_concurrent_jobs_never_share_a_user(office: Office) -> None:
     users = [f"u{number}" for number in range(1200)]
-    verdicts = await asyncio.gather(*(office.reserve(f"job{n}", *users) for n in range(5)))
-    admitted = [user for verdict in verdicts for user in verdict.users]
-    assert sorted(admitted) == sorted(users)
+    asking = (office.reserve(f"job{n}", *users) for n in range(5))
+    told = await asyncio.gather(*asking, return_exceptions=True)
+    admitted = [verdict.users for verdict in told if isinstance(verdict, DailyVerdict)]
+    assert admitted == [users]
+    assert sum(isinstance(verdict, Wait) for verdict in told) == 4, "they look again"
 
 
 async def everyone(office: Office, job: str, content: str) -> bool:
-    admitted, _ = await office.daily_limits.reserve_everyone("a", job, text(content))
+    admitted, _ = await office.daily_limits.reserve_everyone(
+        "a", await office.job(job), text(content)
+    )
     return admitted
 
 
@@ -250,27 +293,31 @@ async def test_nothing_is_admitted_around_midnight(office: Office, day: Day) -> 
         await office.reserve("job", "u1")
     assert after.value.delay == timedelta(seconds=1)
     day.moment = EVENING + timedelta(seconds=57)
-    _, until = await office.daily_limits.reserve("a", "job", ["u1"], text("hi"))
+    run = await office.job("job")
+    _, until = await office.daily_limits.reserve("a", run, ["u1"], text("hi"))
     assert until == int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
 
 
 async def test_the_day_is_that_of_redis(
-    redis: Redis, day: Day, monkeypatch: pytest.MonkeyPatch
+    redis: Redis, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker whose clock is a day off reserves for the same day as the others."""
     seconds, _ = await redis.time()
     now = datetime.fromtimestamp(seconds, UTC)
     monkeypatch.setattr(beijing, "now", lambda: now - timedelta(days=1))
-    verdict, _ = await DailyLimits(redis, nobody).reserve("a", "job", ["u1"], text("hi"))
+    run = await office.job("job")
+    verdict, _ = await DailyLimits(redis, nobody).reserve("a", run, ["u1"], text("hi"))
     assert verdict.users == ["u1"]
     assert await redis.exists(keys.received("a", beijing.day(now)))
 
 
 async def test_keys_live_a_day_and_some_hours(office: Office, redis: Redis) -> None:
+    run = await office.job("job")
     await office.reserve("job", "u1")
-    await office.daily_limits.reserve_everyone("a", "job", text("hi"))
-    await office.daily_limits.reserve_departments("a", "job", [1], text("hi"))
+    await office.daily_limits.reserve_everyone("a", run, text("hi"))
+    await office.daily_limits.reserve_departments("a", run, [1], text("hi"))
     await office.daily_limits.check("a", ["u1"], text("ho"), campaign="c", uniform=False)
+    await redis.delete(keys.job("job"))
     names = [name async for name in redis.scan_iter("dingrelay:*")]
     assert len(names) == 6
     for name in names:

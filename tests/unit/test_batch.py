@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
 from dingrelay_workers.calls.batch_registry import BatchRegistry
-from dingrelay_workers.calls.intent_log import OwnershipLost
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,

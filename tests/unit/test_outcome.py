@@ -11,9 +11,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 
 from dingrelay_producers import Settings, SettingsError, State
+from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_tasks import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
-from dingrelay_workers.calls.intent_log import OwnershipLost
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     Credentials,

@@ -3,6 +3,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 
+from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_tasks.context import Intent, Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.clock import DingTalkClock
@@ -20,10 +21,6 @@ delay.
 """
 CLOCKS_AGREE_MS = 10_000
 """Clocks that moved apart by less were not set: it is what the measurement leaves open."""
-
-
-class OwnershipLost(Exception):
-    """Another worker owns the job by now; this one must not act for it any more."""
 
 
 class Cancelled(Exception):

@@ -149,7 +149,7 @@ class JobMessages:
         self, claim: Claim, calls: JobCalls, resources: Resources, contacts: Contacts
     ) -> None:
         self._app = claim.app
-        self._id = claim.id
+        self._run = claim.ownership
         self._intents = calls.intents
         self._redis = resources.redis
         self._contacts = contacts
@@ -167,7 +167,7 @@ class JobMessages:
     ) -> DailyVerdict:
         """Reserve today's limits for these users."""
         verdict, self._intents.leaves_until = await self._daily_limits.reserve(
-            self._app, self._id, users, message, step=step, anyway=anyway
+            self._app, self._run, users, message, step=step, anyway=anyway
         )
         return verdict
 
@@ -176,7 +176,7 @@ class JobMessages:
     ) -> list[int]:
         """Reserve the message of today for these departments; those that have not got it yet."""
         left, self._intents.leaves_until = await self._daily_limits.reserve_departments(
-            self._app, self._id, departments, message, step=step, anyway=anyway
+            self._app, self._run, departments, message, step=step, anyway=anyway
         )
         return left
 
@@ -185,7 +185,7 @@ class JobMessages:
     ) -> bool:
         """Reserve one of the day's sends to everyone; False: everyone has the message."""
         admitted, self._intents.leaves_until = await self._daily_limits.reserve_everyone(
-            self._app, self._id, message, step=step, anyway=anyway
+            self._app, self._run, message, step=step, anyway=anyway
         )
         return admitted
 

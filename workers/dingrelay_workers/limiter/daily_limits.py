@@ -18,6 +18,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
+from dingrelay_producers.store.ownership import Ownership, OwnershipLost
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
@@ -26,9 +27,10 @@ from dingrelay_tasks.outcomes import Refused, Wait
 
 _PACKAGE = "dingrelay_workers.limiter"
 _PRELUDES = ("reservations", "beijing_day")
-RESERVE = Script.load(_PACKAGE, "reserve_daily", preludes=_PRELUDES)
-RESERVE_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_PRELUDES)
-RESERVE_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_PRELUDES)
+_OWN = ("owned", *_PRELUDES)
+RESERVE = Script.load(_PACKAGE, "reserve_daily", preludes=_OWN)
+RESERVE_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_OWN)
+RESERVE_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_OWN)
 CHECK = Script.load(_PACKAGE, "check_daily", preludes=_PRELUDES)
 RELEASE = Script.load(_PACKAGE, "release_daily", preludes=("reservations",))
 
@@ -120,7 +122,7 @@ class DailyLimits:
     async def reserve(
         self,
         app: str,
-        job_id: str,
+        run: Ownership,
         users: Sequence[str],
         message: Mapping[str, Any],
         *,
@@ -133,7 +135,7 @@ class DailyLimits:
 
         Args:
             app: the app that sends.
-            job_id: whose reservations they are.
+            run: of the job whose reservations they are.
             users: who it is for.
             message: DingTalk's ``msg`` object.
             step: of the job, whose call it is.
@@ -141,17 +143,18 @@ class DailyLimits:
 
         Raises:
             Wait: another job's call to one of them may just be leaving, or the day ends.
+            OwnershipLost: the job is another worker's by now.
         """
         content = digest(message)
         verdicts: dict[str, int] = {}
         campaigns, departments = "", False
         day = self._guess()
         for some in _parts(users):
-            head: list[Value] = [job_id, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
+            head: list[Value] = [*run, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
             tail: list[Value] = [keys.job(""), int(anyway), *some]
 
             def call(day: _Day, head: list[Value] = head, tail: list[Value] = tail) -> Call:
-                names = [*_keys(app, day, content), keys.job(job_id)]
+                names = [*_keys(app, day, content), keys.job(run.job)]
                 return RESERVE.call(names, [*head, day.began, self._time(), *tail])
 
             day, (alike, by_department, *judged) = await self._ask(day, call)
@@ -162,14 +165,14 @@ class DailyLimits:
         if campaigns and admitted and not anyway:
             # They are reserved by now, so whoever comes later waits for this job.
             had = await self._had(app, admitted, campaigns, content, day)
-            await self._give_back(app, job_id, admitted if had is None else had, content, day)
+            await self._give_back(app, run.job, admitted if had is None else had, content, day)
             verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
         return _admission(users, verdicts, by_department=departments), day.until
 
     async def reserve_departments(
         self,
         app: str,
-        job_id: str,
+        run: Ownership,
         departments: Sequence[int],
         message: Mapping[str, Any],
         *,
@@ -179,13 +182,13 @@ class DailyLimits:
         """Those of the departments that have not got this content today; they are noted.
 
         Raises:
-            Wait: as of `reserve`.
+            Wait, OwnershipLost: as of `reserve`.
         """
         content = digest(message)
 
         def call(day: _Day) -> Call:
-            names = [keys.content_departments(app, day.name, content), keys.job(job_id)]
-            arguments: list[Value] = [job_id, step, keys.DAY_TTL_MS, day.began, self._time()]
+            names = [keys.content_departments(app, day.name, content), keys.job(run.job)]
+            arguments: list[Value] = [*run, step, keys.DAY_TTL_MS, day.began, self._time()]
             return RESERVE_DEPARTMENTS.call(
                 names, [*arguments, keys.job(""), int(anyway), *departments]
             )
@@ -201,7 +204,7 @@ class DailyLimits:
     async def reserve_everyone(
         self,
         app: str,
-        job_id: str,
+        run: Ownership,
         message: Mapping[str, Any],
         *,
         step: str = "call:1",
@@ -211,13 +214,13 @@ class DailyLimits:
 
         Raises:
             Refused: the day's sends to everyone are used up.
-            Wait: as of `reserve`.
+            Wait, OwnershipLost: as of `reserve`.
         """
         content = digest(message)
-        head: list[Value] = [job_id, step, content, DAILY_TO_EVERYONE, keys.DAY_TTL_MS]
+        head: list[Value] = [*run, step, content, DAILY_TO_EVERYONE, keys.DAY_TTL_MS]
 
         def call(day: _Day) -> Call:
-            names = [keys.everyone(app, day.name), keys.job(job_id)]
+            names = [keys.everyone(app, day.name), keys.job(run.job)]
             arguments = [*head, day.began, self._time(), keys.job(""), int(anyway)]
             return RESERVE_EVERYONE.call(names, arguments)
 
@@ -302,6 +305,8 @@ class DailyLimits:
         while True:
             answer = await run_async(self._redis, call(day))
             match answer[0]:
+                case b"lost":
+                    raise OwnershipLost
                 case b"another day":
                     day = _Day.of(datetime.fromtimestamp(answer[1] / 1000, UTC))
                 case b"wait":

@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.ownership import Ownership
 from dingrelay_producers.store.record import Draft, Wakeup, transition
 from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import State
@@ -25,10 +26,10 @@ from dingrelay_workers.store.wakeup import ReceivedWakeup
 _PACKAGE = "dingrelay_workers.store"
 _CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
 _CLAIM = transition(_PACKAGE, "running", "claim")
-_HEARTBEAT = transition(_PACKAGE, "heartbeat")
-_WRITE_INTENT = transition(_PACKAGE, "write_intent")
-_PARK = transition(_PACKAGE, "reschedule", preludes=["reservations", "cancelled"])
-_SETTLE = transition(_PACKAGE, "settle", preludes=["reservations"])
+_HEARTBEAT = transition(_PACKAGE, "heartbeat", preludes=["owned"])
+_WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"])
+_PARK = transition(_PACKAGE, "reschedule", preludes=["owned", "reservations", "cancelled"])
+_SETTLE = transition(_PACKAGE, "settle", preludes=["owned", "reservations"])
 _WAKE = transition(_PACKAGE, "wake")
 
 STEP = "step:"
@@ -46,8 +47,7 @@ class Claim:
     Attributes:
         sender: who asks; empty where the payload doesn't say.
         nonce: its owner; each claim of a job has another.
-        fence: grows with each owner. A failover may give one number out twice, so a transition
-            names both and is refused unless both are the record's.
+        fence: grows with each owner; see `Ownership`.
         attempts: attempts spent before this run.
         crashes: workers that vanished while a call of it was under way, since it last parked.
         losses: workers that vanished while they ran it otherwise.
@@ -86,6 +86,11 @@ class Claim:
     failures: Failures = field(default_factory=Failures)
     batch_key: str = ""
     recipients: int = 0
+
+    @property
+    def ownership(self) -> Ownership:
+        """This run of the job."""
+        return Ownership(self.id, self.nonce, self.fence)
 
     @property
     def expired(self) -> bool:
@@ -264,9 +269,7 @@ class Records:
             _PARK.call(
                 [keys.job(claim.id), keys.DEAD, keys.OUTAGES, keys.outage(outage)],
                 [
-                    claim.id,
-                    claim.nonce,
-                    claim.fence,
+                    *claim.ownership,
                     state,
                     int(delay * 1000),
                     usage.attempts,
@@ -305,9 +308,7 @@ class Records:
             _SETTLE.call(
                 [keys.job(claim.id), keys.DEAD],
                 [
-                    claim.id,
-                    claim.nonce,
-                    claim.fence,
+                    *claim.ownership,
                     state,
                     usage.attempts,
                     usage.throttles,
@@ -326,7 +327,7 @@ class Records:
         """Renew the leases; the nonces of claims that have lost their jobs."""
         if not claims:
             return set()
-        identities = [value for claim in claims for value in (claim.id, claim.nonce, claim.fence)]
+        identities = [value for claim in claims for value in claim.ownership]
         lost = await run_async(
             self.redis,
             _HEARTBEAT.call(

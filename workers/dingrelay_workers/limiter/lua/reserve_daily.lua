@@ -5,23 +5,24 @@
 --       (campaign -> content): each is one notification more for every user, 5 contents of
 --       campaigns with fields (start of the content -> campaigns), 6 departments that get this content today
 --       (department -> job), 7 the job's record
--- ARGV: 1 job, 2 step, 3 its content, 4 notifications a user may get a day, 5 milliseconds the keys
---       live, 6 start of the day (ms), 7 the time (ms), empty for the server's clock, 8 prefix of
---       records, 9 1: send whatever they have had, then users
+-- ARGV: 1 job, 2 owner, 3 fence, 4 step, 5 its content, 6 notifications a user may get a day,
+--       7 milliseconds the keys live, 8 start of the day (ms), 9 the time (ms), empty for the
+--       server's clock, 10 prefix of records, 11 1: send whatever they have had, then users
 --
 -- Answers {'ok', campaigns of this content, whether a department may have it, verdict per user...}:
--- 0 admitted, 1 has this content already, 2 has had the day's messages. Or {'another day', now},
--- {'wait', ms} around midnight, or {'busy'}: a job that runs may just be calling one of them. Then
--- nothing is reserved.
+-- 0 admitted, 1 has this content already, 2 has had the day's messages. Or {'lost'}: the
+-- job is no longer this owner's, {'another day', now}, {'wait', ms} around midnight, or {'busy'}: a
+-- job that runs may just be calling one of them. Then nothing is reserved.
 -- Who was admitted for this job before is admitted again and counted once. What another job
 -- reserved that does not run goes to this one: that one asks again before it calls.
 
-local FIRST = 10
+local FIRST = 12
 local taken, received, to_everyone, campaigns_today = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local contents, departments_today, record = KEYS[5], KEYS[6], KEYS[7]
-local job, step, content, ttl, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[8]
-local cap, anyway = tonumber(ARGV[4]), ARGV[9] == '1'
-local over = day_is_over(ARGV[6], ARGV[7])
+local job, owner, fence, step, content = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local cap, ttl, prefix, anyway = tonumber(ARGV[6]), ARGV[7], ARGV[10], ARGV[11] == '1'
+if owned(record, owner, fence) ~= 'running' then return {'lost'} end
+local over = day_is_over(ARGV[8], ARGV[9])
 if over then return over end
 
 local everyone_has_it, campaigns, departments = false, '', 0
@@ -52,12 +53,12 @@ end
 local verdicts, own, fresh, taken_over = {}, {}, {}, {}
 for i = FIRST, #ARGV do
   local user, verdict = ARGV[i], 0
-  local owner = redis.call('HGET', taken, user)
-  if owner == job then
+  local holder = redis.call('HGET', taken, user)
+  if holder == job then
     own[#own + 1] = user
     if everyone_has_it then verdict = 1 end
-  elseif owner then
-    local stands = standing(prefix .. owner, user)
+  elseif holder then
+    local stands = standing(prefix .. holder, user)
     if stands == 'runs' and not anyway then return {'busy'} end
     if stands == 'sent' then
       verdict = 1
@@ -85,9 +86,7 @@ for _, user in ipairs(taken_over) do redis.call('HSET', taken, user, job) end
 if #own + #fresh + #taken_over > 0 then
   redis.call('PEXPIRE', taken, ttl)
   redis.call('PEXPIRE', received, ttl)
-  if redis.call('EXISTS', record) == 1 then
-    redis.call('HSET', record, 'reserved', step .. '\n' .. taken .. '\n' .. received .. '\n'
-      .. table.concat(ARGV, ',', FIRST))
-  end
+  redis.call('HSET', record, 'reserved', step .. '\n' .. taken .. '\n' .. received .. '\n'
+    .. table.concat(ARGV, ',', FIRST))
 end
 return {'ok', campaigns, departments, unpack(verdicts)}

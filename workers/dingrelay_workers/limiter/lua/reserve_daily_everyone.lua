@@ -1,18 +1,19 @@
 -- Reserve one of the day's sends to everyone.
 --
 -- KEYS: 1 jobs that send to everyone today (job -> content), 2 the job's record
--- ARGV: 1 job, 2 step, 3 its content, 4 sends a day, 5 milliseconds the key lives, 6 start of the
---       day (ms), 7 the time (ms), empty for the server's clock, 8 prefix of records, 9 1: send
---       whatever they have had
+-- ARGV: 1 job, 2 owner, 3 fence, 4 step, 5 its content, 6 sends a day, 7 milliseconds the key lives,
+--       8 start of the day (ms), 9 the time (ms), empty for the server's clock, 10 prefix of records,
+--       11 1: send whatever they have had
 --
 -- Answers {'ok', 0 admitted, 1 everyone has this content already, 2 the sends of the day are used
--- up}, {'another day', now}, {'wait', ms} around midnight, or {'busy'}: another job's call may just be
--- leaving. A job that was let through before is let through again.
+-- up}, {'lost'}: the job is no longer this owner's, {'another day', now}, {'wait', ms} around
+-- midnight, or {'busy'}: another job's call may just be leaving. A job that was let through before is let through again.
 
 local to_everyone, record = KEYS[1], KEYS[2]
-local job, step, content, ttl, prefix = ARGV[1], ARGV[2], ARGV[3], ARGV[5], ARGV[8]
-local most, anyway = tonumber(ARGV[4]), ARGV[9] == '1'
-local over = day_is_over(ARGV[6], ARGV[7])
+local job, owner, fence, step, content = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local most, ttl, prefix, anyway = tonumber(ARGV[6]), ARGV[7], ARGV[10], ARGV[11] == '1'
+if owned(record, owner, fence) ~= 'running' then return {'lost'} end
+local over = day_is_over(ARGV[8], ARGV[9])
 if over then return over end
 
 local sent, coming, free = 0, 0, {}
@@ -42,7 +43,5 @@ end
 for _, other in ipairs(free) do redis.call('HDEL', to_everyone, other) end
 redis.call('HSET', to_everyone, job, content)
 redis.call('PEXPIRE', to_everyone, ttl)
-if redis.call('EXISTS', record) == 1 then
-  redis.call('HSET', record, 'reserved', step .. '\n' .. to_everyone .. '\n\n')
-end
+redis.call('HSET', record, 'reserved', step .. '\n' .. to_everyone .. '\n\n')
 return {'ok', 0}

@@ -6,8 +6,7 @@ local lease_end = now + tonumber(ARGV[1])
 local lost = {}
 for index = 1, #KEYS do
   local id, owner, fence = ARGV[3 * index - 1], ARGV[3 * index], ARGV[3 * index + 1]
-  local known = redis.call('HMGET', KEYS[index], 'state', 'owner', 'fence')
-  if known[1] == 'running' and known[2] == owner and known[3] == fence then
+  if owned(KEYS[index], owner, fence) == 'running' then
     redis.call('HSET', KEYS[index], 'lease', lease_end)
     place_running(id, lease_end)
   else

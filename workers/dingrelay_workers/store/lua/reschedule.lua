@@ -16,10 +16,9 @@ local alone, batch_key_ttl = ARGV[14] == '1', ARGV[15]
 local failures, outage, rank, outage_ttl = ARGV[16], ARGV[17], tonumber(ARGV[18]), ARGV[19]
 local outages, there, latest = KEYS[3], KEYS[4], tonumber(ARGV[20])
 
-local known = redis.call('HMGET', record,
-  'state', 'owner', 'fence', 'cancel', 'batch_key', 'created', 'queue', 'bare')
-if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return '' end
-local cancelled, batch_key, created, queue, bare = known[4], known[5], known[6], known[7], known[8]
+if owned(record, owner, fence) ~= 'running' then return '' end
+local cancelled, batch_key, created, queue, bare =
+  unpack(redis.call('HMGET', record, 'cancel', 'batch_key', 'created', 'queue', 'bare'))
 
 for index = 21, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])

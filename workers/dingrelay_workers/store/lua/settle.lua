@@ -9,10 +9,10 @@ local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, attempts, throttles = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local result, error, answered, ttl, dead_ttl = ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10], ARGV[11]
 
-local known = redis.call('HMGET', record, 'state', 'owner', 'fence', 'queue', 'bare')
-if known[2] ~= owner or known[3] ~= fence then return 0 end
-if known[1] == state then return 1 end
-if known[1] ~= 'running' then return 0 end
+local current = owned(record, owner, fence)
+if current == state then return 1 end
+if current ~= 'running' then return 0 end
+local queue, bare = unpack(redis.call('HMGET', record, 'queue', 'bare'))
 
 redis.call('HSET', record, 'state', state, 'settled', now)
 redis.call('HINCRBY', record, 'attempts', attempts)
@@ -29,7 +29,7 @@ for index = 12, #ARGV, 2 do
 end
 if answered then redis.call('HDEL', record, 'intent') end
 if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
-take_out(id, known[4])
+take_out(id, queue)
 local kept = ttl
 if state == 'dead' or state == 'unknown' then
   redis.call('ZADD', dead, now, id)
@@ -38,5 +38,5 @@ if state == 'dead' or state == 'unknown' then
   kept = dead_ttl
 end
 redis.call('PEXPIRE', record, kept)
-bury(id, known[5], kept)
+bury(id, bare, kept)
 return 1

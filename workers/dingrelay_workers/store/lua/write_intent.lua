@@ -7,9 +7,9 @@
 -- while it ran, and no earlier call of it is open; or late. Then the call must not leave.
 local record, owner, fence, intent, answered = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local leaves_until = tonumber(ARGV[5])
-local known = redis.call('HMGET', record, 'state', 'owner', 'fence', 'cancel', 'intent')
-if known[1] ~= 'running' or known[2] ~= owner or known[3] ~= fence then return 'lost' end
-if known[4] and (answered or not known[5]) then return 'cancelled' end
+if owned(record, owner, fence) ~= 'running' then return 'lost' end
+local cancelled, open = unpack(redis.call('HMGET', record, 'cancel', 'intent'))
+if cancelled and (answered or not open) then return 'cancelled' end
 if leaves_until > 0 and now >= leaves_until then return 'late' end
 local told = cjson.decode(intent)
 told.at = told.at or now
