@@ -10,6 +10,8 @@
   x WaitTimeout            the job has not ended in the given time
   x CampaignNotFound       no campaign with this id
   x CampaignConflict       the campaign's state does not allow what was asked
+  x KeyNotFound            no API key with this id
+  x KeyConflict            the API key's state does not allow what was asked
   x NotInstalled           an extra of the package is needed for this
 
 A job that is not what its contract says raises `dingrelay_tasks.ContractError`, a wrong setting
@@ -117,6 +119,27 @@ class CampaignConflict(DingrelayError):
     def __init__(self, campaign: str, problem: str) -> None:
         super().__init__(f"campaign {campaign} {problem}")
         self.campaign = campaign
+
+
+class KeyNotFound(DingrelayError):
+    """There is no API key with this id."""
+
+    def __init__(self, key_id: str) -> None:
+        super().__init__(f"no API key {key_id:.40}")
+        self.key_id = key_id
+
+
+class KeyConflict(DingrelayError):
+    """The API key's state does not allow what was asked of it.
+
+    Args:
+        key_id: its id.
+        problem: what stands against it, such as "is revoked; create another".
+    """
+
+    def __init__(self, key_id: str, problem: str) -> None:
+        super().__init__(f"API key {key_id} {problem}")
+        self.key_id = key_id
 
 
 class NotInstalled(DingrelayError):
