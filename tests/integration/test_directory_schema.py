@@ -7,6 +7,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
+import dingrelay_workers.api_keys.models
 import dingrelay_workers.campaigns.models
 import dingrelay_workers.directory.models  # noqa: F401 - they define the tables
 from dingrelay_workers.database import schema

@@ -40,9 +40,13 @@ SCOPES: tuple[Scope, ...] = get_args(Scope)
 ANY = "*"
 """In a key's scopes, apps or sender: all there are, also those that come later."""
 
-KEY_ID = re.compile(r"drk_[a-z0-9]{12}")
+KEY_ID = re.compile(r"drk_[a-z0-9]{12}", re.ASCII)
 """The public part of a key, which logs and lists show."""
 
+SENDER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What a sender may be called."""
+
+_LONGEST_WINDOW = 3600.0
 _RATE = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -67,8 +71,8 @@ class Rate(NamedTuple):
         """
         match = _RATE.fullmatch(text)
         window = float(match[2] or 1) * _SECONDS[match[3]] if match else 0
-        if match is None or window <= 0:
-            raise ValueError("must be like 50/1s or 600/1m")
+        if match is None or not 0 < window <= _LONGEST_WINDOW:
+            raise ValueError("must be like 50/1s or 600/1m, an hour at most")
         return cls(int(match[1]), window)
 
     @property

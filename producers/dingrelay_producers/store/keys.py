@@ -68,6 +68,8 @@ OUTAGES = PREFIX + "outages"
 """Hash: where jobs wait for the end of an outage → when the last one came (ms). TTL: OUTAGE_TTL_MS."""
 BUCKETS = PREFIX + "buckets"
 """Sorted set: keys of buckets in use → when that was last noted (ms). TTL: 2 x BUCKET_TTL_MS."""
+KEY_BUCKETS = PREFIX + "key_buckets"
+"""Sorted set: the same for the buckets of API keys. TTL: 2 x BUCKET_TTL_MS."""
 
 
 CAMPAIGNS = PREFIX + "campaigns"
@@ -112,7 +114,7 @@ def alive(queue_name: str) -> str:
 def bucket(scope: str, api: str, unit: str) -> str:
     """Hash: one rule's token bucket. TTL: BUCKET_TTL_MS, or the penalty if that is longer.
 
-    `scope` is ``app:NAME`` or ``egress:NAME``.
+    `scope` is ``app:NAME``, ``egress:NAME`` or ``key:ID`` of an API key.
     """
     return f"{PREFIX}bucket:{scope}:{api}:{unit}"
 

@@ -166,12 +166,14 @@ def acquire(
     pace: Pace = USUAL,
     heard: tuple[int, int] = ALL_HEARD,
     max_wait: float = FOR_EVER,
+    index: str = BUCKETS,
 ) -> Call:
     """Reserve slots for as many of the first waiters as can have one. Answer: `Reply`.
 
     No waiters at all only asks whether a bucket is paused. `circuit` are the keys of the breakers
     before the call, `heard` what `Heard.take` says. A slot more than `max_wait` seconds away is
-    reserved for urgent calls and for those that are aged only.
+    reserved for urgent calls and for those that are aged only. `index` is where the buckets are
+    listed.
     """
     arguments: list[Value] = [_time(now), lane, BUCKET_TTL_MS, len(asks)]
     arguments += (pace.longest, pace.micros[2], *heard, pace.quiet, pace.timeout)
@@ -181,7 +183,7 @@ def acquire(
         arguments += (rule.burst, rule.rate, rule.top, rule.window, sibling)
     for ask in asks:
         arguments += (int(ask.aged), *ask.costs)
-    return ACQUIRE.call([*(rule.key for rule in rules), BUCKETS, *circuit], arguments)
+    return ACQUIRE.call([*(rule.key for rule in rules), index, *circuit], arguments)
 
 
 def park(

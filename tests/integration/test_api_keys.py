@@ -1,0 +1,291 @@
+"""API keys in SQL: what is stored, who is let in, and for how long."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import text, update
+
+from conftest import wait_until_async
+from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
+from dingrelay_producers.gateway.access import KEY_ID, Grant, Rate
+from dingrelay_workers.api_keys import cache
+from dingrelay_workers.api_keys.models import ApiKeyRow
+from dingrelay_workers.api_keys.store import SqlKeyStore
+from dingrelay_workers.database.database import Database
+
+CRM = Grant(
+    name="crm",
+    scopes=frozenset({"messages:write", "jobs:read"}),
+    apps=frozenset({"hr"}),
+    lanes=frozenset({"normal", "bulk"}),
+    sender="crm",
+    rate=Rate(50, 1),
+    expires_at=datetime(2999, 1, 1, tzinfo=UTC),
+)
+
+
+@pytest.fixture
+async def keys(database: Database) -> AsyncIterator[SqlKeyStore]:
+    store = SqlKeyStore(database)
+    yield store
+    await store.close()
+
+
+async def test_a_key_comes_back_as_it_was_given(keys: SqlKeyStore) -> None:
+    issued = await keys.create(CRM)
+    key_id, _, secret = issued.text.partition(".")
+
+    assert KEY_ID.fullmatch(key_id)
+    assert issued.key.id == key_id
+    assert len(secret) == 43  # 256 bits
+    found = await keys.verify(issued.text)
+    assert found == issued.key
+    assert found is not None
+    wanted = {name: getattr(found, name) for name in Grant.__dataclass_fields__}
+    assert Grant(**wanted) == CRM
+    assert await keys.verify_pair(key_id, issued.text) == found
+    assert await keys.verify_pair(key_id, secret) == found
+    assert await keys.find(key_id) == found
+
+
+async def test_what_is_no_key_of_ours_is_refused(keys: SqlKeyStore) -> None:
+    issued, other = await keys.create(CRM), await keys.create(CRM)
+    key_id, _, secret = issued.text.partition(".")
+    for wrong in (
+        "",
+        ".",
+        key_id,
+        f"{key_id}.",
+        f"{key_id}.{secret[:-1]}",
+        f"{key_id}.{secret}x",
+        f"{key_id}.{other.text.partition('.')[2]}",
+        f"{key_id}.{secret}".upper(),
+        f" {issued.text}",
+        f"{issued.text}\n",
+        f"{key_id}.\ud800",
+        f"drk_\u0661{key_id[5:]}.{secret}",
+        f"drk_{'a' * 12}.{secret}",
+        "drk_' or 1=1 --.x",
+    ):
+        assert await keys.verify(wrong) is None, wrong
+    assert await keys.verify_pair(key_id, other.text) is None
+    assert await keys.verify_pair(other.key.id, issued.text) is None
+
+
+async def test_no_secret_is_in_the_database_nor_in_a_repr(
+    keys: SqlKeyStore, database: Database
+) -> None:
+    issued = await keys.create(CRM)
+    rotated = await keys.rotate(issued.key.id, overlap=timedelta(hours=1))
+    async with database.read() as connection:
+        (row,) = (await connection.execute(text("select * from api_keys"))).all()
+    for key in (issued, rotated):
+        secret = key.text.partition(".")[2]
+        assert secret not in repr(row)
+        assert secret not in repr(key)
+        assert secret not in repr(await keys.list())
+    assert repr(row.digest) not in repr(await keys._live(issued.key.id))
+
+
+async def test_a_key_without_a_sender_gets_one_of_its_own(keys: SqlKeyStore) -> None:
+    nobody = replace(CRM, sender="")
+    assert (await keys.create(nobody)).key.sender == "crm"
+    chinese = (await keys.create(replace(nobody, name="人事系统"))).key
+    assert chinese.sender == chinese.id
+    every = await keys.create(replace(nobody, scopes=frozenset({"*"})))
+    assert every.key.permits_sender("anyone")
+
+
+async def test_an_expired_key_is_refused_without_being_read_again(
+    keys: SqlKeyStore, database: Database
+) -> None:
+    soon = datetime.now(UTC) + timedelta(milliseconds=300)
+    issued = await keys.create(replace(CRM, expires_at=soon))
+    # It may have expired by now on a busy machine, which the rest does not depend on.
+    await keys.verify(issued.text)
+
+    async def refused() -> bool:
+        return await keys.verify(issued.text) is None
+
+    await wait_until_async(refused, timeout=10)
+    assert datetime.now(UTC) >= soon
+    with pytest.raises(KeyConflict, match="has expired; create another"):
+        await keys.rotate(issued.key.id, overlap=timedelta())
+
+
+async def test_both_secrets_are_taken_while_a_rotation_overlaps(
+    keys: SqlKeyStore, database: Database
+) -> None:
+    first = await keys.create(CRM)
+    second = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
+    assert second.old_secret_until is not None
+    assert await keys.verify(first.text) == await keys.verify(second.text) == first.key
+    (status,) = await keys.list()
+    assert status.old_secret_until == second.old_secret_until
+
+    async with database.write("test") as connection:
+        past = datetime.now(UTC) - timedelta(seconds=1)
+        await connection.execute(update(ApiKeyRow).values(old_until=past))
+    other_gateway = SqlKeyStore(database)
+    assert await other_gateway.verify(first.text) is None
+    assert await other_gateway.verify(second.text) == first.key
+    assert (await keys.get(first.key.id)).old_secret_until is None
+    await other_gateway.close()
+
+
+async def test_the_secret_before_the_last_is_taken_no_more(keys: SqlKeyStore) -> None:
+    first = await keys.create(CRM)
+    second = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
+    third = await keys.rotate(first.key.id, overlap=timedelta(hours=1))
+    assert await keys.verify(first.text) is None
+    assert await keys.verify(second.text) == await keys.verify(third.text) == first.key
+    last = await keys.rotate(first.key.id, overlap=timedelta())
+    assert await keys.verify(third.text) is None
+    assert await keys.verify(last.text) == first.key
+
+
+async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
+    keys: SqlKeyStore, database: Database
+) -> None:
+    issued = await keys.create(CRM)
+    other_gateway = SqlKeyStore(database)
+    now = 100.0
+    other_gateway._cache._clock = lambda: now
+    assert await other_gateway.verify(issued.text) == await keys.verify(issued.text)
+
+    revoked = await keys.revoke(issued.key.id)
+    assert revoked.revoked_at is not None
+    assert (await keys.revoke(issued.key.id)).revoked_at == revoked.revoked_at
+    assert await keys.verify(issued.text) is None
+    assert await keys.find(issued.key.id) is None
+    now += cache.LIVES - 0.001
+    assert await other_gateway.verify(issued.text) is not None
+    now += 0.002
+    assert await other_gateway.verify(issued.text) is None
+    with pytest.raises(KeyConflict, match="is revoked; create another"):
+        await keys.rotate(issued.key.id, overlap=timedelta())
+    await other_gateway.close()
+
+
+async def test_a_key_that_is_not_there_is_named(keys: SqlKeyStore) -> None:
+    for ask in (
+        keys.get("drk_nobodynobody"),
+        keys.revoke("drk_nobodynobody"),
+        keys.rotate("drk_nobodynobody", overlap=timedelta()),
+    ):
+        with pytest.raises(KeyNotFound, match="no API key drk_nobodynobody"):
+            await ask
+
+
+async def test_the_last_use_is_written_beside_the_requests(database: Database) -> None:
+    keys = SqlKeyStore(database, write_uses_every=0.01)
+    issued, unused = await keys.create(CRM), await keys.create(CRM)
+    began = datetime.now(UTC)
+    await keys.verify(issued.text)
+
+    async def written() -> bool:
+        return (await keys.get(issued.key.id)).used_at is not None
+
+    await wait_until_async(written)
+    used_at = (await keys.get(issued.key.id)).used_at
+    assert used_at is not None
+    assert began - timedelta(seconds=1) <= used_at <= datetime.now(UTC)
+    assert (await keys.get(unused.key.id)).used_at is None
+    await keys.close()
+
+
+async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> None:
+    keys = SqlKeyStore(database)
+    issued = await keys.create(CRM)
+    for _ in range(5):
+        await keys.verify(issued.text)
+    assert (await keys.get(issued.key.id)).used_at is None
+    await keys.close()
+    assert (await keys.get(issued.key.id)).used_at is not None
+
+
+async def test_a_wrong_secret_is_no_use(database: Database) -> None:
+    keys = SqlKeyStore(database)
+    issued = await keys.create(CRM)
+    await keys.verify(f"{issued.key.id}.wrong")
+    await keys.close()
+    assert (await keys.get(issued.key.id)).used_at is None
+
+
+async def test_a_database_that_is_away_is_said_and_costs_no_last_use() -> None:
+    database = Database("sqlite:////nowhere/at/all.db")
+    keys = SqlKeyStore(database)
+    for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
+        with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):
+            await ask
+    keys._uses.note("drk_aaaaaaaaaaaa")
+    await keys._uses._flush()
+    assert list(keys._uses._used) == ["drk_aaaaaaaaaaaa"]
+    await keys.close()
+    await database.dispose()
+
+
+async def test_a_database_that_is_silent_is_said_in_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        database = Database(f"postgresql://someone@127.0.0.1:{port}/x")
+        keys = SqlKeyStore(database, patience=0.2)
+        with pytest.raises(ServiceUnavailable, match="does not answer"):
+            await keys.verify(f"drk_{'a' * 12}.x")
+        await keys.close()
+        await database.dispose()
+
+
+async def test_requests_that_come_together_read_a_key_once(keys: SqlKeyStore) -> None:
+    issued = await keys.create(CRM)
+    reads = 0
+    read = keys._cache._read
+
+    async def counted(key_id: str) -> object:
+        nonlocal reads
+        reads += 1
+        return await read(key_id)
+
+    keys._cache._read = counted  # type: ignore[assignment]
+    found = await asyncio.gather(*(keys.verify(issued.text) for _ in range(50)))
+    assert found == [issued.key] * 50
+    assert reads == 1
+
+
+async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: SqlKeyStore) -> None:
+    issued = await keys.create(CRM)
+    read, gate = keys._cache._read, asyncio.Event()
+
+    async def slow(key_id: str) -> object:
+        found = await read(key_id)
+        await gate.wait()
+        return found
+
+    keys._cache._read = slow  # type: ignore[assignment]
+    early = asyncio.create_task(keys.verify(issued.text))
+    await asyncio.sleep(0)
+    await keys.revoke(issued.key.id)
+    gate.set()
+    await early  # it asked before
+    assert await keys.verify(issued.text) is None
+
+
+async def test_the_cache_holds_so_many_and_no_key_that_nobody_has() -> None:
+    asked: list[str] = []
+
+    async def read(key_id: str) -> object:
+        asked.append(key_id)
+        return None if key_id == "nobody" else object()
+
+    kept = cache.KeyCache(read)  # type: ignore[arg-type]
+    for number in range(cache.LARGEST + 10):
+        await kept.get(str(number))
+    await kept.get("nobody")
+    await kept.get("nobody")
+    assert len(kept._entries) == cache.LARGEST
+    assert asked.count("nobody") == 2
+    assert kept._reading == {}

@@ -1,0 +1,50 @@
+"""What a gateway gets of SQL and the limiter, found by its entry point."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from conftest import wait_until_async
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.gateway.access import Grant, Rate, backend
+from dingrelay_producers.settings import Settings
+from dingrelay_workers import gateway_backend
+
+
+async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, database_url: str) -> None:
+    found = backend(Settings.load(env="sandbox", redis_url=valkey_url, database_url=database_url))
+    await found.start()
+    await found.check()
+    grant = Grant(name="crm", scopes=frozenset({"messages:write"}), rate=Rate(50, 1))
+    issued = await found.keys.create(grant)
+    key = await found.keys.verify(issued.text)
+    assert key is not None
+    assert await found.rates.take(key) is None
+    await found.close()
+
+
+async def test_a_gateway_starts_without_its_database_and_finds_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_backend, "START_PATIENCE", 0.05)
+    monkeypatch.setattr(gateway_backend, "TRY_AGAIN", 0.05)
+    folder = tmp_path / "later"
+    found = backend(Settings.load(env="sandbox", database_url=f"sqlite:///{folder}/keys.db"))
+    await found.start()
+    with pytest.raises(ServiceUnavailable, match="has no tables yet"):
+        await found.check()
+    with pytest.raises(ServiceUnavailable):
+        await found.keys.verify(f"drk_{'a' * 12}.x")
+    folder.mkdir()
+
+    async def ready() -> bool:
+        try:
+            await found.check()
+        except ServiceUnavailable:
+            return False
+        return True
+
+    await wait_until_async(ready)
+    assert await found.keys.verify(f"drk_{'a' * 12}.x") is None
+    await asyncio.gather(found.close())

@@ -1,0 +1,1 @@
+"""API keys of the HTTP gateway: who has one, what it may do, and how often."""

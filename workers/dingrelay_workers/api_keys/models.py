@@ -1,0 +1,29 @@
+"""The table of API keys. No secret is in it, only what a secret can be checked against."""
+
+from datetime import datetime
+
+from sqlalchemy import JSON, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from dingrelay_workers.database.base import Base, Utc
+
+
+class ApiKeyRow(Base):
+    """An API key, live or not. `digest` and `old_digest` are those of `secret.digest`."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    apps: Mapped[list[str]] = mapped_column(JSON)
+    lanes: Mapped[list[str]] = mapped_column(JSON)
+    sender: Mapped[str] = mapped_column(String(64))
+    rate: Mapped[str | None] = mapped_column(String(32))
+    digest: Mapped[str] = mapped_column(String(64))
+    old_digest: Mapped[str | None] = mapped_column(String(64))
+    old_until: Mapped[datetime | None] = mapped_column(Utc)
+    created_at: Mapped[datetime] = mapped_column(Utc)
+    expires_at: Mapped[datetime | None] = mapped_column(Utc)
+    revoked_at: Mapped[datetime | None] = mapped_column(Utc)
+    used_at: Mapped[datetime | None] = mapped_column(Utc)

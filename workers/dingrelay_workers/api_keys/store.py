@@ -1,0 +1,204 @@
+"""API keys in SQL: made, found, rotated and revoked."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
+from dingrelay_producers.gateway.access import (
+    ANY,
+    SENDER,
+    ApiKey,
+    Grant,
+    IssuedKey,
+    KeyStatus,
+)
+from dingrelay_workers.api_keys import last_use, secret
+from dingrelay_workers.api_keys.cache import KeyCache
+from dingrelay_workers.api_keys.last_use import LastUse
+from dingrelay_workers.api_keys.models import ApiKeyRow
+from dingrelay_workers.api_keys.stored_key import StoredKey, columns
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import unusable
+
+PATIENCE = 1.5
+"""Seconds that a request waits for the database; an HTTP client is told to come back within two."""
+
+_WRITER = "api keys"
+
+
+class SqlKeyStore:
+    """A `dingrelay_producers.gateway.access.KeyStore`.
+
+    A key that is revoked here is refused here at once, and by other gateways within `cache.LIVES`
+    seconds.
+
+    Args:
+        database: with its tables.
+        patience: seconds that the database may take.
+        write_uses_every: seconds between two writes of the last uses.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        patience: float = PATIENCE,
+        write_uses_every: float = last_use.EVERY,
+    ) -> None:
+        self._database = database
+        self._patience = patience
+        self._cache = KeyCache(self._read)
+        self._uses = LastUse(self._write_uses, every=write_uses_every)
+
+    async def close(self) -> None:
+        """Write the last uses that are left. The database stays open."""
+        await self._uses.close()
+
+    async def verify(self, presented: str) -> ApiKey | None:
+        """The live key with this text; None if it is wrong, expired or revoked."""
+        parts = secret.split(presented)
+        return await self._verify(*parts) if parts else None
+
+    async def verify_pair(self, key_id: str, given: str) -> ApiKey | None:
+        """The same for id and secret apart; the secret may be the whole text of the key."""
+        parts = secret.split(f"{key_id}.{given.removeprefix(f'{key_id}.')}")
+        return await self._verify(*parts) if parts else None
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        """The live key with this id."""
+        stored = await self._live(key_id)
+        return stored.key if stored else None
+
+    async def create(self, grant: Grant) -> IssuedKey:
+        """Make a key; a grant without a sender gets one."""
+        key_id, text = secret.new_id(), secret.new_secret()
+        grant = replace(grant, sender=grant.sender or _sender(grant, key_id))
+        row = {
+            **columns(grant),
+            "id": key_id,
+            "digest": secret.digest(key_id, text),
+            "created_at": datetime.now(UTC),
+        }
+        async with self._writing() as connection:
+            await connection.execute(insert(ApiKeyRow).values(**row))
+            stored = await _stored(connection, key_id)
+        return IssuedKey(stored.key, f"{key_id}.{text}")
+
+    async def get(self, key_id: str) -> KeyStatus:
+        """The key with this id, live or not."""
+        async with self._reading() as connection:
+            return (await _stored(connection, key_id)).status(datetime.now(UTC))
+
+    async def list(self) -> Sequence[KeyStatus]:
+        """All keys, the newest first."""
+        query = select(ApiKeyRow.__table__).order_by(ApiKeyRow.created_at.desc(), ApiKeyRow.id)
+        async with self._reading() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+        now = datetime.now(UTC)
+        return [StoredKey.of(row).status(now) for row in rows]
+
+    async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
+        """Give it a new secret; the one before is taken for so long, and older ones no more."""
+        text, now = secret.new_secret(), datetime.now(UTC)
+        until = now + overlap if overlap > timedelta() else None
+        async with self._writing() as connection:
+            stored = await _stored(connection, key_id)
+            if end := stored.end(now):
+                raise KeyConflict(key_id, f"{end}; create another")
+            await _change(
+                connection,
+                key_id,
+                digest=secret.digest(key_id, text),
+                old_digest=stored.digest if until else None,
+                old_until=until,
+            )
+        self._cache.forget(key_id)
+        return IssuedKey(stored.key, f"{key_id}.{text}", old_secret_until=until)
+
+    async def revoke(self, key_id: str) -> KeyStatus:
+        """Refuse it from now on."""
+        now = datetime.now(UTC)
+        async with self._writing() as connection:
+            stored = await _stored(connection, key_id)
+            if stored.revoked_at is None:
+                await _change(connection, key_id, revoked_at=now)
+                stored = replace(stored, revoked_at=now)
+        self._cache.forget(key_id)
+        return stored.status(now)
+
+    async def _verify(self, key_id: str, given: str) -> ApiKey | None:
+        # The digest is made first, so that an unknown id is no faster for it.
+        presented = secret.digest(key_id, given)
+        stored = await self._live(key_id)
+        if stored is None or not stored.takes(presented, datetime.now(UTC)):
+            return None
+        self._uses.note(key_id)
+        return stored.key
+
+    async def _live(self, key_id: str) -> StoredKey | None:
+        stored = await self._cache.get(key_id)
+        return stored if stored and not stored.end(datetime.now(UTC)) else None
+
+    async def _read(self, key_id: str) -> StoredKey | None:
+        try:
+            async with self._reading() as connection:
+                return await _stored(connection, key_id)
+        except KeyNotFound:
+            return None
+
+    async def _write_uses(self, used: Mapping[str, datetime]) -> None:
+        async with self._writing() as connection:
+            for key_id, used_at in used.items():
+                await _change(connection, key_id, used_at=used_at)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[AsyncConnection]:
+        async with _within(self._patience), self._database.read() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncGenerator[AsyncConnection]:
+        async with _within(self._patience), self._database.write(_WRITER) as connection:
+            yield connection
+
+
+@asynccontextmanager
+async def _within(seconds: float) -> AsyncGenerator[None]:
+    """Turn what the database raises, and its silence, into our error.
+
+    Raises:
+        ServiceUnavailable: it is away.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+    except TimeoutError:
+        raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database does not answer") from None
+
+
+async def _stored(connection: AsyncConnection, key_id: str) -> StoredKey:
+    query = select(ApiKeyRow.__table__).where(ApiKeyRow.id == key_id)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    if row is None:
+        raise KeyNotFound(key_id)
+    return StoredKey.of(row)
+
+
+async def _change(connection: AsyncConnection, key_id: str, **values: object) -> None:
+    await connection.execute(update(ApiKeyRow).where(ApiKeyRow.id == key_id).values(**values))
+
+
+def _sender(grant: Grant, key_id: str) -> str:
+    """The sender of a key that was given none: each its own, so that keys share a lane evenly."""
+    if ANY in grant.scopes:
+        return ANY
+    return grant.name if SENDER.fullmatch(grant.name) else key_id

@@ -1,0 +1,90 @@
+"""An API key as the database has it: what it may do, and what its secrets are checked against."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Self, cast
+
+from sqlalchemy import RowMapping
+
+from dingrelay_producers.gateway.access import ApiKey, Grant, KeyStatus, Rate
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.api_keys import secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredKey:
+    """One row of the table.
+
+    Attributes:
+        digest: of its secret.
+        old_digest: of the one before, which is taken until `old_until`.
+    """
+
+    key: ApiKey
+    created_at: datetime
+    used_at: datetime | None
+    revoked_at: datetime | None
+    digest: str = field(repr=False)
+    old_digest: str | None = field(repr=False)
+    old_until: datetime | None
+
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """The key of a row."""
+        return cls(
+            key=ApiKey(
+                id=row["id"],
+                name=row["name"],
+                scopes=frozenset(row["scopes"]),
+                apps=frozenset(row["apps"]),
+                lanes=frozenset(cast("list[Lane]", row["lanes"])),
+                sender=row["sender"],
+                rate=Rate.parse(row["rate"]) if row["rate"] else None,
+                expires_at=row["expires_at"],
+            ),
+            created_at=row["created_at"],
+            used_at=row["used_at"],
+            revoked_at=row["revoked_at"],
+            digest=row["digest"],
+            old_digest=row["old_digest"],
+            old_until=row["old_until"],
+        )
+
+    def end(self, now: datetime) -> str:
+        """Why it is refused: ``is revoked`` or ``has expired``; "" while it is live."""
+        if self.revoked_at is not None:
+            return "is revoked"
+        if self.key.expires_at is not None and self.key.expires_at <= now:
+            return "has expired"
+        return ""
+
+    def takes(self, given: str, now: datetime) -> bool:
+        """Whether this is the digest of its secret, or of the one before while that is taken too."""
+        # Both are compared whatever comes of the first, so that the time tells neither apart.
+        new = secret.matches(self.digest, given)
+        old = secret.matches(self.old_digest or self.digest, given)
+        return new or (old and self.old_until is not None and self.old_until > now)
+
+    def status(self, now: datetime) -> KeyStatus:
+        """What a list shows of it."""
+        overlaps = self.old_until is not None and self.old_until > now and not self.end(now)
+        return KeyStatus(
+            key=self.key,
+            created_at=self.created_at,
+            used_at=self.used_at,
+            revoked_at=self.revoked_at,
+            old_secret_until=self.old_until if overlaps else None,
+        )
+
+
+def columns(grant: Grant) -> dict[str, Any]:
+    """The columns that say what a key may do."""
+    return {
+        "name": grant.name,
+        "scopes": sorted(grant.scopes),
+        "apps": sorted(grant.apps),
+        "lanes": sorted(grant.lanes),
+        "sender": grant.sender,
+        "rate": str(grant.rate) if grant.rate else None,
+        "expires_at": grant.expires_at,
+    }

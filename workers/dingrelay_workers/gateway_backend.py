@@ -1,0 +1,86 @@
+"""What the HTTP gateway needs of SQL and of the limiter, for as long as it runs."""
+
+import asyncio
+from contextlib import suppress
+
+from redis.asyncio import Redis
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.api_keys.rates import KeyRates
+from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
+from dingrelay_workers.campaigns.backend import SqlBackend
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import migrate, unusable
+
+REDIS_TIMEOUT = 1.0
+"""Seconds: a client is told within two that Redis is away, so nothing is tried twice here."""
+
+START_PATIENCE = 10.0
+"""Seconds that a gateway's start waits for its tables; it starts all the same."""
+
+TRY_AGAIN = 3.0
+"""Seconds between two tries to reach a database that was away at the start."""
+
+log = get_logger("dingrelay.gateway")
+
+
+class GatewayBackend:
+    """A `dingrelay_producers.gateway.access.Backend`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database = Database(settings.database)
+        self._redis = Redis.from_url(
+            settings.redis, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
+        )
+        self._migration: asyncio.Task[None] | None = None
+        self.keys = SqlKeyStore(self._database)
+        self.rates = KeyRates(self._redis)
+        self.campaigns = SqlBackend(settings)
+
+    async def start(self) -> None:
+        """Bring the tables up to date, or go on trying to beside the requests."""
+        self._migration = asyncio.create_task(self._migrate())
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.shield(self._migration), START_PATIENCE)
+
+    async def check(self) -> None:
+        """Ask the database whether it answers, and has its tables.
+
+        Raises:
+            ServiceUnavailable: it does not, or not yet.
+        """
+        if self._migration is not None and not self._migration.done():
+            raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database has no tables yet")
+        try:
+            async with asyncio.timeout(PATIENCE), self._database.read() as connection:
+                await connection.execute(text("select 1"))
+        except SQLAlchemyError as error:
+            raise unusable(error) from None
+        except TimeoutError:
+            raise ServiceUnavailable(
+                "DINGRELAY_DATABASE_URL: the database does not answer"
+            ) from None
+
+    async def close(self) -> None:
+        """Write the last uses of keys, and close the connections."""
+        if self._migration is not None:
+            self._migration.cancel()
+            await asyncio.gather(self._migration, return_exceptions=True)
+        await self.keys.close()
+        await self._redis.aclose()
+        await self._database.dispose()
+
+    async def _migrate(self) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(migrate, self._settings)
+            except ServiceUnavailable as error:
+                log.warning("database_away", reason=str(error))
+                await asyncio.sleep(TRY_AGAIN)
+            else:
+                return
