@@ -25,7 +25,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
     shown = cli("--help")
     assert shown.exit_code == 0
     commands = {"send", "sync", "approve", "job", "dead"}
-    commands |= {"campaign", "up", "worker", "sandbox", "flower", "doctor", "limits"}
+    commands |= {"campaign", "up", "worker", "sandbox", "flower", "doctor", "limits", "key"}
     assert {name for name in commands if f" {name} " not in shown.stdout} == set()
 
 
@@ -52,6 +52,19 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         (["send", "--to", "u1", "--text", "a", "--at", "soon"], "--at"),
         (["send", "--to", "u1", "--text", "a", "--lane", "slow"], "--lane"),
         (["send", "--jobs", "-", "--text", "a"], "--jobs"),
+        (["key", "create", "crm"], "--scope"),
+        (["key", "create", "crm", "--scope", "messages:send"], 'mean "messages:write"?'),
+        (["key", "create", "crm", "--scope", "x"], "--scope: x: there is no such scope"),
+        (["key", "create", "crm", "--scope", ","], "--scope"),
+        (["key", "create", "", "--scope", "*"], "NAME"),
+        (["key", "create", "a\nb", "--scope", "*"], "NAME: must be printable"),
+        (["key", "create", "crm", "--scope", "*", "--app", "a b"], "--app: a b: must be the"),
+        (["key", "create", "crm", "--scope", "*", "--lane", "slow"], "--lane: slow"),
+        (["key", "create", "crm", "--scope", "*", "--sender", "a b"], "--sender: must be"),
+        (["key", "create", "crm", "--scope", "*", "--rate", "50"], "--rate: must be like 50/1s"),
+        (["key", "create", "crm", "--scope", "*", "--expires", "soon"], "--expires: must be like"),
+        (["key", "create", "crm", "--scope", "*", "--expires", "0d"], "--expires: must be longer"),
+        (["key", "rotate", "drk_x", "--overlap", "31d"], "--overlap: must be 30d at most"),
         (["sync", "department"], "ID"),
         (["sync", "everything", "5"], "ID"),
         (["sync", "department", "five"], "ID"),

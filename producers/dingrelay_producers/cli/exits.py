@@ -40,6 +40,8 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
             return USAGE, str(error)
         case errors.JobNotFound() | errors.CampaignNotFound() | errors.CampaignConflict():
             return USAGE, str(error)
+        case errors.KeyNotFound() | errors.KeyConflict():
+            return USAGE, str(error)
         case errors.CannotResolve():
             return USAGE, str(error)
         case errors.WaitTimeout():

@@ -2,7 +2,7 @@
 
 import typer
 
-from dingrelay_workers.commands import campaign, doctor, flower, limits, up, worker
+from dingrelay_workers.commands import campaign, doctor, flower, key, limits, up, worker
 
 PANEL = "Operation"
 CAMPAIGNS_PANEL = "Campaigns"
@@ -11,6 +11,7 @@ CAMPAIGNS_PANEL = "Campaigns"
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.add_typer(campaign.app, name="campaign", rich_help_panel=CAMPAIGNS_PANEL)
+    app.add_typer(key.app, name="key", rich_help_panel=PANEL)
     app.command("up", rich_help_panel=PANEL)(up.up)
     app.command(
         "worker",

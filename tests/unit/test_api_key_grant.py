@@ -1,0 +1,119 @@
+"""What a key may do, and what of it it may give."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dingrelay_producers.gateway.access import ApiKey, Grant, IssuedKey, Rate
+from dingrelay_producers.gateway.key_request import KeyRequest
+from dingrelay_tasks.contract import ContractError
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TEAM = Grant(
+    name="team",
+    scopes=frozenset({"messages:write", "keys:write"}),
+    apps=frozenset({"hr", "crm"}),
+    lanes=frozenset({"normal", "bulk"}),
+    sender="team",
+    rate=Rate(60, 60),
+    expires_at=NOW,
+)
+ALL = Grant(name="all", scopes=frozenset({"*"}))
+
+
+def test_a_key_may_do_what_it_names() -> None:
+    assert TEAM.permits("messages:write")
+    assert not TEAM.permits("jobs:read")
+    assert (TEAM.permits_app("hr"), TEAM.permits_app("default")) == (True, False)
+    assert (TEAM.permits_lane("bulk"), TEAM.permits_lane("urgent")) == (True, False)
+    assert (TEAM.permits_sender("team"), TEAM.permits_sender("")) == (True, False)
+    assert TEAM.default_sender == "team"
+
+
+def test_a_star_stands_for_all() -> None:
+    assert ALL.permits("jobs:read")
+    assert ALL.permits_app("whatever")
+    assert ALL.permits_lane("urgent")
+    assert (ALL.permits_sender("x"), ALL.permits_sender(""), ALL.default_sender) == (True, True, "")
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"scopes": frozenset({"messages:write", "calls:write"})}, "scopes"),
+        ({"scopes": frozenset({"*"})}, "scopes"),
+        ({"apps": frozenset({"hr", "finance"})}, "apps"),
+        ({"apps": frozenset({"*"})}, "apps"),
+        ({"lanes": frozenset({"urgent"})}, "lanes"),
+        ({"sender": "other"}, "sender"),
+        ({"sender": "*"}, "sender"),
+        ({"rate": Rate(61, 60)}, "rate"),
+        ({"rate": None}, "rate"),
+        ({"expires_at": NOW + timedelta(seconds=1)}, "expires"),
+        ({"expires_at": None}, "expires"),
+    ],
+)
+def test_a_key_can_give_no_more_than_it_has(more: dict[str, object], field: str) -> None:
+    found = TEAM.excess(replace(TEAM, **more))  # type: ignore[arg-type]
+    assert found is not None
+    assert found[0] == field
+    assert ALL.excess(replace(TEAM, **more)) is None  # type: ignore[arg-type]
+
+
+def test_a_key_can_give_what_it_has() -> None:
+    assert TEAM.excess(TEAM) is None
+    less = replace(TEAM, scopes=frozenset({"messages:write"}), rate=Rate(1, 1))
+    assert TEAM.excess(replace(less, expires_at=NOW - timedelta(days=1))) is None
+
+
+def test_no_repr_shows_a_key() -> None:
+    made = IssuedKey(ApiKey(id="drk_a", name="a", scopes=frozenset()), "drk_a.hidden")
+    assert "hidden" not in repr(made)
+    assert "hidden" not in f"{made}"
+
+
+def test_a_request_says_what_a_key_may_do() -> None:
+    asked = {
+        "name": "crm",
+        "scopes": ["messages:write"],
+        "apps": ["hr"],
+        "lanes": ["bulk"],
+        "sender": "crm",
+        "rate": "50/1s",
+        "expires": "90d",
+    }
+    grant = KeyRequest.parse(asked).grant(NOW)
+    assert grant == Grant(
+        name="crm",
+        scopes=frozenset({"messages:write"}),
+        apps=frozenset({"hr"}),
+        lanes=frozenset({"bulk"}),
+        sender="crm",
+        rate=Rate(50, 1),
+        expires_at=NOW + timedelta(days=90),
+    )
+    least = KeyRequest.parse({"name": "x", "scopes": ["*"]}).grant(NOW)
+    assert least == Grant(name="x", scopes=frozenset({"*"}), sender="")
+
+
+@pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        ({"name": " x"}, "name"),
+        ({"name": "\u202ex"}, "name"),
+        ({"scopes": []}, "scopes"),
+        ({"scopes": ["messages:*"]}, "scopes.0"),
+        ({"apps": ["*", "a/b"]}, "apps.1"),
+        ({"lanes": ["fast"]}, "lanes.0"),
+        ({"sender": "李"}, "sender"),
+        ({"rate": "1/2h"}, "rate"),
+        ({"expires": "1w"}, "expires"),
+        ({"expires": "١d"}, "expires"),
+        ({"owner": "x"}, "owner"),
+    ],
+)
+def test_a_request_that_can_not_be_is_refused(more: dict[str, object], field: str) -> None:
+    with pytest.raises(ContractError) as refused:
+        KeyRequest.parse({"name": "x", "scopes": ["*"], **more})
+    assert refused.value.field == field

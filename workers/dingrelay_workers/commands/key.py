@@ -1,0 +1,226 @@
+"""``dingrelay key``: API keys of the HTTP gateway."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from dingrelay_producers.cli.documents import split
+from dingrelay_producers.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from dingrelay_producers.gateway.access import IssuedKey, KeyStatus
+    from dingrelay_tasks.contract import ContractError
+    from dingrelay_workers.api_keys.store import SqlKeyStore
+
+Found = TypeVar("Found")
+
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="The key's id, drk_…")]
+
+PATIENCE = 30.0
+"""Seconds for the database; another process may be writing to an SQLite file."""
+
+_OPTIONS = {
+    "name": "NAME",
+    "scopes": "--scope",
+    "apps": "--app",
+    "lanes": "--lane",
+    "sender": "--sender",
+    "rate": "--rate",
+    "expires": "--expires",
+    "overlap": "--overlap",
+}
+
+app = typer.Typer(help="Give programs keys to the HTTP gateway.", no_args_is_help=True)
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="For people and logs.")],
+    scope: Annotated[
+        list[str],
+        typer.Option(help="What it may do, such as messages:write, or *; repeatable, or a,b."),
+    ],
+    application: Annotated[
+        list[str] | None,
+        typer.Option("--app", help="For this DingTalk application only; repeatable, or a,b."),
+    ] = None,
+    lane: Annotated[
+        list[str] | None, typer.Option(help="In these lanes only; repeatable, or a,b.")
+    ] = None,
+    sender: Annotated[
+        str, typer.Option(help="Who its jobs come from; NAME if not given, * lets each job say.")
+    ] = "",
+    rate: Annotated[
+        str | None, typer.Option(help="Requests over all gateways, such as 50/1s.")
+    ] = None,
+    expires: Annotated[str | None, typer.Option(help="After how long, such as 90d.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key, and show it: this once only.
+
+    A key that may do all: --scope '*'.
+    """
+    from dingrelay_producers.gateway.key_request import KeyRequest
+    from dingrelay_tasks.contract import ContractError
+
+    asked = {
+        "name": name,
+        "scopes": split(scope),
+        "apps": split(application) or None,
+        "lanes": split(lane) or None,
+        "sender": sender,
+        "rate": rate,
+        "expires": expires,
+    }
+    try:
+        grant = KeyRequest.parse(asked).grant()
+    except ContractError as error:
+        raise _refusal(error, asked) from None
+    _tell_unknown_apps(split(application))
+    made = asyncio.run(_ask(lambda keys: keys.create(grant)))
+    _show_once(made, as_json=as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the keys, the newest first, with their last use."""
+    from dingrelay_producers.cli.output import print_json
+    from dingrelay_producers.gateway import key_documents
+
+    found = asyncio.run(_ask(lambda keys: keys.list()))
+    if as_json:
+        print_json([key_documents.key(status) for status in found])
+    else:
+        _print_table(found)
+
+
+@app.command()
+def rotate(
+    key_id: KeyId,
+    overlap: Annotated[
+        str, typer.Option(help="For how long the present secret is taken as well; 0s: not at all.")
+    ] = "24h",
+    as_json: AsJson = False,
+) -> None:
+    """Give a key a new secret, and show it: this once only. Its id stays."""
+    from dingrelay_producers.gateway.key_request import RotationRequest
+    from dingrelay_tasks.contract import ContractError
+
+    try:
+        length = RotationRequest.parse({"overlap": overlap}).length()
+    except ContractError as error:
+        raise _refusal(error, {}) from None
+    made = asyncio.run(_ask(lambda keys: keys.rotate(key_id, overlap=length)))
+    _show_once(made, as_json=as_json)
+
+
+@app.command()
+def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
+    """Refuse a key from now on. Gateways that run notice within 5 s."""
+    from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_producers.gateway import key_documents
+
+    status = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
+    if as_json:
+        print_json(key_documents.key(status))
+    else:
+        console().print(f"{status.key.id} ({status.key.name}) is revoked", markup=False)
+
+
+async def _ask(question: "Callable[[SqlKeyStore], Awaitable[Found]]") -> Found:
+    async with _opened() as keys:
+        return await question(keys)
+
+
+@asynccontextmanager
+async def _opened() -> "AsyncGenerator[SqlKeyStore]":
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.api_keys.store import SqlKeyStore
+    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.database.schema import migrate
+
+    settings = Settings.load()
+    migrate(settings)
+    database = Database(settings.database)
+    try:
+        yield SqlKeyStore(database, patience=PATIENCE)
+    finally:
+        await database.dispose()
+
+
+def _refusal(error: "ContractError", asked: dict[str, Any]) -> typer.BadParameter:
+    """The same in the words of the command: the option, and which of its values is meant."""
+    field, _, index = error.field.partition(".")
+    values = asked.get(field)
+    named = f"{values[int(index)]}: " if index.isdecimal() and values else ""
+    return typer.BadParameter(f"{named}{error.problem}", param_hint=_OPTIONS.get(field, field))
+
+
+def _tell_unknown_apps(names: list[str]) -> None:
+    """A slip in a name makes a key that may do nothing; but apps may be configured elsewhere."""
+    from dingrelay_producers.cli.output import console
+    from dingrelay_producers.settings import Settings
+
+    known = Settings.load().apps
+    for name in names:
+        if known and name not in known and name != "*":
+            told = f"note: no app {name} in the settings here; there are {', '.join(sorted(known))}"
+            console(stderr=True).print(told, style="yellow", markup=False)
+
+
+def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
+    from dingrelay_producers.cli.output import console, local, print_json
+    from dingrelay_producers.gateway import key_documents
+
+    if as_json:
+        print_json(key_documents.issued(made))
+        return
+    typer.echo(made.text)
+    told = "Keep it: it is shown this once only, and nobody can find it out again."
+    if made.old_secret_until:
+        told += f" The one before is taken until {local(made.old_secret_until)}."
+    console(stderr=True).print(told, style="dim")
+
+
+def _print_table(found: "Sequence[KeyStatus]") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from dingrelay_producers.cli.output import console
+    from dingrelay_producers.gateway import key_documents
+
+    now = datetime.now(UTC)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("state", "id", "last use", "expires"):
+        table.add_column(title, no_wrap=True)
+    for title in ("scopes", "apps", "lanes", "sender", "rate"):
+        table.add_column(title)
+    table.add_column("name", overflow="ellipsis", no_wrap=True)
+    for status in found:
+        key = status.key
+        table.add_row(
+            key_documents.state(status, now),
+            key.id,
+            _moment(status.used_at),
+            _moment(key.expires_at),
+            " ".join(sorted(key.scopes)),
+            " ".join(sorted(key.apps)),
+            " ".join(sorted(key.lanes)),
+            Text(key.sender),
+            str(key.rate or "none"),
+            Text(key.name),
+        )
+    if table.row_count:
+        console().print(table)
+    else:
+        console(stderr=True).print("none", style="dim")
+
+
+def _moment(moment: "datetime | None") -> str:
+    from dingrelay_producers.cli.output import local
+
+    return local(moment) if moment else "never"
