@@ -162,6 +162,18 @@ class Settings(BaseSettings):
     """Seconds a dead job's record is kept."""
     removal_share: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Share of the people that one user-sync may mark as left without confirmation."""
+    gateway_host: str = "127.0.0.1"
+    """Address on which the gateway listens."""
+    gateway_port: Annotated[int, Field(ge=0, le=65_535)] = 8610
+    """Port on which the gateway listens; 0 takes a free one."""
+    gateway_body_timeout: Seconds = 10
+    """Seconds in which a request's body must arrive; of a stream, each piece of it."""
+    gateway_shutdown: Seconds = 10
+    """Seconds a stopping gateway gives the requests under way."""
+    gateway_queue_limit: Annotated[int, Field(ge=0)] = 200_000
+    """Jobs that wait in a lane's queue, beyond which HTTP accepts no more of it; 0 for no limit."""
+    gateway_idempotency_ttl: Seconds = 86_400
+    """Seconds for which an Idempotency-Key is remembered."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of a worker's Prometheus metrics; 0 for none."""
     log_format: Literal["auto", "json", "console"] = "auto"

@@ -10,6 +10,7 @@ from pydantic import (
     AfterValidator,
     AwareDatetime,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -62,7 +63,23 @@ def _within_reach(moment: datetime) -> datetime:
     return moment
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_within_reach)]
+_RFC_3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d{2}:?\d{2})?",
+    re.ASCII,
+)
+
+
+def _read_moment(given: Any) -> Any:
+    # A strict validator takes no text for a datetime, and JSON has no other way to tell one.
+    if isinstance(given, str) and _RFC_3339.fullmatch(given):
+        try:
+            return datetime.fromisoformat(given.upper())
+        except ValueError:
+            return given
+    return given
+
+
+Moment = Annotated[AwareDatetime, BeforeValidator(_read_moment), AfterValidator(_within_reach)]
 """A point in time with its zone, ISO 8601 in JSON."""
 
 
@@ -118,8 +135,13 @@ class Document(Part):
                 raise contract_error(first, fields) from None
 
     @classmethod
-    def parse(cls, data: object) -> Self:
+    def parse(cls, data: object, *, strict: bool = False) -> Self:
         """The document in `data` (JSON as Python values).
+
+        Args:
+            data: a mapping.
+            strict: refuse a value of another type, such as ``"yes"`` for a flag, as the JSON schema
+                does, where it would otherwise be converted.
 
         Raises:
             ContractError: names the first field that is wrong.
@@ -129,7 +151,20 @@ class Document(Part):
         for name in cast("Mapping[object, Any]", data):
             if not _is_text(name):
                 raise ContractError(ascii(name), "field names must be Unicode text")
-        return cls(**cast("Mapping[str, Any]", data))
+        fields = cast("Mapping[str, Any]", data)
+        return cls._strictly(fields) if strict else cls(**fields)
+
+    @classmethod
+    def _strictly(cls, fields: Mapping[str, Any]) -> Self:
+        document = cls.__new__(cls)
+        try:
+            cls.__pydantic_validator__.validate_python(
+                dict(fields), strict=True, self_instance=document
+            )
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise contract_error(first, fields) from None
+        return document
 
 
 class Contract(Document):

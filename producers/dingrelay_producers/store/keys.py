@@ -42,6 +42,7 @@ FORM_SCHEMA_TTL_MS = 600_000
 """A template is edited now and then; a form that contradicts it has it read anew before."""
 FORM_SCHEMA_READER_TTL_MS = 20_000
 """Longer than a call takes."""
+GATEWAY_PROBE_TTL_MS = 10_000
 MEMBER_COUNT_TTL_MS = 3_600_000
 MEMBER_COUNTS = 5_000
 """Departments of an app whose sizes are kept; those of more are asked for each time."""
@@ -75,6 +76,8 @@ KEY_BUCKETS = PREFIX + "key_buckets"
 CAMPAIGNS = PREFIX + "campaigns"
 """String: another value whenever a campaign was started, paused, resumed or cancelled, so that
 the database is asked at once. TTL: CAMPAIGNS_TTL_MS."""
+GATEWAY_PROBE = PREFIX + "gateway-probe"
+"""String: shows that Redis takes writes. TTL: GATEWAY_PROBE_TTL_MS."""
 DISPATCHER = PREFIX + "dispatcher"
 """String: the worker that carries campaigns on. Its lease is its TTL."""
 
@@ -250,3 +253,11 @@ def filled_in(app: str, day: str) -> str:
 def member_count(app: str) -> str:
     """Hash: department → how many people it and all below hold. TTL: MEMBER_COUNT_TTL_MS."""
     return f"{PREFIX}members:{app}"
+
+
+def idempotency(key_id: str, digest: str) -> str:
+    """Hash: a request with an ``Idempotency-Key`` (its digest), and its answer.
+
+    TTL: seconds while it is under way, then ``DINGRELAY_GATEWAY_IDEMPOTENCY_TTL``.
+    """
+    return f"{PREFIX}idempotency:{key_id}:{digest}"

@@ -54,6 +54,7 @@ _ENQUEUE = transition(_PACKAGE, "enqueue")
 _CANCEL = transition(_PACKAGE, "cancel", preludes=["reservations", "cancelled"])
 _REQUEUE = transition(_PACKAGE, "requeue")
 _DISCARD = transition(_PACKAGE, "discard")
+_READ = Script.load(_PACKAGE, "read")
 
 _NAMESPACE = uuid.UUID("5d0f3c5e-6e0b-4a55-9a0e-0d6c2f1f7a11")
 
@@ -80,6 +81,8 @@ class Draft:
     """Where it waits for a call that carries several jobs; empty if it goes alone."""
     recipients: int = 0
     """How many recipients it adds to such a call."""
+    sender: str = ""
+    """Who asks."""
 
     @property
     def payload(self) -> str:
@@ -160,6 +163,7 @@ def draft(
         parent=parent,
         batch_key=batch_key(contract),
         recipients=contract.recipients,
+        sender=contract.sender,
     )
 
 
@@ -220,6 +224,7 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
             draft.batch_key,
             draft.recipients,
             keys.WAITING_TTL_MS,
+            draft.sender,
             *holder,
         ],
     )
@@ -274,3 +279,13 @@ def discard(job_id: str) -> Call:
     No message makes it again, however late it comes; whoever asks for it by its key once more does.
     """
     return _DISCARD.call([keys.job(job_id), keys.DEAD, keys.RECENT], [job_id])
+
+
+def read(job_id: str) -> Call:
+    """The record without what it asks for, which may be large; `fields` reads the answer."""
+    return _READ.call([keys.job(job_id)])
+
+
+def fields(answer: Sequence[bytes]) -> dict[bytes, bytes]:
+    """The fields that `read` found; none if there is no such job."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))

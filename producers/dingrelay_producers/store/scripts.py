@@ -118,18 +118,23 @@ class _Pending:
     async def _round_trip(self, calls: Sequence[Call]) -> list[Any]:
         redis = self._redis()
         assert redis is not None, "whoever asked holds it"
-        pool = redis.connection_pool
-        connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
-        try:
-            answers: list[Any] = await connection.retry.call_with_retry(
-                lambda: _exchange(connection, calls), lambda _: connection.disconnect()
-            )
-        finally:
-            await pool.release(connection)
-        for index, answer in enumerate(answers):
-            if isinstance(answer, NoScriptError):
-                answers[index] = await _taught(redis, calls[index])
-        return answers
+        return await run_many_async(redis, calls)
+
+
+async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
+    """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
+    pool = redis.connection_pool
+    connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        answers: list[Any] = await connection.retry.call_with_retry(
+            lambda: _exchange(connection, calls), lambda _: connection.disconnect()
+        )
+    finally:
+        await pool.release(connection)
+    for index, answer in enumerate(answers):
+        if isinstance(answer, NoScriptError):
+            answers[index] = await _taught(redis, calls[index])
+    return answers
 
 
 async def _exchange(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]:

@@ -69,6 +69,8 @@ class JobStatus(BaseModel):
     kind: str
     app: str
     lane: str
+    sender: str = Field(default="", exclude_if=lambda name: not name)
+    """Who asked for it; empty if nobody said."""
     state: State
     attempts: int = 0
     """Attempts made; waiting for a limit costs none."""
@@ -99,6 +101,7 @@ class JobStatus(BaseModel):
             kind=fields.needed("kind", str),
             app=fields.needed("app", str),
             lane=fields.needed("lane", str),
+            sender=fields.read("sender", str) or "",
             state=state,
             attempts=fields.read("attempts", int) or 0,
             throttles=fields.read("throttles", int) or 0,

@@ -1,15 +1,11 @@
 """The workers' connections to Redis."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any
 
-import hiredis
 from redis import asyncio as aio
-from redis.asyncio.connection import AbstractConnection, parse_url
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
-from redis.connection import HiredisRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -17,6 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.connections import address
 
 CONNECTIONS = 32
 """Of one process at most; a command holds one for a round trip, however many jobs run."""
@@ -24,53 +21,17 @@ RETRIES = 6
 """Tries of one command; with the backoff about 10 s, the length of a restart."""
 
 
-class _Packed:
-    """Packs commands in C, as redis-py does for its synchronous connections only."""
-
-    _serializer = HiredisRespSerializer()
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        packed: list[bytes]
-        if args[0] == "EVALSHA":  # nearly all; of other commands some have names of two words
-            packed = [hiredis.pack_command(args)]
-        else:
-            packed = self._serializer.pack(*args)
-        return packed
-
-
-class Connection(_Packed, aio.Connection):
-    """A connection over TCP."""
-
-
-class SSLConnection(_Packed, aio.SSLConnection):
-    """A connection over TLS."""
-
-
-class UnixConnection(_Packed, aio.UnixDomainSocketConnection):
-    """A connection over a socket file."""
-
-
-_PACKED: Mapping[type[AbstractConnection], type[AbstractConnection]] = {
-    aio.SSLConnection: SSLConnection,
-    aio.UnixDomainSocketConnection: UnixConnection,
-}
-
-
 def open_redis(settings: Settings) -> aio.Redis:
     """Redis as the workers use it: bounded waits, and patience while it restarts."""
-    address: dict[str, Any] = {**parse_url(settings.redis)}
-    plain = address.pop("connection_class", None)
     pool: aio.BlockingConnectionPool = aio.BlockingConnectionPool(
-        connection_class=_PACKED.get(plain, Connection),
         max_connections=CONNECTIONS,
         timeout=SOCKET_TIMEOUT,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
-        socket_keepalive=True,
         health_check_interval=HEALTH_CHECK,
         retry=Retry(ExponentialBackoff(cap=3, base=0.05), RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
-        **address,
+        **address(settings.redis),
     )
     return aio.Redis.from_pool(pool)
 

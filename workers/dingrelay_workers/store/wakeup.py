@@ -130,6 +130,7 @@ class ReceivedWakeup:
             bare=True,
             batch_key=record.batch_key(contract) if contract else "",
             recipients=contract.recipients if contract else 0,
+            sender=contract.sender if contract else "",
         )
 
     def _text(self, field: str, default: str) -> str:

@@ -1,0 +1,66 @@
+"""One line a request: who, what, how it ended, how long it took. No bodies, no query, no paths."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import Processor
+
+from dingrelay_producers.settings import Settings
+
+ENDED = "request"
+
+
+def configure(settings: Settings) -> None:
+    """Send the gateway's lines, and those of the libraries that it uses, to stderr."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    as_text = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if as_text
+        else structlog.processors.JSONRenderer(ensure_ascii=False)
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for noisy in ("kombu", "alembic", "sqlalchemy", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def log() -> Any:
+    """The gateway's logger."""
+    return structlog.get_logger("dingrelay.gateway")
+
+
+class Quiet(logging.LoggerAdapter[logging.Logger]):
+    """aiohttp's own log: what it says of a request that it can't read quotes that request."""
+
+    def process(self, msg: Any, kwargs: Any) -> tuple[Any, Any]:
+        """The same without the exception, of which only the class is told."""
+        error = kwargs.pop("exc_info", None)
+        name = type(error).__name__ if isinstance(error, BaseException) else "an error"
+        return f"a request can't be read: {name}", {**kwargs, "exc_info": None}
+
+    def exception(self, msg: Any, *args: Any, **kwargs: Any) -> None:
+        """As debug: such requests are the callers' doing, and any number of them can come."""
+        self.debug("%s", *args[:0], **kwargs)

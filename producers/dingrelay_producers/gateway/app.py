@@ -1,0 +1,33 @@
+"""The gateway as an aiohttp application."""
+
+import json
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from dingrelay_producers.gateway import openapi, table
+from dingrelay_producers.gateway.context import CONTEXT, GatewayContext
+from dingrelay_producers.gateway.dispatch import handler_of
+from dingrelay_producers.gateway.docs_page import DOCUMENT
+from dingrelay_producers.gateway.edge import edge, sign
+from dingrelay_producers.gateway.routes import Route
+
+
+def create_app(context: GatewayContext, routes: Sequence[Route] = table.ROUTES) -> web.Application:
+    """The application around a context, which the caller opens and closes."""
+    # Bodies are read by `body_reader`, which has limits of its own.
+    app = web.Application(middlewares=[edge], client_max_size=0)
+    app[CONTEXT] = context
+    app[DOCUMENT] = json.dumps(openapi.document(routes), ensure_ascii=False).encode()
+    app.on_response_prepare.append(sign)
+    for route in routes:
+        app.router.add_route(route.method, route.path, handler_of(route), expect_handler=_expected)
+    return app
+
+
+async def _expected(request: web.Request) -> web.StreamResponse | None:
+    """Tell a client that waits for it to send its body; other expectations are nobody's here."""
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0
+    return None

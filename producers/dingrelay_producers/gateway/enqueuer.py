@@ -1,0 +1,123 @@
+"""Accepts jobs: requests that come at the same time share a round trip, and so do their wake-ups."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.publisher import BATCH, Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import record, scripts
+from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
+
+MOST_UNPUBLISHED = 5_000
+"""Wake-ups in memory at most; whoever enqueues more waits until the broker has taken some."""
+PATIENCE_SECONDS = 5.0
+"""How long a closing gateway goes on publishing. What is left then the scheduler finds lost."""
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """Drafts of one caller that wait for their round trip."""
+
+    drafts: Sequence[Draft]
+    answer: asyncio.Future[list[Enqueued]]
+
+
+class Enqueuer:
+    """Writes records and publishes their wake-ups.
+
+    A job is accepted once its record is written. Its wake-up is published a moment later, by a
+    thread, since Celery's libraries are synchronous: an outbox, as for the Python client.
+    """
+
+    def __init__(self, settings: Settings, redis: Redis) -> None:
+        self._redis = redis
+        self._publisher = Publisher(settings)
+        self._asked: list[_Asked] = []
+        self._sending: asyncio.Task[None] | None = None
+        self._wakeups: list[Wakeup] = []
+        self._publishing: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def unpublished(self) -> int:
+        """How many wake-ups wait for the broker."""
+        return len(self._wakeups)
+
+    async def enqueue(self, drafts: Sequence[Draft]) -> list[Enqueued]:
+        """Accept these jobs; what became of each, in order.
+
+        A caller that is cancelled before its round trip has asked for nothing.
+
+        Raises:
+            ContractError: a job is too large; nothing is accepted.
+            RedisError: Redis can't be reached, or takes nothing. Unless only its answer was lost,
+                nothing is accepted, or nothing from some job on.
+        """
+        await self._room.wait()
+        asked = _Asked(drafts, asyncio.get_running_loop().create_future())
+        self._asked.append(asked)
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+        return await asked.answer
+
+    async def _send(self) -> None:
+        while self._asked:
+            asked, self._asked = self._asked, []
+            waiting = [each for each in asked if not each.answer.done()]
+            try:
+                calls = [[record.enqueue(draft) for draft in each.drafts] for each in waiting]
+                flat = [call for group in calls for call in group]
+                answers = await scripts.run_many_async(self._redis, flat)
+            except Exception as error:  # noqa: BLE001 - each of them must hear of it
+                for each in waiting:
+                    if not each.answer.done():
+                        each.answer.set_exception(error)
+                continue
+            for each in waiting:
+                own, answers = answers[: len(each.drafts)], answers[len(each.drafts) :]
+                self._settle(each, own)
+
+    def _settle(self, asked: _Asked, answers: Sequence[Any]) -> None:
+        """Tell one caller, and take the wake-ups of what was written, whatever it still wants."""
+        refused: Exception | None = None
+        found: list[Enqueued] = []
+        for draft, answer in zip(asked.drafts, answers, strict=True):
+            if isinstance(answer, Exception):
+                refused = refused or answer
+                continue
+            enqueued = record.enqueued(draft, answer)
+            found.append(enqueued)
+            if enqueued.wakeup:
+                self._wakeups.append(enqueued.wakeup)
+        if self._wakeups and (self._publishing is None or self._publishing.done()):
+            self._publishing = asyncio.create_task(self._publish())
+        if len(self._wakeups) > MOST_UNPUBLISHED:
+            self._room.clear()
+        if asked.answer.done():  # it was cancelled meanwhile
+            return
+        if refused:
+            asked.answer.set_exception(refused)
+        else:
+            asked.answer.set_result(found)
+
+    async def _publish(self) -> None:
+        while self._wakeups:
+            batch = self._wakeups[:BATCH]
+            del self._wakeups[:BATCH]
+            if len(self._wakeups) <= MOST_UNPUBLISHED:
+                self._room.set()
+            await asyncio.to_thread(self._publisher.publish, batch)
+
+    async def aclose(self) -> None:
+        """Publish what waits, and close the broker's connections."""
+        for task in (self._sending, self._publishing):
+            if task and not task.done():
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(task, PATIENCE_SECONDS)
+        await asyncio.to_thread(self._publisher.close)

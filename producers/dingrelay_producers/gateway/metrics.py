@@ -1,0 +1,51 @@
+"""What a gateway process counts, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+class GatewayMetrics:
+    """The metrics of one process.
+
+    Labels hold route templates, never paths, so that nobody can make any number of series.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "dingrelay_gateway_requests",
+            "Requests answered.",
+            ["method", "route", "status"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "dingrelay_gateway_request_seconds",
+            "Seconds from a request's headers to the end of its answer.",
+            ["method", "route"],
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge(
+            "dingrelay_gateway_requests_in_flight",
+            "Requests under way.",
+            registry=self.registry,
+        )
+        self.jobs = Counter(
+            "dingrelay_gateway_jobs",
+            "Jobs accepted, those that were known already not included.",
+            ["kind", "lane"],
+            registry=self.registry,
+        )
+        self.unpublished = Gauge(
+            "dingrelay_gateway_unpublished_wakeups",
+            "Wake-ups of accepted jobs that wait for the broker.",
+            registry=self.registry,
+        )
+
+    def text(self) -> bytes:
+        """All of them, in Prometheus's text format."""
+        return generate_latest(self.registry)

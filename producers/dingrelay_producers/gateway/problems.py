@@ -1,0 +1,193 @@
+"""Refusals as RFC 9457 problems, each with a name that programs can tell it by."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from dingrelay_tasks.contract import ContractError
+
+MEDIA_TYPE = "application/problem+json"
+URN = "urn:dingrelay:problem:"
+
+
+class FieldError(BaseModel):
+    """What is wrong with one place of a request."""
+
+    pointer: str
+    """JSON pointer (RFC 6901) into the body; ``?name`` for a parameter of the query."""
+    detail: str
+
+
+class ProblemDocument(BaseModel):
+    """A refusal (RFC 9457)."""
+
+    type: str = Field(json_schema_extra={"format": "uri"})
+    title: str
+    status: int
+    detail: str
+    request_id: str
+    """The request's id, which the gateway's log names, too."""
+    errors: list[FieldError] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: its name in the URN, its status and its title."""
+
+    name: str
+    status: int
+    title: str
+
+
+MALFORMED = Kind("malformed-request", 400, "The request can't be read")
+UNAUTHORIZED = Kind("unauthorized", 401, "No valid API key")
+FORBIDDEN = Kind("forbidden", 403, "The API key does not allow this")
+NOT_FOUND = Kind("not-found", 404, "Not found")
+METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "No such method here")
+NOT_ACCEPTABLE = Kind("not-acceptable", 406, "No such representation")
+TIMEOUT = Kind("request-timeout", 408, "The request did not arrive in time")
+CONFLICT = Kind("conflict", 409, "The present state does not allow this")
+IN_FLIGHT = Kind("in-flight", 409, "A request with this Idempotency-Key is under way")
+TOO_LARGE = Kind("too-large", 413, "The body is too large")
+UNSUPPORTED = Kind("unsupported-media-type", 415, "The body's media type is not taken")
+INVALID = Kind("invalid", 422, "The request is not what its contract says")
+KEY_REUSED = Kind("idempotency-key-reused", 422, "The Idempotency-Key belongs to another request")
+THROTTLED = Kind("too-many-requests", 429, "Too many requests")
+QUEUE_FULL = Kind("queue-full", 429, "Too many jobs wait in this lane")
+INTERNAL = Kind("internal", 500, "The gateway failed")
+UNAVAILABLE = Kind("unavailable", 503, "A service that is needed is away")
+
+KINDS: tuple[Kind, ...] = (
+    MALFORMED,
+    UNAUTHORIZED,
+    FORBIDDEN,
+    NOT_FOUND,
+    METHOD_NOT_ALLOWED,
+    NOT_ACCEPTABLE,
+    TIMEOUT,
+    CONFLICT,
+    IN_FLIGHT,
+    TOO_LARGE,
+    UNSUPPORTED,
+    INVALID,
+    KEY_REUSED,
+    THROTTLED,
+    QUEUE_FULL,
+    INTERNAL,
+    UNAVAILABLE,
+)
+
+RETRY_AFTER_SECONDS = 2
+"""After which a service that is away is asked for again."""
+
+
+class Problem(Exception):
+    """Ends a request with a refusal.
+
+    Args:
+        kind: of the problem.
+        detail: one sentence for people. It never holds what the caller sent.
+        errors: the places that are wrong, if some are.
+        headers: such as ``Retry-After``.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+        self.errors = list(errors)
+        self.headers = dict(headers or {})
+
+    @classmethod
+    def at(cls, kind: Kind, pointer: str, detail: str) -> "Problem":
+        """A problem with one place of the request."""
+        return cls(kind, detail, errors=[FieldError(pointer=pointer, detail=detail)])
+
+    def response(self, request_id: str) -> web.Response:
+        """The answer that tells of it."""
+        document = ProblemDocument(
+            type=URN + self.kind.name,
+            title=self.kind.title,
+            status=self.kind.status,
+            detail=self.detail,
+            request_id=request_id,
+            errors=self.errors or None,
+        )
+        return web.Response(
+            status=self.kind.status,
+            body=document.model_dump_json(exclude_none=True).encode(),
+            headers={**self.headers, "Content-Type": MEDIA_TYPE},
+        )
+
+
+def unavailable(detail: str) -> Problem:
+    """A service is away; the same request may succeed soon."""
+    return Problem(UNAVAILABLE, detail, headers={"Retry-After": str(RETRY_AFTER_SECONDS)})
+
+
+def invalid(error: ContractError, body: Any) -> Problem:
+    """A contract's refusal of a body."""
+    where = pointer(error.field, body)
+    # A contract may quote a value that can't be written as UTF-8; the answer must be.
+    detail = error.problem.encode("utf-8", "backslashreplace").decode()
+    return Problem.at(INVALID, where, detail)
+
+
+def pointer(field: str, body: Any) -> str:
+    """The JSON pointer of a dotted path.
+
+    A name may hold dots itself, so at each step the longest name that is there wins.
+    """
+    if field == "job":
+        return ""
+    steps = field.split(".")
+    found: list[str] = []
+    here: Any = body
+    while steps:
+        size = _longest(here, steps)
+        name = ".".join(steps[:size])
+        steps = steps[size:]
+        found.append(name)
+        here = _below(here, name)
+    text = "".join("/" + name.replace("~", "~0").replace("/", "~1") for name in found)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _longest(here: Any, steps: Sequence[str]) -> int:
+    if isinstance(here, dict):
+        for size in range(len(steps), 1, -1):
+            if ".".join(steps[:size]) in here:
+                return size
+    return 1
+
+
+def _below(here: Any, name: str) -> Any:
+    if isinstance(here, dict):
+        return cast("dict[str, Any]", here).get(name)
+    if isinstance(here, list) and name.isdecimal() and int(name) < len(here):
+        return here[int(name)]
+    return None
+
+
+def json_response(
+    document: Any, *, status: int = 200, headers: Mapping[str, str] | None = None
+) -> web.Response:
+    """JSON values as an answer."""
+    return web.Response(
+        status=status,
+        body=json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode(
+            "utf-8", "backslashreplace"
+        ),
+        headers={**(headers or {}), "Content-Type": "application/json"},
+    )

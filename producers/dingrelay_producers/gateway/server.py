@@ -1,0 +1,82 @@
+"""The gateway as a process: from its start to a signal."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from dingrelay_producers.gateway import access_log
+from dingrelay_producers.gateway.access import Backend, backend
+from dingrelay_producers.gateway.app import create_app
+from dingrelay_producers.gateway.context import opened
+from dingrelay_producers.settings import Settings
+
+if sys.platform == "win32":
+    from asyncio import run as run_loop
+else:
+    from uvloop import run as run_loop
+
+IDLE_SECONDS = 75.0
+"""How long a connection may be without a request, or take for the head of one."""
+LINGER_SECONDS = 2.0
+"""How long a refused body is read on, so that its sender gets to read the refusal."""
+BACKLOG = 1024
+
+
+def run(settings: Settings, host: str, port: int) -> None:
+    """Serve until SIGTERM or SIGINT; requests under way are finished.
+
+    Raises:
+        SettingsError: the address can't be listened on.
+        NotInstalled: what keeps the keys is not installed.
+    """
+    access_log.configure(settings)
+    run_loop(_serve(settings, backend(settings), host, port))
+
+
+async def _serve(settings: Settings, kept: Backend, host: str, port: int) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with listening(settings, kept, host, port) as url:
+        access_log.log().info("gateway_ready", url=url)
+        sys.stdout.write(f"gateway listening on {url}\n")
+        sys.stdout.flush()
+        await stopping.wait()
+
+
+@asynccontextmanager
+async def listening(settings: Settings, kept: Backend, host: str, port: int) -> AsyncGenerator[str]:
+    """A gateway that serves while the block runs, and its URL."""
+    await kept.start()
+    try:
+        async with opened(settings, kept) as context:
+            runner = web.AppRunner(
+                create_app(context),
+                access_log=None,
+                handle_signals=False,
+                keepalive_timeout=IDLE_SECONDS,
+                lingering_time=LINGER_SECONDS,
+                shutdown_timeout=settings.gateway_shutdown,
+                auto_decompress=False,
+                logger=access_log.Quiet(logging.getLogger("dingrelay.gateway.http")),
+            )
+            await runner.setup()
+            try:
+                site = web.TCPSite(runner, host, port, backlog=BACKLOG)
+                await site.start()
+                yield _url(runner)
+            finally:
+                await runner.cleanup()
+    finally:
+        await kept.close()
+
+
+def _url(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

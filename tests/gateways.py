@@ -1,0 +1,174 @@
+"""A gateway on a real socket within the test's process, with keys in memory."""
+
+import asyncio
+import http.client
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.gateway.access import ApiKey, Grant, IssuedKey, KeyStatus
+from dingrelay_producers.gateway.server import listening
+from dingrelay_producers.settings import Settings
+
+
+class MemoryKeys:
+    """Keys by their text."""
+
+    def __init__(self) -> None:
+        self.keys: dict[str, ApiKey] = {}
+        self.away = False
+
+    def add(self, name: str, *scopes: str, **grant: Any) -> str:
+        key_id = f"drk_{name:0<12.12}"
+        grant.setdefault("sender", name)
+        key = ApiKey(id=key_id, name=name, scopes=frozenset(scopes or {"*"}), **grant)
+        self.keys[f"{key_id}.secret"] = key
+        return f"{key_id}.secret"
+
+    async def verify(self, presented: str) -> ApiKey | None:
+        if self.away:
+            raise ServiceUnavailable("the database cannot be reached")
+        return self.keys.get(presented)
+
+    async def verify_pair(self, key_id: str, secret: str) -> ApiKey | None:
+        return await self.verify(f"{key_id}.{secret.rpartition('.')[2]}")
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        return await self.verify(f"{key_id}.secret")
+
+    async def create(self, grant: Grant) -> IssuedKey:
+        raise NotImplementedError
+
+    async def get(self, key_id: str) -> KeyStatus:
+        raise NotImplementedError
+
+    async def list(self) -> Sequence[KeyStatus]:
+        raise NotImplementedError
+
+    async def rotate(self, key_id: str, *, overlap: timedelta) -> IssuedKey:
+        raise NotImplementedError
+
+    async def revoke(self, key_id: str) -> KeyStatus:
+        raise NotImplementedError
+
+
+class MemoryRates:
+    """Lets everybody through but those who are named in `waits`."""
+
+    def __init__(self) -> None:
+        self.waits: dict[str, float] = {}
+
+    async def take(self, key: ApiKey) -> float | None:
+        return self.waits.get(key.name)
+
+
+@dataclass
+class MemoryBackend:
+    """A backend without SQL and without a limiter."""
+
+    keys: MemoryKeys = field(default_factory=MemoryKeys)
+    rates: MemoryRates = field(default_factory=MemoryRates)
+
+    @property
+    def campaigns(self) -> CampaignBackend:
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        pass
+
+    async def check(self) -> None:
+        if self.keys.away:
+            raise ServiceUnavailable("the database cannot be reached")
+
+    async def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+class GatewayClient:
+    """Asks a gateway; one connection a request."""
+
+    def __init__(self, url: str, backend: MemoryBackend) -> None:
+        self.url = url
+        self.backend = backend
+        address = urlsplit(url)
+        self.host, self.port = str(address.hostname), int(address.port or 0)
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        key: str | None = None,
+        **headers: str,
+    ) -> Reply:
+        """Make one request; names of headers have underscores, a body that is no bytes is JSON."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if key:
+            sent["Authorization"] = f"Bearer {key}"
+        content = None
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        connection = http.client.HTTPConnection(self.host, self.port, timeout=30)
+        try:
+            connection.request(method, path, content, sent)
+            answer = connection.getresponse()
+            return Reply(answer.status, answer.headers, answer.read())
+        finally:
+            connection.close()
+
+
+@contextmanager
+def gateway_thread(settings: Settings) -> Iterator[GatewayClient]:
+    """A gateway in a thread with a loop of its own, until the block ends."""
+    backend = MemoryBackend()
+    loop = asyncio.new_event_loop()
+    ready: threading.Event = threading.Event()
+    stop = asyncio.Event()
+    told: list[Any] = []
+
+    async def serve() -> None:
+        async with listening(settings, backend, "127.0.0.1", 0) as url:
+            told.append(url)
+            ready.set()
+            await stop.wait()
+
+    def run() -> None:
+        try:
+            loop.run_until_complete(serve())
+        except BaseException as error:  # noqa: BLE001 - told to the test
+            told.append(error)
+            ready.set()
+        finally:
+            loop.close()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    ready.wait()
+    try:
+        assert isinstance(told[0], str), told
+        yield GatewayClient(told[0], backend)
+    finally:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(stop.set)
+        thread.join()
+    assert len(told) == 1, told
