@@ -15,13 +15,21 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.clock import DingTalkClock
-from dingrelay_workers.dingtalk.errors import UNREACHABLE, Ambiguous, DingTalkError, Transient
+from dingrelay_workers.dingtalk.errors import (
+    UNREACHABLE,
+    Ambiguous,
+    DingTalkError,
+    Permanent,
+    Transient,
+)
 from dingrelay_workers.dingtalk.request import Request
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection. Until it is open nothing was sent."""
-LARGEST_ANSWER = 16 * 1024 * 1024
+LARGEST_ANSWER = 10 * 1024 * 1024
 """Bytes of an answer that are read; DingTalk's pages are far smaller."""
+TOO_LARGE = "answer_too_large"
+"""Our code for an answer that is larger."""
 
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
@@ -126,8 +134,7 @@ class Transport:
             ) as response:
                 date = response.headers.get("Date", "")
                 self.clock.saw(api.dialect, date, sent=left, came=time.monotonic())
-                content = await response.content.read(LARGEST_ANSWER)
-                return response.status, content, date
+                return response.status, await _content(api, response.content), date
         except _BEFORE_SENDING as error:
             raise Transient(
                 UNREACHABLE,
@@ -139,6 +146,26 @@ class Transport:
             if data is not None and data.late:
                 raise TooLate from None
             raise _no_answer(api, error) from None
+
+
+async def _content(api: Api, stream: aiohttp.StreamReader) -> bytes:
+    """The whole answer, however many pieces it comes in.
+
+    Raises:
+        Ambiguous: it is too large, after a call that changes something: that was carried out.
+        Permanent: it is too large, after any other call.
+    """
+    content = bytearray()
+    async for piece in stream.iter_any():
+        content += piece
+        if len(content) > LARGEST_ANSWER:
+            meaning = Ambiguous if api.changes else Permanent
+            raise meaning(
+                TOO_LARGE,
+                f"the answer is larger than {LARGEST_ANSWER // 2**20} MB",
+                hint="Ask for less at a time: a smaller page, or fewer fields.",
+            )
+    return bytes(content)
 
 
 def _no_answer(api: Api, error: BaseException) -> DingTalkError:

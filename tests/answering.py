@@ -1,0 +1,54 @@
+"""A server of HTTP that answers what a test says, in as many pieces as it says."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+
+@dataclass
+class Answering:
+    """What it answers to everything, and what it was asked.
+
+    Attributes:
+        asked: method and target of each request, as they were on the wire.
+    """
+
+    url: str = ""
+    status: int = 200
+    pieces: Sequence[bytes] = (b'{"errcode": 0}',)
+    headers: dict[str, str] = field(default_factory=dict)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append((request.method, request.raw_path))
+        self.tokens.append(request.headers.get("x-acs-dingtalk-access-token", ""))
+        self.bodies.append(await request.read())
+        if request.path == "/gettoken":
+            return web.json_response({"errcode": 0, "access_token": "ours", "expires_in": 7200})
+        response = web.StreamResponse(status=self.status, headers=self.headers)
+        await response.prepare(request)
+        for piece in self.pieces:
+            await response.write(piece)
+            # The client has what was written before the next piece comes.
+            await asyncio.sleep(0)
+        return response
+
+
+@asynccontextmanager
+async def answering() -> AsyncIterator[Answering]:
+    """The server, on a port of its own."""
+    server = Answering()
+    application = web.Application(client_max_size=32 * 2**20)
+    application.router.add_route("*", "/{path:.*}", server.answer)
+    runner = web.AppRunner(application, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    server.url = "http://127.0.0.1:{}".format(runner.addresses[0][1])
+    yield server
+    await runner.cleanup()
