@@ -26,7 +26,7 @@ class OneWorker:
     """Jobs in Redis, and the worker that carries them out when it is told to."""
 
     def __init__(self, executor: Executor, client: Client, redis: Redis) -> None:
-        self._executor = executor
+        self.executor = executor
         self.client = client
         self.redis = redis
 
@@ -53,7 +53,7 @@ class OneWorker:
             woken=1,
             nonce=uuid.uuid4().hex,
         )
-        await self._executor.execute(wakeup)
+        await self.executor.execute(wakeup)
         return (await self.status(job_id)).state
 
     async def finish(self, job_id: str, *, runs: int = 50) -> State:
@@ -79,9 +79,7 @@ async def one_worker(
         database_url=f"sqlite:///{folder / 'directory.db'}",
         rules={"*": {"calls": ""}},
         apps={"default": AppSettings.model_validate(app)},
-        DINGTALK_OAPI_URL=sandbox.base_url,
-        DINGTALK_API_URL=sandbox.base_url,
-        **settings,
+        **{"DINGTALK_OAPI_URL": sandbox.base_url, "DINGTALK_API_URL": sandbox.base_url, **settings},
     )
     upgrade(loaded.database)
     async with Resources(loaded, Publisher(loaded)) as resources, Executor(resources) as executor:

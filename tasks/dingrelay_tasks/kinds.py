@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dingrelay_tasks import (
+    api_call,
     approval_create,
     campaign_chunk,
     campaign_confirm,
@@ -65,6 +66,7 @@ KINDS: Mapping[str, Kind] = {
             internal=True,
         ),
         Kind(approval_create.ApprovalCreate, approval_create.run),
+        Kind(api_call.ApiCall, api_call.run),
         Kind(campaign_chunk.CampaignChunk, campaign_chunk.run, internal=True, ephemeral=True),
         Kind(campaign_recall.CampaignRecall, campaign_recall.run, internal=True),
         Kind(campaign_confirm.CampaignConfirm, campaign_confirm.run, internal=True),

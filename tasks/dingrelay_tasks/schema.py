@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from dingrelay_tasks.api_call import ApiCall, ApiCallResult
 from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult
 from dingrelay_tasks.contract import Contract, Part
 from dingrelay_tasks.message_send import MessageSend, MessageSendResult
@@ -17,6 +18,7 @@ from dingrelay_tasks.user_sync import UserSync, UserSyncResult
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 RESULTS: dict[type[Contract], type[Part]] = {
+    ApiCall: ApiCallResult,
     ApprovalCreate: ApprovalCreateResult,
     MessageSend: MessageSendResult,
     UserSync: UserSyncResult,

@@ -24,6 +24,12 @@ GOOD: dict[str, Json] = {
         "form": [{"name": "事由", "value": "出差"}],
         "approvers": [{"action": "AND", "users": ["u2"]}],
     },
+    "api-call": {
+        "method": "POST",
+        "path": "/topapi/v2/user/get",
+        "query": {"language": "zh_CN"},
+        "body": {"userid": "u1"},
+    },
 }
 REQUIRED: dict[str, list[Path]] = {
     "message-send": [("to",), ("message",), ("message", "msgtype"), ("message", "text")],
@@ -37,6 +43,7 @@ REQUIRED: dict[str, list[Path]] = {
         ("approvers", 0, "action"),
         ("approvers", 0, "users"),
     ],
+    "api-call": [("method",), ("path",)],
 }
 
 NUMBERS = st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False)
@@ -110,6 +117,17 @@ BAD: dict[str, list[Bad]] = {
         (("approvers", 0, "users", 0), NO_USER),
         (("cc",), NO_LIST | st.just(["u2"] * 51)),
         (("cc_position",), NO_CHOICE),
+    ],
+    "api-call": [
+        *EVERYWHERE,
+        *DELIVERED,
+        (("method",), NO_CHOICE | st.sampled_from(["post", "CONNECT", "GET\r\n"])),
+        (("path",), NO_TEXT | st.sampled_from(["", "/", "//evil.example/x", "/a/../b", "/a?b=c"])),
+        (("query",), NO_OBJECT),
+        (("query", "language"), LISTS | OBJECTS | st.sampled_from([1.5, LONE_SURROGATE])),
+        (("body",), NUMBERS | st.booleans() | st.text(max_size=9)),
+        (("body", "userid"), st.just(LONE_SURROGATE)),
+        (("effect",), NO_CHOICE),
     ],
 }
 

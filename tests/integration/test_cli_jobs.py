@@ -73,6 +73,38 @@ def test_a_message_is_what_the_options_say(cli: Cli, records: Redis) -> None:
     assert datetime.fromisoformat(sent["due_at"]) - at < timedelta(seconds=1)
 
 
+def test_a_call_is_what_the_options_say(cli: Cli, records: Redis) -> None:
+    sent = cli.json(
+        *("call", "put", "/v1.0/todo/x", "--query", "a=b=c", "--query", "access_token=stolen"),
+        *("--body", '{"n": [1]}', "--effect", "once", "--lane", "bulk", "--key", "k"),
+    )
+    assert (sent["kind"], sent["lane"], sent["state"]) == ("api-call", "bulk", "queued")
+    assert payload(records, sent["id"]) == {
+        "lane": "bulk",
+        "idempotency_key": "k",
+        "method": "PUT",
+        "path": "/v1.0/todo/x",
+        "query": {"a": "b=c"},
+        "body": {"n": [1]},
+        "effect": "once",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["POST", "https://evil.example/x"], "path: must be a path"),
+        (["TRACE", "/x"], "method: "),
+        (["POST", "/x", "--query", "a"], "is not NAME=VALUE"),
+        (["POST", "/x", "--body", "{"], "is not JSON"),
+    ],
+)
+def test_a_call_that_is_wrong(cli: Cli, arguments: list[str], told: str) -> None:
+    result = cli("call", *arguments)
+    assert result.exit_code == 2
+    assert told in result.output
+
+
 def test_any_message_comes_as_json(cli: Cli, records: Redis, tmp_path: Path) -> None:
     message = {"msgtype": "image", "image": {"media_id": "@abc"}}
     (tmp_path / "message.json").write_text(json.dumps(message))
@@ -224,7 +256,10 @@ def test_jobs_stream_from_lines(cli: Cli, records: Redis) -> None:
     [
         ("{", "line 501: is not JSON"),
         ("[]", "line 501: must be a JSON object"),
-        ('{"kind": "fax"}', "line 501: kind: must be one of approval-create, message-send"),
+        (
+            '{"kind": "fax"}',
+            "line 501: kind: must be one of api-call, approval-create, message-send",
+        ),
         ('{"kind": "user-sync-department"}', "line 501: kind: must be one of"),
         ('{"kind": "user-sync", "scope": "moon"}', "line 501: scope: "),
     ],

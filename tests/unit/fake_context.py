@@ -189,6 +189,7 @@ class FakeContext:
         self.remembered: dict[str, Json] = {}
         self.messages = FakeMessages(self)
         self.approvals = FakeApprovals(self)
+        self.apis: Any = None
         self.contacts: Any = None
         self.directory: Any = None
         self.campaigns: Any = None

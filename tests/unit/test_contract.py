@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dingrelay_producers.store.record import canonical_json
-from dingrelay_tasks import ApprovalCreate, Contract, ContractError, MessageSend, UserSync
+from dingrelay_tasks import ApiCall, ApprovalCreate, Contract, ContractError, MessageSend, UserSync
 from dingrelay_tasks.contract import check_size
 
 TEXT = {"msgtype": "text", "text": {"content": "x"}}
@@ -18,6 +18,12 @@ GOOD: dict[type[Contract], dict[str, Any]] = {
         "approvers": [{"action": "AND", "users": ["u2"]}],
     },
     UserSync: {"scope": "department", "department": 5},
+    ApiCall: {
+        "method": "POST",
+        "path": "/topapi/v2/user/get",
+        "query": {"language": "zh_CN"},
+        "body": {"userid": "u1"},
+    },
 }
 CONTRACTS = st.sampled_from(list(GOOD))
 

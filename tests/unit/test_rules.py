@@ -142,3 +142,21 @@ def test_a_rule_for_an_api_that_nobody_calls_is_refused_with_the_nearest_name(
 def test_a_rule_for_an_api_like_none_is_refused_with_all_names() -> None:
     with pytest.raises(ValueError, match=r"approval\.create, .*robot\.webhook"):
         Rules.from_settings({"zzz": {"calls": "1/1s"}}, "office")
+
+
+def test_a_path_may_have_a_rule_of_its_own() -> None:
+    rules = Rules.from_settings(
+        {"/v1.0/todo/users/*/tasks": {"calls": "5/1s"}, "/v1.0/todo/users/me/tasks": {"calls": ""}},
+        "office",
+    )
+    assert rules.named_for("/v1.0/todo/users/u1/tasks") == "/v1.0/todo/users/*/tasks"
+    assert rules.named_for("/v1.0/todo/users/me/tasks") == "/v1.0/todo/users/me/tasks"
+    assert rules.named_for("/v1.0/todo/users/a/b/tasks") == ""
+    assert rules.named_for("/v1.0/todo/users/u1/tasks/x") == ""
+    assert limits(rules.of("hr", "/v1.0/todo/users/*/tasks"))[0][3:] == (5, 1)
+
+
+@pytest.mark.parametrize("path", ["/", "//x", "/a/", "/a b", "/a?b", "/a/**"])
+def test_what_is_no_path_has_no_rule(path: str) -> None:
+    with pytest.raises(ValueError, match="no such API"):
+        Rules.from_settings({path: {"calls": "5/1s"}}, "office")

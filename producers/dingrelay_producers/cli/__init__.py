@@ -6,7 +6,7 @@ command runs. The operator's commands come through the entry point group ``dingr
 
 import typer
 
-from dingrelay_producers.cli import approve, dead, job, running, send, sync
+from dingrelay_producers.cli import approve, call, dead, job, running, send, sync
 from dingrelay_producers.cli.group import Commands
 
 OWN_SYSTEM = {"up", "demo", "sandbox"}
@@ -25,6 +25,7 @@ app = typer.Typer(
 app.command("send", rich_help_panel=JOBS_PANEL)(send.send)
 app.command("sync", rich_help_panel=JOBS_PANEL)(sync.sync)
 app.command("approve", rich_help_panel=JOBS_PANEL)(approve.approve)
+app.command("call", rich_help_panel=JOBS_PANEL)(call.call)
 app.add_typer(job.app, name="job", rich_help_panel=JOBS_PANEL)
 app.add_typer(dead.app, name="dead", rich_help_panel=JOBS_PANEL)
 

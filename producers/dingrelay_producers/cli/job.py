@@ -80,7 +80,10 @@ def resolve(
         bool, typer.Option("--not-created", help="It created none: create it now.")
     ] = False,
     sent: Annotated[
-        bool | None, typer.Option("--sent/--not-sent", help="Whether the message was sent.")
+        bool | None,
+        typer.Option(
+            "--sent/--not-sent", help="Whether the message was sent, or the call carried out."
+        ),
     ] = None,
     by: Annotated[
         str | None, typer.Option(help="Who says so; the present user if not given.")

@@ -5,11 +5,27 @@ import math
 import os
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import MISSING, fields
-from typing import Any
+from datetime import datetime
+from typing import Any, TypedDict
 
 from dingrelay_producers.client.campaign_backend import Plan
 from dingrelay_producers.errors import InvalidArgument
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.api_call import Effect
+from dingrelay_tasks.contract import Contract, Lane
+
+
+class CallFields(TypedDict, total=False):
+    """The fields of an `ApiCall` beside its method and path."""
+
+    app: str
+    lane: Lane
+    sender: str
+    query: Mapping[str, str | int | bool]
+    body: Mapping[str, Any] | list[Any] | None
+    effect: Effect
+    idempotency_key: str | None
+    send_at: datetime | str | None
+    expires_at: datetime | str | None
 
 
 def checked_job(job: Any) -> Contract:
@@ -19,7 +35,7 @@ def checked_job(job: Any) -> Contract:
         InvalidArgument: it is something else.
     """
     if not isinstance(job, Contract):
-        raise InvalidArgument("job", "a MessageSend, UserSync or ApprovalCreate", job)
+        raise InvalidArgument("job", "a MessageSend, UserSync, ApprovalCreate or ApiCall", job)
     return job
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
-from dingrelay_producers.client.arguments import checked_timeout
+from dingrelay_producers.client.arguments import CallFields, checked_timeout
 from dingrelay_producers.client.campaign_backend import PlanFields
 from dingrelay_producers.client.campaigns import AsyncCampaignPlan, AsyncCampaignRef
 from dingrelay_producers.client.client import Client, JobRef, pauses
@@ -64,6 +64,10 @@ class AsyncClient:
             asyncio.run_coroutine_threadsafe(tell(ref), loop).result()
 
         return await asyncio.to_thread(self.client.send_many, jobs, on_sent=told)
+
+    async def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> "AsyncJobRef":
+        """Enqueue one call of any API of DingTalk's; see `Client.call`."""
+        return AsyncJobRef(await asyncio.to_thread(self.client.call, method, path, **fields))
 
     def job(self, job_id: str) -> "AsyncJobRef":
         """The reference of a job by its id; it need not exist."""

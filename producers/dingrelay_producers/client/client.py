@@ -12,6 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers.client.arguments import (
+    CallFields,
     checked_flag,
     checked_id,
     checked_job,
@@ -38,6 +39,7 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract
 
 POLL_SECONDS = (0.02, 0.5)
@@ -118,6 +120,24 @@ class Client:
             if conflict:
                 raise IdempotencyConflict(conflict)
         return accepted
+
+    def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> "JobRef":
+        """Enqueue one call of any API of DingTalk's; see `ApiCall`.
+
+        Once the job is done, ``ref.wait().result["answer"]`` is DingTalk's answer.
+
+        Args:
+            method: of HTTP, such as ``POST``.
+            path: on one of DingTalk's hosts, such as ``/topapi/v2/user/getbymobile``.
+            **fields: the other fields of `ApiCall`, such as
+                ``body={"mobile": "13800000000"}, effect="none"``.
+
+        Raises:
+            ContractError: a field is wrong, the path for instance.
+            IdempotencyConflict: as `send`.
+            ServiceUnavailable: as `send`.
+        """
+        return self.send(ApiCall.parse({**fields, "method": method, "path": path}))
 
     def job(self, job_id: str) -> "JobRef":
         """The reference of a job by its id; it need not exist."""
@@ -203,10 +223,11 @@ class Client:
         """Say what became of an unknown job; whether it was unknown.
 
         Args:
-            job_id: an approval-create or a message-send whose answer was lost.
+            job_id: an approval-create, a message-send or an api-call whose answer was lost.
             instance: the approval that it created. The job is done, and no other one's is this.
             not_created: it created none. The job is requeued and creates it, without a look-up.
-            sent: whether the message was sent. If so the job is done, if not it is requeued.
+            sent: whether the message was sent, or the call carried out. If so the job is done, if
+                not it is requeued.
             by: who says so; it is kept in the record.
 
         Raises:

@@ -14,6 +14,7 @@ LONGEST_INSTANCE = 255
 
 APPROVAL = "approval-create"
 MESSAGE = "message-send"
+CALL = "api-call"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,10 @@ class Resolution:
         """
         if sum([instance is not None, not_created, sent is not None]) != 1:
             raise CannotResolve(job_id, "needs one of instance, not_created and sent")
-        of_message = sent is not None
-        if kind not in {APPROVAL, MESSAGE} or of_message != (kind == MESSAGE):
-            needed = {APPROVAL: "instance or not_created", MESSAGE: "sent"}.get(kind, "nothing")
+        of_call = sent is not None
+        if kind not in {APPROVAL, MESSAGE, CALL} or of_call != (kind != APPROVAL):
+            told_by = {APPROVAL: "instance or not_created", MESSAGE: "sent", CALL: "sent"}
+            needed = told_by.get(kind, "nothing")
             raise CannotResolve(job_id, f"is a job of kind {kind}, which is told by {needed}")
         if instance is not None and not (
             0 < len(instance) <= LONGEST_INSTANCE and instance.isprintable() and " " not in instance

@@ -31,6 +31,16 @@ class Candidate(BaseModel):
     """Where a person can look at it."""
 
 
+class ErrorAnswer(BaseModel):
+    """A refusal as DingTalk put it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    status: int
+    """Of HTTP."""
+    body: dict[str, Any]
+
+
 class JobError(BaseModel):
     """Why a job did not succeed, or not yet."""
 
@@ -47,6 +57,8 @@ class JobError(BaseModel):
         default_factory=list[Candidate], exclude_if=lambda found: not found
     )
     """What may be the effect of a call whose answer was lost."""
+    answer: ErrorAnswer | None = Field(default=None, exclude_if=lambda told: told is None)
+    """DingTalk's own words, of an api-call."""
 
 
 class Resolved(BaseModel):

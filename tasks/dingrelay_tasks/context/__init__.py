@@ -4,6 +4,7 @@ The bodies in this package know these protocols and nothing else: no HTTP, no Re
 limits, the token, the retries and the redaction are behind them.
 """
 
+from dingrelay_tasks.context.apis import Apis
 from dingrelay_tasks.context.approvals import Approvals, Candidate, Found
 from dingrelay_tasks.context.campaigns import CampaignCall, Campaigns
 from dingrelay_tasks.context.contacts import Contacts, ContactScope, Department, Member
@@ -13,6 +14,7 @@ from dingrelay_tasks.context.messages import DailyVerdict, DeliveryReport, Messa
 from dingrelay_tasks.names import Json
 
 __all__ = [
+    "Apis",
     "Approvals",
     "CampaignCall",
     "Campaigns",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from dingrelay_tasks.context.apis import Apis
 from dingrelay_tasks.context.approvals import Approvals
 from dingrelay_tasks.context.campaigns import Campaigns
 from dingrelay_tasks.context.contacts import Contacts
@@ -70,6 +71,11 @@ class Context(Protocol):
     @property
     def approvals(self) -> Approvals:
         """Approvals."""
+        ...
+
+    @property
+    def apis(self) -> Apis:
+        """Any API of DingTalk's."""
         ...
 
     @property

@@ -1,7 +1,11 @@
 """Every API of DingTalk that dingrelay calls: where it is and how it counts."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Literal
+
+from dingrelay_tasks.api_call import is_rest
 
 Dialect = Literal["oapi", "rest"]
 """oapi: token in the query, HTTP 200 with errcode. rest: token in a header, 4xx with code (API §0)."""
@@ -18,14 +22,16 @@ class Api:
         path: the path on the dialect's host; DingTalk counts calls by it.
         counted: whether its calls count against the organisation's month (API §6).
         changes: whether a call has an effect that must not happen twice.
+        verbatim: whether who asks for a call is told of a refusal in DingTalk's own words, whole.
     """
 
     name: str
     dialect: Dialect
-    method: Literal["GET", "POST"]
+    method: str
     path: str
     counted: bool = True
     changes: bool = False
+    verbatim: bool = False
 
 
 TOKEN = Api("token", "oapi", "GET", "/gettoken", counted=False)
@@ -60,5 +66,35 @@ APPROVAL_CREATE_TOPAPI = Api(
 APPROVAL_READ_TOPAPI = Api("approval.read", "oapi", "POST", "/topapi/processinstance/get")
 APPROVAL_LIST_TOPAPI = Api("approval.list", "oapi", "POST", "/topapi/processinstance/listids")
 
-API_NAMES = frozenset(api.name for api in list(globals().values()) if isinstance(api, Api))
-"""Every name that a rule can be for."""
+_OTHERS: dict[Dialect, str] = {"oapi": "call.oapi", "rest": "call.rest"}
+_UNCOUNTED = re.compile(
+    r"/(?:topapi/(?:v2/)?)?(?:user|department|role|auth)/.*|/v1\.0/(?:contact|oauth2)/.*"
+)
+"""Contacts, roles and logins, which are no part of the month (API §6)."""
+
+APIS = tuple(api for api in list(globals().values()) if isinstance(api, Api))
+API_NAMES = frozenset([*(api.name for api in APIS), *_OTHERS.values()])
+"""Every name that a rule can be for, beside paths."""
+_BY_PATH = {(api.method, api.path): api for api in APIS}
+
+
+def of_path(method: str, path: str, *, ruled: Callable[[str], str], changes: bool) -> Api:
+    """The API of a path, for whoever calls it by that.
+
+    DingTalk counts the calls of each API by itself, and a path may hold ids, so which API it is of
+    can't be told of one that nobody has named. Those share one limit a host: slower than need be,
+    and never too fast.
+
+    Args:
+        method: of HTTP.
+        path: as `dingrelay_tasks.api_call` has checked it.
+        ruled: the name of the rule that somebody has set for a path; empty if there is none.
+        changes: whether the call has an effect.
+    """
+    known = _BY_PATH.get((method, path))
+    if known is not None:
+        return replace(known, changes=changes, verbatim=True)
+    dialect: Dialect = "rest" if is_rest(path) else "oapi"
+    name = ruled(path) or _OTHERS[dialect]
+    counted = _UNCOUNTED.fullmatch(path) is None
+    return Api(name, dialect, method, path, counted=counted, changes=changes, verbatim=True)

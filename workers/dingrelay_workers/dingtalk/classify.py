@@ -26,7 +26,9 @@ from dingrelay_workers.dingtalk.errors import (
     Throttled,
     TokenInvalid,
     Transient,
+    Verbatim,
 )
+from dingrelay_workers.dingtalk.redact import redacted
 
 SECOND = 1.0
 MINUTE = 60.0
@@ -39,6 +41,9 @@ LONGEST_PAUSE = 600.0
 STRETCH = 10
 """A pause whose end DingTalk tells is so many times as long as its row's at most: whatever the words
 and the clocks say, a limit of calls a second is no reason to be silent for minutes."""
+
+LONGEST_VERBATIM = 16_384
+"""Bytes of a refusal that is kept as DingTalk put it."""
 
 CODES_KEPT = 1_000
 """Unknown codes that are remembered, so that a stream of nonsense can't fill the memory."""
@@ -290,14 +295,19 @@ class Classifier:
         """
         answer = error_body.parse(body)
         told = error_body.of_answer(answer, status) if answer is not None else None
-        if told is not None:
-            raise self._error(api, status, told, now or datetime.now(UTC))
+        if answer is not None and told is not None:
+            error = self._error(api, status, told, now or datetime.now(UTC))
+            if api.verbatim and len(body) <= LONGEST_VERBATIM:
+                error.verbatim = Verbatim(status, redacted(answer))
+            raise error
         if (
             answer is not None
             and 200 <= status < 300
             and (api.dialect == "rest" or error_body.succeeded(answer))
         ):
             return answer
+        if api.verbatim and api.dialect == "rest" and 200 <= status < 300 and not body.strip():
+            return {}  # what an API without anything to tell answers
         told = error_body.of_unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
         row = _TABLE.get(told.code) or _of_unreadable(status, begins)

@@ -17,7 +17,8 @@
 is a sign of an outage (`Sickness`): then it is news for the fleet and perhaps no fault of the job.
 """
 
-from typing import ClassVar, Literal
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 Sickness = Literal["", "way", "answer"]
 """What an error says of DingTalk's health.
@@ -29,6 +30,19 @@ Empty: it answered sanely, whatever it answered.
 
 UNREACHABLE = "unreachable"
 """Our code for a call that got no connection."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verbatim:
+    """A refusal as DingTalk put it.
+
+    Attributes:
+        status: of HTTP.
+        body: its JSON object, without tokens, secrets and app keys.
+    """
+
+    status: int
+    body: dict[str, Any]
 
 
 class DingTalkError(Exception):
@@ -47,6 +61,7 @@ class DingTalkError(Exception):
         outage: what the job waits for, if that is news for the fleet and not the job's own failure
             (`limiter.breakers.Circuit.name`); set by whoever told the fleet.
         unsent: the call did not leave, so the error tells nothing of its API.
+        verbatim: DingTalk's own words, where who asked is told of them.
     """
 
     name: ClassVar[str] = "error"
@@ -70,6 +85,7 @@ class DingTalkError(Exception):
         self.max_attempts = max_attempts
         self.outage = ""
         self.unsent = False
+        self.verbatim: Verbatim | None = None
 
 
 class Throttled(DingTalkError):

@@ -1,6 +1,7 @@
 """Keep tokens, secrets and app keys out of everything that people read."""
 
 import re
+from typing import Any
 
 LIMIT = 300
 """Characters of a message of DingTalk's that are worth keeping."""
@@ -17,6 +18,7 @@ _SECRET = re.compile(
     rf"""((?:{_NAME})(?:\\*["'])?\s*(?:=|:|%3D)\s*(?:b?\\*["'])?)([^\s"'\\&,;<>)\]}}]+)""",
     re.IGNORECASE,
 )
+_NAMED = re.compile(_NAME, re.IGNORECASE)
 # What none of them can be in: nearly every text, and told much sooner.
 _HINT = re.compile(r"token|key|secret|client|ticket|bearer", re.IGNORECASE)
 _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]+", re.IGNORECASE)
@@ -37,3 +39,21 @@ def redact(text: str, limit: int | None = LIMIT) -> str:
     if limit is not None and len(hidden) > limit:
         return hidden[: limit - 1] + "…"
     return hidden
+
+
+def redacted(value: Any) -> Any:
+    """A value of JSON whose texts are without the values of tokens, secrets and app keys."""
+    match value:
+        case str():
+            return redact(value, None)
+        case list():
+            items: list[Any] = value
+            return [redacted(each) for each in items]
+        case dict():
+            fields: dict[str, Any] = value
+            return {
+                name: HIDDEN if _NAMED.fullmatch(name) else redacted(each)
+                for name, each in fields.items()
+            }
+        case _:
+            return value

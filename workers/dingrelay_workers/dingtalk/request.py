@@ -1,6 +1,6 @@
 """A call of DingTalk's API as a job asks for it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,26 +22,30 @@ class Request:
 
     api: Api
     query: Mapping[str, str] | None = None
-    body: Mapping[str, Any] | None = None
+    body: Mapping[str, Any] | Sequence[Any] | None = None
     recipients: int = 0
 
     @property
     def users(self) -> list[str]:
         """The userids that a work notification names; others can share its call."""
-        if self.api is not MESSAGE_SEND or not self.body or "userid_list" not in self.body:
+        if self.api is not MESSAGE_SEND or "userid_list" not in self._fields:
             return []
-        return str(self.body["userid_list"]).split(",")
+        return str(self._fields["userid_list"]).split(",")
+
+    @property
+    def _fields(self) -> Mapping[str, Any]:
+        return self.body if isinstance(self.body, Mapping) else {}
 
     def to(self, users: Iterable[str]) -> "Request":
         """The same work notification for other people."""
         named = list(users)
-        body = {**(self.body or {}), "userid_list": ",".join(named)}
+        body = {**self._fields, "userid_list": ",".join(named)}
         return replace(self, body=body, recipients=len(named))
 
     def parameters(self, token: str) -> Mapping[str, str] | None:
         """The parameters of the URL; the old dialect carries the token there (API §0)."""
         if self.api.dialect == "oapi":
-            return {"access_token": token, **(self.query or {})}
+            return {**(self.query or {}), "access_token": token}
         return self.query
 
     def headers(self, token: str) -> Mapping[str, str]:

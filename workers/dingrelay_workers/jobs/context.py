@@ -7,6 +7,7 @@ from typing import Any
 
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks.context import (
+    Apis,
     Approvals,
     Campaigns,
     Candidate,
@@ -22,6 +23,7 @@ from dingrelay_tasks.context import (
 )
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.dingtalk.any_api import AnyApi
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
@@ -90,6 +92,11 @@ class JobContext:
     def approvals(self) -> Approvals:
         """Approvals, each instance belonging to one job."""
         return JobApprovals(self._claim, self._calls, self._resources)
+
+    @property
+    def apis(self) -> Apis:
+        """Any API of DingTalk's, by its path."""
+        return AnyApi(self._calls, ruled=self._resources.rules.named_for)
 
     @property
     def contacts(self) -> Contacts:

@@ -286,9 +286,12 @@ def _unknown(
 
 
 def _error(error: DingTalkError) -> Json:
-    return {
+    told: Json = {
         "class": error.name,
         "code": error.code,
         "message": error.message,
         "hint": error.hint,
     }
+    if error.verbatim is not None:
+        told["answer"] = {"status": error.verbatim.status, "body": error.verbatim.body}
+    return told

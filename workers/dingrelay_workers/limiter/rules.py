@@ -34,6 +34,9 @@ JITTER = 0.5
 DingTalk counts a call when it arrives, so calls may come closer together than they left.
 """
 
+PATH = re.compile(r"(?:/(?:\*|[A-Za-z0-9._-]+))+")
+"""A rule for the calls of a path; ``*`` stands for any one segment of it."""
+
 LIMIT = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -107,13 +110,14 @@ class Rules:
         self._egress = egress
         self._known: dict[tuple[str, str], tuple[Rule, ...]] = {}
         self._recipients: dict[tuple[str, str], Rule | None] = {}
+        self._paths = {name: _pattern(name) for name in limits if name.startswith("/")}
 
     @classmethod
     def from_settings(cls, overrides: Mapping[str, Mapping[str, str]], egress: str) -> "Rules":
         """The defaults with what the settings override.
 
         Args:
-            overrides: API, ``*`` or ``egress`` → unit → ``limit/window`` such as ``20/1s`` or
+            overrides: API, path, ``*`` or ``egress`` → unit → ``limit/window`` such as ``20/1s`` or
                 ``5000/1m``; an empty string lifts the rule.
             egress: the name of the address that the workers call from.
 
@@ -139,6 +143,16 @@ class Rules:
         if found is None:
             found = self._known[app, api] = self._compose(app, api)
         return found
+
+    def named_for(self, path: str) -> str:
+        """The name of the rule that is set for a path; empty if there is none.
+
+        One without ``*`` goes before one with it.
+        """
+        if path in self._paths:
+            return path
+        found = (name for name, pattern in self._paths.items() if pattern.fullmatch(path))
+        return next(found, "")
 
     def recipients(self, app: str, api: str) -> Rule | None:
         """The rule by which recipients of this API are limited; None if they are not."""
@@ -178,7 +192,7 @@ def _check_name(api: str) -> None:
         ValueError: names the rule and the nearest API.
     """
     known = {*DEFAULTS, *API_NAMES}
-    if api in known:
+    if api in known or PATH.fullmatch(api):
         return
     near = difflib.get_close_matches(api, known, 1, cutoff=0.4)
     names = f'did you mean "{near[0]}"?' if near else f"there are {', '.join(sorted(known))}"
@@ -201,6 +215,10 @@ def parse(api: str, unit: str, text: str) -> tuple[int, float] | None:
     if window <= 0:
         raise ValueError(f'rules."{api}".{unit}: "{text}" has a window of no length')
     return int(limit), window
+
+
+def _pattern(name: str) -> re.Pattern[str]:
+    return re.compile(re.escape(name).replace(r"\*", "[^/]+"))
 
 
 def _unit(api: str, name: str) -> Unit:

@@ -34,6 +34,11 @@ _WAKE = transition(_PACKAGE, "wake")
 
 STEP = "step:"
 
+LARGE_RESULT = 1_000_000
+"""Characters of a result as JSON; only answers to an api-call are larger."""
+LARGE_RESULT_TTL = 3600.0
+"""Seconds for which the record of a job with a larger result is kept."""
+
 MOST_LOOKED_AT = 200
 """Waiting jobs that one call considers; twice as many as it can carry."""
 
@@ -302,7 +307,17 @@ class Records:
         result: Json | None = None,
         error: Json | None = None,
     ) -> bool:
-        """End the job; False: it is another worker's by now."""
+        """End the job; False: it is another worker's by now.
+
+        A record with a large result is kept for a shorter time, so that a few of them don't fill
+        Redis.
+        """
+        told = record.canonical_json(result) if result is not None else ""
+        record_ttl = self._settings.record_ttl
+        steps: Mapping[str, Json] = usage.steps
+        if len(told) > LARGE_RESULT:
+            record_ttl = min(record_ttl, LARGE_RESULT_TTL)
+            steps = {}  # the same once more, which a job that is done has no use for
         answer = await run_async(
             self.redis,
             _SETTLE.call(
@@ -312,12 +327,12 @@ class Records:
                     state,
                     usage.attempts,
                     usage.throttles,
-                    record.canonical_json(result) if result is not None else "",
+                    told,
                     record.canonical_json(error) if error else "",
                     int(usage.answered),
-                    int(self._settings.record_ttl * 1000),
+                    int(record_ttl * 1000),
                     int(self._settings.dead_ttl * 1000),
-                    *_pairs(usage.steps),
+                    *_pairs(steps),
                 ],
             ),
         )

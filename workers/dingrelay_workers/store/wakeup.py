@@ -58,8 +58,8 @@ class ReceivedWakeup:
         info = request.get("delivery_info") or {}
         kwargs: Mapping[str, Any] = request["kwargs"]
         job, problem = kwargs.get("job"), _envelope_problem(request["args"], kwargs)
-        if not woken:  # what our own publisher sends is JSON already
-            job, unwritable = plain_json(job)
+        if not woken:  # what our own publisher sends is JSON already, and holds nothing to hide
+            job, unwritable = plain_json(kind.contract.without_secrets(job))
             problem = problem or unwritable
         wakeup = cls(
             id=_job_id(request.get("id")),

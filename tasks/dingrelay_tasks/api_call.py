@@ -1,0 +1,181 @@
+"""api-call: one call of any API of DingTalk's, under the limits of its path (design §21)."""
+
+import json
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any, ClassVar, Literal, cast
+from urllib.parse import unquote_to_bytes
+
+from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_validator
+
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.contract import Deliverable, Part
+from dingrelay_tasks.outcomes import Unknown
+
+Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
+Effect = Literal["none", "repeatable", "once"]
+"""What a call does: nothing; something that may be done twice; something that must not."""
+
+STEP = "call"
+LONGEST_PATH = 512
+TOKENS = frozenset({"access_token", "x-acs-dingtalk-access-token"})
+"""Parameters in which a caller may carry a token of its own, in small letters."""
+
+# What a URL can say in a segment of a path without an escape, less `@`: no name of a host and no
+# user can be read into a path. What an escape may stand for is checked by itself.
+_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})+)+")
+_NOT_ESCAPED = re.compile(r"[\x00-\x1f\x7f/\\%?#]")
+_MESSAGES = "/topapi/message/corpconversation/asyncsend"
+# `/gettoken`, `/sns/gettoken`, `/service/get_corp_token`, `/v1.0/oauth2/{corpId}/token` …
+_TOKEN = re.compile(
+    r".*/(?:gettoken|get_\w+_token|get_persistent_code)|/v1\.0/oauth2/(?:.*/)?\w*token",
+    re.IGNORECASE,
+)
+ROBOT = "/robot/send"
+"""Where a group's robot is posted to: its token names the robot, and is no app's."""
+
+
+def checked_path(path: str) -> str:
+    """A path on one of DingTalk's hosts.
+
+    Raises:
+        ValueError: it could name another host, leave the host's root, or say something else to a
+            proxy than to DingTalk; or its API is one that other jobs are there for.
+    """
+    if not _PATH.fullmatch(path):
+        raise ValueError(
+            "must be a path such as /topapi/v2/user/get: no host, no query, no empty segment"
+        )
+    for segment in path.split("/")[1:]:
+        try:
+            text = unquote_to_bytes(segment).decode()
+        except UnicodeDecodeError:
+            raise ValueError("must be UTF-8 where it is escaped") from None
+        if text in {".", ".."} or _NOT_ESCAPED.search(text):
+            raise ValueError("must not hold . or .. or an escaped /, \\, %, ? or #")
+    plain = unquote_to_bytes(path).decode()
+    if _TOKEN.fullmatch(plain):
+        raise ValueError("must not ask for a token: the workers have one")
+    if plain.startswith(_MESSAGES):
+        raise ValueError("must not send a work notification: that is a job of kind message-send")
+    if plain == ROBOT:
+        raise ValueError("must not post to a robot: its token is none of an app")
+    return path
+
+
+def is_rest(path: str) -> bool:
+    """Whether a path is on the new host, such as ``/v1.0/todo/…``; else it is on the old one."""
+    return re.match(r"/v\d+\.\d+/", path) is not None
+
+
+def _spelled(value: Any) -> Any:
+    """A parameter as a URL spells it; what is no scalar is left for the field's check to refuse."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else value
+
+
+def _sendable(body: JsonValue) -> JsonValue:
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (RecursionError, UnicodeEncodeError, ValueError):
+        raise ValueError(
+            "must be JSON: no NaN, no half of a character, not nested too deeply"
+        ) from (None)
+    return body
+
+
+ApiPath = Annotated[
+    str,
+    Field(max_length=LONGEST_PATH, json_schema_extra={"pattern": f"^{_PATH.pattern}$"}),
+    AfterValidator(checked_path),
+]
+Name = Annotated[str, Field(min_length=1, max_length=128)]
+Value = Annotated[
+    str,
+    Field(max_length=8_192),
+    BeforeValidator(_spelled, json_schema_input_type=str | int | bool),
+]
+
+
+class ApiCall(Deliverable):
+    """Call any API of DingTalk's.
+
+    Attributes:
+        method: the HTTP method.
+        path: on one of DingTalk's two hosts, which its form tells; never a URL. What stands for an
+            id in it is escaped as in a URL.
+        query: parameters of the URL. A token in it is dropped: the workers have their own.
+        body: an object or a list, sent as JSON.
+        effect: what to do where the answer is lost. ``none`` and ``repeatable`` are called again,
+            ``once`` ends `unknown`.
+    """
+
+    kind: ClassVar[str] = "api-call"
+
+    method: Method
+    path: ApiPath
+    query: Annotated[dict[Name, Value], Field(max_length=64)] = Field(default_factory=dict)
+    body: Annotated[
+        dict[str, JsonValue] | list[JsonValue] | None,
+        AfterValidator(_sendable),
+    ] = None
+    effect: Effect = "none"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_token(cls, job: Any) -> Any:
+        return cls.without_secrets(job)
+
+    @classmethod
+    def without_secrets(cls, job: Any) -> Any:
+        """The job without a token in its query: it is replaced by ours, so nobody need keep it."""
+        query: Any = cast("Mapping[str, Any]", job).get("query") if isinstance(job, Mapping) else 0
+        if not isinstance(query, Mapping):
+            return job
+        kept: Json = {name: value for name, value in query.items() if not is_token(name)}
+        return {**cast("Mapping[str, Any]", job), "query": kept}
+
+    def summary(self) -> str:
+        """One short line for Flower and logs, free of the query and the body."""
+        return f"{super().summary()} {self.method} {self.path}"
+
+
+class ApiCallResult(Part):
+    """What DingTalk answered: its JSON object, whole."""
+
+    answer: dict[str, JsonValue]
+
+
+def is_token(name: object) -> bool:
+    """Whether a parameter of this name carries a token."""
+    return isinstance(name, str) and name.strip().lower() in TOKENS
+
+
+async def run(job: ApiCall, ctx: Context) -> Json:
+    """Make the call; a rerun does not repeat one that was answered.
+
+    Returns:
+        An `ApiCallResult` as JSON values.
+
+    Raises:
+        Unknown: the call of an earlier attempt left without an answer, and it must not be repeated.
+    """
+    # Whoever requeued it accepts that the call may be made twice.
+    lost = ctx.intent is not None and not ctx.intent.requeued
+    if lost and job.effect == "once":
+        raise Unknown("the call left and its answer did not come; it may have been carried out")
+    return await ctx.once(STEP, partial(_call, job, ctx))
+
+
+async def _call(job: ApiCall, ctx: Context) -> Json:
+    answer = await ctx.apis.call(
+        method=job.method,
+        path=job.path,
+        query=job.query,
+        body=job.body,
+        changes=job.effect != "none",
+    )
+    # No model in between: it would check and copy megabytes that were just read from JSON.
+    return {"answer": answer}

@@ -1,0 +1,231 @@
+"""api-call jobs: one worker, a real Valkey, and the sandbox or a server that answers anything."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from answering import Answering, answering
+from dingrelay_producers import AsyncClient, State
+from dingrelay_producers.store import keys
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApiCall
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.store.wakeup import ReceivedWakeup
+from one_worker import OneWorker, one_worker
+
+BY_MOBILE = "/topapi/v2/user/getbymobile"
+PERSON = "/topapi/v2/user/get"
+TODO = "/v1.0/todo/users/iPq/tasks"
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Answering]:
+    async with answering() as server:
+        yield server
+
+
+@pytest.fixture
+async def elsewhere(
+    server: Answering, sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    """A worker whose DingTalk is the server that answers anything."""
+    urls = {"DINGTALK_OAPI_URL": server.url, "DINGTALK_API_URL": server.url}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **urls) as worker:
+        yield worker
+
+
+def call(method: str = "POST", path: str = BY_MOBILE, **fields: Any) -> ApiCall:
+    return ApiCall.parse({"method": method, "path": path, **fields})
+
+
+async def test_any_api_is_called_with_our_token(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    person = await worker.send(call(path=PERSON, body={"userid": "u7"}))
+    assert await worker.run(person) == State.DONE
+    result = (await worker.status(person)).result
+    assert result is not None
+    told = result["answer"]["result"]
+    job = await worker.send(
+        call(body={"mobile": told["mobile"]}, query={"access_token": "stolen"}, effect="none")
+    )
+    assert await worker.run(job) == State.DONE
+    result = (await worker.status(job)).result
+    assert result is not None
+    assert result["answer"]["result"]["userid"] == "u7"
+    assert result["answer"]["errcode"] == 0
+
+
+async def test_a_refusal_is_classified_and_kept_in_dingtalks_own_words(worker: OneWorker) -> None:
+    unknown = await worker.send(call(path=PERSON, body={"userid": "nobody"}))
+    assert await worker.run(unknown) == State.DEAD
+    error = (await worker.status(unknown)).error
+    assert error is not None
+    assert error.error_class == "not_found"
+    assert error.answer is not None
+    assert error.answer.status == 200
+    assert str(error.answer.body["errcode"]) == error.code
+
+    nothing = await worker.send(call("GET", "/v1.0/no/such/api"))
+    assert await worker.run(nothing) == State.DEAD
+    error = (await worker.status(nothing)).error
+    assert error is not None
+    assert error.answer is not None
+    assert (error.answer.status, error.answer.body["code"]) == (404, "InvalidAction.NotFound")
+
+
+async def test_a_throttle_and_a_token_that_expired_cost_nothing(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("throttle", api=BY_MOBILE, code="90018", count=1)
+    job = await worker.send(call(body={"mobile": "1"}))
+    assert await worker.run(job) == State.SNOOZED
+    sandbox.expire_tokens()
+    assert await worker.finish(job) == State.DEAD
+    status = await worker.status(job)
+    assert status.error is not None
+    assert (status.throttles, status.attempts, status.error.error_class) == (1, 1, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("effect", "end", "calls"),
+    [("once", State.UNKNOWN, 1), ("repeatable", State.DONE, 2), ("none", State.DONE, 2)],
+)
+async def test_a_lost_answer(
+    worker: OneWorker, sandbox: SandboxAdmin, effect: str, end: State, calls: int
+) -> None:
+    sandbox.add_fault("reset_after", api=PERSON, count=1)
+    job = await worker.send(call(path=PERSON, body={"userid": "u7"}, effect=effect))
+    assert await worker.run(job) == State.RETRYING
+    assert await worker.finish(job) == end
+    assert sum(sandbox.audit()["calls"][PERSON].values()) == calls
+
+
+async def test_a_person_settles_a_call_whose_answer_was_lost(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("reset_after", api=BY_MOBILE, count=2)
+    jobs = [await worker.send(call(body={"mobile": "1"}, effect="once")) for _ in range(2)]
+    assert [await worker.finish(job) for job in jobs] == [State.UNKNOWN] * 2
+    happened, did_not = jobs
+    assert await asyncio.to_thread(worker.client.resolve, happened, sent=True)
+    assert (await worker.status(happened)).state == State.DONE
+    assert await asyncio.to_thread(worker.client.resolve, did_not, sent=False)
+    assert await worker.finish(did_not) == State.DEAD
+    assert sum(sandbox.audit()["calls"][BY_MOBILE].values()) == 3
+
+
+async def test_what_was_asked_is_what_leaves(elsewhere: OneWorker, server: Answering) -> None:
+    job = await elsewhere.send(
+        call("PUT", "/v1.0/im/cid%2Ba%40b/x", query={"a": "b c&d=é\r\n"}, body=[{"n": 1.5}])
+    )
+    assert await elsewhere.run(job) == State.DONE
+    method, target = server.asked[-1]
+    assert method == "PUT"
+    assert target.split("?")[0] in {"/v1.0/im/cid%2Ba%40b/x", "/v1.0/im/cid%2Ba@b/x"}
+    assert "\r" not in target
+    assert json.loads(server.bodies[-1]) == [{"n": 1.5}]
+    assert server.tokens[-1] == "ours"
+
+    job = await elsewhere.send(call("GET", "/department/list", query={"id": 1}))
+    assert await elsewhere.run(job) == State.DONE
+    assert server.asked[-1][1] == "/department/list?id=1&access_token=ours"
+    assert (server.tokens[-1], server.bodies[-1]) == ("", b"")
+
+
+async def test_a_large_answer_is_kept_whole_and_for_an_hour(
+    elsewhere: OneWorker, server: Answering, redis: Redis
+) -> None:
+    text = "x" * 1_000_000
+    server.pieces = [b'{"errcode": 0, "result": ["', *[text.encode()] * 9, b'"]}']
+    job = await elsewhere.send(call("GET", "/topapi/report"))
+    assert await elsewhere.run(job) == State.DONE
+    result = (await elsewhere.status(job)).result
+    assert result is not None
+    assert len(result["answer"]["result"][0]) == 9_000_000
+    assert 0 < await redis.pttl(keys.job(job)) <= 3_600_000
+
+    server.pieces = [text.encode()] * 11
+    for effect, end in (("none", State.DEAD), ("once", State.UNKNOWN)):
+        job = await elsewhere.send(call("GET", "/topapi/report", effect=effect))
+        assert await elsewhere.finish(job) == end
+        error = (await elsewhere.status(job)).error
+        assert error is not None
+        assert effect == "once" or error.code == "answer_too_large"
+
+
+@pytest.mark.parametrize(
+    ("status", "content"),
+    [(200, b"<html>"), (200, b"[1]"), (200, b"nothing"), (302, b""), (200, b'{"errcode": 0')],
+)
+async def test_an_answer_that_is_no_json_object(
+    elsewhere: OneWorker, server: Answering, status: int, content: bytes
+) -> None:
+    server.status, server.pieces = status, [content]
+    server.headers = {"Location": "http://169.254.169.254/latest"}
+    job = await elsewhere.send(call("GET", "/topapi/report"))
+    assert await elsewhere.run(job) == State.RETRYING
+    error = (await elsewhere.status(job)).error
+    assert error is not None
+    assert (error.code, error.message) == (
+        "unreadable",
+        f"HTTP {status} without a readable answer",
+    )
+    assert [target.split("?")[0] for _, target in server.asked] == ["/gettoken", "/topapi/report"]
+
+
+async def test_an_empty_answer_of_the_new_host_is_a_success(
+    elsewhere: OneWorker, server: Answering
+) -> None:
+    server.status, server.pieces = 204, []
+    job = await elsewhere.send(call("DELETE", TODO, effect="repeatable"))
+    assert await elsewhere.run(job) == State.DONE
+    assert (await elsewhere.status(job)).result == {"answer": {}}
+
+
+async def test_a_token_of_the_callers_is_in_no_record(worker: OneWorker, redis: Redis) -> None:
+    fields = {
+        "method": "POST",
+        "path": BY_MOBILE,
+        "query": {"access_token": "stolen-token"},
+        "body": {"mobile": "1"},
+    }
+    sent = await worker.send(ApiCall.parse(fields))
+    request = {
+        "id": "from-elsewhere",
+        "args": [],
+        "kwargs": {"job": fields},
+        "delivery_info": {"routing_key": "dingrelay.normal"},
+    }
+    bare = ReceivedWakeup.from_request(KINDS["api-call"], request)
+    assert await worker.executor.execute(bare)
+    assert (await worker.status("from-elsewhere")).state == State.DEAD
+    for job in (sent, "from-elsewhere"):
+        record = await redis.hgetall(keys.job(job))
+        assert record
+        assert b"stolen-token" not in b"".join([*record, *record.values()])
+
+
+async def test_the_same_call_from_asyncio(worker: OneWorker) -> None:
+    async with AsyncClient(worker.client.settings) as client:
+        first = await client.call("POST", BY_MOBILE, body={"mobile": "1"}, idempotency_key="k")
+        again = await client.call(
+            "POST",
+            BY_MOBILE,
+            body={"mobile": "1"},
+            query={"access_token": "x"},
+            idempotency_key="k",
+        )
+    assert first == again
+    assert worker.client.call("GET", "/auth/scopes") != first
