@@ -5,8 +5,8 @@ import sys
 import time
 from pathlib import Path
 
+from dingrelay_chaos import ports
 from dingrelay_chaos.process import Process
-from dingrelay_chaos.valkey import free_port
 from dingrelay_sandbox.admin import SandboxAdmin
 
 START_SECONDS = 20
@@ -47,7 +47,7 @@ class DingTalk:
         window: str,
         recipients: str,
     ) -> None:
-        port = free_port()
+        port = ports.reserve()
         self._recipients = recipients
         self._skew = skew
         options = {
@@ -75,7 +75,7 @@ class DingTalk:
             try:
                 self.admin.health()
             except OSError:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or not self._process.alive:
                     raise
                 self.admin.close()
                 time.sleep(0.05)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from dingrelay_chaos import ports
 from dingrelay_chaos.process import Process
 from dingrelay_workers.embedded import valkey
 
@@ -39,7 +39,7 @@ class Valkey:
     """A Valkey with an append-only file, always at one address, whichever server is behind it."""
 
     def __init__(self, folder: Path) -> None:
-        self.port = free_port()
+        self.port = ports.reserve()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.lost: list[Lost] = []
         self._folder = folder
@@ -80,7 +80,7 @@ class Valkey:
         if self._replica is not None:
             return
         self._servers += 1
-        port = free_port()
+        port = ports.reserve()
         process = self._server(port, "--replicaof", "127.0.0.1", str(self.port))
         replica = _Replica(process, port, f"valkey-{self._servers}")
         try:
@@ -208,10 +208,3 @@ def _on_disk(redis: Redis) -> bool:
     told = _told(redis, "persistence")
     busy = told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"]
     return not busy and told["aof_last_bgrewrite_status"] == "ok"
-
-
-def free_port() -> int:
-    """A port on which nothing listens just now."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
