@@ -14,6 +14,7 @@ import limit_used
 import memory
 import punctuality
 import recipients
+import recovery
 import silent_limit
 import steering
 import urgent
@@ -168,6 +169,13 @@ MEASUREMENTS = (
         "campaign-kills",
         lambda testbed: kills.measure(testbed, 100_000, 20),
         lambda testbed: kills.measure(testbed, 2_000, 1),
+        in_smoke=False,
+    ),
+    Measurement(
+        "R",
+        "recovery",
+        lambda testbed: recovery.measure(testbed, 20),
+        lambda testbed: recovery.measure(testbed, 1),
         in_smoke=False,
     ),
 )

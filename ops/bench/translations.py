@@ -80,6 +80,7 @@ CHINESE = {
     "urgent under a campaign": "群发活动进行时的紧急消息",
     "campaigns at 20 calls/s": "限流 20 次/秒时的群发活动",
     "campaign under 20 kills": "期间 20 次 kill -9 的群发活动",
+    "recovery from 20 kills": "20 次 kill -9 后任务由其他 worker 接手",
     # Whose it is.
     "calendar second": "按自然秒计数",
     "token bucket": "按令牌桶计数",
@@ -127,6 +128,8 @@ CHINESE = {
     "pause to last call": "从暂停到最后一次调用",
     "share by weights 3:1": "权重 3:1 的实际分配",
     "repeated": "重复的调用",
+    "slowest": "最慢",
+    "median": "中位数",
     # The chart's own.
     "What gets through of 20 calls a second": "限流额度（20 次/秒）利用率",
     "Answers refused for the rate": "被限流的调用占比",
