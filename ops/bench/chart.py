@@ -1,40 +1,47 @@
 """The figures of a run as a picture: bars in SVG, on a ground of its own, for light and dark."""
 
+import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
 from xml.sax.saxutils import escape
 
+import matplotlib as mpl
 from figures import number
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
 from published import Published
 from translations import Translations
 
-STYLE = """
-  .ground { fill: #ffffff; stroke: #d1d9e0 }
-  text { font: 12px system-ui, -apple-system, "Segoe UI", "PingFang SC", "Microsoft YaHei",
-    "Noto Sans CJK SC", sans-serif; fill: #1f2328 }
-  .title { font-size: 14px; font-weight: 600 }
-  .hint { font-size: 11px; fill: #59636e }
-  .ours { font-weight: 600 }
-  .track { fill: #f0f2f5 }
-  .bar { fill: #a5b0bc }
-  .bar.ours { fill: #0969da }
-  @media (prefers-color-scheme: dark) {
-    .ground { fill: #0d1117; stroke: #3d444d }
-    text { fill: #f0f6fc }
-    .hint { fill: #9198a1 }
-    .track { fill: #1b222b }
-    .bar { fill: #59636e }
-    .bar.ours { fill: #4493f8 }
-  }
-"""
+GROUND, TEXT, HINT, TRACK, PEER, OURS = (
+    *("#ffffff", "#1f2328", "#59636e", "#f0f2f5", "#a5b0bc", "#0969da"),
+)
+DARK = {
+    GROUND: "#0d1117",
+    TEXT: "#f0f6fc",
+    HINT: "#9198a1",
+    TRACK: "#1b222b",
+    PEER: "#57606a",
+    OURS: "#4493f8",
+}
+"""Colour of the picture → the one that a reader with a dark page sees."""
+FONTS = "system-ui, 'Segoe UI', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', sans-serif"
 
-WIDTH, MARGIN, GAP = 900, 26, 34
+WIDTH = 12.5
+"""Inches of 72 pixels."""
 COLUMNS = 2
-PANEL = (WIDTH - 2 * MARGIN - GAP) // COLUMNS
-LABEL, VALUE = 172, 70
-"""Width of what is before a bar, and of what is behind it."""
-HEAD, LINE, BAR = 50, 23, 14
-"""Height of a panel's head, of one of its lines, and of a bar."""
+LINE, HEAD, FOOT = 0.32, 0.75, 0.25
+"""Inches that a bar takes, and those of a panel above and below its bars."""
+LEFT, LONG = 0.43, 0.4
+"""Where the bars of a panel begin, and how long the longest is, in widths of a panel."""
+REPRODUCIBLE: dict[Any, Any] = {
+    "svg.hashsalt": "dingrelay",
+    "svg.fonttype": "none",
+    "font.size": 12,
+}
+"""The same figures make the same file, and its texts stay texts: readers have the fonts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,22 +161,24 @@ PANELS = (
 def chart(report: Published, words: Translations) -> str:
     """All panels of which a figure was measured, two beside each other."""
     shown = [(panel, bars) for panel in PANELS if (bars := _measured(panel, report))]
-    y, parts = MARGIN, list[str]()
-    for start in range(0, len(shown), COLUMNS):
-        line = shown[start : start + COLUMNS]
-        for column, (panel, bars) in enumerate(line):
-            parts += _panel(panel, bars, MARGIN + column * (PANEL + GAP), y, words)
-        y += HEAD + LINE * max(len(bars) for _, bars in line) + GAP
-    height = y - GAP + MARGIN
-    title = escape(words.say("dingrelay beside its peers"))
-    size = f'viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}"'
-    head = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}">',
-        f"<title>{title}</title>",
-        f"<style>{STYLE}</style>",
-        _rect("ground", 0.5, 0.5, WIDTH - 1, height - 1, radius=10),
-    ]
-    return "\n".join([*head, *parts, "</svg>\n"])
+    lines = [shown[start : start + COLUMNS] for start in range(0, len(shown), COLUMNS)]
+    heights = [max(len(bars) for _, bars in line) * LINE + HEAD + FOOT for line in lines]
+    with mpl.rc_context(REPRODUCIBLE):
+        top = sum(heights)
+        picture = Picture(figsize=(WIDTH, top), facecolor=GROUND)
+        for line, height in zip(lines, heights, strict=True):
+            top -= height
+            for column, (panel, bars) in enumerate(line):
+                tall = len(bars) * LINE
+                place = (column + LEFT) / COLUMNS, (top + height - HEAD - tall) / sum(heights)
+                axes = picture.add_axes((*place, LONG / COLUMNS, tall / sum(heights)))
+                _draw(axes, panel, bars, words)
+        drawn = BytesIO()
+        with warnings.catch_warnings():
+            # The library has no Chinese font to measure texts with; none is measured here.
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            picture.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    return _readable(drawn.getvalue().decode(), words.say("dingrelay beside its peers"))
 
 
 def _measured(panel: Panel, report: Published) -> list[tuple[Bar, float]]:
@@ -183,41 +192,32 @@ def _measured(panel: Panel, report: Published) -> list[tuple[Bar, float]]:
     return found if any(bar.value is None for bar, _ in found) else []
 
 
-def _panel(
-    panel: Panel, bars: Sequence[tuple[Bar, float]], x: float, y: float, words: Translations
-) -> list[str]:
-    say = words.say
-    parts = [
-        _text(x, y + 13, say(panel.title), "title"),
-        _text(x, y + 31, say(panel.hint), "hint"),
-    ]
+def _draw(axes: Axes, panel: Panel, bars: Sequence[tuple[Bar, float]], words: Translations) -> None:
     longest = max(value for _, value in bars) or 1
-    room = PANEL - LABEL - VALUE
-    for line, (bar, value) in enumerate(bars):
-        left, top = x + LABEL, y + HEAD + line * LINE
-        base = top + BAR - 2.5
-        kind = "ours" if bar.ours else ""
-        text = f"{number(value)} {say(panel.unit)}".strip()
-        parts += [
-            _text(left - 10, base, say(bar.label), kind, end=True),
-            _rect("track", left, top, room, BAR),
-            _rect(
-                f"bar {kind}".strip(),
-                left,
-                top,
-                max(1.5 * bool(value), room * value / longest),
-                BAR,
-            ),
-            _text(left + room + 8, base, text, kind),
-        ]
-    return parts
+    axes.axis("off")
+    axes.set_xlim(0, longest)
+    axes.set_ylim(len(bars) - 0.5, -0.5)
+    places = range(len(bars))
+    axes.barh(places, [longest] * len(bars), height=0.6, color=TRACK)
+    colours = [OURS if bar.ours else PEER for bar, _ in bars]
+    axes.barh(places, [value for _, value in bars], height=0.6, color=colours)
+    left = -(LEFT - 0.06) / LONG * longest
+    axes.text(left, -1.55, words.say(panel.title), color=TEXT, fontsize=14, weight="bold")
+    axes.text(left, -0.9, words.say(panel.hint), color=HINT, fontsize=11)
+    for place, (bar, value) in enumerate(bars):
+        weight = "bold" if bar.ours else "normal"
+        label, told = words.say(bar.label), f"{number(value)} {words.say(panel.unit)}".strip()
+        for x, text, side in ((-0.03, label, "right"), (1.03, told, "left")):
+            axes.text(
+                x * longest, place, text, ha=side, va="center_baseline", color=TEXT, weight=weight
+            )
 
 
-def _rect(kind: str, x: float, y: float, width: float, height: float, *, radius: float = 3) -> str:
-    place = f'x="{x:g}" y="{y:g}" width="{width:.4g}" height="{height:g}" rx="{radius:g}"'
-    return f'<rect class="{kind}" {place}/>'
-
-
-def _text(x: float, y: float, text: str, kind: str, *, end: bool = False) -> str:
-    anchor = ' text-anchor="end"' if end else ""
-    return f'<text class="{kind}" x="{x:g}" y="{y:g}"{anchor}>{escape(text)}</text>'
+def _readable(svg: str, title: str) -> str:
+    """The picture with its title, in fonts that readers have, and in colours for dark pages."""
+    rules = "".join(f'[style*="{light}"]{{fill:{dark} !important}}' for light, dark in DARK.items())
+    head = f"<title>{escape(title)}</title><style>@media (prefers-color-scheme: dark){{{rules}}}</style>"
+    svg = re.sub(r'font-family: [^;"]+', f"font-family: {FONTS}", svg)
+    return re.sub(
+        r"^.*?(<svg [^>]*>).*?</metadata>", rf"\1\n {head}", svg, count=1, flags=re.DOTALL
+    )

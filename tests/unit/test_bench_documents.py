@@ -6,7 +6,7 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import pytest
-from chart import PANELS, chart
+from chart import DARK, OURS, PANELS, PEER, TRACK, chart
 from document import BEGIN, END, KEY_FIGURES, documents, replaced
 from figures import Figure, percentile
 from published import PUBLISHED, Published
@@ -166,17 +166,36 @@ def test_every_word_of_the_chart_is_translated() -> None:
     assert said <= CHINESE.keys() | SAME
 
 
+def widths(drawing: ET.Element, *colours: str) -> list[float]:
+    """How long the bars of these colours are, in the order in which they are drawn."""
+    found: list[float] = []
+    for path in drawing.iter(f"{SVG}path"):
+        if any(f"fill: {colour}" in path.attrib.get("style", "") for colour in colours):
+            across = [float(x) for x in re.findall(r"[ML] (\S+) ", path.attrib["d"])]
+            found.append(max(across) - min(across))
+    return found
+
+
 def test_the_chart_draws_on_one_scale_and_leaves_out_what_was_not_measured() -> None:
-    root = ET.fromstring(chart(report(A=limit_used()), ENGLISH))
-    bars = [each for each in root.iter(f"{SVG}rect") if "bar" in each.attrib["class"].split()]
-    ours, sliding, loop, refused = (float(bar.attrib["width"]) for bar in bars)
-    tracks = {each.attrib["width"] for each in root.iter(f"{SVG}rect")} & {bars[0].attrib["width"]}
-    assert tracks, "the longest bar fills its track"
+    drawing = ET.fromstring(chart(report(A=limit_used()), ENGLISH))
+    ours, sliding, loop, refused = widths(drawing, OURS, PEER)
+    assert {ours} == set(widths(drawing, TRACK)), "the longest bar fills its track"
     assert sliding / ours == pytest.approx(91.5 / 98.44, rel=0.01)
     assert loop / ours == pytest.approx(48 / 98.44, rel=0.01)
     assert refused == ours, "a panel has a scale of its own"
-    titles = [each.text for each in root.iter(f"{SVG}text") if each.attrib["class"] == "title"]
+    said = [each.text for each in drawing.iter(f"{SVG}text")]
+    titles = [text for text in said if text in {panel.title for panel in PANELS}]
     assert titles == [panel.title for panel in PANELS[:2]]
+
+
+def test_the_chart_has_its_title_and_a_dark_colour_for_each_that_it_uses() -> None:
+    drawn = chart(Published.read(), CHINESE_README)
+    root = ET.fromstring(drawn)
+    assert root.findtext(f"{SVG}title") == "dingrelay 与同类方案"
+    used = set(re.findall(r"fill: (#[0-9a-f]{6})", drawn))
+    assert used == DARK.keys()
+    style = root.findtext(f"{SVG}style") or ""
+    assert all(f'[style*="{colour}"]{{fill:{DARK[colour]} ' in style for colour in used)
 
 
 def test_only_what_is_between_the_marks_is_replaced() -> None:
