@@ -14,13 +14,13 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.context import Department, Member
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns import store as stores
-from dingrelay_workers.campaigns.audience import Audience, MalformedRecipients
+from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeRow, State
-from dingrelay_workers.campaigns.recipients import Malformed
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore

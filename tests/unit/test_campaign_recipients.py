@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_tasks.contract import ContractError
-from dingrelay_workers.campaigns.recipients import Malformed, Recipient, read
+from dingrelay_workers.campaigns.recipients import Recipient, read
 from dingrelay_workers.campaigns.text_reader import BLOCK, LONGEST
 
 USERIDS = st.text(

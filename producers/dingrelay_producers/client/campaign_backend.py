@@ -5,12 +5,13 @@ it is another installed package's, found by its entry point.
 """
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import entry_points
 from typing import Any, BinaryIO, Literal, Protocol, Required, TypedDict, cast
 
+from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import NotInstalled
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import CampaignState
@@ -44,6 +45,8 @@ class Plan:
         rate: recipients a minute at most; None for DingTalk's limits only.
         weight: its share beside other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
+        sender: who asks, as for a job.
+        without_users: people to leave out, by their ids.
     """
 
     name: str
@@ -61,6 +64,8 @@ class Plan:
     rate: int | None = None
     weight: int = 1
     error_share: float = 0.1
+    sender: str = ""
+    without_users: Sequence[str] = ()
 
 
 class PlanFields(TypedDict, total=False):
@@ -101,6 +106,7 @@ class CampaignPreview:
         fits: whether it gets through before broadcasts have to stop.
         duplicates: rows that named somebody again.
         malformed: rows that name nobody and are skipped.
+        excluded: people who were named and taken out; 0 for a campaign that is stored.
     """
 
     recipients: int
@@ -116,6 +122,41 @@ class CampaignPreview:
     fits: bool
     duplicates: int
     malformed: int
+    excluded: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatedCampaign:
+    """A new draft.
+
+    Attributes:
+        excluded: people who were named and taken out.
+        skipped: some of the rows that name nobody.
+    """
+
+    id: str
+    excluded: int
+    skipped: tuple[Malformed, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """Which campaigns a list holds.
+
+    Attributes:
+        apps: those of these apps; None for any.
+        sender: those of this sender; None for any.
+        state: those in this state; None for any.
+        after: behind the campaign with this moment of creation and this id.
+    """
+
+    apps: Collection[str] | None = None
+    sender: str | None = None
+    state: CampaignState | None = None
+    after: tuple[datetime, str] | None = None
+
+
+ALL = Chosen()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,13 +194,14 @@ class CampaignStatus:
     start_at: datetime | None
     started_at: datetime | None
     ended_at: datetime | None
+    sender: str = ""
 
 
 class Backend(Protocol):
     """What keeps campaigns. `CampaignRef` and `CampaignPlan` say what its methods mean."""
 
-    async def create(self, plan: Plan) -> str:
-        """Store a draft; its id."""
+    async def create(self, plan: Plan) -> CreatedCampaign:
+        """Store a draft. Reading a file holds up the event loop."""
         ...
 
     async def preview(self, plan: Plan | str) -> CampaignPreview:
@@ -168,6 +210,10 @@ class Backend(Protocol):
 
     async def status(self, campaign: str) -> CampaignStatus:
         """How a campaign stands."""
+        ...
+
+    async def list(self, chosen: Chosen, *, limit: int) -> Sequence[CampaignStatus]:
+        """The latest campaigns, latest first."""
         ...
 
     async def start(self, campaign: str) -> None:

@@ -70,7 +70,7 @@ class CampaignPlan:
         """
         with _opened(self._plan) as plan:
             created = _run(self._backend.create(plan))
-        return CampaignRef(self._backend, created, self._enqueue)
+        return CampaignRef(self._backend, created.id, self._enqueue)
 
 
 class CampaignRef:

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import BinaryIO, Literal
 
+from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.recipients import (
     USERID,
-    Malformed,
     Recipient,
     Rows,
     problem_of,
@@ -34,24 +34,6 @@ DIRECTORY_FIELDS = frozenset(name for name, parser in USER_FIELDS.items() if par
 
 OnMalformed = Literal["refuse", "skip"]
 Source = BinaryIO | Iterable[object]
-
-
-class MalformedRecipients(ContractError):
-    """Rows name nobody, so nothing is done.
-
-    Attributes:
-        count: how many there are.
-        first: some of them.
-    """
-
-    def __init__(self, what: str, count: int, first: Sequence[Malformed]) -> None:
-        lines = [str(malformed) for malformed in first]
-        if count > len(first):
-            lines.append(f"and {count - len(first)} more")
-        rows = "1 row is" if count == 1 else f"{count} rows are"
-        super().__init__(what, f"{rows} malformed:\n" + "\n".join(lines))
-        self.count = count
-        self.first = tuple(first)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

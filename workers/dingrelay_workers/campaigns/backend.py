@@ -3,14 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from dingrelay_producers.client.campaign_backend import CampaignPreview, CampaignStatus, Plan
+from dingrelay_producers.client.campaign_backend import (
+    CampaignPreview,
+    CampaignStatus,
+    Chosen,
+    CreatedCampaign,
+    Plan,
+)
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.campaigns import documents, previews
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.follow_up import FollowUp
-from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.opened import opened_services, opened_store
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
@@ -25,12 +31,16 @@ class SqlBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 
-    async def create(self, plan: Plan) -> str:
-        """Store a draft; its id."""
+    async def create(self, plan: Plan) -> CreatedCampaign:
+        """Store a draft."""
         spec = CampaignSpec.of(plan)
         async with opened_store(self._settings) as store:
             created = await store.create(spec, _audience(plan), malformed=plan.malformed)
-        return created.campaign.id
+        return CreatedCampaign(
+            id=created.campaign.id,
+            excluded=created.excluded,
+            skipped=created.malformed,
+        )
 
     async def preview(self, plan: Plan | str) -> CampaignPreview:
         """What a plan, or the campaign with this id, will take."""
@@ -59,32 +69,18 @@ class SqlBackend:
             fits=found.month.fits,
             duplicates=found.duplicates,
             malformed=found.malformed,
+            excluded=found.gathered.excluded if found.gathered else 0,
         )
 
     async def status(self, campaign: str) -> CampaignStatus:
         """How a campaign stands."""
         async with opened_store(self._settings) as store:
-            row = await store.get(campaign)
-        return CampaignStatus(
-            id=row.id,
-            name=row.name,
-            app=row.app,
-            state=State(row.state),
-            reason=row.reason,
-            recipients=row.recipients,
-            duplicates=row.duplicates,
-            malformed=row.malformed,
-            planned=row.chunks,
-            ended=row.settled,
-            calls=row.calls,
-            accepted=row.accepted,
-            left_out=row.left_out,
-            failed=row.failed,
-            created_at=row.created_at,
-            start_at=row.start_at,
-            started_at=row.started_at,
-            ended_at=row.ended_at,
-        )
+            return _status(await store.get(campaign))
+
+    async def list(self, chosen: Chosen, *, limit: int) -> Sequence[CampaignStatus]:
+        """The latest campaigns, latest first."""
+        async with opened_store(self._settings) as store:
+            return [_status(row) for row in await store.list(limit=limit, chosen=chosen)]
 
     async def start(self, campaign: str) -> None:
         """Let a draft run."""
@@ -136,5 +132,30 @@ def _audience(plan: Plan) -> Audience:
         departments=plan.departments,
         everyone=plan.everyone,
         without_rows=cast("Source | None", plan.without),
+        without_users=plan.without_users,
         without_departments=plan.without_departments,
+    )
+
+
+def _status(row: CampaignRow) -> CampaignStatus:
+    return CampaignStatus(
+        id=row.id,
+        name=row.name,
+        app=row.app,
+        sender=row.sender,
+        state=State(row.state),
+        reason=row.reason,
+        recipients=row.recipients,
+        duplicates=row.duplicates,
+        malformed=row.malformed,
+        planned=row.chunks,
+        ended=row.settled,
+        calls=row.calls,
+        accepted=row.accepted,
+        left_out=row.left_out,
+        failed=row.failed,
+        created_at=row.created_at,
+        start_at=row.start_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
     )

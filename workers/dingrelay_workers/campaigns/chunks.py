@@ -37,6 +37,7 @@ class Campaign:
 
     id: str
     app: str
+    sender: str
     state: State
     message: Mapping[str, Any]
     start_at: datetime | None

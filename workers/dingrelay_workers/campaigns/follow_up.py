@@ -75,7 +75,8 @@ class FollowUp:
         taken, too_old = await self._taken(campaign, unrecalled=True)
         fresh = under_way | taken
         jobs = [
-            CampaignRecall(app=row.app, campaign=campaign, numbers=some) for some in _parts(fresh)
+            CampaignRecall(app=row.app, sender=row.sender, campaign=campaign, numbers=some)
+            for some in _parts(fresh)
         ]
         plan = _plan(row, jobs, fresh, too_old, cost=1)
         return replace(plan, under_way=len(fresh) - len(taken))
@@ -96,7 +97,9 @@ class FollowUp:
             fresh = {number: fresh[number] for number in picked}
         now = self._now()
         jobs = [
-            CampaignConfirm(app=row.app, campaign=campaign, numbers=some, since=now)
+            CampaignConfirm(
+                app=row.app, sender=row.sender, campaign=campaign, numbers=some, since=now
+            )
             for some in _parts(fresh)
         ]
         return _plan(row, jobs, fresh, too_old, cost=CALLS_PER_CHUNK)
@@ -133,7 +136,13 @@ class FollowUp:
         else:
             message = _filled(template, fields)
         return MessageSend.parse(
-            {"app": row.app, "lane": "urgent", "to": {"users": list(users)}, "message": message}
+            {
+                "app": row.app,
+                "sender": row.sender,
+                "lane": "urgent",
+                "to": {"users": list(users)},
+                "message": message,
+            }
         )
 
     async def _taken(

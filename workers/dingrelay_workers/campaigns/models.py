@@ -9,7 +9,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, Text
+from sqlalchemy import JSON, BigInteger, Float, ForeignKey, Index, LargeBinary, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_producers.store.states import CampaignState
@@ -48,6 +48,7 @@ class CampaignRow(Base):
         rate: recipients a minute at most; None for DingTalk's limit only.
         weight: its share beside other campaigns that run.
         error_share: share of failed recipients at which it pauses itself.
+        sender: who asks for it, as for a job; "" where nobody said.
         reason: why it is paused, in one sentence.
         recipients: how many people, each once.
         duplicates: rows of the source that named somebody again.
@@ -82,6 +83,7 @@ class CampaignRow(Base):
     rate: Mapped[int | None]
     weight: Mapped[int]
     error_share: Mapped[float] = mapped_column(Float)
+    sender: Mapped[str] = mapped_column(String(64), server_default=text("''"))
     recipients: Mapped[int]
     duplicates: Mapped[int]
     malformed: Mapped[int]

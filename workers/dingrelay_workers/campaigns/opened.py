@@ -1,5 +1,6 @@
 """Campaigns as commands and the Python client open them: for one call, with their tables."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -22,7 +23,7 @@ async def opened_store(settings: Settings) -> AsyncGenerator[CampaignStore]:
     Raises:
         ServiceUnavailable: the database can't be used, or there is no room for temporary files.
     """
-    migrate(settings)
+    await asyncio.to_thread(migrate, settings)
     store = CampaignStore(settings.database)
     try:
         yield store
@@ -42,7 +43,7 @@ async def opened_services(settings: Settings) -> AsyncGenerator[tuple[Database, 
     Raises:
         ServiceUnavailable: one of them can't be used.
     """
-    migrate(settings)
+    await asyncio.to_thread(migrate, settings)
     database = Database(settings.database)
     try:
         async with impatient_redis(settings) as redis:

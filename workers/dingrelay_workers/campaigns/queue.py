@@ -187,6 +187,7 @@ def _draft(campaign: Campaign, chunk: Chunk) -> Draft:
     job = {
         "app": campaign.app,
         "lane": "bulk",
+        "sender": campaign.sender,
         "campaign": campaign.id,
         "number": chunk.release.number,
         "users": chunk.users,

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 
 from pydantic import TypeAdapter, ValidationError
 
+from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_tasks.contract import ContractError, UserId
 from dingrelay_workers.campaigns.text_reader import TextReader
 
@@ -33,16 +34,6 @@ class Recipient(NamedTuple):
     line: int
     userid: str
     fields: Mapping[str, str] = NO_FIELDS
-
-
-class Malformed(NamedTuple):
-    """A row that names nobody, and why. `line` as `Recipient.line`."""
-
-    line: int
-    problem: str
-
-    def __str__(self) -> str:
-        return f"line {self.line}: {self.problem}" if self.line else self.problem
 
 
 class Rows:

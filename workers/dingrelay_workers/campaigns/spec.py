@@ -6,7 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from dingrelay_producers.client.campaign_backend import Plan
-from dingrelay_tasks.contract import AppName, Document, Moment
+from dingrelay_tasks.contract import AppName, Document, Moment, SenderName
 from dingrelay_tasks.message import STATUS_BAR_USERS
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.campaigns.quiet import QuietHours
@@ -27,6 +27,7 @@ class CampaignSpec(Document):
     rate: Annotated[int, Field(ge=1, le=LARGEST)] | None = None
     weight: Annotated[int, Field(ge=1, le=1_000)] = 1
     error_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    sender: SenderName = ""
 
     @classmethod
     def of(cls, plan: Plan) -> Self:

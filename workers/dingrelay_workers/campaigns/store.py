@@ -14,6 +14,8 @@ from sqlalchemy import Select, delete, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from dingrelay_producers.client.campaign_backend import ALL, Chosen
+from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
 from dingrelay_workers.campaigns.models import (
@@ -25,7 +27,6 @@ from dingrelay_workers.campaigns.models import (
     State,
 )
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
-from dingrelay_workers.campaigns.recipients import Malformed
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.database import Database
@@ -129,11 +130,29 @@ class CampaignStore:
         async with self.database.read() as connection:
             return await _find(connection, campaign)
 
-    async def list(self, *, limit: int, app: str | None = None) -> Sequence[CampaignRow]:
+    async def list(
+        self,
+        *,
+        limit: int,
+        app: str | None = None,
+        chosen: Chosen = ALL,
+    ) -> Sequence[CampaignRow]:
         """The latest campaigns, latest first."""
         query = select(CampaignRow).order_by(CampaignRow.created_at.desc(), CampaignRow.id)
         if app is not None:
             query = query.where(CampaignRow.app == app)
+        if chosen.apps is not None:
+            query = query.where(CampaignRow.app.in_(chosen.apps))
+        if chosen.sender is not None:
+            query = query.where(CampaignRow.sender == chosen.sender)
+        if chosen.state is not None:
+            query = query.where(CampaignRow.state == chosen.state)
+        if chosen.after is not None:
+            at, last = chosen.after
+            query = query.where(
+                (CampaignRow.created_at < at)
+                | ((CampaignRow.created_at == at) & (CampaignRow.id > last))
+            )
         query = query.where(CampaignRow.state != State.CREATING)
         return await self._page(query.limit(limit))
 
@@ -183,6 +202,7 @@ class CampaignStore:
             "rate": spec.rate,
             "weight": spec.weight,
             "error_share": spec.error_share,
+            "sender": spec.sender,
             "recipients": people,
             "duplicates": gathered.duplicates,
             "malformed": gathered.malformed,

@@ -13,9 +13,9 @@ from dingrelay_producers.cli import options as common
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
+    from dingrelay_producers.client.malformed_rows import Malformed
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.audience import Audience, OnMalformed
-    from dingrelay_workers.campaigns.recipients import Malformed
     from dingrelay_workers.campaigns.spec import CampaignSpec
     from dingrelay_workers.campaigns.store import Created
 
