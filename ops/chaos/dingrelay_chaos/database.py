@@ -22,8 +22,8 @@ class Database:
         upgrade(self.url)
 
     def lock(self) -> None:
-        """Take the write lock, if it can be had soon."""
-        if self._holder is None:
+        """Take the write lock, if it can be had soon. What is away has none."""
+        if self._holder is None and not self._moved.exists():
             holder = sqlite3.connect(self.path, isolation_level=None, timeout=1)
             with suppress(sqlite3.OperationalError):
                 holder.execute("BEGIN IMMEDIATE")
