@@ -1,12 +1,15 @@
 """How soon another worker has the jobs of one that died by kill -9, with the default settings."""
 
 import random
+import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from statistics import median
 
 import psutil
 from figures import Figure
-from limit_used import CALLS
+from limit_used import CALLS, LIMIT
 from messages import distinct
 from redis import Redis
 from testbed import Testbed, wait_until, with_children
@@ -16,8 +19,6 @@ from dingrelay_producers.store import keys
 WORKERS = 3
 LATENCY_MS = (200, 600)
 """So slow that every worker runs some jobs at any moment."""
-JOBS_A_KILL = 240
-"""What the limit lets through in the longest recovery that is asked for, so that there is always work."""
 PATIENCE = 60
 
 
@@ -35,12 +36,11 @@ def measure(testbed: Testbed, kills: int) -> list[Figure]:
     jobs = 0
     with (
         testbed.workers(WORKERS, env=env) as workers,
-        testbed.client() as client,
+        _asked(testbed),
         Redis.from_url(testbed.redis_url) as redis,
     ):
-        for kill in range(kills):
-            client.send_many(distinct(JOBS_A_KILL, first=kill * JOBS_A_KILL))
-            wait_until(lambda: all(_runs(redis, worker) for worker in workers), PATIENCE)
+        for _ in range(kills):
+            wait_until(lambda: all(_running(redis, _pids(each)) for each in workers), PATIENCE)
             number = random.randrange(WORKERS)
             victim = _pids(workers[number])
             testbed.replace_worker(workers, number, env=env)
@@ -49,19 +49,35 @@ def measure(testbed: Testbed, kills: int) -> list[Figure]:
             jobs += len(orphans)
             wait_until(lambda orphans=orphans: _recovered(redis, orphans), PATIENCE, pause=0.02)
             seconds.append(time.monotonic() - began)
-    note = f"{jobs} jobs"
     return [
-        Figure(group, "slowest", max(seconds), "s", at_most=12, note=note),
+        Figure(group, "slowest", max(seconds), "s", at_most=12, note=f"{jobs} jobs"),
         Figure(group, "median", median(seconds), "s", at_most=12),
     ]
 
 
+@contextmanager
+def _asked(testbed: Testbed) -> Generator[None]:
+    """As many jobs a second as the limit lets through are asked for."""
+    stopping = threading.Event()
+
+    def ask() -> None:
+        with testbed.client() as client:
+            for job in distinct(1_000_000):
+                client.send(job)
+                if stopping.wait(1 / LIMIT):
+                    return
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        asking.join()
+
+
 def _pids(process: psutil.Process) -> set[str]:
     return {str(each.pid) for each in with_children([process])}
-
-
-def _runs(redis: Redis, process: psutil.Process) -> bool:
-    return bool(_running(redis, _pids(process)))
 
 
 def _running(redis: Redis, pids: set[str]) -> dict[bytes, bytes]:
