@@ -25,6 +25,14 @@ local FOLLOW = 2000000 -- us after the first of a place that the others are due:
 
 local now = microseconds(ARGV[1])
 local queue, ttl, sender = ARGV[2], ARGV[3], ARGV[4]
+local rules = #KEYS / 2
+
+local function rule(i)
+  local numbers = {}
+  for field = 1, 4 do numbers[field] = tonumber(ARGV[4 * i + field]) end
+  return unpack(numbers)
+end
+
 local due, reason = now, ''
 
 local place, recipients, shared = ARGV[#ARGV - 1], tonumber(ARGV[#ARGV]), nil
@@ -33,9 +41,10 @@ if place ~= '' then
   local known = redis.call('HMGET', place, own, 'recipients:' .. own)
   local first, taken = tonumber(known[1]) or 0, tonumber(known[2]) or 0
   local carried = CARRIED
-  for i = 1, #KEYS / 2 do
-    if string.sub(KEYS[i], -11) == ':recipients' and tonumber(ARGV[4 * i + 2]) > 0 then
-      carried = math.min(carried, tonumber(ARGV[4 * i + 1]))
+  for i = 1, rules do
+    local burst, rate = rule(i)
+    if string.sub(KEYS[i], -11) == ':recipients' and rate > 0 then
+      carried = math.min(carried, burst)
     end
   end
   if first > now and taken + recipients <= carried then shared = first end
@@ -56,11 +65,8 @@ local function outlive(key, until_then)
   redis.call('PEXPIRE', key, ttl + until_then, 'GT')
 end
 
-local rules = #KEYS / 2
 for i = 1, rules do
-  local cursor = 4 * i + 1
-  local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
-  local cost = tonumber(ARGV[cursor + 3])
+  local burst, first, top, cost = rule(i)
   if shared and string.sub(KEYS[i], -6) == ':calls' then cost = 0 end
   local at = redis.call('HGET', KEYS[i], 'at')
   if follow_clock(KEYS[i], at, now) then redis.call('DEL', KEYS[rules + i]) end
