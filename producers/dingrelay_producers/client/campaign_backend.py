@@ -8,11 +8,10 @@ import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from importlib.metadata import entry_points
-from typing import Any, BinaryIO, Literal, Protocol, Required, TypedDict, cast
+from typing import Any, BinaryIO, Literal, Protocol, Required, TypedDict
 
 from dingrelay_producers.client.malformed_rows import Malformed
-from dingrelay_producers.errors import NotInstalled
+from dingrelay_producers.installed import load
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.contract import Contract
@@ -257,9 +256,5 @@ def backend(settings: Settings) -> Backend:
     Raises:
         NotInstalled: none is.
     """
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            return cast("Backend", point.load()(settings))
-        except ModuleNotFoundError as error:
-            raise NotInstalled("campaigns", "worker") from error
-    raise NotInstalled("campaigns", "worker")
+    made: Backend = load(ENTRY_POINTS, settings, what="campaigns", extra="worker")
+    return made

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from importlib.metadata import entry_points
-from typing import Literal, NamedTuple, Protocol, Self, cast, get_args
+from typing import Literal, NamedTuple, Protocol, Self, get_args
 
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
-from dingrelay_producers.errors import NotInstalled
+from dingrelay_producers.installed import load
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import LANES, Lane
 
@@ -305,9 +304,5 @@ def backend(settings: Settings) -> Backend:
     Raises:
         NotInstalled: none is.
     """
-    for point in entry_points(group=ENTRY_POINTS):
-        try:
-            return cast("Backend", point.load()(settings))
-        except ModuleNotFoundError as error:
-            raise NotInstalled("API keys", "worker") from error
-    raise NotInstalled("API keys", "worker")
+    made: Backend = load(ENTRY_POINTS, settings, what="API keys", extra="worker")
+    return made
