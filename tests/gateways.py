@@ -80,6 +80,9 @@ class MemoryBackend:
     def campaigns(self) -> CampaignBackend:
         raise NotImplementedError
 
+    async def limits(self) -> dict[str, Any]:
+        return {"buckets": [], "outages": [], "quota": []}
+
     async def start(self) -> None:
         pass
 

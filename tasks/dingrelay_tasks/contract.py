@@ -63,7 +63,7 @@ def _within_reach(moment: datetime) -> datetime:
     return moment
 
 
-_RFC_3339 = re.compile(
+RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?:[Zz]|[+-]\d{2}:?\d{2})?",
     re.ASCII,
 )
@@ -71,7 +71,7 @@ _RFC_3339 = re.compile(
 
 def _read_moment(given: Any) -> Any:
     # A strict validator takes no text for a datetime, and JSON has no other way to tell one.
-    if isinstance(given, str) and _RFC_3339.fullmatch(given):
+    if isinstance(given, str) and RFC_3339.fullmatch(given):
         try:
             return datetime.fromisoformat(given.upper())
         except ValueError:

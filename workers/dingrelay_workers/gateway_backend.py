@@ -2,8 +2,10 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
@@ -15,6 +17,7 @@ from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate, unusable
+from dingrelay_workers.limiter import overview
 
 REDIS_TIMEOUT = 1.0
 """Seconds: a client is told within two that Redis is away, so nothing is tried twice here."""
@@ -47,6 +50,17 @@ class GatewayBackend:
         self._migration = asyncio.create_task(self._migrate())
         with suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._migration), START_PATIENCE)
+
+    async def limits(self) -> dict[str, Any]:
+        """Buckets, outages and the month's calls, as `dingrelay limits` shows them.
+
+        Raises:
+            ServiceUnavailable: Redis is away.
+        """
+        try:
+            return await overview.read(self._redis, self._settings)
+        except RedisError as error:
+            raise ServiceUnavailable(f"Redis cannot be reached ({type(error).__name__})") from error
 
     async def check(self) -> None:
         """Ask the database whether it answers, and has its tables.

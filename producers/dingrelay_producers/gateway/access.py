@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, Protocol, Self, get_args
+from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
 from dingrelay_producers.installed import load
@@ -276,6 +276,14 @@ class Backend(Protocol):
     @property
     def campaigns(self) -> CampaignBackend:
         """The campaigns."""
+        ...
+
+    async def limits(self) -> dict[str, Any]:
+        """How full the limits are, as JSON values: ``buckets``, ``outages``, ``quota``.
+
+        Raises:
+            ServiceUnavailable: Redis is away.
+        """
         ...
 
     async def start(self) -> None:

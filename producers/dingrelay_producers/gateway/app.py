@@ -1,6 +1,5 @@
 """The gateway as an aiohttp application."""
 
-import json
 from collections.abc import Sequence
 
 from aiohttp import web
@@ -18,7 +17,7 @@ def create_app(context: GatewayContext, routes: Sequence[Route] = table.ROUTES) 
     # Bodies are read by `body_reader`, which has limits of its own.
     app = web.Application(middlewares=[edge], client_max_size=0)
     app[CONTEXT] = context
-    app[DOCUMENT] = json.dumps(openapi.document(routes), ensure_ascii=False).encode()
+    app[DOCUMENT] = openapi.document(routes)
     app.on_response_prepare.append(sign)
     for route in routes:
         app.router.add_route(route.method, route.path, handler_of(route), expect_handler=_expected)

@@ -12,6 +12,7 @@ from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
+from dingrelay_producers.store.scripts import Call
 
 MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; whoever enqueues more waits until the broker has taken some."""
@@ -24,6 +25,7 @@ class _Asked:
     """Drafts of one caller that wait for their round trip."""
 
     drafts: Sequence[Draft]
+    calls: Sequence[Call]
     answer: asyncio.Future[list[Enqueued]]
 
 
@@ -49,18 +51,25 @@ class Enqueuer:
         """How many wake-ups wait for the broker."""
         return len(self._wakeups)
 
-    async def enqueue(self, drafts: Sequence[Draft]) -> list[Enqueued]:
+    async def room(self) -> None:
+        """Wait until the broker has taken enough of the wake-ups that wait."""
+        await self._room.wait()
+
+    async def enqueue(
+        self, drafts: Sequence[Draft], calls: Sequence[Call] | None = None
+    ) -> list[Enqueued]:
         """Accept these jobs; what became of each, in order.
 
-        A caller that is cancelled before its round trip has asked for nothing.
+        `calls` are those of `record.enqueue`, of a caller that has them already. A caller that is cancelled before its round trip has asked for nothing.
 
         Raises:
             ContractError: a job is too large; nothing is accepted.
             RedisError: Redis can't be reached, or takes nothing. Unless only its answer was lost,
                 nothing is accepted, or nothing from some job on.
         """
-        await self._room.wait()
-        asked = _Asked(drafts, asyncio.get_running_loop().create_future())
+        if calls is None:
+            calls = list(map(record.enqueue, drafts))
+        asked = _Asked(drafts, calls, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
@@ -71,9 +80,8 @@ class Enqueuer:
             asked, self._asked = self._asked, []
             waiting = [each for each in asked if not each.answer.done()]
             try:
-                calls = [[record.enqueue(draft) for draft in each.drafts] for each in waiting]
-                flat = [call for group in calls for call in group]
-                answers = await scripts.run_many_async(self._redis, flat)
+                calls = [call for each in waiting for call in each.calls]
+                answers = await scripts.run_many_async(self._redis, calls)
             except Exception as error:  # noqa: BLE001 - each of them must hear of it
                 for each in waiting:
                     if not each.answer.done():

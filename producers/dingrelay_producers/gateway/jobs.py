@@ -15,6 +15,7 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.api_call import ApiCall as ApiCallJob
 from dingrelay_tasks.approval_create import ApprovalCreate
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
@@ -168,5 +169,6 @@ ROUTES = (
         "createApproval",
         "Create an approval instance",
     ),
+    _route("/v1/calls", ApiCallJob, "calls:write", "callApi", "Call any API of DingTalk's"),
     _route("/v1/user-syncs", UserSync, "syncs:write", "syncUsers", "Synchronise the directory"),
 )

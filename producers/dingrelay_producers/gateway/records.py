@@ -69,10 +69,13 @@ class Records:
         self._redis = redis
         self.enqueuer = Enqueuer(settings, redis)
 
-    async def enqueue(self, drafts: Sequence[Draft]) -> list[Enqueued]:
+    async def enqueue(
+        self, drafts: Sequence[Draft], calls: Sequence[Call] | None = None
+    ) -> list[Enqueued]:
         """Accept jobs; see `Enqueuer.enqueue`."""
+        await self.enqueuer.room()
         async with asking():
-            return await self.enqueuer.enqueue(drafts)
+            return await self.enqueuer.enqueue(drafts, calls)
 
     async def status(self, job_id: str) -> JobStatus:
         """What a record tells.

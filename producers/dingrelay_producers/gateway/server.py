@@ -12,6 +12,7 @@ from aiohttp import web
 from dingrelay_producers.gateway import access_log
 from dingrelay_producers.gateway.access import Backend, backend
 from dingrelay_producers.gateway.app import create_app
+from dingrelay_producers.gateway.connection import Server
 from dingrelay_producers.gateway.context import opened
 from dingrelay_producers.settings import Settings
 
@@ -67,6 +68,8 @@ async def listening(settings: Settings, kept: Backend, host: str, port: int) -> 
                 logger=access_log.Quiet(logging.getLogger("dingrelay.gateway.http")),
             )
             await runner.setup()
+            assert runner.server is not None
+            runner.server.__class__ = Server
             try:
                 site = web.TCPSite(runner, host, port, backlog=BACKLOG)
                 await site.start()

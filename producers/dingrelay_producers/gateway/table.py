@@ -1,10 +1,22 @@
 """Every route of the gateway. The router and the OpenAPI document are both built from this."""
 
-from dingrelay_producers.gateway import docs_page, health, jobs
+from dingrelay_producers.gateway import (
+    bulk,
+    docs_page,
+    health,
+    job_actions,
+    job_views,
+    jobs,
+    limits,
+)
 from dingrelay_producers.gateway.routes import Route
 
 ROUTES: tuple[Route, ...] = (
     *jobs.ROUTES,
+    *bulk.ROUTES,
+    *job_views.ROUTES,
+    *job_actions.ROUTES,
+    *limits.ROUTES,
     *docs_page.ROUTES,
     *health.ROUTES,
 )

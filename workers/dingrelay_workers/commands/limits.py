@@ -1,7 +1,6 @@
 """``dingrelay limits``: every bucket of the fleet, and the month's calls."""
 
 import asyncio
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,8 +10,6 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.limiter.breakers import BreakerState
-    from dingrelay_workers.limiter.buckets import BucketState
 
 LOOK_SECONDS = 1.0
 
@@ -54,35 +51,12 @@ async def _read(settings: "Settings") -> dict[str, Any]:
         SettingsError: a rule in the settings can't be read.
     """
     from dingrelay_workers import preflight
-    from dingrelay_workers.limiter import breakers, buckets
-    from dingrelay_workers.limiter.quota import Quota
-    from dingrelay_workers.limiter.rules import Rules
+    from dingrelay_workers.limiter import overview
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
-    rules = Rules.from_settings(settings.rules, settings.egress)
-    organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})
     async with impatient_redis(settings) as redis:
-        quota = Quota(redis, settings)
-        return {
-            "buckets": [_fields(state) for state in await buckets.states(redis, rules)],
-            "outages": [_fields(state) for state in await breakers.states(redis)],
-            "quota": [
-                {
-                    "organisation": name,
-                    "used": await quota.used(name),
-                    "limit": settings.quota.monthly_calls,
-                }
-                for name in organisations
-            ],
-        }
-
-
-def _fields(state: "BucketState | BreakerState") -> dict[str, Any]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(state).items()
-    }
+        return await overview.read(redis, settings)
 
 
 def _page(read: dict[str, Any]) -> "Group":

@@ -1,0 +1,80 @@
+"""``GET /v1/limits``: what ``dingrelay limits`` shows."""
+
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel
+
+from dingrelay_producers.gateway.problems import json_response
+from dingrelay_producers.gateway.routes import Answer, ApiCall, Route
+
+
+class Bucket(BaseModel):
+    """The token bucket of one rule."""
+
+    scope: str
+    """``app:NAME`` or ``egress:NAME``."""
+    api: str
+    unit: str
+    """What is counted: ``calls`` or ``recipients``."""
+    limit: int | None
+    """How many in `window` seconds; null where there is no limit, only penalties."""
+    window: float
+    rate: float
+    """At which it refills, a second."""
+    ceiling: float | None
+    """Beyond which calls were refused; null where that is not known."""
+    balance: float
+    """Tokens that are there; below zero where coming slots are reserved."""
+    throttles: int
+    level: int
+    paused_until: AwareDatetime | None
+    reason: str
+    horizon: AwareDatetime | None
+    """Until when jobs are parked."""
+
+
+class Outage(BaseModel):
+    """An API or a host that is out, or an app that is held."""
+
+    scope: str
+    name: str
+    reason: str
+    opened_at: AwareDatetime
+    next_probe: AwareDatetime
+    probes: int
+    """How many have failed."""
+
+
+class Quota(BaseModel):
+    """The calls of an organisation's month."""
+
+    organisation: str
+    used: int
+    limit: int | None
+
+
+class Limits(BaseModel):
+    """How full the limits are."""
+
+    buckets: list[Bucket]
+    outages: list[Outage]
+    quota: list[Quota]
+
+
+async def show_limits(call: ApiCall) -> web.StreamResponse:
+    """Every bucket of the fleet, what is out, and the month's calls."""
+    return json_response(await call.context.backend.limits())
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/limits",
+        handler=show_limits,
+        operation="getLimits",
+        summary="How full the limits are",
+        description="Rates, pauses, outages, and the calls of the month, of the whole fleet.",
+        tag="operation",
+        scope="limits:read",
+        answers={200: Answer(description="The limits.", model=Limits)},
+    ),
+)

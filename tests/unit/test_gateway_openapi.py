@@ -1,0 +1,51 @@
+"""The OpenAPI document is the routes, and the file is the document."""
+
+import json
+from importlib import resources
+
+import pytest
+
+from dingrelay_producers.gateway import docs_text, openapi, problems
+from dingrelay_producers.gateway.access import SCOPES
+from dingrelay_producers.gateway.table import ROUTES
+
+FILE = resources.files("dingrelay_producers.gateway").joinpath("openapi.json")
+
+
+def test_the_file_is_the_document() -> None:
+    """``python -m dingrelay_producers.gateway.openapi FILE`` writes it anew."""
+    assert FILE.read_text("utf-8") == openapi.text(ROUTES)
+
+
+def test_every_operation_is_named_once_and_told_in_both_languages() -> None:
+    names = [route.operation for route in ROUTES]
+    assert len(names) == len(set(names))
+    assert set(names) == set(docs_text.CHINESE)
+    assert {route.tag for route in ROUTES} <= set(openapi.TAGS) == set(docs_text.TAGS)
+    assert docs_text.LABELS["en"].keys() == docs_text.LABELS["zh"].keys()
+
+
+def test_every_reference_leads_somewhere() -> None:
+    document = json.loads(openapi.text(ROUTES))
+
+    def references(value: object) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return own + [each for inner in value.values() for each in references(inner)]
+        if isinstance(value, list):
+            return [each for inner in value for each in references(inner)]
+        return []
+
+    for reference in set(references(document)):
+        here = document
+        for step in reference.removeprefix("#/").split("/"):
+            here = here[step]
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)
+def test_a_route_tells_what_it_needs_and_how_it_can_end(route: object) -> None:
+    assert isinstance(route, type(ROUTES[0]))
+    assert route.scope in {None, "", *SCOPES}
+    known = {kind.status for kind in problems.KINDS}
+    assert openapi.statuses(route) <= known
+    assert not openapi.statuses(route) & route.answers.keys()

@@ -1,0 +1,45 @@
+"""All limits of the fleet as JSON values, for the command line and for HTTP."""
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.limiter import breakers, buckets
+from dingrelay_workers.limiter.breakers import BreakerState
+from dingrelay_workers.limiter.buckets import BucketState
+from dingrelay_workers.limiter.quota import Quota
+from dingrelay_workers.limiter.rules import Rules
+
+
+async def read(redis: Redis, settings: Settings) -> dict[str, Any]:
+    """Buckets in use, open breakers and holds, and the calls of the month.
+
+    Raises:
+        ValueError: a rule in the settings can't be read.
+        RedisError: Redis cannot be reached.
+    """
+    rules = Rules.from_settings(settings.rules, settings.egress)
+    organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})
+    quota = Quota(redis, settings)
+    return {
+        "buckets": [_fields(state) for state in await buckets.states(redis, rules)],
+        "outages": [_fields(state) for state in await breakers.states(redis)],
+        "quota": [
+            {
+                "organisation": name,
+                "used": await quota.used(name),
+                "limit": settings.quota.monthly_calls,
+            }
+            for name in organisations
+        ],
+    }
+
+
+def _fields(state: BucketState | BreakerState) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else value
+        for name, value in asdict(state).items()
+    }
