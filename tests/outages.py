@@ -54,11 +54,11 @@ class Wakeups(Publisher):
 
     def _take(self, wakeups: Sequence[Wakeup]) -> None:
         for wakeup in wakeups:
-            task = self._loop.create_task(self._carry_out(wakeup))
+            task = self._loop.create_task(self._execute(wakeup))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    async def _carry_out(self, wakeup: Wakeup) -> None:
+    async def _execute(self, wakeup: Wakeup) -> None:
         async with self._places:
             self.runs[wakeup.id] += 1
             received = ReceivedWakeup(

@@ -78,12 +78,12 @@ class Queue:
         while True:
             job = await self._ready.get()
             try:
-                await self._carry_out(job, limiter, server)
+                await self._run_job(job, limiter, server)
             except Parked as parked:
                 job.parked += 1
                 asyncio.get_running_loop().call_later(parked.due_in, self._ready.put_nowait, job)
 
-    async def _carry_out(self, job: Job, limiter: Limiter, server: Server) -> None:
+    async def _run_job(self, job: Job, limiter: Limiter, server: Server) -> None:
         while True:
             grant = await limiter.acquire(
                 APP,

@@ -204,7 +204,7 @@ async def run(job: MessageSend, ctx: Context) -> Json:
     if intent is not None and beijing.day(intent.since) != beijing.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
     outcomes = [
-        Outcome(**await ctx.once(call.step, partial(_carry_out, job, ctx, call)))
+        Outcome(**await ctx.once(call.step, partial(_send, job, ctx, call)))
         for call in _calls(job, await _users_per_call(ctx))
     ]
     result = _result(outcomes)
@@ -254,7 +254,7 @@ def _calls(job: MessageSend, users_per_call: int) -> Iterator[Call]:
         yield Call(f"{STEP}{number + 1}", everyone=True)
 
 
-async def _carry_out(job: MessageSend, ctx: Context, call: Call) -> Json:
+async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
     """Make one call for those who would get the message."""
     message = payload(job.message)
     step, anyway = call.step, job.allow_duplicate

@@ -49,7 +49,7 @@ async def test_marks_live_as_long_as_any_job_that_could_look_and_expire_one_by_o
 ) -> None:
     a, b = of(redis, "a"), of(redis, "b")
     assert await a.claim("i1", since=1) is None
-    mark = keys.adopted_instance("i1")
+    mark = keys.approval_owner("i1")
     whole = await redis.pttl(mark)
     # An unknown job can be requeued on the last day of its record, and looks again then.
     assert whole > (SETTINGS.dead_ttl + 6 * 86_400) * 1000
@@ -68,7 +68,7 @@ async def test_marks_live_as_long_as_any_job_that_could_look_and_expire_one_by_o
 async def test_a_job_keeps_its_instance_when_its_own_mark_is_over(redis: Redis) -> None:
     a = of(redis, "a")
     assert await a.claim("i1", since=1) is None
-    await redis.delete(keys.adopted_job("a"))
+    await redis.delete(keys.job_approval("a"))
     assert await a.free(["i1"]) == ["i1"]
     assert await a.claim("i1", since=1) is None
     assert await a.own() == "i1"
@@ -151,7 +151,7 @@ async def test_whose_instance_was_taken_gets_the_one_that_the_taker_made(redis: 
 
 
 async def test_a_job_that_has_its_instance_takes_no_other(redis: Redis) -> None:
-    # b's worker died after it adopted i2; a's answer, i1, was lost and i1 is nobody's.
+    # b's worker died after it claimed i2; a's answer, i1, was lost and i1 is nobody's.
     instances = ["i1", "i2"]
     a, b = Job(redis, "a", DingTalk(instances, 1)), Job(redis, "b", DingTalk(instances, 2))
     assert await of(redis, "b").claim("i2", since=2) is None

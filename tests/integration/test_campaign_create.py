@@ -283,8 +283,8 @@ async def test_what_a_crash_leaves_is_seen_by_nobody_and_deleted(
     killed = await asyncio.create_subprocess_exec(
         sys.executable, "-c", _KILLED, database_url, stderr=asyncio.subprocess.PIPE
     )
-    _, complaint = await killed.communicate()
-    assert killed.returncode == -signal.SIGKILL, complaint.decode()
+    _, errors = await killed.communicate()
+    assert killed.returncode == -signal.SIGKILL, errors.decode()
     assert await rows_in_all(campaigns) == [1, 500, 0]
     assert await campaigns.list(limit=9) == []
     async with campaigns.database.read() as connection:

@@ -118,7 +118,7 @@ class Fleet:
         """How many records there are."""
         return len([key async for key in self.redis.scan_iter(keys.job("*"))])
 
-    async def carried_out(self, dispatcher: Dispatcher, campaign: str) -> Any:
+    async def run_to_end(self, dispatcher: Dispatcher, campaign: str) -> Any:
         """The campaign's row once it is done."""
         for _ in range(20):
             await dispatcher.tick()
@@ -151,7 +151,7 @@ def breaks(monkeypatch: pytest.MonkeyPatch, target: object, name: str, error: Ex
 
 async def test_every_chunk_is_called_once_and_nothing_is_left_in_redis(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=61)
-    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
+    row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.calls, row.settled, row.failed) == (61, 31, 31, 0)
     assert row.ended_at is not None
     assert sorted(payload["number"] for payload in fleet.payloads) == list(range(31))
@@ -169,7 +169,7 @@ async def test_a_crash_between_commit_and_enqueue_loses_no_chunk(
     breaks(monkeypatch, dying._queue, "enqueue", RedisAway())
     with pytest.raises(RedisAway):
         await dying.tick()
-    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
+    row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
     assert row.accepted == 4
     assert len(fleet.payloads) == 2
     chunks = await campaigns.chunks(fleet.database, campaign)
@@ -186,7 +186,7 @@ async def test_a_crash_between_enqueue_and_publish_makes_no_second_job(fleet: Fl
     assert await fleet.jobs() == 2
     fleet.published = wakeups * 2
     assert await fleet.run() == [0, 1]
-    assert (await fleet.carried_out(await fleet.dispatcher(), campaign)).calls == 2
+    assert (await fleet.run_to_end(await fleet.dispatcher(), campaign)).calls == 2
 
 
 async def test_the_database_away_when_jobs_have_ended_costs_nothing_but_time(
@@ -202,7 +202,7 @@ async def test_the_database_away_when_jobs_have_ended_costs_nothing_but_time(
         await dispatcher.tick()
     assert (await campaigns.read(fleet.database, campaign)).settled == 0
     assert await fleet.jobs() == 2
-    row = await fleet.carried_out(dispatcher, campaign)
+    row = await fleet.run_to_end(dispatcher, campaign)
     assert (row.accepted, row.calls, len(fleet.payloads)) == (4, 2, 2)
 
 
@@ -217,7 +217,7 @@ async def test_a_crash_between_commit_and_deletion_counts_once_and_leaves_no_rec
     with pytest.raises(RedisAway):
         await dying.tick()
     assert await fleet.jobs() == 10
-    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
+    row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.calls, row.settled) == (30, 15, 15)
     assert await fleet.jobs() == 0
 
@@ -227,7 +227,7 @@ async def test_a_late_wakeup_of_a_settled_chunk_is_no_new_job(fleet: Fleet) -> N
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
     wakeups = list(fleet.published)
-    await fleet.carried_out(dispatcher, campaign)
+    await fleet.run_to_end(dispatcher, campaign)
     for wakeup in wakeups:
         assert await fleet.claim(wakeup) is None
     assert await fleet.jobs() == 0
@@ -240,7 +240,7 @@ async def test_redis_emptied_repeats_on_the_same_day_and_says_so(
     await (await fleet.dispatcher()).tick()
     await fleet.run()
     await redis.flushall()
-    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
+    row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.settled) == (4, 2)
     assert [payload["repeated"] for payload in fleet.payloads] == [False, False, True, True]
     first, again = fleet.payloads[0], fleet.payloads[2]
@@ -255,7 +255,7 @@ async def test_a_record_lost_on_an_earlier_day_ends_unknown(fleet: Fleet, redis:
     await redis.flushall()
     fleet.now += timedelta(days=1)
     fleet.published = []
-    row = await fleet.carried_out(await fleet.dispatcher(), campaign)
+    row = await fleet.run_to_end(await fleet.dispatcher(), campaign)
     assert (row.accepted, row.failed, row.settled) == (22, 20, 21)
     lost = (await campaigns.chunks(fleet.database, campaign))[:10]
     assert {chunk.error["class"] for chunk in lost} == {"unknown"}
@@ -275,7 +275,7 @@ async def test_an_older_dispatcher_that_was_only_slow_can_neither_enqueue_nor_de
     monkeypatch.setattr(older._queue, "enqueue", hold)
     await older.tick()
     newer = await fleet.dispatcher()
-    row = await fleet.carried_out(newer, campaign)
+    row = await fleet.run_to_end(newer, campaign)
     assert row.accepted == 4
     # It wakes up with chunks to enqueue that were settled meanwhile.
     await enqueue(*held[0])
@@ -286,7 +286,7 @@ async def test_an_older_dispatcher_that_was_only_slow_can_neither_enqueue_nor_de
     assert await fleet.jobs() == 2
     await forget((await newer._read())[0].campaign, [Release(0, 1), Release(1, 1)])
     assert await fleet.jobs() == 2
-    assert (await fleet.carried_out(newer, again)).calls == 2
+    assert (await fleet.run_to_end(newer, again)).calls == 2
 
 
 async def test_two_dispatchers_at_once_settle_and_release_each_chunk_once(fleet: Fleet) -> None:
@@ -302,7 +302,7 @@ async def test_two_dispatchers_at_once_settle_and_release_each_chunk_once(fleet:
             turn.free = 3
             await one._carry_on(turn)
         await fleet.run()
-    row = await fleet.carried_out(two, campaign)
+    row = await fleet.run_to_end(two, campaign)
     assert (row.accepted, row.calls, row.settled) == (80, 40, 40)
     numbers = [payload["number"] for payload in fleet.payloads]
     assert sorted(numbers) == list(range(40))
@@ -326,7 +326,7 @@ async def test_pause_takes_back_what_has_not_started_and_resume_sends_it(fleet: 
     assert await dispatcher.tick() is None
     fleet.published = []
     await fleet.control.resume(campaign)
-    row = await fleet.carried_out(dispatcher, campaign)
+    row = await fleet.run_to_end(dispatcher, campaign)
     assert (row.accepted, row.reason) == (6, "")
     assert sorted(payload["number"] for payload in fleet.payloads) == [0, 1, 2]
 
@@ -384,7 +384,7 @@ async def test_what_every_chunk_would_meet_pauses_and_loses_nobody(fleet: Fleet,
     assert row.reason.endswith(": no more")
     assert row.failed == 0
     await fleet.control.resume(campaign)
-    assert (await fleet.carried_out(dispatcher, campaign)).accepted == 4
+    assert (await fleet.run_to_end(dispatcher, campaign)).accepted == 4
 
 
 async def test_too_many_failures_pause_it(fleet: Fleet) -> None:
@@ -413,7 +413,7 @@ async def test_nothing_leaves_before_its_time_or_in_quiet_hours(fleet: Fleet) ->
     assert await fleet.run() == [0, 1]
     assert {payload["campaign"] for payload in fleet.payloads} == {later}
     fleet.now += timedelta(hours=1)
-    assert (await fleet.carried_out(dispatcher, quiet)).accepted == 4
+    assert (await fleet.run_to_end(dispatcher, quiet)).accepted == 4
 
 
 async def test_a_rate_of_its_own_is_kept(fleet: Fleet) -> None:
@@ -527,7 +527,7 @@ async def test_a_turn_that_takes_longer_than_the_lease_keeps_it(
     assert len(fleet.published) == 2
     monkeypatch.undo()
     await fleet.run()
-    assert (await fleet.carried_out(await fleet.dispatcher(), campaign)).calls == 2
+    assert (await fleet.run_to_end(await fleet.dispatcher(), campaign)).calls == 2
     assert not any(payload["repeated"] for payload in fleet.payloads)
 
 
@@ -601,7 +601,7 @@ async def test_a_stalled_dispatcher_can_not_give_back_what_was_released_again(fl
     assert await fleet.run() == [0]
     for turn in stalled:
         await older._carry_on(turn)
-    row = await fleet.carried_out(newer, campaign)
+    row = await fleet.run_to_end(newer, campaign)
     assert (row.accepted, row.calls, len(fleet.payloads)) == (4, 1, 1)
 
 

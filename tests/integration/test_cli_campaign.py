@@ -142,7 +142,7 @@ def test_ctrl_c_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
         with pipe.open("w") as rows:
             rows.write("userid\n" + "".join(f"user{number}\n" for number in range(20_000)))
             creating.send_signal(signal.SIGINT)
-        told, complaint = creating.communicate(timeout=30)
+        told, errors = creating.communicate(timeout=30)
     assert creating.returncode != 0
-    assert (told, b"Traceback" in complaint) == (b"", False)
+    assert (told, b"Traceback" in errors) == (b"", False)
     assert cli.json("campaign", "list") == []

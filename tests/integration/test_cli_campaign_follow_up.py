@@ -107,7 +107,7 @@ def test_a_report_that_can_not_be_told_or_written_is_refused(cli: Cli) -> None:
     assert (refused.exit_code, "nowhere/r.csv: No such file" in refused.stderr) == (2, True)
 
 
-async def carry_out(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
+async def run_all(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
     """Run jobs in a worker's resources; how they ended."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in cli.variables.items():
@@ -151,7 +151,7 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
                 called_at=NOW - timedelta(days=days_ago),
                 accepted=2,
             )
-            for number, status in enumerate(await carry_out(cli, drafts))
+            for number, status in enumerate(await run_all(cli, drafts))
         ]
         async with database.write("x") as connection:
             await connection.execute(
@@ -175,7 +175,7 @@ def run_accepted(cli: Cli, told: dict[str, Any], contract: type[Contract]) -> li
                 for each in told["jobs"]
             ]
         drafts = [record.draft(contract.parse(payload)) for payload in payloads]
-        return await carry_out(cli, drafts)
+        return await run_all(cli, drafts)
 
     return asyncio.run(run())
 

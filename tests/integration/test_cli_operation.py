@@ -31,11 +31,11 @@ Verdicts = Callable[..., dict[str, str]]
 def verdicts(cli: Cli) -> Verdicts:
     """What the doctor says: check → verdict."""
 
-    def examine(code: int, **variables: str) -> dict[str, str]:
+    def diagnose(code: int, **variables: str) -> dict[str, str]:
         cli.variables.update(variables)
         return {finding["check"]: finding["verdict"] for finding in cli.json("doctor", code=code)}
 
-    return examine
+    return diagnose
 
 
 def closed_port() -> int:

@@ -78,7 +78,7 @@ class FamilyContext:
         self.woken = True
 
 
-async def carry_out(
+async def run_body(
     job: UserSync,
     job_id: str,
     contacts: Any,
@@ -201,7 +201,7 @@ async def test_the_directory_becomes_the_organisation(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
-    result = await carry_out(UserSync(), "r1", contacts, directory)
+    result = await run_body(UserSync(), "r1", contacts, directory)
     await is_the_organisation_of(directory_store, sandbox)
     assert (result["departments"], result["users"], result["added"]) == (25, 700, 700)
     assert (result["changed"], result["left"]) == (0, 0)
@@ -219,8 +219,8 @@ async def test_a_second_walk_finds_exactly_what_changed(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
-    await carry_out(UserSync(), "r1", contacts, directory)
-    again = await carry_out(UserSync(), "r2", contacts, directory)
+    await run_body(UserSync(), "r1", contacts, directory)
+    again = await run_body(UserSync(), "r2", contacts, directory)
     assert (again["added"], again["changed"], again["left"]) == (0, 0, 0)
     # Another leader would follow one who goes, and that is a change, too.
     promoted, leaver, mover = [
@@ -233,7 +233,7 @@ async def test_a_second_walk_finds_exactly_what_changed(
     sandbox.delete_user(leaver)
     sandbox.put_department(999, name="Lab", parent_id=3)
     sandbox.put_user(mover, dept_id_list=[999])
-    result = await carry_out(UserSync(), "r3", contacts, directory)
+    result = await run_body(UserSync(), "r3", contacts, directory)
     assert (result["added"], result["changed"], result["left"]) == (1, 2, 1)
     async with directory_store.database.read() as connection:
         rows = await connection.execute(
@@ -252,24 +252,24 @@ async def test_one_user_and_one_department_are_read_alone(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
-    await carry_out(UserSync(), "r1", contacts, directory)
+    await run_body(UserSync(), "r1", contacts, directory)
     sandbox.put_user("u5", title="Chief of everything")
     sandbox.delete_user("u6")
-    changed = await carry_out(UserSync(scope="user", user="u5"), "r2", contacts, directory)
+    changed = await run_body(UserSync(scope="user", user="u5"), "r2", contacts, directory)
     assert (changed["changed"], changed["calls"]) == (1, 1)
-    left = await carry_out(UserSync(scope="user", user="u6"), "r3", contacts, directory)
+    left = await run_body(UserSync(scope="user", user="u6"), "r3", contacts, directory)
     assert (left["left"], left["users"]) == (1, 0)
     sandbox.put_department(999, name="Lab", parent_id=3)
     sandbox.put_user("newcomer", name="New", dept_id_list=[999])
     below = UserSync(scope="department", department=3)
-    result = await carry_out(below, "r4", contacts, directory)
+    result = await run_body(below, "r4", contacts, directory)
     assert (result["added"], result["changed"], result["left"]) == (1, 0, 0)
     assert 1 < result["departments"] < 26
     assert len(await users_below(directory, 999)) == 1
     sandbox.delete_user("newcomer")
     sandbox.delete_department(999)
     gone = UserSync(scope="department", department=999)
-    result = await carry_out(gone, "r5", contacts, directory)
+    result = await run_body(gone, "r5", contacts, directory)
     assert (result["departments"], result["left"], result["calls"]) == (0, 0, 1)
     assert len(await users_below(directory, 999)) == 0
 
@@ -278,17 +278,17 @@ async def test_a_department_that_fails_for_a_while_costs_nobody(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
-    await carry_out(UserSync(), "r1", contacts, directory)
+    await run_body(UserSync(), "r1", contacts, directory)
     for api, key in (("/topapi/v2/user/list", "dept_id"), ("/user/listbypage", "department_id")):
         sandbox.add_fault("error", api=api, match={key: "3"}, code="-1", count=ATTEMPTS)
     with pytest.raises(Refused) as refused:
-        await carry_out(UserSync(confirm_removals=True), "r2", contacts, directory)
+        await run_body(UserSync(confirm_removals=True), "r2", contacts, directory)
     assert refused.value.code == "departments_failed"
     assert len(await all_users(directory)) == 700
     sandbox.clear_faults()
     for api in ("/topapi/v2/user/list", "/user/listbypage"):
         sandbox.add_fault("truncated", api=api, count=ATTEMPTS - 1)
-    result = await carry_out(UserSync(confirm_removals=True), "r3", contacts, directory)
+    result = await run_body(UserSync(confirm_removals=True), "r3", contacts, directory)
     assert (result["users"], result["left"], result["changed"]) == (700, 0, 0)
     await is_the_organisation_of(directory_store, sandbox)
 
@@ -297,12 +297,12 @@ async def test_whoever_and_whatever_moves_during_a_walk_does_not_leave(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
-    await carry_out(UserSync(), "r1", contacts, directory)
+    await run_body(UserSync(), "r1", contacts, directory)
     sandbox.put_department(998, name="Hall", parent_id=25)
     sandbox.put_department(999, name="Lab", parent_id=998)
     sandbox.put_user("u7", dept_id_list=[999])
     sandbox.put_user("u8", dept_id_list=[25])
-    await carry_out(UserSync(), "r2", contacts, directory)
+    await run_body(UserSync(), "r2", contacts, directory)
 
     def move(read: int) -> None:
         if read == 2:
@@ -311,11 +311,11 @@ async def test_whoever_and_whatever_moves_during_a_walk_does_not_leave(
             sandbox.put_department(998, parent_id=2)
             sandbox.delete_user("u9")
 
-    result = await carry_out(UserSync(), "r3", contacts, directory, at_once=1, after=move)
+    result = await run_body(UserSync(), "r3", contacts, directory, at_once=1, after=move)
     assert result["left"] == ("u9" not in set(await all_users(directory)))  # it may have been met
     assert {"u7", "u8"} <= set(await all_users(directory))
     assert len(await users_below(directory, 998)) == len(await users_below(directory, 999)) == 1
-    await carry_out(UserSync(), "r4", contacts, directory)
+    await run_body(UserSync(), "r4", contacts, directory)
     await is_the_organisation_of(directory_store, sandbox)
 
 
@@ -323,16 +323,16 @@ async def test_many_who_are_gone_need_a_confirmation_and_few_calls_to_say_so(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
-    await carry_out(UserSync(), "r1", contacts, directory)
+    await run_body(UserSync(), "r1", contacts, directory)
     for number in range(101, 601):
         sandbox.delete_user(f"u{number}")
     with pytest.raises(Refused) as refused:
-        await carry_out(UserSync(), "r2", contacts, directory)
+        await run_body(UserSync(), "r2", contacts, directory)
     assert refused.value.code == "removal_share"
     assert len(await all_users(directory)) == 700
     # The share is 70 people; they are asked for by the hundred.
     assert sum(sandbox.audit()["calls"]["/topapi/v2/user/get"].values()) == 100
-    result = await carry_out(UserSync(confirm_removals=True), "r3", contacts, directory)
+    result = await run_body(UserSync(confirm_removals=True), "r3", contacts, directory)
     assert result["left"] == 500
     await is_the_organisation_of(directory_store, sandbox)
 
@@ -348,19 +348,19 @@ async def test_an_app_that_sees_a_part_syncs_that_part(
     sandbox.add_app(**app, departments=[-7, 2, 3], users=[outsider])
     directory = directory_store.of("default")
     async with opened(type(contacts), sandbox, "part-key") as part:
-        result = await carry_out(UserSync(), "r1", part, directory)
+        result = await run_body(UserSync(), "r1", part, directory)
         met = set(await all_users(directory))
         assert {outsider, "parent"} < met < {each["userid"] for each in whole["users"]}
         assert (result["users"], result["added"]) == (len(met), len(met))
         assert len(await users_below(directory, -7)) == 1
         # What the app may not see any more is not said to have left.
         sandbox.add_app(**app, departments=[-7, 2])
-        again = await carry_out(UserSync(confirm_removals=True), "r2", part, directory)
+        again = await run_body(UserSync(confirm_removals=True), "r2", part, directory)
         assert again["left"] == 0
         assert set(await all_users(directory)) == met
         sandbox.add_app(**app, departments=[])
         with pytest.raises(Refused) as refused:
-            await carry_out(UserSync(confirm_removals=True), "r3", part, directory)
+            await run_body(UserSync(confirm_removals=True), "r3", part, directory)
         assert refused.value.code == "nothing_visible"
 
 
@@ -368,14 +368,14 @@ async def test_whoever_is_hired_again_is_the_same_person(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
-    await carry_out(UserSync(), "r1", contacts, directory)
+    await run_body(UserSync(), "r1", contacts, directory)
     unionid = next(
         each["unionid"] for each in sandbox.organisation()["users"] if each["userid"] == "u6"
     )
     sandbox.delete_user("u6")
-    await carry_out(UserSync(), "r2", contacts, directory)
+    await run_body(UserSync(), "r2", contacts, directory)
     sandbox.put_user("u6-again", name="New", unionid=unionid, dept_id_list=[3])
-    result = await carry_out(UserSync(), "r3", contacts, directory)
+    result = await run_body(UserSync(), "r3", contacts, directory)
     assert (result["added"], result["left"]) == (1, 0)
     await is_the_organisation_of(directory_store, sandbox)
     async with directory_store.database.read() as connection:
@@ -390,8 +390,8 @@ async def test_whoever_is_hired_again_is_the_same_person(
     # Within one walk, and told of by an event.
     sandbox.delete_user("u6-again")
     sandbox.put_user("u6-third", name="New", unionid=unionid, dept_id_list=[3])
-    single = await carry_out(UserSync(scope="user", user="u6-third"), "r4", contacts, directory)
+    single = await run_body(UserSync(scope="user", user="u6-third"), "r4", contacts, directory)
     assert single["added"] == 1
-    result = await carry_out(UserSync(), "r5", contacts, directory)
+    result = await run_body(UserSync(), "r5", contacts, directory)
     assert "u6-third" in set(await all_users(directory))
     await is_the_organisation_of(directory_store, sandbox)

@@ -55,7 +55,7 @@ class Answers(JobTask):
         self.runtime = cast("Runtime", loop)
         self.how = how
 
-    async def carry_out(self, request: Mapping[str, Any], resources: Resources) -> Any:
+    async def run_job(self, request: Mapping[str, Any], resources: Resources) -> Any:
         return await self.how
 
 

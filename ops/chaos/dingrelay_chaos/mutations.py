@@ -104,7 +104,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     ),
     Mutation(
         "one-instance-for-two-jobs",
-        "jobs with equal forms adopt the same approval",
+        "jobs with equal forms take the same approval",
         f"{_WORKERS}/store/lua/claim_approval.lua",
         "if holder ~= job_id then return began end",
         "",

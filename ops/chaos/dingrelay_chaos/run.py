@@ -80,7 +80,7 @@ def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
     journal = Journal()
     try:
         with system.running(schedule.setting, folder) as running:
-            _carry_out(schedule, running, journal)
+            _run_schedule(schedule, running, journal)
             evidence = settle(running, schedule, journal)
             violations = invariants.judge(evidence, running)
             violations += [Violation(0, error) for error in journal.errors]
@@ -95,7 +95,7 @@ def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
     return Verdict(schedule, violations, stories, figures, folder)
 
 
-def _carry_out(schedule: Schedule, running: System, journal: Journal) -> None:
+def _run_schedule(schedule: Schedule, running: System, journal: Journal) -> None:
     """Operations in threads, faults one after the other in this one, which owns the processes."""
     ending: list[tuple[float, Fault, FaultTime]] = []
     asked: list[Future[None]] = []

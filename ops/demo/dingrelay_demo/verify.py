@@ -53,14 +53,14 @@ def _messages(context: DemoContext) -> Column:
 
 def _approvals(context: DemoContext) -> Column:
     asked = context.expected.approvals
-    adopted = [status.result["instance_id"] for status in statuses(asked) if status.result]
+    named = [status.result["instance_id"] for status in statuses(asked) if status.result]
     created = [made["id"] for made in context.system.sandbox.approvals()]
     return Column(
         asked=len(asked),
-        accepted=len(adopted),
+        accepted=len(named),
         delivered=len(created),
-        lost=len(asked) - len(set(adopted) & set(created)),
-        duplicated=len(set(created) - set(adopted)),
+        lost=len(asked) - len(set(named) & set(created)),
+        duplicated=len(set(created) - set(named)),
     )
 
 

@@ -92,12 +92,12 @@ def judge(world: World, call: Call) -> Outcome:
 
 def _rule(world: World, call: Call) -> _Ruling:
     try:
-        return _Ruling(_carry_out(world, call), "ok")
+        return _Ruling(_execute(world, call), "ok")
     except Refusal as refusal:
         return _refused(call, refusal)
 
 
-def _carry_out(world: World, call: Call) -> Answer:
+def _execute(world: World, call: Call) -> Answer:
     endpoint = find(call.method, call.path)
     if endpoint is None:
         raise path_unknown(call.dialect, call.path)

@@ -73,11 +73,13 @@ class PlanFields(TypedDict, total=False):
     name: Required[str]
     message: Required[dict[str, Any]]
     app: str
+    sender: str
     recipients: Recipients | None
     users: Sequence[str]
     departments: Sequence[int]
     everyone: bool
     without: Recipients | None
+    without_users: Sequence[str]
     without_departments: Sequence[int]
     malformed: Literal["refuse", "skip"]
     start_at: datetime | None

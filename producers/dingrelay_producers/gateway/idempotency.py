@@ -72,7 +72,7 @@ async def once(route: Route, call: ApiCall) -> web.StreamResponse:
     found = await attempt.begin(_digest(route, call))
     match found[0]:
         case b"begun":
-            return await attempt.carry_out(route)
+            return await attempt.execute(route)
         case b"done":
             return _replayed(*found[1:])
         case b"under way":
@@ -107,7 +107,7 @@ class _Attempt:
             )
         return answer
 
-    async def carry_out(self, route: Route) -> web.StreamResponse:
+    async def execute(self, route: Route) -> web.StreamResponse:
         renewing = asyncio.create_task(self._renew())
         try:
             response = await route.handler(self._call)

@@ -229,17 +229,17 @@ def form_schema_reader(app: str, process_code: str) -> str:
     return f"{PREFIX}form-schema-reader:{app}:{process_code}"
 
 
-def adopted_instance(instance_id: str) -> str:
+def approval_owner(instance_id: str) -> str:
     """String: since when (ms) the job that has this approval looked for it, and the job's id.
 
     TTL: `record.longest_life_ms`, from the last look on.
     """
-    return f"{PREFIX}adopted-instance:{instance_id}"
+    return f"{PREFIX}approval-owner:{instance_id}"
 
 
-def adopted_job(job_id: str) -> str:
+def job_approval(job_id: str) -> str:
     """String: the approval instance that a job has. TTL: JOB_MARGIN_MS."""
-    return f"{PREFIX}adopted-job:{job_id}"
+    return f"{PREFIX}job-approval:{job_id}"
 
 
 def filled_in(app: str, day: str) -> str:

@@ -64,6 +64,6 @@ class Resolution:
         ttl_ms = int(settings.record_ttl * 1000)
         arguments: list[Value] = [self.job_id, int(self.happened), told, result, ttl_ms]
         if self.instance:
-            where += [keys.adopted_instance(self.instance), keys.adopted_job(self.job_id)]
+            where += [keys.approval_owner(self.instance), keys.job_approval(self.job_id)]
             arguments += [self.instance, record.longest_life_ms(settings), keys.JOB_MARGIN_MS]
         return _RESOLVE.call(where, arguments)

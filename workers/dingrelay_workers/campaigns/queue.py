@@ -83,7 +83,7 @@ class Found:
                 result = CampaignChunkResult.model_validate(self.result)
             except ValidationError:
                 return Ending(self.release, error=unknown("its result can't be read"))
-            return _carried_out(self.release, result)
+            return _ending(self.release, result)
         if self.state == State.DEAD and self.touched:
             return Ending(self.release, error=unknown(str(self.error.get("message", ""))))
         return Ending(self.release, error=self.error)
@@ -99,7 +99,7 @@ def unknown(message: str) -> dict[str, str]:
     }
 
 
-def _carried_out(release: Release, result: CampaignChunkResult) -> Ending:
+def _ending(release: Release, result: CampaignChunkResult) -> Ending:
     left_out = {OutcomeKind.DUPLICATE: result.duplicate, OutcomeKind.DAILY_CAP: result.daily_cap}
     call = result.call
     return Ending(

@@ -60,7 +60,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
 
         async def work(executor: Executor) -> None:
             accept_callback(os.getpid(), time.monotonic())
-            callback(await _carry_out(task, request, executor))
+            callback(await _run_task(task, request, executor))
 
         self._runtime = task.runtime
         self._runtime.carry(work)
@@ -112,10 +112,10 @@ def _escaped(error: Exception, request: Mapping[str, Any]) -> Ended | ExceptionI
     return ExceptionInfo()
 
 
-async def _carry_out(task: JobTask, request: Mapping[str, Any], executor: Executor) -> Answer:
+async def _run_task(task: JobTask, request: Mapping[str, Any], executor: Executor) -> Answer:
     began = time.monotonic()
     try:
-        result: Any = await task.carry_out(request, executor)
+        result: Any = await task.run_job(request, executor)
         failed = isinstance(result, Exception)
         if failed:
             result = Ended(result)

@@ -54,7 +54,7 @@ class JobTask(Task):  # type: ignore[misc]
     kind: Kind
     runtime: Runtime
 
-    async def carry_out(
+    async def run_job(
         self, request: Mapping[str, Any], executor: Executor
     ) -> str | JobWaits | JobFailed:
         """One run, on the loop; where it led, in Celery's words.

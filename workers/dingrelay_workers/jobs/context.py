@@ -297,7 +297,7 @@ class JobApprovals:
         if taken_since is None:
             return instance
         await self._intents.search_from(taken_since)
-        raise Ambiguous("adopted", "a job with an equal form took the instance that was made")
+        raise Ambiguous("claimed", "a job with an equal form took the instance that was made")
 
     async def find(
         self, *, process_code: str, originator: str, form: Form, since: datetime

@@ -25,7 +25,7 @@ class ApprovalClaims:
     def __init__(self, redis: Redis, settings: Settings, *, job_id: str) -> None:
         self._redis = redis
         self._job_id = job_id
-        self._own = keys.adopted_job(job_id)
+        self._own = keys.job_approval(job_id)
         self._ttl = record.longest_life_ms(settings)
 
     async def own(self) -> str | None:
@@ -37,7 +37,7 @@ class ApprovalClaims:
         """Those that no other job has; the marks of the others are renewed."""
         pipe = self._redis.pipeline(transaction=False)
         for instance in instances:
-            pipe.getex(keys.adopted_instance(instance), px=self._ttl)
+            pipe.getex(keys.approval_owner(instance), px=self._ttl)
         held: list[bytes | None] = await pipe.execute() if instances else []
         return [
             instance
@@ -57,7 +57,7 @@ class ApprovalClaims:
             left for this one to find.
         """
         call = _CLAIM.call(
-            [keys.adopted_instance(instance), self._own],
+            [keys.approval_owner(instance), self._own],
             [instance, self._job_id, since, self._ttl, keys.JOB_MARGIN_MS],
         )
         taken_since: bytes = await run_async(self._redis, call)

@@ -61,7 +61,7 @@ def recall(
     as_json: common.AsJson = False,
 ) -> None:
     """Take back what a campaign sent in the last 24 hours; one call for each of its calls."""
-    _carry_out(
+    _announce_and_enqueue(
         lambda care: care.recall(campaign),
         campaign,
         yes=yes,
@@ -88,7 +88,7 @@ def confirm(
     """
     if every == (sample is not None):
         raise typer.BadParameter("give exactly one of them", param_hint="--sample, --all")
-    _carry_out(
+    _announce_and_enqueue(
         lambda care: care.confirm(campaign, sample=sample),
         campaign,
         yes=yes,
@@ -98,7 +98,7 @@ def confirm(
     )
 
 
-def _carry_out(
+def _announce_and_enqueue(
     act: "Callable[[FollowUp], Awaitable[Plan]]",
     campaign: str,
     *,
