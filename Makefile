@@ -14,6 +14,9 @@ FIND_PYTHON = for name in $(PYTHONS); do \
 	then echo $$name; exit; fi; done; \
 	echo "no Python 3.11 or newer with venv was found; set PYTHON=/path/to/python" >&2; exit 1
 
+# Each of the many processes would compile all modules anew where the environment forbids to keep it.
+unexport PYTHONDONTWRITEBYTECODE
+
 LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-header --no-annotate --upgrade --quiet
 ARQ := $(VENV)/arq/.installed

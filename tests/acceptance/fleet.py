@@ -16,10 +16,13 @@ from dingrelay_producers import Client, JobStatus, Settings
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.settings import AppSettings
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from dingrelay_workers.commands.worker import LANES
 
 MESSAGE_QUEUES = tuple(name for name in QUEUES if name != DIRECTORY_QUEUE)
 """What most tests need; a worker that serves the directory loads SQLAlchemy first."""
-CELERY = [sys.executable, "-W", "ignore", "-m", "celery"]
+PYTHON = [sys.executable, "-W", "ignore", "-m"]
+CELERY = [*PYTHON, "celery"]
+APP = "dingrelay_workers.app"
 
 
 class Worker:
@@ -69,12 +72,22 @@ class Fleet:
         *,
         concurrency: int = 16,
         queues: Iterable[str] = MESSAGE_QUEUES,
-        app: str = "dingrelay_workers.app",
+        app: str = "",
         options: Iterable[str] = (),
         wait: bool = True,
         **env: str,
     ) -> list[Worker]:
-        """Start workers; by default return once they are ready."""
+        """Start workers; by default return once they are ready.
+
+        Args:
+            count: how many.
+            concurrency: jobs at once in each.
+            queues: what each serves.
+            app: the module whose app Celery's own command starts, instead of `dingrelay worker`.
+            options: further ones of Celery's worker.
+            wait: until they are ready.
+            env: variables of these alone.
+        """
         started = [
             self._start(app, concurrency, ",".join(queues), options, env) for _ in range(count)
         ]
@@ -103,8 +116,18 @@ class Fleet:
     ) -> Worker:
         name = f"w{len(self.workers)}"
         log = self.directory / f"{name}.log"
-        command = [*CELERY, "-A", app, "worker", "-c", str(concurrency)]
-        command += ["-Q", queues, "-n", f"{name}-{os.getpid()}@test"]
+        command = [*CELERY, "-A", app, "worker"]
+        if not app:
+            served = [lane for lane in LANES if f"dingrelay.{lane}" in queues]
+            command = [
+                *PYTHON,
+                "dingrelay_producers.cli",
+                "worker",
+                "--lanes",
+                ",".join(served),
+                "--",
+            ]
+        command += ["-c", str(concurrency), "-Q", queues, "-n", f"{name}-{os.getpid()}@test"]
         command += ["--without-gossip", "--without-mingle", *options]
         with log.open("wb") as out:
             process = subprocess.Popen(

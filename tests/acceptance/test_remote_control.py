@@ -9,7 +9,7 @@ from celery import Celery
 from redis import Redis
 
 from acceptance import traffic
-from acceptance.fleet import CELERY, MESSAGE_QUEUES, Fleet
+from acceptance.fleet import APP, CELERY, MESSAGE_QUEUES, Fleet
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_producers.store import keys
@@ -72,7 +72,8 @@ def test_a_worker_runs_with_the_options_that_are_taken(
 ) -> None:
     options = ["-O", "fair", "-E", "-P", "prefork", "--disable-prefetch", "--without-heartbeat"]
     options += ["-S", str(fleet.directory / "state.db"), "--scheduler", "x:Y", "-l", "INFO"]
-    (worker,) = fleet.spawn(concurrency=2, queues=[*MESSAGE_QUEUES, "shop.notify"], options=options)
+    queues = [*MESSAGE_QUEUES, "shop.notify"]
+    (worker,) = fleet.spawn(app=APP, concurrency=2, queues=queues, options=options)
     assert '"queue_of_no_lane"' in worker.log.read_text()
     control = celery.control
     for reply in (
@@ -107,7 +108,7 @@ def test_a_worker_runs_with_the_options_that_are_taken(
 def test_a_worker_that_must_not_start_says_why_in_one_line(
     fleet: Fleet, options: list[str], lease: str, told: str
 ) -> None:
-    (worker,) = fleet.spawn(options=options, wait=False, DINGRELAY_LEASE=lease)
+    (worker,) = fleet.spawn(app=APP, options=options, wait=False, DINGRELAY_LEASE=lease)
     assert worker.process.wait(90) == 2
     lines = [line for line in worker.log.read_text().splitlines() if line.strip()]
     assert len(lines) == 1
@@ -118,7 +119,7 @@ def test_a_worker_that_must_not_start_says_why_in_one_line(
 def test_celery_multi_starts_and_stops_workers(fleet: Fleet, client: Client) -> None:
     at = str(fleet.directory / "%n")
     names = ["1", "-c", "2", "-Q", "dingrelay.normal", f"--pidfile={at}.pid", f"--logfile={at}.log"]
-    command = [*CELERY, "-A", "dingrelay_workers.app", "multi"]
+    command = [*CELERY, "-A", APP, "multi"]
     environment = fleet.environment()
     subprocess.run([*command, "start", *names], env=environment, check=True)
     try:

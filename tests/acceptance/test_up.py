@@ -14,7 +14,7 @@ from conftest import wait_until
 
 READY_SECONDS = 30
 """A few on an idle machine; these tests share theirs."""
-PROGRAMS = {"valkey-server", "sandbox", "dingrelay.urgent", "dingrelay.bulk", "flower"}
+PROGRAMS = {"valkey-server", "sandbox", "urgent,normal", "bulk,directory", "flower"}
 SEND = ("send", "--to", "u1,u2", "--text", "你好", "--wait", "--json")
 
 
@@ -60,7 +60,7 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(up: Up) -> No
     refused = up.run("up", "--sandbox")
     assert (refused.returncode, "another dingrelay up runs" in refused.stderr) == (2, True)
 
-    up.children()["dingrelay.urgent"].kill()
+    up.children()["urgent,normal"].kill()
     again = up.run("send", "--to", "u3", "--text", "再见", "--wait", "--timeout", "60")
     assert again.returncode == 0, again.stderr
     assert "starting it again" in up.told()

@@ -1,13 +1,12 @@
 """``dingrelay worker`` is Celery's worker with our defaults."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 from cli_runner import Cli, in_folder
-from dingrelay_workers.commands.worker import LANES, celery_command
+from dingrelay_workers.commands import worker
 from dingrelay_workers.database.schema import newest_revision, revision
 
 
@@ -20,11 +19,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
 def executed(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     commands: list[list[str]] = []
 
-    def execute(path: str, command: list[str]) -> None:
-        assert path == sys.executable
-        commands.append([*command, os.environ.get("DINGRELAY_METRICS_PORT", "")])
+    def execute(options: list[str]) -> None:
+        commands.append([*options, os.environ.get("DINGRELAY_METRICS_PORT", "")])
 
-    monkeypatch.setattr(os, "execv", execute)
+    monkeypatch.setattr(worker, "run_celery", execute)
     monkeypatch.setenv("DINGRELAY_METRICS_PORT", "")
     monkeypatch.delenv("DINGRELAY_METRICS_PORT")
     return commands
@@ -81,6 +79,6 @@ def test_settings_of_the_limits_and_errors_are_checked_before_it_starts(
 def test_no_two_workers_have_one_name() -> None:
     names = set()
     for _ in range(50):
-        command = celery_command(LANES, 1)
-        names.add(command[command.index("-n") + 1])
+        options = worker.celery_options(worker.LANES, 1)
+        names.add(options[options.index("-n") + 1])
     assert len(names) == 50

@@ -6,8 +6,8 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +18,7 @@ from dingrelay_demo.expected import Expected
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_demo.verify import verify
+from dingrelay_workers.embedded import ports
 from dingrelay_workers.embedded.child import StartFailed
 
 AGREED, DISAGREED, STOPPED = 0, 1, 130
@@ -39,8 +40,9 @@ def run(*, keep: bool) -> int:
         keep: leave everything running after the last act until a signal comes.
     """
     screen = Screen(Console(highlight=False))
-    with _own_folder() as folder:
-        code = asyncio.run(_play(screen, folder, keep=keep))
+    with _own_folder() as folder, ExitStack() as choosing:
+        choosing.enter_context(ports.choosing())
+        code = asyncio.run(_play(screen, folder, keep=keep, started=choosing.close))
         if code == DISAGREED:
             kept = Path(tempfile.gettempdir()) / f"dingrelay-demo-{os.getpid()}.log"
             shutil.copy(System.log_of(folder), kept)
@@ -63,7 +65,7 @@ def _own_folder() -> Generator[Path]:
             os.chdir(home)
 
 
-async def _play(screen: Screen, folder: Path, *, keep: bool) -> int:
+async def _play(screen: Screen, folder: Path, *, keep: bool, started: Callable[[], object]) -> int:
     began = time.monotonic()
     system = System(folder)
     _stop_on_signals(system)
@@ -71,6 +73,7 @@ async def _play(screen: Screen, folder: Path, *, keep: bool) -> int:
         screen.title()
         with screen.waiting("starting Valkey, a DingTalk, two workers and Flower"):
             await system.start()
+        started()
         screen.ready(system, time.monotonic() - began)
         context = DemoContext(system, screen, Expected())
         for act in scenarios.ALL:

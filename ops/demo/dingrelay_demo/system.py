@@ -71,7 +71,7 @@ class System:
     def worker_pids(self) -> list[int]:
         """The process ids of the workers that run now."""
         children = psutil.Process().children()
-        return [child.pid for child in children if "dingrelay_workers.app" in child.cmdline()]
+        return [child.pid for child in children if "worker" in child.cmdline()]
 
     async def stop(self) -> None:
         """End everything that was started."""
