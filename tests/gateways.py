@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.access import ApiKey, Grant, IssuedKey, KeyStatus
+from dingrelay_producers.gateway.access import ApiKey, Backend, Grant, IssuedKey, KeyStatus
+from dingrelay_producers.gateway.directory_reader import DirectoryReader
 from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings
 
@@ -83,6 +84,10 @@ class MemoryBackend:
     async def limits(self) -> dict[str, Any]:
         return {"buckets": [], "outages": [], "quota": []}
 
+    @property
+    def directory(self) -> DirectoryReader:
+        raise NotImplementedError
+
     async def start(self) -> None:
         pass
 
@@ -141,8 +146,8 @@ class GatewayClient:
 
 
 @contextmanager
-def gateway_thread(settings: Settings) -> Iterator[GatewayClient]:
-    """A gateway in a thread with a loop of its own, until the block ends."""
+def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[GatewayClient]:
+    """A gateway in a thread with a loop of its own, until the block ends; over `kept` or memory."""
     backend = MemoryBackend()
     loop = asyncio.new_event_loop()
     ready: threading.Event = threading.Event()
@@ -150,7 +155,7 @@ def gateway_thread(settings: Settings) -> Iterator[GatewayClient]:
     told: list[Any] = []
 
     async def serve() -> None:
-        async with listening(settings, backend, "127.0.0.1", 0) as url:
+        async with listening(settings, kept or backend, "127.0.0.1", 0) as url:
             told.append(url)
             ready.set()
             await stop.wait()

@@ -217,7 +217,7 @@ async def test_a_wrong_secret_is_no_use(database: Database) -> None:
 
 
 async def test_a_database_that_is_away_is_said_and_costs_no_last_use() -> None:
-    database = Database("sqlite:////nowhere/at/all.db")
+    database = Database("postgresql://nobody@127.0.0.1:1/nowhere")
     keys = SqlKeyStore(database)
     for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
         with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):

@@ -17,6 +17,7 @@ from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate, unusable
+from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.limiter import overview
 
 REDIS_TIMEOUT = 1.0
@@ -43,7 +44,8 @@ class GatewayBackend:
         self._migration: asyncio.Task[None] | None = None
         self.keys = SqlKeyStore(self._database)
         self.rates = KeyRates(self._redis)
-        self.campaigns = SqlBackend(settings)
+        self.campaigns = SqlBackend(settings, migrated=True)
+        self.directory = DirectoryPages(self._database)
 
     async def start(self) -> None:
         """Bring the tables up to date, or go on trying to beside the requests."""

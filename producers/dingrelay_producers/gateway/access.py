@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
+from dingrelay_producers.gateway.directory_reader import DirectoryReader
 from dingrelay_producers.installed import load
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import LANES, Lane
@@ -132,6 +133,20 @@ class Grant:
         Returns:
             The field and what is wrong with it in one sentence; None where all is held.
         """
+        if beyond := self._beyond(wanted):
+            return beyond
+        if self.rate and (wanted.rate is None or wanted.rate.per_second > self.rate.per_second):
+            return "rate", f"this key's rate is {self.rate}, so it can't give more"
+        if self.expires_at and (wanted.expires_at is None or wanted.expires_at > self.expires_at):
+            until = self.expires_at.isoformat(timespec="seconds")
+            return "expires", f"this key expires at {until}, so it can't give longer"
+        return None
+
+    def covers(self, other: "Grant") -> bool:
+        """Whether this one may do all that the other may, if perhaps not as often or as long."""
+        return self._beyond(other) is None
+
+    def _beyond(self, wanted: "Grant") -> tuple[str, str] | None:
         for name, held, asked in (
             ("scopes", self.scopes, wanted.scopes),
             ("apps", self.apps, wanted.apps),
@@ -142,11 +157,6 @@ class Grant:
                 return name, f"this key does not hold {beyond}, so it can't give it"
         if self.sender not in {ANY, wanted.sender} and ANY not in self.scopes:
             return "sender", f"this key's sender is {self.sender}, so it can't give another"
-        if self.rate and (wanted.rate is None or wanted.rate.per_second > self.rate.per_second):
-            return "rate", f"this key's rate is {self.rate}, so it can't give more"
-        if self.expires_at and (wanted.expires_at is None or wanted.expires_at > self.expires_at):
-            until = self.expires_at.isoformat(timespec="seconds")
-            return "expires", f"this key expires at {until}, so it can't give longer"
         return None
 
 
@@ -284,6 +294,11 @@ class Backend(Protocol):
         Raises:
             ServiceUnavailable: Redis is away.
         """
+        ...
+
+    @property
+    def directory(self) -> DirectoryReader:
+        """The organisation."""
         ...
 
     async def start(self) -> None:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.gateway.access import ApiKey, Backend, KeyStore, RateLimiter
+from dingrelay_producers.gateway.campaign_writer import CampaignWriter
 from dingrelay_producers.gateway.lanes import QueueDepths
 from dingrelay_producers.gateway.metrics import GatewayMetrics
 from dingrelay_producers.gateway.records import Records, open_redis
@@ -30,6 +31,7 @@ class GatewayContext:
         backend: what needs SQL or the limiter: another package's, or a test's.
         metrics: counters of this process.
         ends: waits for the ends of jobs.
+        campaigns: makes campaigns of files.
         depths: knows how many jobs wait in each lane.
         clock: seconds that only grow.
     """
@@ -42,6 +44,7 @@ class GatewayContext:
     metrics: GatewayMetrics
     ends: EndWatch
     depths: QueueDepths
+    campaigns: CampaignWriter
     clock: Callable[[], float] = monotonic
 
     @property
@@ -70,11 +73,13 @@ async def opened(settings: Settings, backend: Backend) -> AsyncGenerator[Gateway
     records = Records(settings, redis)
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
+    writer = CampaignWriter(lambda: backend.campaigns)
     try:
         yield GatewayContext(
-            settings, client, redis, records, backend, GatewayMetrics(), ends, depths
+            settings, client, redis, records, backend, GatewayMetrics(), ends, depths, writer
         )
     finally:
+        writer.close()
         ends.close()
         await records.aclose()
         await redis.aclose()

@@ -96,9 +96,14 @@ class KeyRequest(Document):
     """
 
     name: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_name)]
-    scopes: Annotated[tuple[ScopeName, ...], Field(min_length=1, max_length=len(SCOPES) + 1)]
-    apps: Annotated[tuple[AppChoice, ...], Field(min_length=1, max_length=100)] = (ANY,)
-    lanes: Annotated[tuple[Lane, ...], Field(min_length=1, max_length=len(LANES))] = LANES
+    scopes: Annotated[list[ScopeName], Field(min_length=1, max_length=len(SCOPES) + 1)]
+    apps: Annotated[
+        list[AppChoice], Field(min_length=1, max_length=100, default_factory=lambda: [ANY])
+    ]
+    lanes: Annotated[
+        list[Lane],
+        Field(min_length=1, max_length=len(LANES), default_factory=lambda: list(LANES)),
+    ]
     sender: Annotated[
         str,
         AfterValidator(_sender),

@@ -16,7 +16,7 @@ from pydantic.json_schema import models_json_schema
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.idempotency import HEADER, REPLAYED
 from dingrelay_producers.gateway.problems import ProblemDocument
-from dingrelay_producers.gateway.routes import Answer, Route
+from dingrelay_producers.gateway.routes import Answer, Body, Route
 
 VERSION = "3.1.0"
 REF = "#/components/schemas/{model}"
@@ -130,8 +130,8 @@ def _operation(route: Route, schemas: "_Schemas") -> Schema:
         operation["requestBody"] = {
             "required": route.body.required,
             "content": {
-                media_type: {"schema": schemas.of(route.body.model, "validation")}
-                for media_type in route.body.media_types
+                media_type: {"schema": schemas.of(model, "validation")}
+                for media_type, model in _forms(route.body)
             },
         }
     return operation
@@ -268,11 +268,17 @@ def _models(routes: Sequence[Route]) -> Iterator[tuple[type[BaseModel], Mode]]:
     """Every model that is taken or given."""
     yield ProblemDocument, "serialization"
     for route in routes:
-        if route.body and isinstance(route.body.model, type):
-            yield route.body.model, "validation"
+        for _, model in _forms(route.body) if route.body else ():
+            if isinstance(model, type):
+                yield model, "validation"
         for answer in route.answers.values():
             if isinstance(answer.model, type):
                 yield answer.model, "serialization"
+
+
+def _forms(body: Body) -> list[tuple[str, type[BaseModel] | Mapping[str, Any]]]:
+    """Media type and contract of each form that a body may have."""
+    return [*((media_type, body.model) for media_type in body.media_types), *body.others.items()]
 
 
 def _named(schema: Any) -> list[str]:

@@ -20,6 +20,8 @@ class FieldError(BaseModel):
     pointer: str
     """JSON pointer (RFC 6901) into the body; ``?name`` for a parameter of the query."""
     detail: str
+    line: int | None = None
+    """Of the file that `pointer` names, from 1; none for a place that is in no file."""
 
 
 class ProblemDocument(BaseModel):

@@ -84,17 +84,22 @@ class Body:
         media_types: that it may have. Bodies of other types than JSON are left for the handler.
         limit: bytes; None for any number, which the handler reads as a stream.
         required: whether it may be left out, and then is an empty object.
+        others: media type → contract, for bodies of another form than `model`.
     """
 
     model: type[BaseModel] | Mapping[str, Any]
     media_types: tuple[str, ...] = ("application/json",)
     limit: int | None = BODY_LIMIT
     required: bool = True
+    others: Mapping[str, type[BaseModel] | Mapping[str, Any]] = field(
+        default_factory=dict[str, type[BaseModel] | Mapping[str, Any]]
+    )
 
     @property
     def read_by_handler(self) -> bool:
         """Whether the handler reads it, and not the dispatcher before it."""
-        return self.limit is None or self.media_types != ("application/json",)
+        plain = self.media_types == ("application/json",) and not self.others
+        return self.limit is None or not plain
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,11 +2,14 @@
 
 from dingrelay_producers.gateway import (
     bulk,
+    campaign_routes,
+    directory,
     docs_page,
     health,
     job_actions,
     job_views,
     jobs,
+    keys,
     limits,
 )
 from dingrelay_producers.gateway.routes import Route
@@ -17,6 +20,9 @@ ROUTES: tuple[Route, ...] = (
     *job_views.ROUTES,
     *job_actions.ROUTES,
     *limits.ROUTES,
+    *campaign_routes.ROUTES,
+    *directory.ROUTES,
+    *keys.ROUTES,
     *docs_page.ROUTES,
     *health.ROUTES,
 )

@@ -1,6 +1,7 @@
 """Campaigns as the clients of `dingrelay_producers` use them: the commands, from Python."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, cast
 
 from dingrelay_producers.client.campaign_backend import (
@@ -26,15 +27,21 @@ class SqlBackend:
     """A `dingrelay_producers.client.campaign_backend.Backend`.
 
     It opens its connections for each call: whoever calls has an event loop for no longer.
+
+    Args:
+        settings: of this process.
+        migrated: whether somebody else brings the tables up to date.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, migrated: bool = False) -> None:
         self._settings = settings
+        self._store = partial(opened_store, settings, migrated=migrated)
+        self._services = partial(opened_services, settings, migrated=migrated)
 
     async def create(self, plan: Plan) -> CreatedCampaign:
         """Store a draft."""
         spec = CampaignSpec.of(plan)
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             created = await store.create(spec, _audience(plan), malformed=plan.malformed)
         return CreatedCampaign(
             id=created.campaign.id,
@@ -44,7 +51,7 @@ class SqlBackend:
 
     async def preview(self, plan: Plan | str) -> CampaignPreview:
         """What a plan, or the campaign with this id, will take."""
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             if isinstance(plan, str):
                 found = await previews.of_draft(self._settings, await store.get(plan))
             else:
@@ -74,54 +81,54 @@ class SqlBackend:
 
     async def status(self, campaign: str) -> CampaignStatus:
         """How a campaign stands."""
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             return _status(await store.get(campaign))
 
     async def list(self, chosen: Chosen, *, limit: int) -> Sequence[CampaignStatus]:
         """The latest campaigns, latest first."""
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             return [_status(row) for row in await store.list(limit=limit, chosen=chosen)]
 
     async def start(self, campaign: str) -> None:
         """Let a draft run."""
-        async with opened_services(self._settings) as (database, redis):
+        async with self._services() as (database, redis):
             await Control(database, redis).start(campaign)
 
     async def pause(self, campaign: str) -> None:
         """Hold it."""
-        async with opened_services(self._settings) as (database, redis):
+        async with self._services() as (database, redis):
             await Control(database, redis).pause(campaign)
 
     async def resume(self, campaign: str) -> None:
         """Let it run on."""
-        async with opened_services(self._settings) as (database, redis):
+        async with self._services() as (database, redis):
             await Control(database, redis).resume(campaign)
 
     async def cancel(self, campaign: str) -> None:
         """End it for good."""
-        async with opened_services(self._settings) as (database, redis):
+        async with self._services() as (database, redis):
             await Control(database, redis).cancel(campaign)
 
     async def report(self, campaign: str) -> dict[str, Any]:
         """What became of its people, as JSON values."""
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             return documents.report(await Report(store.database).summary(campaign))
 
     async def recall(self, campaign: str) -> Sequence[Contract]:
         """The jobs that take back what was sent."""
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             return (await FollowUp(store).recall(campaign)).jobs
 
     async def confirm(self, campaign: str, *, sample: int | None) -> Sequence[Contract]:
         """The jobs that ask which people it reached."""
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             return (await FollowUp(store).confirm(campaign, sample=sample)).jobs
 
     async def test(
         self, campaign: str, users: Sequence[str], fields: Mapping[str, str] | None
     ) -> Contract:
         """The job that sends its message to testers."""
-        async with opened_store(self._settings) as store:
+        async with self._store() as store:
             return await FollowUp(store).test(campaign, users, fields)
 
 

@@ -1,0 +1,52 @@
+"""Makes campaigns of files in threads: reading a million rows would hold up every other request."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from dingrelay_producers.client.campaign_backend import (
+    Backend,
+    CampaignPreview,
+    CreatedCampaign,
+    Plan,
+)
+
+AT_ONCE = 2
+"""Files that are read at the same time; the uploads behind them wait, each complete on the disk."""
+
+_T = TypeVar("_T")
+
+
+class CampaignWriter:
+    """Reads the files of campaigns beside the loop that serves requests.
+
+    Args:
+        backend: makes what keeps the campaigns; called once one is needed.
+    """
+
+    def __init__(self, backend: Callable[[], Backend]) -> None:
+        self._backend = backend
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="campaign")
+
+    async def create(self, plan: Plan) -> CreatedCampaign:
+        """Store a draft, even if whoever asked goes away meanwhile.
+
+        Raises:
+            ContractError: the plan is wrong; it names the field, or the lines.
+            ServiceUnavailable: the database can't be used.
+        """
+        return await self._run(lambda: self._backend().create(plan))
+
+    async def preview(self, plan: Plan) -> CampaignPreview:
+        """What a campaign would take; raises as `create`."""
+        return await self._run(lambda: self._backend().preview(plan))
+
+    def close(self) -> None:
+        """Begin no more; what is being written is finished."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
+        # A loop of its own: what keeps campaigns works on files and on the database by turns.
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: asyncio.run(ask()))

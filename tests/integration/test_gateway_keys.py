@@ -1,0 +1,138 @@
+"""``/v1/keys``: keys that give keys, and never more than they have."""
+
+import asyncio
+from collections.abc import Iterator
+
+import pytest
+
+from dingrelay_producers.gateway.access import Grant, Rate
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.api_keys.store import SqlKeyStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.gateway_backend import GatewayBackend
+from gateways import GatewayClient, gateway_thread
+
+TEAM = Grant(
+    name="team",
+    scopes=frozenset({"keys:write", "messages:write"}),
+    apps=frozenset({"hr"}),
+    lanes=frozenset({"normal", "bulk"}),
+    sender="team",
+    rate=Rate(100, 1),
+)
+
+
+@pytest.fixture
+def settings(valkey_url: str, sqlite_url: str) -> Settings:
+    return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
+
+
+@pytest.fixture
+def keys(settings: Settings) -> dict[str, str]:
+    """Name → text of a key that may all, and of a team's."""
+    migrate(settings)
+
+    async def make() -> dict[str, str]:
+        database = Database(settings.database)
+        store = SqlKeyStore(database, patience=30)
+        grants = (Grant(name="all", scopes=frozenset({"*"})), TEAM)
+        made = {grant.name: (await store.create(grant)).text for grant in grants}
+        await database.dispose()
+        return made
+
+    return asyncio.run(make())
+
+
+@pytest.fixture
+def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
+    with gateway_thread(settings, GatewayBackend(settings)) as client:
+        yield client
+
+
+def test_a_key_is_made_used_rotated_and_revoked(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    asked = {"name": "crm", "scopes": ["messages:write", "keys:write"], "rate": "50/1s"}
+    made = gateway.ask("POST", "/v1/keys", {**asked, "expires": "90d"}, key=keys["all"])
+    assert made.status == 201, made.content
+    assert set(made.json) == {"id", "key"}
+    place = made.headers["Location"]
+    shown = gateway.ask("GET", place, key=keys["all"]).json
+    assert (shown["name"], shown["state"], shown["sender"]) == ("crm", "live", "crm")
+    assert (shown["rate"], shown["apps"]) == ("50/1s", ["*"])
+
+    own = gateway.ask("GET", "/v1/keys", key=made.json["key"])
+    assert [key["name"] for key in own.json["keys"]] == ["crm"]
+    names = [key["name"] for key in gateway.ask("GET", "/v1/keys", key=keys["all"]).json["keys"]]
+    assert sorted(names) == ["all", "crm", "team"]
+
+    rotated = gateway.ask("POST", f"{place}/rotate", {"overlap": "1h"}, key=keys["all"])
+    assert rotated.status == 200
+    assert rotated.json["old_secret_until"]
+    for text in (made.json["key"], rotated.json["key"]):
+        assert gateway.ask("GET", place, key=text).status == 200
+    bare = gateway.ask("POST", f"{place}/rotate", key=keys["all"])
+    assert bare.status == 200
+    assert gateway.ask("GET", place, key=made.json["key"]).status == 401
+
+    revoked = gateway.ask("POST", f"{place}/revoke", key=keys["all"])
+    assert revoked.json["state"] == "revoked"
+    assert gateway.ask("GET", place, key=bare.json["key"]).status == 401
+    again = gateway.ask("POST", f"{place}/rotate", key=keys["all"])
+    assert (again.status, again.json["type"]) == (409, "urn:dingrelay:problem:conflict")
+
+
+TOO_MUCH: list[tuple[dict[str, object], str]] = [
+    ({"scopes": ["messages:write", "calls:write"]}, "/scopes"),
+    ({"scopes": ["*"]}, "/scopes"),
+    ({"apps": ["default"]}, "/apps"),
+    ({"apps": None}, "/apps"),
+    ({"lanes": ["urgent"]}, "/lanes"),
+    ({"sender": "other"}, "/sender"),
+    ({"sender": "*"}, "/sender"),
+    ({"rate": "101/1s"}, "/rate"),
+    ({"rate": None}, "/rate"),
+]
+
+
+def test_a_key_gives_no_more_than_it_has(gateway: GatewayClient, keys: dict[str, str]) -> None:
+    fits = {
+        "name": "x",
+        "scopes": ["messages:write"],
+        "apps": ["hr"],
+        "lanes": ["bulk"],
+        "rate": "5/1s",
+    }
+    for more, pointer in TOO_MUCH:
+        refused = gateway.ask("POST", "/v1/keys", {**fits, **more}, key=keys["team"])
+        assert refused.status == 403, (more, refused.content)
+        assert [error["pointer"] for error in refused.json["errors"]] == [pointer]
+    made = gateway.ask("POST", "/v1/keys", fits, key=keys["team"])
+    assert made.status == 201
+    shown = gateway.ask("GET", made.headers["Location"], key=keys["team"]).json
+    assert shown["sender"] == "team"
+
+
+def test_a_key_above_ones_own_is_not_there(gateway: GatewayClient, keys: dict[str, str]) -> None:
+    above = keys["all"].partition(".")[0]
+    for method, path in (("GET", ""), ("POST", "/rotate"), ("POST", "/revoke")):
+        refused = gateway.ask(method, f"/v1/keys/{above}{path}", key=keys["team"])
+        assert (refused.status, refused.json["detail"]) == (404, "no such key")
+    assert gateway.ask("GET", "/v1/keys", key=keys["all"]).status == 200
+    listed = gateway.ask("GET", "/v1/keys", key=keys["team"]).json["keys"]
+    assert [key["name"] for key in listed] == ["team"]
+
+
+def test_a_wrong_request_names_its_field(gateway: GatewayClient, keys: dict[str, str]) -> None:
+    for body, pointer in (
+        ({"name": "x", "scopes": ["messages:send"]}, "/scopes/0"),
+        ({"name": "x", "scopes": ["*"], "rate": "fast"}, "/rate"),
+        ({"name": "x", "scopes": "*"}, "/scopes"),
+        ({"name": "x"}, "/scopes"),
+    ):
+        refused = gateway.ask("POST", "/v1/keys", body, key=keys["all"])
+        assert (refused.status, refused.json["errors"][0]["pointer"]) == (422, pointer)
+    refused = gateway.ask("POST", "/v1/messages", {}, key=keys["team"])
+    assert gateway.ask("GET", "/v1/keys/drk_nobodynobody", key=keys["all"]).status == 404
+    assert gateway.ask("GET", "/v1/keys/'%20or%201=1", key=keys["all"]).status == 404
