@@ -46,5 +46,4 @@ def test_a_worker_that_stood_still_repeats_no_call(
     assert {job_id: valkey.hgetall(keys.job(job_id)) for job_id in ids} == before
     traffic.assert_each_arrived_once(sandbox, range(MESSAGES + 1))
     traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])
-    assert sandbox.audit()["calls"][traffic.CREATE] == {"ok": APPROVALS}
     assert "worker_vanished" in heir.log.read_text()

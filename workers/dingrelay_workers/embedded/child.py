@@ -12,7 +12,7 @@ from contextlib import suppress
 from dingrelay_workers.embedded.program import Program
 from dingrelay_workers.embedded.screen import Screen
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 LOOK_SECONDS = 0.05
 CHUNK = 65_536
 _PR_SET_PDEATHSIG = 1
