@@ -76,7 +76,12 @@ def _spelled(value: Any) -> Any:
     return str(value) if isinstance(value, int) else value
 
 
-def _sendable(body: JsonValue) -> JsonValue:
+def sendable(body: JsonValue) -> JsonValue:
+    """A body that JSON can spell.
+
+    Raises:
+        ValueError: it holds what JSON has no word for.
+    """
     try:
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (RecursionError, UnicodeEncodeError, ValueError):
@@ -119,7 +124,7 @@ class ApiCall(Deliverable):
     query: Annotated[dict[Name, Value], Field(max_length=64)] = Field(default_factory=dict)
     body: Annotated[
         dict[str, JsonValue] | list[JsonValue] | None,
-        AfterValidator(_sendable),
+        AfterValidator(sendable),
     ] = None
     effect: Effect = "none"
 

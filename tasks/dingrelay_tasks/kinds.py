@@ -10,7 +10,9 @@ from dingrelay_tasks import (
     campaign_chunk,
     campaign_confirm,
     campaign_recall,
+    media_upload,
     message_send,
+    robot_post,
     user_sync,
 )
 from dingrelay_tasks.context import Context
@@ -70,5 +72,7 @@ KINDS: Mapping[str, Kind] = {
         Kind(campaign_chunk.CampaignChunk, campaign_chunk.run, internal=True, ephemeral=True),
         Kind(campaign_recall.CampaignRecall, campaign_recall.run, internal=True),
         Kind(campaign_confirm.CampaignConfirm, campaign_confirm.run, internal=True),
+        Kind(media_upload.MediaUpload, media_upload.run, internal=True),
+        Kind(robot_post.RobotPost, robot_post.run, internal=True),
     )
 }

@@ -190,6 +190,8 @@ class FakeContext:
         self.messages = FakeMessages(self)
         self.approvals = FakeApprovals(self)
         self.apis: Any = None
+        self.media: Any = None
+        self.robots: Any = None
         self.contacts: Any = None
         self.directory: Any = None
         self.campaigns: Any = None

@@ -43,6 +43,18 @@ FORM_SCHEMA_TTL_MS = 600_000
 FORM_SCHEMA_READER_TTL_MS = 20_000
 """Longer than a call takes."""
 GATEWAY_PROBE_TTL_MS = 10_000
+DOOR_TOKEN_TTL_MS = 7_200_000
+"""As long as a token of DingTalk's (API §1)."""
+DOOR_REQUEST_TTL_MS = 600_000
+"""For so long a program that was not answered may ask again."""
+DOOR_TASK_TTL_MS = 7 * 86_400_000
+"""As long as the record of the job that it stands for."""
+ROBOT_TTL_MS = 7 * 86_400_000
+"""Renewed by each message; no job to a robot waits longer."""
+UPLOAD_TTL_MS = 900_000
+"""A file takes up to 20 MB: its program is told within seconds, and asks again for ten minutes."""
+ROBOT_POSTS_TTL_MS = 60_000
+"""The window of a robot's limit (API §2.8)."""
 MEMBER_COUNT_TTL_MS = 3_600_000
 MEMBER_COUNTS = 5_000
 """Departments of an app whose sizes are kept; those of more are asked for each time."""
@@ -261,3 +273,38 @@ def idempotency(key_id: str, digest: str) -> str:
     TTL: seconds while it is under way, then ``DINGRELAY_GATEWAY_IDEMPOTENCY_TTL``.
     """
     return f"{PREFIX}idempotency:{key_id}:{digest}"
+
+
+def door_token(digest: str) -> str:
+    """String: the API key that a token of the drop-in door was given to. TTL: DOOR_TOKEN_TTL_MS."""
+    return f"{PREFIX}door-token:{digest}"
+
+
+def door_nonce(key_id: str) -> str:
+    """String: the random part of an API key's present token. TTL: DOOR_TOKEN_TTL_MS."""
+    return f"{PREFIX}door-nonce:{key_id}"
+
+
+def door_request(digest: str) -> str:
+    """String: what makes the job of a request at the drop-in door. TTL: DOOR_REQUEST_TTL_MS."""
+    return f"{PREFIX}door-request:{digest}"
+
+
+def door_task(key_id: str, task_id: str) -> str:
+    """String: the job that a task id of the drop-in door stands for. TTL: DOOR_TASK_TTL_MS."""
+    return f"{PREFIX}door-task:{key_id}:{task_id}"
+
+
+def robot(digest: str) -> str:
+    """String: a robot's token, which no record holds. TTL: ROBOT_TTL_MS."""
+    return f"{PREFIX}robot:{digest}"
+
+
+def robot_posts(digest: str) -> str:
+    """String: messages to a robot that were taken in this window. TTL: ROBOT_POSTS_TTL_MS."""
+    return f"{PREFIX}robot-posts:{digest}"
+
+
+def upload(digest: str) -> str:
+    """String: a form with a file that is to be uploaded. TTL: UPLOAD_TTL_MS, or until it is."""
+    return f"{PREFIX}upload:{digest}"

@@ -10,7 +10,9 @@ from dingrelay_tasks.context.campaigns import CampaignCall, Campaigns
 from dingrelay_tasks.context.contacts import Contacts, ContactScope, Department, Member
 from dingrelay_tasks.context.context import Context, Intent
 from dingrelay_tasks.context.directory import Directory, Progress, Unmet
+from dingrelay_tasks.context.media import Media
 from dingrelay_tasks.context.messages import DailyVerdict, DeliveryReport, Messages, SentCall
+from dingrelay_tasks.context.robots import Robots
 from dingrelay_tasks.names import Json
 
 __all__ = [
@@ -29,9 +31,11 @@ __all__ = [
     "Found",
     "Intent",
     "Json",
+    "Media",
     "Member",
     "Messages",
     "Progress",
+    "Robots",
     "SentCall",
     "Unmet",
 ]

@@ -10,7 +10,9 @@ from dingrelay_tasks.context.approvals import Approvals
 from dingrelay_tasks.context.campaigns import Campaigns
 from dingrelay_tasks.context.contacts import Contacts
 from dingrelay_tasks.context.directory import Directory
+from dingrelay_tasks.context.media import Media
 from dingrelay_tasks.context.messages import Messages
+from dingrelay_tasks.context.robots import Robots
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.names import Json
 
@@ -76,6 +78,16 @@ class Context(Protocol):
     @property
     def apis(self) -> Apis:
         """Any API of DingTalk's."""
+        ...
+
+    @property
+    def media(self) -> Media:
+        """Files."""
+        ...
+
+    @property
+    def robots(self) -> Robots:
+        """Robots of groups."""
         ...
 
     @property

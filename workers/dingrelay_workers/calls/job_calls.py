@@ -31,6 +31,12 @@ from dingrelay_workers.store.records import Claim
 
 MOST_INTENTS = 4
 """How often the intent of a call that could not leave in time is written anew before it is given up."""
+REFUSED_TOKEN = {
+    "token": "A token that was just fetched is refused: check that key, secret and organisation"
+    " belong together.",
+    "own": "The token in the call is none that DingTalk knows.",
+}
+"""Hints, by what the calls of an API carry."""
 MEMBERS_READY_WITHIN = 1.0
 """Seconds that a call whose slot has come waits at most for those who share it."""
 
@@ -127,7 +133,8 @@ class JobCalls:
         """
         if api.counted:
             await self._quota.check(self._organisation, self._lane)
-        await self._tokens.token(self.app)
+        if api.access == "token":
+            await self._tokens.token(self.app)
 
     async def _join(self, request: Request) -> Member:
         """The job's part of a call of its content: kept for it, of one that waits, or of a new one."""
@@ -203,7 +210,7 @@ class JobCalls:
         began = time.monotonic()
         grant = await self._limiter.acquire(
             self.app,
-            api.name,
+            api.rule,
             lane=self._lane,
             request=request,
             sender=self._claim.sender,
@@ -257,19 +264,20 @@ class JobCalls:
 
         An invalid token had no effect, so the repeat is safe even for a call that changes something.
         """
-        token = await self._token()
-        try:
-            return await self._request(request, token)
-        except TokenInvalid:
-            token = await self._token(distrust=token)
+        token = ""
+        if request.api.access == "token":
+            known = await self._token()
+            try:
+                return await self._request(request, known.value)
+            except TokenInvalid:
+                token = (await self._token(distrust=known)).value
         try:
             return await self._request(request, token)
         except TokenInvalid as error:
             raise Permanent(
                 error.code,
                 error.message,
-                hint="A token that was just fetched is refused: check that key, secret and "
-                "organisation belong together.",
+                hint=REFUSED_TOKEN[request.api.access],
                 request_id=error.request_id,
             ) from None
 
@@ -280,14 +288,14 @@ class JobCalls:
             error.unsent = True
             raise
 
-    async def _request(self, request: Request, token: Token) -> Json:
+    async def _request(self, request: Request, token: str) -> Json:
         """One request, which leaves soon after its intent: others rely on the intent's time."""
         if not request.api.changes:
-            return await self._transport.request(request, token.value)
+            return await self._transport.request(request, token)
         for _ in range(MOST_INTENTS):
             leave_by = await self.intents.write()
             with suppress(TooLate):
-                return await self._transport.request(request, token.value, leave_by=leave_by)
+                return await self._transport.request(request, token, leave_by=leave_by)
         late = Transient("late", "the worker was too busy to send the request after its intent")
         late.unsent = True
         raise late

@@ -22,6 +22,8 @@ class Api:
         path: the path on the dialect's host; DingTalk counts calls by it.
         counted: whether its calls count against the organisation's month (API §6).
         changes: whether a call has an effect that must not happen twice.
+        access: what its calls carry: the app's token, or what they name themselves.
+        part: what of it DingTalk counts by itself, such as one robot; empty for the whole.
         verbatim: whether who asks for a call is told of a refusal in DingTalk's own words, whole.
     """
 
@@ -31,7 +33,14 @@ class Api:
     path: str
     counted: bool = True
     changes: bool = False
+    access: Literal["token", "own"] = "token"
+    part: str = ""
     verbatim: bool = False
+
+    @property
+    def rule(self) -> str:
+        """What its limits are kept by."""
+        return f"{self.name}@{self.part}" if self.part else self.name
 
 
 TOKEN = Api("token", "oapi", "GET", "/gettoken", counted=False)
@@ -54,6 +63,8 @@ DEPARTMENT_CHILDREN_V1 = Api(
     "contacts.departments", "oapi", "GET", "/department/list", counted=False
 )
 MEMBERS_V1 = Api("contacts.members", "oapi", "GET", "/user/listbypage", counted=False)
+
+MEDIA_UPLOAD = Api("media.upload", "oapi", "POST", "/media/upload", verbatim=True)
 
 _INSTANCES = "/v1.0/workflow/processInstances"
 APPROVAL_CREATE = Api("approval.create", "rest", "POST", _INSTANCES, changes=True)

@@ -10,19 +10,31 @@ TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
 
 
 @dataclass(frozen=True, slots=True)
+class FileForm:
+    """A body that is no JSON: a form with a file.
+
+    Attributes:
+        content_type: with the boundary between its parts.
+    """
+
+    content_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One call.
 
     Attributes:
         api: what is called.
         query: parameters of the URL, without the token.
-        body: what is sent as JSON.
+        body: what is sent as JSON, or a form that is sent as it is.
         recipients: how many people a message reaches, for the limit on recipients.
     """
 
     api: Api
     query: Mapping[str, str] | None = None
-    body: Mapping[str, Any] | Sequence[Any] | None = None
+    body: Mapping[str, Any] | Sequence[Any] | FileForm | None = None
     recipients: int = 0
 
     @property

@@ -22,7 +22,7 @@ from dingrelay_workers.dingtalk.errors import (
     Permanent,
     Transient,
 )
-from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.request import FileForm, Request
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to open a connection. Until it is open nothing was sent."""
@@ -31,7 +31,8 @@ LARGEST_ANSWER = 10 * 1024 * 1024
 TOO_LARGE = "answer_too_large"
 """Our code for an answer that is larger."""
 
-_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
+JSON = "application/json; charset=utf-8"
+_HEADERS = {"Content-Type": JSON}
 
 # What aiohttp raises before the first byte of a request is on its way.
 _BEFORE_SENDING = (
@@ -54,8 +55,11 @@ class _Body(aiohttp.BytesPayload):
     process may have been stopped, or a connection may have taken long to open.
     """
 
-    def __init__(self, value: bytes, leave_by: float | None) -> None:
-        super().__init__(value, content_type="application/json")
+    def __init__(self, body: object, leave_by: float | None) -> None:
+        if isinstance(body, FileForm):
+            super().__init__(body.content, content_type=body.content_type)
+        else:
+            super().__init__(_JSON.encode(body).encode(), content_type=JSON)
         self._leave_by = leave_by
         self.late = False
 
@@ -121,7 +125,8 @@ class Transport:
             query, headers = request.parameters(token), {**_HEADERS, **request.headers(token)}
         data = None
         if request.body is not None:
-            data = _Body(_JSON.encode(request.body).encode(), leave_by)
+            data = _Body(request.body, leave_by)
+            headers = {**headers, "Content-Type": data.content_type}
         left = time.monotonic()
         try:
             async with self._session.request(

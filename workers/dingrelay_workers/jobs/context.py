@@ -18,19 +18,24 @@ from dingrelay_tasks.context import (
     Found,
     Intent,
     Json,
+    Media,
     Messages,
+    Robots,
     SentCall,
 )
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.any_api import AnyApi
-from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
+from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND
 from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final
 from dingrelay_workers.dingtalk.messages import WorkNotifications
+from dingrelay_workers.dingtalk.request import FileForm, Request
+from dingrelay_workers.dingtalk.robots import Webhooks
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import Claim
@@ -97,6 +102,16 @@ class JobContext:
     def apis(self) -> Apis:
         """Any API of DingTalk's, by its path."""
         return AnyApi(self._calls, ruled=self._resources.rules.named_for)
+
+    @property
+    def media(self) -> Media:
+        """Files, which are apart from the records."""
+        return JobMedia(self._calls, self._resources)
+
+    @property
+    def robots(self) -> Robots:
+        """Robots of groups, whose tokens are apart from the records."""
+        return JobRobots(self._calls, self._resources)
 
     @property
     def contacts(self) -> Contacts:
@@ -249,6 +264,42 @@ class JobMessages:
     async def withdraw_message(self, task_id: int) -> bool:
         """Take back what a call brought; whether DingTalk did."""
         return await self._notifications.withdraw_message(task_id)
+
+
+class JobRobots:
+    """`dingrelay_tasks.context.Robots` for one job."""
+
+    def __init__(self, calls: JobCalls, resources: Resources) -> None:
+        self._webhooks = Webhooks(calls)
+        self._redis = resources.redis
+
+    async def post(self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]) -> Json:
+        """DingTalk's answer to a message."""
+        token = await self._redis.get(keys.robot(robot))
+        if token is None:
+            reason = "the robot's token is not known any more"
+            raise Refused("robot_forgotten", reason, "Post the message again.")
+        return await self._webhooks.post(robot, _text(token), query=query, body=body)
+
+
+class JobMedia:
+    """`dingrelay_tasks.context.Media` for one job."""
+
+    def __init__(self, calls: JobCalls, resources: Resources) -> None:
+        self._calls = calls
+        self._redis = resources.redis
+
+    async def upload(self, upload: str, *, content_type: str, query: Mapping[str, str]) -> Json:
+        """DingTalk's answer to an upload."""
+        content = await self._redis.get(keys.upload(upload))
+        if not isinstance(content, bytes):
+            raise Refused("upload_gone", "the file has waited too long", "Upload it again.")
+        form = FileForm(content_type, content)
+        return await self._calls.send(Request(MEDIA_UPLOAD, query=query, body=form))
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
 
 
 LOOK_BACK_MS = 60_000

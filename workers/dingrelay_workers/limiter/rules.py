@@ -41,6 +41,10 @@ LIMIT = re.compile(r"([1-9][0-9]{0,8})/([0-9]{1,6}(?:\.[0-9]{1,6})?)?(s|m|h)")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
+MOST_KNOWN = 10_000
+"""Rules that a process remembers: anybody can name a robot that does not exist."""
+
+
 @dataclass(frozen=True)  # without slots: what follows from the fields is worked out once
 class Rule:
     """One limit of DingTalk.
@@ -141,6 +145,8 @@ class Rules:
         """
         found = self._known.get((app, api))
         if found is None:
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
             found = self._known[app, api] = self._compose(app, api)
         return found
 
@@ -176,7 +182,8 @@ class Rules:
         return Rule(f"{EGRESS}:{self._egress}", EVERY, "calls", limit, window)
 
     def _compose(self, app: str, api: str) -> tuple[Rule, ...]:
-        limits = {**self._limits[EVERY], **self._limits.get(api, {})}
+        # Of one part of an API, such as a robot, the limit is that of the API.
+        limits = {**self._limits[EVERY], **self._limits.get(api.partition("@")[0], {})}
         rules: list[Rule] = []
         for unit in UNITS:
             limit, window = limits.get(unit) or (None, 1.0)

@@ -1,0 +1,50 @@
+"""media-upload: a file for messages to show (API §11.5)."""
+
+from functools import partial
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from dingrelay_tasks.api_call import Name, Value
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.contract import Deliverable
+
+STEP = "upload"
+LARGEST = 20 * 2**20 + 65_536
+"""Bytes of an upload: DingTalk's largest file (API §11.5), and the form around it."""
+
+
+class MediaUpload(Deliverable):
+    """Upload a file.
+
+    Attributes:
+        upload: which one, as a digest of it: a file is no part of a record.
+        content_type: of the form that it is in, with its boundary.
+        query: parameters of the URL.
+    """
+
+    kind: ClassVar[str] = "media-upload"
+
+    upload: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    content_type: Annotated[
+        str, Field(pattern=r"^multipart/form-data; ?boundary=\"?[A-Za-z0-9'()+_,./:=?-]{1,70}\"?$")
+    ]
+    query: Annotated[dict[Name, Value], Field(max_length=8)] = Field(default_factory=dict)
+
+    def summary(self) -> str:
+        """One short line for Flower and logs."""
+        return f"{super().summary()} upload={self.upload[:12]}"
+
+
+async def run(job: MediaUpload, ctx: Context) -> Json:
+    """Upload the file; once more if the answer was lost, which leaves an unused copy at DingTalk.
+
+    Returns:
+        DingTalk's answer.
+    """
+    return await ctx.once(STEP, partial(_upload, job, ctx))
+
+
+async def _upload(job: MediaUpload, ctx: Context) -> Json:
+    told = await ctx.media.upload(job.upload, content_type=job.content_type, query=job.query)
+    return {"answer": told}

@@ -1,0 +1,52 @@
+"""robot-post: one message to a group, through its robot's webhook (API §2.8)."""
+
+from functools import partial
+from typing import Annotated, ClassVar
+
+from pydantic import AfterValidator, Field, JsonValue
+
+from dingrelay_tasks.api_call import Name, Value, sendable
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.contract import AppName, Deliverable
+
+STEP = "post"
+LARGEST = 20_000
+"""Bytes of a message (API §2.8)."""
+
+
+class RobotPost(Deliverable):
+    """Post to a group.
+
+    Attributes:
+        app: none; a robot's token is its own.
+        robot: which robot, as a digest of its token: that itself is in no record.
+        query: timestamp and signature, where the robot asks for them.
+        body: DingTalk's message.
+    """
+
+    kind: ClassVar[str] = "robot-post"
+
+    app: AppName = "robots"
+    robot: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+    query: Annotated[dict[Name, Value], Field(max_length=8)] = Field(default_factory=dict)
+    body: Annotated[dict[str, JsonValue], AfterValidator(sendable)]
+
+    def summary(self) -> str:
+        """One short line for Flower and logs, free of the message."""
+        return f"{super().summary()} robot={self.robot[:12]}"
+
+
+async def run(job: RobotPost, ctx: Context) -> Json:
+    """Post the message; one that may have arrived is sent again.
+
+    By its ``msgUuid`` DingTalk posts it once, however often it comes (API §2.8).
+
+    Returns:
+        DingTalk's answer.
+    """
+    return await ctx.once(STEP, partial(_post, job, ctx))
+
+
+async def _post(job: RobotPost, ctx: Context) -> Json:
+    body = {"msgUuid": ctx.job_id, **job.body}
+    return {"answer": await ctx.robots.post(job.robot, query=job.query, body=body)}
