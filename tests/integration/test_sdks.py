@@ -4,27 +4,12 @@ Each is a process with an interpreter of its own, which ``make test`` installs: 
 packages, and two of them are called ``dingtalk``.
 """
 
-import subprocess
-import sys
-from pathlib import Path
-
-import pytest
-
 from dingrelay_sandbox.admin import SandboxAdmin
-
-SCRIPTS = Path(__file__).parents[1] / "sdks"
+from sdk_scripts import run_script
 
 
 def run(sandbox: SandboxAdmin, script: str, environment: str = "sdks") -> None:
-    """Run a script against the sandbox; it asserts what it is told."""
-    python = Path(sys.prefix) / environment / "bin" / "python"
-    if not python.exists():
-        pytest.skip(f"{environment}: `make test` installs it")
-    command = [str(python), "-W", "ignore", str(SCRIPTS / script), sandbox.base_url]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=90, check=False, env={"PATH": "/usr/bin"}
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    run_script(sandbox.base_url, script, environment)
 
 
 def delivered(sandbox: SandboxAdmin, user: str) -> list[str]:
@@ -56,6 +41,13 @@ def test_dingding_sdk(sandbox: SandboxAdmin) -> None:
     run(sandbox, "dingding_sdk.py", "dingding")
     assert len(delivered(sandbox, "u1")) == 1
     assert [post["group"] for post in sandbox.robot_posts()] == ["cidSandboxGroup=="]
+
+
+def test_onepush(sandbox: SandboxAdmin) -> None:
+    sandbox.add_robot("signed", "SECsandbox")
+    run(sandbox, "one_push.py")
+    kinds = [post["message"]["msgtype"] for post in sandbox.robot_posts()]
+    assert kinds == ["text", "markdown"]
 
 
 def test_apprise_and_dingtalkchatbot(sandbox: SandboxAdmin) -> None:

@@ -10,12 +10,12 @@ from alibabacloud_dingtalk.workflow_1_0 import models as flow
 from alibabacloud_dingtalk.workflow_1_0.client import Client as Workflow
 from alibabacloud_tea_openapi.models import Config
 from alibabacloud_tea_util.models import RuntimeOptions
-from elsewhere import lead_to_sandbox
+from elsewhere import KEY, SECRET, lead_elsewhere
 
-lead_to_sandbox()
+lead_elsewhere()
 config = Config(protocol="https", region_id="central")
 options = RuntimeOptions()
-pair = oauth.GetAccessTokenRequest(app_key="sandbox-key", app_secret="sandbox-secret")
+pair = oauth.GetAccessTokenRequest(app_key=KEY, app_secret=SECRET)
 token = OAuth(config).get_access_token(pair).body.access_token
 
 workflow = Workflow(config)

@@ -1,10 +1,10 @@
 """dingding-sdk (kfx2007): contacts as forms, messages as JSON, robots on the new host."""
 
 from dingtalk.dingtalk import DingTalk
-from elsewhere import lead_to_sandbox
+from elsewhere import KEY, SECRET, lead_elsewhere
 
-lead_to_sandbox()
-client = DingTalk("sandbox-key", "sandbox-secret", agentid="1000001")
+lead_elsewhere()
+client = DingTalk(KEY, SECRET, agentid="1000001")
 
 assert client.department.get()[0]["dept_id"] == 2
 assert client.department.get_info(2)["parent_id"] == 1

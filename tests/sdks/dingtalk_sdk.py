@@ -5,10 +5,10 @@ import time
 
 from dingtalk import AppKeyClient
 from dingtalk.model.message import TextBody
-from elsewhere import lead_to_sandbox
+from elsewhere import KEY, SECRET, lead_elsewhere
 
-lead_to_sandbox()
-client = AppKeyClient("sandbox-corp", "sandbox-key", "sandbox-secret")
+lead_elsewhere()
+client = AppKeyClient("sandbox-corp", KEY, SECRET)
 
 departments = client.department.list(fetch_child=True)
 assert departments[0]["id"] == 1, departments

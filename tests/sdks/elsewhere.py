@@ -1,14 +1,16 @@
-"""Leads a client that calls DingTalk to a sandbox instead; the client itself stays as it is."""
+"""Leads a client that calls DingTalk elsewhere instead; the client itself stays as it is."""
 
 import sys
 from typing import Any
 
 from requests.adapters import HTTPAdapter
 
+KEY, SECRET = sys.argv[2:4]
+"""What stands for an app's there."""
 HOSTS = ("https://oapi.dingtalk.com", "https://api.dingtalk.com", "https://eco.taobao.com")
 
 
-def lead_to_sandbox() -> None:
+def lead_elsewhere() -> None:
     """Send what is meant for DingTalk to the address in the first argument."""
     base_url = sys.argv[1]
     send = HTTPAdapter.send

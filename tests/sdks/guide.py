@@ -1,12 +1,12 @@
 """The calls of DingTalk's beginner's guide, made as it makes them: with requests and nothing else."""
 
 import requests
-from elsewhere import lead_to_sandbox
+from elsewhere import KEY, SECRET, lead_elsewhere
 
 OAPI = "https://oapi.dingtalk.com"
-lead_to_sandbox()
+lead_elsewhere()
 
-pair = {"appkey": "sandbox-key", "appsecret": "sandbox-secret"}
+pair = {"appkey": KEY, "appsecret": SECRET}
 token = {"access_token": requests.get(f"{OAPI}/gettoken", params=pair).json()["access_token"]}
 headers = {"Content-Type": "application/json"}
 

@@ -2,10 +2,10 @@
 
 import apprise
 from dingtalkchatbot.chatbot import DingtalkChatbot
-from elsewhere import lead_to_sandbox
+from elsewhere import lead_elsewhere
 
 SECRET = "SECsandbox"
-lead_to_sandbox()
+lead_elsewhere()
 
 # One each: a second message of the same one would wait for its own limit.
 for form in ("markdown", "text"):
