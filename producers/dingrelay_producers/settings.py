@@ -170,6 +170,8 @@ class Settings(BaseSettings):
     """Seconds in which a request's body must arrive; of a stream, each piece of it."""
     gateway_shutdown: Seconds = 10
     """Seconds a stopping gateway gives the requests under way."""
+    gateway_robots: bool = True
+    """Whether the drop-in door posts to robots of groups, for whoever has a robot's token."""
     gateway_queue_limit: Annotated[int, Field(ge=0)] = 200_000
     """Jobs that wait in a lane's queue, beyond which HTTP accepts no more of it; 0 for no limit."""
     gateway_idempotency_ttl: Seconds = 86_400

@@ -8,6 +8,7 @@ from dingrelay_producers.gateway import openapi, table
 from dingrelay_producers.gateway.context import CONTEXT, GatewayContext
 from dingrelay_producers.gateway.dispatch import handler_of
 from dingrelay_producers.gateway.docs_page import DOCUMENT
+from dingrelay_producers.gateway.drop_in.door import drop_in
 from dingrelay_producers.gateway.edge import edge, sign
 from dingrelay_producers.gateway.routes import Route
 
@@ -15,7 +16,7 @@ from dingrelay_producers.gateway.routes import Route
 def create_app(context: GatewayContext, routes: Sequence[Route] = table.ROUTES) -> web.Application:
     """The application around a context, which the caller opens and closes."""
     # Bodies are read by `body_reader`, which has limits of its own.
-    app = web.Application(middlewares=[edge], client_max_size=0)
+    app = web.Application(middlewares=[edge, drop_in], client_max_size=0)
     app[CONTEXT] = context
     app[DOCUMENT] = openapi.document(routes)
     app.on_response_prepare.append(sign)

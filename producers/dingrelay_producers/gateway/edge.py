@@ -10,7 +10,7 @@ from aiohttp import web
 from dingrelay_producers.gateway import access_log, problems
 from dingrelay_producers.gateway.context import CONTEXT
 from dingrelay_producers.gateway.problems import Problem
-from dingrelay_producers.gateway.routes import CALLER
+from dingrelay_producers.gateway.routes import CALLER, ROUTE
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -65,7 +65,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     finally:
         metrics.in_flight.dec()
         seconds = monotonic() - began
-        route = _template(request)
+        route = request.get(ROUTE) or _template(request)
         method = request.method if route else "any"
         metrics.requests.labels(method, route or "none", status).inc()
         metrics.seconds.labels(method, route or "none").observe(seconds)

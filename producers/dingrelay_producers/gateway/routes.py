@@ -20,6 +20,9 @@ BODY_LIMIT = 1_100_000
 CALLER: web.RequestKey[str] = web.RequestKey("caller", str)
 """The id and name of the key, for the log."""
 
+ROUTE: web.RequestKey[str] = web.RequestKey("route", str)
+"""What the log and the metrics call it, where the router has no name for it."""
+
 NDJSON = "application/x-ndjson"
 
 

