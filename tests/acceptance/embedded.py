@@ -98,5 +98,5 @@ def _word(process: psutil.Process) -> str:
         command = " ".join(process.cmdline())
     except psutil.Error:
         return "gone"
-    words = ("valkey-server", "sandbox", "urgent,normal", "bulk,directory", "flower")
+    words = ("valkey-server", "sandbox", "urgent,normal", "bulk,directory", "flower", "gateway")
     return next((word for word in words if word in command), command)

@@ -1,8 +1,10 @@
 """`dingrelay up --sandbox`: everything from one command, and nothing left of it."""
 
 import json
+import re
 import signal
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from conftest import wait_until
 
 READY_SECONDS = 30
 """A few on an idle machine; these tests share theirs."""
-PROGRAMS = {"valkey-server", "sandbox", "urgent,normal", "bulk,directory", "flower"}
+PROGRAMS = {"valkey-server", "sandbox", "urgent,normal", "bulk,directory", "flower", "gateway"}
 SEND = ("send", "--to", "u1,u2", "--text", "你好", "--wait", "--json")
 
 
@@ -52,6 +54,16 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(up: Up) -> No
     sent = up.run(*SEND)
     assert sent.returncode == 0, sent.stderr
     assert json.loads(sent.stdout)["result"]["accepted"] == 2
+
+    (key,) = re.findall(r"drk_\S+", up.told())
+    body = {"to": {"users": ["u3"]}, "message": {"msgtype": "text", "text": {"content": "早"}}}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{up.variables()['DINGRELAY_GATEWAY_PORT']}/v1/messages?wait=30",
+        json.dumps(body).encode(),
+        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        assert json.load(answer)["state"] == "done"
 
     with Redis.from_url(up.variables()["DINGRELAY_REDIS_URL"]) as redis:
         assert redis.config_get("appendonly")["appendonly"] == "yes"

@@ -16,7 +16,7 @@ from dingrelay_tasks.context import Json
 from dingrelay_workers import metrics
 
 ROOT = Path(__file__).parents[2]
-OURS = ("worker-urgent-normal", "worker-bulk-directory", "flower")
+OURS = ("worker-urgent-normal", "worker-bulk-directory", "gateway", "flower")
 SECRETS = "/run/secrets/"
 FOREIGN_VARIABLES = {
     "postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD_FILE"},
@@ -90,7 +90,7 @@ def test_its_variables_make_a_production_configuration(
         assert settings.database == values["database_url"]
         assert settings.app("default").app_secret.get_secret_value() == values["app_secret"]
         assert settings.app("default").agent_id == "4242"
-        assert settings.metrics_port == 9464
+        assert settings.metrics_port == (0 if service == "gateway" else 9464)
 
 
 def test_every_variable_of_ours_is_a_setting(compose: Json) -> None:
@@ -161,10 +161,11 @@ def test_every_alert_has_its_runbook() -> None:
             assert (ROOT / rule["annotations"]["runbook"]).is_file(), rule["alert"]
 
 
-def test_prometheus_finds_the_workers(compose: Json) -> None:
+def test_prometheus_finds_the_workers_and_the_gateways(compose: Json) -> None:
     content = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text("utf-8"))
-    (found,) = content["scrape_configs"][0]["dns_sd_configs"]
+    found, gateways = content["scrape_configs"][0]["dns_sd_configs"]
     assert set(found["names"]) == set(OURS[:2])
     for name in OURS[:2]:
         port = compose["services"][name]["environment"]["DINGRELAY_METRICS_PORT"]
         assert int(port) == found["port"]
+    assert (gateways["names"], gateways["port"]) == (["gateway"], Settings(env="test").gateway_port)

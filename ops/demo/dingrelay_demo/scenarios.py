@@ -1,10 +1,12 @@
 """What the demo shows, act by act. Every number that an act tells is counted, none is written."""
 
 import asyncio
+import json
 import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from urllib.request import Request, urlopen
 
 from redis import Redis
 
@@ -34,6 +36,34 @@ async def one_of_each(context: DemoContext) -> None:
     done = await context.finish(refs)
     for content, status in zip(messages.ONE_OF_EACH, done, strict=True):
         context.screen.job(content["msgtype"], status)
+
+
+async def over_http(context: DemoContext) -> None:
+    """A job over HTTP, as from a program in any language."""
+    job = messages.message("u2", messages.text("通过 HTTP 网关发送"))
+    context.screen.act("A job over HTTP, with an API key")
+    request = Request(
+        f"{context.system.gateway}/v1/messages?wait=30",
+        json.dumps(job.wire()).encode(),
+        {
+            "Authorization": f"Bearer {context.system.key}",
+            "Content-Type": "application/json",
+            "Idempotency-Key": "demo-1",
+        },
+    )
+
+    def ask() -> str:
+        with urlopen(request) as answer:
+            identifier: str = json.load(answer)["id"]
+            return identifier
+
+    first, again = [await asyncio.to_thread(ask) for _ in range(2)]
+    ref = context.system.client.job(first)
+    context.expected.add(ref, job)
+    for status in await context.finish([ref]):
+        context.screen.job("POST /v1/messages", status)
+    same = "one job" if first == again else "two jobs"
+    context.screen.note(f"the same request was sent twice with one Idempotency-Key: {same}")
 
 
 async def directory(context: DemoContext) -> None:
@@ -215,6 +245,7 @@ def _after(status: JobStatus, passed: JobStatus) -> bool:
 
 ALL: tuple[Callable[[DemoContext], Awaitable[None]], ...] = (
     one_of_each,
+    over_http,
     directory,
     approvals,
     burst,

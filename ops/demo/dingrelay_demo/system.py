@@ -11,6 +11,7 @@ from rich.console import Console
 from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.embedded import screen
+from dingrelay_workers.embedded.sandbox_key import sandbox_key
 from dingrelay_workers.embedded.supervisor import Supervisor
 from dingrelay_workers.embedded.system import plan
 
@@ -21,19 +22,23 @@ RECIPIENTS = "60000/60s"
 
 
 class System:
-    """Valkey, a DingTalk of 2,000 people in 60 departments, two workers and Flower.
+    """Valkey, a DingTalk of 2,000 people in 60 departments, two workers, a gateway and Flower.
 
     Attributes:
         client: a producer's client.
         sandbox: the DingTalk, from behind: its audit, its inboxes, its faults.
         flower: where Flower is.
         database: URL of the SQL directory.
+        gateway: URL of the HTTP gateway.
+        key: to the gateway.
     """
 
     client: Client
     sandbox: SandboxAdmin
     flower: str
     database: str
+    gateway: str
+    key: str
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -67,6 +72,8 @@ class System:
         self.sandbox.set_limits(recipients=RECIPIENTS)
         self.flower = planned.facts["Flower"]
         self.database = planned.variables["DINGRELAY_DATABASE_URL"]
+        self.gateway = f"http://127.0.0.1:{planned.variables['DINGRELAY_GATEWAY_PORT']}"
+        self.key = await sandbox_key(self.database, self._folder)
 
     def worker_pids(self) -> list[int]:
         """The process ids of the workers that run now."""

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from dingrelay_producers.gateway import problems
-from dingrelay_producers.gateway.idempotency import HEADER, REPLAYED
+from dingrelay_producers.gateway.idempotency import HEADER, REPLAYED, SPELLING
 from dingrelay_producers.gateway.problems import ProblemDocument
 from dingrelay_producers.gateway.routes import Answer, Body, Route
 
@@ -224,7 +224,7 @@ def _headers(route: Route) -> list[Schema]:
             "in": "header",
             "required": False,
             "description": "The same request again with the same key gets the same answer.",
-            "schema": {"type": "string", "pattern": "^[A-Za-z0-9._:-]{1,255}$"},
+            "schema": {"type": "string", "pattern": f'^({SPELLING}|"{SPELLING}")$'},
         }
     ]
 

@@ -18,7 +18,7 @@ def up(
         Path, typer.Option(help="Folder of the embedded Valkey and database.", file_okay=False)
     ] = Path(".dingrelay"),
 ) -> None:
-    """Run workers and Flower, and an embedded Valkey where no Redis is configured.
+    """Run workers, the gateway and Flower, and an embedded Valkey where no Redis is configured.
 
     In production nothing embedded is started: DINGRELAY_REDIS_URL is required.
     """

@@ -75,6 +75,7 @@ def plan(
         system.stages.append(neighbours)
     patience = settings.soft_shutdown + STOP_MARGIN
     fleet = [_worker(lanes, concurrency, patience) for lanes in workers]
+    fleet.append(_gateway(settings, system))
     if flower := _flower(settings, system):
         fleet.append(flower)
     system.stages.append(fleet)
@@ -97,6 +98,18 @@ def _worker(lanes: str, concurrency: int, patience: float) -> Program:
         _dingrelay("worker", "--lanes", lanes, "-c", str(concurrency)),
         ready_text="worker_ready",
         patience=patience,
+    )
+
+
+def _gateway(settings: Settings, system: System) -> Program:
+    port = ports.pick(settings.gateway_port)
+    system.variables["DINGRELAY_GATEWAY_PORT"] = str(port)
+    system.facts["gateway"] = f"http://127.0.0.1:{port}/docs"
+    return Program(
+        "gateway",
+        _dingrelay("gateway", "--port", str(port)),
+        ready_text="gateway listening on",
+        patience=settings.gateway_shutdown + STOP_MARGIN,
     )
 
 

@@ -17,6 +17,7 @@ from dingrelay_producers.cli.exits import DONE, OTHERWISE
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.embedded import ports
 from dingrelay_workers.embedded.child import StartFailed
+from dingrelay_workers.embedded.sandbox_key import sandbox_key
 from dingrelay_workers.embedded.screen import Screen
 from dingrelay_workers.embedded.supervisor import Supervisor
 from dingrelay_workers.embedded.system import System, plan
@@ -35,7 +36,7 @@ def run(settings: Settings, folder: Path, *, sandbox: bool, concurrency: int) ->
     with _only_one(folder), ExitStack() as choosing:
         choosing.enter_context(ports.choosing())
         system = plan(settings, folder, sandbox=sandbox, concurrency=concurrency)
-        return asyncio.run(_run(system, folder, started=choosing.close))
+        return asyncio.run(_run(system, settings, folder, started=choosing.close))
 
 
 @contextmanager
@@ -50,7 +51,9 @@ def _only_one(folder: Path) -> Generator[None]:
         yield
 
 
-async def _run(system: System, folder: Path, *, started: Callable[[], None]) -> int:
+async def _run(
+    system: System, settings: Settings, folder: Path, *, started: Callable[[], None]
+) -> int:
     began = time.monotonic()
     screen = Screen(Console(highlight=False), system.names)
     supervisor = Supervisor(system.stages, _environment(system), screen)
@@ -64,6 +67,7 @@ async def _run(system: System, folder: Path, *, started: Callable[[], None]) -> 
             return DONE
         await starting
         started()
+        await _tell_key(system, settings, folder)
         if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
             file = running.write(folder, system.variables)
         seconds = time.monotonic() - began
@@ -83,6 +87,13 @@ async def _run(system: System, folder: Path, *, started: Callable[[], None]) -> 
         with suppress(OSError):  # the terminal may be gone
             screen.say("everything has ended")
     return OTHERWISE
+
+
+async def _tell_key(system: System, settings: Settings, folder: Path) -> None:
+    """Show a key to the gateway of a sandbox; elsewhere a person makes one."""
+    if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
+        database = system.variables.get("DINGRELAY_DATABASE_URL", settings.database)
+        system.facts["key"] = await sandbox_key(database, folder)
 
 
 def _on_signals(supervisor: Supervisor, screen: Screen) -> "asyncio.Future[None]":
