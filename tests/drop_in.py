@@ -19,7 +19,21 @@ ACCESS_TOKEN = "/v1.0/oauth2/accessToken"
 CREATE_TOPAPI = "/topapi/processinstance/create"
 INSTANCES = "/v1.0/workflow/processInstances"
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+HEAD = {"bgcolor": "FFBBBBBB", "text": "head", "icon": "?"}
+BODY = {"form": [{"key": "天数", "value": 3}], "rich": {"num": 15.6, "unit": "元"}}
 WORK = {"agent_id": AGENT, "userid_list": "u1,u2,nobody", "msg": TEXT}
+SLOPPY = {"msgtype": "oa", "oa": {"message_url": "https://x.example", "head": HEAD, "body": BODY}}
+"""Numbers for texts, and a field that nobody knows."""
+WRONG_MESSAGES = (
+    "text",
+    {"msgtype": "fax"},
+    {"msgtype": "text"},
+    {"msgtype": "text", "text": {"content": ""}},
+    {"msgtype": "text", "text": {"content": "x" * 5_001}},
+    {"msgtype": "link", "link": {"title": "t"}},
+    {"msgtype": "voice", "voice": {"media_id": "@x", "duration": "99"}},
+    {"msgtype": "action_card", "action_card": {"markdown": "x"}},
+)
 APPROVAL = {
     "process_code": "PROC-ANY",
     "originator_user_id": "u1",
@@ -147,6 +161,7 @@ class Story:
         self.post(RESULT, asked)
         self.post(RESULT, form=asked)
         self.post(RECALL, {"agent_id": AGENT, "msg_task_id": sent["task_id"]})
+        self.post(SEND, {**WORK, "msg": SLOPPY})
         form = {"agent_id": AGENT, "dept_id_list": "2", "msg": json.dumps(TEXT)}
         task = self.post(SEND, form=form)["task_id"]
         self.post(RESULT, {"agent_id": AGENT, "task_id": task})
@@ -191,6 +206,8 @@ class Story:
         self.post(SEND, {"agent_id": AGENT, "msg": TEXT})
         self.post(SEND, {"userid_list": "u1"})
         self.post(SEND, {**WORK, "agent_id": "7"})
+        for message in WRONG_MESSAGES:
+            self.post(SEND, {**WORK, "msg": message})
         self.post(SEND, {**WORK, "userid_list": ",".join(f"u{n}" for n in range(1, 102))})
         self.post(RESULT, {"agent_id": AGENT, "task_id": 12})
         self.post(CREATE_TOPAPI, {**APPROVAL, "process_code": "PROC-NONE"})

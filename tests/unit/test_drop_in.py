@@ -1,0 +1,147 @@
+"""What the drop-in door makes of calls and of the ends of jobs, without any of them being made."""
+
+from typing import Any
+
+import pytest
+
+from dingrelay_producers.gateway.drop_in import words
+from dingrelay_producers.gateway.drop_in.carrying import refusal_of, verbatim
+from dingrelay_producers.gateway.drop_in.incoming import Incoming
+from dingrelay_producers.gateway.drop_in.leniency import message_send
+from dingrelay_producers.gateway.drop_in.passthrough import reads
+from dingrelay_producers.gateway.drop_in.top_gateway import passage
+from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_producers.store.status import JobStatus
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "reading"),
+    [
+        ("GET", "/v1.0/anything", True),
+        ("POST", "/topapi/v2/user/getbymobile", True),
+        ("POST", "/topapi/v2/department/listsub", True),
+        ("POST", "/topapi/processinstance/listids", True),
+        ("POST", "/v1.0/workflow/processes/instanceIds/query", True),
+        ("POST", "/v1.0/workflow/processes/forecast", True),
+        ("POST", "/topapi/v2/user/create", False),
+        ("POST", "/v1.0/robot/oToMessages/batchSend", False),
+        ("POST", "/v1.0/card/instances", False),
+        ("PUT", "/v1.0/x/query", False),
+        ("DELETE", "/v1.0/x/get", False),
+    ],
+)
+def test_what_surely_changes_nothing(method: str, path: str, *, reading: bool) -> None:
+    assert reads(method, path) is reading
+
+
+def ended(state: str, **error: Any) -> JobStatus:
+    told = {"class": "permanent", "code": "1", "message": "m", **error} if error else None
+    return JobStatus.model_validate(
+        {
+            "id": "j",
+            "kind": "approval-create",
+            "app": "default",
+            "lane": "normal",
+            "state": state,
+            "created_at": "2026-11-25T00:00:00Z",
+            "error": told,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "old", "new"),
+    [
+        (ended("unknown", code="x"), -1, (503, "serviceBusy")),
+        (ended("cancelled"), -1, (503, "serviceBusy")),
+        (ended("dead", **{"class": "outage"}, code="-1"), -1, (503, "serviceBusy")),
+        (
+            ended("dead", **{"class": "contract"}, code="form.事由"),
+            810003,
+            (400, "formConverterError"),
+        ),
+        (ended("dead", **{"class": "contract"}, code="cc"), 400002, (400, "invalidParameter")),
+        (ended("dead", code="processCodeError"), 820001, (400, "processCodeError")),
+        (ended("dead", code="820001"), 820001, (400, "processCodeError")),
+        (ended("dead", code="33012", **{"class": "not_found"}), 33012, (400, "invalidParameter")),
+        (ended("dead", code="needAuth", **{"class": "permission"}), 88, (403, "needAuth")),
+        (
+            ended("dead", code="quota", **{"class": "quota"}),
+            90020,
+            (403, "quota"),
+        ),
+    ],
+)
+def test_ends_in_both_dialects(status: JobStatus, old: int, new: tuple[int, str]) -> None:
+    answer = words.refused(refusal_of(status), "/department/list")
+    assert (answer.status, answer.content["errcode"]) == (200, old)
+    answer = words.refused(refusal_of(status), "/v1.0/x")
+    assert (answer.status, answer.content["code"]) == new
+
+
+def test_dingtalks_own_words_go_first() -> None:
+    body = {"code": "x.y", "message": "words", "requestid": "R", "more": [1]}
+    status = ended("dead", answer={"status": 409, "body": body})
+    assert verbatim(status, "/v1.0/x") == Answer(body, 409)
+
+
+def incoming(**fields: Any) -> Incoming:
+    return Incoming("POST", "/router/rest", {}, fields, "")
+
+
+def test_the_oldest_way_is_the_newer_one_in_an_envelope() -> None:
+    way = passage(
+        incoming(
+            method="dingtalk.oapi.v2.user.get", session="t", v="2.0", format="json", userid="u"
+        )
+    )
+    assert (way.call.path, way.call.token, way.call.body) == (
+        "/topapi/v2/user/get",
+        "t",
+        {"userid": "u"},
+    )
+    assert way.envelope(Answer({"errcode": 0, "result": {}})).content == {
+        "dingtalk_oapi_v2_user_get_response": {"errcode": 0, "result": {}}
+    }
+    refused = words.refused(words.TOKEN_INVALID, way.call.path)
+    assert way.envelope(refused).content["error_response"]["sub_code"] == "40014"
+
+
+@pytest.mark.parametrize("method", [None, 3, "", "../../etc", "a b", "x/../y"])
+def test_a_method_that_is_none(method: object) -> None:
+    with pytest.raises(Refusal):
+        passage(incoming(method=method))
+
+
+def test_what_dingtalk_lets_pass_is_let_pass() -> None:
+    oa = {
+        "message_url": "https://x.example",
+        "head": {"bgcolor": "FFBBBBBB", "text": "h", "icon": "?"},
+        "body": {"form": [{"key": "天数", "value": 3}], "rich": {"num": 15.6}},
+    }
+    given = {"msgtype": "oa", "oa": oa, "at": {"isAtAll": True}}
+    job = message_send({"users": ["u1"]}, given)
+    told = job.wire()["message"]["oa"]
+    assert told["head"] == {"bgcolor": "FFBBBBBB", "text": "h"}
+    assert told["body"] == {"form": [{"key": "天数", "value": "3"}], "rich": {"num": "15.6"}}
+    assert given["at"] == {"isAtAll": True}, "what was given stays as it was"
+
+
+MANY = {f"x{number}": number for number in range(100)}
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ("x", 40035),
+        ({"msgtype": "fax"}, 40008),
+        ({"msgtype": "text"}, 40035),
+        ({"msgtype": "text", "text": {"content": True}}, 40035),
+        ({"msgtype": "text", "text": {"content": "x" * 5_001}}, 34016),
+        ({"msgtype": "text", "text": {"content": "x", **MANY}}, 400002),
+    ],
+)
+def test_the_rest_is_refused_in_dingtalks_codes(message: Any, code: int) -> None:
+    with pytest.raises(Refusal) as refused:
+        message_send({"users": ["u1"]}, message)
+    assert refused.value.words.errcode == code
