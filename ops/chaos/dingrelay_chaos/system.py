@@ -15,6 +15,7 @@ from dingrelay_chaos.asked import Asked
 from dingrelay_chaos.database import Database
 from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, DingTalk
 from dingrelay_chaos.events import Events
+from dingrelay_chaos.gateway import Gateway
 from dingrelay_chaos.people import DEPARTMENTS, PEOPLE
 from dingrelay_chaos.valkey import Valkey
 from dingrelay_chaos.worker import Worker
@@ -44,7 +45,7 @@ An answer is late by 5 s at most, so the settle delay of approvals is longer tha
 
 
 class System:
-    """Valkey, SQL, a DingTalk and workers, and a client of each."""
+    """Valkey, SQL, a DingTalk, workers and a gateway, and a client of each."""
 
     def __init__(self, setting: "Setting", folder: Path) -> None:
         self.folder = folder
@@ -67,6 +68,7 @@ class System:
             Worker(f"w{number}", self._environment, setting.concurrency, folder)
             for number in range(len(setting.worker_skews))
         ]
+        self.gateway = Gateway(self._environment, folder)
         self.events = Events(self.valkey, folder / "events.log")
         self.marked_as_left: set[str] = set()
         """People who were marked as left at some time."""
@@ -90,8 +92,10 @@ class System:
         self._celery = Celery("somebody", broker=self.valkey.url, set_as_current=False)
         for worker, skew in zip(self.workers, self.setting.worker_skews, strict=True):
             worker.start(skew)
+        self.gateway.start()
         self.events.start()
         self.wait_ready()
+        self.gateway.open()
         self.began = time.monotonic()
         self.began_at = time.time()
 
@@ -110,9 +114,10 @@ class System:
             time.sleep(0.1)
 
     def supervise(self) -> None:
-        """Start workers again that have ended by themselves."""
+        """Start workers and the gateway again where they have ended by themselves."""
         for worker in self.workers:
             worker.supervise()
+        self.gateway.supervise()
         # A later walk brings back who was wrongly marked, so it is looked at all the time.
         with suppress(sqlite3.OperationalError):
             rows = self.database.rows("select userid from users where left_at is not null")
@@ -148,6 +153,7 @@ class System:
         for worker in self.workers:
             worker.resume()
             worker.start(worker.skews[-1][1])
+        self.gateway.start()
 
     def end(self) -> None:
         """End all processes, by their ids."""
@@ -155,6 +161,7 @@ class System:
         for worker in self.workers:
             worker.resume()
             worker.kill()
+        self.gateway.kill()
         self.dingtalk.end()
         self.valkey.close()
         self.database.mend()

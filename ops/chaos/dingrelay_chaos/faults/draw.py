@@ -13,6 +13,7 @@ from dingrelay_chaos.faults.dingtalk import (
     TokensEnd,
 )
 from dingrelay_chaos.faults.fault import Fault
+from dingrelay_chaos.faults.gateway import GatewayEnds
 from dingrelay_chaos.faults.valkey import (
     ValkeyFailsOver,
     ValkeyFreezes,
@@ -124,6 +125,10 @@ def _sleeps(rng: random.Random, worker: int, skew: float) -> Fault:
     return WorkerSleeps(worker, _seconds(rng, 1, rng.choice((4, 10, 20))))
 
 
+def _gateway(rng: random.Random, worker: int, skew: float) -> Fault:
+    return GatewayEnds(_seconds(rng, 0.1, 4))
+
+
 def _restarts(rng: random.Random, worker: int, skew: float) -> Fault:
     return ValkeyRestarts(_seconds(rng, 0.2, 4), rng.choice(("kill", "terminate")))
 
@@ -164,6 +169,7 @@ _DRAWS: dict[str, Draw] = {
     "kill": _ends("kill"),
     "terminate": _ends("terminate"),
     "suspend": _sleeps,
+    "gateway_kill": _gateway,
     "valkey_restart": _restarts,
     "valkey_failover": _fails_over,
     "valkey_freeze": _freezes,

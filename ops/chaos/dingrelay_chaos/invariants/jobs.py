@@ -33,6 +33,8 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     for worker in system.workers:
         for failure in worker.failures:
             yield Violation(1, f"a worker ended by itself: {failure}")
+    for failure in system.gateway.failures:
+        yield Violation(1, failure)
 
 
 def _may_be_gone(evidence: Evidence, job: str) -> bool:

@@ -100,6 +100,10 @@ def _bare(rng: random.Random, step: int, past: Past, left: float) -> Send:
     return Send(f"裸任务 {step}", _users(rng, 3), bare=True)
 
 
+def _http(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    return Send(f"网关 {step}", _users(rng, 3), lane=rng.choice(LANES), http=True)
+
+
 def _later(rng: random.Random, step: int, past: Past, left: float) -> Send:
     send_in = round(rng.uniform(0.5, max(1.0, min(20.0, left))), 2)
     return Send(f"稍后 {step}", _users(rng, 3), send_in=send_in, lane=rng.choice(LANES))
@@ -203,6 +207,7 @@ _DRAWS: dict[str, Draw] = {
     "same_key": _same_key,
     "equal_content": _equal_content,
     "bare": _bare,
+    "http": _http,
     "later": _later,
     "expiring": _expiring,
     "allow_duplicate": _allow_duplicate,

@@ -1,4 +1,4 @@
-"""Messages: one, many in a batch, and one by a bare Celery client."""
+"""Messages: one, many in a batch, one over HTTP, and one by a bare Celery client."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -29,14 +29,17 @@ class Send:
     confirm: bool = False
     on_unknown: Literal["repeat", "stop"] = "repeat"
     bare: bool = False
+    http: bool = False
     same_as: int | None = None
 
     def run(self, system: System, step: int) -> None:
-        """Enqueue it, by our client or by a bare Celery one."""
+        """Enqueue it, by our client, over HTTP, or by a bare Celery client."""
         asked = self.asked(system, step)
         system.asked.messages.append(asked)
         if self.bare:
             asked.accepted = "yes" if _sent_bare(system, asked, self.document()) else "perhaps"
+        elif self.http:
+            _post(system, asked, self.document(), f"step-{step}")
         else:
             enqueue(system, MessageSend.parse(self.document()), asked)
 
@@ -99,6 +102,18 @@ class SendMany:
 
 def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
+
+
+def _post(system: System, asked: MessageAsked, document: dict[str, Any], once: str) -> None:
+    status, told = system.gateway.post("/v1/messages", document, once)
+    match status:
+        case 202:
+            asked.job, asked.accepted, asked.answered = told["id"], "yes", system.now()
+        case 0:
+            pass
+        case _:
+            asked.accepted = "no"
+            raise AssertionError(f"the gateway refused a message: {status} {told}")
 
 
 def _sent_bare(system: System, asked: MessageAsked, document: dict[str, Any]) -> bool:

@@ -1,0 +1,109 @@
+"""The HTTP gateway of a run, and a client that knows nothing of it but its URL and a key."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Mapping
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
+
+from dingrelay_chaos import ports
+from dingrelay_chaos.process import Process
+
+CLI = (sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli")
+START_SECONDS = 60
+ANSWER_SECONDS = 8
+"""A request is given up after so long; its answer may only be late."""
+GIVE_UP_SECONDS = 20
+RETRY_SECONDS = 0.3
+AGAIN = frozenset({409, 429, 500, 502, 503, 504})
+"""Statuses after which a client asks again, with the same key."""
+
+
+class Gateway:
+    """A gateway and those that took its place, at one address and in one log."""
+
+    def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
+        self.wanted = False
+        self.failures: list[str] = []
+        """Each time that it ended by itself."""
+        self._environment = dict(environment)
+        self._key = ""
+        port = ports.reserve()
+        self.url = f"http://127.0.0.1:{port}"
+        command = [*CLI, "gateway", "--port", str(port)]
+        self.process = Process("gateway", command, folder / "gateway.log")
+
+    def start(self) -> None:
+        """Start it, unless it runs; it may not answer yet."""
+        self.wanted = True
+        self.process.spawn(self._environment)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.wanted = False
+        self.process.kill()
+
+    def supervise(self) -> None:
+        """Start it again if it has ended by itself, as systemd would."""
+        if self.wanted and not self.process.alive:
+            if self.process.exit_code is not None:
+                self.failures.append(f"the gateway ended with {self.process.exit_code}")
+            self.start()
+
+    def open(self) -> None:
+        """Make a key, and return once the gateway answers.
+
+        Raises:
+            TimeoutError: it does not.
+        """
+        command = [*CLI, "key", "create", "chaos", "--scope", "*", "--json"]
+        made = subprocess.run(command, env=self._environment, check=True, stdout=subprocess.PIPE)
+        self._key = json.loads(made.stdout)["key"]
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline and self.process.alive:
+            try:
+                urllib.request.urlopen(f"{self.url}/healthz", timeout=1).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise TimeoutError(f"the gateway does not answer; see {self.process.log}")
+
+    def post(self, path: str, document: Mapping[str, Any], once: str) -> tuple[int, Any]:
+        """The status and the JSON of the first answer that is final; retried blindly until then.
+
+        Args:
+            path: of the API, such as ``/v1/messages``.
+            document: the body.
+            once: its idempotency key.
+
+        Returns:
+            Status 0: none came, and whether it was accepted is not known.
+        """
+        request = urllib.request.Request(
+            self.url + path,
+            json.dumps(document).encode(),
+            {
+                "Authorization": f"Bearer {self._key}",
+                "Content-Type": "application/json",
+                "Idempotency-Key": once,
+            },
+            method="POST",
+        )
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:
+                    return answer.status, json.load(answer)
+            except HTTPError as error:
+                if error.code not in AGAIN:
+                    return error.code, json.load(error)
+            except (OSError, HTTPException, ValueError):
+                pass  # it died, or its answer did
+            time.sleep(RETRY_SECONDS)
+        return 0, None
