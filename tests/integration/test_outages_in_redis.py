@@ -26,19 +26,6 @@ PROBES = 2
 
 
 @pytest.fixture
-async def opened(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    sqlite_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[OpenFleet]:
-    """Start a worker on the sandbox."""
-    async with fleets(sandbox, valkey_url, redis, sqlite_url, monkeypatch) as open_fleet:
-        yield open_fleet
-
-
-@pytest.fixture
 async def opened_durably(
     sandbox: SandboxAdmin,
     durable_server: ValkeyServer,
