@@ -30,13 +30,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = dealt(items, processes())
 
 
-def wait_until(predicate: Callable[[], object], *, timeout: float = 30, what: str = "") -> None:
-    """Return once `predicate` is true; fail after `timeout` seconds."""
+def wait_until(
+    predicate: Callable[[], object], *, timeout: float = 30, what: str = "", pause: float = 0.02
+) -> None:
+    """Return once `predicate` is true, asked again after `pause` s; fail after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not predicate():
         if time.monotonic() > deadline:
             pytest.fail(f"not within {timeout:g} s: {what or predicate}")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 async def wait_until_async(

@@ -1,6 +1,6 @@
 """A worker with everything that runs in it, before a DingTalk that is out, in quick time.
 
-A beat is a tenth of a second here, so an outage of six seconds is one of a minute.
+A beat is a tenth of a second here, so an outage of four seconds is one of forty.
 """
 
 import asyncio

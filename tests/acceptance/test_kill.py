@@ -12,10 +12,10 @@ from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 
-MESSAGES = 500
-APPROVALS = 100
+MESSAGES = 320
+APPROVALS = 64
 KILLS = 10
-ENDED_BETWEEN_KILLS = 35
+ENDED_BETWEEN_KILLS = 22
 NEVER = 3600
 """Seconds: neither the end of a lease nor a grace brings anything back in this test, only that a
 worker was noticed to be gone."""
@@ -42,7 +42,12 @@ class Reaper:
 
     def wait_for_ends(self, count: int) -> None:
         """Return once so many jobs have ended."""
-        wait_until(lambda: self._look() >= count, timeout=PATIENCE, what=f"{count} jobs have ended")
+        wait_until(
+            lambda: self._look() >= count,
+            timeout=PATIENCE,
+            what=f"{count} jobs have ended",
+            pause=0.1,
+        )
 
     def _look(self) -> int:
         """Note which orphans have run again or ended; how many jobs have ended."""

@@ -69,8 +69,8 @@ def fewest_calls(sandbox: SandboxAdmin) -> int:
 @pytest.mark.parametrize(
     ("generation", "users", "departments", "members_api", "parameter"),
     [
-        ("v2", 6_000, 150, "/topapi/v2/user/list", "dept_id"),
-        ("v1", 2_000, 200, "/user/listbypage", "department_id"),
+        ("v2", 3_000, 120, "/topapi/v2/user/list", "dept_id"),
+        ("v1", 2_000, 120, "/user/listbypage", "department_id"),
     ],
 )
 def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_while(
@@ -93,7 +93,7 @@ def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_
         DINGTALK_CONTACTS_API=generation,
         DINGRELAY_RULES=NO_CALLS_RULE,
     )
-    sandbox.add_fault("http", api=members_api, match={parameter: 7}, seconds=5, status=503)
+    sandbox.add_fault("http", api=members_api, match={parameter: 7}, seconds=3, status=503)
     first = client.send(UserSync()).wait(150)
     assert first.state == State.DONE, first
     assert first.result is not None

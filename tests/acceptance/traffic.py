@@ -118,4 +118,9 @@ def running(redis: Redis, ids: Sequence[str]) -> dict[str, str]:
 
 def wait_for_done(redis: Redis, ids: Sequence[str], count: int, *, timeout: float = 60) -> None:
     """Return once so many of the jobs are done."""
-    wait_until(lambda: done(redis, ids) >= count, timeout=timeout, what=f"{count} jobs are done")
+    wait_until(
+        lambda: done(redis, ids) >= count,
+        timeout=timeout,
+        what=f"{count} jobs are done",
+        pause=0.05,  # all records are read for each look
+    )

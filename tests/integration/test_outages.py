@@ -1,11 +1,9 @@
 """Outages and holds: one worker's resources with everything that runs in it, in quick time."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -13,7 +11,7 @@ from dingrelay_tasks import UserSync
 from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.jobs import retry
 from dingrelay_workers.limiter import breakers
-from dingrelay_workers.limiter.grant import Outage
+from dingrelay_workers.limiter.grant import Outage, Parked
 from outages import (
     SEND,
     USER,
@@ -25,33 +23,18 @@ from outages import (
     is_out,
     message,
     met,
-    opened_fleets,
     user_sync,
 )
 
-
-@pytest.fixture
-async def opened(
-    sandbox: SandboxAdmin,
-    valkey_url: str,
-    redis: Redis,
-    sqlite_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> AsyncIterator[OpenFleet]:
-    """Start a worker on the sandbox."""
-    async with opened_fleets(sandbox, valkey_url, redis, sqlite_url, monkeypatch) as open_fleet:
-        yield open_fleet
-
-
 OUTAGES: dict[str, list[dict[str, Any]]] = {
     "503, then -1": [
-        {"kind": "http", "status": 503, "seconds": 3},
-        {"kind": "error", "starts_in": 3, "seconds": 3},
+        {"kind": "http", "status": 503, "seconds": 2},
+        {"kind": "error", "starts_in": 2, "seconds": 2},
     ],
-    "timeouts": [{"kind": "hang", "seconds": 6}],
-    "html": [{"kind": "html", "status": 502, "seconds": 6}],
-    "resets": [{"kind": "reset_before", "seconds": 6}],
-    "tokens": [{"kind": "http", "status": 503, "api": "/gettoken", "seconds": 6}],
+    "timeouts": [{"kind": "hang", "seconds": 4}],
+    "html": [{"kind": "html", "status": 502, "seconds": 4}],
+    "resets": [{"kind": "reset_before", "seconds": 4}],
+    "tokens": [{"kind": "http", "status": 503, "api": "/gettoken", "seconds": 4}],
 }
 
 
@@ -273,7 +256,7 @@ async def test_a_probe_whose_worker_died_does_not_block_the_breaker(
     async def dead_probe() -> bool:
         try:
             grant = await limiter.trial("default", "message.send", "oapi")
-        except Outage:
+        except (Outage, Parked):
             return not await is_out(fleet, "message.send")
         return grant.trial
 
