@@ -27,7 +27,7 @@ SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-fast coverage chaos chaos-mutations check wheel bench outages \
+.PHONY: help setup demo test test-fast schema-test coverage chaos chaos-mutations check wheel bench outages \
 	bench-docs up lock
 
 help: ## show the targets
@@ -55,6 +55,12 @@ test: setup $(SDKS) ## run all tests; they bring their own servers
 test-fast: setup ## run the tests that start no worker, in less than a minute
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not acceptance" \
 		tests/unit tests/fundamentals $(ARGS)
+
+# 300 requests of each operation, and what belongs to its edges and links.
+EXAMPLES ?= 300
+schema-test: setup ## ask the gateway all that its OpenAPI document says, 20,000 requests, 5 minutes
+	SCHEMA_EXAMPLES=$(EXAMPLES) SCHEMA_PHASES=examples,coverage,fuzzing,stateful \
+		$(BIN)/python -m pytest tests/integration/test_gateway_schema.py $(ARGS)
 
 coverage: JOBS = 4
 coverage: setup $(SDKS) ## run all tests and tell which branches none of them took

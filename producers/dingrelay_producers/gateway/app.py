@@ -1,6 +1,6 @@
 """The gateway as an aiohttp application."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -22,7 +22,19 @@ def create_app(context: GatewayContext, routes: Sequence[Route] = table.ROUTES) 
     app.on_response_prepare.append(sign)
     for route in routes:
         app.router.add_route(route.method, route.path, handler_of(route), expect_handler=_expected)
+    for path in dict.fromkeys(route.path for route in routes if "{" not in route.path):
+        allowed = [route.method for route in routes if route.path == path]
+        app.router.add_route("*", path, _other_method(allowed))
     return app
+
+
+def _other_method(allowed: Sequence[str]) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Refuses a method that a path has not, where a template that fits the path, too, has it."""
+
+    async def refuse(request: web.Request) -> web.Response:
+        raise web.HTTPMethodNotAllowed(request.method, allowed)
+
+    return refuse
 
 
 async def _expected(request: web.Request) -> web.StreamResponse | None:

@@ -1,0 +1,115 @@
+"""Schemathesis over all of `openapi.json`: each operation, and from link to link, with all checks.
+
+Some requests of each operation here; ``make schema-test`` makes some 20,000.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+
+from dingrelay_producers.gateway.access import SCOPES, Grant
+from dingrelay_producers.gateway.waiting import EndWatch
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.gateway_backend import GatewayBackend
+from gateways import GatewayClient, gateway_thread
+
+EXAMPLES = int(os.environ.get("SCHEMA_EXAMPLES", "2"))
+"""Requests of each operation and phase, and scenarios."""
+PHASES = os.environ.get("SCHEMA_PHASES", "fuzzing,stateful")
+"""The phase ``coverage`` alone makes 2,600 requests."""
+TESTS = Path(__file__).parents[1]
+CONFIGURATION = TESTS / "schemathesis.toml"
+
+
+@pytest.fixture
+def settings(valkey_url: str, tmp_path: Path) -> Settings:
+    return Settings.load(
+        env="sandbox",
+        redis_url=valkey_url,
+        database_url=f"sqlite:///{tmp_path / 'gateway.db'}",
+        gateway_queue_limit=0,
+        gateway_body_timeout=2,
+    )
+
+
+@pytest.fixture
+def gateway(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[GatewayClient]:
+    async def at_once(self: EndWatch, job_id: str, seconds: float) -> bool:
+        return False
+
+    # Nobody works, so no job ends, and a minute's wait would be one.
+    monkeypatch.setattr(EndWatch, "wait", at_once)
+    migrate(settings)
+    with gateway_thread(settings, GatewayBackend(settings)) as client:
+        yield client
+
+
+def key_for(settings: Settings, grant: Grant) -> str:
+    async def make() -> str:
+        backend = GatewayBackend(settings)
+        await backend.start()
+        try:
+            return (await backend.keys.create(grant)).text
+        finally:
+            await backend.close()
+
+    return asyncio.run(make())
+
+
+def run_schemathesis(url: str, folder: Path, *options: str) -> None:
+    command = [
+        *(str(Path(sys.executable).with_name("schemathesis")), "--no-color"),
+        *("--config-file", str(CONFIGURATION), "run", f"{url}/openapi.json"),
+        *("--checks", "all", "--phases", PHASES, "--max-examples", str(EXAMPLES)),
+        *("--suppress-health-check", "all", "--generation-database", "none", "--seed", "1"),
+        *options,
+    ]
+    hooks = {"SCHEMATHESIS_HOOKS": "schemathesis_hooks", "PYTHONPATH": str(TESTS)}
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **hooks},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
+
+
+@pytest.mark.timeout(3_000)
+def test_every_answer_is_as_documented(
+    gateway: GatewayClient, settings: Settings, tmp_path: Path
+) -> None:
+    # Whoever may change keys finds its own sooner or later, and revokes it.
+    key = key_for(settings, Grant(name="all", scopes=frozenset(SCOPES) - {"keys:write"}))
+    before = psutil.Process().memory_info().rss
+    run_schemathesis(gateway.url, tmp_path, f"--header=Authorization: Bearer {key}")
+    assert psutil.Process().memory_info().rss - before < 100_000_000
+
+
+@pytest.mark.timeout(3_000)
+def test_every_answer_about_keys_is_as_documented(
+    gateway: GatewayClient, settings: Settings, tmp_path: Path
+) -> None:
+    key = key_for(settings, Grant(name="keys", scopes=frozenset({"*"})))
+    options = ("--include-tag=keys", "--exclude-checks=positive_data_acceptance")
+    run_schemathesis(gateway.url, tmp_path, f"--header=Authorization: Bearer {key}", *options)
+
+
+@pytest.mark.timeout(3_000)
+def test_without_a_key_nothing_is_told_and_nothing_done(
+    gateway: GatewayClient, tmp_path: Path, valkey_url: str
+) -> None:
+    refused = "--exclude-checks=positive_data_acceptance"
+    run_schemathesis(gateway.url, tmp_path, "--header=Authorization: Bearer drk_no.no", refused)
+    with Redis.from_url(valkey_url) as redis:
+        assert redis.keys("dingrelay:job:*") == []
+        assert redis.keys("dingrelay:idempotency:*") == []
