@@ -12,7 +12,7 @@ STYLE = "/docs/style.css"
 
 _EXAMPLE = """\
 curl -sS http://127.0.0.1:8610/v1/messages \\
-  -H "Authorization: Bearer $DINGRELAY_KEY" -H "Content-Type: application/json" \\
+  -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" \\
   -H "Idempotency-Key: order-4711" \\
   -d '{"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}'
 """

