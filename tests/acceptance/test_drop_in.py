@@ -167,6 +167,14 @@ def test_webhooks(system: System, script: str, kinds: list[str]) -> None:
     assert [post["message"]["msgtype"] for post in posts] == kinds
 
 
+def test_clients_that_are_moved_as_the_guide_says(system: System) -> None:
+    system.sandbox.add_robot("plain", "")
+    key, secret = system.key()
+    run_script(system.gateway.url, "moved.py", key=key, secret=secret)
+    assert len(inbox(system, "u1")) == 1
+    assert len(system.sandbox.robot_posts()) == 3
+
+
 class Program:
     """A program with a token of the door's."""
 

@@ -6,11 +6,26 @@ from typing import Any
 from celery.worker.request import Request
 
 from dingrelay_workers.celery_worker.task import JobTask
+from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.jobs.executor import Executor
 
 
 class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
     """Leaves to the job's record what Celery keeps in the memory of one worker."""
+
+    @property
+    def kwargsrepr(self) -> str:
+        """What Celery's events, and so Flower, tell of the job.
+
+        The message of a client without our package holds the job itself, perhaps with a token in it.
+        """
+        told: str = super().kwargsrepr
+        return redact(told, None)
+
+    def info(self, safe: bool = False) -> dict[str, Any]:
+        """What ``inspect`` tells of the job; see `kwargsrepr`."""
+        told: dict[str, Any] = super().info(safe=safe)
+        return {**told, "kwargs": self.kwargsrepr}
 
     def revoked(self) -> bool:
         """Whether the message is left: never.

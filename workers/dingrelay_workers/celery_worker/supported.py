@@ -74,6 +74,8 @@ NAMES: Mapping[str, Sequence[str]] = {
     ],
     "celery.worker.request": [
         "Request.cancel",
+        "Request.info",
+        "Request.kwargsrepr",
         "Request.maybe_expire",
         "Request.on_accepted",
         "Request.on_failure",

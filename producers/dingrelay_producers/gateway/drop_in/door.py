@@ -66,7 +66,7 @@ async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 
 async def _answered(request: web.Request, context: GatewayContext) -> web.Response:
-    path = request.path
+    path = request.rel_url.raw_path
     try:
         call = await read(request, within=context.settings.gateway_body_timeout)
         answer = await _answer(request, context, call)

@@ -63,7 +63,7 @@ async def read(request: web.Request, *, within: float) -> Incoming:
         Problem: it is late, too large or badly framed.
     """
     query = _single(request)
-    path = request.path
+    path = request.rel_url.raw_path
     token = request.headers.get(TOKEN_HEADER, "")
     if words.dialect_of(path) == "oapi":
         token = query.get(TOKEN_PARAMETER, "")

@@ -5,10 +5,12 @@ import secrets
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any, Literal
 
 from aiohttp import web
 
+from dingrelay_producers.gateway.problems import RETRY_AFTER_SECONDS
 from dingrelay_tasks.api_call import is_rest
 
 Dialect = Literal["oapi", "rest"]
@@ -148,6 +150,8 @@ class Answer:
         if dialect == "rest":
             told = self.content.get("requestid")
             headers[REQUEST_ID_HEADER] = str(told) if _plain(told) else new_request_id("rest")
+        if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         body = text.encode("utf-8", "backslashreplace")
         return web.Response(status=self.status, body=body, headers=headers)
 
