@@ -1,0 +1,93 @@
+"""An upload that is much larger than the memory a gateway may take for it."""
+
+import http.client
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from cli_runner import Cli, in_folder
+from forms import CONTENT_TYPE, form
+
+SERVE = (
+    "from dingrelay_producers.gateway.server import run\n"
+    "from dingrelay_producers.settings import Settings\n"
+    "run(Settings.load(), '127.0.0.1', 0)"
+)
+PEOPLE = 60_000
+PADDING = b"x" * 1_500
+ROOM = 40_000
+"""KiB: what is looked up while people are put on the stage has a cache of 12 MiB, and the body of
+90 MB would show."""
+
+
+@pytest.fixture
+def environment(valkey_url: str, tmp_path: Path) -> dict[str, str]:
+    return {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": valkey_url,
+        "DINGRELAY_DATABASE_URL": f"sqlite:///{tmp_path / 'keys.db'}",
+    }
+
+
+@pytest.fixture
+def cli(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    return in_folder(monkeypatch, tmp_path, environment)
+
+
+@pytest.fixture
+def gateway(environment: dict[str, str]) -> Iterator[tuple[int, int]]:
+    """Process id and port of a gateway in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        port = urlsplit(process.stdout.readline().split()[-1]).port
+        assert port, "the gateway did not start"
+        yield process.pid, port
+        process.terminate()
+
+
+def highest(process: int) -> int:
+    """KiB that a process has taken at most so far."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+def test_an_upload_takes_no_memory(gateway: tuple[int, int], cli: Cli) -> None:
+    process, port = gateway
+    key = cli.json("key", "create", "crm", "--scope", "campaigns:write,campaigns:read")["key"]
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": CONTENT_TYPE}
+    asked = {"name": "n", "message": {"msgtype": "text", "text": {"content": "hi"}}}
+
+    def ask(rows: Iterator[bytes]) -> dict[str, int]:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
+        body = form(asked, recipients=rows)
+        connection.request("POST", "/v1/campaigns", body, headers, encode_chunked=True)
+        answer = connection.getresponse()
+        told: dict[str, int] = json.loads(answer.read())
+        assert answer.status == 201, told
+        connection.close()
+        return told
+
+    ask(iter([b"userid\nu1\n"]))  # what the first one loads, stays
+    before = highest(process)
+    told = ask(_rows())
+    assert (told["recipients"], told["planned"]) == (PEOPLE, PEOPLE // 100)
+    assert highest(process) - before < ROOM
+
+
+def _rows() -> Iterator[bytes]:
+    yield b"userid,padding\n"
+    for start in range(0, PEOPLE, 500):
+        yield b"".join(b"u%06d,%b\n" % (number, PADDING) for number in range(start, start + 500))
