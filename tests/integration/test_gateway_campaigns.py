@@ -78,7 +78,7 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
     key = keys["crm"]
     asked = {"name": "Party", "message": TEXT, "quiet": "22:00-08:00", "users": ["u3"]}
     files = {"recipients": GUESTS, "without": b'{"userid": "u1"}\n'}
-    before = upload(gateway, key, asked | {"users": []}, "/v1/campaigns/preview", **files)
+    before = upload(gateway, key, asked | {"users": []}, "/v1/campaign-previews", **files)
     assert before.status == 200, before.content
     assert (before.json["recipients"], before.json["excluded"]) == (2, 1)
     assert gateway.ask("GET", "/v1/campaigns", key=key).json == {"campaigns": [], "next": None}

@@ -64,7 +64,10 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         (["key", "create", "crm", "--scope", "*", "--rate", "50"], "--rate: must be like 50/1s"),
         (["key", "create", "crm", "--scope", "*", "--expires", "soon"], "--expires: must be like"),
         (["key", "create", "crm", "--scope", "*", "--expires", "0d"], "--expires: must be longer"),
-        (["key", "rotate", "drk_x", "--overlap", "31d"], "--overlap: must be 30d at most"),
+        (
+            ["key", "rotate", "drk_x", "--overlap", "31d"],
+            "--overlap: must be like 24h or 7d, 30d at most",
+        ),
         (["sync", "department"], "ID"),
         (["sync", "everything", "5"], "ID"),
         (["sync", "department", "five"], "ID"),

@@ -2,14 +2,27 @@
 
 from typing import Annotated, Any, BinaryIO, Literal
 
-from pydantic import Field
+from pydantic import Field, GetJsonSchemaHandler, TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from dingrelay_producers.client.campaign_backend import Plan
 from dingrelay_tasks.contract import AppName, DepartmentId, Document, Moment, SenderName, UserId
+from dingrelay_tasks.message import Message
 
 LARGEST_NUMBER = 2**31 - 1
 MOST_NAMED = 10_000
 """People or departments that a request names one by one; a file names any number."""
+
+
+class _AsMessage:
+    """Tells in the document what a message is: it is checked once its fields are filled in."""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return handler(TypeAdapter[Any](Message).core_schema)
 
 
 class CampaignRequest(Document):
@@ -35,7 +48,7 @@ class CampaignRequest(Document):
     app: AppName = "default"
     sender: SenderName = ""
     name: Annotated[str, Field(pattern=r"^[^\x00-\x1f]{1,200}$")]
-    message: dict[str, Any]
+    message: Annotated[dict[str, Any], _AsMessage]
     recipients: Annotated[
         list[dict[str, Any]], Field(max_length=MOST_NAMED, default_factory=list[dict[str, Any]])
     ]

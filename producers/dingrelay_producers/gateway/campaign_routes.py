@@ -71,7 +71,7 @@ ROUTES = (
     ),
     Route(
         method="POST",
-        path="/v1/campaigns/preview",
+        path="/v1/campaign-previews",
         handler=campaigns.preview_plan,
         operation="previewPlan",
         summary="What a campaign would take",

@@ -10,13 +10,20 @@ from pydantic import AfterValidator, Field
 from dingrelay_producers.gateway.access import ANY, SCOPES, SENDER, Grant, Rate
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
 
-_DURATION = re.compile(r"([0-9]{1,5})(s|m|h|d)", re.ASCII)
+_DURATION = re.compile(r"(0|[1-9][0-9]{0,4})(s|m|h|d)", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 DEFAULT_OVERLAP = "24h"
 """For which both secrets are taken after a rotation: time to bring the new one to every machine."""
 
-LONGEST_OVERLAP = timedelta(days=30)
+_SECONDS = r"(?:0|[1-9][0-9]{0,4})s"
+_MINUTES = r"(?:0|[1-9][0-9]{0,3})m"
+_HOURS = r"(?:0|[1-9][0-9]?|[1-6][0-9]{2})h"
+_DAYS = r"(?:0|[12]?[1-9]|[123]0)d"
+OVERLAP_PATTERN = rf"^(?:{_SECONDS}|{_MINUTES}|{_HOURS}|{_DAYS})$"
+"""Up to 30 days."""
+RATE_PATTERN = r"^[1-9][0-9]{0,8}/(?:[1-9][0-9]{0,2}s|(?:[1-9]|[1-5][0-9])m|1h)$"
+"""Requests in up to 999 seconds, 59 minutes or an hour."""
 
 
 def _scope(text: str) -> str:
@@ -46,12 +53,13 @@ def _name(text: str) -> str:
 
 
 def _rate(text: str) -> str:
-    Rate.parse(text)
+    if not re.fullmatch(RATE_PATTERN, text):
+        raise ValueError("must be like 50/1s or 600/1m, an hour at most")
     return text
 
 
 def duration(text: str) -> timedelta:
-    """The length of a text such as ``90d``, ``12h``, ``30m`` or ``0s``.
+    """The length of a text such as ``90d``, ``12h``, ``30m`` or ``0s``, 99,999 of a unit at most.
 
     Raises:
         ValueError: it can't be read; the message says how it should look.
@@ -69,8 +77,8 @@ def _expires(text: str) -> str:
 
 
 def _overlap(text: str) -> str:
-    if duration(text) > LONGEST_OVERLAP:
-        raise ValueError(f"must be {LONGEST_OVERLAP.days}d at most")
+    if not re.fullmatch(OVERLAP_PATTERN, text):
+        raise ValueError("must be like 24h or 7d, 30d at most")
     return text
 
 
@@ -113,7 +121,7 @@ class KeyRequest(Document):
         Annotated[
             str,
             AfterValidator(_rate),
-            Field(json_schema_extra={"examples": ["50/1s"], "maxLength": 32}),
+            Field(json_schema_extra={"examples": ["50/1s"], "pattern": RATE_PATTERN}),
         ]
         | None
     ) = None
@@ -121,7 +129,7 @@ class KeyRequest(Document):
         Annotated[
             str,
             AfterValidator(_expires),
-            Field(json_schema_extra={"examples": ["90d"], "pattern": r"^[0-9]{1,5}[smhd]$"}),
+            Field(json_schema_extra={"examples": ["90d"], "pattern": r"^[1-9][0-9]{0,4}[smhd]$"}),
         ]
         | None
     ) = None
@@ -151,7 +159,7 @@ class RotationRequest(Document):
     overlap: Annotated[
         str,
         AfterValidator(_overlap),
-        Field(json_schema_extra={"examples": ["24h"], "pattern": r"^[0-9]{1,5}[smhd]$"}),
+        Field(json_schema_extra={"examples": ["24h"], "pattern": OVERLAP_PATTERN}),
     ] = DEFAULT_OVERLAP
 
     def length(self) -> timedelta:
