@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from drop_in import (
     WORK,
     Story,
     asking,
+    bare,
     token_of,
     without_words,
 )
@@ -45,6 +47,8 @@ calls = "200/1s"
 [rules."call.oapi"]
 calls = "20/1s"
 """
+SANDBOX = ("sandbox-key", "sandbox-secret")
+MULTIPART = "multipart/form-data; boundary=b"
 SECRETS: set[str] = {"SECsandbox", ROBOT}
 """What no log and no record may hold: tokens that were given out, and those of robots."""
 
@@ -317,6 +321,55 @@ def test_a_call_that_others_share_is_told_of_and_recalled_for_oneself_only(syste
     recall = {"agent_id": AGENT, "msg_task_id": task}
     assert program.post(RECALL, recall)["errcode"] == 400002
     assert [entry["recalled"] for entry in inbox(system, "u2")] == [False]
+
+
+def test_a_file_is_passed_on_as_it_came(system: System) -> None:
+    program = Program(system)
+    answers: list[list[Any]] = []
+    for url, token in (
+        (system.gateway.url, program.token),
+        (system.sandbox.base_url, token_of(asking(system.sandbox.base_url), *SANDBOX)),
+    ):
+        ask = partial(asking(url), "POST", "/media/upload", token=token, query={"type": "file"})
+        answers.append(
+            [
+                bare(ask(body=form(b"x" * 3_000_000), content_type=MULTIPART)[1]),
+                ask(body=form(b"x", name="a.exe"), content_type=MULTIPART)[1]["errcode"],
+                ask(body=form(b"x", field="no"), content_type=MULTIPART)[1]["errcode"],
+                ask(body={})[1]["errcode"],
+            ]
+        )
+    assert answers[0] == answers[1]
+    assert answers[0][0]["errcode"] == 0
+    assert [each["size"] for each in system.sandbox.media()] == [3_000_000] * 2
+    large = asking(system.gateway.url)(
+        *("POST", "/media/upload"),
+        token=program.token,
+        query={"type": "file"},
+        body=form(b"x" * 21 * 2**20),
+        content_type=MULTIPART,
+    )
+    assert large[1]["errcode"] == 40006
+    with Redis.from_url(system.settings.redis) as redis:
+        redis.delete(*redis.keys("dingrelay:upload:*"), "none")
+
+
+def form(content: bytes, *, field: str = "media", name: str = "a.zip") -> bytes:
+    head = f'--b\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
+    return head.encode() + content + b"\r\n--b--\r\n"
+
+
+def test_a_redis_that_takes_nothing_is_told_of_and_waited_for(system: System) -> None:
+    program = Program(system)
+    with Redis.from_url(system.settings.redis) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            assert program.post(SEND, WORK)["errcode"] == -1
+            assert program.post(INSTANCES, PURCHASE, status=503)["code"] == "serviceBusy"
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert program.post(SEND, WORK)["errcode"] == 0
+    assert len(inbox(system, "u1")) == 1
 
 
 def test_the_apps_of_a_key(system: System) -> None:

@@ -123,6 +123,20 @@ def test_the_same_request_with_the_same_key_is_one_job(
         assert len(redis.keys("dingrelay:job:*")) == 2
 
 
+def test_any_api_of_dingtalks_is_called_without_the_callers_token(
+    gateway: GatewayClient, key: str, valkey_url: str
+) -> None:
+    call = {"method": "POST", "path": "/topapi/v2/user/get", "query": {"access_token": "stolen"}}
+    reply = gateway.ask("POST", "/v1/calls", {**call, "body": {"userid": "u1"}}, key=key)
+    assert (reply.status, reply.json["kind"]) == (202, "api-call"), reply.content
+    with Redis.from_url(valkey_url) as redis:
+        assert b"stolen" not in repr(redis.hgetall(f"dingrelay:job:{reply.json['id']}")).encode()
+    reply = gateway.ask("POST", "/v1/calls", {**call, "path": "https://evil.example/"}, key=key)
+    assert reply.status == 422
+    assert reply.json["errors"][0]["pointer"] == "/path"
+    assert b"evil" not in reply.content
+
+
 def test_health_needs_no_key(gateway: GatewayClient) -> None:
     assert gateway.ask("GET", "/healthz").status == 200
     assert gateway.ask("GET", "/readyz").status == 200

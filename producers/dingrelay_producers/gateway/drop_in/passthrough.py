@@ -11,7 +11,8 @@ from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import ContractError
 
 _READS = re.compile(
-    r"(?:batch_?)?(?:get|list|query|search|count|find|forecast|simplelist)", re.ASCII
+    r"(?!.*(?:create|update|delete|remove|save))(?:batch_?)?"
+    r"(?:get|list|query|search|count|find|forecast|simplelist|statistic|info|detail|total|exist|page)"
 )
 """How the last part of a path begins, in small letters, whose call changes nothing."""
 
