@@ -4,16 +4,17 @@ import logging
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from celery import Celery
+from redis import Redis
 
 from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
+from dingrelay_producers.envelopes import SCHEMES, WOKEN_HEADER, Envelopes, send, told_apart
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Wakeup
-from dingrelay_tasks.names import TASK_PREFIX
 
-WOKEN_HEADER = "dingrelay-woken"
-"""Message header: when the wake-up was decided on, in milliseconds of Redis's clock."""
+__all__ = ["BATCH", "WOKEN_HEADER", "Publisher"]
 
 BATCH = 500
 """Messages that travel to the broker in one round trip."""
@@ -33,14 +34,30 @@ class Publisher:
     It carries no payload: the record is the truth, and a wake-up that outlives it must not bring
     the job back. One that can't be published is no loss: the scheduler wakes the job.
     So a broker that failed is left alone for a moment, and `send` costs no time-out.
+
+    Args:
+        settings: where the broker is.
+        celery: whose messages they are; one of its own if not given.
+        directly: write them to Redis with a twentieth of the processor time that Celery takes.
     """
 
-    def __init__(self, settings: Settings, celery: Celery | None = None) -> None:
+    def __init__(
+        self, settings: Settings, celery: Celery | None = None, *, directly: bool = False
+    ) -> None:
         if celery is None:
             celery = Celery("dingrelay-producer", set_as_current=False)
             celery.config_from_object(celery_config(settings, timeout=PRODUCER_TIMEOUT))
         self._celery = celery
         self._away_until = 0.0
+        self._direct: tuple[Envelopes, Redis] | None = None
+        if directly and urlsplit(settings.broker).scheme in SCHEMES:
+            redis = Redis.from_url(
+                settings.broker,
+                socket_timeout=PRODUCER_TIMEOUT,
+                socket_connect_timeout=PRODUCER_TIMEOUT,
+                socket_keepalive=True,
+            )
+            self._direct = Envelopes(celery, settings.broker), redis
 
     def publish(self, wakeups: Iterable[Wakeup]) -> int:
         """Publish in batches; how many were handed to the broker."""
@@ -57,13 +74,10 @@ class Publisher:
         if not batch or time.monotonic() < self._away_until:
             return 0
         try:
-            with self._celery.producer_or_acquire() as producer:
-                if len(batch) == 1:
-                    self._send(batch[0], producer)
-                else:
-                    with producer.batch(max_size=BATCH):
-                        for wakeup in batch:
-                            self._send(wakeup, producer)
+            if self._direct:
+                self._publish_directly(batch, *self._direct)
+            else:
+                self._publish_by_celery(batch)
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
             self._away_until = time.monotonic() + AWAY_PAUSE
             log.warning(
@@ -74,20 +88,32 @@ class Publisher:
             return 0
         return len(batch)
 
+    def _publish_by_celery(self, batch: Sequence[Wakeup]) -> None:
+        with self._celery.producer_or_acquire() as producer:
+            if len(batch) == 1:
+                self._send(batch[0], producer)
+            else:
+                with producer.batch(max_size=BATCH):
+                    for wakeup in batch:
+                        self._send(wakeup, producer)
+
+    def _publish_directly(
+        self, batch: Sequence[Wakeup], envelopes: Envelopes, redis: Redis
+    ) -> None:
+        written = list(map(envelopes.write, batch))
+        pipe = redis.pipeline(transaction=False)
+        for queue, messages in told_apart(written).items():
+            pipe.lpush(queue, *messages)
+        for envelope in written:
+            if envelope.channel:
+                pipe.publish(envelope.channel, envelope.event)
+        pipe.execute()
+
     def _send(self, wakeup: Wakeup, producer: Any) -> None:
-        self._celery.send_task(
-            TASK_PREFIX + wakeup.kind,
-            kwargs={"job": {"app": wakeup.app, "lane": wakeup.lane}},
-            task_id=wakeup.id,
-            queue=wakeup.queue,
-            argsrepr="",
-            kwargsrepr=wakeup.summary,
-            headers={WOKEN_HEADER: wakeup.at},
-            producer=producer,
-            retry=True,
-            retry_policy=ONE_MORE_TRY,
-        )
+        send(self._celery, wakeup, producer, retry=True, retry_policy=ONE_MORE_TRY)
 
     def close(self) -> None:
         """Give the broker's connections back."""
         self._celery.close()
+        if self._direct:
+            self._direct[1].close()

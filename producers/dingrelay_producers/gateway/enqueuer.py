@@ -38,7 +38,7 @@ class Enqueuer:
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
-        self._publisher = Publisher(settings)
+        self._publisher = Publisher(settings, directly=True)
         self._asked: list[_Asked] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
