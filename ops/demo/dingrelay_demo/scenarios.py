@@ -12,6 +12,7 @@ from redis import Redis
 
 from dingrelay_demo import messages
 from dingrelay_demo.context import SEND_API, DemoContext
+from dingrelay_demo.guide_script import GuideScript
 from dingrelay_producers import CampaignStatus, JobRef, JobStatus
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, UserSync
@@ -64,6 +65,39 @@ async def over_http(context: DemoContext) -> None:
         context.screen.job("POST /v1/messages", status)
     same = "one job" if first == again else "two jobs"
     context.screen.note(f"the same request was sent twice with one Idempotency-Key: {same}")
+
+
+async def drop_in(context: DemoContext) -> None:
+    """DingTalk's own URLs, as a script calls them that has never heard of us."""
+    context.screen.act("The script of DingTalk's guide, led here by its base URL and a key")
+    content = messages.text("教程脚本发送的工作通知")
+    form = {"事由": "体检"}
+
+    def play() -> tuple[str, str, int]:
+        script = GuideScript(context.system.gateway, context.system.key)
+        sent, made = script.send("u3", content), script.approval("PROC-LEAVE", "u6", form)
+        return sent["task_id"], made["process_instance_id"], len(script.departments())
+
+    task_id, instance, departments = await asyncio.to_thread(play)
+    asked = {
+        "message-send": messages.message("u3", content),
+        "approval-create": ApprovalCreate.parse(
+            {"process_code": "PROC-LEAVE", "originator": "u6", "form": form}
+        ),
+    }
+    # The script is told no job's id; its calls are the newest jobs.
+    newest = await asyncio.to_thread(context.system.client.recent, 3)
+    refs: list[JobRef] = []
+    for found in newest:
+        if found.kind in asked:
+            refs.append(context.system.client.job(found.id))
+            context.expected.add(refs[-1], asked[found.kind])
+    for status in await context.finish(refs):
+        context.screen.job(status.kind, status)
+    context.screen.note(
+        f"it was answered task {task_id}, approval {instance} and {departments} departments, and "
+        "knows of no job"
+    )
 
 
 async def directory(context: DemoContext) -> None:
@@ -246,6 +280,7 @@ def _after(status: JobStatus, passed: JobStatus) -> bool:
 ALL: tuple[Callable[[DemoContext], Awaitable[None]], ...] = (
     one_of_each,
     over_http,
+    drop_in,
     directory,
     approvals,
     burst,
