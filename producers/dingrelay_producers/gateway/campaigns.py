@@ -294,7 +294,7 @@ async def _asking(call: ApiCall, *, within: float | None = None) -> AsyncGenerat
         async with asyncio.timeout(within or PATIENCE):
             yield call.context.backend.campaigns
     except TimeoutError:
-        raise ServiceUnavailable("the database does not answer") from None
+        raise ServiceUnavailable("the database or Redis does not answer") from None
 
 
 def _answer(
