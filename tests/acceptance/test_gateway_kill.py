@@ -1,0 +1,169 @@
+"""`kill -9` of the gateway while clients send and retry blindly: each message arrives, once."""
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acceptance.fleet import PYTHON, Fleet, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client, State
+from dingrelay_sandbox.admin import SandboxAdmin
+
+KILLS = int(os.environ.get("GATEWAY_KILLS", "2"))
+MESSAGES = int(os.environ.get("GATEWAY_MESSAGES", "80"))
+"""20 and 2,000 show the same, and take minutes."""
+CLIENTS = 8
+
+
+class Gateway:
+    """One gateway after another on one port."""
+
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
+        self._fleet = fleet
+        self.log = folder / "gateway.log"
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as out:
+            return subprocess.Popen(
+                [*PYTHON, "dingrelay_producers.cli", "gateway", "--port", str(self.port)],
+                env=self._fleet.environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=out,
+            )
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def replace(self) -> None:
+        """kill -9, and another one in its place."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process = self._start()
+        wait_until(self.ready, timeout=60, what="the next gateway listens")
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@pytest.fixture
+def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[Gateway]:
+    gateway = Gateway(fleet, tmp_path)
+    yield gateway
+    if gateway.process.poll() is None:
+        gateway.stop()
+
+
+@pytest.fixture
+def key(fleet: Fleet) -> str:
+    command = [*PYTHON, "dingrelay_producers.cli", "key", "create", "crm", "--scope", "*", "--json"]
+    made = subprocess.run(command, env=fleet.environment(), capture_output=True, check=True)
+    text: str = json.loads(made.stdout)["key"]
+    return text
+
+
+def send(gateway: Gateway, key: str, number: int) -> str:
+    """The id of the job, however often it takes."""
+    body = {
+        "to": {"users": [f"u{number % 200 + 1}"]},
+        "message": {"msgtype": "text", "text": {"content": f"订单 {number}"}},
+    }
+    headers = {
+        "Authorization": f"Bearer {key}",
+        "Content-Type": "application/json",
+        "Idempotency-Key": f"order-{number}",
+    }
+    accepted: list[Any] = []
+
+    def try_once() -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=10)
+        try:
+            connection.request("POST", "/v1/messages", json.dumps(body), headers)
+            answer = connection.getresponse()
+            content = answer.read()
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+        # 409: the one that was killed had begun with it. 503: it is just coming up.
+        assert answer.status in {202, 409, 503}, content
+        if answer.status == 202:
+            accepted.append(json.loads(content)["id"])
+        return answer.status == 202
+
+    wait_until(try_once, timeout=100)
+    return accepted[0]
+
+
+def sent_by_all(gateway: Gateway, key: str, between: Callable[[int], None]) -> list[str]:
+    """The ids of all jobs; `between` is told how many are accepted."""
+    count = 0
+    lock = threading.Lock()
+
+    def one(number: int) -> str:
+        nonlocal count
+        job_id = send(gateway, key, number)
+        with lock:
+            count += 1
+        return job_id
+
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        jobs = [pool.submit(one, number) for number in range(MESSAGES)]
+        while not all(job.done() for job in jobs):
+            between(count)
+        return [job.result() for job in jobs]
+
+
+@pytest.mark.timeout(600)
+def test_what_was_accepted_arrives_once(
+    fleet: Fleet, gateway: Gateway, key: str, client: Client, sandbox: SandboxAdmin
+) -> None:
+    sandbox.set_limits(calls=None)
+    fleet.spawn(1)
+    wait_until(gateway.ready, timeout=60)
+    kills = 0
+
+    def kill_at_times(accepted: int) -> None:
+        nonlocal kills
+        if kills < KILLS and accepted >= (kills + 1) * MESSAGES // (KILLS + 2):
+            kills += 1
+            gateway.replace()
+        else:
+            threading.Event().wait(0.01)
+
+    ids = sent_by_all(gateway, key, kill_at_times)
+    assert kills == KILLS
+    assert len(set(ids)) == MESSAGES
+    ended = wait_for_ends(client, ids, timeout=300)
+    assert {status.state for status in ended} == {State.DONE}
+    received = [
+        entry["message"]["text"]["content"]
+        for number in range(1, min(MESSAGES, 200) + 1)
+        for entry in sandbox.inbox(f"u{number}")["delivered"]
+    ]
+    assert sorted(received) == sorted(f"订单 {number}" for number in range(MESSAGES))
+    assert gateway.stop() == 0
+    log = gateway.log.read_text()
+    assert re.search(r'"route": ?"/v1/messages"', log)
+    for secret in (key, key.partition(".")[2], "订单"):
+        assert secret not in log
+    assert "Traceback" not in log
