@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 
 from celery import Celery
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
+from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
 from dingrelay_producers.envelopes import SCHEMES, WOKEN_HEADER, Envelopes, send, told_apart
@@ -70,6 +72,37 @@ class Publisher:
                 batch = []
         return published + self._publish_batch(batch)
 
+    async def publish_on_loop(self, batch: Sequence[Wakeup], redis: AsyncRedis) -> int:
+        """As `publish`, for a few wake-ups, on an event loop and over this connection to the broker.
+
+        A thread for them costs more than they do. `on_loop` says whether it can be used.
+        """
+        assert self._direct is not None
+        if time.monotonic() < self._away_until:
+            return 0
+        try:
+            pipe = redis.pipeline(transaction=False)
+            for command in _commands(self._direct[0], batch):
+                pipe.execute_command(*command)
+            await pipe.execute()
+        except (RedisError, OSError) as error:
+            self._left_alone(len(batch), error)
+            return 0
+        return len(batch)
+
+    @property
+    def on_loop(self) -> bool:
+        """Whether `publish_on_loop` can be used: the broker is a Redis that is written to directly."""
+        return self._direct is not None
+
+    def _left_alone(self, count: int, error: Exception) -> None:
+        self._away_until = time.monotonic() + AWAY_PAUSE
+        log.warning(
+            "wake-ups not published, the scheduler will: count=%d reason=%s",
+            count,
+            type(error).__name__,
+        )
+
     def _publish_batch(self, batch: Sequence[Wakeup]) -> int:
         if not batch or time.monotonic() < self._away_until:
             return 0
@@ -79,12 +112,7 @@ class Publisher:
             else:
                 self._publish_by_celery(batch)
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
-            self._away_until = time.monotonic() + AWAY_PAUSE
-            log.warning(
-                "wake-ups not published, the scheduler will: count=%d reason=%s",
-                len(batch),
-                type(error).__name__,
-            )
+            self._left_alone(len(batch), error)
             return 0
         return len(batch)
 
@@ -100,13 +128,9 @@ class Publisher:
     def _publish_directly(
         self, batch: Sequence[Wakeup], envelopes: Envelopes, redis: Redis
     ) -> None:
-        written = list(map(envelopes.write, batch))
         pipe = redis.pipeline(transaction=False)
-        for queue, messages in told_apart(written).items():
-            pipe.lpush(queue, *messages)
-        for envelope in written:
-            if envelope.channel:
-                pipe.publish(envelope.channel, envelope.event)
+        for command in _commands(envelopes, batch):
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
         pipe.execute()
 
     def _send(self, wakeup: Wakeup, producer: Any) -> None:
@@ -117,3 +141,14 @@ class Publisher:
         self._celery.close()
         if self._direct:
             self._direct[1].close()
+
+
+def _commands(envelopes: Envelopes, batch: Sequence[Wakeup]) -> list[tuple[str, ...]]:
+    """What to ask of Redis: to take the messages, and to tell of them."""
+    written = list(map(envelopes.write, batch))
+    queues = told_apart(written).items()
+    events = [each for each in written if each.channel]
+    return [
+        *(("LPUSH", queue, *messages) for queue, messages in queues),
+        *(("PUBLISH", each.channel, each.event) for each in events),
+    ]

@@ -1,5 +1,6 @@
 """One line a request: who, what, how it ended, how long it took. No bodies, no query, no paths."""
 
+import asyncio
 import logging
 import sys
 from typing import Any
@@ -30,7 +31,7 @@ def configure(settings: Settings) -> None:
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=lambda *_: Lines(),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -45,6 +46,30 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for noisy in ("kombu", "alembic", "sqlalchemy", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+class Lines:
+    """Writes lines to stderr, those of one turn of the event loop in one call."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def msg(self, message: str) -> None:
+        """One finished line."""
+        self._lines.append(message + "\n")
+        if len(self._lines) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self._write)
+        except RuntimeError:  # no loop runs in this thread
+            self._write()
+
+    log = debug = info = warning = error = critical = msg
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        sys.stderr.write("".join(lines))
+        sys.stderr.flush()
 
 
 def log() -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from dingrelay_producers.celery_config import PRODUCER_TIMEOUT
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
@@ -16,6 +17,8 @@ from dingrelay_producers.store.scripts import Call
 
 MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; whoever enqueues more waits until the broker has taken some."""
+FEW = 50
+"""Wake-ups that are published on the event loop; a thread for so few costs more than they do."""
 PATIENCE_SECONDS = 5.0
 """How long a closing gateway goes on publishing. What is left then the scheduler finds lost."""
 
@@ -32,13 +35,20 @@ class _Asked:
 class Enqueuer:
     """Writes records and publishes their wake-ups.
 
-    A job is accepted once its record is written. Its wake-up is published a moment later, by a
-    thread, since Celery's libraries are synchronous: an outbox, as for the Python client.
+    A job is accepted once its record is written. Its wake-up is published a moment later: an outbox,
+    as for the Python client.
     """
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._publisher = Publisher(settings, directly=True)
+        self._broker: Redis | None = None
+        if self._publisher.on_loop:
+            self._broker = Redis.from_url(
+                settings.broker,
+                socket_timeout=PRODUCER_TIMEOUT,
+                socket_connect_timeout=PRODUCER_TIMEOUT,
+            )
         self._asked: list[_Asked] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
@@ -120,7 +130,10 @@ class Enqueuer:
             del self._wakeups[:BATCH]
             if len(self._wakeups) <= MOST_UNPUBLISHED:
                 self._room.set()
-            await asyncio.to_thread(self._publisher.publish, batch)
+            if self._broker and len(batch) <= FEW:
+                await self._publisher.publish_on_loop(batch, self._broker)
+            else:
+                await asyncio.to_thread(self._publisher.publish, batch)
 
     async def aclose(self) -> None:
         """Publish what waits, and close the broker's connections."""
@@ -129,3 +142,5 @@ class Enqueuer:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(task, PATIENCE_SECONDS)
         await asyncio.to_thread(self._publisher.close)
+        if self._broker:
+            await self._broker.aclose()
