@@ -63,6 +63,7 @@ def ended(state: str, **error: Any) -> JobStatus:
             (400, "formConverterError"),
         ),
         (ended("dead", **{"class": "contract"}, code="cc"), 400002, (400, "invalidParameter")),
+        (ended("dead", code="answer_too_large"), 400002, (400, "invalidParameter")),
         (ended("dead", code="processCodeError"), 820001, (400, "processCodeError")),
         (ended("dead", code="820001"), 820001, (400, "processCodeError")),
         (ended("dead", code="33012", **{"class": "not_found"}), 33012, (400, "invalidParameter")),
@@ -70,7 +71,7 @@ def ended(state: str, **error: Any) -> JobStatus:
         (
             ended("dead", code="quota", **{"class": "quota"}),
             90020,
-            (403, "quota"),
+            (403, "Forbidden.AccessDenied.ApiCountLimitForOrg"),
         ),
     ],
 )

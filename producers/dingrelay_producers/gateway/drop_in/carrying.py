@@ -6,6 +6,7 @@ until it has been answered, and one that was refused is free to be made anew.
 """
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -29,6 +30,9 @@ ANSWER_WITHIN = 10.0
 """Seconds that a call waits for the end of its job."""
 
 _LANES: tuple[Lane, ...] = ("normal", *LANES)
+
+_OURS = re.compile(r"quota|[a-z]+(?:_[a-z]+)+")
+"""Codes of jobs that are words of ours; DingTalk's have capitals or dots."""
 
 LONGEST_CODE = 10
 """Digits of an errcode at most."""
@@ -196,4 +200,6 @@ def _told(error: JobError) -> Words | None:
         return None
     if error.code.isdecimal() and len(error.code) < LONGEST_CODE:
         return replace(meant, errcode=int(error.code), errmsg=error.message)
+    if _OURS.fullmatch(error.code):
+        return replace(meant, errmsg=error.message)
     return replace(meant, code=error.code, errmsg=error.message)
