@@ -110,7 +110,13 @@ class Part(BaseModel):
     @classmethod
     def _null_means_default(cls, data: Any) -> Any:
         if isinstance(data, Mapping):
-            return {name: value for name, value in data.items() if value is not None}
+            known = cls.model_fields
+            # An unknown field is refused whatever it holds.
+            return {
+                name: value
+                for name, value in data.items()
+                if value is not None or name not in known
+            }
         return data
 
 

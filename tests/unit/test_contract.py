@@ -158,6 +158,8 @@ def test_null_means_the_default() -> None:
         ),
         ({"on_unknown": "guess"}, "on_unknown"),
         ({"message": "hi"}, "message"),
+        ({"messsage": None}, "messsage"),
+        ({"to": {"users": ["u"], "user": None}}, "to.user"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], field: str) -> None:
