@@ -58,7 +58,7 @@ test-fast: setup ## run the tests that start no worker, in less than a minute
 
 # 300 requests of each operation, and what belongs to its edges and links.
 EXAMPLES ?= 300
-schema-test: setup ## ask the gateway all that its OpenAPI document says, 20,000 requests, 5 minutes
+schema-test: setup ## ask the gateway all that its OpenAPI document says, 10 minutes
 	SCHEMA_EXAMPLES=$(EXAMPLES) SCHEMA_PHASES=examples,coverage,fuzzing,stateful \
 		$(BIN)/python -m pytest tests/integration/test_gateway_schema.py $(ARGS)
 
