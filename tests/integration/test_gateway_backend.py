@@ -7,7 +7,7 @@ import pytest
 
 from conftest import wait_until_async
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.access import Grant, Rate, backend
+from dingrelay_producers.gateway.backend.access import Grant, Rate, backend
 from dingrelay_producers.settings import Settings
 from dingrelay_workers import gateway_backend
 

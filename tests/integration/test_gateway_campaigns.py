@@ -10,9 +10,9 @@ from sqlalchemy import update
 
 import campaigns
 from dingrelay_producers import Client
-from dingrelay_producers.gateway import campaign_upload
-from dingrelay_producers.gateway import campaigns as handlers
-from dingrelay_producers.gateway.access import Grant
+from dingrelay_producers.gateway.backend.access import Grant
+from dingrelay_producers.gateway.campaigns import handlers
+from dingrelay_producers.gateway.campaigns import upload as campaign_upload
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.api_keys.store import SqlKeyStore

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway import paging
+from dingrelay_producers.gateway.http import paging
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.context import Department, Member
 from dingrelay_workers.database.database import Database

@@ -1,4 +1,4 @@
-"""The snippets of the guide's page about HTTP, run as its readers would."""
+"""What the documents show of the gateway in several languages, run as their readers would."""
 
 import os
 import re
@@ -30,7 +30,12 @@ def blocks(page: str) -> list[tuple[str, str]]:
     return re.findall(r"^```(\w+)\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
 
 
-SNIPPETS = [(language, code) for language, code in blocks(ENGLISH) if language in RUNTIMES]
+SNIPPETS = [
+    (language, code)
+    for page in ("README.md", ENGLISH)
+    for language, code in blocks(page)
+    if language in RUNTIMES
+]
 
 
 @pytest.fixture(scope="module")

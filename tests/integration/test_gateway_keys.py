@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from dingrelay_producers.gateway.access import Grant, Rate
+from dingrelay_producers.gateway.backend.access import Grant, Rate
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database

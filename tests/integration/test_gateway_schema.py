@@ -14,8 +14,8 @@ import psutil
 import pytest
 from redis import Redis
 
-from dingrelay_producers.gateway.access import SCOPES, Grant
-from dingrelay_producers.gateway.waiting import EndWatch
+from dingrelay_producers.gateway.backend.access import SCOPES, Grant
+from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.gateway_backend import GatewayBackend

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dingrelay_producers.gateway.access import ApiKey, Grant, IssuedKey, Rate
-from dingrelay_producers.gateway.key_request import KeyRequest
+from dingrelay_producers.gateway.backend.access import ApiKey, Grant, IssuedKey, Rate
+from dingrelay_producers.gateway.keys.request import KeyRequest
 from dingrelay_tasks.contract import ContractError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

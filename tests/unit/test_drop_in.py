@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from dingrelay_producers.gateway.drop_in import words
-from dingrelay_producers.gateway.drop_in.carrying import refusal_of, verbatim
 from dingrelay_producers.gateway.drop_in.incoming import Incoming
+from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_producers.gateway.drop_in.leniency import message_send
 from dingrelay_producers.gateway.drop_in.passthrough import reads
 from dingrelay_producers.gateway.drop_in.top_gateway import passage

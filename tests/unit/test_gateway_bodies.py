@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.gateway.body_reader import DEEPEST, parse_json
-from dingrelay_producers.gateway.line_reader import Line, LineSplitter
+from dingrelay_producers.gateway.http.body_reader import DEEPEST, parse_json
+from dingrelay_producers.gateway.http.line_reader import Line, LineSplitter
 from dingrelay_producers.gateway.problems import Problem, pointer
 
 JSON = st.recursive(

@@ -5,15 +5,17 @@ from importlib import resources
 
 import pytest
 
-from dingrelay_producers.gateway import docs_text, openapi, problems
-from dingrelay_producers.gateway.access import SCOPES
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.access import SCOPES
+from dingrelay_producers.gateway.docs import openapi
+from dingrelay_producers.gateway.docs import text as docs_text
 from dingrelay_producers.gateway.table import ROUTES
 
-FILE = resources.files("dingrelay_producers.gateway").joinpath("openapi.json")
+FILE = resources.files("dingrelay_producers.gateway.docs").joinpath("openapi.json")
 
 
 def test_the_file_is_the_document() -> None:
-    """``python -m dingrelay_producers.gateway.openapi FILE`` writes it anew."""
+    """``python -m dingrelay_producers.gateway FILE`` writes it anew."""
     assert FILE.read_text("utf-8") == openapi.text(ROUTES)
 
 

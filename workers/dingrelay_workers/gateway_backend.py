@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.records import open_redis
+from dingrelay_producers.gateway.backend.records import open_redis
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.rates import KeyRates
 from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
@@ -30,7 +30,7 @@ log = get_logger("dingrelay.gateway")
 
 
 class GatewayBackend:
-    """A `dingrelay_producers.gateway.access.Backend`."""
+    """A `dingrelay_producers.gateway.backend.access.Backend`."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -4,13 +4,14 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from dingrelay_producers.gateway import openapi, table
-from dingrelay_producers.gateway.context import CONTEXT, GatewayContext
-from dingrelay_producers.gateway.dispatch import handler_of
-from dingrelay_producers.gateway.docs_page import DOCUMENT
+from dingrelay_producers.gateway import table
+from dingrelay_producers.gateway.backend.context import CONTEXT, GatewayContext
+from dingrelay_producers.gateway.docs import openapi
+from dingrelay_producers.gateway.docs.page import DOCUMENT
 from dingrelay_producers.gateway.drop_in.door import drop_in
-from dingrelay_producers.gateway.edge import edge, sign
-from dingrelay_producers.gateway.routes import Route
+from dingrelay_producers.gateway.http.dispatch import handler_of
+from dingrelay_producers.gateway.http.edge import edge, sign
+from dingrelay_producers.gateway.http.routes import Route
 
 
 def create_app(context: GatewayContext, routes: Sequence[Route] = table.ROUTES) -> web.Application:

@@ -6,9 +6,10 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from dingrelay_producers.gateway import paging, problems
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.http import paging
+from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import Problem, json_response
-from dingrelay_producers.gateway.routes import Answer, ApiCall, Route
 from dingrelay_tasks.contract import AppName
 
 _LARGEST_ID = 2**63 - 1

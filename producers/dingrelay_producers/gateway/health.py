@@ -8,9 +8,10 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway import metrics, problems
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend import metrics
+from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import FieldError, Problem
-from dingrelay_producers.gateway.routes import Answer, ApiCall, Route
 
 CHECK_SECONDS = 1.8
 

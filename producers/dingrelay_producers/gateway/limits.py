@@ -3,8 +3,8 @@
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel
 
+from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import json_response
-from dingrelay_producers.gateway.routes import Answer, ApiCall, Route
 
 
 class Bucket(BaseModel):

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from dingrelay_producers.gateway import access_log
-from dingrelay_producers.gateway.access import Backend, backend
 from dingrelay_producers.gateway.app import create_app
-from dingrelay_producers.gateway.connection import Server
-from dingrelay_producers.gateway.context import opened
+from dingrelay_producers.gateway.backend.access import Backend, backend
+from dingrelay_producers.gateway.backend.context import opened
+from dingrelay_producers.gateway.http import access_log
+from dingrelay_producers.gateway.http.connection import Server
 from dingrelay_producers.settings import Settings
 
 if sys.platform == "win32":

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.gateway.access import ApiKey
-from dingrelay_producers.gateway.records import asking
+from dingrelay_producers.gateway.backend.access import ApiKey
+from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.store.keys import KEY_BUCKETS
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_workers.limiter import buckets
@@ -56,7 +56,7 @@ class KeyRule(Rule):
 
 
 class KeyRates:
-    """A `dingrelay_producers.gateway.access.RateLimiter`.
+    """A `dingrelay_producers.gateway.backend.access.RateLimiter`.
 
     Args:
         redis: which gives up early where Redis is away.

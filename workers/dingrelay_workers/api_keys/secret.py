@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import secrets
 
-from dingrelay_producers.gateway.access import KEY_ID
+from dingrelay_producers.gateway.backend.access import KEY_ID
 
 _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 """Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""

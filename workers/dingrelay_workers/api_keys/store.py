@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
-from dingrelay_producers.gateway.access import (
+from dingrelay_producers.gateway.backend.access import (
     ANY,
     SENDER,
     ApiKey,
@@ -34,7 +34,7 @@ _WRITER = "api keys"
 
 
 class SqlKeyStore:
-    """A `dingrelay_producers.gateway.access.KeyStore`.
+    """A `dingrelay_producers.gateway.backend.access.KeyStore`.
 
     A key that is revoked here is refused here at once, and by other gateways within `cache.LIVES`
     seconds.

@@ -6,7 +6,7 @@ from typing import Any, Self, cast
 
 from sqlalchemy import RowMapping
 
-from dingrelay_producers.gateway.access import ApiKey, Grant, KeyStatus, Rate
+from dingrelay_producers.gateway.backend.access import ApiKey, Grant, KeyStatus, Rate
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.api_keys import secret
 

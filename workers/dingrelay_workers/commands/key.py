@@ -12,7 +12,7 @@ from dingrelay_producers.cli.documents import split
 from dingrelay_producers.cli.options import AsJson
 
 if TYPE_CHECKING:
-    from dingrelay_producers.gateway.access import IssuedKey, KeyStatus
+    from dingrelay_producers.gateway.backend.access import IssuedKey, KeyStatus
     from dingrelay_tasks.contract import ContractError
     from dingrelay_workers.api_keys.store import SqlKeyStore
 
@@ -64,7 +64,7 @@ def create(
 
     A key that may do all: --scope '*'.
     """
-    from dingrelay_producers.gateway.key_request import KeyRequest
+    from dingrelay_producers.gateway.keys.request import KeyRequest
     from dingrelay_tasks.contract import ContractError
 
     asked = {
@@ -89,7 +89,7 @@ def create(
 def list_(as_json: AsJson = False) -> None:
     """List the keys, the newest first, with their last use."""
     from dingrelay_producers.cli.output import print_json
-    from dingrelay_producers.gateway import key_documents
+    from dingrelay_producers.gateway.keys import documents as key_documents
 
     found = asyncio.run(_ask(lambda keys: keys.list()))
     if as_json:
@@ -107,7 +107,7 @@ def rotate(
     as_json: AsJson = False,
 ) -> None:
     """Give a key a new secret, and show it: this once only. Its id stays."""
-    from dingrelay_producers.gateway.key_request import RotationRequest
+    from dingrelay_producers.gateway.keys.request import RotationRequest
     from dingrelay_tasks.contract import ContractError
 
     try:
@@ -122,7 +122,7 @@ def rotate(
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     """Refuse a key from now on. Gateways that run notice within 5 s."""
     from dingrelay_producers.cli.output import console, print_json
-    from dingrelay_producers.gateway import key_documents
+    from dingrelay_producers.gateway.keys import documents as key_documents
 
     status = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
     if as_json:
@@ -174,7 +174,7 @@ def _tell_unknown_apps(names: list[str]) -> None:
 
 def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
     from dingrelay_producers.cli.output import console, local, print_json
-    from dingrelay_producers.gateway import key_documents
+    from dingrelay_producers.gateway.keys import documents as key_documents
 
     if as_json:
         print_json(key_documents.issued(made))
@@ -191,7 +191,7 @@ def _print_table(found: "Sequence[KeyStatus]") -> None:
     from rich.text import Text
 
     from dingrelay_producers.cli.output import console
-    from dingrelay_producers.gateway import key_documents
+    from dingrelay_producers.gateway.keys import documents as key_documents
 
     now = datetime.now(UTC)
     table = Table(box=None, pad_edge=False, header_style="bold")

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.directory_reader import DepartmentEntry, Person
+from dingrelay_producers.gateway.backend.directory_reader import DepartmentEntry, Person
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import unusable
 from dingrelay_workers.directory.departments import tree
@@ -21,7 +21,7 @@ PATIENCE = 1.8
 
 
 class DirectoryPages:
-    """A `dingrelay_producers.gateway.directory_reader.DirectoryReader`."""
+    """A `dingrelay_producers.gateway.backend.directory_reader.DirectoryReader`."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from dingrelay_producers.gateway.access import ANY, Grant
+from dingrelay_producers.gateway.backend.access import ANY, Grant
 from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database
 

@@ -11,8 +11,8 @@ from aiohttp import web
 
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.gateway import problems
-from dingrelay_producers.gateway.access import ApiKey, Scope
-from dingrelay_producers.gateway.context import CONTEXT, GatewayContext
+from dingrelay_producers.gateway.backend.access import ApiKey, Scope
+from dingrelay_producers.gateway.backend.context import CONTEXT, GatewayContext
 from dingrelay_producers.gateway.drop_in import (
     approvals,
     media,
@@ -23,11 +23,11 @@ from dingrelay_producers.gateway.drop_in import (
     top_gateway,
     words,
 )
-from dingrelay_producers.gateway.drop_in.carrying import caller_of
 from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming, read
+from dingrelay_producers.gateway.drop_in.job_call import caller_of
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_producers.gateway.http.routes import CALLER, ROUTE
 from dingrelay_producers.gateway.problems import Problem
-from dingrelay_producers.gateway.routes import CALLER, ROUTE
 from dingrelay_tasks.api_call import ROBOT
 
 DROP_IN = "drop-in"
@@ -86,13 +86,13 @@ async def _answer(request: web.Request, context: GatewayContext, call: Incoming)
     if call.path == top_gateway.TOP_GATEWAY and call.method == "POST":
         passage = top_gateway.passage(call)
         try:
-            return passage.envelope(await _carry_out(request, context, passage.call))
+            return passage.envelope(await _answer_call(request, context, passage.call))
         except Refusal as refusal:
             return passage.envelope(words.refused(refusal.words, passage.call.path))
-    return await _carry_out(request, context, call)
+    return await _answer_call(request, context, call)
 
 
-async def _carry_out(request: web.Request, context: GatewayContext, call: Incoming) -> Answer:
+async def _answer_call(request: web.Request, context: GatewayContext, call: Incoming) -> Answer:
     if call.path == ROBOT and call.method == "POST":
         request[CALLER] = "robot"
         return await robots.post(context, call)

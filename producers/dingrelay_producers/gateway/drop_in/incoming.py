@@ -7,11 +7,11 @@ from urllib.parse import parse_qsl
 
 from aiohttp import web
 
-from dingrelay_producers.gateway.body_reader import parse_json, read_bytes
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.words import Dialect, Refusal
+from dingrelay_producers.gateway.http.body_reader import parse_json, read_bytes
+from dingrelay_producers.gateway.http.routes import BODY_LIMIT
 from dingrelay_producers.gateway.problems import Problem
-from dingrelay_producers.gateway.routes import BODY_LIMIT
 
 TOKEN_HEADER = "x-acs-dingtalk-access-token"  # noqa: S105 - the header's name
 TOKEN_PARAMETER = "access_token"  # noqa: S105 - the parameter's name

@@ -7,14 +7,15 @@ import hashlib
 
 from aiohttp import web
 
-from dingrelay_producers.gateway.body_reader import read_bytes
-from dingrelay_producers.gateway.context import GatewayContext
+from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.gateway.drop_in import words
-from dingrelay_producers.gateway.drop_in.carrying import Caller, carried, verbatim
 from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming
+from dingrelay_producers.gateway.drop_in.job_answer import verbatim
+from dingrelay_producers.gateway.drop_in.job_call import Caller, run_job
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
+from dingrelay_producers.gateway.http.body_reader import read_bytes
 from dingrelay_producers.gateway.problems import TOO_LARGE, Problem
-from dingrelay_producers.gateway.records import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import ContractError
@@ -55,7 +56,7 @@ async def upload(
     entry = keys.upload(digest)
     async with asking():
         await context.redis.set(entry, content, px=keys.UPLOAD_TTL_MS)
-    status = await carried(context, caller, job, ["POST", UPLOAD, digest, dict(call.query)])
+    status = await run_job(context, caller, job, ["POST", UPLOAD, digest, dict(call.query)])
     if status.state == State.DONE:
         async with asking():
             await context.redis.delete(entry)

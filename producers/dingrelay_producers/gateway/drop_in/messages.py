@@ -11,19 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from dingrelay_producers.errors import JobNotFound
-from dingrelay_producers.gateway.context import GatewayContext
+from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.gateway.drop_in import words
-from dingrelay_producers.gateway.drop_in.carrying import (
-    Caller,
-    carried,
-    content_of,
-    refusal_of,
-    verbatim,
-)
 from dingrelay_producers.gateway.drop_in.incoming import Incoming, structured
+from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
+from dingrelay_producers.gateway.drop_in.job_call import Caller, content_of, run_job
 from dingrelay_producers.gateway.drop_in.leniency import message_send
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
-from dingrelay_producers.gateway.records import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
@@ -99,7 +94,7 @@ async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Ans
 
 async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
     job = _message(call.fields)
-    status = await carried(context, caller, job, content_of(call))
+    status = await run_job(context, caller, job, content_of(call))
     if status.state not in {State.DONE, State.DUPLICATE}:
         raise Refusal(refusal_of(status))
     made: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
@@ -218,7 +213,7 @@ async def _ask(
                 "effect": "repeatable" if changes else "none",
             }
         )
-        status = await carried(context, caller, job, ["POST", path, body], reads=not changes)
+        status = await run_job(context, caller, job, ["POST", path, body], reads=not changes)
         if status.state != State.DONE:
             raise Answered(verbatim(status, path))
         told.append(verbatim(status, path).content)

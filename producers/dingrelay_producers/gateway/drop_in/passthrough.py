@@ -2,10 +2,11 @@
 
 import re
 
-from dingrelay_producers.gateway.context import GatewayContext
+from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
-from dingrelay_producers.gateway.drop_in.carrying import Caller, carried, content_of, verbatim
 from dingrelay_producers.gateway.drop_in.incoming import Incoming
+from dingrelay_producers.gateway.drop_in.job_answer import verbatim
+from dingrelay_producers.gateway.drop_in.job_call import Caller, content_of, run_job
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import ContractError
@@ -38,7 +39,7 @@ async def call(context: GatewayContext, caller: Caller, asked: Incoming) -> Answ
         if error.field in {"path", "method"}:
             raise Refusal(words.no_such_api(asked.path)) from None
         raise Refusal(words.invalid(error.field, error.problem)) from None
-    status = await carried(context, caller, job, content_of(asked), reads=reading)
+    status = await run_job(context, caller, job, content_of(asked), reads=reading)
     return verbatim(status, asked.path)
 
 

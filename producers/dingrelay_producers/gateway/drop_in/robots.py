@@ -6,12 +6,13 @@ through here, so no API key is asked for. Jobs hold a digest of it.
 
 import hashlib
 
-from dingrelay_producers.gateway.context import GatewayContext
+from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.gateway.drop_in import words
-from dingrelay_producers.gateway.drop_in.carrying import Caller, carried, verbatim
 from dingrelay_producers.gateway.drop_in.incoming import Incoming
+from dingrelay_producers.gateway.drop_in.job_answer import verbatim
+from dingrelay_producers.gateway.drop_in.job_call import Caller, run_job
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
-from dingrelay_producers.gateway.records import asking
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.contract import ContractError
@@ -48,7 +49,7 @@ async def post(context: GatewayContext, call: Incoming) -> Answer:
         raise Refusal(words.invalid(error.field, error.problem)) from None
     await _remember(context, robot, token)
     caller = Caller(f"robot:{robot}", ROBOTS, "normal", robot[:12])
-    status = await carried(context, caller, job, content)
+    status = await run_job(context, caller, job, content)
     return verbatim(status, call.path)
 
 

@@ -9,12 +9,12 @@ import hmac
 import secrets
 from base64 import urlsafe_b64encode
 
-from dingrelay_producers.gateway.access import ApiKey
-from dingrelay_producers.gateway.context import GatewayContext
+from dingrelay_producers.gateway.backend.access import ApiKey
+from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
-from dingrelay_producers.gateway.records import asking
 from dingrelay_producers.store import keys
 
 LIVES_SECONDS = keys.DOOR_TOKEN_TTL_MS // 1000

@@ -1,0 +1,86 @@
+"""Everything that a gateway process holds; handlers get it, and there are no globals."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
+
+from aiohttp import web
+from redis.asyncio import Redis
+
+from dingrelay_producers.client.async_client import AsyncClient
+from dingrelay_producers.gateway.backend.access import ApiKey, Backend, KeyStore, RateLimiter
+from dingrelay_producers.gateway.backend.campaign_writer import CampaignWriter
+from dingrelay_producers.gateway.backend.lanes import QueueDepths
+from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
+from dingrelay_producers.gateway.backend.records import Records, open_redis
+from dingrelay_producers.gateway.backend.waiting import EndWatch
+from dingrelay_producers.settings import Settings
+
+
+@dataclass(slots=True)
+class GatewayContext:
+    """What handlers work with.
+
+    Attributes:
+        settings: of this process.
+        client: the Python client, for what `records` has not. Its calls run in threads, and wait
+            up to 5 s for Redis.
+        redis: a connection pool that gives up within 2 s.
+        records: job records, over `redis`.
+        backend: what needs SQL or the limiter: another package's, or a test's.
+        metrics: counters of this process.
+        ends: waits for the ends of jobs.
+        campaigns: makes campaigns of files.
+        depths: knows how many jobs wait in each lane.
+        clock: seconds that only grow.
+    """
+
+    settings: Settings
+    client: AsyncClient
+    redis: Redis
+    records: Records
+    backend: Backend
+    metrics: GatewayMetrics
+    ends: EndWatch
+    depths: QueueDepths
+    campaigns: CampaignWriter
+    clock: Callable[[], float] = monotonic
+
+    @property
+    def keys(self) -> KeyStore:
+        """The API keys."""
+        return self.backend.keys
+
+    @property
+    def rates(self) -> RateLimiter:
+        """What keeps the keys' rates."""
+        return self.backend.rates
+
+    def sender_of(self, key: ApiKey) -> str:
+        """Who asks, in the jobs of this key that don't say."""
+        return key.default_sender or self.settings.sender
+
+
+CONTEXT: web.AppKey[GatewayContext] = web.AppKey("gateway", GatewayContext)
+
+
+@asynccontextmanager
+async def opened(settings: Settings, backend: Backend) -> AsyncGenerator[GatewayContext]:
+    """A context whose connections are closed after the block."""
+    redis = open_redis(settings)
+    client = AsyncClient(settings)
+    records = Records(settings, redis)
+    ends = EndWatch(records)
+    depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
+    writer = CampaignWriter(lambda: backend.campaigns)
+    try:
+        yield GatewayContext(
+            settings, client, redis, records, backend, GatewayMetrics(), ends, depths, writer
+        )
+    finally:
+        writer.close()
+        ends.close()
+        await records.aclose()
+        await redis.aclose()
+        await client.aclose()

@@ -1,0 +1,161 @@
+"""Job records over asyncio, for somebody who waits: what can't be asked within 2 s is away."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from redis import asyncio as aio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from dingrelay_producers.errors import CannotResolve, JobNotFound, ServiceUnavailable
+from dingrelay_producers.gateway.backend.enqueuer import Enqueuer
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import connections, keys, record, scripts
+from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus, state_of
+
+SOCKET_TIMEOUT = 0.8
+"""Seconds for a connection or an answer. With one repetition they stay within `DEADLINE`."""
+DEADLINE = 1.8
+"""Seconds after which Redis counts as away, whatever it was that took so long."""
+CONNECTIONS = 64
+
+
+def open_redis(settings: Settings) -> aio.Redis:
+    """Redis for a gateway: bounded waits, and one more try for a connection that broke unused."""
+    pool: aio.BlockingConnectionPool = aio.BlockingConnectionPool(
+        max_connections=CONNECTIONS,
+        timeout=SOCKET_TIMEOUT,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=SOCKET_TIMEOUT,
+        retry=Retry(NoBackoff(), 1),
+        **connections.address(settings.redis),
+    )
+    return aio.Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def asking() -> AsyncGenerator[None]:
+    """Around whatever asks Redis.
+
+    Raises:
+        ServiceUnavailable: it can't be reached, takes nothing, or takes too long.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield
+    except ResponseError as error:
+        # Such as "OOM command not allowed"; its first word holds nothing of an argument.
+        word = str(error).partition(" ")[0][:30]
+        raise ServiceUnavailable(f"Redis refuses: {word}") from error
+    except (RedisError, OSError, TimeoutError) as error:
+        raise ServiceUnavailable(f"Redis cannot be reached ({type(error).__name__})") from error
+
+
+class Records:
+    """The job records.
+
+    Every method raises `ServiceUnavailable` if Redis is away, full or read-only.
+    """
+
+    def __init__(self, settings: Settings, redis: aio.Redis) -> None:
+        self._settings = settings
+        self._redis = redis
+        self.enqueuer = Enqueuer(settings, redis)
+
+    async def enqueue(
+        self, drafts: Sequence[Draft], calls: Sequence[Call] | None = None
+    ) -> list[Enqueued]:
+        """Accept jobs; see `Enqueuer.enqueue`."""
+        await self.enqueuer.room()
+        async with asking():
+            return await self.enqueuer.enqueue(drafts, calls)
+
+    async def status(self, job_id: str) -> JobStatus:
+        """What a record tells.
+
+        Raises:
+            JobNotFound: there is none.
+            UnreadableRecord: a field of it is not what this release writes.
+        """
+        found = record.fields(await self._run(record.read(job_id)))
+        if b"state" not in found:
+            raise JobNotFound(job_id)
+        return JobStatus.from_record(job_id, found)
+
+    async def states(self, job_ids: Sequence[str]) -> list[State | None]:
+        """The states of these jobs; None where there is no record."""
+        async with asking():
+            pipe = self._redis.pipeline(transaction=False)
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "state")
+            found: list[bytes | None] = await pipe.execute()
+        return [
+            None if state is None else state_of(job_id, state)
+            for job_id, state in zip(job_ids, found, strict=True)
+        ]
+
+    async def cancel(self, job_id: str) -> State:
+        """Cancel a job that does not run; its state afterwards. See `Client.cancel`."""
+        settings = self._settings
+        call = record.cancel(
+            job_id,
+            record_ttl_ms=int(settings.record_ttl * 1000),
+            dead_ttl_ms=int(settings.dead_ttl * 1000),
+        )
+        return await self._state(job_id, call)
+
+    async def requeue(self, job_id: str) -> State:
+        """Give an ended job another life; its state before. See `Client.requeue`."""
+        return await self._state(job_id, record.requeue(job_id))
+
+    async def discard(self, job_id: str) -> bool:
+        """Forget a dead or unknown job; whether it was one."""
+        return bool(await self._run(record.discard(job_id)))
+
+    async def resolve(self, said: Resolution, *, by: str) -> State:
+        """Say what became of an unknown job; its state before. See `Client.resolve`.
+
+        Raises:
+            JobNotFound: there is no such record.
+            CannotResolve: the instance is another job's.
+        """
+        answer = await self._run(said.call(self._settings, by=by))
+        if answer is None:
+            raise JobNotFound(said.job_id)
+        state, *holder = (text.decode() for text in answer)
+        if holder:
+            raise CannotResolve(said.job_id, "can't have this instance: it is another job's")
+        if state == State.UNKNOWN and not said.happened:
+            await self.requeue(said.job_id)
+        return state_of(said.job_id, state.encode())
+
+    async def waiting(self, queue: str) -> int:
+        """How many wake-ups of this queue wait to be started."""
+        async with asking():
+            return int(await self._redis.zcard(keys.woken(queue)))
+
+    async def ping(self) -> None:
+        """Ask whether Redis is there and takes writes."""
+        async with asking():
+            await self._redis.set(keys.GATEWAY_PROBE, "", px=keys.GATEWAY_PROBE_TTL_MS)
+
+    async def _state(self, job_id: str, call: Call) -> State:
+        state = await self._run(call)
+        if state is None:
+            raise JobNotFound(job_id)
+        return state_of(job_id, state)
+
+    async def _run(self, call: Call) -> Any:
+        async with asking():
+            return await scripts.run_async(self._redis, call)
+
+    async def aclose(self) -> None:
+        """Publish the wake-ups that wait."""
+        await self.enqueuer.aclose()

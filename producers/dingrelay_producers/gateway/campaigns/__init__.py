@@ -1,0 +1,1 @@
+"""``/v1/campaigns``: broadcasts over HTTP, with their recipients in files of any length."""

@@ -1,0 +1,305 @@
+"""``/v1/campaigns``: broadcasts over HTTP, each verb of the command line."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Annotated, BinaryIO
+
+from aiohttp import web
+from pydantic import AfterValidator, BaseModel, Field
+
+from dingrelay_producers.client.campaign_backend import Backend, CampaignStatus, Chosen, Plan
+from dingrelay_producers.client.malformed_rows import MalformedRecipients
+from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.access import ANY, ApiKey
+from dingrelay_producers.gateway.campaigns import upload
+from dingrelay_producers.gateway.campaigns.documents import (
+    CampaignDocument,
+    CampaignPage,
+    ConfirmRequest,
+    CreatedDocument,
+    JobsDocument,
+    PreviewDocument,
+    TestRequest,
+)
+from dingrelay_producers.gateway.campaigns.request import CampaignRequest
+from dingrelay_producers.gateway.http import paging
+from dingrelay_producers.gateway.http.routes import ApiCall
+from dingrelay_producers.gateway.jobs.create import accepted, job_response
+from dingrelay_producers.gateway.jobs.permissions import may_see
+from dingrelay_producers.gateway.problems import FieldError, Problem, json_response
+from dingrelay_producers.store import record
+from dingrelay_producers.store.states import CampaignState
+from dingrelay_tasks.contract import LANES, AppName, Contract, ContractError
+
+PATIENCE = 1.8
+"""Seconds for the database; whoever waits longer is told that it is away."""
+COUNTING = 20.0
+"""Seconds for what counts over all of a campaign's people."""
+
+TOLD_IDS = 100
+"""Ids of accepted jobs in an answer."""
+
+
+def _position(cursor: str) -> str:
+    _after(cursor)
+    return cursor
+
+
+def _after(cursor: str) -> tuple[datetime, str]:
+    at, campaign = paging.decode(cursor, str, str)
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise ValueError("is no cursor of an earlier answer") from None
+    if moment.tzinfo is None:
+        raise ValueError("is no cursor of an earlier answer")
+    return moment, campaign
+
+
+class CampaignFilter(paging.Paging):
+    """Which campaigns to list."""
+
+    app: AppName | None = None
+    state: CampaignState | None = None
+    cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_position)] | None = None
+    """`next` of the page before."""
+
+
+async def create_campaign(call: ApiCall) -> web.StreamResponse:
+    """Store a draft with its recipients."""
+    async with _planned(call) as plan:
+        created = await call.context.campaigns.create(plan)
+    async with _asking(call) as backend:
+        status = await backend.status(created.id)
+    headers = {"Location": f"/v1/campaigns/{created.id}"}
+    return _answer(CreatedDocument.made(status, created), status=201, headers=headers)
+
+
+async def preview_plan(call: ApiCall) -> web.StreamResponse:
+    """What a campaign would take; nothing is stored."""
+    async with _planned(call) as plan:
+        found = await call.context.campaigns.preview(plan)
+    return _answer(PreviewDocument.model_validate(found))
+
+
+async def list_campaigns(call: ApiCall) -> web.StreamResponse:
+    """The campaigns that the key may see, latest first."""
+    asked: CampaignFilter = call.query
+    chosen = Chosen(
+        apps=_apps(call.key, asked.app),
+        sender=None if call.key.sender == ANY else call.key.sender,
+        state=asked.state,
+        after=_after(asked.cursor) if asked.cursor else None,
+    )
+    async with _asking(call) as backend:
+        found = await backend.list(chosen, limit=asked.limit)
+    last = found[-1] if len(found) == asked.limit else None
+    page = CampaignPage(
+        campaigns=[CampaignDocument.model_validate(status) for status in found],
+        next=paging.encode(last.created_at.isoformat(), last.id) if last else None,
+    )
+    return _answer(page)
+
+
+async def get_campaign(call: ApiCall) -> web.StreamResponse:
+    """How a campaign stands."""
+    return _answer(CampaignDocument.model_validate(await _found(call)))
+
+
+async def preview_campaign(call: ApiCall) -> web.StreamResponse:
+    """What a stored campaign will take."""
+    status = await _found(call)
+    async with _asking(call) as backend:
+        return _answer(PreviewDocument.model_validate(await backend.preview(status.id)))
+
+
+async def report_campaign(call: ApiCall) -> web.StreamResponse:
+    """What became of its people."""
+    status = await _found(call)
+    async with _asking(call, within=COUNTING) as backend:
+        return json_response(await backend.report(status.id))
+
+
+async def test_campaign(call: ApiCall) -> web.StreamResponse:
+    """Send its message to testers."""
+    asked = TestRequest.parse(call.body, strict=True)
+    status = await _found(call)
+    async with _asking(call) as backend:
+        job = await backend.test(status.id, asked.users, asked.fields)
+    lane = next(lane for lane in LANES if call.key.permits_lane(lane))
+    job = _signed(call, job.model_copy(update={"lane": lane}))
+    draft = record.draft(job, key=call.once)
+    [answer] = await call.context.records.enqueue([draft])
+    found = accepted(draft, answer) or await call.context.records.status(draft.id)
+    return job_response(found, code=202)
+
+
+async def recall_campaign(call: ApiCall) -> web.StreamResponse:
+    """Take back what was sent in the last 24 hours."""
+    status = await _found(call)
+    async with _asking(call, within=COUNTING) as backend:
+        jobs = await backend.recall(status.id)
+    return await _enqueued(call, jobs)
+
+
+async def confirm_campaign(call: ApiCall) -> web.StreamResponse:
+    """Ask DingTalk which people it reached."""
+    asked = ConfirmRequest.parse(call.body, strict=True)
+    status = await _found(call)
+    async with _asking(call, within=COUNTING) as backend:
+        jobs = await backend.confirm(status.id, sample=asked.sample)
+    return await _enqueued(call, jobs)
+
+
+def moving(
+    move: Callable[[Backend, str], Awaitable[None]],
+) -> Callable[..., Awaitable[web.Response]]:
+    """A handler that moves a campaign to another state."""
+
+    async def handle(call: ApiCall) -> web.Response:
+        status = await _found(call)
+        _check_lane(call.key)
+        async with _asking(call) as backend:
+            await move(backend, status.id)
+        return _answer(CampaignDocument.model_validate(await _found(call)))
+
+    return handle
+
+
+async def _found(call: ApiCall) -> CampaignStatus:
+    """The campaign that the path names.
+
+    Raises:
+        CampaignNotFound: there is none, or none that the key may see: which, is not told.
+    """
+    campaign = call.path("id")
+    async with _asking(call) as backend:
+        status = await backend.status(campaign)
+    if not may_see(call.key, sender=status.sender, app=status.app):
+        raise CampaignNotFound(campaign)
+    return status
+
+
+@asynccontextmanager
+async def _planned(call: ApiCall) -> AsyncGenerator[Plan]:
+    """What the request asks for; its files are there while the block runs.
+
+    Raises:
+        Problem: it is wrong, with its fields or lines, or the key may not do it.
+    """
+    within = call.context.settings.gateway_body_timeout
+    async with upload.arrived(call.request, within=within) as received:
+        try:
+            asked = CampaignRequest.parse(received.fields, strict=True)
+            recipients = received.files.get(upload.RECIPIENTS)
+            _check_people(asked, recipients)
+            sender = _permitted(call, asked)
+            without = received.files.get(upload.WITHOUT)
+            yield asked.plan(sender=sender, recipients=recipients, without=without)
+        except MalformedRecipients as error:
+            raise _malformed(error) from None
+        except ContractError as error:
+            raise _invalid(error, received.fields) from None
+
+
+def _check_people(asked: CampaignRequest, recipients: BinaryIO | None) -> None:
+    if recipients and asked.recipients:
+        raise ContractError("recipients", "come as a file, or as a field: not both")
+    if not recipients and not asked.names_people:
+        raise ContractError("recipients", "name somebody: in a file, or in a field")
+
+
+def _permitted(call: ApiCall, asked: CampaignRequest) -> str:
+    """The campaign's sender.
+
+    Raises:
+        Problem: the key is not for this app, lane or sender (403).
+    """
+    if not call.key.permits_app(asked.app):
+        raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
+    _check_lane(call.key)
+    if asked.sender and not call.key.permits_sender(asked.sender):
+        raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
+    return asked.sender or call.context.sender_of(call.key)
+
+
+def _check_lane(key: ApiKey) -> None:
+    if not key.permits_lane("bulk"):
+        detail = "campaigns go in the lane bulk, for which the key is not"
+        raise Problem(problems.FORBIDDEN, detail)
+
+
+def _apps(key: ApiKey, app: str | None) -> Sequence[str] | None:
+    """The apps whose campaigns to list; None for all."""
+    if app is None:
+        return None if ANY in key.apps else sorted(key.apps)
+    return [app] if key.permits_app(app) else []
+
+
+def _malformed(error: MalformedRecipients) -> Problem:
+    """The rows that name nobody, with their lines, as the command line tells them."""
+    rows = [
+        FieldError(pointer=_part(error.field), detail=_text(row.problem), line=row.line or None)
+        for row in error.first
+    ]
+    told = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
+    if error.count > len(rows):
+        told += f", of which the first {len(rows)} are told"
+    return Problem(problems.INVALID, told, errors=rows)
+
+
+def _invalid(error: ContractError, fields: object) -> Problem:
+    """A refusal of the campaign, or of a file as a whole."""
+    line = error.field.removeprefix("line ")
+    if line != error.field and line.isdecimal():
+        place = FieldError(pointer=_part("recipients"), detail=_text(error.problem), line=int(line))
+        return Problem(problems.INVALID, f"{error.field}: {_text(error.problem)}", errors=[place])
+    if error.field == "exclusions":
+        return Problem.at(problems.INVALID, _part(error.field), _text(error.problem))
+    return problems.invalid(error, fields)
+
+
+def _part(name: str) -> str:
+    return {"exclusions": f"/{upload.WITHOUT}"}.get(name, f"/{name}")
+
+
+def _text(problem: str) -> str:
+    # A row may quote what can't be written as UTF-8; the answer must be.
+    return problem.encode("utf-8", "backslashreplace").decode()
+
+
+def _signed(call: ApiCall, job: Contract) -> Contract:
+    return (
+        job if job.sender else job.model_copy(update={"sender": call.context.sender_of(call.key)})
+    )
+
+
+async def _enqueued(call: ApiCall, jobs: Sequence[Contract]) -> web.Response:
+    drafts = [record.draft(_signed(call, job)) for job in jobs]
+    if drafts:
+        await call.context.records.enqueue(drafts)
+    told = JobsDocument(jobs=len(drafts), ids=[draft.id for draft in drafts[:TOLD_IDS]])
+    return _answer(told, status=202)
+
+
+@asynccontextmanager
+async def _asking(call: ApiCall, *, within: float | None = None) -> AsyncGenerator[Backend]:
+    """What keeps the campaigns, for so many seconds, or `PATIENCE`.
+
+    Raises:
+        ServiceUnavailable: it does not answer in time.
+    """
+    try:
+        async with asyncio.timeout(within or PATIENCE):
+            yield call.context.backend.campaigns
+    except TimeoutError:
+        raise ServiceUnavailable("the database or Redis does not answer") from None
+
+
+def _answer(
+    document: BaseModel, *, status: int = 200, headers: dict[str, str] | None = None
+) -> web.Response:
+    return json_response(document.model_dump(mode="json"), status=status, headers=headers)

@@ -1,0 +1,188 @@
+"""The routes of ``/v1/campaigns``."""
+
+from dingrelay_producers.gateway.campaigns import handlers
+from dingrelay_producers.gateway.campaigns.documents import (
+    CampaignDocument,
+    CampaignPage,
+    ConfirmRequest,
+    CreatedDocument,
+    JobsDocument,
+    PreviewDocument,
+    ReportDocument,
+    TestRequest,
+)
+from dingrelay_producers.gateway.campaigns.request import UPLOAD_SCHEMA, CampaignRequest
+from dingrelay_producers.gateway.campaigns.upload import FORM
+from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route
+from dingrelay_producers.store.status import JobStatus
+
+_UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None)
+
+_FILES = """\
+The body is JSON, or a form (`multipart/form-data`) with the same JSON in the part `campaign` and \
+files of any length in the parts `recipients` and `without`: CSV with a column `userid` under a \
+header, or one JSON object a line, in UTF-8 or GB18030.
+
+Rows that name nobody are refused with their lines, and nothing is created, unless `malformed` is \
+`skip`."""
+
+_ID = {"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}}
+_LINKS = {
+    name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+    for name in ("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")
+}
+
+
+def _moving(verb: str, handler: Handler, summary: str) -> Route:
+    return Route(
+        method="POST",
+        path=f"/v1/campaigns/{{id}}/{verb}",
+        handler=handler,
+        operation=f"{verb}Campaign",
+        summary=summary,
+        description="Asking for the state that it is in changes nothing.",
+        tag="campaigns",
+        scope="campaigns:write",
+        answers={200: Answer(description="How it stands now.", model=CampaignDocument)},
+        problems=frozenset({404, 409}),
+        path_parameters=_ID,
+    )
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/campaigns",
+        handler=handlers.create_campaign,
+        operation="createCampaign",
+        summary="Make a draft of a campaign with its recipients",
+        description=f"Nothing is sent before it is started.\n\n{_FILES}",
+        tag="campaigns",
+        scope="campaigns:write",
+        body=_UPLOAD,
+        answers={
+            201: Answer(
+                description="The draft.",
+                model=CreatedDocument,
+                headers={"Location": "Where the campaign can be looked at."},
+            )
+        },
+        links={201: _LINKS},
+    ),
+    Route(
+        method="POST",
+        path="/v1/campaign-previews",
+        handler=handlers.preview_plan,
+        operation="previewPlan",
+        summary="What a campaign would take",
+        description=f"Nothing is stored.\n\n{_FILES}",
+        tag="campaigns",
+        scope="campaigns:write",
+        body=_UPLOAD,
+        answers={200: Answer(description="What it would take.", model=PreviewDocument)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/campaigns",
+        handler=handlers.list_campaigns,
+        operation="listCampaigns",
+        summary="List the campaigns, latest first",
+        tag="campaigns",
+        scope="campaigns:read",
+        query=handlers.CampaignFilter,
+        answers={200: Answer(description="Some of them.", model=CampaignPage)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/campaigns/{id}",
+        handler=handlers.get_campaign,
+        operation="getCampaign",
+        summary="How a campaign stands",
+        tag="campaigns",
+        scope="campaigns:read",
+        answers={200: Answer(description="The campaign.", model=CampaignDocument)},
+        path_parameters=_ID,
+    ),
+    Route(
+        method="GET",
+        path="/v1/campaigns/{id}/preview",
+        handler=handlers.preview_campaign,
+        operation="previewCampaign",
+        summary="What a stored campaign will take as a whole",
+        tag="campaigns",
+        scope="campaigns:read",
+        answers={200: Answer(description="What it will take.", model=PreviewDocument)},
+        path_parameters=_ID,
+    ),
+    Route(
+        method="GET",
+        path="/v1/campaigns/{id}/report",
+        handler=handlers.report_campaign,
+        operation="reportCampaign",
+        summary="What became of a campaign's people",
+        tag="campaigns",
+        scope="campaigns:read",
+        answers={200: Answer(description="The report.", model=ReportDocument)},
+        path_parameters=_ID,
+    ),
+    _moving(
+        "start", handlers.moving(lambda kept, campaign: kept.start(campaign)), "Let a draft run"
+    ),
+    _moving(
+        "pause", handlers.moving(lambda kept, campaign: kept.pause(campaign)), "Hold a campaign"
+    ),
+    _moving(
+        "resume",
+        handlers.moving(lambda kept, campaign: kept.resume(campaign)),
+        "Let a paused campaign run on",
+    ),
+    _moving(
+        "cancel",
+        handlers.moving(lambda kept, campaign: kept.cancel(campaign)),
+        "End a campaign for good",
+    ),
+    Route(
+        method="POST",
+        path="/v1/campaigns/{id}/test",
+        handler=handlers.test_campaign,
+        operation="testCampaign",
+        summary="Send a campaign's message to testers, now",
+        description="A tester who is a recipient, too, is left out of the campaign that day.",
+        tag="campaigns",
+        scope="campaigns:write",
+        body=Body(model=TestRequest),
+        answers={202: Answer(description="The job that sends it.", model=JobStatus)},
+        problems=frozenset({404, 409}),
+        path_parameters=_ID,
+        idempotent=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/campaigns/{id}/recall",
+        handler=handlers.recall_campaign,
+        operation="recallCampaign",
+        summary="Take back what a campaign sent in the last 24 hours",
+        description="One call for each of its calls. It must not run.",
+        tag="campaigns",
+        scope="campaigns:write",
+        answers={202: Answer(description="The jobs that do it.", model=JobsDocument)},
+        problems=frozenset({404, 409}),
+        path_parameters=_ID,
+        idempotent=True,
+    ),
+    Route(
+        method="POST",
+        path="/v1/campaigns/{id}/confirm",
+        handler=handlers.confirm_campaign,
+        operation="confirmCampaign",
+        summary="Ask DingTalk which people a campaign reached",
+        description="Two calls for each that is asked about. The report tells it then.",
+        tag="campaigns",
+        scope="campaigns:write",
+        body=Body(model=ConfirmRequest, required=False),
+        answers={202: Answer(description="The jobs that ask.", model=JobsDocument)},
+        problems=frozenset({404, 409}),
+        path_parameters=_ID,
+        idempotent=True,
+    ),
+)

@@ -1,0 +1,44 @@
+"""Who calls: the API key in the ``Authorization`` header, and its rate."""
+
+import math
+import re
+
+from aiohttp import web
+
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.access import ApiKey
+from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.problems import Problem
+
+_BEARER = re.compile(r"[Bb][Ee][Aa][Rr][Ee][Rr] +([A-Za-z0-9._~+/=-]{1,512})")
+
+CHALLENGE = {"WWW-Authenticate": 'Bearer realm="dingrelay"'}
+
+
+async def caller(request: web.Request, context: GatewayContext) -> ApiKey:
+    """The key that the request presents.
+
+    Raises:
+        Problem: it presents none, or none that is valid (401).
+        ServiceUnavailable: what keeps the keys is away.
+    """
+    match = _BEARER.fullmatch(request.headers.get("Authorization", ""))
+    if match is None:
+        detail = "present an API key: Authorization: Bearer drk_…"
+        raise Problem(problems.UNAUTHORIZED, detail, headers=CHALLENGE)
+    key = await context.keys.verify(match[1])
+    if key is None:
+        # One sentence for a wrong, an expired and a revoked key: which it is, is no stranger's.
+        detail = "the API key is wrong, has expired or is revoked"
+        headers = {"WWW-Authenticate": f'{CHALLENGE["WWW-Authenticate"]}, error="invalid_token"'}
+        raise Problem(problems.UNAUTHORIZED, detail, headers=headers)
+    return key
+
+
+def too_many(wait: float) -> Problem:
+    """A key over its rate, which may come again after so many seconds."""
+    return Problem(
+        problems.THROTTLED,
+        "the key is over its rate",
+        headers={"Retry-After": str(max(1, math.ceil(wait)))},
+    )

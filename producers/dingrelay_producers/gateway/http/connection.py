@@ -1,0 +1,53 @@
+"""Connections whose requests can't be read: they get a problem, too, which quotes nothing of them."""
+
+import uuid
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.http import access_log
+from dingrelay_producers.gateway.http.edge import REQUEST_ID_HEADER
+from dingrelay_producers.gateway.problems import Problem
+
+
+class Connection(RequestHandler):
+    """aiohttp's own, but for what it says of a request that is no HTTP."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer, after which the connection is closed."""
+        request_id = uuid.uuid4().hex
+        access_log.log().info(
+            access_log.ENDED,
+            key="",
+            request_id=request_id,
+            method="",
+            route="none",
+            status=status,
+            error=type(exc).__name__,
+        )
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        kind = problems.MALFORMED if status == 400 else problems.INTERNAL
+        response = Problem(kind, "the request is no HTTP that can be read").response(request_id)
+        response.headers[REQUEST_ID_HEADER] = request_id
+        response.force_close()
+        return response
+
+
+class Server(web.Server):
+    """aiohttp's own, with our connections: it has no option for their class."""
+
+    def __call__(self) -> RequestHandler:
+        """A connection for a client that has just come."""
+        connection = super().__call__()
+        connection.__class__ = Connection
+        return connection

@@ -1,0 +1,132 @@
+"""The walk of a request: key → scope → rate → query → body → once → handler → answer."""
+
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from dingrelay_producers import errors
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.context import CONTEXT
+from dingrelay_producers.gateway.http import authentication, idempotency
+from dingrelay_producers.gateway.http.body_reader import read_json
+from dingrelay_producers.gateway.http.routes import CALLER, ApiCall, Route
+from dingrelay_producers.gateway.problems import FieldError, Problem
+from dingrelay_tasks.contract import ContractError
+
+
+def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """The route as aiohttp wants it."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        call = ApiCall(request, request.app[CONTEXT])
+        body: Any = None
+        try:
+            await _admit(route, call)
+            if route.query:
+                call.query = _query(route.query, request)
+            if route.body and not route.body.read_by_handler:
+                body = call.body = await _body(route, call)
+            if route.idempotent:
+                return await idempotency.once(route, call)
+            return await route.handler(call)
+        except ContractError as error:
+            raise problems.invalid(error, body) from None
+        except errors.DingrelayError as error:
+            raise problem_of(error) from error
+
+    return handle
+
+
+async def _admit(route: Route, call: ApiCall) -> None:
+    """Let nobody through without a key that may do this, and not too often."""
+    if not _acceptable(route, call.request.headers.get("Accept", "")):
+        given = sorted({answer.media_type for answer in route.answers.values() if answer.model})
+        raise Problem(problems.NOT_ACCEPTABLE, f"there is only {' and '.join(given)}")
+    if route.scope is None:
+        return
+    key = call.caller = await authentication.caller(call.request, call.context)
+    call.request[CALLER] = f"{key.id} {key.name}"
+    if route.scope and not key.permits(route.scope):
+        raise Problem(problems.FORBIDDEN, f"this needs the scope {route.scope}")
+    if (wait := await call.context.rates.take(key)) is not None:
+        raise authentication.too_many(wait)
+
+
+def _acceptable(route: Route, accept: str) -> bool:
+    """Whether the caller takes what the route gives. A problem comes as one in any case."""
+    if not accept or accept == "*/*":
+        return True
+    given = {answer.media_type for answer in route.answers.values() if answer.model is not None}
+    for choice in accept.split(","):
+        media_type, *parameters = (part.strip().lower() for part in choice.split(";"))
+        if any(_NEVER.fullmatch(parameter) for parameter in parameters):
+            continue
+        kind = media_type.partition("/")[0]
+        if media_type == "*/*" or not given or media_type in given:
+            return True
+        if media_type == f"{kind}/*" and any(each.startswith(f"{kind}/") for each in given):
+            return True
+    return False
+
+
+_NEVER = re.compile(r"q=0(?:\.0{0,3})?")
+
+
+def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
+    """The query's parameters, each of them known and given once."""
+    given: dict[str, str] = {}
+    for name, value in request.query.items():
+        if name not in model.model_fields:
+            detail = "no such parameter"
+            raise Problem(problems.INVALID, detail, errors=[_at(name, detail)])
+        if name in given:
+            detail = "is given twice"
+            raise Problem(problems.INVALID, detail, errors=[_at(name, detail)])
+        given[name] = value
+    try:
+        return model.model_validate_strings(given)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        detail = first["msg"].removeprefix("Value error, ")
+        raise Problem(problems.INVALID, detail, errors=[_at(name, detail)]) from None
+
+
+def _at(name: str, detail: str) -> FieldError:
+    return FieldError(pointer=f"?{name:.60}".encode("ascii", "replace").decode(), detail=detail)
+
+
+async def _body(route: Route, call: ApiCall) -> Any:
+    assert route.body is not None
+    assert route.body.limit is not None
+    if not route.body.required and not call.request.can_read_body:
+        return {}
+    within = call.context.settings.gateway_body_timeout
+    body = await read_json(call.request, limit=route.body.limit, within=within)
+    if not isinstance(body, dict):
+        raise Problem.at(problems.INVALID, "", "the body must be a JSON object")
+    return body  # pyright: ignore[reportUnknownVariableType]
+
+
+def problem_of(error: errors.DingrelayError) -> Problem:
+    """What the client raises, as a problem; its message names nothing that the caller may not see."""
+    match error:
+        case errors.JobNotFound():
+            return Problem(problems.NOT_FOUND, "no such job: a wrong id, or its record has expired")
+        case errors.CampaignNotFound():
+            return Problem(problems.NOT_FOUND, "no such campaign")
+        case errors.KeyNotFound():
+            return Problem(problems.NOT_FOUND, "no such key")
+        case errors.CampaignConflict() | errors.KeyConflict() | errors.IdempotencyConflict():
+            return Problem(problems.CONFLICT, str(error))
+        case errors.CannotResolve():
+            return Problem.at(problems.INVALID, "", str(error))
+        case errors.ServiceUnavailable():
+            return problems.unavailable(str(error))
+        case errors.NotInstalled():
+            return problems.unavailable(str(error))
+        case _:
+            return Problem(problems.INTERNAL, f"{type(error).__name__}, which is a bug")

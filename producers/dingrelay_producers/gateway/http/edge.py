@@ -1,0 +1,157 @@
+"""What every request meets first and every answer last: target, headers, id, problems, log line."""
+
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+from time import monotonic
+
+from aiohttp import web
+
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.context import CONTEXT
+from dingrelay_producers.gateway.http import access_log
+from dingrelay_producers.gateway.http.routes import CALLER, ROUTE
+from dingrelay_producers.gateway.problems import Problem
+
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+REQUEST_ID_HEADER = "X-Request-Id"
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_TARGET = re.compile(r"/(?!/)[\x21-\x7e]*")
+# Segments that a proxy before us and a server behind it may read differently.
+_AMBIGUOUS = re.compile(
+    r"(?:^|/|%2f)(?:\.|%2e){1,2}(?:/|%2f|%5c|\\|$)|%2f|%5c|\\|%00", re.IGNORECASE
+)
+ONCE_ONLY = (
+    "Host",
+    "Authorization",
+    "Content-Length",
+    "Content-Type",
+    "Content-Encoding",
+    "Transfer-Encoding",
+    "Idempotency-Key",
+    "Expect",
+    REQUEST_ID_HEADER,
+)
+"""Headers that two programs on the way may each take another one of, if there are two."""
+
+CLIENT_LEFT = 499
+"""In the log only: nobody was there to be answered."""
+
+_KIND_OF_STATUS = {
+    kind.status: kind
+    for kind in (
+        problems.MALFORMED,
+        problems.NOT_FOUND,
+        problems.METHOD_NOT_ALLOWED,
+        problems.TOO_LARGE,
+        problems.UNSUPPORTED,
+    )
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@web.middleware
+async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Around every route, and around requests for which there is none."""
+    request[REQUEST_ID] = request_id = _request_id(request)
+    metrics = request.app[CONTEXT].metrics
+    began = monotonic()
+    metrics.in_flight.inc()
+    status = CLIENT_LEFT
+    try:
+        response = await _answer(request, handler, request_id)
+        status = response.status
+    finally:
+        metrics.in_flight.dec()
+        seconds = monotonic() - began
+        route = request.get(ROUTE) or _template(request)
+        method = request.method if route else "any"
+        metrics.requests.labels(method, route or "none", status).inc()
+        metrics.seconds.labels(method, route or "none").observe(seconds)
+        access_log.log().info(
+            access_log.ENDED,
+            key=request.get(CALLER, ""),
+            request_id=request_id,
+            method=request.method if route else request.method[:16],
+            route=route or "none",
+            status=status,
+            ms=round(seconds * 1000, 1),
+        )
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+    try:
+        _check_target(request)
+        _check_headers(request)
+        return await handler(request)
+    except Problem as problem:
+        return problem.response(request_id)
+    except web.HTTPException as error:
+        return _from_aiohttp(error).response(request_id)
+    except ConnectionError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns no more of it
+        # The class and the place: an exception's text may hold what the caller sent.
+        place = _place(error)
+        access_log.log().error(
+            "failed", request_id=request_id, error=type(error).__name__, at=place
+        )
+        detail = "the gateway failed; its log tells more under this request id"
+        return Problem(problems.INTERNAL, detail).response(request_id)
+
+
+def _place(error: BaseException) -> list[str]:
+    """Where an exception came from: the files and lines, innermost last."""
+    places: list[str] = []
+    trace = error.__traceback__
+    while trace:
+        code = trace.tb_frame.f_code
+        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return places[-8:]
+
+
+def _request_id(request: web.Request) -> str:
+    """The caller's own, if it is one that a log can hold."""
+    given = request.headers.get(REQUEST_ID_HEADER, "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _template(request: web.Request) -> str:
+    """The path of the route with its parameters' names; empty where there is none."""
+    resource = request.match_info.route.resource
+    return resource.canonical if resource else ""
+
+
+def _check_target(request: web.Request) -> None:
+    """Refuse targets that are no plain path: absolute forms, ``//host``, ``..``."""
+    target = request.raw_path
+    path = target.partition("?")[0]
+    if not _TARGET.fullmatch(target) or _AMBIGUOUS.search(path):
+        raise Problem(problems.MALFORMED, "the target must be a plain, normalised path")
+
+
+def _check_headers(request: web.Request) -> None:
+    for name in ONCE_ONLY:
+        if len(request.headers.getall(name, ())) > 1:
+            raise Problem(problems.MALFORMED, f"{name}: is given more than once")
+    if "Transfer-Encoding" in request.headers and "Content-Length" in request.headers:
+        raise Problem(problems.MALFORMED, "Content-Length: contradicts Transfer-Encoding")
+
+
+def _from_aiohttp(error: web.HTTPException) -> Problem:
+    kind = _KIND_OF_STATUS.get(error.status, problems.INTERNAL)
+    headers = {name: value for name, value in error.headers.items() if name == "Allow"}
+    detail = "no such path" if kind is problems.NOT_FOUND else kind.title.lower()
+    return Problem(kind, detail, headers=headers)
+
+
+async def sign(request: web.Request, response: web.StreamResponse) -> None:
+    """Give every answer the request's id, and what keeps browsers from guessing."""
+    response.headers[REQUEST_ID_HEADER] = request.get(REQUEST_ID, "")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["Server"] = "dingrelay"

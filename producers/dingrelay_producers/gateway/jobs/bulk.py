@@ -1,0 +1,272 @@
+"""``POST /v1/jobs``: any number of jobs as JSON lines, answered line by line, in constant memory."""
+
+import asyncio
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from aiohttp import web
+
+from dingrelay_producers.client.groups import Group, grouped
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.access import ApiKey
+from dingrelay_producers.gateway.http.body_reader import parse_json, require_type
+from dingrelay_producers.gateway.http.line_reader import Line, batches
+from dingrelay_producers.gateway.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
+from dingrelay_producers.gateway.jobs.permissions import SCOPE_OF_KIND, signed
+from dingrelay_producers.gateway.problems import Problem
+from dingrelay_producers.publisher import BATCH
+from dingrelay_producers.store import record
+from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.scripts import Call
+from dingrelay_tasks.contract import Contract, ContractError
+from dingrelay_tasks.kinds import KINDS
+
+DEFAULT_KIND = "message-send"
+MEMORY = 1_000_000
+"""Bytes of answers that are kept in memory while their reader does not read; more go to a file."""
+BUFFERED = 48_000
+"""Bytes that a connection takes before whoever writes to it would have to wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A batch that is ready to be enqueued.
+
+    Attributes:
+        lines: number of each line, and its job's place in `drafts` or what is wrong with it.
+    """
+
+    lines: list[tuple[int, int | Problem]]
+    drafts: list[Draft]
+    calls: list[Call]
+
+
+async def take_jobs(call: ApiCall) -> web.StreamResponse:
+    """Enqueue each line's job, and tell its id or what is wrong with it."""
+    require_type(call.request, NDJSON, "application/jsonl")
+    answers = _Answers(call.request)
+    within = call.context.settings.gateway_body_timeout
+    try:
+        async for lines in batches(call.request, size=BATCH, longest=BODY_LIMIT, within=within):
+            try:
+                told = await _take(call, lines)
+            except ServiceUnavailable as error:
+                # The rest is not read: what has no answer was not accepted.
+                refusal = problems.unavailable(str(error))
+                if not answers.begun:
+                    raise refusal from error
+                await answers.write(_refused(line.number, refusal) for line in lines)
+                return await answers.close(ended=False)
+            await answers.write(told)
+    except Problem as problem:
+        if not answers.begun:
+            raise
+        await answers.write([_refused(None, problem)])
+        return await answers.close(ended=False)
+    return await answers.close(ended=True)
+
+
+async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
+    """Enqueue a batch; the answers to its lines."""
+    context = call.context
+    sender = context.sender_of(call.key)
+    # In a thread, so that a batch holds up nobody else's request.
+    batch = await asyncio.to_thread(_prepare, lines, call.key, sender)
+    full: dict[str, Problem] = {}
+    for queue in {draft.queue for draft in batch.drafts}:
+        try:
+            await context.depths.check(queue)
+        except Problem as problem:
+            full[queue] = problem
+    if full:
+        return _all_but(batch, full, await _enqueue_some(call, batch, full))
+    return _told(batch, await context.records.enqueue(batch.drafts, batch.calls))
+
+
+async def _enqueue_some(
+    call: ApiCall, batch: _Prepared, full: Mapping[str, Problem]
+) -> dict[int, Enqueued]:
+    """Enqueue the jobs whose lanes have room; by their places."""
+    places = [place for place, draft in enumerate(batch.drafts) if draft.queue not in full]
+    answers = await call.context.records.enqueue(
+        [batch.drafts[place] for place in places], [batch.calls[place] for place in places]
+    )
+    return dict(zip(places, answers, strict=True))
+
+
+def _all_but(
+    batch: _Prepared, full: Mapping[str, Problem], answers: Mapping[int, Enqueued]
+) -> Iterator[bytes]:
+    for number, job in batch.lines:
+        if isinstance(job, Problem):
+            yield _refused(number, job)
+        elif job in answers:
+            yield _answered(number, batch.drafts[job], answers[job])
+        else:
+            yield _refused(number, full[batch.drafts[job].queue])
+
+
+def _told(batch: _Prepared, answers: Sequence[Enqueued]) -> Iterator[bytes]:
+    for number, job in batch.lines:
+        if isinstance(job, Problem):
+            yield _refused(number, job)
+        else:
+            yield _answered(number, batch.drafts[job], answers[job])
+
+
+def _answered(number: int, draft: Draft, answer: Enqueued) -> bytes:
+    if answer.conflict:
+        detail = "belongs to a job with another payload"
+        return _refused(number, Problem.at(problems.CONFLICT, "/idempotency_key", detail))
+    # An id of ours is a UUID, which JSON spells as it is.
+    return b'{"line":%d,"id":"%s"}\n' % (number, draft.id.encode())
+
+
+def _refused(number: int | None, problem: Problem) -> bytes:
+    kind = problem.kind
+    error: dict[str, Any] = {
+        "type": problems.URN + kind.name,
+        "title": kind.title,
+        "status": kind.status,
+        "detail": problem.detail,
+    }
+    if problem.errors:
+        error["errors"] = [each.model_dump() for each in problem.errors]
+    told = {"error": error} if number is None else {"line": number, "error": error}
+    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def _prepare(lines: Sequence[Line], key: ApiKey, sender: str) -> _Prepared:
+    """Check the lines of a batch; equal messages to different users become one job."""
+    outcomes: list[tuple[int, Contract | Problem]] = []
+    for line in lines:
+        try:
+            outcomes.append((line.number, _job(line, key, sender)))
+        except Problem as problem:
+            outcomes.append((line.number, problem))
+    groups = iter(list(grouped(job for _, job in outcomes if isinstance(job, Contract))))
+    batch = _Prepared([], [], [])
+    places: dict[Group, int | Problem] = {}
+    for number, job in outcomes:
+        if isinstance(job, Problem):
+            batch.lines.append((number, job))
+            continue
+        group = next(groups)
+        if group not in places:
+            places[group] = _drafted(group, batch)
+        batch.lines.append((number, places[group]))
+    return batch
+
+
+def _drafted(group: Group, batch: _Prepared) -> int | Problem:
+    draft = record.draft(group.job)
+    try:
+        call = record.enqueue(draft)
+    except ContractError as error:
+        return problems.invalid(error, draft.job)
+    batch.drafts.append(draft)
+    batch.calls.append(call)
+    return len(batch.drafts) - 1
+
+
+def _job(line: Line, key: ApiKey, sender: str) -> Contract:
+    if line.content is None:
+        raise Problem(problems.TOO_LARGE, f"a line may have {BODY_LIMIT:,} bytes")
+    fields = parse_json(line.content)
+    if not isinstance(fields, dict):
+        raise Problem.at(problems.INVALID, "", "a line must be a JSON object")
+    job = cast("dict[str, Any]", fields)
+    name = job.pop("kind", DEFAULT_KIND)
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is None or kind.internal:
+        known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
+        raise Problem.at(problems.INVALID, "/kind", f"must be one of {known}")
+    try:
+        return signed(kind.contract.parse(job, strict=True), key, sender)
+    except ContractError as error:
+        raise problems.invalid(error, job) from None
+
+
+class _Answers:
+    """The answer, written while the request is read.
+
+    Many clients read nothing before they have sent everything. What such a one does not take is
+    kept, in a file if it is much, until it has: else each would wait for the other.
+    """
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+        self._response = web.StreamResponse(headers={"Content-Type": NDJSON})
+        self._kept: tempfile.SpooledTemporaryFile[bytes] | None = None
+        self.begun = False
+
+    async def write(self, lines: Iterator[bytes] | Sequence[bytes]) -> None:
+        content = b"".join(lines)
+        if not self.begun:
+            self.begun = True
+            await self._response.prepare(self._request)
+        if self._kept is None and self._fits(content):
+            await self._response.write(content)
+            return
+        if self._kept is None:
+            self._kept = tempfile.SpooledTemporaryFile(MEMORY)  # noqa: SIM115 - closed by `close`
+        self._kept.write(content)
+
+    def _fits(self, content: bytes) -> bool:
+        transport = self._request.transport
+        return transport is None or transport.get_write_buffer_size() + len(content) < BUFFERED
+
+    async def close(self, *, ended: bool) -> web.StreamResponse:
+        """Write what is kept. If the request was not read to its end, end the connection, too."""
+        if not self.begun:
+            await self._response.prepare(self._request)
+        if not ended:
+            self._response.force_close()
+        if self._kept is not None:
+            with self._kept as kept:
+                kept.seek(0)
+                while piece := kept.read(BUFFERED):
+                    await self._response.write(piece)
+        await self._response.write_eof()
+        return self._response
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/jobs",
+        handler=take_jobs,
+        operation="sendJobs",
+        summary="Any number of jobs, a JSON object a line",
+        description=(
+            "Each line is a job with its `kind` (`message-send` if it has none), and is answered by"
+            " a line with its number and the job's id, or what is wrong with it. What has no answer"
+            " was not accepted. The key needs the scope of each job's kind: "
+            + ", ".join(f"`{scope}`" for scope in SCOPE_OF_KIND.values())
+            + ". An `idempotency_key` in a line makes it safe to send it again."
+        ),
+        tag="jobs",
+        scope="",
+        body=Body(
+            model={"type": "string", "description": "JSON lines."},
+            media_types=(NDJSON, "application/jsonl"),
+            limit=None,
+        ),
+        answers={
+            200: Answer(
+                description=(
+                    "A JSON object a line: `line` and `id`, or `line` and `error`, which has the"
+                    " members of a problem. An `error` without `line` ends the answer: the request"
+                    " could not be read any further."
+                ),
+                model={"type": "string"},
+                media_type=NDJSON,
+            )
+        },
+        problems=frozenset({503}),
+    ),
+)

@@ -1,0 +1,166 @@
+"""``GET /v1/jobs/{id}``, ``GET /v1/jobs`` and ``GET /v1/dead``."""
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
+from dingrelay_producers.gateway.jobs.create import JOB_LINKS, Wait, found, waited
+from dingrelay_producers.gateway.jobs.listing import Filter, Listing, Page, Position
+from dingrelay_producers.gateway.jobs.permissions import may_see
+from dingrelay_producers.gateway.problems import json_response
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.contract import RFC_3339, AppName, SenderName
+
+_EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
+
+
+def _within_reach(moment: datetime) -> datetime:
+    if not _EARLIEST <= moment <= _LATEST:
+        raise ValueError("must be between the years 1970 and 9000")
+    return moment
+
+
+def _spelled(given: str) -> datetime:
+    # A query spells a blank as a plus, and a plus sign, unless it is escaped, as well.
+    text = given.replace(" ", "+")
+    if not RFC_3339.fullmatch(text):
+        raise ValueError("must be a date and time such as 2026-11-25T08:00:00Z")
+    return datetime.fromisoformat(text.upper())
+
+
+def _known(cursor: str) -> str:
+    Position.of(cursor)
+    return cursor
+
+
+class Paging(BaseModel):
+    """Which part of a list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    """Jobs at most."""
+    cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_known)] | None = None
+    """`next` of the page before."""
+
+
+class JobFilter(Paging):
+    """Which jobs to list."""
+
+    state: State | None = None
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")] | None = None
+    sender: SenderName | None = None
+    app: AppName | None = None
+    since: (
+        Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_within_reach)] | None
+    ) = None
+    """Accepted at or after this moment."""
+
+
+class DeadFilter(Paging):
+    """Which dead jobs to list."""
+
+    kind: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")] | None = None
+    sender: SenderName | None = None
+    app: AppName | None = None
+
+
+class JobPage(BaseModel):
+    """Some jobs.
+
+    A page may hold fewer than asked for, even none, although there are more: `next` says so.
+    """
+
+    jobs: list[JobStatus]
+    next: str | None = None
+    """Cursor of the next page; null where this is the last."""
+
+
+async def get_job(call: ApiCall) -> web.StreamResponse:
+    """How a job stands."""
+    return await waited(call, await found(call, call.path("id")), pending=200)
+
+
+async def list_jobs(call: ApiCall) -> web.StreamResponse:
+    """The newest jobs that the key may see."""
+    asked: JobFilter = call.query
+    wanted = Filter(
+        state=asked.state,
+        kind=asked.kind,
+        app=asked.app,
+        sender=asked.sender,
+        since=asked.since,
+    )
+    return await _page(call, keys.RECENT, wanted)
+
+
+async def list_dead(call: ApiCall) -> web.StreamResponse:
+    """Dead and unknown jobs that the key may see, latest first."""
+    asked: DeadFilter = call.query
+    return await _page(call, keys.DEAD, Filter(kind=asked.kind, app=asked.app, sender=asked.sender))
+
+
+async def _page(call: ApiCall, index: str, wanted: Filter) -> web.Response:
+    asked: Paging = call.query
+    page = await Listing(call.context.redis, index).page(
+        wanted,
+        asked.limit,
+        Position.of(asked.cursor) if asked.cursor else None,
+        visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
+    )
+    return json_response(_document(page))
+
+
+def _document(page: Page) -> dict[str, Any]:
+    return {
+        "jobs": [job.to_json() for job in page.jobs],
+        "next": page.next.cursor() if page.next else None,
+    }
+
+
+ROUTES = (
+    Route(
+        method="GET",
+        path="/v1/jobs/{id}",
+        handler=get_job,
+        operation="getJob",
+        summary="How a job stands",
+        description="With `wait` the answer comes once the job has ended, or when that is over.",
+        tag="jobs",
+        scope="jobs:read",
+        query=Wait,
+        answers={200: Answer(description="The job.", model=JobStatus)},
+        links={200: JOB_LINKS},
+    ),
+    Route(
+        method="GET",
+        path="/v1/jobs",
+        handler=list_jobs,
+        operation="listJobs",
+        summary="The newest jobs",
+        description=(
+            f"Of the newest {keys.RECENT_JOBS:,} jobs those that the key may see, newest first."
+        ),
+        tag="jobs",
+        scope="jobs:read",
+        query=JobFilter,
+        answers={200: Answer(description="A page of jobs.", model=JobPage)},
+    ),
+    Route(
+        method="GET",
+        path="/v1/dead",
+        handler=list_dead,
+        operation="listDead",
+        summary="Jobs that ended dead or unknown",
+        description="Those that the key may see, latest first.",
+        tag="jobs",
+        scope="jobs:read",
+        query=DeadFilter,
+        answers={200: Answer(description="A page of jobs.", model=JobPage)},
+    ),
+)

@@ -1,0 +1,1 @@
+"""``/v1/keys``: API keys over HTTP, and what the command line shares with it."""

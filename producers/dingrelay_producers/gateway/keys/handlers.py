@@ -1,0 +1,191 @@
+"""``/v1/keys``: API keys over HTTP. A key gives no more than it holds, and sees none above it."""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Literal
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from dingrelay_producers.errors import KeyNotFound
+from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.access import ANY, ApiKey, Grant, KeyStatus
+from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Route
+from dingrelay_producers.gateway.keys import documents
+from dingrelay_producers.gateway.keys.request import KeyRequest, RotationRequest
+from dingrelay_producers.gateway.problems import Problem, json_response
+
+
+class KeyDocument(BaseModel):
+    """An API key, without its secret."""
+
+    id: str
+    name: str
+    state: Literal["live", "expired", "revoked"]
+    scopes: list[str]
+    apps: list[str]
+    lanes: list[str]
+    sender: str
+    """Who its jobs come from; `*` where each job may say."""
+    rate: str | None
+    """Requests over all gateways, such as `50/1s`; null for no limit."""
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+    """To about a minute."""
+    old_secret_until: datetime | None
+    """Until when the secret before the last rotation is taken as well."""
+
+
+class KeyList(BaseModel):
+    """API keys, the newest first."""
+
+    keys: list[KeyDocument]
+
+
+class IssuedKeyDocument(BaseModel):
+    """An API key with its secret, which is shown this once only."""
+
+    id: str
+    key: str
+    """What goes into the Authorization header."""
+    old_secret_until: datetime | None = None
+    """Until when the secret before this one is taken as well."""
+
+
+async def create_key(call: ApiCall) -> web.StreamResponse:
+    """Make a key."""
+    grant = _with_sender(KeyRequest.parse(call.body, strict=True).grant(), call.key)
+    _refuse_excess(call.key, grant)
+    made = await call.context.keys.create(grant)
+    headers = {"Location": f"/v1/keys/{made.key.id}"}
+    return json_response(documents.issued(made), status=201, headers=headers)
+
+
+async def list_keys(call: ApiCall) -> web.StreamResponse:
+    """All keys that the caller could have given."""
+    found = await call.context.keys.list()
+    ours = [documents.key(status) for status in found if call.key.covers(status.key)]
+    return json_response({"keys": ours})
+
+
+async def get_key(call: ApiCall) -> web.StreamResponse:
+    """One key."""
+    return json_response(documents.key(await _found(call)))
+
+
+async def rotate_key(call: ApiCall) -> web.StreamResponse:
+    """Give a key a new secret."""
+    overlap = RotationRequest.parse(call.body, strict=True).length()
+    status = await _found(call)
+    # Whoever gets the secret has the key: that is as much as giving it.
+    _refuse_excess(call.key, status.key)
+    made = await call.context.keys.rotate(status.key.id, overlap=overlap)
+    return json_response(documents.issued(made))
+
+
+async def revoke_key(call: ApiCall) -> web.StreamResponse:
+    """Refuse a key from now on."""
+    status = await _found(call)
+    return json_response(documents.key(await call.context.keys.revoke(status.key.id)))
+
+
+async def _found(call: ApiCall) -> KeyStatus:
+    """The key that the path names.
+
+    Raises:
+        KeyNotFound: there is none, or it may do what the caller may not: which, is not told.
+    """
+    key_id = call.path("id")
+    status = await call.context.keys.get(key_id)
+    if not call.key.covers(status.key):
+        raise KeyNotFound(key_id)
+    return status
+
+
+def _with_sender(grant: Grant, giver: ApiKey) -> Grant:
+    """A key that is given by one with a sender of its own has that one, unless it says otherwise."""
+    if grant.sender or giver.sender == ANY or ANY in giver.scopes:
+        return grant
+    return replace(grant, sender=giver.sender)
+
+
+def _refuse_excess(giver: ApiKey, wanted: Grant) -> None:
+    """Let nobody give what they don't hold.
+
+    Raises:
+        Problem: the field that is too much (403).
+    """
+    if excess := giver.excess(wanted):
+        field, problem = excess
+        raise Problem.at(problems.FORBIDDEN, f"/{field}", problem)
+
+
+_ID = {"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}}
+_LINKS = {
+    name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+    for name in ("getKey", "rotateKey", "revokeKey")
+}
+
+
+def _route(
+    path: str, operation: str, summary: str, *, body: type[BaseModel] | None = None
+) -> Route:
+    handlers = {"getKey": get_key, "rotateKey": rotate_key, "revokeKey": revoke_key}
+    model = IssuedKeyDocument if operation == "rotateKey" else KeyDocument
+    return Route(
+        method="GET" if operation == "getKey" else "POST",
+        path=path,
+        handler=handlers[operation],
+        operation=operation,
+        summary=summary,
+        tag="keys",
+        scope="keys:write",
+        body=Body(model=body, required=False) if body else None,
+        answers={200: Answer(description="The key.", model=model)},
+        problems=frozenset({404, 409}) if operation == "rotateKey" else frozenset({404}),
+        path_parameters=_ID,
+    )
+
+
+ROUTES = (
+    Route(
+        method="POST",
+        path="/v1/keys",
+        handler=create_key,
+        operation="createKey",
+        summary="Make an API key",
+        description="It may do no more than the key that asks for it. Its text is shown once.",
+        tag="keys",
+        scope="keys:write",
+        body=Body(model=KeyRequest),
+        answers={
+            201: Answer(
+                description="The key, with its secret.",
+                model=IssuedKeyDocument,
+                headers={"Location": "Where the key can be looked at."},
+            )
+        },
+        links={201: _LINKS},
+    ),
+    Route(
+        method="GET",
+        path="/v1/keys",
+        handler=list_keys,
+        operation="listKeys",
+        summary="List the API keys",
+        description="Those that may do no more than the key that asks.",
+        tag="keys",
+        scope="keys:write",
+        answers={200: Answer(description="The keys.", model=KeyList)},
+    ),
+    _route("/v1/keys/{id}", "getKey", "How an API key stands"),
+    _route(
+        "/v1/keys/{id}/rotate",
+        "rotateKey",
+        "Give an API key a new secret",
+        body=RotationRequest,
+    ),
+    _route("/v1/keys/{id}/revoke", "revokeKey", "Refuse an API key from now on"),
+)
