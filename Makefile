@@ -86,7 +86,7 @@ wheel: setup ## build the wheel into dist/; .ci/try-wheel tries it outside the c
 	@rm -rf dist
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
 
-bench: setup $(ARQ) ## measure all figures beside peers, 25 minutes (ARGS="--only A" measures one)
+bench: setup $(ARQ) ## measure all figures beside peers, half an hour (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)
 
 outages: setup ## hold two workers against every kind of outage, 150 s each, side by side, 5 minutes

@@ -8,6 +8,7 @@ import coalescing
 import cost
 import creation
 import fleet
+import gateway
 import kills
 import lifted
 import limit_used
@@ -177,6 +178,31 @@ MEASUREMENTS = (
         lambda testbed: recovery.measure(testbed, 20),
         lambda testbed: recovery.measure(testbed, 1),
         in_smoke=False,
+    ),
+    Measurement(
+        "S",
+        "http-single",
+        lambda testbed: gateway.single(testbed, 9, 4),
+        lambda testbed: gateway.single(testbed, 1, 0.5),
+    ),
+    Measurement(
+        "T",
+        "http-lines",
+        lambda testbed: gateway.lines(testbed, 100_000),
+        lambda testbed: gateway.lines(testbed, 1_000, gateways=[1]),
+    ),
+    Measurement(
+        "U",
+        "http-latency",
+        lambda testbed: gateway.latency(testbed, 30),
+        lambda testbed: gateway.latency(testbed, 1),
+        in_smoke=False,
+    ),
+    Measurement(
+        "V",
+        "http-key-rate",
+        lambda testbed: gateway.key_rate(testbed, 20),
+        lambda testbed: gateway.key_rate(testbed, 1),
     ),
 )
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 SAME = {
-    *("p50", "p99", "%", "ms", "MB", "×", ""),
+    *("p50", "p99", "%", "ms", "µs", "MB", "×", ""),
     *("dingrelay", "dingrelay message-send", "throttled-py", "arq", "dramatiq", "taskiq"),
     'Celery rate_limit="20/s"',
 }
@@ -81,6 +81,10 @@ CHINESE = {
     "campaigns at 20 calls/s": "限流 20 次/秒时的群发活动",
     "campaign under 20 kills": "期间 20 次 kill -9 的群发活动",
     "recovery from 20 kills": "20 次 kill -9 后任务由其他 worker 接手",
+    "single messages over HTTP": "HTTP 单条消息",
+    "jobs as JSON lines over HTTP": "HTTP 逐行 JSON（NDJSON）批量任务",
+    "a message over HTTP at 200/s": "每秒 200 个请求时的 HTTP 单条消息",
+    "a key of 50/s on two gateways": "两个网关共用一个限速 50 次/秒的密钥",
     # Whose it is.
     "calendar second": "按自然秒计数",
     "token bucket": "按令牌桶计数",
@@ -130,6 +134,16 @@ CHINESE = {
     "repeated": "重复的调用",
     "slowest": "最慢",
     "median": "中位数",
+    "requests ÷ a bare handler's": "请求数 ÷ 裸 aiohttp 处理函数",
+    "bare handler's CPU ÷ ours": "裸处理函数的 CPU ÷ 网关的 CPU",
+    "bare handler": "裸 aiohttp 处理函数",
+    "CPU of a request, dingrelay": "每个请求的 CPU，dingrelay",
+    "CPU of a request, bare handler": "每个请求的 CPU，裸处理函数",
+    "jobs a second, 2 gateways": "每秒任务数，两个网关",
+    "CPU of a job": "每个任务的 CPU",
+    "fewest a second": "一秒内最少放行",
+    "most a second": "一秒内最多放行",
+    "mean": "平均",
     # The chart's own.
     "What gets through of 20 calls a second": "限流额度（20 次/秒）利用率",
     "Answers refused for the rate": "被限流的调用占比",

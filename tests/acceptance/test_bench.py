@@ -26,6 +26,9 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "10 equal texts, send_many",
         "worker CPU of a job",
         "acquires per CPU second",
+        "single messages over HTTP",
+        "jobs as JSON lines over HTTP",
+        "a key of 50/s on two gateways",
     }
     needed = [figure for figure in figures if figure["unit"] in {"ms", "/CPU s"}]
     assert needed

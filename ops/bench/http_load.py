@@ -1,0 +1,234 @@
+"""Asks HTTP servers for messages, each with a text of its own, and times the answers.
+
+A process of its own: it reads a `Load` as JSON from stdin, and writes what came of it as JSON to
+stdout. It spells HTTP by hand, since a client library would take more of the machine than the
+servers that are measured.
+"""
+
+import asyncio
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import count, cycle
+from time import monotonic
+from urllib.parse import urlsplit
+
+import uvloop
+from messages import user
+
+HEAD_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+LINE = '{"to":{"users":["%s"]},"message":{"msgtype":"text","text":{"content":"text %s %d"}}}'
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to ask for.
+
+    Attributes:
+        urls: servers, asked in turn.
+        key: an API key.
+        name: part of each text, so that no two loads have one in common.
+        connections: at once, kept alive.
+        seconds: how long; 0 for uploads, which end by themselves.
+        rate: requests a second, whether or not there were answers; 0: each connection asks again
+            as soon as it has its answer.
+        lines: jobs of one upload as JSON lines for each connection; 0 for single messages.
+    """
+
+    urls: Sequence[str]
+    key: str
+    name: str
+    connections: int
+    seconds: float = 0
+    rate: float = 0
+    lines: int = 0
+
+
+@dataclass(slots=True)
+class Answers:
+    """What came of it.
+
+    Attributes:
+        seconds: from the first request to the last answer.
+        accepted: messages that were.
+        refused: those that were not, or lines.
+        waits: seconds from the moment a request was due until its answer, of accepted ones.
+        ends: the moments of those answers, in seconds since the start.
+    """
+
+    seconds: float = 0
+    accepted: int = 0
+    refused: int = 0
+    waits: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+
+    def take(self, status: int, due: float, began: float) -> None:
+        """One answer of a request that was due at a moment."""
+        now = monotonic()
+        if status != 202:
+            self.refused += 1
+            return
+        self.accepted += 1
+        self.waits.append(now - due)
+        self.ends.append(now - began)
+
+
+def ask(load: Load) -> Answers:
+    """Have another process ask.
+
+    Raises:
+        CalledProcessError: it failed.
+    """
+    done = subprocess.run(
+        [sys.executable, __file__],
+        input=json.dumps(asdict(load)),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return Answers(**json.loads(done.stdout))
+
+
+class Connection(asyncio.Protocol):
+    """One request after the other; each answer has a `Content-Length`."""
+
+    def __init__(self) -> None:
+        self._received = bytearray()
+        self._answer: asyncio.Future[int] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Requests can be written."""
+        self.transport = transport
+
+    def ask(self, request: bytes) -> asyncio.Future[int]:
+        """The status of the answer, once it is there whole."""
+        self._answer = asyncio.get_running_loop().create_future()
+        self.transport.write(request)
+        return self._answer
+
+    def data_received(self, data: bytes) -> None:
+        """Some of an answer."""
+        self._received += data
+        end = self._received.find(HEAD_END)
+        if end < 0:
+            return
+        length = _LENGTH.search(self._received, 0, end)
+        if len(self._received) < end + len(HEAD_END) + (int(length[1]) if length else 0):
+            return
+        status = int(self._received[9:12])
+        self._received.clear()
+        self._answer.set_result(status)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more comes."""
+        if self._answer and not self._answer.done():
+            self._answer.set_exception(exc or ConnectionError("the server hung up"))
+
+
+def head(load: Load, media_type: str, path: str, framing: str) -> str:
+    """The head of a request."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        f"Host: {urlsplit(load.urls[0]).netloc}",
+        f"Authorization: Bearer {load.key}",
+        f"Content-Type: {media_type}",
+        framing,
+    ]
+    return "\r\n".join(lines) + "\r\n\r\n"
+
+
+def requests(load: Load) -> Iterator[bytes]:
+    """Messages without end."""
+    for number in count():
+        body = LINE % (user(number), load.name, number)
+        framing = f"Content-Length: {len(body)}"
+        yield (head(load, "application/json", "/v1/messages", framing) + body).encode()
+
+
+async def connected(load: Load) -> list[Connection]:
+    """The connections, to one server after the other."""
+    loop = asyncio.get_running_loop()
+    made: list[Connection] = []
+    for _, url in zip(range(load.connections), cycle(map(urlsplit, load.urls)), strict=False):
+        _, connection = await loop.create_connection(Connection, url.hostname, url.port)
+        made.append(connection)
+    return made
+
+
+async def closed_loop(load: Load) -> Answers:
+    """Each connection asks again as soon as it has its answer."""
+    answers, messages = Answers(), requests(load)
+    connections = await connected(load)
+    began = monotonic()
+
+    async def go_on(connection: Connection) -> None:
+        while (due := monotonic()) < began + load.seconds:
+            answers.take(await connection.ask(next(messages)), due, began)
+
+    await asyncio.gather(*map(go_on, connections))
+    answers.seconds = monotonic() - began
+    return answers
+
+
+async def open_loop(load: Load) -> Answers:
+    """Ask at a rate; a request for which no connection is free waits, and its wait counts."""
+    answers, messages = Answers(), requests(load)
+    free: asyncio.Queue[Connection] = asyncio.Queue()
+    for connection in await connected(load):
+        free.put_nowait(connection)
+    began = monotonic()
+
+    async def ask_once(due: float) -> None:
+        connection = await free.get()
+        answers.take(await connection.ask(next(messages)), due, began)
+        free.put_nowait(connection)
+
+    async with asyncio.TaskGroup() as asking:
+        for number in range(int(load.rate * load.seconds)):
+            due = began + number / load.rate
+            await asyncio.sleep(due - monotonic())
+            asking.create_task(ask_once(due))
+    answers.seconds = monotonic() - began
+    return answers
+
+
+async def uploads(load: Load) -> Answers:
+    """One upload of JSON lines on each connection, its answers read beside it."""
+    bodies = [
+        "\n".join(
+            LINE % (user(number), f"{load.name} {upload}", number) for number in range(load.lines)
+        ).encode()
+        for upload in range(load.connections)
+    ]
+    answers = Answers()
+    began = monotonic()
+
+    async def upload(url: str, body: bytes) -> None:
+        address = urlsplit(url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        framing = f"Content-Length: {len(body)}\r\nConnection: close"
+        writer.write(head(load, "application/x-ndjson", "/v1/jobs", framing).encode())
+        writer.write(body)
+        while piece := await reader.read(1 << 18):
+            answers.accepted += piece.count(b'"id":')
+        writer.close()
+
+    await asyncio.gather(*map(upload, cycle(load.urls), bodies))
+    answers.seconds = monotonic() - began
+    answers.refused = load.lines * load.connections - answers.accepted
+    return answers
+
+
+async def _main(load: Load) -> Answers:
+    if load.lines:
+        return await uploads(load)
+    return await (open_loop(load) if load.rate else closed_loop(load))
+
+
+if __name__ == "__main__":
+    found = uvloop.run(_main(Load(**json.load(sys.stdin))))
+    json.dump(asdict(found), sys.stdout)
