@@ -4,9 +4,6 @@ import http.client
 import json
 import os
 import re
-import signal
-import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from acceptance.fleet import PYTHON, Fleet, wait_for_ends
+from acceptance.fleet import Fleet, wait_for_ends
+from acceptance.gateway_process import GatewayProcess, made_key
 from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -26,62 +24,19 @@ MESSAGES = int(os.environ.get("GATEWAY_MESSAGES", "80"))
 CLIENTS = 8
 
 
-class Gateway:
-    """One gateway after another on one port."""
-
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
-        self._fleet = fleet
-        self.log = folder / "gateway.log"
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            self.port: int = probe.getsockname()[1]
-        self.process = self._start()
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as out:
-            return subprocess.Popen(
-                [*PYTHON, "dingrelay_producers.cli", "gateway", "--port", str(self.port)],
-                env=self._fleet.environment(),
-                stdout=subprocess.DEVNULL,
-                stderr=out,
-            )
-
-    def ready(self) -> bool:
-        assert self.process.poll() is None, self.log.read_text()
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
-                return True
-        except OSError:
-            return False
-
-    def replace(self) -> None:
-        """kill -9, and another one in its place."""
-        self.process.kill()
-        self.process.wait(10)
-        self.process = self._start()
-        wait_until(self.ready, timeout=60, what="the next gateway listens")
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
-
-
 @pytest.fixture
-def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[Gateway]:
-    gateway = Gateway(fleet, tmp_path)
+def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(fleet, tmp_path)
     yield gateway
-    if gateway.process.poll() is None:
-        gateway.stop()
+    gateway.close()
 
 
 @pytest.fixture
 def key(fleet: Fleet) -> str:
-    command = [*PYTHON, "dingrelay_producers.cli", "key", "create", "crm", "--scope", "*", "--json"]
-    made = subprocess.run(command, env=fleet.environment(), capture_output=True, check=True)
-    text: str = json.loads(made.stdout)["key"]
-    return text
+    return made_key(fleet, "crm")
 
 
-def send(gateway: Gateway, key: str, number: int) -> str:
+def send(gateway: GatewayProcess, key: str, number: int) -> str:
     """The id of the job, however often it takes."""
     body = {
         "to": {"users": [f"u{number % 200 + 1}"]},
@@ -114,7 +69,7 @@ def send(gateway: Gateway, key: str, number: int) -> str:
     return accepted[0]
 
 
-def sent_by_all(gateway: Gateway, key: str, between: Callable[[int], None]) -> list[str]:
+def sent_by_all(gateway: GatewayProcess, key: str, between: Callable[[int], None]) -> list[str]:
     """The ids of all jobs; `between` is told how many are accepted."""
     count = 0
     lock = threading.Lock()
@@ -135,7 +90,7 @@ def sent_by_all(gateway: Gateway, key: str, between: Callable[[int], None]) -> l
 
 @pytest.mark.timeout(600)
 def test_what_was_accepted_arrives_once(
-    fleet: Fleet, gateway: Gateway, key: str, client: Client, sandbox: SandboxAdmin
+    fleet: Fleet, gateway: GatewayProcess, key: str, client: Client, sandbox: SandboxAdmin
 ) -> None:
     sandbox.set_limits(calls=None)
     fleet.spawn(1)

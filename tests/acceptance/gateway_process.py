@@ -1,0 +1,69 @@
+"""Gateways as processes, one after another on one port, which tests kill and replace."""
+
+import json
+import signal
+import socket
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from acceptance.fleet import PYTHON, Fleet
+from conftest import wait_until
+
+
+class GatewayProcess:
+    """One gateway after another on one port."""
+
+    def __init__(self, fleet: Fleet, folder: Path) -> None:
+        self._fleet = fleet
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port: int = probe.getsockname()[1]
+        self.log = folder / f"gateway-{self.port}.log"
+        self.process = self._start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as out:
+            return subprocess.Popen(
+                [*PYTHON, "dingrelay_producers.cli", "gateway", "--port", str(self.port)],
+                env=self._fleet.environment(),
+                stdout=subprocess.DEVNULL,
+                stderr=out,
+            )
+
+    def ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=5):
+                return True
+        except OSError:
+            return False
+
+    def replace(self) -> None:
+        """kill -9, and another one in its place."""
+        self.process.kill()
+        self.process.wait(10)
+        self.process = self._start()
+        wait_until(self.ready, timeout=60, what="the next gateway listens")
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+    def close(self) -> None:
+        """Stop it if it runs."""
+        if self.process.poll() is None:
+            self.stop()
+
+
+def made_key(fleet: Fleet, name: str, *options: str, scopes: Sequence[str] = ("*",)) -> str:
+    """The text of a new key."""
+    command = [*PYTHON, "dingrelay_producers.cli", "key", "create", name, "--json", *options]
+    for scope in scopes:
+        command += ["--scope", scope]
+    made = subprocess.run(command, env=fleet.environment(), capture_output=True, check=True)
+    text: str = json.loads(made.stdout)["key"]
+    return text
