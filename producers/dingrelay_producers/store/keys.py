@@ -286,7 +286,10 @@ def door_nonce(key_id: str) -> str:
 
 
 def door_request(digest: str) -> str:
-    """String: what makes the job of a request at the drop-in door. TTL: DOOR_REQUEST_TTL_MS."""
+    """String: what makes the job of a request at the drop-in door.
+
+    TTL: DOOR_REQUEST_TTL_MS, and as long as the job may wait if it was told that it goes on.
+    """
     return f"{PREFIX}door-request:{digest}"
 
 

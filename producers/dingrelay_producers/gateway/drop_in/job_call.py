@@ -1,13 +1,15 @@
 """Runs a call at the door as a job, and waits for its end.
 
 A call that has no answer yet, or whose answer was lost on its way, can be made again: its content and
-its key are its idempotency for ten minutes, so it meets the same job. A call that reads meets it only
-until it has been answered, and one that was refused is free to be made anew.
+its key are its idempotency, so it meets the same job: for ten minutes, and for as long as its end is not known. A
+call that reads meets it only until it has been answered, and one that was refused is free to be made
+anew.
 """
 
 import hashlib
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dingrelay_producers.errors import JobNotFound
@@ -18,8 +20,9 @@ from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming
 from dingrelay_producers.gateway.drop_in.words import Refusal
 from dingrelay_producers.settings import DEFAULT_APP, Settings
-from dingrelay_producers.store import keys, record
+from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.scripts import Script
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import LANES, Contract, Lane
@@ -28,6 +31,9 @@ ANSWER_WITHIN = 10.0
 """Seconds that a call waits for the end of its job."""
 
 _LANES: tuple[Lane, ...] = ("normal", *LANES)
+
+_BEGIN = Script.load("dingrelay_producers.store", "door_begin")
+_END = Script.load("dingrelay_producers.store", "door_end")
 
 _KEPT = {State.DONE, State.DUPLICATE, State.UNKNOWN}
 """Ends after which the effect is there, or may be: the same request is the same call."""
@@ -110,35 +116,81 @@ async def run_job(
         ServiceUnavailable: Redis is away.
     """
     digest = hashlib.sha256(canonical_json([caller.id, content]).encode()).hexdigest()
-    entry = keys.door_request(digest)
-    draft = record.draft(
-        job.model_copy(update=caller.names),
-        key=f"door:{digest}:{await _first_request(context, entry)}",
-    )
-    await context.depths.check(job.queue)
-    [accepted] = await context.records.enqueue([draft])
-    if accepted.conflict:
-        raise Refusal(words.BUSY)
-    if accepted.created:
-        context.metrics.jobs.labels(draft.kind, draft.lane).inc()
-    await context.ends.wait(draft.id, ANSWER_WITHIN)
-    try:
-        status = await context.records.status(draft.id)
-    except JobNotFound:
-        raise Refusal(words.BUSY) from None
+    request = _Request(context, job.model_copy(update=caller.names), digest)
+    status = await request.met()
+    if _is_over(status):
+        status = await request.met(over=True)
+    if _is_open(status):
+        await request.keep()
     if not status.state.ended:
         raise Refusal(words.BUSY)
     if reads or status.state not in _KEPT:
-        async with asking():
-            await context.redis.delete(entry)
+        await request.give_back()
     return status
 
 
-async def _first_request(context: GatewayContext, entry: str) -> str:
-    """The random id of the first of equal requests: what makes them one job."""
-    async with asking():
-        pipe = context.redis.pipeline(transaction=True)
-        pipe.set(entry, secrets.token_hex(8), nx=True, px=keys.DOOR_REQUEST_TTL_MS)
-        pipe.get(entry)
-        _, found = await pipe.execute()
-    return found if isinstance(found, str) else found.decode()
+def _is_open(status: JobStatus) -> bool:
+    """Whether a job goes on, or a person has yet to say what became of it."""
+    return not status.state.ended or status.state == State.UNKNOWN
+
+
+def _is_over(status: JobStatus) -> bool:
+    """Whether a job ended so long ago that an equal request is another one."""
+    if _is_open(status) or status.settled_at is None:
+        return False
+    return datetime.now(UTC) - status.settled_at > timedelta(milliseconds=keys.DOOR_REQUEST_TTL_MS)
+
+
+class _Request:
+    """Equal requests of one caller, of which the first one's random name makes them one job."""
+
+    def __init__(self, context: GatewayContext, job: Contract, digest: str) -> None:
+        self._context = context
+        self._job = job
+        self._digest = digest
+        self._entry = keys.door_request(digest)
+        self._name = ""
+
+    async def met(self, *, over: bool = False) -> JobStatus:
+        """The job of these requests, once it has ended or has been waited for.
+
+        Args:
+            over: whether that of the present name is another request's by now.
+
+        Raises:
+            Refusal: it can't be told.
+            Problem: too many jobs wait.
+            ServiceUnavailable: Redis is away.
+        """
+        context = self._context
+        ttl, before = keys.DOOR_REQUEST_TTL_MS, self._name if over else ""
+        call = _BEGIN.call([self._entry], [secrets.token_hex(8), ttl, before])
+        async with asking():
+            found: bytes = await scripts.run_async(context.redis, call)
+        self._name = found.decode()
+        draft = record.draft(self._job, key=f"door:{self._digest}:{self._name}")
+        await context.depths.check(self._job.queue)
+        [accepted] = await context.records.enqueue([draft])
+        if accepted.conflict:
+            raise Refusal(words.BUSY)
+        if accepted.created:
+            context.metrics.jobs.labels(draft.kind, draft.lane).inc()
+        await context.ends.wait(draft.id, ANSWER_WITHIN)
+        try:
+            return await context.records.status(draft.id)
+        except JobNotFound:
+            raise Refusal(words.BUSY) from None
+
+    async def keep(self) -> None:
+        """Let the name live for as long as its job may wait."""
+        await self._end(int(self._context.settings.max_age * 1000) + keys.DOOR_REQUEST_TTL_MS)
+
+    async def give_back(self) -> None:
+        """Let the next equal request be another one."""
+        await self._end(0)
+
+    async def _end(self, ttl_ms: int) -> None:
+        # Equal requests may hear of one end at different times: by then the name may be the next's.
+        async with asking():
+            call = _END.call([self._entry], [self._name, ttl_ms])
+            await scripts.run_async(self._context.redis, call)
