@@ -109,15 +109,13 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_means_default(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            known = cls.model_fields
-            # An unknown field is refused whatever it holds.
-            return {
-                name: value
-                for name, value in data.items()
-                if value is not None or name not in known
-            }
-        return data
+        if not isinstance(data, Mapping) or None not in data.values():
+            return data
+        known = cls.model_fields
+        # An unknown field is refused whatever it holds.
+        return {
+            name: value for name, value in data.items() if value is not None or name not in known
+        }
 
 
 class Document(Part):
