@@ -1,6 +1,7 @@
 """A gateway on a real socket within the test's process, with keys in memory."""
 
 import asyncio
+import hashlib
 import http.client
 import json
 import threading
@@ -41,8 +42,12 @@ class MemoryKeys:
     async def verify_pair(self, key_id: str, secret: str) -> ApiKey | None:
         return await self.verify(f"{key_id}.{secret.rpartition('.')[2]}")
 
-    async def find(self, key_id: str) -> ApiKey | None:
-        return await self.verify(f"{key_id}.secret")
+    def digest(self, key_id: str, secret: str) -> str:
+        return hashlib.sha256(f"{key_id}.{secret}".encode()).hexdigest()
+
+    async def find(self, key_id: str, digest: str) -> ApiKey | None:
+        matches = digest == self.digest(key_id, "secret")
+        return await self.verify(f"{key_id}.secret") if matches else None
 
     async def create(self, grant: Grant) -> IssuedKey:
         raise NotImplementedError

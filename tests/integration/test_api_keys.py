@@ -49,7 +49,8 @@ async def test_a_key_comes_back_as_it_was_given(keys: SqlKeyStore) -> None:
     assert Grant(**wanted) == CRM
     assert await keys.verify_pair(key_id, issued.text) == found
     assert await keys.verify_pair(key_id, secret) == found
-    assert await keys.find(key_id) == found
+    assert await keys.find(key_id, keys.digest(key_id, secret)) == found
+    assert await keys.find(key_id, keys.digest(key_id, "another")) is None
 
 
 async def test_what_is_no_key_of_ours_is_refused(keys: SqlKeyStore) -> None:
@@ -161,7 +162,8 @@ async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
     assert revoked.revoked_at is not None
     assert (await keys.revoke(issued.key.id)).revoked_at == revoked.revoked_at
     assert await keys.verify(issued.text) is None
-    assert await keys.find(issued.key.id) is None
+    secret = issued.text.partition(".")[2]
+    assert await keys.find(issued.key.id, keys.digest(issued.key.id, secret)) is None
     now += cache.LIVES - 0.001
     assert await other_gateway.verify(issued.text) is not None
     now += 0.002
@@ -195,6 +197,19 @@ async def test_the_last_use_is_written_beside_the_requests(database: Database) -
     assert used_at is not None
     assert began - timedelta(seconds=1) <= used_at <= datetime.now(UTC)
     assert (await keys.get(unused.key.id)).used_at is None
+
+
+async def test_a_token_that_a_key_was_exchanged_for_uses_the_key(database: Database) -> None:
+    keys = SqlKeyStore(database, write_uses_every=0.01)
+    issued = await keys.create(CRM)
+    key_id, _, secret = issued.text.partition(".")
+    assert await keys.find(key_id, keys.digest(key_id, secret)) == issued.key
+
+    async def written() -> bool:
+        return (await keys.get(key_id)).used_at is not None
+
+    await wait_until_async(written)
+    await keys.close()
     await keys.close()
 
 

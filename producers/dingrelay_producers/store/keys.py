@@ -276,7 +276,10 @@ def idempotency(key_id: str, digest: str) -> str:
 
 
 def door_token(digest: str) -> str:
-    """String: the API key that a token of the drop-in door was given to. TTL: DOOR_TOKEN_TTL_MS."""
+    """String: the API key that a token of the drop-in door was given to, a digest of its secret.
+
+    TTL: DOOR_TOKEN_TTL_MS.
+    """
     return f"{PREFIX}door-token:{digest}"
 
 

@@ -71,10 +71,17 @@ class SqlKeyStore:
         parts = secret.split(f"{key_id}.{given.removeprefix(f'{key_id}.')}")
         return await self._verify(*parts) if parts else None
 
-    async def find(self, key_id: str) -> ApiKey | None:
-        """The live key with this id."""
+    def digest(self, key_id: str, given: str) -> str:
+        """What is stored of a secret."""
+        return secret.digest(key_id, given)
+
+    async def find(self, key_id: str, digest: str) -> ApiKey | None:
+        """The live key with this id, if it takes the secret of this digest."""
         stored = await self._live(key_id)
-        return stored.key if stored else None
+        if stored is None or not stored.takes(digest, datetime.now(UTC)):
+            return None
+        self._uses.note(key_id)
+        return stored.key
 
     async def create(self, grant: Grant) -> IssuedKey:
         """Make a key; a grant without a sender gets one."""
@@ -135,12 +142,7 @@ class SqlKeyStore:
 
     async def _verify(self, key_id: str, given: str) -> ApiKey | None:
         # The digest is made first, so that an unknown id is no faster for it.
-        presented = secret.digest(key_id, given)
-        stored = await self._live(key_id)
-        if stored is None or not stored.takes(presented, datetime.now(UTC)):
-            return None
-        self._uses.note(key_id)
-        return stored.key
+        return await self.find(key_id, secret.digest(key_id, given))
 
     async def _live(self, key_id: str) -> StoredKey | None:
         stored = await self._cache.get(key_id)

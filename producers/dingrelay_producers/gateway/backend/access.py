@@ -217,8 +217,15 @@ class KeyStore(Protocol):
         """
         ...
 
-    async def find(self, key_id: str) -> ApiKey | None:
-        """The live key with this id, for tokens that it was exchanged for; None as in `verify`."""
+    def digest(self, key_id: str, secret: str) -> str:
+        """What may be kept of a secret; `find` tells by it whether that is taken still."""
+        ...
+
+    async def find(self, key_id: str, digest: str) -> ApiKey | None:
+        """The live key with this id, for a token that its secret of this digest was exchanged for.
+
+        None as in `verify`, so also where the secret is taken no more since a rotation.
+        """
         ...
 
     async def create(self, grant: Grant) -> IssuedKey:

@@ -25,7 +25,7 @@ from dingrelay_producers.gateway.campaigns.documents import (
     TestRequest,
 )
 from dingrelay_producers.gateway.campaigns.request import CampaignRequest
-from dingrelay_producers.gateway.http import paging
+from dingrelay_producers.gateway.http import authentication, paging
 from dingrelay_producers.gateway.http.routes import ApiCall
 from dingrelay_producers.gateway.jobs.create import accepted, job_response
 from dingrelay_producers.gateway.jobs.permissions import may_see
@@ -189,9 +189,12 @@ async def _planned(call: ApiCall) -> AsyncGenerator[Plan]:
 
     Raises:
         Problem: it is wrong, with its fields or lines, or the key may not do it.
+        ServiceUnavailable: what keeps the keys is away.
     """
     within = call.context.settings.gateway_body_timeout
     async with upload.arrived(call.request, within=within) as received:
+        # The key may have been revoked, or have expired, while the file came.
+        await authentication.caller(call.request, call.context)
         try:
             asked = CampaignRequest.parse(received.fields, strict=True)
             recipients = received.files.get(upload.RECIPIENTS)

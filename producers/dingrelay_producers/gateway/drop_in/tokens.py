@@ -60,7 +60,8 @@ async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
         raise Refusal(words.TOKEN_MISSING)
     async with asking():
         found = await context.redis.get(keys.door_token(_digest(call.token)))
-    key = await context.keys.find(_decoded(found)) if found else None
+    key_id, _, secret_digest = _decoded(found or b"").partition(" ")
+    key = await context.keys.find(key_id, secret_digest) if found else None
     if key is None:
         raise Refusal(words.TOKEN_INVALID)
     await count(context, key)
@@ -90,8 +91,11 @@ async def _exchanged(context: GatewayContext, key_id: str, secret: str) -> tuple
         pipe.pexpire(nonce, lives)
         _, random, _ = await pipe.execute()
         # The whole text of the key and what stands behind its dot are the same secret.
-        token = _token(secret.removeprefix(f"{key.id}."), _decoded(random))
-        await context.redis.set(keys.door_token(_digest(token)), key.id, px=lives)
+        plain = secret.removeprefix(f"{key.id}.")
+        token = _token(plain, _decoded(random))
+        # With its secret, so that the token is no good for longer than that is.
+        holder = f"{key.id} {context.keys.digest(key.id, plain)}"
+        await context.redis.set(keys.door_token(_digest(token)), holder, px=lives)
     return key, token
 
 

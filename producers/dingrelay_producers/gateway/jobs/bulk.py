@@ -13,6 +13,7 @@ from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import ApiKey
+from dingrelay_producers.gateway.http import authentication
 from dingrelay_producers.gateway.http.body_reader import parse_json, require_type
 from dingrelay_producers.gateway.http.line_reader import Line, batches
 from dingrelay_producers.gateway.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
@@ -53,6 +54,8 @@ async def take_jobs(call: ApiCall) -> web.StreamResponse:
     try:
         async for lines in batches(call.request, size=BATCH, longest=BODY_LIMIT, within=within):
             try:
+                # The key may have been revoked, or have expired, since the first line.
+                await authentication.caller(call.request, call.context)
                 told = await _take(call, lines)
             except ServiceUnavailable as error:
                 # The rest is not read: what has no answer was not accepted.

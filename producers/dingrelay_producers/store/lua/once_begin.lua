@@ -3,8 +3,9 @@
 -- ARGV: digest of the request, name of this attempt, its lease (ms)
 -- Answers {'begun'}, {'under way'}, {'other'}, or {'done', status, headers, body}.
 local entry, digest, attempt, lease = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
-local known = redis.call('HMGET', entry, 'digest', 'status', 'headers', 'body')
-if not known[1] then
+local known = redis.call('HMGET', entry, 'digest', 'status', 'headers', 'body', 'attempt')
+-- An attempt that asks twice has lost the answer, with its connection.
+if not known[1] or known[5] == attempt then
   redis.call('HSET', entry, 'digest', digest, 'attempt', attempt)
   redis.call('PEXPIRE', entry, lease)
   return {'begun'}

@@ -1,0 +1,138 @@
+"""A key that ends while something of it is under way: it is refused there as well."""
+
+import asyncio
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from redis import Redis
+
+from conftest import wait_until
+from dingrelay_producers.gateway.backend.access import Grant
+from dingrelay_producers.gateway.http.routes import NDJSON
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.api_keys.store import SqlKeyStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import migrate
+from dingrelay_workers.gateway_backend import GatewayBackend
+from drop_in import asking, token_of
+from forms import CONTENT_TYPE, form
+from gateways import GatewayClient, gateway_thread
+
+MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
+DRAFT = {"name": "n", "message": MESSAGE["message"]}
+
+
+@pytest.fixture
+def gateway(valkey_url: str) -> Iterator[GatewayClient]:
+    with gateway_thread(Settings.load(env="sandbox", redis_url=valkey_url)) as client:
+        yield client
+
+
+class Stream:
+    """A request whose body comes in chunks, whenever the test says so."""
+
+    def __init__(self, gateway: GatewayClient, path: str, key: str, content_type: str) -> None:
+        self._socket = socket.create_connection((gateway.host, gateway.port), timeout=30)
+        head = (
+            f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n"
+            f"Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        self._socket.sendall(head.encode())
+
+    def send(self, piece: bytes) -> None:
+        self._socket.sendall(b"%x\r\n%b\r\n" % (len(piece), piece))
+
+    def end(self) -> None:
+        self._socket.sendall(b"0\r\n\r\n")
+
+    def until(self, found: bytes) -> bytes:
+        """What is answered, up to this."""
+        answer = b""
+        while found not in answer:
+            piece = self._socket.recv(65_536)
+            assert piece, answer
+            answer += piece
+        return answer
+
+    def rest(self) -> bytes:
+        """What is answered until the connection is closed."""
+        answer = b""
+        while piece := self._socket.recv(65_536):
+            answer += piece
+        return answer
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def test_a_stream_of_a_revoked_key_takes_no_more_lines(
+    gateway: GatewayClient, valkey_url: str
+) -> None:
+    key = gateway.backend.keys.add("crm", "messages:write")
+    stream = Stream(gateway, "/v1/jobs", key, NDJSON)
+    line = json.dumps(MESSAGE).encode() + b"\n"
+    stream.send(line)
+    stream.until(b'"line":1,"id"')
+    gateway.backend.keys.keys.clear()
+    stream.send(line)
+    assert b"urn:dingrelay:problem:unauthorized" in stream.rest()
+    stream.close()
+    with Redis.from_url(valkey_url) as redis:
+        assert len(redis.keys("dingrelay:job:*")) == 1
+
+
+def test_an_upload_of_a_revoked_key_makes_no_campaign(gateway: GatewayClient) -> None:
+    """Its file may take an hour."""
+    key = gateway.backend.keys.add("crm", "campaigns:write")
+    stream = Stream(gateway, "/v1/campaigns", key, CONTENT_TYPE)
+    first, *others = form(DRAFT, recipients=iter([b"userid\nu1\n"]))
+    stream.send(first)
+    wait_until(lambda: b"in_flight 2.0" in gateway.ask("GET", "/metrics").content)
+    gateway.backend.keys.keys.clear()
+    for piece in others:
+        stream.send(piece)
+    stream.end()
+    assert b"HTTP/1.1 401" in stream.until(b"unauthorized")
+    stream.close()
+
+
+@pytest.fixture
+def settings(valkey_url: str, sqlite_url: str) -> Settings:
+    return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
+
+
+def test_a_token_of_the_door_ends_with_the_secret_that_it_was_given_for(
+    settings: Settings,
+) -> None:
+    migrate(settings)
+
+    async def make() -> tuple[str, str]:
+        database = Database(settings.database)
+        store = SqlKeyStore(database, patience=30)
+        grants = (Grant(name="all", scopes=frozenset({"*"})), Grant(name="crm", scopes=frozenset()))
+        made = [(await store.create(grant)).text for grant in grants]
+        await database.dispose()
+        return made[0], made[1]
+
+    admin, text = asyncio.run(make())
+    key_id, _, secret = text.partition(".")
+    with gateway_thread(settings, GatewayBackend(settings)) as gateway:
+        ask = asking(gateway.url)
+
+        def code(token: str) -> str:
+            answer = ask("POST", "/topapi/v2/user/create", token=token, body={})[1]
+            return str(answer["sub_code"])
+
+        def rotate(overlap: str) -> str:
+            path = f"/v1/keys/{key_id}/rotate"
+            made = gateway.ask("POST", path, {"overlap": overlap}, key=admin).json
+            return str(made["key"].partition(".")[2])
+
+        first = token_of(ask, key_id, secret)
+        assert code(first) == "60011"
+        second = token_of(ask, key_id, rotate("1h"))
+        assert (code(first), code(second)) == ("60011", "60011")
+        third = token_of(ask, key_id, rotate("0s"))
+        assert (code(first), code(second), code(third)) == ("40014", "40014", "60011")
