@@ -22,10 +22,11 @@ LONGEST_PATH = 512
 TOKENS = frozenset({"access_token", "x-acs-dingtalk-access-token"})
 """Parameters in which a caller may carry a token of its own, in small letters."""
 
-# What a URL can say in a segment of a path without an escape, less `@`: no name of a host and no
-# user can be read into a path. What an escape may stand for is checked by itself.
-_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})+)+")
-_NOT_ESCAPED = re.compile(r"[\x00-\x1f\x7f/\\%?#]")
+# What a URL can say in a segment of a path without an escape, less `@` and `;`: no name of a host
+# and no user can be read into a path, and no parameter, which servers in Java cut off: to them
+# `/..;/` is `/../`, and `/gettoken;x` is `/gettoken`. What an escape may stand for is checked by itself.
+_PATH = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+,=:-]|%[0-9A-Fa-f]{2})+)+")
+_NOT_ESCAPED = re.compile(r"[\x00-\x1f\x7f/\\%?#;]")
 _MESSAGES = "/topapi/message/corpconversation/asyncsend"
 # `/gettoken`, `/sns/gettoken`, `/service/get_corp_token`, `/v1.0/oauth2/{corpId}/token` …
 _TOKEN = re.compile(
@@ -53,7 +54,7 @@ def checked_path(path: str) -> str:
         except UnicodeDecodeError:
             raise ValueError("must be UTF-8 where it is escaped") from None
         if text in {".", ".."} or _NOT_ESCAPED.search(text):
-            raise ValueError("must not hold . or .. or an escaped /, \\, %, ? or #")
+            raise ValueError("must not hold . or .. or an escaped /, \\, %, ?, # or ;")
     plain = unquote_to_bytes(path).decode()
     if _TOKEN.fullmatch(plain):
         raise ValueError("must not ask for a token: the workers have one")

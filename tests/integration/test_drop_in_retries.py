@@ -18,6 +18,8 @@ from gateways import GatewayClient, gateway_thread
 
 CHANGE = "/topapi/role/addrole"
 BODY = {"roleName": "值班"}
+MULTIPART = "multipart/form-data; boundary=b"
+FILE = b'--b\r\nContent-Disposition: form-data; name="media"; filename="a"\r\n\r\nx\r\n--b--\r\n'
 TEN_MINUTES = 600_000
 BUSY = {"errcode": -1, "errmsg": "系统繁忙"}
 
@@ -32,14 +34,18 @@ def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
 class Door:
     """A program at the door, and somebody who ends its jobs as a worker does."""
 
-    def __init__(self, gateway: GatewayClient, redis: Redis) -> None:
+    def __init__(self, gateway: GatewayClient, redis: Redis, name: str = "crm") -> None:
         self._ask = asking(gateway.url)
-        self._token = token_of(self._ask, "drk_crm000000000", "secret")
+        self._token = token_of(self._ask, f"drk_{name:0<12.12}", "secret")
         self._redis = redis
         self._pool = ThreadPoolExecutor(4)
 
-    def call(self) -> Future[dict[str, Any]]:
-        return self._pool.submit(lambda: self._ask("POST", CHANGE, token=self._token, body=BODY)[1])
+    def call(self, body: Any = BODY) -> Future[dict[str, Any]]:
+        return self._pool.submit(lambda: self._ask("POST", CHANGE, token=self._token, body=body)[1])
+
+    def upload(self) -> Future[dict[str, Any]]:
+        how = {"token": self._token, "query": {"type": "file"}, "content_type": MULTIPART}
+        return self._pool.submit(lambda: self._ask("POST", "/media/upload", body=FILE, **how)[1])
 
     def jobs(self) -> set[str]:
         return {key.decode() for key in self._redis.scan_iter("dingrelay:job:*")}
@@ -121,3 +127,27 @@ def test_a_call_of_which_nobody_knows_is_not_made_again(door: Door, redis: Redis
     assert door.call().result().items() >= BUSY.items()
     assert door.jobs() == {job}
     assert redis.pttl(door.entry) > TEN_MINUTES
+
+
+def test_a_call_that_is_too_large_for_a_job_is_refused(door: Door) -> None:
+    """Its body is one that the gateway takes."""
+    answer = door.call({"text": "\x01" * 170_000}).result()
+    assert answer["errcode"] == 400_002
+    assert "1 MB" in answer["errmsg"]
+    assert door.jobs() == set()
+
+
+def test_equal_files_of_two_programs_are_uploaded_one_by_one(
+    served: GatewayClient, door: Door, redis: Redis
+) -> None:
+    served.backend.keys.add("shop")
+    shop = Door(served, redis, "shop")
+    first = door.upload()
+    job = door.only_job()
+    second = shop.upload()
+    door.only_job(but={job})
+    door.end(job, "done", result={"answer": {"errcode": 0, "media_id": "@1"}})
+    assert first.result() == {"errcode": 0, "media_id": "@1"}
+    assert second.result().items() >= BUSY.items()
+    assert len(redis.keys("dingrelay:upload:*")) == 1
+    shop.close()

@@ -25,7 +25,7 @@ from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.scripts import Script
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import LANES, Contract, Lane
+from dingrelay_tasks.contract import LANES, Contract, ContractError, Lane
 
 ANSWER_WITHIN = 10.0
 """Seconds that a call waits for the end of its job."""
@@ -158,7 +158,7 @@ class _Request:
             over: whether that of the present name is another request's by now.
 
         Raises:
-            Refusal: it can't be told.
+            Refusal: it can't be told, or the call is too large for a job.
             Problem: too many jobs wait.
             ServiceUnavailable: Redis is away.
         """
@@ -170,7 +170,10 @@ class _Request:
         self._name = found.decode()
         draft = record.draft(self._job, key=f"door:{self._digest}:{self._name}")
         await context.depths.check(self._job.queue)
-        [accepted] = await context.records.enqueue([draft])
+        try:
+            [accepted] = await context.records.enqueue([draft])
+        except ContractError as error:
+            raise Refusal(words.invalid(error.field, error.problem)) from None
         if accepted.conflict:
             raise Refusal(words.BUSY)
         if accepted.created:
