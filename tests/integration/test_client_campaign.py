@@ -15,8 +15,8 @@ from dingrelay_producers import (
     NotInstalled,
     Settings,
     WaitTimeout,
+    installed,
 )
-from dingrelay_producers.client import campaign_backend as producer
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
@@ -130,6 +130,6 @@ def test_wait_returns_how_it_ended(settings: Settings, sqlite_url: str) -> None:
 def test_what_is_not_installed_is_named(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(producer, "entry_points", lambda group: ())
+    monkeypatch.setattr(installed, "entry_points", lambda group: ())
     with pytest.raises(NotInstalled, match=r"pip install 'dingrelay\[worker\]'"):
         Client(settings).campaign_ref("x")
