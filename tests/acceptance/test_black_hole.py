@@ -26,8 +26,9 @@ def proxy(valkey_server: ValkeyServer) -> Iterator[BlackHole]:
 
 @pytest.mark.timeout(180)
 def test_workers_come_back_from_connections_that_went_silent(
-    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, proxy: BlackHole
+    proxy: BlackHole, fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin
 ) -> None:
+    # The proxy comes first, so that it is there until the workers have stopped.
     sandbox.set_latency(5, 30)
     url = f"redis://127.0.0.1:{proxy.port}/0"
     workers = fleet.spawn(2, concurrency=CONCURRENCY, DINGRELAY_REDIS_URL=url)

@@ -117,8 +117,11 @@ async def more_calls(sandbox: SandboxAdmin, than: int) -> bool:
 
 
 async def all_wait(fleet: Fleet, drafts: list[Draft]) -> bool:
-    """Whether all wait for the end of the outage, asked at one blow."""
+    """Whether all wait for the end of the outage, and none for a limit; asked at one blow."""
+    soon = (await fleet.redis.time())[0] * 1000 + 60_000
     async with fleet.redis.pipeline(transaction=False) as pipe:
         for draft in drafts:
             pipe.hget(keys.job(draft.id), "state")
-        return set(await pipe.execute()) == {State.SNOOZED.encode()}
+        pipe.zcount(keys.SCHEDULE, "-inf", soon)
+        *states, due = await pipe.execute()
+    return set(states) == {State.SNOOZED.encode()} and due == 0
