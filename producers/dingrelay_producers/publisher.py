@@ -15,6 +15,7 @@ from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
 from dingrelay_producers.envelopes import SCHEMES, WOKEN_HEADER, Envelopes, send, told_apart
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.scripts import round_trip
 
 __all__ = ["BATCH", "WOKEN_HEADER", "Publisher"]
 
@@ -81,10 +82,9 @@ class Publisher:
         if time.monotonic() < self._away_until:
             return 0
         try:
-            pipe = redis.pipeline(transaction=False)
-            for command in _commands(self._direct[0], batch):
-                pipe.execute_command(*command)
-            await pipe.execute()
+            answers = await round_trip(redis, _commands(self._direct[0], batch))
+            if refused := [answer for answer in answers if isinstance(answer, RedisError)]:
+                raise refused[0]
         except (RedisError, OSError) as error:
             self._left_alone(len(batch), error)
             return 0

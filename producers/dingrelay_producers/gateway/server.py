@@ -49,7 +49,7 @@ async def _serve(settings: Settings, kept: Backend, host: str, port: int) -> Non
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     async with listening(settings, kept, host, port) as url:
-        access_log.log().info("gateway_ready", url=url)
+        access_log.log.info("gateway_ready", url=url)
         sys.stdout.write(f"gateway listening on {url}\n")
         sys.stdout.flush()
         _leave_out_of_collections()

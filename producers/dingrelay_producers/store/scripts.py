@@ -123,33 +123,44 @@ class _Pending:
 
 async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
-    pool = redis.connection_pool
-    connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
-    try:
-        answers: list[Any] = await connection.retry.call_with_retry(
-            lambda: _exchange(connection, calls), lambda _: connection.disconnect()
-        )
-    finally:
-        await pool.release(connection)
+    answers = await round_trip(
+        redis,
+        [
+            ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments)
+            for call in calls
+        ],
+    )
     for index, answer in enumerate(answers):
         if isinstance(answer, NoScriptError):
             answers[index] = await _taught(redis, calls[index])
     return answers
 
 
-async def _exchange(connection: AbstractConnection, calls: Sequence[Call]) -> list[Any]:
-    """Send the calls and read their answers, with one time-out for all of them.
+async def round_trip(redis: AsyncRedis, commands: Sequence[Sequence[Value]]) -> list[Any]:
+    """Send commands; for each its answer, or the error that Redis answered.
 
-    A pipeline of redis-py would set one for each, which costs as much as all the rest of it.
+    They have one time-out together. A pipeline of redis-py would set one for each, which costs as
+    much as all the rest of it.
     """
-    commands = [
-        ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments) for call in calls
-    ]
+    pool = redis.connection_pool
+    connection: AbstractConnection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    try:
+        answers: list[Any] = await connection.retry.call_with_retry(
+            lambda: _exchange(connection, commands), lambda _: connection.disconnect()
+        )
+    finally:
+        await pool.release(connection)
+    return answers
+
+
+async def _exchange(
+    connection: AbstractConnection, commands: Sequence[Sequence[Value]]
+) -> list[Any]:
     await connection.send_packed_command(connection.pack_commands(commands))
     answers: list[Any] = []
     try:
         async with timeout(connection.socket_timeout):
-            for _ in calls:
+            for _ in commands:
                 try:
                     answers.append(await connection.read_response(timeout=inf))
                 except ResponseError as error:

@@ -11,9 +11,10 @@ from redis.asyncio import Redis
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.gateway.backend.access import ApiKey, Backend, KeyStore, RateLimiter
 from dingrelay_producers.gateway.backend.campaign_writer import CampaignWriter
+from dingrelay_producers.gateway.backend.connections import open_redis
 from dingrelay_producers.gateway.backend.lanes import QueueDepths
 from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
-from dingrelay_producers.gateway.backend.records import Records, open_redis
+from dingrelay_producers.gateway.backend.records import Records
 from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.celery_config import PRODUCER_TIMEOUT
+from dingrelay_producers.gateway.backend.connections import asking, open_broker, unavailable
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
@@ -42,13 +42,7 @@ class Enqueuer:
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._publisher = Publisher(settings, directly=True)
-        self._broker: Redis | None = None
-        if self._publisher.on_loop:
-            self._broker = Redis.from_url(
-                settings.broker,
-                socket_timeout=PRODUCER_TIMEOUT,
-                socket_connect_timeout=PRODUCER_TIMEOUT,
-            )
+        self._broker = open_broker(settings) if self._publisher.on_loop else None
         self._asked: list[_Asked] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
@@ -70,12 +64,13 @@ class Enqueuer:
     ) -> list[Enqueued]:
         """Accept these jobs; what became of each, in order.
 
-        `calls` are those of `record.enqueue`, of a caller that has them already. A caller that is cancelled before its round trip has asked for nothing.
+        `calls` are those of `record.enqueue`, of a caller that has them already. A caller that is
+        cancelled before its round trip has asked for nothing.
 
         Raises:
             ContractError: a job is too large; nothing is accepted.
-            RedisError: Redis can't be reached, or takes nothing. Unless only its answer was lost,
-                nothing is accepted, or nothing from some job on.
+            ServiceUnavailable: Redis can't be reached, or takes nothing. Unless only its answer
+                was lost, nothing is accepted, or nothing from some job on.
         """
         if calls is None:
             calls = list(map(record.enqueue, drafts))
@@ -91,11 +86,14 @@ class Enqueuer:
             waiting = [each for each in asked if not each.answer.done()]
             try:
                 calls = [call for each in waiting for call in each.calls]
-                answers = await scripts.run_many_async(self._redis, calls)
+                async with asking():
+                    answers = await scripts.run_many_async(self._redis, calls)
             except Exception as error:  # noqa: BLE001 - each of them must hear of it
-                for each in waiting:
+                # Those that came meanwhile as well: they would wait as long once more.
+                for each in [*waiting, *self._asked]:
                     if not each.answer.done():
                         each.answer.set_exception(error)
+                self._asked = []
                 continue
             for each in waiting:
                 own, answers = answers[: len(each.drafts)], answers[len(each.drafts) :]
@@ -107,7 +105,7 @@ class Enqueuer:
         found: list[Enqueued] = []
         for draft, answer in zip(asked.drafts, answers, strict=True):
             if isinstance(answer, Exception):
-                refused = refused or answer
+                refused = refused or unavailable(answer)
                 continue
             enqueued = record.enqueued(draft, answer)
             found.append(enqueued)

@@ -1,61 +1,20 @@
-"""Job records over asyncio, for somebody who waits: what can't be asked within 2 s is away."""
+"""Job records over asyncio, for somebody who waits."""
 
-import asyncio
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from redis import asyncio as aio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError, ResponseError
 
-from dingrelay_producers.errors import CannotResolve, JobNotFound, ServiceUnavailable
+from dingrelay_producers.errors import CannotResolve, JobNotFound
+from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.gateway.backend.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import connections, keys, record, scripts
+from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
-
-SOCKET_TIMEOUT = 0.8
-"""Seconds for a connection or an answer. With one repetition they stay within `DEADLINE`."""
-DEADLINE = 1.8
-"""Seconds after which Redis counts as away, whatever it was that took so long."""
-CONNECTIONS = 64
-
-
-def open_redis(settings: Settings) -> aio.Redis:
-    """Redis for a gateway: bounded waits, and one more try for a connection that broke unused."""
-    pool: aio.BlockingConnectionPool = aio.BlockingConnectionPool(
-        max_connections=CONNECTIONS,
-        timeout=SOCKET_TIMEOUT,
-        socket_timeout=SOCKET_TIMEOUT,
-        socket_connect_timeout=SOCKET_TIMEOUT,
-        retry=Retry(NoBackoff(), 1),
-        **connections.address(settings.redis),
-    )
-    return aio.Redis.from_pool(pool)
-
-
-@asynccontextmanager
-async def asking() -> AsyncGenerator[None]:
-    """Around whatever asks Redis.
-
-    Raises:
-        ServiceUnavailable: it can't be reached, takes nothing, or takes too long.
-    """
-    try:
-        async with asyncio.timeout(DEADLINE):
-            yield
-    except ResponseError as error:
-        # Such as "OOM command not allowed"; its first word holds nothing of an argument.
-        word = str(error).partition(" ")[0][:30]
-        raise ServiceUnavailable(f"Redis refuses: {word}") from error
-    except (RedisError, OSError, TimeoutError) as error:
-        raise ServiceUnavailable(f"Redis cannot be reached ({type(error).__name__})") from error
 
 
 class Records:
@@ -74,8 +33,7 @@ class Records:
     ) -> list[Enqueued]:
         """Accept jobs; see `Enqueuer.enqueue`."""
         await self.enqueuer.room()
-        async with asking():
-            return await self.enqueuer.enqueue(drafts, calls)
+        return await self.enqueuer.enqueue(drafts, calls)
 
     async def status(self, job_id: str) -> JobStatus:
         """What a record tells.

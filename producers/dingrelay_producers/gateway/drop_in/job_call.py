@@ -14,8 +14,8 @@ from typing import Any
 
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.gateway.backend.access import ApiKey
+from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.gateway.backend.context import GatewayContext
-from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming
 from dingrelay_producers.gateway.drop_in.words import Refusal

@@ -7,8 +7,8 @@ import hashlib
 
 from aiohttp import web
 
+from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.gateway.backend.context import GatewayContext
-from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming
 from dingrelay_producers.gateway.drop_in.job_answer import verbatim

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dingrelay_producers.errors import JobNotFound
+from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.gateway.backend.context import GatewayContext
-from dingrelay_producers.gateway.backend.records import asking
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming, structured
 from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim

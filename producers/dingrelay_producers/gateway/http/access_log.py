@@ -1,6 +1,7 @@
 """One line a request: who, what, how it ended, how long it took. No bodies, no query, no paths."""
 
 import asyncio
+import json
 import logging
 import sys
 from typing import Any
@@ -11,6 +12,12 @@ from structlog.typing import Processor
 from dingrelay_producers.settings import Settings
 
 ENDED = "request"
+
+log: Any = structlog.get_logger("dingrelay.gateway")
+"""The gateway's logger."""
+
+# `json.dumps` would make an encoder at each call.
+_JSON = json.JSONEncoder(ensure_ascii=False, default=repr)
 
 
 def configure(settings: Settings) -> None:
@@ -26,7 +33,7 @@ def configure(settings: Settings) -> None:
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
         if as_text
-        else structlog.processors.JSONRenderer(ensure_ascii=False)
+        else structlog.processors.JSONRenderer(_as_json)
     )
     structlog.configure(
         processors=[*shared, renderer],
@@ -46,6 +53,10 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level)
     for noisy in ("kombu", "alembic", "sqlalchemy", "asyncio"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _as_json(event: object, **_: object) -> str:
+    return _JSON.encode(event)
 
 
 class Lines:
@@ -70,11 +81,6 @@ class Lines:
         lines, self._lines = self._lines, []
         sys.stderr.write("".join(lines))
         sys.stderr.flush()
-
-
-def log() -> Any:
-    """The gateway's logger."""
-    return structlog.get_logger("dingrelay.gateway")
 
 
 class Quiet(logging.LoggerAdapter[logging.Logger]):

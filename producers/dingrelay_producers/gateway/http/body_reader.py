@@ -70,7 +70,8 @@ async def read_bytes(request: web.Request, *, limit: int, within: float) -> byte
         raise too_large(limit)
     content = bytearray()
     try:
-        async with asyncio.timeout(within):
+        # One that came with its head is not waited for.
+        async with asyncio.timeout(None if request.content.is_eof() else within):
             while chunk := await request.content.readany():
                 content += chunk
                 if len(content) > limit:

@@ -25,7 +25,7 @@ class Connection(RequestHandler):
     ) -> web.StreamResponse:
         """The answer, after which the connection is closed."""
         request_id = uuid.uuid4().hex
-        access_log.log().info(
+        access_log.log.info(
             access_log.ENDED,
             key="",
             request_id=request_id,

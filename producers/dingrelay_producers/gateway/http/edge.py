@@ -70,7 +70,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         method = request.method if route else "any"
         metrics.requests.labels(method, route or "none", status).inc()
         metrics.seconds.labels(method, route or "none").observe(seconds)
-        access_log.log().info(
+        access_log.log.info(
             access_log.ENDED,
             key=request.get(CALLER, ""),
             request_id=request_id,
@@ -96,9 +96,7 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns no more of it
         # The class and the place: an exception's text may hold what the caller sent.
         place = _place(error)
-        access_log.log().error(
-            "failed", request_id=request_id, error=type(error).__name__, at=place
-        )
+        access_log.log.error("failed", request_id=request_id, error=type(error).__name__, at=place)
         detail = "the gateway failed; its log tells more under this request id"
         return Problem(problems.INTERNAL, detail).response(request_id)
 

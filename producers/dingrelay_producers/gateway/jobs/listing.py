@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol, cast
 from redis.asyncio import Redis
 
 from dingrelay_producers.errors import UnreadableRecord
-from dingrelay_producers.gateway.backend.records import asking
+from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus

@@ -1,0 +1,68 @@
+"""The gateway's connections to Redis, for somebody who waits: what takes 2 s is away."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from redis import asyncio as aio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError, ResponseError
+
+from dingrelay_producers.celery_config import PRODUCER_TIMEOUT
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import connections
+
+SOCKET_TIMEOUT = 0.8
+"""Seconds for a connection or an answer. With one repetition they stay within `DEADLINE`."""
+DEADLINE = 1.8
+"""Seconds after which Redis counts as away, whatever it was that took so long."""
+CONNECTIONS = 64
+
+
+def open_redis(settings: Settings) -> aio.Redis:
+    """Redis for a gateway: bounded waits, and one more try for a connection that broke unused."""
+    pool: aio.BlockingConnectionPool = aio.BlockingConnectionPool(
+        max_connections=CONNECTIONS,
+        timeout=SOCKET_TIMEOUT,
+        socket_timeout=SOCKET_TIMEOUT,
+        socket_connect_timeout=SOCKET_TIMEOUT,
+        retry=Retry(NoBackoff(), 1),
+        **connections.address(settings.redis),
+    )
+    return aio.Redis.from_pool(pool)
+
+
+def open_broker(settings: Settings) -> aio.Redis:
+    """The broker, where it is a Redis. Nobody waits for it."""
+    pool: aio.ConnectionPool = aio.ConnectionPool(
+        socket_timeout=PRODUCER_TIMEOUT,
+        socket_connect_timeout=PRODUCER_TIMEOUT,
+        retry=Retry(NoBackoff(), 1),
+        **connections.address(settings.broker),
+    )
+    return aio.Redis.from_pool(pool)
+
+
+@asynccontextmanager
+async def asking() -> AsyncGenerator[None]:
+    """Around whatever asks Redis.
+
+    Raises:
+        ServiceUnavailable: it can't be reached, takes nothing, or takes too long.
+    """
+    try:
+        async with asyncio.timeout(DEADLINE):
+            yield
+    except (RedisError, OSError, TimeoutError) as error:
+        raise unavailable(error) from error
+
+
+def unavailable(error: Exception) -> ServiceUnavailable:
+    """What an error of Redis, or its silence, is to those who asked."""
+    if isinstance(error, ResponseError):
+        # Such as "OOM command not allowed"; its first word holds nothing of an argument.
+        word = str(error).partition(" ")[0][:30]
+        return ServiceUnavailable(f"Redis refuses: {word}")
+    return ServiceUnavailable(f"Redis cannot be reached ({type(error).__name__})")

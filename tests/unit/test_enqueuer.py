@@ -1,0 +1,44 @@
+"""Requests of one gateway that share a round trip to Redis."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.gateway.backend.enqueuer import Enqueuer
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import record, scripts
+from dingrelay_tasks import MessageSend
+
+JOB = MessageSend.parse(
+    {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
+)
+
+
+async def test_who_comes_while_redis_is_found_away_does_not_wait_as_long_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, silent = asyncio.Event(), asyncio.Event()
+    calls: list[int] = []
+
+    async def away(redis: Redis, batch: list[Any]) -> list[Any]:
+        calls.append(len(batch))
+        asked.set()
+        await silent.wait()
+        raise RedisConnectionError
+
+    monkeypatch.setattr(scripts, "run_many_async", away)
+    enqueuer = Enqueuer(Settings.load(env="sandbox"), Redis())
+    first = asyncio.create_task(enqueuer.enqueue([record.draft(JOB)]))
+    await asked.wait()
+    second = asyncio.create_task(enqueuer.enqueue([record.draft(JOB)]))
+    await asyncio.sleep(0)
+    silent.set()
+    for task in (first, second):
+        with pytest.raises(ServiceUnavailable):
+            await task
+    assert calls == [1], "the second was not asked for"
+    await enqueuer.aclose()
