@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pytest
+from redis import Redis
 from sqlalchemy import update
 
 import campaigns
@@ -37,6 +38,7 @@ GRANTS = (
     Grant(name="reader", scopes=frozenset({"campaigns:read"})),
     Grant(name="hr", scopes=frozenset({"*"}), apps=frozenset({"hr"})),
     Grant(name="slow", scopes=frozenset({"*"}), lanes=NORMAL),
+    Grant(name="bulk", scopes=frozenset({"campaigns:write"}), lanes=frozenset({"bulk"})),
 )
 
 
@@ -355,6 +357,27 @@ def test_what_was_sent_is_recalled_by_jobs_of_its_sender(
         with Client(settings) as client:
             job = client.status(done.json["ids"][0])
         assert (job.kind, job.sender) == (kind, "crm")
+        slow = gateway.ask("POST", f"{place}/{verb}", key=keys["slow"])
+        assert (slow.status, slow.json["type"]) == (403, "urn:dingrelay:problem:forbidden")
+        done = gateway.ask("POST", f"{place}/{verb}", key=keys["bulk"])
+        with Client(settings) as client:
+            assert client.status(done.json["ids"][0]).lane == "bulk"
+
+
+def test_a_key_used_for_another_test_is_told_so(
+    gateway: GatewayClient, keys: dict[str, str], valkey_url: str
+) -> None:
+    place = gateway.ask("POST", "/v1/campaigns", NEWS, key=keys["crm"]).headers["Location"]
+
+    def test(user: str) -> Reply:
+        body = {"users": [user]}
+        return gateway.ask("POST", f"{place}/test", body, key=keys["crm"], Idempotency_Key="one")
+
+    assert test("u8").status == 202
+    with Redis.from_url(valkey_url) as redis:
+        # Its answer is forgotten before the job's record is.
+        redis.delete(*redis.keys("dingrelay:idempotency:*"))
+    assert test("u9").status == 409
 
 
 def test_a_database_that_is_silent_is_told_in_time(

@@ -27,7 +27,7 @@ from dingrelay_producers.gateway.campaigns.documents import (
 from dingrelay_producers.gateway.campaigns.request import CampaignRequest
 from dingrelay_producers.gateway.http import authentication, paging
 from dingrelay_producers.gateway.http.routes import ApiCall
-from dingrelay_producers.gateway.jobs.create import accepted, job_response
+from dingrelay_producers.gateway.jobs.create import accepted, job_response, used_before
 from dingrelay_producers.gateway.jobs.permissions import may_see
 from dingrelay_producers.gateway.problems import FieldError, Problem, json_response
 from dingrelay_producers.store import record
@@ -127,12 +127,15 @@ async def test_campaign(call: ApiCall) -> web.StreamResponse:
     """Send its message to testers."""
     asked = TestRequest.parse(call.body, strict=True)
     status = await _found(call)
+    _check_lane(call.key)
     async with _asking(call) as backend:
         job = await backend.test(status.id, asked.users, asked.fields)
     lane = next(lane for lane in LANES if call.key.permits_lane(lane))
     job = _signed(call, job.model_copy(update={"lane": lane}))
     draft = record.draft(job, key=call.once)
     [answer] = await call.context.records.enqueue([draft])
+    if answer.conflict:
+        raise used_before()
     found = accepted(draft, answer) or await call.context.records.status(draft.id)
     return job_response(found, code=202)
 
@@ -140,6 +143,7 @@ async def test_campaign(call: ApiCall) -> web.StreamResponse:
 async def recall_campaign(call: ApiCall) -> web.StreamResponse:
     """Take back what was sent in the last 24 hours."""
     status = await _found(call)
+    _check_lane(call.key)
     async with _asking(call, within=COUNTING) as backend:
         jobs = await backend.recall(status.id)
     return await _enqueued(call, jobs)
@@ -149,6 +153,7 @@ async def confirm_campaign(call: ApiCall) -> web.StreamResponse:
     """Ask DingTalk which people it reached."""
     asked = ConfirmRequest.parse(call.body, strict=True)
     status = await _found(call)
+    _check_lane(call.key)
     async with _asking(call, within=COUNTING) as backend:
         jobs = await backend.confirm(status.id, sample=asked.sample)
     return await _enqueued(call, jobs)
@@ -275,8 +280,12 @@ def _text(problem: str) -> str:
 
 
 def _signed(call: ApiCall, job: Contract) -> Contract:
-    return (
-        job if job.sender else job.model_copy(update={"sender": call.context.sender_of(call.key)})
+    """The job with a sender, and in a lane that the key may take: bulk at least."""
+    return job.model_copy(
+        update={
+            "sender": job.sender or call.context.sender_of(call.key),
+            "lane": job.lane if call.key.permits_lane(job.lane) else "bulk",
+        }
     )
 
 
