@@ -7,6 +7,7 @@ server; what it surely refuses is refused here, with the field named. Nothing is
 import hashlib
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field, model_validator
@@ -173,56 +174,65 @@ class Oa(Part):
     body: OaBody
 
 
-class TextMessage(Part):
+class Content(Part):
+    """A message of one of the types."""
+
+    @cached_property
+    def digest(self) -> str:
+        """What messages of the same content have in common."""
+        return digest(payload(cast("Message", self)))
+
+
+class TextMessage(Content):
     """Plain text."""
 
     msgtype: Literal["text"]
     text: Text
 
 
-class ImageMessage(Part):
+class ImageMessage(Content):
     """An uploaded image."""
 
     msgtype: Literal["image"]
     image: Image
 
 
-class VoiceMessage(Part):
+class VoiceMessage(Content):
     """An uploaded recording."""
 
     msgtype: Literal["voice"]
     voice: Voice
 
 
-class FileMessage(Part):
+class FileMessage(Content):
     """An uploaded file."""
 
     msgtype: Literal["file"]
     file: File
 
 
-class LinkMessage(Part):
+class LinkMessage(Content):
     """A link with a title, a text and a picture."""
 
     msgtype: Literal["link"]
     link: Link
 
 
-class MarkdownMessage(Part):
+class MarkdownMessage(Content):
     """Markdown."""
 
     msgtype: Literal["markdown"]
     markdown: Markdown
 
 
-class ActionCardMessage(Part):
+class ActionCardMessage(Content):
     """Markdown with one link or several buttons."""
 
     msgtype: Literal["action_card"]
     action_card: ActionCard
 
 
-class OaMessage(Part):
+class OaMessage(Content):
     """A form-like message with a head."""
 
     msgtype: Literal["oa"]

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Context, DailyVerdict, DeliveryReport, Json
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
-from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, digest, payload
+from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
 from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
 
 STEP = "call:"
@@ -95,7 +95,7 @@ class MessageSend(Deliverable):
         usual = not (self.allow_duplicate or self.confirm) and self.on_unknown == "repeat"
         if not (named and usual) or _has_status_bar(self.message):
             return None
-        return digest(payload(self.message))
+        return self.message.digest
 
     def readdressed(self, users: Sequence[str]) -> "MessageSend":
         """This message to these users instead."""

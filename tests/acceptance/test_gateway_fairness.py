@@ -1,0 +1,107 @@
+"""A hundred keys at once on one lane: who has few jobs does not wait for those who have many."""
+
+import http.client
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from acceptance.fleet import Fleet
+from acceptance.gateway_process import GatewayProcess, made_key
+from acceptance.traffic import PEOPLE
+from conftest import wait_until
+from dingrelay_producers.gateway.http.routes import NDJSON
+from dingrelay_producers.store import keys
+from dingrelay_sandbox.admin import SandboxAdmin
+
+FEW = 10
+SIZES = [FEW + round(490 * (number / 99) ** 20) for number in range(100)]
+"""Jobs of each key: a few have hundreds, and most have ten."""
+RULES = '{"message.send": {"calls": "60/1s", "recipients": ""}}'
+
+
+@pytest.fixture
+def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(fleet, tmp_path)
+    yield gateway
+    gateway.close()
+
+
+def posted(gateway: GatewayProcess, key: str, path: str, body: bytes, media_type: str) -> bytes:
+    connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
+    headers = {"Authorization": f"Bearer {key}", "Content-Type": media_type}
+    connection.request("POST", path, body, headers)
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    assert answer.status in {200, 201}, content
+    return content
+
+
+def another_key(gateway: GatewayProcess, key: str, name: str) -> str:
+    wanted = {"name": name, "scopes": ["messages:write"], "lanes": ["bulk"]}
+    made = posted(gateway, key, "/v1/keys", json.dumps(wanted).encode(), "application/json")
+    text: str = json.loads(made)["key"]
+    return text
+
+
+def burst(gateway: GatewayProcess, key: str, number: int) -> list[str]:
+    """The ids of a key's jobs, which have nothing in common but their lane."""
+    lines = [
+        json.dumps(
+            {
+                "lane": "bulk",
+                "to": {"users": [f"u{(number + each) % PEOPLE + 1}"]},
+                "message": {"msgtype": "text", "text": {"content": f"{number}: {each}"}},
+            }
+        )
+        for each in range(SIZES[number])
+    ]
+    answers = posted(gateway, key, "/v1/jobs", "\n".join(lines).encode(), NDJSON)
+    return [json.loads(line)["id"] for line in answers.splitlines()]
+
+
+def settled(valkey: Redis, ids: Sequence[str]) -> list[int]:
+    """When each of the jobs that have ended did, in ms."""
+    pipe = valkey.pipeline(transaction=False)
+    for job_id in ids:
+        pipe.hget(keys.job(job_id), "settled")
+    found: list[Any] = pipe.execute()
+    return sorted(int(moment) for moment in found if moment)
+
+
+@pytest.mark.timeout(300)
+def test_who_has_few_jobs_waits_no_longer_for_those_who_have_many(
+    fleet: Fleet, gateway: GatewayProcess, valkey: Redis, sandbox: SandboxAdmin
+) -> None:
+    sandbox.set_limits(calls=None)
+    wait_until(gateway.ready, timeout=60)
+    master = made_key(fleet, "master")
+    own = [another_key(gateway, master, f"team-{number}") for number in range(len(SIZES))]
+    with ThreadPoolExecutor(8) as pool:
+        # The longest first: whoever has few comes late, and behind them.
+        asked = [
+            pool.submit(burst, gateway, own[number], number)
+            for number in reversed(range(len(SIZES)))
+        ]
+        jobs = [each.result() for each in asked]
+    fleet.spawn(1, concurrency=64, DINGRELAY_RULES=RULES)
+    few = [ids for ids in jobs if len(ids) == FEW]
+    wait_until(
+        lambda: all(len(settled(valkey, ids)) == FEW for ids in few),
+        timeout=200,
+        pause=0.5,
+        what="all who have few jobs are through",
+    )
+    ends = [settled(valkey, ids) for ids in jobs]
+    through = max(times[-1] for times, ids in zip(ends, jobs, strict=True) if len(ids) == FEW)
+    calls = sum(moment <= through for times in ends for moment in times)
+    # By turns it would be one FEW of each key's; as they came, nearly all. Between them it is since
+    # jobs have their places from when fewer keys were known.
+    turns = FEW * len(jobs)
+    assert calls <= 2.5 * turns
+    assert sum(SIZES) > 3.5 * turns
