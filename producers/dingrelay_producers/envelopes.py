@@ -7,9 +7,9 @@ app differ in a few places only: this has Celery write one, finds the places, an
 import base64
 import json
 import re
+import secrets
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -119,7 +119,7 @@ class Envelopes:
         values = {
             _ID: json.dumps(wakeup.id)[1:-1],
             _SUMMARY: json.dumps(wakeup.summary)[1:-1],
-            _TAG: str(uuid.uuid4()),
+            _TAG: secrets.token_hex(16),
             str(_WOKEN): str(wakeup.at),
             str(_TIME): repr(time.time()),
             str(_CLOCK): str(self._celery.clock.forward()),
@@ -128,7 +128,7 @@ class Envelopes:
         if event is None or body is None:
             return Envelope(wakeup.queue, text, "", "")
         values[_BODY] = base64.b64encode(body.filled(values).encode()).decode()
-        values[_TAG] = str(uuid.uuid4())
+        values[_TAG] = secrets.token_hex(16)
         return Envelope(wakeup.queue, text, self._prefix + channel, event.filled(values))
 
     def _learn(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -43,6 +43,11 @@ class Recipients(Part):
             raise ValueError("name at least one user or department, or everyone")
         return self
 
+    @cached_property
+    def each(self) -> list[str]:
+        """The users, each once, in the order they were named."""
+        return list(dict.fromkeys(self.users))
+
 
 class MessageSend(Deliverable):
     """Send a work notification.
@@ -77,7 +82,7 @@ class MessageSend(Deliverable):
     @property
     def users(self) -> list[str]:
         """The users, each once, in the order they were named."""
-        return list(dict.fromkeys(self.to.users))
+        return self.to.each
 
     @property
     def recipients(self) -> int:

@@ -1,5 +1,7 @@
 """What a gateway process counts, for Prometheus."""
 
+from functools import cache
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
@@ -45,6 +47,15 @@ class GatewayMetrics:
             "Wake-ups of accepted jobs that wait for the broker.",
             registry=self.registry,
         )
+
+        # `labels` takes a lock and spells its values at each call.
+        self._requests = cache(self.requests.labels)
+        self._seconds = cache(self.seconds.labels)
+
+    def ended(self, method: str, route: str, status: int, seconds: float) -> None:
+        """A request was answered."""
+        self._requests(method, route, status).inc()
+        self._seconds(method, route).observe(seconds)
 
     def text(self) -> bytes:
         """All of them, in Prometheus's text format."""

@@ -1,7 +1,7 @@
 """What every request meets first and every answer last: target, headers, id, problems, log line."""
 
 import re
-import uuid
+import secrets
 from collections.abc import Awaitable, Callable
 from time import monotonic
 
@@ -68,8 +68,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         seconds = monotonic() - began
         route = request.get(ROUTE) or _template(request)
         method = request.method if route else "any"
-        metrics.requests.labels(method, route or "none", status).inc()
-        metrics.seconds.labels(method, route or "none").observe(seconds)
+        metrics.ended(method, route or "none", status, seconds)
         access_log.log.info(
             access_log.ENDED,
             key=request.get(CALLER, ""),
@@ -115,7 +114,7 @@ def _place(error: BaseException) -> list[str]:
 def _request_id(request: web.Request) -> str:
     """The caller's own, if it is one that a log can hold."""
     given = request.headers.get(REQUEST_ID_HEADER, "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
 
 
 def _template(request: web.Request) -> str:

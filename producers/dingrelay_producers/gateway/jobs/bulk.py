@@ -17,7 +17,7 @@ from dingrelay_producers.gateway.http import authentication
 from dingrelay_producers.gateway.http.body_reader import parse_json, require_type
 from dingrelay_producers.gateway.http.line_reader import Line, batches
 from dingrelay_producers.gateway.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
-from dingrelay_producers.gateway.jobs.permissions import SCOPE_OF_KIND, signed
+from dingrelay_producers.gateway.jobs.permissions import SCOPE_OF_KIND, permitted
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.store import record
@@ -189,7 +189,7 @@ def _job(line: Line, key: ApiKey, sender: str) -> Contract:
         known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
         raise Problem.at(problems.INVALID, "/kind", f"must be one of {known}")
     try:
-        return signed(kind.contract.parse(job, strict=True), key, sender)
+        return permitted(kind.contract, job, key, sender)
     except ContractError as error:
         raise problems.invalid(error, job) from None
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Handler, Route
-from dingrelay_producers.gateway.jobs.permissions import may_see, signed
+from dingrelay_producers.gateway.jobs.permissions import may_see, permitted
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
@@ -86,17 +86,17 @@ def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
     )
 
 
-async def send(call: ApiCall, contract: Contract) -> JobStatus:
-    """Accept one job; how it stands, which is not new if its key was used before.
+async def send(call: ApiCall, contract: type[Contract]) -> JobStatus:
+    """Accept the job of a body; how it stands, which is not new if its key was used before.
 
     Raises:
         Problem: the key may not (403), its idempotency key is another job's (409), the lane is
             full (429).
-        ContractError: the job is too large.
+        ContractError: the body is not what the contract says, or too large a job.
         ServiceUnavailable: Redis is away; nothing was accepted, unless its answer alone was lost.
     """
     context = call.context
-    job = signed(contract, call.key, context.sender_of(call.key))
+    job = permitted(contract, call.body, call.key, context.sender_of(call.key))
     await context.depths.check(job.queue)
     named = getattr(job, "idempotency_key", None)
     draft = record.draft(job, key=None if named else call.once)
@@ -122,7 +122,7 @@ def used_before() -> Problem:
 
 def _sending(contract: type[Contract]) -> Handler:
     async def handle(call: ApiCall) -> web.StreamResponse:
-        status = await send(call, contract.parse(call.body, strict=True))
+        status = await send(call, contract)
         return await waited(call, status, pending=202)
 
     return handle
