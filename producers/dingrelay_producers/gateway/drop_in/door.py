@@ -1,7 +1,8 @@
 """The drop-in door: takes what no route of ours takes, and answers as DingTalk does.
 
-The walk of a call: read it → whose is it → scope → job → DingTalk's answer. What is wrong on the way is
-told in DingTalk's codes, so that SDKs react as they do to DingTalk.
+The walk of a call: whose is it → scope → body → job → DingTalk's answer. What is wrong on the way is
+told in DingTalk's codes, so that SDKs react as they do to DingTalk. Of a stranger's body no more is read
+than it takes to know whose it is.
 """
 
 import re
@@ -23,15 +24,18 @@ from dingrelay_producers.gateway.drop_in import (
     top_gateway,
     words,
 )
-from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming, read
+from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming, head_of, whole
 from dingrelay_producers.gateway.drop_in.job_call import caller_of
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
-from dingrelay_producers.gateway.http.routes import CALLER, ROUTE
+from dingrelay_producers.gateway.http.routes import BODY_LIMIT, CALLER, ROUTE
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_tasks.api_call import ROBOT
 
 DROP_IN = "drop-in"
 """What the log and the metrics call all of its paths together: those hold ids."""
+
+STRANGERS_LIMIT = 100_000
+"""Bytes of a body from somebody whose key is not known before it is read."""
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _OURS = re.compile(r"/(?:v1(?:/.*)?|docs/.*|favicon\.ico|robots\.txt)?")
@@ -68,8 +72,7 @@ async def drop_in(request: web.Request, handler: Handler) -> web.StreamResponse:
 async def _answered(request: web.Request, context: GatewayContext) -> web.Response:
     path = request.rel_url.raw_path
     try:
-        call = await read(request, within=context.settings.gateway_body_timeout)
-        answer = await _answer(request, context, call)
+        answer = await _answer(request, context, head_of(request))
     except Refusal as refusal:
         answer = words.refused(refusal.words, path)
     except Problem as problem:
@@ -82,34 +85,53 @@ async def _answered(request: web.Request, context: GatewayContext) -> web.Respon
     return answer.response(words.dialect_of(path))
 
 
-async def _answer(request: web.Request, context: GatewayContext, call: Incoming) -> Answer:
-    if call.path == top_gateway.TOP_GATEWAY and call.method == "POST":
-        passage = top_gateway.passage(call)
+async def _answer(request: web.Request, context: GatewayContext, head: Incoming) -> Answer:
+    within = context.settings.gateway_body_timeout
+    if head.path == top_gateway.TOP_GATEWAY and head.method == "POST":
+        limit = BODY_LIMIT if "session" in head.query else STRANGERS_LIMIT
+        passage = top_gateway.passage(await whole(request, head, within=within, limit=limit))
         try:
-            return passage.envelope(await _answer_call(request, context, passage.call))
+            key = await _caller(request, context, passage.call)
+            return passage.envelope(await _dispatch(context, key, passage.call))
         except Refusal as refusal:
             return passage.envelope(words.refused(refusal.words, passage.call.path))
-    return await _answer_call(request, context, call)
-
-
-async def _answer_call(request: web.Request, context: GatewayContext, call: Incoming) -> Answer:
-    if call.path == ROBOT and call.method == "POST":
+    if head.path == ROBOT and head.method == "POST":
         request[CALLER] = "robot"
-        return await robots.post(context, call)
-    fetch = _TOKENS.get((call.method, call.path))
-    if fetch is None and call.method == "POST" and _CORPORATION_TOKEN.fullmatch(call.path):
+        return await robots.post(context, await _robots_message(request, head, within))
+    fetch = _TOKENS.get((head.method, head.path))
+    if fetch is None and head.method == "POST" and _CORPORATION_TOKEN.fullmatch(head.path):
         fetch = tokens.corporation_token
     if fetch is not None:
+        call = await whole(request, head, within=within, limit=STRANGERS_LIMIT)
         key, answer = await fetch(context, call)
         request[CALLER] = f"{key.id} {key.name}"
         return answer
+    key = await _caller(request, context, head)
+    if head.path == UPLOAD and head.method == "POST":
+        return await media.upload(context, caller_of(context, key), head, request)
+    return await _dispatch(context, key, await whole(request, head, within=within))
+
+
+async def _robots_message(request: web.Request, head: Incoming, within: float) -> Incoming:
+    try:
+        return await whole(request, head, within=within, limit=STRANGERS_LIMIT)
+    except Problem as problem:
+        if problem.kind is not problems.TOO_LARGE:
+            raise
+        raise Refusal(words.TOO_LONG) from None
+
+
+async def _caller(request: web.Request, context: GatewayContext, call: Incoming) -> ApiKey:
+    """The key that a call is made with, and may be.
+
+    Raises:
+        Refusal: there is none, or it may not.
+    """
     key = await tokens.caller(context, call)
     request[CALLER] = f"{key.id} {key.name}"
     if not key.permits(scope_of(call)):
         raise Refusal(words.FORBIDDEN)
-    if call.path == UPLOAD and call.method == "POST":
-        return await media.upload(context, caller_of(context, key), call, request)
-    return await _dispatch(context, key, call)
+    return key
 
 
 async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Answer:

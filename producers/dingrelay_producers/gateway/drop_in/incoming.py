@@ -1,7 +1,7 @@
 """A request at the door, read as DingTalk reads it: JSON, or a form on the old host (API §11.3)."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -51,16 +51,11 @@ class Incoming:
         return self.body if isinstance(self.body, dict) else {}
 
 
-async def read(request: web.Request, *, within: float) -> Incoming:
-    """The call in a request.
-
-    Args:
-        request: whose body nobody has read.
-        within: seconds in which that must have arrived.
+def head_of(request: web.Request) -> Incoming:
+    """The call in a request, without its body.
 
     Raises:
-        Refusal: the body is none that DingTalk reads.
-        Problem: it is late, too large or badly framed.
+        Refusal: its query can be read in two ways.
     """
     query = _single(request)
     path = request.rel_url.raw_path
@@ -68,10 +63,26 @@ async def read(request: web.Request, *, within: float) -> Incoming:
     if words.dialect_of(path) == "oapi":
         token = query.get(TOKEN_PARAMETER, "")
     query.pop(TOKEN_PARAMETER, None)
-    if path == UPLOAD:
-        return Incoming(request.method, path, query, None, token)
-    content = await read_bytes(request, limit=BODY_LIMIT, within=within)
-    return Incoming(request.method, path, query, _body(request, path, content), token)
+    return Incoming(request.method, path, query, None, token)
+
+
+async def whole(
+    request: web.Request, head: Incoming, *, within: float, limit: int = BODY_LIMIT
+) -> Incoming:
+    """The same call with its body.
+
+    Args:
+        request: whose body nobody has read.
+        head: what is known of it.
+        within: seconds in which the body must have arrived.
+        limit: bytes that it may have.
+
+    Raises:
+        Refusal: it is none that DingTalk reads.
+        Problem: it is late, too large or badly framed.
+    """
+    content = await read_bytes(request, limit=limit, within=within)
+    return replace(head, body=_body(request, head.path, content))
 
 
 def _single(request: web.Request) -> dict[str, str]:

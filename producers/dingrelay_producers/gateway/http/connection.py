@@ -1,6 +1,12 @@
-"""Connections whose requests can't be read: they get a problem, too, which quotes nothing of them."""
+"""Connections whose requests can't be read, or whose clients read nothing.
 
+The former get a problem, too, which quotes nothing of them; the latter are given up.
+"""
+
+import asyncio
+import socket
 import uuid
+from typing import cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -10,11 +16,23 @@ from dingrelay_producers.gateway.http import access_log
 from dingrelay_producers.gateway.http.edge import REQUEST_ID_HEADER
 from dingrelay_producers.gateway.problems import Problem
 
+UNREAD_SECONDS = 75.0
+"""After which a client that takes nothing of its answer is given up, with its connection."""
+
 
 class Connection(RequestHandler):
-    """aiohttp's own, but for what it says of a request that is no HTTP."""
+    """aiohttp's own, but for what it says of a request that is no HTTP, and for its patience."""
 
     __slots__ = ()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client has come."""
+        super().connection_made(transport)
+        own: socket.socket | None = cast("asyncio.Transport", transport).get_extra_info("socket")
+        if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            # Nothing else ends the wait of whoever writes to a client that does not read.
+            timeout_ms = int(UNREAD_SECONDS * 1000)
+            own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, timeout_ms)
 
     def handle_error(
         self,
