@@ -3,6 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from itertools import count
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -10,7 +12,8 @@ from redis.exceptions import RedisError
 
 from dingrelay_producers.store.keys import bucket
 from dingrelay_tasks.contract import Lane
-from dingrelay_workers.limiter import Draining, Grant, Parked
+from dingrelay_workers.limiter import Draining, Grant, Parked, wait_queue
+from dingrelay_workers.limiter.buckets import Reply, ask
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest
@@ -98,6 +101,27 @@ async def test_waiters_leave_in_the_order_they_came(process: Process) -> None:
     order, stall = await leave(process())
     while stall > STALL:
         order, stall = await leave(process())
+    assert order == list(range(100))
+
+
+async def test_an_answer_that_is_read_late_lets_nobody_overtake(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter, order, answers = process(), list[int](), count()
+
+    async def read_late(*asked: Any, **options: Any) -> Reply:
+        reply = await ask(*asked, **options)
+        if next(answers) == 0:
+            time.sleep(0.05)  # noqa: ASYNC251 - the loop does not run meanwhile
+        return reply
+
+    monkeypatch.setattr(wait_queue, "ask", read_late)
+
+    async def one(number: int) -> None:
+        await call(limiter)
+        order.append(number)
+
+    await asyncio.gather(*(one(number) for number in range(100)))
     assert order == list(range(100))
 
 

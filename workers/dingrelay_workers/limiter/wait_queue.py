@@ -336,6 +336,7 @@ class WaitQueue:
             return
         self._turn = max(self._turn, waiter.turn)
         now = self._clock()
+        start = self._behind_those_before(now, start)
         waiter.starts, waiter.probing, waiter.reply = now + start, reply.probing, reply
         if start <= TICK:
             self._come(waiter)
@@ -346,10 +347,18 @@ class WaitQueue:
         loop = asyncio.get_running_loop()
         waiter.timer = loop.call_later(start, self._come, waiter)
 
+    def _behind_those_before(self, now: float, start: float) -> float:
+        """Seconds until a slot, at least those of the slots before it.
+
+        Slots are counted from when an answer is read, and the one before may have been read late.
+        """
+        last = max((waiter.starts for waiter in self._held), default=now) - now
+        return last if start < last < start + FAR else start
+
     def _come(self, waiter: Waiter) -> None:
         """Its slot has come. On a loop that is behind, those before it may not have left yet."""
         if self._held:
-            for held in [held for held in self._held if held.starts < waiter.starts]:
+            for held in [held for held in self._held if held.starts <= waiter.starts]:
                 self._release(held)
         self._release(waiter)
 
