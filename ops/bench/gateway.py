@@ -89,25 +89,33 @@ def lines(testbed: Testbed, jobs: int, *, gateways: Sequence[int] = (1, 2)) -> l
     return figures
 
 
-def latency(testbed: Testbed, seconds: float, *, rate: float = 200) -> list[Figure]:
-    """How long a single message waits for its answer while `rate` come a second."""
+def latency(testbed: Testbed, rounds: int, seconds: float, *, rate: float = 200) -> list[Figure]:
+    """How long a single message waits for its answer while `rate` come a second.
+
+    Args:
+        testbed: where to measure.
+        rounds: of ours and the bare handler in turn.
+        seconds: of each, in each round.
+        rate: requests a second, whether or not there were answers.
+    """
     group = "a message over HTTP at 200/s"
-    with _serving(testbed, _GATEWAY) as servers:
-        key, url = _key(testbed), servers[0].url
-        ask(Load([url], key, "warm-up", 8, seconds=1, rate=rate))
-        answers = ask(Load([url], key, "open loop", 64, seconds, rate))
-    _all_accepted(answers)
-    milliseconds = [wait * 1000 for wait in answers.waits]
+    waits: list[list[float]] = [[], []]
+    with _serving(testbed, _GATEWAY, _BARE) as servers:
+        key = _key(testbed)
+        for server in servers:
+            ask(Load([server.url], key, "warm-up", 8, seconds=1, rate=rate))
+        for number in range(rounds):
+            for server, found in zip(servers, waits, strict=True):
+                answers = ask(Load([server.url], key, f"round {number}", 64, seconds, rate))
+                _all_accepted(answers)
+                found.extend(wait * 1000 for wait in answers.waits)
+    ours, bare = waits
+    note = f"{len(ours):,} requests"
     return [
-        Figure(
-            group,
-            "p99",
-            percentile(milliseconds, 99),
-            "ms",
-            at_most=15,
-            note=f"{answers.accepted:,} requests",
-        ),
-        Figure(group, "p50", percentile(milliseconds, 50), "ms"),
+        Figure(group, "p99", percentile(ours, 99), "ms", at_most=15, note=note),
+        Figure(group, "dingrelay, p50", percentile(ours, 50), "ms"),
+        Figure(group, "bare handler, p99", percentile(bare, 99), "ms"),
+        Figure(group, "bare handler, p50", percentile(bare, 50), "ms"),
     ]
 
 

@@ -194,8 +194,8 @@ MEASUREMENTS = (
     Measurement(
         "U",
         "http-latency",
-        lambda testbed: gateway.latency(testbed, 30),
-        lambda testbed: gateway.latency(testbed, 1),
+        lambda testbed: gateway.latency(testbed, 3, 10),
+        lambda testbed: gateway.latency(testbed, 1, 1),
         in_smoke=False,
     ),
     Measurement(

@@ -137,6 +137,8 @@ CHINESE = {
     "requests ÷ a bare handler's": "请求数 ÷ 裸 aiohttp 处理函数",
     "bare handler's CPU ÷ ours": "裸处理函数的 CPU ÷ 网关的 CPU",
     "bare handler": "裸 aiohttp 处理函数",
+    "bare handler, p99": "裸 aiohttp 处理函数，p99",
+    "bare handler, p50": "裸 aiohttp 处理函数，p50",
     "CPU of a request, dingrelay": "每个请求的 CPU，dingrelay",
     "CPU of a request, bare handler": "每个请求的 CPU，裸处理函数",
     "jobs a second, 2 gateways": "每秒任务数，两个网关",
