@@ -1,6 +1,7 @@
 """api-call jobs: one worker, a real Valkey, and the sandbox or a server that answers anything."""
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -229,3 +230,43 @@ async def test_the_same_call_from_asyncio(worker: OneWorker) -> None:
         )
     assert first == again
     assert worker.client.call("GET", "/auth/scopes") != first
+
+
+ODD_ANSWERS: dict[str, tuple[bytes, dict[str, str]]] = {
+    "deep": (b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}),
+    "nested": (b'{"a": ' + b"[" * 900 + b"]" * 900 + b"}", {}),
+    "not a number": (b'{"errcode": 0, "a": NaN}', {}),
+    "infinite": (b'{"errcode": 0, "a": 1e999}', {}),
+    "a huge number": (b'{"errcode": 0, "a": 1%s}' % (b"0" * 6_000), {}),
+    "half a character": (b'{"errcode": 0, "a": "\\ud800"}', {}),
+    "half a name": (b'{"errcode": 0, "\\udfff": 1}', {}),
+    "twice": (b'{"errcode": 0, "a": 1, "a": 2}', {}),
+    "nul": (b'{"errcode": 0, "a": "\\u0000"}', {}),
+    "a mark in front": (b'\xef\xbb\xbf{"errcode": 0}', {}),
+    "no UTF-8": (b'{"errcode": 0, "a": "\xff\xfe"}', {}),
+    "GBK": ('{"errcode": 0, "a": "你好"}'.encode("gbk"), {}),
+    "UTF-16": ('{"errcode": 0}'.encode("utf-16"), {}),
+    "a bomb": (gzip.compress(b'{"a": "' + b" " * 50_000_000), {"Content-Encoding": "gzip"}),
+    "no gzip": (b'{"errcode": 0}', {"Content-Encoding": "gzip"}),
+    "cut gzip": (gzip.compress(b'{"errcode": 0}')[:-9], {"Content-Encoding": "gzip"}),
+    "a code of floats": (b'{"errcode": 1e400}', {}),
+    "a code of lists": (b'{"errcode": [0]}', {}),
+    "a code of text": (b'{"errcode": "0"}', {}),
+    "a refusal in halves": (b'{"errcode": 7, "errmsg": "\\udc00"}', {}),
+    "a refusal that is infinite": (b'{"errcode": 7, "errmsg": "x", "a": -Infinity}', {}),
+    "a refusal, deep": (b'{"errcode": 7, "a": ' + b"[" * 900 + b"]" * 900 + b"}", {}),
+    "a huge code": (b'{"errcode": 1%s}' % (b"0" * 6_000), {}),
+}
+
+
+@pytest.mark.parametrize("name", ODD_ANSWERS)
+async def test_whatever_comes_back_the_job_can_be_read(
+    elsewhere: OneWorker, server: Answering, name: str
+) -> None:
+    content, server.headers = ODD_ANSWERS[name]
+    server.pieces = [content[start : start + 65_536] for start in range(0, len(content), 65_536)]
+    job = await elsewhere.send(call("GET", "/topapi/report"))
+    end = await elsewhere.run(job)
+    status = await elsewhere.status(job)
+    assert end in {State.DONE, State.DEAD, State.RETRYING}
+    assert json.loads(status.model_dump_json())

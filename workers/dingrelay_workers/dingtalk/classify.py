@@ -297,13 +297,14 @@ class Classifier:
         told = error_body.of_answer(answer, status) if answer is not None else None
         if answer is not None and told is not None:
             error = self._error(api, status, told, now or datetime.now(UTC))
-            if api.verbatim and len(body) <= LONGEST_VERBATIM:
+            if api.verbatim and len(body) <= LONGEST_VERBATIM and error_body.tellable(answer):
                 error.verbatim = Verbatim(status, redacted(answer))
             raise error
         if (
             answer is not None
             and 200 <= status < 300
             and (api.dialect == "rest" or error_body.succeeded(answer))
+            and (not api.verbatim or error_body.tellable(answer))
         ):
             return answer
         if api.verbatim and api.dialect == "rest" and 200 <= status < 300 and not body.strip():

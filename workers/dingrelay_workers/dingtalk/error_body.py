@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from pydantic_core import to_json
+
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.redact import redact
@@ -21,6 +23,7 @@ _WRAPPERS = {"88", "15"}
 """Codes of DingTalk's gateway that wrap the code of what is behind it."""
 
 _SUBCODE = re.compile(r"subcode=([^,\]]+)")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _PAUSE_ENDS = re.compile(r"(?:限制|处罚)将在\s*(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s*结束")
 # Words of the guard before DingTalk (API §6): a proxy's "Access denied" is none of them.
 _BAN_PAGE = re.compile(
@@ -48,12 +51,24 @@ class ErrorBody:
 
 
 def parse(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in the body, if there is one."""
+    """The JSON object in the body, if there is one; half of a character is a question mark."""
     try:
         answer = json.loads(body)
+        if _HALF.search(body):
+            # Texts that were cut have them; they can't be written as UTF-8.
+            answer = json.loads(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
     return cast("dict[str, Any]", answer) if isinstance(answer, dict) else None
+
+
+def tellable(answer: Mapping[str, Any]) -> bool:
+    """Whether a job can tell it as its result: it is not nested more deeply than JSON is written."""
+    try:
+        to_json(answer)
+    except ValueError:
+        return False
+    return True
 
 
 def succeeded(answer: Mapping[str, Any]) -> bool:
