@@ -255,7 +255,7 @@ class AsyncCampaignRef:
 
 
 def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Carry it out here or, where a loop runs already (as in a notebook), in a thread."""
+    """Run it here or, where a loop runs already (as in a notebook), in a thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

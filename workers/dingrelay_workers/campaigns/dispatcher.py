@@ -156,7 +156,7 @@ class Dispatcher:
         self._running: set[str] = set()
 
     async def tick(self) -> float | None:
-        """Carry every campaign on a little.
+        """Advance every campaign a little.
 
         Returns:
             Seconds until the next time; None if no campaign runs.
@@ -292,7 +292,7 @@ class Dispatcher:
         return _allowed(campaign, now, pending, turn.under_way)
 
     async def _write(self, turn: Turn) -> None:
-        """Carry on; if that fails, it may have been committed and not been told to Redis."""
+        """Go on; if that fails, it may have been committed and not been told to Redis."""
         campaign = turn.campaign
         self._failed.add(campaign.id)
         self._tidied.discard(campaign.id)

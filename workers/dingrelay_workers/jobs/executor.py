@@ -69,7 +69,7 @@ class Executor:
         await asyncio.gather(self._taking, return_exceptions=True)
 
     async def execute(self, wakeup: ReceivedWakeup) -> Outcome | None:
-        """Carry out the job that a wake-up names.
+        """Run the job that a wake-up names.
 
         Returns:
             Where it led; None if there was nothing to do: another worker has the job, it has ended,

@@ -51,11 +51,11 @@ def key_of(request: web.Request) -> str | None:
         return None
     if match := _KEY.fullmatch(header.strip()):
         return match[1] or match[2]
-    raise Problem(problems.MALFORMED, f"{HEADER}: must be 1 to 255 of A-Z a-z 0-9 . _ : / + = @ -")
+    raise Problem(problems.MALFORMED, f"{HEADER}: must be 1 to 255 of A-Z a-z 0-9 . _ : / + = @ -, without blanks")
 
 
 async def once(route: Route, call: ApiCall) -> web.StreamResponse:
-    """Carry a request out, unless its key says that this was done.
+    """Run the handler of a request, unless its key says that this was done.
 
     Raises:
         Problem: the key belongs to another request (422), or to one that is under way (409).

@@ -24,7 +24,7 @@ Write = Callable[[Sequence["Result"]], None]
 COLUMNS = ("userid", "outcome", "task_id", "reason")
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What begins a cell that spreadsheets carry out."""
+"""What begins a cell that spreadsheets execute."""
 
 
 def report(
