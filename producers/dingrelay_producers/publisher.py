@@ -38,22 +38,22 @@ class Publisher:
     the job back. One that can't be published is no loss: the scheduler wakes the job.
     So a broker that failed is left alone for a moment, and `send` costs no time-out.
 
+    To a broker that is a Redis it writes the messages itself (`envelopes.py`), with a twentieth of the
+    processor time that Celery takes; to others Celery publishes.
+
     Args:
         settings: where the broker is.
         celery: whose messages they are; one of its own if not given.
-        directly: write them to Redis with a twentieth of the processor time that Celery takes.
     """
 
-    def __init__(
-        self, settings: Settings, celery: Celery | None = None, *, directly: bool = False
-    ) -> None:
+    def __init__(self, settings: Settings, celery: Celery | None = None) -> None:
         if celery is None:
             celery = Celery("dingrelay-producer", set_as_current=False)
             celery.config_from_object(celery_config(settings, timeout=PRODUCER_TIMEOUT))
         self._celery = celery
         self._away_until = 0.0
         self._direct: tuple[Envelopes, Redis] | None = None
-        if directly and urlsplit(settings.broker).scheme in SCHEMES:
+        if urlsplit(settings.broker).scheme in SCHEMES:
             redis = Redis.from_url(
                 settings.broker,
                 socket_timeout=PRODUCER_TIMEOUT,

@@ -40,7 +40,9 @@ def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any
         redis.flushall()
         events.psubscribe("*")
         events.get_message(timeout=5)
-        publisher = Publisher(settings, directly=directly)
+        publisher = Publisher(settings)
+        if not directly:
+            publisher._direct = None
         assert publisher.publish(WAKEUPS) == len(WAKEUPS)
         publisher.close()
         queues = {
@@ -66,6 +68,6 @@ def test_a_broker_that_is_away_costs_no_job(valkey_url: str) -> None:
     settings = Settings.load(
         env="sandbox", redis_url=valkey_url, broker_url="redis://127.0.0.1:1/0"
     )
-    publisher = Publisher(settings, directly=True)
+    publisher = Publisher(settings)
     assert publisher.publish(WAKEUPS) == 0
     publisher.close()

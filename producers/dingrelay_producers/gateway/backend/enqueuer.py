@@ -41,7 +41,7 @@ class Enqueuer:
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
-        self._publisher = Publisher(settings, directly=True)
+        self._publisher = Publisher(settings)
         self._broker = open_broker(settings) if self._publisher.on_loop else None
         self._asked: list[_Asked] = []
         self._sending: asyncio.Task[None] | None = None

@@ -51,7 +51,10 @@ def key_of(request: web.Request) -> str | None:
         return None
     if match := _KEY.fullmatch(header.strip()):
         return match[1] or match[2]
-    raise Problem(problems.MALFORMED, f"{HEADER}: must be 1 to 255 of A-Z a-z 0-9 . _ : / + = @ -, without blanks")
+    raise Problem(
+        problems.MALFORMED,
+        f"{HEADER}: must be 1 to 255 of A-Z a-z 0-9 . _ : / + = @ -, without blanks",
+    )
 
 
 async def once(route: Route, call: ApiCall) -> web.StreamResponse:
