@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from celery import Celery
@@ -79,8 +79,7 @@ class _Text:
         return "".join(values.get(part, part) for part in self.parts)
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """What one wake-up is to the broker.
 
     Attributes:

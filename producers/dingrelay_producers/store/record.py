@@ -9,9 +9,8 @@ import hashlib
 import json
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
@@ -59,8 +58,8 @@ _READ = Script.load(_PACKAGE, "read")
 _NAMESPACE = uuid.UUID("5d0f3c5e-6e0b-4a55-9a0e-0d6c2f1f7a11")
 
 
-@dataclass(frozen=True, slots=True)
-class Draft:
+# Tuples: made for each job, and in a third of the time that frozen dataclasses take.
+class Draft(NamedTuple):
     """A job about to be written: everything that its record holds at first."""
 
     id: str
@@ -90,8 +89,7 @@ class Draft:
         return canonical_json(self.job)
 
 
-@dataclass(frozen=True, slots=True)
-class Wakeup:
+class Wakeup(NamedTuple):
     """A Celery message to publish: look at this job. What it asks for is in its record only."""
 
     id: str
@@ -183,8 +181,7 @@ def longest_life_ms(settings: Settings) -> int:
     return int(max(settings.record_ttl, settings.dead_ttl) * 1000) + keys.JOB_MARGIN_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Enqueued:
+class Enqueued(NamedTuple):
     """What `enqueue` answered."""
 
     created: bool

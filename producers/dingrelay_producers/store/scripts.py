@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
 from redis import Redis
@@ -54,8 +54,7 @@ def _source(package: str, name: str) -> str:
     return resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A script about to run."""
 
     script: Script
