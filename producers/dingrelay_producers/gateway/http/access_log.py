@@ -7,7 +7,7 @@ import sys
 from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 from dingrelay_producers.settings import Settings
 
@@ -44,7 +44,7 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _without_values],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -57,6 +57,31 @@ def configure(settings: Settings) -> None:
 
 def _as_json(event: object, **_: object) -> str:
     return _JSON.encode(event)
+
+
+def places(error: BaseException) -> list[str]:
+    """Where an exception came from: the files and lines, innermost last."""
+    found: list[str] = []
+    trace = error.__traceback__
+    while trace:
+        code = trace.tb_frame.f_code
+        found.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return found[-8:]
+
+
+def _without_values(_: Any, __: str, event: EventDict) -> EventDict:
+    """A library's line without what an exception holds.
+
+    Its text, and the variables of a traceback, may be what somebody sent, or a secret.
+    """
+    told = event.pop("exc_info", None)
+    error = told[1] if isinstance(told, tuple) and told else told
+    if isinstance(error, BaseException):
+        event.update(error=type(error).__name__, at=places(error))
+    # asyncio tells of the exception once more, in the lines behind the first.
+    event["event"] = str(event["event"]).partition("\n")[0]
+    return event
 
 
 class Lines:

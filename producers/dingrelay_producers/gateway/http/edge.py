@@ -94,21 +94,10 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns no more of it
         # The class and the place: an exception's text may hold what the caller sent.
-        place = _place(error)
-        access_log.log.error("failed", request_id=request_id, error=type(error).__name__, at=place)
+        name, at = type(error).__name__, access_log.places(error)
+        access_log.log.error("failed", request_id=request_id, error=name, at=at)
         detail = "the gateway failed; its log tells more under this request id"
         return Problem(problems.INTERNAL, detail).response(request_id)
-
-
-def _place(error: BaseException) -> list[str]:
-    """Where an exception came from: the files and lines, innermost last."""
-    places: list[str] = []
-    trace = error.__traceback__
-    while trace:
-        code = trace.tb_frame.f_code
-        places.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
-        trace = trace.tb_next
-    return places[-8:]
 
 
 def _request_id(request: web.Request) -> str:
