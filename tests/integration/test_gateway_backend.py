@@ -2,14 +2,17 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from conftest import wait_until_async
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.gateway.backend import connections
 from dingrelay_producers.gateway.backend.access import Grant, Rate, backend
 from dingrelay_producers.settings import Settings
 from dingrelay_workers import gateway_backend
+from dingrelay_workers.limiter import overview
 
 
 async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, database_url: str) -> None:
@@ -22,6 +25,21 @@ async def test_a_gateway_finds_keys_rates_and_campaigns(valkey_url: str, databas
     assert key is not None
     assert await found.rates.take(key) is None
     await found.close()
+
+
+async def test_limits_are_not_waited_for_longer_than_other_answers(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = backend(Settings.load(env="sandbox", redis_url=valkey_url))
+
+    async def silent(*_: object) -> dict[str, Any]:
+        await asyncio.Event().wait()
+        return {}
+
+    monkeypatch.setattr(overview, "read", silent)
+    monkeypatch.setattr(connections, "DEADLINE", 0.05)
+    with pytest.raises(ServiceUnavailable, match="Redis cannot be reached"):
+        await found.limits()
 
 
 async def test_a_gateway_starts_without_its_database_and_finds_it_later(

@@ -4,13 +4,12 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from redis.exceptions import RedisError
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.connections import open_redis
+from dingrelay_producers.gateway.backend.connections import asking, open_redis
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.rates import KeyRates
 from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
@@ -54,10 +53,8 @@ class GatewayBackend:
         Raises:
             ServiceUnavailable: Redis is away.
         """
-        try:
+        async with asking():
             return await overview.read(self._redis, self._settings)
-        except RedisError as error:
-            raise ServiceUnavailable(f"Redis cannot be reached ({type(error).__name__})") from error
 
     async def check(self) -> None:
         """Ask the database whether it answers, and has its tables.

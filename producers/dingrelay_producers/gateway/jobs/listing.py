@@ -152,13 +152,14 @@ class Listing:
     async def _read(self, job_ids: Sequence[str]) -> list[JobStatus | None]:
         async with asking():
             answers = await scripts.run_many_async(self._redis, list(map(record.read, job_ids)))
+            for answer in answers:
+                if isinstance(answer, Exception):
+                    raise answer
         return [_status(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
 
 
 def _status(job_id: str, answer: object) -> JobStatus | None:
     """A job; None where its record is gone, or is none that this release can read."""
-    if isinstance(answer, Exception):
-        raise answer
     found = record.fields(cast("Sequence[bytes]", answer))
     try:
         return JobStatus.from_record(job_id, found) if b"state" in found else None
