@@ -1,6 +1,7 @@
 """``/v1/keys``: keys that give keys, and never more than they have."""
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
 
 import pytest
@@ -122,6 +123,26 @@ def test_a_key_above_ones_own_is_not_there(gateway: GatewayClient, keys: dict[st
     assert gateway.ask("GET", "/v1/keys", key=keys["all"]).status == 200
     listed = gateway.ask("GET", "/v1/keys", key=keys["team"]).json["keys"]
     assert [key["name"] for key in listed] == ["team"]
+
+
+def test_a_database_that_others_write_to_is_told_in_time(
+    gateway: GatewayClient, keys: dict[str, str], settings: Settings
+) -> None:
+    """SQLite makes a writer wait for another process, and nothing of ours ends that wait."""
+    asked = {"name": "x", "scopes": ["messages:write"]}
+    text = {"msgtype": "text", "text": {"content": "hello"}}
+    draft = {"name": "n", "message": text, "users": ["u1"]}
+    place = gateway.ask("POST", "/v1/campaigns", draft, key=keys["all"]).headers["Location"]
+    writer = sqlite3.connect(settings.database.partition("///")[2], isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    # The client's patience is 30 s, as long as a writer's that is no request.
+    for path, body in (("/v1/keys", asked), (f"{place}/start", None)):
+        reply = gateway.ask("POST", path, body, key=keys["all"])
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "2"), reply.content
+    writer.execute("ROLLBACK")
+    writer.close()
+    assert gateway.ask("GET", place, key=keys["all"]).json["state"] == "draft"
+    assert gateway.ask("POST", "/v1/keys", asked, key=keys["all"]).status == 201
 
 
 def test_a_wrong_request_names_its_field(gateway: GatewayClient, keys: dict[str, str]) -> None:

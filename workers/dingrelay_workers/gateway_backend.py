@@ -14,7 +14,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.rates import KeyRates
 from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
 from dingrelay_workers.campaigns.backend import SqlBackend
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.schema import migrate, unusable
 from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.limiter import overview
@@ -33,12 +33,14 @@ class GatewayBackend:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._database = Database(settings.database)
+        self._database = Database(settings.database, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
         self._redis = open_redis(settings)
         self._migration: asyncio.Task[None] | None = None
         self.keys = SqlKeyStore(self._database)
         self.rates = KeyRates(self._redis)
-        self.campaigns = SqlBackend(settings, migrated=True)
+        self.campaigns = SqlBackend(
+            settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
+        )
         self.directory = DirectoryPages(self._database)
 
     async def start(self) -> None:

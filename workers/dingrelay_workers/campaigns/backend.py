@@ -21,6 +21,7 @@ from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.campaigns.opened import opened_services, opened_store
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.database.database import BUSY_TIMEOUT_MS
 
 
 class SqlBackend:
@@ -31,12 +32,21 @@ class SqlBackend:
     Args:
         settings: of this process.
         migrated: whether somebody else brings the tables up to date.
+        busy_timeout_ms: how long a change of state waits for other writers on SQLite.
     """
 
-    def __init__(self, settings: Settings, *, migrated: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        migrated: bool = False,
+        busy_timeout_ms: int = BUSY_TIMEOUT_MS,
+    ) -> None:
         self._settings = settings
         self._store = partial(opened_store, settings, migrated=migrated)
-        self._services = partial(opened_services, settings, migrated=migrated)
+        self._services = partial(
+            opened_services, settings, migrated=migrated, busy_timeout_ms=busy_timeout_ms
+        )
 
     async def create(self, plan: Plan) -> CreatedCampaign:
         """Store a draft."""

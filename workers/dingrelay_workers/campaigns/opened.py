@@ -11,7 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.schema import migrate, unusable
 from dingrelay_workers.store.connections import impatient_redis
 
@@ -45,16 +45,18 @@ async def opened_store(
 
 @asynccontextmanager
 async def opened_services(
-    settings: Settings, *, migrated: bool = False
+    settings: Settings, *, migrated: bool = False, busy_timeout_ms: int = BUSY_TIMEOUT_MS
 ) -> AsyncGenerator[tuple[Database, Redis]]:
-    """The database of campaigns and the fleet's Redis, while the block runs. `migrated` as `opened_store`.
+    """The database of campaigns and the fleet's Redis, while the block runs.
+
+    `migrated` is that of `opened_store`, `busy_timeout_ms` that of `Database`.
 
     Raises:
         ServiceUnavailable: one of them can't be used.
     """
     if not migrated:
         await asyncio.to_thread(migrate, settings)
-    database = Database(settings.database)
+    database = Database(settings.database, busy_timeout_ms=busy_timeout_ms)
     try:
         async with impatient_redis(settings) as redis:
             yield database, redis

@@ -18,6 +18,8 @@ from dingrelay_workers.database.base import Base
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for other processes' transactions on SQLite."""
+REQUEST_BUSY_TIMEOUT_MS = 500
+"""The same for a request, which has 2 s for an answer."""
 
 TURN_PAUSE = 0.02
 """Seconds between two tries to turn a new database to WAL."""
@@ -57,11 +59,16 @@ class Database:
     An app has one writer at a time in the whole fleet. What a writer has read can't change under
     it, so reading, comparing and writing need no further care; and DingTalk's limits keep
     writing far below what one writer does.
+
+    Args:
+        url: ``sqlite:///FILE`` or ``postgresql://…``.
+        busy_timeout_ms: how long a writer waits for other processes' transactions on SQLite. Nothing
+            else ends that wait: whoever is cancelled meanwhile returns only when it is over.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         self._url = async_url(url)
-        self.engine = _engine(self._url)
+        self.engine = _engine(self._url, busy_timeout_ms)
         # SQLite's own waiting polls; within the process a lock is faster and fair.
         self._local = asyncio.Lock()
 
@@ -129,31 +136,39 @@ def chunks(values: Collection[Value]) -> Iterator[list[Value]]:
         yield ordered[start : start + CHUNK]
 
 
-def _engine(url: URL) -> AsyncEngine:
+def _engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         return create_async_engine(url, pool_pre_ping=True)
     engine = create_async_engine(url, connect_args=SQLITE_ARGUMENTS)
-    event.listen(engine.sync_engine, "connect", prepare_sqlite)
+
+    def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        _prepare(connection, busy_timeout_ms)
+
+    event.listen(engine.sync_engine, "connect", prepare)
     return engine
 
 
 def prepare_sqlite(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
     """Patient writers, readers beside a writer, and foreign keys."""
+    _prepare(connection, BUSY_TIMEOUT_MS)
+
+
+def _prepare(connection: DBAPIConnection, busy_timeout_ms: int) -> None:
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-    _turn_to_wal(cursor)
+    cursor.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
+    _turn_to_wal(cursor, busy_timeout_ms)
     for pragma in ("synchronous = NORMAL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
 
-def _turn_to_wal(cursor: DBAPICursor) -> None:
+def _turn_to_wal(cursor: DBAPICursor, busy_timeout_ms: int) -> None:
     """Let readers read beside a writer.
 
     Of processes that open a new database at once, one turns it; SQLite does not let the others
     wait for that, whatever the timeout.
     """
-    deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+    deadline = time.monotonic() + busy_timeout_ms / 1000
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
