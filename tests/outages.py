@@ -108,17 +108,20 @@ class Fleet:
     async def done(
         self, drafts: Sequence[Draft], *, within: float = 60, first: bool = True
     ) -> None:
-        """Return once all are done, at the first attempt each if that is asked for."""
+        """Return once all are done, at the first attempt each if that is asked for.
+
+        Of two APIs a few calls fail before their breakers open. Such a job hears of the outage when
+        it is tried again a second later, and gets its attempt back, unless the outage is over.
+        """
         async with asyncio.timeout(within):
             while not all(state.ended for state in await self.states(drafts)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         found = [await self.status(draft) for draft in drafts]
-        if not first:
-            assert {status.state for status in found} == {State.DONE}
-            return
-        assert Counter((status.state, status.attempts) for status in found) == {
-            (State.DONE, 1): len(drafts)
-        }
+        assert {status.state for status in found} == {State.DONE}
+        if first:
+            attempts = Counter(status.attempts for status in found)
+            assert attempts[2] <= 2 * (breakers.NEEDED - 1), attempts
+            assert attempts[1] + attempts[2] == len(drafts), attempts
 
 
 OpenFleet = Callable[..., Awaitable[Fleet]]
@@ -203,3 +206,7 @@ async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float 
     async with asyncio.timeout(within):
         while not await predicate():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
+
+
+async def more_calls(sandbox: SandboxAdmin, than: int) -> bool:
+    return met(sandbox).total() > than

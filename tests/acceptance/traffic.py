@@ -68,7 +68,8 @@ def write_rules(directory: Path, **calls: str) -> dict[str, str]:
 
 def assert_done(statuses: Sequence[JobStatus]) -> None:
     """Every job ended done."""
-    assert not [status for status in statuses if status.state != State.DONE]
+    others = [status for status in statuses if status.state != State.DONE]
+    assert not others, "\n".join(map(repr, others))
 
 
 def assert_each_arrived_once(sandbox: SandboxAdmin, numbers: Iterable[int]) -> None:

@@ -16,7 +16,17 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
-from outages import SEND, Fleet, OpenFleet, all_snoozed, eventually, is_out, message, met
+from outages import (
+    SEND,
+    Fleet,
+    OpenFleet,
+    all_snoozed,
+    eventually,
+    is_out,
+    message,
+    met,
+    more_calls,
+)
 from outages import opened_fleets as fleets
 
 MANY = 600
@@ -111,10 +121,6 @@ async def commands(fleet: Fleet) -> int:
     """Commands that Redis has carried out, those of scripts included."""
     stats = await fleet.redis.info("commandstats")
     return sum(each["calls"] for each in stats.values())
-
-
-async def more_calls(sandbox: SandboxAdmin, than: int) -> bool:
-    return met(sandbox).total() > than
 
 
 async def all_wait(fleet: Fleet, drafts: list[Draft]) -> bool:
