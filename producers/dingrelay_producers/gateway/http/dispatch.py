@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any
 
 from aiohttp import web
@@ -77,6 +78,8 @@ _NEVER = re.compile(r"q=0(?:\.0{0,3})?")
 
 def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
     """The query's parameters, each of them known and given once."""
+    if not request.rel_url.raw_query_string and (defaults := _defaults(model)):
+        return defaults
     given: dict[str, str] = {}
     for name, value in request.query.items():
         if name not in model.model_fields:
@@ -93,6 +96,15 @@ def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
         name = str(first["loc"][0]) if first["loc"] else ""
         detail = first["msg"].removeprefix("Value error, ")
         raise Problem(problems.INVALID, detail, errors=[_at(name, detail)]) from None
+
+
+@cache
+def _defaults(model: type[BaseModel]) -> BaseModel | None:
+    """What a request without a query asks for, which no handler changes; None if it must ask."""
+    try:
+        return model()
+    except ValidationError:
+        return None
 
 
 def _at(name: str, detail: str) -> FieldError:
