@@ -1,7 +1,7 @@
 """Campaigns as JSON over HTTP."""
 
 from datetime import datetime
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -150,6 +150,3 @@ class TestRequest(Document):
     users: Annotated[list[UserId], Field(min_length=1, max_length=100)]
     fields: Annotated[dict[str, str], Field(max_length=100, default_factory=dict[str, str])]
     """Values of the message's fields; without them it is that of the first recipient."""
-
-
-Report = dict[str, Any]

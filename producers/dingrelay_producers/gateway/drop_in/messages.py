@@ -55,7 +55,7 @@ class Task:
     """What a task id stands for.
 
     Attributes:
-        users: whom the message named; None if it named departments or everyone.
+        users: the people that the message named; None if it named departments or everyone.
         calls: DingTalk's task ids.
         status: of the job.
     """

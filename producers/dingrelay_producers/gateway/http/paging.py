@@ -8,13 +8,30 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-_NONE_OF_OURS = "is no cursor of an earlier answer"
+NONE_OF_OURS = "is no cursor of an earlier answer"
+
+
+def pack(content: bytes) -> str:
+    """A cursor that `unpack` opens."""
+    return base64.urlsafe_b64encode(content).decode().rstrip("=")
+
+
+def unpack(cursor: str) -> bytes:
+    """What a cursor holds.
+
+    Raises:
+        ValueError: it is none of ours.
+    """
+    padded = cursor + "=" * (-len(cursor) % 4)
+    try:
+        return base64.b64decode(padded.encode("ascii"), b"-_", validate=True)
+    except (UnicodeError, binascii.Error):
+        raise ValueError(NONE_OF_OURS) from None
 
 
 def encode(*parts: str | int) -> str:
     """A cursor that `decode` takes apart."""
-    packed = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-    return base64.urlsafe_b64encode(packed.encode()).decode().rstrip("=")
+    return pack(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def decode(cursor: str, *types: type) -> Sequence[Any]:
@@ -24,19 +41,18 @@ def decode(cursor: str, *types: type) -> Sequence[Any]:
         ValueError: it is none of ours.
     """
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        parts = json.loads(base64.b64decode(padded.encode("ascii"), b"-_", validate=True))
+        parts = json.loads(unpack(cursor))
         json.dumps(parts, ensure_ascii=False).encode()
-    except (UnicodeError, binascii.Error, ValueError, RecursionError):
-        raise ValueError(_NONE_OF_OURS) from None
+    except (ValueError, RecursionError):
+        raise ValueError(NONE_OF_OURS) from None
     if not isinstance(parts, list) or [type(part) for part in parts] != list(types):
-        raise ValueError(_NONE_OF_OURS)
+        raise ValueError(NONE_OF_OURS)
     return parts
 
 
 def _limited(cursor: str) -> str:
     if len(cursor) > 1_000:
-        raise ValueError(_NONE_OF_OURS)
+        raise ValueError(NONE_OF_OURS)
     return cursor
 
 

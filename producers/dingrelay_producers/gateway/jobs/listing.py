@@ -1,7 +1,5 @@
 """Pages of jobs, from an index in Redis: filtered, newest first, a bounded look at a time."""
 
-import base64
-import binascii
 import re
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from redis.asyncio import Redis
 
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.gateway.backend.connections import asking
+from dingrelay_producers.gateway.http import paging
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
@@ -31,8 +30,7 @@ class Position(NamedTuple):
 
     def cursor(self) -> str:
         """As the caller keeps it."""
-        packed = f"{self.at} {self.job_id}".encode("utf-8", "surrogateescape")
-        return base64.urlsafe_b64encode(packed).decode().rstrip("=")
+        return paging.pack(f"{self.at} {self.job_id}".encode("utf-8", "surrogateescape"))
 
     @classmethod
     def of(cls, cursor: str) -> "Position":
@@ -41,14 +39,10 @@ class Position(NamedTuple):
         Raises:
             ValueError: it is none of ours.
         """
-        padded = cursor + "=" * (-len(cursor) % 4)
-        try:
-            packed = base64.b64decode(padded.encode("ascii"), b"-_", validate=True)
-        except (UnicodeError, binascii.Error):
-            packed = b""
-        match = re.fullmatch(r"([0-9]{1,15}) (.+)", packed.decode("utf-8", "surrogateescape"))
+        told = paging.unpack(cursor).decode("utf-8", "surrogateescape")
+        match = re.fullmatch(r"([0-9]{1,15}) (.+)", told)
         if match is None:
-            raise ValueError("is no cursor of an earlier answer")
+            raise ValueError(paging.NONE_OF_OURS)
         return cls(int(match[1]), match[2])
 
 

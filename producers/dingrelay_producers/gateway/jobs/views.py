@@ -4,8 +4,9 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
+from dingrelay_producers.gateway.http import paging
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.jobs.create import JOB_LINKS, Wait, found, waited
 from dingrelay_producers.gateway.jobs.listing import Filter, Listing, Page, Position
@@ -38,10 +39,8 @@ def _known(cursor: str) -> str:
     return cursor
 
 
-class Paging(BaseModel):
-    """Which part of a list."""
-
-    model_config = ConfigDict(extra="forbid")
+class JobPaging(paging.Paging):
+    """Which part of a list of jobs."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs at most."""
@@ -49,7 +48,7 @@ class Paging(BaseModel):
     """`next` of the page before."""
 
 
-class JobFilter(Paging):
+class JobFilter(JobPaging):
     """Which jobs to list."""
 
     state: State | None = None
@@ -62,7 +61,7 @@ class JobFilter(Paging):
     """Accepted at or after this moment."""
 
 
-class DeadFilter(Paging):
+class DeadFilter(JobPaging):
     """Which dead jobs to list."""
 
     kind: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")] | None = None
@@ -106,7 +105,7 @@ async def list_dead(call: ApiCall) -> web.StreamResponse:
 
 
 async def _page(call: ApiCall, index: str, wanted: Filter) -> web.Response:
-    asked: Paging = call.query
+    asked: JobPaging = call.query
     page = await Listing(call.context.redis, index).page(
         wanted,
         asked.limit,
