@@ -1,16 +1,22 @@
-"""A gateway on a real socket within the test's process, with keys in memory."""
+"""Gateways on real sockets: in a thread of the test, with keys in memory, or as a process."""
 
 import asyncio
 import hashlib
 import http.client
 import json
+import os
+import subprocess
+import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import psutil
 
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
 from dingrelay_producers.errors import ServiceUnavailable
@@ -18,6 +24,9 @@ from dingrelay_producers.gateway.backend.access import ApiKey, Backend, Grant, I
 from dingrelay_producers.gateway.backend.directory_reader import DirectoryReader
 from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings
+from dingrelay_workers.api_keys.store import SqlKeyStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import migrate
 
 
 class MemoryKeys:
@@ -148,6 +157,46 @@ class GatewayClient:
             return Reply(answer.status, answer.headers, answer.read())
         finally:
             connection.close()
+
+
+def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
+    """Name → text of new keys in the database, which is migrated before."""
+    migrate(settings)
+
+    async def make() -> dict[str, str]:
+        database = Database(settings.database)
+        store = SqlKeyStore(database, patience=30)
+        made = {grant.name: (await store.create(grant)).text for grant in grants}
+        await database.dispose()
+        return made
+
+    return asyncio.run(make())
+
+
+def gateway_environment(valkey_url: str, folder: Path) -> dict[str, str]:
+    """The settings of a gateway in a process of its own, with its keys in this folder."""
+    return {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": valkey_url,
+        "DINGRELAY_DATABASE_URL": f"sqlite:///{folder / 'keys.db'}",
+    }
+
+
+@contextmanager
+def gateway_process(environment: Mapping[str, str]) -> Iterator[tuple[psutil.Process, int]]:
+    """A gateway in a process of its own until the block ends, and its port."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "dingrelay_producers.cli", "gateway", "--port", "0"],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        port = urlsplit(process.stdout.readline().split()[-1]).port
+        assert port, "the gateway did not start"
+        yield psutil.Process(process.pid), port
+        process.terminate()
 
 
 @contextmanager

@@ -25,9 +25,8 @@ from dingrelay_tasks.message_send import MessageSend
 from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.gateway_backend import GatewayBackend
-from gateways import GatewayClient, Reply, gateway_thread
+from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
 SENDERS = ("crm", "shop")
 APPS = ("default", "hr")
@@ -85,7 +84,7 @@ class Keys(SqlKeyStore):
 
 
 @dataclass
-class World:
+class Deployment:
     """A gateway, and what others have there."""
 
     gateway: GatewayClient
@@ -129,25 +128,18 @@ class World:
 
 
 @pytest.fixture(scope="module")
-def world(valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def deployment(
+    valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Deployment]:
     url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
     database_url = f"sqlite:///{tmp_path_factory.mktemp('keys') / 'keys.db'}"
     configured = Settings.load(env="test", redis_url=url, database_url=database_url)
-    migrate(configured)
     others = {
         "all": Grant(name="all", scopes=frozenset({"*"})),
         "shop": Grant(name="shop", scopes=frozenset({"messages:write"}), sender="shop"),
         "crm": Grant(name="crm", scopes=frozenset({"jobs:read"}), apps=frozenset({"hr"})),
     }
-
-    async def make() -> dict[str, str]:
-        database = Database(configured.database)
-        store = SqlKeyStore(database, patience=30)
-        made = {name: (await store.create(grant)).text for name, grant in others.items()}
-        await database.dispose()
-        return made
-
-    texts = asyncio.run(make())
+    texts = stored_keys(configured, others.values())
     kept = GatewayBackend(configured)
     kept.keys = Keys(kept._database, patience=30)
     with Redis.from_url(url) as redis, gateway_thread(configured, kept) as gateway:
@@ -162,7 +154,9 @@ def world(valkey_server: ValkeyServer, tmp_path_factory: pytest.TempPathFactory)
             text.partition(".")[0]: others[name] for name, text in texts.items() if name != "all"
         }
         campaigns |= asyncio.run(sent_campaigns(configured))
-        yield World(gateway, redis, kept.keys, texts["all"], seeded(redis), campaigns, made_keys)
+        yield Deployment(
+            gateway, redis, kept.keys, texts["all"], seeded(redis), campaigns, made_keys
+        )
 
 
 async def sent_campaigns(configured: Settings) -> dict[str, tuple[str, str]]:
@@ -272,36 +266,38 @@ def check_told(held: Held, operation: str, reply: Reply) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data(), grant=grants)
 def test_no_route_gives_more_than_the_grant(
-    world: World, data: st.DataObject, grant: Grant
+    deployment: Deployment, data: st.DataObject, grant: Grant
 ) -> None:
     held = Held(grant)
     own = {name: getattr(grant, name) for name in Grant.__dataclass_fields__}
-    world.keys.made_up = ApiKey(id="drk_aaaaaaaaaaaa", **own)
+    deployment.keys.made_up = ApiKey(id="drk_aaaaaaaaaaaa", **own)
     route = data.draw(st.sampled_from(ROUTES))
     operation = route.operation
     app, sender = data.draw(st.sampled_from(APPS)), data.draw(st.sampled_from([*SENDERS, ""]))
     lane = data.draw(st.sampled_from(LANES))
-    path, body, headers, target = request_of(world, operation, route.path, data, app, sender, lane)
-    drafts, keys = world.drafts(), world.live_keys()
-    reply = world.ask(route.method, path, body, **headers)
-    after = world.records()
+    path, body, headers, target = request_of(
+        deployment, operation, route.path, data, app, sender, lane
+    )
+    drafts, keys = deployment.drafts(), deployment.live_keys()
+    reply = deployment.ask(route.method, path, body, **headers)
+    after = deployment.records()
     try:
         assert reply.status < 500, reply.content
-        check_jobs(held, world.jobs, after)
+        check_jobs(held, deployment.jobs, after)
         check_told(held, operation, reply)
-        check_campaigns(held, world, drafts)
-        check_keys(held, world, keys, reply)
+        check_campaigns(held, deployment, drafts)
+        check_keys(held, deployment, keys, reply)
         expected = permitted(held, operation, app, sender, lane, target)
         assert (reply.status not in REFUSED) == expected, (operation, reply.status, reply.content)
         if not expected:
-            assert after == world.jobs
-            assert world.drafts() == drafts
+            assert after == deployment.jobs
+            assert deployment.drafts() == drafts
     finally:
-        world.restore(after)
+        deployment.restore(after)
 
 
 def request_of(
-    world: World,
+    deployment: Deployment,
     operation: str,
     path: str,
     data: st.DataObject,
@@ -319,9 +315,9 @@ def request_of(
         line = json.dumps({"kind": kind, **BODIES[name], **names}).encode()
         return path, line, {"Content_Type": NDJSON}, kind
     if operation.endswith("Job"):
-        job = data.draw(st.sampled_from(sorted(world.jobs)))
+        job = data.draw(st.sampled_from(sorted(deployment.jobs)))
         body = {"sent": True} if operation == "resolveJob" else None
-        old = fields_of(world.jobs[job])
+        old = fields_of(deployment.jobs[job])
         seen = (old.get("sender", ""), old["app"])
         return path.replace("{id}", job.rpartition(":")[2]), body, {}, seen
     if operation in {"createCampaign", "previewPlan"}:
@@ -329,9 +325,9 @@ def request_of(
         del asked["lane"]
         return path, asked, {}, None
     if operation.endswith("Campaign"):
-        campaign = data.draw(st.sampled_from(sorted(world.campaigns)))
+        campaign = data.draw(st.sampled_from(sorted(deployment.campaigns)))
         body = {"testCampaign": {"users": ["u1"]}, "confirmCampaign": {}}.get(operation)
-        return path.replace("{id}", campaign), body, {}, world.campaigns[campaign]
+        return path.replace("{id}", campaign), body, {}, deployment.campaigns[campaign]
     if operation in {"listUsers", "listDepartments"}:
         return f"{path}?app={app}", None, {}, None
     if operation == "createKey":
@@ -344,8 +340,8 @@ def request_of(
         }
         return path, asked, {}, asked
     if operation.endswith("Key"):
-        other = data.draw(st.sampled_from(sorted(world.others)))
-        return path.replace("{id}", other), None, {}, world.others[other]
+        other = data.draw(st.sampled_from(sorted(deployment.others)))
+        return path.replace("{id}", other), None, {}, deployment.others[other]
     return path, None, {}, None
 
 
@@ -398,19 +394,19 @@ def covers(held: Held, other: Grant) -> bool:
     return gives(held, asked) and ("*" not in other.apps or "*" in held.grant.apps)
 
 
-def check_campaigns(held: Held, world: World, before: Mapping[str, Any]) -> None:
-    after = world.drafts()
+def check_campaigns(held: Held, deployment: Deployment, before: Mapping[str, Any]) -> None:
+    after = deployment.drafts()
     for campaign, told in after.items():
         if before.get(campaign) != told:
             assert held.scope("campaigns:write")
             assert "bulk" in held.grant.lanes
             assert held.sees(told["sender"], told["app"]) or not told["sender"]
-            world.campaigns.setdefault(campaign, (told["sender"], told["app"]))
+            deployment.campaigns.setdefault(campaign, (told["sender"], told["app"]))
     assert before.keys() <= after.keys()
 
 
-def check_keys(held: Held, world: World, before: Mapping[str, Any], reply: Reply) -> None:
-    after = world.live_keys()
+def check_keys(held: Held, deployment: Deployment, before: Mapping[str, Any], reply: Reply) -> None:
+    after = deployment.live_keys()
     for key, told in after.items():
         if before.get(key) == told:
             continue

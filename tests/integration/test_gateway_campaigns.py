@@ -16,14 +16,12 @@ from dingrelay_producers.gateway.campaigns import handlers
 from dingrelay_producers.gateway.campaigns import upload as campaign_upload
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Lane
-from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.campaigns.models import ChunkRow, ChunkState
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.gateway_backend import GatewayBackend
 from forms import CONTENT_TYPE, form
-from gateways import GatewayClient, Reply, gateway_thread
+from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 GIFT = {"msgtype": "text", "text": {"content": "your {gift}"}}
@@ -49,16 +47,7 @@ def settings(valkey_url: str, sqlite_url: str) -> Settings:
 
 @pytest.fixture
 def keys(settings: Settings) -> dict[str, str]:
-    migrate(settings)
-
-    async def make() -> dict[str, str]:
-        database = Database(settings.database)
-        store = SqlKeyStore(database, patience=30)
-        made = {grant.name: (await store.create(grant)).text for grant in GRANTS}
-        await database.dispose()
-        return made
-
-    return asyncio.run(make())
+    return stored_keys(settings, GRANTS)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """``/v1/keys``: keys that give keys, and never more than they have."""
 
-import asyncio
 import sqlite3
 from collections.abc import Iterator
 
@@ -8,11 +7,8 @@ import pytest
 
 from dingrelay_producers.gateway.backend.access import Grant, Rate
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.api_keys.store import SqlKeyStore
-from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.gateway_backend import GatewayBackend
-from gateways import GatewayClient, gateway_thread
+from gateways import GatewayClient, gateway_thread, stored_keys
 
 TEAM = Grant(
     name="team",
@@ -32,17 +28,7 @@ def settings(valkey_url: str, sqlite_url: str) -> Settings:
 @pytest.fixture
 def keys(settings: Settings) -> dict[str, str]:
     """Name → text of a key that may all, and of a team's."""
-    migrate(settings)
-
-    async def make() -> dict[str, str]:
-        database = Database(settings.database)
-        store = SqlKeyStore(database, patience=30)
-        grants = (Grant(name="all", scopes=frozenset({"*"})), TEAM)
-        made = {grant.name: (await store.create(grant)).text for grant in grants}
-        await database.dispose()
-        return made
-
-    return asyncio.run(make())
+    return stored_keys(settings, [Grant(name="all", scopes=frozenset({"*"})), TEAM])
 
 
 @pytest.fixture

@@ -2,20 +2,17 @@
 
 import http.client
 import json
-import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers.gateway.http.routes import NDJSON
+from gateways import gateway_environment, gateway_process
 
 LINES = 200_000
 SETTLED = 50_000
@@ -28,11 +25,7 @@ ALIKE = 10
 
 @pytest.fixture
 def environment(valkey_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": valkey_url,
-        "DINGRELAY_DATABASE_URL": f"sqlite:///{tmp_path / 'keys.db'}",
-    }
+    return gateway_environment(valkey_url, tmp_path)
 
 
 @pytest.fixture
@@ -43,18 +36,8 @@ def cli(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: 
 @pytest.fixture
 def gateway(environment: dict[str, str]) -> Iterator[tuple[psutil.Process, int]]:
     """A gateway in a process of its own, and its port."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "dingrelay_producers.cli", "gateway", "--port", "0"],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        port = urlsplit(process.stdout.readline().split()[-1]).port
-        assert port, "the gateway did not start"
-        yield psutil.Process(process.pid), port
-        process.terminate()
+    with gateway_process(environment) as served:
+        yield served
 
 
 def pieces() -> Iterator[bytes]:

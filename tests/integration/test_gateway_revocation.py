@@ -1,6 +1,5 @@
 """A key that ends while something of it is under way: it is refused there as well."""
 
-import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -12,13 +11,10 @@ from conftest import wait_until
 from dingrelay_producers.gateway.backend.access import Grant
 from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.api_keys.store import SqlKeyStore
-from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.gateway_backend import GatewayBackend
 from drop_in import asking, token_of
 from forms import CONTENT_TYPE, form
-from gateways import GatewayClient, gateway_thread
+from gateways import GatewayClient, gateway_thread, stored_keys
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
 DRAFT = {"name": "n", "message": MESSAGE["message"]}
@@ -106,18 +102,10 @@ def settings(valkey_url: str, sqlite_url: str) -> Settings:
 def test_a_token_of_the_door_ends_with_the_secret_that_it_was_given_for(
     settings: Settings,
 ) -> None:
-    migrate(settings)
-
-    async def make() -> tuple[str, str]:
-        database = Database(settings.database)
-        store = SqlKeyStore(database, patience=30)
-        grants = (Grant(name="all", scopes=frozenset({"*"})), Grant(name="crm", scopes=frozenset()))
-        made = [(await store.create(grant)).text for grant in grants]
-        await database.dispose()
-        return made[0], made[1]
-
-    admin, text = asyncio.run(make())
-    key_id, _, secret = text.partition(".")
+    grants = (Grant(name="all", scopes=frozenset({"*"})), Grant(name="crm", scopes=frozenset()))
+    made = stored_keys(settings, grants)
+    admin = made["all"]
+    key_id, _, secret = made["crm"].partition(".")
     with gateway_thread(settings, GatewayBackend(settings)) as gateway:
         ask = asking(gateway.url)
 

@@ -2,23 +2,15 @@
 
 import http.client
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from cli_runner import Cli, in_folder
 from forms import CONTENT_TYPE, form
+from gateways import gateway_environment, gateway_process
 
-SERVE = (
-    "from dingrelay_producers.gateway.server import run\n"
-    "from dingrelay_producers.settings import Settings\n"
-    "run(Settings.load(), '127.0.0.1', 0)"
-)
 PEOPLE = 60_000
 PADDING = b"x" * 1_500
 ROOM = 40_000
@@ -28,11 +20,7 @@ ROOM = 40_000
 
 @pytest.fixture
 def environment(valkey_url: str, tmp_path: Path) -> dict[str, str]:
-    return {
-        "DINGRELAY_ENV": "sandbox",
-        "DINGRELAY_REDIS_URL": valkey_url,
-        "DINGRELAY_DATABASE_URL": f"sqlite:///{tmp_path / 'keys.db'}",
-    }
+    return gateway_environment(valkey_url, tmp_path)
 
 
 @pytest.fixture
@@ -43,18 +31,8 @@ def cli(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: 
 @pytest.fixture
 def gateway(environment: dict[str, str]) -> Iterator[tuple[int, int]]:
     """Process id and port of a gateway in a process of its own."""
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVE],
-        env={**os.environ, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        port = urlsplit(process.stdout.readline().split()[-1]).port
-        assert port, "the gateway did not start"
+    with gateway_process(environment) as (process, port):
         yield process.pid, port
-        process.terminate()
 
 
 def highest(process: int) -> int:
