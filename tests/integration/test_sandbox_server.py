@@ -14,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+import processes
 from conftest import wait_until
 from dingrelay_sandbox.admin import OutageKind, SandboxAdmin, SandboxError
 from dingrelay_sandbox.faults import TOKEN_APIS
@@ -236,6 +237,35 @@ def test_an_approval_is_decided_and_deleted_from_outside(sandbox: SandboxAdmin, 
     assert [each["id"] for each in sandbox.approvals()] == [second]
 
 
+def test_each_person_may_act_on_an_approval_from_outside(sandbox: SandboxAdmin, app: App) -> None:
+    sandbox.add_template("PROC-NEW", approvers=["u2", "u3"])
+    new = {**LEAVE, "processCode": "PROC-NEW"}
+    first, second = (app.call("POST", INSTANCES, new)["instanceId"] for _ in range(2))
+    sandbox.act(first, "comment", "u9", remark="快")
+    with pytest.raises(SandboxError, match="no open task of u3"):
+        sandbox.act(first, "agree", "u3")
+    with pytest.raises(SandboxError, match="nobody"):
+        sandbox.act(first, "redirect", "u2", to="nobody")
+    with pytest.raises(SandboxError, match="somebody must be named"):
+        sandbox.act(first, "redirect", "u2")
+    sandbox.act(first, "redirect", "u2", to="u4", remark="请看")
+    assert sandbox.act(first, "agree", "u4") == {"status": "RUNNING", "result": ""}
+    assert sandbox.act(first, "refuse", "u3", remark="不")["result"] == "refuse"
+    assert sandbox.act(second, "terminate", "u1")["status"] == "TERMINATED"
+    with pytest.raises(SandboxError, match="TERMINATED"):
+        sandbox.act(second, "agree", "u2")
+    refused, withdrawn = sandbox.approvals()
+    assert [(each["user"], each["type"], each["remark"]) for each in refused["records"][1:]] == [
+        ("u9", "ADD_REMARK", "快"),
+        ("u2", "REDIRECT_TASK", "请看"),
+        ("u4", "EXECUTE_TASK_NORMAL", ""),
+        ("u3", "EXECUTE_TASK_NORMAL", "不"),
+    ]
+    assert withdrawn["finished_at"] is not None
+    kinds = [event["fields"]["type"] for event in sandbox.events(kind="bpms_instance_change")]
+    assert kinds == ["start", "start", "finish", "terminate"]
+
+
 def test_dropped_recipients_are_named(sandbox: SandboxAdmin, app: App) -> None:
     app.send("x", "u1", "nobody")
     app.send("x", "u1")
@@ -400,7 +430,7 @@ def test_a_hundred_thousand_people(sandbox: SandboxAdmin, app: App) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_stops_quickly_even_while_a_call_hangs(number: signal.Signals) -> None:
     command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0", "--latency", "0"]
-    with subprocess.Popen(
+    with processes.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as server:
         assert server.stdout is not None
@@ -433,6 +463,6 @@ def test_it_stops_quickly_even_while_a_call_hangs(number: signal.Signals) -> Non
 def test_wrong_options_are_refused() -> None:
     for option in (["--calls", "many"], ["--latency", "long"], ["--window", "round"]):
         command = [sys.executable, "-m", "dingrelay_sandbox", *option]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        ended = processes.run(command, capture_output=True, text=True, timeout=30, check=False)
         assert ended.returncode == 2
         assert "Traceback" not in ended.stderr

@@ -4,8 +4,15 @@ Each is a process with an interpreter of its own, which ``make test`` installs: 
 packages, and two of them are called ``dingtalk``.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import pytest
+
+from conftest import wait_until
 from dingrelay_sandbox.admin import SandboxAdmin
-from sdk_scripts import run_script
+from sdk_scripts import Listener, node_stream, python_stream, run_script
 
 
 def run(sandbox: SandboxAdmin, script: str, environment: str = "sdks") -> None:
@@ -55,3 +62,45 @@ def test_apprise_and_dingtalkchatbot(sandbox: SandboxAdmin) -> None:
     run(sandbox, "webhooks.py")
     kinds = [post["message"]["msgtype"] for post in sandbox.robot_posts()]
     assert kinds == ["markdown", "text", "text", "markdown", "link"]
+
+
+StreamClient = Callable[[str], AbstractContextManager[Listener]]
+
+
+@pytest.mark.parametrize(
+    ("client", "refused"),
+    [
+        (lambda url: python_stream(url, 500), "code 500"),
+        (lambda url: node_stream(url, "LATER"), "LATER"),
+    ],
+    ids=["python", "node"],
+)
+def test_dingtalk_stream(sandbox: SandboxAdmin, client: StreamClient, refused: str) -> None:
+    sandbox.set_delivery(scale=0.02)
+    with client(sandbox.base_url) as listener:
+        # A client that could not connect in time tries again after 10 s.
+        wait_until(lambda: states(sandbox)[-1:] == ["open"], timeout=60)
+        sandbox.put_user("newcomer", dept_id_list=[2])
+        first, second = listener.event(), listener.event()
+        assert first == second
+        assert (first["type"], first["data"]["userId"]) == ("user_add_org", ["newcomer"])
+        wait_until(lambda: outcomes(sandbox, first["id"])[-1:] == ["success"])
+        assert outcomes(sandbox, first["id"]) == [refused, "success"]
+        wait_until(lambda: sandbox.streams()[-1]["pongs"] >= 1)
+        before = states(sandbox)
+        # Whoever is told to leave comes again, with another ticket.
+        sandbox.act_on_streams("disconnect")
+        wait_until(lambda: states(sandbox)[len(before) - 1 :] == ["closed", "open"], timeout=60)
+        event_id = sandbox.fire("any_event", anything={"名": [1, None]})
+        third = listener.event()
+        assert (third["id"], third["data"]) == (event_id, {"anything": {"名": [1, None]}})
+    sandbox.reset()
+
+
+def states(sandbox: SandboxAdmin) -> list[str]:
+    return [each["state"] for each in sandbox.streams()]
+
+
+def outcomes(sandbox: SandboxAdmin, event_id: str) -> list[Any]:
+    deliveries = sandbox.event(event_id)["deliveries"]
+    return [attempt["outcome"] for each in deliveries for attempt in each["attempts"]]

@@ -112,11 +112,16 @@ def test_a_task_is_its_owners_and_open(caller: Caller) -> None:
     wrong = "processInstanceInvalidParameter"
     assert decide(caller, made, "u2", actionerUserId="u3").code == wrong
     assert decide(caller, made, "u2", taskId=1).code == wrong
-    assert decide(caller, made, "u2", "perhaps").code == "invalidParameter"
+    nobody = decide(caller, made, "u2", actionerUserId="")
+    assert nobody.code == "invalidInstanceExecuteActionerUserId"
+    assert decide(caller, made, "u2", "perhaps").code == "invalidInstanceExecuteResult"
     assert decide(caller, made, "u2", remark="x" * 1_025).code == "invalidParameter"
-    assert decide(caller, made, "u2", processInstanceId="x").code == "processInstanceNotExist"
-    assert decide(caller, made, "u2").status == 200
-    assert decide(caller, made, "u2").code == wrong
+    many = {"attachments": [{"fileId": "1"}] * 21}
+    assert decide(caller, made, "u2", file=many).code == "invalidParameter"
+    assert decide(caller, made, "u2", processInstanceId="x").code == "aflowProcessInstNotExist"
+    assert decide(caller, made, "u2", processInstanceId="").code == "invalidInstanceId"
+    assert decide(caller, made, "u2", remark="x" * 1_024).status == 200
+    assert decide(caller, made, "u2").code == "aflowProcessInstStatusException"
 
 
 def test_a_task_can_be_handed_on(caller: Caller) -> None:
@@ -124,13 +129,21 @@ def test_a_task_can_be_handed_on(caller: Caller) -> None:
     (task,) = told(caller, made)["tasks"]
     wanted = {"taskId": task["taskId"], "operateUserId": "u2", "toUserId": "u3", "remark": "请看"}
     path = f"{WORKFLOW}/tasks/redirect"
-    assert caller.post(path, {**wanted, "remark": "x" * 257}).code == "invalidParameter"
-    assert caller.post(path, {**wanted, "toUserId": "nobody"}).status == 400
+
+    def code(**fields: Any) -> str:
+        return caller.post(path, {**wanted, **fields}).code
+
+    assert code(remark="x" * 257) == "invalidParameter"
+    assert code(toUserId="nobody") == code(taskId=1) == "param.illegal"
+    assert code(toUserId="") == "param.blank"
+    assert code(operateUserId="u3") == "param.illegal.operator"
     assert caller.post(path, wanted).body == {"result": True}
     assert tasks(caller, made) == [("u2", "COMPLETED", "REDIRECTED"), ("u3", "RUNNING", "NONE")]
     assert told(caller, made)["operationRecords"][-1]["type"] == "REDIRECT_TASK"
+    assert code() == "task.status.error"
     decide(caller, made, "u3")
     assert told(caller, made)["result"] == "agree"
+    assert code() == "instance.status.error"
 
 
 def test_a_comment_is_in_the_records(caller: Caller) -> None:
@@ -143,30 +156,76 @@ def test_a_comment_is_in_the_records(caller: Caller) -> None:
     many = {"attachments": [{"fileId": "1"}] * 21}
     assert caller.post(path, {**wanted, "file": many}).code == "invalidParameter"
     assert caller.post(path, {**wanted, "text": "x" * 1_025}).code == "invalidParameter"
-    assert caller.post(path, {**wanted, "commentUserId": "nobody"}).status == 400
+    assert caller.post(path, {**wanted, "text": ""}).code == "invalidInstanceCommentText"
+    assert caller.post(path, {**wanted, "commentUserId": "nobody"}).code == "userNotExist"
+    caller.world.approvals.find(made).flow.terminate("u1", at=caller.now)
+    assert caller.post(path, wanted).code == "aflowProcessInstCanNotBeExecuted"
 
 
 def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]))
     wanted = {"processInstanceId": made, "isSystem": False, "operatingUserId": "u1"}
-    assert caller.post(f"{INSTANCES}/terminate", wanted).status == 400
-    caller.now += 16
-    assert caller.post(f"{INSTANCES}/terminate", {**wanted, "remark": "误"}).body["result"] is True
+    path = f"{INSTANCES}/terminate"
+
+    def code(**fields: Any) -> str:
+        return caller.post(path, {**wanted, **fields}).code
+
+    assert code() == "aflowProcessInstStatusException"
+    caller.now += 15
+    assert code(operatingUserId="nobody") == "userNotExist"
+    assert code(operatingUserId="") == "invalidInstanceTerminateOperatingUserId"
+    assert code(operatingUserId="u2") == code(remark="x" * 1_025) == "invalidParameter"
+    assert caller.post(path, {**wanted, "remark": "误"}).body["result"] is True
     assert tasks(caller, made) == [("u2", "CANCELED", "NONE")]
     end = told(caller, made)
     assert (end["status"], end["result"]) == ("TERMINATED", "")
     assert end["operationRecords"][-1]["type"] == "TERMINATE_PROCESS_INSTANCE"
+    assert code() == "aflowProcessInstStatusException"
 
 
 def test_a_template_may_forbid_withdrawal(caller: Caller) -> None:
     caller.world.approvals.templates["P"] = Template(process_code="P", revocable=False)
     made = create(caller, ("NONE", ["u2"]), processCode="P")
     caller.now += 16
-    assert (
-        caller.post(f"{INSTANCES}/terminate", {"processInstanceId": made}).code == "internalError"
-    )
+    refused = caller.post(f"{INSTANCES}/terminate", {"processInstanceId": made})
+    assert (refused.status, refused.code) == (400, "internalError")
     old = {"request": {"process_instance_id": made, "is_system": True}}
     assert caller.post("/topapi/process/instance/terminate", old).code == "820008"
+
+
+def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> None:
+    path = "/topapi/process/instance"
+    made = create(caller, ("AND", ["u2", "u3"]))
+    (first, _) = told(caller, made)["tasks"]
+
+    def post(verb: str, **fields: Any) -> Reply:
+        request = {"process_instance_id": made, **fields}
+        return caller.post(f"{path}/{verb}", {"request": request})
+
+    agreed = {"task_id": first["taskId"], "actioner_userid": "u2", "result": "agree"}
+    assert post("execute", **{**agreed, "actioner_userid": "u3"}).code == "400002"
+    assert post("execute", **{**agreed, "task_id": 1}).code == "400002"
+    assert post("execute", **{**agreed, "result": "x"}).code == "400002"
+    assert post("execute", **agreed, remark="x" * 1_025).code == "400002"
+    assert post("execute", **{**agreed, "process_instance_id": "x"}).code == "820006"
+    body = post("execute", **agreed).body
+    assert (body["errcode"], body["result"], body["success"]) == (0, True, True)
+    assert post("execute", **agreed).code == "820005"
+    assert post("comment/add", text="x" * 1_025, comment_userid="u9").code == "400002"
+    assert post("comment/add", text="好", comment_userid="nobody").code == "60121"
+    assert post("comment/add", text="好", comment_userid="u9").body["result"] is True
+    caller.now += 15
+    assert post("terminate", is_system=False, operating_userid="u2").code == "400002"
+    assert post("terminate", is_system=True, remark="x" * 1_025).code == "400002"
+    assert post("terminate", is_system=True).body["success"] is True
+    records = [each["type"] for each in told(caller, made)["operationRecords"]]
+    assert records == [
+        "START_PROCESS_INSTANCE",
+        "EXECUTE_TASK_NORMAL",
+        "ADD_REMARK",
+        "TERMINATE_PROCESS_INSTANCE",
+    ]
+    assert post("execute", **agreed).code == "820005"
 
 
 def test_without_approvers_the_template_asks_its_own(caller: Caller) -> None:

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from dingrelay_sandbox.apis.table import ENDPOINTS
 from dingrelay_sandbox.apps import App
+from dingrelay_workers.dingtalk.apis import APIS
+from thorough import either
 from unit.sandbox_caller import SEND, Caller
 
 LIST = "/topapi/v2/department/listsub"
@@ -284,7 +286,9 @@ GOOD: dict[str, Any] = {
 }
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    max_examples=either(40, 1_000), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 @given(
     st.sampled_from(sorted(ENDPOINTS)),
     st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8),
@@ -308,3 +312,11 @@ def test_whatever_is_asked_is_answered(
 
 SHARED = Caller()
 SHARED.limit(calls="", egress="")
+
+
+def test_the_month_is_counted_as_the_workers_count_it() -> None:
+    known = {(api.method, api.path): api.counted for api in APIS}
+    told = {key: each.counted for key, each in ENDPOINTS.items() if each.access == "token"}
+    assert {key: told[key] for key in known.keys() & told.keys()} == {
+        key: known[key] for key in known.keys() & told.keys()
+    }

@@ -303,5 +303,8 @@ def test_an_app_tells_whom_it_is_visible_to(caller: Caller) -> None:
     caller.log_in("n", "s")
     told = caller.get(path.format("7")).body["result"]
     assert (told["deptIds"], told["userIds"]) == ([2], ["u1"])
+    caller.world.apps["n"] = narrow.model_copy(update={"visible_users": ("u2",)})
+    told = caller.get(path.format("7")).body["result"]
+    assert (told["deptIds"], told["userIds"]) == ([], ["u2"])
     assert caller.get(path.format("8")).status == 400
     assert caller.get("/v1.0/microApp/apps//scopes").status == 404

@@ -1,13 +1,12 @@
 """A small synchronous client of the admin API, for tests, the demo and benchmarks."""
 
-import http.client
-import json
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
+from dingrelay_sandbox.admin_connection import SandboxError
 from dingrelay_sandbox.answers import Dialect
+from dingrelay_sandbox.events.admin import EventAdmin
 from dingrelay_sandbox.report_types import (
     AdvanceReport,
     ApprovalReport,
@@ -22,7 +21,7 @@ from dingrelay_sandbox.report_types import (
     OrganisationReport,
 )
 
-TIMEOUT_SECONDS = 60
+__all__ = ["OUTAGES", "OutageKind", "SandboxAdmin", "SandboxError"]
 
 OutageKind = Literal["503", "busy", "html", "hang", "close", "reset"]
 """What calls meet during an outage: HTTP 503, -1 or systemError, a gateway's page, silence, a
@@ -37,37 +36,20 @@ OUTAGES: Mapping[OutageKind, Mapping[str, Any]] = {
 }
 
 
-class SandboxError(RuntimeError):
-    """The sandbox refused an admin call; the text says why."""
-
-
-class SandboxAdmin:
+class SandboxAdmin(EventAdmin):
     """The admin API of a sandbox. Safe to share between threads; keeps its connection.
 
     Args:
         base_url: such as ``http://127.0.0.1:8601``.
     """
 
-    def __init__(self, base_url: str) -> None:
-        self.base_url = base_url.rstrip("/")
-        parts = urlsplit(self.base_url)
-        self._connection = http.client.HTTPConnection(
-            parts.hostname or "127.0.0.1", parts.port, timeout=TIMEOUT_SECONDS
-        )
-        self._lock = threading.Lock()
-
-    def close(self) -> None:
-        """Close the connection; another call opens it again."""
-        with self._lock:
-            self._connection.close()
-
     def reset(self) -> None:
         """Back to the state after the start, with nothing in audit and inboxes."""
-        self._call("POST", "reset")
+        self.call("POST", "reset")
 
     def seed(self, *, users: int, departments: int, seed: int = 1) -> None:
         """Replace the organisation: ``u1`` … ``uN`` in departments 1 (the root) … M."""
-        self._call("POST", "seed", {"users": users, "departments": departments, "seed": seed})
+        self.call("POST", "seed", {"users": users, "departments": departments, "seed": seed})
 
     def add_app(
         self,
@@ -79,8 +61,13 @@ class SandboxAdmin:
         departments: Sequence[int] = (1,),
         users: Sequence[str] = (),
         hidden_fields: Sequence[str] = (),
+        visible_departments: Sequence[int] | None = None,
+        visible_users: Sequence[str] | None = None,
     ) -> None:
-        """Add or replace an app; `departments` and `users` are its scope."""
+        """Add or replace an app; `departments` and `users` are its scope.
+
+        `visible_departments` and `visible_users` are who sees it, where that is not the same.
+        """
         app = {
             "app_key": app_key,
             "app_secret": app_secret,
@@ -89,8 +76,10 @@ class SandboxAdmin:
             "departments": list(departments),
             "users": list(users),
             "hidden_fields": list(hidden_fields),
+            "visible_departments": visible_departments,
+            "visible_users": visible_users,
         }
-        self._call("POST", "apps", app)
+        self.call("POST", "apps", app)
 
     def add_template(
         self,
@@ -122,7 +111,7 @@ class SandboxAdmin:
             "target_select": list(target_select),
             "revocable": revocable,
         }
-        self._call("POST", "templates", template)
+        self.call("POST", "templates", template)
 
     def advance(
         self,
@@ -142,37 +131,59 @@ class SandboxAdmin:
         """
         decision = {"result": result, "remark": remark, "to_end": to_end}
         path = f"approvals/{quote(instance_id, safe='')}/advance"
-        return cast("AdvanceReport", self._call("POST", path, decision))
+        return cast("AdvanceReport", self.call("POST", path, decision))
+
+    def act(
+        self,
+        instance_id: str,
+        action: Literal["agree", "refuse", "redirect", "comment", "terminate"],
+        user: str,
+        *,
+        to: str = "",
+        remark: str = "",
+    ) -> AdvanceReport:
+        """Let one person do something to an approval in the client.
+
+        Args:
+            instance_id: the approval.
+            action: what; whoever agrees, refuses or redirects must have an open task.
+            user: who does it.
+            to: to whom the task is handed on.
+            remark: what is said; a comment needs it.
+        """
+        content = {"action": action, "user": user, "to": to, "remark": remark}
+        path = f"approvals/{quote(instance_id, safe='')}/act"
+        return cast("AdvanceReport", self.call("POST", path, content))
 
     def delete_approval(self, instance_id: str) -> None:
         """Delete an approval, as an administrator may: DingTalk knows nothing of it any more."""
-        self._call("DELETE", f"approvals/{quote(instance_id, safe='')}")
+        self.call("DELETE", f"approvals/{quote(instance_id, safe='')}")
 
     def add_robot(self, token: str, secret: str = "", keywords: Sequence[str] = ()) -> None:
         """Add or replace a webhook robot; with keywords its messages must hold one."""
         robot = {"token": token, "secret": secret, "keywords": list(keywords)}
-        self._call("POST", "robots", robot)
+        self.call("POST", "robots", robot)
 
     def add_group(self, open_conversation_id: str) -> None:
         """Add a group in which the robots of apps may post."""
-        self._call("PUT", f"groups/{quote(open_conversation_id, safe='')}", {})
+        self.call("PUT", f"groups/{quote(open_conversation_id, safe='')}", {})
 
     def limits(self) -> dict[str, Any]:
         """The limits in force."""
-        return cast("dict[str, Any]", self._call("GET", "limits"))
+        return cast("dict[str, Any]", self.call("GET", "limits"))
 
     def set_limits(self, **limits: Any) -> dict[str, Any]:
         """Change some limits, such as ``calls="10/1s"``; see `limits.Limits`."""
-        return cast("dict[str, Any]", self._call("POST", "limits", limits))
+        return cast("dict[str, Any]", self.call("POST", "limits", limits))
 
     def set_latency(self, min_ms: float, max_ms: float) -> None:
         """How long a call is on its way, each way."""
-        self._call("POST", "latency", {"min_ms": min_ms, "max_ms": max_ms})
+        self.call("POST", "latency", {"min_ms": min_ms, "max_ms": max_ms})
 
     def add_fault(self, kind: str, **spec: Any) -> int:
         """Script a fault; `faults.FaultSpec` has the kinds and fields. Its id."""
         return int(
-            cast("dict[str, int]", self._call("POST", "faults", {"kind": kind, **spec}))["id"]
+            cast("dict[str, int]", self.call("POST", "faults", {"kind": kind, **spec}))["id"]
         )
 
     def outage(
@@ -220,22 +231,22 @@ class SandboxAdmin:
 
     def change_secret(self, app_key: str, secret: str) -> None:
         """Give an app another secret; its tokens stay good."""
-        self._call("PUT", f"apps/{quote(app_key, safe='')}/secret", {"secret": secret})
+        self.call("PUT", f"apps/{quote(app_key, safe='')}/secret", {"secret": secret})
 
     def refuse_connections(self, seconds: float) -> None:
         """Let the kernel refuse connections, and cut those that are used, for at most 600 s.
 
         A client of the admin API that has no connection is refused, too: this one has.
         """
-        self._call("POST", "door/shut", {"seconds": seconds})
+        self.call("POST", "door/shut", {"seconds": seconds})
 
     def accept_connections(self) -> None:
         """End `refuse_connections` before its time."""
-        self._call("POST", "door/open")
+        self.call("POST", "door/open")
 
     def clock(self) -> ClockReport:
         """The sandbox's clock."""
-        return cast("ClockReport", self._call("GET", "clock"))
+        return cast("ClockReport", self.call("GET", "clock"))
 
     def set_clock(self, offset: float) -> None:
         """Set the sandbox's clock ahead of the machine's by some seconds, or behind; 0 ends it.
@@ -243,110 +254,89 @@ class SandboxAdmin:
         Create times, lists, days, months and the ``Date`` header follow it. Rates and minutes go
         on as before.
         """
-        self._call("PUT", "clock", {"offset": offset})
+        self.call("PUT", "clock", {"offset": offset})
 
     def fault(self, number: int) -> dict[str, Any]:
         """One fault by its id, in force or over: how many calls it has met, and what it was."""
-        return cast("dict[str, Any]", self._call("GET", f"faults/{number}"))
+        return cast("dict[str, Any]", self.call("GET", f"faults/{number}"))
 
     def faults(self) -> list[dict[str, Any]]:
         """The faults in force, and how many calls each has met."""
-        return cast("list[dict[str, Any]]", self._call("GET", "faults"))
+        return cast("list[dict[str, Any]]", self.call("GET", "faults"))
 
     def delete_fault(self, number: int) -> None:
         """End one fault."""
-        self._call("DELETE", f"faults/{number}")
+        self.call("DELETE", f"faults/{number}")
 
     def clear_faults(self) -> None:
         """End all faults."""
-        self._call("DELETE", "faults")
+        self.call("DELETE", "faults")
 
     def tokens(self) -> list[str]:
         """Every token that was issued, for searching what must not hold one."""
-        return cast("list[str]", self._call("GET", "tokens"))
+        return cast("list[str]", self.call("GET", "tokens"))
 
     def revoke_tokens(self, app_key: str | None = None) -> None:
         """Make tokens unknown (40014)."""
-        self._call("POST", "tokens/revoke", {"app_key": app_key})
+        self.call("POST", "tokens/revoke", {"app_key": app_key})
 
     def expire_tokens(self, app_key: str | None = None) -> None:
         """End the validity of tokens (42001)."""
-        self._call("POST", "tokens/expire", {"app_key": app_key})
+        self.call("POST", "tokens/expire", {"app_key": app_key})
 
     def put_user(self, userid: str, **changes: Any) -> None:
         """Add a person or change some fields; None empties a field."""
-        self._call("PUT", f"users/{quote(userid, safe='')}", changes)
+        self.call("PUT", f"users/{quote(userid, safe='')}", changes)
 
     def delete_user(self, userid: str) -> None:
         """Let a person leave."""
-        self._call("DELETE", f"users/{quote(userid, safe='')}")
+        self.call("DELETE", f"users/{quote(userid, safe='')}")
 
     def put_department(self, number: int, **changes: Any) -> None:
         """Add a department or change some fields."""
-        self._call("PUT", f"departments/{number}", changes)
+        self.call("PUT", f"departments/{number}", changes)
 
     def delete_department(self, number: int) -> None:
         """Dissolve a department."""
-        self._call("DELETE", f"departments/{number}")
+        self.call("DELETE", f"departments/{number}")
 
     def audit(self) -> AuditReport:
         """The sums since the last reset."""
-        return cast("AuditReport", self._call("GET", "audit"))
+        return cast("AuditReport", self.call("GET", "audit"))
 
     def calls(self, *, since: float = 0, api: str = "", limit: int = 100_000) -> list[CallReport]:
         """Single calls since a Unix time, on paths that start with `api`, oldest first."""
         query = urlencode({"since": since, "api": api, "limit": limit})
-        return cast("list[CallReport]", self._call("GET", f"calls?{query}"))
+        return cast("list[CallReport]", self.call("GET", f"calls?{query}"))
 
     def inbox(self, userid: str) -> InboxReport:
         """Everything that was sent to one person."""
-        return cast("InboxReport", self._call("GET", f"inbox/{quote(userid, safe='')}"))
+        return cast("InboxReport", self.call("GET", f"inbox/{quote(userid, safe='')}"))
 
     def inboxes(self, *, limit: int = 10_000) -> InboxesReport:
         """All inboxes together."""
-        return cast("InboxesReport", self._call("GET", f"inboxes?limit={limit}"))
+        return cast("InboxesReport", self.call("GET", f"inboxes?limit={limit}"))
 
     def dropped(self, *, limit: int = 100_000) -> list[EntryReport]:
         """Recipients that silently got nothing, oldest first."""
-        return cast("list[EntryReport]", self._call("GET", f"dropped?limit={limit}"))
+        return cast("list[EntryReport]", self.call("GET", f"dropped?limit={limit}"))
 
     def approvals(self) -> list[ApprovalReport]:
         """All approval instances, oldest first."""
-        return cast("list[ApprovalReport]", self._call("GET", "approvals"))
+        return cast("list[ApprovalReport]", self.call("GET", "approvals"))
 
     def media(self) -> list[MediumReport]:
         """Every file that was uploaded."""
-        return cast("list[MediumReport]", self._call("GET", "media"))
+        return cast("list[MediumReport]", self.call("GET", "media"))
 
     def robot_posts(self) -> list[dict[str, Any]]:
         """What robots posted through webhooks and in groups."""
-        return cast("list[dict[str, Any]]", self._call("GET", "robots"))
+        return cast("list[dict[str, Any]]", self.call("GET", "robots"))
 
     def organisation(self) -> OrganisationReport:
         """The whole directory."""
-        return cast("OrganisationReport", self._call("GET", "organisation"))
+        return cast("OrganisationReport", self.call("GET", "organisation"))
 
     def health(self) -> HealthReport:
         """That the sandbox runs."""
-        return cast("HealthReport", self._call("GET", "health"))
-
-    def _call(self, method: str, path: str, content: Mapping[str, Any] | None = None) -> object:
-        body = None if content is None else json.dumps(content).encode()
-        with self._lock:
-            status, text = self._exchange(method, f"/_sandbox/{path}", body)
-        answer = json.loads(text)
-        if status != 200:
-            raise SandboxError(answer.get("error", f"HTTP {status}"))
-        return cast("object", answer)
-
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        headers = {"Content-Type": "application/json"}
-        try:
-            self._connection.request(method, path, body, headers)
-            response = self._connection.getresponse()
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            # The server closes a connection that was idle for long; such a call never began.
-            self._connection.close()
-            self._connection.request(method, path, body, headers)
-            response = self._connection.getresponse()
-        return response.status, response.read()
+        return cast("HealthReport", self.call("GET", "health"))

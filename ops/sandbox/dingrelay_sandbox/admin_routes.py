@@ -1,13 +1,14 @@
 """The admin API under ``/_sandbox/``: set the scene, script faults, read the truth."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from dingrelay_sandbox.admin_answers import ROOT, answered
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.door import DOOR, LONGEST_SECONDS
+from dingrelay_sandbox.events.delivery import DELIVERIES
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.robots import Robot
@@ -71,6 +72,31 @@ class Decision(BaseModel):
     to_end: bool = False
 
 
+class Act(BaseModel):
+    """What a person does to an approval in the client, without the limits of the API.
+
+    Attributes:
+        user: who; must have an open task to agree, refuse or redirect.
+        to: to whom a task is handed.
+        remark: what is said; a comment needs it.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    action: Literal["agree", "refuse", "redirect", "comment", "terminate"]
+    user: Annotated[str, Field(min_length=1)]
+    to: str = ""
+    remark: str = ""
+
+    @model_validator(mode="after")
+    def _says_what_it_must(self) -> Self:
+        if self.action == "redirect" and not self.to:
+            raise ValueError("to: somebody must be named")
+        if self.action == "comment" and not self.remark:
+            raise ValueError("remark: something must be said")
+        return self
+
+
 _object = TypeAdapter(dict[str, Any])
 
 
@@ -105,6 +131,7 @@ def admin_routes(world: World) -> list[web.RouteDef]:
         web.put(f"{ROOT}/departments/{{id}}", answered(admin.put_department)),
         web.delete(f"{ROOT}/departments/{{id}}", answered(admin.delete_department)),
         web.post(f"{ROOT}/approvals/{{id}}/advance", answered(admin.advance)),
+        web.post(f"{ROOT}/approvals/{{id}}/act", answered(admin.act)),
         web.delete(f"{ROOT}/approvals/{{id}}", answered(admin.delete_approval)),
         *truth_routes(Truth(world)),
         web.route("*", f"{ROOT}/{{rest:.*}}", answered(_no_such_route)),
@@ -119,6 +146,7 @@ class _Admin:
 
     async def reset(self, request: web.Request) -> object:
         await request.app[DOOR].open()
+        request.app[DELIVERIES].reset()
         self._world.reset()
         return {}
 
@@ -211,8 +239,28 @@ class _Admin:
             flow.advance(agree=agree, at=at, remark=wanted.remark)
         return {"status": flow.status, "result": flow.result}
 
+    async def act(self, request: web.Request) -> object:
+        wanted = Act.model_validate_json(await request.read())
+        flow, at = self._world.approvals.find(request.match_info["id"]).flow, self._world.clock()
+        for person in filter(None, (wanted.user, wanted.to)):
+            if person not in self._world.organisation.people:
+                raise LookupError(f"user {person} does not exist")
+        if flow.status != "RUNNING" and wanted.action != "comment":
+            raise ValueError(f"the approval is {flow.status}")
+        match wanted.action:
+            case "agree" | "refuse":
+                agree = wanted.action == "agree"
+                flow.decide(flow.task_of(wanted.user), agree=agree, at=at, remark=wanted.remark)
+            case "redirect":
+                flow.redirect(flow.task_of(wanted.user), wanted.to, at=at, remark=wanted.remark)
+            case "comment":
+                flow.comment(wanted.user, wanted.remark, at=at)
+            case "terminate":
+                flow.terminate(wanted.user, at=at, remark=wanted.remark)
+        return {"status": flow.status, "result": flow.result}
+
     async def delete_approval(self, request: web.Request) -> object:
-        self._world.approvals.delete(request.match_info["id"])
+        self._world.approvals.delete(request.match_info["id"], at=self._world.clock())
         return {}
 
     async def put_user(self, request: web.Request) -> object:

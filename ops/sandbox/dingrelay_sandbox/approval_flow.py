@@ -53,6 +53,31 @@ class Record:
     activity: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class FlowChange:
+    """Something that happened on the way.
+
+    Attributes:
+        of: whether the instance or a task has changed.
+        type: DingTalk's name of the change.
+        at: Unix seconds.
+        user: the task's owner, or whoever has commented; empty for an instance.
+        task: which; None for an instance, or where it is a comment.
+        remark: what was said.
+    """
+
+    of: Literal["instance", "task"]
+    type: Literal["start", "finish", "terminate", "delete", "cancel", "comment"]
+    at: float
+    user: str = ""
+    task: Task | None = None
+    remark: str = ""
+
+
+def _ignore(change: FlowChange) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(slots=True)
 class Flow:
     """The way of one instance through its steps.
@@ -63,6 +88,7 @@ class Flow:
         cc: who gets a copy.
         cc_position: when the copies go out.
         new_task_id: gives numbers that no other task has.
+        tell: what is done with each change.
     """
 
     originator: str
@@ -70,6 +96,7 @@ class Flow:
     cc: Sequence[str]
     cc_position: str
     new_task_id: Callable[[], int]
+    tell: Callable[[FlowChange], None] = _ignore
     status: FlowStatus = "RUNNING"
     result: FlowResult = ""
     finished_at: float | None = None
@@ -80,6 +107,7 @@ class Flow:
     def start(self, at: float) -> None:
         """Begin with the first step."""
         self._note(self.originator, at, "START_PROCESS_INSTANCE")
+        self.tell(FlowChange("instance", "start", at))
         self._copy("START", at)
         self._open(at)
 
@@ -92,11 +120,23 @@ class Flow:
         """The task with an id."""
         return next((task for task in self.tasks if task.id == task_id), None)
 
+    def task_of(self, user: str) -> Task:
+        """What waits for somebody.
+
+        Raises:
+            LookupError: nothing does.
+        """
+        task = next((task for task in self.open_tasks if task.user == user), None)
+        if task is None:
+            raise LookupError(f"no open task of {user}")
+        return task
+
     def decide(self, task: Task, *, agree: bool, at: float, remark: str = "") -> None:
         """One person agrees or refuses; the last to agree opens the next step or ends it all."""
         result: TaskResult = "AGREE" if agree else "REFUSE"
         task.end("COMPLETED", result, at)
         self._note(task.user, at, "EXECUTE_TASK_NORMAL", result, remark, task.activity)
+        self._tell_of(task, "finish", at, remark)
         if not agree:
             self._end("COMPLETED", "refuse", at)
             return
@@ -110,11 +150,13 @@ class Flow:
         """A person hands a task to another one."""
         task.end("COMPLETED", "REDIRECTED", at)
         self._note(task.user, at, "REDIRECT_TASK", "NONE", remark, task.activity)
-        self.tasks.append(Task(self.new_task_id(), to_user, task.step, at))
+        self._tell_of(task, "finish", at, remark)
+        self._ask(to_user, task.step, at)
 
     def comment(self, user: str, text: str, *, at: float) -> None:
         """Somebody says something."""
         self._note(user, at, "ADD_REMARK", "NONE", text)
+        self.tell(FlowChange("task", "comment", at, user, remark=text))
 
     def terminate(self, user: str, *, at: float, remark: str = "") -> None:
         """It is withdrawn."""
@@ -133,19 +175,32 @@ class Flow:
     def _open(self, at: float) -> None:
         if self.step < len(self.steps):
             for user in dict.fromkeys(self.steps[self.step].users):
-                self.tasks.append(Task(self.new_task_id(), user, self.step, at))
+                self._ask(user, self.step, at)
         elif self.steps:
             self._end("COMPLETED", "agree", at)
+
+    def _ask(self, user: str, step: int, at: float) -> None:
+        task = Task(self.new_task_id(), user, step, at)
+        self.tasks.append(task)
+        self._tell_of(task, "start", at)
 
     def _end(self, status: FlowStatus, result: FlowResult, at: float) -> None:
         self._cancel(at)
         self.status, self.result, self.finished_at = status, result, at
-        if status == "COMPLETED":
+        ended = status == "COMPLETED"
+        if ended:
             self._copy("FINISH", at)
+        self.tell(FlowChange("instance", "finish" if ended else "terminate", at))
 
     def _cancel(self, at: float) -> None:
         for task in self.open_tasks:
             task.end("CANCELED", "NONE", at)
+            self._tell_of(task, "cancel", at)
+
+    def _tell_of(
+        self, task: Task, kind: Literal["start", "finish", "cancel"], at: float, remark: str = ""
+    ) -> None:
+        self.tell(FlowChange("task", kind, at, task.user, task, remark))
 
     def _copy(self, moment: str, at: float) -> None:
         if self.cc and moment in self.cc_position:

@@ -3,11 +3,12 @@
 import json
 import uuid
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import count, islice
 
-from dingrelay_sandbox.approval_flow import Flow, Step
+from dingrelay_sandbox.approval_flow import Flow, FlowChange, Step
+from dingrelay_sandbox.organisation import Organisation
 from dingrelay_sandbox.templates import DEFAULT_TEMPLATES, Template
 
 Form = tuple[tuple[str, str], ...]
@@ -51,10 +52,19 @@ class Instance:
     flow: Flow
 
 
+def _ignore(instance: Instance, change: FlowChange) -> None:
+    """Nobody wants to know."""
+
+
 class Approvals:
-    """All instances and templates."""
+    """All instances and templates.
+
+    Attributes:
+        tell: what is done with each change of an instance.
+    """
 
     def __init__(self) -> None:
+        self.tell: Callable[[Instance, FlowChange], None] = _ignore
         self.templates = {each.process_code: each for each in DEFAULT_TEMPLATES}
         self.instances: dict[str, Instance] = {}
         self._by_template: dict[str, list[Instance]] = {}
@@ -80,16 +90,17 @@ class Approvals:
                 cc=request.cc,
                 cc_position=request.cc_position,
                 new_task_id=lambda: next(self._task_ids),
+                tell=lambda change: self.tell(instance, change),
             ),
         )
-        instance.flow.start(at)
         process_code = request.template.process_code
         self.instances[instance.id] = instance
         self._by_template.setdefault(process_code, []).append(instance)
         self._equal[process_code, request.originator, equal_form(request.form)] += 1
+        instance.flow.start(at)
         return instance
 
-    def delete(self, instance_id: str) -> None:
+    def delete(self, instance_id: str, *, at: float) -> None:
         """Let an administrator delete an instance; the APIs know nothing of it any more.
 
         Raises:
@@ -98,6 +109,7 @@ class Approvals:
         instance = self.find(instance_id)
         del self.instances[instance_id]
         self._by_template[instance.request.template.process_code].remove(instance)
+        self.tell(instance, FlowChange("instance", "delete", at))
 
     def find(self, instance_id: str) -> Instance:
         """The instance with an id.
@@ -149,6 +161,13 @@ class Approvals:
             and (not statuses or instance.flow.status in statuses)
         )
         return list(islice(found, MOST_LISTED))
+
+
+def title_of(instance: Instance, organisation: Organisation) -> str:
+    """What the lists in the client show."""
+    person = organisation.people.get(instance.request.originator)
+    name = organisation.fields(person)["name"] if person else instance.request.originator
+    return f"{name}提交的{instance.request.template.name}"
 
 
 def equal_form(form: Form) -> str:

@@ -23,6 +23,8 @@ class Call:
     Attributes:
         payload: the JSON object or form of the body; None without one.
         upload: the file that came with it.
+        host: where it came to, as it says itself.
+        accept: what it wants to be answered with, as it says itself.
         passage: what the call was before the gateway made it a call of its own.
         id: its number, in the order of arrival; 0 while it is on its way.
         at: when it arrived after the inbound latency, in Unix seconds of the sandbox's clock.
@@ -41,6 +43,8 @@ class Call:
     size: int
     remote: str
     upload: Upload | None = None
+    host: str = ""
+    accept: str = "application/json"
     passage: Passage | None = None
     id: int = 0
     at: float = 0
@@ -66,6 +70,7 @@ class Call:
             return self.app.app_key
         given = self.fault_parameters
         key = given.get("appkey") or given.get("appKey") or given.get("client_id")
+        key = key or given.get("clientId")
         return key if isinstance(key, str) else ""
 
     @property

@@ -1,5 +1,6 @@
 """The command that starts the sandbox."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -22,16 +23,30 @@ def sandbox(
     app_key: Annotated[str, typer.Option(help="Key of the app.")] = "sandbox-key",
     app_secret: Annotated[str, typer.Option(help="Secret of the app.")] = "sandbox-secret",
     agent_id: Annotated[str, typer.Option(help="Agent id of the app.")] = "1000001",
+    apps: Annotated[
+        str,
+        typer.Option(
+            envvar="DINGRELAY_SANDBOX_APPS",
+            help="More apps: a JSON list of what POST apps takes.",
+        ),
+    ] = "[]",
     throttle_code: Annotated[
         str, typer.Option(help="Code of the answer to a call too many, such as 43004.")
     ] = "",
     quota: Annotated[
         int | None, typer.Option(min=0, help="Calls per month; none counts only.")
     ] = None,
+    delivery_scale: Annotated[
+        float,
+        typer.Option(
+            help="What the waits between two tries to tell of an event are multiplied with."
+        ),
+    ] = 1,
 ) -> None:
     """Run a DingTalk on this machine, for development and tests."""
     # Here, so that the help of the whole command line does not wait for them.
     from dingrelay_sandbox.apps import App
+    from dingrelay_sandbox.events.delivery_times import DeliveryTimes
     from dingrelay_sandbox.latency import Latency
     from dingrelay_sandbox.limits import Limits
     from dingrelay_sandbox.process import run
@@ -54,6 +69,8 @@ def sandbox(
             limits=limits,
             latency=Latency.parse(latency),
             app=App(app_key=app_key, app_secret=app_secret, agent_id=agent_id),
+            delivery_times=DeliveryTimes(scale=delivery_scale),
+            more_apps=tuple(App.model_validate(each) for each in json.loads(apps)),
         )
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None

@@ -2,7 +2,7 @@
 
 import random
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,10 +38,39 @@ class Person:
     changes: Changes | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that changed.
+
+    Attributes:
+        type: DingTalk's name of the event that tells of it.
+        user: who; empty where a department changed.
+        department: which; 0 where a person changed.
+        places: the departments that it is about, those of before and those of now.
+        before, after: the fields of a person that was there before and still is.
+    """
+
+    type: str
+    places: frozenset[int]
+    user: str = ""
+    department: int = 0
+    before: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    after: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def _ignore(change: Change) -> None:
+    """Nobody wants to know."""
+
+
 class Organisation:
-    """People and departments, and who is where."""
+    """People and departments, and who is where.
+
+    Attributes:
+        tell: what is done with each change. A seed replaces everybody and tells of nothing.
+    """
 
     def __init__(self) -> None:
+        self.tell: Callable[[Change], None] = _ignore
         self.seed_number = 0
         self.version = 0
         """Grows with every change."""
@@ -50,6 +79,8 @@ class Organisation:
         self._children: dict[int, list[int]] = {}
         self._members: dict[int, list[str]] = {}
         self._below: dict[int, frozenset[int]] = {}
+        self._heads: dict[int, str] = {}
+        """Who headed a department before the change that is under way."""
         self._indexes: dict[str, dict[str, str]] = {}
         """By field: value → user, built when it is first asked for."""
         self.seed(users=0, departments=1, seed=0)
@@ -138,6 +169,7 @@ class Organisation:
             if place not in self.departments:
                 raise LookupError(f"department {place} does not exist")
         person = old or Person(userid, zlib.crc32(userid.encode()), ())
+        before, left = self.fields(person), person.departments
         person.changes = {**(person.changes or {}), **merged}
         if places != person.departments:
             # Who stays where they are keeps their place in the pages.
@@ -145,6 +177,9 @@ class Organisation:
             person.departments = places
             self._put_person(person)
         self._changed()
+        kind = _kind(before, self.fields(person)) if old else "user_add_org"
+        self._tell_of(person, kind, before, {*left, *places})
+        self._tell_of_heads()
         return person
 
     def delete_user(self, userid: str) -> None:
@@ -159,6 +194,8 @@ class Organisation:
         self._drop_person(person)
         del self.people[userid]
         self._changed()
+        self.tell(Change("user_leave_org", frozenset(person.departments), userid))
+        self._tell_of_heads()
 
     def put_department(self, number: int, changes: Mapping[str, Any]) -> Department:
         """Add a department, or change some fields of one; it may move below another parent.
@@ -182,6 +219,10 @@ class Organisation:
         department = Department(number, parent, str(name), merged)
         self._put_department(department)
         self._changed()
+        if department != old:
+            kind = "org_dept_modify" if old else "org_dept_create"
+            places = {number, parent or ROOT, (old and old.parent_id) or ROOT}
+            self.tell(Change(kind, frozenset(places), department=number))
         return department
 
     def delete_department(self, number: int) -> None:
@@ -195,8 +236,10 @@ class Organisation:
             raise LookupError(f"department {number} does not exist")
         if department.parent_id is None or self._children.get(number):
             raise LookupError(f"department {number} is the root or has sub-departments")
+        moved: list[tuple[Person, dict[str, Any]]] = []
         for userid in list(self.members(number)):
             person = self.people[userid]
+            moved.append((person, self.fields(person)))
             self._drop_person(person)
             rest = tuple(place for place in person.departments if place != number)
             person.departments = rest or (ROOT,)
@@ -204,6 +247,11 @@ class Organisation:
         self._children[department.parent_id].remove(number)
         del self.departments[number]
         self._changed()
+        for person, before in moved:
+            self._tell_of(person, "user_modify_org", before, {number, *person.departments})
+        places = frozenset({number, department.parent_id})
+        self.tell(Change("org_dept_remove", places, department=number))
+        self._tell_of_heads()
 
     def _put_department(self, department: Department) -> None:
         self.departments[department.id] = department
@@ -217,9 +265,35 @@ class Organisation:
 
     def _drop_person(self, person: Person) -> None:
         for place in person.departments:
+            self._heads.setdefault(place, self._members[place][0])
             self._members[place].remove(person.userid)
+
+    def _tell_of(
+        self, person: Person, kind: str, before: Mapping[str, Any], places: Iterable[int]
+    ) -> None:
+        if kind:
+            after = self.fields(person)
+            self.tell(Change(kind, frozenset(places), person.userid, before=before, after=after))
+
+    def _tell_of_heads(self) -> None:
+        """A department whose first member is another one has another head: that is its own change."""
+        heads, self._heads = self._heads, {}
+        for place, before in heads.items():
+            members = self._members.get(place)
+            if place in self.departments and members and members[0] != before:
+                self.tell(Change("org_dept_modify", frozenset({place}), department=place))
 
     def _changed(self) -> None:
         self.version += 1
         self._below.clear()
         self._indexes.clear()
+
+
+def _kind(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """What happened to a person: they began to use DingTalk, were changed, or nothing (empty)."""
+    if before == after:
+        return ""
+    activated = after.get("active") is True and before.get("active") is not True
+    if activated and {**before, "active": True} == after:
+        return "user_active_org"
+    return "user_modify_org"

@@ -135,13 +135,25 @@ class TaskReport(TypedDict):
     result: str
 
 
+class RecordReport(TypedDict):
+    """Something that somebody did to an approval, such as ``ADD_REMARK``; `at` in Unix seconds."""
+
+    user: str
+    at: float
+    type: str
+    result: str
+    remark: str
+
+
 class ApprovalReport(TypedDict):
-    """One approval instance. `created_at` is in Unix seconds.
+    """One approval instance. Times are in Unix seconds.
 
     Attributes:
         form: name and value as they were submitted, whatever the APIs tell.
         status: RUNNING, COMPLETED or TERMINATED.
         result: agree or refuse once it is COMPLETED; empty before.
+        records: what was done to it, oldest first.
+        finished_at: None while it is running.
     """
 
     id: str
@@ -156,7 +168,9 @@ class ApprovalReport(TypedDict):
     status: str
     result: str
     tasks: list[TaskReport]
+    records: list[RecordReport]
     created_at: float
+    finished_at: float | None
 
 
 class AdvanceReport(TypedDict):
@@ -181,6 +195,92 @@ class OrganisationReport(TypedDict):
 
     departments: list[dict[str, Any]]
     users: list[dict[str, Any]]
+
+
+class AttemptReport(TypedDict):
+    """One try to tell an app of an event.
+
+    Attributes:
+        at: when it began, in Unix seconds of the sandbox's clock.
+        took: seconds until the answer, or until no more was waited for one.
+        outcome: ``success``, or what went wrong.
+        connection: of the stream that it went through; 0 for an HTTP push.
+    """
+
+    at: float
+    took: float
+    outcome: str
+    connection: int
+
+
+class DeliveryReport(TypedDict):
+    """One event on its way to one app.
+
+    Attributes:
+        way: ``http`` or ``stream``.
+        state: ``waiting``, ``delivered``, ``failed`` (no more is tried) or ``swallowed`` (a fault
+            kept it from being tried at all).
+    """
+
+    app: str
+    way: str
+    state: str
+    attempts: list[AttemptReport]
+
+
+class EventReport(TypedDict):
+    """One event; `at` is in Unix seconds of the sandbox's clock."""
+
+    id: str
+    type: str
+    at: float
+    fields: dict[str, Any]
+    deliveries: list[DeliveryReport]
+
+
+class EventsReport(TypedDict):
+    """All events since the last reset.
+
+    Attributes:
+        happened: events; one that was sent again counts again.
+        planned: those that are to happen by themselves, and have not yet.
+        attempts: tries to tell somebody of one.
+        waiting, delivered, failed, swallowed: deliveries by their state.
+    """
+
+    happened: int
+    planned: int
+    attempts: int
+    waiting: int
+    delivered: int
+    failed: int
+    swallowed: int
+
+
+class ConnectionReport(TypedDict):
+    """One connection of a stream.
+
+    Attributes:
+        state: ``open``, ``closing`` (it was told to disconnect), ``dead`` (gone, and still fed) or
+            ``closed``.
+        client: what it calls itself.
+        subscriptions: such as ``EVENT *``.
+        faults: what is wrong with it.
+        events, acknowledged: frames that were sent, and those that were answered, however.
+        pings, pongs: the same of pings.
+    """
+
+    id: int
+    app: str
+    state: str
+    opened_at: float
+    client: str
+    subscriptions: list[str]
+    faults: list[str]
+    events: int
+    acknowledged: int
+    pings: int
+    pongs: int
 
 
 class ClockReport(TypedDict):

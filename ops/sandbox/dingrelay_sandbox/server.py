@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -16,6 +16,9 @@ from dingrelay_sandbox.apis.table import dialect_of
 from dingrelay_sandbox.bodies import FORM, read_body
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.door import DOOR
+from dingrelay_sandbox.events.delivery import DELIVERIES, Deliveries
+from dingrelay_sandbox.events.event_routes import event_routes
+from dingrelay_sandbox.events.stream_gateway import PATH as STREAM_PATH
 from dingrelay_sandbox.judge import judge, know_caller
 from dingrelay_sandbox.state import World
 
@@ -32,9 +35,30 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 def create_app(world: World) -> web.Application:
     """The sandbox as an aiohttp application around a world."""
     app = web.Application(client_max_size=LARGEST_BODY_BYTES)
+    app[DELIVERIES] = deliveries = Deliveries(world)
+    app.cleanup_ctx.append(_delivering(deliveries))
+    app.on_shutdown.append(_hang_up)
+    app.router.add_get(STREAM_PATH, deliveries.stream.connect)
+    app.add_routes(event_routes(world))
     app.add_routes(admin_routes(world))
     app.router.add_route("*", "/{path:.*}", _dingtalk(world))
     return app
+
+
+def _delivering(
+    deliveries: Deliveries,
+) -> Callable[[web.Application], AsyncIterator[None]]:
+    async def while_served(_: web.Application) -> AsyncIterator[None]:
+        await deliveries.open()
+        yield
+        await deliveries.close()
+
+    return while_served
+
+
+async def _hang_up(app: web.Application) -> None:
+    """End the streams, which would go on for ever, before the server waits for its calls."""
+    await app[DELIVERIES].stream.close()
 
 
 def _dingtalk(world: World) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -83,6 +107,8 @@ def _call(request: web.Request, content: bytes) -> Call:
         size=len(content),
         remote=request.remote or "",
         upload=body.upload,
+        host=request.host,
+        accept=request.headers.get("Accept", ""),
         passage=through,
     )
 

@@ -4,16 +4,24 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from dingrelay_sandbox.approvals import Approvals
+from dingrelay_sandbox.approval_flow import FlowChange
+from dingrelay_sandbox.approvals import Approvals, Instance, title_of
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.audit import Audit
 from dingrelay_sandbox.clock import Clock
+from dingrelay_sandbox.events.approval_events import approval_event
+from dingrelay_sandbox.events.callbacks import Callbacks
+from dingrelay_sandbox.events.delivery_times import DeliveryTimes
+from dingrelay_sandbox.events.event_faults import EventFaults
+from dingrelay_sandbox.events.log import EventLog
+from dingrelay_sandbox.events.organisation_events import organisation_event
+from dingrelay_sandbox.events.tickets import Tickets
 from dingrelay_sandbox.faults import Faults
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.limiter import Limiter
 from dingrelay_sandbox.limits import Limits
 from dingrelay_sandbox.media import Media
-from dingrelay_sandbox.organisation import Organisation
+from dingrelay_sandbox.organisation import Change, Organisation
 from dingrelay_sandbox.robots import Robot, Robots
 from dingrelay_sandbox.scope import Scopes
 from dingrelay_sandbox.sends import Sends
@@ -34,7 +42,9 @@ class Start:
     limits: Limits = field(default_factory=Limits)
     latency: Latency = field(default_factory=Latency)
     app: App = field(default_factory=App)
+    more_apps: tuple[App, ...] = ()
     calls_kept: int = 200_000
+    delivery_times: DeliveryTimes = field(default_factory=DeliveryTimes)
 
 
 class World:
@@ -57,6 +67,10 @@ class World:
     faults: Faults
     audit: Audit
     latency: Latency
+    callbacks: Callbacks
+    tickets: Tickets
+    delivery_times: DeliveryTimes
+    event_faults: EventFaults
 
     def __init__(
         self, start: Start | None = None, *, clock: Callable[[], float] = time.time
@@ -64,20 +78,23 @@ class World:
         self.start = start or Start()
         self.clock = Clock(clock)
         self.last_call = 0
+        self.events = EventLog()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything; only the numbering of calls goes on."""
         start = self.start
         self.clock.offset = 0
-        self.apps = {start.app.app_key: start.app}
+        self.apps = {app.app_key: app for app in (start.app, *start.more_apps)}
         self.organisation = Organisation()
         self.organisation.seed(users=start.users, departments=start.departments, seed=start.seed)
+        self.organisation.tell = self._organisation_changed
         self.scopes = Scopes(self.organisation)
         self.limiter = Limiter(start.limits)
         self.tokens = Tokens()
         self.sends = Sends(self.limiter)
         self.approvals = Approvals()
+        self.approvals.tell = self._approval_changed
         self.media = Media()
         self.robots = Robots()
         robot = Robot()
@@ -85,6 +102,11 @@ class World:
         self.faults = Faults()
         self.audit = Audit(start.calls_kept)
         self.latency = start.latency
+        self.events.clear()
+        self.callbacks = Callbacks()
+        self.tickets = Tickets()
+        self.delivery_times = start.delivery_times
+        self.event_faults = EventFaults()
 
     def approval_exists(self, instance_id: str) -> bool:
         """Whether an approval may be referred to."""
@@ -116,3 +138,10 @@ class World:
     def limits(self) -> Limits:
         """The limits in force."""
         return self.limiter.limits
+
+    def _organisation_changed(self, change: Change) -> None:
+        self.events.add(organisation_event(change, self.clock()))
+
+    def _approval_changed(self, instance: Instance, change: FlowChange) -> None:
+        title = title_of(instance, self.organisation)
+        self.events.add(approval_event(instance, change, title))

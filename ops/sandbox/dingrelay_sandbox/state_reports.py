@@ -17,6 +17,7 @@ from dingrelay_sandbox.report_types import (
     InboxReport,
     MediumReport,
     OrganisationReport,
+    RecordReport,
     TaskReport,
 )
 from dingrelay_sandbox.state import World
@@ -118,7 +119,18 @@ class Truth:
                     TaskReport(id=task.id, user=task.user, status=task.status, result=task.result)
                     for task in each.flow.tasks
                 ],
+                records=[
+                    RecordReport(
+                        user=record.user,
+                        at=record.at,
+                        type=record.type,
+                        result=record.result,
+                        remark=record.remark or "",
+                    )
+                    for record in each.flow.records
+                ],
                 created_at=each.created_at,
+                finished_at=each.flow.finished_at,
             )
             for each in self._world.approvals.instances.values()
         ]

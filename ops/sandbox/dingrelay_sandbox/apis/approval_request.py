@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from dingrelay_sandbox.answers import Refusal
-from dingrelay_sandbox.approval_flow import Step
+from dingrelay_sandbox.approval_flow import Step, Task
 from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT
@@ -110,14 +110,15 @@ def listed_ids(
     return page, following if following < len(found) else None
 
 
-def title_of(world: World, instance: Instance) -> str:
-    """What the lists in the client show."""
-    person = world.organisation.people.get(instance.request.originator)
-    name = world.organisation.fields(person)["name"] if person else instance.request.originator
-    return f"{name}提交的{instance.request.template.name}"
+def ended_or_too_young(world: World, call: Call, instance: Instance) -> str:
+    """Why an instance can't be withdrawn: only a running one can, and not at first (API §4.2)."""
+    if instance.flow.status != "RUNNING":
+        return "审批单已结束"
+    if call.monotonic - instance.monotonic < world.limits.terminate_after_seconds:
+        return f"提交审批后 {world.limits.terminate_after_seconds:g} 秒内不允许撤销"
+    return ""
 
 
-def may_terminate(world: World, call: Call, instance: Instance) -> bool:
-    """Only a running instance, and not in its first seconds (API §4.2)."""
-    age = call.monotonic - instance.monotonic
-    return instance.flow.status == "RUNNING" and age >= world.limits.terminate_after_seconds
+def open_task(instance: Instance, task: Task) -> bool:
+    """Whether somebody still has to decide."""
+    return instance.flow.status == "RUNNING" and task.status == "RUNNING"

@@ -6,18 +6,15 @@ from typing import Any
 from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
 from dingrelay_sandbox.apis.approval_form import read_form, told_form
 from dingrelay_sandbox.apis.approval_request import (
-    LONGEST_REMARK,
     ROOT_DEPARTMENT,
     Wording,
     create_instance,
     find_template,
     listed_ids,
-    may_terminate,
     template_steps,
-    title_of,
 )
 from dingrelay_sandbox.approval_flow import Record, Step, Task
-from dingrelay_sandbox.approvals import Instance, Request
+from dingrelay_sandbox.approvals import Instance, Request, title_of
 from dingrelay_sandbox.beijing import iso_minute
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.state import World
@@ -83,7 +80,7 @@ def create(world: World, call: Call) -> Answer:
 
 def get(world: World, call: Call) -> Answer:
     """``GET /v1.0/workflow/processInstances``."""
-    instance = find_instance(world, call.parameters.text("processInstanceId"))
+    instance = _find_instance(world, call.parameters.text("processInstanceId"))
     return json_answer({"result": _told(world, instance), "success": True})
 
 
@@ -107,27 +104,6 @@ def query(world: World, call: Call) -> Answer:
     if following is not None:
         result["nextToken"] = str(following)
     return json_answer({"result": result, "success": True})
-
-
-def end(world: World, call: Call) -> Answer:
-    """``POST /v1.0/workflow/processInstances/terminate``."""
-    parameters = call.parameters
-    instance = find_instance(world, parameters.text("processInstanceId"))
-    system = parameters.flag_or("isSystem", default=True)
-    originator = instance.request.originator
-    if not system and parameters.text("operatingUserId") != originator:
-        raise parameters.invalid("operatingUserId")
-    remark = parameters.text_or("remark", "")
-    if len(remark) > LONGEST_REMARK:
-        raise parameters.invalid("remark")
-    if not instance.request.template.revocable:
-        raise RestRefusal("internalError", "审批模板不允许撤销", status=500)
-    if not may_terminate(world, call, instance):
-        raise RestRefusal("processInstanceInvalidParameter", "审批实例当前不允许撤销")
-    instance.flow.terminate(
-        parameters.text_or("operatingUserId", originator), at=call.at, remark=remark
-    )
-    return json_answer({"result": True, "success": True})
 
 
 def _steps(parameters: Parameters) -> list[Step]:
@@ -161,7 +137,7 @@ def _selected(parameters: Parameters, template: Template) -> list[Step]:
     return [Step("AND", chosen[key]) for key in template.target_select]
 
 
-def find_instance(world: World, instance_id: str) -> Instance:
+def _find_instance(world: World, instance_id: str) -> Instance:
     """The instance that a call is about."""
     instance = world.approvals.instances.get(instance_id)
     if instance is None:
@@ -173,7 +149,7 @@ def _told(world: World, instance: Instance) -> dict[str, Any]:
     request, flow = instance.request, instance.flow
     place = world.organisation.departments.get(max(request.department, 1))
     told: dict[str, Any] = {
-        "title": title_of(world, instance),
+        "title": title_of(instance, world.organisation),
         "createTime": iso_minute(instance.created_at),
         "originatorUserId": request.originator,
         "originatorDeptId": str(request.department),

@@ -9,12 +9,10 @@ from dingrelay_sandbox.apis.approval_request import (
     create_instance,
     find_template,
     listed_ids,
-    may_terminate,
     template_steps,
-    title_of,
 )
 from dingrelay_sandbox.approval_flow import Record, Step, Task
-from dingrelay_sandbox.approvals import Instance, Request
+from dingrelay_sandbox.approvals import Instance, Request, title_of
 from dingrelay_sandbox.beijing import clock
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.state import World
@@ -51,7 +49,7 @@ def create(world: World, call: Call) -> Answer:
 
 def get(world: World, call: Call) -> Answer:
     """``/topapi/processinstance/get``."""
-    instance = _find(world, call.parameters.text("process_instance_id"))
+    instance = find_instance(world, call.parameters.text("process_instance_id"))
     return oapi_ok(call.request_id, process_instance=_told(world, instance))
 
 
@@ -78,23 +76,6 @@ def list_ids(world: World, call: Call) -> Answer:
     return oapi_ok(call.request_id, result=result)
 
 
-def end(world: World, call: Call) -> Answer:
-    """``/topapi/process/instance/terminate``."""
-    request = call.parameters.part("request")
-    instance = _find(world, request.text("process_instance_id"))
-    system = request.flag_or("is_system", default=True)
-    originator = instance.request.originator
-    if not system and request.text("operating_userid") != originator:
-        raise request.invalid("operating_userid")
-    if not instance.request.template.revocable:
-        raise OapiRefusal(820_008, "审批系统错误, 审批模板不允许撤销")
-    if not may_terminate(world, call, instance):
-        raise OapiRefusal(820_005, "审批实例当前不允许撤销")
-    user, remark = request.text_or("operating_userid", originator), request.text_or("remark", "")
-    instance.flow.terminate(user, at=call.at, remark=remark)
-    return oapi_ok(call.request_id, result=True)
-
-
 def _steps(parameters: Parameters) -> list[Step]:
     """The steps that the caller gives: one person each, or several at once (approvers_v2)."""
     if not parameters.has("approvers_v2"):
@@ -108,7 +89,8 @@ def _steps(parameters: Parameters) -> list[Step]:
     return steps
 
 
-def _find(world: World, instance_id: str) -> Instance:
+def find_instance(world: World, instance_id: str) -> Instance:
+    """The instance that a call is about."""
     instance = world.approvals.instances.get(instance_id)
     if instance is None:
         raise OapiRefusal(820_006, "审批实例不存在")
@@ -119,7 +101,7 @@ def _told(world: World, instance: Instance) -> dict[str, Any]:
     request, flow = instance.request, instance.flow
     place = world.organisation.departments.get(max(request.department, 1))
     told: dict[str, Any] = {
-        "title": title_of(world, instance),
+        "title": title_of(instance, world.organisation),
         "create_time": clock(instance.created_at),
         "originator_userid": request.originator,
         "originator_dept_id": str(request.department),

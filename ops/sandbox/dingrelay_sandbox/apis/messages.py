@@ -35,7 +35,7 @@ def send(world: World, call: Call) -> Answer:
         raise parameters.missing("userid_list,dept_id_list,to_all_user")
     reached = _recipients(world, call, users, departments, everyone=everyone)
     call.recipients = len(reached)
-    scope = world.scopes.of(call.caller)
+    scope = world.scopes.reached_by(call.caller)
 
     def reachable(userid: str) -> str:
         if userid not in world.organisation.people:
@@ -120,7 +120,7 @@ def _recipients(
 ) -> list[str]:
     """Everybody who is meant, each once; a department stands for all below it, too."""
     organisation = world.organisation
-    scope = world.scopes.of(call.caller)
+    scope = world.scopes.reached_by(call.caller)
     if everyone:
         if not world.sends.everyone_left(call.caller.app_key, call.at):
             raise OapiRefusal(41_045, "全员推送每天最多3次")

@@ -11,11 +11,12 @@ def visible_scope(world: World, call: Call) -> Answer:
     app = call.caller
     if call.path.split("/")[4] != app.agent_id:
         raise RestRefusal("invalidParameter.agentId.notFound", "应用不存在")
-    everybody = ROOT in app.departments
+    departments, users = app.visible
+    everybody = ROOT in departments
     scope = {
-        "deptIds": [] if everybody else list(app.departments),
-        "userIds": [] if everybody else list(app.users),
+        "deptIds": [] if everybody else list(departments),
+        "userIds": [] if everybody else list(users),
         "roleIds": [],
-        "onlyAdminVisible": False,
+        "onlyAdminVisible": not departments and not users,
     }
     return json_answer({"result": scope})

@@ -47,7 +47,7 @@ def batch_send(world: World, call: Call) -> Answer:
         raise RestRefusal("invalidParameter.userIds.overMax", f"userIds最多{MOST_USERS}个")
     content = read_message(parameters)
     call.recipients = len(users)
-    scope = world.scopes.of(call.caller)
+    scope = world.scopes.reached_by(call.caller)
     known = [u for u in users if u in world.organisation.people and scope.user(u)]
     sent = world.sends.deliver(
         "robot",

@@ -7,9 +7,11 @@ from typing import Literal
 from dingrelay_sandbox.answers import Answer, Dialect
 from dingrelay_sandbox.apis import (
     approval_tasks,
+    approval_tasks_topapi,
     approval_templates,
     approvals,
     approvals_topapi,
+    call_back,
     contacts,
     contacts_v1,
     lookups,
@@ -18,6 +20,7 @@ from dingrelay_sandbox.apis import (
     microapp,
     robot_groups,
     robots,
+    stream,
     tokens,
 )
 from dingrelay_sandbox.call import Call
@@ -42,6 +45,7 @@ class Endpoint:
 
 _CONVERSATION = "/topapi/message/corpconversation"
 _WORKFLOW = "/v1.0/workflow"
+_INSTANCE = "/topapi/process/instance"
 _GROUPS = "/v1.0/robot/groupMessages"
 
 ENDPOINTS = {
@@ -77,7 +81,9 @@ ENDPOINTS = {
     ("POST", f"{_WORKFLOW}/processInstances"): Endpoint(approvals.create, counted=True),
     ("GET", f"{_WORKFLOW}/processInstances"): Endpoint(approvals.get, counted=True),
     ("POST", f"{_WORKFLOW}/processes/instanceIds/query"): Endpoint(approvals.query, counted=True),
-    ("POST", f"{_WORKFLOW}/processInstances/terminate"): Endpoint(approvals.end, counted=True),
+    ("POST", f"{_WORKFLOW}/processInstances/terminate"): Endpoint(
+        approval_tasks.terminate, counted=True
+    ),
     ("POST", f"{_WORKFLOW}/processInstances/execute"): Endpoint(
         approval_tasks.execute, counted=True
     ),
@@ -97,19 +103,25 @@ ENDPOINTS = {
     ("POST", "/topapi/processinstance/create"): Endpoint(approvals_topapi.create, counted=True),
     ("POST", "/topapi/processinstance/get"): Endpoint(approvals_topapi.get, counted=True),
     ("POST", "/topapi/processinstance/listids"): Endpoint(approvals_topapi.list_ids, counted=True),
-    ("POST", "/topapi/process/instance/terminate"): Endpoint(approvals_topapi.end, counted=True),
+    ("POST", f"{_INSTANCE}/terminate"): Endpoint(approval_tasks_topapi.terminate, counted=True),
+    ("POST", f"{_INSTANCE}/execute"): Endpoint(approval_tasks_topapi.execute, counted=True),
+    ("POST", f"{_INSTANCE}/comment/add"): Endpoint(approval_tasks_topapi.comment, counted=True),
     ("POST", "/v1.0/robot/oToMessages/batchSend"): Endpoint(robots.batch_send, counted=True),
     ("GET", "/v1.0/robot/oToMessages/readStatus"): Endpoint(robots.read_status, counted=True),
     ("POST", "/v1.0/robot/otoMessages/batchRecall"): Endpoint(robots.recall, counted=True),
     ("POST", f"{_GROUPS}/send"): Endpoint(robot_groups.send, counted=True),
     ("POST", f"{_GROUPS}/query"): Endpoint(robot_groups.query, counted=True),
     ("POST", f"{_GROUPS}/recall"): Endpoint(robot_groups.recall, counted=True),
-    ("POST", "/media/upload"): Endpoint(media.upload, takes_file=True),
+    ("GET", "/call_back/get_call_back_failed_result"): Endpoint(
+        call_back.failed_result, counted=True
+    ),
+    ("POST", "/media/upload"): Endpoint(media.upload, takes_file=True, counted=True),
+    ("POST", "/v1.0/gateway/connections/open"): Endpoint(stream.open_connection, "own"),
     ("POST", "/robot/send"): Endpoint(robots.webhook, "own"),
 }
 TEMPLATES = {
     ("POST", "/v1.0/oauth2", "token"): Endpoint(tokens.corporation_token, "own"),
-    ("GET", "/v1.0/microApp/apps", "scopes"): Endpoint(microapp.visible_scope),
+    ("GET", "/v1.0/microApp/apps", "scopes"): Endpoint(microapp.visible_scope, counted=True),
 }
 """APIs whose path has an id before its last part."""
 

@@ -1,0 +1,48 @@
+"""The door to a stream (API §7.4)."""
+
+from typing import Any
+
+from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
+from dingrelay_sandbox.apis.tokens import secret_fits
+from dingrelay_sandbox.call import Call, Parameters
+from dingrelay_sandbox.events.stream_gateway import PATH
+from dingrelay_sandbox.events.tickets import CALLBACK, EVENTS, EVERY_TOPIC, Subscription
+from dingrelay_sandbox.state import World
+
+MOST_SUBSCRIPTIONS = 100
+
+
+def open_connection(world: World, call: Call) -> Answer:
+    """``POST /v1.0/gateway/connections/open``: a ticket, good once and for 90 s."""
+    parameters = call.parameters
+    app = world.apps.get(parameters.text("clientId"))
+    if app is None or not secret_fits(app, parameters.text("clientSecret")):
+        raise RestRefusal("authFailed", "鉴权失败", status=401, verdict="token")
+    ticket = world.tickets.issue(
+        app.app_key,
+        _subscriptions(parameters),
+        client=parameters.text_or("ua", ""),
+        until=call.monotonic + world.delivery_times.ticket,
+    )
+    endpoint = f"ws://{call.host}{PATH}"
+    if "json" not in call.accept:
+        # DingTalk's Node SDK says so of this API (API §11.3); the shape is a guess.
+        text = f"<result><endpoint>{endpoint}</endpoint><ticket>{ticket}</ticket></result>"
+        return Answer(200, text.encode(), "application/xml")
+    return json_answer({"endpoint": endpoint, "ticket": ticket})
+
+
+def _subscriptions(parameters: Parameters) -> list[Subscription]:
+    given = parameters.objects("subscriptions")
+    if not 1 <= len(given) <= MOST_SUBSCRIPTIONS:
+        raise parameters.invalid("subscriptions")
+    return [_subscription(parameters, each) for each in given]
+
+
+def _subscription(parameters: Parameters, given: dict[str, Any]) -> Subscription:
+    kind, topic = given.get("type"), given.get("topic")
+    if kind == EVENTS and topic == EVERY_TOPIC:
+        return Subscription("EVENT", EVERY_TOPIC)
+    if kind == CALLBACK and isinstance(topic, str) and topic.startswith("/"):
+        return Subscription("CALLBACK", topic)
+    raise parameters.invalid("subscriptions")

@@ -1,0 +1,180 @@
+"""The URLs that apps want HTTP pushes at, and what could not be pushed there (API §7.1)."""
+
+import json
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, new_nonce, signature
+from dingrelay_sandbox.events.event import Casing, Event
+from dingrelay_sandbox.events.subscription import wants
+
+SUCCESS = "success"
+CHECK = {"EventType": "check_url"}
+"""What is pushed when a URL is registered."""
+LARGEST_FAILED_PAGE = 200
+MOST_FAILED = 100_000
+NAMES: Mapping[str, tuple[str, str]] = {
+    "signature": ("signature", "timestamp"),
+    "msg_signature": ("msg_signature", "timeStamp"),
+}
+"""What signature and time are called in the query."""
+
+
+class Callback(BaseModel):
+    """Where and how an app is told of events.
+
+    Attributes:
+        app_key: whose it is; each app has one.
+        url: where pushes go.
+        token: 3 to 32 letters and digits, part of each signature.
+        aes_key: 43 characters.
+        owner_key: what each text ends with; the app's key where none is given.
+        events: types, or paths such as
+            ``/v1.0/event/bpms_instance_change/processCode/{code}/type/finish``; empty for all.
+        casing: how the fields are spelt, and whether there is an ``eventId``.
+        parameters: what the query calls signature and time.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    app_key: str = "sandbox-key"
+    url: Annotated[str, Field(pattern="^https?://")]
+    token: Annotated[str, Field(pattern="^[0-9A-Za-z]{3,32}$", repr=False)]
+    aes_key: Annotated[str, Field(repr=False)]
+    owner_key: str = ""
+    events: tuple[str, ...] = ()
+    casing: Casing = "subscribed"
+    parameters: Literal["signature", "msg_signature"] = "signature"
+
+    @model_validator(mode="after")
+    def _key_is_one(self) -> Self:
+        self.crypto()
+        return self
+
+    def crypto(self) -> CallbackCrypto:
+        """The cipher of its texts."""
+        return CallbackCrypto(self.aes_key, self.owner_key or self.app_key)
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """One request, ready to leave."""
+
+    query: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An event that could not be pushed; `until` is a moment of the clock that never jumps."""
+
+    event: Event
+    until: float
+
+
+class Pushing:
+    """A callback at work."""
+
+    def __init__(self, callback: Callback) -> None:
+        self.callback = callback
+        self._crypto = callback.crypto()
+
+    def wants(self, event: Event) -> bool:
+        """Whether the app has asked for this event."""
+        return wants(self.callback.events, event)
+
+    def push(self, content: Mapping[str, Any], at: float) -> Push:
+        """A request that tells of something, signed at a Unix time."""
+        encrypt = self._crypto.encrypt(json.dumps(content, ensure_ascii=False))
+        timestamp, nonce = str(int(at * 1_000)), new_nonce()
+        sign, time = NAMES[self.callback.parameters]
+        query = {
+            sign: signature(self.callback.token, timestamp, nonce, encrypt),
+            time: timestamp,
+            "nonce": nonce,
+        }
+        return Push(query, json.dumps({"encrypt": encrypt}).encode())
+
+    def judge(self, status: int, body: bytes) -> str:
+        """What an answer is worth: ``success``, or what is wrong with it."""
+        if status != 200:
+            return f"status {status}"
+        try:
+            answer = json.loads(body)
+        except (ValueError, RecursionError):
+            return "no JSON"
+        if not isinstance(answer, dict):
+            return "no object"
+        given = [answer.get(name) for name in ("timeStamp", "nonce", "encrypt", "msg_signature")]
+        timestamp, nonce, encrypt, sign = (str(each) for each in given)
+        if None in given or sign != signature(self.callback.token, timestamp, nonce, encrypt):
+            return "wrong signature"
+        try:
+            message = self._crypto.decrypt(encrypt)
+        except ValueError as error:
+            return f"not decrypted: {error}"
+        return SUCCESS if message == SUCCESS else "not success"
+
+
+@dataclass(slots=True)
+class _OfApp:
+    pushing: Pushing
+    failed: deque[Failed] = field(default_factory=lambda: deque[Failed](maxlen=MOST_FAILED))
+
+
+class Callbacks:
+    """The callback of each app."""
+
+    def __init__(self) -> None:
+        self._of_apps: dict[str, _OfApp] = {}
+
+    def put(self, callback: Callback) -> None:
+        """Let an app be told there from now on. What failed before can still be fetched."""
+        pushing = Pushing(callback)
+        known = self._of_apps.get(callback.app_key)
+        if known is None:
+            self._of_apps[callback.app_key] = _OfApp(pushing)
+        else:
+            known.pushing = pushing
+
+    def of(self, app_key: str) -> Pushing | None:
+        """The callback of an app, if it has one."""
+        known = self._of_apps.get(app_key)
+        return known.pushing if known else None
+
+    def delete(self, app_key: str) -> None:
+        """Push nothing to an app any more.
+
+        Raises:
+            LookupError: it has no callback.
+        """
+        if self._of_apps.pop(app_key, None) is None:
+            raise LookupError(f"app {app_key} has no callback")
+
+    def all(self) -> list[Callback]:
+        """Every callback."""
+        return [each.pushing.callback for each in self._of_apps.values()]
+
+    def fail(self, app_key: str, event: Event, *, until: float) -> None:
+        """Keep what could not be pushed, to be fetched until then."""
+        known = self._of_apps.get(app_key)
+        if known is not None:
+            known.failed.append(Failed(event, until))
+
+    def fetch_failed(self, app_key: str, *, now: float) -> tuple[list[Event], bool]:
+        """The oldest events that could not be pushed, and whether there are more.
+
+        They are gone with that.
+        """
+        known = self._of_apps.get(app_key)
+        if known is None:
+            return [], False
+        failed = known.failed
+        while failed and failed[0].until <= now:
+            failed.popleft()
+        page = [failed.popleft().event for _ in range(min(LARGEST_FAILED_PAGE, len(failed)))]
+        return page, bool(failed)

@@ -1,0 +1,209 @@
+"""Every event that happened, and what became of telling it."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Literal
+
+from dingrelay_sandbox.events.event import Event
+from dingrelay_sandbox.report_types import (
+    AttemptReport,
+    DeliveryReport,
+    EventReport,
+    EventsReport,
+)
+
+Way = Literal["http", "stream"]
+State = Literal["waiting", "delivered", "failed", "swallowed"]
+
+EVENTS_KEPT = 100_000
+"""How many events are kept; the oldest go first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try to tell an app of an event.
+
+    Attributes:
+        at: when it began, in Unix seconds of the sandbox's clock.
+        outcome: ``success``, or what went wrong.
+        connection: of the stream that it went through; 0 for an HTTP push.
+    """
+
+    at: float
+    took: float
+    outcome: str
+    connection: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Delivery:
+    """One event on its way to one app.
+
+    Attributes:
+        state: ``delivered`` once the app has answered well, ``failed`` when no more is tried,
+            ``swallowed`` when a fault kept it from being tried at all.
+    """
+
+    event: Event
+    app_key: str
+    way: Way
+    state: State = "waiting"
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    life: int = 0
+    """Of the log; one that began before a reset is counted no more."""
+
+
+@dataclass(slots=True)
+class _Row:
+    event: Event
+    deliveries: list[Delivery] = field(default_factory=list[Delivery])
+
+
+def _ignore(event: Event) -> None:
+    """Nobody delivers."""
+
+
+class EventLog:
+    """The events since the last reset, oldest first.
+
+    Attributes:
+        deliver: what is done with each event as it happens.
+        planned: events that are to happen by themselves, and have not yet.
+    """
+
+    def __init__(self, kept: int = EVENTS_KEPT) -> None:
+        self.deliver: Callable[[Event], None] = _ignore
+        self.planned = 0
+        self._kept = kept
+        self._rows: deque[_Row] = deque()
+        self._by_id: dict[str, _Row] = {}
+        self._happened = 0
+        self._attempts = 0
+        self._settled: Counter[State] = Counter()
+        self._begun = 0
+        self._life = 0
+
+    def clear(self) -> None:
+        """Forget all events. What is still on its way is counted nowhere."""
+        self._life += 1
+        self._rows.clear()
+        self._by_id.clear()
+        self._settled.clear()
+        self._happened = self._attempts = self._begun = self.planned = 0
+
+    def add(self, event: Event) -> None:
+        """Note that something happened, and tell those who want to know."""
+        if event.id not in self._by_id:
+            row = self._by_id[event.id] = _Row(event)
+            self._rows.append(row)
+            if len(self._rows) > self._kept:
+                del self._by_id[self._rows.popleft().event.id]
+        self._happened += 1
+        self.deliver(event)
+
+    def find(self, event_id: str) -> Event:
+        """The event with an id.
+
+        Raises:
+            LookupError: there is none, or it was long ago.
+        """
+        return self._row(event_id).event
+
+    def begin(self, delivery: Delivery) -> None:
+        """Note that an app is to be told."""
+        delivery.life = self._life
+        self._begun += 1
+        row = self._by_id.get(delivery.event.id)
+        if row is not None:
+            row.deliveries.append(delivery)
+
+    def attempt(self, delivery: Delivery, attempt: Attempt) -> None:
+        """Note a try."""
+        if delivery.life == self._life:
+            self._attempts += 1
+        delivery.attempts.append(attempt)
+
+    def settle(self, delivery: Delivery, state: State) -> None:
+        """Note how a delivery ended."""
+        if delivery.life == self._life:
+            self._settled[state] += 1
+        delivery.state = state
+
+    def report(self, event_id: str) -> EventReport:
+        """One event, with its deliveries.
+
+        Raises:
+            LookupError: there is none, or it was long ago.
+        """
+        return _told(self._row(event_id))
+
+    def reports(self, *, since: float, kind: str, state: str, limit: int) -> list[EventReport]:
+        """The newest events that happened at `since` (Unix seconds) or later, oldest first.
+
+        Args:
+            since: 0 for all.
+            kind: the only type; empty for all.
+            state: only those with a delivery in that state; empty for all.
+            limit: how many.
+        """
+        found = (
+            row
+            for row in reversed(self._rows)
+            if row.event.born >= since
+            and kind in {"", row.event.type}
+            and (not state or any(each.state == state for each in row.deliveries))
+        )
+        return [_told(row) for row in reversed(list(islice(found, limit)))]
+
+    def summary(self) -> EventsReport:
+        """The sums since the last reset."""
+        settled = self._settled
+        return EventsReport(
+            happened=self._happened,
+            planned=self.planned,
+            attempts=self._attempts,
+            waiting=self._begun - sum(settled.values()),
+            delivered=settled["delivered"],
+            failed=settled["failed"],
+            swallowed=settled["swallowed"],
+        )
+
+    def deliveries(self) -> Iterator[Delivery]:
+        """All deliveries, those of the oldest event first."""
+        for row in self._rows:
+            yield from row.deliveries
+
+    def _row(self, event_id: str) -> _Row:
+        row = self._by_id.get(event_id)
+        if row is None:
+            raise LookupError(f"event {event_id} does not exist")
+        return row
+
+
+def _told(row: _Row) -> EventReport:
+    event = row.event
+    return EventReport(
+        id=event.id,
+        type=event.type,
+        at=event.born,
+        fields=dict(event.fields),
+        deliveries=[
+            DeliveryReport(
+                app=each.app_key,
+                way=each.way,
+                state=each.state,
+                attempts=[
+                    AttemptReport(
+                        at=attempt.at,
+                        took=attempt.took,
+                        outcome=attempt.outcome,
+                        connection=attempt.connection,
+                    )
+                    for attempt in each.attempts
+                ],
+            )
+            for each in row.deliveries
+        ],
+    )

@@ -1,0 +1,137 @@
+"""Tells events through streams: to one connection of the app, again if it is not acknowledged."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal
+
+from aiohttp import web
+
+from dingrelay_sandbox.events.frames import SUCCESS
+from dingrelay_sandbox.events.log import Attempt, Delivery
+from dingrelay_sandbox.events.stream_connection import StreamConnection
+from dingrelay_sandbox.report_types import ConnectionReport
+from dingrelay_sandbox.state import World
+
+PATH = "/connect"
+CLOSED_KEPT = 1_000
+"""Connections that are over and are still told of."""
+CLOSE_SECONDS = 1.0
+"""How long a client may take to answer a close."""
+LARGEST_FRAME = 1 << 20
+
+StreamAction = Literal["drop", "disconnect", "silence", "die"]
+
+
+class StreamGateway:
+    """All connections.
+
+    Args:
+        world: where tickets and times are.
+        start: does something in the background that a reset ends.
+    """
+
+    def __init__(self, world: World, start: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+        self._world = world
+        self._start = start
+        self._connections: list[StreamConnection] = []
+        self._last = 0
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        """``GET /connect?ticket=``: the connection, until it ends."""
+        ticket = self._world.tickets.take(request.query.get("ticket", ""), now=time.monotonic())
+        if ticket is None:
+            return web.json_response({"code": "authFailed", "message": "鉴权失败"}, status=401)
+        socket = web.WebSocketResponse(
+            autoping=False, autoclose=False, timeout=CLOSE_SECONDS, max_msg_size=LARGEST_FRAME
+        )
+        await socket.prepare(request)
+        self._last += 1
+        faults = self._world.event_faults.of_connection(ticket.app_key)
+        connection = StreamConnection(
+            self._last, ticket, socket, request.transport, self._world, faults
+        )
+        self._connections.append(connection)
+        self._forget()
+        await connection.run()
+        return socket
+
+    async def deliver(self, delivery: Delivery) -> None:
+        """Send an event until it is acknowledged, or no more is tried."""
+        world = self._world
+        for _ in range(1 + world.delivery_times.redeliveries):
+            at, began = world.clock(), time.monotonic()
+            connection = self._pick(delivery.app_key)
+            app = world.apps.get(delivery.app_key)
+            outcome = "no connection"
+            if connection is not None and app is not None:
+                outcome = await connection.push(delivery.event, app)
+            took = time.monotonic() - began
+            number = connection.number if connection is not None else 0
+            world.events.attempt(delivery, Attempt(at, took, outcome, number))
+            if outcome == SUCCESS:
+                world.events.settle(delivery, "delivered")
+                return
+            if connection is not None and connection.lossy:
+                break
+            wait = world.delivery_times.scaled(world.delivery_times.redelivery)
+            await asyncio.sleep(began + wait - time.monotonic())
+        world.events.settle(delivery, "failed")
+
+    def act(
+        self, action: StreamAction, *, app_key: str | None, number: int | None, lossy: bool
+    ) -> int:
+        """Let something happen to connections; to how many it did.
+
+        Args:
+            action: ``drop`` ends them without a word; ``disconnect`` says so, and ends them later;
+                ``silence`` leaves TCP alone; ``die`` drops them and feeds them on.
+            app_key: those of one app; None: of all.
+            number: one of them; None: all.
+            lossy: whether what is fed to a dead connection is never told again.
+        """
+        met = [
+            each
+            for each in self._connections
+            if each.state == "open"
+            and app_key in {None, each.app_key}
+            and number in {None, each.number}
+        ]
+        for connection in met:
+            match action:
+                case "drop":
+                    connection.drop()
+                case "silence":
+                    connection.silence()
+                case "disconnect":
+                    self._start(connection.disconnect())
+                case "die":
+                    self._start(connection.die(lossy=lossy))
+        return len(met)
+
+    def report(self) -> list[ConnectionReport]:
+        """All connections, those that are over included, oldest first."""
+        return [each.report() for each in self._connections]
+
+    def reset(self) -> None:
+        """End all connections, and forget them."""
+        for connection in self._connections:
+            if connection.state in {"open", "closing"}:
+                connection.drop()
+        self._connections.clear()
+
+    async def close(self) -> None:
+        """End all connections in good order."""
+        living = [each for each in self._connections if each.state in {"open", "closing"}]
+        await asyncio.gather(*(each.close() for each in living), return_exceptions=True)
+
+    def _pick(self, app_key: str) -> StreamConnection | None:
+        """Any one of an app's connections."""
+        fed = [each for each in self._connections if each.fed and each.app_key == app_key]
+        return random.choice(fed) if fed else None
+
+    def _forget(self) -> None:
+        over = [each for each in self._connections if each.state == "closed"]
+        for connection in over[:-CLOSED_KEPT]:
+            self._connections.remove(connection)

@@ -1,0 +1,412 @@
+"""The events of the sandbox: what makes them, how they are told, who hears of them."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, signature
+from dingrelay_sandbox.events.callbacks import Callback, Callbacks, Pushing
+from dingrelay_sandbox.events.event import Event
+from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
+from dingrelay_sandbox.events.log import Attempt, Delivery, EventLog
+from dingrelay_sandbox.events.organisation_churn import Churn
+from dingrelay_sandbox.events.subscription import wants
+from unit.sandbox_caller import NOON, Caller
+
+INSTANCES = "/v1.0/workflow/processInstances"
+NOON_MS = int(NOON * 1_000)
+
+# The two public vectors of DingTalk (API §7.2).
+SUITE = {
+    "token": "123456",
+    "aes_key": "4g5j64qlyl3zvetqxz5jiocdr586fn2zvjpa8zls3ij",
+    "owner": "suite4xxxxxxxxxxxxxxx",
+    "timestamp": "1445827045067",
+    "nonce": "nEXhMP4r",
+    "signature": "5a65ceeef9aab2d149439f82dc191dd6c5cbe2c0",
+    "encrypt": (
+        "1a3NBxmCFwkCJvfoQ7WhJHB+iX3qHPsc9JbaDznE1i03peOk1LaOQoRz3+nlyGNhwmwJ3vDMG+OzrHMeiZI7gTRW"
+        "VdUBmfxjZ8Ej23JVYa9VrYeJ5as7XM/ZpulX8NEQis44w53h1qAgnC3PRzM7Zc/D6Ibr0rgUathB6zRHP8PYrfgn"
+        "NOS9PhSBdHlegK+AGGanfwjXuQ9+0pZcy0w9lQ=="
+    ),
+    "random": "hU3bEfGZZewzhG5a",
+    "message": (
+        '{"EventType":"check_create_suite_url","Random":"LPIdSnlF",'
+        '"TestSuiteKey":"suite4xxxxxxxxxxxxxxx"}'
+    ),
+}
+REPLY = {
+    "token": "123456",
+    "aes_key": "1234567890123456789012345678901234567890123",
+    "owner": "dingsnotzck6pm5veliw",
+    "timestamp": "1614767836",
+    "nonce": "A7Co0cJLMzIDtMMI",
+    "signature": "9a95a004dd16f5c307e849b994173f76aa26e5eb",
+    "encrypt": (
+        "YvkvaGe4hQxd3VxRmEty0dVlnCOAqwf56xwTRHDHoOURqhalbmBJQk5FNcRk42Gl5T0YQXZNwpwWSm1xAFJ5ZA=="
+    ),
+    "random": "dICkEDLj0eb6yAbc",
+    "message": "success",
+}
+vectors = pytest.mark.parametrize("vector", [SUITE, REPLY], ids=["suite", "reply"])
+
+
+@vectors
+def test_the_public_vectors_are_encrypted_and_decrypted(vector: dict[str, str]) -> None:
+    crypto = CallbackCrypto(vector["aes_key"], vector["owner"])
+    assert crypto.encrypt(vector["message"], vector["random"]) == vector["encrypt"]
+    assert crypto.decrypt(vector["encrypt"]) == vector["message"]
+
+
+@vectors
+def test_the_public_vectors_are_signed(vector: dict[str, str]) -> None:
+    signed = [vector[name] for name in ("token", "timestamp", "nonce", "encrypt")]
+    assert signature(*signed) == vector["signature"]
+
+
+@given(message=st.text(max_size=200), owner=st.text(max_size=40))
+def test_whatever_is_encrypted_comes_back(message: str, owner: str) -> None:
+    crypto = CallbackCrypto(REPLY["aes_key"], owner)
+    assert crypto.decrypt(crypto.encrypt(message)) == message
+
+
+@pytest.mark.parametrize(
+    "text", ["", "no base64!", "AAAA", REPLY["encrypt"][:-8], SUITE["encrypt"]]
+)
+def test_what_is_no_text_of_that_key_is_refused(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011
+        CallbackCrypto(REPLY["aes_key"], REPLY["owner"]).decrypt(text)
+    with pytest.raises(ValueError, match="owner"):
+        CallbackCrypto(REPLY["aes_key"], "another").decrypt(REPLY["encrypt"])
+
+
+@pytest.mark.parametrize("key", ["short", "x" * 44, "!" * 43])
+def test_what_is_no_key_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match="aes_key"):
+        Callback(url="http://127.0.0.1/", token="abc", aes_key=key)
+
+
+@pytest.fixture
+def caller() -> Caller:
+    caller = Caller()
+    caller.limit(calls="")
+    return caller
+
+
+def told(caller: Caller) -> list[tuple[str, dict[str, Any]]]:
+    """The events since the start, and what each tells; their ids differ."""
+    events = caller.world.events.reports(since=0, kind="", state="", limit=1_000)
+    assert len({event["id"] for event in events}) == len(events)
+    assert {event["at"] for event in events} <= {NOON}
+    return [(event["type"], event["fields"]) for event in events]
+
+
+def test_people_come_change_and_go(caller: Caller) -> None:
+    people = caller.world.organisation
+    people.put_user("new", {"name": "新人", "active": False, "remark": None})
+    people.put_user("new", {"name": "新人"})
+    people.put_user("new", {"active": True})
+    people.put_user("new", {"dept_id_list": [2]})
+    people.put_user("new", {"job_number": "7", "email": None, "hired_date": 1_577_836_800_000})
+    people.delete_user("new")
+    moment = {"timeStamp": str(NOON_MS), "userId": ["new"]}
+    (added, active, moved, changed, left) = told(caller)
+    assert added == ("user_add_org", moment)
+    assert active == ("user_active_org", moment)
+    assert moved == ("user_modify_org", moment)
+    assert left == ("user_leave_org", moment)
+    assert changed[0] == "user_modify_org"
+    difference = changed[1]["diffInfo"]
+    assert difference["userid"] == "new"
+    assert difference["curr"]["jobNumber"] == "7"
+    assert difference["curr"]["hiredDate"] == "2020-01-01"
+    assert "email" not in difference["curr"]
+    assert difference["prev"]["name"] == difference["curr"]["name"] == "新人"
+
+
+def test_departments_come_change_and_go(caller: Caller) -> None:
+    organisation = caller.world.organisation
+    organisation.put_department(99, {"name": "新"})
+    organisation.put_department(99, {"name": "新"})
+    organisation.put_user("u2", {"dept_id_list": [99]})
+    organisation.put_department(99, {"parent_id": 2})
+    organisation.delete_department(99)
+    assert [
+        (kind, fields.get("deptId", fields.get("userId"))) for kind, fields in told(caller)
+    ] == [
+        ("org_dept_create", [99]),
+        ("user_modify_org", ["u2"]),
+        # Which has another head since then.
+        ("org_dept_modify", [2]),
+        ("org_dept_modify", [99]),
+        # Whoever was nowhere else is moved to the root.
+        ("user_modify_org", ["u2"]),
+        ("org_dept_remove", [99]),
+    ]
+
+
+def test_another_organisation_is_told_of_nothing(caller: Caller) -> None:
+    caller.world.organisation.seed(users=5, departments=2, seed=3)
+    assert told(caller) == []
+
+
+def create(caller: Caller, *steps: tuple[str, list[str]]) -> str:
+    payload = {
+        "processCode": "PROC-ANY",
+        "originatorUserId": "u1",
+        "deptId": -1,
+        "formComponentValues": [{"name": "a", "value": "1"}],
+        "approvers": [{"actionType": action, "userIds": users} for action, users in steps],
+    }
+    return str(caller.post(INSTANCES, payload).body["instanceId"])
+
+
+def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
+    """Of each event of approvals: whose, its type, whom it names, and the result."""
+    return [
+        (kind.split("_")[1], fields["type"], fields["staffId"], fields.get("result", ""))
+        for kind, fields in told(caller)
+    ]
+
+
+def test_the_way_of_an_approval_is_told(caller: Caller) -> None:
+    made = create(caller, ("OR", ["u2", "u3"]), ("NONE", ["u4"]))
+    flow = caller.world.approvals.find(made).flow
+    flow.redirect(flow.open_tasks[0], "u5", at=NOON, remark="请看")
+    flow.decide(flow.open_tasks[1], agree=True, at=NOON)
+    flow.comment("u9", "快一点", at=NOON)
+    flow.decide(flow.open_tasks[0], agree=False, at=NOON, remark="不行")
+    assert steps(caller) == [
+        ("instance", "start", "u1", ""),
+        ("task", "start", "u2", ""),
+        ("task", "start", "u3", ""),
+        ("task", "finish", "u2", "redirect"),
+        ("task", "start", "u5", ""),
+        ("task", "finish", "u5", "agree"),
+        ("task", "cancel", "u3", ""),
+        ("task", "start", "u4", ""),
+        ("task", "comment", "u9", ""),
+        ("task", "finish", "u4", "refuse"),
+        ("instance", "finish", "u1", "refuse"),
+    ]
+
+
+def test_what_an_instance_tells_of_itself(caller: Caller) -> None:
+    made = create(caller, ("NONE", ["u2"]))
+    flow = caller.world.approvals.find(made).flow
+    flow.terminate("u1", at=NOON)
+    caller.world.approvals.delete(made, at=NOON)
+    start, begun, cancelled, ended, deleted = (fields for _, fields in told(caller))
+    name = caller.world.organisation.fields(caller.world.organisation.people["u1"])["name"]
+    common = {
+        "processInstanceId": made,
+        "processCode": "PROC-ANY",
+        "businessId": start["businessId"],
+        "bizCategoryId": "",
+        "title": f"{name}提交的通用",
+        "createTime": NOON_MS,
+    }
+    url = start["url"]
+    own = {**common, "businessType": "", "staffId": "u1", "url": url}
+    assert start == {**own, "type": "start"}
+    assert ended == {**own, "type": "terminate", "finishTime": NOON_MS}
+    assert deleted == {**own, "type": "delete", "finishTime": NOON_MS}
+    task = {**common, "staffId": "u2", "taskId": begun["taskId"]}
+    assert begun == {**task, "type": "start"}
+    assert cancelled == {**task, "type": "cancel", "finishTime": NOON_MS}
+    assert isinstance(begun["taskId"], int)
+
+
+def test_an_event_is_told_over_http_in_two_spellings() -> None:
+    event = Event("user_add_org", NOON, {"timeStamp": str(NOON_MS), "userId": ["u1"]})
+    assert event.pushed("corp") == {
+        "EventType": "user_add_org",
+        "EventTime": NOON_MS,
+        "CorpId": "corp",
+        "BizId": event.biz_id,
+        "eventId": event.id,
+        "timeStamp": str(NOON_MS),
+        "userId": ["u1"],
+    }
+    assert event.pushed("corp", "registered") == {
+        "EventType": "user_add_org",
+        "CorpId": "corp",
+        "TimeStamp": str(NOON_MS),
+        "UserId": ["u1"],
+    }
+    approval = Event("bpms_task_change", NOON, {"taskId": 1})
+    assert approval.pushed("corp", "registered")["corpId"] == "corp"
+
+
+def test_an_app_chooses_its_events() -> None:
+    path = "/v1.0/event/bpms_instance_change/processCode/{PROC-1}/type/finish"
+    event = Event("bpms_instance_change", NOON, {"processCode": "PROC-1", "type": "finish"})
+    other = Event("bpms_instance_change", NOON, {"processCode": "PROC-2", "type": "finish"})
+    assert [wants(choice, event) for choice in ([], [event.type], ["x"], [path])] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert not wants([path], other)
+    assert not wants([path], Event("bpms_task_change", NOON, {"processCode": "PROC-1"}))
+
+
+def test_what_failed_is_fetched_once_and_not_for_ever() -> None:
+    callbacks = Callbacks()
+    assert callbacks.fetch_failed("sandbox-key", now=0) == ([], False)
+    callback = Callback(url="http://127.0.0.1/", token="abc", aes_key=REPLY["aes_key"])
+    callbacks.put(callback)
+    events = [Event("user_add_org", NOON, {}) for _ in range(250)]
+    for number, event in enumerate(events):
+        callbacks.fail("sandbox-key", event, until=10 if number < 20 else 20)
+    callbacks.put(callback)
+    first, more = callbacks.fetch_failed("sandbox-key", now=11)
+    assert (first, more) == (events[20:220], True)
+    assert callbacks.fetch_failed("sandbox-key", now=11) == (events[220:], False)
+    callbacks.fail("sandbox-key", events[0], until=10)
+    assert callbacks.fetch_failed("sandbox-key", now=10) == ([], False)
+
+
+def test_the_failed_list_names_its_data_as_dingtalk_does(caller: Caller) -> None:
+    world = caller.world
+    world.callbacks.put(Callback(url="http://127.0.0.1/", token="abc", aes_key=REPLY["aes_key"]))
+    kinds = {
+        "user_add_org": {"userId": ["u1"], "timeStamp": "1"},
+        "org_dept_create": {"deptId": [7]},
+        "bpms_task_change": {"taskId": 1},
+        "label_conf_add": {"x": 1},
+    }
+
+    def fetch() -> dict[str, Any]:
+        for kind, fields in kinds.items():
+            event = Event(kind, NOON, fields)
+            world.callbacks.fail("sandbox-key", event, until=NOON + 1)
+        return caller.get("/call_back/get_call_back_failed_result").body
+
+    answer = fetch()
+    assert (answer["errcode"], answer["has_more"]) == (0, False)
+    corp = {"corpid": "sandbox-corp"}
+    assert answer["failed_list"] == [
+        {each["call_back_tag"]: data, "call_back_tag": kind, "event_time": NOON_MS}
+        for each, kind, data in zip(
+            answer["failed_list"],
+            kinds,
+            [
+                {"userid": ["u1"], **corp},
+                {"callbackData": {"deptId": [7]}, **corp},
+                {"bpmsCallBackData": {"taskId": 1}, **corp},
+                {"roleLabelChange": {"x": 1}, **corp},
+            ],
+            strict=True,
+        )
+    ]
+    world.delivery_times = world.delivery_times.changed({"failed_hollow": True})
+    hollow = fetch()["failed_list"]
+    assert hollow[0]["user_add_org"]["userid"] == []
+    assert hollow[2]["bpms_task_change"] == {"bpmsCallBackData": {}, **corp}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "verdict"),
+    [
+        (500, b"{}", "status 500"),
+        (200, b"success", "no JSON"),
+        (200, b"[]", "no object"),
+        (200, b'{"encrypt": "x"}', "wrong signature"),
+    ],
+)
+def test_only_an_encrypted_success_is_one(status: int, body: bytes, verdict: str) -> None:
+    callback = Callback(url="http://127.0.0.1/", token="abc", aes_key=REPLY["aes_key"])
+    assert Pushing(callback).judge(status, body) == verdict
+
+
+def deliver(log: EventLog) -> Delivery:
+    event = Event("user_add_org", NOON, {})
+    log.add(event)
+    delivery = Delivery(event, "sandbox-key", "http")
+    log.begin(delivery)
+    return delivery
+
+
+def test_the_log_counts_what_became_of_events() -> None:
+    log = EventLog()
+    first, second = deliver(log), deliver(log)
+    log.attempt(first, Attempt(NOON, 0.1, "timeout"))
+    log.attempt(first, Attempt(NOON, 0.1, "success"))
+    log.settle(first, "delivered")
+    log.settle(second, "swallowed")
+    deliver(log)
+    summary = log.summary()
+    assert (summary["happened"], summary["attempts"], summary["waiting"]) == (3, 2, 1)
+    assert (summary["delivered"], summary["swallowed"], summary["failed"]) == (1, 1, 0)
+    report = log.report(first.event.id)
+    assert [each["outcome"] for each in report["deliveries"][0]["attempts"]] == [
+        "timeout",
+        "success",
+    ]
+    found = log.reports(since=0, kind="user_add_org", state="swallowed", limit=9)
+    assert [each["id"] for each in found] == [second.event.id]
+    assert log.reports(since=0, kind="other", state="", limit=9) == []
+
+
+def test_the_log_keeps_the_newest_and_counts_nothing_of_before_a_reset() -> None:
+    log = EventLog(kept=2)
+    deliveries = [deliver(log) for _ in range(3)]
+    with pytest.raises(LookupError):
+        log.find(deliveries[0].event.id)
+    log.settle(deliveries[0], "delivered")
+    assert (log.summary()["delivered"], log.summary()["waiting"]) == (1, 2)
+    log.clear()
+    log.settle(deliveries[1], "delivered")
+    assert set(log.summary().values()) == {0}
+
+
+def test_an_event_that_is_sent_again_is_the_same() -> None:
+    log, heard = EventLog(), list[Event]()
+    log.deliver = heard.append
+    event = Event("user_add_org", NOON, {})
+    log.add(event)
+    log.add(log.find(event.id))
+    assert heard == [event, event]
+    assert len(log.reports(since=0, kind="", state="", limit=9)) == 1
+
+
+def test_a_fault_meets_its_share_its_count_and_its_time() -> None:
+    now = 0.0
+    faults = EventFaults(lambda: now, random.Random(1))
+    delivery = deliver(EventLog())
+    faults.add(EventFaultSpec(kind="swallow", share=0.3))
+    met = sum(faults.draw("swallow", delivery) is not None for _ in range(2_000))
+    assert 500 < met < 700
+    assert faults.delete() == 1
+    faults.add(EventFaultSpec(kind="swallow", count=2, seconds=5, types=("user_add_org",)))
+    assert faults.draw("delay", delivery) is None
+    other = Delivery(Event("x", NOON, {}), "sandbox-key", "http")
+    assert faults.draw("swallow", other) is None
+    assert [faults.draw("swallow", delivery) is not None for _ in range(3)] == [True, True, False]
+    assert faults.report()[0]["met"] == 2
+    number = faults.add(EventFaultSpec(kind="swallow", seconds=5))
+    now = 5.0
+    assert faults.draw("swallow", delivery) is None
+    assert faults.delete(number) == 1
+
+
+def test_an_organisation_that_lives_makes_an_event_of_each_change() -> None:
+    first, second = Caller(users=30), Caller(users=30)
+    kinds = [[Churn(each.world.organisation, 7)] for each in (first, second)]
+    steps = [[churn.step() for _ in range(400)] for (churn,) in kinds]
+    assert steps[0] == steps[1]
+    assert told(first) == told(second)
+    assert {kind for kind, _ in told(first)} == {
+        "user_add_org",
+        "user_modify_org",
+        "user_leave_org",
+        "user_active_org",
+        "org_dept_create",
+        "org_dept_modify",
+        "org_dept_remove",
+    }

@@ -1,0 +1,151 @@
+"""What is on a stream of the sandbox, and who may open one."""
+
+import json
+from typing import Any
+
+import pytest
+
+from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.events.callback_crypto import CallbackCrypto
+from dingrelay_sandbox.events.delivery_times import DeliveryTimes
+from dingrelay_sandbox.events.event import Event
+from dingrelay_sandbox.events.event_faults import EventFaults, EventFaultSpec
+from dingrelay_sandbox.events.frames import event_frame, read_ack, system_frame
+from dingrelay_sandbox.events.tickets import MOST_TICKETS, Subscription, Tickets
+from unit.sandbox_caller import NOON, Caller
+
+OPEN = "/v1.0/gateway/connections/open"
+EVERYTHING = Subscription("EVENT", "*")
+ROBOT = Subscription("CALLBACK", "/v1.0/im/bot/messages/get")
+
+
+def ack(code: object = 200, data: object = "{}", **headers: Any) -> str:
+    told = {"contentType": "application/json", "messageId": "m1", **headers}
+    return json.dumps({"code": code, "headers": told, "message": "OK", "data": data})
+
+
+@pytest.mark.parametrize(
+    ("text", "worth"),
+    [
+        # The documented answer, that of the client for Node, and that of the one for Python.
+        (ack(data='{"status": "SUCCESS", "message": "success"}'), "success"),
+        (ack(data='{"status": "SUCCESS"}'), "success"),
+        (ack(data='{"timeStamp": "1", "userId": ["u1"]}'), "success"),
+        (ack(code="200"), "success"),
+        (ack(data="no JSON"), "success"),
+        (ack(data=None), "success"),
+        (ack(data='{"status": "LATER"}'), "LATER"),
+        (ack(code=404, data="{}"), "code 404"),
+        (ack(code=None), "code None"),
+    ],
+)
+def test_an_answer_is_worth_something(text: str, worth: str) -> None:
+    found = read_ack(text)
+    assert found is not None
+    assert found[:2] == ("m1", worth)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"headers": []}', ack(messageId=7), "[" * 99_999]
+)
+def test_what_names_no_message_is_no_answer(text: str) -> None:
+    assert read_ack(text) is None
+
+
+def test_frames_are_as_documented() -> None:
+    event = Event("user_add_org", NOON, {"userId": ["u1"]}, "e1")
+    frame = json.loads(event_frame(event, App(), message_id="m1", connection="c1", at=NOON + 1))
+    app_id = frame["headers"].pop("appId")
+    assert frame == {
+        "specVersion": "1.0",
+        "type": "EVENT",
+        "headers": {
+            "contentType": "application/json",
+            "messageId": "m1",
+            "time": str(int(NOON * 1_000) + 1_000),
+            "connectionId": "c1",
+            "topic": "*",
+            "eventType": "user_add_org",
+            "eventId": "e1",
+            "eventCorpId": "sandbox-corp",
+            "eventBornTime": str(int(NOON * 1_000)),
+            "eventUnifiedAppId": app_id,
+        },
+        "data": '{"userId": ["u1"]}',
+    }
+    ping = json.loads(system_frame("ping", {"opaque": "x"}, message_id="m2", at=NOON))
+    assert (ping["type"], ping["headers"]["topic"]) == ("SYSTEM", "ping")
+    assert json.loads(ping["data"]) == {"opaque": "x"}
+
+
+def test_halves_of_characters_are_replaced() -> None:
+    event = Event("bpms_task_change", NOON, {"remark": "\ud800!"})
+    frame = event_frame(event, App(), message_id="m1", connection="c1", at=NOON)
+    assert json.loads(json.loads(frame)["data"]) == {"remark": "?!"}
+    crypto = CallbackCrypto("1234567890123456789012345678901234567890123", "owner")
+    assert crypto.decrypt(crypto.encrypt("\ud800!")) == "?!"
+
+
+def test_a_ticket_opens_one_connection_in_its_time() -> None:
+    tickets = Tickets()
+    value = tickets.issue("app", [EVERYTHING], client="c", until=90)
+    late = tickets.issue("app", [EVERYTHING], client="c", until=90)
+    ticket = tickets.take(value, now=89)
+    assert ticket is not None
+    assert (ticket.app_key, ticket.subscriptions) == ("app", (EVERYTHING,))
+    assert tickets.take(value, now=89) is None
+    assert tickets.take(late, now=90) is None
+    values = [tickets.issue("app", [ROBOT], client="c", until=90) for _ in range(MOST_TICKETS + 1)]
+    assert tickets.take(values[0], now=0) is None
+    assert tickets.take(values[-1], now=0) is not None
+
+
+def test_an_app_wants_events_once_it_asked_for_them() -> None:
+    tickets = Tickets()
+    tickets.issue("robot", [ROBOT], client="", until=90)
+    tickets.issue("both", [ROBOT, EVERYTHING], client="", until=90)
+    assert [tickets.wants_events(each) for each in ("robot", "both", "none")] == [
+        False,
+        True,
+        False,
+    ]
+
+
+def test_the_door_checks_who_asks() -> None:
+    caller = Caller()
+    wanted: dict[str, Any] = {
+        "clientId": "sandbox-key",
+        "clientSecret": "sandbox-secret",
+        "subscriptions": [{"type": "EVENT", "topic": "*"}],
+    }
+
+    def code(**fields: Any) -> str:
+        return caller.post(OPEN, {**wanted, **fields}, token="").code
+
+    reply = caller.post(OPEN, wanted, token="")
+    assert reply.body["endpoint"].startswith("ws://")
+    assert caller.world.tickets.take(reply.body["ticket"], now=caller.now + 89) is not None
+    assert (code(clientSecret="x"), code(clientId="x")) == ("authFailed", "authFailed")
+    assert code(clientId="") == code(subscriptions=None) == "invalidParameter"
+    many = [{"type": "EVENT", "topic": "*"}] * 101
+    assert code(subscriptions=many) == "invalidParameter"
+
+
+def test_times_are_dingtalks_and_only_waits_are_scaled() -> None:
+    times = DeliveryTimes()
+    assert (times.push_timeout, times.retries, times.ticket) == (2.5, (10, 30), 90)
+    assert (times.acknowledgement, times.redelivery, times.closing) == (3, 16, 10)
+    shorter = times.changed({"scale": 0.1})
+    assert (shorter.scaled(shorter.retries[1]), shorter.push_timeout) == (3, 2.5)
+    with pytest.raises(ValueError, match="extra"):
+        times.changed({"retry": 1})
+
+
+def test_a_connection_meets_the_faults_of_its_app() -> None:
+    faults = EventFaults(lambda: 0)
+    faults.add(EventFaultSpec(kind="deaf", app="a"))
+    faults.add(EventFaultSpec(kind="silent", count=1))
+    faults.add(EventFaultSpec(kind="no_registered", way="http"))
+    assert faults.of_connection("a") == {"deaf", "silent"}
+    assert faults.of_connection("a") == {"deaf"}
+    assert faults.of_connection("b") == set()
