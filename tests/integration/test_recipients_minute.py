@@ -9,8 +9,8 @@ from redis.asyncio import Redis
 from daily_story import SEND, a_story
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.limiter.grant import Grant
+from tables import prepare
 
 WAY = 1.2
 """Seconds that the first calls are on their way: they arrive together with later ones."""
@@ -26,7 +26,7 @@ def message(number: int, users: list[str]) -> dict[str, Any]:
 async def test_calls_that_bunch_up_on_their_way_lose_nobody(
     redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     limits = {"calls": "", "recipients": "300/2s"}
     async with a_story(
         1,
@@ -50,7 +50,7 @@ async def test_calls_that_bunch_up_on_their_way_lose_nobody(
 async def test_a_limit_of_less_than_a_call_is_kept_by_smaller_calls(
     redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     limits = {"calls": "", "recipients": "40/1s"}
     async with a_story(
         1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url, message_limits=limits
@@ -74,7 +74,7 @@ async def test_a_slot_that_passed_while_the_process_was_stopped_is_not_used(
     sqlite_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     limits = {"recipients": "5000/60s"}
     async with a_story(
         1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url, message_limits=limits

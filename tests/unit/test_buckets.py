@@ -2,14 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
-from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import run
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_workers.limiter import buckets
@@ -23,7 +21,6 @@ RECIPIENTS = Rule("app:a", "message.send", "recipients", 500, 10)
 EGRESS = Rule("egress:e", "*", "calls", 100, 2)
 GATE = Rule("app:a", "token", "calls", None)
 BOTH = (CALLS, RECIPIENTS)
-PLACE = "dingrelay:place:a:content"
 SPREAD = 0.025
 """Seconds between the shortest and the longest way to DingTalk."""
 SAFE = 20 / (1 + SPREAD * 1.05)
@@ -57,25 +54,6 @@ class Fleet:
 
     def call(self, lane: Lane = "normal", *, aged: bool = False) -> Reply:
         return self.ask((CALLS,), lane, (1,), aged=aged)
-
-    def park(
-        self,
-        lane: Lane = "bulk",
-        queue: buckets.ParkedQueue = "tail",
-        sender: str = "",
-        rules: tuple[Rule, ...] = (CALLS,),
-    ) -> float:
-        call = buckets.park(rules, lane, (1,) * len(rules), queue, sender, self.now)
-        return float(run(self.redis, call)[0]) / MICRO
-
-    def park_shared(
-        self, users: int, *, sender: str = "", rules: tuple[Rule, ...] = (CALLS,)
-    ) -> float:
-        costs = (1, users)[: len(rules)]
-        call = buckets.park(
-            rules, "bulk", costs, "tail", sender, self.now, place=PLACE, recipients=users
-        )
-        return float(run(self.redis, call)[0]) / MICRO
 
     def penalize(self, pause: float, *, rule: Rule = CALLS) -> tuple[float, bool]:
         call = buckets.penalize(rule, pause, "90018", SPREAD, self.now)
@@ -436,96 +414,6 @@ def test_recipients_never_creep(fleet: Fleet) -> None:
         fleet.ask((RECIPIENTS,), "urgent", (20,))
         fleet.sleep(0.2)
     assert fleet.rate(RECIPIENTS) == RECIPIENTS.rate
-
-
-def test_parked_jobs_come_back_one_by_one_at_the_pace_of_the_limit(fleet: Fleet) -> None:
-    for _ in range(11):
-        fleet.call("urgent")
-    places = [fleet.park() for _ in range(1000)]
-    steps = [later - sooner for sooner, later in pairwise(places)]
-    assert min(steps) == pytest.approx(max(steps), abs=1e-5)
-    assert 0.9 / 20 < steps[0] <= 1 / 19
-    assert places[0] > 10 / 20
-    assert fleet.park("normal") < 2, "a lane has its own places"
-    assert fleet.park(queue="again") < 2, "who came back too early does not start all over"
-    assert fleet.call("bulk").tail == pytest.approx(places[-1], abs=1e-4)
-    ttl = fleet.redis.pttl(CALLS.key)
-    assert ttl > places[-1] * 1000
-
-
-def test_jobs_that_one_call_can_carry_share_a_place(fleet: Fleet) -> None:
-    for _ in range(11):
-        fleet.call("urgent")
-    first = fleet.park_shared(1)
-    shared = [fleet.park_shared(1) for _ in range(99)]
-    assert max(shared) < first + 2.5, "they come a little later: the first one takes them along"
-    assert fleet.park_shared(1) == pytest.approx(first + 1 / 19 / 1.05, abs=1e-3)
-    assert fleet.park_shared(60) < first + 2.5
-    assert fleet.park_shared(60) == pytest.approx(first + 2 / 19 / 1.05, abs=1e-3)
-    assert fleet.park() == pytest.approx(first + 3 / 19 / 1.05, abs=1e-3)
-    assert fleet.park_shared(1, sender="another") < first + 0.5, "a sender has its own"
-    assert first * 1000 < fleet.redis.pttl(PLACE) <= 3_605_000
-
-
-def test_a_shared_place_costs_the_recipients_all_the_same(fleet: Fleet) -> None:
-    fleet.ask(BOTH, "urgent", (1, 100))
-    places = [fleet.park_shared(10, rules=BOTH) for _ in range(50)]
-    assert places[-1] == pytest.approx(500 / RECIPIENTS.rate / 1.05, rel=0.05)
-    horizons = [float(fleet.redis.hget(rule.key, "tail:bulk") or 0) - fleet.now for rule in BOTH]
-    assert horizons[0] < 0.5 * MICRO < horizons[1]
-
-
-def test_a_place_that_is_over_is_not_shared(fleet: Fleet) -> None:
-    for _ in range(11):
-        fleet.call("urgent")
-    fleet.park_shared(1)
-    fleet.sleep(5)
-    for _ in range(11):
-        fleet.call("urgent")
-    assert fleet.park_shared(1) < 1
-
-
-def test_parked_jobs_come_back_after_a_pause(fleet: Fleet) -> None:
-    fleet.penalize(60)
-    assert 60 < fleet.park() < 60.2
-    call = buckets.park((CALLS,), "bulk", (1,), "tail", "", fleet.now)
-    micros, reason = run(fleet.redis, call)
-    assert micros > 60 * MICRO
-    assert reason == b"90018"
-
-
-def test_ten_jobs_of_one_sender_do_not_wait_for_the_thousand_of_another(fleet: Fleet) -> None:
-    first = [fleet.park(sender="many") for _ in range(1000)]
-    few = [fleet.park(sender="few") for _ in range(10)]
-    assert few[-1] <= 10 * 2 / 19 + 0.1
-    # Those ten take no time from what is left to the first sender alone.
-    assert fleet.park(sender="many") - first[-1] == pytest.approx(first[-1] - first[-2], rel=1e-3)
-
-
-def test_senders_that_park_by_turns_share_the_rate(fleet: Fleet) -> None:
-    places: dict[str, list[float]] = {"a": [], "b": [], "c": []}
-    for _ in range(200):
-        for sender, of_sender in places.items():
-            of_sender.append(fleet.park(sender=sender))
-    ends = [of_sender[-1] for of_sender in places.values()]
-    assert max(ends) - min(ends) < 0.5
-    assert 600 / 20 <= max(ends) <= 600 / 19, "all together come back at the pace of the limit"
-
-
-def test_a_sender_whose_jobs_are_done_costs_the_others_nothing(fleet: Fleet) -> None:
-    for sender in "abc":
-        fleet.park(sender=sender)
-    fleet.sleep(60)
-    places = [fleet.park(sender="a") for _ in range(100)]
-    assert places[-1] <= 100 / 19
-    assert fleet.redis.zcard(keys.places(CALLS.key, "tail:bulk")) == 1
-
-
-def test_the_parked_jobs_of_an_app_do_not_hold_those_of_another(fleet: Fleet) -> None:
-    other = Rule("app:b", "message.send", "calls", 20, 1)
-    for _ in range(1000):
-        fleet.park(rules=(CALLS, EGRESS), sender="a/")
-    assert fleet.park(rules=(other, EGRESS), sender="b/") < 0.2
 
 
 def test_a_slot_beyond_what_a_call_may_wait_is_not_reserved(fleet: Fleet) -> None:

@@ -5,21 +5,22 @@ but in tests: a script reads the server's own clock, so that no worker's clock m
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.store.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, breaker, places
+from dingrelay_producers.store.keys import BUCKET_TTL_MS, BUCKETS, PREFIX, breaker
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.breakers import Pace
-from dingrelay_workers.limiter.rules import Rule, Rules
+from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.turns import ParkedTotal, Turns, parked
 
 _PACKAGE = "dingrelay_workers.limiter"
-ACQUIRE = Script.load(_PACKAGE, "clock", "breakers", "acquire")
-PARK = Script.load(_PACKAGE, "clock", "reserve_slot")
+ACQUIRE = Script.load(_PACKAGE, "clock", "turns", "breakers", "acquire")
+PARK = Script.load(_PACKAGE, "clock", "turns", "park")
 PENALIZE = Script.load(_PACKAGE, "clock", "penalize")
 CHARGE = Script.load(_PACKAGE, "clock", "charge")
 SUCCEED = Script.load(_PACKAGE, "clock", "succeed")
@@ -30,12 +31,11 @@ NO_CIRCUIT = tuple(breaker("none", name) for name in ("api", "host", "hold"))
 """Breakers that nobody opens, for a call that passes none."""
 ALL_HEARD = (1, 0)
 """For calls of whose answers the buckets are not told."""
+NO_TURNS = Turns("none", "none", "normal")
+"""A lane in which nobody waits, for a call that is never parked."""
 USUAL = Pace(beat=1.0, hold=60.0, call=15.0)
 FOR_EVER = 1e9
 """Seconds; for a call that is never parked."""
-
-ParkedQueue = Literal["tail", "again"]
-"""Where a job is parked: behind the new ones, or behind those that came back too early."""
 
 
 class Ask(NamedTuple):
@@ -44,10 +44,14 @@ class Ask(NamedTuple):
     Attributes:
         costs: one for each rule, in their order.
         aged: it has waited so long that it may reserve a slot whatever its lane.
+        woken: its job, if that was parked and woken for this call: its sender had its turn then.
+        sender: who asks.
     """
 
     costs: tuple[int, ...]
     aged: bool = False
+    woken: str = ""
+    sender: str = ""
 
 
 class Heard:
@@ -84,7 +88,7 @@ class Reply:
         probing: the granted call comes out of a pause; how it is answered must be told.
         paused: a throttling answer has paused one of the buckets.
         saturated: somebody had to wait, not only for the end of a pause.
-        tail: seconds until the last job parked in this lane is due.
+        parked: senders that have jobs parked in this lane.
         slot: seconds that one call like the last one considered takes up.
         reason: of the pause, or of the outage.
         sick: the fleet waits for a sane answer, which must be told.
@@ -97,7 +101,7 @@ class Reply:
     probing: bool
     paused: bool
     saturated: bool
-    tail: float
+    parked: int
     slot: float
     reason: str
     sick: bool = False
@@ -107,14 +111,14 @@ class Reply:
     @classmethod
     def read(cls, answer: Any) -> "Reply":
         """The answer of the script."""
-        starts, wait, probing, paused, saturated, tail, slot, reason, sick, trial, outage = answer
+        starts, wait, probing, paused, saturated, parked, slot, reason, sick, trial, outage = answer
         return cls(
             starts=tuple(start / MICRO for start in starts),
             wait=wait / MICRO,
             probing=bool(probing),
             paused=bool(paused),
             saturated=bool(saturated),
-            tail=tail / MICRO,
+            parked=parked,
             slot=slot / MICRO,
             reason=reason.decode(),
             sick=bool(sick),
@@ -138,7 +142,9 @@ class BucketState:
         reason: of the last pause.
         level: how often the pause was doubled, plus one; 0 without a recent throttle.
         throttles: throttling answers since the bucket is there.
-        horizon: when the last parked job is due; None if none is parked.
+        horizon: when the parked jobs are through at the present rate, if no others come; None if
+            none is parked. Only calls have one.
+        waiting: jobs that are parked, in all lanes and of all senders.
     """
 
     scope: str
@@ -154,6 +160,7 @@ class BucketState:
     level: int
     throttles: int
     horizon: datetime | None
+    waiting: int
 
 
 def acquire(
@@ -167,13 +174,14 @@ def acquire(
     heard: tuple[int, int] = ALL_HEARD,
     max_wait: float = FOR_EVER,
     index: str = BUCKETS,
+    turns: Turns = NO_TURNS,
 ) -> Call:
     """Reserve slots for as many of the first waiters as can have one. Answer: `Reply`.
 
     No waiters at all only asks whether a bucket is paused. `circuit` are the keys of the breakers
     before the call, `heard` what `Heard.take` says. A slot more than `max_wait` seconds away is
     reserved for urgent calls and for those that are aged only. `index` is where the buckets are
-    listed.
+    listed, `turns` the lane in which the senders take turns.
     """
     arguments: list[Value] = [_time(now), lane, BUCKET_TTL_MS, len(asks)]
     arguments += (pace.longest, pace.micros[2], *heard, pace.quiet, pace.timeout)
@@ -182,33 +190,40 @@ def acquire(
         sibling = int(not rule.scope.startswith("egress:"))
         arguments += (rule.burst, rule.rate, rule.top, rule.window, sibling)
     for ask in asks:
-        arguments += (int(ask.aged), *ask.costs)
-    return ACQUIRE.call([*(rule.key for rule in rules), index, *circuit], arguments)
+        arguments += (int(ask.aged), ask.woken, ask.sender, *ask.costs)
+    where = [index, *circuit, turns.key, turns.coming]
+    return ACQUIRE.call([*(rule.key for rule in rules), *where], arguments)
 
 
 def park(
     rules: Sequence[Rule],
-    lane: Lane,
+    turns: Turns,
     costs: Sequence[int],
-    queue: ParkedQueue,
     sender: str,
     now: int | None = None,
     *,
-    place: str = "",
+    woken: str = "",
+    shared: str = "",
     recipients: int = 0,
 ) -> Call:
-    """Find a job its place behind its sender's. Answer: µs until then, reason of a pause.
+    """Guess when a job has its turn. Answer: us until then, reason of a pause, what the sender has had.
 
-    `sender` must tell senders of different apps apart: they share the address's rule. `place` is
-    the key of a place that the job may share, where it adds so many recipients.
+    Args:
+        rules: that its call falls under.
+        turns: the lane in which its sender takes turns.
+        costs: of its call, one for each rule.
+        sender: who asks.
+        now: the time (us), in tests.
+        woken: the job, if it was woken for a call that it did not make.
+        shared: the key of what is known of jobs of its content; empty if it goes alone.
+        recipients: that it adds to a call that it shares.
     """
-    name = f"{queue}:{lane}"
-    arguments: list[Value] = [_time(now), name, BUCKET_TTL_MS, sender]
+    arguments: list[Value] = [_time(now), turns.lane, sender, BUCKET_TTL_MS, woken]
+    arguments.append(recipients if shared else 0)
     for rule, cost in zip(rules, costs, strict=True):
         arguments += (rule.burst, rule.rate, rule.top, cost)
-    arguments += (place, recipients)
-    keys = [rule.key for rule in rules]
-    return PARK.call([*keys, *(places(key, name) for key in keys)], arguments)
+    where = [turns.key, turns.coming, turns.parked(sender), shared]
+    return PARK.call([*(rule.key for rule in rules), *where], arguments)
 
 
 def penalize(rule: Rule, pause: float, reason: str, spread: float, now: int | None = None) -> Call:
@@ -246,13 +261,35 @@ async def ask(
     pace: Pace = USUAL,
     heard: tuple[int, int] = ALL_HEARD,
     max_wait: float = FOR_EVER,
+    turns: Turns = NO_TURNS,
 ) -> Reply:
     """One round trip to the buckets; `acquire` tells what is asked."""
-    call = acquire(rules, lane, asks, circuit=circuit, pace=pace, heard=heard, max_wait=max_wait)
+    call = acquire(
+        rules,
+        lane,
+        asks,
+        circuit=circuit,
+        pace=pace,
+        heard=heard,
+        max_wait=max_wait,
+        turns=turns,
+    )
     return Reply.read(await run_async(redis, call))
 
 
-async def states(redis: Redis, rules: Rules) -> list[BucketState]:
+class KnowsRules(Protocol):
+    """Knows which rule a bucket keeps."""
+
+    def of(self, app: str, api: str) -> tuple[Rule, ...]:
+        """The rules that a call of this API by this app falls under."""
+        ...
+
+    def find(self, scope: str, api: str, unit: str) -> Rule | None:
+        """The rule that a bucket keeps; None if none is known."""
+        ...
+
+
+async def states(redis: Redis, rules: KnowsRules) -> list[BucketState]:
     """Every bucket in use whose rule is known, by key."""
     members: list[Any] = await redis.zrange(BUCKETS, 0, -1)
     names = sorted(name.decode() for name in members)
@@ -262,6 +299,7 @@ async def states(redis: Redis, rules: Rules) -> list[BucketState]:
             pipe.hgetall(name)
         (seconds, micros), *hashes = await pipe.execute()
     now = seconds * MICRO + micros
+    waiting = await parked(redis)
     found: list[BucketState] = []
     for name, fields in zip(names, hashes, strict=True):
         scope, api, unit = name.removeprefix(f"{PREFIX}bucket:").rsplit(":", 2)
@@ -269,7 +307,29 @@ async def states(redis: Redis, rules: Rules) -> list[BucketState]:
         if rule is not None and fields:
             texts = {key.decode(): value.decode() for key, value in fields.items()}
             found.append(_state(rule, texts, now))
-    return found
+    by_name = {(state.scope, state.api, state.unit): state for state in found}
+    for (app, api), jobs in waiting.items():
+        calls = by_name.get((f"app:{app}", api, "calls"))
+        if calls is not None and jobs.jobs:
+            recipients = by_name.get((f"app:{app}", api, "recipients"))
+            by_name[calls.scope, api, "calls"] = _waited_for(calls, recipients, jobs, now)
+    return list(by_name.values())
+
+
+def _waited_for(
+    calls: BucketState, recipients: BucketState | None, jobs: ParkedTotal, now: int
+) -> BucketState:
+    """A bucket of calls with the jobs that are parked for it."""
+    begins, seconds = now, 0.0
+    for state, amount in ((calls, jobs.calls), (recipients, jobs.recipients)):
+        if state is None:
+            continue
+        if state.paused_until is not None:
+            begins = max(begins, round(state.paused_until.timestamp() * MICRO))
+        if state.limit and state.rate > 0:
+            seconds = max(seconds, amount / state.rate)
+    through = max(begins + seconds * MICRO, now + 1)
+    return replace(calls, waiting=jobs.jobs, horizon=_moment(through, now))
 
 
 def _state(rule: Rule, fields: dict[str, str], now: int) -> BucketState:
@@ -278,7 +338,6 @@ def _state(rule: Rule, fields: dict[str, str], now: int) -> BucketState:
 
     rate = number("rate", rule.rate) if rule.adaptive else rule.rate
     elapsed = max(0.0, now - number("at", now)) / MICRO
-    horizon = max((number(name) for name in fields if name.startswith("tail:")), default=0)
     return BucketState(
         scope=rule.scope,
         api=rule.api,
@@ -292,7 +351,8 @@ def _state(rule: Rule, fields: dict[str, str], now: int) -> BucketState:
         reason=fields.get("reason", ""),
         level=int(number("level")),
         throttles=int(number("throttles")),
-        horizon=_moment(horizon, now),
+        horizon=None,
+        waiting=0,
     )
 
 

@@ -23,6 +23,7 @@ from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
+from dingrelay_tasks.message_send import LEFT_OUT
 from dingrelay_tasks.outcomes import Refused, Wait
 
 _PACKAGE = "dingrelay_workers.limiter"
@@ -338,7 +339,8 @@ def _look_later() -> Wait:
 def _called(result: Any, users: Sequence[str]) -> set[str]:
     """Those of a chunk's users that its call was for, by its result."""
     told: dict[str, Any] = json.loads(result)
-    return {*users} - {*told["duplicate"], *told["daily_cap"]} if told["call"] else set()
+    left_out = {user for name in LEFT_OUT for user in told.get(name, ())}
+    return {*users} - left_out if told["call"] else set()
 
 
 def _keys(app: str, day: _Day, content: str) -> tuple[str, ...]:

@@ -2,6 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from dingrelay_workers.limiter.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +33,34 @@ class Grant:
     trial: bool = False
 
 
+class Turn(NamedTuple):
+    """What a parked job waits for.
+
+    Attributes:
+        turns: the lane in which senders take turns.
+        had: what its sender has had, if it is new there; in seconds of the limit, as Redis writes it.
+        recipients: of the call that it would have made.
+    """
+
+    turns: Turns
+    had: str
+    recipients: int = 0
+
+
 class Parked(Exception):
     """The slot is too far away to wait for it here: the job goes back to the queue until then.
 
     Attributes:
-        due_in: seconds until the job should be back.
+        due_in: seconds until the job should be back; where it waits for a turn that is a guess.
         reason: what it waits for, one short phrase.
+        turn: that of its sender for which it waits; None if it waits for a time.
     """
 
-    def __init__(self, due_in: float, reason: str) -> None:
+    def __init__(self, due_in: float, reason: str, turn: Turn | None = None) -> None:
         super().__init__(f"parked for {due_in:.3g} s: {reason}")
         self.due_in = due_in
         self.reason = reason
+        self.turn = turn
 
 
 class Outage(Exception):

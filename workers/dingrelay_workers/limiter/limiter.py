@@ -2,7 +2,7 @@
 
 A call waits here for seconds at most. Before it, in this order, go the urgent calls, those of
 this process whose turn is earlier (senders take turns), and those of other processes that got
-their slots. What would wait longer is parked: it goes back to the queue with a place of its own.
+their slots. What would wait longer is parked until its sender's turn (`turns.py`).
 """
 
 import time
@@ -22,18 +22,15 @@ from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, 
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
 from dingrelay_workers.limiter.buckets import MICRO, BucketState, Heard
-from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked
+from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked, Turn
 from dingrelay_workers.limiter.latency import LatencyEstimator
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.limiter.wait_queue import WaitQueue
 
 RETURNING_SHARE = 4
 """Local waiters are so many times as many where they were parked already: their turn is near."""
-CROWDED = 1.5
-"""Local waiters are so many times as many again at most while senders even out their shares."""
-LEAD = 1.0
-"""Seconds before its slot at which a parked job is due: a wake-up takes a moment."""
 SOONEST = 0.1
 """Seconds that a job is parked at least."""
 REASON = 200
@@ -102,7 +99,8 @@ class Limiter:
         sender: str = "",
         waited: float = 0,
         returning: bool = False,
-        place: str = "",
+        woken: str = "",
+        shared: str = "",
         host: str = "oapi",
     ) -> Grant:
         """Wait until the call may leave.
@@ -114,8 +112,9 @@ class Limiter:
             request: what it asks for; it may be resized while it waits.
             sender: who asks; the senders of a lane share it evenly.
             waited: seconds that the job has waited for this call before.
-            returning: the job was parked and comes back; it joins those who wait here.
-            place: key of the place that it shares with others, should it be parked.
+            returning: the job was parked and woken in its sender's turn; it joins those who wait here.
+            woken: the job, if it was woken for this call and not for an earlier one of the same run.
+            shared: key of what is known of parked jobs that it could share a call with.
             host: whose API it calls.
 
         Raises:
@@ -127,8 +126,8 @@ class Limiter:
         if self._draining:
             raise Draining
         wait_queue = self._wait_queue(app, api, host, lane)
-        if self._admits(wait_queue, sender, returning=returning):
-            waiter = await wait_queue.slot(request, waited, sender)
+        if self._admits(wait_queue, returning=returning):
+            waiter = await wait_queue.slot(request, waited, sender, woken=woken)
             if waiter is not None:
                 reply = waiter.reply
                 return Grant(
@@ -142,9 +141,15 @@ class Limiter:
                     sick=reply is not None and reply.sick,
                     trial=reply is not None and reply.trial,
                 )
+        wait_queue.parked = True
         raise await self._parked(
-            wait_queue, app, api, lane, request.costs, sender, returning=returning, place=place
+            Turns(app, api, lane), request.costs, sender, woken=woken, shared=shared
         )
+
+    def wanted(self, turns: Turns, host: str) -> int:
+        """How many parked jobs of a lane this process should have, so that no slot goes by unused."""
+        wait_queue = self._wait_queues.get((turns.app, turns.api, host, turns.lane))
+        return wait_queue.wanted if wait_queue and not self._draining else 0
 
     def recipients_per_call(self, app: str, api: str) -> int:
         """How many recipients a call may have: what DingTalk takes, or what a rule allows."""
@@ -343,6 +348,7 @@ class Limiter:
                 self._rules.of(app, api),
                 lane,
                 max_wait=self._max_wait,
+                turns=Turns(app, api, lane),
                 clock=self._clock,
                 circuit=circuit if self._listens else None,
                 pace=self.breakers.pace,
@@ -351,45 +357,28 @@ class Limiter:
             )
         return wait_queue
 
-    def _admits(self, wait_queue: WaitQueue, sender: str, *, returning: bool) -> bool:
+    def _admits(self, wait_queue: WaitQueue, *, returning: bool) -> bool:
         if returning:
-            room = self._local_waiters * RETURNING_SHARE
-            # A sender that fills the queue leaves the others their share of it, on top of it.
-            fair = wait_queue.waiting(sender) < room // wait_queue.senders_with(sender)
-            return fair and len(wait_queue) < room * CROWDED
+            return len(wait_queue) < self._local_waiters * RETURNING_SHARE
         # Nobody overtakes the parked, but where nobody waits a slot would go unused.
         return not wait_queue or (
-            not wait_queue.overtaken(sender)
-            and (wait_queue.brief or len(wait_queue) < self._local_waiters)
+            not wait_queue.parked and (wait_queue.brief or len(wait_queue) < self._local_waiters)
         )
 
     async def _parked(
-        self,
-        wait_queue: WaitQueue,
-        app: str,
-        api: str,
-        lane: Lane,
-        costs: Mapping[str, int],
-        sender: str,
-        *,
-        returning: bool,
-        place: str,
+        self, turns: Turns, costs: Mapping[str, int], sender: str, *, woken: str, shared: str
     ) -> Parked:
-        queue: buckets.ParkedQueue = "again" if returning else "tail"
-        charges = [costs.get(rule.unit, 0) for rule in wait_queue.rules]
+        rules = self._rules.of(turns.app, turns.api)
+        recipients = costs.get("recipients", 0)
         call = buckets.park(
-            wait_queue.rules,
-            lane,
-            charges,
-            queue,
-            f"{app}/{sender}",
-            place=place,
-            recipients=costs.get("recipients", 0),
+            rules,
+            turns,
+            [costs.get(rule.unit, 0) for rule in rules],
+            sender,
+            woken=woken,
+            shared=shared,
+            recipients=recipients,
         )
-        micros, reason = await run_async(self._redis, call)
-        due_in = micros / MICRO
-        if not returning:
-            wait_queue.noted(sender, due_in)
-        pause = reason.decode()
-        why = f"{api} is paused: {pause}" if pause else f"the limit of {api}"
-        return Parked(max(SOONEST, due_in - LEAD), why)
+        micros, pause, had = await run_async(self._redis, call)
+        limit = f"{turns.api} is paused: {pause.decode()}" if pause else f"the limit of {turns.api}"
+        return Parked(max(SOONEST, micros / MICRO), limit, Turn(turns, had.decode(), recipients))

@@ -7,7 +7,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.limiter import breakers, buckets
+from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.quota import Quota
@@ -15,16 +15,20 @@ from dingrelay_workers.limiter.rules import Rules
 
 
 async def read(redis: Redis, settings: Settings) -> dict[str, Any]:
-    """Buckets in use, open breakers and holds, and the calls of the month.
+    """The rules of the workers, buckets in use, open breakers and holds, and the calls of the month.
 
     Raises:
         ValueError: a rule in the settings can't be read.
         RedisError: Redis cannot be reached.
     """
-    rules = Rules.from_settings(settings.rules, settings.egress)
+    rules = await fleet_rules.read(redis, Rules.from_settings(settings.rules, settings.egress))
     organisations = sorted({app.organisation for app in settings.apps.values()} or {"default"})
     quota = Quota(redis, settings)
     return {
+        "rules": {
+            "workers": rules.workers,
+            "differences": [asdict(each) for each in rules.differences],
+        },
         "buckets": [_fields(state) for state in await buckets.states(redis, rules)],
         "outages": [_fields(state) for state in await breakers.states(redis)],
         "quota": [

@@ -105,11 +105,16 @@ class Rule:
 
 
 class Rules:
-    """The rules of every app and API."""
+    """The rules of every app and API.
+
+    Attributes:
+        limits: API, path, ``*`` or ``egress`` → unit → limit and window (s); None for no limit.
+    """
 
     def __init__(
         self, limits: Mapping[str, Mapping[Unit, tuple[int, float] | None]], egress: str
     ) -> None:
+        self.limits = limits
         self._limits = limits
         self._egress = egress
         self._known: dict[tuple[str, str], tuple[Rule, ...]] = {}
@@ -180,6 +185,11 @@ class Rules:
         """The rule over all calls from one address."""
         limit, window = self._limits[EGRESS]["calls"] or (None, 1.0)
         return Rule(f"{EGRESS}:{self._egress}", EVERY, "calls", limit, window)
+
+    @property
+    def address(self) -> str:
+        """The name of the address that the workers call from."""
+        return self._egress
 
     def _compose(self, app: str, api: str) -> tuple[Rule, ...]:
         # Of one part of an API, such as a robot, the limit is that of the API.

@@ -1,12 +1,12 @@
 """The local waiters of one rule set and lane: they leave in turn, and only the head asks.
 
-Senders take turns; a sender's own waiters are served as they came.
+Senders take turns; a sender's own waiters are served as they came. Jobs that were parked are served as
+they were woken, which is in turn over the whole fleet.
 """
 
 import asyncio
 import math
 import time
-from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
@@ -15,10 +15,20 @@ from redis.asyncio import Redis
 
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.breakers import Circuit, Pace
-from dingrelay_workers.limiter.buckets import ALL_HEARD, NO_CIRCUIT, USUAL, Ask, Heard, Reply, ask
+from dingrelay_workers.limiter.buckets import (
+    ALL_HEARD,
+    NO_CIRCUIT,
+    NO_TURNS,
+    USUAL,
+    Ask,
+    Heard,
+    Reply,
+    ask,
+)
 from dingrelay_workers.limiter.grant import Outage
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 
 AHEAD = 0.05
 """Seconds of slots that a process reserves at a time, so that a penalty finds few of them out."""
@@ -51,6 +61,7 @@ class Waiter:
         deadline: the time at which it is parked instead.
         future: its slot: whether it is a probe; None for no slot within its time.
         sender: who asks.
+        woken: its job, if that was parked and woken for this call.
         turn: its place in the order: each waiter of a sender comes one turn after the last one.
         charged: the costs of its slot.
         probing: its slot is a probe.
@@ -76,13 +87,22 @@ class Waiter:
         "turn",
         "unconfirmed",
         "waited",
+        "woken",
     )
 
     def __init__(
-        self, request: SlotRequest, sender: str, turn: int, since: float, deadline: float
+        self,
+        request: SlotRequest,
+        sender: str,
+        turn: int,
+        since: float,
+        deadline: float,
+        *,
+        woken: str,
     ) -> None:
         self.request = request
         self.sender = sender
+        self.woken = woken
         self.turn = turn
         self.since = since
         self.deadline = deadline
@@ -98,7 +118,12 @@ class Waiter:
 
 
 class WaitQueue:
-    """Waiters in order, and a task that asks for the first of them while there are any."""
+    """Waiters in order, and a task that asks for the first of them while there are any.
+
+    Attributes:
+        rules: under which they wait.
+        parked: jobs of the lane are parked, as far as this process has heard.
+    """
 
     def __init__(
         self,
@@ -107,13 +132,18 @@ class WaitQueue:
         lane: Lane,
         *,
         max_wait: float,
+        turns: Turns = NO_TURNS,
         clock: Callable[[], float] = time.monotonic,
         circuit: Circuit | None = None,
         pace: Pace = USUAL,
         heard: Heard | None = None,
         forgone: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
-        """`forgone` tells the fleet of a probe of a breaker that does not leave."""
+        """Nothing is asked yet.
+
+        `turns` is the lane in which the senders take turns; `forgone` tells the fleet of a
+        probe of a breaker that does not leave.
+        """
         self.rules = rules
         self._circuit = circuit
         self._pace = pace
@@ -123,59 +153,51 @@ class WaitQueue:
         self._redis = redis
         self._lane: Lane = lane
         self._max_wait = max_wait
+        self._taking_turns = turns
         self._clock = clock
         self._waiters: dict[Waiter, None] = {}  # by turn
-        self._waiting: Counter[str] = Counter()
         self._turn = 0
         self._turns: dict[str, int] = {}
         self._held: dict[Waiter, None] = {}
         self._asking: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._asleep_until = 0.0
-        self._tail = 0.0
-        self._tails: dict[str, float] = {}
+        self.parked = False
         self._spacing = max((1 / rule.rate for rule in rules if rule.rate), default=0.0)
 
     def __len__(self) -> int:
         return len(self._waiters)
-
-    def waiting(self, sender: str) -> int:
-        """How many of a sender's calls wait here."""
-        return self._waiting[sender]
 
     @property
     def brief(self) -> bool:
         """Whether a new waiter has its turn sooner than it could be parked and be back."""
         return len(self._waiters) * self._spacing < BRIEF
 
-    def senders_with(self, sender: str) -> int:
-        """How many senders wait here once this one does."""
-        return len(self._waiting) + (sender not in self._waiting)
+    @property
+    def wanted(self) -> int:
+        """How many more waiters there should be while jobs of the lane are parked."""
+        if not self.parked or not self._spacing:
+            return 0
+        return min(BATCH, math.ceil(BRIEF / self._spacing)) - len(self._waiters)
 
-    def overtaken(self, sender: str) -> bool:
-        """Whether the sender has jobs parked that are due before a new waiter had its turn here.
-
-        Of a sender whose jobs were never parked from here, the lane's parked jobs may be its own.
-        """
-        tail = self._tails.get(sender, self._tail)
-        return tail > self._clock() + len(self._waiters) * self._spacing
-
-    async def slot(self, request: SlotRequest, waited: float, sender: str) -> Waiter | None:
+    async def slot(
+        self, request: SlotRequest, waited: float, sender: str, *, woken: str = ""
+    ) -> Waiter | None:
         """Wait for a slot to come; None if none comes in time.
 
         Args:
             request: what the call asks for.
             waited: seconds that the job waited before it came here.
             sender: who asks.
+            woken: the job, if it was parked and woken for this call.
 
         Raises:
             Draining: the worker stops.
             RedisError: the buckets can't be asked.
         """
         now = self._clock()
-        waiter = Waiter(
-            request, sender, self._next_turn(sender), now - waited, now + self._max_wait
-        )
+        turn = self._last_turn() if woken else self._next_turn(sender)
+        waiter = Waiter(request, sender, turn, now - waited, now + self._max_wait, woken=woken)
         self._enter(waiter)
         self._ask()
         # The next slot is guessed from the rule that refills slowest, of which tokens may be left.
@@ -189,13 +211,6 @@ class WaitQueue:
         finally:
             self._leave(waiter)
             self._forgo(waiter)
-
-    def noted(self, sender: str, due_in: float) -> None:
-        """A sender's job of this queue was parked; it is due in so many seconds."""
-        now = self._clock()
-        self._tails[sender] = max(self._tails.get(sender, 0.0), now + due_in)
-        if len(self._tails) > MANY:
-            self._tails = {name: tail for name, tail in self._tails.items() if tail > now}
 
     def revoke_slots(self) -> None:
         """Take back every slot that has not come: a penalty voids them."""
@@ -217,8 +232,7 @@ class WaitQueue:
     def _await_end(self, outage: Outage) -> None:
         """Let all wait elsewhere but a probe that is to leave here: the fleet waits for it."""
         self._end([w for w in [*self._waiters, *self._held] if not w.trial], outage)
-        for waiter in self._held:
-            waiter.unconfirmed = False
+        self._confirm()
 
     def _end(self, waiters: Iterable[Waiter], error: Exception) -> None:
         for waiter in waiters:
@@ -240,20 +254,20 @@ class WaitQueue:
         turn = self._turns[sender] = max(self._turn, self._turns.get(sender, 0)) + 1
         return turn
 
+    def _last_turn(self) -> int:
+        """Behind all that wait: jobs that were woken in their senders' turns keep that order."""
+        last = next(reversed(self._waiters), None)
+        return max(self._turn, last.turn if last else 0) + 1
+
     def _enter(self, waiter: Waiter) -> None:
         """Let it wait, in its turn."""
         last = next(reversed(self._waiters), None)
         self._waiters[waiter] = None
-        self._waiting[waiter.sender] += 1
         if last is not None and waiter.turn < last.turn:
             self._waiters = dict.fromkeys(sorted(self._waiters, key=lambda waiter: waiter.turn))
 
     def _remove(self, waiter: Waiter) -> None:
-        if waiter in self._waiters:
-            del self._waiters[waiter]
-            self._waiting[waiter.sender] -= 1
-            if not self._waiting[waiter.sender]:
-                del self._waiting[waiter.sender]
+        self._waiters.pop(waiter, None)
 
     def _leave(self, waiter: Waiter) -> None:
         self._remove(waiter)
@@ -291,7 +305,13 @@ class WaitQueue:
         for waiter in first:
             waiter.charged = waiter.request.costs
         asks = [
-            Ask(self._in_order(waiter.charged), aged=now - waiter.since >= AGED) for waiter in first
+            Ask(
+                self._in_order(waiter.charged),
+                now - waiter.since >= AGED,
+                waiter.woken,
+                waiter.sender,
+            )
+            for waiter in first
         ]
         self._wake.clear()
         reply = await ask(
@@ -303,17 +323,17 @@ class WaitQueue:
             pace=self._pace,
             heard=self._heard.take() if self._heard else ALL_HEARD,
             max_wait=self._max_wait,
+            turns=self._taking_turns,
         )
         if reply.outage and self._circuit:
             self._await_end(Outage(self._circuit.name, reply.outage, reply.reason, reply.wait))
             return
         now = self._clock()
-        self._tail = now + reply.tail
+        self.parked = reply.parked > 0
         self._spacing = reply.slot or self._spacing
         if reply.paused:
             self.revoke_slots()
-        for waiter in self._held:
-            waiter.unconfirmed = False
+        self._confirm()
         for waiter, start in zip(first, reply.starts, strict=False):
             self._give(waiter, start, reply)
         for waiter in first[len(reply.starts) :]:
@@ -355,12 +375,24 @@ class WaitQueue:
         last = max((waiter.starts for waiter in self._held), default=now) - now
         return last if start < last < start + FAR else start
 
+    def _confirm(self) -> None:
+        """No penalty came in between: the slots stand, and those whose time has come are used."""
+        now = self._clock()
+        for waiter in sorted(self._held, key=lambda waiter: waiter.starts):
+            waiter.unconfirmed = False
+            if waiter.starts <= now:
+                self._release(waiter)
+
     def _come(self, waiter: Waiter) -> None:
-        """Its slot has come. On a loop that is behind, those before it may not have left yet."""
-        if self._held:
-            for held in [held for held in self._held if held.starts <= waiter.starts]:
+        """Its slot has come. On a loop that is behind, those before it may not have left yet.
+
+        One that is not confirmed yet waits for the answer, which is late.
+        """
+        for held in [held for held in self._held if held.starts <= waiter.starts]:
+            if not held.unconfirmed:
                 self._release(held)
-        self._release(waiter)
+        if not waiter.unconfirmed:
+            self._release(waiter)
 
     def _release(self, waiter: Waiter) -> None:
         self._unhold(waiter)

@@ -1,7 +1,7 @@
 -- Reserve slots for the first waiters of a queue, over all rules of their call, all or nothing.
 --
 -- KEYS: one bucket per rule, then the index of buckets, then the breakers of the API, of its host and
---       of the app if it is held
+--       of the app if it is held, then the turns of the lane, and its jobs that were woken for theirs
 -- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
 --       2 lane
 --       3 milliseconds a bucket lives unused
@@ -12,12 +12,13 @@
 --       11 us that a call may wait for its slot where it was not promised one
 --       12 numbers per rule: burst, first rate, top rate (tokens/s; 0: no limit, only penalties),
 --         window (s), 1 if every call that takes from this bucket also takes from its siblings
---       per waiter: 1 if it has waited long, then its cost under each rule
+--       per waiter: 1 if it has waited long, its job if that was woken for this call or '', its sender,
+--         then its cost under each rule
 --
 -- Answers granted {start in us, ...}, wait of the first one refused (us), probing, paused,
--- saturated, time to the end of the lane's parked jobs (us), one slot (us), reason, and of the
--- breakers: 1 if a sane answer must be told, 1 if the call granted is a probe, which one stands open
--- (api, host or hold; then nothing is granted, and the reason is its).
+-- saturated, senders with jobs parked in the lane, one slot (us), reason, and of the breakers: 1 if a
+-- sane answer must be told, 1 if the call granted is a probe, which one stands open (api, host or hold;
+-- then nothing is granted, and the reason is its).
 --
 -- A bucket is the generic cell rate algorithm: `balance` tokens at time `at`, at most `burst`,
 -- below zero where coming slots are reserved. A call starts when the balance has covered it.
@@ -42,16 +43,17 @@ local LONGEST = 1300000000     -- us that a pause can last: twice the longest th
 
 local now = microseconds(ARGV[1])
 local lane, ttl, waiters = ARGV[2], ARGV[3], tonumber(ARGV[4])
-local rules, index, cursor = #KEYS - 4, KEYS[#KEYS - 3], 12
+local rules, index, cursor = #KEYS - 6, KEYS[#KEYS - 5], 12
+local turns, coming = KEYS[#KEYS - 1], KEYS[#KEYS]
 local longest, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
 local heard, slow = tonumber(ARGV[7]), tonumber(ARGV[8])
 local quiet, timeout = tonumber(ARGV[9]), tonumber(ARGV[10])
 local max_wait = tonumber(ARGV[11]) / 1000000
 local buckets, shut, reason = {}, 0, ''
-local paused, probing, tail = 0, 0, now
+local paused, probing, parked = 0, 0, redis.call('ZCARD', turns)
 
 local sick, open, trial, what = 0, {}, 0, ''
-local own, host, hold = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local own, host, hold = KEYS[#KEYS - 4], KEYS[#KEYS - 3], KEYS[#KEYS - 2]
 if redis.call('EXISTS', own, host, hold) > 0 then
   own = read_breaker(own, now, longest, patience)
   host = read_breaker(host, now, longest, patience)
@@ -61,7 +63,7 @@ if redis.call('EXISTS', own, host, hold) > 0 then
   open, until_probe, which, why = gate(now, own, host, hold)
   if #open > 0 then
     if until_probe > 0 then
-      return {{}, math.ceil(until_probe), 0, 0, 0, 0, 0, why, sick, 0, which}
+      return {{}, math.ceil(until_probe), 0, 0, 0, parked, 0, why, sick, 0, which}
     end
     sick, trial = 1, 1
   end
@@ -69,7 +71,7 @@ end
 
 local function read(key)
   return redis.call('HMGET', key, 'balance', 'at', 'rate', 'grown', 'ceiling',
-    'paused', 'reason', 'half_open', 'probe', 'aged', 'noted', 'calls', 'climbs', 'retry', 'tail:' .. lane,
+    'paused', 'reason', 'half_open', 'probe', 'aged', 'noted', 'calls', 'climbs', 'retry',
     'unheard', 'since', 'hush', 'slowest')
 end
 
@@ -77,8 +79,7 @@ for i = 1, rules do
   local burst, first, top = tonumber(ARGV[cursor]), tonumber(ARGV[cursor + 1]), tonumber(ARGV[cursor + 2])
   local field = read(KEYS[i])
   if follow_clock(KEYS[i], field[2], now) then field = read(KEYS[i]) end
-  local rate = first
-  if top > first then rate = math.max(top / 4, math.min(top, tonumber(field[3]) or first)) end
+  local rate = present_rate(first, top, field[3])
   local elapsed = math.max(0, now - (tonumber(field[2]) or now))
   local bucket = {
     key = KEYS[i], burst = burst, first = first, top = top, rate = rate,
@@ -89,11 +90,10 @@ for i = 1, rules do
     aged = tonumber(field[10]) or 0, noted = tonumber(field[11]) or 0, new = not field[2],
     calls = tonumber(field[12]) or 0, climbs = tonumber(field[13]) or now,
     retry = tonumber(field[14]) or 0,
-    unheard = tonumber(field[16]) or 0, since = tonumber(field[17]) or 0,
-    hush = tonumber(field[18]) or 0, slowest = tonumber(field[19]) or 0,
+    unheard = tonumber(field[15]) or 0, since = tonumber(field[16]) or 0,
+    hush = tonumber(field[17]) or 0, slowest = tonumber(field[18]) or 0,
   }
   buckets[i] = bucket
-  tail = math.max(tail, tonumber(field[15]) or 0)
   local pause, probe = (tonumber(field[6]) or 0) - now, (tonumber(field[9]) or 0) - now
   if pause > 0 and pause < LONGEST then
     paused = 1
@@ -130,7 +130,7 @@ end
 
 if shut > 0 or waiters == 0 then
   if heard > 0 and not first.new then note_calls() end
-  return {{}, math.ceil(shut), 0, paused, 0, tail - now, 0, reason, sick, 0, ''}
+  return {{}, math.ceil(shut), 0, paused, 0, parked, 0, reason, sick, 0, ''}
 end
 if probing == 1 or trial == 1 or hushed then waiters = 1 end
 
@@ -142,11 +142,11 @@ end
 
 local granted, wait, saturated, slot = {}, 0, 0, 0
 for _ = 1, waiters do
-  local reserves, start = ARGV[cursor] == '1', 0
+  local reserves, woken, sender, start = ARGV[cursor] == '1', ARGV[cursor + 1], ARGV[cursor + 2], 0
   slot = 0
   for i = 1, rules do reserves = reserves and buckets[i].aged <= now end
   for i = 1, rules do
-    local bucket, cost = buckets[i], tonumber(ARGV[cursor + i])
+    local bucket, cost = buckets[i], tonumber(ARGV[cursor + 2 + i])
     if bucket.rate > 0 and cost > 0 then
       local missing = needed(bucket, cost, reserves) - bucket.balance
       if missing > DUST then wait = math.max(wait, missing / bucket.rate) end
@@ -158,8 +158,9 @@ for _ = 1, waiters do
   -- Who would wait longer is parked meanwhile, and asks again when the slot is near.
   if wait == 0 and start > max_wait and not reserves and lane ~= 'urgent' then wait = start end
   if wait > 0 then break end
+  local weight = UNLIMITED
   for i = 1, rules do
-    local bucket, cost = buckets[i], tonumber(ARGV[cursor + i])
+    local bucket, cost = buckets[i], tonumber(ARGV[cursor + 2 + i])
     if probing == 1 and bucket.half_open then bucket.probe = now + start * 1000000 + PROBE_TIME end
     if bucket.rate > 0 and cost > 0 then
       -- A cost beyond the burst keeps a gap as long after its start as the one before it.
@@ -170,11 +171,17 @@ for _ = 1, waiters do
       end
       bucket.balance = bucket.balance - cost - beyond
       bucket.calls = bucket.calls + 1
+      weight = math.max(weight, cost / bucket.first)
       if reserves then bucket.aged = now + AGED_SHARE * cost / bucket.rate * 1000000 end
     end
   end
+  if woken ~= '' then
+    redis.call('ZREM', coming, woken)
+  elseif parked > 0 then
+    charge(turns, sender, weight)
+  end
   granted[#granted + 1] = math.ceil(start * 1000000)
-  cursor = cursor + 1 + rules
+  cursor = cursor + 3 + rules
 end
 
 local function grow(bucket)
@@ -219,5 +226,5 @@ for i = 1, rules do
   end
 end
 
-return {granted, math.ceil(wait * 1000000), probing, 0, saturated, tail - now,
+return {granted, math.ceil(wait * 1000000), probing, 0, saturated, parked,
   math.ceil(slot * 1000000), '', sick == 1 and 1 or hushed and 1 or 0, trial, ''}

@@ -3,7 +3,7 @@
 
 local MOMENTS = {
   'at', 'grown', 'climbs', 'retry', 'paused', 'penalized', 'probe', 'aged', 'noted', 'since', 'hush',
-  'tail:urgent', 'tail:normal', 'tail:bulk', 'again:urgent', 'again:normal', 'again:bulk',
+  'tail:urgent', 'tail:normal', 'tail:bulk', 'next:urgent', 'next:normal', 'next:bulk',
 }
 
 local function microseconds(given)

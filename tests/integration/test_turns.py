@@ -1,0 +1,461 @@
+"""Parked jobs and the turns of their senders, on a real Valkey and a clock of the test's own."""
+
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import pytest
+from redis.asyncio import Redis
+
+from conftest import wait_until_async
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.limiter import buckets
+from dingrelay_workers.limiter.buckets import MICRO, Ask, Reply
+from dingrelay_workers.limiter.grant import Turn
+from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.turns import ParkedJobs, Turns, wake
+from dingrelay_workers.maintenance.schedule import Schedule
+from dingrelay_workers.store.records import Claim, Records, Usage
+from jobs import a_draft, a_wakeup, claimed, enqueue, places, server_time, state
+
+API = "message.send"
+CALLS = {API: {"calls": "20/1s", "recipients": ""}}
+RECIPIENTS = {API: {"calls": "20/1s", "recipients": "500/10s"}}
+PACE = 19 * 1.05
+"""Jobs that are woken a second."""
+MOST_COMING = 32
+"""Jobs that are woken and have not had their calls at most."""
+AT_ONCE = 20
+"""Jobs that are woken for the first second of slots."""
+
+
+class Lanes:
+    """Jobs that are parked, and woken at a time that the test sets."""
+
+    def __init__(self, redis: Redis, settings: Settings) -> None:
+        self.redis = redis
+        self.records = Records(redis, settings)
+        self.schedule = Schedule(redis, settings)
+        self.rules = Rules.from_settings(CALLS, "office")
+        self.now = 1_800_000_000 * MICRO
+        self.drafts: dict[str, record.Draft] = {}
+
+    async def park(
+        self,
+        sender: str,
+        *,
+        lane: Lane = "bulk",
+        text: str = "",
+        users: int = 1,
+        app: str = "default",
+        alone: bool = False,
+    ) -> float:
+        """One more job of a sender, which can't wait in its worker; the guess (s) when it may."""
+        content = {"msgtype": "text", "text": {"content": text or uuid.uuid4().hex}}
+        to = {"users": [f"{uuid.uuid4().hex[:8]}-{number}" for number in range(users)]}
+        draft = a_draft(app=app, lane=lane, sender=sender, message=content, to=to, confirm=alone)
+        await enqueue(self.redis, draft)
+        self.drafts[draft.id] = draft
+        return await self.leave(await claimed(self.records, draft), users)
+
+    async def leave(self, claim: Claim, users: int = 1) -> float:
+        """A worker parks a job that it runs; the guess when its turn is."""
+        turns = Turns(claim.app, API, claim.lane)
+        rules = self.rules.of(claim.app, API)
+        costs = [users if rule.unit == "recipients" else 1 for rule in rules]
+        call = buckets.park(
+            rules,
+            turns,
+            costs,
+            claim.sender,
+            self.now,
+            woken=claim.id if claim.woken else "",
+            shared=claim.shared,
+            recipients=users,
+        )
+        micros, _, had = await run_async(self.redis, call)
+        turn = Turn(turns, had.decode(), users)
+        due_in = float(micros) / MICRO
+        await self.records.park(
+            claim,
+            State.SNOOZED,
+            delay=due_in,
+            usage=Usage(),
+            waiting=claim.waiting or len(self.drafts),
+            turn=turn,
+        )
+        return due_in
+
+    async def wake(self, *, lane: Lane = "bulk", app: str = "default") -> list[Claim]:
+        """Wake who may come by now; each has its call."""
+        turns = Turns(app, API, lane)
+        await run_async(self.redis, wake(self.rules.of(app, API), turns, self.now))
+        names = await self.redis.zrange(turns.coming, 0, -1)
+        claims = [await claimed(self.records, self.drafts[name.decode()]) for name in names]
+        await self.redis.delete(turns.coming)
+        return claims
+
+    async def wake_for(self, seconds: float, *, lane: Lane = "bulk") -> list[Claim]:
+        """All that come in so many seconds, four times a second."""
+        found: list[Claim] = []
+        for _ in range(round(seconds * 4)):
+            found += await self.wake(lane=lane)
+            self.now += MICRO // 4
+        return found
+
+    async def call(self, sender: str, *, woken: str = "") -> Reply:
+        """A call leaves that waited in its worker."""
+        asks = [Ask((1, 1), woken=woken, sender=sender)]
+        call = buckets.acquire(
+            self.rules.of("default", API),
+            "normal",
+            asks,
+            self.now,
+            turns=Turns("default", API, "bulk"),
+        )
+        return Reply.read(await run_async(self.redis, call))
+
+    async def horizon(self) -> float:
+        """Seconds until all are through; 0 if none is parked."""
+        until = await self.redis.hget(self.rules.of("default", API)[0].key, "tail:bulk")
+        return max(0.0, float(until or 0) - self.now) / MICRO
+
+
+def by_sender(claims: Sequence[Claim]) -> Counter[str]:
+    return Counter(claim.sender for claim in claims)
+
+
+@pytest.fixture
+def lanes(redis: Redis, valkey_url: str) -> Lanes:
+    return Lanes(redis, Settings.load(env="test", redis_url=valkey_url))
+
+
+async def test_senders_take_turns_however_many_jobs_each_has_and_whoever_came_first(
+    lanes: Lanes,
+) -> None:
+    for _ in range(60):
+        await lanes.park("many")
+    for _ in range(10):
+        await lanes.park("few")
+    claims = await lanes.wake_for(1)
+    assert by_sender(claims[:20]) == {"many": 10, "few": 10}
+    assert by_sender(claims[20:]).keys() == {"many"}
+    # A sender's own jobs come as it parked them.
+    since = [claim.waiting for claim in claims if claim.sender == "many"]
+    assert since == sorted(since)
+
+
+async def test_who_comes_later_is_next_and_owes_nothing_for_what_others_had_before(
+    lanes: Lanes,
+) -> None:
+    for _ in range(100):
+        await lanes.park("early")
+    assert len(await lanes.wake_for(2)) >= 40
+    for sender in ("late", "later"):
+        for _ in range(20):
+            await lanes.park(sender)
+    lanes.now += MICRO
+    claims = await lanes.wake()
+    assert by_sender(claims[:3]) == {"early": 1, "late": 1, "later": 1}
+    assert max(by_sender(claims).values()) - min(by_sender(claims).values()) <= 1
+
+
+async def test_ever_new_senders_keep_nobody_from_the_next_call(lanes: Lanes) -> None:
+    for _ in range(10):
+        await lanes.park("z-stays")
+    had = 0
+    for round_ in range(120):
+        await lanes.park(f"a{round_}")
+        had += by_sender(await lanes.wake())["z-stays"]
+        lanes.now += MICRO // 40
+    assert had >= 3
+
+
+async def test_they_come_back_at_the_pace_of_the_limit(lanes: Lanes) -> None:
+    for _ in range(300):
+        await lanes.park("one")
+    first = await lanes.wake()
+    assert len(first) == AT_ONCE
+    lanes.now += MICRO // 4
+    assert len(await lanes.wake_for(10)) == pytest.approx(10 * PACE, abs=2)
+
+
+async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> None:
+    for _ in range(300):
+        await lanes.park("one")
+    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
+
+    async def wake_some() -> int:
+        woken = 0
+        for _ in range(40):
+            woken += (await run_async(lanes.redis, wake(rules, turns, lanes.now)))[0]
+            lanes.now += MICRO // 4
+        return woken
+
+    assert await wake_some() == MOST_COMING
+    first, second, third = (name.decode() for name in await lanes.redis.zrange(turns.coming, 0, 2))
+    await lanes.call("one", woken=first)
+    assert await wake_some() == 1
+    await lanes.leave(await claimed(lanes.records, lanes.drafts[second]))
+    assert await wake_some() == 1
+    # One that has ended without a call is noticed a little later.
+    await run_async(lanes.redis, record.cancel(third, record_ttl_ms=1000, dead_ttl_ms=1000))
+    await lanes.redis.zincrby(turns.coming, -2000, third)
+    assert await wake_some() == 1
+
+
+async def test_jobs_of_a_worker_that_is_gone_hold_nobody_up(lanes: Lanes) -> None:
+    for _ in range(300):
+        await lanes.park("one")
+    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
+
+    async def woken() -> int:
+        lanes.now += 2 * MICRO
+        calls, _ = await run_async(lanes.redis, wake(rules, turns, lanes.now))
+        return int(calls)
+
+    assert await woken() + await woken() + await woken() == MOST_COMING
+    names = await lanes.redis.zrange(turns.coming, 0, -1)
+    for name in names[:10]:
+        await claimed(lanes.records, lanes.drafts[name.decode()])
+    assert await woken() == 0
+    for name in names:
+        await lanes.redis.zincrby(turns.coming, -6000, name)
+    assert await woken() == 10, "those that ran have had their time, the others' wake-ups are late"
+
+
+async def test_a_clock_that_steps_back_holds_nobody_up(lanes: Lanes) -> None:
+    for _ in range(300):
+        await lanes.park("one")
+    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
+    await lanes.call("one", woken="another")
+    await run_async(lanes.redis, wake(rules, turns, lanes.now))
+    for name in await lanes.redis.zrange(turns.coming, 0, -1):
+        await lanes.redis.zincrby(turns.coming, 3_600_000, name)
+    lanes.now -= 3600 * MICRO
+    await run_async(lanes.redis, wake(rules, turns, lanes.now))
+    lanes.now += 2 * MICRO
+    calls, _ = await run_async(lanes.redis, wake(rules, turns, lanes.now))
+    assert calls == AT_ONCE
+
+
+async def test_however_many_were_cancelled_the_next_slot_is_used(lanes: Lanes) -> None:
+    turns = Turns("default", API, "bulk")
+    await lanes.park("one")
+    ended = {f"ended-{number}": -1 for number in range(2000)}
+    await lanes.redis.zadd(turns.parked("one"), ended)
+    assert await ParkedJobs(lanes.redis, lanes.rules).wake() == 1
+
+
+async def test_whose_wake_ups_stand_behind_others_are_claimed_by_who_has_time(
+    lanes: Lanes,
+) -> None:
+    for _ in range(10):
+        await lanes.park("one")
+    rules, turns = lanes.rules.of("default", API), Turns("default", API, "bulk")
+    await run_async(lanes.redis, wake(rules, turns, lanes.now))
+
+    async def late(queue: str = "dingrelay.bulk", seconds: float = 0) -> list[Claim]:
+        found = await lanes.records.claim_late(turns, queue, nonce="n", most=4, late=seconds)
+        return [claim for _, claim in found]
+
+    # They are to come one after another, within a millisecond or two.
+    [(_, last)] = await lanes.redis.zrange(turns.coming, -1, -1, withscores=True)
+
+    async def all_may() -> bool:
+        return await server_time(lanes.redis) > last
+
+    await wait_until_async(all_may)
+
+    assert not await late("another")
+    assert not await late(seconds=60)
+    first, second = await late(), await late()
+    assert [len(first), len(second), len(await late()), len(await late())] == [4, 4, 2, 0]
+    assert all(claim.woken for claim in first)
+    assert await lanes.redis.zcard(turns.coming) == 10, "they have not had their calls"
+
+
+async def test_jobs_that_have_ended_meanwhile_cost_their_sender_no_turn(lanes: Lanes) -> None:
+    for _ in range(30):
+        await lanes.park("one")
+    cancelled = list(lanes.drafts)
+    for _ in range(20):
+        await lanes.park("one")
+        await lanes.park("other")
+    for job_id in cancelled:
+        call = record.cancel(job_id, record_ttl_ms=1000, dead_ttl_ms=1000)
+        assert await run_async(lanes.redis, call) == b"cancelled"
+    claims = await lanes.wake()
+    assert by_sender(claims) == {"one": AT_ONCE // 2, "other": AT_ONCE // 2}
+
+
+async def test_a_lane_with_a_pause_wakes_nobody_until_it_ends(lanes: Lanes) -> None:
+    calls = lanes.rules.of("default", API)[0]
+    await run_async(lanes.redis, buckets.penalize(calls, 60, "90018", 0.02, lanes.now))
+    assert await lanes.park("one") > 60
+    lanes.now += 58 * MICRO
+    assert not await lanes.wake()
+    lanes.now += 2 * MICRO
+    assert len(await lanes.wake()) == 1
+
+
+async def test_who_was_woken_and_had_no_call_has_its_turn_again(lanes: Lanes) -> None:
+    for _ in range(40):
+        await lanes.park("one")
+        await lanes.park("two")
+    first = await lanes.wake()
+    back = [claim for claim in first if claim.sender == "one"]
+    for claim in back:
+        await lanes.leave(claim)
+    lanes.now += MICRO
+    again = await lanes.wake()
+    # They come first, and in their order.
+    assert [claim.id for claim in again if claim.sender == "one"][: len(back)] == [
+        claim.id for claim in back
+    ]
+    assert by_sender(again)["one"] >= by_sender(again)["two"] + len(back) - 2
+
+
+async def test_a_call_out_of_turn_is_its_senders_turn(lanes: Lanes) -> None:
+    for _ in range(20):
+        await lanes.park("one")
+        await lanes.park("two")
+    for _ in range(4):
+        await lanes.call("one")
+        lanes.now += MICRO
+    await lanes.call("two", woken="a job")
+    assert by_sender(await lanes.wake()) == {"one": AT_ONCE // 2 - 2, "two": AT_ONCE // 2 + 2}
+
+
+async def test_nothing_is_noted_of_calls_while_nobody_waits(lanes: Lanes) -> None:
+    await lanes.call("one")
+    assert not await lanes.redis.exists(Turns("default", API, "bulk").key)
+
+
+async def test_senders_share_recipients_where_these_are_limited(lanes: Lanes) -> None:
+    lanes.rules = Rules.from_settings(RECIPIENTS, "office")
+    for _ in range(100):
+        await lanes.park("to-few", users=2)
+        await lanes.park("to-many", users=20, alone=True)
+    claims = by_sender(await lanes.wake_for(10))
+    assert claims["to-few"] * 2 == pytest.approx(claims["to-many"] * 20, rel=0.2)
+    recipients = claims["to-few"] * 2 + claims["to-many"] * 20
+    assert recipients == pytest.approx(11 * (500 - 100) / 10.5 * 1.05, rel=0.1)
+
+
+async def test_jobs_that_one_call_can_carry_have_one_turn(lanes: Lanes) -> None:
+    for _ in range(120):
+        await lanes.park("one", text="same")
+    assert await lanes.horizon() == pytest.approx(2 / 19, abs=0.01)
+    first = await lanes.wake()
+    # One makes the call, and 99 are woken later, should it not take them along.
+    assert len(first) == 2
+    draft = lanes.drafts[first[0].id]
+    waiting = await lanes.redis.zrange(draft.batch_key, 0, -1)
+    assert len(waiting) == 118
+    due = [await lanes.redis.zscore(keys.SCHEDULE, name) or 0.0 for name in waiting]
+    now = await server_time(lanes.redis)
+    assert all(2000 < moment - now <= 3000 for moment in due)
+    assert not (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
+
+
+async def test_lanes_apps_and_parts_of_an_api_have_their_own_turns(lanes: Lanes) -> None:
+    for _ in range(40):
+        await lanes.park("one")
+    await lanes.park("one", lane="normal")
+    await lanes.park("one", app="other")
+    assert len(await lanes.wake()) == AT_ONCE
+    assert len(await lanes.wake(lane="normal")) == 1
+    assert len(await lanes.wake(app="other")) == 1
+    for turns in (Turns("a", "/topapi/*/x", "bulk"), Turns("b", "robot.webhook@x y", "urgent")):
+        assert Turns.named(turns.name) == turns
+
+
+async def test_the_schedule_leaves_parked_jobs_to_their_turn(lanes: Lanes) -> None:
+    for _ in range(30):
+        await lanes.park("one")
+    jobs = list(lanes.drafts.values())
+    for job in jobs:
+        await lanes.redis.hset(keys.job(job.id), "due", 1)
+        await lanes.redis.zadd(keys.SCHEDULE, {job.id: 1})
+    assert not (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
+    assert (await places(lanes.redis, jobs[0]))["schedule"] > await server_time(lanes.redis)
+    # What Redis has forgotten of them costs no job.
+    await lanes.redis.delete(Turns("default", API, "bulk").parked("one"))
+    for job in jobs:
+        await lanes.redis.hset(keys.job(job.id), "due", 1)
+        await lanes.redis.zadd(keys.SCHEDULE, {job.id: 1})
+    woken = (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
+    assert {wakeup.id for wakeup in woken} == set(lanes.drafts)
+
+
+async def test_a_guess_is_no_further_off_than_a_sender_that_takes_turns_waits(lanes: Lanes) -> None:
+    many = [await lanes.park("many") for _ in range(400)]
+    assert many[-1] == pytest.approx(400 / 19, rel=0.01)
+    assert await lanes.horizon() == pytest.approx(400 / 19, rel=0.01)
+    few = [await lanes.park("few") for _ in range(5)]
+    assert few[-1] < 1
+
+
+async def test_what_is_parked_is_told_over_all_lanes_and_senders(lanes: Lanes) -> None:
+    """However the limit was paused, or shared with others, meanwhile."""
+    await lanes.call("first")
+    for _ in range(30):
+        await lanes.park("one")
+    for _ in range(10):
+        await lanes.park("two", text="equal")
+    for _ in range(5):
+        await lanes.park("three", lane="normal")
+    await lanes.redis.hdel(lanes.rules.of("default", API)[0].key, "tail:bulk", "tail:normal")
+    [calls] = [
+        state
+        for state in await buckets.states(lanes.redis, lanes.rules)
+        if (state.api, state.unit) == (API, "calls")
+    ]
+    assert calls.waiting == 45
+    assert calls.horizon is not None
+    left = (calls.horizon - datetime.now(UTC)).total_seconds()
+    assert left == pytest.approx((30 + 1 + 5) / calls.rate, rel=0.2)
+
+
+async def test_nothing_is_left_of_a_lane_once_all_are_through(lanes: Lanes) -> None:
+    for _ in range(5):
+        await lanes.park("one")
+        await lanes.park("two")
+    names = [name async for name in lanes.redis.scan_iter("dingrelay:*")]
+    assert all([await lanes.redis.pttl(name) > 0 for name in names])
+    assert await lanes.redis.zcard(keys.LANES) == 1
+    assert len(await lanes.wake_for(1)) == 10
+    await lanes.wake()
+    left = [name async for name in lanes.redis.scan_iter("dingrelay:*")]
+    ours = (b"dingrelay:turns", b"dingrelay:parked:", b"dingrelay:coming", b"dingrelay:lanes")
+    assert [name for name in left if name.startswith(ours)] == []
+    assert await lanes.horizon() == 0
+
+
+async def test_who_is_the_scheduler_wakes_parked_jobs_of_all_lanes(lanes: Lanes) -> None:
+    for lane in ("bulk", "normal"):
+        await lanes.park("one", lane=lane)
+    assert await ParkedJobs(lanes.redis, lanes.rules).wake() == 2
+    woken = await lanes.schedule.take_due("w", lease=5, most=500)
+    assert len(woken.wakeups) == 2
+
+
+async def test_a_wake_up_of_a_job_that_was_claimed_late_finds_it_running(lanes: Lanes) -> None:
+    await lanes.park("one")
+    (draft,) = lanes.drafts.values()
+    await run_async(
+        lanes.redis,
+        wake(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
+    )
+    turns = Turns("default", API, "bulk")
+    ((_, claim),) = await lanes.records.claim_late(turns, draft.queue, nonce="n", most=5, late=0)
+    assert (await lanes.records.claim(a_wakeup(draft))).verdict == "busy"
+    assert await state(lanes.redis, draft) == "running"
+    await lanes.leave(claim)
+    assert not (await lanes.records.claim(a_wakeup(draft))).claim, "it waits for its turn again"

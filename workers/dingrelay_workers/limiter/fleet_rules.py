@@ -1,0 +1,125 @@
+"""The rules that the workers keep, told by each, so that whoever looks sees theirs and not his own."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_workers.limiter.rules import UNITS, Rule, Rules, Unit
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A limit that not all workers keep alike.
+
+    Attributes:
+        api: or ``*``, ``egress``, a path.
+        limits: limit, such as ``20/1s``, or empty for none → the workers that keep it.
+    """
+
+    api: str
+    unit: str
+    limits: dict[str, list[str]]
+
+
+class FleetRules:
+    """The rules of all workers; where they differ those that most of them keep."""
+
+    def __init__(self, told: Mapping[str, Rules], own: Rules) -> None:
+        """Nothing is asked of Redis.
+
+        Args:
+            told: worker → what it keeps.
+            own: stand in where no worker tells any.
+        """
+        self._told = dict(sorted(told.items()))
+        alike: defaultdict[str, list[Rules]] = defaultdict(list)
+        for rules in self._told.values():
+            alike[canonical_json(_plain(rules))].append(rules)
+        most = max(alike.values(), key=len, default=[own])
+        self._rules = most[0]
+        by_address = {rules.address: rules for rules in [*self._told.values(), own]}
+        self._others = list(by_address.values())
+
+    @property
+    def workers(self) -> int:
+        """How many workers tell theirs; 0: these are the settings of whoever looks."""
+        return len(self._told)
+
+    def of(self, app: str, api: str) -> tuple[Rule, ...]:
+        """The rules that a call of this API by this app falls under."""
+        return self._rules.of(app, api)
+
+    def find(self, scope: str, api: str, unit: str) -> Rule | None:
+        """The rule that a bucket keeps; None if no worker's rules know one like it."""
+        found = self._rules.find(scope, api, unit)
+        others = (rules.find(scope, api, unit) for rules in self._others)
+        return found or next((rule for rule in others if rule is not None), None)
+
+    @property
+    def differences(self) -> Sequence[Difference]:
+        """The limits that not all workers keep alike."""
+        names = sorted({name for rules in self._told.values() for name in rules.limits})
+        found: list[Difference] = []
+        for api in names:
+            for unit in UNITS:
+                limits: defaultdict[str, list[str]] = defaultdict(list)
+                for worker, rules in self._told.items():
+                    limits[_text(rules, api, unit)].append(worker)
+                if len(limits) > 1:
+                    found.append(Difference(api, unit, dict(limits)))
+        return found
+
+
+async def publish(redis: Redis, worker: str, rules: Rules) -> None:
+    """Tell which rules a worker keeps, for a minute."""
+    told = canonical_json({"limits": _plain(rules), "address": rules.address})
+    await redis.set(keys.rules(worker), told, px=keys.RULES_TTL_MS)
+
+
+async def read(redis: Redis, own: Rules) -> FleetRules:
+    """The rules of the workers that are there."""
+    workers: list[Any] = await redis.hkeys(keys.PRESENCE)
+    names = sorted(name.decode(errors="replace") for name in workers)
+    texts = await redis.mget([keys.rules(name) for name in names]) if names else []
+    told: dict[str, Rules] = {}
+    for name, text in zip(names, texts, strict=True):
+        rules = _read(text) if text else None
+        if rules is not None:
+            told[name] = rules
+    return FleetRules(told, own)
+
+
+def _plain(rules: Rules) -> dict[str, Any]:
+    return {api: dict(limits) for api, limits in rules.limits.items()}
+
+
+def _read(text: bytes | str) -> Rules | None:
+    """What `publish` told; None if another version wrote something else."""
+    try:
+        told = json.loads(text)
+        limits: dict[str, dict[Unit, tuple[int, float] | None]] = {
+            str(api): {
+                unit: None if units[unit] is None else (int(units[unit][0]), float(units[unit][1]))
+                for unit in UNITS
+                if unit in units
+            }
+            for api, units in told["limits"].items()
+        }
+        if "calls" not in limits["*"] or "calls" not in limits["egress"]:
+            return None
+        return Rules(limits, str(told["address"]))
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return None
+
+
+def _text(rules: Rules, api: str, unit: Unit) -> str:
+    """A limit as the settings spell it; empty for none."""
+    known = rules.limits.get(api, {})
+    limit = known[unit] if unit in known else rules.limits["*"].get(unit)
+    return f"{limit[0]}/{limit[1]:g}s" if limit else ""

@@ -1,0 +1,70 @@
+-- Tell a job that can't wait in its process about when its turn comes, and what its sender has had.
+--
+-- KEYS: one bucket per rule, then the turns of the lane, its jobs that were woken for theirs, the sender's
+--       parked jobs, and recipients of parked jobs by lane and sender that share calls with this one
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
+--       2 lane, 3 sender
+--       4 milliseconds a bucket lives unused
+--       5 the job if it was woken for a call that it did not make, so that its sender has not had it, or ''
+--       6 recipients that it adds to a shared call; 0 if it goes alone
+--       then per rule: burst, first rate, top rate (tokens/s; 0: no limit), the job's cost
+--
+-- Answers the time until then (us), the reason of a pause, if there is one, and what the sender has had.
+-- The time is a guess, since others may come: whose turn it is is decided when a slot comes
+-- (`wake_parked.lua`).
+
+local CARRIED = 100  -- recipients of one call, where no rule allows fewer
+
+local now = microseconds(ARGV[1])
+local lane, sender, ttl = ARGV[2], ARGV[3], ARGV[4]
+local woken, recipients = ARGV[5], tonumber(ARGV[6])
+local rules = #KEYS - 4
+local turns, coming, parked, shared = unpack(KEYS, rules + 1)
+local end_of_lane = 'tail:' .. lane
+
+for i = 1, rules do
+  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), now)
+end
+local known = redis.call('HMGET', KEYS[1], end_of_lane, 'next:' .. lane)
+local tail, due = tonumber(known[1]) or 0, math.max(now, tonumber(known[2]) or 0)
+local reason, seconds, of_recipients, weight, carried = '', 0, 0, UNLIMITED, CARRIED
+
+for i = 1, rules do
+  local numbers = {}
+  for field = 1, 4 do numbers[field] = tonumber(ARGV[2 + 4 * i + field]) end
+  local burst, first, top, cost = unpack(numbers)
+  local field = redis.call('HMGET', KEYS[i], 'rate', 'paused', 'reason')
+  if (tonumber(field[2]) or 0) > due then due, reason = tonumber(field[2]), field[3] end
+  local rate = present_rate(first, top, field[1])
+  if rate > 0 then
+    seconds, weight = math.max(seconds, cost / rate), math.max(weight, cost / first)
+    if string.sub(KEYS[i], -11) == ':recipients' then
+      of_recipients, carried = cost / rate, math.min(carried, burst)
+    end
+  end
+end
+
+-- Jobs of a sender that one call can carry cost their recipients, but no call.
+local function shares_call()
+  if recipients == 0 then return false end
+  local taken = tonumber(redis.call('HGET', shared, lane .. ' ' .. sender) or 0)
+  local fits = tail > now and taken > 0 and taken + recipients <= carried
+  redis.call('HSET', shared, lane .. ' ' .. sender, (fits and taken or 0) + recipients)
+  redis.call('PEXPIRE', shared, ttl)
+  return fits
+end
+
+if woken == '' or tail <= now then
+  tail = math.max(tail, due) + (shares_call() and of_recipients or seconds) * 1000000
+  redis.call('HSET', KEYS[1], end_of_lane, tail)
+  redis.call('PEXPIRE', KEYS[1], ttl, 'NX')
+  redis.call('PEXPIRE', KEYS[1], ttl + math.floor((tail - now) / 1000), 'GT')
+end
+
+if woken ~= '' then
+  redis.call('ZREM', coming, woken)
+  if redis.call('ZSCORE', turns, sender) then redis.call('ZINCRBY', turns, -weight, sender) end
+end
+local round = math.max(1, redis.call('ZCARD', turns)) * seconds * 1000000
+local turn = due + (redis.call('ZCARD', parked) + 1) * round
+return {math.ceil(math.min(turn, tail) - now), reason, tostring(had(turns, sender, weight))}

@@ -1,0 +1,29 @@
+-- Whose turn it is among the senders that have jobs parked in a lane, and what a call takes of the limits:
+-- for the scripts that this is put before.
+--
+-- `turns` is a sorted set: sender -> what it has had, in seconds of the limit. Who has had least is next.
+-- A sender is in it while it has jobs parked, and until the others have had as much as it.
+
+local BEHIND = 1 / 16    -- of a call, by which a new sender stands behind the one that is next: in the same
+                         -- place, ever new senders could keep the others from their second call
+local UNLIMITED = 0.001  -- s that a call counts at least: senders take turns without a limit, too
+
+-- What a sender has had that wants a call of so many seconds. What it had before others came, and what
+-- they had before it came, does not count.
+local function had(turns, sender, seconds)
+  local known = tonumber(redis.call('ZSCORE', turns, sender) or nil)
+  if known then return known end
+  local least = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')[2]
+  return least and tonumber(least) + BEHIND * seconds or 0
+end
+
+-- A sender has a call of so many seconds.
+local function charge(turns, sender, seconds)
+  redis.call('ZADD', turns, had(turns, sender, seconds) + seconds, sender)
+end
+
+-- The rate of a bucket (tokens/s; 0: no limit).
+local function present_rate(first, top, known)
+  if top <= first then return first end
+  return math.max(top / 4, math.min(top, tonumber(known) or first))
+end

@@ -1,0 +1,133 @@
+-- Wake parked jobs of a lane for the slots that come, each of the sender whose turn it is then.
+--
+-- KEYS: one bucket per rule, then the turns of the lane, jobs that were woken for theirs and have not had
+--       their call, all lanes with parked jobs
+-- ARGV: 1 the time in microseconds, empty for the server's clock (tests bring their own)
+--       2 lane, 3 its name among all, 4 where its parked jobs are, without the sender
+--       5 milliseconds a bucket lives unused
+--       then per rule: burst, first rate, top rate (tokens/s; 0: no limit)
+--
+-- Answers how many calls jobs were woken for, and 1 if there is more to look at just now.
+--
+-- A job is woken a little before its slot. None is while many that were have not had their call: others go
+-- first, or their wake-ups stand behind others, and a sender that comes now would wait for all of them.
+--
+-- Jobs of the same sender and content that the call can take along are woken later: few of them wait for
+-- that.
+
+local SURPLUS = 1.05     -- they come back a little faster than they leave: no slot goes by unused
+local LEAD = 1000000     -- us before its slot at which a job is woken: that takes a moment
+local FOLLOW = 3000000   -- us after which a job is woken that should have been taken along
+local CARRIED = 100      -- recipients of one call, where no rule allows fewer
+local AHEAD, FEW = 1.5, 3  -- s of the rate, and jobs more, that may wait for their calls
+local LATE = 1000        -- ms after which to look whether one still does,
+local STUCK = 5000       -- after which one that runs hardly does: its worker is gone, or others go first,
+local LOST = 60000       -- and after which none does
+local MOST = 100         -- calls to wake jobs for at a time,
+local LOOKED_AT = 500    -- and parked jobs to look at: some milliseconds
+
+local turns, coming, lanes = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
+local ms = now  -- the server's, whatever time a test brings
+local now = microseconds(ARGV[1])
+local lane, name, prefix, ttl = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local rules, slot, carried = {}, now, CARRIED
+
+for i = 1, #KEYS - 3 do
+  local burst, first, top = unpack(ARGV, 3 + 3 * i, 5 + 3 * i)
+  burst, first, top = tonumber(burst), tonumber(first), tonumber(top)
+  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), now)
+  local field = redis.call('HMGET', KEYS[i], 'rate', 'paused')
+  local rule = {first = first, rate = present_rate(first, top, field[1]),
+    recipients = string.sub(KEYS[i], -11) == ':recipients'}
+  slot = math.max(slot, tonumber(field[2]) or 0)
+  if rule.rate > 0 then
+    rules[#rules + 1] = rule
+    if rule.recipients then carried = math.min(carried, burst) end
+  end
+end
+slot = math.max(slot, tonumber(redis.call('HGET', KEYS[1], 'next:' .. lane) or 0))
+
+-- The seconds that a call takes of its limits: at their present rates, and at those that stay the same.
+local function seconds_of(recipients)
+  local present, weight = UNLIMITED, UNLIMITED
+  for _, rule in ipairs(rules) do
+    local cost = rule.recipients and recipients or 1
+    present, weight = math.max(present, cost / rule.rate), math.max(weight, cost / rule.first)
+  end
+  return present, weight
+end
+
+local function wake(id, queue, due)
+  redis.call('HDEL', JOB .. id, 'parked')
+  redis.call('HSET', JOB .. id, 'due', due, 'woken', 0)
+  take_out(id, queue)
+  place_until(id, due)
+end
+
+local function look(id, parked)
+  local known = redis.call('HMGET', JOB .. id, 'state', 'parked', 'queue', 'batch_key', 'recipients')
+  if known[1] ~= 'snoozed' or known[2] ~= parked then return nil end
+  return known[3], known[4], tonumber(known[5] or 1)
+end
+
+redis.call('ZREMRANGEBYSCORE', coming, '-inf', ms - LOST)
+redis.call('ZREMRANGEBYSCORE', coming, ms + LOST, '+inf')  -- the clock has stepped back
+local late = redis.call('ZRANGEBYSCORE', coming, '-inf', ms - LATE, 'WITHSCORES', 'LIMIT', 0, MOST)
+for index = 1, #late, 2 do
+  local id, since = late[index], tonumber(late[index + 1])
+  local known = redis.call('HMGET', JOB .. id, 'state', 'turn')
+  local waits = known[1] == 'snoozed' or known[1] == 'running' and since > ms - STUCK
+  if not waits or known[2] ~= coming then redis.call('ZREM', coming, id) end
+end
+local most = math.min(MOST, FEW + AHEAD / seconds_of(1) - redis.call('ZCARD', coming))
+local woken, looked = 0, 0
+
+-- The recipients of a call: those of a job, and of others like it of the same sender.
+local function take_along(batch_key, parked, recipients)
+  if redis.call('ZCARD', batch_key) == 1 then return recipients end
+  for _, id in ipairs(redis.call('ZRANGE', parked, 0, CARRIED - 1)) do
+    local queue, content, more = look(id, parked)
+    looked = looked + 1
+    if queue and content == batch_key and recipients + more <= carried then
+      redis.call('ZREM', parked, id)
+      wake(id, queue, ms + FOLLOW / 1000)
+      recipients = recipients + more
+    end
+  end
+  return recipients
+end
+
+while slot < now + LEAD and woken < most and looked < LOOKED_AT do
+  local sender = redis.call('ZRANGE', turns, 0, 0)[1]
+  if not sender then
+    redis.call('ZREM', lanes, name)
+    redis.call('HDEL', KEYS[1], 'tail:' .. lane)
+    break
+  end
+  local parked = prefix .. sender
+  local id = redis.call('ZPOPMIN', parked)[1]
+  looked = looked + 1
+  if not id then
+    redis.call('ZREM', turns, sender)
+  else
+    local queue, batch_key, recipients = look(id, parked)
+    if queue then
+      wake(id, queue, ms - MOST + woken)  -- they stay in their order
+      redis.call('HSET', JOB .. id, 'turn', coming)
+      redis.call('ZADD', coming, ms + woken / MOST, id)
+      if batch_key then recipients = take_along(batch_key, parked, recipients) end
+      local seconds, weight = seconds_of(recipients)
+      charge(turns, sender, weight)
+      slot = slot + seconds / SURPLUS * 1000000
+      woken = woken + 1
+    end
+  end
+end
+
+if woken > 0 then
+  redis.call('PEXPIRE', coming, LOST)
+  redis.call('HSET', KEYS[1], 'next:' .. lane, slot)
+  redis.call('PEXPIRE', KEYS[1], ttl, 'NX')
+  redis.call('PEXPIRE', KEYS[1], ttl + math.max(0, math.floor((slot - now) / 1000)), 'GT')
+end
+return {woken, (looked >= LOOKED_AT or woken >= MOST) and 1 or 0}
