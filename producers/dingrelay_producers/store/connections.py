@@ -1,12 +1,23 @@
-"""Connections to Redis for asyncio, which pack commands in C."""
+"""Connections to Redis, alone or behind Sentinel; those for asyncio pack commands in C."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import hiredis
+from redis import Connection as SyncConnection
+from redis import ConnectionPool as SyncPool
+from redis import Redis
+from redis import SSLConnection as SyncSSLConnection
+from redis import UnixDomainSocketConnection as SyncUnixConnection
 from redis import asyncio as aio
-from redis.asyncio.connection import AbstractConnection, parse_url
+from redis.asyncio import sentinel as aio_sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from dingrelay_producers.redis_address import RedisAddress
 
 
 class _Packed:
@@ -35,17 +46,112 @@ class UnixConnection(_Packed, aio.UnixDomainSocketConnection):
     """A connection over a socket file."""
 
 
-_PACKED: Mapping[type[AbstractConnection], type[AbstractConnection]] = {
-    aio.SSLConnection: SSLConnection,
-    aio.UnixDomainSocketConnection: UnixConnection,
-}
+class SentinelConnection(_Packed, aio_sentinel.SentinelManagedConnection):
+    """A connection to whoever is the primary."""
 
 
-def address(url: str) -> dict[str, Any]:
-    """The arguments of a connection pool for this URL."""
-    found: dict[str, Any] = {**parse_url(url)}
-    plain = found.pop("connection_class", None)
+class SentinelSSLConnection(_Packed, aio_sentinel.SentinelManagedSSLConnection):
+    """The same over TLS."""
+
+
+_Sentinel: Any = Sentinel
+_AsyncSentinel: Any = aio_sentinel.Sentinel
+"""redis-py gives neither them nor its pools types."""
+
+
+class _SyncSentinelPool(SentinelConnectionPool):
+    """Closes what it asked the Sentinels with."""
+
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:
+            self.sentinel_manager.close()
+
+
+class _SentinelPool(aio_sentinel.SentinelConnectionPool):
+    """Closes what it asked the Sentinels with."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        await super().disconnect(inuse_connections)
+        if inuse_connections:
+            await self.sentinel_manager.aclose()
+
+
+class _BlockingSentinelPool(_SentinelPool, aio.BlockingConnectionPool):
+    """One with a bound on its connections, at which it waits."""
+
+
+def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) -> Redis:
+    """A client for threads.
+
+    Args:
+        address: where Redis is.
+        single: it uses one connection, and whoever uses it hears when that breaks.
+        options: further ones of each connection, as redis-py names them.
+    """
+    arguments = {**options, **_arguments(address)}
+    if not address.master:
+        kinds = {"rediss": SyncSSLConnection, "unix": SyncUnixConnection}
+        kind: Any = kinds.get(address.scheme, SyncConnection)
+        pool = SyncPool(connection_class=kind, **_server(address), **arguments)
+    else:
+        sentinels = _Sentinel(
+            address.hosts,
+            sentinel_kwargs={
+                **address.sentinel,
+                **address.sentinel_credentials,
+                # There are others to ask.
+                "retry": Retry(NoBackoff(), 0),
+            },
+        )
+        made: Any = _SyncSentinelPool
+        pool = made(address.master, sentinels, ssl=bool(address.tls), **arguments)
+    redis = Redis(connection_pool=pool, single_connection_client=single)
+    redis.auto_close_connection_pool = True
+    return redis
+
+
+def open_async(address: RedisAddress, *, blocking: bool = False, **options: Any) -> aio.Redis:
+    """A client for an event loop.
+
+    Args:
+        address: where Redis is.
+        blocking: `max_connections` is a bound at which callers wait, for `timeout` seconds.
+        options: further ones of each connection and its pool, as redis-py names them.
+    """
+    arguments = {**options, **_arguments(address)}
+    pool: aio.ConnectionPool
+    if not address.master:
+        kinds = {"rediss": SSLConnection, "unix": UnixConnection}
+        kind: Any = kinds.get(address.scheme, Connection)
+        made: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
+        pool = made(connection_class=kind, **_server(address), **arguments)
+    else:
+        sentinels = _AsyncSentinel(
+            address.hosts,
+            sentinel_kwargs={
+                **address.sentinel,
+                **address.sentinel_credentials,
+                "retry": AsyncRetry(NoBackoff(), 0),
+            },
+        )
+        behind: Any = _BlockingSentinelPool if blocking else _SentinelPool
+        pool = behind(
+            address.master,
+            sentinels,
+            connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
+            **arguments,
+        )
+    return aio.Redis.from_pool(pool)
+
+
+def _server(address: RedisAddress) -> Mapping[str, Any]:
+    if address.path:
+        return {"path": address.path}
+    ((host, port),) = address.hosts
+    return {"host": host, "port": port}
+
+
+def _arguments(address: RedisAddress) -> dict[str, Any]:
     # A socket file has nothing to keep alive, and redis-py refuses to be told so.
-    if plain is not aio.UnixDomainSocketConnection:
-        found["socket_keepalive"] = True
-    return {"connection_class": _PACKED.get(plain, Connection), **found}
+    return address.server if address.path else {"socket_keepalive": True, **address.server}

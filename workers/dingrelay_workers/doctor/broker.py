@@ -1,14 +1,18 @@
 """Celery's broker, and the workers behind it."""
 
+from amqp.exceptions import PreconditionFailed
 from celery import Celery
 from kombu.connection import Connection
 from kombu.exceptions import KombuError
+from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.doctor.check_result import CheckResult
+from dingrelay_workers.doctor.tls import ADVICE, tls_trouble
 
 TIMEOUT = 3
+QUEUES_ADVICE = "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while nobody uses them"
 ANSWER_SECONDS = 1.0
 """How long workers have to tell what they serve."""
 
@@ -18,14 +22,24 @@ def check_broker(settings: Settings) -> CheckResult:
     config = celery_config(settings)
     try:
         with Connection(
-            settings.broker,
+            config["broker_url"],
+            ssl=config["broker_use_ssl"],
             connect_timeout=TIMEOUT,
             transport_options=config["broker_transport_options"],
         ) as connection:
             # The URI as kombu tells it has its password masked.
             address = connection.as_uri()
             connection.ensure_connection(max_retries=1, interval_start=0, timeout=TIMEOUT)
+            if settings.broker_address is None:
+                for queue in config["task_queues"]:
+                    queue(connection.default_channel).declare()
+    except PreconditionFailed as error:
+        # Such as "inequivalent arg 'x-queue-type' for queue 'dingrelay.normal'".
+        found = f"its queues are of another type: {error.reply_text}"
+        return CheckResult("broker", "failed", found[:200], QUEUES_ADVICE)
     except (KombuError, OSError, ValueError, KeyError) as error:
+        if trouble := tls_trouble(error):
+            return CheckResult("broker", "failed", trouble, ADVICE)
         return CheckResult(
             "broker",
             "unreachable",
@@ -39,8 +53,12 @@ def check_workers(settings: Settings) -> CheckResult:
     """Whether each queue has a worker."""
     celery = Celery("dingrelay-doctor", set_as_current=False)
     celery.config_from_object(celery_config(settings))
-    with celery:
-        answers = celery.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+    try:
+        with celery:
+            answers = celery.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+    except (KombuError, RedisError, OSError) as error:
+        found = f"can't be asked: the broker refuses ({type(error).__name__})"
+        return CheckResult("workers", "failed", found, "see what is wrong with Redis or the broker")
     served = {queue["name"] for queues in answers.values() for queue in queues}
     missing = [name.removeprefix("dingrelay.") for name in QUEUES if name not in served]
     found = f"{len(answers)} running"

@@ -23,6 +23,9 @@ def check_database(settings: Settings) -> CheckResult:
         )
     kind = settings.database.partition(":")[0]
     newest = newest_revision()
+    if current is not None and current > newest:
+        found = f"{kind}, revision {current}: a newer release's, this one knows {newest}"
+        return CheckResult("database", "warning", found, "upgrade dingrelay here, too")
     if current != newest:
         found = f"{kind}, revision {current or 'none'} instead of {newest}"
         return CheckResult("database", "warning", found, "start a worker: it migrates the tables")

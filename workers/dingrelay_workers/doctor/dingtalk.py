@@ -1,8 +1,11 @@
-"""DingTalk: each app's credentials and agent id."""
+"""DingTalk: each app's credentials, agent id and permissions."""
 
+from redis.exceptions import RedisError
+
+from dingrelay_producers.cli.output import length
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.calls.tokens import Tokens
-from dingrelay_workers.dingtalk.apis import MESSAGE_PROGRESS
+from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA, DEPARTMENT, MESSAGE_PROGRESS
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
@@ -25,14 +28,28 @@ from dingrelay_workers.store.connections import open_redis
 
 NO_TASK = 1
 """A task id that no app has: the answer only tells whether the agent id is good."""
+RIGHTS = (
+    (
+        "contacts",
+        Request(DEPARTMENT, body={"dept_id": 1}),
+        "user-sync, addressing by mobile number, and events of people need them",
+    ),
+    (
+        "approvals",
+        Request(APPROVAL_SCHEMA, query={"processCode": "PROC-DOES-NOT-EXIST"}),
+        "approval-create and the states of approvals need them",
+    ),
+)
+"""Permission, a read that needs it and changes nothing, and what does not work without it. DingTalk has
+no list of an app's permissions (API §11.11)."""
 BAD_AGENT = {"40056", "70003", "70004"}
 """Codes for an agent id that does not exist, or is another app's (API §5.3)."""
 
 
-async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[CheckResult]:
-    """One finding for each app's credentials, and one for its agent id.
+async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[CheckResult]:
+    """One finding for each app's credentials, and one for its agent id and each permission.
 
-    The agent id is asked about with the fleet's token, and so only where Redis answers.
+    These are asked about with the fleet's token, and so only where Redis keeps one.
     """
     if not settings.apps:
         advice = "set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and DINGTALK_AGENT_ID"
@@ -48,8 +65,16 @@ async def check_dingtalk(settings: Settings, *, redis_answers: bool) -> list[Che
         for app in sorted(settings.apps):
             credentials = await _credentials(app, settings, tokens)
             results.append(credentials)
-            if credentials.verdict == "ok" and redis_answers:
+            if credentials.verdict != "ok" or not redis_writes:
+                continue
+            try:
                 results.append(await _agent(app, settings, tokens, transport))
+                for name, request, purpose in RIGHTS:
+                    check = f"dingtalk {app} {name}"
+                    results.append(await _right(check, app, request, purpose, tokens, transport))
+            except (RedisError, OSError) as error:
+                found = f"not asked: Redis failed meanwhile ({type(error).__name__})"
+                results.append(CheckResult(f"dingtalk {app}", "unreachable", found, "run it again"))
         await tokens.close()
     await redis.aclose()
     return results
@@ -65,7 +90,7 @@ async def _credentials(app: str, settings: Settings, tokens: Tokens) -> CheckRes
         return CheckResult(check, "failed", str(error), "set it")
     except DingTalkError as error:
         return _trouble(check, error)
-    return CheckResult(check, "ok", f"a token, good for {validity:.0f} s")
+    return CheckResult(check, "ok", f"a token, good for {length(validity)}")
 
 
 async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transport) -> CheckResult:
@@ -78,12 +103,7 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
         return CheckResult(check, "failed", found, "set it")
     request = Request(MESSAGE_PROGRESS, body={"agent_id": agent, "task_id": NO_TASK})
     try:
-        token = await tokens.token(app)
-        try:
-            await transport.request(request, token.value)
-        except TokenInvalid:
-            token = await tokens.token(app, distrust=token)
-            await transport.request(request, token.value)
+        await _ask(app, request, tokens, transport)
     except (Permanent, NotFound) as error:
         if error.code in BAD_AGENT:
             found = f"DingTalk does not take it: {error.code} {error.message}"
@@ -91,6 +111,31 @@ async def _agent(app: str, settings: Settings, tokens: Tokens, transport: Transp
     except DingTalkError as error:
         return _trouble(check, error)
     return CheckResult(check, "ok", agent)
+
+
+async def _right(
+    check: str, app: str, request: Request, purpose: str, tokens: Tokens, transport: Transport
+) -> CheckResult:
+    """Whether the app may read what somebody needs."""
+    try:
+        await _ask(app, request, tokens, transport)
+    except Permission as error:
+        found = f"not permitted: {error.code} {error.message}"
+        return CheckResult(check, "warning", found, f"allow it in DingTalk's console: {purpose}")
+    except (Permanent, NotFound):
+        pass  # it is allowed to ask, and there is no such thing
+    except DingTalkError as error:
+        return _trouble(check, error)
+    return CheckResult(check, "ok", "permitted")
+
+
+async def _ask(app: str, request: Request, tokens: Tokens, transport: Transport) -> None:
+    token = await tokens.token(app)
+    try:
+        await transport.request(request, token.value)
+    except TokenInvalid:
+        token = await tokens.token(app, distrust=token)
+        await transport.request(request, token.value)
 
 
 def _trouble(check: str, error: DingTalkError) -> CheckResult:

@@ -6,15 +6,29 @@ from typing import Any, cast
 
 from redis import Redis
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.retry import Retry
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.connections import open_sync
 from dingrelay_workers.doctor.check_result import CheckResult, Verdict
+from dingrelay_workers.doctor.tls import ADVICE, tls_trouble
 
 TIMEOUT = 3.0
 OLDEST = (6, 2)
 """The first version with all the commands that the scripts use."""
+TRIAL_MS = 10_000
+"""Milliseconds for which what is written to try it stays."""
+ACL_ADVICE = "give the user the rights that the operating guide names"
 SKEW = 2.0
 """Seconds between our clock and the server's that are no worry."""
 
@@ -24,8 +38,8 @@ Info = Mapping[str, Any]
 def check_redis(settings: Settings) -> list[CheckResult]:
     """Whether it is reachable and keeps what it is given; one finding if it can't be asked."""
     try:
-        redis = Redis.from_url(
-            settings.redis,
+        redis = open_sync(
+            settings.redis_address,
             socket_timeout=TIMEOUT,
             socket_connect_timeout=TIMEOUT,
             retry=Retry(NoBackoff(), 0),
@@ -37,9 +51,14 @@ def check_redis(settings: Settings) -> list[CheckResult]:
             return _look(redis, strict=settings.env == "production")
         except AuthenticationError:
             return [_refused("it refuses the password")]
+        except BusyLoadingError:
+            advice = "wait: it answers once that is done"
+            return [CheckResult("redis", "unreachable", "it is still loading its data", advice)]
         except ResponseError as error:
             return [_refused(str(error))]
         except (RedisError, OSError) as error:
+            if trouble := tls_trouble(error):
+                return [CheckResult("redis", "failed", trouble, ADVICE)]
             return [
                 CheckResult(
                     "redis",
@@ -64,7 +83,30 @@ def _look(redis: Redis, *, strict: bool) -> list[CheckResult]:
         _eviction(info),
         _persistence(info, _snapshots(redis), strict=strict),
         _clock(seconds + micros / 1e6, began, ended),
+        _writes(redis, info),
     ]
+
+
+def _writes(redis: Redis, info: Info) -> CheckResult:
+    """Whether it takes what every job needs written."""
+    check = "redis writes"
+    try:
+        redis.set(keys.DOCTOR, 1, px=TRIAL_MS)
+    except ReadOnlyError:
+        where = info.get("master_host", "")
+        found = f"refused: it is a replica of {where}" if where else "refused: it is a replica"
+        return CheckResult(
+            check, "failed", found, "name the primary, or the Sentinels, in DINGRELAY_REDIS_URL"
+        )
+    except OutOfMemoryError:
+        used, most = info.get("used_memory_human", "?"), info.get("maxmemory_human", "?")
+        found = f"refused: memory is full ({used} of {most})"
+        return CheckResult(check, "failed", found, "raise maxmemory, or free what else is in it")
+    except NoPermissionError as error:
+        return CheckResult(check, "failed", f"refused: {error}", ACL_ADVICE)
+    except ResponseError as error:
+        return CheckResult(check, "failed", f"refused: {error}", "look at its log")
+    return CheckResult(check, "ok", "accepted")
 
 
 def _version(info: Info) -> CheckResult:

@@ -21,13 +21,14 @@ async def run_checks() -> list[CheckResult]:
     redis = await asyncio.to_thread(check_redis, settings)
     results += redis
     redis_answers = len(redis) > 1
+    redis_writes = redis_answers and redis[-1].verdict == "ok"
     if redis_answers or settings.broker != settings.redis:
         broker = await asyncio.to_thread(check_broker, settings)
         results.append(broker)
         if broker.verdict == "ok":
             results.append(await asyncio.to_thread(check_workers, settings))
     results.append(await asyncio.to_thread(check_database, settings))
-    results += await check_dingtalk(settings, redis_answers=redis_answers)
+    results += await check_dingtalk(settings, redis_writes=redis_writes)
     return results
 
 

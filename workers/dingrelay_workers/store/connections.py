@@ -13,7 +13,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store.connections import address
+from dingrelay_producers.store.connections import open_async
 
 CONNECTIONS = 32
 """Of one process at most; a command holds one for a round trip, however many jobs run."""
@@ -23,7 +23,9 @@ RETRIES = 6
 
 def open_redis(settings: Settings) -> aio.Redis:
     """Redis as the workers use it: bounded waits, and patience while it restarts."""
-    pool: aio.BlockingConnectionPool = aio.BlockingConnectionPool(
+    return open_async(
+        settings.redis_address,
+        blocking=True,
         max_connections=CONNECTIONS,
         timeout=SOCKET_TIMEOUT,
         socket_timeout=SOCKET_TIMEOUT,
@@ -31,9 +33,7 @@ def open_redis(settings: Settings) -> aio.Redis:
         health_check_interval=HEALTH_CHECK,
         retry=Retry(ExponentialBackoff(cap=3, base=0.05), RETRIES),
         retry_on_error=[RedisConnectionError, RedisTimeoutError],
-        **address(settings.redis),
     )
-    return aio.Redis.from_pool(pool)
 
 
 @asynccontextmanager
@@ -43,14 +43,15 @@ async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
     Raises:
         ServiceUnavailable: it cannot be reached.
     """
-    redis = aio.Redis.from_url(
-        settings.redis, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT
+    redis = open_async(
+        settings.redis_address, socket_timeout=SOCKET_TIMEOUT, socket_connect_timeout=SOCKET_TIMEOUT
     )
     try:
         yield redis
     except (RedisError, OSError) as error:
         raise ServiceUnavailable(
-            f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+            f"DINGRELAY_REDIS_URL: Redis at {settings.redis_address.where} cannot be reached "
+            f"({type(error).__name__})"
         ) from None
     finally:
         await redis.aclose()

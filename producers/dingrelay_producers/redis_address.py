@@ -1,0 +1,233 @@
+"""Where a Redis is, and how it is reached: read once from a URL, for records and for the broker."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+
+SCHEMES = ("redis", "rediss", "unix", "sentinel", "sentinels")
+"""Those with a second ``s`` speak TLS; ``sentinels`` does so with the Sentinels, too."""
+
+PORT, SENTINEL_PORT = 6379, 26379
+HIGHEST_PORT = 65_535
+
+SENTINEL_TIMEOUT = 1.0
+"""Seconds for an answer of a Sentinel: there are others, and whoever asks waits."""
+
+CERT_REQS = {
+    "required": ssl.CERT_REQUIRED,
+    "CERT_REQUIRED": ssl.CERT_REQUIRED,
+    "optional": ssl.CERT_OPTIONAL,
+    "CERT_OPTIONAL": ssl.CERT_OPTIONAL,
+    "none": ssl.CERT_NONE,
+    "CERT_NONE": ssl.CERT_NONE,
+}
+"""What ``ssl_cert_reqs`` may be in a URL: redis-py's words and Celery's."""
+
+_OURS = ("master", "sentinel_username", "sentinel_password", "db")
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Files in PEM for connections with TLS; empty where the system's or none are used.
+
+    Attributes:
+        ca: the authorities that may have signed the server's certificate.
+        cert: our own certificate, for servers that ask for one.
+        key: its private key.
+    """
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """One Redis, behind Sentinel or not.
+
+    The URL is one of::
+
+        redis://[user:password@]host[:port][/database]
+        rediss://[user:password@]host[:port][/database]
+        unix://[user:password@]/path/of/the/socket[?db=database]
+        sentinel://[user:password@]host[:port],host[:port]…/[database]?master=name
+
+    User and password are the Redis servers'; the Sentinels' own are ``sentinel_username`` and
+    ``sentinel_password`` in the query. What else is in the query goes to redis-py.
+
+    Attributes:
+        hosts: of the Redis, or of the Sentinels; none for a socket file.
+        master: under which name the Sentinels know the primary; empty without Sentinel.
+        path: of the socket file.
+    """
+
+    scheme: str
+    hosts: tuple[tuple[str, int], ...] = ()
+    master: str = ""
+    path: str = ""
+    database: int = 0
+    username: str = field(default="", repr=False)
+    password: str = field(default="", repr=False)
+    sentinel_username: str = field(default="", repr=False)
+    sentinel_password: str = field(default="", repr=False)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    tls: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, url: str, files: TlsFiles = TlsFiles()) -> "RedisAddress":
+        """The address that a URL names.
+
+        Raises:
+            ValueError: says what is wrong, and nothing of the URL, which may hold a password.
+        """
+        scheme = url.partition("://")[0].lower()
+        if scheme not in SCHEMES:
+            raise ValueError(
+                f"must begin with one of {', '.join(f'{each}://' for each in SCHEMES)}"
+            )
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            # Python's own message quotes what may hold a password.
+            raise ValueError("is no URL: quote what is special in user and password") from None
+        credentials, _, netloc = parts.netloc.rpartition("@")
+        username, _, password = credentials.partition(":")
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        behind = scheme.startswith("sentinel")
+        path = unquote(parts.path)
+        if scheme == "unix":
+            if netloc or not path.strip("/"):
+                raise ValueError("must name a socket file, such as unix:///run/redis/redis.sock")
+            hosts: tuple[tuple[str, int], ...] = ()
+            database = query.get("db", "0")
+        else:
+            hosts = _hosts(netloc, SENTINEL_PORT if behind else PORT, several=behind)
+            database = query.get("db", path.strip("/") or "0")
+            path = ""
+        if not database.isdecimal():
+            raise ValueError("the database is no number")
+        if behind and not query.get("master"):
+            raise ValueError("must name the primary as the Sentinels know it: ?master=NAME")
+        rest = {name: value for name, value in query.items() if name not in _OURS}
+        secure = scheme in {"rediss", "sentinels"}
+        tls = _tls(rest, files) if secure else {}
+        return cls(
+            scheme=scheme,
+            hosts=hosts,
+            master=query.get("master", "") if behind else "",
+            path=path,
+            database=int(database),
+            username=unquote(username),
+            password=unquote(password),
+            sentinel_username=query.get("sentinel_username", ""),
+            sentinel_password=query.get("sentinel_password", ""),
+            options=MappingProxyType(_options(rest)),
+            tls=MappingProxyType(tls),
+        )
+
+    @property
+    def where(self) -> str:
+        """Where that is, without what the URL has of passwords."""
+        where = self.path or ",".join(f"{_bracketed(host)}:{port}" for host, port in self.hosts)
+        return f"{self.master} at {where}" if self.master else where
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """The arguments of a connection of redis-py, but for its class and the server."""
+        found: dict[str, Any] = {"db": self.database, **self.options, **self.tls}
+        if self.username:
+            found["username"] = self.username
+        if self.password:
+            found["password"] = self.password
+        return found
+
+    @property
+    def sentinel(self) -> dict[str, Any]:
+        """The same of a connection to one of the Sentinels, but for user and password."""
+        found: dict[str, Any] = {
+            **self.tls,
+            "socket_timeout": SENTINEL_TIMEOUT,
+            "socket_connect_timeout": SENTINEL_TIMEOUT,
+        }
+        if self.tls:
+            found["ssl"] = True
+        return found
+
+    @property
+    def sentinel_credentials(self) -> dict[str, str]:
+        """User and password of the Sentinels."""
+        found: dict[str, str] = {}
+        if self.sentinel_username:
+            found["username"] = self.sentinel_username
+        if self.sentinel_password:
+            found["password"] = self.sentinel_password
+        return found
+
+
+def _hosts(netloc: str, default: int, *, several: bool) -> tuple[tuple[str, int], ...]:
+    texts = netloc.split(",") if several else [netloc]
+    hosts: list[tuple[str, int]] = []
+    for text in texts:
+        host, port = _host(text, default)
+        if several and not host:
+            raise ValueError("must name each Sentinel as host or host:port, comma-separated")
+        hosts.append((host or "localhost", port))
+    return tuple(hosts)
+
+
+def _host(text: str, default: int) -> tuple[str, int]:
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        port = port.removeprefix(":")
+    else:
+        host, _, port = text.partition(":")
+    if not port:
+        return unquote(host), default
+    if not (port.isascii() and port.isdecimal()) or not 0 < int(port) <= HIGHEST_PORT:
+        raise ValueError(f"the port is no number from 1 to {HIGHEST_PORT}")
+    return unquote(host), int(port)
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _tls(rest: dict[str, str], files: TlsFiles) -> dict[str, Any]:
+    """Take what concerns TLS out of the query; what it does not say, the settings do."""
+    word = rest.pop("ssl_cert_reqs", "required")
+    if word not in CERT_REQS:
+        raise ValueError("ssl_cert_reqs must be required, optional or none")
+    found: dict[str, Any] = {"ssl_cert_reqs": CERT_REQS[word]}
+    if CERT_REQS[word] is ssl.CERT_NONE:
+        found["ssl_check_hostname"] = False
+    elif "ssl_check_hostname" in rest:
+        found["ssl_check_hostname"] = _truth(rest.pop("ssl_check_hostname"))
+    for name, value in (
+        ("ssl_ca_certs", files.ca),
+        ("ssl_certfile", files.cert),
+        ("ssl_keyfile", files.key),
+    ):
+        if chosen := rest.pop(name, value):
+            found[name] = chosen
+    return found
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
+        raise ValueError("ssl_check_hostname must be true or false")
+    return text.lower() in {"true", "1", "yes"}
+
+
+def _options(rest: Mapping[str, str]) -> dict[str, Any]:
+    """As redis-py reads them."""
+    if not rest:
+        return {}
+    # Nearly nobody needs it, and settings are read by commands that need no Redis.
+    from redis.connection import parse_url  # noqa: PLC0415
+
+    return dict(
+        parse_url(f"redis://?{urlencode(rest)}")  # type: ignore[no-untyped-call]
+    )

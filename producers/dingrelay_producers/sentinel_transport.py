@@ -1,0 +1,67 @@
+"""kombu's transport for a Redis behind Sentinel, which takes all Sentinels from one URL.
+
+kombu wants a URL for each, with the password in every one, and asks them with what it has been told
+of the Redis itself.
+"""
+
+from typing import Any
+
+from kombu.transport import TRANSPORT_ALIASES, redis
+from redis.backoff import NoBackoff
+from redis.credentials import UsernamePasswordCredentialProvider
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from dingrelay_producers.redis_address import RedisAddress
+
+ALIAS = "sentinel"
+_KOMBUS = "kombu.transport.redis:SentinelTransport"
+
+
+class SentinelChannel(redis.SentinelChannel):
+    """A channel to whoever is the primary. Without our option it does what kombu's does."""
+
+    sentinels: tuple[tuple[str, int], ...] = ()
+    from_transport_options: Any = (*redis.SentinelChannel.from_transport_options, "sentinels")
+
+    def _sentinel_managed_pool(self: Any, asynchronous: bool = False) -> Any:
+        if not self.sentinels:
+            return super()._sentinel_managed_pool(asynchronous)  # type: ignore[no-untyped-call]
+        parameters = self._connparams(asynchronous)
+        del parameters["host"], parameters["port"]
+        manager = Sentinel(  # type: ignore[no-untyped-call]
+            self.sentinels, sentinel_kwargs=self.sentinel_kwargs
+        )
+        # As kombu names them, which closes them.
+        if asynchronous:
+            self._async_sentinel_manager = manager
+        else:
+            self._sentinel_manager = manager
+        return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+            self.master_name, manager, **parameters
+        )
+
+
+class SentinelTransport(redis.SentinelTransport):
+    """Redis behind Sentinel with these channels."""
+
+    Channel = SentinelChannel
+
+
+def install() -> None:
+    """Let kombu find it by its scheme, unless a worker has put its own there."""
+    if TRANSPORT_ALIASES[ALIAS] == _KOMBUS:
+        TRANSPORT_ALIASES[ALIAS] = f"{__name__}:SentinelTransport"
+
+
+def options(address: RedisAddress) -> dict[str, Any]:
+    """The transport options for this address. Celery shows them to whoever asks a worker."""
+    asked: dict[str, Any] = {**address.sentinel, "retry": Retry(NoBackoff(), 0)}
+    if credentials := address.sentinel_credentials:
+        # Not as text, which would be seen.
+        asked["credential_provider"] = UsernamePasswordCredentialProvider(**credentials)
+    return {
+        "master_name": address.master,
+        "sentinels": address.hosts,
+        "sentinel_kwargs": asked,
+    }

