@@ -1,13 +1,24 @@
 """Celery's settings, the same for whoever publishes and whoever consumes."""
 
+import ssl
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 from kombu.entity import Exchange, Queue
 
+from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import Settings
 
-QUEUES = ("dingrelay.urgent", "dingrelay.normal", "dingrelay.bulk", "dingrelay.directory")
-"""One queue a lane, and one for user-sync, so that each can have workers of its own."""
+QUEUES = (
+    "dingrelay.urgent",
+    "dingrelay.normal",
+    "dingrelay.bulk",
+    "dingrelay.directory",
+    "dingrelay.events",
+    "dingrelay.webhooks",
+)
+"""One queue a lane, and one each for user-sync, events and webhooks, so that each can have workers of
+its own."""
 
 SOCKET_TIMEOUT = 5
 """Seconds. Without it a worker hangs for ever on a connection that is silent but not closed."""
@@ -25,7 +36,8 @@ def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dic
         timeout: seconds to wait for the broker.
     """
     return {
-        "broker_url": settings.broker,
+        "broker_url": _broker_url(settings),
+        "broker_use_ssl": _broker_tls(settings),
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": timeout,
@@ -34,7 +46,7 @@ def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dic
         "broker_transport_options": _transport_options(settings, timeout),
         # As Celery itself would make a queue of that name, so that a client without this
         # configuration publishes to the same one.
-        "task_queues": [Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
+        "task_queues": [_queue(settings, name) for name in QUEUES],
         "task_default_queue": "dingrelay.normal",
         # JSON only: a pickle from whoever can write to the broker would run code.
         "task_serializer": "json",
@@ -59,10 +71,18 @@ def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dic
     }
 
 
+def _queue(settings: Settings, name: str) -> Queue:
+    quorum = settings.broker_address is None and settings.rabbitmq_queues == "quorum"
+    # kombu gives them to RabbitMQ only, and a Redis has no types of queues.
+    arguments = {"x-queue-type": "quorum"} if quorum else None
+    return Queue(name, Exchange(name), routing_key=name, queue_arguments=arguments)
+
+
 def _transport_options(settings: Settings, timeout: float) -> dict[str, Any]:
-    if not settings.broker.startswith(("redis", "sentinel")):
+    address = settings.broker_address
+    if address is None:
         return {}
-    return {
+    options: dict[str, Any] = {
         # Leases bring back a dead worker's jobs; this only clears what Celery still holds.
         "visibility_timeout": 3600,
         "unacked_restore_interval": 5,
@@ -74,4 +94,49 @@ def _transport_options(settings: Settings, timeout: float) -> dict[str, Any]:
         # One list a queue: order within a lane is first in, first out.
         "priority_steps": [0],
         "queue_order_strategy": "priority",
+    }
+    if address.master:
+        # Loaded by nobody else: it brings kombu's transport along.
+        from dingrelay_producers import sentinel_transport  # noqa: PLC0415
+
+        sentinel_transport.install()
+        options |= sentinel_transport.options(address)
+    return options
+
+
+def _broker_url(settings: Settings) -> str:
+    """As kombu reads it: of what we take, it does not know all."""
+    address = settings.broker_address
+    if address is None:
+        return settings.broker
+    credentials = _credentials(address)
+    if address.path:
+        return f"redis+socket://{credentials}{quote(address.path)}?virtual_host={address.database}"
+    host, port = address.hosts[0]
+    where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    scheme = "sentinel" if address.master else address.scheme
+    return f"{scheme}://{credentials}{where}/{address.database}"
+
+
+def _credentials(address: RedisAddress) -> str:
+    if not (address.username or address.password):
+        return ""
+    password = f":{quote(address.password, safe='')}" if address.password else ""
+    return f"{quote(address.username, safe='')}{password}@"
+
+
+def _broker_tls(settings: Settings) -> dict[str, Any] | bool:
+    """What is verified of the broker. Left to itself, kombu verifies nothing of a Redis."""
+    address = settings.broker_address
+    if address is not None:
+        return dict(address.tls) or False
+    if urlsplit(settings.broker).scheme != "amqps":
+        return False
+    files = settings.tls_files
+    chosen = {"ca_certs": files.ca, "certfile": files.cert, "keyfile": files.key}
+    return {
+        "cert_reqs": ssl.CERT_REQUIRED,
+        # Without it no name is compared with the certificate's.
+        "server_hostname": urlsplit(settings.broker).hostname,
+        **{name: path for name, path in chosen.items() if path},
     }

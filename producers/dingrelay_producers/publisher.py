@@ -2,18 +2,20 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 from celery import Celery
+from kombu.entity import Exchange, Queue
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
-from dingrelay_producers.envelopes import SCHEMES, WOKEN_HEADER, Envelopes, send, told_apart
+from dingrelay_producers.confirms import BrokerSilent, Confirms
+from dingrelay_producers.envelopes import WOKEN_HEADER, Envelopes, send, told_apart
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import round_trip
 
@@ -53,14 +55,11 @@ class Publisher:
         self._celery = celery
         self._away_until = 0.0
         self._direct: tuple[Envelopes, Redis] | None = None
-        if urlsplit(settings.broker).scheme in SCHEMES:
-            redis = Redis.from_url(
-                settings.broker,
-                socket_timeout=PRODUCER_TIMEOUT,
-                socket_connect_timeout=PRODUCER_TIMEOUT,
-                socket_keepalive=True,
+        if address := settings.broker_address:
+            redis = open_sync(
+                address, socket_timeout=PRODUCER_TIMEOUT, socket_connect_timeout=PRODUCER_TIMEOUT
             )
-            self._direct = Envelopes(celery, settings.broker), redis
+            self._direct = Envelopes(celery, address.database), redis
 
     def publish(self, wakeups: Iterable[Wakeup]) -> int:
         """Publish in batches; how many were handed to the broker."""
@@ -117,13 +116,40 @@ class Publisher:
         return len(batch)
 
     def _publish_by_celery(self, batch: Sequence[Wakeup]) -> None:
+        def publish(producer: Any) -> None:
+            for wakeup in batch:
+                send(self._celery, wakeup, producer, timeout=PRODUCER_TIMEOUT)
+
+        self._confirmed(publish)
+
+    def _confirmed(self, publish: Callable[[Any], None]) -> None:
+        """Publish by a producer of Celery's, to a broker that is no Redis, until it has taken all.
+
+        Raises:
+            BrokerSilent: it does not.
+        """
+        try:
+            self._confirmed_once(publish)
+        except BrokerSilent:
+            raise
+        except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
+            # A connection that broke while nobody used it. Whoever is woken twice runs once.
+            log.debug("published once more: %s", type(error).__name__)
+            self._confirmed_once(publish)
+
+    def _confirmed_once(self, publish: Callable[[Any], None]) -> None:
         with self._celery.producer_or_acquire() as producer:
-            if len(batch) == 1:
-                self._send(batch[0], producer)
-            else:
-                with producer.batch(max_size=BATCH):
-                    for wakeup in batch:
-                        self._send(wakeup, producer)
+            connection = producer.__connection__
+            try:
+                # kombu would try for ever.
+                connection.ensure_connection(**ONE_MORE_TRY, timeout=PRODUCER_TIMEOUT)
+                confirms = Confirms.of(producer.channel)
+                publish(producer)
+                confirms.wait(PRODUCER_TIMEOUT)
+            except Exception:
+                # On it something may be half written, and answers may come that nobody waits for.
+                connection.collect()
+                raise
 
     def _publish_directly(
         self, batch: Sequence[Wakeup], envelopes: Envelopes, redis: Redis
@@ -133,8 +159,32 @@ class Publisher:
             pipe.execute_command(*command)  # type: ignore[no-untyped-call]
         pipe.execute()
 
-    def _send(self, wakeup: Wakeup, producer: Any) -> None:
-        send(self._celery, wakeup, producer, retry=True, retry_policy=ONE_MORE_TRY)
+    def publish_task(
+        self, name: str, arguments: dict[str, Any], *, queue: str, task_id: str
+    ) -> None:
+        """Publish a task of another application on the same broker.
+
+        Raises:
+            Exception: the broker did not take it; which one depends on the transport.
+        """
+        message: dict[str, Any] = {
+            "kwargs": arguments,
+            # Celery would remember a queue that it is given by name, and a worker which was not told
+            # what to consume might take this one's messages, too.
+            "queue": Queue(queue, Exchange(queue), routing_key=queue),
+            "task_id": task_id,
+            # Events and inspections show these, and not what is told.
+            "argsrepr": "()",
+            "kwargsrepr": "{webhook}",
+        }
+        if self._direct:
+            self._celery.send_task(name, retry=True, retry_policy=ONE_MORE_TRY, **message)
+            return
+
+        def publish(producer: Any) -> None:
+            self._celery.send_task(name, producer=producer, timeout=PRODUCER_TIMEOUT, **message)
+
+        self._confirmed(publish)
 
     def close(self) -> None:
         """Give the broker's connections back."""

@@ -25,6 +25,15 @@ log = get_logger("dingrelay.worker")
 class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no types
     """Refuses what Celery can't read, and gets over what its broken connections still raise."""
 
+    class Blueprint(consumer.Consumer.Blueprint):  # type: ignore[misc]
+        """Without the queues for delayed messages, of which we publish none."""
+
+        default_steps = [  # noqa: RUF012 - as Celery has it
+            step
+            for step in consumer.Consumer.Blueprint.default_steps
+            if not step.endswith(":DelayedDelivery")
+        ]
+
     event_dispatcher: Any
     _flush_awaited = False
 

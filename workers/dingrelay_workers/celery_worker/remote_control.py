@@ -48,3 +48,21 @@ def install(runtime: Runtime) -> None:
     def time_limit(_: Any, **__: Any) -> Reply:
         """Refused: the time of a job is a setting."""
         return {"error": "set DINGRELAY_JOB_TIMEOUT, the seconds that one run of a job may take"}
+
+    @control_command(
+        name="rate_limit",
+        args=[("task_name", str), ("rate_limit", str)],
+        signature="<task_name> <rate_limit (e.g., 5/s | 5/m | 5/h)>",
+    )  # type: ignore[untyped-decorator]
+    def rate_limit(_: Any, **__: Any) -> Reply:
+        """Refused: this one would count in this worker only, beside the fleet's limits."""
+        return {"error": "set [rules]: they hold for all workers together"}
+
+    @control_command(
+        name="autoscale",
+        args=[("max", int), ("min", int)],
+        signature="[max [min]]",
+    )  # type: ignore[untyped-decorator]
+    def autoscale(_: Any, **__: Any) -> Reply:
+        """Refused: a job that waits costs a worker hardly anything."""
+        return {"error": "grow the pool, or start another worker"}

@@ -19,7 +19,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     "kombu.transport.redis": [
         "Channel._brpop_read",
         "Channel._brpop_sent_at",
-        "Channel._create_client",
+        "Channel.conn_or_acquire",
         "Channel._do_restore_message",
         "Channel._q_for_pri",
         "Channel()._queue_cycle",
@@ -51,6 +51,7 @@ NAMES: Mapping[str, Sequence[str]] = {
     # consumer.py
     "celery.events.dispatcher": ["EventDispatcher().buffer_limit", "EventDispatcher.flush"],
     "celery.worker.consumer": [
+        "Consumer.Blueprint",
         "Consumer._flush_events",
         "Consumer.call_soon_ack",
         "Consumer().connection_errors",
@@ -86,6 +87,8 @@ NAMES: Mapping[str, Sequence[str]] = {
     "celery.app.task": ["Task.Request"],
     # remote_control.py
     "celery.worker.control": ["Panel.data", "revoke"],
+    # confirms.py
+    "amqp.channel": ["Channel.basic_publish", "Channel.confirm_select"],
     # connections.py
     "redis.asyncio.connection": [
         "AbstractConnection.pack_command",

@@ -7,6 +7,7 @@ from celery.app.task import Task
 from celery.exceptions import Retry
 
 from dingrelay_producers.store.states import State
+from dingrelay_tasks.context import Json
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.jobs.executor import Executor
@@ -15,6 +16,10 @@ from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 LEFT = "left to another worker"
 """What Celery is told of a run that found nothing to do."""
+
+
+SHOWN = 200
+"""Characters of a result at most, in an event of Celery's."""
 
 
 class JobWaits(Retry):  # type: ignore[misc]  # celery ships no types
@@ -36,6 +41,9 @@ class JobWaits(Retry):  # type: ignore[misc]  # celery ships no types
 
 class JobFailed(Exception):
     """A job ended otherwise than done. Shows in Flower as FAILURE, with the reason."""
+
+    def __repr__(self) -> str:
+        return str(self)
 
 
 class JobTask(Task):  # type: ignore[misc]
@@ -63,12 +71,13 @@ class JobTask(Task):  # type: ignore[misc]
             request: the message's headers with ``args``, ``kwargs`` and ``delivery_info``.
             executor: of this process.
         """
-        return _in_celerys_words(
+        return in_celerys_words(
             await executor.execute(ReceivedWakeup.from_request(self.kind, request))
         )
 
 
-def _in_celerys_words(outcome: Outcome | None) -> str | JobWaits | JobFailed:
+def in_celerys_words(outcome: Outcome | None) -> str | JobWaits | JobFailed:
+    """Where a run led, as Flower shows it; None: it found nothing to do."""
     if outcome is None:
         return LEFT
     words = f"{outcome.state}: {outcome.reason}"
@@ -76,4 +85,18 @@ def _in_celerys_words(outcome: Outcome | None) -> str | JobWaits | JobFailed:
         return JobWaits(message=words, when=outcome.delay)
     if outcome.state in {State.DEAD, State.UNKNOWN, State.EXPIRED}:
         return JobFailed(words)
-    return str(outcome.state)
+    return f"{outcome.state} {_shown(outcome.result or {})}".strip()[:SHOWN]
+
+
+def _shown(result: Json) -> str:
+    """How many people a result names, and DingTalk's ids in it: no name, and nothing that was written."""
+    found: dict[str, object] = {}
+    for name, value in result.items():
+        if name == "calls" and isinstance(value, list):
+            tasks = [call.get("task_id") for call in value if isinstance(call, dict)]
+            found["task_id"] = ",".join(str(task) for task in tasks if task)
+        elif name.endswith("_id") or (isinstance(value, int) and not isinstance(value, bool)):
+            found[name] = value
+        elif isinstance(value, list):
+            found[name] = len(value)
+    return " ".join(f"{name}={value}" for name, value in found.items() if value)

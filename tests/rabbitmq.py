@@ -1,0 +1,106 @@
+"""A RabbitMQ of a test's own, on loopback, with what newer releases will drop switched off already."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from conftest import wait_until
+from servers import free_port, program, running
+
+SCRIPTS = "/usr/lib/rabbitmq/bin"
+CONFIG = """
+listeners.tcp.1 = 127.0.0.1:{port}
+loopback_users = none
+log.file.level = warning
+deprecated_features.permit.transient_nonexcl_queues = false
+deprecated_features.permit.global_qos = false
+deprecated_features.permit.classic_queue_mirroring = false
+{more}
+"""
+
+
+class RabbitMq:
+    """The server; it can be killed and started again with what it has stored."""
+
+    def __init__(self, directory: Path, more: str = "") -> None:
+        self.port = free_port()
+        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        self._directory = directory
+        self._log = directory / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._epmd = free_port()
+        config = directory / "rabbitmq.conf"
+        config.write_text(CONFIG.format(port=self.port, more=more))
+        plugins = directory / "plugins"
+        plugins.write_text("[].")
+        self._env: Mapping[str, str] = {
+            **os.environ,
+            "HOME": str(directory),
+            "RABBITMQ_NODENAME": "test@localhost",
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "RABBITMQ_MNESIA_BASE": str(directory / "data"),
+            "RABBITMQ_LOG_BASE": str(directory / "logs"),
+            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "ERL_EPMD_PORT": str(self._epmd),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    @property
+    def epmd(self) -> list[str]:
+        """The command of Erlang's port mapper, which would else stay behind as a daemon."""
+        return [program("epmd"), "-port", str(self._epmd), "-address", "127.0.0.1"]
+
+    def start(self) -> None:
+        """Return once it takes connections."""
+        with self._log.open("wb") as out:
+            self._process = subprocess.Popen(
+                [f"{SCRIPTS}/rabbitmq-server"],
+                env=self._env,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        process = self._process
+        wait_until(
+            lambda: "completed with" in self._log.read_text() or process.poll() is not None,
+            timeout=120,
+            what="RabbitMQ is up",
+        )
+        assert process.poll() is None, self._log.read_text()
+
+    def kill(self) -> None:
+        """kill -9 of all its processes."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(10)
+            self._process = None
+
+    def alarm(self, *, on: bool) -> None:
+        """A memory alarm: it takes nothing of whoever publishes."""
+        share = "0.0000001" if on else "0.6"
+        subprocess.run(
+            [f"{SCRIPTS}/rabbitmqctl", "set_vm_memory_high_watermark", share],
+            env=self._env,
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+
+
+@contextmanager
+def rabbitmq(directory: Path, more: str = "") -> Generator[RabbitMq]:
+    """One that runs while the block does."""
+    program("rabbitmq-server")
+    directory.mkdir()
+    server = RabbitMq(directory, more)
+    with running(server.epmd, directory / "epmd.log"):
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
