@@ -1,5 +1,6 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -8,16 +9,28 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 import dingrelay_workers.api_keys.models
+import dingrelay_workers.approvals.models
 import dingrelay_workers.campaigns.models
-import dingrelay_workers.directory.models  # noqa: F401 - they define the tables
+import dingrelay_workers.directory.models
+import dingrelay_workers.history.models
+import dingrelay_workers.outbox.models
+import dingrelay_workers.webhooks.models  # noqa: F401 - they define the tables
+import processes
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database import schema
 from dingrelay_workers.database.base import Base
 from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.doctor.database import check_database
+from tables import prepare
 
 
-def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None:
+@pytest.mark.parametrize("make", [upgrade, prepare])
+def test_the_migrations_make_the_tables_of_the_models(
+    database_url: str, make: Callable[[str], None]
+) -> None:
+    make(database_url)
     upgrade(database_url)
-    upgrade(database_url)
+    make(database_url)
     engine = schema._sync_engine(database_url)
     with engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_server_default": True})
@@ -25,6 +38,28 @@ def test_the_migrations_make_the_tables_of_the_models(database_url: str) -> None
         names = connection.execute(text("select version_num from alembic_version")).scalars().all()
         assert names == [schema.newest_revision()]
     engine.dispose()
+
+
+@pytest.mark.parametrize(("oldest", "works"), [("0014", True), ("9000", False)])
+def test_the_tables_of_a_newer_release_are_used_or_refused_in_one_line(
+    database_url: str, oldest: str, works: bool
+) -> None:
+    prepare(database_url)
+    engine = schema._sync_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text("update alembic_version set version_num = '9999'"))
+        connection.execute(text("update schema_readers set oldest = :oldest"), {"oldest": oldest})
+    engine.dispose()
+    settings = Settings.load(env="test", database_url=database_url)
+    found = check_database(settings)
+    assert found.verdict == "warning"
+    assert "revision 9999" in found.found
+    if works:
+        schema.migrate(settings)
+        assert schema.revision(database_url) == "9999"
+        return
+    with pytest.raises(SettingsError, match="DINGRELAY_DATABASE_URL: its tables are of a newer"):
+        schema.migrate(settings)
 
 
 def test_threads_that_start_at_once_migrate_once(database_url: str) -> None:
@@ -38,7 +73,7 @@ def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
         "print('ready', flush=True); sys.stdin.readline(); upgrade(sys.argv[1])"
     )
     workers = [
-        subprocess.Popen(
+        processes.Popen(
             [sys.executable, "-c", script, database_url],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

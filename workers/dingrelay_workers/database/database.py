@@ -5,10 +5,12 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
 
-from sqlalchemy import URL, event, func, make_url, select
+from sqlalchemy import URL, Insert, event, func, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine.interfaces import DBAPIConnection, DBAPICursor
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -37,6 +39,9 @@ can't turn into a writer while another one writes."""
 
 Value = TypeVar("Value")
 
+PREPARED = "prepared_statements"
+"""Parameter of a PostgreSQL URL: ``off``, or ``auto``, which is also what holds without it."""
+
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "postgresql": "postgresql+psycopg"}
 
 
@@ -50,7 +55,29 @@ def async_url(url: str) -> URL:
     driver = _DRIVERS.get(parsed.get_backend_name())
     if driver is None:
         raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
-    return parsed.set(drivername=driver)
+    if parsed.query.get(PREPARED, "auto") not in {"auto", "off"}:
+        raise ValueError(f"DINGRELAY_DATABASE_URL: {PREPARED} must be auto or off")
+    return parsed.set(drivername=driver).difference_update_query([PREPARED])
+
+
+def arguments(url: str) -> dict[str, Any]:
+    """What psycopg is told beside the URL: without prepared statements, where it says so."""
+    return {"prepare_threshold": None} if make_url(url).query.get(PREPARED) == "off" else {}
+
+
+def notice_pooler(connection: Any, entry: ConnectionPoolEntry) -> None:
+    """Prepare nothing on a connection whose server another may have in the next transaction.
+
+    A pooler such as pgbouncer tells its clients a number of its own for the process that serves them.
+    """
+    driver = getattr(connection, "driver_connection", connection)
+    cursor = connection.cursor()
+    cursor.execute("select pg_backend_pid()")
+    (serving,) = cursor.fetchone()
+    cursor.close()
+    connection.rollback()
+    if serving != driver.info.backend_pid:
+        driver.prepare_threshold = None
 
 
 class Database:
@@ -68,7 +95,7 @@ class Database:
 
     def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         self._url = async_url(url)
-        self.engine = _engine(self._url, busy_timeout_ms)
+        self.engine = _engine(self._url, busy_timeout_ms, arguments(url))
         # SQLite's own waiting polls; within the process a lock is faster and fair.
         self._local = asyncio.Lock()
 
@@ -76,6 +103,19 @@ class Database:
     def is_sqlite(self) -> bool:
         """Whether this is SQLite rather than PostgreSQL."""
         return self._url.get_backend_name() == "sqlite"
+
+    async def has(self, table: type[Base]) -> bool:
+        """Whether there is this table; looking does not create a database."""
+        path = Path(self._url.database or "")
+        if self.is_sqlite and not await asyncio.to_thread(path.is_file):
+            return False
+        # SQLAlchemy's own way takes several round trips.
+        look = "select to_regclass(:name)"
+        if self.is_sqlite:
+            look = "select name from sqlite_master where name = :name"
+        async with self.read() as connection:
+            found = await connection.scalar(text(look), {"name": table.__tablename__})
+            return found is not None
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection, None]:
@@ -110,13 +150,18 @@ async def upsert(
     """Insert the rows; where the primary key is there already, overwrite the other columns."""
     if not rows:
         return
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    await connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0])), list(rows))
+
+
+@cache
+def _upsert(dialect_name: str, table: type[Base], names: tuple[str, ...]) -> Insert:
+    """The statement for rows with these columns; to make one takes longer than to execute it."""
+    dialect = sqlite if dialect_name == "sqlite" else postgresql
     insert = dialect.insert(table)
     keys = [column.name for column in table.__table__.primary_key]
-    values = {name: insert.excluded[name] for name in rows[0] if name not in keys}
-    await connection.execute(
-        insert.on_conflict_do_update(index_elements=keys, set_=values), list(rows)
-    )
+    values = {name: insert.excluded[name] for name in names if name not in keys}
+    statement: Insert = insert.on_conflict_do_update(index_elements=keys, set_=values)
+    return statement
 
 
 async def insert_missing(
@@ -136,9 +181,11 @@ def chunks(values: Collection[Value]) -> Iterator[list[Value]]:
         yield ordered[start : start + CHUNK]
 
 
-def _engine(url: URL, busy_timeout_ms: int) -> AsyncEngine:
+def _engine(url: URL, busy_timeout_ms: int, more: dict[str, Any]) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
-        return create_async_engine(url, pool_pre_ping=True)
+        engine = create_async_engine(url, pool_pre_ping=True, connect_args=more)
+        event.listen(engine.sync_engine, "connect", notice_pooler)
+        return engine
     engine = create_async_engine(url, connect_args=SQLITE_ARGUMENTS)
 
     def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:

@@ -1,19 +1,36 @@
 """Brings the tables up to date."""
 
 import threading
+from functools import cache
 from importlib import resources
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import (
+    Connection,
+    Engine,
+    String,
+    column,
+    create_engine,
+    event,
+    func,
+    inspect,
+    select,
+    table,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.settings import Settings
-from dingrelay_workers.database.database import SQLITE_ARGUMENTS, async_url, prepare_sqlite
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_workers.database.database import (
+    SQLITE_ARGUMENTS,
+    arguments,
+    async_url,
+    notice_pooler,
+    prepare_sqlite,
+)
+from dingrelay_workers.database.readers import SchemaReaders
 
+_VERSIONS = "alembic_version"
+"""Alembic's table."""
 _LOCK_KEY = 0x64696E67
 """PostgreSQL's advisory lock that a migrating worker holds ("ding")."""
 
@@ -25,6 +42,7 @@ def migrate(settings: Settings) -> None:
 
     Raises:
         ServiceUnavailable: the database can't be reached, or refuses us.
+        SettingsError: its tables are of a newer release, with which this one does not work.
         ModuleNotFoundError: its driver is not installed.
     """
     try:
@@ -41,7 +59,7 @@ def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
 
 
 def upgrade(database_url: str) -> None:
-    """Migrate to the newest revision; nothing to do is the usual case.
+    """Migrate to the newest revision; nothing to do is the usual case, and found out by one query.
 
     Any number of workers may start at once: one migrates while the others wait for it.
 
@@ -50,13 +68,19 @@ def upgrade(database_url: str) -> None:
     """
     engine = _sync_engine(database_url)
     try:
-        # Alembic keeps its context in a global.
-        with _one_in_this_process, engine.connect() as connection:
-            _wait_for_our_turn(connection)
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
+        with engine.connect() as connection:
+            found = _revision(connection)
+            if found == newest_revision():
+                return
+            if found is not None and found > newest_revision():
+                _check_readers(connection, found)
+                return
+            connection.rollback()
+            # Alembic keeps its context in a global.
+            with _one_in_this_process:
+                _wait_for_our_turn(connection)
+                _migrate(connection)
+                connection.commit()
     finally:
         engine.dispose()
 
@@ -66,27 +90,57 @@ def revision(database_url: str) -> str | None:
     engine = _sync_engine(database_url)
     try:
         with engine.connect() as connection:
-            return MigrationContext.configure(connection).get_current_revision()
+            return _revision(connection)
     finally:
         engine.dispose()
 
 
-def newest_revision() -> str | None:
-    """The revision that this version of dingrelay works with."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+@cache
+def newest_revision() -> str:
+    """The revision that this version of dingrelay works with: files begin with their number."""
+    files = resources.files("dingrelay_workers").joinpath("migrations", "versions").iterdir()
+    return max(file.name for file in files if file.name[:1].isdigit()).partition("_")[0]
 
 
-def _config() -> Config:
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table(_VERSIONS):
+        return None
+    return connection.scalar(select(column("version_num", String)).select_from(table(_VERSIONS)))
+
+
+def _check_readers(connection: Connection, found: str) -> None:
+    """Whether this release works with the tables of a newer one.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    ours = newest_revision()
+    oldest = connection.scalar(select(func.max(SchemaReaders.oldest)))
+    if oldest is None or oldest > ours:
+        raise SettingsError(
+            f"DINGRELAY_DATABASE_URL: its tables are of a newer release (revision {found}, "
+            f"this one knows {ours}): upgrade dingrelay here"
+        )
+
+
+def _migrate(connection: Connection) -> None:
+    # It takes as long to import as all else that a command of ours needs, and has nothing to do.
+    from alembic import command  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
     location = resources.files("dingrelay_workers").joinpath("migrations")
     config.set_main_option("script_location", str(location).replace("%", "%%"))
-    return config
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _sync_engine(database_url: str) -> Engine:
     url = async_url(database_url)
     if url.get_backend_name() != "sqlite":
-        return create_engine(url)
+        engine = create_engine(url, connect_args=arguments(database_url))
+        event.listen(engine, "connect", notice_pooler)
+        return engine
     engine = create_engine(url.set(drivername="sqlite"), connect_args=SQLITE_ARGUMENTS)
     event.listen(engine, "connect", prepare_sqlite)
     return engine
