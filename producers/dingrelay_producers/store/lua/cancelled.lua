@@ -1,5 +1,5 @@
 -- What every script knows of a job that was asked to be cancelled. It is put before those that name
--- it, after the one of reservations.
+-- it, after those of reservations and endings.
 --
 -- A job that would wait ends. It is cancelled if nothing can have come of it; with a call whose
 -- answer was lost it is unknown, with the error `lost`: somebody may have got the message, the
@@ -18,6 +18,7 @@ local function end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)
   redis.call('PEXPIRE', record, kept)
   bury(id, bare, kept)
   give_back(record, id)
+  tell_end(record, id, state)
   return state
 end
 

@@ -32,5 +32,6 @@ if happened then
   redis.call('PEXPIRE', record, ttl)
   bury(id, bare, ttl)
   redis.call('ZREM', dead, id)
+  tell_end(record, id, 'done')
 end
 return {state}

@@ -1,12 +1,14 @@
 -- running → snoozed | retrying | queued: the job waits on the schedule.
--- KEYS: record, dead, all places where jobs wait for the end of an outage, this job's
+-- KEYS: record, dead, all places where jobs wait for the end of an outage, this job's, all lanes with
+--       parked jobs, the turns of this job's, its sender's parked jobs
 -- ARGV: id, owner, fence, state, delay, attempts spent, throttles met, error (JSON or ''),
 --       answered (1: no call of this job is open any more), waiting since (ms or 0), ttl of a
 --       cancelled record, of an unknown one, error of one that was cancelled and is unknown (JSON),
---       alone (1: it never shares a call again), ttl of those who wait for a call that carries
---       several jobs, failed attempts (JSON or '' as before), name of the outage that it waits for or
---       '', rank of its lane, ttl of those who wait there, when it must be looked at by the latest
---       (0: whenever), then step and outcome of each finished step (times in ms)
+--       alone (1: it never shares a call again), ttl of those who wait for a turn, or for a call
+--       that carries several jobs, failed attempts (JSON or '' as before), name of the outage that it
+--       waits for or '', rank of its lane, ttl of those who wait there, when it must be looked at by the
+--       latest (0: whenever), the lane in which it is parked or '', its sender, what that has had if it
+--       is new there, recipients of its call, then step and outcome of each finished step (times in ms)
 -- Answers the state after, or '' if the job is no longer this owner's.
 local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -15,12 +17,14 @@ local waiting, cancelled_ttl, dead_ttl, lost = ARGV[10], ARGV[11], ARGV[12], ARG
 local alone, batch_key_ttl = ARGV[14] == '1', ARGV[15]
 local failures, outage, rank, outage_ttl = ARGV[16], ARGV[17], tonumber(ARGV[18]), ARGV[19]
 local outages, there, latest = KEYS[3], KEYS[4], tonumber(ARGV[20])
+local lanes, turns, parked = KEYS[5], KEYS[6], KEYS[7]
+local lane, sender, had, recipients = ARGV[21], ARGV[22], ARGV[23], ARGV[24]
 
 if owned(record, owner, fence) ~= 'running' then return '' end
 local cancelled, batch_key, created, queue, bare =
   unpack(redis.call('HMGET', record, 'cancel', 'batch_key', 'created', 'queue', 'bare'))
 
-for index = 21, #ARGV, 2 do
+for index = 25, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
 if answered then redis.call('HDEL', record, 'intent') end
@@ -28,7 +32,7 @@ redis.call('HINCRBY', record, 'attempts', attempts)
 redis.call('HINCRBY', record, 'throttles', throttles)
 if error ~= '' then redis.call('HSET', record, 'error', error) end
 if failures ~= '' then redis.call('HSET', record, 'failures', failures) end
-redis.call('HDEL', record, 'owner', 'lease', 'crashes', 'losses')
+redis.call('HDEL', record, 'owner', 'lease', 'crashes', 'losses', 'parked', 'turn')
 if waiting ~= '0' then
   redis.call('HSET', record, 'waiting', waiting)
 else
@@ -51,6 +55,14 @@ if outage ~= '' then
   redis.call('PEXPIRE', there, outage_ttl)
   redis.call('HSET', outages, outage, now)
   redis.call('PEXPIRE', outages, outage_ttl)
+end
+if lane ~= '' then
+  redis.call('HSET', record, 'parked', parked)
+  if not batch_key then redis.call('HSET', record, 'recipients', recipients) end
+  redis.call('ZADD', parked, waiting, id)
+  redis.call('ZADD', turns, 'NX', had, sender)
+  redis.call('ZADD', lanes, now, lane)
+  for _, key in ipairs({parked, turns, lanes}) do redis.call('PEXPIRE', key, batch_key_ttl) end
 end
 if batch_key and not alone and (waiting ~= '0' or state == 'queued') then
   redis.call('ZADD', batch_key, created, id)

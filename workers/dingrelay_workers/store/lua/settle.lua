@@ -39,4 +39,5 @@ if state == 'dead' or state == 'unknown' then
 end
 redis.call('PEXPIRE', record, kept)
 bury(id, bare, kept)
+tell_end(record, id, state)
 return 1

@@ -1,0 +1,1 @@
+"""``/v1/webhooks``: endpoints over HTTP, and what the command line shares with it."""

@@ -1,0 +1,128 @@
+"""kill -9 of workers, wherever they are: every endpoint hears of everything, under the same ids."""
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+from aiohttp import web
+from redis import Redis
+
+from acceptance.fleet import Fleet, settings_of, states
+from conftest import wait_until
+from dingrelay_producers import Client
+from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.gateway.backend.webhooks import IssuedEndpoint, Subscription
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend, UserSync
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.webhooks.store import SqlWebhookStore
+from receivers import Receiver, receiver_thread, verified
+from thorough import either
+
+MESSAGES = either(60, 100)
+KILLS = either(3, 4)
+PEOPLE = either(100, 200)
+
+
+@pytest.fixture
+def receivers() -> Iterator[tuple[Receiver, Receiver]]:
+    """One that is sound, and one that is not."""
+    with ExitStack() as stack:
+        sound, sick = (stack.enter_context(receiver_thread()) for _ in range(2))
+        dice, failed = random.Random(7), set[str]()
+
+        async def flaps(request: web.Request) -> web.StreamResponse:
+            """A third fails once; the pauses of those that fail again and again are true here."""
+            await asyncio.sleep(dice.uniform(0, 0.05))
+            notice = request.headers["webhook-id"]
+            if notice in failed or dice.random() < 2 / 3:
+                return web.Response(status=204)
+            failed.add(notice)
+            return web.Response(status=500)
+
+        sick.behaves = flaps
+        yield sound, sick
+
+
+def add(fleet: Fleet, url: str) -> IssuedEndpoint:
+    """An endpoint that takes everything."""
+
+    async def added() -> IssuedEndpoint:
+        settings = settings_of(fleet.env)
+        database, redis = Database(settings.database), open_redis(settings)
+        store = SqlWebhookStore(database, redis, settings, patience=30)
+        try:
+            return await store.add(Subscription(name="test", url=url, types=("*",)))
+        finally:
+            await redis.aclose()
+            await database.dispose()
+
+    return asyncio.run(added())
+
+
+@pytest.mark.timeout(240)
+def test_workers_die_and_every_endpoint_hears_of_everything(
+    fleet: Fleet,
+    client: Client,
+    valkey: Redis,
+    sandbox: SandboxAdmin,
+    receivers: tuple[Receiver, Receiver],
+) -> None:
+    sandbox.seed(users=PEOPLE, departments=5)
+    issued = [add(fleet, receiver.url) for receiver in receivers]
+    fleet.spawn(2, queues=QUEUES)
+    sent: list[str] = []
+    client.send_many(
+        [
+            MessageSend.parse(
+                {
+                    "to": {"users": [f"u{number % PEOPLE + 1}"]},
+                    "message": {"msgtype": "text", "text": {"content": f"news {number}"}},
+                    "lane": random.choice(["urgent", "normal", "bulk"]),
+                }
+            )
+            for number in range(MESSAGES)
+        ],
+        on_sent=lambda job: sent.append(job.id),
+    )
+    ids = list(dict.fromkeys(sent))
+    walk = client.send(UserSync()).id
+    for kill in range(KILLS):
+        wait_until(
+            lambda kill=kill: len(receivers[0].taken) > kill * 30 or ended(client, ids),
+            timeout=60,
+            what="notices go on",
+        )
+        wait_until(lambda: any(worker.ready for worker in fleet.alive), what="a worker is ready")
+        random.choice([worker for worker in fleet.alive if worker.ready]).kill()
+        fleet.spawn(queues=QUEUES, wait=False)
+    wait_until(lambda: ended(client, [*ids, walk]), timeout=90, what="all jobs have ended")
+    for receiver, endpoint in zip(receivers, issued, strict=True):
+        wait_until(
+            lambda receiver=receiver: heard_all(receiver, {*ids, walk}),
+            timeout=90,
+            what="an endpoint has heard of everything",
+            pause=0.2,
+        )
+        names = {
+            (told.document["type"], str(told.document["data"])): told.id for told in receiver.told
+        }
+        assert len(names) == len({told.id for told in receiver.told})
+        for told in receiver.taken:
+            verified(told, endpoint.secret)
+    traces = fleet.logs()
+    assert not [each for each in issued if each.secret in traces]
+
+
+def ended(client: Client, ids: list[str]) -> bool:
+    open_states = {"queued", "running", "snoozed", "retrying"}
+    return not open_states & set(states(client, ids))
+
+
+def heard_all(receiver: Receiver, jobs: set[str]) -> bool:
+    told = {data["id"] for data in receiver.data("job.")}
+    people = {data["userid"] for data in receiver.data("directory.user.added")}
+    return told >= jobs and len(people) == PEOPLE

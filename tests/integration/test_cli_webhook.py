@@ -1,0 +1,102 @@
+"""``dingrelay webhook``: an endpoint from its making to its end."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from cli_runner import Cli, in_folder
+from dingrelay_workers.commands import webhook
+
+URL = "https://crm.example.com/dingrelay"
+
+
+@pytest.fixture
+def cli(tmp_path: Path, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
+    return in_folder(monkeypatch, tmp_path, variables)
+
+
+def test_an_endpoint_is_added_shown_moved_and_removed(
+    cli: Cli, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    options = ("--type", "job.dead,job.unknown", "--type", "directory.*", "--sender", "crm")
+    made = cli.json("webhook", "add", URL, *options, "--name", "crm", "--kind", "message-send")
+    endpoint = made["id"]
+    assert made["secret"].startswith("whsec_")
+    (listed,) = cli.json("webhook", "list")
+    assert (listed["id"], listed["name"], listed["url"]) == (endpoint, "crm", URL)
+    assert listed["types"] == ["job.dead", "job.unknown", "directory.*"]
+    assert (listed["senders"], listed["kinds"], listed["apps"]) == (["crm"], ["message-send"], [])
+    assert cli.json("webhook", "show", endpoint)["health"]["under_way"] == 0
+
+    assert cli.json("webhook", "pause", endpoint)["state"] == "paused"
+    assert "paused asked for" in cli("webhook", "show", endpoint).stdout
+    refused = cli("webhook", "replay", endpoint, "--since", "2h")
+    assert refused.exit_code == 2
+    assert "is paused" in refused.stderr
+    assert cli.json("webhook", "resume", endpoint, "--skip")["state"] == "enabled"
+    assert cli.json("webhook", "replay", endpoint, "--since", "2h") == {"notices": 0}
+    assert cli.json("webhook", "replay", endpoint, "--since", "2026-01-31T09:00")["notices"] == 0
+    rotated = cli.json("webhook", "rotate", endpoint, "--overlap", "1h")
+    assert rotated["secret"] != made["secret"]
+    assert rotated["old_secret_until"]
+    told = cli("webhook", "show", endpoint)
+    assert {
+        word for word in (endpoint, URL, "directory.*", "crm") if word not in told.stdout
+    } == set()
+    assert cli("webhook", "remove", endpoint).exit_code == 0
+    gone = cli("webhook", "show", endpoint)
+    assert gone.exit_code == 2
+    assert f"no webhook endpoint {endpoint}" in gone.stderr
+    for secret in (made["secret"], rotated["secret"]):
+        assert secret not in told.output + caplog.text
+
+
+def test_a_secret_is_shown_with_its_id_on_standard_output(cli: Cli) -> None:
+    made = cli("webhook", "add", URL, "--type", "*")
+    assert made.exit_code == 0
+    endpoint, secret = made.stdout.split()
+    assert secret.startswith("whsec_")
+    assert "never shown again" in made.stderr
+    assert endpoint in cli("webhook", "list").stdout
+
+
+def test_where_nobody_serves_webhooks_a_test_says_so(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhook, "ANSWER", 0.3)
+    endpoint = cli("webhook", "add", URL, "--type", "*").stdout.split()[0]
+    told = cli("webhook", "test", endpoint)
+    assert told.exit_code == 3
+    assert "serves webhooks" in told.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--type", "job.died"), '"job.dead"'),
+        (("--type", "*", "--kind", "nope"), "--kind"),
+        (("--type", "*", "--app", "a b"), "--app"),
+    ],
+)
+def test_a_wrong_option_is_named(cli: Cli, options: tuple[str, ...], told: str) -> None:
+    refused = cli("webhook", "add", URL, *options)
+    assert refused.exit_code == 2
+    assert told in refused.stderr
+
+
+def test_a_wrong_url_is_told_and_nothing_is_added(cli: Cli) -> None:
+    for url in ("ftp://x/", "https://10.0.0.1/", "https://a:b@c.example/"):
+        assert cli("webhook", "add", url, "--type", "*").exit_code == 2
+    assert cli.json("webhook", "list") == []
+    assert "none" in cli("webhook", "list").stderr
+
+
+def test_a_time_that_is_none_is_refused(cli: Cli) -> None:
+    endpoint = cli("webhook", "add", URL, "--type", "*").stdout.split()[0]
+    for since in ("yesterday", "+2h"):
+        refused = cli("webhook", "replay", endpoint, "--since", since)
+        assert refused.exit_code == 2
+        assert "--since" in refused.stderr

@@ -1,0 +1,212 @@
+"""Each end of a job is told once by the script that makes it, and read at least once."""
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.states import State
+from dingrelay_workers.outbox.endings import Ending, Endings
+from dingrelay_workers.store.records import Records, Usage
+from jobs import a_draft, claimed, enqueue
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url)
+
+
+@pytest.fixture
+def records(redis: Redis, settings: Settings) -> Records:
+    return Records(redis, settings)
+
+
+async def end(redis: Redis, records: Records, state: State = State.DONE, **fields: object) -> str:
+    draft = a_draft(**fields)
+    await enqueue(redis, draft)
+    assert await records.settle(await claimed(records, draft), state, usage=Usage())
+    return draft.id
+
+
+async def all_of(reader: Endings) -> list[Ending]:
+    """What a reader reads that passes each page."""
+    found: list[Ending] = []
+    while (page := await reader.read(3)).last:
+        found += page.endings
+        assert await reader.pass_(page)
+    return found
+
+
+@pytest.mark.parametrize("state", [state for state in State if state.ended])
+async def test_a_settled_job_is_told_with_who_asked_for_it(
+    redis: Redis, records: Records, state: State
+) -> None:
+    job_id = await end(redis, records, state, sender="crm")
+    (ending,) = await all_of(Endings(redis, "a"))
+    settled = int(await redis.hget(keys.job(job_id), "settled") or 0)
+    assert ending == Ending(job_id, "message-send", "default", "crm", state, settled)
+
+
+async def test_an_outcome_that_is_written_twice_is_told_once(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    for _ in range(2):
+        assert await records.settle(claim, State.DONE, usage=Usage())
+    assert len(await all_of(Endings(redis, "a"))) == 1
+
+
+async def test_whatever_ends_a_job_is_told(
+    redis: Redis, records: Records, settings: Settings
+) -> None:
+    ttl = {"record_ttl_ms": 1000, "dead_ttl_ms": 1000}
+    waiting = a_draft()
+    await enqueue(redis, waiting)
+    await scripts.run_async(redis, record.cancel(waiting.id, **ttl))
+    running = a_draft()
+    await enqueue(redis, running)
+    claim = await claimed(records, running)
+    await scripts.run_async(redis, record.cancel(running.id, **ttl))
+    assert await records.park(claim, State.SNOOZED, delay=1, usage=Usage()) == State.CANCELLED
+    lost = await end(redis, records, State.UNKNOWN)
+    said = Resolution.of(lost, "message-send", instance=None, not_created=False, sent=True)
+    await scripts.run_async(redis, said.call(settings, by="ops"))
+    told = [(ending.id, ending.state) for ending in await all_of(Endings(redis, "a"))]
+    assert told == [
+        (waiting.id, "cancelled"),
+        (running.id, "cancelled"),
+        (lost, "unknown"),
+        (lost, "done"),
+    ]
+
+
+async def test_a_job_that_goes_on_is_not_told(redis: Redis, records: Records) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await records.park(await claimed(records, draft), State.SNOOZED, delay=9, usage=Usage())
+    lost = await end(redis, records, State.UNKNOWN)
+    await scripts.run_async(redis, record.requeue(lost))
+    assert [ending.id for ending in await all_of(Endings(redis, "a"))] == [lost]
+
+
+async def test_chunks_of_campaigns_are_told_to_their_dispatcher_only(
+    redis: Redis, records: Records
+) -> None:
+    chunk = Draft(
+        id="c", kind="campaign-chunk", app="default", lane="bulk", queue="dingrelay.bulk",
+        job={}, summary="",
+    )  # fmt: skip
+    await enqueue(redis, chunk)
+    await records.settle(await claimed(records, chunk), State.DONE, usage=Usage())
+    assert not await redis.exists(keys.ENDINGS)
+
+
+async def test_what_is_not_passed_comes_again(redis: Redis, records: Records) -> None:
+    ids = [await end(redis, records) for _ in range(3)]
+    reader = Endings(redis, "a")
+    page = await reader.read(2)
+    assert [ending.id for ending in page.endings] == ids[:2]
+    assert [ending.id for ending in (await Endings(redis, "a").read(2)).endings] == ids[:2]
+    assert await reader.pass_(page)
+    assert [ending.id for ending in await all_of(reader)] == ids[2:]
+
+
+async def test_a_reader_that_was_overtaken_takes_nothing_back(
+    redis: Redis, records: Records
+) -> None:
+    for _ in range(4):
+        await end(redis, records)
+    old, new = Endings(redis, "a"), Endings(redis, "a")
+    stale = await old.read(1)
+    assert len(await all_of(new)) == 4
+    assert not await old.pass_(stale)
+    assert (await old.read(9)).last is None
+
+
+async def test_readers_do_not_hinder_each_other(redis: Redis, records: Records) -> None:
+    ids = [await end(redis, records) for _ in range(5)]
+    slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
+    first = await slow.read(1)
+    await slow.pass_(first)
+    assert [ending.id for ending in await all_of(fast)] == ids
+    assert [ending.id for ending in await all_of(slow)] == ids[1:]
+    # What both have read takes no memory any more.
+    assert await redis.xlen(keys.ENDINGS) <= 1
+
+
+async def test_a_reader_that_has_passed_nothing_yet_misses_nothing(
+    redis: Redis, records: Records
+) -> None:
+    slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
+    assert (await slow.read(9)).last is None
+    ids = [await end(redis, records) for _ in range(5)]
+    assert [ending.id for ending in await all_of(fast)] == ids
+    assert [ending.id for ending in await all_of(slow)] == ids
+    assert 0 < await redis.pttl(keys.ENDINGS_READ) <= keys.ENDINGS_TTL_MS
+
+
+async def test_a_reader_of_a_stream_that_was_lost_misses_nothing_of_the_next(
+    redis: Redis, records: Records
+) -> None:
+    slow, fast = Endings(redis, "slow"), Endings(redis, "fast")
+    for reader in (slow, fast):
+        assert (await reader.read(1)).last is None
+    for _ in range(5):
+        await end(redis, records)
+    for reader in (slow, fast):
+        assert len(await all_of(reader)) == 5
+    await redis.delete(keys.ENDINGS)
+    ids = [await end(redis, records) for _ in range(3)]
+    assert [ending.id for ending in await all_of(fast)] == ids
+    assert [ending.id for ending in await all_of(slow)] == ids
+    assert await redis.xlen(keys.ENDINGS) <= 1
+
+
+async def test_what_went_unread_beyond_the_bound_is_counted_once(
+    redis: Redis, records: Records
+) -> None:
+    reader = Endings(redis, "a")
+    await end(redis, records)
+    assert len(await all_of(reader)) == 1
+    ids = [await end(redis, records) for _ in range(5)]
+    await redis.xtrim(keys.ENDINGS, maxlen=2, approximate=False)
+    page = await reader.read(9)
+    assert (page.missed, [ending.id for ending in page.endings]) == (3, ids[3:])
+    await reader.pass_(page)
+    ids.append(await end(redis, records))
+    page = await reader.read(9)
+    assert (page.missed, [ending.id for ending in page.endings]) == (0, ids[5:])
+
+
+async def test_a_stream_that_was_lost_is_read_from_its_beginning(
+    redis: Redis, records: Records
+) -> None:
+    reader = Endings(redis, "a")
+    for _ in range(5):
+        await end(redis, records)
+    assert len(await all_of(reader)) == 5
+    await redis.delete(keys.ENDINGS)
+    ids = [await end(redis, records) for _ in range(3)]
+    page = await reader.read(9)
+    assert (page.missed, [ending.id for ending in page.endings]) == (0, ids)
+    assert await reader.pass_(page)
+    assert await all_of(reader) == []
+
+
+async def test_the_stream_is_bounded(
+    redis: Redis, records: Records, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(record._CONSTANTS, "MOST_ENDINGS", 100)
+    settle = record.transition(
+        "dingrelay_workers.store", "settle", preludes=["owned", "reservations", "endings"]
+    )
+    monkeypatch.setattr("dingrelay_workers.store.records._SETTLE", settle)
+    for _ in range(500):
+        await end(redis, records)
+    # Redis trims whole nodes of a hundred entries.
+    assert 100 <= await redis.xlen(keys.ENDINGS) <= 200
+    assert 0 < await redis.pttl(keys.ENDINGS) <= keys.ENDINGS_TTL_MS

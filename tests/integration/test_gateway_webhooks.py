@@ -1,0 +1,223 @@
+"""``/v1/webhooks``: endpoints that are told of no more than the key that asks for them may read."""
+
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dingrelay_producers.gateway.backend.access import Grant
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.gateway_backend import GatewayBackend
+from gateways import GatewayClient, Reply, gateway_thread, stored_keys
+
+URL = "https://crm.example.com/dingrelay"
+BOTH = frozenset({"webhooks:read", "webhooks:write"})
+
+EVERYTHING = frozenset({"jobs:read", "campaigns:read", "approvals:read", "directory:read"})
+
+GRANTS = [
+    Grant(name="all", scopes=frozenset({"*"})),
+    Grant(name="reader", scopes=frozenset({"webhooks:read"})),
+    Grant(name="team", scopes=BOTH | {"jobs:read"}, apps=frozenset({"hr"}), sender="team"),
+    Grant(name="people", scopes=BOTH | {"directory:read"}),
+    Grant(name="crm", scopes=BOTH | EVERYTHING, sender="crm"),
+]
+
+
+@pytest.fixture
+def settings(valkey_url: str, sqlite_url: str) -> Settings:
+    return Settings.load(env="sandbox", redis_url=valkey_url, database_url=sqlite_url)
+
+
+@pytest.fixture
+def keys(settings: Settings) -> dict[str, str]:
+    return stored_keys(settings, GRANTS)
+
+
+@pytest.fixture
+def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]:
+    with gateway_thread(settings, GatewayBackend(settings)) as client:
+        yield client
+
+
+def add(gateway: GatewayClient, key: str, **fields: Any) -> Reply:
+    return gateway.ask("POST", "/v1/webhooks", {"url": URL, "types": ["job.*"], **fields}, key=key)
+
+
+def test_an_endpoint_from_its_making_to_its_end(
+    gateway: GatewayClient, keys: dict[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    made = add(gateway, keys["all"], name="crm", senders=["crm"], kinds=["message-send"])
+    assert made.status == 201, made.content
+    assert made.json["secret"].startswith("whsec_")
+    place = made.headers["Location"]
+
+    def ask(method: str, path: str = "", body: object = None) -> Reply:
+        return gateway.ask(method, place + path, body, key=keys["all"])
+
+    shown = ask("GET").json
+    assert (shown["url"], shown["types"], shown["senders"]) == (URL, ["job.*"], ["crm"])
+    assert (shown["state"], shown["health"]["backlog"]) == ("enabled", 0)
+    (listed,) = gateway.ask("GET", "/v1/webhooks", key=keys["all"]).json["webhooks"]
+    assert listed["id"] == made.json["id"]
+
+    assert ask("POST", "/pause").json["state"] == "paused"
+    since = {"since": (datetime.now(UTC) - timedelta(hours=1)).isoformat()}
+    assert ask("POST", "/replay", since).status == 409
+    assert ask("POST", "/resume", {"skip": True}).json["state"] == "enabled"
+    replayed = ask("POST", "/replay", since)
+    assert (replayed.status, replayed.json) == (202, {"notices": 0})
+    rotated = ask("POST", "/rotate", {"overlap": "1h"})
+    assert rotated.json["secret"] not in {made.json["secret"], None}
+    assert rotated.json["old_secret_until"]
+    pending = ask("POST", "/test?wait=1")
+    assert (pending.status, pending.json["verdict"]) == (202, "pending")
+    assert ask("DELETE").status == 204
+    for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/pause"), ("POST", "/test?wait=1")):
+        assert ask(method, path).status == 404
+    shown_once = [made.json["secret"], rotated.json["secret"]]
+    assert not [secret for secret in shown_once if secret in caplog.text + str(shown)]
+
+
+WRONG: list[tuple[dict[str, object], str]] = [
+    ({"url": "ftp://a/"}, "/url"),
+    ({"url": "https://"}, "/url"),
+    ({"url": "https://user:secret@a.example/"}, "/url"),
+    ({"url": "https://@a.example/"}, "/url"),
+    ({"url": "https://a.example/#x"}, "/url"),
+    ({"url": "https://a.example:99999/"}, "/url"),
+    ({"url": "https://a.example:0/"}, "/url"),
+    ({"url": "https://bücher.example/"}, "/url"),
+    ({"url": "https://a.example/ b"}, "/url"),
+    ({"url": "https://a.example/" + "x" * 2_000}, "/url"),
+    ({"url": "http://10.0.0.1/"}, "/url"),
+    ({"url": "https://[::ffff:169.254.169.254]/"}, "/url"),
+    ({"url": "celery://"}, "/url"),
+    ({"url": "celery://crm"}, "/url"),
+    ({"url": "celery://dingrelay.bulk/crm.on"}, "/url"),
+    ({"url": "celery://crm/dingrelay.message-send"}, "/url"),
+    ({"url": "celery://crm/celery.backend_cleanup"}, "/url"),
+    ({"types": []}, "/types"),
+    ({"types": ["job.finished"]}, "/types/0"),
+    ({"types": ["job"]}, "/types/0"),
+    ({"types": ["jobs.*"]}, "/types/0"),
+    ({"types": ["webhook.test"]}, "/types/0"),
+    ({"apps": ["*"]}, "/apps/0"),
+    ({"senders": ["a b"]}, "/senders/0"),
+    ({"kinds": ["webhook-deliver"]}, "/kinds/0"),
+    ({"secret": "whsec_mine"}, "/secret"),
+]
+
+
+@pytest.mark.parametrize(("fields", "pointer"), WRONG)
+def test_what_is_wrong_is_named(
+    gateway: GatewayClient, keys: dict[str, str], fields: dict[str, object], pointer: str
+) -> None:
+    refused = add(gateway, keys["all"], **fields)
+    assert refused.status == 422, refused.content
+    (error,) = refused.json["errors"]
+    assert error["pointer"] == pointer
+    assert "secret" not in error["detail"].replace("/secret", "")
+
+
+def test_a_slip_in_a_type_is_answered_with_the_next_one(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    refused = add(gateway, keys["all"], types=["job.died"])
+    assert 'did you mean "job.dead"?' in refused.json["errors"][0]["detail"]
+
+
+TOO_MUCH: list[tuple[str, dict[str, object], str]] = [
+    ("team", {"types": ["*"]}, "/types"),
+    ("team", {"types": ["job.done", "directory.user.left"]}, "/types"),
+    ("team", {"types": ["campaign.*"]}, "/types"),
+    ("team", {"apps": ["default"]}, "/apps"),
+    ("team", {"apps": ["hr", "default"]}, "/apps"),
+    ("team", {"senders": ["other"]}, "/senders"),
+    ("team", {"senders": ["team", "other"]}, "/senders"),
+    ("team", {"url": "celery://crm/crm.on_notice"}, "/url"),
+    ("people", {"types": ["job.*"]}, "/types"),
+    ("people", {"types": ["dingtalk.user_add_org"]}, "/types"),
+    ("people", {"types": ["approval.*"]}, "/types"),
+    # A key with a sender of its own sees its own approvals only, and DingTalk's events have no sender.
+    ("crm", {"types": ["*"]}, "/types"),
+    ("crm", {"types": ["dingtalk.*"]}, "/types"),
+    ("crm", {"types": ["dingtalk.bpms_instance_change"]}, "/types"),
+    ("crm", {"types": ["dingtalk.bpms_task_change", "job.*"]}, "/types"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "pointer"), TOO_MUCH)
+def test_a_key_has_nobody_told_of_what_it_may_not_read(
+    gateway: GatewayClient,
+    keys: dict[str, str],
+    name: str,
+    fields: dict[str, object],
+    pointer: str,
+) -> None:
+    refused = add(gateway, keys[name], **fields)
+    assert refused.status == 403, refused.content
+    assert [error["pointer"] for error in refused.json["errors"]] == [pointer]
+
+
+def test_an_endpoint_is_narrowed_to_the_app_and_sender_of_its_key(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    made = add(gateway, keys["team"])
+    assert made.status == 201, made.content
+    shown = gateway.ask("GET", made.headers["Location"], key=keys["team"]).json
+    assert (shown["apps"], shown["senders"]) == (["hr"], ["team"])
+
+
+def test_a_key_with_a_sender_may_have_the_events_of_the_directory(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    made = add(gateway, keys["crm"], types=["dingtalk.user_add_org", "directory.*", "approval.*"])
+    assert made.status == 201, made.content
+
+
+def test_a_key_sees_no_endpoint_that_is_told_of_more(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    everything = add(gateway, keys["all"], types=["*"]).headers["Location"]
+    own = add(gateway, keys["team"]).headers["Location"]
+    listed = gateway.ask("GET", "/v1/webhooks", key=keys["team"]).json["webhooks"]
+    assert [f"/v1/webhooks/{each['id']}" for each in listed] == [own]
+    for method, path in (("GET", ""), ("POST", "/pause"), ("POST", "/rotate"), ("DELETE", "")):
+        assert gateway.ask(method, everything + path, key=keys["team"]).status == 404
+    assert gateway.ask("GET", own, key=keys["all"]).status == 200
+
+
+def test_whoever_may_only_look_changes_nothing(
+    gateway: GatewayClient, keys: dict[str, str]
+) -> None:
+    place = add(gateway, keys["team"]).headers["Location"]
+    assert add(gateway, keys["reader"]).status == 403
+    assert gateway.ask("GET", "/v1/webhooks", key=keys["reader"]).status == 200
+    for method, path in (("POST", "/pause"), ("POST", "/test"), ("DELETE", "")):
+        assert gateway.ask(method, place + path, key=keys["reader"]).status == 403
+
+
+def test_in_production_http_is_refused_and_a_key_is_needed(
+    valkey_url: str, sqlite_url: str
+) -> None:
+    production = {
+        "env": "production", "redis_url": valkey_url, "database_url": sqlite_url,
+        "apps": {"default": {"app_key": "k", "app_secret": "s"}},
+    }  # fmt: skip
+    settings = Settings.load(**production)
+    keys = stored_keys(settings, GRANTS[:1])
+    with gateway_thread(settings, GatewayBackend(settings)) as gateway:
+        without = add(gateway, keys["all"])
+    assert without.status == 503
+    assert "DINGRELAY_WEBHOOK_KEY" in without.json["detail"]
+    settings = Settings.load(**production, webhook_key="k" * 32)
+    with gateway_thread(settings, GatewayBackend(settings)) as gateway:
+        assert add(gateway, keys["all"]).status == 201
+        plain = add(gateway, keys["all"], url="http://crm.example.com/")
+        assert plain.status == 422
+        assert "https" in plain.json["errors"][0]["detail"]
+        assert add(gateway, keys["all"], url="https://127.0.0.1/").status == 422

@@ -1,0 +1,175 @@
+"""Notices are committed with what they tell of, or not at all."""
+
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+import campaigns
+from dingrelay_tasks import notice_types
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.campaigns.control import Control
+from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.notice import Notice, id_of
+from subscriptions import subscribe, taken
+
+NOW = datetime.now(UTC)
+
+
+class _Failed(Exception):
+    """What the change meets."""
+
+
+def a_notice(**fields: Any) -> Notice:
+    told = {"type": "directory.user.left", "app": "default", "at": NOW, "data": {"userid": "u1"}}
+    return Notice(**{**told, **fields})
+
+
+async def test_a_notice_is_read_as_it_was_written(database: Database) -> None:
+    await subscribe(database)
+    written = [
+        a_notice(
+            data={"text": "你好 \0 \ud83d", "n": [1, None]}, sender="crm", kind="message-send"
+        ),
+        a_notice(type="dingtalk.user_add_org", id=id_of("event", "1")),
+    ]
+    async with database.write("tests") as connection:
+        await outbox.write(connection, written)
+    async with database.read() as connection:
+        found = await outbox.oldest(connection, 10)
+    assert [notice for _, notice in found] == written
+    async with database.write("tests") as connection:
+        await outbox.forget(connection, [found[0][0]])
+        assert await outbox.oldest(connection, 10) == found[1:]
+
+
+async def test_what_is_rolled_back_is_not_told(database: Database) -> None:
+    await subscribe(database)
+    with suppress(_Failed):
+        async with database.write("tests") as connection:
+            await outbox.write(connection, [a_notice()])
+            assert len(await outbox.oldest(connection, 10)) == 1
+            raise _Failed
+    assert await taken(database) == []
+
+
+async def test_nothing_is_written_for_nobody(database: Database) -> None:
+    async with database.write("tests") as connection:
+        await outbox.write(connection, [a_notice()])
+    await subscribe(database)
+    assert await taken(database) == []
+
+
+async def test_a_notice_of_no_known_type_is_refused(database: Database) -> None:
+    async with database.write("tests") as connection:
+        with pytest.raises(ValueError, match=r"job\.finished"):
+            await outbox.write(connection, [a_notice(type="job.finished")])
+
+
+def test_a_notice_that_may_be_written_twice_has_one_id() -> None:
+    assert id_of("a", "b") == id_of("a", "b") != id_of("ab")
+    assert a_notice().id != a_notice().id
+
+
+def test_patterns_take_what_they_say() -> None:
+    assert notice_types.matches("*", "job.done")
+    assert notice_types.matches("directory.*", "directory.user.left")
+    assert not notice_types.matches("directory.user.*", "directory.department.added")
+    assert not notice_types.matches("job.*", "jobs.done")
+    assert notice_types.matches("job.dead", "job.dead")
+
+
+def person(userid: str, **fields: Any) -> Member:
+    return Member(userid, {"name": userid.title(), **fields})
+
+
+async def test_people_who_come_change_and_go_are_told(store: DirectoryStore) -> None:
+    await subscribe(store.database)
+    directory = store.of("default")
+    await directory.put_user("1", person("ann", title="chief"), calls=1)
+    assert await taken(store.database) == [
+        ("directory.user.added", {"userid": "ann", "name": "Ann"})
+    ]
+    await directory.put_user("2", person("ann", title="chief"), calls=1)
+    assert await taken(store.database) == []
+    await directory.put_user("3", person("ann", title="boss"), calls=1)
+    assert await taken(store.database) == [
+        ("directory.user.changed", {"userid": "ann", "name": "Ann", "changed": ["title"]})
+    ]
+    for run in ("4", "5"):
+        await directory.drop_user(run, "ann", calls=1)
+    assert await taken(store.database) == [
+        ("directory.user.left", {"userid": "ann", "name": "Ann"})
+    ]
+
+
+async def test_somebody_who_is_gone_has_left_once_the_walk_is_over(store: DirectoryStore) -> None:
+    await subscribe(store.database)
+    directory = store.of("default")
+    root = Department(1, {"name": "Org"})
+    for run, members in (("1", [person("ann"), person("bob")]), ("2", [person("bob")])):
+        await directory.open_run(run, scope="everything", roots=[root], calls=1)
+        await directory.fill(run, Department(1, {}), children=[], members=members, calls=1)
+        if run == "1":
+            await directory.close_run(run, confirm_removals=True)
+            await taken(store.database)
+    await directory.note_users("2", met=[], hidden=[], gone=["ann"])
+    assert await taken(store.database) == []
+    for _ in range(2):
+        await directory.close_run("2", confirm_removals=True)
+    assert await taken(store.database) == [
+        ("directory.user.left", {"userid": "ann", "name": "Ann"})
+    ]
+
+
+async def test_departments_that_come_change_and_go_are_told(store: DirectoryStore) -> None:
+    await subscribe(store.database)
+    directory = store.of("default")
+
+    async def fill(run: str, children: list[Department]) -> list[tuple[str, dict[str, Any]]]:
+        await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
+        root = Department(1, {"name": "Org"})
+        await directory.fill(run, root, children=children, members=[], calls=1)
+        return await taken(store.database)
+
+    kind = "directory.department"
+    assert await fill("1", [Department(5, {"name": "Sales"})]) == [
+        (f"{kind}.added", {"id": 1, "name": "Org", "parent": None}),
+        (f"{kind}.added", {"id": 5, "name": "Sales", "parent": 1}),
+    ]
+    assert await fill("2", [Department(5, {"name": "Sales", "order": 3})]) == []
+    assert await fill("3", [Department(5, {"name": "Markets"})]) == [
+        (f"{kind}.changed", {"id": 5, "name": "Markets", "parent": 1, "changed": ["name"]})
+    ]
+    for run in ("3", "3"):
+        await directory.note_departments(run, met=[], hidden=[], gone=[5])
+    assert await taken(store.database) == [
+        (f"{kind}.removed", {"id": 5, "name": "Markets", "parent": 1})
+    ]
+    assert await fill("4", [Department(5, {"name": "Markets"})]) == [
+        (f"{kind}.added", {"id": 5, "name": "Markets", "parent": 1})
+    ]
+
+
+async def test_a_campaign_that_moves_is_told_once_a_move(database: Database, redis: Redis) -> None:
+    await subscribe(database)
+    campaign = await campaigns.put(database, state=State.DRAFT, sender="crm")
+    control = Control(database, redis)
+    for move in (control.start, control.pause, control.resume, control.cancel):
+        for _ in range(2):
+            await move(campaign)
+    told = await taken(database)
+    assert [what for what, _ in told] == [
+        "campaign.started",
+        "campaign.paused",
+        "campaign.resumed",
+        "campaign.cancelled",
+    ]
+    assert [data["state"] for _, data in told] == ["running", "paused", "running", "cancelled"]
+    assert told[1][1]["reason"] == "asked for"
+    assert {data["id"] for _, data in told} == {campaign}

@@ -1,0 +1,121 @@
+"""The receivers that the guide shows, run as their readers would, and told by us."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from conftest import wait_until
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.context import Receipt
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks import document, secret
+from dingrelay_workers.webhooks.http import Sender
+from fundamentals.documents import GUIDE, text
+
+ENGLISH, CHINESE = GUIDE["webhooks.md"]
+RUNTIMES = {
+    "py": (sys.executable,),
+    "js": ("node",),
+    "java": ("java",),
+    "go": ("go", "run"),
+}
+NAMES = {"py": "receive.py", "js": "receive.mjs", "java": "Receive.java", "go": "receive.go"}
+OURS, OTHERS = b"o" * 32, b"x" * 32
+
+
+def blocks(page: str) -> list[tuple[str, str]]:
+    return re.findall(r"^```(\w+)\n(.*?)^```$", text(page), re.MULTILINE | re.DOTALL)
+
+
+RECEIVERS = {language: code for language, code in blocks(ENGLISH) if "SECRET" in code}
+
+
+def test_there_is_one_for_each_language() -> None:
+    assert set(RECEIVERS) == set(RUNTIMES)
+    both = [
+        [block for block in blocks(page) if block[0] in RUNTIMES] for page in (ENGLISH, CHINESE)
+    ]
+    assert both[0] == both[1]
+
+
+@contextmanager
+def running(language: str, folder: Path) -> Iterator[tuple[str, Path]]:
+    """The receiver's URL, and where it writes."""
+    command = RUNTIMES[language]
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    path, told = folder / NAMES[language], folder / "told.txt"
+    path.write_text(RECEIVERS[language], "utf-8")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    variables = {**os.environ, "SECRET": secret.spelled(OURS), "PORT": str(port)}
+    with told.open("w") as out:
+        process = subprocess.Popen(
+            [*command, str(path)],
+            env=variables,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        wait_until(lambda: _listens(port), timeout=60, what=f"{language} listens", pause=0.1)
+        yield f"http://127.0.0.1:{port}/", told
+    finally:
+        os.killpg(process.pid, 9)  # `go run` starts what it has built
+        process.wait(10)
+
+
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("language", RUNTIMES)
+async def test_it_takes_what_is_signed_and_nothing_else(language: str, tmp_path: Path) -> None:
+    notice = Notice(
+        type="job.done", app="default", at=datetime.now(UTC), data={"text": '你好 "\\ \ud83d'}
+    )
+    body, now = document.body(notice), datetime.now(UTC)
+    sender = Sender(Settings.load(env="test"))
+
+    with running(language, tmp_path) as (url, told):
+
+        async def answer(content: bytes, at: datetime, *secrets: bytes) -> Receipt:
+            headers = document.headers(notice, body, at, secrets)
+            return await sender.post(url, content, headers)
+
+        good = await answer(body, now, OURS)
+        assert (good.verdict, good.status) == ("taken", 204)
+        assert (await answer(body, now, OTHERS, OURS)).verdict == "taken"
+        wait_until(lambda: notice.id in told.read_text("utf-8", "replace"), what="it has the id")
+        for content, at, by in (
+            (body, now, OTHERS),
+            (body.replace(b"done", b"dead"), now, OURS),
+            (body, now - timedelta(minutes=6), OURS),
+            (body, now + timedelta(minutes=6), OURS),
+        ):
+            assert (await answer(content, at, by)).status == 401
+        right = document.headers(notice, body, now, [OURS])
+        for wrong in (
+            {},
+            *({name: right[name] for name in right if name != missing} for missing in right),
+            right | {"webhook-timestamp": "soon"},
+            right | {"webhook-signature": "v1,é"},
+            right | {"webhook-signature": ""},
+        ):
+            assert (await sender.post(url, body, wrong)).status in {400, 401}
+        # Anybody can send that, so it must not have ended the receiver.
+        assert (await answer(body, now, OURS)).verdict == "taken"
+    await sender.close()

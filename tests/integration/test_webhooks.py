@@ -1,0 +1,684 @@
+"""Endpoints hear of everything at least once, whatever they are like."""
+
+import asyncio
+import base64
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from redis.asyncio import Redis
+from sqlalchemy import func, select, update
+from standardwebhooks import WebhookVerificationError
+
+from dingrelay_producers.errors import EndpointConflict, EndpointNotFound
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.contract import LANES, ContractError
+from dingrelay_workers.outbox.models import OutboxRow
+from dingrelay_workers.webhooks import deliverer, dispatcher, gate, releases, store
+from dingrelay_workers.webhooks.models import NoticeRow
+from offices import Office, hurry
+from outages import OpenFleet, eventually, message
+from receivers import Receiver, a_receiver, answering, hanging, verified
+from thorough import either
+
+OpenOffice = Callable[..., Awaitable[Office]]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with a_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def office(opened: OpenFleet) -> AsyncIterator[OpenOffice]:
+    offices: list[Office] = []
+
+    async def open_office(**settings: Any) -> Office:
+        office = Office(await opened(**settings))
+        offices.append(office)
+        return office
+
+    yield open_office
+    for each in offices:
+        await each.close()
+
+
+def people(count: int) -> list[str]:
+    return [f"u{number}" for number in range(count)]
+
+
+async def test_a_job_that_ends_is_told_and_signed(office: OpenOffice, receiver: Receiver) -> None:
+    at = await office()
+    issued = await at.add(receiver.url, "job.*")
+    (draft,) = await at.fleet.enqueue(message(1))
+
+    async def told() -> bool:
+        return bool(receiver.taken)
+
+    await eventually(told)
+    document = verified(receiver.taken[0], issued.secret)
+    assert document["type"] == "job.done"
+    assert document["data"] == (await at.fleet.status(draft)).to_json()
+    assert receiver.taken[0].headers["Content-Type"] == "application/json"
+
+
+async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: Receiver) -> None:
+    at = await office()
+    issued = await at.add(receiver.url, "directory.*")
+    (notice,) = await at.tell(["ann"])
+    await at.heard(receiver, [notice])
+    (told,) = receiver.told
+    assert told.id == notice
+    assert abs(int(told.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 60
+    document = verified(told, issued.secret)
+    assert document.keys() == {"type", "timestamp", "data"}
+    assert (document["type"], document["data"]) == (
+        "directory.user.left",
+        {"app": "default", "userid": "ann"},
+    )
+    assert datetime.fromisoformat(document["timestamp"]).tzinfo
+    with pytest.raises(WebhookVerificationError):
+        verified(told, (await at.add(receiver.url)).secret)
+
+
+async def test_an_endpoint_is_told_of_what_it_chose_only(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    await at.add(f"{receiver.url}/hr", "directory.*", apps=frozenset({"hr"}))
+    await at.add(f"{receiver.url}/crm", "job.*", "directory.*", senders=frozenset({"crm"}))
+    await at.add(f"{receiver.url}/syncs", "job.done", kinds=frozenset({"user-sync"}))
+    await at.tell(["a"], app="hr")
+    await at.tell(["b"])
+    jobs = [message(1), message(2).model_copy(update={"sender": "crm"})]
+    drafts = await at.fleet.enqueue(*jobs)
+    await at.fleet.done(drafts)
+
+    async def all_told() -> bool:
+        return len(receiver.taken) >= 4 and not await at.under_way()
+
+    await eventually(all_told)
+    told = {(each.path.removeprefix("/hook/"), each.document["type"]) for each in receiver.taken}
+    of_users = {(each.path, each.document["data"].get("userid")) for each in receiver.taken}
+    assert told == {
+        ("hr", "directory.user.left"),
+        ("crm", "directory.user.left"),
+        ("crm", "job.done"),
+    }
+    assert ("/hook/hr", "b") not in of_users
+    of_jobs = [each.document["data"] for each in receiver.taken if "state" in each.document["data"]]
+    assert [data["id"] for data in of_jobs] == [drafts[1].id]
+
+
+async def test_a_receiver_that_is_down_for_an_hour_hears_of_everything(
+    office: OpenOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = await office()
+    async with a_receiver() as gone:
+        port = int(gone.url.split(":")[2].partition("/")[0])
+    attempts = 0
+    post = at.resources.deliverer._sender.post
+
+    async def counted(*request: Any) -> Any:
+        nonlocal attempts
+        attempts += 1
+        return await post(*request)
+
+    monkeypatch.setattr(at.resources.deliverer._sender, "post", counted)
+    await at.add(f"http://127.0.0.1:{port}/hook")
+    ids = await at.tell(people(300))
+    await asyncio.sleep(3)
+    # Five failures open the breaker; then one at a time tries, and the rest spends no attempt.
+    assert attempts < 40
+    assert releases.WINDOW <= await at.under_way() <= releases.WINDOW + attempts
+    async with a_receiver(port) as receiver:
+        await at.heard(receiver, ids)
+        assert receiver.most <= gate.PLACES
+
+
+async def test_a_slow_receiver_is_given_up_and_hears_all_the_same(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office(webhook_timeout=0.3)
+    await at.add(receiver.url)
+    receiver.behaves = hanging
+    ids = await at.tell(people(10))
+
+    async def tried() -> bool:
+        return len(receiver.told) >= 6
+
+    await eventually(tried)
+    assert receiver.most <= gate.PLACES
+    receiver.behaves = None
+    await at.heard(receiver, ids)
+
+
+async def test_a_flapping_receiver_hears_of_everything_under_the_same_ids(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    dice = random.Random(3)
+
+    async def flaps(request: web.Request) -> web.StreamResponse:
+        if dice.random() < 0.5:
+            return web.Response(status=dice.choice([500, 503, 404]), text="x" * 50_000)
+        return web.Response(status=dice.choice([200, 202, 204]))
+
+    receiver.behaves = flaps
+    ids = await at.tell(people(100))
+    await at.heard(receiver, ids)
+    assert set(receiver.ids) == set(ids)
+    assert receiver.most <= gate.PLACES
+    bodies = {told.id: told.body for told in receiver.told}
+    for told in receiver.told:
+        assert told.body == bodies[told.id]
+        verified(told, issued.secret)
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+async def test_a_redirect_is_a_failure_and_not_followed(
+    office: OpenOffice, receiver: Receiver, status: int
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    elsewhere = receiver.url.replace("/hook", "/elsewhere")
+    receiver.behaves = answering(status, headers={"Location": elsewhere})
+    await at.tell(["ann"])
+
+    async def tried() -> bool:
+        return len(receiver.told) >= 3
+
+    await eventually(tried)
+    assert {told.path for told in receiver.told} == {"/hook"}
+    assert (await at.store.get(issued.endpoint.id)).health.last_failure == f"http_{status}"
+
+
+async def test_410_disables_at_once_and_nothing_is_lost(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    receiver.behaves = answering(410)
+    ids = await at.tell(people(20))
+
+    async def disabled() -> bool:
+        return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
+
+    await eventually(disabled)
+    assert len(receiver.told) <= gate.PLACES
+    ids += await at.tell(["later"])
+    assert "410" in (await at.store.get(issued.endpoint.id)).endpoint.reason
+    with pytest.raises(EndpointConflict, match="410"):
+        await at.store.pause(issued.endpoint.id)
+    receiver.behaves = None
+    await at.store.resume(issued.endpoint.id)
+    await at.heard(receiver, ids)
+
+
+async def test_three_days_of_failure_disable_an_endpoint(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    # Longer than a busy machine takes until it has tried each of them.
+    at = await office(webhook_give_up=3)
+    issued = await at.add(receiver.url)
+    receiver.behaves = answering(500)
+    ids = await at.tell(people(20))
+
+    async def disabled() -> bool:
+        return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
+
+    await eventually(disabled)
+    assert "accepted nothing since" in (await at.store.get(issued.endpoint.id)).endpoint.reason
+    receiver.behaves = None
+    await at.store.resume(issued.endpoint.id)
+    # What was tried in vain for three days is dead, and kept for a person.
+    dead = [job.decode() for job in await at.resources.redis.zrange(keys.DEAD, 0, -1)]
+    assert len(dead) <= gate.NEEDED
+    for job in dead:
+        await run_async(at.resources.redis, record.requeue(job))
+    await at.heard(receiver, ids)
+
+
+async def test_a_delivery_that_only_waited_for_its_endpoint_is_not_dead_of_age(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office(webhook_give_up=0.5)
+    issued = await at.add(receiver.url)
+    await at.store.pause(issued.endpoint.id)
+    ids = await at.tell(people(3))
+    await asyncio.sleep(0.8)
+    receiver.behaves = None
+    await at.store.resume(issued.endpoint.id)
+    await at.heard(receiver, ids)
+    assert not await at.resources.redis.exists(keys.DEAD)
+
+
+async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    receiver.behaves = answering(429, headers={"Retry-After": "3600"})
+    await at.tell(people(9))
+
+    async def tried() -> bool:
+        return (await at.store.get(issued.endpoint.id)).health.retry_at is not None
+
+    await eventually(tried)
+    retry_at = (await at.store.get(issued.endpoint.id)).health.retry_at
+    assert retry_at
+    assert timedelta(minutes=59) < retry_at - datetime.now(UTC) <= timedelta(hours=1)
+    assert len(receiver.told) <= gate.PLACES
+
+
+async def test_ten_megabytes_are_no_answer_and_are_not_read(office: OpenOffice) -> None:
+    written = 0
+
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal written
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 10000000\r\nContent-Encoding: gzip\r\n\r\n"
+        writer.write(head)
+        try:
+            for _ in range(1_000):
+                writer.write(b"x" * 10_000)
+                await writer.drain()
+                written += 10_000
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    at = await office(webhook_timeout=5)
+    async with await asyncio.start_server(endless, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        await at.add(f"http://127.0.0.1:{port}/hook")
+        await at.tell(["ann"])
+
+        async def over() -> bool:
+            return written > 0 and not await at.under_way()
+
+        await eventually(over)
+    # What the sockets of both sides hold may be a few megabytes.
+    assert written < 9_000_000
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 abc\r\n\r\n",
+        b"\x00\xff" * 4_000,
+        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
+        b"",
+    ],
+    ids=["another protocol", "no status", "bytes", "a header without end", "nothing"],
+)
+async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
+    async def garbage(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    at = await office(webhook_timeout=5)
+    async with await asyncio.start_server(garbage, "127.0.0.1") as server:
+        port = server.sockets[0].getsockname()[1]
+        issued = await at.add(f"http://127.0.0.1:{port}/hook")
+        await at.tell(["ann"])
+
+        async def failed() -> bool:
+            health = (await at.store.get(issued.endpoint.id)).health
+            return health.last_failure in {"no_http", "cut"}
+
+        await eventually(failed)
+
+
+async def test_a_paused_endpoint_hears_later_or_not_at_all(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    endpoint = issued.endpoint.id
+    assert (await at.store.pause(endpoint)).state == "paused"
+
+    async def recorded() -> bool:
+        return (await at.store.get(endpoint)).health.backlog == 3
+
+    kept = await at.tell(people(3))
+    await eventually(recorded)
+    await asyncio.sleep(0.2)
+    assert receiver.told == []
+    await at.store.resume(endpoint)
+    await at.heard(receiver, kept)
+    await at.store.pause(endpoint)
+    skipped = await at.tell(people(3))
+    await eventually(recorded)
+    await at.store.resume(endpoint, skip=True)
+    later = await at.tell(["later"])
+    await at.heard(receiver, later)
+    assert not set(skipped) & set(receiver.ids)
+
+
+async def test_a_new_endpoint_does_not_hear_the_past(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    await at.add(receiver.url)
+    past = await at.tell(people(3))
+    await at.heard(receiver, past)
+    async with a_receiver() as other:
+        await at.add(other.url)
+        ids = await at.tell(["now"])
+        await at.heard(other, ids)
+        assert set(other.ids) == set(ids)
+
+
+async def test_what_happened_since_is_told_once_more_under_the_same_ids(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    before = await at.tell(people(2))
+    await at.heard(receiver, before)
+    since = datetime.now(UTC)
+    await asyncio.sleep(0.05)
+    after = await at.tell(people(3))
+    await at.heard(receiver, after)
+    for round_ in (2, 3):
+        assert await at.store.replay(issued.endpoint.id, since=since) == 3
+
+        async def again(times: int = round_) -> bool:
+            return all(receiver.ids[notice] == times for notice in after)
+
+        await eventually(again)
+    assert all(receiver.ids[notice] == 1 for notice in before)
+    assert await at.store.replay(issued.endpoint.id, since=datetime.now(UTC)) == 0
+    await at.store.pause(issued.endpoint.id)
+    with pytest.raises(EndpointConflict, match="paused"):
+        await at.store.replay(issued.endpoint.id, since=since)
+
+
+async def test_while_a_secret_is_rotated_both_sign(office: OpenOffice, receiver: Receiver) -> None:
+    at = await office()
+    first = await at.add(receiver.url)
+    endpoint = first.endpoint.id
+    second = await at.store.rotate(endpoint, overlap=timedelta(hours=1))
+    assert second.secret != first.secret
+    await at.heard(receiver, await at.tell(["a"]))
+    for issued in (first, second):
+        verified(receiver.told[-1], issued.secret)
+    third = await at.store.rotate(endpoint, overlap=timedelta())
+    await asyncio.sleep(0.2)
+    await at.heard(receiver, await at.tell(["b"]))
+    verified(receiver.told[-1], third.secret)
+    for issued in (first, second):
+        with pytest.raises(WebhookVerificationError):
+            verified(receiver.told[-1], issued.secret)
+
+
+async def test_no_secret_is_in_the_database(office: OpenOffice, receiver: Receiver) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    path = at.resources.settings.database.removeprefix("sqlite:///")
+    files = [Path(path), Path(f"{path}-wal")]
+    content = b"".join([await asyncio.to_thread(file.read_bytes) for file in files])
+    assert issued.endpoint.id.encode() in content
+    assert issued.secret.removeprefix("whsec_").rstrip("=").encode() not in content
+    assert issued.secret not in repr(issued)
+
+
+async def test_a_removed_endpoint_is_told_nothing_more(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    receiver.behaves = answering(500)
+    await at.tell(people(20))
+
+    async def tried() -> bool:
+        return len(receiver.told) >= 4
+
+    await eventually(tried)
+    await at.store.remove(issued.endpoint.id)
+    for ask in (at.store.get, at.store.pause, at.store.resume, at.store.remove):
+        with pytest.raises(EndpointNotFound):
+            await ask(issued.endpoint.id)
+    assert await at.under_way() == 0
+    receiver.behaves = None
+    jobs, known = list(at.fleet.runs), len(receiver.told)
+
+    async def ended() -> bool:
+        states = await at.resources.records.states(jobs)
+        return all(state is None or State(state).ended for state in states)
+
+    await eventually(ended)
+    # What was under way may have been told.
+    assert len(receiver.told) <= known + gate.PLACES
+
+
+async def test_a_test_tells_at_once_what_comes_of_it(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url, "job.dead")
+    endpoint = issued.endpoint.id
+    told = await at.store.test(endpoint, within=20)
+    assert told is not None
+    assert (told["verdict"], told["status"]) == ("taken", 204)
+    assert verified(receiver.taken[0], issued.secret)["type"] == "webhook.test"
+    receiver.behaves = answering(500)
+    await at.store.pause(endpoint)
+    told = await at.store.test(endpoint, within=20)
+    assert told is not None
+    assert (told["verdict"], told["code"]) == ("failed", "http_500")
+    assert len(receiver.told) == 2
+
+
+async def test_a_celery_application_needs_no_http(office: OpenOffice, redis: Redis) -> None:
+    at = await office()
+    issued = await at.add("celery://crm/crm.tasks.on_notice")
+    (notice,) = await at.tell(["ann"])
+
+    async def published() -> bool:
+        return await redis.llen("crm") == 1
+
+    await eventually(published)
+    envelope: Any = json.loads(await redis.lpop("crm"))  # type: ignore[arg-type]
+    arguments, named, _ = json.loads(base64.b64decode(envelope["body"]))
+    assert envelope["headers"]["task"] == "crm.tasks.on_notice"
+    assert "ann" not in json.dumps(envelope["headers"])
+    assert arguments == []
+    assert named["webhook_id"] == notice
+    assert named["document"]["type"] == "directory.user.left"
+    assert named["document"]["data"]["userid"] == "ann"
+    assert (await at.store.get(issued.endpoint.id)).health.last_failure == ""
+    # A worker that consumes whatever its application knows must not take this queue for its own.
+    assert "crm" not in at.fleet.wakeups._celery.amqp.queues
+
+
+async def test_there_are_so_many_endpoints_at_most(
+    office: OpenOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "MOST", 2)
+    at = await office()
+    issued = [await at.add(f"https://crm.example.com/{number}") for number in range(2)]
+    with pytest.raises(ContractError, match="2 endpoints already"):
+        await at.add("https://crm.example.com/")
+    await at.store.remove(issued[0].endpoint.id)
+    await at.add("https://crm.example.com/")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://10.1.2.3/",
+        "http://[::ffff:10.1.2.3]/",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[fd00::1]:8080/",
+    ],
+)
+async def test_private_addresses_are_refused_when_they_are_named(
+    office: OpenOffice, url: str
+) -> None:
+    at = await office()
+    with pytest.raises(ContractError, match="not public"):
+        await at.add(url)
+
+
+async def test_where_nobody_listens_nothing_grows(
+    office: OpenOffice, receiver: Receiver, redis: Redis
+) -> None:
+    at = await office()
+    issued = await at.add(receiver.url)
+    await at.store.pause(issued.endpoint.id)
+    await at.tell(people(3))
+    await at.store.remove(issued.endpoint.id)
+    await at.fleet.done(await at.fleet.enqueue(*map(message, range(5))))
+
+    async def drained() -> bool:
+        async with at.database.read() as connection:
+            left = await connection.scalar(select(func.count()).select_from(OutboxRow))
+        return left == 0 and await redis.xlen(keys.ENDINGS) <= 1
+
+    await eventually(drained)
+
+
+async def test_deliveries_that_redis_lost_are_begun_again(
+    office: OpenOffice, receiver: Receiver, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "RECONCILE", 0.2)
+    at = await office()
+    await at.add(receiver.url)
+    receiver.behaves = answering(500)
+    ids = await at.tell(people(30))
+
+    async def begun() -> bool:
+        return await at.under_way() == 30
+
+    await eventually(begun)
+    async for key in redis.scan_iter("dingrelay:*"):
+        if b"webhook" in key or b"job:" in key or b"endings" in key:
+            await redis.delete(key)
+    receiver.behaves = None
+    await at.heard(receiver, ids)
+
+
+async def test_old_notices_go_and_who_has_not_heard_of_them_is_told_of(
+    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatcher, "PURGE", 0.1)
+    at = await office()
+    issued = await at.add(receiver.url)
+    heard = await at.tell(people(3))
+    await at.heard(receiver, heard)
+    await at.store.pause(issued.endpoint.id)
+    await at.tell(people(4))
+
+    async def count(expected: int) -> bool:
+        async with at.database.read() as connection:
+            found = await connection.scalar(select(func.count()).select_from(NoticeRow))
+        return found == expected
+
+    await eventually(lambda: count(7))
+    async with at.database.write("tests") as connection:
+        await connection.execute(
+            update(NoticeRow).values(recorded_at=datetime.now(UTC) - timedelta(days=8))
+        )
+    await eventually(lambda: count(0))
+    await at.store.resume(issued.endpoint.id)
+    later = await at.tell(["later"])
+    await at.heard(receiver, later)
+    assert set(receiver.ids) == {*heard, *later}
+
+
+async def test_a_delivery_that_fell_with_its_workers_is_told_all_the_same(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    at = await office()
+    await at.add(receiver.url)
+    receiver.behaves = answering(500)
+    ids = await at.tell(["ann"])
+
+    async def begun() -> bool:
+        return bool(receiver.told)
+
+    await eventually(begun)
+    job = next(iter(at.fleet.runs))
+    await at.resources.redis.hset(keys.job(job), "crashes", "9")
+    receiver.behaves = None
+    await at.heard(receiver, ids)
+    assert await at.resources.redis.hget(keys.job(job), "state") != State.DEAD.encode()
+
+
+async def test_hundreds_of_deliveries_that_hang_hold_up_no_message(
+    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = either(20, releases.WINDOW)
+    monkeypatch.setattr(releases, "WINDOW", window)
+    at = await office(webhook_timeout=200, rules={"*": {"calls": ""}})
+    free = asyncio.Event()
+
+    async def hangs(_: web.Request) -> web.StreamResponse:
+        await free.wait()
+        return web.Response(status=204)
+
+    receiver.behaves = hangs
+    for number in range(10):
+        await at.add(f"{receiver.url}/{number}", "directory.*")
+    ids = await at.tell(people(window + 10))
+
+    async def stuck() -> bool:
+        # 64 jobs at once: a quarter of them at most are deliveries.
+        return await at.under_way() == 10 * window and receiver.under_way == 16
+
+    await eventually(stuck)
+    drafts = await at.fleet.enqueue(
+        *(message(number, LANES[number % len(LANES)]) for number in range(1, 91))
+    )
+    await at.fleet.done(drafts)
+    assert await stuck()
+    by_endpoint = Counter(told.path for told in receiver.told)
+    assert max(by_endpoint.values()) <= gate.PLACES
+    assert receiver.most == 16
+    free.set()
+    await at.heard(receiver, ids)
+    assert set(receiver.ids.values()) == {10}
+
+
+async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
+    office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliverer, "UNSIGNED", timedelta(seconds=0.1))
+    at = await office()
+    issued = await at.add(receiver.url)
+    right = at.resources.deliverer._settings
+    wrong = Settings.load(env="sandbox", webhook_key="z" * 32)
+    at.resources.deliverer._settings = wrong
+    ids = await at.tell(people(3))
+
+    async def snoozed() -> bool:
+        return await at.under_way() == 3 and len(at.fleet.runs) == 3
+
+    await eventually(snoozed)
+    told = await at.store.test(issued.endpoint.id, within=20)
+    assert told is not None
+    assert (told["verdict"], told["code"]) == ("failed", "settings")
+    assert receiver.told == []
+    at.resources.deliverer._settings = right
+    await at.heard(receiver, ids)

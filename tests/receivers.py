@@ -1,0 +1,146 @@
+"""Receivers of webhooks: real servers that behave as a test says, and remember what they were told."""
+
+import asyncio
+import json
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
+
+from aiohttp import web
+from standardwebhooks import Webhook
+
+Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass
+class Told:
+    """One request that a receiver got, and what it answered."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    status: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.headers["webhook-id"]
+
+    @property
+    def document(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+
+@dataclass
+class Receiver:
+    """A server that takes webhooks.
+
+    Attributes:
+        told: all requests, in their order.
+        most: how many were under way at once at most.
+        behaves: what it answers; 204 at first.
+    """
+
+    url: str
+    told: list[Told] = field(default_factory=list)
+    most: int = 0
+    under_way: int = 0
+    behaves: Behaviour | None = None
+
+    @property
+    def taken(self) -> list[Told]:
+        """What it took."""
+        return [told for told in self.told if 200 <= told.status < 300]
+
+    @property
+    def ids(self) -> Counter[str]:
+        """How often it took each notice."""
+        return Counter(told.id for told in self.taken)
+
+    @property
+    def types(self) -> list[str]:
+        return [told.document["type"] for told in self.taken]
+
+    def data(self, kind: str = "") -> list[dict[str, Any]]:
+        """The data of what it took, each notice once."""
+        found = {told.id: told.document for told in self.taken}
+        return [told["data"] for told in found.values() if told["type"].startswith(kind)]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        told = Told(request.path, dict(request.headers), await request.read())
+        self.told.append(told)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            answer = await self.behaves(request) if self.behaves else web.Response(status=204)
+            told.status = answer.status
+            return answer
+        finally:
+            self.under_way -= 1
+
+
+def answering(status: int, **options: Any) -> Behaviour:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=status, **options)
+
+    return answer
+
+
+async def hanging(_: web.Request) -> web.StreamResponse:
+    await asyncio.sleep(3_600)
+    raise AssertionError
+
+
+@asynccontextmanager
+async def a_receiver(port: int = 0) -> AsyncGenerator[Receiver]:
+    """A receiver on a port of this machine."""
+    receiver = Receiver("")
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", receiver.handle)
+    # A request that its client gave up is under way no more.
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", port)
+    await site.start()
+    assert site._server is not None
+    bound = site._server.sockets[0].getsockname()[1]  # type: ignore[attr-defined]
+    receiver.url = f"http://127.0.0.1:{bound}/hook"
+    try:
+        yield receiver
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def receiver_thread() -> Generator[Receiver]:
+    """The same beside a test that waits."""
+    loop = asyncio.new_event_loop()
+    started: Future[Receiver] = Future()
+    stop = asyncio.Event()
+
+    async def serve() -> None:
+        async with a_receiver() as receiver:
+            started.set_result(receiver)
+            await stop.wait()
+
+    thread = Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    try:
+        yield started.result(10)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()
+
+
+def verified(told: Told, secret: str) -> dict[str, Any]:
+    """The document, as a receiver with the public library gets it.
+
+    Raises:
+        WebhookVerificationError: it is not signed with the secret.
+    """
+    headers = {name.lower(): value for name, value in told.headers.items()}
+    return Webhook(secret).verify(told.body, headers)

@@ -1,0 +1,75 @@
+"""Secrets and signatures, as the public library and the spec's own vector know them."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from standardwebhooks import Webhook
+
+from dingrelay_producers.settings import SANDBOX_WEBHOOK_KEY, Settings, SettingsError
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks import document, secret
+from dingrelay_workers.webhooks.secret import Generation
+
+KEY, OTHER = "k" * 32, "o" * 40
+FIRST = Generation(1, secret.fingerprint(KEY))
+NOW = datetime.now(UTC)
+
+
+def test_the_vector_of_the_spec() -> None:
+    known = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    signature = secret.signature(
+        known, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
+    )
+    assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("text", ["ascii", "你好", "half \ud83d", '\0"\\/\u2028'])
+def test_what_is_signed_verifies_with_the_public_library(text: str) -> None:
+    notice = Notice(type="job.done", app="default", at=NOW, data={"text": text})
+    content = document.body(notice)
+    made = secret.derive([KEY], "drw_a", FIRST)
+    headers = dict(document.headers(notice, content, datetime.now(UTC), [b"x" * 32, made]))
+    told = Webhook(secret.spelled(made)).verify(content, headers)
+    assert told["data"] == {"app": "default", "text": text}
+
+
+def test_each_endpoint_and_each_rotation_has_a_secret_of_its_own() -> None:
+    second = Generation(2, secret.fingerprint(KEY))
+    made = {
+        secret.derive([KEY], endpoint, generation)
+        for endpoint in ("drw_a", "drw_b")
+        for generation in (FIRST, second)
+    }
+    assert len(made) == 4
+    assert {len(each) for each in made} == {32}
+
+
+def test_a_secret_stays_while_the_key_behind_it_is_replaced() -> None:
+    made = secret.derive([KEY], "drw_a", FIRST)
+    assert secret.derive([OTHER, KEY], "drw_a", FIRST) == made
+    with pytest.raises(SettingsError, match="DINGRELAY_WEBHOOK_KEY"):
+        secret.derive([OTHER], "drw_a", FIRST)
+
+
+def test_a_generation_is_read_as_it_was_written() -> None:
+    for generation in (FIRST, Generation(7, "ab", NOW + timedelta(hours=1))):
+        assert Generation.read(generation.wire) == generation
+
+
+def test_in_production_a_key_is_required_and_no_error_shows_one() -> None:
+    production = {"env": "production", "redis_url": "redis://redis:6379/0"}
+    with pytest.raises(SettingsError, match="DINGRELAY_WEBHOOK_KEY: required"):
+        _ = Settings.load(**production).webhook_keys
+    with pytest.raises(SettingsError, match="32 characters") as refused:
+        Settings.load(**production, webhook_key="short-and-secret")
+    assert "short-and-secret" not in str(refused.value)
+    settings = Settings.load(**production, webhook_key=f"{OTHER}, {KEY}")
+    assert settings.webhook_keys == (OTHER, KEY)
+    assert OTHER not in repr(settings)
+    assert Settings.load(env="sandbox").webhook_keys == (SANDBOX_WEBHOOK_KEY,)
+
+
+def test_notices_are_kept_for_as_long_as_they_are_tried() -> None:
+    with pytest.raises(SettingsError, match="DINGRELAY_WEBHOOK_RETENTION"):
+        Settings.load(env="test", webhook_retention=3600)

@@ -1,0 +1,356 @@
+"""``dingrelay webhook``: the endpoints that receive notices."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from dingrelay_producers.cli.documents import read_moment, split
+from dingrelay_producers.cli.options import AsJson
+from dingrelay_producers.language import tr, translated
+
+if TYPE_CHECKING:
+    from dingrelay_producers.gateway.backend.webhooks import (
+        Endpoint,
+        EndpointStatus,
+        IssuedEndpoint,
+    )
+    from dingrelay_tasks.contract import ContractError
+    from dingrelay_workers.webhooks.store import SqlWebhookStore
+
+Found = TypeVar("Found")
+
+EndpointArgument = Annotated[str, typer.Argument(metavar="ID", help="The endpoint's id, drw_…")]
+
+PATIENCE = 30.0
+"""Seconds for the database; another process may be writing to an SQLite file."""
+ANSWER = 30.0
+"""Seconds for the answer to a test: the time-out of a request, and a worker that is busy."""
+
+_OPTIONS = {
+    "name": "--name",
+    "url": "URL",
+    "types": "--type",
+    "apps": "--app",
+    "senders": "--sender",
+    "kinds": "--kind",
+    "overlap": "--overlap",
+}
+
+app = typer.Typer(
+    help="Notify your programs of what happens: manage their endpoints.", no_args_is_help=True
+)
+
+
+@app.command()
+def add(
+    url: Annotated[str, typer.Argument(help="https://…, or celery://QUEUE/TASK on this broker.")],
+    type_: Annotated[
+        list[str],
+        typer.Option(
+            "--type",
+            help="Types of notices, such as job.dead, directory.* or *; repeatable, or a,b.",
+        ),
+    ],
+    name: Annotated[str, typer.Option(help="A name, for people and logs.")] = "",
+    application: Annotated[
+        list[str] | None,
+        typer.Option("--app", help="Only of this DingTalk application; repeatable, or a,b."),
+    ] = None,
+    sender: Annotated[
+        list[str] | None,
+        typer.Option(help="Only jobs, campaigns and approvals of this sender; repeatable, or a,b."),
+    ] = None,
+    kind: Annotated[
+        list[str] | None, typer.Option(help="Of job.* only jobs of this kind; repeatable, or a,b.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an endpoint, and show its secret, which is never shown again."""
+    from dingrelay_producers.gateway.webhooks.request import EndpointRequest
+    from dingrelay_tasks.contract import ContractError
+
+    asked = {
+        "name": name,
+        "url": url,
+        "types": split(type_),
+        "apps": split(application),
+        "senders": split(sender),
+        "kinds": split(kind),
+    }
+    try:
+        wanted = EndpointRequest.parse(asked).subscription()
+        made = asyncio.run(_ask(lambda webhooks: webhooks.add(wanted)))
+    except ContractError as error:
+        raise _refusal(error, asked) from None
+    _show_once(made, as_json=as_json)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """List the endpoints, the newest first."""
+    from dingrelay_producers.cli.output import print_json
+    from dingrelay_producers.gateway.webhooks import documents
+
+    found = asyncio.run(_ask(lambda webhooks: webhooks.list()))
+    if as_json:
+        print_json([documents.endpoint(endpoint) for endpoint in found])
+    else:
+        _print_table(found)
+
+
+@app.command()
+def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
+    """Show an endpoint, its backlog, and since when it fails."""
+    from dingrelay_producers.cli.output import print_json
+    from dingrelay_producers.gateway.webhooks import documents
+
+    found = asyncio.run(_ask(lambda webhooks: webhooks.get(endpoint)))
+    if as_json:
+        print_json(documents.status(found))
+    else:
+        _print_status(found)
+
+
+@app.command("test")
+def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
+    """Send a test notice to an endpoint, and show the answer."""
+    from dingrelay_producers.cli import exits
+    from dingrelay_producers.cli.output import console, print_json
+
+    told = asyncio.run(_ask(lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
+    if told is None:
+        problem = tr(
+            "no worker has done it within {seconds:g} s; is there one that serves webhooks?",
+            seconds=ANSWER,
+        )
+        console(stderr=True).print(problem, style="red", markup=False)
+        raise typer.Exit(exits.UNREACHABLE)
+    if as_json:
+        print_json(told)
+    else:
+        console().print(translated(told["reason"]), markup=False)
+    raise typer.Exit(exits.DONE if told["verdict"] == "taken" else exits.OTHERWISE)
+
+
+@app.command()
+def pause(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
+    """Stop deliveries to an endpoint for now. Its notices are kept."""
+    _show_state(asyncio.run(_ask(lambda webhooks: webhooks.pause(endpoint))), as_json=as_json)
+
+
+@app.command()
+def resume(
+    endpoint: EndpointArgument,
+    skip: Annotated[bool, typer.Option("--skip", help="Drop the notices of the meantime.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Resume deliveries to an endpoint that was paused or disabled."""
+    resumed = asyncio.run(_ask(lambda webhooks: webhooks.resume(endpoint, skip=skip)))
+    _show_state(resumed, as_json=as_json)
+
+
+@app.command()
+def rotate(
+    endpoint: EndpointArgument,
+    overlap: Annotated[
+        str, typer.Option(help="How long the old secret signs as well; 0s: not at all.")
+    ] = "24h",
+    as_json: AsJson = False,
+) -> None:
+    """Give an endpoint a new secret, and show it; it is never shown again."""
+    from dingrelay_producers.gateway.webhooks.request import SecretRotation
+    from dingrelay_tasks.contract import ContractError
+
+    try:
+        length = SecretRotation.parse({"overlap": overlap}).length()
+    except ContractError as error:
+        raise _refusal(error, {}) from None
+    made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
+    _show_once(made, as_json=as_json)
+
+
+@app.command()
+def replay(
+    endpoint: EndpointArgument,
+    since: Annotated[str, typer.Option(help="Start: 2026-01-31T09:00, or 2h for two hours ago.")],
+    as_json: AsJson = False,
+) -> None:
+    """Deliver an endpoint's notices since a moment again, with the same ids."""
+    from dingrelay_producers.cli.output import console, print_json
+
+    moment = _since(since)
+    count = asyncio.run(_ask(lambda webhooks: webhooks.replay(endpoint, since=moment)))
+    if as_json:
+        print_json({"notices": count})
+    else:
+        console().print(tr("up to {count} notices are delivered again", count=count), markup=False)
+
+
+@app.command()
+def remove(endpoint: EndpointArgument) -> None:
+    """Remove an endpoint."""
+    from dingrelay_producers.cli.output import console
+
+    asyncio.run(_ask(lambda webhooks: webhooks.remove(endpoint)))
+    console().print(tr("{endpoint} is removed", endpoint=endpoint), markup=False)
+
+
+async def _ask(question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:
+    async with _opened() as webhooks:
+        return await question(webhooks)
+
+
+@asynccontextmanager
+async def _opened() -> "AsyncGenerator[SqlWebhookStore]":
+    from dingrelay_producers.enqueuing.connections import open_redis
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.database.schema import migrate
+    from dingrelay_workers.webhooks.store import SqlWebhookStore
+
+    settings = Settings.load()
+    migrate(settings)
+    database, redis = Database(settings.database), open_redis(settings)
+    store = SqlWebhookStore(database, redis, settings, patience=PATIENCE)
+    try:
+        yield store
+    finally:
+        store.close()
+        await redis.aclose()
+        await database.dispose()
+
+
+def _since(text: str) -> datetime:
+    """A moment, or so long ago.
+
+    Raises:
+        BadParameter: it is neither.
+    """
+    from dingrelay_producers.gateway.keys.request import duration
+
+    try:
+        return datetime.now(UTC) - duration(text)
+    except (ValueError, OverflowError):
+        moment = read_moment(None if text.startswith("+") else text, "--since", past=True)
+    if moment is None:
+        raise typer.BadParameter(tr("must be over already"), param_hint="--since")
+    return datetime.fromisoformat(moment)
+
+
+def _refusal(error: "ContractError", asked: dict[str, Any]) -> typer.BadParameter:
+    """The same in the words of the command: the option, and which of its values is meant."""
+    field, _, index = error.field.partition(".")
+    values = asked.get(field)
+    named = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
+    return typer.BadParameter(
+        f"{named}{translated(error.problem)}", param_hint=_OPTIONS.get(field, field)
+    )
+
+
+def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
+    from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_producers.gateway.webhooks import documents
+    from dingrelay_producers.zone import local
+
+    if as_json:
+        print_json(documents.issued(made))
+        return
+    typer.echo(f"{made.endpoint.id} {made.secret}")
+    told = tr("The receiver verifies signatures with this secret. It is never shown again.")
+    if until := made.endpoint.old_secret_until:
+        told += tr(" The old secret signs as well until {moment}.", moment=local(until))
+    console(stderr=True).print(told, style="dim")
+
+
+def _show_state(found: "Endpoint", *, as_json: bool) -> None:
+    from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_producers.gateway.webhooks import documents
+
+    if as_json:
+        print_json(documents.endpoint(found))
+    else:
+        console().print(tr("{id} is {state}", id=found.id, state=found.state), markup=False)
+
+
+def _print_table(found: "Sequence[Endpoint]") -> None:
+
+    from dingrelay_producers.cli.table import Column, print_table
+
+    columns = (
+        Column("state"),
+        Column("id"),
+        Column("types", rank=3),
+        Column("only", rank=5),
+        Column("url", rank=1),
+        Column("name", rank=4),
+        Column("reason", rank=2, cut=True),
+    )
+    print_table(
+        columns,
+        (
+            (
+                endpoint.state,
+                endpoint.id,
+                " ".join(endpoint.types),
+                " ".join(_only(endpoint)),
+                endpoint.url,
+                endpoint.name,
+                translated(endpoint.reason),
+            )
+            for endpoint in found
+        ),
+    )
+
+
+def _only(endpoint: "Endpoint") -> list[str]:
+    """What narrows the types down."""
+    return [
+        f"{name}={','.join(sorted(values))}"
+        for name, values in (
+            ("app", endpoint.apps),
+            ("sender", endpoint.senders),
+            ("kind", endpoint.kinds),
+        )
+        if values
+    ]
+
+
+def _print_status(found: "EndpointStatus") -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from dingrelay_producers.cli.output import console
+    from dingrelay_producers.zone import local
+
+    def moment(at: datetime | None) -> str:
+        return local(at) if at else ""
+
+    endpoint, health = found.endpoint, found.health
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in (
+        ("id", endpoint.id),
+        ("name", endpoint.name),
+        ("url", endpoint.url),
+        ("types", " ".join(endpoint.types)),
+        ("only", " ".join(_only(endpoint))),
+        ("state", f"{endpoint.state} {translated(endpoint.reason)}"),
+        (
+            "waiting",
+            tr(
+                "up to {backlog} notices, {under_way} under way",
+                backlog=health.backlog,
+                under_way=health.under_way,
+            ),
+        ),
+        ("last accepted", moment(health.taken_at)),
+        ("failing since", f"{moment(health.failing_since)} {translated(health.last_failure)}"),
+        ("next try at", moment(health.retry_at)),
+        ("old secret until", moment(endpoint.old_secret_until)),
+    ):
+        if value.strip():
+            table.add_row(tr(name), Text(value))
+    console().print(table)

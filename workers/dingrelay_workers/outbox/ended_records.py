@@ -1,0 +1,82 @@
+"""Records of jobs that ended, for those who report them."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.status import STEP
+from dingrelay_workers.outbox.endings import Ending
+
+_READ = Script.load("dingrelay_workers.outbox", "read_ended")
+
+LONGEST = 100_000
+"""Bytes of a field that is read: Redis does nothing else while it hands out a larger one."""
+AT_ONCE = 100
+"""Records that are read in one round trip."""
+
+_OF_THE_END = (b"result", b"error", b"resolved")
+"""What only the end of a job writes."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRecord:
+    """The record of a job that ended, as it was when it ended.
+
+    Attributes:
+        fields: of the record; without those that tell of the end if the job has run again since.
+        omitted: names of fields that were too long to be read.
+    """
+
+    ending: Ending
+    fields: dict[bytes, bytes]
+    omitted: frozenset[str]
+
+
+async def read_records(
+    redis: Redis, endings: Sequence[Ending], *, with_payload: Callable[[Ending], bool]
+) -> list[EndedRecord]:
+    """The records of these jobs; of one whose record is gone, what the ending tells."""
+    found: list[EndedRecord] = []
+    for start in range(0, len(endings), AT_ONCE):
+        some = endings[start : start + AT_ONCE]
+        call = _READ.call(
+            [keys.job(ending.id) for ending in some],
+            [LONGEST, *(int(with_payload(each)) for each in some)],
+        )
+        answers = await run_async(redis, call)
+        found += [_record(*pair) for pair in zip(some, answers, strict=True)]
+    return found
+
+
+def json_object(text: bytes) -> dict[str, Any]:
+    """The object that a field of a record holds as JSON; an empty one where it holds none."""
+    try:
+        found: Any = json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return {}
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+
+
+def _record(ending: Ending, answer: Sequence[Any]) -> EndedRecord:
+    fields: dict[bytes, bytes] = {}
+    omitted: set[str] = set()
+    for name, value in zip(answer[::2], answer[1::2], strict=True):
+        if name:
+            fields[name] = value
+        else:
+            omitted.add(value.decode(errors="replace"))
+    state, settled = ending.state.encode(), str(ending.at).encode()
+    if (fields.get(b"state"), fields.get(b"settled")) != (state, settled):
+        steps = STEP.encode()
+        fields = {
+            name: value
+            for name, value in fields.items()
+            if name not in _OF_THE_END and not name.startswith(steps)
+        }
+    fields |= {b"state": state, b"settled": settled}
+    return EndedRecord(ending, fields, frozenset(omitted))

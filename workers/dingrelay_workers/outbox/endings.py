@@ -1,0 +1,96 @@
+"""The ends of jobs, as readers of them read: each at its own pace, each end at least once.
+
+The transition that ends a job tells it in the same script (`store/lua/endings.lua`), so it costs no
+round trip and is never told without being true. The stream holds what some reader has not read, up
+to `keys.MOST_ENDINGS` entries; what went unread beyond that is counted for the reader that missed it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.scripts import Script, run_async
+
+_READ = Script.load("dingrelay_workers.outbox", "read_endings")
+_PASS = Script.load("dingrelay_workers.outbox", "pass_endings")
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """A job that ended.
+
+    Attributes:
+        sender: who asked for it; empty if nobody said.
+        state: the end.
+        at: when, in ms of Redis's clock.
+    """
+
+    id: str
+    kind: str
+    app: str
+    sender: str
+    state: str
+    at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Ends that a reader has not read, the oldest first.
+
+    Attributes:
+        missed: how many went before it came to read them.
+        mark: up to where it had read before.
+        last: id of the last entry, and its number; None where there is none.
+    """
+
+    endings: Sequence[Ending]
+    missed: int
+    mark: str
+    last: tuple[str, int] | None
+
+
+class Endings:
+    """The ends of jobs from the side of one reader.
+
+    Args:
+        reader: its name. Processes that read under one name share what they have read.
+    """
+
+    def __init__(self, redis: Redis, reader: str) -> None:
+        self._redis = redis
+        self._reader = reader
+
+    async def read(self, most: int) -> Page:
+        """The next ones. They come again until they are passed, whatever other readers pass."""
+        call = _READ.call(
+            [keys.ENDINGS, keys.ENDINGS_READ], [self._reader, most, keys.ENDINGS_TTL_MS]
+        )
+        mark, before, missed, entries = await run_async(self._redis, call)
+        last = (entries[-1][0].decode(), before + len(entries)) if entries else None
+        return Page([_ending(fields) for _, fields in entries], missed, mark.decode(), last)
+
+    async def pass_(self, page: Page) -> bool:
+        """What is on the page need not come again; False: somebody else has passed it, or more."""
+        if page.last is None:
+            return True
+        call = _PASS.call(
+            [keys.ENDINGS, keys.ENDINGS_READ],
+            [self._reader, page.mark, *page.last, keys.ENDINGS_TTL_MS],
+        )
+        return bool(await run_async(self._redis, call))
+
+
+def _ending(fields: Sequence[Any]) -> Ending:
+    texts = [field.decode(errors="replace") for field in fields]
+    told = dict(zip(texts[::2], texts[1::2], strict=True))
+    return Ending(
+        id=told.get("id", ""),
+        kind=told.get("kind", ""),
+        app=told.get("app", ""),
+        sender=told.get("sender", ""),
+        state=told.get("state", ""),
+        at=int(told.get("at", 0)),
+    )

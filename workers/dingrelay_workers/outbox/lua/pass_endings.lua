@@ -1,0 +1,25 @@
+-- A reader has read up to an entry; what all readers have read goes.
+-- KEYS: endings, up to where each reader has read
+-- ARGV: reader, its mark before, id of the entry, its number, ttl (ms)
+-- Answers 1, or 0 if another reader of that name went on meanwhile.
+local stream, marks = KEYS[1], KEYS[2]
+local reader, before, last, number, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+if redis.call('HGET', marks, reader) ~= before then return 0 end
+redis.call('HSET', marks, reader, last .. ' ' .. number)
+redis.call('PEXPIRE', marks, ttl)
+if redis.call('EXISTS', stream) == 0 then return 1 end
+local added, told = 0, redis.call('XINFO', 'STREAM', stream)
+for index = 1, #told, 2 do
+  if told[index] == 'entries-added' then added = told[index + 1] end
+end
+local slowest, behind = last, tonumber(number)
+for _, mark in ipairs(redis.call('HVALS', marks)) do
+  local id, read = string.match(mark, '^(%S+) (%d+)$')
+  read = tonumber(read)
+  -- Of a stream that was lost since: that reader has read nothing of this one.
+  if read > added then return 1 end
+  if read < behind then slowest, behind = id, read end
+end
+redis.call('XTRIM', stream, 'MINID', slowest)
+return 1

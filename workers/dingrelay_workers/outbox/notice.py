@@ -1,0 +1,45 @@
+"""A notice: one thing that happened, as subscribers are told of it."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+_NAMESPACE = uuid.UUID("3a0b1f57-58a4-4f3c-9b43-0a4b0f0a7c52")
+
+
+def fresh_id() -> str:
+    """An id that no other notice has."""
+    return f"msg_{uuid.uuid4().hex}"
+
+
+def id_of(*names: str) -> str:
+    """The id of a notice that may be written more than once: the same for the same names."""
+    return f"msg_{uuid.uuid5(_NAMESPACE, chr(10).join(names)).hex}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something that happened.
+
+    What is read from SQL may be of a type that only a newer release knows: it is passed on all the
+    same, or it would hold up all behind it. So types are checked where notices are written.
+
+    Attributes:
+        type: one of `notice_types`.
+        app: whose it is.
+        at: when it happened.
+        data: what happened, as JSON values; no secret, since it leaves for other hosts.
+        sender: who asked for what ended; empty where nobody did.
+        kind: of the job that ended; empty where none did.
+        id: tells it from every other, and stays the same however often it is told.
+    """
+
+    type: str
+    app: str
+    at: datetime
+    data: Mapping[str, Any]
+    sender: str = ""
+    kind: str = ""
+    id: str = field(default_factory=fresh_id)

@@ -1,0 +1,1 @@
+"""What business applications are told: endpoints, deliveries, and who sees to them."""

@@ -1,0 +1,125 @@
+"""Notices of jobs that ended: `job.…`, and `dingtalk.…` for events that DingTalk told us of."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from redis.asyncio import Redis
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.errors import UnreadableRecord
+from dingrelay_producers.gateway.backend.webhooks import Subject
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks import notice_types
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.outbox.ended_records import EndedRecord, json_object, read_records
+from dingrelay_workers.outbox.endings import Ending
+from dingrelay_workers.outbox.notice import Notice, id_of
+
+EVENT = "event"
+"""Kind of the jobs that carry DingTalk's events."""
+Wanted = Callable[[Subject], bool]
+"""Whether anybody takes such a notice."""
+
+log = get_logger("dingrelay.webhooks")
+
+
+async def notices_of(redis: Redis, endings: Sequence[Ending], wanted: Wanted) -> list[Notice]:
+    """What is to be told of jobs that ended; nothing of those that only dingrelay asks for."""
+    told = [ending for ending in endings if _may_be_wanted(ending, wanted)]
+    records = await read_records(redis, told, with_payload=lambda ending: ending.kind == EVENT)
+    return [notice for record in records if (notice := _notice(record)) is not None]
+
+
+def _notice(record: EndedRecord) -> Notice | None:
+    """The notice of one job; one whose record holds what nobody can be told is told without it.
+
+    It must not keep all others from being told.
+    """
+    ending = record.ending
+    make = _event if ending.kind == EVENT else _job
+    try:
+        notice = make(record)
+        if notice is not None:
+            json.dumps(dict(notice.data), allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        log.warning("record_not_told", id=ending.id, reason=type(error).__name__)
+        return None if ending.kind == EVENT else _job(EndedRecord(ending, {}, record.omitted))
+    return notice
+
+
+def _may_be_wanted(ending: Ending, wanted: Wanted) -> bool:
+    if ending.kind == EVENT:
+        return True  # its type is in its record
+    kind = KINDS.get(ending.kind)
+    name = f"job.{ending.state}"
+    if kind is None or not kind.is_told or not notice_types.is_type(name):
+        return False
+    return wanted(Subject(name, ending.app, ending.sender, ending.kind))
+
+
+def _job(record: EndedRecord) -> Notice:
+    ending = record.ending
+    at = datetime.fromtimestamp(ending.at / 1000, UTC)
+    return Notice(
+        id=id_of("job", ending.id, ending.state, str(ending.at)),
+        type=f"job.{ending.state}",
+        app=ending.app,
+        at=at,
+        data=_document(record, at),
+        sender=ending.sender,
+        kind=ending.kind,
+    )
+
+
+def _document(record: EndedRecord, at: datetime) -> dict[str, Any]:
+    """The job as JSON, as it was when it ended; less where its record tells less."""
+    ending = record.ending
+    known: dict[str, Any] = {
+        "id": ending.id,
+        "kind": ending.kind,
+        "app": ending.app,
+        "sender": ending.sender,
+        "state": ending.state,
+        "settled_at": at.isoformat().replace("+00:00", "Z"),
+    }
+    try:
+        told = JobStatus.from_record(ending.id, record.fields).to_json()
+    except UnreadableRecord:
+        return known
+    return {**told, "result_omitted": True} if "result" in record.omitted else told
+
+
+def _event(record: EndedRecord) -> Notice | None:
+    """An event, however its job ended: what follows from it here is another matter."""
+    ending = record.ending
+    if "payload" in record.omitted:
+        log.warning("event_too_large", id=ending.id)
+        return None
+    job = json_object(record.fields.get(b"payload", b""))
+    name = notice_types.DINGTALK + str(job.get("event_type", ""))
+    if not notice_types.is_type(name):
+        log.warning(
+            "event_not_told", id=ending.id, reason="its type is no name, or its record is gone"
+        )
+        return None
+    return Notice(
+        # Without its state: it is told once, also if a person has its job carried out again.
+        id=id_of("event", ending.id),
+        type=name,
+        app=ending.app,
+        at=_born(job.get("born_at"), ending.at),
+        data={
+            "event_id": job.get("event_id", ""),
+            "corp_id": job.get("corp_id", ""),
+            "event": job.get("data", {}),
+        },
+        kind=EVENT,
+    )
+
+
+def _born(told: object, ended: int) -> datetime:
+    """When an event happened; when its job ended, if DingTalk did not say."""
+    moment = told if isinstance(told, int) and 0 < told < 2**43 else ended
+    return datetime.fromtimestamp(moment / 1000, UTC)

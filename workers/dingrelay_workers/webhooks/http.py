@@ -1,0 +1,165 @@
+"""One request to an endpoint, and what its answer means.
+
+The endpoint is a stranger: it may be slow, silent, endless, or lead elsewhere. So the whole takes a
+bounded time, little of the body is read and nothing of it kept, redirects are not followed, and the
+address that is connected to is checked (`addresses.py`).
+"""
+
+import asyncio
+import importlib.metadata
+import socket
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import aiohttp
+
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.context import Receipt
+from dingrelay_workers.webhooks.addresses import Reachable, Refused
+from dingrelay_workers.webhooks.resolver import Resolver
+
+READ = 16_384
+"""Bytes of a body that are read, so that the connection can be used again. What is longer is not
+worth its time: the connection is closed."""
+KEEP = 4.0
+"""Seconds for which an idle connection is kept: less than common servers keep theirs."""
+LONGEST_RETRY_AFTER = timedelta(days=1)
+
+_CODES: tuple[tuple[type[Exception], str, str], ...] = (
+    (Refused, "address", "its address is not public, and the settings do not allow it"),
+    (TimeoutError, "timeout", "it did not answer in time"),
+    (aiohttp.ClientConnectorDNSError, "dns", "its host has no address"),
+    (aiohttp.ClientConnectorCertificateError, "tls", "its certificate is not valid"),
+    (aiohttp.ClientConnectorSSLError, "tls", "no TLS connection could be made"),
+    (aiohttp.ClientConnectorError, "no_connection", "it could not be connected to"),
+    (aiohttp.ServerDisconnectedError, "cut", "it closed the connection without an answer"),
+    (aiohttp.ClientOSError, "cut", "the connection broke"),
+    (aiohttp.InvalidURL, "no_http", "it can't be asked by HTTP"),
+    (aiohttp.ClientError, "no_http", "it answered something that is not HTTP"),
+    (OSError, "no_connection", "it could not be connected to"),
+    (ValueError, "no_http", "it can't be asked by HTTP"),
+)
+"""What a failure is called; the first row that fits. The text holds nothing that came from outside."""
+
+
+class Sender:
+    """Makes requests to endpoints. Use as an async context.
+
+    Args:
+        settings: how long one may take, and what may be reached.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._timeout = settings.webhook_timeout
+        self._reachable = Reachable.from_settings(settings)
+        self._resolver = Resolver()
+        self._session: aiohttp.ClientSession | None = None
+        version = importlib.metadata.version("dingrelay")
+        self._agent = f"dingrelay/{version}"
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+        await self._resolver.close()
+
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> Receipt:
+        """Post a document.
+
+        Never raises for what the endpoint does.
+        """
+        answers: list[Receipt] = []
+        try:
+            async with asyncio.timeout(self._timeout):
+                try:
+                    await self._post(url, body, headers, answers)
+                except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+                    if answers or isinstance(error, aiohttp.ClientConnectorError):
+                        raise
+                    # A connection that was kept may have been closed on the other side meanwhile.
+                    await self._post(url, body, headers, answers)
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # TimeoutError is an OSError
+            # The answer is in the status: a body that is late or broken takes nothing from it.
+            return answers[0] if answers else _failure(error)
+        return answers[0]
+
+    async def _post(
+        self, url: str, body: bytes, headers: Mapping[str, str], answers: list[Receipt]
+    ) -> None:
+        """Post the document; the answer is there as soon as its status is known."""
+        async with self._opened().post(
+            url, data=body, headers=headers, allow_redirects=False
+        ) as response:
+            answers.append(_receipt(response))
+            try:
+                await response.content.readexactly(READ)
+            except asyncio.IncompleteReadError:
+                return  # the body is at its end, and the connection can be used again
+            finally:
+                if not response.content.at_eof():
+                    response.close()
+
+    def _opened(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(
+                resolver=self._resolver,
+                socket_factory=self._socket,
+                use_dns_cache=False,
+                keepalive_timeout=KEEP,
+                limit=0,
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                timeout=aiohttp.ClientTimeout(total=self._timeout),
+                trust_env=False,
+                headers={"User-Agent": self._agent, "Content-Type": "application/json"},
+                skip_auto_headers=("Accept-Encoding",),
+            )
+        return self._session
+
+    def _socket(self, address: tuple[Any, ...]) -> socket.socket:
+        """A socket for the address that is connected to next.
+
+        Raises:
+            Refused: that may not be reached.
+        """
+        family, kind, protocol, _, (host, *_) = address
+        self._reachable.check(str(host))
+        return socket.socket(family, kind, protocol)
+
+
+def _receipt(response: aiohttp.ClientResponse) -> Receipt:
+    status = response.status
+    if 200 <= status < 300:
+        return Receipt("taken", "taken", "it accepted the notice", status)
+    reason = f"it answered {status}"
+    if 300 <= status < 400:
+        reason += ": redirects are not followed"
+    rest = _retry_after(response.headers.get("Retry-After", ""))
+    return Receipt("failed", f"http_{status}", reason, status, rest)
+
+
+def _retry_after(text: str) -> timedelta:
+    """How long a ``Retry-After`` asks to wait: seconds, or a date (RFC 9110, 10.2.3)."""
+    try:
+        if text.strip().isdecimal():
+            asked = timedelta(seconds=int(text))
+        else:
+            until = parsedate_to_datetime(text)
+            asked = (until if until.tzinfo else until.replace(tzinfo=UTC)) - datetime.now(UTC)
+    except (ValueError, OverflowError, TypeError):
+        return timedelta()
+    return min(max(asked, timedelta()), LONGEST_RETRY_AFTER)
+
+
+def _failure(error: Exception) -> Receipt:
+    inner = getattr(error, "os_error", None)
+    found = inner if isinstance(inner, Refused) else error
+    for cause, code, reason in _CODES:
+        if isinstance(found, cause):
+            return Receipt("failed", code, reason)
+    raise AssertionError(type(error).__name__)

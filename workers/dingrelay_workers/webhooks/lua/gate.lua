@@ -1,0 +1,42 @@
+-- What the scripts of an endpoint's gate share; it is put before them, behind `places.lua`.
+--
+-- gate     `failures` in a row, `since` and `failed` when the first and the last were, its `code`,
+--          `taken` when the endpoint took the last notice; `level` and `until`: while its breaker is
+--          open, how often it opened in a row, and when the next delivery may try (ms)
+-- places   delivery → until when it has one of the endpoint's places (ms)
+-- waiting  delivery → since when it waits (ms)
+-- failed   delivery → when it failed: they come back at once when the breaker closes
+local gate, places, waiting, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+local LOOKED_AT = 50
+
+-- How many deliveries may begin now: none while the breaker is open, one to try, else what is free.
+local function room(most)
+  redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
+  local told = redis.call('HMGET', gate, 'until', 'level')
+  if tonumber(told[1] or 0) > now then return 0 end
+  if tonumber(told[2] or 0) > 0 then most = 1 end
+  return most - redis.call('ZCARD', places)
+end
+
+-- Have so many of those that wait looked at now. Answers the wake-ups to publish.
+local function wake(most)
+  local woken = {}
+  if most < 1 then return woken end
+  for _, id in ipairs(redis.call('ZRANGE', waiting, 0, LOOKED_AT - 1)) do
+    local told = redis.call('HMGET', JOB .. id, 'state', 'queue', 'kind', 'app', 'lane', 'summary')
+    if told[1] == 'snoozed' or told[1] == 'retrying' then
+      redis.call('ZREM', waiting, id)
+      take_out(id, told[2])
+      redis.call('HSET', JOB .. id, 'due', now, 'woken', now)
+      place_woken(id, told[2], now)
+      woken[#woken + 1] = {id, told[3], told[2], told[4], told[5], told[6], now}
+      if #woken == most then break end
+    elseif told[1] ~= 'running' then
+      -- It has ended. One that runs is just about to wait, or to ask anew.
+      redis.call('ZREM', waiting, id)
+    end
+  end
+  return woken
+end
+

@@ -1,0 +1,87 @@
+"""Secrets of endpoints, and what they sign, as the Standard Webhooks spec says.
+
+A worker needs an endpoint's secret itself, not only something that it can be checked against, as it
+does for an API key. So that no secret is in the database all the same, each is derived from the
+setting ``DINGRELAY_WEBHOOK_KEY``, the endpoint's id and the number of its rotations: whoever reads
+the database can sign nothing. What a row holds is which of the setting's keys a secret was made from.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from dingrelay_producers.settings import SettingsError
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
+"""Nothing that is read wrong on a screen; 32 of them, so twelve are 60 bits."""
+
+
+def new_id() -> str:
+    """The id of an endpoint: ``drw_`` and twelve characters."""
+    return "drw_" + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One secret of an endpoint, without the secret.
+
+    Attributes:
+        number: 1 for the first one.
+        made_from: which key of the settings it was made from (`fingerprint`).
+        until: from when on it does not sign any more; None for the present one.
+    """
+
+    number: int
+    made_from: str
+    until: datetime | None = None
+
+    @property
+    def wire(self) -> dict[str, Any]:
+        """As JSON values."""
+        until = self.until.isoformat() if self.until else None
+        return {"number": self.number, "made_from": self.made_from, "until": until}
+
+    @classmethod
+    def read(cls, told: Mapping[str, Any]) -> "Generation":
+        """As `wire` wrote it."""
+        until = datetime.fromisoformat(told["until"]) if told["until"] else None
+        return cls(told["number"], told["made_from"], until)
+
+
+def fingerprint(key: str) -> str:
+    """What tells a key of the settings from others, and nothing else of it."""
+    return hmac.digest(key.encode(), b"dingrelay webhook fingerprint", hashlib.sha256).hex()[:16]
+
+
+def derive(keys: Sequence[str], endpoint: str, generation: Generation) -> bytes:
+    """The secret.
+
+    `keys` are those of the settings.
+
+    Raises:
+        SettingsError: the key that it was made from is not among them any more.
+    """
+    for key in keys:
+        if hmac.compare_digest(fingerprint(key), generation.made_from):
+            text = f"dingrelay webhook secret\n{endpoint}\n{generation.number}"
+            return hmac.digest(key.encode(), text.encode(), hashlib.sha256)
+    raise SettingsError(
+        f"DINGRELAY_WEBHOOK_KEY: the secret of {endpoint} was made from a key that is not there any "
+        "more; add it behind the new one, or rotate the endpoint's secret"
+    )
+
+
+def spelled(secret: bytes) -> str:
+    """As people and libraries take it: ``whsec_…``."""
+    return "whsec_" + base64.b64encode(secret).decode()
+
+
+def signature(secret: bytes, notice: str, timestamp: int, body: bytes) -> str:
+    """``v1,…`` of a body that leaves at this second."""
+    content = f"{notice}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.digest(secret, content, hashlib.sha256)).decode()
