@@ -1,0 +1,1 @@
+"""Events as DingTalk sends them: what both doors share."""

@@ -1,0 +1,147 @@
+"""Takes what DingTalk pushes to an app's callback: checks it, and tells what it holds."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+from dingrelay_producers.events.crypto import CallbackCrypto, Undecipherable
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks import event_payload
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.event import Event, value
+
+SUCCESS = "success"
+CHECK_URL = "check_url"
+"""The event by which DingTalk's console finds out whether the URL is a callback."""
+
+OLDEST_SECONDS = 3600
+"""How far the time of a push may be from ours: pushes are signed when they leave."""
+SECONDS_DIGITS = 10
+"""A time of so many digits is in seconds, as in one of DingTalk's own samples (API §7.2)."""
+
+SIGNATURES = ("signature", "msg_signature")
+TIMESTAMPS = ("timestamp", "timeStamp")
+"""What DingTalk calls them in the query; both spellings are seen (API §7.1)."""
+LONGEST_PARAMETER = 128
+
+Reason = Literal["app", "query", "body", "signature", "timestamp", "encryption", "payload"]
+REASONS: tuple[Reason, ...] = (
+    "app",
+    "query",
+    "body",
+    "signature",
+    "timestamp",
+    "encryption",
+    "payload",
+)
+
+
+class Refused(Exception):
+    """A push is not DingTalk's, or can't be read.
+
+    Attributes:
+        reason: for the metrics only; whoever made the push is not told.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A push that is DingTalk's.
+
+    Attributes:
+        event: what it tells; None if it only asks whether somebody is there.
+    """
+
+    event: Event | None
+    crypto: CallbackCrypto
+    owner: str
+
+    def success(self) -> dict[str, str]:
+        """What DingTalk wants to hear once the event is safe, as JSON values."""
+        return self.crypto.answer(SUCCESS, self.owner, at=time.time())
+
+
+class Receiver:
+    """The callbacks of all apps.
+
+    Args:
+        settings: with the apps' tokens and keys.
+        clock: Unix seconds.
+    """
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self._clock = clock
+        self._cryptos = {
+            name: CallbackCrypto(
+                app.callback_token.get_secret_value(),
+                app.callback_aes_key.get_secret_value(),
+                [app.app_key.get_secret_value(), app.corp_id],
+            )
+            for name, app in settings.apps.items()
+            if app.has_callback
+        }
+
+    @property
+    def apps(self) -> Sequence[str]:
+        """Those that have a callback."""
+        return list(self._cryptos)
+
+    def open(self, app: str, query: Sequence[tuple[str, str]], body: object) -> Push:
+        """What a push tells.
+
+        Args:
+            app: whose callback it came to.
+            query: names and values of the URL's parameters.
+            body: JSON values.
+
+        Raises:
+            Refused: it is not DingTalk's, or can't be read.
+        """
+        crypto = self._cryptos.get(app)
+        if crypto is None:
+            raise Refused("app")
+        signature, timestamp = _one(query, SIGNATURES), _one(query, TIMESTAMPS)
+        nonce = _one(query, ("nonce",))
+        encrypt = cast("Mapping[str, Any]", body).get("encrypt") if isinstance(body, dict) else None
+        if not isinstance(encrypt, str):
+            raise Refused("body")
+        # Before anything is decrypted: nobody without the token learns how that ends.
+        if not crypto.is_signed(signature, timestamp=timestamp, nonce=nonce, encrypt=encrypt):
+            raise Refused("signature")
+        self._check_time(timestamp)
+        try:
+            opened = crypto.open(encrypt)
+        except Undecipherable:
+            raise Refused("encryption") from None
+        try:
+            payload = event_payload.decode(opened.message.decode())
+            check = value(payload, "EventType") == CHECK_URL
+            event = None if check else event_payload.of_push(app, payload)
+        except (UnicodeDecodeError, ContractError):
+            raise Refused("payload") from None
+        return Push(event, crypto, opened.owner)
+
+    def _check_time(self, timestamp: str) -> None:
+        if not timestamp.isascii() or not timestamp.isdecimal():
+            raise Refused("timestamp")
+        told = int(timestamp)
+        seconds = told if len(timestamp) <= SECONDS_DIGITS else told / 1000
+        if abs(self._clock() - seconds) > OLDEST_SECONDS:
+            raise Refused("timestamp")
+
+
+def _one(query: Sequence[tuple[str, str]], names: Sequence[str]) -> str:
+    """The value of the parameter that has one of these names.
+
+    Raises:
+        Refused: there is none, or more than one, or it is no text that DingTalk sends.
+    """
+    found = [given for name, given in query if name in names]
+    if len(found) != 1 or not 0 < len(found[0]) <= LONGEST_PARAMETER:
+        raise Refused("query")
+    return found[0]

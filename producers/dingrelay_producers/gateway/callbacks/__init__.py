@@ -1,0 +1,1 @@
+"""The door for events that DingTalk pushes over HTTP."""

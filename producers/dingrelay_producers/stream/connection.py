@@ -1,0 +1,204 @@
+"""One WebSocket to DingTalk: from its opening to its end (API §7.4, §11.6)."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import aiohttp
+from aiohttp import WSMsgType
+from structlog.stdlib import get_logger
+from yarl import URL
+
+from dingrelay_producers.stream import frames
+from dingrelay_producers.stream.frames import Frame, Worth
+from dingrelay_producers.stream.ticket import Ticket
+
+LARGEST_FRAME = 4 << 20
+"""Bytes. An event tells ids and a few names."""
+AT_ONCE = 256
+"""Events of a connection that are taken at the same time; more wait in its socket."""
+CLOSE_SECONDS = 2.0
+"""How long DingTalk may take to answer our close."""
+
+Ended = Literal["closed", "silent", "error", "stopped", "left"]
+
+log = get_logger("dingrelay.events")
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How long what takes, in seconds.
+
+    Attributes:
+        silence: without a frame after which a connection is dead.
+        opening: for the WebSocket to open.
+        farewell: that a connection which is to be left is read on, at most.
+        lasting: between the first and the last frame of a connection that has not failed.
+        refused: between two tries of an app that DingTalk refuses.
+        first_pause, longest_pause: between two tries otherwise: doubled each time, with jitter.
+        finish: for answers to events that were taken, when the process stops.
+    """
+
+    silence: float = 60.0
+    opening: float = 10.0
+    farewell: float = 30.0
+    lasting: float = 5.0
+    refused: float = 60.0
+    first_pause: float = 0.5
+    longest_pause: float = 30.0
+    finish: float = 5.0
+
+
+Take = Callable[[Frame], Awaitable[Worth]]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+class Connection:
+    """A connection that is open.
+
+    Attributes:
+        leaving: set once another connection is needed: DingTalk said that it ends this one, or it is
+            over.
+        ended: how it ended; None while it lasts.
+        opened_at, heard_at: when it was opened, and when the last frame came, by the loop's clock.
+    """
+
+    def __init__(
+        self, socket: aiohttp.ClientWebSocketResponse, take: Take, times: Times, app: str
+    ) -> None:
+        self.leaving = asyncio.Event()
+        self.ended: Ended | None = None
+        self.opened_at = self.heard_at = _now()
+        self._socket = socket
+        self._take = take
+        self._times = times
+        self._app = app
+        self._taking: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._receiving: asyncio.Future[aiohttp.WSMessage] | None = None
+        self._leave_by: float | None = None
+
+    @classmethod
+    async def open(
+        cls, session: aiohttp.ClientSession, ticket: Ticket, take: Take, times: Times, app: str
+    ) -> "Connection":
+        """Use up a ticket.
+
+        Raises:
+            aiohttp.ClientError, OSError, TimeoutError: it could not be opened.
+        """
+        url = URL(ticket.endpoint).update_query(ticket=ticket.value)
+        async with asyncio.timeout(times.opening):
+            socket = await session.ws_connect(
+                url,
+                autoping=False,
+                autoclose=False,
+                max_msg_size=LARGEST_FRAME,
+                timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_SECONDS),  # pyright: ignore[reportCallIssue]
+            )
+        return cls(socket, take, times, app)
+
+    async def run(self) -> Ended:
+        """Read until the connection ends; how it did. Answers to what was taken are sent first."""
+        try:
+            self.ended = await self._read()
+        except asyncio.CancelledError:
+            self.ended = "stopped"
+            raise
+        except (aiohttp.ClientError, OSError):
+            self.ended = "error"
+        finally:
+            self.leaving.set()
+            await self._close()
+        return self.ended
+
+    async def _read(self) -> Ended:
+        pinged = False
+        while True:
+            message = await self._next()
+            if message is not None:
+                self.heard_at, pinged = _now(), False
+                if ended := await self._read_message(message):
+                    return ended
+            elif self._leave_by is not None and _now() >= self._leave_by:
+                return "left"
+            elif pinged:
+                return "silent"
+            else:
+                # A server that lives answers, so one that has nothing to tell is not taken for dead.
+                await self._socket.ping()
+                pinged = True
+
+    async def _next(self) -> aiohttp.WSMessage | None:
+        """The next message; None if none comes within half of the silence, or until we leave."""
+        patience = self._times.silence / 2
+        if self._leave_by is not None:
+            patience = max(0.0, min(patience, self._leave_by - _now()))
+        if self._receiving is None:
+            self._receiving = asyncio.ensure_future(self._socket.receive())
+        done, _ = await asyncio.wait({self._receiving}, timeout=patience)
+        if not done:
+            return None
+        received, self._receiving = self._receiving, None
+        return received.result()
+
+    async def _read_message(self, message: aiohttp.WSMessage) -> Ended | None:
+        """Do what a message asks for; how the connection ended, if it has."""
+        match message.type:
+            case WSMsgType.TEXT:
+                await self._hear(message.data)
+            case WSMsgType.PING:
+                await self._socket.pong(message.data)
+            case WSMsgType.CLOSE | WSMsgType.CLOSING | WSMsgType.CLOSED:
+                return "closed"
+            case WSMsgType.ERROR:
+                return "error"
+            case _:
+                """A pong, or bytes, which mean nothing here."""
+        return None
+
+    async def _hear(self, text: str) -> None:
+        frame = frames.read(text)
+        if frame is None:
+            log.warning("frame_unreadable", app=self._app)
+        elif frame.type == frames.EVENT:
+            await self._room.acquire()
+            task = asyncio.create_task(self._answer(frame))
+            self._taking.add(task)
+            task.add_done_callback(self._answered)
+        elif frame.type == frames.SYSTEM and frame.topic == frames.PING:
+            await self._socket.send_str(frames.pong(frame))
+        elif frame.type == frames.SYSTEM and frame.topic == frames.DISCONNECT:
+            log.info("stream_disconnect", app=self._app)
+            self._leave_by = _now() + self._times.farewell
+            self.leaving.set()
+
+    async def _answer(self, frame: Frame) -> None:
+        worth = await self._take(frame)
+        try:
+            await self._socket.send_str(frames.acknowledgement(frame, worth))
+        except (aiohttp.ClientError, OSError):
+            # DingTalk tells it again on another connection, and it is known by then.
+            log.info("event_not_answered", app=self._app)
+
+    def _answered(self, task: "asyncio.Task[None]") -> None:
+        self._taking.discard(task)
+        self._room.release()
+
+    async def _close(self) -> None:
+        """Answer what was taken, and close."""
+        if self._receiving is not None:
+            self._receiving.cancel()
+            await asyncio.wait({self._receiving})
+        if self._taking:
+            await asyncio.wait(self._taking, timeout=self._times.finish)
+        for task in list(self._taking):
+            task.cancel()
+        try:
+            await self._socket.close()
+        except (aiohttp.ClientError, OSError):
+            return

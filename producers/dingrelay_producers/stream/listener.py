@@ -1,0 +1,117 @@
+"""Keeps an app connected to DingTalk, whatever happens to its connections."""
+
+import asyncio
+import random
+
+import aiohttp
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.stream.connection import Connection, Times
+from dingrelay_producers.stream.frames import Frame, Worth
+from dingrelay_producers.stream.metrics import StreamMetrics
+from dingrelay_producers.stream.taker import Taker
+from dingrelay_producers.stream.ticket import CredentialsRefused, NoTicket, open_ticket
+
+log = get_logger("dingrelay.events")
+
+
+class Listener:
+    """The stream of one app.
+
+    There is one connection; while DingTalk ends it, and says so before, there are two: the next one
+    is open before the old one is left. Each has a ticket of its own.
+
+    Args:
+        settings: where DingTalk is, and the app's key and secret.
+        app: whose events.
+        session: opens connections.
+        taker: makes events jobs.
+        metrics: tells how many connections there are.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        app: str,
+        session: aiohttp.ClientSession,
+        taker: Taker,
+        metrics: StreamMetrics,
+        *,
+        times: Times | None = None,
+    ) -> None:
+        self.app = app
+        self._settings = settings
+        self._session = session
+        self._taker = taker
+        self._metrics = metrics
+        self._times = times or Times()
+        self._running: set[asyncio.Task[object]] = set()
+        self._failures = 0
+        metrics.know(app)
+
+    async def run(self) -> None:
+        """Stay connected until cancelled; then what was taken is answered, and all is closed."""
+        try:
+            while True:
+                connection = await self._connect()
+                if connection is not None:
+                    await connection.leaving.wait()
+                    # One that does not last counts as one that failed, or it would be tried at once.
+                    lasted = connection.heard_at - connection.opened_at >= self._times.lasting
+                    self._failures = 0 if lasted else self._failures + 1
+                if self._failures:
+                    await asyncio.sleep(self._pause())
+        finally:
+            for task in self._running:
+                task.cancel()
+            if self._running:
+                await asyncio.wait(self._running)
+
+    async def _connect(self) -> Connection | None:
+        """The next connection, which is being read; None if there is none to be had just now."""
+        try:
+            ticket = await open_ticket(self._session, self._settings, self.app)
+            connection = await Connection.open(
+                self._session, ticket, self._take, self._times, self.app
+            )
+        except CredentialsRefused as error:
+            self._metrics.refused(self.app)
+            log.error("stream_refused", app=self.app, reason=str(error), hint=HINT)  # noqa: TRY400
+            await asyncio.sleep(self._times.refused * random.uniform(0.9, 1.1))
+            return None
+        except NoTicket as error:
+            self._failed(str(error))
+            return None
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one of the latter
+            # The error's own text holds the URL, and with it the ticket.
+            self._failed(type(error).__name__)
+            return None
+        task = asyncio.create_task(self._read(connection))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return connection
+
+    async def _read(self, connection: Connection) -> None:
+        self._metrics.opened(self.app)
+        log.info("stream_connected", app=self.app)
+        try:
+            await connection.run()
+        finally:
+            self._metrics.closed(self.app, connection.ended or "error")
+            log.info("stream_ended", app=self.app, how=connection.ended)
+
+    async def _take(self, frame: Frame) -> Worth:
+        return await self._taker.take(self.app, frame)
+
+    def _failed(self, reason: str) -> None:
+        self._failures += 1
+        self._metrics.failed(self.app)
+        log.warning("stream_failed", app=self.app, reason=reason, tries=self._failures)
+
+    def _pause(self) -> float:
+        doubled = self._times.first_pause * 2.0 ** min(self._failures - 1, 16)
+        return min(doubled, self._times.longest_pause) * random.uniform(0.5, 1)
+
+
+HINT = "check the app's key and secret, and that it is published with event subscription in stream mode"

@@ -1,0 +1,53 @@
+"""What a process that listens to streams counts, for Prometheus."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from dingrelay_producers.events.metrics import EventMetrics
+
+
+class StreamMetrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.events = EventMetrics(self.registry, "stream")
+        self._connections = Gauge(
+            "dingrelay_stream_connections",
+            "Connections to DingTalk's stream that are open.",
+            ["app"],
+            registry=self.registry,
+        )
+        self._connects = Counter(
+            "dingrelay_stream_connects",
+            "Tries to open a connection: opened, failed, or refused with the app's credentials.",
+            ["app", "outcome"],
+            registry=self.registry,
+        )
+        self._ends = Counter(
+            "dingrelay_stream_ends",
+            "Connections that ended, by how.",
+            ["app", "how"],
+            registry=self.registry,
+        )
+
+    def know(self, app: str) -> None:
+        """There is such an app, without a connection so far."""
+        self._connections.labels(app).set(0)
+
+    def opened(self, app: str) -> None:
+        """A connection is open."""
+        self._connections.labels(app).inc()
+        self._connects.labels(app, "opened").inc()
+
+    def closed(self, app: str, how: str) -> None:
+        """A connection is over."""
+        self._connections.labels(app).dec()
+        self._ends.labels(app, how).inc()
+
+    def failed(self, app: str) -> None:
+        """A connection could not be opened."""
+        self._connects.labels(app, "failed").inc()
+
+    def refused(self, app: str) -> None:
+        """DingTalk refused the app."""
+        self._connects.labels(app, "refused").inc()

@@ -1,0 +1,71 @@
+"""The process that listens to streams: from its start to a signal."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+
+import aiohttp
+from prometheus_client import start_http_server
+from structlog.stdlib import get_logger
+
+from dingrelay_producers import logs
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.enqueuing.enqueuer import Enqueuer
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.stream.listener import Listener
+from dingrelay_producers.stream.metrics import StreamMetrics
+from dingrelay_producers.stream.taker import Taker
+
+if sys.platform == "win32":
+    from asyncio import run as run_loop
+else:
+    from uvloop import run as run_loop
+
+CONNECT_SECONDS = 10.0
+
+log = get_logger("dingrelay.events")
+
+
+def run(settings: Settings, apps: Sequence[str]) -> None:
+    """Listen until SIGTERM or SIGINT; events that were taken are answered."""
+    logs.configure(settings)
+    run_loop(_run(settings, apps))
+
+
+async def _run(settings: Settings, apps: Sequence[str]) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    metrics = StreamMetrics()
+    if settings.metrics_port:
+        start_http_server(settings.metrics_port, registry=metrics.registry)
+    log.info("events_ready", apps=list(apps))
+    await listen(settings, apps, metrics, stopping)
+
+
+async def listen(
+    settings: Settings, apps: Sequence[str], metrics: StreamMetrics, stopping: asyncio.Event
+) -> None:
+    """Keep all apps connected until it is time to stop."""
+    redis = open_redis(settings)
+    enqueuer = Enqueuer(settings, redis)
+    taker = Taker(enqueuer, metrics.events)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+    async with aiohttp.ClientSession(
+        timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
+    ) as session:
+        listeners = [Listener(settings, app, session, taker, metrics) for app in apps]
+        running = [asyncio.create_task(listener.run()) for listener in listeners]
+        waiting = asyncio.create_task(stopping.wait())
+        # A listener ends by a bug only; then the process ends, and its supervisor starts another.
+        await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
+        for task in (waiting, *running):
+            task.cancel()
+        outcomes = await asyncio.gather(*running, return_exceptions=True)
+    await enqueuer.aclose()
+    await redis.aclose()
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome

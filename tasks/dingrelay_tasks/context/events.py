@@ -1,0 +1,29 @@
+"""Events that DingTalk could not tell us, as a body sees them."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from dingrelay_tasks.names import Json
+
+
+@dataclass(frozen=True, slots=True)
+class MissedPage:
+    """Some events that DingTalk could not push.
+
+    Attributes:
+        entries: as DingTalk tells them. It tells each of them only once.
+        more: whether there are more.
+        refused: DingTalk's code, if it lets the app have none.
+    """
+
+    entries: list[Json]
+    more: bool
+    refused: str = ""
+
+
+class Events(Protocol):
+    """The events of the job's app."""
+
+    async def missed(self) -> MissedPage:
+        """The oldest events that DingTalk could not push; it forgets them with that."""
+        ...

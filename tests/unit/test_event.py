@@ -1,0 +1,267 @@
+"""event: what follows from what DingTalk tells."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dingrelay_producers.store import record
+from dingrelay_tasks.context import Department, Member, Progress
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.event import CONSEQUENCES, Event, run, value
+from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
+from dingrelay_tasks.user_sync import ASKED_AT_ONCE
+from unit.fake_context import FakeContext
+
+
+class Organisation:
+    """DingTalk and the directory in one: who is there, and what was written."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, bool] = {}
+        self.departments: dict[int, dict[str, Any]] = {}
+        self.hidden: set[str | int] = set()
+        self.known: set[int] = set()
+        self.inside: dict[int, list[str]] = {}
+        self.heads: dict[int, list[str]] = {}
+        self.told: list[tuple[Any, ...]] = []
+        self.asked = 0
+        self.open: set[int] = set()
+        self.counts = Progress(
+            pending=0, failed=[], departments=0, users=0, added=0, changed=0, left=0, calls=0
+        )
+
+    async def user(self, userid: str) -> Member | None:
+        self.asked += 1
+        if userid in self.hidden:
+            raise OutOfScope("user")
+        return Member(userid, {}) if self.people.get(userid) else None
+
+    async def department(self, number: int) -> Department | None:
+        self.asked += 1
+        if number in self.hidden:
+            raise OutOfScope("department")
+        found = self.departments.get(number)
+        return None if found is None else Department(number, found)
+
+    async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
+        self.told.append(("put", member.userid))
+        return self.counts
+
+    async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
+        self.told.append(("drop", userid))
+        return self.counts
+
+    async def strangers(self, run: str, numbers: list[int]) -> list[int]:
+        return [number for number in numbers if number not in self.known]
+
+    async def open_run(self, run: str, *, scope: str, roots: list[Department], calls: int) -> None:
+        self.open |= {root.id for root in roots}
+
+    async def note_departments(
+        self, run: str, *, met: list[Department], hidden: list[int], gone: list[int]
+    ) -> None:
+        self.told.append(("departments", [each.id for each in met], hidden, gone))
+
+    async def members(self, number: int, *, most: int) -> list[str]:
+        return self.inside.get(number, [])[:most]
+
+    async def leaders(self, number: int) -> list[str]:
+        return self.heads.get(number, [])
+
+    async def vacate(self, run: str, number: int, users: list[str]) -> None:
+        self.inside[number] = [each for each in self.inside[number] if each not in users]
+
+    async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
+        return []
+
+    async def pending(self, run: str) -> int:
+        return len(self.open)
+
+    async def progress(self, run: str) -> Progress:
+        return self.counts
+
+    async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
+        self.told.append(("close",))
+        return self.counts
+
+
+class Ctx(FakeContext):
+    def __init__(self) -> None:
+        super().__init__()
+        self.organisation = Organisation()
+        self.contacts = self.directory = self.organisation
+        self.spawned: list[int] = []
+
+    async def spawn(self, children: Any, *, keys: Any) -> None:
+        self.spawned += [child.department for child in children]
+        assert list(keys) == [str(child.department) for child in children]
+
+    async def children(self, kind: str, keys: Any) -> list[str | None]:
+        return []
+
+
+def tell(event_type: str, **data: Any) -> Event:
+    return Event(event_type=event_type, event_id="e", data=data)
+
+
+async def test_a_type_without_a_row_is_done_and_asks_nothing() -> None:
+    ctx = Ctx()
+    result = await run(tell("chat_add_member", ChatId="x"), ctx)
+    assert result["follows"] == "nothing"
+    assert ctx.organisation.asked == 0
+
+
+@pytest.mark.parametrize("event_type", ["user_add_org", "user_modify_org", "user_active_org"])
+async def test_each_person_of_an_event_is_asked_for_once(event_type: str) -> None:
+    ctx = Ctx()
+    ctx.organisation.people = {"a": True, "7": True}
+    result = await run(tell(event_type, UserId=["a", 7, "a"]), ctx)
+    assert (result["follows"], result["users"], result["gone"]) == ("directory", 2, 0)
+    assert ctx.organisation.told == [("put", "a"), ("put", "7")]
+    await run(tell(event_type, UserId=["a", 7, "a"]), ctx)
+    assert ctx.organisation.asked == 2
+
+
+async def test_an_answer_that_contradicts_the_event_is_asked_for_once_more() -> None:
+    ctx = Ctx()
+    ctx.organisation.people = {"a": True}
+    leave = tell("user_leave_org", userId=["a", "b"])
+    with pytest.raises(Wait) as wait:
+        await run(leave, ctx)
+    assert wait.value.delay == timedelta(seconds=10)
+    assert ctx.organisation.told == [("put", "a"), ("drop", "b")]
+    ctx.organisation.people = {}
+    result = await run(leave, ctx)
+    assert result["gone"] == 2
+    assert ctx.organisation.told[2:] == [("drop", "a")]
+
+
+async def test_what_dingtalk_says_twice_is_believed() -> None:
+    ctx = Ctx()
+    join = tell("user_add_org", userId=["a"])
+    with pytest.raises(Wait):
+        await run(join, ctx)
+    assert (await run(join, ctx))["gone"] == 1
+
+
+async def test_whom_the_app_may_not_see_stays_as_they_are() -> None:
+    ctx = Ctx()
+    ctx.organisation.hidden = {"a", 9}
+    assert (await run(tell("user_leave_org", userId="a"), ctx))["gone"] == 0
+    assert ctx.organisation.told == []
+    ctx = Ctx()
+    ctx.organisation.hidden = {9}
+    await run(tell("org_dept_modify", deptId=[9]), ctx)
+    assert ctx.organisation.told == [("departments", [], [9], []), ("close",)]
+
+
+async def test_a_known_department_costs_a_call_and_who_heads_it_another() -> None:
+    ctx = Ctx()
+    ctx.organisation.departments = {5: {"dept_manager_userid_list": ["new", "", 3]}}
+    ctx.organisation.known, ctx.organisation.heads = {5}, {5: ["old"]}
+    ctx.organisation.people = {"new": True, "old": True}
+    await run(tell("org_dept_modify", DeptId=["5"]), ctx)
+    assert ctx.organisation.asked == 3
+    assert {("put", "new"), ("put", "old")} < set(map(tuple, map(str_of, ctx.organisation.told)))
+    assert ctx.spawned == []
+
+
+def str_of(told: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(map(str, told))
+
+
+async def test_a_new_department_is_walked() -> None:
+    ctx = Ctx()
+    ctx.organisation.departments = {5: {}, 6: {}}
+    ctx.organisation.known = {6}
+    create = tell("org_dept_create", deptId=[5, 6])
+    with pytest.raises(Wait, match="1 departments pending"):
+        await run(create, ctx)
+    assert ctx.spawned == [5]
+    ctx.organisation.open.clear()
+    assert (await run(create, ctx))["departments"] == 2
+    assert ctx.organisation.asked == 2
+
+
+async def test_the_members_of_a_department_that_is_gone_are_asked_for_before_it_goes() -> None:
+    ctx = Ctx()
+    everybody = [f"u{number}" for number in range(ASKED_AT_ONCE + 1)]
+    ctx.organisation.people = dict.fromkeys(everybody, True)
+    ctx.organisation.inside = {5: everybody}
+    remove = tell("org_dept_remove", deptId=5)
+    for left in (1, 0):
+        with pytest.raises(Wait):
+            await run(remove, ctx)
+        assert len(ctx.organisation.inside[5]) == left
+    assert (await run(remove, ctx))["gone"] == 1
+    assert ctx.organisation.asked == 1 + len(everybody)
+    assert ctx.organisation.told[-2:] == [("departments", [], [], [5]), ("close",)]
+
+
+@pytest.mark.parametrize(
+    "data", [{}, {"userId": []}, {"userId": [{"id": "a"}]}, {"userId": "a,b"}, {"userId": [True]}]
+)
+async def test_an_event_without_ids_is_refused_by_name(data: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=r"data\.userId") as refused:
+        await run(tell("user_modify_org", **data), Ctx())
+    assert refused.value.code == "event_unreadable"
+
+
+async def test_a_thousand_people_are_asked_for_a_hundred_a_run() -> None:
+    ctx = Ctx()
+    ctx.organisation.people = {f"u{number}": True for number in range(250)}
+    event = tell("user_modify_org", userId=list(ctx.organisation.people))
+    for asked in (100, 200):
+        with pytest.raises(Wait):
+            await run(event, ctx)
+        assert ctx.organisation.asked == asked
+    assert (await run(event, ctx))["users"] == 250
+
+
+def test_the_same_event_is_the_same_job() -> None:
+    first, again = tell("user_add_org", userId=["a"]), tell("user_add_org", userId=["b"])
+    assert record.draft(first).id == record.draft(again).id
+    other = first.model_copy(update={"app": "hr"})
+    assert record.draft(other).id != record.draft(first).id
+    assert record.draft(first).queue == "dingrelay.events"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
+)
+
+
+@given(st.dictionaries(st.text(), json_values), st.text(min_size=1, max_size=20))
+def test_an_event_without_an_id_is_known_by_what_it_tells(data: Any, event_type: str) -> None:
+    def of(data: dict[str, Any], at: int) -> str | None:
+        return Event(event_type=event_type, born_at=at, data=data).identity
+
+    reordered = dict(reversed(data.items()))
+    assert of(data, 1) == of(reordered, 1)
+    assert of(data, 1) != of(data, 2)
+    assert of(data, 1) != of({**data, "one more field": 1}, 1)
+
+
+def test_fields_are_found_in_any_letters() -> None:
+    assert value({"USERID": 1, "userId": 2}, "userId") == 2
+    assert value({"USERID": 1}, "userId") == 1
+    assert value({}, "userId") is None
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [("event_type", ""), ("event_id", "x" * 257), ("born_at", -1), ("data", []), ("app", "a b")],
+)
+def test_a_wrong_event_is_refused_by_the_name_of_its_field(field: str, given: Any) -> None:
+    with pytest.raises(ContractError) as refused:
+        Event.parse({"event_type": "x", field: given})
+    assert refused.value.field == field
+
+
+def test_the_table_knows_the_events_of_the_organisation() -> None:
+    assert {"user_leave_org", "org_dept_remove"} < CONSEQUENCES.keys()

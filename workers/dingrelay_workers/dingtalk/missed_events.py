@@ -1,0 +1,38 @@
+"""Events that DingTalk could not push over HTTP (API §7.1, §11.7)."""
+
+from typing import Any, cast
+
+from structlog.stdlib import get_logger
+
+from dingrelay_tasks.context import MissedPage
+from dingrelay_workers.dingtalk import lenient
+from dingrelay_workers.dingtalk.apis import MISSED_EVENTS
+from dingrelay_workers.dingtalk.calls import Calls
+from dingrelay_workers.dingtalk.errors import NotFound, Permanent, Permission
+from dingrelay_workers.dingtalk.request import Request
+
+log = get_logger("dingrelay.events")
+
+
+class MissedEventsList:
+    """`dingrelay_tasks.context.Events` of one app."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    async def missed(self) -> MissedPage:
+        """The oldest events that could not be pushed.
+
+        An app that may not have them, or whose callback was made in the console only, has none.
+        """
+        try:
+            answer = await self._calls.send(Request(MISSED_EVENTS))
+        except (NotFound, Permanent, Permission) as error:
+            log.warning("missed_events_refused", app=self._calls.app, code=error.code)
+            return MissedPage([], more=False, refused=error.code)
+        entries = [
+            cast("dict[str, Any]", each)
+            for each in lenient.items(answer.get("failed_list"))
+            if isinstance(each, dict)
+        ]
+        return MissedPage(entries, more=bool(entries) and answer.get("has_more") is True)
