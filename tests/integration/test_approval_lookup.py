@@ -17,7 +17,7 @@ from conftest import wait_until
 from dingrelay_producers import CannotResolve, Client, InvalidArgument, JobNotFound, Settings, State
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import AppSettings
-from dingrelay_producers.store import keys
+from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.kinds import KINDS
@@ -341,6 +341,8 @@ async def test_a_person_names_the_instance(
     assert status.result == {"instance_id": instance}
     assert status.resolved is not None
     assert (status.resolved.by, status.resolved.happened) == ("li", True)
+    follower = relay.client.status(record.keyed_id("default", "approval-follow", instance))
+    assert follower.state == State.QUEUED
     assert not relay.client.resolve(job, instance=instance)
     assert [dead.id for dead in relay.client.dead()] == [other]
     with pytest.raises(CannotResolve, match=job):

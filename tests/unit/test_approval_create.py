@@ -121,6 +121,7 @@ async def test_an_instance_is_created(ctx: FakeContext) -> None:
         "department": -1,
         "form": [("事由", "出差")],
         "approvers": [("OR", ["a", "b"])],
+        "target_actioners": [],
         "cc": ["c"],
         "cc_position": "START",
     }

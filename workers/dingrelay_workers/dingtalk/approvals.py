@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from dingrelay_tasks.context import ApprovalChange
+from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.dingtalk.answer import MALFORMED, Answer
 from dingrelay_workers.dingtalk.apis import (
     APPROVAL_CREATE,
@@ -15,6 +17,7 @@ from dingrelay_workers.dingtalk.apis import (
     APPROVAL_READ_TOPAPI,
 )
 from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, compare
+from dingrelay_workers.dingtalk.approval_state import moment, state_of, tasks_of
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound, Transient
 from dingrelay_workers.dingtalk.messages import agent
@@ -46,9 +49,7 @@ class Instance:
     @property
     def link(self) -> str:
         """Where a person can look at it."""
-        number = f"&businessId={self.business_id}" if self.business_id else ""
-        url = self.url or f"aflow.dingtalk.com?procInsId={self.id}{number}"
-        return url if url.startswith("http") else f"https://{url}"
+        return _link(self.id, self.business_id, self.url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,7 @@ class Approvals(ABC):
         department: int,
         form: Form,
         approvers: Sequence[tuple[str, Sequence[str]]] = (),
+        target_actioners: Sequence[tuple[str, Sequence[str]]] = (),
         cc: Sequence[str] = (),
         cc_position: str | None = None,
     ) -> str:
@@ -94,6 +96,7 @@ class Approvals(ABC):
             department: the originator's; -1 is the whole organisation.
             form: (name, value) with the values as DingTalk's strings (API §4.4).
             approvers: (``AND``, ``OR`` or ``NONE``, userids) of each step; none for the template's.
+            target_actioners: (key of the step, userids) that the originator chooses.
             cc: userids of who gets a copy.
             cc_position: ``START``, ``FINISH`` or ``START_FINISH``.
         """
@@ -101,6 +104,10 @@ class Approvals(ABC):
     @abstractmethod
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
+
+    @abstractmethod
+    async def look(self, instance_id: str) -> ApprovalChange:
+        """How one instance stands."""
 
     @abstractmethod
     async def page(
@@ -174,6 +181,7 @@ class ApprovalsV1(Approvals):
         department: int,
         form: Form,
         approvers: Sequence[tuple[str, Sequence[str]]] = (),
+        target_actioners: Sequence[tuple[str, Sequence[str]]] = (),
         cc: Sequence[str] = (),
         cc_position: str | None = None,
     ) -> str:
@@ -186,6 +194,10 @@ class ApprovalsV1(Approvals):
             "approvers": [
                 {"actionType": action, "userIds": list(users)} for action, users in approvers
             ],
+            "targetSelectActioners": [
+                {"actionerKey": key, "actionerUserIds": list(users)}
+                for key, users in target_actioners
+            ],
             "ccList": list(cc),
             "ccPosition": cc_position,
             "formComponentValues": _values(form),
@@ -195,9 +207,7 @@ class ApprovalsV1(Approvals):
 
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
-        query = {"processInstanceId": instance_id}
-        content = await self._calls.send(Request(APPROVAL_READ, query=query))
-        result = Answer(APPROVAL_READ, content).part("result")
+        result = await self._told(instance_id)
         return Instance(
             instance_id,
             result.text("originatorUserId"),
@@ -207,6 +217,28 @@ class ApprovalsV1(Approvals):
             business_id=result.text("businessId", ""),
             url=_url(result.entries("tasks"), "pcUrl"),
         )
+
+    async def look(self, instance_id: str) -> ApprovalChange:
+        """How one instance stands."""
+        result = await self._told(instance_id)
+        tasks = result.entries("tasks")
+        return ApprovalChange(
+            instance=instance_id,
+            source="look",
+            state=state_of(result.text("status"), result.text("result", "")),
+            tasks=tasks_of(tasks),
+            originator=result.text("originatorUserId", ""),
+            title=result.text("title", ""),
+            business_id=result.text("businessId", ""),
+            link=_link(instance_id, result.text("businessId", ""), _url(tasks, "pcUrl")),
+            created=moment(result.text("createTime", "")),
+            finished=moment(result.text("finishTime", "")),
+        )
+
+    async def _told(self, instance_id: str) -> Answer:
+        query = {"processInstanceId": instance_id}
+        content = await self._calls.send(Request(APPROVAL_READ, query=query))
+        return Answer(APPROVAL_READ, content).part("result")
 
     async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
@@ -236,10 +268,21 @@ class ApprovalsTopapi(Approvals):
         department: int,
         form: Form,
         approvers: Sequence[tuple[str, Sequence[str]]] = (),
+        target_actioners: Sequence[tuple[str, Sequence[str]]] = (),
         cc: Sequence[str] = (),
         cc_position: str | None = None,
     ) -> str:
-        """Create an instance; its id."""
+        """Create an instance; its id.
+
+        Raises:
+            Refused: the originator chooses somebody, which this generation has no field for.
+        """
+        if target_actioners:
+            raise Refused(
+                "target_actioners",
+                "the old approval API has no field for those whom the originator chooses",
+                "set DINGTALK_APPROVAL_API=v1.0",
+            )
         body: dict[str, Any] = {
             "agent_id": agent(self._calls),
             "process_code": process_code,
@@ -257,9 +300,7 @@ class ApprovalsTopapi(Approvals):
 
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
-        body = {"process_instance_id": instance_id}
-        content = await self._calls.send(Request(APPROVAL_READ_TOPAPI, body=body))
-        result = Answer(APPROVAL_READ_TOPAPI, content).part("process_instance")
+        result = await self._told(instance_id)
         return Instance(
             instance_id,
             result.text("originator_userid"),
@@ -269,6 +310,28 @@ class ApprovalsTopapi(Approvals):
             business_id=result.text("business_id", ""),
             url=_url(result.entries("tasks"), "url"),
         )
+
+    async def look(self, instance_id: str) -> ApprovalChange:
+        """How one instance stands."""
+        result = await self._told(instance_id)
+        tasks = result.entries("tasks")
+        return ApprovalChange(
+            instance=instance_id,
+            source="look",
+            state=state_of(result.text("status"), result.text("result", "")),
+            tasks=tasks_of(tasks),
+            originator=result.text("originator_userid", ""),
+            title=result.text("title", ""),
+            business_id=result.text("business_id", ""),
+            link=_link(instance_id, result.text("business_id", ""), _url(tasks, "url")),
+            created=moment(result.text("create_time", "")),
+            finished=moment(result.text("finish_time", "")),
+        )
+
+    async def _told(self, instance_id: str) -> Answer:
+        body = {"process_instance_id": instance_id}
+        content = await self._calls.send(Request(APPROVAL_READ_TOPAPI, body=body))
+        return Answer(APPROVAL_READ_TOPAPI, content).part("process_instance")
 
     async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
@@ -298,6 +361,13 @@ def _filled(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _form(controls: Sequence[Mapping[str, Any]]) -> list[Control]:
     return [Control.told(control) for control in controls]
+
+
+def _link(instance_id: str, business_id: str, url: str) -> str:
+    """Where a person can look at an instance; `url` is that of one of its tasks, if there is any."""
+    number = f"&businessId={business_id}" if business_id else ""
+    url = url or f"aflow.dingtalk.com?procInsId={instance_id}{number}"
+    return url if url.startswith("http") else f"https://{url}"
 
 
 def _url(tasks: Sequence[Mapping[str, Any]], name: str) -> str:

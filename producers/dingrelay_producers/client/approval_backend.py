@@ -1,0 +1,170 @@
+"""The state of approvals, and what keeps it.
+
+Approvals are followed in SQL, and a producer need not have the libraries for that. So the part
+that knows them is another installed package's, found by its entry point.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol, TypedDict, get_args
+
+from dingrelay_producers.errors import InvalidArgument
+from dingrelay_producers.installed import load
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.context import ApprovalState, TaskState
+
+ENTRY_POINTS = "dingrelay.approvals"
+"""Group of the entry point that makes an `ApprovalReader` of settings."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalTaskStatus:
+    """One approver's task.
+
+    Attributes:
+        id: DingTalk's number of the task.
+        user: the approver.
+        state: of the task.
+        since: when it began; None if DingTalk did not say.
+        ended_at: when it ended; None while it runs, and if DingTalk did not say.
+    """
+
+    id: str
+    user: str
+    state: TaskState
+    since: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalStatus:
+    """The stored state of an approval.
+
+    Attributes:
+        app: the application that follows it.
+        instance: DingTalk's id of it.
+        state: ``running``, ``approved``, ``refused``, ``terminated`` or ``deleted``.
+        source: where the state comes from: ``job`` (its creation), ``event`` or ``look``.
+        job: the job that created it; empty if it was created in DingTalk.
+        sender: of that job.
+        template: its process code.
+        originator: the user who requested the approval.
+        title: as people see it.
+        business_id: its number, as people see it.
+        link: a page that shows it in DingTalk.
+        created_at: when it was created; to the minute if DingTalk gives no more.
+        finished_at: when it ended; None while it runs.
+        known_since: when it was stored first, by Redis's clock.
+        changed_at: when its stored state last changed.
+        tasks: the approvers' tasks, as far as they are known.
+    """
+
+    app: str
+    instance: str
+    state: ApprovalState
+    source: str
+    job: str
+    sender: str
+    template: str
+    originator: str
+    title: str
+    business_id: str
+    link: str
+    created_at: datetime | None
+    finished_at: datetime | None
+    known_since: datetime
+    changed_at: datetime
+    tasks: Sequence[ApprovalTaskStatus]
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is decided, withdrawn or deleted."""
+        return self.state != "running"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApprovalFilter:
+    """Which approvals a list holds.
+
+    Attributes:
+        apps: approvals of these apps; None for any.
+        state: approvals in this state; None for any.
+        template: approvals of this process code; None for any.
+        originator: approvals that this user requested; None for any.
+        waits_for: approvals that this user has to decide; None for any.
+        sender: approvals whose jobs have this sender; None for any.
+        before: older than the one with this moment (`ApprovalPage.next`), app and instance.
+    """
+
+    apps: Collection[str] | None = None
+    state: ApprovalState | None = None
+    template: str | None = None
+    originator: str | None = None
+    waits_for: str | None = None
+    sender: str | None = None
+    before: tuple[datetime, str, str] | None = None
+
+
+class ApprovalFields(TypedDict, total=False):
+    """Which approvals a list holds, as keyword arguments; None for any."""
+
+    app: str | None
+    state: ApprovalState | None
+    template: str | None
+    originator: str | None
+    waits_for: str | None
+
+
+def checked_filter(given: ApprovalFields) -> ApprovalFilter:
+    """The filter of keyword arguments.
+
+    Raises:
+        InvalidArgument: there is no such argument, or it is no text.
+    """
+    for name, value in given.items():
+        if name not in ApprovalFields.__annotations__:
+            known = ", ".join(ApprovalFields.__annotations__)
+            raise InvalidArgument(name, f"one of {known}", value)
+        if value is not None and not isinstance(value, str):
+            raise InvalidArgument(name, "a text", value)
+    state, app = given.get("state"), given.get("app")
+    if state is not None and state not in get_args(ApprovalState):
+        raise InvalidArgument("state", f"one of {', '.join(get_args(ApprovalState))}", state)
+    return ApprovalFilter(
+        apps=None if app is None else [app],
+        state=state,
+        template=given.get("template"),
+        originator=given.get("originator"),
+        waits_for=given.get("waits_for"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalPage:
+    """Some approvals, the newest first, and where the next page begins; None if there is none."""
+
+    approvals: Sequence[ApprovalStatus]
+    next: tuple[datetime, str, str] | None
+
+
+class ApprovalReader(Protocol):
+    """What keeps approvals. Every method raises `ServiceUnavailable` where the database is away."""
+
+    async def get(self, app: str, instance: str) -> ApprovalStatus | None:
+        """An approval; None if it is not followed."""
+        ...
+
+    async def list(self, chosen: ApprovalFilter, *, limit: int) -> ApprovalPage:
+        """Approvals, the newest first."""
+        ...
+
+
+def reader(settings: Settings) -> ApprovalReader:
+    """The one that is installed.
+
+    Raises:
+        NotInstalled: none is.
+    """
+    made: ApprovalReader = load(ENTRY_POINTS, settings, what="approvals", extra="worker")
+    return made

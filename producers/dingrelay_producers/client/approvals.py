@@ -1,0 +1,142 @@
+"""One approval, after its creation, from Python."""
+
+import time
+from typing import TYPE_CHECKING
+
+from dingrelay_producers.client.approval_backend import ApprovalStatus, reader
+from dingrelay_producers.client.arguments import checked_id, checked_timeout
+from dingrelay_producers.client.coroutines import run
+from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
+from dingrelay_tasks.approval_actions import Comment, Termination
+from dingrelay_tasks.approval_decide import ApprovalDecide, Decision
+from dingrelay_tasks.approval_look import ApprovalLook
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.client import Client, JobRef
+
+POLL_SECONDS = 0.5
+"""Pause between two looks of `wait` at the table."""
+NEW_WITHIN = 20.0
+"""Seconds after which an approval that is not in the table is not followed: that of a job which has
+just ended comes into it a moment later."""
+
+
+class Patience:
+    """How long to wait for the end of an approval.
+
+    Args:
+        instance: its id.
+        timeout: seconds.
+    """
+
+    def __init__(self, instance: str, timeout: float) -> None:
+        self._instance = instance
+        self._timeout = timeout
+        self._begun = time.monotonic()
+        checked_timeout(timeout)
+
+    def spend(self, status: ApprovalStatus | None) -> None:
+        """Go on waiting, after a look that found this status.
+
+        Raises:
+            WaitTimeout: the time is over.
+            ApprovalNotFound: it is not followed.
+        """
+        waited = time.monotonic() - self._begun + POLL_SECONDS
+        if status is None and waited > min(NEW_WITHIN, self._timeout):
+            raise ApprovalNotFound(self._instance)
+        if waited > self._timeout:
+            state = status.state if status else "unknown"
+            raise WaitTimeout(f"approval {self._instance} is {state} after {self._timeout:g} s")
+
+
+class ApprovalRef:
+    """One approval, by its id.
+
+    `status` and `wait` raise `ApprovalNotFound` if it is not followed. The other methods work on any
+    approval: each enqueues a job under DingTalk's limits and returns its reference. All raise
+    `ServiceUnavailable` if the database or Redis can't be used.
+    """
+
+    __slots__ = ("_client", "app", "id")
+
+    def __init__(self, client: "Client", instance: str, app: str) -> None:
+        self._client = client
+        self.id = checked_id(instance, "instance", "an approval instance")
+        self.app = app
+
+    def status(self) -> ApprovalStatus:
+        """The stored state, kept current by events and look-ups. No call is made."""
+        found = self.known()
+        if found is None:
+            raise ApprovalNotFound(self.id)
+        return found
+
+    def look(self) -> "JobRef":
+        """Ask DingTalk for the current state; `status` has it once the job is done."""
+        return self._client.send(ApprovalLook(app=self.app, instance=self.id))
+
+    def wait(self, timeout: float = 86_400) -> ApprovalStatus:
+        """The status once it is decided, withdrawn or deleted.
+
+        Raises:
+            WaitTimeout: not within `timeout` seconds.
+        """
+        patience = Patience(self.id, timeout)
+        while not ((status := self.known()) and status.ended):
+            patience.spend(status)
+            time.sleep(POLL_SECONDS)
+        return status
+
+    def terminate(self, reason: str = "", *, user: str | None = None) -> "JobRef":
+        """Withdraw it while it runs.
+
+        DingTalk refuses this in the first 15 seconds; if the approval is followed, the job waits. If
+        the template forbids it, the job is retried and ends dead.
+
+        Args:
+            reason: shown to the approvers.
+            user: the originator, to withdraw it in their name; None for the system.
+
+        Raises:
+            ContractError: a field is wrong.
+        """
+        asked = Termination(instance=self.id, app=self.app, reason=reason, user=user)
+        known = self.known()
+        generation = self._client.settings.approval_api
+        known_since = known.known_since if known else None
+        return self._client.send(asked.job(generation, known_since=known_since))
+
+    def comment(self, text: str, user: str) -> "JobRef":
+        """Add a comment in a user's name. If its answer is lost, the job ends unknown."""
+        return self._client.send(
+            Comment(instance=self.id, app=self.app, text=text, user=user).job()
+        )
+
+    def agree(self, user: str, remark: str = "") -> "JobRef":
+        """Agree in the name of an approver. If `user` has no open task, the job ends dead."""
+        return self._decide("agree", user, remark)
+
+    def refuse(self, user: str, remark: str = "") -> "JobRef":
+        """Refuse in the name of an approver. If `user` has no open task, the job ends dead."""
+        return self._decide("refuse", user, remark)
+
+    def _decide(self, decision: Decision, user: str, remark: str) -> "JobRef":
+        return self._client.send(
+            ApprovalDecide(
+                app=self.app, instance=self.id, user=user, decision=decision, remark=remark
+            )
+        )
+
+    def known(self) -> ApprovalStatus | None:
+        """As `status`; None if it is not followed (yet)."""
+        return run(reader(self._client.settings).get(self.app, self.id))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ApprovalRef) and (other.app, other.id) == (self.app, self.id)
+
+    def __hash__(self) -> int:
+        return hash((self.app, self.id))
+
+    def __repr__(self) -> str:
+        return f"ApprovalRef({self.id!r}, app={self.app!r})"

@@ -1,0 +1,138 @@
+"""approval-decide: agrees to an approval or refuses it, in the name of an approver."""
+
+from datetime import timedelta
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from dingrelay_tasks.approval_follow import InstanceId
+from dingrelay_tasks.context import ApprovalChange, ApprovalTask, Context, Json, TaskState
+from dingrelay_tasks.contract import Deliverable, Part, UserId
+from dingrelay_tasks.outcomes import Refused, Wait
+
+Decision = Literal["agree", "refuse"]
+
+TASK = "task"
+"""The step that remembers which task is to be decided."""
+STEP = "decide"
+EXECUTE = "/v1.0/workflow/processInstances/execute"
+STATES: dict[Decision, TaskState] = {"agree": "agreed", "refuse": "refused"}
+"""How a task stands once it is decided."""
+LONGEST_REMARK = 1024
+"""Characters (API §4.2, §11.8)."""
+
+Remark = Annotated[str, Field(max_length=LONGEST_REMARK)]
+
+
+class ApprovalDecide(Deliverable):
+    """Decide an open task of an approval.
+
+    Attributes:
+        instance: the approval.
+        user: the approver.
+        decision: ``agree`` or ``refuse``.
+        remark: the approver's.
+    """
+
+    kind: ClassVar[str] = "approval-decide"
+
+    instance: InstanceId
+    user: UserId
+    decision: Decision
+    remark: Remark = ""
+
+    def summary(self) -> str:
+        """One short line for Flower and logs, free of the remark."""
+        return f"{super().summary()} {self.decision} {self.instance}"
+
+
+class ApprovalDecideResult(Part):
+    """What was decided.
+
+    Attributes:
+        task: DingTalk's number of what the person was asked.
+    """
+
+    task: str
+
+
+async def run(job: ApprovalDecide, ctx: Context) -> Json:
+    """Find what the person is asked, and decide it; an `ApprovalDecideResult` as JSON values.
+
+    Where the answer of an earlier run was lost, the approval itself tells whether it was decided.
+
+    Raises:
+        Refused: this person is not asked, or not any more, or there is no such approval.
+        Wait: a call whose answer was lost may still be under way.
+    """
+    decided = await ctx.step_result(STEP)
+    if decided is None:
+        task = await _task(job, ctx)
+        if task.state == "running":
+            # Before the call: after a lost answer it is this one whose state tells, and no later one.
+            await ctx.once(TASK, partial(_chosen, task))
+            decided = await ctx.once(STEP, partial(_decide, job, task.id, ctx))
+        else:
+            ctx.rule_out()
+            if task.state != STATES[job.decision]:
+                raise Refused(
+                    "decided_otherwise",
+                    f"the task was {task.state} before this decision took effect",
+                    "`dingrelay approval show ID --look` shows how the approval stands.",
+                )
+            decided = {"task": task.id}
+    await _record(job, decided["task"], ctx)
+    return ApprovalDecideResult(task=decided["task"]).model_dump(mode="json")
+
+
+async def _task(job: ApprovalDecide, ctx: Context) -> ApprovalTask:
+    """What the person is asked: an open task or, after a lost answer, the one that was to be decided.
+
+    Raises:
+        Refused: there is none.
+        Wait: a call whose answer was lost may still be under way.
+    """
+    if ctx.intent and (wait := ctx.intent.at + ctx.settle_delay - ctx.now()) > timedelta():
+        raise Wait(
+            min(wait, ctx.settle_delay), "a decision whose answer was lost may still take effect"
+        )
+    asked_at = ctx.now()
+    change = await ctx.approvals.look(job.instance)
+    if change is None:
+        raise Refused("no_approval", "DingTalk knows no such approval", "Check its id and the app.")
+    await ctx.approval_states.record(change, at=asked_at)
+    tasks = [task for task in change.tasks if task.user == job.user]
+    if ctx.intent and (chosen := await ctx.step_result(TASK)):
+        tasks = [task for task in tasks if task.id == chosen["task"]]
+    open_ = [task for task in tasks if task.state == "running"]
+    if not (open_ or (ctx.intent and tasks)):
+        raise Refused(
+            "nothing_to_decide",
+            "the user has no open task of this approval",
+            "`dingrelay approval show ID --look` lists the open tasks.",
+        )
+    return open_[0] if open_ else tasks[-1]
+
+
+async def _chosen(task: ApprovalTask) -> Json:
+    return {"task": task.id}
+
+
+async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:
+    body: Json = {
+        "processInstanceId": job.instance,
+        "taskId": int(task) if task.isdecimal() else task,
+        "actionerUserId": job.user,
+        "result": job.decision,
+        "remark": job.remark,
+    }
+    await ctx.apis.call(method="POST", path=EXECUTE, query={}, body=body, changes=True)
+    return {"task": task}
+
+
+async def _record(job: ApprovalDecide, task: str, ctx: Context) -> None:
+    """Tell the table at once: the event comes later, or not."""
+    told = ApprovalTask(id=task, user=job.user, state=STATES[job.decision], ended=ctx.now())
+    change = ApprovalChange(instance=job.instance, source="event", tasks=[told])
+    await ctx.approval_states.record(change, at=ctx.now())

@@ -1,0 +1,132 @@
+"""Approvals decided while DingTalk's events get lost: their states are right within the schedule."""
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from acceptance.fleet import MESSAGE_QUEUES, Fleet
+from acceptance.gateway_process import GatewayProcess
+from conftest import wait_until
+from dingrelay_producers import Client, JobRef
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApprovalCreate
+from dingrelay_tasks.approval_event import INSTANCE_CHANGE
+from dingrelay_tasks.contract import EVENTS_QUEUE
+from dingrelay_workers.database.schema import upgrade
+
+APPROVALS = int(os.environ.get("APPROVALS", "40"))
+"""200 take a minute and show the same."""
+LOST = 0.3
+"""Share of the events that nobody hears of."""
+LOOKS = [3.0, 6.0, 12.0]
+"""Seconds instead of minutes and hours: longer than all of them take to be decided."""
+CALLS, LOOK_SHARE = 100_000, 0.01
+
+TOKEN, AES_KEY = "T0ken4approvals", "abcdefghijklmnopqrstuvwxyz0123456789ABCDEFG"
+READ = "/v1.0/workflow/processInstances"
+
+
+@pytest.fixture
+def fleet(sandbox_env: dict[str, str], tmp_path: Path) -> Iterator[Fleet]:
+    env = {
+        **sandbox_env,
+        "DINGTALK_CALLBACK_TOKEN": TOKEN,
+        "DINGTALK_CALLBACK_AES_KEY": AES_KEY,
+        "DINGRELAY_RULES": '{"*": {"calls": ""}, "egress": {"calls": ""}}',
+        "DINGRELAY_QUOTA": json.dumps({"edition": str(CALLS)}),
+        "DINGRELAY_APPROVALS": json.dumps({"looks": LOOKS, "look_share": LOOK_SHARE}),
+    }
+    upgrade(env["DINGRELAY_DATABASE_URL"])
+    fleet = Fleet(env, tmp_path)
+    yield fleet
+    fleet.stop()
+
+
+@pytest.fixture
+def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
+    gateway = GatewayProcess(fleet, tmp_path)
+    yield gateway
+    gateway.close()
+
+
+def table(fleet: Fleet) -> dict[str, dict[str, Any]]:
+    """The rows of approvals by their ids."""
+    file = fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(file, timeout=30)) as database:
+        database.row_factory = sqlite3.Row
+        return {row["instance"]: dict(row) for row in database.execute("select * from approvals")}
+
+
+def truth(sandbox: SandboxAdmin) -> dict[str, str]:
+    ends = {"agree": "approved", "refuse": "refused", "": "running"}
+    return {
+        made["id"]: "terminated" if made["status"] == "TERMINATED" else ends[made["result"]]
+        for made in sandbox.approvals()
+    }
+
+
+def heard_of_the_end(sandbox: SandboxAdmin) -> set[str]:
+    """Approvals whose end DingTalk could tell."""
+    return {
+        event["fields"]["processInstanceId"]
+        for event in sandbox.events(kind=INSTANCE_CHANGE)
+        if event["fields"]["type"] != "start"
+        and any(delivery["state"] == "delivered" for delivery in event["deliveries"])
+    }
+
+
+def test_states_are_right_though_events_are_lost(
+    fleet: Fleet, gateway: GatewayProcess, sandbox: SandboxAdmin, client: Client
+) -> None:
+    sandbox.set_limits(calls="", terminate_after_seconds=0)
+    wait_until(gateway.ready, what="the gateway is up")
+    fleet.spawn(queues=[*MESSAGE_QUEUES, EVENTS_QUEUE])
+    sandbox.put_callback(f"{gateway.url}/callbacks/dingtalk/default", token=TOKEN, aes_key=AES_KEY)
+    sandbox.add_event_fault("swallow", share=LOST)
+    refs: list[JobRef] = []
+    client.send_many(
+        [
+            ApprovalCreate(
+                process_code="PROC-ANY",
+                originator=f"u{number}",
+                form={"事由": f"第 {number} 份"},  # type: ignore[arg-type]
+                approvers=[{"action": "AND", "users": ["u7", "u8"]}],  # type: ignore[list-item]
+            )
+            for number in range(1, APPROVALS + 1)
+        ],
+        on_sent=refs.append,
+    )
+    wait_until(lambda: len(truth(sandbox)) == APPROVALS, timeout=90, what="all are created")
+    for number, instance in enumerate(truth(sandbox)):
+        if number % 5 == 0:
+            sandbox.act(instance, "terminate", f"u{number + 1}")
+        else:
+            sandbox.advance(instance, "refuse" if number % 5 == 1 else "agree", to_end=True)
+    decided = truth(sandbox)
+    assert set(decided.values()) == {"approved", "refused", "terminated"}
+
+    def right() -> bool:
+        return {instance: row["state"] for instance, row in table(fleet).items()} == decided
+
+    wait_until(right, timeout=90, what="the table says what DingTalk says")
+    rows, heard = table(fleet), heard_of_the_end(sandbox)
+    assert 0 < len(heard) < APPROVALS, "some events were lost, and not all"
+    assert {row["source"] for row in rows.values()} == {"event", "look"}
+    assert max(rows[instance]["looks"] for instance in heard) <= 2
+    assert all(rows[instance]["looks"] for instance in rows.keys() - heard)
+
+    def reads() -> int:
+        return sum(call["api"] == READ for call in sandbox.calls()) - APPROVALS
+
+    # A look may have been on its way when an event told the end: its row is written a moment later.
+    wait_until(
+        lambda: reads() == sum(row["looks"] for row in table(fleet).values()),
+        what="every read is counted as a look",
+    )
+    assert reads() <= CALLS * LOOK_SHARE

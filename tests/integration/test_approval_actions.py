@@ -1,0 +1,200 @@
+"""What is done to approvals and asked of them, from Python, the command line and over HTTP."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from conftest import wait_until_async
+from dingrelay_producers import ApprovalNotFound, AsyncClient, InvalidArgument
+from dingrelay_producers.client.approval_backend import ApprovalReader
+from dingrelay_producers.store import keys, record
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApprovalCreate, approval_actions
+from dingrelay_workers.approvals.backend import ApprovalPages, SqlApprovals
+from gateways import GatewayClient, MemoryBackend, gateway_thread
+from one_worker import OneWorker, one_worker
+
+KINDS = {b"approval-follow", b"approval-look", b"approval-decide", b"api-call", b"approval-create"}
+
+
+@asynccontextmanager
+async def working(worker: OneWorker) -> AsyncIterator[None]:
+    """Jobs are carried out as they come, until the block ends."""
+
+    over = asyncio.Event()
+
+    async def work() -> None:
+        # Not cancelled: redis-py may lose that (before Python 3.12).
+        while not over.is_set():
+            async for key in worker.redis.scan_iter(keys.job("*")):
+                state, kind = await worker.redis.hmget(key, ["state", "kind"])
+                if state == b"queued" and kind in KINDS:
+                    await worker.run(key.decode().removeprefix(keys.job("")))
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
+    finally:
+        over.set()
+        await task
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> AsyncIterator[OneWorker]:
+    # DingTalk lets nobody withdraw what was just made: 15 seconds are too long for a test.
+    sandbox.set_limits(terminate_after_seconds=0)
+    monkeypatch.setattr(approval_actions, "WITHDRAWN_AFTER", 0)
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker, working(worker):
+        yield worker
+
+
+async def created(worker: OneWorker, *, sender: str = "", approvers: str = "u2") -> str:
+    job = ApprovalCreate.parse(
+        {
+            "sender": sender,
+            "process_code": "PROC-ANY",
+            "originator": "u1",
+            "form": {"事由": "出差"},
+            "approvers": [{"action": "AND", "users": approvers.split()}],
+        }
+    )
+    ref = worker.client.job(await worker.send(job))
+    status = await asyncio.to_thread(ref.wait, 30)
+    assert status.result is not None, status
+    instance = str(status.result["instance_id"])
+    await wait_until_async(lambda: known(worker, instance))
+    return instance
+
+
+async def known(worker: OneWorker, instance: str) -> bool:
+    pages = ApprovalPages(worker.executor.resources.directory.database)
+    return await pages.get("default", instance) is not None
+
+
+async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    client = AsyncClient(worker.client.settings)
+    instance = await created(worker, approvers="u2 u3")
+    ref = client.approval(instance)
+    assert (await ref.status()).state == "running"
+    said = await (await ref.comment("hurry", "u3")).wait()
+    assert said.state == "done", said
+    for user in ("u2", "u3"):
+        done = await (await ref.agree(user, "fine")).wait()
+        assert done.state == "done", done
+    late = await (await ref.refuse("u2")).wait()
+    assert late.error is not None
+    assert (late.state, late.error.code) == ("dead", "nothing_to_decide")
+    status = await ref.wait(10)
+    assert (status.state, status.source) == ("approved", "look")
+    assert {task.user: task.state for task in status.tasks} == {"u2": "agreed", "u3": "agreed"}
+    assert await ref.status() in await client.approvals(state="approved")
+    assert await client.approvals(waits_for="u2") == []
+    await client.aclose()
+
+
+async def test_an_approval_is_withdrawn(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    instance = await created(worker)
+    client = AsyncClient(worker.client.settings)
+    ref = client.approval(instance)
+    done = await (await ref.terminate("no longer needed", user="u1")).wait()
+    assert done.state == "done", done
+    assert (await (await ref.look()).wait()).state == "done"
+    assert (await ref.status()).state == "terminated"
+    await client.aclose()
+
+
+async def test_what_nobody_follows_is_told_so(worker: OneWorker) -> None:
+    ref = worker.client.approval("nobody-s")
+    with pytest.raises(ApprovalNotFound):
+        await asyncio.to_thread(ref.status)
+    decision = await asyncio.to_thread(ref.agree, "u1")
+    ended = await asyncio.to_thread(decision.wait)
+    assert ended.error is not None
+    assert ended.error.code == "no_approval"
+    with pytest.raises(InvalidArgument, match="state"):
+        worker.client.approvals(state="over")  # type: ignore[arg-type]
+    with pytest.raises(InvalidArgument, match="color"):
+        worker.client.approvals(color="red")  # type: ignore[call-arg]
+
+
+async def test_people_decide_over_http(worker: OneWorker) -> None:
+    instance = await created(worker, sender="crm")
+
+    class Kept(MemoryBackend):
+        @property
+        def approvals(self) -> ApprovalReader:
+            return SqlApprovals(worker.client.settings)
+
+    kept = Kept()
+    crm = kept.keys.add("crm")
+    other = kept.keys.add("other")
+    reader = kept.keys.add("reader", "approvals:read", sender="crm")
+
+    def ask(client: GatewayClient) -> None:
+        path = f"/v1/approvals/{instance}"
+        status = client.ask("GET", path, key=crm)
+        assert (status.status, status.json["state"], status.json["sender"]) == (
+            200,
+            "running",
+            "crm",
+        )
+        listed = client.ask("GET", "/v1/approvals?limit=1&waits_for=nobody", key=crm)
+        assert listed.json == {"approvals": [], "next": None}
+        page = client.ask("GET", "/v1/approvals?limit=1&state=running", key=crm)
+        assert [entry["instance"] for entry in page.json["approvals"]] == [instance]
+        assert page.json["next"]
+        rest = client.ask("GET", f"/v1/approvals?cursor={page.json['next']}", key=crm)
+        assert rest.json["approvals"] == []
+        # What another sender asked for is nobody else's business.
+        assert client.ask("GET", path, key=other).status == 404
+        verdict = {"user": "u2"}
+        assert client.ask("POST", f"{path}/agree", verdict, key=other).status == 404
+        assert client.ask("GET", "/v1/approvals", key=other).json["approvals"] == []
+        assert client.ask("POST", f"{path}/agree", verdict, key=reader).status == 403
+        assert client.ask("POST", f"{path}/agree", {}, key=crm).status == 422
+        nobody = client.ask("POST", f"{path}/agree?wait=20", {"user": "u9"}, key=crm)
+        assert nobody.json["error"]["code"] == "nothing_to_decide", nobody.content
+        lane = client.ask("POST", f"{path}/comment", {"user": "u2", "text": "x"}, key=reader)
+        assert lane.status == 403
+        done = client.ask("POST", f"{path}/agree?wait=20", verdict, key=crm)
+        assert (done.status, done.json["state"]) == (200, "done"), done.content
+
+    with gateway_thread(worker.client.settings, kept) as client:
+        await asyncio.to_thread(ask, client)
+
+
+async def test_the_actions_are_jobs_whose_repetition_does_no_harm(worker: OneWorker) -> None:
+    fields: dict[str, Any] = {"instance": "i1", "user": "u1"}
+    comment = approval_actions.Comment(**fields, text="x").job()
+    withdrawn = [
+        approval_actions.Termination(**fields).job(generation) for generation in ("v1.0", "topapi")
+    ]
+    assert [job.effect for job in (comment, *withdrawn)] == [
+        "once",
+        "repeatable",
+        "repeatable",
+    ]
+    assert record.draft(comment).kind == "api-call"
+    assert json.dumps(withdrawn[1].body) == json.dumps(
+        {
+            "request": {
+                "process_instance_id": "i1",
+                "is_system": False,
+                "remark": "",
+                "operating_userid": "u1",
+            }
+        }
+    )

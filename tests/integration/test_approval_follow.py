@@ -1,0 +1,437 @@
+"""An approval is followed until it has ended: one worker, a real Valkey and the sandbox."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import RowMapping, insert, update
+
+from dingrelay_producers import State
+from dingrelay_producers.settings import LOOKS
+from dingrelay_producers.store import keys, record
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApprovalCreate, approval_follow
+from dingrelay_tasks.approval_decide import ApprovalDecide
+from dingrelay_tasks.approval_look import ApprovalLook
+from dingrelay_tasks.context import ApprovalChange
+from dingrelay_tasks.event import Event
+from dingrelay_workers.approvals.models import ApprovalRow
+from dingrelay_workers.approvals.states import JobApprovalStates
+from dingrelay_workers.approvals.store import ApprovalStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.models import EndpointRow
+from one_worker import OneWorker, one_worker
+
+READ = "/v1.0/workflow/processInstances"
+EXECUTE = f"{READ}/execute"
+
+
+AT_ONCE: Any = {"approvals": {"looks": [0.001]}}
+"""DingTalk is asked whenever an approval is looked at."""
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        yield worker
+
+
+@pytest.fixture
+async def asking(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    """A worker that asks DingTalk at each look at an approval."""
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **AT_ONCE) as worker:
+        yield worker
+
+
+async def created(worker: OneWorker) -> str:
+    """Create an approval that u2 decides; its id."""
+    job = ApprovalCreate.parse(
+        {
+            "process_code": "PROC-ANY",
+            "originator": "u1",
+            "form": {"事由": "出差"},
+            "approvers": [{"action": "AND", "users": ["u2"]}],
+        }
+    )
+    job_id = await worker.send(job)
+    assert await worker.finish(job_id) == State.DONE
+    result = (await worker.status(job_id)).result
+    assert result is not None
+    return str(result["instance_id"])
+
+
+def follower(instance: str) -> str:
+    return record.keyed_id("default", "approval-follow", instance)
+
+
+async def row_of(worker: OneWorker, instance: str) -> RowMapping:
+    store = ApprovalStore(worker.executor.resources.directory.database, "default")
+    row = await store.find(instance)
+    assert row is not None
+    return row
+
+
+def reads(sandbox: SandboxAdmin) -> int:
+    """How often DingTalk was asked for the one approval, which was created on the same path."""
+    return sum(call["api"] == READ for call in sandbox.calls()) - 1
+
+
+async def test_nothing_is_asked_before_the_first_look_is_due(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    instance = await created(worker)
+    assert await worker.run(follower(instance)) == State.SNOOZED
+    row = await row_of(worker, instance)
+    assert (row["state"], row["template"], row["originator"]) == ("running", "PROC-ANY", "u1")
+    assert (row["look_at"] - row["known_at"]).total_seconds() == LOOKS[0]
+    assert reads(sandbox) == 0
+
+
+@pytest.mark.parametrize("generation", ["v1.0", "topapi"])
+async def test_a_decision_that_no_event_told_of_is_found_by_looking(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    tmp_path: Path,
+    generation: str,
+) -> None:
+    api = {"DINGTALK_APPROVAL_API": generation, **AT_ONCE}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **api) as worker:
+        instance = await created(worker)
+        assert await worker.run(follower(instance)) == State.SNOOZED
+        assert (await row_of(worker, instance))["state"] == "running"
+        await asyncio.to_thread(sandbox.advance, instance, "agree")
+        assert await worker.run(follower(instance)) == State.DONE
+        row = await row_of(worker, instance)
+        assert (row["state"], row["source"], row["looks"]) == ("approved", "look", 2)
+        assert row["business_id"]
+        assert row["link"].startswith("https://")
+        store = ApprovalStore(worker.executor.resources.directory.database, "default")
+        [task] = (await store.tasks([instance]))[instance]
+        assert (task["user"], task["state"]) == ("u2", "agreed")
+        status = await worker.status(follower(instance))
+        assert status.result == {"state": "approved", "looks": 2}
+
+
+@pytest.mark.parametrize("dialect", ["v1.0", "topapi"])
+async def test_an_approval_that_was_deleted_is_told_so(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    dialect: str,
+) -> None:
+    settings = {**AT_ONCE, "DINGTALK_APPROVAL_API": dialect}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **settings) as asking:
+        instance = await created(asking)
+        await asyncio.to_thread(sandbox.delete_approval, instance)
+        # It may only not be readable yet.
+        assert await asking.run(follower(instance)) == State.SNOOZED
+        assert (await row_of(asking, instance))["state"] == "running"
+        monkeypatch.setattr(approval_follow, "NOT_FOUND_BEFORE", timedelta(0))
+        assert await asking.run(follower(instance)) == State.DONE
+        assert (await row_of(asking, instance))["state"] == "deleted"
+
+
+async def test_failing_looks_spend_no_attempt(asking: OneWorker, sandbox: SandboxAdmin) -> None:
+    instance = await created(asking)
+    sandbox.add_fault("error", api=READ, code="systemError", count=3)
+    for _ in range(3):
+        assert await asking.run(follower(instance)) == State.SNOOZED
+    assert (await asking.status(follower(instance))).attempts == 0
+    await asyncio.to_thread(sandbox.advance, instance, "refuse")
+    assert await asking.finish(follower(instance)) == State.DONE
+    assert (await row_of(asking, instance))["state"] == "refused"
+
+
+async def test_looks_keep_to_their_share_of_the_month(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    limits: dict[str, Any] = {
+        "quota": {"edition": "100"},
+        "approvals": {"look_share": 0.02, "looks": [0.001]},
+    }
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **limits) as worker:
+        instance = await created(worker)
+        for _ in range(5):
+            assert await worker.run(follower(instance)) == State.SNOOZED
+        assert reads(sandbox) == 2
+
+
+async def heard(worker: OneWorker, instance: str, **fields: Any) -> bool:
+    """Whether an event is about an approval that is followed."""
+    return await heard_of("bpms_instance_change", worker, instance, **fields)
+
+
+async def heard_of_task(worker: OneWorker, instance: str, **fields: Any) -> bool:
+    """The same of an event of a task."""
+    return await heard_of("bpms_task_change", worker, instance, **fields)
+
+
+async def heard_of(event_type: str, worker: OneWorker, instance: str, **fields: Any) -> bool:
+    data = {"processInstanceId": instance, "processCode": "PROC-ANY", **fields}
+    event = Event(event_type=event_type, event_id=uuid.uuid4().hex, data=data)
+    job_id = await worker.send(event)
+    assert await worker.finish(job_id) == State.DONE
+    result = (await worker.status(job_id)).result
+    assert result is not None
+    return bool(result["follows"] == "approval")
+
+
+async def test_an_event_ends_the_waiting_and_costs_no_call(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    instance = await created(worker)
+    # It comes before the job that follows the approval has made its row.
+    assert await heard(worker, instance, type="start", title="Trip")
+    assert await worker.run(follower(instance)) == State.SNOOZED
+    row = await row_of(worker, instance)
+    assert (row["title"], row["originator"], row["job"] != "") == ("Trip", "u1", True)
+    assert await heard(worker, instance, type="finish", result="agree")
+    due = await worker.redis.hget(keys.job(follower(instance)), "due")
+    assert due is not None
+    assert int(due) <= (await row_of(worker, instance))["changed_at"].timestamp() * 1000 + 60_000
+    assert await worker.run(follower(instance)) == State.DONE
+    row = await row_of(worker, instance)
+    assert (row["state"], row["source"], reads(sandbox)) == ("approved", "event", 0)
+
+
+async def test_whose_decision_no_event_told_is_asked_for_once(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    instance = await created(worker)
+    assert await worker.run(follower(instance)) == State.SNOOZED
+    (asked,) = sandbox.approvals()[-1]["tasks"]
+    await heard_of_task(worker, instance, type="start", taskId=str(asked["id"]), staffId="u2")
+    await asyncio.to_thread(sandbox.advance, instance, "agree")
+    assert await heard(worker, instance, type="finish", result="agree")
+    assert await worker.run(follower(instance)) == State.SNOOZED
+    row = await row_of(worker, instance)
+    assert (row["state"], row["look_at"] - row["finished_at"]) == (
+        "approved",
+        timedelta(seconds=LOOKS[0]),
+    )
+    store = ApprovalStore(worker.executor.resources.directory.database, "default")
+    due = row["look_at"] - timedelta(days=1)
+    async with worker.executor.resources.directory.database.write("tests") as connection:
+        await connection.execute(update(ApprovalRow).values(look_at=due))
+    assert await worker.run(follower(instance)) == State.DONE
+    (task,) = (await store.tasks([instance]))[instance]
+    assert (task["state"], reads(sandbox)) == ("agreed", 1)
+
+
+async def test_an_event_that_comes_before_the_answer_of_the_creation_waits_for_it(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    instance = await created(worker)
+    owner = await worker.redis.getdel(keys.approval_owner(instance))
+    data = {"processInstanceId": instance, "type": "finish", "result": "agree"}
+    event = Event(event_type="bpms_instance_change", event_id="early", data=data)
+    job_id = await worker.send(event)
+    assert await worker.run(job_id) == State.SNOOZED
+    await worker.redis.set(keys.approval_owner(instance), owner or b"", ex=60)
+    assert await worker.run(job_id) == State.DONE
+    assert await worker.run(follower(instance)) == State.DONE
+    assert ((await row_of(worker, instance))["state"], reads(sandbox)) == ("approved", 0)
+
+
+async def test_an_event_that_comes_long_before_the_answer_of_the_creation_leads_to_a_look(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    instance = await created(worker)
+    # As if the answer to the creation were still to come.
+    owner = await worker.redis.getdel(keys.approval_owner(instance))
+    assert not await heard(worker, instance, type="finish", result="agree")
+    await worker.redis.set(keys.approval_owner(instance), owner or b"", ex=60)
+    await asyncio.to_thread(sandbox.advance, instance, "agree")
+    assert await worker.run(follower(instance)) == State.DONE
+    assert reads(sandbox) == 1
+
+
+@pytest.mark.parametrize(
+    ("follow", "followed"),
+    [("own", False), ("none", False), ("all", True), (["PROC-ANY"], True), (["PROC-X"], False)],
+)
+async def test_what_is_followed_is_a_setting(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    tmp_path: Path,
+    follow: Any,
+    followed: bool,
+) -> None:
+    settings = {"approvals": {"follow": follow}}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **settings) as worker:
+        assert await heard(worker, "somebodys", type="start") == followed
+        assert await redis.exists(keys.job(follower("somebodys"))) == followed
+        instance = await created(worker)
+        assert await redis.exists(keys.job(follower(instance))) == (follow != "none")
+
+
+async def test_an_event_has_an_approval_of_a_job_followed_that_nothing_follows(
+    worker: OneWorker,
+) -> None:
+    """Such as one that a person named, where the client died before it enqueued the job."""
+    instance = await created(worker)
+    await worker.redis.delete(keys.job(follower(instance)))
+    assert await heard(worker, instance, type="start", title="Trip")
+    owner = await worker.redis.get(keys.approval_owner(instance))
+    assert owner is not None
+    assert (await row_of(worker, instance))["job"] == owner.decode().partition(" ")[2]
+    assert await worker.run(follower(instance)) == State.SNOOZED
+
+
+async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_too(
+    worker: OneWorker,
+) -> None:
+    instance = await created(worker)
+    resources = worker.executor.resources
+    store = ApprovalStore(resources.directory.database, "hr")
+
+    async def nobody(_: object) -> None:
+        raise AssertionError("nothing is enqueued or woken")
+
+    states = JobApprovalStates(
+        "hr",
+        job_id="event-of-hr",
+        sender="",
+        store=lambda: store,
+        redis=worker.redis,
+        settings=resources.settings,
+        enqueue=nobody,
+        wake=nobody,
+    )
+    change = ApprovalChange(instance=instance, source="event", state="approved")
+    assert await states.record(change, at=datetime.now(UTC)) is None
+    assert await store.find(instance) is None
+
+
+async def test_subscribers_are_told_once_of_each_move(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    database = worker.executor.resources.directory.database
+    await subscribed(database)
+    instance = await created(worker)
+    asked = {"taskId": "71", "staffId": "u2"}
+    for _ in range(2):
+        await heard(worker, instance, type="start")
+        await heard_of_task(worker, instance, type="start", **asked)
+        await heard_of_task(worker, instance, type="finish", result="refuse", **asked)
+        await heard(worker, instance, type="finish", result="refuse")
+    async with database.read() as connection:
+        notices = [notice for _, notice in await outbox.oldest(connection, 50)]
+    told = [
+        (notice.type, notice.data.get("task", {}).get("state"))
+        for notice in notices
+        if notice.type.startswith("approval.")
+    ]
+    assert told == [
+        ("approval.task", "running"),
+        ("approval.task", "refused"),
+        ("approval.refused", None),
+    ]
+    assert {notice.data["instance"] for notice in notices} == {instance}
+    assert len({notice.id for notice in notices}) == len(notices)
+
+
+@pytest.mark.parametrize("kind", [ApprovalDecide, ApprovalLook])
+async def test_what_somebody_waits_for_is_asked_again_at_once(
+    worker: OneWorker, sandbox: SandboxAdmin, kind: type[ApprovalDecide | ApprovalLook]
+) -> None:
+    instance = await created(worker)
+    sandbox.add_fault("http", api=READ, status=503, count=1)
+    fields = {"user": "u2", "decision": "agree"} if kind is ApprovalDecide else {}
+    job_id = await worker.send(kind.model_validate({"instance": instance, **fields}))
+    assert await worker.run(job_id) == State.RETRYING
+    due = (await worker.status(job_id)).due_at
+    assert due is not None
+    assert due - datetime.now(UTC) < timedelta(minutes=1)
+    assert await worker.finish(job_id) == State.DONE
+
+
+@pytest.mark.parametrize("fault", ["reset_before", "reset_after", "lost_answer"])
+async def test_a_decision_whose_answer_was_lost_is_taken_once(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, fault: str
+) -> None:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, settle_delay=0.2) as worker:
+        instance = await created(worker)
+        await worker.run(follower(instance))
+        sandbox.add_fault(fault, api=EXECUTE, count=1)
+        decide = ApprovalDecide(instance=instance, user="u2", decision="agree")
+        job_id = await worker.send(decide)
+        assert not (await worker.run(job_id)).ended
+        assert await worker.finish(job_id) == State.DONE
+        [report] = sandbox.approvals()
+        assert [task["result"] for task in report["tasks"]] == ["AGREE"]
+        assert report["status"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "state"), [("agree", "done"), ("refuse", "dead"), ("terminate", "dead")]
+)
+async def test_a_decision_that_was_lost_is_not_taken_for_what_others_did_meanwhile(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path, meanwhile: str, state: str
+) -> None:
+    sandbox.set_limits(calls="", terminate_after_seconds=0)
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, settle_delay=0.2) as worker:
+        instance = await created(worker)
+        await worker.run(follower(instance))
+        sandbox.add_fault("reset_before", api=EXECUTE, count=1)
+        job_id = await worker.send(ApprovalDecide(instance=instance, user="u2", decision="agree"))
+        assert not (await worker.run(job_id)).ended
+        user = "u1" if meanwhile == "terminate" else "u2"
+        await asyncio.to_thread(sandbox.act, instance, meanwhile, user)
+        assert await worker.finish(job_id) == state
+        status = await worker.status(job_id)
+        if state == "done":
+            assert status.result
+            assert status.result["task"]
+        else:
+            assert status.error
+            assert status.error.code == "decided_otherwise"
+
+
+@pytest.mark.parametrize(("generation", "state"), [("v1.0", "done"), ("topapi", "dead")])
+async def test_the_originator_chooses_who_decides_where_the_template_asks_for_it(
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    redis: Redis,
+    tmp_path: Path,
+    generation: str,
+    state: str,
+) -> None:
+    sandbox.add_template("PROC-CHOSEN", approvers=["u2"], target_select=["manual_1"])
+    job = ApprovalCreate.parse(
+        {
+            "process_code": "PROC-CHOSEN",
+            "originator": "u1",
+            "form": {"事由": "出差"},
+            "target_actioners": [{"key": "manual_1", "users": ["u7"]}],
+        }
+    )
+    api = {"DINGTALK_APPROVAL_API": generation}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, **api) as worker:
+        assert await worker.finish(await worker.send(job)) == state
+    asked = [task["user"] for made in sandbox.approvals() for task in made["tasks"]]
+    assert asked == (["u7"] if state == "done" else [])
+
+
+async def subscribed(database: Database) -> None:
+    """Somebody is to hear of everything."""
+    now = datetime.now(UTC)
+    row: dict[str, Any] = {"id": "e1", "name": "", "url": "https://example.com", "types": ["*"]}
+    row |= {"apps": [], "senders": [], "kinds": [], "state": "enabled", "reason": ""}
+    row |= {"secrets": [], "position": 0, "created_at": now, "changed_at": now}
+    async with database.write("test") as connection:
+        await connection.execute(insert(EndpointRow), [row])

@@ -1,0 +1,166 @@
+"""The table of approvals on real databases: what is told late, twice and in any order."""
+
+import random
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dingrelay_producers.settings import LOOKS
+from dingrelay_tasks.context import ApprovalChange, ApprovalTask
+from dingrelay_workers.approvals.store import KEPT, ApprovalStore
+from dingrelay_workers.database.database import Database
+
+AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+FIRST_LOOK = timedelta(seconds=LOOKS[0])
+
+
+def task(number: int, state: str, user: str = "boss") -> ApprovalTask:
+    ended = None if state == "running" else AT + MINUTE
+    return ApprovalTask(id=str(number), user=user, state=state, since=AT, ended=ended)  # type: ignore[arg-type]
+
+
+def told(source: str = "event", **fields: object) -> ApprovalChange:
+    return ApprovalChange(instance="i1", source=source, **fields)  # type: ignore[arg-type]
+
+
+async def opened(store: ApprovalStore, at: datetime = AT) -> None:
+    await store.open("i1", job="j1", template="PROC-1", originator="u1", sender="crm", at=at)
+
+
+STORY: Sequence[ApprovalChange] = [
+    told(state="running", title="Trip", business_id="2026", created=AT),
+    told(tasks=[task(1, "running"), task(2, "running", "other")]),
+    told(tasks=[task(1, "agreed")]),
+    told(tasks=[task(2, "cancelled", "other")]),
+    told(state="approved", finished=AT + MINUTE),
+]
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_events_in_any_order_and_twice_lead_to_the_same(
+    database: Database, seed: int
+) -> None:
+    store = ApprovalStore(database, "default")
+    await opened(store)
+    events = [*STORY, *STORY]
+    random.Random(seed).shuffle(events)
+    for index, event in enumerate(events):
+        assert await store.record(event, at=AT + index * MINUTE) is not None
+    row = await store.find("i1")
+    assert row is not None
+    assert (row["state"], row["title"], row["business_id"]) == ("approved", "Trip", "2026")
+    assert (row["created_at"], row["finished_at"]) == (AT, AT + MINUTE)
+    assert row["look_at"] is None
+    tasks = {each["task"]: each["state"] for each in (await store.tasks(["i1"]))["i1"]}
+    assert tasks == {"1": "agreed", "2": "cancelled"}
+
+
+async def test_only_what_is_new_counts_as_moved(database: Database) -> None:
+    store = ApprovalStore(database, "default")
+    await opened(store)
+    first = await store.record(STORY[1], at=AT)
+    assert first is not None
+    assert [each.id for each in first.tasks] == ["1", "2"]
+    again = await store.record(STORY[1], at=AT)
+    assert again is not None
+    assert (again.state, list(again.tasks)) == (None, [])
+    end = await store.record(told(state="refused"), at=AT)
+    assert end is not None
+    assert (end.state, list(end.tasks)) == ("refused", [])
+    late = await store.record(told(state="approved"), at=AT)
+    assert late is not None
+    assert (late.state, late.row["state"]) == (None, "refused")
+    gone = await store.record(told(state="deleted"), at=AT)
+    assert gone is not None
+    assert gone.state == "deleted"
+
+
+async def test_who_decided_is_never_guessed(database: Database) -> None:
+    store = ApprovalStore(database, "default")
+    await opened(store)
+    await store.record(STORY[1], at=AT)
+    end = await store.record(told(state="refused"), at=AT)
+    assert end is not None
+    assert end.row["look_at"] == AT + FIRST_LOOK
+    late = await store.record(told(tasks=[task(1, "refused")]), at=AT + MINUTE)
+    assert late is not None
+    assert [(each.id, each.state) for each in late.tasks] == [("1", "refused")]
+    assert late.row["look_at"] == AT + FIRST_LOOK
+    # One that was asked before the end, and one that was asked after it.
+    stale = await store.record(told("look", state="running", tasks=[task(2, "running")]), at=AT)
+    assert stale is not None
+    assert list(stale.tasks) == []
+    assert stale.row["look_at"] == AT + FIRST_LOOK
+    last = await store.record(told("look", state="refused"), at=AT + FIRST_LOOK)
+    assert last is not None
+    assert [(each.id, each.state) for each in last.tasks] == [("2", "cancelled")]
+    assert last.row["look_at"] is None
+    # Whoever is said to be asked after all that is asked nothing.
+    again = await store.record(told(tasks=[task(3, "running")]), at=AT + FIRST_LOOK)
+    assert again is not None
+    assert (list(again.tasks), again.row["look_at"]) == ([], None)
+
+
+async def test_nothing_is_recorded_of_what_nobody_follows(database: Database) -> None:
+    store = ApprovalStore(database, "default")
+    assert await store.record(STORY[0], at=AT) is None
+    await opened(store)
+    assert await ApprovalStore(database, "other").find("i1") is None
+
+
+async def test_a_job_that_comes_after_the_event_gives_the_row_its_name(database: Database) -> None:
+    store = ApprovalStore(database, "default")
+    await store.open("i1", job="", template="PROC-1", originator="", sender="", at=AT)
+    await opened(store, AT + MINUTE)
+    row = await store.find("i1")
+    assert row is not None
+    assert (row["job"], row["sender"], row["originator"], row["known_at"]) == (
+        "j1",
+        "crm",
+        "u1",
+        AT,
+    )
+
+
+async def test_each_look_without_an_end_makes_the_next_one_later(database: Database) -> None:
+    store = ApprovalStore(database, "default")
+    await opened(store)
+    at, delays = AT, list[timedelta]()
+    for _ in range(5):
+        moved = await store.record(told("look", state="running"), at=at)
+        assert moved is not None
+        delays.append(moved.row["look_at"] - at)
+        at = moved.row["look_at"]
+    assert [delay.total_seconds() for delay in delays] == [*LOOKS[1:], LOOKS[-1], LOOKS[-1]]
+    heard = await store.record(replace(STORY[0], title="x"), at=at)
+    assert heard is not None
+    assert heard.row["looks"] == 5, "an event costs no call"
+
+
+async def test_approvals_that_ended_long_ago_go_with_their_tasks(database: Database) -> None:
+    store, other = ApprovalStore(database, "default"), ApprovalStore(database, "hr")
+    names = {"template": "PROC-1", "originator": "u1", "sender": ""}
+
+    async def add(instance: str, at: datetime, state: str, ended: datetime) -> None:
+        await store.open(instance, job="", at=at, **names)
+        change = replace(told(tasks=[task(1, "agreed")]), instance=instance, state=state)
+        await store.record(change, at=ended)
+
+    late = AT + KEPT + timedelta(days=1)
+    await other.open("another app's", job="", at=AT, **names)
+    await other.record(replace(told(state="approved"), instance="another app's"), at=AT)
+    await add("old", AT, "approved", AT)
+    await add("withdrawn", AT, "terminated", AT)
+    await add("runs still", AT, "running", AT)
+    await add("ended late", AT, "refused", late - timedelta(days=1))
+    await store.open("new", job="", at=late, **names)
+
+    assert await store.find("old") is None
+    assert await store.find("withdrawn") is None
+    assert (await store.tasks(["old"]))["old"] == []
+    for instance in ("runs still", "ended late", "new"):
+        assert await store.find(instance) is not None
+    assert await other.find("another app's") is not None

@@ -1,0 +1,79 @@
+"""The tables of approvals after their creation."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from dingrelay_workers.database.base import Base, Utc
+
+
+class ApprovalRow(Base):
+    """An approval that is followed, or has ended.
+
+    Attributes:
+        instance: DingTalk's id of it.
+        job: the job that created it; "" where somebody else did.
+        sender: who asked for the job.
+        template: its process code.
+        business_id: DingTalk's number of it, which people see.
+        link: where a person can look at it.
+        source: how the state was learnt: ``job`` (it was just created), ``event`` or ``look``.
+        created_at: by DingTalk's clock, once it told; else when it came into the table.
+        known_at: when it came into the table, by Redis's clock.
+        changed_at: when something of it last changed.
+        looks: how often DingTalk was asked for it.
+        look_at: when to ask next if nothing is heard before; None once it has ended, and each of its
+            tasks.
+    """
+
+    __tablename__ = "approvals"
+    __table_args__ = (
+        Index(None, "app", "state", "known_at"),
+        Index(None, "app", "known_at"),
+    )
+
+    app: Mapped[str] = mapped_column(String(64), primary_key=True)
+    instance: Mapped[str] = mapped_column(String(128), primary_key=True)
+    job: Mapped[str] = mapped_column(String(64))
+    sender: Mapped[str] = mapped_column(String(64))
+    template: Mapped[str] = mapped_column(String(128))
+    originator: Mapped[str] = mapped_column(String(64))
+    title: Mapped[str] = mapped_column(Text)
+    business_id: Mapped[str] = mapped_column(String(64))
+    link: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(8))
+    created_at: Mapped[datetime | None] = mapped_column(Utc)
+    finished_at: Mapped[datetime | None] = mapped_column(Utc)
+    known_at: Mapped[datetime] = mapped_column(Utc)
+    changed_at: Mapped[datetime] = mapped_column(Utc)
+    looks: Mapped[int] = mapped_column(Integer)
+    look_at: Mapped[datetime | None] = mapped_column(Utc)
+
+
+class ApprovalTaskRow(Base):
+    """What one person was asked to decide.
+
+    Attributes:
+        task: DingTalk's number of it.
+        user: who decides.
+        since: when they were asked.
+        ended_at: when that ended; None while it runs, and where it was not told.
+    """
+
+    __tablename__ = "approval_tasks"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["app", "instance"], ["approvals.app", "approvals.instance"], ondelete="CASCADE"
+        ),
+        Index(None, "app", "user", "state"),
+    )
+
+    app: Mapped[str] = mapped_column(String(64), primary_key=True)
+    instance: Mapped[str] = mapped_column(String(128), primary_key=True)
+    task: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16))
+    since: Mapped[datetime | None] = mapped_column(Utc)
+    ended_at: Mapped[datetime | None] = mapped_column(Utc)
