@@ -1,13 +1,26 @@
 import asyncio
+import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import select
+import pytest
+from sqlalchemy import func, select, update
 
+import processes
 from dingrelay_tasks.context import Department, Member
-from dingrelay_workers.directory.models import ChangeRow, MembershipRow, UserRow
+from dingrelay_workers.directory import runs
+from dingrelay_workers.directory.models import (
+    ChangeRow,
+    MembershipRow,
+    RunDepartmentRow,
+    RunRow,
+    UserRow,
+)
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
 from listings import all_users, users_below
+
+LONG_AGO = datetime.now(UTC) - runs.KEPT - timedelta(minutes=1)
 
 
 def person(userid: str, **fields: Any) -> Member:
@@ -121,6 +134,44 @@ async def test_changes_name_the_fields(store: DirectoryStore) -> None:
     assert (await fields_of(store, "bob"))["title"] == "Clerk"
 
 
+async def test_runs_that_are_too_old_go_with_what_they_found(store: DirectoryStore) -> None:
+    for app in ("default", "hr"):
+        await walk(store.of(app), "old", PEOPLE, TREE)
+        await store.of(app).close_run("old", confirm_removals=False)
+    async with store.database.write("tests") as connection:
+        await connection.execute(update(RunRow).values(opened_at=LONG_AGO))
+
+    directory = store.of("default")
+    assert (await directory.put_user("new", person("eve"), calls=1)).added == 1
+
+    async with store.database.read() as connection:
+        left = (await connection.execute(select(RunRow.app, RunRow.run))).all()
+        read = await connection.execute(select(func.count()).select_from(RunDepartmentRow))
+        assert sorted(map(tuple, left)) == [("default", "new"), ("hr", "old")]
+        assert read.scalar_one() == len(TREE[1]) + len(TREE[2]) + 1
+    assert [change[0] for change in await changes(store)].count("ann") == 1
+    # The directory itself is as it was.
+    assert await all_users(directory) == ["ann", "bob", "boss", "cho", "dee", "eve"]
+    await walk(directory, "next", PEOPLE | {1: [person("boss"), person("eve")]}, TREE)
+    assert (await directory.close_run("next", confirm_removals=False)).left == 0
+
+
+async def test_of_many_old_changes_some_go_at_once(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "FORGOTTEN_CHANGES", 2)
+    directory = store.of("default")
+    await walk(directory, "old", PEOPLE, TREE)
+    await directory.close_run("old", confirm_removals=False)
+    async with store.database.write("tests") as connection:
+        await connection.execute(update(RunRow).values(opened_at=LONG_AGO))
+    left = []
+    for number in range(3):
+        await directory.put_user(f"new{number}", person(f"x{number}"), calls=1)
+        left.append(sum(not change[0].startswith("x") for change in await changes(store)))
+    assert left == [3, 1, 0]
+
+
 async def test_what_holds_in_one_department_is_no_change_in_another(store: DirectoryStore) -> None:
     directory = store.of("default")
     people = {
@@ -206,12 +257,10 @@ async def test_processes_write_at_once(store: DirectoryStore, database_url: str)
     below = [Department(number, {}) for number in range(2, 22)]
     await directory.fill("r", Department(1, {}), children=below, members=[], calls=2)
     workers = [
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", PROCESS, database_url, stderr=asyncio.subprocess.PIPE
-        )
+        processes.Popen([sys.executable, "-c", PROCESS, database_url], stderr=subprocess.PIPE)
         for _ in range(3)
     ]
-    complaints = [(await worker.communicate())[1].decode() for worker in workers]
+    complaints = [(await asyncio.to_thread(worker.communicate))[1].decode() for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 3, complaints
     progress = await directory.progress("r")
     assert (progress.pending, progress.departments) == (0, 21)

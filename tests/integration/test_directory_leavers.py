@@ -154,13 +154,14 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
 
 
 async def test_whom_another_run_met_meanwhile_does_not_leave(store: DirectoryStore) -> None:
-    directory = store.of("default")
+    directory = store.of("default", read_at=1)
     await walk(directory, "r1", crowd(20))
     await directory.open_run("slow", scope="everything", roots=[Department(1, {})], calls=1)
     # An event tells of two people while the walk is under way.
     new = Member("new", {"dept_id_list": [1, 9]})
-    await directory.put_user("e1", new, calls=1)
-    await directory.put_user("e2", Member("u019", {"dept_id_list": [1]}), calls=1)
+    await store.of("default", read_at=2).put_user("e1", new, calls=1)
+    again = Member("u019", {"dept_id_list": [1]})
+    await store.of("default", read_at=3).put_user("e2", again, calls=1)
     await directory.fill("slow", Department(1, {}), children=[], members=crowd(19), calls=2)
     assert (await close(directory, "slow", confirm=True)).left == 0
     assert len(await users_below(directory, 1)) == 21

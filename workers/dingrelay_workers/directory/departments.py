@@ -1,38 +1,86 @@
 """The tree of departments."""
 
-from collections.abc import Collection, Iterable
-from datetime import datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Department
-from dingrelay_workers.database.database import chunks, upsert
-from dingrelay_workers.directory.models import DepartmentRow, MembershipRow
+from dingrelay_workers.database.database import chunks, insert_missing, upsert
+from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS
+from dingrelay_workers.directory import notices
+from dingrelay_workers.directory.models import (
+    DepartmentRow,
+    MembershipRow,
+    RunDepartmentRow,
+    RunRow,
+)
+from dingrelay_workers.directory.notices import DepartmentChange
+from dingrelay_workers.directory.order import Held, is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run
+
+LISTED = frozenset({"name", "parent_id", "create_dept_group", "auto_add_user", "source_identifier"})
+"""Fields that a list of departments tells (API §3.1, §3.2)."""
+DETAILS = DEPARTMENT_FIELDS.keys() - LISTED
+"""Fields that only a department's own answer tells."""
+
+
+def _change(known: Mapping[str, Any], told: Mapping[str, Any]) -> DepartmentChange | None:
+    """What `told` changes of a department; that a field becomes known is no change.
+
+    One of which nothing was known, but its number, is added.
+    """
+    if told and not known:
+        return DepartmentChange("added")
+    changed = {name for name, value in told.items() if known.get(name, value) != value}
+    return DepartmentChange("changed", changed) if changed else None
 
 
 async def put(connection: AsyncConnection, run: Run, departments: Iterable[Department]) -> None:
-    """Write what is told of the departments; what is not told stays as it is known."""
+    """Write what is told of the departments; what is not told stays as it is known.
+
+    One that was found to be gone since it was read stays so.
+    """
     told = {department.id: department for department in departments}
     known = await _known(connection, run.app, told)
     rows: list[dict[str, Any]] = []
+    changes: dict[int, DepartmentChange] = {}
     for number, department in told.items():
-        fields, met_in = known.get(number, ({}, 0))
-        merged = {**fields, **department.fields}
+        row = known.get(number)
+        if row is not None and row.left_at is not None and is_newer(row.read_at, run):
+            continue
+        before = Held(row.fields, row.read_at, row.detailed_at) if row else Held()
+        taken = before.taken(department.fields, run, DETAILS)
+        now = before.after(taken, run, DETAILS)
+        there = row is not None and row.left_at is None
+        if change := _change(before.fields if there else {}, taken):
+            changes[number] = change
         rows.append(
             {
                 "app": run.app,
                 "id": number,
-                "parent": merged.get("parent_id"),
-                "name": merged.get("name"),
-                "fields": merged,
-                "met_in": max(run.number, met_in),
+                "parent": taken.get("parent_id", row.parent if row else None),
+                "name": now.fields.get("name"),
+                "fields": dict(now.fields),
+                "met_in": max(run.number, row.met_in if row else 0),
                 "left_at": None,
+                "read_at": now.read_at,
+                "detailed_at": now.detailed_at,
             }
         )
     await upsert(connection, DepartmentRow, rows)
+    await notices.tell_of_departments(connection, run.app, changes, datetime.now(UTC))
+
+
+async def mention(connection: AsyncConnection, run: Run, departments: Collection[int]) -> None:
+    """Somebody is said to be in these departments, of which nothing else is told."""
+    rows = [
+        {"app": run.app, "id": number, "fields": {}, "met_in": run.number} for number in departments
+    ]
+    await insert_missing(connection, DepartmentRow, rows)
+    await keep(connection, run, departments)
 
 
 async def put_children(
@@ -46,29 +94,84 @@ async def put_children(
         Department(child.id, {**child.fields, "parent_id": department.id}) for child in children
     ]
     await put(connection, run, [department, *below])
-    await connection.execute(
-        update(DepartmentRow)
+    known = await connection.scalars(
+        select(DepartmentRow.id)
         .where(DepartmentRow.app == run.app, DepartmentRow.parent == department.id)
-        .where(DepartmentRow.met_in < run.number)
-        .values(parent=None)
+        .where(is_not_newer(DepartmentRow.read_at, run))
     )
+    for some in chunks(set(known) - {child.id for child in below}):
+        await connection.execute(
+            update(DepartmentRow)
+            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
+            .values(parent=None)
+        )
 
 
 async def remove(
     connection: AsyncConnection, run: Run, departments: Collection[int], at: datetime
 ) -> None:
-    """The departments no longer exist; nobody is in them."""
+    """The departments no longer exist; nobody is in them.
+
+    Of one that was not known a row is made, too: what was read before this may still be to be written.
+    """
     for some in chunks(departments):
+        rows = [
+            {
+                "app": run.app,
+                "id": number,
+                "fields": {},
+                "met_in": run.number,
+                "left_at": at,
+                "read_at": run.read_at,
+            }
+            for number in some
+        ]
+        await insert_missing(connection, DepartmentRow, rows)
+        here = (
+            DepartmentRow.app == run.app,
+            DepartmentRow.id.in_(some),
+            is_not_newer(DepartmentRow.read_at, run),
+        )
+        found = await connection.scalars(
+            select(DepartmentRow.id).where(*here, DepartmentRow.left_at.is_(None))
+        )
+        removed = {number: DepartmentChange("removed") for number in found}
+        await connection.execute(update(DepartmentRow).where(*here).values(read_at=run.read_at))
         await connection.execute(
             update(DepartmentRow)
-            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
+            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(list(removed)))
             .values(left_at=at)
         )
+        await notices.tell_of_departments(connection, run.app, removed, at)
         await connection.execute(
-            delete(MembershipRow).where(
-                MembershipRow.app == run.app, MembershipRow.department.in_(some)
-            )
+            delete(MembershipRow)
+            .where(MembershipRow.app == run.app, MembershipRow.department.in_(some))
+            .where(is_not_newer(MembershipRow.read_at, run))
         )
+
+
+async def strangers(
+    connection: AsyncConnection, app: str, run: str, departments: Collection[int]
+) -> list[int]:
+    """Those of the departments of which nothing but the id was known before the run.
+
+    Also those that were known to be gone.
+    """
+    own = await connection.scalars(
+        select(RunDepartmentRow.department)
+        .join(RunRow, RunRow.number == RunDepartmentRow.number)
+        .where(RunRow.app == app, RunRow.run == run)
+    )
+    read_by_it = set(own)
+    known = await _known(connection, app, departments)
+    return sorted(
+        number
+        for number in set(departments)
+        if number in read_by_it
+        or (row := known.get(number)) is None
+        or row.left_at is not None
+        or not row.fields
+    )
 
 
 async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[int]:
@@ -122,14 +225,14 @@ async def tree(connection: AsyncConnection, app: str, department: int) -> list[i
 
 async def _known(
     connection: AsyncConnection, app: str, ids: Collection[int]
-) -> dict[int, tuple[dict[str, Any], int]]:
-    """Fields and `met_in` of those that are known."""
-    known: dict[int, tuple[dict[str, Any], int]] = {}
+) -> dict[int, Row[Any]]:
+    """The rows of those that are known."""
+    known: dict[int, Row[Any]] = {}
     for some in chunks(ids):
         rows = await connection.execute(
-            select(DepartmentRow.id, DepartmentRow.fields, DepartmentRow.met_in).where(
+            select(DepartmentRow.__table__).where(
                 DepartmentRow.app == app, DepartmentRow.id.in_(some)
             )
         )
-        known.update({row.id: (row.fields, row.met_in) for row in rows})
+        known.update({row.id: row for row in rows})
     return known

@@ -1,16 +1,17 @@
 """Who is in which department, and as what."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, select
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
-from dingrelay_workers.database.database import upsert
-from dingrelay_workers.directory.models import Event, MembershipRow
-from dingrelay_workers.directory.people import Change, Changes
+from dingrelay_workers.database.database import chunks, upsert
+from dingrelay_workers.directory.changes import Change, Changes
+from dingrelay_workers.directory.models import DepartmentRow, Event, MembershipRow, UserRow
+from dingrelay_workers.directory.order import is_newer
 from dingrelay_workers.directory.runs import Run
 
 Key = tuple[int, str]
@@ -56,26 +57,109 @@ async def replace_department(
     connection: AsyncConnection, run: Run, department: int, told: Sequence[Membership]
 ) -> Changes:
     """These people and nobody else are in the department; who changed within it."""
-    return await _replace(connection, run, MembershipRow.department == department, told)
+    elsewhere = await _elsewhere(connection, run, told)
+    here = MembershipRow.department == department
+    return await _replace(connection, run, here, told, without=elsewhere)
 
 
 async def replace_user(
     connection: AsyncConnection, run: Run, userid: str, told: Sequence[Membership]
 ) -> Changes:
     """The person is in these departments and in no other; whether they changed within one."""
-    return await _replace(connection, run, MembershipRow.userid == userid, told)
+    person = UserRow.app == run.app, UserRow.userid == userid
+    row = (
+        await connection.execute(select(UserRow.placed_at, UserRow.left_at).where(*person))
+    ).one()
+    if row.left_at is not None or is_newer(row.placed_at, run):
+        return {}
+    gone = await _gone(connection, run, [membership.department for membership in told])
+    await connection.execute(update(UserRow).where(*person).values(placed_at=run.read_at))
+    left_out = {(number, userid) for number in gone}
+    return await _replace(connection, run, MembershipRow.userid == userid, told, without=left_out)
+
+
+async def vacate(
+    connection: AsyncConnection, run: Run, department: int, userids: Collection[str]
+) -> None:
+    """These people are not in the department, which does not exist."""
+    await _delete(connection, run.app, [(department, userid) for userid in userids])
+
+
+async def some_in(
+    connection: AsyncConnection, app: str, department: int, most: int
+) -> Sequence[str]:
+    """Direct members of a department, in order; some of them, if they are many."""
+    found = await connection.scalars(
+        select(MembershipRow.userid)
+        .where(MembershipRow.app == app, MembershipRow.department == department)
+        .order_by(MembershipRow.userid)
+        .limit(most)
+    )
+    return list(found)
+
+
+async def leaders(connection: AsyncConnection, app: str, department: int) -> Sequence[str]:
+    """Who heads a department, as far as that is known."""
+    found = await connection.scalars(
+        select(MembershipRow.userid)
+        .where(MembershipRow.app == app, MembershipRow.department == department)
+        .where(MembershipRow.leader.is_(True))
+    )
+    return list(found)
+
+
+async def _elsewhere(
+    connection: AsyncConnection, run: Run, told: Sequence[Membership]
+) -> Collection[Key]:
+    """Who was found to be in other departments, or to have left, after the list was read."""
+    departments = {membership.userid: membership.department for membership in told}
+    found: set[Key] = set()
+    for some in chunks(departments):
+        rows = await connection.execute(
+            select(UserRow.userid, UserRow.placed_at, UserRow.left_at).where(
+                UserRow.app == run.app, UserRow.userid.in_(some)
+            )
+        )
+        for row in rows:
+            if row.left_at is not None or is_newer(row.placed_at, run):
+                found.add((departments[row.userid], row.userid))
+    return found
+
+
+async def _gone(
+    connection: AsyncConnection, run: Run, departments: Collection[int]
+) -> Sequence[int]:
+    """Those of the departments that were found not to exist after the person was read."""
+    found: list[int] = []
+    for some in chunks(departments):
+        rows = await connection.execute(
+            select(DepartmentRow.id, DepartmentRow.read_at)
+            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
+            .where(DepartmentRow.left_at.is_not(None))
+        )
+        found += [row.id for row in rows if is_newer(row.read_at, run)]
+    return found
 
 
 async def _replace(
-    connection: AsyncConnection, run: Run, which: ColumnElement[bool], told: Sequence[Membership]
+    connection: AsyncConnection,
+    run: Run,
+    which: ColumnElement[bool],
+    told: Sequence[Membership],
+    *,
+    without: Collection[Key],
 ) -> Changes:
+    """Write what is told, and take away what is not; but nothing that was read since.
+
+    `without`: not to be added, since it was found not to be so after this was read.
+    """
     found = await connection.execute(
         select(
             MembershipRow.department,
             MembershipRow.userid,
             MembershipRow.leader,
             MembershipRow.dept_order,
-            MembershipRow.met_in,
+            MembershipRow.read_at,
         ).where(MembershipRow.app == run.app, which)
     )
     known = {(row["department"], row["userid"]): row for row in found.mappings()}
@@ -84,6 +168,8 @@ async def _replace(
     for membership in told:
         key = membership.department, membership.userid
         before = known.get(key)
+        if is_newer(before["read_at"], run) if before is not None else key in without:
+            continue
         row: dict[str, Any] = {
             "app": run.app,
             "department": membership.department,
@@ -91,23 +177,28 @@ async def _replace(
             "leader": membership.leader,
             "dept_order": membership.dept_order,
             "met_in": run.number,
+            "read_at": run.read_at,
         }
         if before is not None and (changed := _merge(row, before)):
             change = changes.setdefault(membership.userid, Change(Event.CHANGED))
             change.fields |= changed
         rows[key] = row
     await upsert(connection, MembershipRow, list(rows.values()))
+    here = {(membership.department, membership.userid) for membership in told}
     await _delete(
         connection,
         run.app,
-        [key for key, row in known.items() if key not in rows and row["met_in"] <= run.number],
+        [
+            key
+            for key, row in known.items()
+            if key not in here and not is_newer(row["read_at"], run)
+        ],
     )
     return changes
 
 
 def _merge(row: dict[str, Any], before: RowMapping) -> set[str]:
     """Keep in `row` what it does not tell; the fields that have another value than before."""
-    row["met_in"] = max(row["met_in"], before["met_in"])
     changed: set[str] = set()
     for name in ("leader", "dept_order"):
         if row[name] is None:

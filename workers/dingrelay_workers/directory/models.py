@@ -1,8 +1,8 @@
 """The tables of the directory.
 
-Rows of several apps lie side by side. What a walk met carries the walk's number (`met_in`, the
-highest wins): a walk takes away only what no newer one has met, so overlapping walks and events
-between them never undo each other.
+Rows of several apps lie side by side. What a run met carries the run's number (`met_in`, the highest
+wins): a walk asks for those only that no newer run has met. What a row holds carries when it was read
+(`order.py`): walks and events overlap, and the older of two reads may be written last.
 """
 
 from datetime import datetime
@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -46,8 +47,20 @@ class State(StrEnum):
     FAILED = "failed"
 
 
+NEVER = text("0")
+"""Before every read: a row of an earlier version."""
+
+
+def _moment() -> Mapped[int]:
+    return mapped_column(BigInteger, server_default=NEVER)
+
+
 class DepartmentRow(Base):
-    """A department. `fields` holds all that was ever told of it, in the names of the v2 API."""
+    """A department. `fields` holds all that was ever told of it, in the names of the v2 API.
+
+    `read_at` is the moment of the read that told of it, or that it is gone; `detailed_at` that of the
+    read that told what only a department's own answer tells.
+    """
 
     __tablename__ = "departments"
     __table_args__ = (Index(None, "app", "parent"),)
@@ -59,12 +72,24 @@ class DepartmentRow(Base):
     fields: Mapped[dict[str, Any]] = mapped_column(JSON)
     met_in: Mapped[int]
     left_at: Mapped[datetime | None] = mapped_column(Utc)
+    read_at: Mapped[int] = _moment()
+    detailed_at: Mapped[int] = _moment()
 
 
 class UserRow(Base):
-    """A person. Whoever left stays, with `left_at` set and without memberships."""
+    """A person. Whoever left stays, with `left_at` set and without memberships.
+
+    Moments as for departments; `placed_at` is that of the read that told all their departments.
+    `mobile`, `email`, `org_email` and `job_number` are as `dingrelay_tasks.addresses` compares them.
+    """
 
     __tablename__ = "users"
+    __table_args__ = (
+        Index(None, "app", "mobile"),
+        Index(None, "app", "email"),
+        Index(None, "app", "org_email"),
+        Index(None, "app", "job_number"),
+    )
 
     app: Mapped[str] = mapped_column(String(64), primary_key=True)
     userid: Mapped[str] = mapped_column(Text, primary_key=True)
@@ -72,10 +97,20 @@ class UserRow(Base):
     fields: Mapped[dict[str, Any]] = mapped_column(JSON)
     met_in: Mapped[int]
     left_at: Mapped[datetime | None] = mapped_column(Utc)
+    read_at: Mapped[int] = _moment()
+    detailed_at: Mapped[int] = _moment()
+    placed_at: Mapped[int] = _moment()
+    mobile: Mapped[str | None] = mapped_column(Text)
+    email: Mapped[str | None] = mapped_column(Text)
+    org_email: Mapped[str | None] = mapped_column(Text)
+    job_number: Mapped[str | None] = mapped_column(Text)
 
 
 class MembershipRow(Base):
-    """A person is a direct member of a department, with what holds in that department only."""
+    """A person is a direct member of a department, with what holds in that department only.
+
+    `met_in` is for workers of earlier versions.
+    """
 
     __tablename__ = "memberships"
     __table_args__ = (
@@ -92,6 +127,7 @@ class MembershipRow(Base):
     leader: Mapped[bool | None]
     dept_order: Mapped[int | None] = mapped_column(BigInteger)
     met_in: Mapped[int]
+    read_at: Mapped[int] = _moment()
 
 
 class RunRow(Base):

@@ -1,7 +1,6 @@
 """People, and the events that tell how they changed."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +8,11 @@ from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
-from dingrelay_workers.database.database import chunks, upsert
+from dingrelay_workers.database.database import chunks, insert_missing, upsert
+from dingrelay_workers.directory import addresses, notices
+from dingrelay_workers.directory.changes import Change, Changes
 from dingrelay_workers.directory.models import ChangeRow, Event, MembershipRow, UserRow
+from dingrelay_workers.directory.order import Held, is_newer, is_not_newer
 from dingrelay_workers.directory.runs import Run
 
 DEPARTMENTAL = frozenset({"leader", "leader_in_dept", "dept_order", "dept_order_list"})
@@ -30,18 +32,6 @@ DETAILS = frozenset(
 """Fields that a list of members never holds (API §3.1): that one becomes known is no change."""
 
 
-@dataclass(slots=True)
-class Change:
-    """What happened to a person, and in which fields if they only changed."""
-
-    event: Event
-    fields: set[str] = field(default_factory=set[str])
-
-
-Changes = dict[str, Change]
-"""Change by userid."""
-
-
 def news(known: Mapping[str, Any], told: Mapping[str, Any]) -> set[str]:
     """The fields whose value is another one than before.
 
@@ -56,28 +46,32 @@ def news(known: Mapping[str, Any], told: Mapping[str, Any]) -> set[str]:
 
 
 async def meet(connection: AsyncConnection, run: Run, members: Sequence[Member]) -> Changes:
-    """Write what is told of these people; who is new or changed."""
+    """Write what is told of these people; who is new or changed.
+
+    Whoever was found to have left since it was read stays so.
+    """
     told = {member.userid: _personal(member) for member in members}
     changes: Changes = {}
     for some in chunks(told):
         known = {
             row.userid: row
             for row in await connection.execute(
-                select(UserRow.userid, UserRow.fields, UserRow.met_in, UserRow.left_at).where(
-                    UserRow.app == run.app, UserRow.userid.in_(some)
-                )
+                select(UserRow.__table__).where(UserRow.app == run.app, UserRow.userid.in_(some))
             )
         }
         rows: list[dict[str, Any]] = []
         for userid in some:
             row = known.get(userid)
+            if row is not None and row.left_at is not None and is_newer(row.read_at, run):
+                continue
+            before = Held(row.fields, row.read_at, row.detailed_at) if row else Held()
+            taken = before.taken(told[userid], run, DETAILS)
             if row is None or row.left_at is not None:
                 changes[userid] = Change(Event.ADDED)
-            elif changed := news(row.fields, told[userid]):
+            elif changed := news(row.fields, taken):
                 changes[userid] = Change(Event.CHANGED, changed)
-            fields = {**(row.fields if row else {}), **told[userid]}
             met_in = max(run.number, row.met_in if row else 0)
-            rows.append(_row(run.app, userid, fields, met_in))
+            rows.append(_row(run.app, userid, before.after(taken, run, DETAILS), met_in))
         await upsert(connection, UserRow, rows)
     return changes
 
@@ -85,16 +79,27 @@ async def meet(connection: AsyncConnection, run: Run, members: Sequence[Member])
 async def remove(
     connection: AsyncConnection, run: Run, userids: Collection[str], at: datetime
 ) -> Changes:
-    """Mark those of these people as left who have not left already."""
+    """Mark those of these people as left who have not left already, nor were met since.
+
+    Of who was not known a row is made, too: what was read before this may still be to be written.
+    """
     changes: Changes = {}
     for some in chunks(userids):
-        here = UserRow.app == run.app, UserRow.userid.in_(some), UserRow.left_at.is_(None)
-        found = await connection.scalars(select(UserRow.userid).where(*here))
-        changes |= {userid: Change(Event.LEFT) for userid in found}
-        await connection.execute(update(UserRow).where(*here).values(left_at=at))
+        gone = Held({}, read_at=run.read_at)
+        rows = [{**_row(run.app, userid, gone, run.number), "left_at": at} for userid in some]
+        await insert_missing(connection, UserRow, rows)
+        here = UserRow.app == run.app, UserRow.userid.in_(some), is_not_newer(UserRow.read_at, run)
+        found = await connection.scalars(
+            select(UserRow.userid).where(*here, UserRow.left_at.is_(None))
+        )
+        leave = list(found)
+        changes |= {userid: Change(Event.LEFT) for userid in leave}
+        await connection.execute(update(UserRow).where(*here).values(read_at=run.read_at))
+        leaving = UserRow.app == run.app, UserRow.userid.in_(leave)
+        await connection.execute(update(UserRow).where(*leaving).values(left_at=at))
         await connection.execute(
             delete(MembershipRow).where(
-                MembershipRow.app == run.app, MembershipRow.userid.in_(some)
+                MembershipRow.app == run.app, MembershipRow.userid.in_(leave)
             )
         )
     return changes
@@ -199,10 +204,11 @@ async def count_known_before(connection: AsyncConnection, run: Run) -> int:
 
 
 async def record(connection: AsyncConnection, run: Run, changes: Changes, at: datetime) -> None:
-    """Note the changes; with what the run found out before, one a person.
+    """Note the changes, and tell of them; with what the run found out before, one a person.
 
     Someone who was added by the run stays added, whatever else it finds out.
     """
+    await notices.tell_of_people(connection, run.app, changes, at)
     for some in chunks(changes):
         before = {
             row.userid: row
@@ -240,12 +246,15 @@ def _personal(member: Member) -> dict[str, Any]:
     return fields
 
 
-def _row(app: str, userid: str, fields: Mapping[str, Any], met_in: int) -> dict[str, Any]:
+def _row(app: str, userid: str, held: Held, met_in: int) -> dict[str, Any]:
     return {
         "app": app,
         "userid": userid,
-        "name": fields.get("name"),
-        "fields": fields,
+        "name": held.fields.get("name"),
+        "fields": dict(held.fields),
         "met_in": met_in,
         "left_at": None,
+        "read_at": held.read_at,
+        "detailed_at": held.detailed_at,
+        **addresses.columns(held.fields),
     }

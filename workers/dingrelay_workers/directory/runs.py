@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Progress
@@ -19,6 +19,12 @@ from dingrelay_workers.directory.models import (
     UserRow,
 )
 
+KEPT = timedelta(days=90)
+"""How long runs are kept, and the changes that they found."""
+FORGOTTEN_RUNS, FORGOTTEN_CHANGES = 5, 1_000
+"""Old ones that one run deletes at most, so that no transaction is long. A run has some thousand
+departments; most have a few changes only, so nothing grows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
@@ -29,15 +35,17 @@ class Run:
         app: the app whose directory it fills.
         scope: what it walks, as `UserSync.scope`.
         closed: whether it is finished.
+        read_at: a moment before all was read that is written now, in ms of Redis's clock.
     """
 
     number: int
     app: str
     scope: str
     closed: bool
+    read_at: int
 
 
-async def find(connection: AsyncConnection, app: str, run: str) -> Run:
+async def find(connection: AsyncConnection, app: str, run: str, *, read_at: int) -> Run:
     """The run of that id.
 
     Raises:
@@ -56,10 +64,12 @@ async def find(connection: AsyncConnection, app: str, run: str) -> Run:
             f"the directory knows no run {run}",
             "the database was replaced while the user-sync ran; enqueue a new one",
         )
-    return Run(row.number, app, row.scope, closed=row.closed_at is not None)
+    return Run(row.number, app, row.scope, closed=row.closed_at is not None, read_at=read_at)
 
 
-async def open_(connection: AsyncConnection, app: str, run: str, scope: str, calls: int) -> Run:
+async def open_(
+    connection: AsyncConnection, app: str, run: str, scope: str, *, calls: int, read_at: int
+) -> Run:
     """The run of that id, which is new or was opened by an earlier attempt."""
     row = {
         "app": app,
@@ -69,16 +79,49 @@ async def open_(connection: AsyncConnection, app: str, run: str, scope: str, cal
         "calls": calls,
     }
     await insert_missing(connection, RunRow, [row])
-    return await find(connection, app, run)
+    return await find(connection, app, run, read_at=read_at)
+
+
+async def drop_if_nothing_new(connection: AsyncConnection, run: Run) -> None:
+    """Forget a run that found nothing new: events tell of people by the thousand.
+
+    Its number is not given to another.
+    """
+    changes = select(ChangeRow.number).where(ChangeRow.number == run.number).limit(1)
+    if await connection.scalar(changes) is None:
+        await connection.execute(delete(RunRow).where(RunRow.number == run.number))
 
 
 async def close(connection: AsyncConnection, run: Run, *, users: int) -> None:
-    """The run is finished."""
+    """The run is finished. Some of the app's runs that are too old are deleted with it."""
+    now = datetime.now(UTC)
     await connection.execute(
-        update(RunRow)
-        .where(RunRow.number == run.number)
-        .values(closed_at=datetime.now(UTC), users=users)
+        update(RunRow).where(RunRow.number == run.number).values(closed_at=now, users=users)
     )
+    await _forget_before(connection, run.app, now - KEPT)
+
+
+async def _forget_before(connection: AsyncConnection, app: str, moment: datetime) -> None:
+    """Delete some of the oldest runs that were opened before, with what they found."""
+    oldest = await connection.execute(
+        select(RunRow.number, RunRow.opened_at)
+        .where(RunRow.app == app)
+        .order_by(RunRow.number)
+        .limit(FORGOTTEN_RUNS)
+    )
+    old = [row.number for row in oldest if row.opened_at < moment]
+    if not old:
+        return
+    some = (
+        select(ChangeRow.number, ChangeRow.userid)
+        .where(ChangeRow.number.in_(old))
+        .limit(FORGOTTEN_CHANGES)
+    )
+    await connection.execute(
+        delete(ChangeRow).where(tuple_(ChangeRow.number, ChangeRow.userid).in_(some))
+    )
+    left = select(ChangeRow.number).where(ChangeRow.number == RunRow.number).exists()
+    await connection.execute(delete(RunRow).where(RunRow.number.in_(old), ~left))
 
 
 async def note(

@@ -1,16 +1,17 @@
 """The directory: what user-sync writes and what audiences are read from."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.context import Department, Member, Progress, Unmet
 from dingrelay_tasks.outcomes import Refused
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.directory import audience, departments, memberships, people, runs
+from dingrelay_workers.directory import addresses, audience, departments, memberships, people, runs
+from dingrelay_workers.directory.changes import Change
 from dingrelay_workers.directory.models import Event, State
-from dingrelay_workers.directory.people import Change
 from dingrelay_workers.directory.runs import Run
 
 DEFAULT_REMOVAL_SHARE = 0.1
@@ -29,9 +30,21 @@ class DirectoryStore:
         self.database = Database(url)
         self._removal_share = removal_share
 
-    def of(self, app: str) -> "AppDirectory":
-        """The directory of one app."""
-        return AppDirectory(self.database, app, self._removal_share)
+    def of(
+        self,
+        app: str,
+        *,
+        read_at: int = 0,
+        on_complete: Callable[[str], Awaitable[None]] | None = None,
+    ) -> "AppDirectory":
+        """The directory of one app, for who writes what was read after a moment (ms; `order.py`).
+
+        Args:
+            app: whose directory it is.
+            read_at: that moment.
+            on_complete: is told of the app once all of its directory was read.
+        """
+        return AppDirectory(self.database, app, self._removal_share, read_at, on_complete)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -41,17 +54,26 @@ class DirectoryStore:
 class AppDirectory:
     """`Directory` of one app, with its audiences."""
 
-    def __init__(self, database: Database, app: str, removal_share: float) -> None:
+    def __init__(
+        self,
+        database: Database,
+        app: str,
+        removal_share: float,
+        read_at: int,
+        on_complete: Callable[[str], Awaitable[None]] | None,
+    ) -> None:
         self._database = database
         self._app = app
         self._removal_share = removal_share
+        self._read_at = read_at
+        self._on_complete = on_complete
 
     async def open_run(
         self, run: str, *, scope: str, roots: Sequence[Department], calls: int
     ) -> None:
         """Start the run with its root departments pending; a second call changes nothing."""
         async with self._database.write(self._app) as connection:
-            opened = await runs.open_(connection, self._app, run, scope, calls)
+            opened = await self._opened(connection, run, scope, calls)
             for root in roots:
                 if await runs.state(connection, opened, root.id) is None:
                     await departments.put(connection, opened, [root])
@@ -68,7 +90,7 @@ class AppDirectory:
     ) -> list[int]:
         """Write one department and note its children as pending; the children's ids."""
         async with self._database.write(self._app) as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             if await runs.state(connection, found, department.id) != State.DONE:
                 await departments.put_children(connection, found, department, children)
                 told = memberships.in_department(department.id, members)
@@ -84,36 +106,36 @@ class AppDirectory:
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
         """The department no longer exists: it is settled, with nobody in it."""
         async with self._database.write(self._app) as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             await departments.remove(connection, found, [department], _now())
             await runs.settle(connection, found, department, State.VANISHED, calls=calls)
 
     async def fail(self, run: str, department: int) -> None:
         """The department could not be read; the run can't remove anybody."""
         async with self._database.write(self._app) as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             await runs.fail(connection, found, department)
 
     async def pending(self, run: str) -> int:
         """How many departments are known and not settled yet."""
         async with self._database.read() as connection:
-            return await runs.pending(connection, await runs.find(connection, self._app, run))
+            return await runs.pending(connection, await self._found(connection, run))
 
     async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
         """Departments that are not settled yet, each with the one that told of it, if one did."""
         async with self._database.read() as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             return await runs.unread(connection, found, most)
 
     async def progress(self, run: str) -> Progress:
         """Counts of the run so far."""
         async with self._database.read() as connection:
-            return await runs.progress(connection, await runs.find(connection, self._app, run))
+            return await runs.progress(connection, await self._found(connection, run))
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
         """What is in the directory and a complete walk did not meet, and was not asked for yet."""
         async with self._database.read() as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             if found.closed or found.scope != "everything":
                 return Unmet([], [])
             _refuse_incomplete(await runs.progress(connection, found))
@@ -128,7 +150,7 @@ class AppDirectory:
     ) -> None:
         """Write what DingTalk told when it was asked for each of these people."""
         async with self._database.write(self._app) as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             for member in met:
                 await _put_user(connection, found, member)
             await people.keep(connection, found, hidden)
@@ -141,7 +163,7 @@ class AppDirectory:
     ) -> None:
         """The same for departments; those that are gone are so at once."""
         async with self._database.write(self._app) as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             await departments.put(connection, found, met)
             await departments.keep(connection, found, hidden)
             await departments.remove(connection, found, gone, _now())
@@ -150,7 +172,7 @@ class AppDirectory:
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
         """Mark as left whoever is gone; final counts. Closing again only tells them."""
         async with self._database.write(self._app) as connection:
-            found = await runs.find(connection, self._app, run)
+            found = await self._found(connection, run)
             if not found.closed:
                 _refuse_incomplete(await runs.progress(connection, found))
                 gone = await self._gone(connection, found, confirmed=confirm_removals)
@@ -160,29 +182,63 @@ class AppDirectory:
                 await people.reunite(connection, found)
                 users = await runs.count_users(connection, found)
                 await runs.close(connection, found, users=users)
-            return await runs.progress(connection, found)
+            progress = await runs.progress(connection, found)
+        if found.scope == "everything" and self._on_complete is not None:
+            await self._on_complete(self._app)
+        return progress
+
+    async def find(self, kind: AddressKind, values: Collection[str]) -> dict[str, list[str]]:
+        """The userids of those who have not left and have one of these addresses, by address."""
+        return await addresses.find(self._database, self._app, kind, values)
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        """Write one user as told by DingTalk: a run of its own, at once closed."""
+        """Write one user as told by DingTalk, in a run of its own, at once closed, or in an open one."""
         async with self._database.write(self._app) as connection:
-            opened = await runs.open_(connection, self._app, run, "user", calls)
+            opened = await self._opened(connection, run, "user", calls)
             await _put_user(connection, opened, member)
             await people.reunite(connection, opened)
-            await runs.close(connection, opened, users=1)
-            return await runs.progress(connection, opened)
+            return await _closed(connection, opened, users=1)
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
-        """Mark one user as left: a run of its own, at once closed."""
+        """Mark one user as left, in a run as `put_user`."""
         async with self._database.write(self._app) as connection:
-            opened = await runs.open_(connection, self._app, run, "user", calls)
+            opened = await self._opened(connection, run, "user", calls)
             changes = await people.remove(connection, opened, [userid], _now())
             await people.record(connection, opened, changes, _now())
-            await runs.close(connection, opened, users=0)
-            return await runs.progress(connection, opened)
+            return await _closed(connection, opened, users=0)
+
+    async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
+        """Those of the departments that the directory did not know before the run."""
+        async with self._database.read() as connection:
+            return await departments.strangers(connection, self._app, run, numbers)
+
+    async def members(self, department: int, *, most: int) -> Sequence[str]:
+        """Direct members of a department; some of them, if they are many."""
+        async with self._database.read() as connection:
+            return await memberships.some_in(connection, self._app, department, most)
+
+    async def leaders(self, department: int) -> Sequence[str]:
+        """Who heads a department, as far as that is known."""
+        async with self._database.read() as connection:
+            return await memberships.leaders(connection, self._app, department)
+
+    async def vacate(self, run: str, department: int, users: Sequence[str]) -> None:
+        """These people are not in the department, which does not exist."""
+        async with self._database.write(self._app) as connection:
+            found = await self._found(connection, run)
+            await memberships.vacate(connection, found, department, users)
 
     def everyone(self) -> AsyncIterator[list[str]]:
         """All who have not left, in pages."""
         return audience.everyone(self._database, self._app)
+
+    async def _opened(self, connection: AsyncConnection, run: str, scope: str, calls: int) -> Run:
+        return await runs.open_(
+            connection, self._app, run, scope, calls=calls, read_at=self._read_at
+        )
+
+    async def _found(self, connection: AsyncConnection, run: str) -> Run:
+        return await runs.find(connection, self._app, run, read_at=self._read_at)
 
     async def _gone(self, connection: AsyncConnection, run: Run, *, confirmed: bool) -> list[str]:
         """The people that leave with this run, if they are not too many.
@@ -210,10 +266,19 @@ async def _put_user(connection: AsyncConnection, run: Run, member: Member) -> No
     told = memberships.of_user(member)
     if told is None:
         return
-    places = [Department(membership.department, {}) for membership in told]
-    await departments.put(connection, run, places)
+    await departments.mention(connection, run, [membership.department for membership in told])
     moved = await memberships.replace_user(connection, run, member.userid, told)
     await people.record(connection, run, moved, _now())
+
+
+async def _closed(connection: AsyncConnection, run: Run, *, users: int) -> Progress:
+    """The counts of a run; one about single people ends with them."""
+    if run.scope == "user":
+        await runs.close(connection, run, users=users)
+    progress = await runs.progress(connection, run)
+    if run.scope == "user":
+        await runs.drop_if_nothing_new(connection, run)
+    return progress
 
 
 def _refuse_incomplete(progress: Progress) -> None:

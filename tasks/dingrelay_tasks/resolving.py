@@ -1,0 +1,55 @@
+"""Finding out whose an address is: in the directory, and at DingTalk where that does not know."""
+
+from collections.abc import Mapping, Sequence
+
+from dingrelay_tasks.addresses import CHINA, AddressKind, Reason
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.outcomes import OutOfScope
+
+
+async def resolve(addresses: Mapping[AddressKind, Sequence[str]], ctx: Context) -> Json:
+    """Who has these addresses.
+
+    Nobody is guessed: an address that several people have names none of them.
+
+    Args:
+        addresses: of each kind, as `addresses` compares them.
+        ctx: of the job that wants to know.
+
+    Returns:
+        ``users``, and ``unresolved`` as in `MessageSendResult`.
+    """
+    users: list[str] = []
+    unresolved: list[Json] = []
+    for kind, values in addresses.items():
+        known = await ctx.directory.find(kind, values)
+        for value in values:
+            userid, reason = await _one(kind, value, known[value], ctx)
+            if userid is None:
+                unresolved.append({kind: value, "reason": reason})
+            else:
+                users.append(userid)
+    return {"users": users, "unresolved": unresolved}
+
+
+async def _one(
+    kind: AddressKind, value: str, known: Sequence[str], ctx: Context
+) -> tuple[str | None, Reason]:
+    """Who has an address, if it is one person; else why not."""
+    if len(known) > 1:
+        return None, "ambiguous"
+    return (known[0], "unknown") if known else await _ask(kind, value, ctx)
+
+
+async def _ask(kind: AddressKind, value: str, ctx: Context) -> tuple[str | None, Reason]:
+    """What DingTalk says of an address that the directory does not know.
+
+    It is asked for Chinese mobile numbers only; for others it has no question (API §3.1, §11.3).
+    """
+    country, _, number = value.partition("-")
+    if kind != "mobile" or country != f"+{CHINA}":
+        return None, "unknown"
+    try:
+        return await ctx.contacts.by_mobile(number), "unknown"
+    except OutOfScope:
+        return None, "hidden"

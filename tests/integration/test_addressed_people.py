@@ -1,0 +1,249 @@
+"""Messages and campaigns to people named by mobile number, e-mail address or job number."""
+
+import asyncio
+import io
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from cli_runner import in_folder
+from dingrelay_producers import State
+from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from one_worker import OneWorker, one_worker
+from tables import prepare
+
+BY_MOBILE = "/topapi/v2/user/getbymobile"
+SEND = "/topapi/message/corpconversation/asyncsend_v2"
+PEOPLE = {
+    "u1": {"mobile": "13800000001", "job_number": "0001", "email": "Ann@Example.com"},
+    "u2": {"mobile": "13800000002", "job_number": "shared", "org_email": "bob@corp.example"},
+    "u3": {"mobile": "51234567", "state_code": "852", "job_number": "shared"},
+    "u4": {"mobile": "13800000004", "email": "left@example.com"},
+}
+
+
+async def fill(directory: AppDirectory) -> None:
+    """All of `PEOPLE` are there, and u4 has left."""
+    for number, (userid, fields) in enumerate(PEOPLE.items()):
+        await directory.put_user(f"run{number}", Member(userid, fields), calls=1)
+    await directory.drop_user("end", "u4", calls=1)
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        await fill(worker.executor.resources.directory.of("default"))
+        yield worker
+
+
+def message(text: str = "hello", **to: Any) -> MessageSend:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": to, "message": content})
+
+
+def reached(sandbox: SandboxAdmin, *userids: str) -> list[int]:
+    return [len(sandbox.inbox(userid)["delivered"]) for userid in userids]
+
+
+async def test_people_are_found_in_the_directory_and_named_once(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    job = message(
+        users=["u3"],
+        mobiles=["+86 138-0000-0001", "+852-51234567"],
+        emails=["ANN@example.com", "bob@corp.example"],
+        job_numbers=["0001"],
+    )
+    job_id = await worker.send(job)
+    assert await worker.run(job_id) == State.DONE
+    result = (await worker.status(job_id)).result
+    assert result is not None
+    assert (result["accepted"], result["unresolved"]) == (3, [])
+    assert reached(sandbox, "u1", "u2", "u3") == [1, 1, 1]
+    assert sandbox.calls(api=BY_MOBILE) == []
+
+
+async def test_nobody_is_guessed(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    sandbox.put_user("u5", mobile="13900000005")
+    sandbox.put_user("u6", mobile="13900000006")
+    app = {"app_key": "sandbox-key", "app_secret": "sandbox-secret", "agent_id": "1000001"}
+    sandbox.add_app(**app, departments=[], users=["u1", "u5"])
+    job = message(
+        mobiles=["13900000005", "13900000006", "13911111111", "+1-4155550100"],
+        emails=["left@example.com"],
+        job_numbers=["shared"],
+    )
+    job_id = await worker.send(job)
+    assert await worker.run(job_id) == State.DONE
+    result = (await worker.status(job_id)).result
+    assert result is not None
+    assert result["accepted"] == 1
+    assert result["unresolved"] == [
+        {"mobile": "+86-13900000006", "reason": "hidden"},
+        {"mobile": "+86-13911111111", "reason": "unknown"},
+        {"mobile": "+1-4155550100", "reason": "unknown"},
+        {"email": "left@example.com", "reason": "unknown"},
+        {"job_number": "shared", "reason": "ambiguous"},
+    ]
+    assert reached(sandbox, "u5", "u6", "u2") == [1, 0, 0]
+    assert len(sandbox.calls(api=BY_MOBILE)) == 3
+
+
+async def test_a_message_that_finds_nobody_says_so(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    job_id = await worker.send(message(job_numbers=["shared", "none"]))
+    assert await worker.run(job_id) == State.DEAD
+    status = await worker.status(job_id)
+    assert status.error is not None
+    assert status.result is not None
+    assert status.error.code == "nobody_found"
+    assert [each["reason"] for each in status.result["unresolved"]] == ["ambiguous", "unknown"]
+    assert sandbox.calls(api=SEND) == []
+
+
+async def test_a_rerun_sends_to_the_people_who_were_found_first(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("error", api=SEND, code="-1", count=1)
+    job_id = await worker.send(message(mobiles=["13800000001"]))
+    assert not (await worker.run(job_id)).ended
+    directory = worker.executor.resources.directory.of("default")
+    await directory.drop_user("later", "u1", calls=1)
+    assert await worker.finish(job_id) == State.DONE
+    assert reached(sandbox, "u1") == [1]
+
+
+async def test_messages_to_addresses_share_a_call(worker: OneWorker, sandbox: SandboxAdmin) -> None:
+    sandbox.add_fault("throttle", api=SEND, code="43004", count=1)
+    first = await worker.send(message(mobiles=["13800000001"]))
+    second = await worker.send(message(emails=["bob@corp.example"]))
+    third = await worker.send(message(users=["u3"]))
+    assert not (await worker.run(first)).ended
+    states = await asyncio.gather(*(worker.finish(each) for each in (first, second, third)))
+    assert states == [State.DONE] * 3
+    taken = [call for call in sandbox.calls(api=SEND) if call["verdict"] == "ok"]
+    assert sum(call["recipients"] for call in taken) == 3
+    assert reached(sandbox, "u1", "u2", "u3") == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("to", "told"),
+    [
+        ({"mobiles": ["+85251234567"]}, "to.mobiles.0: must be a mobile number such as"),
+        ({"emails": ["nobody"]}, "to.emails.0: must be an e-mail address"),
+        ({"job_numbers": [" 1"]}, "to.job_numbers.0: must be a job number"),
+        ({"mobiles": ["13800000001"], "everyone": True}, "to.everyone"),
+    ],
+)
+def test_what_is_no_address_is_refused_where_it_enters(to: Any, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        message(**to)
+
+
+@pytest.fixture
+async def campaigns(database_url: str) -> AsyncIterator[CampaignStore]:
+    prepare(database_url)
+    directory = DirectoryStore(database_url)
+    root = Department(1, {"name": "all"})
+    await directory.of("default").open_run("r0", scope="everything", roots=[root], calls=1)
+    await fill(directory.of("default"))
+    await directory.close()
+    store = CampaignStore(database_url)
+    yield store
+    await store.close()
+
+
+def spec() -> CampaignSpec:
+    content = {"msgtype": "text", "text": {"content": "hello {name}"}}
+    return CampaignSpec.parse({"name": "party", "message": content})
+
+
+def csv(*lines: str) -> io.BytesIO:
+    return io.BytesIO("\n".join(lines).encode())
+
+
+async def people(store: CampaignStore, campaign: str) -> set[str]:
+    return {
+        userid
+        async for page in store.chunks(campaign)
+        for chunk in page
+        for userid in chunk.users.split(",")
+    }
+
+
+async def test_a_file_names_people_by_one_kind_of_address(campaigns: CampaignStore) -> None:
+    rows = csv("mobile,name", "138 0000 0001,Ann", "+852-51234567,Cho", "+86-13800000001,again")
+    made = await campaigns.create(spec(), Audience(rows=rows))
+    assert await people(campaigns, made.campaign.id) == {"u1", "u3"}
+    assert made.campaign.duplicates == 1
+    values = [{"email": "ann@example.com", "name": "Ann"}, {"job_number": "0001", "name": "Ann"}]
+    made = await campaigns.create(spec(), Audience(rows=values))
+    assert await people(campaigns, made.campaign.id) == {"u1"}
+
+
+async def test_rows_that_name_nobody_or_several_are_told_with_their_lines(
+    campaigns: CampaignStore,
+) -> None:
+    rows = csv("job_number,name", "0001,Ann", "shared,Bob", "none,Eve")
+    with pytest.raises(MalformedRecipients) as caught:
+        await campaigns.create(spec(), Audience(rows=rows))
+    assert list(caught.value.first) == [
+        Malformed(3, "job_number shared is that of 2 people"),
+        Malformed(4, "job_number none is nobody's in the directory"),
+    ]
+
+
+async def test_exclusions_by_address_are_taken_out_or_refused(campaigns: CampaignStore) -> None:
+    named = [{"userid": userid, "name": userid} for userid in ("u1", "u2", "u3")]
+    without = csv("email", "ann@example.com")
+    made = await campaigns.create(spec(), Audience(rows=named, without_rows=without))
+    assert await people(campaigns, made.campaign.id) == {"u2", "u3"}
+    # Who can't be told there would be sent to.
+    with pytest.raises(MalformedRecipients, match="exclusions"):
+        await campaigns.create(spec(), Audience(rows=named, without_rows=csv("email", "a@b.c")))
+
+
+async def test_people_are_found_by_name_and_by_address(
+    worker: OneWorker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = worker.executor.resources.directory.of("default")
+    named = {"name": "王小明", "mobile": "13900000007", "dept_id_list": [1]}
+    await directory.put_user("w7", Member("u7", named), calls=1)
+    await directory.put_user("w8", Member("u8", {"name": "王大_明"}), calls=1)
+    await directory.drop_user("w9", "u8", calls=1)
+    settings = worker.executor.resources.settings
+    variables = {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": settings.redis,
+        "DINGRELAY_DATABASE_URL": settings.database,
+    }
+    cli = in_folder(monkeypatch, tmp_path, variables)
+
+    def found(*words: str) -> list[str]:
+        return [each["userid"] for each in cli.json("person", "find", *words)]
+
+    def look() -> None:
+        assert found("明") == ["u7", "u8"]
+        assert found("_") == ["u8"]
+        assert found("139 0000 0007") == found("u7") == found("小明", "--app", "default") == ["u7"]
+        assert sorted(found("shared")) == ["u2", "u3"]
+        assert found("ANN@example.com") == ["u1"]
+        assert found("nobody") == found("明", "--app", "hr") == []
+        shown = cli("person", "find", "王").stdout
+        assert "王小明" in shown
+        assert "none" in cli("person", "find", "nobody").stderr
+
+    await asyncio.to_thread(look)

@@ -1,0 +1,129 @@
+"""Of two reads the newer stays, whichever is written last."""
+
+from collections.abc import Awaitable, Callable
+from itertools import permutations
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from dingrelay_tasks.context import Department, Member
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.directory.order import CLOCK_SET_BACK_MS
+from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from listings import all_users, users_below
+from tables import prepare
+
+Write = Callable[[AppDirectory], Awaitable[Any]]
+
+
+def told(*departments: int, **fields: Any) -> Write:
+    """A user's own answer."""
+    member = Member("ann", {"dept_id_list": list(departments), **fields})
+    return lambda directory: directory.put_user(f"put{directory._read_at}", member, calls=1)
+
+
+def unknown() -> Write:
+    """DingTalk does not know the user."""
+    return lambda directory: directory.drop_user(f"drop{directory._read_at}", "ann", calls=1)
+
+
+def listed(department: int, *members: Member, below: tuple[int, ...] = ()) -> Write:
+    """A walk's read of a department."""
+
+    async def write(directory: AppDirectory) -> None:
+        run = f"walk{directory._read_at}"
+        children = [Department(child, {"name": f"d{child}"}) for child in below]
+        await directory.open_run(run, scope="department", roots=[], calls=0)
+        await directory.fill(
+            run, Department(department, {}), children=children, members=members, calls=1
+        )
+
+    return write
+
+
+def department(number: int, *, gone: bool = False, **fields: Any) -> Write:
+    """A department's own answer."""
+
+    async def write(directory: AppDirectory) -> None:
+        run = f"event{directory._read_at}"
+        await directory.open_run(run, scope="event", roots=[], calls=0)
+        met = [] if gone else [Department(number, fields)]
+        await directory.note_departments(run, met=met, hidden=[], gone=[number] if gone else [])
+
+    return write
+
+
+ANN = Member("ann", {"name": "listed"})
+
+CASES: dict[str, list[Write]] = {
+    "a person who left": [told(2, name="old"), unknown()],
+    "a person who left before they were known": [told(2), unknown(), unknown()],
+    "a person who came back": [told(2), unknown(), told(3, name="new")],
+    "a list after an answer": [told(2, name="old", manager_userid="m"), listed(2, ANN)],
+    "an answer after a list": [listed(2, ANN), told(3, name="new", manager_userid="m")],
+    "a move": [listed(2, ANN), told(3), listed(2), listed(3, ANN)],
+    "a person who left after a list": [listed(2, ANN), unknown()],
+    "a department that is gone": [told(2), department(2, name="x"), department(2, gone=True)],
+    "a department that moved": [
+        listed(1, below=(2,)),
+        department(2, parent_id=3),
+        listed(3, below=(2,)),
+    ],
+    "a name of a department": [
+        department(2, name="old", parent_id=1, order=7),
+        listed(1, below=(2,)),
+        department(2, order=8),
+    ],
+}
+
+
+async def state(store: DirectoryStore, app: str) -> Any:
+    """All that a reader sees of an app's directory."""
+    async with store.database.read() as connection:
+        users = await connection.execute(
+            select(UserRow.userid, UserRow.fields).where(
+                UserRow.app == app, UserRow.left_at.is_(None)
+            )
+        )
+        departments = await connection.execute(
+            select(DepartmentRow.id, DepartmentRow.parent, DepartmentRow.name, DepartmentRow.fields)
+            .where(DepartmentRow.app == app, DepartmentRow.left_at.is_(None))
+            .where(DepartmentRow.read_at + DepartmentRow.detailed_at > 0)
+        )
+        memberships = await connection.execute(
+            select(MembershipRow.department, MembershipRow.userid).where(MembershipRow.app == app)
+        )
+        return (
+            {row.userid: row.fields for row in users},
+            {row.id: (row.parent, row.name, row.fields) for row in departments},
+            {(row.department, row.userid) for row in memberships},
+        )
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_in_whatever_order_it_is_written_the_same_comes_out(
+    sqlite_url: str, case: str
+) -> None:
+    prepare(sqlite_url)
+    store = DirectoryStore(sqlite_url)
+    writes = CASES[case]
+    seen: list[Any] = []
+    for order in permutations(range(len(writes))):
+        app = "-".join(map(str, order))
+        for index in order:
+            await writes[index](store.of(app, read_at=100 + index))
+        seen.append(await state(store, app))
+    await store.close()
+    assert seen == seen[:1] * len(seen)
+
+
+async def test_what_was_read_in_time_to_come_is_overwritten(store: DirectoryStore) -> None:
+    late = CLOCK_SET_BACK_MS + 1_000
+    await told(2, name="by a clock that was set back")(store.of("default", read_at=late))
+    directory = store.of("default", read_at=500)
+    await told(3, name="now")(directory)
+    assert await users_below(directory, 3) == ["ann"]
+    assert await users_below(directory, 2) == []
+    await unknown()(store.of("default", read_at=600))
+    assert await all_users(directory) == []

@@ -1,0 +1,372 @@
+"""The directory under events: it follows the organisation, in whatever order reads are written."""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from dingrelay_sandbox.apis import contacts as told
+from dingrelay_sandbox.organisation import Organisation
+from dingrelay_tasks import event, user_sync
+from dingrelay_tasks.context import Department, Json, Member, Progress
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.event import Event
+from dingrelay_tasks.outcomes import Wait
+from dingrelay_tasks.user_sync import DepartmentSync, UserSync
+from dingrelay_workers.dingtalk import contact_fields
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.directory.store import DirectoryStore
+from tables import prepare
+from thorough import either
+
+AT_ONCE = 12
+"""Jobs that run at the same time."""
+
+
+class World:
+    """An organisation, its clock, and jobs whose reads and writes are mixed up at random."""
+
+    def __init__(self, store: DirectoryStore, seed: int) -> None:
+        self.store = store
+        self.rng = random.Random(seed)
+        self.organisation = Organisation()
+        self.organisation.seed(users=120, departments=14, seed=seed)
+        self.clock = 1_000
+        self.jobs: set[asyncio.Task[None]] = set()
+        self.pending: list[Event] = []
+        self.spawned: set[str] = set()
+        self.numbers = iter(range(1_000_000))
+
+    async def pause(self) -> None:
+        """Let others go on, for a random while."""
+        for _ in range(self.rng.choice((0, 0, 1, 3, 10, 30))):
+            await asyncio.sleep(0)
+
+    def tick(self) -> int:
+        """Redis's time; no two moments are the same."""
+        self.clock += 1
+        return self.clock
+
+    def tell(self, event_type: str, **data: Any) -> None:
+        """An event comes, at some time, and now and then twice."""
+        self.tick()
+        found = Event(event_type=event_type, event_id=f"e{next(self.numbers)}", data=data)
+        self.pending += [found] * (2 if self.rng.random() < 0.1 else 1)
+
+    def start(self, job: Contract, job_id: str, *, family: str = "") -> None:
+        """Run a job beside the others."""
+        task = asyncio.create_task(Job(self, job, job_id, family=family).finish())
+        self.jobs.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self.jobs.discard(task)
+        task.result()
+
+    async def drain(self) -> None:
+        """Deliver what is pending in any order, and wait for all jobs."""
+        self.deliver(len(self.pending))
+        while self.jobs:
+            await asyncio.gather(*self.jobs)
+
+    def deliver(self, most: int) -> None:
+        for _ in range(min(most, len(self.pending))):
+            found = self.pending.pop(self.rng.randrange(len(self.pending)))
+            self.start(found, found.identity)
+
+
+@dataclass
+class Job:
+    """One job: a `Context` whose claims, reads and writes take their time."""
+
+    world: World
+    job: Contract
+    job_id: str
+    remembered: dict[str, Json] = field(default_factory=dict[str, Json])
+    family: str = ""
+    settle_delay: timedelta = timedelta(seconds=10)
+    claimed_at: int = 0
+
+    async def finish(self) -> None:
+        """Run until it ends. Once in a while a run dies before it has said what it did."""
+        while True:
+            await self.world.pause()
+            self.claimed_at = self.world.tick()
+            before = dict(self.remembered)
+            try:
+                await self._run()
+            except Wait:
+                continue
+            if self.world.rng.random() < 0.03:
+                self.remembered = before
+                continue
+            return
+
+    async def _run(self) -> None:
+        ctx: Any = self
+        if isinstance(self.job, Event):
+            await event.run(self.job, ctx)
+        elif isinstance(self.job, UserSync):
+            await user_sync.run(self.job, ctx)
+        elif isinstance(self.job, DepartmentSync):
+            await user_sync.run_department(self.job, ctx)
+
+    async def once(
+        self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
+    ) -> Json:
+        if step not in self.remembered:
+            self.remembered[step] = json.loads(json.dumps(await act()))
+        return self.remembered[step]
+
+    async def step_result(self, step: str) -> Json | None:
+        return self.remembered.get(step)
+
+    async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
+        family = self.family or self.job_id
+        for child, key in zip(children, keys, strict=True):
+            if (name := f"{family}/{key}") not in self.world.spawned:
+                self.world.spawned.add(name)
+                self.world.start(child, name, family=family)
+
+    async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
+        family = self.family or self.job_id
+        return ["queued" if f"{family}/{key}" in self.world.spawned else None for key in keys]
+
+    async def wake(self, job_id: str) -> None:
+        return
+
+    @property
+    def directory(self) -> Any:
+        return SlowDirectory(self)
+
+    @property
+    def contacts(self) -> Any:
+        return Contacts(self)
+
+
+@dataclass
+class SlowDirectory:
+    """The directory, which is written to a while after it was decided to."""
+
+    job: Job
+
+    def __getattr__(self, name: str) -> Any:
+        store, read_at = self.job.world.store, self.job.claimed_at
+        method = getattr(store.of("default", read_at=read_at), name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            await self.job.world.pause()
+            return await method(*args, **kwargs)
+
+        return call
+
+
+@dataclass
+class Contacts:
+    """DingTalk: the request is under way for a while, and so is the answer."""
+
+    job: Job
+
+    async def user(self, userid: str) -> Member | None:
+        world = await self._there()
+        person = world.organisation.people.get(userid)
+        found = None
+        if person is not None:
+            found = contact_fields.member(told.person_fields(world.organisation, person))
+        await world.pause()
+        return found
+
+    async def department(self, number: int) -> Department | None:
+        world = await self._there()
+        row = world.organisation.departments.get(number)
+        found = None
+        if row is not None:
+            found = contact_fields.department(told.department_fields(world.organisation, row))
+        await world.pause()
+        return found
+
+    async def children(self, number: int) -> list[Department] | None:
+        world = await self._there()
+        if number not in world.organisation.departments:
+            return None
+        found = [
+            Department(child.id, {"name": child.name, "parent_id": child.parent_id})
+            for child in world.organisation.children(number)
+        ]
+        await world.pause()
+        return found
+
+    async def members(self, number: int) -> AsyncIterator[list[Member]]:
+        world = await self._there()
+        if number not in world.organisation.departments:
+            raise LookupError(number)
+        found = [
+            contact_fields.member(
+                told.member_fields(
+                    world.organisation, world.organisation.people[userid], number, ()
+                )
+            )
+            for userid in world.organisation.members(number)
+        ]
+        await world.pause()
+        yield found
+
+    async def _there(self) -> World:
+        world = self.job.world
+        await world.pause()
+        return world
+
+
+def change(world: World) -> None:
+    """One change of the organisation, with DingTalk's events of it."""
+    heads = _heads(world.organisation)
+    with suppress(LookupError):  # nothing is below itself, and only what is empty is dissolved
+        _change(world, sorted(world.organisation.people), sorted(world.organisation.departments))
+    # Who heads a department is a matter of the department.
+    for number, head in _heads(world.organisation).items():
+        if number in heads and heads[number] != head:
+            world.tell("org_dept_modify", deptId=[number])
+
+
+def _change(world: World, people: Sequence[str], places: Sequence[int]) -> None:
+    organisation, rng = world.organisation, world.rng
+    userid, number = rng.choice(people), rng.choice(places)
+    match rng.choice(
+        ["join", "edit", "edit", "move", "move", "leave", "found", "rename", "shift", "dissolve"]
+    ):
+        case "join":
+            userid = f"n{next(world.numbers)}"
+            organisation.put_user(userid, {"name": userid, "dept_id_list": _some(rng, places)})
+            world.tell("user_add_org", userId=[userid], timeStamp="1")
+        case "edit":
+            some = rng.sample(people, rng.randint(1, 2))
+            for each in some:
+                name = rng.choice(["title", "manager_userid", "email"])
+                organisation.put_user(each, {name: f"{name} {next(world.numbers)}"})
+            world.tell("user_modify_org", userId=some)
+        case "move":
+            organisation.put_user(userid, {"dept_id_list": _some(rng, places)})
+            world.tell("user_modify_org", UserId=[userid])
+        case "leave" if len(people) > 20:
+            organisation.delete_user(userid)
+            world.tell("user_leave_org", userId=[userid])
+        case "found":
+            number = 10_000 + next(world.numbers)
+            organisation.put_department(number, {"parent_id": rng.choice(places)})
+            world.tell("org_dept_create", deptId=[number])
+        case "rename":
+            organisation.put_department(number, {"name": f"name {next(world.numbers)}"})
+            world.tell("org_dept_modify", deptId=[str(number)])
+        case "shift":
+            organisation.put_department(number, {"parent_id": rng.choice(places)})
+            world.tell("org_dept_modify", deptId=[number])
+        case "dissolve":
+            organisation.delete_department(number)
+            world.tell("org_dept_remove", deptId=number)
+        case _:
+            return
+
+
+def _some(rng: random.Random, places: Sequence[int]) -> list[int]:
+    return sorted(set(rng.choices(places, k=rng.choice((1, 1, 2)))))
+
+
+def _heads(organisation: Organisation) -> dict[int, str | None]:
+    return {
+        number: next(iter(organisation.members(number)), None)
+        for number in organisation.departments
+    }
+
+
+async def differences(world: World) -> list[str]:
+    """Where the directory is not the organisation."""
+    organisation = world.organisation
+    async with world.store.database.read() as connection:
+        departments = {
+            row.id: (row.name, row.parent)
+            for row in await connection.execute(
+                select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent).where(
+                    DepartmentRow.left_at.is_(None)
+                )
+            )
+        }
+        fields = {
+            row.userid: row.fields
+            for row in await connection.execute(
+                select(UserRow.userid, UserRow.fields).where(UserRow.left_at.is_(None))
+            )
+        }
+        memberships = {
+            (row.department, row.userid): row.leader
+            for row in await connection.execute(
+                select(MembershipRow.department, MembershipRow.userid, MembershipRow.leader)
+            )
+        }
+    known = {each.id: (each.name, each.parent_id) for each in organisation.departments.values()}
+    found = [f"departments {_unlike(departments, known)}"] if departments != known else []
+    people = {}
+    for userid, person in organisation.people.items():
+        answer = contact_fields.member(told.person_fields(organisation, person)).fields
+        people[userid] = {
+            name: answer.get(name) for name in ("name", "title", "manager_userid", "email")
+        } | {"dept_id_list": sorted(answer["dept_id_list"])}
+    seen = {
+        userid: {name: values.get(name) for name in next(iter(people.values()))}
+        for userid, values in fields.items()
+    }
+    found += [f"people {_unlike(seen, people)}"] if seen != people else []
+    places = {
+        (place, userid): told.leads(organisation, person, place)
+        for userid, person in organisation.people.items()
+        for place in person.departments
+    }
+    found += [f"memberships {_unlike(memberships, places)}"] if memberships != places else []
+    return found
+
+
+def _unlike(have: dict[Any, Any], want: dict[Any, Any]) -> dict[Any, Any]:
+    keys = [key for key in {**have, **want} if have.get(key) != want.get(key)]
+    return {key: (have.get(key), want.get(key)) for key in keys[:5]}
+
+
+async def walk(world: World, name: str) -> Progress:
+    """A walk of everything, alone; what it found."""
+    world.start(UserSync(), name)
+    await world.drain()
+    return await world.store.of("default").progress(name)
+
+
+async def follow(database_url: str, seed: int, changes: int) -> None:
+    """Change an organisation, and have the directory follow by events alone."""
+    prepare(database_url)
+    store = DirectoryStore(database_url, removal_share=1.0)
+    world = World(store, seed)
+    await walk(world, "first")
+    assert await differences(world) == []
+    for number in range(changes):
+        change(world)
+        if world.rng.random() < 0.4:
+            world.deliver(world.rng.randint(1, 8))
+        if number == changes // 2:
+            # One that overlaps with all of this must not bring anything back.
+            world.start(UserSync(), "overlapping")
+        while len(world.jobs) > AT_ONCE:
+            await asyncio.wait(world.jobs, return_when=asyncio.FIRST_COMPLETED)
+        await world.pause()
+    await world.drain()
+    assert await differences(world) == []
+    found = await walk(world, "last")
+    assert (found.added, found.changed, found.left) == (0, 0, 0)
+    await store.close()
+
+
+@pytest.mark.parametrize("seed", either([2], list(range(2, 22))))
+async def test_by_events_alone_it_becomes_the_organisation(sqlite_url: str, seed: int) -> None:
+    await follow(sqlite_url, seed, changes=100)

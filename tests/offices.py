@@ -1,0 +1,82 @@
+"""A worker that tells endpoints, in quick time, and a way to make things happen that are told."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from dingrelay_producers.gateway.backend.webhooks import IssuedEndpoint, Subscription
+from dingrelay_tasks import webhook_deliver
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.outbox import outbox
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks import deliverer, dispatcher, gate
+from dingrelay_workers.webhooks.models import DeliveryRow
+from dingrelay_workers.webhooks.store import SqlWebhookStore
+from outages import Fleet, eventually
+from receivers import Receiver
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second is as long as a minute."""
+    monkeypatch.setattr(gate, "FIRST_PAUSE", timedelta(seconds=0.1))
+    monkeypatch.setattr(gate, "LONGEST_PAUSE", timedelta(seconds=0.5))
+    monkeypatch.setattr(webhook_deliver, "BASE", 0.1)
+    monkeypatch.setattr(webhook_deliver, "CAP", 2.0)
+    monkeypatch.setattr(deliverer, "LIVES", 0.1)
+    for name, seconds in (("IDLE", 0.05), ("BEAT", 0.1), ("BUSY", 0.02)):
+        monkeypatch.setattr(dispatcher, name, seconds)
+
+
+class Office:
+    """A worker, its endpoints, and what happens."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.resources = fleet.resources
+        self.store = SqlWebhookStore(
+            self.database, self.resources.redis, self.resources.settings, patience=30
+        )
+        self.store._publisher = fleet.wakeups
+
+    @property
+    def database(self) -> Database:
+        return self.resources.directory.database
+
+    async def add(self, url: str, *types: str, **fields: Any) -> IssuedEndpoint:
+        return await self.store.add(
+            Subscription(name="test", url=url, types=types or ("*",), **fields)
+        )
+
+    async def tell(self, userids: Iterable[str], *, app: str = "default") -> list[str]:
+        """That these people left; the ids of the notices."""
+        at = datetime.now(UTC)
+        notices = [
+            Notice(type="directory.user.left", app=app, at=at, data={"userid": userid})
+            for userid in userids
+        ]
+        async with self.database.write("tests") as connection:
+            await outbox.write(connection, notices)
+        return [notice.id for notice in notices]
+
+    async def close(self) -> None:
+        """End what runs, as a worker does before it closes its connections."""
+        await self.fleet.wakeups.end()
+        self.store.close()
+
+    async def under_way(self) -> int:
+        """Deliveries that have not ended."""
+        async with self.database.read() as connection:
+            found = await connection.scalar(select(func.count()).select_from(DeliveryRow))
+        return found or 0
+
+    async def heard(self, receiver: Receiver, ids: Iterable[str], *, within: float = 60) -> None:
+        """Return once a receiver has taken all of these, and nothing is under way."""
+        wanted = set(ids)
+
+        async def all_of_them() -> bool:
+            return wanted <= set(receiver.ids) and not await self.under_way()
+
+        await eventually(all_of_them, within=within)

@@ -1,0 +1,62 @@
+"""Who has a mobile number, an e-mail address or a job number, as the directory knows."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from sqlalchemy import select
+
+from dingrelay_tasks import addresses
+from dingrelay_tasks.addresses import AddressKind
+from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.directory.models import UserRow
+
+_COLUMNS = {
+    "mobile": (UserRow.mobile,),
+    "email": (UserRow.email, UserRow.org_email),
+    "job_number": (UserRow.job_number,),
+}
+
+
+def columns(fields: Mapping[str, Any]) -> dict[str, str | None]:
+    """The columns of a person's row by which they are found, from what is told of them."""
+    return {
+        "mobile": _compared("mobile", addresses.mobile_of(fields)),
+        "email": _compared("email", fields.get("email")),
+        "org_email": _compared("email", fields.get("org_email")),
+        "job_number": _compared("job_number", fields.get("job_number")),
+    }
+
+
+async def find(
+    database: Database, app: str, kind: AddressKind, values: Collection[str]
+) -> dict[str, list[str]]:
+    """The userids of those who have not left and have one of these addresses, by address.
+
+    Args:
+        database: of the directory.
+        app: whose directory it is.
+        kind: of the addresses.
+        values: as `dingrelay_tasks.addresses` compares them.
+    """
+    found: dict[str, set[str]] = {value: set() for value in values}
+    async with database.read() as connection:
+        for column in _COLUMNS[kind]:
+            for some in chunks(found):
+                rows = await connection.execute(
+                    select(column, UserRow.userid).where(
+                        UserRow.app == app, column.in_(some), UserRow.left_at.is_(None)
+                    )
+                )
+                for value, userid in rows:
+                    found[str(value)].add(userid)
+    return {value: sorted(userids) for value, userids in found.items()}
+
+
+def _compared(kind: AddressKind, text: object) -> str | None:
+    """An address as it is compared; None where there is none."""
+    if not isinstance(text, str) or not text:
+        return None
+    try:
+        return addresses.PARSERS[kind](text.strip())
+    except ValueError:
+        return None  # what DingTalk keeps there is no address that anybody could ask for

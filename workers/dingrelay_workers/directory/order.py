@@ -1,0 +1,70 @@
+"""Which of two reads is the newer one: they may be written in the wrong order.
+
+A read is as old as the claim of the job that makes it, by Redis's clock: a moment before the read
+leaves, and after the event that asked for it. So whatever changed before an event is in the read that
+the event leads to and in all that are newer, and the newest one of each row is right in the end.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import ColumnElement, or_
+from sqlalchemy.orm import InstrumentedAttribute
+
+from dingrelay_workers.directory.runs import Run
+
+CLOCK_SET_BACK_MS = 3_600_000
+"""A read is written within the minutes of a job's run. What a row holds from more than an hour later
+was read before Redis's clock was set back, or Redis taken over by a server whose clock is behind."""
+
+
+def is_newer(held: int, run: Run) -> bool:
+    """Whether a row holds what was read after what the run tells."""
+    return run.read_at < held <= run.read_at + CLOCK_SET_BACK_MS
+
+
+def is_not_newer(held: InstrumentedAttribute[int], run: Run) -> ColumnElement[bool]:
+    """The opposite of `is_newer`, for the column of a table."""
+    return or_(held <= run.read_at, held > run.read_at + CLOCK_SET_BACK_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a row holds, and when that was read.
+
+    Attributes:
+        fields: all that was ever told.
+        read_at: when that was read which lists tell, too.
+        detailed_at: when the details were read, which no list tells.
+    """
+
+    fields: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    read_at: int = 0
+    detailed_at: int = 0
+
+    def taken(self, told: Mapping[str, Any], run: Run, details: Collection[str]) -> dict[str, Any]:
+        """What is to be taken of what the run tells: all that the row does not hold from later.
+
+        What a newer read did not tell is not known better.
+        """
+        return {
+            name: value
+            for name, value in told.items()
+            if name not in self.fields
+            or not is_newer(self.detailed_at if name in details else self.read_at, run)
+        }
+
+    def after(self, taken: Mapping[str, Any], run: Run, details: Collection[str]) -> "Held":
+        """What the row holds once that is taken."""
+        detailed = any(name in details for name in taken)
+        listed = any(name not in details for name in taken)
+        return Held(
+            {**self.fields, **taken},
+            _later(self.read_at, run) if listed else self.read_at,
+            _later(self.detailed_at, run) if detailed else self.detailed_at,
+        )
+
+
+def _later(held: int, run: Run) -> int:
+    return held if is_newer(held, run) else run.read_at

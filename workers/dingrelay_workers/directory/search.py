@@ -1,0 +1,50 @@
+"""People by what somebody knows of them: part of a name, or one of their addresses."""
+
+from typing import Any
+
+from sqlalchemy import and_, or_, select
+
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory import addresses
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+
+
+async def find(
+    database: Database, text: str, *, app: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """People, those who are there first, each with the names of their departments.
+
+    Args:
+        database: of the directory.
+        text: part of a name, a userid, or an address.
+        app: of this app's directory only; None for all.
+        limit: how many at most.
+    """
+    told = addresses.columns({"mobile": text, "email": text, "org_email": text, "job_number": text})
+    same = [getattr(UserRow, name) == value for name, value in told.items() if value]
+    query = (
+        select(UserRow.app, UserRow.userid, UserRow.name, UserRow.job_number, UserRow.left_at)
+        .where(or_(UserRow.name.contains(text, autoescape=True), UserRow.userid == text, *same))
+        .order_by(UserRow.left_at.is_not(None), UserRow.name, UserRow.app, UserRow.userid)
+        .limit(limit)
+    )
+    if app is not None:
+        query = query.where(UserRow.app == app)
+    async with database.read() as connection:
+        people = [dict(row) for row in (await connection.execute(query)).mappings()]
+        for each in people:
+            names = (
+                select(DepartmentRow.name)
+                .join(
+                    MembershipRow,
+                    and_(
+                        MembershipRow.app == DepartmentRow.app,
+                        MembershipRow.department == DepartmentRow.id,
+                    ),
+                )
+                .where(MembershipRow.app == each["app"], MembershipRow.userid == each["userid"])
+                .order_by(DepartmentRow.id)
+            )
+            each["departments"] = [name or "" for name in await connection.scalars(names)]
+            each["name"], each["job_number"] = each["name"] or "", each["job_number"] or ""
+    return people
