@@ -1,0 +1,162 @@
+"""One job as a person looks it up: by the beginning of its id, with the people it is for."""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from redis import Redis
+
+from dingrelay_producers.client.coroutines import run
+from dingrelay_producers.client.history_backend import HistoryReader, JobDetails
+from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.status import STEP, JobStatus
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.message_recall import MessageRecall
+from dingrelay_tasks.message_send import LEFT_OUT, USERS_PER_CALL, MessageSend
+
+SHORTEST = 4
+"""Characters of an id that are taken for its beginning."""
+TOLD = 5
+"""Jobs that are named where several ids begin so."""
+LOOKED_AT = 5_000
+"""Ids that Redis compares in one step."""
+MOST_RECIPIENTS = 1_000
+"""People of one job who are told one by one, as in the history."""
+_BEGINNING = re.compile(r"[0-9A-Za-z_-]+")
+
+
+def whole_id(
+    use: Callable[[Callable[[Redis], Any]], Any], history: HistoryReader | None, text: str
+) -> str:
+    """The id of the one job that is meant.
+
+    Args:
+        use: asks Redis.
+        history: the history; None where it is not installed.
+        text: an id, or its beginning, with or without ``…`` behind it.
+
+    Raises:
+        InvalidArgument: several ids begin so.
+        ServiceUnavailable: Redis can't be used.
+    """
+    given = text.strip()
+    beginning = given.removesuffix("…").removesuffix("...")
+    if use(lambda redis: redis.exists(keys.job(given))):
+        return given
+    if len(beginning) < SHORTEST or not _BEGINNING.fullmatch(beginning):
+        return given
+    found: set[str] = use(lambda redis: _beginning(redis, beginning))
+    if history is not None and len(found) <= 1:
+        try:
+            found |= set(run(history.beginning(beginning, TOLD)))
+        except ServiceUnavailable:
+            if not found:
+                raise
+    if len(found) > 1:
+        some = ", ".join(sorted(found)[:TOLD])
+        raise InvalidArgument("job_id", f"the beginning of one id; there are {some}", beginning)
+    return next(iter(found), given)
+
+
+def details(
+    use: Callable[[Callable[[Redis], Any]], Any], history: HistoryReader | None, job_id: str
+) -> JobDetails:
+    """A job with what its list does not tell.
+
+    Raises:
+        JobNotFound: neither Redis nor the history has it.
+        ServiceUnavailable: Redis or the database can't be used.
+        UnreadableRecord: a field of its record is not what this release writes.
+    """
+    record = use(lambda redis: redis.hgetall(keys.job(job_id)))
+    if b"state" in record:
+        status = JobStatus.from_record(job_id, record)
+        job = _object(record.get(b"payload", b""))
+        return JobDetails(status, _key(job), _recipients(status, job, record))
+    kept = run(history.details(job_id)) if history is not None else None
+    if kept is None:
+        raise JobNotFound(job_id)
+    return kept
+
+
+def recall_of(details: JobDetails) -> MessageRecall:
+    """The job that takes back a message.
+
+    Raises:
+        ContractError: it has made no call that could be.
+    """
+    status = details.status
+    if status.kind != MessageSend.kind:
+        raise ContractError("job", f"is of kind {status.kind}, and no message")
+    if not status.state.ended:
+        raise ContractError("job", f"is {status.state}: cancel it, or recall it once it has ended")
+    made: list[dict[str, Any]] = (status.result or {}).get("calls", [])
+    if not made:
+        raise ContractError("job", "has made no call that is known, so nothing can be recalled")
+    named = not _goes_alone(status.result or {})
+    sent = [{"task_id": call["task_id"], "named": named} for call in made]
+    # Whoever was left out may be in the same call for another message that they had first.
+    people = (user for user, told in details.recipients.items() if told == "accepted")
+    fields = {"message": status.id, "calls": sent, "users": sorted(people) if named else []}
+    more = {"app": status.app, "lane": status.lane}
+    return MessageRecall.parse({**fields, **more})
+
+
+def _goes_alone(result: Mapping[str, Any]) -> bool:
+    """Whether a message surely shares none of its calls: it is for departments or everyone, or for many.
+
+    One for fewer may share each of several calls, where a limit of the app's makes them small.
+    """
+    if not all(call["recipients"] for call in result["calls"]):
+        return True
+    left_out = sum(len(result.get(reason, ())) for reason in (*LEFT_OUT, "unresolved"))
+    return bool(result["accepted"] + left_out > USERS_PER_CALL)
+
+
+def _beginning(redis: Redis, beginning: str) -> set[str]:
+    """The ids of the newest and of the dead jobs that begin so."""
+    found: set[str] = set()
+    for index in (keys.RECENT, keys.DEAD):
+        for job, _ in redis.zscan_iter(index, match=f"{beginning}*", count=LOOKED_AT):
+            found.add(job.decode(errors="replace"))
+    return found
+
+
+def _recipients(
+    status: JobStatus, job: Mapping[str, Any], record: Mapping[bytes, bytes]
+) -> dict[str, str]:
+    """What became of each person; ``waiting`` while that is open."""
+    kind = KINDS.get(status.kind)
+    if kind is None or kind.outcomes is None or not job:
+        return {}
+    steps = {
+        name.decode(errors="replace").removeprefix(STEP): _object(value)
+        for name, value in record.items()
+        if name.startswith(STEP.encode())
+    }
+    try:
+        told = kind.outcomes(dict(job), steps)
+    except (KeyError, TypeError, AttributeError):  # what another release wrote
+        return {}
+    unsent = "not_sent" if status.state.ended else "waiting"
+    unsent = "unknown" if status.state == "unknown" else unsent
+    return {
+        user: unsent if outcome == "not_sent" else outcome
+        for user, outcome in list(told.items())[:MOST_RECIPIENTS]
+    }
+
+
+def _key(job: Mapping[str, Any]) -> str:
+    key = job.get("idempotency_key")
+    return key if isinstance(key, str) else ""
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

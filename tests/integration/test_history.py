@@ -1,0 +1,465 @@
+"""The history: written at least once from the ends of jobs, and read with every filter."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import OperationalError
+
+from cli_runner import in_folder
+from dingrelay_producers import Client, State
+from dingrelay_producers.client.history_backend import JobFilter
+from dingrelay_producers.errors import InvalidArgument, JobNotFound, ServiceUnavailable
+from dingrelay_producers.gateway.jobs import listing as listing_module
+from dingrelay_producers.gateway.jobs.listing import Listing, Position
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.history import store, writer
+from dingrelay_workers.history.backend import SqlHistory
+from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.history.writer import Writer
+from dingrelay_workers.store.records import Records, Usage
+from jobs import a_draft, claimed, enqueue
+from tables import prepare
+
+TEXT = {"msgtype": "text", "text": {"content": "hi"}}
+ERROR = {"class": "permission", "code": "60011", "message": "no", "hint": ""}
+
+
+class Archive:
+    """A writer, and jobs that end."""
+
+    def __init__(self, redis: Redis, settings: Settings, database: Database) -> None:
+        self.redis = redis
+        self.settings = settings
+        self.database = database
+        self.records = Records(redis, settings)
+        self.moment = datetime.now(UTC)
+
+    def writer(self, **settings: Any) -> Writer:
+        chosen = self.settings.model_copy(update=settings) if settings else self.settings
+        return Writer(self.redis, self.database, chosen, now=lambda: self.moment)
+
+    async def write(self, **settings: Any) -> None:
+        """Until there is nothing more to write."""
+        made = self.writer(**settings)
+        while await made.tick() is not None:
+            pass
+
+    async def end(
+        self,
+        state: State = State.DONE,
+        *,
+        steps: dict[str, Any] | None = None,
+        error: dict[str, Any] | None = None,
+        **fields: Any,
+    ) -> str:
+        draft = a_draft(**fields)
+        await enqueue(self.redis, draft)
+        for step, outcome in (steps or {}).items():
+            await self.redis.hset(keys.job(draft.id), f"step:{step}", json.dumps(outcome))
+        claim = await claimed(self.records, draft)
+        assert await self.records.settle(claim, state, usage=Usage(attempts=1), error=error)
+        return draft.id
+
+    async def rows(self) -> dict[str, Any]:
+        async with self.database.read() as connection:
+            found = await connection.execute(select(JobRow.__table__))
+            return {row["job"]: dict(row) for row in found.mappings()}
+
+    async def recipients(self, job: str) -> dict[str, str]:
+        async with self.database.read() as connection:
+            columns = select(RecipientRow.user, RecipientRow.outcome)
+            found = await connection.execute(columns.where(RecipientRow.job == job))
+            return {row.user: row.outcome for row in found}
+
+
+@pytest.fixture
+async def archive(redis: Redis, valkey_url: str, database_url: str) -> AsyncIterator[Archive]:
+    settings = Settings.load(
+        env="test", redis_url=valkey_url, database_url=database_url, history={"days": 90}
+    )
+    await asyncio.to_thread(prepare, database_url)
+    database = Database(database_url)
+    yield Archive(redis, settings, database)
+    await database.dispose()
+
+
+def call(number: int, **left_out: list[str]) -> dict[str, Any]:
+    """The remembered outcome of a call."""
+    outcome = {"task_id": number, "request_id": f"r{number}", "recipients": 1, "at": ""}
+    lists = ("duplicate", "daily_cap", "perhaps_duplicate", "duplicate_departments")
+    return {**outcome, **{name: left_out.get(name, []) for name in lists}}
+
+
+async def test_an_end_is_written_with_what_came_of_each_person(archive: Archive) -> None:
+    users = {"to": {"users": ["u1", "u2", "u3"]}}
+    job = await archive.end(
+        steps={
+            "call:1": call(7, duplicate=["u2"]),
+            "delivery:7": {"invalid": ["u3"], "forbidden": []},
+        },
+        sender="crm",
+        idempotency_key="k",
+        **users,
+    )
+    await archive.write()
+    (row,) = (await archive.rows()).values()
+    assert (row["job"], row["kind"], row["app"]) == (job, "message-send", "default")
+    assert (row["sender"], row["key"], row["lane"], row["state"]) == ("crm", "k", "normal", "done")
+    assert (row["attempts"], row["error_code"], row["content"]) == (1, "", None)
+    assert row["created_at"] <= row["started_at"] <= row["ended_at"]
+    assert "你好" not in str(row)
+    expected = {"u1": "accepted", "u2": "duplicate", "u3": "invalid"}
+    assert await archive.recipients(job) == expected
+
+
+@pytest.mark.parametrize(
+    ("state", "outcome"), [(State.DEAD, "not_sent"), (State.UNKNOWN, "unknown")]
+)
+async def test_who_was_in_no_call_that_was_answered(
+    archive: Archive, state: State, outcome: str
+) -> None:
+    users = [f"u{number}" for number in range(150)]
+    error = {"class": "permission", "code": "60011", "message": "no", "hint": ""}
+    job = await archive.end(state, steps={"call:1": call(1)}, error=error, to={"users": users})
+    await archive.write()
+    row = (await archive.rows())[job]
+    assert (row["error_class"], row["error_code"]) == ("permission", "60011")
+    told = await archive.recipients(job)
+    assert [told[user] for user in users] == ["accepted"] * 100 + [outcome] * 50
+
+
+async def test_texts_are_kept_only_where_that_is_asked_for(archive: Archive) -> None:
+    job = await archive.end()
+    content = archive.settings.history.model_copy(update={"content": True})
+    await archive.write(history=content)
+    assert "你好" in (await archive.rows())[job]["content"]
+
+
+async def test_a_job_that_ends_again_is_kept_as_of_its_latest_end(
+    archive: Archive, redis: Redis
+) -> None:
+    job = await archive.end(State.DEAD, idempotency_key="k")
+    page = await archive.writer()._endings.read(10)
+    with Client(archive.settings) as client:
+        await asyncio.to_thread(client.requeue, job)
+    draft = a_draft(idempotency_key="k")
+    again = await claimed(archive.records, draft)
+    assert await archive.records.settle(again, State.DONE, usage=Usage(attempts=1))
+    await archive.write()
+    assert (await archive.rows())[job]["state"] == "done"
+    # A worker that stood still since before then writes what it had read.
+    late = archive.writer()
+    await late._write(page.endings)
+    assert (await archive.rows())[job]["state"] == "done"
+
+
+async def test_nothing_is_lost_and_nothing_doubled_by_a_crash_anywhere(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "AT_ONCE", 2)
+    jobs = {await archive.end() for _ in range(5)}
+    first = archive.writer()
+    monkeypatch.setattr(first._endings, "pass_", _crash)
+    with pytest.raises(ConnectionError):  # after the commit
+        await first.tick()
+    second = archive.writer()
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_put", _away)
+        with pytest.raises(OperationalError):  # before it
+            await second.tick()
+    await archive.write()
+    assert set(await archive.rows()) == jobs
+
+
+async def test_ends_of_what_nobody_asked_for_are_passed_and_not_written(
+    archive: Archive, redis: Redis
+) -> None:
+    await redis.xadd(
+        keys.ENDINGS, {"id": "x", "kind": "event", "app": "default", "state": "done", "at": 1}
+    )
+    await redis.pexpire(keys.ENDINGS, 60_000)
+    await archive.write()
+    assert await archive.rows() == {}
+    assert (await archive.writer()._endings.read(10)).endings == []
+
+
+async def test_a_record_that_is_gone_or_unreadable_keeps_nobody_out(
+    archive: Archive, redis: Redis
+) -> None:
+    gone, broken, good = [await archive.end(idempotency_key=name) for name in "abc"]
+    await redis.delete(keys.job(gone))
+    await redis.hset(
+        keys.job(broken),
+        mapping={"payload": b"\xff{", "created": "soon", "step:call:1": "[]", "summary": b"a\0b"},
+    )
+    await archive.write()
+    rows = await archive.rows()
+    assert rows.keys() == {gone, broken, good}
+    assert rows[broken]["summary"] == "ab"
+
+
+async def test_what_is_too_old_goes_in_slices(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "SLICE", 2)
+    for _ in range(5):
+        await archive.end()
+    await archive.write()
+    young = await archive.end(idempotency_key="young")
+    async with archive.database.write("tests") as connection:
+        await connection.execute(
+            JobRow.__table__.update().values(ended_at=datetime.now(UTC) - timedelta(minutes=1))
+        )
+    archive.moment += timedelta(days=90, seconds=-30)
+    await archive.write()
+    assert list(await archive.rows()) == [young]
+    async with archive.database.read() as connection:
+        left = await connection.scalar(select(func.count()).select_from(RecipientRow))
+    assert left == 1
+
+
+async def test_lists_hold_what_redis_has_and_then_the_history(
+    archive: Archive, redis: Redis
+) -> None:
+    old = [
+        await archive.end(sender="crm", to={"users": ["u7"]}),
+        await archive.end(State.DEAD, lane="bulk"),
+    ]
+    await archive.write()
+    for job in old:
+        await redis.delete(keys.job(job))
+    await redis.zrem(
+        keys.RECENT, old[0]
+    )  # one left the index, of the other only the record is gone
+    new = [await archive.end(sender="crm"), await archive.end()]
+    waiting = a_draft(to={"users": ["u7", "u8"]}, app="hr")
+    await enqueue(redis, waiting)
+    everything = [waiting.id, new[1], new[0], old[1], old[0]]
+
+    def ids(**chosen: Any) -> list[str]:
+        with Client(archive.settings) as client:
+            return [status.id for status in client.jobs(**chosen)]
+
+    async def asked(**chosen: Any) -> list[str]:
+        return await asyncio.to_thread(ids, **chosen)
+
+    assert await asked() == everything
+    assert await asked(limit=4) == everything[:4]
+    assert await asked(history=False) == everything[:3]
+    assert await asked(sender="crm") == [new[0], old[0]]
+    assert await asked(state="dead") == [old[1]]
+    assert await asked(lane="bulk") == [old[1]]
+    assert await asked(app="hr") == [waiting.id]
+    assert await asked(kind="user-sync") == []
+    assert await asked(to="u7") == [waiting.id, old[0]]
+    assert await asked(text="你好") == everything[:3]
+    soon = datetime.now(UTC) + timedelta(hours=1)
+    assert (await asked(since=soon), await asked(until=soon)) == ([], everything)
+    with pytest.raises(InvalidArgument, match="since"):
+        await asked(since="yesterday")
+    with pytest.raises(InvalidArgument, match="colour"):
+        await asked(colour="red")
+
+
+async def test_one_person_is_told_apart_in_messages_campaigns_and_the_directory(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    campaigns = CampaignStore(archive.settings.database)
+    ids = [await _campaign(campaigns, name, 250) for name in ("spring", "autumn", "a draft")]
+    async with campaigns.database.write("tests") as connection:
+        for campaign, state in zip(ids, ("done", "running"), strict=False):
+            await connection.execute(
+                update(CampaignRow).where(CampaignRow.id == campaign).values(state=state)
+            )
+        await connection.execute(
+            update(ChunkRow)
+            .where(ChunkRow.campaign == ids[0])
+            .values(state=ChunkState.SETTLED, called_at=datetime.now(UTC), accepted=100)
+        )
+        await connection.execute(
+            insert(OutcomeRow).values(
+                campaign=ids[0], userid="u123", chunk=1, outcome="forbidden", reason="143105 no"
+            )
+        )
+        department = {"app": "default", "id": 5, "name": "研发", "fields": {}, "met_in": 1}
+        person = {"app": "default", "userid": "u123", "name": "张三", "fields": {}, "met_in": 1}
+        membership = {"app": "default", "department": 5, "userid": "u123", "met_in": 1}
+        await connection.execute(insert(DepartmentRow).values(department))
+        await connection.execute(insert(UserRow).values(person))
+        await connection.execute(insert(MembershipRow).values(membership))
+    await campaigns.close()
+    job = await archive.end(steps={"call:1": call(1, duplicate=["u123"])}, to={"users": ["u123"]})
+    await archive.write()
+
+    cli = in_folder(
+        monkeypatch,
+        tmp_path,
+        {
+            "DINGRELAY_ENV": "sandbox",
+            "DINGRELAY_REDIS_URL": archive.settings.redis,
+            "DINGRELAY_DATABASE_URL": archive.settings.database,
+        },
+    )
+    told = await asyncio.to_thread(cli.json, "who", "u123")
+    outcomes = {each["job"] or each["campaign"]: each["outcome"] for each in told["messages"]}
+    assert outcomes == {job: "duplicate", ids[0]: "forbidden", ids[1]: "pending"}
+    assert [each["reason"] for each in told["messages"] if each["campaign"] == ids[0]] == [
+        "143105 no"
+    ]
+    (known,) = told["known_as"]
+    assert (known["name"], known["departments"], known["left_at"]) == ("张三", ["研发"], None)
+    shown = await asyncio.to_thread(cli, "who", "u123")
+    for text in ("张三", "研发", job, "forbidden", "143105 no", "autumn"):
+        assert text in shown.stdout
+    nobody = await asyncio.to_thread(cli, "who", "x1", "--app", "default")
+    assert nobody.stdout == "not in the directory\n"
+    assert nobody.stderr == "none\n"
+    listed = await asyncio.to_thread(cli.json, "job", "list", "--to", "u123", "--since", "1h")
+    assert [each["id"] for each in listed] == [job]
+    wrong = await asyncio.to_thread(cli, "job", "list", "--since", "soon")
+    assert wrong.exit_code == 2
+
+
+async def _campaign(campaigns: CampaignStore, name: str, people: int) -> str:
+    message = {"msgtype": "text", "text": {"content": name}}
+    spec = CampaignSpec.parse({"name": name, "message": message})
+    audience = Audience(rows=(f"u{number}" for number in range(people)))
+    return (await campaigns.create(spec, audience)).campaign.id
+
+
+async def test_looking_creates_no_database(archive: Archive, tmp_path_factory: Any) -> None:
+    folder = tmp_path_factory.mktemp("empty")
+    settings = archive.settings.model_copy(
+        update={"database_url": type(archive.settings.database_url)(f"sqlite:///{folder}/none.db")}
+    )
+    settings.__dict__.pop("database", None)
+    with Client(settings) as client:
+        assert await asyncio.to_thread(client.jobs) == []
+        assert (await asyncio.to_thread(client.person, "u1")).messages == []
+    assert list(folder.iterdir()) == []
+
+
+async def _crash(page: object) -> bool:
+    raise ConnectionError
+
+
+def _away(dialect: str) -> None:
+    raise OperationalError("insert", {}, Exception("away"))
+
+
+async def test_a_job_is_found_by_how_its_id_begins(archive: Archive) -> None:
+    kept = await archive.end(
+        steps={"call:1": call(7, duplicate=["u2"])},
+        sender="crm",
+        idempotency_key="order-7",
+        to={"users": ["u1", "u2"]},
+    )
+    await archive.write()
+    waiting = a_draft(to={"users": ["u3"]}, message=TEXT)
+    await enqueue(archive.redis, waiting)
+
+    def look(*words: str) -> tuple[str, Any]:
+        with Client(archive.settings) as client:
+            job = client.whole_id(*words)
+            return job, client.details(job)
+
+    for beginning in (kept[:8], f"{kept[:13]}…", f"{kept[:5]}...", kept):
+        job, details = await asyncio.to_thread(look, beginning)
+        assert job == kept
+        assert (details.status.sender, details.key) == ("crm", "order-7")
+        assert details.recipients == {"u1": "accepted", "u2": "duplicate"}
+    _, details = await asyncio.to_thread(look, waiting.id[:8])
+    assert details.recipients == {"u3": "waiting"}
+    # Once Redis has forgotten it, the history tells.
+    await archive.redis.delete(keys.job(kept))
+    await archive.redis.zrem(keys.RECENT, kept)
+    job, details = await asyncio.to_thread(look, kept[:8])
+    assert (job, details.status.state, details.key) == (kept, State.DONE, "order-7")
+    assert details.recipients == {"u1": "accepted", "u2": "duplicate"}
+    for nobody in ("0000", kept[:3], "*", "zz-9"):
+        with pytest.raises(JobNotFound):
+            await asyncio.to_thread(look, nobody)
+
+
+async def test_an_id_that_begins_as_another_is_not_guessed(
+    archive: Archive, redis: Redis, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    both = ["7f3a0000-0000-4000-8000-000000000001", "7f3a0000-0000-4000-8000-000000000002"]
+    for job in both:
+        await enqueue(redis, a_draft(message=TEXT)._replace(id=job))
+    cli = in_folder(
+        monkeypatch,
+        tmp_path,
+        {"DINGRELAY_ENV": "test", "DINGRELAY_REDIS_URL": archive.settings.redis},
+    )
+    refused = await asyncio.to_thread(cli, "job", "show", "7f3a")
+    assert refused.exit_code == 2
+    assert all(job in refused.stderr for job in both)
+    shown = await asyncio.to_thread(cli, "job", "show", both[1][:-1] + "2")
+    assert both[1] in shown.stdout
+    cancelled = await asyncio.to_thread(cli, "job", "cancel", both[0])
+    assert cancelled.exit_code == 0
+
+
+async def test_pages_go_on_in_the_history_where_redis_ends(
+    archive: Archive, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [
+        await archive.end(
+            State.DEAD if number % 2 else State.DONE, error=ERROR, sender=f"s{number}"
+        )
+        for number in range(9)
+    ][::-1]
+    await archive.write()
+    await redis.zremrangebyrank(keys.RECENT, 0, -5)  # of the nine it knows four,
+    await redis.delete(keys.job(jobs[2]))  # and of these not one record
+    reader = SqlHistory(archive.settings, archive.database)
+    listing = Listing(redis, keys.RECENT, reader)
+
+    def flat(found: list[list[str]]) -> list[str]:
+        return [job for page in found for job in page]
+
+    async def pages(limit: int, chosen: JobFilter, *unseen: str) -> list[list[str]]:
+        found: list[list[str]] = []
+        after = None
+        while True:
+            page = await listing.page(
+                chosen, limit, after, visible=lambda job: job.sender not in unseen
+            )
+            found.append([job.id for job in page.jobs])
+            after = page.next and Position.of(page.next.cursor())
+            if after is None:
+                return found
+
+    assert await pages(3, JobFilter()) == [jobs[:3], jobs[3:6], jobs[6:], []]
+    monkeypatch.setattr(listing_module, "CHUNK", 2)
+    assert flat(await pages(4, JobFilter())) == jobs
+    dead = [job for number, job in enumerate(reversed(jobs)) if number % 2][::-1]
+    assert flat(await pages(3, JobFilter(state=State.DEAD))) == dead
+    unseen = flat(await pages(3, JobFilter(), "s8", "s1"))
+    assert unseen == [job for job in jobs if job not in {jobs[0], jobs[7]}]
+
+    async def away(*_: Any, **__: Any) -> Any:
+        raise ServiceUnavailable("the database is away")
+
+    monkeypatch.setattr(reader, "list", away)
+    monkeypatch.setattr(reader, "find", away)
+    page = await listing.page(JobFilter(), 50, None, visible=lambda _: True)
+    assert [job.id for job in page.jobs] == [jobs[0], jobs[1], jobs[3]]
+    assert page.next is not None
+    with pytest.raises(ServiceUnavailable):
+        await listing.page(JobFilter(), 50, page.next, visible=lambda _: True)

@@ -1,0 +1,282 @@
+"""The history as the clients of `dingrelay_producers` read it."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, and_, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.client.history_backend import (
+    JobDetails,
+    JobFilter,
+    Message,
+    Person,
+    PersonHistory,
+)
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobError, JobStatus
+from dingrelay_workers.campaigns.person import campaigns_of
+from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.schema import unusable
+from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.history.models import JobRow, RecipientRow
+
+_UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
+"""Characters of an id, and where it has its dashes."""
+MOST_DEPARTMENTS = 20
+"""Names of departments that are told of a person."""
+
+
+class SqlHistory:
+    """A `dingrelay_producers.client.history_backend.HistoryReader`.
+
+    Args:
+        settings: where it is.
+        database: already open, and with its tables; without one connections are opened for each question,
+            since whoever asks has an event loop for no longer.
+    """
+
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+        self._settings = settings
+        self._database = database
+
+    async def list(
+        self, chosen: JobFilter, *, before: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[JobStatus]:
+        """Jobs that ended, the latest accepted first."""
+        query = _chosen(chosen).order_by(JobRow.created_at.desc(), JobRow.job.desc()).limit(limit)
+        if before:
+            at, job = before
+            query = query.where(
+                or_(JobRow.created_at < at, and_(JobRow.created_at == at, JobRow.job < job))
+            )
+        async with self._reading() as connection:
+            if connection is None:
+                return []
+            return [_status(row) for row in (await connection.execute(query)).mappings()]
+
+    async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
+        """Those of these jobs that are kept."""
+        found: dict[str, JobStatus] = {}
+        async with self._reading() as connection:
+            if connection is None:
+                return found
+            for some in chunks(jobs):
+                query = select(JobRow.__table__).where(JobRow.job.in_(some))
+                for row in (await connection.execute(query)).mappings():
+                    found[row["job"]] = _status(row)
+        return found
+
+    async def beginning(self, text: str, limit: int) -> Sequence[str]:
+        """The ids of jobs that begin so; only those of the usual form, a UUID."""
+        if not _fits_uuid(text):
+            return []
+        # Digits and letters stand in one order in every collation, so the index can be used.
+        first, last = (text + each * _UUID for each in ("0", "f"))
+        between = JobRow.job.between(_as_uuid(first), _as_uuid(last))
+        async with self._reading() as connection:
+            if connection is None:
+                return []
+            query = select(JobRow.job).where(between).order_by(JobRow.job).limit(limit)
+            return list((await connection.scalars(query)).all())
+
+    async def details(self, job: str) -> JobDetails | None:
+        """A job with its key and its people; None if it is not kept."""
+        async with self._reading() as connection:
+            if connection is None:
+                return None
+            query = select(JobRow.__table__).where(JobRow.job == job)
+            row = (await connection.execute(query)).mappings().one_or_none()
+            if row is None:
+                return None
+            people = await connection.execute(
+                select(RecipientRow.user, RecipientRow.outcome)
+                .where(RecipientRow.job == job)
+                .order_by(RecipientRow.user)
+            )
+            return JobDetails(_status(row), row["key"], {each[0]: each[1] for each in people})
+
+    async def to(self, jobs: Collection[str], user: str) -> set[str]:
+        """Those of these jobs that were for a person."""
+        found: set[str] = set()
+        async with self._reading() as connection:
+            if connection is None:
+                return found
+            for some in chunks(jobs):
+                query = select(RecipientRow.job).where(
+                    RecipientRow.job.in_(some), RecipientRow.user == user
+                )
+                found.update((await connection.scalars(query)).all())
+        return found
+
+    async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
+        """What a person was sent, the latest first."""
+        async with self._reading() as connection:
+            if connection is None:
+                return PersonHistory(user, [], [])
+            single = await _single(connection, user, app, limit)
+            campaigns = await _campaigns(connection, user, app, limit)
+            known_as = await _known_as(connection, user, app)
+        messages = sorted([*single, *campaigns], key=lambda each: each.at, reverse=True)
+        return PersonHistory(user, messages[:limit], known_as)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[AsyncConnection | None]:
+        """A connection to the tables; None where nothing was ever written, and nothing is created.
+
+        Raises:
+            ServiceUnavailable: the database is away.
+        """
+        database = self._database or Database(self._settings.database)
+        try:
+            if self._database is None and not await database.has(JobRow):
+                yield None
+                return
+            async with database.read() as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise unusable(error) from None
+        finally:
+            if self._database is None:
+                await database.dispose()
+
+
+def _fits_uuid(text: str) -> bool:
+    """Whether an id of the usual form may begin so."""
+    if len(text) > _UUID:
+        return False
+    return all(
+        char == "-" if index in _DASHES else char in "0123456789abcdef"
+        for index, char in enumerate(text)
+    )
+
+
+def _as_uuid(text: str) -> str:
+    return "".join("-" if index in _DASHES else text[index] for index in range(_UUID))
+
+
+def _chosen(chosen: JobFilter) -> Select[Any]:
+    query = select(JobRow.__table__)
+    for column, value in (
+        (JobRow.state, chosen.state),
+        (JobRow.kind, chosen.kind),
+        (JobRow.app, chosen.app),
+        (JobRow.sender, chosen.sender),
+        (JobRow.lane, chosen.lane),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    if chosen.since:
+        query = query.where(JobRow.created_at >= chosen.since)
+    if chosen.until:
+        query = query.where(JobRow.created_at < chosen.until)
+    if chosen.to is not None:
+        ours = select(RecipientRow.job).where(RecipientRow.user == chosen.to)
+        query = query.where(JobRow.job.in_(ours))
+    if chosen.text is not None:
+        query = query.where(JobRow.content.contains(chosen.text, autoescape=True))
+    return query
+
+
+async def _single(
+    connection: AsyncConnection, user: str, app: str | None, limit: int
+) -> list[Message]:
+    columns = (JobRow.app, JobRow.sender, JobRow.summary, JobRow.error_code)
+    query = (
+        select(RecipientRow.job, RecipientRow.outcome, RecipientRow.at, *columns)
+        .join(JobRow, JobRow.job == RecipientRow.job)
+        .where(RecipientRow.user == user)
+        .order_by(RecipientRow.at.desc())
+        .limit(limit)
+    )
+    if app is not None:
+        query = query.where(JobRow.app == app)
+    return [
+        Message(
+            at=row["at"],
+            app=row["app"],
+            job=row["job"],
+            campaign="",
+            sender=row["sender"],
+            name=row["summary"],
+            outcome=row["outcome"],
+            reason=row["error_code"],
+        )
+        for row in (await connection.execute(query)).mappings()
+    ]
+
+
+async def _campaigns(
+    connection: AsyncConnection, user: str, app: str | None, limit: int
+) -> list[Message]:
+    return [
+        Message(
+            at=found.at,
+            app=found.app,
+            job="",
+            campaign=found.campaign,
+            sender=found.sender,
+            name=found.name,
+            outcome=found.result.outcome,
+            reason=found.result.reason,
+        )
+        for found in await campaigns_of(connection, user, app=app, most=limit)
+    ]
+
+
+async def _known_as(connection: AsyncConnection, user: str, app: str | None) -> list[Person]:
+    people = select(UserRow.app, UserRow.name, UserRow.left_at).where(UserRow.userid == user)
+    if app is not None:
+        people = people.where(UserRow.app == app)
+    known: list[Person] = []
+    for row in (await connection.execute(people)).mappings().all():
+        names = (
+            select(DepartmentRow.name)
+            .join(
+                MembershipRow,
+                and_(
+                    MembershipRow.app == DepartmentRow.app,
+                    MembershipRow.department == DepartmentRow.id,
+                ),
+            )
+            .where(MembershipRow.app == row["app"], MembershipRow.userid == user)
+            .order_by(DepartmentRow.id)
+            .limit(MOST_DEPARTMENTS)
+        )
+        departments = [name or "" for name in (await connection.scalars(names)).all()]
+        known.append(
+            Person(
+                app=row["app"],
+                name=row["name"] or "",
+                left_at=row["left_at"],
+                departments=departments,
+            )
+        )
+    return known
+
+
+def _status(row: RowMapping) -> JobStatus:
+    error = None
+    if row["error_code"]:
+        error = JobError.model_validate(
+            {"class": row["error_class"], "code": row["error_code"], "message": ""}
+        )
+    return JobStatus(
+        id=row["job"],
+        kind=row["kind"],
+        app=row["app"],
+        lane=row["lane"],
+        sender=row["sender"],
+        state=State(row["state"]),
+        attempts=row["attempts"],
+        throttles=row["throttles"],
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        settled_at=row["ended_at"],
+        result={"ids": row["ids"]} if row["ids"] else None,
+        error=error,
+    )

@@ -1,0 +1,123 @@
+"""What the record of a job that ended tells for its history."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from dingrelay_producers.store.status import STEP
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.history.store import EndedJob
+from dingrelay_workers.outbox.ended_records import EndedRecord, json_object
+
+MOST_RECIPIENTS = 1_000
+"""People of one job who are listed one by one."""
+_IDS = ("task_id", "request_id", "instance_id")
+"""What DingTalk's ids are called in results."""
+
+
+def ended_job(record: EndedRecord, *, content: bool) -> EndedJob:
+    """The rows of a job.
+
+    What its record does not tell, or not in a readable way, is left out: one job must not keep all
+    others from being kept.
+
+    Args:
+        record: as it was when the job ended.
+        content: whether what the job asked for is kept.
+    """
+    ending = record.ending
+    read = _Reader(record.fields)
+    error = read.json("error")
+    job = read.json("payload")
+    ended = _moment(ending.at)
+    row: dict[str, Any] = {
+        "job": ending.id,
+        "kind": ending.kind,
+        "app": ending.app,
+        "sender": ending.sender,
+        "key": _text(job.get("idempotency_key"), 256),
+        "lane": read.text("lane")[:16],
+        "state": ending.state,
+        "created_at": read.moment("created") or ended,
+        "started_at": read.moment("started"),
+        "ended_at": ended,
+        "attempts": read.number("attempts"),
+        "throttles": read.number("throttles"),
+        "error_class": _text(error.get("class"), 32),
+        "error_code": _text(error.get("code"), 128),
+        "ids": _ids(read.json("result")),
+        "summary": read.text("summary"),
+        "content": read.text("payload") or None if content else None,
+    }
+    return EndedJob(row, _recipients(ending.kind, ending.state, job, read))
+
+
+def _recipients(kind: str, state: str, job: dict[str, Any], read: "_Reader") -> dict[str, str]:
+    known = KINDS.get(kind)
+    if known is None or known.outcomes is None or not job:
+        return {}
+    try:
+        told = known.outcomes(job, read.steps())
+    except (KeyError, TypeError, AttributeError):  # what another release wrote
+        return {}
+    if len(told) > MOST_RECIPIENTS:
+        return {}
+    # Nobody knows whether a call arrived whose answer was lost.
+    unsent = "unknown" if state == "unknown" else "not_sent"
+    return {
+        _text(user, 128): unsent if outcome == "not_sent" else outcome
+        for user, outcome in told.items()
+        if "\0" not in user
+    }
+
+
+def _ids(result: Mapping[str, Any]) -> list[str]:
+    calls: Any = result.get("calls")
+    told: list[Any] = [result, *(calls if isinstance(calls, list) else [])]
+    return [
+        str(each[name])
+        for each in told
+        if isinstance(each, dict)
+        for name in _IDS
+        if each.get(name)
+    ]
+
+
+class _Reader:
+    """The fields of a record; what can't be read is as if it were not there."""
+
+    def __init__(self, fields: Mapping[bytes, bytes]) -> None:
+        self._fields = fields
+
+    def text(self, name: str) -> str:
+        # PostgreSQL takes no NUL in texts.
+        return self._fields.get(name.encode(), b"").decode(errors="replace").replace("\0", "")
+
+    def number(self, name: str) -> int:
+        try:
+            return int(self._fields.get(name.encode(), b"0"))
+        except ValueError:
+            return 0
+
+    def moment(self, name: str) -> datetime | None:
+        milliseconds = self.number(name)
+        return _moment(milliseconds) if milliseconds else None
+
+    def json(self, name: str) -> dict[str, Any]:
+        return json_object(self._fields.get(name.encode(), b""))
+
+    def steps(self) -> dict[str, dict[str, Any]]:
+        begin = STEP.encode()
+        return {
+            name[len(begin) :].decode(errors="replace"): json_object(value)
+            for name, value in self._fields.items()
+            if name.startswith(begin)
+        }
+
+
+def _text(value: object, longest: int) -> str:
+    return value.replace("\0", "")[:longest] if isinstance(value, str) else ""
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)

@@ -1,0 +1,63 @@
+"""The tables of jobs that ended, and of their recipients."""
+
+from datetime import datetime
+
+from sqlalchemy import JSON, ForeignKeyConstraint, Index, Integer, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from dingrelay_workers.database.base import Base, Utc
+
+
+class JobRow(Base):
+    """A job that ended, as of its latest end.
+
+    Attributes:
+        key: the idempotency key; "" for none.
+        ids: DingTalk's ids of what the job did: task ids, an approval's instance, request ids.
+        summary: one line, without the job's text.
+        content: what it asked for, as JSON; None unless `[history] content` is on.
+    """
+
+    __tablename__ = "job_history"
+    __table_args__ = (
+        Index("ix_job_history_created_at", "created_at", "job"),
+        Index("ix_job_history_app", "app", "created_at", "job"),
+        Index("ix_job_history_sender", "sender", "created_at", "job"),
+        Index("ix_job_history_kind", "kind", "created_at", "job"),
+        Index("ix_job_history_lane", "lane", "created_at", "job"),
+        Index("ix_job_history_state", "state", "created_at", "job"),
+        Index("ix_job_history_ended_at", "ended_at"),
+    )
+
+    job: Mapped[str] = mapped_column(String(64), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(64))
+    app: Mapped[str] = mapped_column(String(64))
+    sender: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(256))
+    lane: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(Utc)
+    started_at: Mapped[datetime | None] = mapped_column(Utc)
+    ended_at: Mapped[datetime] = mapped_column(Utc)
+    attempts: Mapped[int] = mapped_column(Integer)
+    throttles: Mapped[int] = mapped_column(Integer)
+    error_class: Mapped[str] = mapped_column(String(32))
+    error_code: Mapped[str] = mapped_column(String(128))
+    ids: Mapped[list[str]] = mapped_column(JSON)
+    summary: Mapped[str] = mapped_column(Text)
+    content: Mapped[str | None] = mapped_column(Text)
+
+
+class RecipientRow(Base):
+    """What became of a job for one person."""
+
+    __tablename__ = "job_recipients"
+    __table_args__ = (
+        ForeignKeyConstraint(["job"], ["job_history.job"], ondelete="CASCADE"),
+        Index("ix_job_recipients_user", "user", "at", "job"),
+    )
+
+    job: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user: Mapped[str] = mapped_column(String(128), primary_key=True)
+    outcome: Mapped[str] = mapped_column(String(16))
+    at: Mapped[datetime] = mapped_column(Utc)

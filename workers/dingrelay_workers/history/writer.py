@@ -1,0 +1,104 @@
+"""Keeps the history: reads the ends of jobs, writes them to SQL, and deletes what is too old.
+
+An end is read again until its page is passed, and that is after the commit. So after any crash each
+end is written at least once, and a second time changes nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+
+from redis.asyncio import Redis
+from sqlalchemy.exc import SQLAlchemyError
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.history import store
+from dingrelay_workers.history.ended_job import ended_job
+from dingrelay_workers.metrics import HISTORY_MISSED, HISTORY_WRITTEN
+from dingrelay_workers.outbox.ended_records import read_records
+from dingrelay_workers.outbox.endings import Ending, Endings
+
+READER = "history"
+AT_ONCE = 500
+"""Ends that one transaction writes."""
+BUSY = 0.0
+"""Seconds until the next page while there are more."""
+PURGE_EVERY = 3_600.0
+"""Seconds between two looks for what is too old."""
+
+log = get_logger("dingrelay.history")
+
+
+class Writer:
+    """A `dingrelay_workers.maintenance.leader.Work`.
+
+    Args:
+        redis: where the ends are read.
+        database: where they are written.
+        settings: for how long, and how much.
+        now: Redis's time.
+    """
+
+    database_away = SQLAlchemyError
+
+    def __init__(
+        self, redis: Redis, database: Database, settings: Settings, *, now: Callable[[], datetime]
+    ) -> None:
+        self.holder = ""
+        self.stepped = 0.0
+        self._redis = redis
+        self._database = database
+        self._settings = settings
+        self._now = now
+        self._endings = Endings(redis, READER)
+        self._ready = False
+        self._purge_at = 0.0
+
+    def begin(self, holder: str) -> None:
+        """The lease is this worker's again, or no more with ""."""
+        self.holder = holder
+
+    async def tick(self) -> float | None:
+        """Write a page; seconds until the next one, None if there is none."""
+        page = await self._endings.read(AT_ONCE)
+        kept = [ending for ending in page.endings if _is_kept(ending)]
+        if kept:
+            await self._write(kept)
+        if await self._endings.pass_(page) and page.missed:
+            HISTORY_MISSED.inc(page.missed)
+            log.error("history_missed", jobs=page.missed)
+        self.stepped = time.monotonic()
+        if len(page.endings) == AT_ONCE:
+            return BUSY
+        await self._purge()
+        return None
+
+    async def _write(self, endings: Sequence[Ending]) -> None:
+        if not self._ready:
+            await asyncio.to_thread(upgrade, self._settings.database)
+            self._ready = True
+        content = self._settings.history.content
+        records = await read_records(self._redis, endings, with_payload=lambda _: True)
+        await store.write(
+            self._database, [ended_job(record, content=content) for record in records]
+        )
+        HISTORY_WRITTEN.inc(len(records))
+
+    async def _purge(self) -> None:
+        if not self._ready or time.monotonic() < self._purge_at:
+            return
+        before = self._now() - timedelta(days=self._settings.history.days)
+        while await store.delete_before(self._database, before) == store.SLICE:
+            self.stepped = time.monotonic()
+        self._purge_at = time.monotonic() + PURGE_EVERY
+
+
+def _is_kept(ending: Ending) -> bool:
+    """Whether somebody asked for the job."""
+    kind = KINDS.get(ending.kind)
+    return kind is not None and kind.is_told
