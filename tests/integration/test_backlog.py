@@ -1,0 +1,264 @@
+"""What waits is counted, with since when and until when, as the command line and the metrics show it."""
+
+import asyncio
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from redis.asyncio import Redis
+
+from cli_runner import Cli, in_folder
+from conftest import wait_until_async
+from dingrelay_producers import Client, Settings
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.store import keys
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.contract import Contract
+from dingrelay_workers.backlog import overview, tally
+from dingrelay_workers.backlog.estimate import Backlog
+from dingrelay_workers.backlog.shown import Shown
+from dingrelay_workers.limiter import overview as limits
+from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.metrics import BACKLOG
+from dingrelay_workers.resources import Resources
+
+RULES = Rules.from_settings({}, "default")
+QUEUES = ("dingrelay.urgent", "dingrelay.normal", "dingrelay.bulk")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_shown() -> Iterator[None]:
+    yield
+    BACKLOG.lanes, BACKLOG.quotas = (), {}
+
+
+@pytest.fixture
+def client(valkey_url: str) -> Iterator[Client]:
+    with Client(Settings.load(env="sandbox", redis_url=valkey_url)) as client:
+        yield client
+
+
+@pytest.fixture
+async def served(redis: Redis) -> None:
+    """All lanes have a worker."""
+    for queue in QUEUES:
+        await redis.set(keys.alive(queue), 1, px=60_000)
+
+
+def message(text: str = "hi", *users: str, **fields: Any) -> Contract:
+    content = {"msgtype": "text", "text": {"content": text}}
+    to = {"users": list(users) or ["u1"]}
+    return MessageSend.parse({"to": to, "message": content, **fields})
+
+
+async def lanes(redis: Redis) -> dict[tuple[str, str], Backlog]:
+    _, found = await overview.read(redis, RULES)
+    return {(each.jobs.app, each.jobs.lane): each for each in found}
+
+
+async def change(redis: Redis, job_id: str, **fields: Any) -> None:
+    await redis.hset(keys.job(job_id), mapping=fields)
+
+
+@pytest.mark.usefixtures("served")
+async def test_jobs_are_counted_by_what_they_wait_for(client: Client, redis: Redis) -> None:
+    jobs = [client.send(message(f"text {number}")).id for number in range(6)]
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    client.send(message("later", send_at=tomorrow))
+    client.send(message("now", lane="urgent", sender="shop"))
+    for job_id, fields in zip(
+        jobs,
+        (
+            {"state": "snoozed", "parked": "x"},
+            {"state": "snoozed"},
+            {"state": "retrying"},
+            {"state": "running"},
+            {"state": "done"},
+        ),
+        strict=False,
+    ):
+        await change(redis, job_id, **fields)
+    old = int((datetime.now(UTC) - timedelta(hours=2)).timestamp() * 1000)
+    await change(redis, jobs[5], created=old)
+    found = await lanes(redis)
+    normal = found["default", "normal"].jobs
+    assert (normal.ready, normal.parked, normal.snoozed, normal.retrying) == (1, 1, 1, 1)
+    assert (normal.running, normal.scheduled, normal.waiting) == (1, 1, 4)
+    assert normal.since is not None
+    assert abs((datetime.now(UTC) - normal.since).total_seconds() - 7_200) < 60
+    assert found["default", "urgent"].jobs.waiting == 1
+    groups = (await tally.tally(redis)).groups
+    assert {(each.lane, each.kind, each.sender) for each in groups} == {
+        ("normal", "message-send", ""),
+        ("urgent", "message-send", "shop"),
+    }
+
+
+@pytest.mark.usefixtures("served")
+async def test_the_time_is_that_of_the_limits_behind_what_goes_first(
+    client: Client, redis: Redis
+) -> None:
+    client.send_many(message(f"bulk {number}", lane="bulk") for number in range(400))
+    client.send_many(message(f"urgent {number}", lane="urgent") for number in range(100))
+    found = await lanes(redis)
+    assert found["default", "urgent"].drain_seconds == pytest.approx(100 / 20)
+    assert found["default", "bulk"].drain_seconds == pytest.approx(500 / 20)
+
+
+@pytest.mark.usefixtures("served")
+async def test_jobs_that_share_calls_count_as_these(client: Client, redis: Redis) -> None:
+    client.send_many(message("same", f"u{number}") for number in range(1_000))
+    many = [f"p{number}" for number in range(250)]
+    client.send(message("one", *many, lane="urgent", confirm=True))
+    found = await lanes(redis)
+    assert found["default", "normal"].jobs.calls == 10
+    assert found["default", "urgent"].jobs.calls == 3
+    # 1,250 people are more than the calls take: 5,000 a minute.
+    assert found["default", "normal"].drain_seconds == pytest.approx(
+        1_250 / (4_900 / 60.5), rel=0.01
+    )
+
+
+async def test_a_lane_without_a_worker_has_no_end(client: Client, redis: Redis) -> None:
+    client.send(message())
+    found = await lanes(redis)
+    assert (found["default", "normal"].drain_seconds, found["default", "normal"].held_by) == (
+        None,
+        "worker",
+    )
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_pause_counts(client: Client, redis: Redis) -> None:
+    client.send(message())
+    limiter = Limiter(redis, RULES, max_wait=5, local_waiters=4)
+    await limiter.acquire("default", "message.send", lane="normal", request=SlotRequest(1))
+    await limiter.throttled("default", "message.send", pause=60, everything=False, reason="90018")
+    await limiter.close()
+    paused = (await lanes(redis))["default", "normal"].drain_seconds
+    assert paused is not None
+    assert 55 < paused < 62
+
+
+async def test_of_very_many_a_sample_is_projected(
+    client: Client, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tally, "SLICE", 10)
+    client.send_many(
+        message(f"{number}", lane="bulk" if number % 4 else "normal") for number in range(400)
+    )
+    counted = await tally.tally(redis, most=100)
+    sizes = {each.lane: each.ready for each in counted.groups}
+    assert not counted.exact
+    assert sizes["bulk"] == pytest.approx(300, rel=0.1)
+    assert sizes["normal"] == pytest.approx(100, rel=0.1)
+
+
+@pytest.mark.usefixtures("served")
+async def test_a_record_that_cannot_be_read_counts_for_nothing(
+    client: Client, redis: Redis
+) -> None:
+    job_id = client.send(message()).id
+    await redis.hdel(keys.job(job_id), "app")
+    client.send(message("other"))
+    await redis.zadd(keys.SCHEDULE, {"nobody": 1})
+    await redis.pexpire(keys.SCHEDULE, 60_000)
+    assert (await lanes(redis))["default", "normal"].jobs.waiting == 1
+
+
+@pytest.fixture
+def cli(valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
+    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
+    return in_folder(monkeypatch, tmp_path, variables)
+
+
+def test_the_command_shows_lanes_kinds_and_senders(cli: Cli, client: Client) -> None:
+    assert "none" in cli("queue").stderr
+    client.send_many(message(f"{number}", lane="bulk", sender="crm") for number in range(1_200))
+    client.send(message(app="hr"))
+    told = cli.json("queue")
+    assert told["exact"]
+    assert [(row["app"], row["lane"], row["waiting"]) for row in told["lanes"]] == [
+        ("default", "bulk", 1_200),
+        ("hr", "normal", 1),
+    ]
+    assert told["groups"][0]["kind"] == "message-send"
+    shown = cli("queue").stdout
+    assert "1,200" in shown
+    assert "no worker" in shown
+    assert "crm" in cli("queue", "--by", "sender").stdout
+    assert "message-send" in cli("queue", "--by", "kind").stdout
+    assert "default" not in cli("queue", "--app", "hr").stdout
+
+
+async def test_every_worker_tells_the_metrics_and_one_counts(
+    client: Client, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dingrelay_workers.resources.BACKLOG_EVERY", 0.01)
+    client.send_many(message(f"{number}", lane="bulk") for number in range(3))
+    settings = Settings.load(
+        env="sandbox",
+        redis_url=valkey_url,
+        metrics_port=9464,
+        quota={"edition": "standard"},
+        apps={"default": {"app_key": "k", "agent_id": "1"}},
+    )
+
+    async def shown() -> bool:
+        return bool(BACKLOG.lanes)
+
+    async with Resources(settings, Publisher(settings)) as one:
+        await wait_until_async(shown)
+        labels = {"app": "default", "lane": "bulk"}
+        value = REGISTRY.get_sample_value
+        assert value("dingrelay_backlog_jobs", {**labels, "state": "ready"}) == 3
+        assert value("dingrelay_backlog_oldest_seconds", labels) is not None
+        assert value("dingrelay_backlog_drain_seconds", labels) is None, "no worker serves it"
+        organisation = {"organisation": "default"}
+        assert value("dingrelay_quota_used_calls", organisation) == 0
+        assert value("dingrelay_quota_limit_calls", organisation) == 5_000
+        counts = []
+        monkeypatch.setattr("dingrelay_workers.backlog.shown.read", counts.append)
+        BACKLOG.lanes = ()
+        other = Shown(one.redis, one.rules, one.quota, ["default"], None)
+        assert [lane.jobs["ready"] for lane in (await other.current())[0]] == [3]
+        assert not counts
+
+
+async def test_the_limits_are_those_of_the_workers(
+    cli: Cli, valkey_url: str, tmp_path: Path, redis: Redis
+) -> None:
+    def settings(calls: str) -> Settings:
+        rules = {"message.send": {"calls": calls}}
+        return Settings.load(env="sandbox", redis_url=valkey_url, rules=rules)
+
+    async def read(*, workers: int) -> dict[str, Any]:
+        async def told() -> bool:
+            return (await limits.read(redis, local))["rules"]["workers"] == workers
+
+        await wait_until_async(told)
+        return await limits.read(redis, local)
+
+    local = Settings.load(env="sandbox", redis_url=valkey_url)
+    slow, fast = settings("7/1s"), settings("9/1s")
+    async with (
+        Resources(slow, Publisher(slow), queues=["dingrelay.none"]) as one,
+        Resources(slow, Publisher(slow), queues=["dingrelay.none"]),
+    ):
+        await one.limiter.acquire("default", "message.send", lane="normal", request=SlotRequest(1))
+        shown = await read(workers=2)
+        assert shown["rules"]["differences"] == []
+        [calls] = [row for row in shown["buckets"] if row["unit"] == "calls" and row["api"] != "*"]
+        assert calls["limit"] == 7
+        async with Resources(fast, Publisher(fast), queues=["dingrelay.none"]) as other:
+            [difference] = (await read(workers=3))["rules"]["differences"]
+            assert (difference["api"], difference["unit"]) == ("message.send", "calls")
+            assert difference["limits"]["9/1s"] == [other.worker]
+            assert len(difference["limits"]["7/1s"]) == 2
+            page = await asyncio.to_thread(cli, "limits")
+            assert "workers differ: message.send calls is" in page.stdout

@@ -1,0 +1,1 @@
+"""What waits, and until when: counted by application, lane, kind and sender."""

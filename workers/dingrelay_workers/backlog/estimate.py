@@ -1,0 +1,141 @@
+"""When what waits will be through, at the present rates of the limits."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from dingrelay_tasks.contract import Lane
+from dingrelay_workers.backlog.tally import Group, Tally
+from dingrelay_workers.dingtalk.apis import APIS
+from dingrelay_workers.limiter.breakers import BreakerState
+from dingrelay_workers.limiter.buckets import BucketState
+from dingrelay_workers.limiter.fleet_rules import FleetRules
+
+LANES: Sequence[Lane] = ("urgent", "normal", "bulk")
+"""In the order in which they are served."""
+
+API_OF: Mapping[str, str] = {
+    "message-send": "message.send",
+    "campaign-chunk": "message.send",
+    "campaign-recall": "message.recall",
+    "message-recall": "message.recall",
+    "campaign-confirm": "message.result",
+    "approval-create": "approval.create",
+    "approval-follow": "approval.read",
+    "approval-look": "approval.read",
+    "approval-decide": "call.rest",
+    "api-call": "call.oapi",
+    "user-sync": "contacts.members",
+    "user-sync-department": "contacts.members",
+    "event": "contacts.user",
+    "missed-events": "events.missed",
+    "media-upload": "media.upload",
+}
+"""Kind of job → the API that most of its calls are of. Of others no limit is known beforehand."""
+
+_HOST_OF = {api.name: api.dialect for api in APIS}
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in one lane of an application.
+
+    Attributes:
+        jobs: counted over all kinds and senders.
+        drain_seconds: until those that wait are through, if no others come; None if that can't be
+            told.
+        held_by: why not: ``worker`` (none serves the lane), ``outage``, or empty (no limit is known).
+    """
+
+    jobs: Group
+    drain_seconds: float | None
+    held_by: str
+
+
+def backlogs(
+    tally: Tally,
+    rules: FleetRules,
+    buckets: Sequence[BucketState],
+    breakers: Sequence[BreakerState],
+    served: Collection[str],
+) -> list[Backlog]:
+    """What waits in each lane of each application.
+
+    Args:
+        tally: what is open.
+        rules: of the fleet.
+        buckets: that are in use.
+        breakers: that stand open.
+        served: queues that have a worker.
+    """
+    rates = _Rates(rules, buckets, tally.now)
+    out = {each.scope.partition(":")[2] for each in breakers if each.scope.startswith("hold:")}
+    hosts = {each.name for each in breakers if each.scope.startswith("egress:")}
+    found: list[Backlog] = []
+    for app in sorted({group.app for group in tally.groups}):
+        own = [group for group in tally.groups if group.app == app]
+        sick = {each.name for each in breakers if each.scope == f"app:{app}"}
+        for lane in LANES:
+            groups = [group for group in own if group.lane == lane]
+            if not groups:
+                continue
+            jobs = Group(app, lane, "", "", "")
+            for group in groups:
+                jobs.add(group)
+            waiting = [group for group in groups if group.waiting]
+            apis = {API_OF[group.kind] for group in waiting if group.kind in API_OF}
+            if any(group.queue not in served for group in waiting):
+                found.append(Backlog(jobs, None, "worker"))
+            elif waiting and (
+                app in out or apis & sick or {_HOST_OF.get(api) for api in apis} & hosts
+            ):
+                found.append(Backlog(jobs, None, "outage"))
+            else:
+                ahead = [group for group in own if group.lane in LANES[: LANES.index(lane) + 1]]
+                found.append(Backlog(jobs, _drain(app, waiting, apis, ahead, rates), ""))
+    return found
+
+
+def _drain(
+    app: str,
+    waiting: Sequence[Group],
+    apis: Collection[str],
+    ahead: Sequence[Group],
+    rates: "_Rates",
+) -> float | None:
+    """Seconds until what waits is through, behind what goes first; None where no limit is known."""
+    if not waiting:
+        return 0.0
+    known = [
+        seconds
+        for api in apis
+        if (seconds := rates.seconds(app, api, [g for g in ahead if API_OF.get(g.kind) == api]))
+        is not None
+    ]
+    return max(known, default=None)
+
+
+class _Rates:
+    """How fast calls of an API leave by now."""
+
+    def __init__(self, rules: FleetRules, buckets: Sequence[BucketState], now: datetime) -> None:
+        self._rules = rules
+        self._now = now
+        self._states = {(each.scope, each.api, each.unit): each for each in buckets}
+
+    def seconds(self, app: str, api: str, groups: Sequence[Group]) -> float | None:
+        """How long these take, with the pause that there is; None without a limit."""
+        amounts = {
+            "calls": sum(group.calls for group in groups),
+            "recipients": sum(group.recipients for group in groups),
+        }
+        longest: float | None = None
+        pause = 0.0
+        for rule in self._rules.of(app, api):
+            state = self._states.get((rule.scope, rule.api, rule.unit))
+            if state is not None and state.paused_until is not None:
+                pause = max(pause, (state.paused_until - self._now).total_seconds())
+            rate = state.rate if state is not None and state.limit else rule.top
+            if rate > 0:
+                longest = max(longest or 0.0, amounts[rule.unit] / rate)
+        return None if longest is None and not pause else (longest or 0.0) + pause

@@ -1,0 +1,66 @@
+-- Count the open jobs of a part of a place, by application, lane, kind and sender.
+--
+-- KEYS: schedule, running, or the woken jobs of a queue
+-- ARGV: the first and the last of them to look at, by rank
+--
+-- Answers how many stand there in all, and for each group {app, lane, kind, sender, queue, ready, parked,
+-- snoozed, retrying, scheduled, running, calls, recipients, since when the oldest waits (ms; 0: none
+-- does)}. Calls and recipients are those of the jobs that wait and are not scheduled; jobs of equal content
+-- that one call can carry count as what their calls would be.
+
+local CARRIED = 100  -- recipients of one call (API §2.1)
+local READY, PARKED, SNOOZED, RETRYING, SCHEDULED, ACTIVE, CALLS, PEOPLE, SINCE = 6, 7, 8, 9, 10, 11, 12, 13, 14
+
+local place = KEYS[1]
+local groups, contents, answer = {}, {}, {redis.call('ZCARD', place)}
+
+local function group_of(app, lane, kind, sender, queue)
+  local name = table.concat({app, lane, kind, sender, queue}, '\n')
+  if not groups[name] then
+    groups[name] = {app, lane, kind, sender, queue, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+    answer[#answer + 1] = groups[name]
+  end
+  return groups[name]
+end
+
+local function add(group, index, amount) group[index] = group[index] + amount end
+
+-- What a job will cost: of those that may share a call only the recipients, until all are counted.
+local function cost(group, batch_key, recipients, summary)
+  if batch_key then
+    local known = contents[batch_key] or {group, 0}
+    contents[batch_key] = {known[1], known[2] + (tonumber(recipients) or 1)}
+    return
+  end
+  local people = tonumber(string.match(summary, ' to (%d+) user')) or 1
+  add(group, CALLS, math.ceil(math.max(1, people) / CARRIED))
+  add(group, PEOPLE, people)
+end
+
+for _, id in ipairs(redis.call('ZRANGE', place, ARGV[1], ARGV[2])) do
+  local told = redis.call('HMGET', JOB .. id, 'state', 'app', 'lane', 'kind', 'sender', 'queue', 'created',
+    'due', 'not_before', 'parked', 'batch_key', 'recipients', 'summary')
+  local state, due, created = told[1], tonumber(told[8]) or 0, tonumber(told[7]) or now
+  if told[2] and told[3] and told[4] and told[6] and (waits(state) or state == 'running') then
+    local group = group_of(told[2], told[3], told[4], told[5] or '', told[6])
+    if state == 'running' then
+      add(group, ACTIVE, 1)
+    elseif state == 'queued' and due > now then
+      add(group, SCHEDULED, 1)
+    else
+      local index = READY
+      if state == 'snoozed' then index = told[10] and PARKED or SNOOZED end
+      if state == 'retrying' then index = RETRYING end
+      add(group, index, 1)
+      local since = math.max(created, tonumber(told[9]) or 0)
+      if group[SINCE] == 0 or since < group[SINCE] then group[SINCE] = since end
+      cost(group, told[11], told[12], told[13] or '')
+    end
+  end
+end
+
+for _, content in pairs(contents) do
+  add(content[1], CALLS, math.ceil(content[2] / CARRIED))
+  add(content[1], PEOPLE, content[2])
+end
+return answer
