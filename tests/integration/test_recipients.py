@@ -1,0 +1,452 @@
+"""Whom a message can reach is told before the call, as far as it is surely known."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from conftest import wait_until_async
+from dingrelay_producers import JobStatus, State
+from dingrelay_producers.settings import RecipientSettings
+from dingrelay_producers.store import keys
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend, UserSync
+from dingrelay_tasks.campaign_chunk import CampaignChunk
+from dingrelay_tasks.context import Department, Member
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.message_recall import MessageRecall
+from dingrelay_workers.campaigns.chunks import Release
+from dingrelay_workers.campaigns.models import OutcomeKind
+from dingrelay_workers.campaigns.queue import Found
+from dingrelay_workers.dingtalk.answer import MALFORMED
+from dingrelay_workers.dingtalk.contacts import ContactsV2
+from dingrelay_workers.dingtalk.errors import Transient
+from one_worker import OneWorker, one_worker
+
+SEND = "/topapi/message/corpconversation/asyncsend_v2"
+TEXT = {"msgtype": "text", "text": {"content": "news"}}
+USER = "/topapi/v2/user/get"
+RANGE = "/v1.0/microApp/apps/1000001/scopes"
+APP: dict[str, Any] = {
+    "app_key": "sandbox-key",
+    "app_secret": "sandbox-secret",
+    "agent_id": "1000001",
+}
+
+
+async def sync(worker: OneWorker, sandbox: SandboxAdmin, *users: str) -> None:
+    """The directory knows these people, all in department 1, as a complete user-sync leaves it."""
+    for user in users:
+        sandbox.put_user(user)
+    await fill(worker, users)
+
+
+async def fill(worker: OneWorker, users: Sequence[str]) -> None:
+    directory = worker.executor.resources.directory.of(
+        "default", on_complete=worker.executor.resources.recipient_checks.note_synced
+    )
+    root = Department(1, {"name": "all"})
+    await directory.open_run("walk", scope="everything", roots=[root], calls=1)
+    members = [Member(user, {"dept_id_list": [1]}) for user in users]
+    await directory.fill("walk", root, children=[], members=members, calls=1)
+    await directory.close_run("walk", confirm_removals=False)
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        yield worker
+
+
+def message(*users: str, text: str = "hello", **fields: Any) -> MessageSend:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": list(users)}, "message": content, **fields})
+
+
+async def sent(worker: OneWorker, job: MessageSend) -> JobStatus:
+    job_id = await worker.send(job)
+    await worker.finish(job_id)
+    return await worker.status(job_id)
+
+
+def told(status: JobStatus) -> tuple[Any, ...]:
+    result = status.result
+    assert result is not None
+    return result["accepted"], result["unknown_user"], result["out_of_scope"]
+
+
+async def test_without_a_synced_directory_nobody_is_doubted(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    status = await sent(worker, message("u1", "nobody"))
+    assert told(status) == (2, [], [])
+    assert sandbox.calls(api=USER) == sandbox.calls(api=RANGE) == []
+
+
+async def test_who_does_not_exist_is_named_and_the_others_get_it(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1", "u2")
+    status = await sent(worker, message("u1", "nobody", "u2"))
+    assert status.state == State.DONE
+    assert told(status) == (2, ["nobody"], [])
+    assert [call["recipients"] for call in sandbox.calls(api=SEND)] == [2]
+
+
+async def test_who_joined_since_the_sync_is_asked_about_and_sent_to(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1")
+    sandbox.put_user("new")
+    assert told(await sent(worker, message("new"))) == (1, [], [])
+    assert told(await sent(worker, message("new", text="again"))) == (1, [], [])
+    assert len(sandbox.calls(api=USER)) == 1
+    assert len(sandbox.calls(api=RANGE)) == 1
+
+
+async def test_who_left_and_was_hired_again_is_sent_to(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1", "u2")
+    directory = worker.executor.resources.directory.of("default")
+    await directory.drop_user("event", "u2", calls=1)
+    assert told(await sent(worker, message("u2"))) == (1, [], [])
+    await directory.drop_user("event2", "u1", calls=1)
+    sandbox.delete_user("u1")
+    assert told(await sent(worker, message("u1", "u2", text="later"))) == (1, ["u1"], [])
+
+
+@pytest.mark.parametrize("hidden", [False, True], ids=["readable", "hidden"])
+async def test_who_does_not_see_the_app_is_named(
+    worker: OneWorker, sandbox: SandboxAdmin, hidden: bool
+) -> None:
+    """Whether the app may read them or not."""
+    sandbox.put_department(2, parent_id=1, name="sales")
+    sandbox.put_department(3, parent_id=2, name="sales north")
+    sandbox.put_department(4, parent_id=1, name="law")
+    await sync(worker, sandbox, "u1", "u2", "u3", "u4")
+    for user, place in (("u1", 2), ("u2", 3), ("u3", 4)):
+        sandbox.put_user(user, dept_id_list=[place])
+    scope = {"departments": [2]} if hidden else {"visible_departments": [2]}
+    sandbox.add_app(**APP, **{"visible_users": ["u4"], "visible_departments": [2], **scope})
+    status = await sent(worker, message("u1", "u2", "u3", "u4", "nobody"))
+    assert told(status) == (3, ["nobody"], ["u3"])
+    assert [len(sandbox.inbox(user)["delivered"]) for user in ("u1", "u2", "u3", "u4")] == [
+        1,
+        1,
+        0,
+        1,
+    ]
+
+
+async def test_who_was_just_added_to_the_range_is_sent_to(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    """Nobody is left out for a range that was read a minute ago or longer."""
+    await sync(worker, sandbox, "u1", "u2")
+    sandbox.add_app(**APP, visible_users=["u1"])
+    assert told(await sent(worker, message("u1"))) == (1, [], [])
+    sandbox.add_app(**APP, visible_users=["u1", "u2"])
+    checks = worker.executor.resources.recipient_checks
+    checks.forget()
+    key = keys.visible_range("default")
+    kept = await redis.get(key)
+    assert kept is not None
+    await redis.set(key, json.dumps({**json.loads(kept), "read": 1}), keepttl=True)
+    assert told(await sent(worker, message("u2"))) == (1, [], [])
+    assert len(sandbox.calls(api=RANGE)) == 2
+
+
+async def test_a_message_that_reaches_nobody_is_dead_and_says_whom(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1")
+    status = await sent(worker, message("nobody", "no-one", confirm=True))
+    assert status.state == State.DEAD
+    assert status.error is not None
+    assert status.error.code == "nobody_reachable"
+    assert told(status) == (0, ["nobody", "no-one"], [])
+    assert sandbox.calls(api=SEND) == []
+
+
+@pytest.mark.parametrize("trouble", ["throttle", "error", "hang", "forbidden"])
+async def test_where_dingtalk_does_not_tell_they_are_sent_to(
+    worker: OneWorker, sandbox: SandboxAdmin, trouble: str
+) -> None:
+    await sync(worker, sandbox, "u1")
+    match trouble:
+        case "throttle":
+            sandbox.add_fault("throttle", api=USER)
+        case "error":
+            sandbox.add_fault("error", api=USER, code="-1")
+        case "hang":
+            sandbox.add_fault("reset_before", api=USER)
+        case _:
+            sandbox.add_fault("error", api=USER, code="60011")
+    assert told(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+
+
+async def test_where_the_range_is_not_told_only_existence_counts(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1")
+    sandbox.add_app(**APP, visible_users=["u1"])
+    sandbox.put_user("u2")
+    sandbox.add_fault("error", api=RANGE, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
+    assert told(await sent(worker, message("u1", "u2", "nobody"))) == (2, ["nobody"], [])
+
+
+async def test_a_database_that_is_away_holds_no_message_up(
+    worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sync(worker, sandbox, "u1")
+
+    async def hangs(*_: object) -> set[str]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    people = worker.executor.resources.known_people
+    monkeypatch.setattr("dingrelay_workers.recipients.checks.DATABASE_PATIENCE", 0.05)
+    monkeypatch.setattr(people, "find", hangs)
+    assert told(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+
+
+async def test_the_check_can_be_off(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    off = RecipientSettings(check="off")
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, recipients=off) as worker:
+        await sync(worker, sandbox, "u1")
+        assert told(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+
+
+async def test_a_sync_of_one_person_does_not_begin_the_check(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
+) -> None:
+    sandbox.put_user("u1")
+    one = await worker.send(UserSync(scope="user", user="u1"))
+    assert await worker.run(one) == State.DONE
+    assert not await redis.exists(keys.synced("default"))
+
+
+async def test_a_campaign_names_whom_it_leaves_out(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sandbox.put_department(2, parent_id=1, name="sales")
+    await sync(worker, sandbox, "u1", "u2")
+    sandbox.put_user("u2", dept_id_list=[2])
+    sandbox.add_app(**APP, visible_users=["u1"])
+    chunk = {"campaign": "c", "number": 0, "users": ["u1", "u2", "nobody"], "message": TEXT}
+    job_id = await worker.send(CampaignChunk.parse(chunk))
+    assert await worker.run(job_id) == State.DONE
+    result = (await worker.status(job_id)).result
+    assert result is not None
+    ending = Found(Release(0, 1), State.DONE, result, {}, touched=True).ending()
+    assert ending.accepted == 1
+    assert {kind: users for kind, users in ending.left_out.items() if users} == {
+        OutcomeKind.UNKNOWN_USER: ["nobody"],
+        OutcomeKind.OUT_OF_SCOPE: ["u2"],
+    }
+
+
+async def test_jobs_that_share_a_call_leave_out_their_own(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1", "u2")
+    jobs = [
+        await worker.send(message("u1", "nobody")),
+        await worker.send(message("u2", "no-one")),
+        await worker.send(message("nothing")),
+    ]
+    await asyncio.gather(*(worker.run(job) for job in jobs))
+    for job, expected in zip(
+        jobs, [(1, ["nobody"]), (1, ["no-one"]), (0, ["nothing"])], strict=True
+    ):
+        await worker.finish(job)
+        accepted, unknown, _ = told(await worker.status(job))
+        assert (accepted, unknown) == expected
+    assert sum(call["recipients"] for call in sandbox.calls(api=SEND)) == 2
+
+
+async def test_a_thousand_known_people_cost_no_call(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    people = [f"p{number}" for number in range(1_000)]
+    await fill(worker, people)
+    assert told(await sent(worker, message(*people)))[0] == 1_000
+    assert sandbox.calls(api=USER) == []
+
+
+async def test_a_message_is_recalled_by_how_its_id_begins(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sent_to = await worker.send(message("u1", "u2"))
+    with pytest.raises(ContractError, match="job: is queued: cancel it, or recall it once it has"):
+        await asyncio.to_thread(worker.client.recall, sent_to)
+    assert await worker.run(sent_to) == State.DONE
+
+    def recall() -> str:
+        return worker.client.recall(worker.client.whole_id(sent_to[:8])).id
+
+    job_id = await asyncio.to_thread(recall)
+    assert await asyncio.to_thread(recall) == job_id
+    assert await worker.finish(job_id) == State.DONE
+    assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [True]
+
+
+async def test_what_others_have_in_the_same_call_is_not_recalled(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sent_to = await worker.send(message("u1"))
+    assert await worker.run(sent_to) == State.DONE
+    result = (await worker.status(sent_to)).result
+    assert result is not None
+    # As if the call had carried another job as well.
+    other = MessageRecall.parse(
+        {
+            "message": "other",
+            "calls": [{"task_id": result["calls"][0]["task_id"], "named": True}],
+            "users": ["u2"],
+        }
+    )
+    job_id = await worker.send(other)
+    assert await worker.finish(job_id) == State.DEAD
+    status = await worker.status(job_id)
+    assert status.error is not None
+    assert status.error.code == "nothing_recalled"
+    assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [False]
+
+
+async def test_whoever_can_be_reached_by_now_gets_a_message_that_is_requeued(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1")
+    job_id = await worker.send(message("new", "nobody"))
+    assert await worker.finish(job_id) == State.DEAD
+    sandbox.put_user("new")
+    worker.executor.resources.recipient_checks.forget()
+    assert await asyncio.to_thread(worker.client.requeue, job_id)
+    assert await worker.finish(job_id) == State.DONE
+    assert told(await worker.status(job_id)) == (1, ["nobody"], [])
+    assert len(sandbox.inbox("new")["delivered"]) == 1
+
+
+async def test_a_message_of_yesterday_is_not_recalled_and_says_why(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    sent_to = await worker.send(message("u1"))
+    assert await worker.run(sent_to) == State.DONE
+    progress = "/topapi/message/corpconversation/getsendprogress"
+    sandbox.add_fault("error", api=progress, code="400002", message="too old")
+    job_id = (await asyncio.to_thread(worker.client.recall, sent_to)).id
+    assert await worker.finish(job_id) == State.DEAD
+    error = (await worker.status(job_id)).error
+    assert error is not None
+    assert (error.code, "1 too old" in str(error)) == ("nothing_recalled", True)
+
+
+async def test_who_may_be_somewhere_the_app_may_not_read_is_sent_to(
+    worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DingTalk may tell of a person only the departments that the app may read."""
+    sandbox.put_department(2, parent_id=1, name="sales")
+    sandbox.put_department(3, parent_id=1, name="law")
+    await sync(worker, sandbox, "u1")
+    sandbox.put_user("u1", dept_id_list=[2, 3])
+    sandbox.add_app(**APP, departments=[2], visible_departments=[3])
+    seen = Member("u1", {"dept_id_list": [2]})
+
+    async def user(*_: object) -> Member:
+        return seen
+
+    monkeypatch.setattr(ContactsV2, "user", user)
+    assert told(await sent(worker, message("u1"))) == (1, [], [])
+
+
+async def test_the_range_is_read_so_often_a_day_unless_that_saves_a_call(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.MOST_READINGS", 2)
+    await sync(worker, sandbox, "u1", "u2")
+    sandbox.add_app(**APP, visible_users=["u1"])
+    key = keys.visible_range("default")
+
+    async def later(*users: str, text: str) -> tuple[Any, ...]:
+        kept = await redis.get(key)
+        if kept is not None:
+            await redis.set(key, json.dumps({**json.loads(kept), "read": 1}), keepttl=True)
+        worker.executor.resources.recipient_checks.forget()
+        return told(await sent(worker, message(*users, text=text)))
+
+    assert await later("u1", "u2", text="1") == (1, [], ["u2"])
+    assert await later("u1", "u2", text="2") == (1, [], ["u2"])
+    assert await later("u1", "u2", text="3") == (2, [], [])
+    assert len(sandbox.calls(api=RANGE)) == 2
+    assert await later("u2", text="4") == (0, [], ["u2"])
+    assert len(sandbox.calls(api=RANGE)) == 3
+    assert 0 < await redis.pttl(keys.visible_range_readings("default")) <= 86_400_000
+
+
+async def test_a_range_of_another_shape_is_not_asked_for_each_minute(
+    worker: OneWorker, sandbox: SandboxAdmin, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def malformed(_: object) -> None:
+        raise Transient(MALFORMED, "result is missing")
+
+    monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.visible_range", malformed)
+    await sync(worker, sandbox, "u1")
+    assert told(await sent(worker, message("u1", "nobody"))) == (1, ["nobody"], [])
+    assert await redis.pttl(keys.visible_range("default")) > 60_000
+
+
+async def test_after_no_answer_the_others_are_not_asked_about(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    await sync(worker, sandbox, "u1")
+    sandbox.add_fault("error", api=USER, code="60011")
+    people = [f"p{number}" for number in range(50)]
+    assert told(await sent(worker, message(*people))) == (50, [], [])
+    assert len(sandbox.calls(api=USER)) <= 1
+
+
+async def test_who_is_outside_is_so_no_longer_than_the_range_is_fresh(
+    worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.FRESH_MS", 300)
+    await sync(worker, sandbox, "u1", "u2")
+    sandbox.add_app(**APP, visible_users=["u1"])
+    assert told(await sent(worker, message("u1", "u2"))) == (1, [], ["u2"])
+    sandbox.add_app(**APP, visible_users=["u1", "u2"])
+    texts = itertools.count()
+
+    async def reached() -> bool:
+        return told(await sent(worker, message("u2", text=f"{next(texts)}"))) == (1, [], [])
+
+    await wait_until_async(reached)
+
+
+async def test_a_message_that_reached_nobody_is_sent_again_when_it_is_requeued(
+    worker: OneWorker, sandbox: SandboxAdmin
+) -> None:
+    job_id = await worker.send(message("late", confirm=True))
+    assert await worker.finish(job_id) == State.DEAD
+    error = (await worker.status(job_id)).error
+    assert error is not None
+    assert error.code == "nobody_reached"
+    sandbox.put_user("late")
+    assert await asyncio.to_thread(worker.client.requeue, job_id)
+    assert await worker.finish(job_id) == State.DONE
+    details = await asyncio.to_thread(worker.client.details, job_id)
+    assert (details.recipients, (details.status.result or {})["invalid"]) == (
+        {"late": "accepted"},
+        [],
+    )
+    assert len(sandbox.inbox("late")["delivered"]) == 1
+    assert len(sandbox.calls(api=SEND)) == 2

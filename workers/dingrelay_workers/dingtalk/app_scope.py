@@ -1,0 +1,56 @@
+"""Who sees an app, and so can get its messages (API §11.11)."""
+
+from dataclasses import dataclass, replace
+from urllib.parse import quote
+
+from dingrelay_workers.dingtalk.answer import Answer
+from dingrelay_workers.dingtalk.apis import APP_SCOPES
+from dingrelay_workers.dingtalk.calls import Calls
+from dingrelay_workers.dingtalk.request import Request
+
+ROOT_DEPARTMENT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VisibleRange:
+    """Who sees an app.
+
+    Attributes:
+        departments: all in and below them.
+        users: people besides.
+        roles: whoever has one of these roles, besides.
+        admins_only: nobody but the organisation's administrators, where nobody else is named.
+    """
+
+    departments: frozenset[int]
+    users: frozenset[str]
+    roles: frozenset[int]
+    admins_only: bool
+
+    @property
+    def everybody(self) -> bool:
+        """Whether the whole organisation sees it."""
+        named = self.departments or self.users or self.roles
+        return ROOT_DEPARTMENT in self.departments or not (named or self.admins_only)
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it can be told from departments and users who is in it."""
+        return not (self.roles or self.admins_only)
+
+
+async def visible_range(calls: Calls) -> VisibleRange:
+    """The range of the app that calls; raises what `Calls.send` raises.
+
+    Raises:
+        Transient: the answer is of another shape than documented.
+    """
+    path = APP_SCOPES.path.format(agent_id=quote(calls.agent_id, safe=""))
+    content = await calls.send(Request(replace(APP_SCOPES, path=path)))
+    result = Answer(APP_SCOPES, content).part("result")
+    return VisibleRange(
+        departments=frozenset(result.numbers("deptIds")),
+        users=frozenset(result.texts("userIds")),
+        roles=frozenset(result.numbers("roleIds")),
+        admins_only=result.flag("onlyAdminVisible"),
+    )

@@ -1,0 +1,312 @@
+"""Who of a message's people surely gets nothing of it, told before the call.
+
+The directory only says about which people DingTalk need not be asked: somebody may have joined since it was read.
+Whoever is not in it, or not where the app is visible, is asked about at DingTalk, and left out if that
+says so. Where the answer is not to be had, such as in an outage, they are sent to: DingTalk is the judge.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
+
+from redis.asyncio import Redis
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_tasks.context import Contacts, Member, RecipientVerdict
+from dingrelay_tasks.outcomes import OutOfScope
+from dingrelay_workers.dingtalk.answer import MALFORMED
+from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT, VisibleRange
+from dingrelay_workers.dingtalk.calls import Calls
+from dingrelay_workers.dingtalk.errors import Permanent
+from dingrelay_workers.metrics import RECIPIENTS_LEFT_OUT
+from dingrelay_workers.recipients.visible_ranges import MINE, VisibleRanges
+from dingrelay_workers.store.redis_time import RedisTime
+
+if TYPE_CHECKING:
+    from dingrelay_workers.recipients.known_people import KnownPeople
+
+Judgement = Literal["reachable", "unknown_user", "out_of_scope"]
+
+KNOWN_FOR = 300.0
+"""Seconds for which somebody who was found is not looked up again. Should they leave meanwhile,
+DingTalk drops what is sent to them, as it does without a check."""
+JUDGED_FOR = 60.0
+"""Seconds for which somebody that DingTalk does not know is not looked up again, nor a department. Whoever is
+outside the range is so for as long as that was read within the last minute."""
+UNANSWERED_FOR = 30.0
+"""Seconds for which nobody of an app is looked up after DingTalk did not answer: they are sent to."""
+MOST_KEPT = 50_000
+"""People, and judgements, that a process keeps at hand."""
+ASKS_FOR = 10.0
+"""Seconds for which one call's people are asked about; the rest is sent to."""
+DATABASE_PATIENCE = 2.0
+"""Seconds that a message waits for the directory; then it goes without a check."""
+DATABASE_REST = 30.0
+"""Seconds for which a directory that did not answer is not asked."""
+LOOK_FOR_SYNC = 10.0
+"""Seconds between two looks at whether an app's directory was synced."""
+DEEPEST = 50
+"""Departments above one another at most; DingTalk allows fewer."""
+MOST_LOOKED_AT = 50
+"""Departments of a range that are looked up: a message waits for it."""
+
+log = get_logger("dingrelay.recipients")
+
+
+Value = TypeVar("Value")
+
+
+class _Kept(Generic[Value]):
+    """What was found out of an app's people or departments, until it is too old."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._values: dict[tuple[str, str], tuple[Value, float]] = {}
+
+    def get(self, app: str, name: str) -> Value | None:
+        kept = self._values.get((app, name))
+        return kept[0] if kept and time.monotonic() < kept[1] else None
+
+    def clear(self) -> None:
+        self._values.clear()
+
+    def put(self, app: str, name: str, value: Value, *, seconds: float | None = None) -> Value:
+        if len(self._values) >= MOST_KEPT:
+            self._values.clear()
+        kept_for = self._seconds if seconds is None else seconds
+        self._values[app, name] = value, time.monotonic() + kept_for
+        return value
+
+
+class RecipientChecks:
+    """Checks the recipients of one process's messages.
+
+    Args:
+        redis: of the fleet.
+        settings: whether it checks at all.
+        people: the directory; opened by the first app whose directory was synced.
+    """
+
+    def __init__(
+        self, redis: Redis, settings: Settings, people: "Callable[[], KnownPeople]"
+    ) -> None:
+        self._redis = redis
+        self._off = settings.recipients.check == "off"
+        self._people = people
+        self._ranges = VisibleRanges(redis)
+        self._synced = _Kept[bool](LOOK_FOR_SYNC)
+        self._here = _Kept[frozenset[int]](KNOWN_FOR)
+        self._judged = _Kept[Judgement](JUDGED_FOR)
+        self._parents = _Kept[int](JUDGED_FOR)
+        self._unanswered = _Kept[bool](UNANSWERED_FOR)
+        self._rests_until = 0.0
+
+    async def note_synced(self, app: str) -> None:
+        """The app's whole directory was read: from now on it says of which people there is no doubt."""
+        await self._redis.set(keys.synced(app), 1, px=keys.SYNCED_TTL_MS)
+        self._synced.put(app, "", True)
+
+    def forget(self) -> None:
+        """Ask anew for everything that is kept at hand."""
+        self._ranges.forget()
+        for kept in (self._synced, self._here, self._judged, self._parents, self._unanswered):
+            kept.clear()
+
+    async def check(
+        self, calls: Calls, contacts: Contacts, now: RedisTime, users: Sequence[str]
+    ) -> RecipientVerdict:
+        """Who of these people is to be sent to, and who surely would get nothing.
+
+        Args:
+            calls: asks DingTalk, as the app that sends.
+            contacts: the same for people and departments.
+            now: Redis's clock.
+            users: userids.
+
+        Raises:
+            Exception: what ends the run of the job, such as that it was cancelled.
+        """
+        if self._off or not await self._is_synced(calls.app):
+            return RecipientVerdict(list(users))
+        visible = await self._ranges.of(calls, now)
+        doubted = await self._doubted(calls.app, users, visible)
+        if not doubted:
+            return RecipientVerdict(list(users))
+        saves = len(doubted) == len({*users})
+        judge = _Judge(calls, contacts, now, self._ranges, self._parents, saves=saves)
+        judged: dict[str, Judgement] = {}
+        until = time.monotonic() + ASKS_FOR
+        for user in users:
+            if user in doubted and time.monotonic() < until:
+                judged[user] = await self._judge(calls.app, user, judge, visible)
+        return _verdict(calls.app, users, judged)
+
+    async def _is_synced(self, app: str) -> bool:
+        known = self._synced.get(app, "")
+        if known is None:
+            known = self._synced.put(app, "", bool(await self._redis.exists(keys.synced(app))))
+        return known
+
+    async def _doubted(
+        self, app: str, users: Sequence[str], visible: VisibleRange | None
+    ) -> Collection[str]:
+        """Those of the users that the directory does not show in the range."""
+        departments = None
+        if visible is not None and visible.is_told and not visible.everybody:
+            departments = visible.departments
+        mark = frozenset({ROOT_DEPARTMENT}) if departments is None else departments
+        unsure = [user for user in users if self._here.get(app, user) != mark]
+        if not unsure or time.monotonic() < self._rests_until:
+            return ()
+        try:
+            found = await asyncio.wait_for(
+                self._found(app, unsure, visible, departments), DATABASE_PATIENCE
+            )
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message goes on
+            log.warning("recipients_unchecked", app=app, reason=type(error).__name__)
+            self._rests_until = time.monotonic() + DATABASE_REST
+            return ()
+        for user in found:
+            self._here.put(app, user, mark)
+        return {*unsure} - found
+
+    async def _found(
+        self,
+        app: str,
+        users: Sequence[str],
+        visible: VisibleRange | None,
+        departments: frozenset[int] | None,
+    ) -> set[str]:
+        found = await self._people().find(app, users, departments)
+        named = {*users} & visible.users if visible and departments is not None else set[str]()
+        return found | (await self._people().find(app, named, None) if named else set())
+
+    async def _judge(
+        self, app: str, user: str, judge: "_Judge", visible: VisibleRange | None
+    ) -> Judgement:
+        known = self._judged.get(app, user)
+        if known is not None:
+            return known
+        if self._unanswered.get(app, ""):
+            return "reachable"
+        try:
+            found, seconds = await judge.judge(user, visible)
+        except MINE:
+            raise
+        except Exception as error:  # noqa: BLE001 - a limit, say, that is not the message's
+            log.info("recipient_unjudged", app=app, reason=type(error).__name__)
+            about_one = isinstance(error, Permanent) or getattr(error, "code", "") == MALFORMED
+            if not about_one:
+                self._unanswered.put(app, "", True)
+            return "reachable"
+        return self._judged.put(app, user, found, seconds=seconds)
+
+
+class _Judge:
+    """Asks DingTalk about people."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        contacts: Contacts,
+        now: RedisTime,
+        ranges: VisibleRanges,
+        parents: _Kept[int],
+        *,
+        saves: bool,
+    ) -> None:
+        self._calls = calls
+        self._contacts = contacts
+        self._now = now
+        self._ranges = ranges
+        self._parents = parents
+        self._saves = saves
+
+    async def judge(self, user: str, visible: VisibleRange | None) -> tuple[Judgement, float]:
+        """Whether DingTalk says that somebody gets nothing, and for how many seconds that is used."""
+        member = None
+        try:
+            member = await self._contacts.user(user)
+            if member is None:
+                return "unknown_user", JUDGED_FOR
+        except OutOfScope:
+            pass  # which tells nothing of whether they exist
+        if _sees(user, visible):
+            return "reachable", KNOWN_FOR
+        fresh, seconds = await self._ranges.fresh(self._calls, self._now, saves=self._saves)
+        if fresh is None or _sees(user, fresh) or await self._is_below(member, fresh):
+            return "reachable", KNOWN_FOR
+        return "out_of_scope", seconds
+
+    async def _is_below(self, member: Member | None, visible: VisibleRange) -> bool:
+        """Whether somebody is in a department of the range, or might be."""
+        places = None if member is None else member.fields.get("dept_id_list")
+        if member is not None and not isinstance(places, list):
+            return True  # the app may not read where they are
+        ways = [await self._leads_to(place, visible) for place in places or ()]
+        if True in ways:
+            return True
+        # Nothing says that DingTalk tells of the places that the app may not read. But whoever is in a
+        # department that the app may read can be read by it, and so can what is above them up to there.
+        # Of the others nothing is known.
+        return not await self._all_readable(visible)
+
+    async def _leads_to(self, place: int, visible: VisibleRange) -> bool | None:
+        """Whether the way up from a department meets one of the range; None: it can't be read so far."""
+        for _ in range(DEEPEST):
+            if place in visible.departments:
+                return True
+            if place == ROOT_DEPARTMENT:
+                return False
+            above = await self._above(place)
+            if above is None:
+                return None
+            if above == 0:
+                return True  # it has a department above it that is not told
+            place = above
+        return None
+
+    async def _all_readable(self, visible: VisibleRange) -> bool:
+        if len(visible.departments) > MOST_LOOKED_AT:
+            return False
+        for each in visible.departments:
+            if await self._above(each) is None:
+                return False
+        return True
+
+    async def _above(self, department: int) -> int | None:
+        """The department above one, 0 above the first; None if the app may not read it."""
+        known = self._parents.get(self._calls.app, str(department))
+        if known is not None:
+            return known
+        try:
+            found = await self._contacts.department(department)
+        except OutOfScope:
+            return None
+        if found is None:
+            return None
+        parent = found.fields.get("parent_id")
+        above = parent if isinstance(parent, int) else 0
+        return self._parents.put(self._calls.app, str(department), above)
+
+
+def _sees(user: str, visible: VisibleRange | None) -> bool:
+    """Whether somebody sees the app, or might: DingTalk tells of no person whether they do."""
+    if visible is None or not visible.is_told:
+        return True
+    return visible.everybody or user in visible.users
+
+
+def _verdict(app: str, users: Sequence[str], judged: dict[str, Judgement]) -> RecipientVerdict:
+    def those(what: Judgement) -> list[str]:
+        return [user for user in users if judged.get(user, "reachable") == what]
+
+    verdict = RecipientVerdict(those("reachable"), those("unknown_user"), those("out_of_scope"))
+    for reason in ("unknown_user", "out_of_scope"):
+        left_out: list[str] = getattr(verdict, reason)
+        if left_out:
+            RECIPIENTS_LEFT_OUT.labels(app, reason).inc(len(left_out))
+    return verdict

@@ -1,0 +1,105 @@
+"""Who is in the directory, and where: one query at a time a process, shared by all who ask meanwhile."""
+
+import asyncio
+import time
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from sqlalchemy import select
+
+from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.directory.departments import tree
+from dingrelay_workers.directory.models import MembershipRow, UserRow
+
+TREE_KEPT = 60.0
+"""Seconds for which the departments below others are not read again."""
+
+Key = tuple[str, frozenset[int] | None]
+
+
+@dataclass(slots=True)
+class _Question:
+    users: set[str] = field(default_factory=set[str])
+    answer: "asyncio.Task[set[str]] | None" = None
+
+
+class KnownPeople:
+    """The directory as it is asked about the recipients of messages."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._asking = asyncio.Lock()
+        self._questions: dict[Key, _Question] = {}
+        self._below: dict[Key, tuple[frozenset[int], float]] = {}
+        self._under_way: set[asyncio.Task[set[str]]] = set()
+
+    async def close(self) -> None:
+        """Give up what is under way: nobody waits for it."""
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    async def find(
+        self, app: str, users: Collection[str], departments: frozenset[int] | None
+    ) -> set[str]:
+        """Those of the users who are in the directory and have not left.
+
+        Args:
+            app: whose directory it is.
+            users: their userids.
+            departments: only those in or below one of these; None: wherever they are.
+        """
+        key = (app, departments)
+        question = self._questions.get(key)
+        if question is None:
+            question = self._questions[key] = _Question()
+            question.answer = asyncio.create_task(self._answer(key, question))
+            self._under_way.add(question.answer)
+            question.answer.add_done_callback(self._ended)
+        question.users.update(users)
+        assert question.answer, "it is asked at once"
+        return {*users} & await asyncio.shield(question.answer)
+
+    def _ended(self, task: "asyncio.Task[set[str]]") -> None:
+        self._under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # it is known, whether anybody still waits or not
+
+    async def _answer(self, key: Key, question: _Question) -> set[str]:
+        app, departments = key
+        async with self._asking:
+            del self._questions[key]
+            found: set[str] = set()
+            inside = None if departments is None else await self._tree(key, departments)
+            async with self._database.read() as connection:
+                for some in chunks(question.users):
+                    if inside is None:
+                        rows = await connection.execute(
+                            select(UserRow.userid).where(
+                                UserRow.app == app,
+                                UserRow.userid.in_(some),
+                                UserRow.left_at.is_(None),
+                            )
+                        )
+                        found.update(row.userid for row in rows)
+                        continue
+                    # Whoever left has no memberships.
+                    places = await connection.execute(
+                        select(MembershipRow.userid, MembershipRow.department).where(
+                            MembershipRow.app == app, MembershipRow.userid.in_(some)
+                        )
+                    )
+                    found.update(row.userid for row in places if row.department in inside)
+            return found
+
+    async def _tree(self, key: Key, departments: frozenset[int]) -> frozenset[int]:
+        """The departments and all below them."""
+        below, until = self._below.get(key, (frozenset[int](), 0.0))
+        if time.monotonic() < until:
+            return below
+        async with self._database.read() as connection:
+            trees = [await tree(connection, key[0], each) for each in sorted(departments)]
+        below = frozenset(number for each in trees for number in each)
+        self._below = {known: kept for known, kept in self._below.items() if known[0] != key[0]}
+        self._below[key] = below, time.monotonic() + TREE_KEPT
+        return below

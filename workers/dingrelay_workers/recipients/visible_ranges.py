@@ -1,0 +1,179 @@
+"""Who sees an app: read once a day for the whole fleet, and anew before anybody is left out for it."""
+
+import asyncio
+import json
+import time
+from collections import defaultdict
+from dataclasses import dataclass
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.ownership import OwnershipLost
+from dingrelay_workers.calls.intent_log import Cancelled
+from dingrelay_workers.dingtalk.answer import MALFORMED
+from dingrelay_workers.dingtalk.app_scope import VisibleRange, visible_range
+from dingrelay_workers.dingtalk.calls import Calls
+from dingrelay_workers.dingtalk.errors import DingTalkError, Final
+from dingrelay_workers.limiter.grant import Draining
+from dingrelay_workers.store.redis_time import RedisTime
+
+FRESH_MS = 60_000
+"""A range by which somebody would be left out is no older than this: each reading is a call of the
+month, as the message that is saved by it would have been."""
+KEPT = 60.0
+"""Seconds for which a process does not ask Redis again."""
+FAILED_FOR_MS = 60_000
+"""For how long a range is not asked for again that could not be read for a passing reason."""
+REFUSED_FOR_MS = 3_600_000
+"""The same where DingTalk refuses to tell it, or tells it otherwise than documented."""
+MOST_READINGS = 24
+"""Readings of an app's range a day: of a month of 5,000 calls no more than a seventh goes there, whatever
+the range or its answers are. After that people are sent to, unless that saves a call."""
+LARGEST = 512 * 1024
+"""Characters of a range that is kept; by a larger one nobody is left out."""
+
+MINE = (Cancelled, Draining, OwnershipLost, RedisError)
+"""What ends the run of the job that asks. Whatever else keeps an answer from coming is not its concern."""
+
+log = get_logger("dingrelay.recipients")
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A range as it was read.
+
+    Attributes:
+        range: None if it could not be read.
+        read: when it was, in ms of Redis's clock.
+    """
+
+    range: VisibleRange | None
+    read: int
+
+    def as_text(self) -> str:
+        """This reading as Redis keeps it."""
+        told = self.range and {
+            "departments": sorted(self.range.departments),
+            "users": sorted(self.range.users),
+            "roles": sorted(self.range.roles),
+            "admins_only": self.range.admins_only,
+        }
+        return record.canonical_json({"range": told, "read": self.read})
+
+    @classmethod
+    def of(cls, text: str | bytes) -> "Reading":
+        """What `as_text` made."""
+        kept = json.loads(text)
+        told = kept["range"]
+        found = told and VisibleRange(
+            frozenset(told["departments"]),
+            frozenset(told["users"]),
+            frozenset(told["roles"]),
+            told["admins_only"],
+        )
+        return cls(found, kept["read"])
+
+
+class VisibleRanges:
+    """The ranges of one process's apps."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._kept: dict[str, tuple[Reading, float]] = {}
+        self._reading: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def of(self, calls: Calls, now: RedisTime) -> VisibleRange | None:
+        """Who sees the app that calls; None if that is not known.
+
+        Args:
+            calls: reads it, where nobody has.
+            now: Redis's clock.
+
+        Raises:
+            Exception: one of `MINE`.
+        """
+        return (await self._reading_of(calls, now, oldest=0, saves=False)).range
+
+    async def fresh(
+        self, calls: Calls, now: RedisTime, *, saves: bool
+    ) -> tuple[VisibleRange | None, float]:
+        """The same as it was read within the last minute, and for how many seconds it is that still.
+
+        Args:
+            calls: reads it, where nobody has.
+            now: Redis's clock.
+            saves: the answer may save a call, and so is worth one.
+
+        Raises:
+            Exception: one of `MINE`.
+        """
+        reading = await self._reading_of(calls, now, oldest=now.now() - FRESH_MS, saves=saves)
+        return reading.range, max(0, reading.read + FRESH_MS - now.now()) / 1000
+
+    async def _reading_of(
+        self, calls: Calls, now: RedisTime, *, oldest: int, saves: bool
+    ) -> Reading:
+        async with self._reading[calls.app]:
+            known = self._at_hand(calls.app)
+            if known is None or known.read < oldest:
+                known = await self._in_redis(calls.app)
+            if known is not None and known.read >= oldest:
+                return known
+            if await self._may_read(calls.app) or (saves and known is not None and known.range):
+                return await self._read(calls, now)
+            # What is at hand stays so: it still tells who need not be doubted.
+            nothing = Reading(None, now.now())
+            return nothing if known is not None else self._keep(calls.app, nothing)
+
+    def forget(self) -> None:
+        """Ask Redis anew."""
+        self._kept.clear()
+
+    def _at_hand(self, app: str) -> Reading | None:
+        reading, until = self._kept.get(app, (None, 0.0))
+        return reading if time.monotonic() < until else None
+
+    async def _in_redis(self, app: str) -> Reading | None:
+        text = await self._redis.get(keys.visible_range(app))
+        if text is None:
+            return None
+        try:
+            return self._keep(app, Reading.of(text))
+        except (ValueError, KeyError, TypeError):
+            return None  # as another version wrote it
+
+    async def _may_read(self, app: str) -> bool:
+        """Whether the app's range may be read once more today; counts it."""
+        key = keys.visible_range_readings(app)
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.set(key, 0, px=keys.VISIBLE_RANGE_TTL_MS, nx=True)
+            pipe.incr(key)
+            _, readings = await pipe.execute()
+        return int(readings) <= MOST_READINGS
+
+    async def _read(self, calls: Calls, now: RedisTime) -> Reading:
+        found, ttl_ms = None, keys.VISIBLE_RANGE_TTL_MS
+        try:
+            found = await visible_range(calls)
+        except MINE:
+            raise
+        except Exception as error:  # noqa: BLE001 - a limit, say, that is not the message's
+            log.info("visible_range_unreadable", app=calls.app, reason=str(error))
+            refused = isinstance(error, Final) or (
+                isinstance(error, DingTalkError) and error.code == MALFORMED
+            )
+            ttl_ms = REFUSED_FOR_MS if refused else FAILED_FOR_MS
+        reading = Reading(found, now.now())
+        text = reading.as_text()
+        if len(text) > LARGEST:
+            reading = Reading(None, reading.read)
+            text = reading.as_text()
+        await self._redis.set(keys.visible_range(calls.app), text, px=ttl_ms)
+        return self._keep(calls.app, reading)
+
+    def _keep(self, app: str, reading: Reading) -> Reading:
+        self._kept[app] = reading, time.monotonic() + KEPT
+        return reading
