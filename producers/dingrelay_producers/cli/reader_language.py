@@ -1,0 +1,73 @@
+"""Help and usage errors, which typer makes from English texts, in the reader's language."""
+
+import sys
+from gettext import gettext
+from typing import Any
+
+from dingrelay_producers.language import tr, translated
+
+TEXTS = ("help", "short_help", "epilog", "rich_help_panel", "show_default")
+"""What a command, and each of its parameters, shows a person."""
+
+_RICH = {
+    "DEPRECATED_STRING": "(deprecated) ",
+    "DEFAULT_STRING": "[default: {}]",
+    "ENVVAR_STRING": "[env var: {}]",
+    "REQUIRED_LONG_STRING": "[required]",
+    "ARGUMENTS_PANEL_TITLE": "Arguments",
+    "OPTIONS_PANEL_TITLE": "Options",
+    "COMMANDS_PANEL_TITLE": "Commands",
+    "ERRORS_PANEL_TITLE": "Error",
+    "ABORTED_TEXT": "Aborted.",
+    "RICH_HELP": "Try [blue]'{command_path} {help_option}'[/] for help.",
+}
+"""What typer asks gettext for when it is imported, and no more."""
+
+_USAGE = "Usage: "
+
+
+def speak(command: Any) -> None:
+    """Give a command, and those below it, their texts in the language that is spoken."""
+    for part in (command, *command.params):
+        own = vars(part)
+        english = own.setdefault(
+            "_english", {name: own[name] for name in TEXTS if isinstance(own.get(name), str)}
+        )
+        own.update({name: tr(text) for name, text in english.items()})
+    vars(command).update(
+        get_usage=_usage_of(type(command), command),
+        get_help_option=_help_option_of(type(command), command),
+    )
+    for below in getattr(command, "commands", {}).values():
+        speak(below)
+
+
+def speak_headings() -> None:
+    """Name the parts of a help page in the language that is spoken."""
+    page = sys.modules.get("typer.rich_utils")
+    if page is not None:  # else it asks gettext itself once it is needed
+        vars(page).update({name: gettext(text) for name, text in _RICH.items()})
+
+
+def speak_error(error: Any) -> None:
+    """Let a usage error tell what is wrong in the language that is spoken."""
+    told = translated(error.format_message())
+    vars(error)["format_message"] = lambda: told
+
+
+def _help_option_of(kind: Any, command: Any) -> Any:
+    def get_help_option(context: Any) -> Any:
+        option = kind.get_help_option(command, context)
+        if option is not None:
+            option.help = tr("Show this message and exit.")
+        return option
+
+    return get_help_option
+
+
+def _usage_of(kind: Any, command: Any) -> Any:
+    def get_usage(context: Any) -> str:
+        told: str = kind.get_usage(command, context)
+        return told.replace(_USAGE, tr("Usage: "), 1)
+
+    return get_usage

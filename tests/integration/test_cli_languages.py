@@ -1,0 +1,460 @@
+"""Every command, in both languages, on the terminals that there are: wide and narrow, poor in characters,
+without colours, or none at all."""
+
+import asyncio
+import io
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from rich.cells import cell_len
+
+import campaigns
+from cli_runner import Cli, in_folder, made
+from dingrelay_producers.cli import app, group, print_any_character
+from dingrelay_producers.store import keys
+from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
+from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.commands import webhook
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.doctor import broker
+from tables import prepare
+
+CHARACTER = re.compile("[一-鿿]")
+COLOUR = re.compile(r"\x1b\[[0-9;]*(3[0-7]|9[0-7])m")
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+LASTING = {"demo", "events", "flower", "gateway", "sandbox", "up", "worker"}
+"""Commands that run until a signal ends them; their help, and what they refuse, is shown."""
+
+
+@dataclass(frozen=True)
+class Terminal:
+    """Where a command prints.
+
+    Attributes:
+        columns: its width; 0 for a pipe.
+        encoding: of what it is sent.
+        variables: of its environment.
+    """
+
+    columns: int
+    encoding: str
+    variables: dict[str, str] = field(hash=False)
+
+    @property
+    def chinese(self) -> bool:
+        return self.encoding != "ascii" and "zh" in "".join(self.variables.values())
+
+
+TERMINALS = [
+    Terminal(120, "utf-8", {"DINGRELAY_LANGUAGE": "en", "NO_COLOR": "1"}),
+    Terminal(80, "ascii", {"LANG": "C"}),
+    Terminal(120, "utf-8", {"LC_ALL": "zh_CN.UTF-8"}),
+    Terminal(80, "gbk", {"LANG": "zh_CN.GBK"}),
+    Terminal(0, "utf-8", {"DINGRELAY_LANGUAGE": "zh"}),
+]
+
+
+class Stream(io.TextIOWrapper):
+    """A stream as Python opens it: what it can't spell is an error, until somebody says otherwise."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        super().__init__(io.BytesIO(), encoding=terminal.encoding, errors="strict", newline="\n")
+        self._terminal = bool(terminal.columns)
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def text(self) -> str:
+        self.flush()
+        assert isinstance(self.buffer, io.BytesIO)
+        return self.buffer.getvalue().decode(self.encoding)
+
+
+@dataclass
+class Printed:
+    """What a command printed on a terminal, and its exit code."""
+
+    arguments: Sequence[str]
+    out: str
+    err: str
+    code: int
+
+
+@pytest.fixture
+def cli(
+    valkey_url: str,
+    sqlite_url: str,
+    sandbox_server: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Cli:
+    prepare(sqlite_url)
+    for name in ("LC_ALL", "LC_MESSAGES", "LANG", "DINGRELAY_LANGUAGE", "NO_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    variables = {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": valkey_url,
+        "DINGRELAY_DATABASE_URL": sqlite_url,
+        "DINGTALK_OAPI_URL": sandbox_server,
+        "DINGTALK_API_URL": sandbox_server,
+        "DINGTALK_APP_KEY": "sandbox-key",
+        "DINGTALK_APP_SECRET": "sandbox-secret",
+        "DINGTALK_AGENT_ID": "1000001",
+        "DINGRELAY_HISTORY": '{"days": 90}',
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    return in_folder(monkeypatch, tmp_path, {})
+
+
+def run(terminal: Terminal, *arguments: str) -> Printed:
+    """Be the command line on this terminal."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in terminal.variables.items():
+            patch.setenv(name, value)
+        if terminal.columns:
+            patch.setenv("COLUMNS", str(terminal.columns))
+        out, err = Stream(terminal), Stream(terminal)
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b""), encoding=terminal.encoding))
+        print_any_character()
+        try:
+            command: Any = made(app, group.entry_points)
+            code = command.main(list(arguments), prog_name="dingrelay")
+        except SystemExit as end:
+            code = end.code
+        return Printed(arguments, out.text(), err.text(), int(code or 0))
+
+
+def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every command that does something."""
+    if not hasattr(command, "list_commands"):
+        yield path
+        return
+    for name in command.list_commands(None):
+        yield from leaves(command.get_command(None, name), (*path, name))
+
+
+def groups(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The path of every command that has others, the whole line among them."""
+    if hasattr(command, "list_commands"):
+        yield path
+        for name in command.list_commands(None):
+            yield from groups(command.get_command(None, name), (*path, name))
+
+
+def faults(terminal: Terminal, printed: Printed, *, ids: Sequence[str] = ()) -> list[str]:
+    """What is wrong with the looks of what was printed."""
+    found: list[str] = []
+    name = " ".join(printed.arguments)
+    everything = printed.out + printed.err
+    if "Traceback" in everything:
+        found.append(f"{name}: a traceback")
+    if (terminal.columns == 0 or "NO_COLOR" in terminal.variables) and COLOUR.search(everything):
+        found.append(f"{name}: colours")
+    plain = ESCAPE.sub("", everything).replace("\r", "\n")
+    found += [
+        f"{name}: {cell_len(line)} wide: {line}"
+        for line in plain.split("\n")
+        if terminal.columns and cell_len(line) > terminal.columns
+    ]
+    words = re.sub(r"[\s│|]+", " ", plain)
+    found += [f"{name}: {each} is cut" for each in ids if each[:13] in words and each not in words]
+    return found
+
+
+def test_every_help_page_is_whole_on_every_terminal(cli: Cli) -> None:
+    root: Any = made(app, group.entry_points)
+    wrong: list[str] = []
+    pages = [*groups(root), *leaves(root)]
+    assert len(pages) > 60
+    for terminal, path in itertools.product(TERMINALS, pages):
+        printed = run(terminal, *path, "--help")
+        wrong += faults(terminal, printed)
+        if printed.code:
+            wrong.append(f"{path} exits with {printed.code}")
+        if (
+            bool(CHARACTER.search(re.sub("「.*?」|事由|天数|出差|你好|年会", "", printed.out)))
+            != terminal.chinese
+        ):
+            wrong.append(f"{path} on {terminal}: {printed.out}")
+        if "…" in printed.out and not re.search(r"(drk_|drw_|PROC-|https://|\", )…", printed.out):
+            wrong.append(f"{path} on {terminal} is cut: {printed.out}")
+        if terminal.chinese and re.search(
+            r"\b(Options|Usage|Arguments|default:|required)\b", printed.out
+        ):
+            wrong.append(f"{path}: English is left: {printed.out}")
+    assert not wrong, "\n".join(wrong)
+
+
+MISTAKES = [
+    ("nonsense",),
+    ("send", "--nonsense"),
+    ("send", "--to"),
+    ("send", "--to", "u1"),
+    ("send", "--to", "u1", "--text", "x", "--lane", "fast"),
+    ("send", "--to", "u1", "--text", "x", "--at", "someday"),
+    ("send", "--text", "x"),
+    ("send", "--to", "u1", "--text", "x" * 6_000),
+    ("send", "--jobs", "nowhere.jsonl"),
+    ("send", "--to", "u1", "--text", "x", "--timeout", "soon"),
+    ("job", "show"),
+    ("job", "show", "a", "b"),
+    ("job", "list", "--limit", "0"),
+    ("job", "list", "--since", "once"),
+    ("job", "show", "nothing"),
+    ("campaign", "preview", "--text", "{nobody}", "--to", "u1"),
+    ("campaign", "preview", "--text", "x", "--file", "nowhere.csv"),
+    ("campaign", "preview", "--text", "x", "--file", "bad.csv"),
+    ("campaign", "show", "nothing"),
+    ("key", "create", "x", "--scope", "mesages:write"),
+    ("key", "rotate", "drk_nothing"),
+    ("webhook", "add", "http://x y", "--type", "job.*"),
+    ("approve", "P", "--originator", "u1", "--field", "no equals"),
+    ("call", "GET", "nowhere"),
+    ("sync", "department"),
+    ("dead", "requeue"),
+    ("worker", "--lanes", "nonsense"),
+    ("up", "--concurrency", "0"),
+    ("sandbox", "--calls", "many"),
+    ("gateway", "--port", "70000"),
+    ("flower", "--port", "-1"),
+    ("events", "--app", "nobody"),
+]
+
+
+def test_what_is_wrong_is_told_in_the_readers_language(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "bad.csv").write_text("userid\nu 1\n\n,\n" + "x" * 70 + "\n", "utf-8")
+    wrong: list[str] = []
+    codes: dict[tuple[str, ...], set[int]] = {}
+    for terminal, arguments in itertools.product(TERMINALS, MISTAKES):
+        printed = run(terminal, *arguments)
+        wrong += faults(terminal, printed)
+        codes.setdefault(arguments, set()).add(printed.code)
+        if bool(CHARACTER.search(printed.err)) != terminal.chinese:
+            wrong.append(f"{arguments} on {terminal}: {printed.err}")
+    assert not wrong, "\n".join(wrong)
+    assert {code for found in codes.values() for code in found} == {2}
+
+
+@dataclass
+class Story:
+    """Commands in an order in which each has something to do; values in braces are its ids."""
+
+    steps: list[str] = field(
+        default_factory=lambda: [
+            "doctor",
+            "send --to u1,u2 --text 你好",
+            "send --to u1 --text wait --wait --timeout 0",
+            "send --jobs jobs.jsonl",
+            "sync",
+            "approve PROC-1 --originator u1 --field 事由=出差",
+            "call GET /topapi/v2/user/get",
+            "who u1",
+            "person find 王",
+            "job list",
+            "job list --state dead",
+            "job show {dead}",
+            "job show {unknown}",
+            "job show {job} --wait --timeout 0",
+            "dead list",
+            "dead show {dead}",
+            "message recall {dead}",
+            "job cancel {job}",
+            "job resolve {unknown} --sent --by 王芳",
+            "dead requeue {dead}",
+            "dead requeue {job}",
+            "dead discard {second}",
+            "approval list",
+            "approval show {approval}",
+            "approval watch {approval}",
+            "approval watch {running} --timeout 0",
+            "approval terminate {running}",
+            "approval agree {running} --user u2",
+            "approval refuse {running} --user u2",
+            "approval comment {running} 好 --user u2",
+            "queue",
+            "queue --by kind",
+            "limits",
+            "campaign create 年会 --text {{name}},年会见! --file guests.csv",
+            "campaign preview --text {{name}},年会见! --file guests.csv",
+            "campaign preview {campaign}",
+            "campaign list",
+            "campaign show {campaign}",
+            "campaign start {campaign} --dry-run",
+            "campaign test {campaign} --to u3",
+            "campaign start {campaign}",
+            "campaign pause {campaign}",
+            "campaign resume {campaign}",
+            "campaign cancel {campaign}",
+            "campaign resume {campaign}",
+            "campaign watch {campaign}",
+            "campaign report {campaign} --csv report.csv",
+            "campaign preview --text x --file report.csv",
+            "campaign recall {campaign} --yes",
+            "campaign confirm {campaign} --all --yes",
+            "key create crm --scope messages:write --app hr",
+            "key list",
+            "key rotate {key}",
+            "key revoke {key}",
+            "key rotate {key}",
+            "webhook add https://crm.example.com/x --type job.* --name 客户系统",
+            "webhook list",
+            "webhook show {endpoint}",
+            "webhook test {endpoint}",
+            "webhook pause {endpoint}",
+            "webhook replay {endpoint} --since 2h",
+            "webhook resume {endpoint}",
+            "webhook rotate {endpoint}",
+            "webhook replay {endpoint} --since 2h",
+            "webhook remove {endpoint}",
+        ]
+    )
+
+
+ERROR = {
+    "class": "permission",
+    "code": "60011",
+    "message": "没有调用该接口的权限",
+    "hint": "Grant the app this permission in DingTalk's console, then requeue the job.",
+}
+
+
+def end(redis: Redis, job_id: str, state: str) -> None:
+    """Settle a job as a worker does."""
+    now = int(datetime.now(UTC).timestamp() * 1000)
+    redis.hset(
+        keys.job(job_id),
+        mapping={"state": state, "settled": now, "attempts": 1, "error": json.dumps(ERROR)},
+    )
+    redis.zadd(keys.DEAD, {job_id: now})
+    redis.pexpire(keys.DEAD, 60_000)
+    redis.zrem(keys.SCHEDULE, job_id)
+
+
+async def fill(url: str) -> str:
+    """Put two approvals and the draft of a campaign into the tables; the campaign's id."""
+    now = datetime.now(UTC)
+    database = Database(url)
+    try:
+        async with database.write("default") as connection:
+            for instance, state in (("approval-1", "approved"), ("approval-2", "running")):
+                row = {
+                    **dict.fromkeys(("job", "sender", "business_id", "link"), ""),
+                    **dict.fromkeys(("known_at", "changed_at", "created_at"), now),
+                    "app": "default",
+                    "instance": instance,
+                    "template": "PROC-1",
+                    "state": state,
+                    "originator": "u1",
+                    "title": "金斌鹏提交的请假" * 4,
+                    "source": "event",
+                    "finished_at": None,
+                    "looks": 1,
+                    "look_at": None,
+                }
+                await connection.execute(ApprovalRow.__table__.insert().values(row))
+                task = {"app": "default", "instance": instance, "task": "1", "user": "u2"}
+                task |= {"state": state, "since": now, "ended_at": None}
+                await connection.execute(ApprovalTaskRow.__table__.insert().values(task))
+        return await campaigns.put(database, state=State.DRAFT, name="春节前的年会邀请" * 5)
+    finally:
+        await database.dispose()
+
+
+def test_every_command_speaks_and_ends_alike_on_every_terminal(
+    cli: Cli, valkey_url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(webhook, "ANSWER", 0.05)
+    monkeypatch.setattr(broker, "ANSWER_SECONDS", 0.05)
+    (tmp_path / "guests.csv").write_text("userid,name\nu11,王芳\nu12,李明\nu12,李\n", "utf-8")
+    line = {"to": {"users": ["u5"]}, "message": {"msgtype": "text", "text": {"content": "x"}}}
+    (tmp_path / "jobs.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
+    steps = Story().steps
+    told = {" ".join(path) for path in leaves(made(app, group.entry_points))}
+    shown = {
+        path for path in told if any(step == path or step.startswith(f"{path} ") for step in steps)
+    }
+    assert told - shown == LASTING
+    codes: dict[Terminal, list[tuple[str, int]]] = {}
+    wrong: list[str] = []
+    file = Path(sqlite_url.removeprefix("sqlite:///"))
+    with Redis.from_url(valkey_url) as redis:
+        for terminal in TERMINALS:
+            redis.flushall()
+            for old in file.parent.glob(f"{file.name}*"):
+                old.unlink()
+            prepare(sqlite_url)
+            ids = {"approval": "approval-1", "running": "approval-2"}
+            ids["campaign"] = asyncio.run(fill(sqlite_url))
+            for name in ("job", "dead", "unknown", "second"):
+                ids[name] = cli.json("send", "--to", "u9", "--text", name)["id"]
+            for name, state in (("dead", "dead"), ("unknown", "unknown"), ("second", "dead")):
+                end(redis, ids[name], state)
+            ids["key"] = cli.json("key", "create", "one", "--scope", "jobs:read")["id"]
+            ids["endpoint"] = cli.json("webhook", "add", "https://a.example/x", "--type", "*")["id"]
+            for step in steps:
+                arguments = [part.format(**ids) for part in step.split(" ")]
+                printed = run(terminal, *arguments)
+                wrong += faults(terminal, printed, ids=list(ids.values()))
+                codes.setdefault(terminal, []).append((step, printed.code))
+    assert not wrong, "\n".join(wrong)
+    first, *others = codes.values()
+    for each in others:
+        assert each == first
+    ended = dict(first)
+    assert {code for _, code in first} <= {0, 1, 2, 3, 4}
+    assert ended["doctor"] == ended["job list"] == ended["campaign show {campaign}"] == 0
+    # The last terminal was Chinese: a spreadsheet sees that it is UTF-8, and another campaign reads it.
+    head = (tmp_path / "report.csv").read_text("utf-8").splitlines()[0]
+    assert head == "\ufeffuserid,结果,task id,原因"
+
+
+def test_programs_read_the_same_in_both_languages(
+    cli: Cli, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broker, "ANSWER_SECONDS", 0.05)
+    campaign = asyncio.run(fill(sqlite_url))
+    job = cli.json("send", "--to", "u9", "--text", "你好")["id"]
+    for arguments in (
+        ("doctor", "--json"),
+        ("job", "show", job, "--json"),
+        ("job", "list", "--json"),
+        ("approval", "show", "approval-1", "--json"),
+        ("campaign", "show", campaign, "--json"),
+        ("campaign", "report", campaign, "--json"),
+        ("key", "list", "--json"),
+        ("limits", "--json"),
+        ("queue", "--json"),
+        ("--version",),
+    ):
+        english, chinese = (run(terminal, *arguments) for terminal in (TERMINALS[1], TERMINALS[4]))
+        assert english.code == chinese.code
+        if "--json" not in arguments:
+            assert english.out == chinese.out
+            continue
+        first, second = json.loads(english.out), json.loads(chinese.out)
+        assert _without_ages(first) == _without_ages(second)
+
+
+def _without_ages(value: Any) -> Any:
+    """JSON values, with nothing that has grown older between two questions."""
+    if isinstance(value, list):
+        return [_without_ages(each) for each in value]
+    if isinstance(value, dict):
+        aging = {"oldest_seconds", "drain_seconds", "balance", "age_seconds"}
+        return {name: _without_ages(each) for name, each in value.items() if name not in aging}
+    return value

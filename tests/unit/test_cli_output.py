@@ -1,0 +1,81 @@
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from dingrelay_producers import JobStatus
+from dingrelay_producers.cli import output, table
+from dingrelay_producers.cli.output import length
+from dingrelay_producers.cli.table import Column, fitting, print_table
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0 s"),
+        (0.4, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3_600, "1 h"),
+        (3_661, "1 h 1 min"),
+        (12_036, "3 h 20 min"),
+        (86_400 * 2 + 60, "2 d"),
+        (122_036, "1 d 9 h"),
+        (-5, "0 s"),
+    ],
+)
+def test_a_length_of_time_has_two_units_at_most(seconds: float, told: str) -> None:
+    assert length(seconds) == told
+
+
+COLUMNS = (
+    Column("id"),
+    Column("kind", rank=1),
+    Column("app", rank=3, right=True),
+    Column("reason", rank=2, cut=True),
+)
+ROWS = [[Text("a" * 36), Text("message-send"), Text("default"), Text("语" * 40)]]
+
+
+@pytest.mark.parametrize(
+    ("width", "shown"),
+    [(200, [0, 1, 2, 3]), (77, [0, 1, 2, 3]), (76, [0, 1, 3]), (67, [0, 1]), (49, [0]), (10, [0])],
+)
+def test_what_has_no_room_is_left_out_and_no_id_is(width: int, shown: list[int]) -> None:
+    assert list(fitting(COLUMNS, ROWS, width)) == shown
+
+
+@pytest.mark.parametrize("width", [10, 40, 80, 120])
+def test_every_id_is_whole_on_any_terminal(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(table, "console", lambda: Console(width=width))
+    print_table(COLUMNS, ROWS)
+    assert "a" * 36 in capsys.readouterr().out.replace("\n", "").replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "shown"),
+    [
+        ("to", "to: name at least one user", "contract: to: name at least one user"),
+        ("60011", "no permission", "contract 60011: no permission"),
+        ("contract", "it is wrong", "contract: it is wrong"),
+    ],
+)
+def test_an_error_names_its_field_once(
+    code: str, message: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = JobStatus.model_validate(
+        {
+            "id": "j",
+            "kind": "message-send",
+            "app": "default",
+            "lane": "normal",
+            "state": "dead",
+            "created_at": "2026-11-25T00:00:00Z",
+            "error": {"class": "contract", "code": code, "message": message},
+        }
+    )
+    output.print_job(status, as_json=False)
+    [line] = [each for each in capsys.readouterr().out.splitlines() if each.startswith("error")]
+    assert line.removeprefix("error").strip() == shown

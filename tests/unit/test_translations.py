@@ -1,0 +1,203 @@
+"""The catalogue has every text of the code, and says each as the code gives it."""
+
+import io
+import re
+from pathlib import Path
+from string import Formatter
+
+import pytest
+from hypothesis import given as examples
+from hypothesis import strategies as st
+
+import catalogue
+from dingrelay_producers import language
+from dingrelay_producers.language import CHINESE, ENGLISH, SENTENCE
+
+STORED = [message for message in catalogue.stored() if message.id]
+BY_KEY = {(message.context, message.id): message for message in STORED}
+SAME = {
+    "userid",
+    "task_id",
+    "workers",
+    "id",
+    "url",
+    "pip install 'dingrelay[postgres]'",
+}
+"""What is the same in both languages."""
+
+CHINESE_CHARACTER = re.compile("[\u4e00-\u9fff，。、：（]")
+
+
+def values(text: str) -> list[str]:
+    """The values of a text, each as it is written, in any order."""
+    if '{"' in text:  # JSON, and no values
+        return []
+    parts = Formatter().parse(text)
+    return sorted(f"{name}!{how}:{spec}" for _, name, spec, how in parts if name is not None)
+
+
+def markup(text: str) -> list[str]:
+    """Rich's marks, in any order."""
+    return sorted(re.findall(r"\[/?(?:bold|dim|blue|green|cyan| )*\]", text))
+
+
+def test_extracting_finds_nothing_that_the_catalogue_lacks_and_the_catalogue_nothing_else() -> None:
+    found = {(message.context, message.id) for message in catalogue.extracted() if message.id}
+    told = "run `make translations`, translate what it names, and run it again"
+    assert found - BY_KEY.keys() == set(), told
+    assert BY_KEY.keys() - found == set(), told
+
+
+def test_each_text_is_translated_and_none_is_fuzzy_or_obsolete() -> None:
+    assert [message.id for message in STORED if not message.string] == []
+    assert [message.id for message in STORED if message.fuzzy] == []
+    assert list(catalogue.stored().obsolete) == []
+
+
+def test_what_gettext_reads_is_what_the_catalogue_says() -> None:
+    assert catalogue.MO.read_bytes() == catalogue.mo(catalogue.stored()), "run `make translations`"
+
+
+def test_a_translation_has_the_same_values_and_is_chinese() -> None:
+    wrong: list[str] = []
+    for message in STORED:
+        english, chinese = str(message.id), str(message.string)
+        right = (
+            values(chinese) == values(english)
+            and markup(chinese) == markup(english)
+            and (CHINESE_CHARACTER.search(chinese) or english in SAME)
+            # Blanks at the ends matter where texts are put together; a single line end would be shown.
+            and chinese.startswith("  ") == english.startswith("  ")
+            and "\n" not in re.sub(r"\n\n|\n$", "", chinese)
+        )
+        if not right:
+            wrong.append(english)
+    assert wrong == []
+
+
+def test_a_sentence_is_found_again_whatever_its_values_are() -> None:
+    wrong: dict[str, str] = {}
+    for message in STORED:
+        if message.context != SENTENCE:
+            continue
+        english, chinese = str(message.id), str(message.string)
+        names = {value.partition("!")[0] for value in values(english)}
+        if names:
+            given = {name: f"<{number}>" for number, name in enumerate(sorted(names))}
+            english, chinese = _made(english, given), _made(chinese, given)
+        found = language.translated(english, CHINESE)
+        if found != chinese:
+            wrong[english] = found
+    assert wrong == {}
+
+
+def _made(text: str, given: dict[str, str]) -> str:
+    return re.sub(r"\{(\w+)[^{}]*\}", r"{\1}", text).format(**given)
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, ENGLISH),
+        ({"LANG": "C"}, ENGLISH),
+        ({"LANG": "C.UTF-8"}, ENGLISH),
+        ({"LANG": "de_DE.UTF-8"}, ENGLISH),
+        ({"LANG": "zh_CN.UTF-8"}, CHINESE),
+        ({"LANG": "zh_CN.GBK"}, CHINESE),
+        ({"LANG": "en_US.UTF-8", "LC_ALL": "zh_CN.UTF-8"}, CHINESE),
+        ({"LANG": "zh_CN.UTF-8", "LC_MESSAGES": "en_GB.UTF-8"}, ENGLISH),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": "C"}, ENGLISH),
+        ({"LANG": "zh_CN.UTF-8", "LC_ALL": ""}, CHINESE),
+        ({"LANG": "zh_CN.UTF-8", "DINGRELAY_LANGUAGE": "en"}, ENGLISH),
+        ({"LANG": "C", "DINGRELAY_LANGUAGE": "zh"}, CHINESE),
+        ({"LANG": "C", "DINGRELAY_LANGUAGE": "zh-CN"}, CHINESE),
+        ({"LANG": "zh_TW.UTF-8"}, CHINESE),
+        ({"LANG": "zh_CN.UTF-8", "DINGRELAY_LANGUAGE": "fr"}, CHINESE),
+    ],
+)
+def test_the_environment_chooses_the_language(
+    variables: dict[str, str], expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("DINGRELAY_LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert language.chosen() == expected
+
+
+def test_the_language_of_a_folder_is_in_its_dotenv(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DINGRELAY_LANGUAGE")
+    monkeypatch.setenv("LC_ALL", "C")
+    (tmp_path / ".env").write_text("DINGRELAY_LANGUAGE=zh\n", "utf-8")
+    assert language.chosen() == CHINESE
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("", ENGLISH),
+        ("*", ENGLISH),
+        ("zh-CN,zh;q=0.9,en;q=0.8", CHINESE),
+        ("en-GB, zh;q=0.9", ENGLISH),
+        ("fr, zh;q=0.3, en;q=0.2", CHINESE),
+        ("zh;q=0, en;q=0.1", ENGLISH),
+        ("zh;q=nonsense", ENGLISH),
+        ("zh;q=nan", ENGLISH),
+        ("zh;q=7", ENGLISH),
+        (";;;,=,zh", CHINESE),
+    ],
+)
+def test_a_header_is_answered_in_the_language_that_it_likes_best(
+    header: str, expected: str
+) -> None:
+    assert language.accepted(header) == expected
+
+
+def test_what_is_no_sentence_of_ours_is_left_as_it_is() -> None:
+    for text in (
+        "",
+        "{",
+        "{}",
+        "a: b",
+        "用户不存在",
+        "no such thing in the catalogue: at all",
+        "x" * 5_000,
+    ):
+        assert language.translated(text, CHINESE) == text
+
+
+def test_a_field_keeps_its_name_before_what_is_wrong_with_it() -> None:
+    assert language.translated("to.users.3: is required", CHINESE) == "to.users.3：必填"
+    assert language.translated("a token, good for 1 h 30 min", CHINESE) == (
+        "获得 token，有效期 1 小时 30 分钟"
+    )
+    assert language.translated("line 7: to: must be a list", CHINESE) == "第 7 行：to：必须是列表"
+
+
+@examples(st.text(max_size=200), st.sampled_from([str(message.id) for message in STORED]))
+def test_any_text_is_said_again_and_ends_soon(text: str, message: str) -> None:
+    assert isinstance(language.translated(text + message * 20 + text, CHINESE), str)
+
+
+def test_outside_a_command_everything_is_english() -> None:
+    assert language.tr("{count} jobs accepted", count=3) == "3 jobs accepted"
+    with language.spoken(CHINESE):
+        assert language.tr("{count} jobs accepted", count=3) == "已接收 3 个任务"
+        with language.spoken(ENGLISH):
+            assert language.tr("{count} jobs accepted", count=3) == "3 jobs accepted"
+        assert language.translated("is required") == "必填"
+    assert language.translated("is required") == "is required"
+
+
+@pytest.mark.parametrize(("encoding", "expected"), [("ascii", ENGLISH), ("gbk", CHINESE)])
+def test_a_terminal_without_chinese_characters_is_spoken_to_in_english(
+    encoding: str, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DINGRELAY_LANGUAGE", "zh")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    with language.spoken():
+        assert language.now_spoken() == expected
