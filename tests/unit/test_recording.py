@@ -1,0 +1,114 @@
+"""The client that records, as the test of a business application uses it."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dingrelay_producers import (
+    Client,
+    IdempotencyConflict,
+    JobError,
+    JobNotFound,
+    State,
+    WaitTimeout,
+)
+from dingrelay_producers.testing import Outcome, RecordingAsyncClient, RecordingClient
+from dingrelay_tasks import ContractError, MessageSend
+from dingrelay_tasks.contract import Contract
+
+REFUSED = JobError.model_validate({"class": "permission", "code": "60011", "message": "no"})
+
+
+def message(*users: str, text: str = "订单已付款", **fields: Any) -> MessageSend:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": list(users)}, "message": content, **fields})
+
+
+def tell(client: Client, user: str) -> State:
+    """What an application does."""
+    return client.send(message(user, idempotency_key=f"order-{user}")).wait().state
+
+
+def test_what_was_sent_is_there_and_done() -> None:
+    client = RecordingClient()
+    assert tell(client, "u1") == State.DONE
+    client.call("POST", "/topapi/v2/user/get", body={"userid": "u1"}, effect="none")
+    assert [job.kind for job in client.sent] == ["message-send", "api-call"]
+    (told,) = client.messages_to("u1")
+    assert told.message.model_dump()["text"]["content"] == "订单已付款"
+    assert client.messages_to("u2") == []
+
+
+def test_keys_and_sizes_are_checked_as_by_the_real_one() -> None:
+    client = RecordingClient(sender="shop")
+    first = client.send(message("u1", idempotency_key="1"))
+    assert client.send(message("u1", idempotency_key="1", sender="another")) == first
+    with pytest.raises(IdempotencyConflict):
+        client.send(message("u2", idempotency_key="1"))
+    with pytest.raises(ContractError):
+        client.call("POST", "/x", body={"a": "x" * 2_000_000}, effect="none")
+    assert [job.sender for job in client.sent] == ["shop"]
+
+
+def test_equal_messages_become_one_job() -> None:
+    client = RecordingClient()
+    refs: list[str] = []
+    sent = client.send_many(
+        (message(f"u{number}") for number in range(150)), on_sent=lambda ref: refs.append(ref.id)
+    )
+    assert (sent, len(refs), len(set(refs))) == (150, 150, 2)
+    assert [job.recipients for job in client.sent] == [100, 50]
+    assert len(client.messages_to("u120")) == 1
+
+
+def test_jobs_end_as_the_test_says() -> None:
+    def outcome(job: Contract) -> Outcome:
+        assert isinstance(job, MessageSend)
+        return {"u1": {"task_id": 7}, "u2": REFUSED}.get(job.users[0])
+
+    client = RecordingClient(outcome)
+    good, bad, waiting = (client.send(message(user)) for user in ("u1", "u2", "u3"))
+    assert (good.wait().state, good.wait().result) == (State.DONE, {"task_id": 7})
+    assert (bad.wait().state, bad.wait().error) == (State.DEAD, REFUSED)
+    with pytest.raises(WaitTimeout):
+        waiting.wait()
+    assert [job.id for job in client.dead()] == [bad.id]
+    assert client.requeue(bad.id)
+    assert bad.status().state == State.QUEUED
+    for ref in (bad, waiting):
+        client.end(ref.id, {})
+        assert ref.wait().state == State.DONE
+    with pytest.raises(ValueError, match="is done"):
+        client.end(waiting.id, {})
+
+
+def test_what_is_due_later_waits_and_can_be_cancelled() -> None:
+    client = RecordingClient()
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    later = client.send(message("u1", send_at=at.isoformat()))
+    assert later.status().due_at == at
+    assert later.cancel()
+    assert later.wait().state == State.CANCELLED
+    assert client.requeue(later.id)
+    client.end(later.id, REFUSED)
+    assert client.discard(later.id)
+    assert not client.discard(later.id)
+    with pytest.raises(JobNotFound):
+        later.status()
+    assert client.recent() == []
+
+
+def test_nothing_is_asked_of_a_redis() -> None:
+    with RecordingClient() as client, pytest.raises(NotImplementedError):
+        client.jobs(history=False)
+
+
+async def test_the_same_for_asyncio() -> None:
+    async with RecordingAsyncClient(lambda job: None) as client:
+        ref = await client.send(message("u1"))
+        with pytest.raises(WaitTimeout):
+            await ref.wait()
+        client.client.end(ref.id, {"task_id": 1})
+        assert (await ref.wait()).result == {"task_id": 1}
+        assert [job.kind for job in client.sent] == ["message-send"]
