@@ -30,6 +30,13 @@ class MessageAsked:
     """Seconds from the start after which it need not be sent; its ``expires_at``."""
     same_as: int | None = None
     """The step whose idempotency key it has."""
+    addressed: tuple[tuple[str, str, str], ...] = ()
+    """Recipients by something else than a userid: kind of address, address, and whose it is."""
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every recipient that it names."""
+        return (*self.users, *(user for _, _, user in self.addressed))
 
 
 @dataclass(slots=True)
@@ -69,7 +76,37 @@ class SyncAsked:
     """When the producer was told that it is accepted, in seconds from the start."""
 
 
-JobAsked = MessageAsked | ApprovalAsked | SyncAsked
+@dataclass(slots=True)
+class ActionAsked:
+    """Something that is done to an approval, by a job.
+
+    Attributes:
+        verb: ``agree``, ``refuse``, ``comment``, ``terminate`` or ``look``.
+        remark: in words that no other has.
+    """
+
+    step: int
+    at: float
+    verb: str
+    instance: str
+    user: str
+    remark: str
+    accepted: Accepted = "perhaps"
+    job: str = ""
+    answered: float = float("inf")
+    """When the producer was told that it is accepted, in seconds from the start."""
+
+
+@dataclass(slots=True)
+class Absence:
+    """When somebody was not there, in seconds from the start."""
+
+    user: str
+    since: float
+    until: float = float("inf")
+
+
+JobAsked = MessageAsked | ApprovalAsked | SyncAsked | ActionAsked
 """Whatever is one job."""
 
 
@@ -92,9 +129,10 @@ class Asked:
     approvals: list[ApprovalAsked] = field(default_factory=list[ApprovalAsked])
     campaigns: list[CampaignAsked] = field(default_factory=list[CampaignAsked])
     syncs: list[SyncAsked] = field(default_factory=list[SyncAsked])
+    actions: list[ActionAsked] = field(default_factory=list[ActionAsked])
     commands: list[Command] = field(default_factory=list[Command])
-    absent: set[str] = field(default_factory=set[str])
-    """People who were not there at some time during the run."""
+    absences: list[Absence] = field(default_factory=list[Absence])
+    """People who were not there at some time during the run, and when."""
 
     def job_of(self, step: int) -> str:
         """The id of the job that a step asked for, or empty."""
@@ -102,7 +140,7 @@ class Asked:
 
     def everything(self) -> list[JobAsked]:
         """All jobs that were asked for."""
-        return [*self.messages, *self.approvals, *self.syncs]
+        return [*self.messages, *self.approvals, *self.syncs, *self.actions]
 
     def campaign_of(self, step: int) -> str:
         """The id of the campaign that a step created, or empty."""
@@ -115,6 +153,13 @@ class Asked:
             for asked in self.everything()
             if asked.job and asked.accepted == "yes"
         }
+
+    def was_absent(self, user: str, since: float = 0, until: float = float("inf")) -> bool:
+        """Whether somebody was not there at some time between two moments."""
+        return any(
+            each.user == user and each.since <= until and each.until >= since
+            for each in self.absences
+        )
 
     def commands_on(self, job: str, verb: str = "") -> list[Command]:
         """The commands on a job, oldest first."""

@@ -56,6 +56,11 @@ class Database:
             self.path.rmdir()
             self._moved.rename(self.path)
 
+    def write(self, statement: str, *values: Any) -> None:
+        """Change something, as nobody in the system would."""
+        with sqlite3.connect(self.path, timeout=10) as connection:
+            connection.execute(statement, values)
+
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query finds."""
         with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10) as connection:

@@ -30,6 +30,8 @@ CONTROLS = (
     {"label": "备注", "type": "TextareaField"},
 )
 """A form with a control of every kind that comes back otherwise than it was sent (API §11.1)."""
+APPROVERS = ("u2", "u3")
+"""Who is asked, one after the other."""
 
 
 class DingTalk:
@@ -83,7 +85,7 @@ class DingTalk:
                 break
         self.admin.set_limits(recipients=self._recipients)
         self.admin.set_clock(self._skew)
-        self.admin.add_template(TEMPLATE, CONTROLS)
+        self.admin.add_template(TEMPLATE, CONTROLS, approvers=APPROVERS)
 
     def end(self) -> None:
         """End it."""

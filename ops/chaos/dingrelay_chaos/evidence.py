@@ -12,10 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dingrelay_chaos.asked import Asked, JobAsked
+from dingrelay_chaos.directory import Directory
+from dingrelay_chaos.faults.dingtalk import DingTalkClock
+from dingrelay_chaos.faults.valkey import (
+    ValkeyFailsOver,
+    ValkeyFreezes,
+    ValkeyRefuses,
+    ValkeyRestarts,
+)
+from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
+from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
 from dingrelay_chaos.truth import TOO_MANY_A_MINUTE, Truth
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
+from dingrelay_sandbox.report_types import AttemptReport, EventReport
 from dingrelay_workers.campaigns import documents
 from dingrelay_workers.campaigns.opened import opened_store
 from dingrelay_workers.campaigns.report import Report
@@ -28,6 +39,9 @@ CLI = (sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli")
 COMMAND_SECONDS = 60
 LATEST_SECONDS = 6
 """A call is on its way for so long at most."""
+FAILED_EVENTS = "/call_back/get_call_back_failed_result"
+SPOILING = (WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes, ValkeyRefuses)
+"""Faults in which an answer of DingTalk's that it gives only once may be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +75,15 @@ class Evidence:
     """When Valkey forgot what was written, in seconds from the start."""
     left_too_early: list[str] = field(default_factory=list[str])
     """People who are there and were marked as left before the last walk."""
+    by_events: Directory = field(default_factory=Directory)
+    """The directory before the last walks."""
+    walks: list[str] = field(default_factory=list[str])
+    """The jobs of the last walks."""
+    hearing: Hearing = field(default_factory=Hearing)
     began: float = 0
     """When the schedule started, by the monotonic clock of `calls`."""
+    began_at: float = 0
+    """The same in Unix seconds."""
     waited: float = 0
     """Seconds until everything was settled."""
     last: str = ""
@@ -92,6 +113,50 @@ class Evidence:
     def unnoted(self) -> set[int]:
         """The calls whose note a failover may have lost, while they were on their way."""
         return self.calls_near_a_loss(LATEST_SECONDS)
+
+    @cached_property
+    def lost_events(self) -> set[str]:
+        """The events of which the system may never have heard."""
+        return {event["id"] for event in self.hearing.events if self._may_be_lost(event)}
+
+    def _may_be_lost(self, event: EventReport) -> bool:
+        for delivery in event["deliveries"]:
+            taken = [each for each in delivery["attempts"] if each["outcome"] == "success"]
+            if delivery["state"] == "delivered" and not any(map(self._may_be_forgotten, taken)):
+                return False
+            if delivery["state"] == "failed" and not self._spoilt_lists:
+                return False
+        return True
+
+    def _may_be_forgotten(self, attempt: AttemptReport) -> bool:
+        """Whether a failover may have lost what was written of an attempt.
+
+        Its time is DingTalk's, whose clock may have jumped.
+        """
+        offsets = [self.schedule.setting.sandbox_skew]
+        offsets += [
+            each.what.offset for each in self.journal.faults if isinstance(each.what, DingTalkClock)
+        ]
+        at = attempt["at"] + attempt["took"] - self.began_at
+        return any(self.lost_at(at - offset) for offset in offsets)
+
+    @cached_property
+    def _spoilt_lists(self) -> bool:
+        """Whether an answer with events that could not be pushed may have been lost."""
+        asked = [each for each in self.truth.calls if each["api"].startswith(FAILED_EVENTS)]
+        if any(each["fault"] for each in asked):
+            return True
+        moments = [each["monotonic"] - self.began for each in asked]
+        return any(
+            fault.began - LATEST_SECONDS <= at <= fault.ended + LATEST_SECONDS
+            for at in moments
+            for fault in self.journal.faults
+            if isinstance(fault.what, SPOILING)
+        )
+
+    def lost_at(self, at: float) -> bool:
+        """Whether a failover may have lost what was written then, in seconds from the start."""
+        return any(lost.since <= at <= lost.until for lost in self.lost)
 
     def unreachable(self, content: str, user: str) -> bool:
         """Whether nobody could know that a message, which was sent, would not arrive."""

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 from dingrelay_chaos import ports
-from dingrelay_chaos.process import Process
+from dingrelay_chaos.process import Process, Service
 
 CLI = (sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli")
 START_SECONDS = 60
@@ -24,36 +24,16 @@ AGAIN = frozenset({409, 429, 500, 502, 503, 504})
 """Statuses after which a client asks again, with the same key."""
 
 
-class Gateway:
+class Gateway(Service):
     """A gateway and those that took its place, at one address and in one log."""
 
     def __init__(self, environment: Mapping[str, str], folder: Path) -> None:
-        self.wanted = False
-        self.failures: list[str] = []
-        """Each time that it ended by itself."""
-        self._environment = dict(environment)
         self._key = ""
         port = ports.reserve()
         self.url = f"http://127.0.0.1:{port}"
         command = [*CLI, "gateway", "--port", str(port)]
-        self.process = Process("gateway", command, folder / "gateway.log")
-
-    def start(self) -> None:
-        """Start it, unless it runs; it may not answer yet."""
-        self.wanted = True
-        self.process.spawn(self._environment)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.wanted = False
-        self.process.kill()
-
-    def supervise(self) -> None:
-        """Start it again if it has ended by itself, as systemd would."""
-        if self.wanted and not self.process.alive:
-            if self.process.exit_code is not None:
-                self.failures.append(f"the gateway ended with {self.process.exit_code}")
-            self.start()
+        process = Process("gateway", command, folder / "gateway.log")
+        super().__init__("gateway", process, environment)
 
     def open(self) -> None:
         """Make a key, and return once the gateway answers.

@@ -87,6 +87,39 @@ class Process:
         return True
 
 
+class Service:
+    """A process that is started again if it ends by itself, as systemd would.
+
+    Attributes:
+        wanted: whether it is meant to run.
+        failures: each time that it ended by itself.
+    """
+
+    def __init__(self, title: str, process: Process, environment: Mapping[str, str]) -> None:
+        self.process = process
+        self.wanted = False
+        self.failures: list[str] = []
+        self._title = title
+        self._environment = dict(environment)
+
+    def start(self) -> None:
+        """Start it, unless it runs; it may not answer yet."""
+        self.wanted = True
+        self.process.spawn(self._environment)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.wanted = False
+        self.process.kill()
+
+    def supervise(self) -> None:
+        """Start it again if it has ended by itself."""
+        if self.wanted and not self.process.alive:
+            if self.process.exit_code is not None:
+                self.failures.append(f"the {self._title} ended with {self.process.exit_code}")
+            self.start()
+
+
 def _end_with(parent: int) -> Callable[[], None]:
     libc = ctypes.CDLL(None)
 

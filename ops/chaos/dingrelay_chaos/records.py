@@ -22,5 +22,7 @@ def _value(redis: Redis, key: bytes) -> object:
             return redis.lrange(key, 0, -1)
         case b"set":
             return redis.smembers(key)
+        case b"stream":
+            return redis.xrange(key)
         case _:
             return redis.get(key)

@@ -42,6 +42,6 @@ def _approval(system: "System", asked: ApprovalAsked) -> str:
 
 
 def _message(system: "System", asked: MessageAsked) -> str:
-    inboxes = [system.sandbox.inbox(user) for user in asked.users]
+    inboxes = [system.sandbox.inbox(user) for user in asked.named]
     sent = any(text_of(each) == asked.content for box in inboxes for each in box["delivered"])
     return f"sent {sent}: {system.client.resolve(asked.job, sent=sent)}"

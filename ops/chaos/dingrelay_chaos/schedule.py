@@ -3,13 +3,16 @@
 import random
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from dingrelay_chaos.brief import brief
+from dingrelay_chaos.door import DoorKind
 from dingrelay_chaos.faults import draw as fault_draw
 from dingrelay_chaos.faults.fault import Fault, shortened
 from dingrelay_chaos.operations import draw as operation_draw
 from dingrelay_chaos.operations.operation import Operation
 from dingrelay_chaos.operations.past import Past
+from dingrelay_chaos.subscribers import LEVELS
 from dingrelay_chaos.weights import FAULT_SECONDS, FAULTS, KEPT_SHARE, OPERATION_SECONDS, OPERATIONS
 
 QUIET_SHARE = 0.1
@@ -37,6 +40,11 @@ class Setting:
     approval_api: str
     contacts_api: str
     token_api: str
+    door: DoorKind
+    endpoints: tuple[str, ...]
+    """Those who are told by webhooks from the start; nobody: there are none."""
+    follow: Literal["own", "all"]
+    """Which approvals are followed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +85,7 @@ def schedule(
         only: names of the table of weights; nothing else is drawn. None: all of it.
     """
     rng = random.Random(f"chaos {seed}")
-    setting = _setting(rng)
+    setting = _setting(rng, random.Random(f"chaos hearing {seed}"))
     drawn: list[tuple[float, str, Fault | None]] = []
     chosen = _kept(rng, FAULTS, only)
     workers = len(setting.worker_skews)
@@ -106,7 +114,7 @@ def schedule(
     return Schedule(seed, seconds, setting, tuple(steps))
 
 
-def _setting(rng: random.Random) -> Setting:
+def _setting(rng: random.Random, hearing: random.Random) -> Setting:
     skewed = rng.random() < 0.6
     return Setting(
         worker_skews=tuple(
@@ -122,6 +130,9 @@ def _setting(rng: random.Random) -> Setting:
         approval_api=rng.choice(("v1.0", "topapi")),
         contacts_api=rng.choice(("v2", "v2", "v1")),
         token_api=rng.choice(("oapi", "v1.0")),
+        door=hearing.choice(("http", "http", "stream")),
+        endpoints=hearing.choice(((), *LEVELS)),
+        follow=hearing.choice(("own", "own", "all")),
     )
 
 

@@ -1,51 +1,68 @@
 """After the faults: wait until nothing is under way, bring the directory up to date, look."""
 
 import json
+import sqlite3
 import time
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, cast
 
+from redis import Redis
 from redis.exceptions import RedisError
 
-from dingrelay_chaos import evidence
+from dingrelay_chaos import evidence, passing
+from dingrelay_chaos.directory import Directory
 from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.people import MOVING, STAYING
+from dingrelay_chaos.people import JOINING, MOVING, STAYING
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import Truth
 from dingrelay_chaos.valkey import Lost
-from dingrelay_producers import JobStatus
 from dingrelay_producers.errors import DingrelayError
+from dingrelay_producers.store import keys
 from dingrelay_tasks import UserSync
 
 SETTLE_SECONDS = 180
 """Within which everything has come to an end. After an outage three hundred jobs leave at five a
 second, on a machine that has more to do."""
 SYNC_SECONDS = 60
+LOOK_SECONDS = 90
+"""An approval that can't be found is looked for again a minute later before it counts as deleted."""
+PATIENT_SECONDS = 30
+"""In a shorter run nobody waits a minute until a stream that was refused or is half dead is opened
+anew: whoever listens is started again."""
+RESUME_SECONDS = 30
+"""Between two times that an operator has endpoints told that are being left alone."""
 LAG_SECONDS = 0.5
 """A replica is so far behind at most, on a busy machine."""
-QUEUES = ("urgent", "normal", "bulk", "directory")
+QUEUES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 
 
 def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     """The evidence, once everything is settled or the time for it is over."""
     system.mend()
+    if schedule.seconds < PATIENT_SECONDS:
+        system.door.kill()
+        system.door.start()
     began = time.monotonic()
-    open_last: list[str] = []
-    evidence.wait_until(lambda: _settled(system, open_last), SETTLE_SECONDS, lambda: _tend(system))
+    last: list[str] = []
+    _rest(system, last, SETTLE_SECONDS)
+    _look_at_approvals(system, last)
     waited = time.monotonic() - began
     left = system.marked_as_left & _present(system)
-    last = _walk(system)
+    by_events = Directory.read(system.database)
+    walks = _walks(system, last)
     asked = system.asked
-    jobs = [*asked.jobs(), last] if last else list(asked.jobs())
-    truth = Truth.read(system.sandbox, (*STAYING, *MOVING))
+    truth = Truth.read(system.sandbox, (*STAYING, *MOVING, *JOINING))
     found = Evidence(
         schedule=schedule,
         asked=asked,
         truth=truth,
         journal=journal,
-        statuses=evidence.statuses(system.client, jobs),
+        statuses=evidence.statuses(system.client, [*asked.jobs(), *walks]),
         discarded={each.job for each in asked.commands if each.verb == "discard"},
         unacked=_unacked(system),
         lost=[
@@ -53,9 +70,13 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
             for lost in system.valkey.lost
         ],
         left_too_early=sorted(left),
+        by_events=by_events,
+        walks=walks,
+        hearing=Hearing.read(system),
         began=system.began,
+        began_at=system.began_at,
         waited=waited,
-        last=open_last[0] if open_last else "",
+        last=last[0] if last else "",
     )
     created = [each.campaign for each in asked.campaigns if each.campaign]
     found.campaigns = evidence.campaigns(system, created)
@@ -63,58 +84,144 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     return found
 
 
+def _rest(system: System, last: list[str], seconds: float) -> bool:
+    """Whether everything has come to rest within so many seconds."""
+    late = time.monotonic() + RESUME_SECONDS
+
+    def tend() -> None:
+        nonlocal late
+        _tend(system)
+        if time.monotonic() > late:
+            late = time.monotonic() + RESUME_SECONDS
+            with suppress(DingrelayError):
+                system.subscribers.resume_all()
+
+    with suppress(DingrelayError):
+        system.subscribers.resume_all()
+    return evidence.wait_until(lambda: _settled(system, last), seconds, tend)
+
+
 def _settled(system: System, last: list[str]) -> bool:
-    """Whether nothing is under way; `last` is told a job that is."""
+    """Whether nothing is under way; `last` is told what is."""
     try:
-        jobs = _open_jobs(system)
-        if jobs:
-            last[:] = [f"{job.kind} {job.id} {job.state} {job.error or ''}" for job in jobs[:1]]
-        return not jobs and not _queued(system) and not _open_campaigns(system)
-    except (RedisError, DingrelayError, OSError):
-        return False
+        found = next(filter(None, (look(system) for look in _LOOKS)), "")
+    except (RedisError, DingrelayError, OSError, sqlite3.OperationalError) as error:
+        found = repr(error)
+    if found and found not in last:
+        last[:] = [found]
+        with (system.folder / "settling.log").open("a") as out:
+            out.write(f"{system.now():.1f} {found}\n")
+    return not found
+
+
+def _look_at_approvals(system: System, last: list[str]) -> None:
+    """Let hours pass for approvals of which no event has told."""
+    moment = passing.pass_for_approvals(system)
+    evidence.wait_until(
+        lambda: not passing.waits_for_a_look(system, moment), LOOK_SECONDS, system.supervise
+    )
+    _rest(system, last, SETTLE_SECONDS)
 
 
 def _tend(system: System) -> None:
     """What an operator does after a bad hour: let campaigns that paused go on."""
     system.supervise()
-    for row in _open_campaigns(system):
-        if row["state"] == "paused":
-            with suppress(DingrelayError):
-                system.client.campaign_ref(row["id"]).resume()
+    for row in system.database.rows("select id from campaigns where state = 'paused'"):
+        with suppress(DingrelayError):
+            system.client.campaign_ref(row["id"]).resume()
 
 
-def _queued(system: System) -> int:
+def _open_jobs(system: System) -> str:
+    for status in evidence.statuses(system.client, system.asked.jobs()).values():
+        if status and not status.state.ended:
+            return f"{status.kind} {status.id} {status.state} {status.error or ''}"
+    return ""
+
+
+def _untold_events(system: System) -> str:
+    told = system.sandbox.events_summary()
+    if told["waiting"]:
+        return f"{told['waiting']} events are on their way"
+    # DingTalk has given up pushing: what it keeps is there to be read.
+    passing.pass_for_missed_events(system)
+    return ""
+
+
+def _queued(system: System) -> str:
     with system.valkey.connect() as redis:
-        places = ["dingrelay:schedule", "dingrelay:running", *redis.scan_iter("dingrelay:woken:*")]
-        scheduled: int = sum(redis.zcard(place) for place in places)
+        places = [keys.SCHEDULE, keys.RUNNING, *redis.scan_iter("dingrelay:woken:*")]
+        jobs = {job.decode() for place in places for job in _members(redis, place)}
+        waiting = sorted(
+            passing.kind_of(redis, job) for job in jobs - passing.resting(system, redis)
+        )
         queued: int = sum(redis.llen(f"dingrelay.{lane}") for lane in QUEUES)
-        return scheduled + queued
+        if waiting or queued:
+            return f"{Counter(waiting)} wait, {queued} messages are in queues"
+    return ""
 
 
-def _open_jobs(system: System) -> list[JobStatus]:
-    found = evidence.statuses(system.client, system.asked.jobs())
-    return [status for status in found.values() if status and not status.state.ended]
+def _members(redis: Redis, place: str | bytes) -> list[bytes]:
+    return cast("list[bytes]", redis.zrange(place, 0, -1))
 
 
-def _open_campaigns(system: System) -> list[dict[str, Any]]:
+def _open_campaigns(system: System) -> str:
     """Campaigns that are under way, and drafts that somebody tried to start."""
-    rows = system.database.rows("select id, state from campaigns")
-    return [row for row in rows if row["state"] in {"running", "paused"}]
+    for row in system.database.rows("select id, state from campaigns"):
+        if row["state"] in {"running", "paused"}:
+            return f"campaign {row['id']} {row['state']}"
+    return ""
+
+
+def _untold_notices(system: System) -> str:
+    """Notices that are not passed on, and deliveries that are under way."""
+    if not system.subscribers.all:
+        return ""
+    with system.valkey.connect() as redis:
+        stream = cast("list[tuple[bytes, Any]]", redis.xrevrange("dingrelay:endings", count=1))
+        read = cast("bytes | None", redis.hget("dingrelay:endings-read", "webhooks")) or b""
+        if stream and read.split(b" ")[0] != stream[0][0]:
+            return "ends of jobs are not passed on"
+    (row,) = system.database.rows(
+        """
+        select (select count(*) from outbox) as outbox,
+               (select count(*) from webhook_deliveries join webhook_endpoints on id = endpoint
+                where state = 'enabled') as deliveries,
+               (select count(*) from webhook_endpoints where state = 'enabled'
+                and (position < (select coalesce(max(number), 0) from notices)
+                     or replay_position < replay_until)) as behind
+        """
+    )
+    return ", ".join(f"{count} in {name}" for name, count in row.items() if count)
+
+
+_LOOKS: tuple[Callable[[System], str], ...] = (
+    *(_open_jobs, _untold_events, _queued, _open_campaigns, _untold_notices),
+)
+"""Each tells what is under way."""
 
 
 def _present(system: System) -> set[str]:
     """People who were there all the time."""
-    return {*STAYING, *MOVING} - system.asked.absent
+    return {user for user in (*STAYING, *MOVING) if not system.asked.was_absent(user)}
 
 
-def _walk(system: System) -> str:
-    """A user-sync of everything that sees the organisation as it is in the end; the job's id."""
-    try:
-        job = system.client.send(UserSync(confirm_removals=True))
-    except DingrelayError:
-        return ""
-    evidence.wait_until(lambda: job.status().state.ended, SYNC_SECONDS, system.supervise)
-    return job.id
+def _walks(system: System, last: list[str]) -> list[str]:
+    """Walks of everything, until one finds nothing that the directory did not know; the jobs."""
+    walks: list[str] = []
+    for _ in range(2):
+        try:
+            job = system.client.send(UserSync(confirm_removals=True))
+        except DingrelayError:
+            break
+        walks.append(job.id)
+        evidence.wait_until(
+            lambda job=job: job.status().state.ended, SYNC_SECONDS, system.supervise
+        )
+        result = job.status().result or {}
+        if not any(result.get(name) for name in ("added", "changed", "left")):
+            break
+    _rest(system, last, SYNC_SECONDS)
+    return walks
 
 
 def _unacked(system: System) -> set[str]:

@@ -3,6 +3,7 @@
 import json
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -11,16 +12,20 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
-from dingrelay_chaos.asked import Asked
+from dingrelay_chaos.asked import Absence, Asked
+from dingrelay_chaos.celery_events import CeleryEvents
 from dingrelay_chaos.database import Database
 from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, DingTalk
-from dingrelay_chaos.events import Events
+from dingrelay_chaos.door import AES_KEY, TOKEN, Door
 from dingrelay_chaos.gateway import Gateway
-from dingrelay_chaos.people import DEPARTMENTS, PEOPLE
+from dingrelay_chaos.people import DEPARTMENTS, JOINING, KINDS, PEOPLE, addresses_of_joining
+from dingrelay_chaos.receiver import TIMEOUT_SECONDS, Receiver
+from dingrelay_chaos.subscribers import FIRST, KEY, NETWORKS, Subscribers
 from dingrelay_chaos.valkey import Valkey
 from dingrelay_chaos.worker import Worker
 from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import UserSync
 
 if TYPE_CHECKING:
     from dingrelay_chaos.schedule import Setting
@@ -42,6 +47,10 @@ PACE = {
 
 An answer is late by 5 s at most, so the settle delay of approvals is longer than that.
 """
+
+LOOKS = (10, 30, 600)
+"""Seconds until approvals of which nothing is heard are looked at: twice while faults go on. The rest
+is asked for at the end of a run."""
 
 
 class System:
@@ -69,9 +78,20 @@ class System:
             for number in range(len(setting.worker_skews))
         ]
         self.gateway = Gateway(self._environment, folder)
-        self.events = Events(self.valkey, folder / "events.log")
+        self.door = Door(setting.door, self._environment, folder)
+        self.receiver = Receiver()
+        self.subscribers = Subscribers(self.receiver, self.database)
+        self.celery_events = CeleryEvents(self.valkey, folder / "celery_events.log")
         self.marked_as_left: set[str] = set()
         """People who were marked as left at some time."""
+        self.deleted: set[str] = set()
+        """Approvals that somebody deleted, or tried to."""
+        self.addresses = addresses_of_joining()
+        """Person → kind of address → the address, whether or not they are there."""
+        self.organising = threading.Lock()
+        """Changes of the organisation come one after the other."""
+        self.walked = 0
+        """The last change that the directory knew before the run."""
         self.client: Client
         self._celery: Celery
         self.began = time.monotonic()
@@ -93,11 +113,30 @@ class System:
         for worker, skew in zip(self.workers, self.setting.worker_skews, strict=True):
             worker.start(skew)
         self.gateway.start()
-        self.events.start()
+        self.receiver.start()
+        self.celery_events.start()
         self.wait_ready()
         self.gateway.open()
+        self._hear()
         self.began = time.monotonic()
         self.began_at = time.time()
+
+    def _hear(self) -> None:
+        """Know everybody who is there, and hear of what happens from then on.
+
+        Raises:
+            WaitTimeout: the organisation could not be walked.
+        """
+        self.asked.absences += [Absence(user, float("-inf")) for user in JOINING]
+        for person in self.sandbox.organisation()["users"]:
+            known = {kind: str(person[kind]) for kind in KINDS if person.get(kind)}
+            self.addresses[person["userid"]] = known
+        self.client.send(UserSync()).wait(PATIENCE_SECONDS)
+        (row,) = self.database.rows("select coalesce(max(number), 0) as last from changes")
+        self.walked = int(row["last"])
+        self.door.open(self.sandbox, self.gateway.url)
+        for name in self.setting.endpoints:
+            self.subscribers.add(name, FIRST[name])
 
     def wait_ready(self) -> None:
         """Return once every worker is ready.
@@ -118,6 +157,7 @@ class System:
         for worker in self.workers:
             worker.supervise()
         self.gateway.supervise()
+        self.door.supervise()
         # A later walk brings back who was wrongly marked, so it is looked at all the time.
         with suppress(sqlite3.OperationalError):
             rows = self.database.rows("select userid from users where left_at is not null")
@@ -148,20 +188,26 @@ class System:
         self.database.mend()
         self.sandbox.accept_connections()
         self.sandbox.clear_faults()
+        self.sandbox.clear_event_faults()
         self.sandbox.set_clock(self.setting.sandbox_skew)
         self.put_app()
         for worker in self.workers:
             worker.resume()
             worker.start(worker.skews[-1][1])
+        self.gateway.process.resume()
         self.gateway.start()
+        self.door.start()
+        self.receiver.mend()
 
     def end(self) -> None:
         """End all processes, by their ids."""
-        self.events.end()
+        self.celery_events.end()
         for worker in self.workers:
             worker.resume()
             worker.kill()
         self.gateway.kill()
+        self.door.kill()
+        self.receiver.end()
         self.dingtalk.end()
         self.valkey.close()
         self.database.mend()
@@ -174,6 +220,8 @@ class System:
             for name, value in os.environ.items()
             if not name.startswith(("DINGRELAY_", "DINGTALK_"))
         }
+        if self.setting.door == "http":
+            kept |= {"DINGTALK_CALLBACK_TOKEN": TOKEN, "DINGTALK_CALLBACK_AES_KEY": AES_KEY}
         return {
             **kept,
             **PACE,
@@ -183,6 +231,10 @@ class System:
             "DINGRELAY_REDIS_URL": self.valkey.url,
             "DINGRELAY_DATABASE_URL": self.database.url,
             "DINGRELAY_RULES": json.dumps(rules),
+            "DINGRELAY_APPROVALS": json.dumps({"follow": self.setting.follow, "looks": LOOKS}),
+            "DINGRELAY_WEBHOOK_KEY": KEY,
+            "DINGRELAY_WEBHOOK_NETWORKS": NETWORKS,
+            "DINGRELAY_WEBHOOK_TIMEOUT": str(TIMEOUT_SECONDS),
             "DINGTALK_OAPI_URL": self.dingtalk.url,
             "DINGTALK_API_URL": self.dingtalk.url,
             "DINGTALK_APP_KEY": APP_KEY,

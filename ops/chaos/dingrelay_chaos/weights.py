@@ -18,13 +18,18 @@ OPERATIONS: Mapping[str, float] = {
     "approval": 10,
     "equal_approval": 8,
     "sync": 3,
-    "organisation": 4,
+    "organisation": 6,
+    "reorganisation": 3,
     "campaign": 3,
     "campaign_command": 5,
     "cancel": 8,
     "requeue": 6,
     "discard": 3,
     "resolve": 3,
+    "addressed": 8,
+    "person_acts": 10,
+    "approval_action": 8,
+    "subscriber": 3,
 }
 """Operation → weight. A seed leaves some of them out, so that others come more often."""
 
@@ -51,6 +56,15 @@ FAULTS: Mapping[str, float] = {
     "credentials": 2,
     "connections_refused": 3,
     "dingtalk_clock": 2,
+    "gateway_suspend": 2,
+    "event_swallow": 3,
+    "event_duplicate": 3,
+    "event_delay": 3,
+    "event_reorder": 2,
+    "stream": 3,
+    "listener_kill": 2,
+    "receiver": 4,
+    "receiver_away": 2,
 }
 """Fault → weight. A seed leaves some of them out, too."""
 

@@ -91,6 +91,8 @@ class Worker:
 
 def shifted(environment: Mapping[str, str], skew: float) -> dict[str, str]:
     """The environment of a Python process whose clock is wrong by so many seconds."""
+    if not skew:
+        return dict(environment)
     paths = [str(CLOCK), *filter(None, [environment.get("PYTHONPATH", "")])]
     return {
         **environment,

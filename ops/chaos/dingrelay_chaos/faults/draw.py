@@ -12,8 +12,10 @@ from dingrelay_chaos.faults.dingtalk import (
     DingTalkSpoils,
     TokensEnd,
 )
+from dingrelay_chaos.faults.events import EventsSpoilt, ListenerEnds, StreamBreaks
 from dingrelay_chaos.faults.fault import Fault
-from dingrelay_chaos.faults.gateway import GatewayEnds
+from dingrelay_chaos.faults.gateway import GatewayEnds, GatewaySleeps
+from dingrelay_chaos.faults.receiver import ReceiverAway, ReceiverMisbehaves
 from dingrelay_chaos.faults.valkey import (
     ValkeyFailsOver,
     ValkeyFreezes,
@@ -21,6 +23,8 @@ from dingrelay_chaos.faults.valkey import (
     ValkeyRestarts,
 )
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
+from dingrelay_chaos.receiver import Manner
+from dingrelay_chaos.subscribers import ALL, FIRST, GONE
 
 APIS = (
     "/topapi/message/corpconversation/asyncsend_v2",
@@ -165,6 +169,66 @@ def _jumps(rng: random.Random, worker: int, skew: float) -> Fault:
     return DingTalkClock(_seconds(rng, 2, 15), round(rng.uniform(-skew, skew), 1))
 
 
+def _sleepy_gateway(rng: random.Random, worker: int, skew: float) -> Fault:
+    return GatewaySleeps(_seconds(rng, 0.5, rng.choice((3, 10))))
+
+
+def _swallowed(rng: random.Random, worker: int, skew: float) -> Fault:
+    return EventsSpoilt("swallow", _seconds(rng, 1, 8), {"share": _share(rng)})
+
+
+def _again(rng: random.Random, worker: int, skew: float) -> Fault:
+    late: dict[str, Any] = {"min_ms": 0, "max_ms": rng.choice((100, 3_000))}
+    spec = {"share": _share(rng), "copies": rng.randint(1, 3), **late}
+    return EventsSpoilt("duplicate", _seconds(rng, 1, 10), spec)
+
+
+def _late(rng: random.Random, worker: int, skew: float) -> Fault:
+    spec = {"share": _share(rng), "min_ms": 0, "max_ms": rng.choice((1_000, 10_000))}
+    return EventsSpoilt("delay", _seconds(rng, 1, 10), spec)
+
+
+def _mixed(rng: random.Random, worker: int, skew: float) -> Fault:
+    spec = {"window": rng.choice((3, 10, 30)), "max_ms": rng.choice((500, 3_000))}
+    return EventsSpoilt("reorder", _seconds(rng, 1, 10), spec)
+
+
+def _stream(rng: random.Random, worker: int, skew: float) -> Fault:
+    how: tuple[Any, ...] = ("drop", "drop", "disconnect", "disconnect", "die", "silence")
+    return StreamBreaks(
+        rng.choice((*how, "no_registered", "deaf", "silent")), _seconds(rng, 0.5, 5)
+    )
+
+
+def _listener(rng: random.Random, worker: int, skew: float) -> Fault:
+    return ListenerEnds(_seconds(rng, 0.1, 4))
+
+
+def _receiver(rng: random.Random, worker: int, skew: float) -> Fault:
+    manners: tuple[Manner, ...] = (
+        *(
+            "slow",
+            "error",
+            "error",
+            "busy",
+            "garbage",
+            "cut",
+            "endless",
+            "redirect",
+            "flap",
+            "half",
+        ),
+    )
+    if rng.random() < 0.1:
+        return ReceiverMisbehaves("gone", GONE, _seconds(rng, 1, 5))
+    name = rng.choice(("*", ALL, *FIRST))
+    return ReceiverMisbehaves(rng.choice(manners), name, _seconds(rng, 0.5, 10))
+
+
+def _receiver_away(rng: random.Random, worker: int, skew: float) -> Fault:
+    return ReceiverAway(_seconds(rng, 0.5, 12))
+
+
 _DRAWS: dict[str, Draw] = {
     "kill": _ends("kill"),
     "terminate": _ends("terminate"),
@@ -188,4 +252,13 @@ _DRAWS: dict[str, Draw] = {
     "credentials": _credentials,
     "connections_refused": _refused,
     "dingtalk_clock": _jumps,
+    "gateway_suspend": _sleepy_gateway,
+    "event_swallow": _swallowed,
+    "event_duplicate": _again,
+    "event_delay": _late,
+    "event_reorder": _mixed,
+    "stream": _stream,
+    "listener_kill": _listener,
+    "receiver": _receiver,
+    "receiver_away": _receiver_away,
 }

@@ -18,3 +18,18 @@ class GatewayEnds:
     def end(self, system: System) -> None:
         """Start another one in its place."""
         system.gateway.start()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySleeps:
+    """The gateway is stopped (SIGSTOP) and goes on."""
+
+    seconds: float
+
+    def begin(self, system: System) -> None:
+        """Stop it."""
+        system.gateway.process.suspend()
+
+    def end(self, system: System) -> None:
+        """Let it go on."""
+        system.gateway.process.resume()

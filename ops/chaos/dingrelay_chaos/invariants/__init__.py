@@ -1,9 +1,10 @@
-"""The seven invariants, a file for what each is about. Each is a generator of violations."""
+"""The nine invariants, a file for what each is about. Each is a generator of violations."""
 
 from collections.abc import Callable, Iterator
 
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.invariants import (
+    approval_states,
     approvals,
     campaigns,
     directory,
@@ -11,6 +12,7 @@ from dingrelay_chaos.invariants import (
     limits,
     messages,
     traces,
+    webhooks,
 )
 from dingrelay_chaos.system import System
 
@@ -22,6 +24,8 @@ INVARIANTS: tuple[Callable[[Evidence, System], Iterator[Violation]], ...] = (
     campaigns.violations,
     limits.violations,
     traces.violations,
+    approval_states.violations,
+    webhooks.violations,
 )
 
 

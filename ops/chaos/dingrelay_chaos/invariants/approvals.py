@@ -1,7 +1,7 @@
 """3: no approval twice for one job, none for a job that is dead or cancelled; done ones exist."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from dingrelay_chaos.asked import ApprovalAsked
 from dingrelay_chaos.evidence import Evidence, Violation
@@ -17,21 +17,23 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     for asked in evidence.asked.approvals:
         groups.setdefault(asked.tag, []).append(asked)
     for tag, group in groups.items():
-        yield from _group(evidence, tag, group)
+        yield from _group(evidence, tag, group, system.deleted)
     known = set(groups)
     for instance in evidence.truth.approvals:
         if not any(tag in dict(instance["form"]).values() for tag in known):
             yield Violation(3, f"nobody asked for {instance['id']}: {instance['form']}")
 
 
-def _group(evidence: Evidence, tag: str, group: list[ApprovalAsked]) -> Iterator[Violation]:
+def _group(
+    evidence: Evidence, tag: str, group: list[ApprovalAsked], deleted: Collection[str]
+) -> Iterator[Violation]:
     made = {each["id"] for each in evidence.truth.instances(tag)}
     jobs = {each.job for each in group if each.job and each.accepted == "yes"}
     states = {job: _state(evidence, job) for job in jobs}
     done = [job for job, state in states.items() if state == State.DONE]
     named = Counter(_instance(evidence, job) for job in done)
     for job in done:
-        if _instance(evidence, job) not in made:
+        if _instance(evidence, job) not in {*made, *deleted}:
             yield Violation(3, f"{job} is done and names an instance that does not exist", job)
     for instance, count in named.items():
         if count > 1:

@@ -8,7 +8,7 @@ from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import text_of
 
-NOT_SENT = frozenset({"cancelled", "failed", "pending"})
+NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_scope"})
 """Outcomes that say: no call was made for this person."""
 
 

@@ -1,35 +1,89 @@
 """4: the directory equals the organisation; nobody who is there is marked as left."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
+from dingrelay_chaos.directory import Directory
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.system import System
+from dingrelay_chaos.truth import Truth
+from dingrelay_producers import JobStatus
 
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
-    """Compared after a walk that began when nothing changed any more."""
+    """Compared before and after walks that began when nothing changed any more."""
     if evidence.left_too_early:
         yield Violation(4, f"marked as left while they were there: {evidence.left_too_early}")
-    rows = system.database.rows("select userid, name from users where left_at is null")
-    here = {row["userid"]: row["name"] for row in rows}
-    people = {user: each["name"] for user, each in evidence.truth.people.items()}
+    yield from _by_events(evidence)
+    yield from _differences(Directory.read(system.database), evidence.truth, "after a walk")
+    yield from _last_walk(evidence)
+
+
+def _by_events(evidence: Evidence) -> Iterator[Violation]:
+    """Every person is as their last event says, without a walk."""
+    of_people: dict[str, str] = {}
+    of_departments: dict[int, str] = {}
+    for event in evidence.hearing.events:
+        for user in event["fields"].get("userId", ()):
+            of_people[user] = event["id"]
+        for number in event["fields"].get("deptId", ()):
+            of_departments[int(number)] = event["id"]
+    lost = evidence.lost_events
+    people = {user for user, event in of_people.items() if event in lost}
+    departments = {number for number, event in of_departments.items() if event in lost}
+    found = _differences(
+        evidence.by_events, evidence.truth, "by events", besides=people, nor=departments
+    )
+    yield from found
+    if lost or evidence.lost or not evidence.walks:
+        return
+    first = evidence.statuses.get(evidence.walks[0])
+    found_out = _found(first)
+    if found_out:
+        yield Violation(4, f"every event came, and a walk found {found_out}", evidence.walks[0])
+
+
+def _last_walk(evidence: Evidence) -> Iterator[Violation]:
+    """After a walk another one finds nothing."""
+    if len(evidence.walks) > 1 and (found := _found(evidence.statuses.get(evidence.walks[-1]))):
+        yield Violation(4, f"a walk after a walk found {found}", evidence.walks[-1])
+
+
+def _found(status: JobStatus | None) -> dict[str, int]:
+    result = (status and status.result) or {}
+    return {name: result[name] for name in ("added", "changed", "left") if result.get(name)}
+
+
+def _differences(
+    directory: Directory,
+    truth: Truth,
+    when: str,
+    *,
+    besides: Collection[str] = (),
+    nor: Collection[int] = (),
+) -> Iterator[Violation]:
+    """How the directory differs from the organisation, but for some people and departments."""
+    here = {user: name for user, name in directory.people.items() if user not in besides}
+    people = {user: each for user, each in truth.people.items() if user not in besides}
     if missing := sorted(people.keys() - here.keys()):
-        yield Violation(4, f"not in the directory: {missing}")
+        yield Violation(4, f"not in the directory {when}: {missing}", missing[0])
     if gone := sorted(here.keys() - people.keys()):
-        yield Violation(4, f"in the directory, and not in the organisation: {gone}")
-    changed = sorted(user for user, name in people.items() if here.get(user, name) != name)
-    if changed:
-        yield Violation(4, f"another name than in the directory: {changed}")
-    rows = system.database.rows("select department, userid from memberships")
-    places: dict[str, set[int]] = {}
-    for row in rows:
-        places.setdefault(row["userid"], set()).add(row["department"])
-    for user, each in evidence.truth.people.items():
-        where = set(each["dept_id_list"])
-        if user in here and places.get(user, set()) != where:
-            text = f"{user} is in departments {where}, in the directory in {places.get(user)}"
-            yield Violation(4, text)
-    rows = system.database.rows("select id from departments where left_at is null")
-    departments = {int(row["id"]) for row in rows}
-    if departments != set(evidence.truth.departments):
-        yield Violation(4, f"departments {sorted(departments)} in the directory")
+        yield Violation(4, f"in the directory {when}, and not there: {gone}", gone[0])
+    both = people.keys() & here.keys()
+    if changed := sorted(user for user in both if here[user] != people[user]["name"]):
+        yield Violation(4, f"another name than in the directory {when}: {changed}", changed[0])
+    for user in sorted(both):
+        where = set(people[user]["dept_id_list"]) - set(nor)
+        places = directory.places.get(user, set()) - set(nor)
+        if places != where:
+            text = f"{user} is in departments {where}, in the directory {when} in {places}"
+            yield Violation(4, text, user)
+    known = {number: each for number, each in directory.departments.items() if number not in nor}
+    there = {
+        number: (each["name"], each.get("parent_id"))
+        for number, each in truth.departments.items()
+        if number not in nor
+    }
+    for number in sorted(known.keys() | there.keys()):
+        told, true = known.get(number), there.get(number)
+        if told is None or true is None or told[0] != true[0] or (told[1] or 0) != (true[1] or 0):
+            yield Violation(4, f"department {number} is {true}, in the directory {when} {told}")

@@ -1,5 +1,6 @@
 """1: every accepted job is in an end state, or waits for something that is named."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
@@ -14,6 +15,8 @@ LATE_SECONDS = 10
 PASSING = frozenset({"transient", "outage", "credentials", "held", "throttled", "ambiguous"})
 """Classes of errors that pass. Nothing goes wrong for longer than 15 s in a run, so a job that
 dies of one was given up too early."""
+INNER = frozenset({"event", "missed-events", "approval-follow", "webhook-deliver"})
+"""Kinds that the system asks for itself."""
 LOSING = (WorkerEnds, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes)
 """Faults under which Celery itself loses or delays a message."""
 
@@ -30,10 +33,11 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         elif status.state == State.DEAD:
             yield from _dead(status, kind)
     yield from _keys(evidence)
+    yield from _inner(evidence)
     for worker in system.workers:
         for failure in worker.failures:
             yield Violation(1, f"a worker ended by itself: {failure}")
-    for failure in system.gateway.failures:
+    for failure in (*system.gateway.failures, *system.door.failures):
         yield Violation(1, failure)
 
 
@@ -67,6 +71,17 @@ def _dead(status: JobStatus, kind: str) -> Iterator[Violation]:
             f"{error.error_class} {error.code} {error.message!r} after {status.attempts} attempts"
         )
         yield Violation(1, text, status.id)
+
+
+def _inner(evidence: Evidence) -> Iterator[Violation]:
+    """What nobody asked for carries events, approvals and webhooks, and dies of nothing that passes.
+
+    A webhook is tried for three days.
+    """
+    for job, kind, error in evidence.hearing.dead:
+        told = json.loads(error or "{}")
+        if kind in INNER and told.get("class") != "poison":
+            yield Violation(1, f"the {kind} {job} died: {error[:200]}", job)
 
 
 def _keys(evidence: Evidence) -> Iterator[Violation]:

@@ -1,8 +1,8 @@
 """2: a message that is done is in each named person's inbox, once; or they are named truly."""
 
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, cast
 
 from dingrelay_chaos.asked import MessageAsked
 from dingrelay_chaos.evidence import Evidence, Violation
@@ -10,6 +10,7 @@ from dingrelay_chaos.people import STAYING
 from dingrelay_chaos.system import System
 from dingrelay_chaos.truth import Truth
 from dingrelay_producers import JobStatus, State
+from dingrelay_tasks import addresses
 
 USER_DAY = 500
 """Messages a day to one person (API §2.1)."""
@@ -29,8 +30,12 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             continue
         if status.state in {State.DONE, State.DUPLICATE}:
             told = _told(status)
-            for user in _expected(asked, truth):
+            unresolved = _unresolved(status)
+            yield from _named_truly(evidence, asked, status, unresolved)
+            for user in _expected(asked, truth, unresolved):
                 yield from _judged(evidence, asked, user, told.get(user, ""))
+        if status.state == State.DEAD and asked.addressed:
+            yield from _nobody(evidence, asked, status)
         if askers[asked.content] == 1:
             yield from _silent(asked, status, evidence)
             yield from _times(asked, status, evidence, system)
@@ -38,6 +43,60 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         for user in people:
             if truth.delivered(content, user) > 1:
                 yield Violation(2, f"{user} has {content!r} more than once", content)
+
+
+def _unresolved(status: JobStatus) -> dict[str, str]:
+    """Address → why it names nobody."""
+    told: list[dict[str, str]] = (status.result or {}).get("unresolved", [])
+    return {
+        value: each["reason"] for each in told for kind, value in each.items() if kind != "reason"
+    }
+
+
+def _named_truly(
+    evidence: Evidence, asked: MessageAsked, status: JobStatus, unresolved: dict[str, str]
+) -> Iterator[Violation]:
+    """Whether addresses that name nobody do so, and whether somebody else got the message."""
+    if not asked.addressed:
+        return
+    settled = status.settled_at
+    ended = settled.timestamp() - evidence.began_at if settled else float("inf")
+    for kind, address, user in asked.addressed:
+        reason = unresolved.get(_compared(kind, address))
+        if reason and (reason != "unknown" or not _unknown(evidence, kind, user, asked.at, ended)):
+            text = f"{asked.job} calls {user}'s {kind} {address} {reason}"
+            yield Violation(2, text, asked.job)
+    strangers = set(evidence.truth.by_content.get(asked.content, {})) - set(asked.named)
+    if strangers:
+        yield Violation(2, f"{asked.job} went to {sorted(strangers)} as well", asked.job)
+
+
+def _nobody(evidence: Evidence, asked: MessageAsked, status: JobStatus) -> Iterator[Violation]:
+    """Whether a message died of having nobody to go to although somebody was there."""
+    if status.error is None or status.error.code != "nobody_found":
+        return
+    known = [
+        user
+        for kind, _, user in asked.addressed
+        if not _unknown(evidence, kind, user, asked.at, float("inf"))
+    ]
+    if known or asked.users:
+        yield Violation(2, f"{asked.job} says that it found nobody, not even {known}", asked.job)
+
+
+def _compared(kind: str, address: str) -> str:
+    return addresses.PARSERS[cast("addresses.AddressKind", kind)](address)
+
+
+def _unknown(evidence: Evidence, kind: str, user: str, since: float, until: float) -> bool:
+    """Whether somebody may not have been known by an address.
+
+    DingTalk itself is asked for mobile numbers. For the rest the directory is, which hears of those
+    who come a little later, or only in its next walk.
+    """
+    if kind == "mobile":
+        return evidence.asked.was_absent(user, since - EARLY_SECONDS, until + EARLY_SECONDS)
+    return evidence.asked.was_absent(user)
 
 
 def _silent(asked: MessageAsked, status: JobStatus, evidence: Evidence) -> Iterator[Violation]:
@@ -81,7 +140,15 @@ def _told(status: JobStatus) -> dict[str, str]:
     result: dict[str, Any] = status.result or {}
     told = {
         user: reason
-        for reason in ("duplicate", "daily_cap", "invalid", "unreached", "failed")
+        for reason in (
+            "duplicate",
+            "daily_cap",
+            "unknown_user",
+            "out_of_scope",
+            "invalid",
+            "unreached",
+            "failed",
+        )
         for user in _names(result.get(reason))
     }
     return told | {each["userid"]: "forbidden" for each in result.get("forbidden", ())}
@@ -91,11 +158,16 @@ def _names(value: Any) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
-def _expected(asked: MessageAsked, truth: Truth) -> list[str]:
+def _expected(asked: MessageAsked, truth: Truth, unresolved: Collection[str]) -> list[str]:
     """Its people. Of departments and everyone only those count who were there all along."""
     if asked.everyone:
         return list(STAYING)
     users = list(asked.users)
+    users += [
+        user
+        for kind, address, user in asked.addressed
+        if _compared(kind, address) not in unresolved
+    ]
     if asked.departments:
         meant = truth.below(asked.departments)
         users += [user for user in STAYING if meant & set(truth.people[user]["dept_id_list"])]
@@ -119,6 +191,8 @@ def _judged(evidence: Evidence, asked: MessageAsked, user: str, reason: str) -> 
             received = sum(each["user"] == user for each in truth.entries if not each["reason"])
             if received < USER_DAY:
                 yield Violation(2, f"{asked.job}: {user} had {received} messages only", asked.job)
+        case "unknown_user" | "out_of_scope":
+            yield from _left_out(evidence, asked, user, reason)
         case "invalid" | "forbidden":
             entries = truth.by_content.get(asked.content, {}).get(user, ())
             if not any(each["reason"] for each in entries):
@@ -128,13 +202,21 @@ def _judged(evidence: Evidence, asked: MessageAsked, user: str, reason: str) -> 
             pass
 
 
+def _left_out(
+    evidence: Evidence, asked: MessageAsked, user: str, reason: str
+) -> Iterator[Violation]:
+    """Whether somebody was not sent to who was there all along; everybody sees the app."""
+    if reason == "out_of_scope" or not evidence.asked.was_absent(user):
+        yield Violation(2, f"{asked.job} calls {user} {reason}, who could be reached", asked.job)
+
+
 def _perhaps_sent(evidence: Evidence, asked: MessageAsked, user: str) -> bool:
     """Whether a job that honestly does not know may have sent it, or tried to somebody absent."""
     if evidence.unreachable(asked.content, user):
         return True
     for other in evidence.asked.messages:
         status = evidence.statuses.get(other.job)
-        same = other.content == asked.content and user in other.users
+        same = other.content == asked.content and user in other.named
         if same and status is not None and status.state == State.UNKNOWN:
             return True
     return False

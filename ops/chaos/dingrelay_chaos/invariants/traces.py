@@ -13,7 +13,7 @@ MOST_ELEMENTS = 2_000
 """More than a run asks for; a set that holds more grows with something else."""
 MEMORY_FACTOR = 2.0
 MEMORY_LEAST = 300 * 1024 * 1024
-QUEUES = ("urgent", "normal", "bulk", "directory")
+QUEUES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
 
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:

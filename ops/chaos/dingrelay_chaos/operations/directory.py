@@ -1,11 +1,13 @@
 """User-syncs, and changes of the organisation at DingTalk."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dingrelay_chaos.asked import SyncAsked
+from dingrelay_chaos.asked import Absence, SyncAsked
 from dingrelay_chaos.operations.operation import enqueue
 from dingrelay_chaos.system import System
+from dingrelay_sandbox.admin import SandboxError
 from dingrelay_tasks import UserSync
 
 
@@ -35,10 +37,35 @@ class Organise:
     """Where the person is now; nowhere: they leave."""
 
     def run(self, system: System, step: int) -> None:
-        """Change it."""
-        if self.departments:
-            name = f"{self.user} #{step}"
-            system.sandbox.put_user(self.user, dept_id_list=list(self.departments), name=name)
-        elif self.user in {person["userid"] for person in system.sandbox.organisation()["users"]}:
-            system.asked.absent.add(self.user)
-            system.sandbox.delete_user(self.user)
+        """Change it. A department that is not there just now is nobody's place."""
+        with system.organising:
+            there = {person["userid"] for person in system.sandbox.organisation()["users"]}
+            if not self.departments:
+                if self.user in there:
+                    system.asked.absences.append(Absence(self.user, system.now()))
+                    system.sandbox.delete_user(self.user)
+                return
+            changes = {"dept_id_list": list(self.departments), "name": f"{self.user} #{step}"}
+            with suppress(SandboxError):
+                system.sandbox.put_user(self.user, **changes, **system.addresses[self.user])
+                for each in system.asked.absences:
+                    if each.user == self.user:
+                        each.until = min(each.until, system.now())
+
+
+@dataclass(frozen=True, slots=True)
+class Reorganise:
+    """A department comes, gets another name or parent, or goes."""
+
+    department: int
+    parent: int | None
+    """The department above it; None: it is dissolved."""
+
+    def run(self, system: System, step: int) -> None:
+        """Change it. What DingTalk refuses stays as it is."""
+        with system.organising, suppress(SandboxError):
+            if self.parent is None:
+                system.sandbox.delete_department(self.department)
+            else:
+                name = f"部门 {self.department} #{step}"
+                system.sandbox.put_department(self.department, name=name, parent_id=self.parent)

@@ -5,17 +5,23 @@ from collections.abc import Callable
 from typing import Any
 
 from dingrelay_chaos.dingtalk import OPTIONS, TEMPLATE
+from dingrelay_chaos.operations.actions import Act, AtDingTalk, PersonVerb
+from dingrelay_chaos.operations.actions import JobVerb as ActVerb
 from dingrelay_chaos.operations.approvals import Approve, Rows
 from dingrelay_chaos.operations.campaigns import CAMPAIGN_VERBS, Broadcast, CampaignCommand
 from dingrelay_chaos.operations.commands import JobCommand, JobVerb
-from dingrelay_chaos.operations.directory import Organise, Sync
+from dingrelay_chaos.operations.directory import Organise, Reorganise, Sync
 from dingrelay_chaos.operations.messages import Send, SendMany
 from dingrelay_chaos.operations.operation import Operation
 from dingrelay_chaos.operations.past import Past
-from dingrelay_chaos.people import DEPARTMENTS, MOVING, STAYING
+from dingrelay_chaos.operations.subscribers import Subscribe, SubscriberVerb
+from dingrelay_chaos.people import DEPARTMENTS, JOINING, KINDS, MOVING, SHIFTING, STAYING
+from dingrelay_chaos.subscribers import FIRST
 
 LANES = ("urgent", "normal", "normal", "bulk")
 SENDERS = ("", "crm", "hr")
+MOST_ENDPOINTS = 3
+"""That come in the course of a run: each costs a job for all that it hears of."""
 
 Draw = Callable[[random.Random, int, Past, float], Operation | None]
 """From the schedule's randomness, the step, what was asked before, and the seconds left."""
@@ -88,7 +94,7 @@ def _same_key(rng: random.Random, step: int, past: Past, left: float) -> Operati
 
 
 def _equal_content(rng: random.Random, step: int, past: Past, left: float) -> Send | None:
-    recent = [send for send in list(past.sends.values())[-8:] if send.users]
+    recent = [send for send in list(past.sends.values())[-8:] if send.users and not send.addressed]
     if not recent:
         return None
     first = rng.choice(recent)
@@ -170,8 +176,62 @@ def _sync(rng: random.Random, step: int, past: Past, left: float) -> Sync:
 
 
 def _organise(rng: random.Random, step: int, past: Past, left: float) -> Organise:
-    places = tuple(rng.sample(range(1, DEPARTMENTS + 1), rng.choice((0, 1, 1, 1, 2))))
-    return Organise(rng.choice(MOVING), places)
+    departments = (*range(1, DEPARTMENTS + 1), *SHIFTING)
+    places = tuple(rng.sample(departments, rng.choice((0, 1, 1, 1, 2))))
+    user = rng.choice((*MOVING, *JOINING))
+    past.changed.append(user)
+    return Organise(user, places)
+
+
+def _reorganise(rng: random.Random, step: int, past: Past, left: float) -> Reorganise:
+    parent = None if rng.random() < 0.3 else rng.choice((1, 2, *SHIFTING))
+    return Reorganise(rng.choice(SHIFTING), parent)
+
+
+def _addressed(rng: random.Random, step: int, past: Past, left: float) -> Send:
+    # Whoever has just come or gone is most likely to be known wrongly.
+    moving = past.changed[-5:] or list(MOVING)
+    people = {rng.choice((*STAYING, *moving, *moving)) for _ in range(rng.randint(1, 4))}
+    addressed = tuple((rng.choice(KINDS), user) for user in sorted(people))
+    users = _users(rng, 2) if rng.random() < 0.3 else ()
+    return Send(f"按址 {step}", users, lane=rng.choice(LANES), addressed=addressed)
+
+
+def _person_acts(rng: random.Random, step: int, past: Past, left: float) -> AtDingTalk | None:
+    verbs: tuple[PersonVerb, ...] = (
+        *("agree", "agree", "agree", "agree", "refuse", "redirect", "comment", "terminate"),
+        *("agree", "agree", "agree", "agree", "refuse", "redirect", "comment", "delete"),
+    )
+    target = _approval_of(rng, past)
+    return None if target is None else AtDingTalk(rng.choice(verbs), target, rng.choice(STAYING))
+
+
+def _approval_action(rng: random.Random, step: int, past: Past, left: float) -> Act | None:
+    verbs: tuple[ActVerb, ...] = (
+        *("agree", "agree", "agree", "agree", "refuse", "comment", "comment", "look", "terminate"),
+    )
+    target = _approval_of(rng, past)
+    return None if target is None else Act(rng.choice(verbs), target, rng.random() < 0.1)
+
+
+def _approval_of(rng: random.Random, past: Past) -> int | None:
+    """An approval that is likely to be there by now."""
+    asked = list(past.approvals)
+    return rng.choice(asked[-10:]) if asked else None
+
+
+def _subscriber(rng: random.Random, step: int, past: Past, left: float) -> Subscribe:
+    if len(past.endpoints) < MOST_ENDPOINTS and rng.random() < 0.3:
+        past.endpoints.append(f"more-{step}")
+        types = rng.choice((("job.*",), ("approval.*", "campaign.*"), ("directory.*", "job.dead")))
+        return Subscribe("add", past.endpoints[-1], types)
+    verbs: tuple[SubscriberVerb, ...] = (
+        *("pause", "pause", "resume", "resume", "rotate", "rotate", "replay", "test"),
+    )
+    verb, name = rng.choice(verbs), rng.choice((*FIRST, *past.endpoints))
+    if past.endpoints and rng.random() < 0.1:
+        return Subscribe(rng.choice(("skip", "remove")), rng.choice(past.endpoints))
+    return Subscribe(verb, name, seconds=rng.choice((0, 2, 10)))
 
 
 def _campaign(rng: random.Random, step: int, past: Past, left: float) -> Broadcast:
@@ -218,10 +278,15 @@ _DRAWS: dict[str, Draw] = {
     "equal_approval": _equal_approval,
     "sync": _sync,
     "organisation": _organise,
+    "reorganisation": _reorganise,
     "campaign": _campaign,
     "campaign_command": _campaign_command,
     "cancel": _command("cancel"),
     "requeue": _command("requeue"),
     "discard": _command("discard"),
     "resolve": _command("resolve"),
+    "addressed": _addressed,
+    "person_acts": _person_acts,
+    "approval_action": _approval_action,
+    "subscriber": _subscriber,
 }

@@ -11,6 +11,9 @@ from dingrelay_chaos.system import System
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks import MessageSend
 
+PLURALS = {"mobile": "mobiles", "email": "emails", "job_number": "job_numbers"}
+"""What a message calls people by."""
+
 
 @dataclass(frozen=True, slots=True)
 class Send:
@@ -31,6 +34,8 @@ class Send:
     bare: bool = False
     http: bool = False
     same_as: int | None = None
+    addressed: tuple[tuple[str, str], ...] = ()
+    """Recipients by something else than a userid: what, and who it is."""
 
     def run(self, system: System, step: int) -> None:
         """Enqueue it, by our client, over HTTP, or by a bare Celery client."""
@@ -41,7 +46,10 @@ class Send:
         elif self.http:
             _post(system, asked, self.document(), f"step-{step}")
         else:
-            enqueue(system, MessageSend.parse(self.document()), asked)
+            document = self.document()
+            for kind, address, _ in asked.addressed:
+                document["to"].setdefault(PLURALS[kind], []).append(address)
+            enqueue(system, MessageSend.parse(document), asked)
 
     def asked(self, system: System, step: int) -> MessageAsked:
         """What the oracle is to know of it."""
@@ -57,6 +65,7 @@ class Send:
             not_before=None if self.send_in is None else now + self.send_in,
             not_after=None if self.expires_in is None else now + self.expires_in,
             same_as=self.same_as,
+            addressed=tuple(_address(system, *each) for each in self.addressed),
         )
 
     def document(self) -> dict[str, Any]:
@@ -98,6 +107,13 @@ class SendMany:
         with suppress(ServiceUnavailable):
             jobs = [MessageSend.parse(each.document()) for each in self.sends]
             system.client.send_many(jobs, on_sent=accept)
+
+
+def _address(system: System, kind: str, user: str) -> tuple[str, str, str]:
+    """Kind, address and userid; not everybody has an e-mail address."""
+    known = system.addresses[user]
+    kind = kind if kind in known else "job_number"
+    return kind, known[kind], user
 
 
 def _moment(seconds: float | None) -> str | None:

@@ -14,6 +14,10 @@ class Past:
     approvals: dict[int, Approve] = field(default_factory=dict[int, Approve])
     campaigns: list[int] = field(default_factory=list[int])
     syncs: list[int] = field(default_factory=list[int])
+    changed: list[str] = field(default_factory=list[str])
+    """People who were moved, the latest last."""
+    endpoints: list[str] = field(default_factory=list[str])
+    """Those that were added."""
 
     def jobs(self) -> list[int]:
         """The steps that asked for a job, in order."""

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 from dingrelay_chaos.valkey import Valkey
 
 
-class Events:
+class CeleryEvents:
     """Writes the events into a file, to be searched for secrets."""
 
     def __init__(self, valkey: Valkey, path: Path) -> None:

@@ -1,0 +1,105 @@
+"""What the system has heard of DingTalk, and has told others: events, approvals, webhooks."""
+
+import base64
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from dingrelay_chaos.receiver import Told
+from dingrelay_chaos.subscribers import QUEUE
+from dingrelay_producers.store import keys, record
+from dingrelay_sandbox.report_types import EventReport
+
+if TYPE_CHECKING:
+    from dingrelay_chaos.system import System
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """A snapshot at the end of a run.
+
+    Attributes:
+        events: all that happened at DingTalk, the oldest first.
+        approvals: rows of the table.
+        tasks: approval → rows of its tasks.
+        notices: all that were passed on, in their order.
+        changes: what the directory found out about people since the first walk.
+        endpoints: id → row.
+        told: what the receiver was told.
+        published: what was published to Celery: id and document.
+        dead: id, kind and error of the jobs that are dead or unknown.
+        followers: approval → state of the job that follows it.
+    """
+
+    events: list[EventReport] = field(default_factory=list[EventReport])
+    approvals: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    tasks: dict[str, list[dict[str, Any]]] = field(default_factory=dict[str, list[dict[str, Any]]])
+    notices: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    endpoints: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
+    told: list[Told] = field(default_factory=list[Told])
+    published: list[tuple[str, dict[str, Any]]] = field(
+        default_factory=list[tuple[str, dict[str, Any]]]
+    )
+    dead: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+
+    followers: dict[str, str] = field(default_factory=dict[str, str])
+
+    @classmethod
+    def read(cls, system: "System") -> "Hearing":
+        """As of now."""
+        sql = system.database
+        tasks: dict[str, list[dict[str, Any]]] = {}
+        for row in sql.rows("select * from approval_tasks"):
+            tasks.setdefault(row["instance"], []).append(row)
+        approvals = {row["instance"]: row for row in sql.rows("select * from approvals")}
+        return cls(
+            events=system.sandbox.events(),
+            approvals=approvals,
+            tasks=tasks,
+            notices=[
+                {**row, "data": json.loads(row["data"])}
+                for row in sql.rows("select * from notices order by number")
+            ],
+            changes=sql.rows("select * from changes where number > ?", system.walked),
+            endpoints={row["id"]: row for row in sql.rows("select * from webhook_endpoints")},
+            told=list(system.receiver.told),
+            published=_published(system),
+            dead=_dead(system),
+            followers=_followers(system, approvals),
+        )
+
+
+def _published(system: "System") -> list[tuple[str, dict[str, Any]]]:
+    """The messages in the queue of the endpoint of Celery's, as anybody's worker would read them."""
+    with system.valkey.connect() as redis:
+        raw = cast("list[bytes]", redis.lrange(QUEUE, 0, -1))
+    found: list[tuple[str, dict[str, Any]]] = []
+    for each in raw:
+        message = json.loads(each)
+        _, arguments, _ = json.loads(base64.b64decode(message["body"]))
+        found.append((arguments["webhook_id"], arguments["document"]))
+    return found
+
+
+def _dead(system: "System") -> list[tuple[str, str, str]]:
+    """Id, kind and error of each job that is dead or unknown."""
+    with system.valkey.connect() as redis:
+        jobs = cast("list[bytes]", redis.zrange(keys.DEAD, 0, -1))
+        found: list[tuple[str, str, str]] = []
+        for job in jobs:
+            told = cast("list[bytes | None]", redis.hmget(keys.job(job.decode()), "kind", "error"))
+            kind, error = ((each or b"").decode() for each in told)
+            found.append((job.decode(), kind, error))
+        return found
+
+
+def _followers(system: "System", approvals: Iterable[str]) -> dict[str, str]:
+    with system.valkey.connect() as redis:
+        found: dict[str, str] = {}
+        for instance in approvals:
+            job = record.keyed_id("default", "approval-follow", instance)
+            state = cast("bytes | None", redis.hget(keys.job(job), "state"))
+            found[instance] = (state or b"").decode()
+        return found

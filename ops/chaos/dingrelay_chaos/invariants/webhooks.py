@@ -1,0 +1,237 @@
+"""9: every subscriber hears of everything at least once, by one id, well signed; and nothing untrue."""
+
+import base64
+import hashlib
+import hmac
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.invariants.approval_states import task_states, true_state
+from dingrelay_chaos.subscribers import ALL, Subscriber
+from dingrelay_chaos.system import System
+
+CACHED_SECONDS = 10
+"""For so long after a rotation a delivery may be signed by the secret before it alone."""
+LONGEST_OVERLAP = 10
+"""Seconds for which an old secret signs, too, at most."""
+REVIVING = ("requeue", "resolve", "cancel", "discard")
+"""What lets a job that had ended end again."""
+
+
+def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
+    """What subscribers missed, and what was told to them wrongly."""
+    hearing = evidence.hearing
+    heard: dict[str, set[str]] = {}
+    for told in hearing.told:
+        if told.taken:
+            heard.setdefault(told.path, set()).add(told.id)
+    heard["celery"] = {each for each, _ in hearing.published}
+    for each in system.subscribers.all.values():
+        yield from _completeness(evidence, each, heard.get(each.name, set()))
+    yield from _ids(evidence)
+    yield from _signatures(evidence, system)
+    if ALL in system.subscribers.all and not evidence.lost:
+        notices = [each for each in hearing.notices if each["id"] in heard.get(ALL, set())]
+        yield from _jobs(evidence, notices)
+        yield from _approvals(evidence, notices, system)
+        yield from _tasks(evidence, notices)
+        yield from _people(evidence, notices)
+        yield from _campaigns(evidence, notices)
+        yield from _events(evidence, notices)
+
+
+def _completeness(evidence: Evidence, of: Subscriber, heard: set[str]) -> Iterator[Violation]:
+    """Whether an endpoint heard of all that was passed on since it was there."""
+    row = evidence.hearing.endpoints.get(of.id)
+    if not of.surely or of.removed or of.skipped:
+        return
+    if row is None:
+        yield Violation(9, f"the endpoint {of.name} is gone")
+        return
+    if of.ends:
+        return
+    if row["state"] != "enabled":
+        yield Violation(9, f"the endpoint {of.name} is {row['state']}: {row['reason']}")
+        return
+    if of.name == "celery" and evidence.lost:
+        return  # messages are as safe as the broker
+    missed = [
+        each
+        for each in evidence.hearing.notices
+        if each["number"] > of.born and _takes(of, each["type"]) and each["id"] not in heard
+    ]
+    for each in missed:
+        text = f"{of.name} never heard of {each['type']} {each['id']}: {each['data']}"
+        yield Violation(9, text, _subject(each))
+
+
+def _takes(of: Subscriber, name: str) -> bool:
+    return any(
+        name == pattern or (pattern.endswith("*") and name.startswith(pattern[:-1]))
+        for pattern in of.types
+    )
+
+
+def _subject(notice: Mapping[str, Any]) -> str:
+    """What a story would be told of."""
+    data = notice["data"]
+    return str(data.get("instance") or data.get("userid") or data.get("id") or "")
+
+
+def _ids(evidence: Evidence) -> Iterator[Violation]:
+    """One id, one document, whoever is told and however often; one document, one id."""
+    documents: dict[str, set[str]] = {}
+    for told in evidence.hearing.told:
+        documents.setdefault(told.id, set()).add(_canonical(json.loads(told.body)))
+    for notice, document in evidence.hearing.published:
+        documents.setdefault(notice, set()).add(_canonical(document))
+    for notice, bodies in documents.items():
+        if len(bodies) > 1:
+            yield Violation(9, f"{notice} is told as {sorted(bodies)}")
+    ids: dict[str, set[str]] = {}
+    for notice, bodies in documents.items():
+        for body in bodies:
+            if "webhook.test" not in body:
+                ids.setdefault(body, set()).add(notice)
+    for body, notices in ids.items():
+        if len(notices) > 1:
+            yield Violation(9, f"{body} is told as {sorted(notices)}")
+
+
+def _canonical(document: Any) -> str:
+    return json.dumps(document, sort_keys=True, ensure_ascii=False)
+
+
+def _signatures(evidence: Evidence, system: System) -> Iterator[Violation]:
+    for told in evidence.hearing.told:
+        of = system.subscribers.all.get(told.path)
+        if of is None or not of.surely:
+            continue
+        newest = max((at for at, _ in of.secrets), default=0)
+        secrets = [
+            secret
+            for at, secret in of.secrets
+            if at == newest or told.at < newest + CACHED_SECONDS + LONGEST_OVERLAP
+        ]
+        signed = set(told.signatures.split())
+        if not any(_signature(secret, told.id, told.timestamp, told.body) in signed
+                   for secret in secrets):  # fmt: skip
+            yield Violation(9, f"{told.path} was told of {told.id} with a wrong signature")
+
+
+def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
+    """As the Standard Webhooks spec has it."""
+    key = base64.b64decode(secret.removeprefix("whsec_"))
+    content = f"{notice}.{timestamp}.".encode() + body
+    return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
+
+
+def _jobs(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+    """Every end of a job is told; an end that it does not have was one before it was revived."""
+    ends: dict[str, list[str]] = {}
+    for each in told:
+        if each["type"].startswith("job."):
+            ends.setdefault(each["data"]["id"], []).append(each["type"].removeprefix("job."))
+    for job, kind in evidence.asked.jobs().items():
+        status = evidence.statuses.get(job)
+        if status is None or not status.state.ended:
+            continue
+        heard = ends.get(job, [])
+        if str(status.state) not in heard:
+            text = f"nobody heard that the {kind} {job} is {status.state}, only {heard}"
+            yield Violation(9, text, job)
+        revived = any(evidence.asked.commands_on(job, verb) for verb in REVIVING)
+        if len(heard) > 1 and not revived:
+            yield Violation(9, f"the {kind} {job} is told to have ended as {heard}", job)
+
+
+def _approvals(
+    evidence: Evidence, told: list[dict[str, Any]], system: System
+) -> Iterator[Violation]:
+    """How approvals ended is told, and is true."""
+    truth = {each["id"]: each for each in evidence.truth.approvals}
+    heard: set[tuple[str, str]] = set()
+    for each in told:
+        what = each["type"].removeprefix("approval.")
+        if each["type"] in {what, "approval.task"}:
+            continue
+        instance = each["data"]["instance"]
+        heard.add((instance, what))
+        true = true_state(truth[instance]) if instance in truth else "deleted"
+        if what != true and instance not in system.deleted:
+            yield Violation(9, f"{instance} is told to be {what}, and is {true}", instance)
+    for instance, row in evidence.hearing.approvals.items():
+        if row["state"] != "running" and (instance, row["state"]) not in heard:
+            yield Violation(9, f"nobody heard that {instance} is {row['state']}", instance)
+
+
+def _tasks(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+    """Who is asked, and what they decided, is told and true."""
+    heard: dict[str, set[tuple[str, str, str]]] = {}
+    for each in told:
+        if each["type"] == "approval.task":
+            task = each["data"]["task"]
+            one = (task["id"], task["user"], task["state"])
+            heard.setdefault(each["data"]["instance"], set()).add(one)
+    for instance, rows in evidence.hearing.tasks.items():
+        for row in rows:
+            one = (row["task"], row["user"], row["state"])
+            if one not in heard.get(instance, set()):
+                yield Violation(9, f"nobody heard of the task {one} of {instance}", instance)
+    for true in evidence.truth.approvals:
+        known = task_states(true)
+        for number, user, state in sorted(heard.get(true["id"], ())):
+            real = known.get(number)
+            if real is None or real[0] != user or state not in {"running", real[1]}:
+                text = f"task {number} of {true['id']} is told as {state} of {user}, is {real}"
+                yield Violation(9, text, true["id"])
+
+
+def _people(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+    """What the directory found out is told, once each, and nothing else."""
+    heard = Counter(
+        (each["data"]["userid"], each["type"].removeprefix("directory.user."))
+        for each in told
+        if each["type"].startswith("directory.user.")
+    )
+    found = Counter(
+        (each["userid"], each["event"])
+        for each in evidence.hearing.changes
+        if each["event"] != "gone"
+    )
+    for change in sorted((found - heard) + (heard - found)):
+        text = f"{change} was found {found[change]} times, and told {heard[change]} times"
+        yield Violation(9, text, change[0])
+    for user, what in heard:
+        if what in {"added", "left"} and not evidence.asked.was_absent(user):
+            yield Violation(9, f"{user} is told to be {what}, and was there all the time", user)
+
+
+def _campaigns(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+    heard = {
+        (str(each["data"].get("id")), each["type"].removeprefix("campaign."))
+        for each in told
+        if each["type"].startswith("campaign.")
+    }
+    for number, campaign in evidence.campaigns.items():
+        end = {"done": "completed", "cancelled": "cancelled"}.get(campaign.row["state"])
+        if end and (str(number), end) not in heard:
+            yield Violation(9, f"nobody heard that campaign {number} was {end}", number)
+
+
+def _events(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+    """DingTalk's events are passed on, once each."""
+    heard = Counter(
+        each["data"]["event_id"] for each in told if each["type"].startswith("dingtalk.")
+    )
+    known = {event["id"] for event in evidence.hearing.events}
+    for event in evidence.hearing.events:
+        pushed = any(each["state"] == "delivered" for each in event["deliveries"])
+        if pushed and event["id"] not in evidence.lost_events and heard[event["id"]] != 1:
+            text = f"the event {event['type']} {event['id']} is told {heard[event['id']]} times"
+            yield Violation(9, text, event["id"])
+    for event in heard.keys() - known - {""}:
+        yield Violation(9, f"an event is told that never was: {event}")
