@@ -1,13 +1,18 @@
 """The demo's judgement: it must be able to say no."""
 
+import asyncio
+import signal
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from dingrelay_demo import demo
 from dingrelay_demo.expected import Expected
 from dingrelay_demo.messages import ONE_OF_EACH, message, text, texts
+from dingrelay_demo.system import System
 from dingrelay_demo.verdict import Column, Verdict
 from dingrelay_producers import Client, Settings
 from dingrelay_producers.store.record import canonical_json
@@ -25,6 +30,7 @@ VERDICT = Verdict(
     retried=0,
     taken_over=1,
     dropped=1,
+    misunderstood=[],
     token_fetches=1,
 )
 
@@ -43,6 +49,7 @@ def test_all_is_well() -> None:
         {"approvals": replace(GOOD, accepted=2)},
         {"people": replace(GOOD, delivered=4)},
         {"unfinished": ["message-send 1 is dead"]},
+        {"misunderstood": ["approval i1: DingTalk says approved, the table running"]},
         {"token_fetches": 2},
         {"token_fetches": 0},
     ],
@@ -96,3 +103,27 @@ def test_there_is_one_message_of_each_of_the_eight_types() -> None:
 def test_no_two_messages_of_a_burst_are_alike() -> None:
     burst = [*texts(300, "通知", "bulk"), message("u1", text("另一条"))]
     assert len({canonical_json(payload(job.message)) for job in burst}) == len(burst)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+async def test_a_first_signal_ends_it_in_order_and_a_second_one_at_once(
+    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    system = System(tmp_path)
+    killed = asyncio.Event()
+    monkeypatch.setattr(system, "kill", killed.set)
+
+    async def play() -> None:
+        demo._stop_on_signals(system)
+        signal.raise_signal(number)
+        try:
+            await asyncio.sleep(60)
+        finally:
+            assert not killed.is_set()
+            signal.raise_signal(number)
+            await killed.wait()
+
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.create_task(play())
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().remove_signal_handler(each)

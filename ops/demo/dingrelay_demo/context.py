@@ -4,12 +4,16 @@ import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dingrelay_demo.expected import Expected, ended
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_producers import CampaignRef, CampaignStatus, JobRef, JobStatus
+from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.store import record
 from dingrelay_sandbox.report_types import CallReport
+from dingrelay_tasks.approval_follow import ApprovalFollow
 from dingrelay_tasks.contract import Contract
 
 LOOK_SECONDS = 0.25
@@ -65,6 +69,28 @@ class DemoContext:
             if time.monotonic() > deadline:
                 raise TooLate(f"{len(open_)} jobs have not ended")
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def until(self, predicate: Callable[[], bool], what: str) -> None:
+        """Wait for something.
+
+        Raises:
+            TooLate: it is not so within a minute.
+        """
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not await asyncio.to_thread(predicate):
+            if time.monotonic() > deadline:
+                raise TooLate(f"not so: {what}")
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The gateway's answer, as JSON values."""
+        return await asyncio.to_thread(self.system.ask, method, path, body)
+
+    async def looks(self, instance: str) -> int:
+        """How often DingTalk was asked how an approval stands."""
+        job = record.keyed_id(DEFAULT_APP, ApprovalFollow.kind, instance)
+        (status,) = await self.finish([self.system.client.job(job)])
+        return int((status.result or {}).get("looks", 0))
 
     async def reach(
         self, campaign: CampaignRef, people: int, look: Callable[[int], object]

@@ -18,6 +18,7 @@ from dingrelay_demo.expected import Expected
 from dingrelay_demo.screen import Screen
 from dingrelay_demo.system import System
 from dingrelay_demo.verify import verify
+from dingrelay_producers.language import tr, translated
 from dingrelay_workers.embedded import ports
 from dingrelay_workers.embedded.child import StartFailed
 
@@ -46,7 +47,7 @@ def run(*, keep: bool) -> int:
         if code == DISAGREED:
             kept = Path(tempfile.gettempdir()) / f"dingrelay-demo-{os.getpid()}.log"
             shutil.copy(System.log_of(folder), kept)
-            screen.say(f"what the programs wrote: {kept}")
+            screen.say(tr("what the programs wrote: {kept}", kept=kept))
     return code
 
 
@@ -71,7 +72,7 @@ async def _play(screen: Screen, folder: Path, *, keep: bool, started: Callable[[
     _stop_on_signals(system)
     try:
         screen.title()
-        with screen.waiting("starting Valkey, a DingTalk, two workers and Flower"):
+        with screen.waiting(tr("starting Valkey, a DingTalk, two workers and Flower")):
             await system.start()
         started()
         screen.ready(system, time.monotonic() - began)
@@ -84,13 +85,13 @@ async def _play(screen: Screen, folder: Path, *, keep: bool, started: Callable[[
             screen.kept(system)
             await asyncio.Event().wait()
     except StartFailed as error:
-        screen.say(str(error))
+        screen.say(translated(str(error)))
         return DISAGREED
     except asyncio.CancelledError:
-        screen.say("stopped")
+        screen.say(tr("stopped"))
         return STOPPED
     finally:
-        with screen.waiting("ending everything that was started"):
+        with screen.waiting(tr("ending everything that was started")):
             await system.stop()
     return AGREED if verdict.agrees else DISAGREED
 

@@ -20,17 +20,25 @@ class Expected:
         jobs: the jobs of each kind, in order.
         campaigns: the campaigns, in order.
         contents: how many people each message was for, by its content.
+        decisions: approval → its end, as a webhook told it.
+        joined: people who came into the directory by an event.
     """
 
     jobs: dict[str, list[JobRef]] = field(default_factory=dict[str, list[JobRef]])
     campaigns: list[CampaignRef] = field(default_factory=list[CampaignRef])
     contents: Counter[str] = field(default_factory=Counter[str])
+    decisions: dict[str, str] = field(default_factory=dict[str, str])
+    joined: set[str] = field(default_factory=set[str])
 
     def add(self, ref: JobRef, job: Contract) -> None:
         """One job was accepted."""
         self.jobs.setdefault(job.kind, []).append(ref)
         if isinstance(job, MessageSend):
             self.contents[canonical_json(payload(job.message))] += job.recipients
+
+    def has(self, job_id: str) -> bool:
+        """Whether a job is among those that were asked for."""
+        return any(ref.id == job_id for refs in self.jobs.values() for ref in refs)
 
     def note_campaign(self, ref: CampaignRef, content: dict[str, Any], people: int) -> None:
         """One campaign of a message, to so many people, was created."""

@@ -52,6 +52,11 @@ def message(user: str, content: dict[str, Any], lane: Lane = "normal") -> Messag
     return MessageSend.parse({"to": {"users": [user]}, "message": content, "lane": lane})
 
 
+def to_mobile(number: str, content: dict[str, Any]) -> MessageSend:
+    """A message to whoever has a mobile number."""
+    return MessageSend.parse({"to": {"mobiles": [number]}, "message": content})
+
+
 def texts(count: int, subject: str, lane: Lane) -> list[MessageSend]:
     """As many messages, each to another person and with another text: none can share a call."""
     return [

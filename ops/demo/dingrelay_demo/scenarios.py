@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 from urllib.request import Request, urlopen
 
 from redis import Redis
@@ -13,7 +14,9 @@ from redis import Redis
 from dingrelay_demo import messages
 from dingrelay_demo.context import SEND_API, DemoContext
 from dingrelay_demo.guide_script import GuideScript
+from dingrelay_demo.receiver import receiving
 from dingrelay_producers import CampaignStatus, JobRef, JobStatus
+from dingrelay_producers.language import tr
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, UserSync
 
@@ -25,12 +28,15 @@ CAMPAIGN_RATE = 15_000
 PAUSED_SECONDS = 2.0
 KILL_BURST, KILL_AFTER = 120, 30
 
+NEWCOMER, NEWCOMERS_MOBILE = "newcomer", "13900001111"
+
 MEMBERS_API = "/topapi/v2/user/list"
+BY_MOBILE_API = "/topapi/v2/user/getbymobile"
 
 
 async def one_of_each(context: DemoContext) -> None:
     """One message of each type."""
-    context.screen.act("One message of each of DingTalk's types")
+    context.screen.act(tr("One message of each of DingTalk's types"))
     refs = await context.send_many(
         [messages.message("u1", content) for content in messages.ONE_OF_EACH]
     )
@@ -42,7 +48,7 @@ async def one_of_each(context: DemoContext) -> None:
 async def over_http(context: DemoContext) -> None:
     """A job over HTTP, as from a program in any language."""
     job = messages.message("u2", messages.text("通过 HTTP 网关发送"))
-    context.screen.act("A job over HTTP, with an API key")
+    context.screen.act(tr("A job over HTTP, with an API key"))
     request = Request(
         f"{context.system.gateway}/v1/messages?wait=30",
         json.dumps(job.wire()).encode(),
@@ -63,13 +69,15 @@ async def over_http(context: DemoContext) -> None:
     context.expected.add(ref, job)
     for status in await context.finish([ref]):
         context.screen.job("POST /v1/messages", status)
-    same = "one job" if first == again else "two jobs"
-    context.screen.note(f"the same request was sent twice with one Idempotency-Key: {same}")
+    same = tr("one job") if first == again else tr("two jobs")
+    context.screen.note(
+        tr("the same request was sent twice with one Idempotency-Key: {same}", same=same)
+    )
 
 
 async def drop_in(context: DemoContext) -> None:
     """DingTalk's own URLs, as a script calls them that has never heard of us."""
-    context.screen.act("The script of DingTalk's guide, led here by its base URL and a key")
+    context.screen.act(tr("The script of DingTalk's guide, led here by its base URL and a key"))
     content = messages.text("教程脚本发送的工作通知")
     form = {"事由": "体检"}
 
@@ -86,17 +94,22 @@ async def drop_in(context: DemoContext) -> None:
         ),
     }
     # The script is told no job's id; its calls are the newest jobs.
-    newest = await asyncio.to_thread(context.system.client.recent, 3)
+    newest = await asyncio.to_thread(context.system.client.recent, 6)
     refs: list[JobRef] = []
     for found in newest:
-        if found.kind in asked:
+        if found.kind in asked and not context.expected.has(found.id):
             refs.append(context.system.client.job(found.id))
             context.expected.add(refs[-1], asked[found.kind])
     for status in await context.finish(refs):
         context.screen.job(status.kind, status)
     context.screen.note(
-        f"it was answered task {task_id}, approval {instance} and {departments} departments, and "
-        "knows of no job"
+        tr(
+            "it was answered task {task_id}, approval {instance} and {departments} departments, and "
+            "knows of no job",
+            task_id=task_id,
+            instance=instance,
+            departments=departments,
+        )
     )
 
 
@@ -104,11 +117,14 @@ async def directory(context: DemoContext) -> None:
     """The whole organisation, department by department."""
     organisation = context.system.sandbox.health()
     context.screen.act(
-        f"A user-sync of {organisation['users']:,} people in "
-        f"{organisation['departments']} departments"
+        tr(
+            "A user-sync of {users:,} people in {departments} departments",
+            users=organisation["users"],
+            departments=organisation["departments"],
+        )
     )
     ref = await context.send(UserSync())
-    with context.screen.bar(organisation["departments"], "departments") as bar:
+    with context.screen.bar(organisation["departments"], tr("departments")) as bar:
 
         def look(_: int) -> None:
             read = context.system.sandbox.audit()["calls"].get(MEMBERS_API, {})
@@ -117,14 +133,17 @@ async def directory(context: DemoContext) -> None:
         (status,) = await context.finish([ref], look)
     result = status.result or {}
     context.screen.note(
-        f"{result.get('added', 0):,} people added with {result.get('calls', 0)} calls; "
-        "each department was a job of its own"
+        tr(
+            "{added:,} people added with {calls} calls; each department was a job of its own",
+            added=result.get("added", 0),
+            calls=result.get("calls", 0),
+        )
     )
 
 
 async def approvals(context: DemoContext) -> None:
     """Three approvals."""
-    context.screen.act("Three approvals, which are never created twice")
+    context.screen.act(tr("Three approvals, which are never created twice"))
     forms = ({"事由": "出差", "天数": 3}, {"事由": "年假", "天数": 5}, {"事由": "调休", "天数": 1})
     refs = await context.send_many(
         [
@@ -138,15 +157,76 @@ async def approvals(context: DemoContext) -> None:
         context.screen.job((status.result or {}).get("instance_id", ""), status)
 
 
+async def decisions(context: DemoContext) -> None:
+    """What came of the approvals, without a question: by events, and told on by a webhook."""
+    made = context.system.sandbox.approvals()
+    context.screen.act(
+        tr(
+            "{count} approvals are decided in DingTalk; a webhook tells the business system",
+            count=len(made),
+        )
+    )
+    with receiving() as receiver:
+        endpoint = {"name": "demo", "url": receiver.url, "types": ["approval.*"]}
+        await context.ask("POST", "/v1/webhooks", endpoint)
+        began = time.monotonic()
+        for number, approval in enumerate(made):
+            result: Literal["agree", "refuse"] = "refuse" if number == 1 else "agree"
+            await asyncio.to_thread(
+                context.system.sandbox.advance, approval["id"], result, to_end=True
+            )
+        wanted = {approval["id"] for approval in made}
+        await context.until(lambda: wanted <= receiver.states.keys(), tr("the webhook told of all"))
+        took = time.monotonic() - began
+    context.expected.decisions.update(receiver.states)
+    for instance, state in receiver.states.items():
+        context.screen.note(f"{instance}: {state}")
+    asked = sum([await context.looks(instance) for instance in wanted])
+    context.screen.note(
+        tr(
+            "the last one was told {took:.1f} s after the first decision; DingTalk was asked {asked} "
+            "times",
+            took=took,
+            asked=asked,
+        )
+    )
+
+
+async def newcomer(context: DemoContext) -> None:
+    """Somebody joins, and is sent to by the mobile number before any walk."""
+    context.screen.act(tr("Somebody joins; a message goes to their mobile number"))
+    sandbox = context.system.sandbox
+    sandbox.put_user(NEWCOMER, name="新同事", mobile=NEWCOMERS_MOBILE, dept_id_list=[1])
+    joined = time.monotonic()
+    await context.until(lambda: context.system.knows(NEWCOMER), tr("the event has come"))
+    context.expected.joined.add(NEWCOMER)
+    took = time.monotonic() - joined
+    job = messages.to_mobile(NEWCOMERS_MOBILE, messages.text("欢迎入职"))
+    for status in await context.finish([await context.send(job)]):
+        context.screen.job("welcome", status)
+    asked = sandbox.audit()["calls"].get(BY_MOBILE_API, {})
+    context.screen.note(
+        tr(
+            "an event brought them into the directory after {took:.1f} s; DingTalk was asked {times} "
+            "times whose number it is",
+            took=took,
+            times=sum(asked.values()),
+        )
+    )
+
+
 async def burst(context: DemoContext) -> None:
     """A broadcast that fills the limit, and an urgent message that does not wait for it."""
     context.screen.act(
-        f"{BURST} messages meet the limit of 20 calls a second; an urgent one overtakes"
+        tr(
+            "{count} messages meet the limit of 20 calls a second; an urgent one overtakes",
+            count=BURST,
+        )
     )
     since = time.time()
     refs = await context.send_many(messages.texts(BURST, "全员通知", "bulk"))
     urgent: JobRef | None = None
-    with context.screen.bar(BURST, "messages") as bar:
+    with context.screen.bar(BURST, tr("messages")) as bar:
         enough = asyncio.Event()
 
         def look(ended: int) -> None:
@@ -161,8 +241,12 @@ async def burst(context: DemoContext) -> None:
     (passed,) = await context.finish([urgent])
     waiting = sum(_after(status, passed) for status in done)
     context.screen.note(
-        f"urgent: {context.screen.took(passed)} from enqueue to DingTalk, ahead of {waiting} "
-        "messages that had been waiting for longer"
+        tr(
+            "urgent: {took} from enqueue to DingTalk, ahead of {waiting} messages that had been "
+            "waiting for longer",
+            took=context.screen.took(passed),
+            waiting=waiting,
+        )
     )
 
 
@@ -170,7 +254,10 @@ async def campaign(context: DemoContext) -> None:
     """A broadcast to everyone that is paused in the middle, and an urgent message beside it."""
     people = [user["userid"] for user in context.system.sandbox.organisation()["users"]]
     context.screen.act(
-        f"A campaign to {len(people):,} people, paused and resumed; an urgent message overtakes"
+        tr(
+            "A campaign to {count:,} people, paused and resumed; an urgent message overtakes",
+            count=len(people),
+        )
     )
     content = messages.text("年会邀请：周五 18:00，三楼大厅。")
     since = time.time()
@@ -181,7 +268,7 @@ async def campaign(context: DemoContext) -> None:
     )
     context.expected.note_campaign(ref, content, len(people))
     await asyncio.to_thread(ref.start)
-    with context.screen.bar(len(people), "people") as bar:
+    with context.screen.bar(len(people), tr("people")) as bar:
 
         async def until(people: int) -> CampaignStatus:
             return await context.reach(
@@ -200,21 +287,34 @@ async def campaign(context: DemoContext) -> None:
         done = await until(len(people))
     (passed,) = await context.finish([urgent])
     context.screen.note(
-        f"paused with {held.recipients - held.accepted:,} people to go: "
-        + (f"the last call left {max(after):.1f} s later" if after else "no call left after it")
+        tr("paused with {people:,} people to go: ", people=held.recipients - held.accepted)
+        + (
+            tr("the last call left {seconds:.1f} s later", seconds=max(after))
+            if after
+            else tr("no call left after it")
+        )
     )
     context.screen.note(
-        f"{done.accepted:,} people with {done.calls} calls; "
-        f"urgent: {context.screen.took(passed)} from enqueue to DingTalk"
+        tr(
+            "{accepted:,} people with {calls} calls; urgent: {took} from enqueue to DingTalk",
+            accepted=done.accepted,
+            calls=done.calls,
+            took=context.screen.took(passed),
+        )
     )
 
 
 async def storm(context: DemoContext) -> None:
     """DingTalk answers 43004 for a while, whoever asks."""
-    context.screen.act(f"A storm: DingTalk answers 43004 to every call for {STORM_SECONDS} seconds")
+    context.screen.act(
+        tr(
+            "A storm: DingTalk answers 43004 to every call for {seconds} seconds",
+            seconds=STORM_SECONDS,
+        )
+    )
     since = time.time()
     refs = await context.send_many(messages.texts(STORM_BURST, "账单提醒", "normal"))
-    with context.screen.bar(STORM_BURST, "messages") as bar:
+    with context.screen.bar(STORM_BURST, tr("messages")) as bar:
         striking = False
 
         def look(ended: int) -> None:
@@ -230,20 +330,26 @@ async def storm(context: DemoContext) -> None:
     refused = sum(call["verdict"] == "throttled" for call in context.calls(since))
     spent = sum(status.attempts - 1 for status in done)
     context.screen.note(
-        f"{refused} calls were answered 43004, then the whole fleet paused and tried one at a "
-        f"time; {spent} attempts were spent on it"
+        tr(
+            "{refused} calls were answered 43004, then the whole fleet paused and tried one at a "
+            "time; {spent} attempts were spent on it",
+            refused=refused,
+            spent=spent,
+        )
     )
 
 
 async def crash(context: DemoContext) -> None:
     """A worker dies without a word, with jobs in its hands."""
-    context.screen.act(f"kill -9 of a worker in the middle of {KILL_BURST} messages")
+    context.screen.act(
+        tr("kill -9 of a worker in the middle of {count} messages", count=KILL_BURST)
+    )
     # With slow answers it dies in the middle of calls, not between them.
     slow = context.system.sandbox.add_fault("latency", api=SEND_API, min_ms=400, max_ms=800)
     since = time.time()
     refs = await context.send_many(messages.texts(KILL_BURST, "排班更新", "normal"))
     killed = 0
-    with context.screen.bar(KILL_BURST, "messages") as bar:
+    with context.screen.bar(KILL_BURST, tr("messages")) as bar:
 
         def look(ended: int) -> None:
             nonlocal killed
@@ -255,9 +361,12 @@ async def crash(context: DemoContext) -> None:
         await context.finish(refs, look)
     context.system.sandbox.delete_fault(slow)
     context.screen.note(
-        f"process {killed} was killed; {await asyncio.to_thread(taken_over, context, refs)} jobs "
-        "that it held were finished by another one once it had given no sign of life for a while "
-        "(5 s here, 6 s by default)"
+        tr(
+            "process {killed} was killed; {jobs} jobs that it held were finished by another one once "
+            "it had given no sign of life for a while (5 s here, 6 s by default)",
+            killed=killed,
+            jobs=await asyncio.to_thread(taken_over, context, refs),
+        )
     )
 
 
@@ -283,6 +392,8 @@ ALL: tuple[Callable[[DemoContext], Awaitable[None]], ...] = (
     drop_in,
     directory,
     approvals,
+    decisions,
+    newcomer,
     burst,
     campaign,
     storm,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dingrelay_producers import JobStatus, State
 from dingrelay_producers.cli.output import COLOURS
+from dingrelay_producers.language import tr
 from dingrelay_sandbox.report_types import CallReport
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ class Screen:
         """What this is."""
         self._console.print()
         self._console.print(
-            "[bold]dingrelay[/] carries jobs to DingTalk: under its limits, none lost, none twice"
+            tr(
+                "[bold]dingrelay[/] carries jobs to DingTalk: under its limits, none lost, none twice"
+            )
         )
 
     def ready(self, system: "System", seconds: float) -> None:
@@ -47,11 +50,17 @@ class Screen:
         organisation = system.sandbox.health()
         limits = system.sandbox.limits()
         self._console.print(
-            f"[dim]ready in {seconds:.1f} s:[/] Valkey, two workers, and a DingTalk of "
-            f"{organisation['users']:,} people that takes {limits['calls'].replace('/1s', '')} calls "
-            "a second"
+            tr(
+                "[dim]ready in {seconds:.1f} s:[/] Valkey, two workers, and a DingTalk of {users:,} "
+                "people that takes {calls} calls a second",
+                seconds=seconds,
+                users=organisation["users"],
+                calls=limits["calls"].replace("/1s", ""),
+            )
         )
-        self._console.print(f"[dim]watch it in Flower:[/] [bold cyan]{system.flower}[/]")
+        self._console.print(
+            tr("[dim]watch it in Flower:[/] [bold cyan]{flower}[/]", flower=system.flower)
+        )
 
     def waiting(self, what: str) -> AbstractContextManager[object]:
         """A line that moves while something goes on, on a terminal only."""
@@ -103,13 +112,16 @@ class Screen:
             self._console.print(Text(f"✗ {disagreement}", style="bold red"))
         if verdict.agrees:
             self._console.print(
-                f"[bold green]✓ the audit of the sandbox agrees[/] [dim]({seconds:.0f} s)[/]"
+                tr(
+                    "[bold green]✓ the audit of the sandbox agrees[/] [dim]({seconds:.0f} s)[/]",
+                    seconds=seconds,
+                )
             )
-        self._console.print(f"[dim]Flower was at[/] {system.flower}")
+        self._console.print(tr("[dim]Flower was at[/] {flower}", flower=system.flower))
 
     def kept(self, system: "System") -> None:
         """Everything runs on."""
-        self._console.print(f"{system.flower} and the rest run on until Ctrl-C")
+        self._console.print(tr("{flower} and the rest run on until Ctrl-C", flower=system.flower))
 
 
 class Bar:
@@ -151,7 +163,9 @@ def _graph(calls: Sequence[CallReport]) -> Text:
         )
     throttled = sum(call["verdict"] == "throttled" for call in calls)
     seconds = max(BIN_SECONDS, calls[-1]["at"] - start)
-    graph.append(f"  {len(calls)} calls in {seconds:.1f} s", style="dim")
+    graph.append(
+        tr("  {count} calls in {seconds:.1f} s", count=len(calls), seconds=seconds), style="dim"
+    )
     if throttled:
-        graph.append(f", {throttled} throttled", style="red")
+        graph.append(tr(", {throttled} throttled", throttled=throttled), style="red")
     return graph

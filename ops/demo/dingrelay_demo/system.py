@@ -4,18 +4,21 @@ import asyncio
 import json
 import os
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import psutil
 from rich.console import Console
 
 from dingrelay_producers import Client, Settings
+from dingrelay_producers.gateway.http import paging
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.embedded import screen
 from dingrelay_workers.embedded.sandbox_key import sandbox_key
 from dingrelay_workers.embedded.supervisor import Supervisor
 from dingrelay_workers.embedded.system import plan
 
-ALL_LANES = "urgent,normal,bulk,directory"
+ALL_LANES = "urgent,normal,events,bulk,directory,webhooks"
 CONCURRENCY = 32
 RECIPIENTS = "60000/60s"
 """DingTalk takes 5,000 a minute (API §2.1); twelve times as many fit a campaign into a demo."""
@@ -75,9 +78,26 @@ class System:
         self.gateway = f"http://127.0.0.1:{planned.variables['DINGRELAY_GATEWAY_PORT']}"
         self.key = await sandbox_key(self.database, self._folder)
 
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The gateway's answer to a request with the key, as JSON values."""
+        request = Request(
+            f"{self.gateway}{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"Authorization": f"Bearer {self.key}", "Content-Type": "application/json"},
+            method=method,
+        )
+        with urlopen(request) as answer:
+            return json.load(answer)
+
+    def knows(self, userid: str) -> bool:
+        """Whether somebody is in the directory, by the people whose ids come next to theirs."""
+        before = paging.encode(userid[:-1])
+        page = self.ask("GET", f"/v1/directory/users?limit=10&cursor={before}")
+        return any(person["userid"] == userid for person in page["users"])
+
     def worker_pids(self) -> list[int]:
         """The process ids of the workers that run now."""
-        children = psutil.Process().children()
+        children = psutil.Process().children(recursive=True)
         return [child.pid for child in children if "worker" in child.cmdline()]
 
     async def stop(self) -> None:

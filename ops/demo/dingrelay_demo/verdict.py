@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
+from dingrelay_producers.language import tr
+
 
 @dataclass(frozen=True)
 class Column:
@@ -28,6 +30,7 @@ class Verdict:
         retried: attempts beyond the first.
         taken_over: jobs finished by another worker than the one that vanished with them.
         dropped: messages that DingTalk had from the vanished worker, and did not deliver again.
+        misunderstood: approvals whose end is told in different ways.
         token_fetches: tokens that DingTalk handed out, to both workers together.
     """
 
@@ -40,26 +43,40 @@ class Verdict:
     retried: int
     taken_over: int
     dropped: int
+    misunderstood: list[str]
     token_fetches: int
 
     @property
     def disagreements(self) -> list[str]:
         """What is not as it must be."""
-        found = [f"not done: {told}" for told in self.unfinished]
+        found = [tr("not done: {told}", told=told) for told in self.unfinished]
+        found += self.misunderstood
         for name, column in (
             ("messages", self.messages),
             ("approvals", self.approvals),
             ("people", self.people),
         ):
             if column.lost or column.duplicated:
-                found.append(f"{name}: {column.lost} lost, {column.duplicated} duplicated")
+                found.append(
+                    tr(
+                        "{name}: {lost} lost, {duplicated} duplicated",
+                        name=tr(name),
+                        lost=column.lost,
+                        duplicated=column.duplicated,
+                    )
+                )
             if not column.asked == column.accepted == column.delivered:
                 found.append(
-                    f"{name}: asked {column.asked}, accepted {column.accepted}, "
-                    f"delivered {column.delivered}"
+                    tr(
+                        "{name}: asked {asked}, accepted {accepted}, delivered {delivered}",
+                        name=tr(name),
+                        asked=column.asked,
+                        accepted=column.accepted,
+                        delivered=column.delivered,
+                    )
                 )
         if self.token_fetches != 1:
-            found.append(f"{self.token_fetches} token fetches")
+            found.append(tr("{token_fetches} token fetches", token_fetches=self.token_fetches))
         return found
 
     @property
@@ -72,7 +89,7 @@ class Verdict:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2))
         table.add_column("")
         for title in ("messages", "approvals", "people"):
-            table.add_column(title, justify="right")
+            table.add_column(tr(title), justify="right")
         columns = (self.messages, self.approvals, self.people)
         for name, measure in (
             ("asked for", "asked"),
@@ -81,7 +98,7 @@ class Verdict:
             ("lost", "lost"),
             ("duplicated", "duplicated"),
         ):
-            table.add_row(name, *(f"{getattr(column, measure):,}" for column in columns))
+            table.add_row(tr(name), *(f"{getattr(column, measure):,}" for column in columns))
         table.add_section()
         for name, number in (
             ("jobs", self.jobs),
@@ -91,5 +108,5 @@ class Verdict:
             ("their repeats that DingTalk dropped", self.dropped),
             ("token fetches", self.token_fetches),
         ):
-            table.add_row(name, f"{number:,}")
+            table.add_row(tr(name), f"{number:,}")
         return table

@@ -7,6 +7,7 @@ from dingrelay_demo.context import DemoContext, statuses
 from dingrelay_demo.scenarios import taken_over
 from dingrelay_demo.verdict import Column, Verdict
 from dingrelay_producers import JobStatus, State
+from dingrelay_producers.language import tr
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_workers.directory.store import DirectoryStore
 
@@ -29,6 +30,7 @@ async def verify(context: DemoContext) -> Verdict:
             taken_over, context, [context.system.client.job(status.id) for status in every]
         ),
         dropped=audit["duplicates"]["messages_dropped"],
+        misunderstood=await asyncio.to_thread(_misunderstood, context),
         token_fetches=audit["token_fetches"],
     )
 
@@ -64,6 +66,27 @@ def _approvals(context: DemoContext) -> Column:
     )
 
 
+def _misunderstood(context: DemoContext) -> list[str]:
+    """Approvals of which DingTalk, the table and the webhook do not say the same."""
+    ends = {"agree": "approved", "refuse": "refused"}
+    found: list[str] = []
+    for made in context.system.sandbox.approvals():
+        truth = ends.get(made["result"], "running")
+        known = context.system.client.approval(made["id"]).status().state
+        told = context.expected.decisions.get(made["id"], "nothing")
+        if not truth == known == told:
+            found.append(
+                tr(
+                    "approval {id}: DingTalk says {truth}, the table {known}, the webhook {told}",
+                    id=made["id"],
+                    truth=truth,
+                    known=known,
+                    told=told,
+                )
+            )
+    return found
+
+
 async def _people(context: DemoContext) -> Column:
     organisation = context.system.sandbox.organisation()
     truth = Counter(user["userid"] for user in organisation["users"])
@@ -75,7 +98,8 @@ async def _people(context: DemoContext) -> Column:
     synced = await asyncio.to_thread(statuses, context.expected.syncs)
     return Column(
         asked=len(truth),
-        accepted=sum(status.result["users"] for status in synced if status.result),
+        accepted=sum(status.result["users"] for status in synced if status.result)
+        + len(context.expected.joined),
         delivered=known.total(),
         lost=(truth - known).total(),
         duplicated=(known - truth).total(),
