@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,16 @@ from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
 from dingrelay_producers import Settings, cli
+from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
+from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_tasks.context import Json
 from dingrelay_workers import metrics
+from dingrelay_workers.commands.worker import LANES
+from servers import program
 
 ROOT = Path(__file__).parents[2]
-OURS = ("worker-urgent-normal", "worker-bulk-directory", "gateway", "flower")
+WORKERS = ("worker-urgent-normal", "worker-events", "worker-bulk-directory", "worker-webhooks")
+OURS = (*WORKERS, "events", "gateway", "flower")
 SECRETS = "/run/secrets/"
 FOREIGN_VARIABLES = {
     "postgres": {"POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD_FILE"},
@@ -55,10 +61,10 @@ def test_every_command_of_ours_exists(compose: Json, service: str) -> None:
 
 def test_every_lane_has_a_worker(compose: Json) -> None:
     served: list[str] = []
-    for name in OURS[:2]:
+    for name in WORKERS:
         command = compose["services"][name]["command"]
         served += command[command.index("--lanes") + 1].split(",")
-    assert sorted(served) == ["bulk", "directory", "normal", "urgent"]
+    assert sorted(served) == sorted(LANES)
 
 
 @pytest.mark.parametrize("service", OURS)
@@ -72,6 +78,7 @@ def test_its_variables_make_a_production_configuration(
         "app_key": "key",
         "app_secret": "secret",
         "flower": "password",
+        "webhook_key": "w" * 32,
     }
     variables: dict[str, str] = compose["services"][service]["environment"]
     for variable, value in variables.items():
@@ -140,7 +147,8 @@ def test_the_image_is_built_from_what_the_wheel_holds() -> None:
 def test_every_metric_on_the_dashboard_and_in_the_alerts_exists() -> None:
     assert metrics.JOBS is not None
     known = {sample.name for family in REGISTRY.collect() for sample in family.samples}
-    known |= {name for family in REGISTRY.collect() for name in _sample_names(family)}
+    for registry in (REGISTRY, StreamMetrics().registry, GatewayMetrics().registry):
+        known |= {name for family in registry.collect() for name in _sample_names(family)}
     for path in ("prometheus/alerts.yml", "grafana/dashboards/dingrelay.json"):
         named = set(METRIC.findall((ROOT / "ops" / path).read_text("utf-8")))
         assert named, path
@@ -154,18 +162,45 @@ def _sample_names(family: Any) -> Iterator[str]:
         yield family.name + suffix
 
 
+def test_alerts_are_raised_when_they_should_be() -> None:
+    promtool = program("promtool")
+    for command in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]):
+        done = subprocess.run(
+            [promtool, *command],
+            cwd=ROOT / "ops/prometheus",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_is_tested_to_be_raised_and_not_to_be() -> None:
+    folder = ROOT / "ops/prometheus"
+    rules = yaml.safe_load((folder / "alerts.yml").read_text("utf-8"))
+    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    told: dict[bool, set[str]] = {True: set(), False: set()}
+    for test in yaml.safe_load((folder / "alerts.test.yml").read_text("utf-8"))["tests"]:
+        for case in test["alert_rule_test"]:
+            told[bool(case["exp_alerts"])].add(case["alertname"])
+    assert (told[True], told[False]) == (alerts, alerts)
+
+
 def test_every_alert_has_its_runbook() -> None:
     content = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text("utf-8"))
     for group in content["groups"]:
         for rule in group["rules"]:
-            assert (ROOT / rule["annotations"]["runbook"]).is_file(), rule["alert"]
+            runbook = ROOT / rule["annotations"]["runbook"]
+            for page in (runbook, runbook.parent / "zh-CN" / runbook.name):
+                assert f"`{rule['alert']}`" in page.read_text("utf-8"), (rule["alert"], page)
 
 
 def test_prometheus_finds_the_workers_and_the_gateways(compose: Json) -> None:
     content = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text("utf-8"))
     found, gateways = content["scrape_configs"][0]["dns_sd_configs"]
-    assert set(found["names"]) == set(OURS[:2])
-    for name in OURS[:2]:
+    assert set(found["names"]) == {*WORKERS, "events"}
+    for name in found["names"]:
         port = compose["services"][name]["environment"]["DINGRELAY_METRICS_PORT"]
         assert int(port) == found["port"]
     assert (gateways["names"], gateways["port"]) == (["gateway"], Settings(env="test").gateway_port)
