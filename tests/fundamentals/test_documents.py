@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+import processes
 from conftest import wait_until
 from dingrelay_producers import Client, Settings, State, errors
 from fundamentals.documents import (
+    CLOSE,
     DOCUMENTS,
     GUIDE,
     ROOT,
+    RUNBOOKS,
     TRANSLATED,
     Snippet,
+    blocks,
+    named,
     shown,
     snippets,
     text,
@@ -29,12 +34,14 @@ VARIABLE = re.compile(r"\bDINGRELAY_[A-Z_]+|\bDINGTALK_[A-Z_]+")
 LOCAL_REDIS = "redis://127.0.0.1:6379/0"
 MESSAGES: Mapping[str, Mapping[str, int]] = {
     "README.md": {"u1": 2, "u2": 2},
+    "docs/guide/approvals.md": {},
     "docs/guide/campaigns.md": {"u11": 1, "u12": 1, "u13": 1, "u14": 1, "u15": 1},
     "docs/guide/jobs.md": {"u3": 1, "u4": 1, "u5": 1, "u6": 1, "u8": 1},
     "docs/guide/keys.md": {},
     "docs/guide/limits.md": {},
     "docs/guide/python-api.md": {"u9": 2, "u10": 1},
     "docs/guide/settings.md": {"u7": 1},
+    "docs/guide/webhooks.md": {},
 }
 """The documents with snippets → who has how many messages once they have run."""
 
@@ -64,14 +71,15 @@ def _run(snippet: Snippet, number: int, system: System) -> subprocess.CompletedP
     elif snippet.language == "python":
         path = system.folder / f"snippet{number}.py"
         path.write_text(code, "utf-8")
-        code = f"set -a; source .dingrelay/env; set +a\nexec python {path}"
+        code = f"exec run-python {path}"
+    folders = (system.folder / "bin", Path(sys.executable).parent)
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", code],
         cwd=system.folder,
         env={
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
-            "HOME": os.environ.get("HOME", "/"),
-            "LANG": "C.UTF-8",
+            **os.environ,
+            **processes.address(),
+            "PATH": os.pathsep.join([*map(str, folders), os.environ["PATH"]]),
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -88,10 +96,46 @@ def _received(system: System, users: Mapping[str, int]) -> dict[str, int]:
 @pytest.mark.parametrize(("english", "chinese"), TRANSLATED)
 def test_both_languages_show_the_same(english: str, chinese: str) -> None:
     assert [each.bare for each in snippets(english)] == [each.bare for each in snippets(chinese)]
-    assert shown(english) == shown(chinese)
+    # What a command prints is in the reader's language: the figures in it are the same.
+    figures = [
+        [sorted(re.findall(r"[\d][\d.,:%-]*\d|\d", each)) for each in shown(page)]
+        for page in (english, chinese)
+    ]
+    assert figures[0] == figures[1]
     for pattern in (r"^#+ ", r"^\|", r"^```console$", r"^\$ (\S+ \S+)"):
         found = [re.findall(pattern, text(page), re.MULTILINE) for page in (english, chinese)]
         assert found[0] == found[1], pattern
+
+
+@pytest.mark.parametrize(("english", "chinese"), CLOSE)
+def test_a_close_translation_names_the_same(english: str, chinese: str) -> None:
+    assert blocks(english) == blocks(chinese)
+    assert named(english) == named(chinese)
+    for pattern in (r"^\*\*", r"^ *(\d+\. |- )"):
+        found = [re.findall(pattern, text(page), re.MULTILINE) for page in (english, chinese)]
+        assert found[0] == found[1], pattern
+
+
+@pytest.mark.parametrize(("english", "chinese"), TRANSLATED)
+def test_both_languages_lead_to_each_other_and_stay_apart(english: str, chinese: str) -> None:
+    languages = tuple(zip(*TRANSLATED, strict=True))
+    for page, other, others in (
+        (english, chinese, languages[1]),
+        (chinese, english, languages[0]),
+    ):
+        title, blank, head, *rest = text(page).splitlines()
+        assert title.startswith("# ")
+        assert not blank
+        name = "中文" if page == english else "English"
+        assert head.startswith(f"[{name}]({os.path.relpath(other, Path(page).parent)})")
+        for path, _ in LINK.findall("\n".join(rest)):
+            target = os.path.normpath(Path(page).parent / path) if path else page
+            assert target not in others, path
+
+
+def test_every_runbook_is_translated() -> None:
+    pages = {page.name for page in (ROOT / "ops/runbooks/zh-CN").glob("*.md")}
+    assert pages == set(RUNBOOKS)
 
 
 def test_every_page_of_the_guide_is_translated_and_in_its_index() -> None:
@@ -102,14 +146,21 @@ def test_every_page_of_the_guide_is_translated_and_in_its_index() -> None:
         assert listed == pages - {"README.md"}
 
 
+def _named(document: str) -> set[str]:
+    """The variables that a document names; of a secret also the one of its file."""
+    found = set(VARIABLE.findall(text(document)))
+    return {name.removesuffix("_FILE") if "CALLBACK" in name else name for name in found}
+
+
 def _variables() -> set[str]:
-    tables = {"apps", "rules", "quota", "codes"}
+    tables = {"apps", "approvals", "history", "recipients", "rules", "quota", "codes"}
     settings = {
         str(field.validation_alias or f"DINGRELAY_{name.upper()}")
         for name, field in Settings.model_fields.items()
         if name not in tables
     }
-    apps = {"DINGTALK_APP_KEY", "DINGTALK_APP_SECRET", "DINGTALK_AGENT_ID"}
+    parts = ("APP_KEY", "APP_SECRET", "AGENT_ID", "CORP_ID", "CALLBACK_TOKEN", "CALLBACK_AES_KEY")
+    apps = {f"DINGTALK_{part}" for part in parts}
     hr = {"DINGTALK_APP_KEY_HR", "DINGTALK_APP_SECRET_HR", "DINGTALK_APP_SECRET_HR_FILE"}
     return settings | apps | hr | {"DINGRELAY_CONFIG"}
 
@@ -117,12 +168,13 @@ def _variables() -> set[str]:
 @pytest.mark.parametrize("page", GUIDE["settings.md"])
 def test_every_setting_is_in_the_guide(page: str) -> None:
     assert set(VARIABLE.findall(text(page))) == _variables()
-    assert all(f"[{table}" in text(page) for table in ("apps", "rules", "quota", "codes"))
+    tables = ("apps", "approvals", "history", "recipients", "rules", "quota", "codes")
+    assert all(f"[{table}" in text(page) for table in tables)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_a_document_names_no_other_setting(document: str) -> None:
-    assert set(VARIABLE.findall(text(document))) <= _variables()
+    assert _named(document) <= _variables()
 
 
 @pytest.mark.parametrize("page", GUIDE["settings.md"])
