@@ -21,6 +21,8 @@ LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --no-
 	--no-header --no-annotate --upgrade --quiet
 ARQ := $(VENV)/arq/.installed
 SDKS := $(VENV)/sdks/.installed $(VENV)/dingding/.installed
+# Where npm is not there, the tests of what is for Node say so and are skipped.
+SDKS += $(if $(shell command -v npm),$(VENV)/node/.installed)
 
 # Of `make chaos`: how many seeds, each of so many seconds, from which on, how many at once.
 SEEDS ?= 1
@@ -28,7 +30,7 @@ SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-fast schema-test coverage chaos chaos-mutations check wheel bench outages \
-	bench-docs up lock
+	bench-docs up lock translations
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -60,7 +62,7 @@ test-fast: setup ## run the tests that start no worker, in less than a minute
 EXAMPLES ?= 300
 schema-test: setup ## ask the gateway all that its OpenAPI document says, 10 minutes
 	SCHEMA_EXAMPLES=$(EXAMPLES) SCHEMA_PHASES=examples,coverage,fuzzing,stateful \
-		$(BIN)/python -m pytest tests/integration/test_gateway_schema.py $(ARGS)
+		$(BIN)/python -m pytest -s tests/integration/test_gateway_schema.py $(ARGS)
 
 coverage: JOBS = 4
 coverage: setup $(SDKS) ## run all tests and tell which branches none of them took
@@ -74,6 +76,9 @@ chaos-mutations: setup ## undo fixes one by one and see whether chaos notices, 2
 
 chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
 	@$(CHAOS) --seeds $(SEEDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) $(ARGS)
+
+translations: setup ## bring the catalogue up to date with the code, and tell what is not translated
+	@$(BIN)/python ops/translations/catalogue.py
 
 check: setup ## lint, format, types, layers
 	$(BIN)/ruff check
@@ -104,6 +109,12 @@ $(VENV)/%/.installed: tests/sdks/%.lock | $(INSTALLED)
 	@$(VENV)/$*/bin/python -m pip --quiet --disable-pip-version-check install --require-hashes -r $<
 	@touch $@
 
+$(VENV)/node/.installed: tests/sdks/node/package-lock.json | $(INSTALLED)
+	@mkdir -p $(VENV)/node
+	@cp tests/sdks/node/package.json tests/sdks/node/package-lock.json $(VENV)/node
+	@npm ci --prefix $(VENV)/node --silent --no-audit --no-fund --ignore-scripts
+	@touch $@
+
 bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
 	@$(BIN)/python ops/bench/document.py
 
@@ -115,3 +126,4 @@ lock: ## choose all versions anew (needs uv)
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
 	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock
+	npm install --prefix tests/sdks/node --package-lock-only --omit-lockfile-registry-resolved
