@@ -5,15 +5,15 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
 
-import matplotlib as mpl
 from figures import number
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure as Picture
 from published import Published
 from translations import Translations
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 GROUND, TEXT, HINT, TRACK, PEER, OURS = (
     *("#ffffff", "#1f2328", "#59636e", "#f0f2f5", "#a5b0bc", "#0969da"),
@@ -163,6 +163,10 @@ def chart(report: Published, words: Translations) -> str:
     shown = [(panel, bars) for panel in PANELS if (bars := _measured(panel, report))]
     lines = [shown[start : start + COLUMNS] for start in range(0, len(shown), COLUMNS)]
     heights = [max(len(bars) for _, bars in line) * LINE + HEAD + FOOT for line in lines]
+    # It is large, and most of those who ask for the chart's words draw none.
+    import matplotlib as mpl  # noqa: PLC0415
+    from matplotlib.figure import Figure as Picture  # noqa: PLC0415
+
     with mpl.rc_context(REPRODUCIBLE):
         top = sum(heights)
         picture = Picture(figsize=(WIDTH, top), facecolor=GROUND)
@@ -192,7 +196,9 @@ def _measured(panel: Panel, report: Published) -> list[tuple[Bar, float]]:
     return found if any(bar.value is None for bar, _ in found) else []
 
 
-def _draw(axes: Axes, panel: Panel, bars: Sequence[tuple[Bar, float]], words: Translations) -> None:
+def _draw(
+    axes: "Axes", panel: Panel, bars: Sequence[tuple[Bar, float]], words: Translations
+) -> None:
     longest = max(value for _, value in bars) or 1
     axes.axis("off")
     axes.set_xlim(0, longest)

@@ -19,6 +19,7 @@ import recovery
 import silent_limit
 import steering
 import urgent
+import webhooks
 from figures import Figure
 from limit_used import FAR, NEAR
 from testbed import Testbed
@@ -203,6 +204,13 @@ MEASUREMENTS = (
         "http-key-rate",
         lambda testbed: gateway.key_rate(testbed, 20),
         lambda testbed: gateway.key_rate(testbed, 1),
+    ),
+    Measurement(
+        "W",
+        "webhooks-stuck",
+        lambda testbed: webhooks.measure(testbed, 300),
+        lambda testbed: webhooks.measure(testbed, 3),
+        in_smoke=False,
     ),
 )
 

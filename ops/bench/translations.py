@@ -85,7 +85,10 @@ CHINESE = {
     "jobs as JSON lines over HTTP": "HTTP 逐行 JSON（NDJSON）批量任务",
     "a message over HTTP at 200/s": "每秒 200 个请求时的 HTTP 单条消息",
     "a key of 50/s on two gateways": "两个网关共用一个限速 50 次/秒的密钥",
+    "messages beside 1,000 webhooks that hang": "有 1000 条 Webhook 卡住时的消息",
     # Whose it is.
+    "without webhooks, p50": "没有 Webhook 时，p50",
+    "without webhooks, p99": "没有 Webhook 时，p99",
     "calendar second": "按自然秒计数",
     "token bucket": "按令牌桶计数",
     "sliding window": "按滑动窗口计数",

@@ -8,7 +8,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.async_client import AsyncClient, AsyncJobRef
+    from dingrelay_producers.client.approval_backend import ApprovalStatus, ApprovalTaskStatus
+    from dingrelay_producers.client.approvals import ApprovalRef
+    from dingrelay_producers.client.async_approvals import AsyncApprovalRef
+    from dingrelay_producers.client.async_client import AsyncClient
+    from dingrelay_producers.client.async_job import AsyncJobRef
     from dingrelay_producers.client.campaign_backend import CampaignPreview, CampaignStatus
     from dingrelay_producers.client.campaigns import (
         AsyncCampaignPlan,
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
     )
     from dingrelay_producers.client.client import Client, JobRef
     from dingrelay_producers.errors import (
+        ApprovalNotFound,
         CampaignConflict,
         CampaignNotFound,
         CannotResolve,
@@ -36,6 +41,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AppSettings",
+    "ApprovalNotFound",
+    "ApprovalRef",
+    "ApprovalStatus",
+    "ApprovalTaskStatus",
+    "AsyncApprovalRef",
     "AsyncCampaignPlan",
     "AsyncCampaignRef",
     "AsyncClient",
@@ -66,11 +76,16 @@ __all__ = [
 ]
 
 _MODULES = {
-    "client.async_client": ("AsyncClient", "AsyncJobRef"),
+    "client.approval_backend": ("ApprovalStatus", "ApprovalTaskStatus"),
+    "client.approvals": ("ApprovalRef",),
+    "client.async_approvals": ("AsyncApprovalRef",),
+    "client.async_client": ("AsyncClient",),
+    "client.async_job": ("AsyncJobRef",),
     "client.campaign_backend": ("CampaignPreview", "CampaignStatus"),
     "client.campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
     "client.client": ("Client", "JobRef"),
     "errors": (
+        "ApprovalNotFound",
         "CampaignConflict",
         "CampaignNotFound",
         "CannotResolve",

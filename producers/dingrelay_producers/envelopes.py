@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 from celery import Celery
 from kombu.connection import Connection
@@ -26,9 +25,6 @@ from dingrelay_tasks.names import TASK_PREFIX
 
 WOKEN_HEADER = "dingrelay-woken"
 """Message header: when the wake-up was decided on, in milliseconds of Redis's clock."""
-
-SCHEMES = ("redis", "rediss")
-"""Brokers whose queues are lists of these messages. Others have formats of their own."""
 
 _ID, _SUMMARY, _TAG, _BODY = "@wakeup-id@", "@wakeup-summary@", "@wakeup-tag@", "@wakeup-body@"
 _WOKEN, _TIME, _CLOCK = 919_191_919_191_919, 929_292_929_292_929, 939_393_939_393_939
@@ -100,13 +96,12 @@ class Envelopes:
 
     Args:
         celery: whose messages they are.
-        broker: its URL, of one of `SCHEMES`.
+        database: the number of the broker's, which is a Redis. Other brokers have formats of their own.
     """
 
-    def __init__(self, celery: Celery, broker: str) -> None:
+    def __init__(self, celery: Celery, database: int) -> None:
         self._celery = celery
         self._lock = threading.Lock()
-        database = urlsplit(broker).path.strip("/") or "0"
         self._prefix = f"/{database}."
         self._texts = lru_cache(maxsize=1_000)(self._learn)
 

@@ -100,6 +100,14 @@ class WaitTimeout(DingrelayError, TimeoutError):
     """The job has not ended in the given time; it goes on all the same."""
 
 
+class ApprovalNotFound(DingrelayError):
+    """No approval with this id is followed."""
+
+    def __init__(self, instance: str) -> None:
+        super().__init__(f"no approval {instance} is followed")
+        self.instance = instance
+
+
 class CampaignNotFound(DingrelayError):
     """There is no campaign with this id."""
 
@@ -140,6 +148,27 @@ class KeyConflict(DingrelayError):
     def __init__(self, key_id: str, problem: str) -> None:
         super().__init__(f"API key {key_id} {problem}")
         self.key_id = key_id
+
+
+class EndpointNotFound(DingrelayError):
+    """There is no webhook endpoint with this id."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(f"no webhook endpoint {endpoint:.40}")
+        self.endpoint = endpoint
+
+
+class EndpointConflict(DingrelayError):
+    """The state of the webhook endpoint does not allow what was asked of it.
+
+    Args:
+        endpoint: its id.
+        problem: what stands against it, such as "is disabled: it answered 410; resume it".
+    """
+
+    def __init__(self, endpoint: str, problem: str) -> None:
+        super().__init__(f"webhook endpoint {endpoint} {problem}")
+        self.endpoint = endpoint
 
 
 class NotInstalled(DingrelayError):

@@ -1,6 +1,7 @@
 """Every setting with its default, checked before anything starts."""
 
 import hashlib
+import ipaddress
 import os
 import re
 import tomllib
@@ -23,23 +24,38 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dingrelay_producers.language import language_of
+from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
 from dingrelay_tasks.contract import SenderName
+from dingrelay_tasks.problems import sentence
 
 DEFAULT_APP = "default"
 LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
+"""Brokers that are no Redis; amqps speaks TLS."""
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
+SHORTEST_WEBHOOK_KEY = 32
+SANDBOX_WEBHOOK_KEY = "the-webhook-key-of-sandboxes-and-tests"
+"""Outside production a webhook needs no setting; its secrets are then no secrets."""
 
 
 class SettingsError(ValueError):
     """A setting is missing or wrong. The message names the variable and never its value."""
 
 
+APP_SECRETS = ("app_secret", "callback_token", "callback_aes_key")
+"""Fields of an app that come from the environment only."""
+
+CALLBACK_TOKEN = re.compile(r"[0-9A-Za-z]{3,32}")
+CALLBACK_AES_KEY = re.compile(r"[0-9A-Za-z+/]{43}")
+"""As DingTalk's console makes them (API §7.1)."""
+
+
 class AppSettings(BaseModel):
     """One DingTalk application.
 
-    The secret comes from the environment only: ``DINGTALK_APP_SECRET`` for the app ``default``,
+    Secrets come from the environment only: ``DINGTALK_APP_SECRET`` for the app ``default``,
     ``DINGTALK_APP_SECRET_<NAME>`` for another, or either with ``_FILE`` for a file that holds it.
     """
 
@@ -50,6 +66,17 @@ class AppSettings(BaseModel):
     agent_id: str = ""
     organisation: str = "default"
     """Apps of one organisation share its monthly quota."""
+    corp_id: str = ""
+    """The organisation's id at DingTalk; callbacks that were registered through its API end with it."""
+    callback_token: SecretStr = SecretStr("")
+    """Signs the events that DingTalk pushes over HTTP; empty: none are taken."""
+    callback_aes_key: SecretStr = SecretStr("")
+    """Encrypts them."""
+
+    @property
+    def has_callback(self) -> bool:
+        """Whether events over HTTP are taken."""
+        return bool(self.callback_token.get_secret_value())
 
     @property
     def credentials(self) -> str:
@@ -80,6 +107,46 @@ class QuotaSettings(BaseModel):
         return edition
 
 
+LOOKS = (600.0, 1_800.0, 7_200.0, 21_600.0)
+"""Most approvals are decided within hours, and each look is one of the month's calls."""
+
+
+class ApprovalSettings(BaseModel):
+    """How approvals are followed after their creation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    follow: Literal["own", "all", "none"] | tuple[str, ...] = "own"
+    """``own``: approvals that jobs create; ``all``: also those that people create, from their first
+    event on; ``none``; or the process codes of templates of which all are followed, beside our own."""
+    look_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the month's calls that may be spent on look-ups of approvals without events."""
+    looks: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = LOOKS
+    """Seconds without an event of an approval before its first look-up, its second …; the last one
+    repeats."""
+
+
+class HistorySettings(BaseModel):
+    """What is kept in SQL of jobs that ended."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    days: Annotated[int, Field(ge=0, le=3_650)] = 90
+    """Days for which it is kept; 0: nothing is written."""
+    content: bool = False
+    """Whether the texts of messages are kept, too: they may be personal data."""
+
+
+class RecipientSettings(BaseModel):
+    """What is known of the people that messages are for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    check: Literal["auto", "off"] = "auto"
+    """``auto``: once the directory is synced, whoever surely does not exist, or is outside the app's
+    visible range, is named and not sent to; ``off``: DingTalk drops their messages without a word."""
+
+
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -101,9 +168,19 @@ class Settings(BaseSettings):
     env: Literal["sandbox", "test", "production"] = "production"
     """Where this runs. Nothing in production falls back to a sandbox or embedded part."""
     redis_url: SecretStr = SecretStr("")
-    """Redis or Valkey that holds job records and limits; required in production."""
+    """Redis or Valkey that holds job records and limits, as `RedisAddress` says; required in
+    production."""
     broker_url: SecretStr = SecretStr("")
-    """Celery's broker; the Redis URL when empty. amqp:// works too."""
+    """Celery's broker; the Redis URL when empty. amqp:// and amqps:// work too."""
+    rabbitmq_queues: Literal["quorum", "classic"] = "quorum"
+    """Type of the queues, where the broker is RabbitMQ; a queue keeps the one it was made with."""
+    tls_ca: str = ""
+    """File with the authorities that certificates of Redis and of the broker may be signed by; the
+    system's when empty."""
+    tls_cert: str = ""
+    """File with our own certificate, for a Redis and a broker that ask for one."""
+    tls_key: str = ""
+    """File with its private key."""
     database_url: SecretStr = SecretStr(DEFAULT_DATABASE)
     """The SQL directory: sqlite:///FILE or postgresql://…"""
     oapi_url: str = Field("https://oapi.dingtalk.com", validation_alias="DINGTALK_OAPI_URL")
@@ -121,11 +198,16 @@ class Settings(BaseSettings):
     rules: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Overrides of the limits: api or ``*`` → unit → ``limit/window``; an empty string lifts one."""
     quota: QuotaSettings = QuotaSettings()
+    approvals: ApprovalSettings = ApprovalSettings()
+    history: HistorySettings = HistorySettings()
+    recipients: RecipientSettings = RecipientSettings()
     codes: dict[str, str] = Field(default_factory=dict)
     """Overrides of the error table: DingTalk's code → class."""
     egress: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "default"
     """Name of the IP address the workers call from; workers behind one address share the name."""
 
+    timezone: str = "Asia/Shanghai"
+    """Zone in which commands show times, and in which those without a zone are meant."""
     sender: SenderName = ""
     """Who asks, for jobs that don't say; senders of a lane share its rate evenly."""
     max_attempts: Annotated[int, Field(ge=1)] = 8
@@ -176,14 +258,36 @@ class Settings(BaseSettings):
     """Jobs that wait in a lane's queue, beyond which HTTP accepts no more of it; 0 for no limit."""
     gateway_idempotency_ttl: Seconds = 86_400
     """Seconds for which an Idempotency-Key is remembered."""
+    webhook_key: SecretStr = SecretStr("")
+    """From which the secrets of webhooks are made, 32 characters or more; required for webhooks in
+    production. While it is replaced, the new one and then the old one, comma-separated."""
+    webhook_networks: str = ""
+    """Networks that are not public and that webhooks may reach, such as ``10.0.0.0/8``,
+    comma-separated."""
+    webhook_timeout: Seconds = 15
+    """Seconds for one delivery of a webhook: connection, answer and its body."""
+    webhook_give_up: Seconds = 3 * 86_400
+    """Seconds of failure after which a delivery is dead, and an endpoint disabled."""
+    webhook_retention: Seconds = 7 * 86_400
+    """Seconds for which notices of webhooks are kept, for delivery and replay."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
     """Port of a worker's Prometheus metrics; 0 for none."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """JSON lines, or coloured text; auto: text in a terminal."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    language: str = ""
+    """What commands speak, ``zh`` or ``en``; empty: what the system's locale says. They ask `language.chosen`
+    before there are settings, which looks into the environment and ``.env`` only."""
     flower_user: str = ""
     flower_password: SecretStr = SecretStr("")
     """Flower's basic authentication; required outside the sandbox."""
+
+    @field_validator("language")
+    @classmethod
+    def _known_language(cls, language: str) -> str:
+        if language and language_of(language) is None:
+            raise ValueError("must be zh or en, or empty")
+        return language
 
     @classmethod
     def load(cls, **overrides: Any) -> "Settings":
@@ -196,7 +300,7 @@ class Settings(BaseSettings):
             return cls(**overrides)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            message = first["msg"].removeprefix("Value error, ")
+            message = sentence(first)
             # The checks over several fields name the variable in their message.
             named = message if not first["loc"] else f"{_variable(first['loc'])}: {message}"
             raise SettingsError(named) from None
@@ -224,20 +328,21 @@ class Settings(BaseSettings):
     def _fits_its_environment(self) -> Self:
         if self.env == "production" and not self.redis_url.get_secret_value():
             raise ValueError("DINGRELAY_REDIS_URL: required in production")
-        if not self.redis.startswith(REDIS_SCHEMES):
-            schemes = ", ".join(REDIS_SCHEMES)
-            raise ValueError(f"DINGRELAY_REDIS_URL: must begin with one of {schemes}")
-        for variable, url in (
-            ("DINGRELAY_REDIS_URL", self.redis),
-            ("DINGRELAY_BROKER_URL", self.broker),
+        _check_tls_files(self.tls_files)
+        for variable, url, others in (
+            ("DINGRELAY_REDIS_URL", self.redis, ()),
+            ("DINGRELAY_BROKER_URL", self.broker, AMQP_SCHEMES),
         ):
-            _check_port(variable, url)
+            _check_server(variable, url, others)
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
         ):
             _check_dingtalk_url(variable, url, sandbox=self.env != "production")
         _check_app_keys(self.apps)
+        _check_webhooks(self)
+        for name, app in sorted(self.apps.items()):
+            _check_callback(name, app)
         if not self.database.startswith(("sqlite:", "postgresql:")):
             raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
         return self
@@ -248,14 +353,47 @@ class Settings(BaseSettings):
         return self.redis_url.get_secret_value() or EMBEDDED_REDIS
 
     @cached_property
+    def redis_address(self) -> RedisAddress:
+        """Where that is."""
+        return RedisAddress.parse(self.redis, self.tls_files)
+
+    @cached_property
     def broker(self) -> str:
         """The URL of Celery's broker."""
         return self.broker_url.get_secret_value() or self.redis
 
     @cached_property
+    def broker_address(self) -> RedisAddress | None:
+        """Where that is, if it is a Redis."""
+        if _scheme(self.broker) not in SCHEMES:
+            return None
+        return RedisAddress.parse(self.broker, self.tls_files)
+
+    @property
+    def tls_files(self) -> TlsFiles:
+        """Certificates for connections with TLS."""
+        return TlsFiles(self.tls_ca, self.tls_cert, self.tls_key)
+
+    @cached_property
     def database(self) -> str:
         """The URL of the SQL directory."""
         return self.database_url.get_secret_value()
+
+    @cached_property
+    def webhook_keys(self) -> tuple[str, ...]:
+        """What the secrets of webhooks are made from, the newest first.
+
+        Raises:
+            SettingsError: none is configured, in production.
+        """
+        keys = _listed(self.webhook_key.get_secret_value())
+        if not keys and self.env != "production":
+            return (SANDBOX_WEBHOOK_KEY,)
+        if not keys:
+            raise SettingsError(
+                "DINGRELAY_WEBHOOK_KEY: required for webhooks; make one with `openssl rand -hex 32`"
+            )
+        return keys
 
     def app(self, name: str) -> AppSettings:
         """The app of that name.
@@ -266,17 +404,21 @@ class Settings(BaseSettings):
         found = self.apps.get(name)
         if found is None:
             raise SettingsError(f"apps.{name}: no such app is configured")
-        suffix = "" if name == DEFAULT_APP else f"_{name.upper()}"
+        suffix = _suffix(name)
         for variable, value in (("KEY", found.app_key), ("SECRET", found.app_secret)):
             if not value.get_secret_value():
-                raise SettingsError(f"DINGTALK_APP_{variable}{suffix}: required")
+                # Not with a colon: what follows the name of a secret like that is hidden in logs.
+                raise SettingsError(f"DINGTALK_APP_{variable}{suffix} is required")
         return found
 
 
 class AppsSource(PydanticBaseSettingsSource):
     """The apps' keys, secrets and agent ids from ``DINGTALK_*`` in the environment or `.env`."""
 
-    PATTERN = re.compile(r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID)(?:_([A-Z0-9_]+))?")
+    PATTERN = re.compile(
+        r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID|CORP_ID|CALLBACK_TOKEN|CALLBACK_AES_KEY)"
+        r"(?:_([A-Z0-9_]+))?"
+    )
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
         return None, field_name, False
@@ -322,10 +464,11 @@ class TomlSource(PydanticBaseSettingsSource):
         except (OSError, ValueError) as error:
             raise SettingsError(f"DINGRELAY_CONFIG: {type(error).__name__}: {error}") from None
         for name, app in content.get("apps", {}).items():
-            if "app_secret" in app:
-                raise SettingsError(
-                    f"apps.{name}.app_secret: secrets come from the environment only"
-                )
+            for secret in APP_SECRETS:
+                if secret in app:
+                    raise SettingsError(
+                        f"apps.{name}.{secret}: secrets come from the environment only"
+                    )
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
             raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")
@@ -347,12 +490,72 @@ def _check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
         raise ValueError(f"{variable}: plain http is for loopback in the sandbox only")
 
 
-def _check_port(variable: str, url: str) -> None:
-    try:
-        _ = urlsplit(url).port
-    except ValueError:
-        # Python's own message quotes the URL, which may hold a password.
-        raise ValueError(f"{variable}: the port is no number from 0 to 65535") from None
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower()
+
+
+def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
+    """A URL of a Redis, or of a server of another of these schemes."""
+    allowed = (*SCHEMES, *others)
+    if _scheme(url) not in allowed:
+        raise ValueError(
+            f"{variable}: must begin with one of {', '.join(f'{each}://' for each in allowed)}"
+        )
+    if _scheme(url) in SCHEMES:
+        try:
+            RedisAddress.parse(url)
+        except ValueError as error:
+            raise ValueError(f"{variable}: {error}") from None
+        return
+    for alternative in url.split(";"):
+        if _scheme(alternative) not in others:
+            raise ValueError(f"{variable}: each of several brokers must be a whole URL")
+        try:
+            port = urlsplit(alternative).port
+        except ValueError:
+            # Python's own message quotes the URL, which may hold a password.
+            port = 0
+        if port == 0:
+            raise ValueError(f"{variable}: the port is no number from 1 to {HIGHEST_PORT}")
+
+
+def _check_tls_files(files: TlsFiles) -> None:
+    for variable, path in (
+        ("DINGRELAY_TLS_CA", files.ca),
+        ("DINGRELAY_TLS_CERT", files.cert),
+        ("DINGRELAY_TLS_KEY", files.key),
+    ):
+        if path and not os.access(path, os.R_OK):
+            raise ValueError(f"{variable}: no file that can be read")
+    if bool(files.cert) != bool(files.key):
+        missing = "KEY" if files.cert else "CERT"
+        raise ValueError(f"DINGRELAY_TLS_{missing}: required with the other of the two")
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _check_webhooks(settings: "Settings") -> None:
+    if any(
+        len(key) < SHORTEST_WEBHOOK_KEY for key in _listed(settings.webhook_key.get_secret_value())
+    ):
+        raise ValueError(
+            f"DINGRELAY_WEBHOOK_KEY: must be {SHORTEST_WEBHOOK_KEY} characters or more"
+        )
+    for network in _listed(settings.webhook_networks):
+        try:
+            ipaddress.ip_network(network)
+        except ValueError:
+            raise ValueError(
+                "DINGRELAY_WEBHOOK_NETWORKS: must be networks such as 10.0.0.0/8, comma-separated"
+            ) from None
+    if settings.webhook_timeout >= settings.job_timeout:
+        raise ValueError("DINGRELAY_WEBHOOK_TIMEOUT: must be shorter than DINGRELAY_JOB_TIMEOUT")
+    if settings.webhook_retention < settings.webhook_give_up:
+        raise ValueError(
+            "DINGRELAY_WEBHOOK_RETENTION: must be as long as DINGRELAY_WEBHOOK_GIVE_UP or longer"
+        )
 
 
 def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
@@ -363,6 +566,26 @@ def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
         if key and key in names:
             raise ValueError(f"apps.{name}.app_key: is that of apps.{names[key]}; name an app once")
         names[key] = name
+
+
+def _check_callback(name: str, app: AppSettings) -> None:
+    """Events over HTTP need both secrets and the app's key."""
+    token, aes_key = app.callback_token.get_secret_value(), app.callback_aes_key.get_secret_value()
+    suffix = _suffix(name)
+    if token and not CALLBACK_TOKEN.fullmatch(token):
+        raise ValueError(f"DINGTALK_CALLBACK_TOKEN{suffix}: must be 3 to 32 letters and digits")
+    if aes_key and not CALLBACK_AES_KEY.fullmatch(aes_key):
+        raise ValueError(f"DINGTALK_CALLBACK_AES_KEY{suffix}: must be 43 letters and digits")
+    if bool(token) != bool(aes_key):
+        missing = "AES_KEY" if token else "TOKEN"
+        raise ValueError(f"DINGTALK_CALLBACK_{missing}{suffix}: required with the other of the two")
+    if token and not app.app_key.get_secret_value():
+        raise ValueError(f"DINGTALK_APP_KEY{suffix}: required for callbacks")
+
+
+def _suffix(app: str) -> str:
+    """What stands behind the variables of an app."""
+    return "" if app == DEFAULT_APP else f"_{app.upper()}"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -98,6 +98,18 @@ class Approver(Part):
     users: Annotated[list[UserId], Field(min_length=1)]
 
 
+class TargetActioner(Part):
+    """Approvers that the originator chooses for a step of the template's own flow.
+
+    Attributes:
+        key: of the step, ``manual_…``, as in DingTalk's forecast (API §11.8).
+        users: the chosen approvers.
+    """
+
+    key: Annotated[str, Field(min_length=1, max_length=128)]
+    users: Annotated[list[UserId], Field(min_length=1)]
+
+
 class ApprovalCreate(Deliverable):
     """Create an approval instance.
 
@@ -107,6 +119,7 @@ class ApprovalCreate(Deliverable):
         department: the originator's department; -1 is the whole organisation.
         form: the fields as ``[{"name", "value"}]``, or as an object of name → value.
         approvers: empty for the template's own flow.
+        target_actioners: approvers that the originator chooses, if the template's own flow asks for it.
         cc: who gets a copy; DingTalk ignores it where the template's own flow is used.
         cc_position: when the copies go out.
     """
@@ -125,6 +138,9 @@ class ApprovalCreate(Deliverable):
     ]
     approvers: Annotated[list[Approver], Field(max_length=20)] = Field(
         default_factory=list[Approver]
+    )
+    target_actioners: Annotated[list[TargetActioner], Field(max_length=20)] = Field(
+        default_factory=list[TargetActioner]
     )
     cc: Annotated[list[UserId], Field(max_length=50)] = Field(default_factory=list)
     cc_position: Literal["START", "FINISH", "START_FINISH"] | None = None
@@ -165,6 +181,9 @@ async def run(job: ApprovalCreate, ctx: Context) -> Json:
             await ctx.approvals.check(job.process_code, job.form_values)
         remembered = await ctx.once("create", partial(_create, job, ctx))
         instance_id = str(remembered["instance_id"])
+    await ctx.approval_states.follow(
+        instance_id, template=job.process_code, originator=job.originator
+    )
     return ApprovalCreateResult(instance_id=instance_id).model_dump(mode="json")
 
 
@@ -202,6 +221,7 @@ async def _create(job: ApprovalCreate, ctx: Context) -> Json:
         department=job.department,
         form=job.form_values,
         approvers=[(step.action, step.users) for step in job.approvers],
+        target_actioners=[(chosen.key, chosen.users) for chosen in job.target_actioners],
         cc=job.cc,
         cc_position=job.cc_position,
     )

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, NoReturn
 from pydantic import Field
 
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage
@@ -63,6 +63,8 @@ class CampaignChunkResult(Part):
         called_at: when it took it, ISO 8601.
         duplicate: users left out: they have this content already today.
         daily_cap: users left out: they have had the day's messages.
+        unknown_user: users left out: DingTalk says that there is nobody with this userid.
+        out_of_scope: users left out: they are outside the app's visible range.
         ambiguous: an earlier call was lost and this one repeats it; DingTalk dropped the copies of
             whoever had it.
     """
@@ -71,6 +73,8 @@ class CampaignChunkResult(Part):
     called_at: str | None = None
     duplicate: list[str] = Field(default_factory=list)
     daily_cap: list[str] = Field(default_factory=list)
+    unknown_user: list[str] = Field(default_factory=list)
+    out_of_scope: list[str] = Field(default_factory=list)
     ambiguous: bool = False
 
 
@@ -96,12 +100,17 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
 
 async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
     message = payload(job.message)
-    admitted = await ctx.messages.check(
-        job.users, message, campaign=job.campaign, uniform=job.uniform
-    )
+    repeats = lost or job.repeated
+    # Whoever was in a call whose answer was lost may have the message, whatever is known by now.
+    reach = RecipientVerdict(job.users) if repeats else await ctx.messages.reachable(job.users)
+    admitted = DailyVerdict([])
+    if reach.users:
+        admitted = await ctx.messages.check(
+            reach.users, message, campaign=job.campaign, uniform=job.uniform
+        )
     call = at = None
     if len(admitted.users) > ctx.messages.users_per_call:
-        _refuse(len(admitted.users), ctx.messages.users_per_call, lost=lost or job.repeated)
+        _refuse(len(admitted.users), ctx.messages.users_per_call, lost=repeats)
     if admitted.users:
         sent = await ctx.messages.send(message, users=admitted.users)
         call = SentMessage(
@@ -113,7 +122,9 @@ async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
         called_at=at,
         duplicate=admitted.duplicate,
         daily_cap=admitted.daily_cap,
-        ambiguous=lost or job.repeated,
+        unknown_user=reach.unknown_user,
+        out_of_scope=reach.out_of_scope,
+        ambiguous=repeats,
     ).model_dump(mode="json")
 
 

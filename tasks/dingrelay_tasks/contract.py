@@ -17,6 +17,8 @@ from pydantic import (
     model_validator,
 )
 
+from dingrelay_tasks.problems import sentence
+
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
@@ -24,6 +26,11 @@ Lane = Literal["urgent", "normal", "bulk"]
 """Who goes first when a limit is reached."""
 
 LANES: tuple[Lane, ...] = ("urgent", "normal", "bulk")
+
+EVENTS_QUEUE = "dingrelay.events"
+"""The queue of what keeps our knowledge current: it waits for neither a walk nor a campaign."""
+WEBHOOKS_QUEUE = "dingrelay.webhooks"
+"""The queue of deliveries: a receiver that is slow holds up nobody but receivers."""
 
 APP_NAME = re.compile(r"^[A-Za-z0-9_-]{1,64}$")
 AppName = Annotated[str, Field(pattern=APP_NAME.pattern)]
@@ -93,12 +100,14 @@ class ContractError(ValueError):
     Attributes:
         field: the dotted path of the offending field, such as ``to.users.3``.
         problem: what is wrong with it, in one sentence.
+        code: the same for programs, such as ``missing`` or ``string_too_long``; pydantic's names.
     """
 
-    def __init__(self, field: str, problem: str) -> None:
+    def __init__(self, field: str, problem: str, code: str = "value_error") -> None:
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+        self.code = code
 
 
 class Part(BaseModel):
@@ -198,6 +207,11 @@ class Contract(Document):
         return f"dingrelay.{self.lane}"
 
     @property
+    def identity(self) -> str | None:
+        """What makes one asked for again the same job, within its app and kind; None: each is new."""
+        return None
+
+    @property
     def recipients(self) -> int:
         """How many named recipients the job has; 0 where that makes no sense."""
         return 0
@@ -219,6 +233,11 @@ class Deliverable(Contract):
     idempotency_key: Annotated[str, Field(min_length=1, max_length=256)] | None = None
     send_at: Moment | None = None
     expires_at: Moment | None = None
+
+    @property
+    def identity(self) -> str | None:
+        """The key that the business application gave it."""
+        return self.idempotency_key
 
     @model_validator(mode="after")
     def _expires_after_it_is_sent(self) -> Self:
@@ -260,7 +279,7 @@ def _is_text(name: object) -> bool:
 def contract_error(found: "ErrorDetails", job: Mapping[str, Any]) -> ContractError:
     """A problem that pydantic found, in our words: a path and a sentence without input."""
     path = _path(found["loc"], job)
-    message = found["msg"].removeprefix("Value error, ")
+    message = sentence(found)
     context = found.get("ctx", {})
     if found["type"].startswith("union_tag_"):
         path = [*path, context["discriminator"].strip("'")]
@@ -271,7 +290,8 @@ def contract_error(found: "ErrorDetails", job: Mapping[str, Any]) -> ContractErr
     head, colon, tail = message.partition(": ")
     if found["type"] == "value_error" and colon and " " not in head:
         path, message = [*path, head], tail
-    return ContractError(".".join(path) or "job", message)
+    code = "missing" if message == "is required" else found["type"]
+    return ContractError(".".join(path) or "job", message, code)
 
 
 def _path(location: tuple[int | str, ...], job: Mapping[str, Any]) -> list[str]:

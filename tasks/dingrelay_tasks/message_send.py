@@ -9,17 +9,30 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from dingrelay_tasks import beijing
-from dingrelay_tasks.context import Context, DailyVerdict, DeliveryReport, Json
+from dingrelay_tasks.addresses import AddressKind, Email, JobNumber, Mobile
+from dingrelay_tasks.context import Context, DailyVerdict, DeliveryReport, Json, RecipientVerdict
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
-from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
+from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
+from dingrelay_tasks.resolving import resolve
 
 STEP = "call:"
 """What the steps that call begin with."""
+DELIVERY = "delivery:"
+"""What the steps that ask for a call's delivery begin with."""
+ADDRESSES = "addresses"
+"""The step that remembers who the addresses name."""
 SIZE = "users_per_call"
 """The step that remembers how many users a call has, where the limits allow fewer than usual."""
 USERS_PER_CALL = 100
 DEPARTMENTS_PER_CALL = 20
+
+LEFT_OUT = ("duplicate", "daily_cap", "unknown_user", "out_of_scope")
+"""Why a user is in no call: each a list of the result."""
+NOBODY_REACHABLE = "nobody_reachable"
+"""The code of the refusal of a message none of whose people would get anything."""
+HAVE_IT = "143106"
+"""DingTalk's code for whoever has this content already today (API §2.3)."""
 
 CONFIRM_FIRST = timedelta(seconds=2)
 CONFIRM_LATER = timedelta(seconds=30)
@@ -29,19 +42,42 @@ CONFIRM_WITHIN = timedelta(minutes=10)
 
 
 class Recipients(Part):
-    """The people a message goes to: users and departments, or everyone."""
+    """The people a message goes to: users and departments, or everyone.
+
+    Attributes:
+        users: by their userids.
+        mobiles: people by their mobile numbers, such as ``13800000000`` or ``+852-51234567``.
+        emails: people by their e-mail addresses.
+        job_numbers: people by their job numbers.
+        departments: all in and below them.
+        everyone: all of the organisation.
+    """
 
     users: list[UserId] = Field(default_factory=list)
+    mobiles: list[Mobile] = Field(default_factory=list)
+    emails: list[Email] = Field(default_factory=list)
+    job_numbers: list[JobNumber] = Field(default_factory=list)
     departments: list[DepartmentId] = Field(default_factory=list)
     everyone: bool = False
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
-        if self.everyone and (self.users or self.departments):
+        people = self.users or self.addresses
+        if self.everyone and (people or self.departments):
             raise ValueError("everyone: leaves no room for users or departments")
-        if not (self.everyone or self.users or self.departments):
+        if not (self.everyone or people or self.departments):
             raise ValueError("name at least one user or department, or everyone")
         return self
+
+    @cached_property
+    def addresses(self) -> dict[AddressKind, list[str]]:
+        """The addresses of each kind, each once; no kind without any."""
+        named: Sequence[tuple[AddressKind, list[str]]] = (
+            ("mobile", self.mobiles),
+            ("email", self.emails),
+            ("job_number", self.job_numbers),
+        )
+        return {kind: list(dict.fromkeys(values)) for kind, values in named if values}
 
     @cached_property
     def each(self) -> list[str]:
@@ -57,8 +93,8 @@ class MessageSend(Deliverable):
         message: DingTalk's own ``msg`` object.
         allow_duplicate: send to users, too, that DingTalk would silently drop: same
             content on the same day, 500 messages a day (API §2.1).
-        confirm: ask DingTalk what became of the delivery before the job is done. Each question is
-            a call that counts against the organisation's month.
+        confirm: ask DingTalk what became of the delivery before the job is done, which it is if
+            somebody was reached. Each question is a call that counts against the organisation's month.
         on_unknown: a call left and no answer came: ``repeat`` it, which DingTalk drops for users
             who have it, or ``stop`` with the job `unknown`. Requeueing that repeats it.
     """
@@ -75,7 +111,7 @@ class MessageSend(Deliverable):
     def _status_bar_is_for_a_few_users(self) -> Self:
         if _has_status_bar(self.message):
             others = self.to.everyone or self.to.departments
-            if others or len(self.users) > STATUS_BAR_USERS:
+            if others or self.recipients > STATUS_BAR_USERS:
                 raise ValueError(f"message.oa.status_bar: is for at most {STATUS_BAR_USERS} users")
         return self
 
@@ -86,8 +122,8 @@ class MessageSend(Deliverable):
 
     @property
     def recipients(self) -> int:
-        """How many users are named."""
-        return len(self.users)
+        """How many people are named, at most: two addresses may be one person's."""
+        return len(self.users) + sum(map(len, self.to.addresses.values()))
 
     @property
     def batch_digest(self) -> str | None:
@@ -96,7 +132,7 @@ class MessageSend(Deliverable):
         What one call can't carry for all of its jobs alike goes alone: more users than a call
         takes, departments, a status bar, a question about the delivery, a repeat to be avoided.
         """
-        named = self.users and not self.to.departments and len(self.users) <= USERS_PER_CALL
+        named = self.recipients and not self.to.departments and self.recipients <= USERS_PER_CALL
         usual = not (self.allow_duplicate or self.confirm) and self.on_unknown == "repeat"
         if not (named and usual) or _has_status_bar(self.message):
             return None
@@ -137,22 +173,31 @@ class MessageSendResult(Part):
         accepted: users that the calls named.
         duplicate: users left out: they have this content already today.
         daily_cap: users left out: they have had the day's messages.
+        unknown_user: users left out: DingTalk says that there is nobody with this userid.
+        out_of_scope: users left out: they are outside the app's visible range.
+        unresolved: addresses that name nobody, as ``{"mobile": "+86-138…", "reason": "unknown"}``.
+            ``ambiguous``: several people have it; ``hidden``: the app may not see whose it is.
         duplicate_departments: departments left out: this content was sent to them today.
         perhaps_duplicate: of the accepted, users who may have had this content already, through a
             department that it was sent to today. DingTalk drops the copy of whoever has it.
         invalid: users that DingTalk does not know; told by `confirm` only.
         forbidden: users that DingTalk did not deliver to, as ``{"userid", "code", "count"}`` with
             the code of API §2.3; told by `confirm` only.
+        failed: users whose delivery failed at DingTalk; told by `confirm` only.
     """
 
     calls: list[SentMessage] = Field(default_factory=list[SentMessage])
     accepted: int = 0
     duplicate: list[str] = Field(default_factory=list)
     daily_cap: list[str] = Field(default_factory=list)
+    unknown_user: list[str] = Field(default_factory=list)
+    out_of_scope: list[str] = Field(default_factory=list)
+    unresolved: list[dict[str, str]] = Field(default_factory=list[dict[str, str]])
     duplicate_departments: list[int] = Field(default_factory=list[int])
     perhaps_duplicate: list[str] = Field(default_factory=list)
     invalid: list[str] = Field(default_factory=list)
     forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    failed: list[str] = Field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +225,8 @@ class Outcome:
     at: str = ""
     duplicate: list[str] = field(default_factory=list[str])
     daily_cap: list[str] = field(default_factory=list[str])
+    unknown_user: list[str] = field(default_factory=list[str])
+    out_of_scope: list[str] = field(default_factory=list[str])
     perhaps_duplicate: list[str] = field(default_factory=list[str])
     duplicate_departments: list[int] = field(default_factory=list[int])
 
@@ -200,7 +247,8 @@ async def run(job: MessageSend, ctx: Context) -> Json:
             or it was on another Beijing day.
         Wait: an equal message may just be leaving, or DingTalk has not finished the delivery that
             `confirm` asks about.
-        Refused: the day's sends to everyone are used up.
+        Refused: the day's sends to everyone are used up, no address names anybody, or nobody can be
+            reached, or was, as far as `confirm` tells.
     """
     # Whoever requeued it accepts that the message may arrive twice.
     intent = None if ctx.intent and ctx.intent.requeued else ctx.intent
@@ -208,15 +256,17 @@ async def run(job: MessageSend, ctx: Context) -> Json:
         raise Unknown("a call left and its answer did not come; it may have been delivered")
     if intent is not None and beijing.day(intent.since) != beijing.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
-    outcomes = [
-        Outcome(**await ctx.once(call.step, partial(_send, job, ctx, call)))
-        for call in _calls(job, await _users_per_call(ctx))
-    ]
-    result = _result(outcomes)
+    found = await _resolved(job, ctx)
+    users = list(dict.fromkeys([*job.users, *found["users"]]))
+    calls = list(_calls(job, users, await _users_per_call(ctx)))
+    again = job.confirm and await _reached_nobody(calls, ctx)
+    outcomes = [await _outcome(job, ctx, call, again=again) for call in calls]
+    result = _result(outcomes, found["unresolved"])
     if not result.calls:
+        _refuse_unreachable(result)
         raise Duplicate(result.model_dump(mode="json"))
     if job.confirm:
-        result = await _confirmed(result, outcomes, ctx)
+        result = _with_delivery(result, await _deliveries(outcomes, ctx))
     return result.model_dump(mode="json")
 
 
@@ -227,7 +277,68 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
         steps: what the job remembers.
     """
     outcomes = [Outcome(**outcome) for step, outcome in steps.items() if step.startswith(STEP)]
-    return _result(outcomes).model_dump(mode="json") if outcomes else None
+    found = steps.get(ADDRESSES)
+    if not outcomes and found is None:
+        return None
+    result = _result(outcomes, found["unresolved"] if found else ())
+    return _told(result, _deliveries_in(steps)).model_dump(mode="json")
+
+
+def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
+    """What became of each user: ``accepted``, one of `LEFT_OUT`, ``invalid``, ``forbidden``, ``failed``.
+
+    ``not_sent`` is who was in no call that was answered; ``unresolved`` are the addresses that name
+    nobody, as they were given. Nobody is listed for departments and for everyone.
+
+    Args:
+        job: a `MessageSend` as JSON values.
+        steps: what the job remembers.
+    """
+    found = steps.get(ADDRESSES, {"users": [], "unresolved": []})
+    named = job["to"].get("users", [])
+    users = list(dict.fromkeys([*named, *found["users"]]))
+    size = steps.get(SIZE, {"users": USERS_PER_CALL})["users"]
+    told: dict[str, str] = {}
+    for number, start in enumerate(range(0, len(users), size), 1):
+        outcome = steps.get(f"{STEP}{number}")
+        verdict = "not_sent" if outcome is None else "accepted"
+        told |= dict.fromkeys(users[start : start + size], verdict)
+        for reason in LEFT_OUT:
+            told |= dict.fromkeys(outcome.get(reason, ()) if outcome else (), reason)
+    for delivery in _deliveries_in(steps):
+        told |= dict.fromkeys(delivery["invalid"], "invalid")
+        told |= {each["userid"]: "forbidden" for each in delivery["forbidden"]}
+        told |= dict.fromkeys(delivery.get("failed", ()), "failed")
+    for address in found["unresolved"]:
+        told |= {value: "unresolved" for name, value in address.items() if name != "reason"}
+    return told
+
+
+def _deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
+    """What was told of the calls, the last one of each step."""
+    made = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
+    told = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
+    return [delivery for delivery in told if delivery is not None]
+
+
+async def _resolved(job: MessageSend, ctx: Context) -> Json:
+    """The userids of those whom the job names by addresses, and what names nobody.
+
+    What was found out once stays so: a rerun sends to the same people.
+
+    Raises:
+        Refused: nobody is left to send to.
+    """
+    if not job.to.addresses:
+        return {"users": [], "unresolved": []}
+    found = await ctx.once(ADDRESSES, partial(resolve, job.to.addresses, ctx))
+    if not (found["users"] or job.users or job.to.departments):
+        raise Refused(
+            "nobody_found",
+            f"none of {len(found['unresolved'])} addresses belongs to one person",
+            "`unresolved` in the result gives each with its reason: correct them, or run a user-sync.",
+        )
+    return found
 
 
 async def _users_per_call(ctx: Context) -> int:
@@ -244,10 +355,10 @@ async def _users_per_call(ctx: Context) -> int:
     return users
 
 
-def _calls(job: MessageSend, users_per_call: int) -> Iterator[Call]:
+def _calls(job: MessageSend, users: Sequence[str], users_per_call: int) -> Iterator[Call]:
     """The calls of a job, in an order that is the same at each attempt."""
     number = 0
-    for start in range(0, len(users := job.users), users_per_call):
+    for start in range(0, len(users), users_per_call):
         number += 1
         yield Call(f"{STEP}{number}", users=users[start : start + users_per_call])
     departments = list(dict.fromkeys(job.to.departments))
@@ -259,13 +370,41 @@ def _calls(job: MessageSend, users_per_call: int) -> Iterator[Call]:
         yield Call(f"{STEP}{number + 1}", everyone=True)
 
 
+async def _reached_nobody(calls: Sequence[Call], ctx: Context) -> bool:
+    """Whether DingTalk has said of all calls of an earlier life of the job that they reached nobody."""
+    steps = {call.step: await ctx.step_result(call.step) for call in calls}
+    made = [Outcome(**known) for known in steps.values() if known]
+    told = [await ctx.step_result(f"{DELIVERY}{each.task_id}") for each in made if each.recipients]
+    result = _result(made, ())
+    if len(made) < len(calls) or not result.calls or None in told:
+        return False
+    return bool(_unreached(_told(result, [each for each in told if each]), told))
+
+
+async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -> Outcome:
+    """What became of a call, made once; with `again` once more.
+
+    One that was not made since people could not be reached is considered anew: they may be by now, such as
+    when the job was requeued for that.
+    """
+    known = await ctx.step_result(call.step) or {}
+    unreachable = known.get("unknown_user") or known.get("out_of_scope")
+    again = again or (bool(unreachable) and known.get("task_id") is None)
+    return Outcome(**await ctx.once(call.step, partial(_send, job, ctx, call), again=again))
+
+
 async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
     """Make one call for those who would get the message."""
     message = payload(job.message)
     step, anyway = call.step, job.allow_duplicate
     users, departments, everyone = DailyVerdict([]), list[int](), False
+    reach = RecipientVerdict(list(call.users))
     if call.users:
-        users = await ctx.messages.reserve(call.users, message, step=step, anyway=anyway)
+        # Whoever was in a call whose answer was lost may have the message, whatever is known by now.
+        if ctx.intent is None:
+            reach = await ctx.messages.reachable(call.users)
+        if reach.users:
+            users = await ctx.messages.reserve(reach.users, message, step=step, anyway=anyway)
     elif call.departments:
         departments = await ctx.messages.reserve_departments(
             call.departments, message, step=step, anyway=anyway
@@ -275,6 +414,8 @@ async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
     outcome = Outcome(
         duplicate=users.duplicate,
         daily_cap=users.daily_cap,
+        unknown_user=reach.unknown_user,
+        out_of_scope=reach.out_of_scope,
         perhaps_duplicate=users.perhaps,
         duplicate_departments=[each for each in call.departments if each not in departments],
     )
@@ -288,7 +429,7 @@ async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
     return outcome.as_json()
 
 
-def _result(outcomes: Sequence[Outcome]) -> MessageSendResult:
+def _result(outcomes: Sequence[Outcome], unresolved: Sequence[dict[str, str]]) -> MessageSendResult:
     return MessageSendResult(
         calls=[
             SentMessage(
@@ -302,26 +443,45 @@ def _result(outcomes: Sequence[Outcome]) -> MessageSendResult:
         accepted=sum(outcome.recipients for outcome in outcomes),
         duplicate=[user for outcome in outcomes for user in outcome.duplicate],
         daily_cap=[user for outcome in outcomes for user in outcome.daily_cap],
+        unknown_user=[user for outcome in outcomes for user in outcome.unknown_user],
+        out_of_scope=[user for outcome in outcomes for user in outcome.out_of_scope],
+        unresolved=list(unresolved),
         duplicate_departments=[each for out in outcomes for each in out.duplicate_departments],
         perhaps_duplicate=[user for outcome in outcomes for user in outcome.perhaps_duplicate],
     )
 
 
-async def _confirmed(
-    result: MessageSendResult, outcomes: Sequence[Outcome], ctx: Context
-) -> MessageSendResult:
-    """The result with what DingTalk tells of the delivery of the calls that named users."""
-    invalid: list[str] = []
-    forbidden: list[Json] = []
-    for outcome in outcomes:
-        if outcome.task_id is not None and outcome.recipients:
-            told = await ctx.once(
-                f"delivery:{outcome.task_id}",
-                partial(_delivery, ctx, outcome.task_id, datetime.fromisoformat(outcome.at)),
-            )
-            invalid += told["invalid"]
-            forbidden += told["forbidden"]
-    return result.model_copy(update={"invalid": invalid, "forbidden": forbidden})
+def _refuse_unreachable(result: MessageSendResult) -> None:
+    """Refuse a message of whose people none would get anything, and none has it.
+
+    Raises:
+        Refused: so it is.
+    """
+    have_it = result.duplicate or result.daily_cap or result.duplicate_departments
+    counts = (
+        (len(result.unknown_user), "unknown to DingTalk"),
+        (len(result.out_of_scope), "outside the app's visible range"),
+    )
+    if not have_it and any(count for count, _ in counts):
+        named = ", ".join(f"{count} {what}" for count, what in counts if count)
+        raise Refused(
+            NOBODY_REACHABLE,
+            f"nobody can be reached: {named}",
+            "Correct the userids (`unknown_user` in the result), or add the people to the app's visible"
+            " range in DingTalk's console (`out_of_scope`).",
+        )
+
+
+async def _deliveries(outcomes: Sequence[Outcome], ctx: Context) -> list[Json]:
+    """What DingTalk tells of the delivery of the calls that named users."""
+    return [
+        await ctx.once(
+            f"{DELIVERY}{outcome.task_id}",
+            partial(_delivery, ctx, outcome.task_id, datetime.fromisoformat(outcome.at)),
+        )
+        for outcome in outcomes
+        if outcome.task_id is not None and outcome.recipients
+    ]
 
 
 async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
@@ -330,4 +490,52 @@ async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
     age = ctx.now() - since
     if not delivery.finished and age < CONFIRM_WITHIN:
         raise Wait(min(max(age, CONFIRM_FIRST), CONFIRM_LATER), "DingTalk still delivers")
-    return {"invalid": delivery.invalid, "forbidden": delivery.forbidden}
+    return {
+        "finished": delivery.finished,
+        "invalid": delivery.invalid,
+        "forbidden": delivery.forbidden,
+        "failed": delivery.failed,
+    }
+
+
+def _told(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
+    """The result with what DingTalk told of deliveries."""
+    told = {
+        name: [each for delivery in deliveries for each in delivery.get(name, ())]
+        for name in ("invalid", "forbidden", "failed")
+    }
+    return result.model_copy(update=told)
+
+
+def _with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
+    """The same, if somebody was reached or may have been.
+
+    Raises:
+        Refused: DingTalk says that nobody was.
+    """
+    result = _told(result, deliveries)
+    named = _unreached(result, deliveries)
+    if not named:
+        return result
+    raise Refused(
+        "nobody_reached",
+        f"DingTalk delivered it to none of {result.accepted} people: {named}",
+        "`invalid` in the result: no such person, or outside the app's visible range."
+        " `forbidden` gives DingTalk's code of each.",
+    )
+
+
+def _unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:
+    """Why surely nobody was reached; empty if somebody was, or may have been."""
+    unsure = len(deliveries) < len(result.calls)  # of departments and everyone nothing is told
+    if unsure or not all(each and each.get("finished", True) for each in deliveries):
+        return ""
+    codes = [each["code"] for each in result.forbidden if each["code"] != HAVE_IT]
+    counts = (
+        (len(result.invalid), "invalid"),
+        (len(codes), "forbidden"),
+        (len(result.failed), "failed"),
+    )
+    if sum(count for count, _ in counts) < result.accepted:
+        return ""
+    return ", ".join(f"{count} {what}" for count, what in counts if count)

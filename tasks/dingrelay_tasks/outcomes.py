@@ -23,6 +23,26 @@ class Wait(Interruption):
         self.reason = reason
 
 
+class TryAgain(Interruption):
+    """An attempt failed, for a reason that may pass: run me again later.
+
+    For what is no call of DingTalk's. An attempt is spent, but the body alone says how often it is
+    tried: the settings' number of attempts does not end such a job.
+
+    Attributes:
+        delay: how long until then.
+        code: a short machine word, such as ``http_503``.
+        hint: what to do about it.
+    """
+
+    def __init__(self, delay: timedelta, code: str, reason: str, hint: str) -> None:
+        super().__init__(reason)
+        self.delay = delay
+        self.code = code
+        self.reason = reason
+        self.hint = hint
+
+
 class Unknown(Interruption):
     """The call left, no answer came, and the effect cannot be looked up: the job ends `unknown`.
 
@@ -62,6 +82,17 @@ class OutOfScope(Refused):
             "out_of_scope",
             f"{what} is outside the app's contacts scope",
             "Widen the contacts scope of the app in DingTalk's developer console.",
+        )
+
+
+class CallForgotten(Refused):
+    """DingTalk tells nothing of a call of work notifications: it is over a day old (API §2.2, §2.3)."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "call_forgotten",
+            "DingTalk tells nothing of the call: it is older than 24 hours, or unknown",
+            "Deliveries can be asked about for 24 hours.",
         )
 
 

@@ -5,6 +5,7 @@ and enqueues the departments below, so that any worker takes any department and 
 department's calls at most. The parent waits until no department is pending, then closes the run.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, ClassVar, Literal, Self
@@ -132,6 +133,33 @@ async def run(job: UserSync, ctx: Context) -> Json:
     if job.user is not None:
         return _result(ctx.job_id, await _sync_user(job.user, ctx))
     await ctx.once("open", lambda: _open(job, ctx))
+    await wait_for_walks(ctx)
+    await _ask_for_unmet(job, ctx)
+    closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=job.confirm_removals)
+    return _result(ctx.job_id, closed)
+
+
+async def run_department(job: DepartmentSync, ctx: Context) -> Json:
+    """Read and write one department, and enqueue the departments below it."""
+    walked = await ctx.once("walk", lambda: _walk(job, ctx))
+    await spawn_walks(job, job.run, walked["children"], ctx)
+    await _wake_parent_after_the_last(job, ctx)
+    return walked
+
+
+async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
+    """The department's job ended dead: its run can no longer be complete."""
+    await ctx.directory.fail(job.run, job.department)
+    await _wake_parent_after_the_last(job, ctx)
+
+
+async def wait_for_walks(ctx: Context) -> None:
+    """Go on once all departments of this job's run are read.
+
+    Raises:
+        Wait: some are still pending.
+        Refused: some could not be read.
+    """
     await _fail_abandoned(ctx)
     if pending := await ctx.directory.pending(ctx.job_id):
         raise Wait(LOOK_AGAIN, f"{pending} departments pending")
@@ -143,23 +171,6 @@ async def run(job: UserSync, ctx: Context) -> Json:
             "nobody was marked as left; see why their jobs of kind user-sync-department ended "
             "(dead, cancelled or discarded), then enqueue the user-sync again",
         )
-    await _ask_for_unmet(job, ctx)
-    closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=job.confirm_removals)
-    return _result(ctx.job_id, closed)
-
-
-async def run_department(job: DepartmentSync, ctx: Context) -> Json:
-    """Read and write one department, and enqueue the departments below it."""
-    walked = await ctx.once("walk", lambda: _walk(job, ctx))
-    await _spawn(job, walked["children"], ctx)
-    await _wake_parent_after_the_last(job, ctx)
-    return walked
-
-
-async def abandon_department(job: DepartmentSync, ctx: Context) -> None:
-    """The department's job ended dead: its run can no longer be complete."""
-    await ctx.directory.fail(job.run, job.department)
-    await _wake_parent_after_the_last(job, ctx)
 
 
 async def _open(job: UserSync, ctx: Context) -> Json:
@@ -176,11 +187,7 @@ async def _open(job: UserSync, ctx: Context) -> Json:
     await ctx.directory.open_run(ctx.job_id, scope=job.scope, roots=roots, calls=calls)
     if people:
         await ctx.directory.note_users(ctx.job_id, met=people, hidden=[], gone=[])
-    walks = [
-        DepartmentSync(app=job.app, lane=job.lane, run=ctx.job_id, department=root.id)
-        for root in roots
-    ]
-    await ctx.spawn(walks, keys=[str(root.id) for root in roots])
+    await spawn_walks(job, ctx.job_id, [root.id for root in roots], ctx)
     return {"roots": [root.id for root in roots]}
 
 
@@ -333,13 +340,15 @@ async def _vanish(job: DepartmentSync, ctx: Context, calls: int) -> Json:
     return {"users": 0, "children": [], "calls": calls}
 
 
-async def _spawn(job: DepartmentSync, departments: list[int], ctx: Context) -> None:
+async def spawn_walks(asked: Contract, run: str, departments: Sequence[int], ctx: Context) -> None:
+    """Have departments of a run read, with all below them, in the app and lane of a job of it."""
     if not departments:
         return
-    await ctx.spawn(
-        [job.model_copy(update={"department": department}) for department in departments],
-        keys=[str(department) for department in departments],
-    )
+    walks = [
+        DepartmentSync(app=asked.app, lane=asked.lane, run=run, department=department)
+        for department in departments
+    ]
+    await ctx.spawn(walks, keys=[str(department) for department in departments])
 
 
 async def _wake_parent_after_the_last(job: DepartmentSync, ctx: Context) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 from celery import Celery
 from celery.bootsteps import StartStopStep
+from celery.exceptions import WorkerShutdown
 from celery.signals import (
     celeryd_after_setup,
     celeryd_init,
@@ -17,7 +18,8 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers import preflight
@@ -99,6 +101,7 @@ remote_control.install(runtime)
 def _check_options(options: Any, **_: Any) -> None:
     with preflight.refusing():
         worker_options.check(options)
+        preflight.check_apps(settings)
 
 
 def _set_up_logging(**_: Any) -> None:
@@ -117,6 +120,7 @@ def _learn_about_the_worker(instance: Any, **_: Any) -> None:
 def _start(**_: Any) -> None:
     _migrate()
     resources = runtime.start()
+    metrics.begin(_Worker.queues)
     metrics.serve(settings.metrics_port)
     _leave_out_of_collections()
     log.info("worker_ready", worker=resources.worker, queues=list(_Worker.queues))
@@ -137,7 +141,7 @@ def _migrate() -> None:
 
     A worker whose database is away goes on: its other jobs do not need it.
     """
-    if DIRECTORY_QUEUE not in _Worker.queues:
+    if not {DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE}.intersection(_Worker.queues):
         return
     from dingrelay_workers.database.schema import migrate  # noqa: PLC0415 - SQLAlchemy is large
 
@@ -145,6 +149,10 @@ def _migrate() -> None:
         migrate(settings)
     except ServiceUnavailable as error:
         log.error("directory_unavailable", reason=str(error))  # noqa: TRY400
+    except SettingsError as error:
+        # Half of its jobs would fail, one by one.
+        log.error("worker_refused", reason=str(error))  # noqa: TRY400
+        raise WorkerShutdown(2) from None
 
 
 class _Closing(StartStopStep):  # type: ignore[misc]  # celery ships no types

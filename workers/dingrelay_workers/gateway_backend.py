@@ -8,16 +8,19 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.enqueuing.connections import asking, open_redis
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.connections import asking, open_redis
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.api_keys.rates import KeyRates
 from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
+from dingrelay_workers.approvals.backend import ApprovalPages
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
 from dingrelay_workers.database.schema import migrate, unusable
 from dingrelay_workers.directory.pages import DirectoryPages
+from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.limiter import overview
+from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 START_PATIENCE = 10.0
 """Seconds that a gateway's start waits for its tables; it starts all the same."""
@@ -36,12 +39,16 @@ class GatewayBackend:
         self._database = Database(settings.database, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
         self._redis = open_redis(settings)
         self._migration: asyncio.Task[None] | None = None
+        self._refusal = "DINGRELAY_DATABASE_URL: the database has no tables yet"
         self.keys = SqlKeyStore(self._database)
         self.rates = KeyRates(self._redis)
         self.campaigns = SqlBackend(
             settings, migrated=True, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS
         )
+        self.approvals = ApprovalPages(self._database)
         self.directory = DirectoryPages(self._database)
+        self.history = SqlHistory(settings, self._database)
+        self.webhooks = SqlWebhookStore(self._database, self._redis, settings)
 
     async def start(self) -> None:
         """Bring the tables up to date, or go on trying to beside the requests."""
@@ -65,7 +72,7 @@ class GatewayBackend:
             ServiceUnavailable: it does not, or not yet.
         """
         if self._migration is not None and not self._migration.done():
-            raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database has no tables yet")
+            raise ServiceUnavailable(self._refusal)
         try:
             async with asyncio.timeout(PATIENCE), self._database.read() as connection:
                 await connection.execute(text("select 1"))
@@ -82,6 +89,7 @@ class GatewayBackend:
             self._migration.cancel()
             await asyncio.gather(self._migration, return_exceptions=True)
         await self.keys.close()
+        self.webhooks.close()
         await self._redis.aclose()
         await self._database.dispose()
 
@@ -91,6 +99,10 @@ class GatewayBackend:
                 await asyncio.to_thread(migrate, self._settings)
             except ServiceUnavailable as error:
                 log.warning("database_away", reason=str(error))
+                await asyncio.sleep(TRY_AGAIN)
+            except SettingsError as error:
+                self._refusal = str(error)
+                log.error("database_refused", reason=self._refusal)  # noqa: TRY400
                 await asyncio.sleep(TRY_AGAIN)
             else:
                 return

@@ -1,14 +1,20 @@
 """What Prometheus sees of a worker process. Names of states and classes are those of the records."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from structlog.stdlib import get_logger
 
+from dingrelay_tasks.contract import LANES
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
+
+log = get_logger("dingrelay.metrics")
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 _WAIT_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -44,6 +50,56 @@ CAMPAIGN_RECIPIENTS = Counter(
     "dingrelay_campaign_recipients_total",
     "People of campaigns by outcome: accepted, left_out, failed or cancelled.",
     ["app", "outcome"],
+)
+WEBHOOKS = Counter(
+    "dingrelay_webhooks_total",
+    "Attempts to deliver a notice to an endpoint, by verdict and code.",
+    ["verdict", "code"],
+)
+WEBHOOK_SECONDS = Histogram(
+    "dingrelay_webhook_seconds", "One attempt, in seconds.", buckets=_CALL_BUCKETS
+)
+WEBHOOK_BREAKERS = Counter(
+    "dingrelay_webhook_breakers_total", "Breakers of endpoints that this process saw open."
+)
+WEBHOOK_ENDPOINTS_DISABLED = Counter(
+    "dingrelay_webhook_endpoints_disabled_total",
+    "Endpoints that were disabled since they answered 410 or accepted nothing for days.",
+)
+WEBHOOK_FAILING_SECONDS = Gauge(
+    "dingrelay_webhook_failing_seconds",
+    "For how long an endpoint has accepted nothing, in the process that dispatches notices; 0: it accepts.",
+    ["endpoint"],
+)
+WEBHOOK_DELIVERIES = Gauge(
+    "dingrelay_webhook_deliveries",
+    "Deliveries that have begun and not ended, in the process that dispatches notices.",
+    ["endpoint"],
+)
+WEBHOOK_LAG_SECONDS = Gauge(
+    "dingrelay_webhook_lag_seconds",
+    "Age of the oldest notice that is not dispatched, in the process that does so.",
+)
+NOTICES_MISSED = Counter(
+    "dingrelay_notices_missed_total",
+    "Notices that were lost: too many jobs ended while no worker served webhooks, or an endpoint "
+    "was away for longer than notices are kept.",
+    ["cause"],
+)
+HISTORY_WRITTEN = Counter(
+    "dingrelay_history_written_total", "Ends of jobs that were written to the history in SQL."
+)
+HISTORY_MISSED = Counter(
+    "dingrelay_history_missed_total",
+    "Jobs that are not in the history: too many ended while the database was away.",
+)
+RECIPIENTS_LEFT_OUT = Counter(
+    "dingrelay_recipients_left_out_total",
+    "People who were not sent to: unknown_user or out_of_scope.",
+    ["app", "reason"],
+)
+CAMPAIGNS_PAUSED = Counter(
+    "dingrelay_campaigns_paused_total", "Campaigns that paused themselves, as seen by this process."
 )
 CAMPAIGN_CHUNKS = Gauge("dingrelay_campaign_chunks", "Chunks of campaigns that are under way.")
 
@@ -94,6 +150,11 @@ class Limits(Collector):
                 [state.throttles for state in self.states],
             ),
             (
+                "waiting_jobs",
+                "Jobs that are parked, of all lanes and senders.",
+                [state.waiting if state.unit == "calls" else None for state in self.states],
+            ),
+            (
                 "horizon_seconds",
                 "Until the last parked job is due.",
                 [left(state.horizon) for state in self.states],
@@ -118,11 +179,112 @@ class Limits(Collector):
         yield breakers
 
 
+class WaitingJobs(NamedTuple):
+    """What waits in a lane of an application.
+
+    Attributes:
+        jobs: ready, parked, snoozed, retrying, scheduled or running → how many.
+        oldest_seconds: since the oldest of those which wait does so; 0 if none does.
+        drain_seconds: until they are through; None if that can't be told.
+    """
+
+    app: str
+    lane: str
+    jobs: Mapping[str, int]
+    oldest_seconds: float
+    drain_seconds: float | None
+
+
+class Backlog(Collector):
+    """What waits in the fleet, and the month's calls, as they were last read; every process shows the same.
+
+    Attributes:
+        lanes: whoever reads them replaces them as a whole.
+        quotas: organisation → calls of this month, and how many there may be (None: any number).
+    """
+
+    def __init__(self) -> None:
+        self.lanes: Sequence[WaitingJobs] = ()
+        self.quotas: Mapping[str, tuple[int, int | None]] = {}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One family a figure."""
+        jobs = GaugeMetricFamily(
+            "dingrelay_backlog_jobs",
+            "Open jobs: ready, parked, snoozed, retrying, scheduled or running.",
+            labels=["app", "lane", "state"],
+        )
+        oldest = GaugeMetricFamily(
+            "dingrelay_backlog_oldest_seconds",
+            "For how long the oldest job waits that need not; scheduled jobs do not count.",
+            labels=["app", "lane"],
+        )
+        drain = GaugeMetricFamily(
+            "dingrelay_backlog_drain_seconds",
+            "Until what waits is through at the present rate; absent where that can't be told.",
+            labels=["app", "lane"],
+        )
+        for lane in self.lanes:
+            for state, count in lane.jobs.items():
+                jobs.add_metric([lane.app, lane.lane, state], count)
+            oldest.add_metric([lane.app, lane.lane], lane.oldest_seconds)
+            if lane.drain_seconds is not None:
+                drain.add_metric([lane.app, lane.lane], lane.drain_seconds)
+        used = GaugeMetricFamily(
+            "dingrelay_quota_used_calls", "Calls of this month.", labels=["organisation"]
+        )
+        limit = GaugeMetricFamily(
+            "dingrelay_quota_limit_calls",
+            "Calls that a month may have; absent where they are counted only.",
+            labels=["organisation"],
+        )
+        for organisation, (calls, most) in self.quotas.items():
+            used.add_metric([organisation], calls)
+            if most is not None:
+                limit.add_metric([organisation], most)
+        yield from (jobs, oldest, drain, used, limit)
+
+
 LIMITS = Limits()
+BACKLOG = Backlog()
+REGISTRY.register(BACKLOG)
 REGISTRY.register(LIMITS)
 
 
+WORKER_LANE = Gauge(
+    "dingrelay_worker_lane", "1: this process serves the lane. Absent: nobody does.", ["lane"]
+)
+
+ALERTING_STATES = ("dead", "unknown")
+"""Ends of jobs of which the first one raises an alert."""
+CAUSES_MISSED = ("ends of jobs", "endpoint away")
+"""Of notices that were lost."""
+
+
+def begin(queues: Sequence[str]) -> None:
+    """Show which queues the process serves, and begin at 0 what an alert watches.
+
+    Prometheus sees how a series grows, and not that it is born: the first dead job of a kind would
+    raise no alert.
+    """
+    for queue in queues:
+        WORKER_LANE.labels(queue.removeprefix("dingrelay.")).set(1)
+    for kind in KINDS:
+        for lane in LANES:
+            for state in ALERTING_STATES:
+                JOBS.labels(kind, lane, state)
+    for cause in CAUSES_MISSED:
+        NOTICES_MISSED.labels(cause)
+
+
 def serve(port: int) -> None:
-    """Serve the metrics on a port of all interfaces; 0 serves none."""
-    if port:
+    """Serve the metrics on a port of all interfaces; 0 serves none.
+
+    Jobs do not stand still because a port is taken.
+    """
+    if not port:
+        return
+    try:
         start_http_server(port)
+    except OSError as error:
+        log.error("metrics_not_served", port=port, reason=error.strerror)  # noqa: TRY400

@@ -22,6 +22,25 @@ def check(settings: Settings) -> None:
         raise SettingsError(str(error)) from None
 
 
+def check_apps(settings: Settings) -> None:
+    """Whether a worker in production has DingTalk applications, each with its key and secret.
+
+    Without them it would take jobs, and hold each until somebody notices.
+
+    Raises:
+        SettingsError: names the variable that is missing.
+    """
+    if settings.env != "production":
+        return
+    if not settings.apps:
+        raise SettingsError(
+            "no DingTalk application is configured: set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and "
+            "DINGTALK_AGENT_ID"
+        )
+    for name in sorted(settings.apps):
+        settings.app(name)
+
+
 @contextmanager
 def refusing() -> Generator[None]:
     """End the process with one line where a worker must not start; Celery would show a traceback.

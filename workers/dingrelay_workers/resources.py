@@ -19,35 +19,45 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Draft
+from dingrelay_tasks.contract import WEBHOOKS_QUEUE
 from dingrelay_workers.approvals.form_checks import FormChecks
+from dingrelay_workers.backlog.shown import Shown
 from dingrelay_workers.calls.batch_registry import BatchRegistry
 from dingrelay_workers.calls.tokens import Tokens
-from dingrelay_workers.campaigns.leader import Leader
+from dingrelay_workers.campaigns.leader import campaign_leader
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.history.leader import history_leader
+from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.daily_limits import DailyLimits, Reach
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.turns import ParkedJobs
 from dingrelay_workers.maintenance.leases import Leases
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.maintenance.scheduler import Scheduler
 from dingrelay_workers.maintenance.timeouts import Deadlines
-from dingrelay_workers.metrics import LIMITS
+from dingrelay_workers.metrics import BACKLOG, LIMITS
+from dingrelay_workers.recipients.checks import RecipientChecks
 from dingrelay_workers.store.connections import open_redis
 from dingrelay_workers.store.patience import Patience
 from dingrelay_workers.store.records import Records
 from dingrelay_workers.store.revocations import Revocations
+from dingrelay_workers.webhooks.leader import webhook_leader
 
 if TYPE_CHECKING:
+    from dingrelay_workers.approvals.states import JobApprovalStates
     from dingrelay_workers.campaigns.calls import CampaignCalls
     from dingrelay_workers.directory.store import DirectoryStore
+    from dingrelay_workers.recipients.known_people import KnownPeople
+    from dingrelay_workers.webhooks.deliverer import Deliverer
 
 CAMPAIGN_QUEUE = "dingrelay.bulk"
-"""Whoever serves it may carry campaigns on."""
+"""Whoever serves it may carry campaigns on, and keep the history."""
 
 HAND_OVER = 0.2
 """Share of a stopping worker's time that is kept for giving back what still runs."""
@@ -57,6 +67,10 @@ FAREWELL = 2.0
 """Seconds in which a worker that stops may tell Redis so: its leases run out without that too."""
 LIMITS_EVERY = 5.0
 """Seconds between two looks at the buckets for the metrics."""
+BACKLOG_EVERY = 15.0
+"""The same at what waits."""
+RULES_EVERY = 20.0
+"""Seconds between two times that the rules of this process are told."""
 RESTART_PAUSE = 1.0
 """Seconds before background work that failed unexpectedly is started again."""
 
@@ -107,18 +121,25 @@ class Resources:
         self.quota = Quota(self.redis, settings)
         self.daily_limits = DailyLimits(self.redis, self._reached)
         self.form_checks = FormChecks(self.redis)
-        self.scheduler = Scheduler(self.schedule, publisher, worker=self.worker)
-        self.leader = Leader(
+        self.recipient_checks = RecipientChecks(self.redis, settings, lambda: self.known_people)
+        parked = ParkedJobs(self.redis, self.rules)
+        self.scheduler = Scheduler(self.schedule, parked, publisher, worker=self.worker)
+        self.leader = campaign_leader(
             self.records,
             publisher,
             lambda: self.directory.database,
             users_per_call=lambda app: self.limiter.recipients_per_call(app, MESSAGE_SEND.name),
         )
+        self.webhook_leader = webhook_leader(
+            self.records, publisher, lambda: self.directory.database, settings
+        )
+        self.history_leader = history_leader(self.redis, lambda: self.directory.database, settings)
         self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
         self._end = math.inf
         self._publisher = publisher
+        self._concurrency = concurrency
         self._queues = queues
         self._consumed = consumed or (lambda: queues)
         self._background: list[asyncio.Task[None]] = []
@@ -135,12 +156,23 @@ class Resources:
         )
         if self._queues:
             self.presence.start()
-            for work in (self.leases.keep, self.scheduler.run, self._serve, self._end_outages):
+            for work in (
+                self.leases.keep,
+                self.scheduler.run,
+                self._serve,
+                self._end_outages,
+                self._tell_rules,
+            ):
                 self._background.append(asyncio.create_task(_for_ever(work)))
         if self.settings.metrics_port:
             self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
+            self._background.append(asyncio.create_task(_for_ever(self._show_backlog)))
         if CAMPAIGN_QUEUE in self._queues:
             self._background.append(asyncio.create_task(_for_ever(self.leader.run)))
+            if self.settings.history.days:
+                self._background.append(asyncio.create_task(_for_ever(self.history_leader.run)))
+        if WEBHOOKS_QUEUE in self._queues:
+            self._background.append(asyncio.create_task(_for_ever(self.webhook_leader.run)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,6 +184,8 @@ class Resources:
             async with asyncio.timeout(FAREWELL):
                 await self.scheduler.stop()
                 await self.leader.stop()
+                await self.webhook_leader.stop()
+                await self.history_leader.stop()
                 await self.quota.close()
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)
@@ -160,6 +194,10 @@ class Resources:
             await self._tokens.close()
         if self._session:
             await self._session.close()
+        if "deliverer" in self.__dict__:
+            await self.deliverer.close()
+        if "known_people" in self.__dict__:
+            await self.known_people.close()
         if "directory" in self.__dict__:
             await self.directory.close()
         await self.redis.aclose()
@@ -173,11 +211,51 @@ class Resources:
         return DirectoryStore(self.settings.database, removal_share=self.settings.removal_share)
 
     @cached_property
+    def known_people(self) -> "KnownPeople":
+        """The directory as it is asked about the recipients of messages."""
+        from dingrelay_workers.recipients.known_people import KnownPeople  # noqa: PLC0415 - as `directory`
+
+        return KnownPeople(self.directory.database)
+
+    @cached_property
     def campaigns(self) -> "CampaignCalls":
         """The calls of campaigns in SQL."""
         from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `directory`
 
         return CampaignCalls(self.directory.database)
+
+    def approval_states(self, app: str, *, job_id: str, sender: str) -> "JobApprovalStates":
+        """What became of approvals, in SQL, for one job."""
+        from dingrelay_workers.approvals.states import JobApprovalStates  # noqa: PLC0415 - as `directory`
+        from dingrelay_workers.approvals.store import ApprovalStore  # noqa: PLC0415
+
+        return JobApprovalStates(
+            app,
+            job_id=job_id,
+            sender=sender,
+            store=lambda: ApprovalStore(
+                self.directory.database, app, self.settings.approvals.looks
+            ),
+            redis=self.redis,
+            settings=self.settings,
+            enqueue=self.enqueue,
+            wake=self.records.wake,
+        )
+
+    @cached_property
+    def deliverer(self) -> "Deliverer":
+        """Tells endpoints of webhooks."""
+        # As `directory`.
+        from dingrelay_workers.webhooks.deliverer import Deliverer  # noqa: PLC0415
+        from dingrelay_workers.webhooks.gate import Gate  # noqa: PLC0415
+
+        return Deliverer(
+            lambda: self.directory.database,
+            Gate(self.redis, timeout=self.settings.webhook_timeout),
+            self._publisher,
+            self.settings,
+            concurrency=self._concurrency,
+        )
 
     @property
     def transport(self) -> Transport:
@@ -231,6 +309,25 @@ class Resources:
                 LIMITS.states, LIMITS.breakers = (), ()  # nothing is better than what was true once
             await asyncio.sleep(LIMITS_EVERY)
 
+    async def _show_backlog(self) -> None:
+        """Keep what the metrics show of waiting jobs current."""
+        organisations = {app.organisation for app in self.settings.apps.values()}
+        limit = self.settings.quota.monthly_calls
+        shown = Shown(self.redis, self.rules, self.quota, organisations, limit)
+        while True:
+            try:
+                BACKLOG.lanes, BACKLOG.quotas = await shown.current()
+            except (RedisError, OSError):
+                BACKLOG.lanes, BACKLOG.quotas = (), {}  # as above
+            await asyncio.sleep(BACKLOG_EVERY)
+
+    async def _tell_rules(self) -> None:
+        """Let whoever looks at the limits see those that this process keeps."""
+        while True:
+            with suppress(RedisError, OSError):
+                await fleet_rules.publish(self.redis, self.worker, self.rules)
+            await asyncio.sleep(RULES_EVERY)
+
     async def _reached(
         self,
         app: str,
@@ -249,17 +346,14 @@ class Resources:
         return Reach(called, jobs)
 
     async def _serve(self) -> None:
-        """Tell which queues have a worker, once it has had time to start what waits in them."""
+        """Tell which queues have a worker, and whether it has had time to start what waits in them."""
         grace = self.settings.wake_grace
         born = time.monotonic()
         while True:
+            new = time.monotonic() - born < grace
+            with suppress(RedisError, OSError):
+                await self.schedule.serve(self._consumed(), ttl=grace / 2, new=new)
             await asyncio.sleep(grace / 6)
-            if time.monotonic() - born < grace:
-                continue
-            try:
-                await self.schedule.serve(self._consumed(), ttl=grace / 2)
-            except (RedisError, OSError):
-                continue
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -4,15 +4,25 @@ It starts in a fraction of a second: what a command needs beyond its options is 
 command runs. The operator's commands come through the entry point group ``dingrelay.commands``.
 """
 
+import gc
+import io
+import sys
+from typing import Annotated
+
 import typer
 
-from dingrelay_producers.cli import approve, call, dead, job, running, send, sync
+from dingrelay_producers import running
+from dingrelay_producers.cli import approval, approve, call, dead, job, message, send, sync, who
 from dingrelay_producers.cli.group import Commands
 
 OWN_SYSTEM = {"up", "demo", "sandbox"}
 """Commands that start a system of their own rather than join the one that runs here."""
 
 JOBS_PANEL = "Jobs"
+COLLECTED_AFTER = 50_000
+"""New objects before Python's garbage collector looks at them; the worker and the gateway choose
+another number once they are ready. What is imported stays: looking for garbage in it is a tenth of
+the time that a start takes."""
 
 app = typer.Typer(
     name="dingrelay",
@@ -26,16 +36,35 @@ app.command("send", rich_help_panel=JOBS_PANEL)(send.send)
 app.command("sync", rich_help_panel=JOBS_PANEL)(sync.sync)
 app.command("approve", rich_help_panel=JOBS_PANEL)(approve.approve)
 app.command("call", rich_help_panel=JOBS_PANEL)(call.call)
+app.add_typer(approval.app, name="approval", rich_help_panel=JOBS_PANEL)
 app.add_typer(job.app, name="job", rich_help_panel=JOBS_PANEL)
+app.add_typer(message.app, name="message", rich_help_panel=JOBS_PANEL)
+app.command("who", rich_help_panel=JOBS_PANEL)(who.who)
 app.add_typer(dead.app, name="dead", rich_help_panel=JOBS_PANEL)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"dingrelay {version('dingrelay')}")
+        raise typer.Exit
+
+
 @app.callback()
-def dingrelay(context: typer.Context) -> None:
+def dingrelay(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
     """Carry jobs to DingTalk: under its limits, without losing or doubling one.
 
     Exit codes: 0 done, 1 the job ended otherwise, 2 usage or settings, 3 a service cannot be
-    reached.
+    reached, 4 the job has not ended within --timeout: it goes on.
     """
     if context.invoked_subcommand not in OWN_SYSTEM:
         running.join()
@@ -43,4 +72,13 @@ def dingrelay(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line."""
+    gc.set_threshold(COLLECTED_AFTER)
+    print_any_character()
     app()
+
+
+def print_any_character() -> None:
+    """Let a terminal of ASCII or GBK show something else for characters that it has not."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

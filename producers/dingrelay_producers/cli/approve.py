@@ -7,6 +7,7 @@ import typer
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.documents import read_json, read_moment, split
+from dingrelay_producers.language import tr
 
 
 def approve(
@@ -28,6 +29,13 @@ def approve(
         typer.Option(
             metavar="ACTION:USERS",
             help="One step, such as OR:u1,u2 or AND:u1,u2 or NONE:u1; repeatable.",
+        ),
+    ] = None,
+    choose: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="KEY:USERS",
+            help="Whom the originator chooses for a step of the template, by its actionerKey.",
         ),
     ] = None,
     cc: Annotated[
@@ -63,6 +71,7 @@ def approve(
             "department": department,
             "form": entries,
             "approvers": [_step(text) for text in approver or []],
+            "target_actioners": [_chosen(text) for text in choose or []],
             "cc": split(cc),
             "cc_position": cc_position,
             "idempotency_key": key,
@@ -76,7 +85,7 @@ def approve(
 def _entry(text: str) -> dict[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--field")
+        raise typer.BadParameter(tr("{text!r} is not NAME=VALUE", text=text), param_hint="--field")
     return {"name": name, "value": value}
 
 
@@ -91,11 +100,20 @@ def _form(text: str | None) -> Iterator[Any]:
     elif isinstance(form, list):
         yield from form
     else:
-        raise typer.BadParameter("must be an object or a list", param_hint="--form")
+        raise typer.BadParameter(tr("must be an object or a list"), param_hint="--form")
+
+
+def _chosen(text: str) -> dict[str, Any]:
+    key, colon, users = text.partition(":")
+    if not colon:
+        raise typer.BadParameter(tr("{text!r} is not KEY:USERS", text=text), param_hint="--choose")
+    return {"key": key, "users": split([users])}
 
 
 def _step(text: str) -> dict[str, Any]:
     action, colon, users = text.partition(":")
     if not colon:
-        raise typer.BadParameter(f"{text!r} is not ACTION:USERS", param_hint="--approver")
+        raise typer.BadParameter(
+            tr("{text!r} is not ACTION:USERS", text=text), param_hint="--approver"
+        )
     return {"action": action, "users": split([users])}

@@ -6,6 +6,7 @@ import typer
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.documents import read_json, read_moment
+from dingrelay_producers.language import tr
 
 
 def call(
@@ -61,5 +62,5 @@ def call(
 def _parameter(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise typer.BadParameter(f"{text!r} is not NAME=VALUE", param_hint="--query")
+        raise typer.BadParameter(tr("{text!r} is not NAME=VALUE", text=text), param_hint="--query")
     return name, value

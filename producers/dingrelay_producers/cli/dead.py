@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.language import tr
 
 ALL = 100_000
 """How many dead jobs one command takes at most."""
 
-JobIds = Annotated[list[str] | None, typer.Argument(help="The jobs' ids.")]
+JobIds = Annotated[list[str] | None, typer.Argument(help="The jobs' ids, or how they begin.")]
 
 app = typer.Typer(help="Look after jobs that ended dead or unknown.", no_args_is_help=True)
 
@@ -23,7 +24,7 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List them with their reasons, latest first."""
-    from dingrelay_producers.cli.output import print_jobs
+    from dingrelay_producers.cli.job_table import print_jobs
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
@@ -32,14 +33,15 @@ def list_(
 
 @app.command()
 def show(
-    job_id: Annotated[str, typer.Argument(help="The job's id.")], as_json: options.AsJson = False
+    job_id: Annotated[str, typer.Argument(help="The job's id, or how it begins.")],
+    as_json: options.AsJson = False,
 ) -> None:
     """Show one job: why it died and what to do."""
-    from dingrelay_producers.cli.output import print_job
+    from dingrelay_producers.cli.output import print_details
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        print_job(client.status(job_id), as_json=as_json)
+        print_details(client.details(client.whole_id(job_id)), as_json=as_json)
 
 
 @app.command()
@@ -55,13 +57,13 @@ def requeue(
 ) -> None:
     """Give jobs another life, with what they have already done remembered."""
     if everything == bool(job_ids):
-        raise typer.BadParameter("give ids, or --all", param_hint="JOB_IDS")
+        raise typer.BadParameter(tr("give ids, or --all"), param_hint="JOB_IDS")
     if code is not None and not everything:
-        raise typer.BadParameter("goes with --all", param_hint="--code")
+        raise typer.BadParameter(tr("goes with --all"), param_hint="--code")
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        chosen = job_ids or [
+        chosen = [client.whole_id(each) for each in job_ids or ()] or [
             status.id
             for status in client.dead(ALL)
             if code is None or (status.error and status.error.code == code)
@@ -73,11 +75,12 @@ def requeue(
 def discard(job_ids: JobIds = None, as_json: options.AsJson = False) -> None:
     """Forget jobs for good: nothing of them is kept."""
     if not job_ids:
-        raise typer.BadParameter("give at least one", param_hint="JOB_IDS")
+        raise typer.BadParameter(tr("give at least one"), param_hint="JOB_IDS")
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        _act(job_ids, client.discard, "discarded", as_json=as_json)
+        chosen = [client.whole_id(each) for each in job_ids]
+        _act(chosen, client.discard, "discarded", as_json=as_json)
 
 
 def _act(job_ids: list[str], act: Callable[[str], bool], verb: str, *, as_json: bool) -> None:
@@ -94,8 +97,12 @@ def _act(job_ids: list[str], act: Callable[[str], bool], verb: str, *, as_json: 
     if as_json:
         print_json({verb: done, "left": others})
     else:
-        console().print(f"{len(done)} {verb}")
+        console().print(
+            tr("{count} requeued" if verb == "requeued" else "{count} discarded", count=len(done))
+        )
         for job_id in others:
-            console(stderr=True).print(f"not dead or unknown: {job_id}", style="yellow")
+            console(stderr=True).print(
+                tr("not dead or unknown: {job_id}", job_id=job_id), style="yellow"
+            )
     if others:
         raise typer.Exit(OTHERWISE)

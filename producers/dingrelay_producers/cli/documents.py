@@ -9,7 +9,13 @@ from typing import Any
 
 import typer
 
+from dingrelay_producers.language import tr
+from dingrelay_producers.zone import local, zone
+
+STILL_NOW = timedelta(minutes=1)
+"""How long a moment may be over that somebody means who takes his time to type."""
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_AGO = re.compile(r"^-?(\d{1,5})([smhd])$")
 _FROM_NOW = re.compile(r"^\+(\d{1,9})([smhd])$")
 
 
@@ -26,7 +32,9 @@ def read_json(text: str, option: str) -> Any:
     except OSError as error:
         raise typer.BadParameter(f"{error.filename}: {error.strerror}", param_hint=option) from None
     except ValueError as error:
-        raise typer.BadParameter(f"is not JSON: {error}", param_hint=option) from None
+        raise typer.BadParameter(
+            tr("is not JSON: {error}", error=error), param_hint=option
+        ) from None
 
 
 def read_message(text: str | None, markdown: tuple[str, str] | None, message: str | None) -> Any:
@@ -38,7 +46,7 @@ def read_message(text: str | None, markdown: tuple[str, str] | None, message: st
     given = [option for option in (text, markdown, message) if option is not None]
     if len(given) != 1:
         raise typer.BadParameter(
-            "give exactly one of them", param_hint="--text, --markdown, --message"
+            tr("give exactly one of them"), param_hint="--text, --markdown, --message"
         )
     if text is not None:
         return {"msgtype": "text", "text": {"content": text}}
@@ -48,8 +56,13 @@ def read_message(text: str | None, markdown: tuple[str, str] | None, message: st
     return read_json(message or "", "--message")
 
 
-def read_moment(text: str | None, option: str) -> str | None:
-    """A time as ISO 8601 with its zone; ``+10m`` counts from now, a time without zone is local.
+def read_moment(text: str | None, option: str, *, past: bool = False) -> str | None:
+    """A time as ISO 8601 with its zone; ``+10m`` counts from now, one without is of the reader's zone.
+
+    Args:
+        text: as it was given.
+        option: where.
+        past: whether it may be over.
 
     Raises:
         BadParameter: names the option.
@@ -59,13 +72,36 @@ def read_moment(text: str | None, option: str) -> str | None:
     if match := _FROM_NOW.match(text):
         number, unit = match.groups()
         return (datetime.now(UTC) + timedelta(**{_UNITS[unit]: int(number)})).isoformat()
+    like = tr("2026-01-31T09:00, 2026-01-31T09:00+08:00, +90s, +10m, +2h or +1d")
+    moment = _absolute(text, option, like)
+    now = datetime.now(UTC)
+    if not past and moment < now - STILL_NOW:
+        problem = tr("{moment} is over; it is {now} now", moment=local(moment), now=local(now))
+        raise typer.BadParameter(problem, param_hint=option)
+    return moment.isoformat()
+
+
+def read_past(text: str | None, option: str) -> datetime | None:
+    """A moment that may be over; ``7d`` counts back from now, one without zone is of the reader's.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    if text is None:
+        return None
+    if match := _AGO.match(text):
+        number, unit = match.groups()
+        return datetime.now(UTC) - timedelta(**{_UNITS[unit]: int(number)})
+    return _absolute(text, option, tr("2026-01-31, 2026-01-31T09:00+08:00, 90s, 10m, 2h or 7d"))
+
+
+def _absolute(text: str, option: str, like: str) -> datetime:
     try:
-        return datetime.fromisoformat(text).astimezone().isoformat()
+        moment = datetime.fromisoformat(text)
+        # In whatever zone it was given: who is told of it reads it in theirs.
+        return (moment if moment.tzinfo else moment.replace(tzinfo=zone())).astimezone(zone())
     except (ValueError, OverflowError):
-        raise typer.BadParameter(
-            "must be like 2026-01-31T09:00, 2026-01-31T09:00+08:00, +90s, +10m, +2h or +1d",
-            param_hint=option,
-        ) from None
+        raise typer.BadParameter(tr("must be like {like}", like=like), param_hint=option) from None
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -1,14 +1,19 @@
 """How a command ends: its exit code, and one line that says what to do."""
 
+from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 
 DONE = 0
 OTHERWISE = 1
-"""The job ended otherwise, or has not ended."""
+"""The job ended otherwise."""
 USAGE = 2
 """The job, an option or a setting is wrong."""
 UNREACHABLE = 3
 """A service cannot be reached."""
+NOT_ENDED = 4
+"""What was waited for has not ended in the given time. It goes on."""
+INTERRUPTED = 130
+"""Ctrl-C, as a shell says it. What was waited for goes on."""
 
 _EXTRAS = {
     "worker": ("aiohttp", "aiosqlite", "alembic", "prometheus_client", "sqlalchemy", "structlog"),
@@ -33,23 +38,18 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
     from dingrelay_producers.settings import SettingsError
     from dingrelay_tasks.contract import ContractError
 
-    match error:
-        case ContractError() | SettingsError() | errors.InvalidArgument():
-            return USAGE, str(error)
-        case errors.IdempotencyConflict():
-            return USAGE, str(error)
-        case errors.JobNotFound() | errors.CampaignNotFound() | errors.CampaignConflict():
-            return USAGE, str(error)
-        case errors.KeyNotFound() | errors.KeyConflict():
-            return USAGE, str(error)
-        case errors.CannotResolve():
-            return USAGE, str(error)
-        case errors.WaitTimeout():
-            return OTHERWISE, str(error)
-        case errors.ServiceUnavailable() | errors.UnreadableRecord():
-            return UNREACHABLE, str(error)
-        case _:
-            return None
+    for code, kinds in (
+        (USAGE, (ContractError, SettingsError, errors.InvalidArgument, errors.NotInstalled)),
+        (USAGE, (errors.IdempotencyConflict, errors.CannotResolve, errors.JobNotFound)),
+        (USAGE, (errors.CampaignNotFound, errors.CampaignConflict, errors.ApprovalNotFound)),
+        (USAGE, (errors.KeyNotFound, errors.KeyConflict)),
+        (USAGE, (errors.EndpointNotFound, errors.EndpointConflict)),
+        (NOT_ENDED, (errors.WaitTimeout,)),
+        (UNREACHABLE, (errors.ServiceUnavailable, errors.UnreadableRecord)),
+    ):
+        if isinstance(error, kinds):
+            return code, str(error)
+    return None
 
 
 def _missing_extra(error: ModuleNotFoundError, command: str) -> tuple[int, str] | None:
@@ -57,5 +57,9 @@ def _missing_extra(error: ModuleNotFoundError, command: str) -> tuple[int, str] 
     extra = _EXTRA_OF.get(module)
     if extra is None:
         return None
-    needs = f"dingrelay {command} needs {module}"
-    return USAGE, f"{needs}, which is not installed: pip install 'dingrelay[{extra}]'"
+    needs = tr("dingrelay {command} needs {module}", command=command, module=module)
+    return USAGE, tr(
+        "{needs}, which is not installed: pip install 'dingrelay[{extra}]'",
+        needs=needs,
+        extra=extra,
+    )

@@ -8,6 +8,9 @@ from typer.core import TyperGroup
 from typer.main import get_group
 
 from dingrelay_producers.cli.exits import explain
+from dingrelay_producers.cli.line_breaks import allow_between_characters
+from dingrelay_producers.cli.reader_language import speak, speak_error, speak_headings
+from dingrelay_producers.language import spoken, tr, translated
 
 ENTRY_POINTS = "dingrelay.commands"
 """Group of entry points, each a ``register(app: typer.Typer) -> None``."""
@@ -25,10 +28,29 @@ class Commands(TyperGroup):
         return super().list_commands(ctx)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command of that name, or None."""
+        """The command of that name in the reader's language, or None."""
         if cmd_name not in self.commands:
             self._load()
-        return super().get_command(ctx, cmd_name)
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            speak(command)
+        return command
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Be the command line, in the reader's language."""
+        allow_between_characters()
+        with spoken():
+            speak(self)
+            speak_headings()
+            return super().main(*args, **kwargs)
+
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        """Read our own options."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except Exception as error:
+            _speak_if_usage(error)
+            raise
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command; what it raises becomes one line and an exit code."""
@@ -39,9 +61,12 @@ class Commands(TyperGroup):
         except Exception as error:
             explained = explain(error, command=ctx.invoked_subcommand or "")
             if explained is None:
+                _speak_if_usage(error)
                 raise
             code, sentence = explained
-            typer.secho(sentence, err=True, fg="red")
+            from dingrelay_producers.cli.output import tell
+
+            tell(translated(sentence), style="red")
             raise typer.Exit(code) from None
 
     def _load(self) -> None:
@@ -58,6 +83,12 @@ class Commands(TyperGroup):
                 self.commands.setdefault(name, command)
 
 
+def _speak_if_usage(error: Exception) -> None:
+    # typer has its own copy of click in some releases, so the class has no one name.
+    if hasattr(error, "format_message"):
+        speak_error(error)
+
+
 def _register_incomplete(app: typer.Typer, point: EntryPoint, missing: ModuleNotFoundError) -> None:
     """Stand in for a part whose packages are not installed, under its entry point's name."""
 
@@ -66,6 +97,6 @@ def _register_incomplete(app: typer.Typer, point: EntryPoint, missing: ModuleNot
 
     app.command(
         point.name,
-        help="Not installed.",
+        help=tr("Not installed."),
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )(command)

@@ -1,15 +1,19 @@
 """Jobs of any kind from a stream of JSON lines, in constant memory."""
 
 import json
-from collections.abc import Iterator
-from typing import TextIO, cast
+from collections.abc import Mapping, Sequence
+from typing import BinaryIO, cast
 
 import typer
 
-from dingrelay_producers.cli.exits import DONE, OTHERWISE
+from dingrelay_producers.cli.exits import DONE, NOT_ENDED, OTHERWISE
+from dingrelay_producers.cli.line_batches import Line, LineError, batches
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.errors import IdempotencyConflict, ServiceUnavailable
+from dingrelay_producers.language import tr
+from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
@@ -17,71 +21,157 @@ from dingrelay_tasks.kinds import KINDS
 
 DEFAULT_KIND = "message-send"
 
+OPTIONS = {
+    "app": "--app",
+    "lane": "--lane",
+    "sender": "--sender",
+    "send_at": "--at",
+    "expires_at": "--expires",
+    "allow_duplicate": "--allow-duplicate",
+    "confirm": "--confirm",
+    "on_unknown": "--on-unknown",
+}
+"""A field of a job → the option that gives it to lines without it."""
 
-def send_jobs(lines: TextIO, *, wait: bool, timeout: float, as_json: bool) -> None:
+
+def send_jobs(
+    lines: BinaryIO,
+    *,
+    first: int,
+    defaults: Mapping[str, object],
+    wait: bool,
+    timeout: float,
+    as_json: bool,
+) -> None:
     """Enqueue each line's job; as JSON, print the id of each once it is accepted.
 
+    A line is enqueued as soon as it is read, together with those that have come meanwhile.
+
+    Args:
+        lines: one JSON object each.
+        first: the number of the first line that counts; those before it are passed over.
+        defaults: fields for lines that do not give them.
+        wait: whether to wait for the end of all jobs.
+        timeout: seconds to wait at most.
+        as_json: whether to print ids for programs.
+
     Raises:
-        ContractError: a line is wrong; how many jobs before it were accepted is printed.
+        LineError: a line is wrong, or its key another job's. All before it are accepted, and it is
+            printed how to go on.
+        ServiceUnavailable: Redis can't be reached.
         Exit: with `wait`, unless all jobs are done.
     """
-    accepted = _Accepted(keep=wait, as_json=as_json)
+    progress = _Progress(first, keep=wait, as_json=as_json)
     with Client() as client:
         try:
-            client.send_many(_jobs(lines), on_sent=accepted.add)
-        finally:
-            console(stderr=True).print(f"{accepted.count} jobs accepted")
+            for batch in batches(lines, first, BATCH):
+                _send(client, batch, defaults, progress)
+        except BaseException:
+            console(stderr=True).print(progress, highlight=False)
+            raise
+        console(stderr=True).print(tr("{count} jobs accepted", count=progress.count))
         if wait:
-            states = wait_for_all(accepted.refs, timeout)
+            states = wait_for_all(progress.refs, timeout)
             told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-            console(stderr=True).print(told or "nothing to wait for")
+            console(stderr=True).print(told or tr("nothing to wait for"))
+            if not all(state.ended for state in states):
+                raise typer.Exit(NOT_ENDED)
             raise typer.Exit(DONE if set(states) <= {State.DONE} else OTHERWISE)
 
 
-class _Accepted:
-    """Counts the accepted jobs, and keeps them only if they will be waited for."""
+class _Progress:
+    """What is accepted, and how to go on after an error."""
 
-    def __init__(self, *, keep: bool, as_json: bool) -> None:
+    def __init__(self, first: int, *, keep: bool, as_json: bool) -> None:
         self.count = 0
         self.refs: list[JobRef] = []
+        self.next = first
+        self.unsure = 0
         self._keep = keep
         self._as_json = as_json
 
-    def add(self, ref: JobRef) -> None:
-        self.count += 1
+    def accept(self, refs: Sequence[JobRef], following: int) -> None:
+        """These are accepted; `following` is the line after them.
+
+        They are kept only if they will be waited for. They count before they are printed: whoever reads
+        the ids may be gone.
+        """
+        self.count += len(refs)
+        self.next = following
         if self._keep:
-            self.refs.append(ref)
+            self.refs += refs
         if self._as_json:
-            print_json({"id": ref.id})
+            for ref in refs:
+                print_json({"id": ref.id})
+
+    def __str__(self) -> str:
+        told = tr(
+            "{count} jobs accepted; to go on, give --from {next}", count=self.count, next=self.next
+        )
+        if self.unsure:
+            told += tr(
+                " (lines up to {unsure} may be accepted already; a line with a key makes no second job)",
+                unsure=self.unsure,
+            )
+        return told
 
 
-def _jobs(lines: TextIO) -> Iterator[Contract]:
-    number = 0
+def _send(
+    client: Client, batch: list[Line], defaults: Mapping[str, object], progress: _Progress
+) -> None:
+    """Enqueue the jobs of one batch, or of those before a line that is wrong."""
+    jobs: dict[int, Contract] = {}
+    wrong: LineError | None = None
+    for line in batch:
+        try:
+            if not line.text.isspace():
+                jobs[line.number] = _job(line, defaults)
+        except LineError as error:
+            wrong = error
+            break
+    sent: list[JobRef] = []
     try:
-        for number, line in enumerate(lines, 1):
-            if not line.isspace():
-                yield _job(number, line)
-    except UnicodeDecodeError:
-        raise ContractError(f"line {number + 1}", "is not UTF-8") from None
+        client.send_many(jobs.values(), on_sent=sent.append)
+    except IdempotencyConflict as error:
+        number = list(jobs)[len(sent)]
+        progress.accept(sent, max(jobs) + 1)
+        raise LineError(
+            number,
+            "idempotency_key",
+            f"already used by job {error.job_id} with another payload; the lines after it, up to "
+            f"{max(jobs)}, are accepted, but for any whose key is taken as well",
+        ) from None
+    except ServiceUnavailable:
+        progress.unsure = max(jobs)
+        raise
+    progress.accept(sent, wrong.number if wrong else batch[-1].number + 1)
+    if wrong:
+        raise wrong
 
 
-def _job(number: int, line: str) -> Contract:
+def _job(line: Line, defaults: Mapping[str, object]) -> Contract:
     try:
-        fields = json.loads(line)
+        fields = json.loads(line.text)
     except ValueError as error:
-        raise ContractError(f"line {number}", f"is not JSON: {error}") from None
+        raise LineError(line.number, "", f"is not JSON: {error}") from None
     if not isinstance(fields, dict):
-        raise ContractError(f"line {number}", "must be a JSON object")
+        raise LineError(line.number, "", "must be a JSON object")
     job = cast("dict[str, object]", fields)
     name = job.pop("kind", DEFAULT_KIND)
     kind = KINDS.get(name) if isinstance(name, str) else None
     if kind is None or kind.internal:
         known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
-        raise ContractError(f"line {number}: kind", f"must be one of {known}")
+        raise LineError(line.number, "kind", f"must be one of {known}")
+    for field, value in defaults.items():
+        if field not in kind.contract.model_fields:
+            problem = f"{kind.name} has no such field, so {OPTIONS[field]} can't give it"
+            raise LineError(line.number, field, problem)
+        if job.get(field) is None:
+            job[field] = value
     try:
         contract = kind.contract.parse(job)
-        if len(line) > LARGEST_JOB // 4:
+        if len(line.text) > LARGEST_JOB // 4:
             check_size(job, canonical_json(job))
     except ContractError as error:
-        raise ContractError(f"line {number}: {error.field}", error.problem) from None
+        raise LineError(line.number, error.field, error.problem) from None
     return contract

@@ -13,6 +13,9 @@ Key = Annotated[
 ]
 At = Annotated[str | None, typer.Option(help="Not before: 2026-01-31T09:00, or +10m from now.")]
 Expires = Annotated[str | None, typer.Option(help="Not after: as --at.")]
+Sender = Annotated[
+    str, typer.Option(help="On whose behalf: a lane's waiting jobs are shared fairly by sender.")
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the end of the job.")]
 Timeout = Annotated[float, typer.Option(min=0, help="Seconds to wait at most.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]

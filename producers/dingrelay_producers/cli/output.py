@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,11 +12,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.language import ENGLISH, now_spoken, tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
+from dingrelay_producers.zone import local
 
 PIPED_COLUMNS = 200
 """Width of tables that no terminal shows: wide enough to cut nothing that matters."""
+
+UNITS = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+"""Units of time and their seconds, the largest first."""
 
 COLOURS = {
     State.QUEUED: "cyan",
@@ -38,9 +45,46 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False)
 
 
+def tell(sentence: str, *, style: str) -> None:
+    """Say something beside the result: whole words within the terminal, one line where none is."""
+    err = console(stderr=True)
+    err.print(Text(sentence, style=style), soft_wrap=not err.is_terminal)
+
+
 def print_json(value: Any) -> None:
-    """One JSON value on one line."""
-    typer.echo(json.dumps(value, ensure_ascii=False))
+    """One JSON value on one line; characters that the terminal has not are spelled as JSON spells them."""
+    text = json.dumps(value, ensure_ascii=False)
+    typer.echo(text if can_print(text) else json.dumps(value))
+
+
+def document(value: Any) -> Any:
+    """A dataclass as JSON values, with its moments as ISO 8601."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return document(asdict(value))
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Mapping):
+        return {name: document(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [document(each) for each in value]
+    return value
+
+
+def spreadsheet_encoding() -> str:
+    """The encoding of a CSV for people.
+
+    A spreadsheet on a Chinese Windows takes a file without a mark for GBK; ours reads both.
+    """
+    return "utf-8" if now_spoken() == ENGLISH else "utf-8-sig"
+
+
+def can_print(text: str) -> bool:
+    """Whether standard output has these characters."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def print_job(status: JobStatus, *, as_json: bool) -> None:
@@ -51,34 +95,29 @@ def print_job(status: JobStatus, *, as_json: bool) -> None:
         console().print(_job(status))
 
 
-def print_jobs(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
-    """A list of jobs; as JSON one array."""
+TOLD_PEOPLE = 20
+"""People of one outcome who are named; JSON has all."""
+
+
+def print_details(details: JobDetails, *, as_json: bool) -> None:
+    """One job with its key and its people."""
     if as_json:
-        print_json([status.to_json() for status in statuses])
+        told = details.status.to_json()
+        more = {"key": details.key, "recipients": dict(details.recipients)}
+        print_json(told | {name: value for name, value in more.items() if value})
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("state", no_wrap=True)
-    table.add_column("id", no_wrap=True)
-    for title in ("kind", "app", "lane"):
-        table.add_column(title)
-    table.add_column("att.", justify="right")
-    table.add_column("created", no_wrap=True)
-    table.add_column("reason", overflow="ellipsis", no_wrap=True)
-    for status in statuses:
-        table.add_row(
-            state_text(status.state),
-            status.id,
-            status.kind,
-            status.app,
-            status.lane,
-            str(status.attempts),
-            local(status.created_at),
-            Text(f"{status.error.code} {status.error.message}" if status.error else ""),
-        )
-    if table.row_count:
-        console().print(table)
-    else:
-        console(stderr=True).print("none", style="dim")
+    grid = _job(details.status)
+    if details.key:
+        grid.add_row(tr("key"), details.key)
+    by_outcome: dict[str, list[str]] = {}
+    for user, outcome in details.recipients.items():
+        by_outcome.setdefault(outcome, []).append(user)
+    for outcome, users in by_outcome.items():
+        named = ", ".join(users[:TOLD_PEOPLE])
+        if len(users) > TOLD_PEOPLE:
+            named = tr("{named} and {more:,} more", named=named, more=len(users) - TOLD_PEOPLE)
+        grid.add_row(outcome, named)
+    console().print(grid)
 
 
 def state_text(state: State) -> Text:
@@ -86,41 +125,81 @@ def state_text(state: State) -> Text:
     return Text(state, style=COLOURS[state])
 
 
-def local(moment: datetime) -> str:
-    """A moment in the reader's own time zone, to the second."""
-    return moment.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def length(seconds: float) -> str:
+    """A length of time, in the two largest units that it has: ``45 s``, ``3 h 20 min``, ``2 d 4 h``."""
+    left = max(0, round(seconds))
+    if left < UNITS[-2][1]:
+        return tr("{seconds} s", seconds=left)
+    parts: list[tuple[int, str]] = []
+    for name, size in UNITS:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append((count, name))
+        if len(parts) == 2:
+            break
+    return " ".join(f"{count} {tr(name)}" for count, name in parts if count)
 
 
-def _job(status: JobStatus) -> Table:
+def grid_of_fields() -> Table:
+    """A grid for the fields of one thing: a name and a value in each row, of which no value is cut."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row("state", state_text(status.state))
+    return grid
+
+
+def _job(status: JobStatus) -> Table:
+    grid = grid_of_fields()
+    grid.add_row(tr("state"), state_text(status.state))
     grid.add_row("id", status.id)
-    grid.add_row("job", f"{status.kind} app={status.app} lane={status.lane}")
-    grid.add_row("attempts", f"{status.attempts}, throttled {status.throttles} times")
-    grid.add_row("created", local(status.created_at))
+    grid.add_row(tr("job"), f"{status.kind} app={status.app} lane={status.lane}")
+    if status.sender:
+        grid.add_row(tr("sender"), status.sender)
+    grid.add_row(
+        tr("attempts"),
+        tr(
+            "{attempts}, throttled {throttles} times",
+            attempts=status.attempts,
+            throttles=status.throttles,
+        ),
+    )
+    grid.add_row(tr("created"), local(status.created_at))
     if status.due_at and not status.state.ended:
-        grid.add_row("due", f"{local(status.due_at)}{_from_now(status.due_at)}")
+        grid.add_row(tr("due"), f"{local(status.due_at)}{_from_now(status.due_at)}")
     if status.settled_at:
         took = (status.settled_at - status.created_at).total_seconds()
-        grid.add_row("settled", f"{local(status.settled_at)}, after {took:.2f} s")
+        grid.add_row(
+            tr("settled"),
+            tr("{moment}, after {took:.2f} s", moment=local(status.settled_at), took=took),
+        )
     if status.result is not None:
-        grid.add_row("result", Text(json.dumps(status.result, ensure_ascii=False)))
+        grid.add_row(tr("result"), Text(json.dumps(status.result, ensure_ascii=False)))
     if status.resolved:
-        verdict = "it happened" if status.resolved.happened else "it did not happen"
-        who = f" by {status.resolved.by}" if status.resolved.by else ""
-        grid.add_row("resolved", f"{verdict}, said{who} at {local(status.resolved.at)}")
+        verdict = tr("it happened") if status.resolved.happened else tr("it did not happen")
+        who = tr(" by {by}", by=status.resolved.by) if status.resolved.by else ""
+        grid.add_row(
+            tr("resolved"),
+            tr(
+                "{verdict}, said{who} at {moment}",
+                verdict=verdict,
+                who=who,
+                moment=local(status.resolved.at),
+            ),
+        )
     if status.error:
-        said = f"{status.error.error_class} {status.error.code}: {status.error.message}"
-        grid.add_row("error", Text(said, style="red"))
+        error = status.error
+        name = f"{error.error_class} {error.prefix}".rstrip()
+        said = f"{name}: {translated(error.message)}"
+        grid.add_row(tr("error"), Text(said, style="red"))
         for found in status.error.candidates:
-            grid.add_row("may be", Text(f"{found.id} {found.title} {found.created}\n{found.link}"))
+            grid.add_row(
+                tr("may be"), Text(f"{found.id} {found.title} {found.created}\n{found.link}")
+            )
         if status.error.hint:
-            grid.add_row("hint", Text(status.error.hint, style="bold"))
+            grid.add_row(tr("hint"), Text(translated(status.error.hint), style="bold"))
     return grid
 
 
 def _from_now(moment: datetime) -> str:
     seconds = (moment - datetime.now(UTC)).total_seconds()
-    return f", in {seconds:.0f} s" if seconds >= 1 else ""
+    return tr(", in {length}", length=length(seconds)) if seconds >= 1 else ""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.language import tr
 
 
 def sync(
@@ -29,7 +30,11 @@ def sync(
     dingrelay sync department 5 --wait
     """
     if (target is None) != (scope == "everything"):
-        problem = f"{scope} takes none" if scope == "everything" else f"needed for {scope}"
+        problem = (
+            tr("{scope} takes none", scope=scope)
+            if scope == "everything"
+            else tr("needed for {scope}", scope=scope)
+        )
         raise typer.BadParameter(problem, param_hint="ID")
     from dingrelay_producers.cli.enqueue import enqueue
     from dingrelay_tasks.user_sync import UserSync
@@ -51,4 +56,4 @@ def _department(target: str | None) -> int:
     try:
         return int(target or "")
     except ValueError:
-        raise typer.BadParameter("a department's id is a number", param_hint="ID") from None
+        raise typer.BadParameter(tr("a department's id is a number"), param_hint="ID") from None

@@ -5,11 +5,14 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
+import typer
 from rich.status import Status
 
-from dingrelay_producers.cli.output import console
+from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED
+from dingrelay_producers.cli.output import console, tell
 from dingrelay_producers.client.client import JobRef
 from dingrelay_producers.errors import WaitTimeout
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 
@@ -21,8 +24,28 @@ def wait_for(ref: JobRef, timeout: float) -> JobStatus:
     """The status of a job once it has ended.
 
     Raises:
-        WaitTimeout: not within `timeout` seconds.
+        Exit: not within `timeout` seconds, or somebody pressed Ctrl-C. It is printed that the job goes
+            on, and how to look at it.
     """
+    try:
+        return _ended(ref, timeout)
+    except WaitTimeout as error:
+        told = tr("{problem}. {advice}", problem=translated(str(error)), advice=_goes_on(ref))
+        tell(told, style="yellow")
+        raise typer.Exit(NOT_ENDED) from None
+    except KeyboardInterrupt:
+        tell(f"\n{_goes_on(ref)}", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _goes_on(ref: JobRef) -> str:
+    return tr(
+        "It goes on: look at it with `dingrelay job show {id}`, or `dingrelay job cancel {id}`",
+        id=ref.id,
+    )
+
+
+def _ended(ref: JobRef, timeout: float) -> JobStatus:
     with _spinner() as spinner:
         if spinner is None:
             return ref.wait(timeout)
@@ -31,7 +54,14 @@ def wait_for(ref: JobRef, timeout: float) -> JobStatus:
             try:
                 return ref.wait(LOOK_SECONDS)
             except WaitTimeout:
-                spinner.update(f"{ref.id} is {ref.status().state}, {left:.0f} s left")
+                spinner.update(
+                    tr(
+                        "{id} is {state}, {left:.0f} s left",
+                        id=ref.id,
+                        state=ref.status().state,
+                        left=left,
+                    )
+                )
         return ref.wait(max(0.0, left))
 
 
@@ -46,7 +76,9 @@ def wait_for_all(refs: Sequence[JobRef], timeout: float) -> Counter[State]:
             except WaitTimeout:
                 states[ref.status().state] += 1
             if spinner is not None:
-                spinner.update(f"{number} of {len(refs)} jobs have ended")
+                spinner.update(
+                    tr("{number} of {count} jobs have ended", number=number, count=len(refs))
+                )
     return states
 
 
@@ -57,5 +89,5 @@ def _spinner() -> Generator[Status | None]:
     if not err.is_terminal:
         yield None
         return
-    with err.status("waiting") as status:
+    with err.status(tr("waiting")) as status:
         yield status

@@ -9,12 +9,16 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Self, Unpack
 
-from dingrelay_producers.client.arguments import CallFields, checked_timeout
+from dingrelay_producers.client.approval_backend import ApprovalFields, ApprovalStatus
+from dingrelay_producers.client.arguments import CallFields
+from dingrelay_producers.client.async_approvals import AsyncApprovalRef
+from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.campaign_backend import PlanFields
 from dingrelay_producers.client.campaigns import AsyncCampaignPlan, AsyncCampaignRef
-from dingrelay_producers.client.client import Client, JobRef, pauses
-from dingrelay_producers.errors import WaitTimeout
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.client.history_backend import JobDetails, JobFields, PersonHistory
+from dingrelay_producers.errors import UnreadableRecord
+from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.contract import Contract
 
@@ -42,7 +46,7 @@ class AsyncClient:
 
     async def send(self, job: Contract) -> "AsyncJobRef":
         """Enqueue a job; see `Client.send`."""
-        return AsyncJobRef(await asyncio.to_thread(self.client.send, job))
+        return self.job((await asyncio.to_thread(self.client.send, job)).id)
 
     async def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[["AsyncJobRef"], object] | None = None
@@ -58,7 +62,7 @@ class AsyncClient:
         loop = asyncio.get_running_loop()
 
         async def tell(ref: JobRef) -> None:
-            on_sent(AsyncJobRef(ref))
+            on_sent(self.job(ref.id))
 
         def told(ref: JobRef) -> None:
             asyncio.run_coroutine_threadsafe(tell(ref), loop).result()
@@ -67,7 +71,7 @@ class AsyncClient:
 
     async def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> "AsyncJobRef":
         """Enqueue one call of any API of DingTalk's; see `Client.call`."""
-        return AsyncJobRef(await asyncio.to_thread(self.client.call, method, path, **fields))
+        return self.job((await asyncio.to_thread(self.client.call, method, path, **fields)).id)
 
     def job(self, job_id: str) -> "AsyncJobRef":
         """The reference of a job by its id; it need not exist."""
@@ -81,9 +85,31 @@ class AsyncClient:
         """The reference of a campaign by its id; see `Client.campaign_ref`."""
         return AsyncCampaignRef(self.client.campaign_ref(campaign_id))
 
+    def approval(self, instance: str, *, app: str = DEFAULT_APP) -> AsyncApprovalRef:
+        """The reference of an approval by DingTalk's id of it; see `Client.approval`."""
+        return AsyncApprovalRef(self.client.approval(instance, app=app))
+
+    async def approvals(
+        self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]
+    ) -> list[ApprovalStatus]:
+        """What became of approvals; see `Client.approvals`."""
+        return await asyncio.to_thread(self.client.approvals, limit=limit, **chosen)
+
     async def status(self, job_id: str) -> JobStatus:
         """What the record tells; see `Client.status`."""
         return await asyncio.to_thread(self.client.status, job_id)
+
+    async def details(self, job_id: str) -> JobDetails:
+        """A job with its key and its people; see `Client.details`."""
+        return await asyncio.to_thread(self.client.details, job_id)
+
+    async def recall(self, job_id: str) -> "AsyncJobRef":
+        """Take back a message; see `Client.recall`."""
+        return AsyncJobRef(await asyncio.to_thread(self.client.recall, job_id))
+
+    async def whole_id(self, beginning: str) -> str:
+        """The id of the one job that begins so; see `Client.whole_id`."""
+        return await asyncio.to_thread(self.client.whole_id, beginning)
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel a job that does not run; see `Client.cancel`."""
@@ -120,6 +146,27 @@ class AsyncClient:
         """The newest jobs, newest first."""
         return await asyncio.to_thread(self.client.recent, limit)
 
+    async def jobs(
+        self,
+        *,
+        limit: int = 50,
+        history: bool = True,
+        on_unreadable: Callable[[UnreadableRecord], object] | None = None,
+        **chosen: Unpack[JobFields],
+    ) -> list[JobStatus]:
+        """Jobs that fit, the latest accepted first; see `Client.jobs`."""
+        return await asyncio.to_thread(
+            self.client.jobs,
+            limit=limit,
+            history=history,
+            on_unreadable=on_unreadable,
+            **chosen,
+        )
+
+    async def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
+        """What a person was sent; see `Client.person`."""
+        return await asyncio.to_thread(self.client.person, user, app=app, limit=limit)
+
     async def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first."""
         return await asyncio.to_thread(self.client.dead, limit)
@@ -138,47 +185,3 @@ class AsyncClient:
         trace: TracebackType | None,
     ) -> None:
         await self.aclose()
-
-
-class AsyncJobRef:
-    """One job by its id, for asyncio."""
-
-    __slots__ = ("_ref",)
-
-    def __init__(self, ref: JobRef) -> None:
-        self._ref = ref
-
-    @property
-    def id(self) -> str:
-        """The job's id."""
-        return self._ref.id
-
-    async def status(self) -> JobStatus:
-        """What the record tells; see `Client.status`."""
-        return await asyncio.to_thread(self._ref.status)
-
-    async def wait(self, timeout: float = 60) -> JobStatus:
-        """The status once the job has ended; see `JobRef.wait`."""
-        try:
-            async with asyncio.timeout(checked_timeout(timeout)):
-                for pause in pauses():
-                    status = await self.status()
-                    if status.state.ended:
-                        return status
-                    await asyncio.sleep(pause)
-        except TimeoutError:
-            raise WaitTimeout(f"job {self.id} has not ended after {timeout:g} s") from None
-        raise AssertionError  # pragma: no cover - the pauses never end
-
-    async def cancel(self) -> bool:
-        """Cancel the job if it does not run; see `Client.cancel`."""
-        return await asyncio.to_thread(self._ref.cancel)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AsyncJobRef) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"AsyncJobRef({self.id!r})"

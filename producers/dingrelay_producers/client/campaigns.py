@@ -3,12 +3,11 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from dingrelay_producers.client.arguments import (
     checked_fields,
@@ -23,6 +22,7 @@ from dingrelay_producers.client.campaign_backend import (
     Plan,
     Recipients,
 )
+from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.errors import InvalidArgument, WaitTimeout
 from dingrelay_tasks.contract import Contract
 
@@ -35,8 +35,6 @@ POLL_SECONDS = 0.5
 
 Enqueue = Callable[[Iterable[Contract]], int]
 """`Client.send_many`."""
-
-_T = TypeVar("_T")
 
 
 class CampaignPlan:
@@ -58,7 +56,7 @@ class CampaignPlan:
             ServiceUnavailable: the database or Redis can't be used.
         """
         with _opened(self._plan) as plan:
-            return _run(self._backend.preview(plan))
+            return run(self._backend.preview(plan))
 
     def create(self) -> "CampaignRef":
         """Store a draft with its recipients: all of it or, whatever happens, nothing.
@@ -69,7 +67,7 @@ class CampaignPlan:
             ServiceUnavailable: the database can't be used.
         """
         with _opened(self._plan) as plan:
-            created = _run(self._backend.create(plan))
+            created = run(self._backend.create(plan))
         return CampaignRef(self._backend, created.id, self._enqueue)
 
 
@@ -89,31 +87,31 @@ class CampaignRef:
 
     def preview(self) -> CampaignPreview:
         """What it will take as a whole."""
-        return _run(self._backend.preview(self.id))
+        return run(self._backend.preview(self.id))
 
     def status(self) -> CampaignStatus:
         """How far it has come."""
-        return _run(self._backend.status(self.id))
+        return run(self._backend.status(self.id))
 
     def start(self) -> None:
         """Let a draft run."""
-        _run(self._backend.start(self.id))
+        run(self._backend.start(self.id))
 
     def pause(self) -> None:
         """Hold it; no call of it leaves two seconds later."""
-        _run(self._backend.pause(self.id))
+        run(self._backend.pause(self.id))
 
     def resume(self) -> None:
         """Let it run on."""
-        _run(self._backend.resume(self.id))
+        run(self._backend.resume(self.id))
 
     def cancel(self) -> None:
         """End it for good: whoever has not been called will not be."""
-        _run(self._backend.cancel(self.id))
+        run(self._backend.cancel(self.id))
 
     def report(self) -> dict[str, Any]:
         """What became of its people, and why, as ``campaign report --json`` prints it."""
-        return _run(self._backend.report(self.id))
+        return run(self._backend.report(self.id))
 
     def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
         """Send its message to testers now; fields of it have these values, or the first one's.
@@ -123,7 +121,7 @@ class CampaignRef:
         """
         checked_users(users)
         checked_fields(fields)
-        self._enqueue([_run(self._backend.test(self.id, users, fields))])
+        self._enqueue([run(self._backend.test(self.id, users, fields))])
 
     def recall(self) -> int:
         """Take back what was sent in the last 24 hours (API §2.4); how many jobs do so.
@@ -131,7 +129,7 @@ class CampaignRef:
         Raises:
             CampaignConflict: it runs, so that more would be sent meanwhile.
         """
-        return self._enqueue(_run(self._backend.recall(self.id)))
+        return self._enqueue(run(self._backend.recall(self.id)))
 
     def confirm(self, sample: int | None = None) -> int:
         """Ask DingTalk which people it reached (API §2.3), two calls each; how many jobs do so.
@@ -140,7 +138,7 @@ class CampaignRef:
         """
         if sample is not None:
             checked_limit(sample, "sample")
-        return self._enqueue(_run(self._backend.confirm(self.id, sample=sample)))
+        return self._enqueue(run(self._backend.confirm(self.id, sample=sample)))
 
     def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled.
@@ -252,16 +250,6 @@ class AsyncCampaignRef:
 
     def __repr__(self) -> str:
         return f"AsyncCampaignRef({self.id!r})"
-
-
-def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run it here or, where a loop runs already (as in a notebook), in a thread."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 @contextmanager

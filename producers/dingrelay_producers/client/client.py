@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import islice
 from types import TracebackType
 from typing import Any, Self, Unpack, cast
@@ -11,6 +11,15 @@ from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from dingrelay_producers import running
+from dingrelay_producers.client import job_details
+from dingrelay_producers.client.approval_backend import (
+    ApprovalFields,
+    ApprovalStatus,
+    checked_filter,
+    reader,
+)
+from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import (
     CallFields,
     checked_flag,
@@ -23,18 +32,31 @@ from dingrelay_producers.client.arguments import (
 )
 from dingrelay_producers.client.campaign_backend import PlanFields, backend
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
+from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.client.groups import grouped
+from dingrelay_producers.client.history_backend import (
+    HistoryReader,
+    JobDetails,
+    JobFields,
+    PersonHistory,
+    checked_job_filter,
+)
+from dingrelay_producers.client.history_backend import reader as history_reader
+from dingrelay_producers.client.job_details import recall_of
+from dingrelay_producers.client.job_list import JobList, history_of
 from dingrelay_producers.errors import (
     CannotResolve,
     IdempotencyConflict,
     JobNotFound,
     ServiceUnavailable,
+    UnreadableRecord,
     WaitTimeout,
 )
 from dingrelay_producers.publisher import BATCH, Publisher
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record, scripts
-from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.connections import open_sync
+from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
@@ -53,14 +75,15 @@ class Client:
     in the process that uses them.
 
     Args:
-        settings: where Redis and the broker are; from the environment if not given.
+        settings: where Redis and the broker are. If not given, those of the environment; where they
+            name no Redis, the sandbox that ``dingrelay up --sandbox`` runs in this folder.
 
     Raises:
         SettingsError: a setting is missing or wrong.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings.load()
+        self.settings = settings or running.settings()
         self._pid = 0
         self._connections: tuple[Redis, Publisher] | None = None
 
@@ -73,12 +96,9 @@ class Client:
             ServiceUnavailable: Redis cannot be reached.
         """
         draft = self._draft(job)
-        answer = record.enqueued(draft, self._run(self._enqueue(draft)))
-        if answer.conflict:
+        if self._accept([draft])[0].conflict:
             raise IdempotencyConflict(draft.id)
-        if answer.wakeup:
-            self._publisher.publish([answer.wakeup])
-        return JobRef(self, draft.id)
+        return self.job(draft.id)
 
     def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[["JobRef"], object] | None = None
@@ -105,8 +125,7 @@ class Client:
         for batch in _batches(checked_jobs(jobs), BATCH):
             groups = list(grouped(batch))
             drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
-            raw = self._run_many(map(self._enqueue, drafts.values()))
-            answers = dict(zip(drafts, map(record.enqueued, drafts.values(), raw), strict=True))
+            answers = dict(zip(drafts, self._enqueue(drafts.values()), strict=True))
             conflict: str | None = None
             for group in groups:
                 if answers[group].conflict:
@@ -114,9 +133,8 @@ class Client:
                     continue
                 accepted += 1
                 if on_sent and not conflict:
-                    on_sent(JobRef(self, drafts[group].id))
-            wakeups = (answer.wakeup for answer in answers.values())
-            self._publisher.publish(wakeup for wakeup in wakeups if wakeup)
+                    on_sent(self.job(drafts[group].id))
+            self._wake(answers.values())
             if conflict:
                 raise IdempotencyConflict(conflict)
         return accepted
@@ -165,6 +183,27 @@ class Client:
         checked_id(campaign_id, "campaign_id", "a campaign")
         return CampaignRef(backend(self.settings), campaign_id, self.send_many)
 
+    def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
+        """The reference of an approval by DingTalk's id of it; it need not exist."""
+        return ApprovalRef(self, instance, app)
+
+    def approvals(
+        self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]
+    ) -> list[ApprovalStatus]:
+        """The stored states of approvals, the newest first.
+
+        Args:
+            limit: how many at most.
+            **chosen: `app`, `state`, `template`, `originator` or `waits_for` (a user who has to
+                decide); an approval must match all of them.
+
+        Raises:
+            NotInstalled: the packages that the table needs are missing.
+            ServiceUnavailable: the database can't be used.
+        """
+        page = reader(self.settings).list(checked_filter(chosen), limit=checked_limit(limit))
+        return list(run(page).approvals)
+
     def status(self, job_id: str) -> JobStatus:
         """What the record tells.
 
@@ -176,6 +215,43 @@ class Client:
         if b"state" not in found:
             raise JobNotFound(job_id)
         return JobStatus.from_record(job_id, found)
+
+    def details(self, job_id: str) -> JobDetails:
+        """A job with its key and what became of it for each person, from its record or the history.
+
+        Raises:
+            JobNotFound: neither has it.
+            ServiceUnavailable: Redis or the database can't be used.
+            UnreadableRecord: a field of its record is not what this release writes.
+        """
+        return job_details.details(self._redis_call, self._history(), checked_id(job_id))
+
+    def recall(self, job_id: str) -> "JobRef":
+        """Take back a message of the last 24 hours, by a job that is the same if it is asked for again.
+
+        A call that carried other messages like it, to other people, is left as it is.
+
+        Raises:
+            ContractError: the job has made no call that could be taken back.
+            JobNotFound: as `details`.
+            ServiceUnavailable: as `details`.
+        """
+        return self.send(recall_of(self.details(job_id)))
+
+    def whole_id(self, beginning: str) -> str:
+        """The id of the one job that begins so; what was given, if there is none.
+
+        Args:
+            beginning: four characters or more, with or without ``…`` behind them.
+
+        Raises:
+            InvalidArgument: several jobs' ids begin so; some are named.
+            ServiceUnavailable: Redis can't be used.
+        """
+        return job_details.whole_id(self._redis_call, self._history(), checked_id(beginning))
+
+    def _history(self) -> HistoryReader | None:
+        return history_of(lambda: history_reader(self.settings))
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job that does not run.
@@ -240,8 +316,10 @@ class Client:
             checked_flag(sent, "sent")
         if instance is not None:
             checked_id(instance, "instance", "an approval instance")
-        kind = self.status(job_id).kind
-        said = Resolution.of(job_id, kind, instance=instance, not_created=not_created, sent=sent)
+        job = self.status(job_id)
+        said = Resolution.of(
+            job_id, job.kind, instance=instance, not_created=not_created, sent=sent
+        )
         answer = self._run(said.call(self.settings, by=by))
         if answer is None:
             raise JobNotFound(job_id)
@@ -253,11 +331,59 @@ class Client:
         if not said.happened:
             # Should this never come, the job is still unknown, with nothing open.
             self.requeue(job_id)
+        if follower := said.follower(job, self.settings):
+            # Should this never come, the next event of the approval has it followed.
+            self._accept([follower])
         return True
 
     def recent(self, limit: int = 50) -> list[JobStatus]:
         """The newest jobs, newest first."""
         return self._statuses(keys.RECENT, limit)
+
+    def jobs(
+        self,
+        *,
+        limit: int = 50,
+        history: bool = True,
+        on_unreadable: Callable[[UnreadableRecord], object] | None = None,
+        **chosen: Unpack[JobFields],
+    ) -> list[JobStatus]:
+        """Jobs, the latest accepted first, of `[history] days` where the history is kept.
+
+        What only the history knows of a job has DingTalk's ids as its result, and of its error the
+        class and the code.
+
+        Args:
+            limit: how many at most.
+            history: False asks Redis only, which has the newest 10,000 jobs.
+            on_unreadable: called for each record of another release, which is left out.
+            **chosen: `state`, `kind`, `app`, `sender`, `lane`, `to` (a userid that the job named),
+                `since` and `until` (when it was accepted), `text` (in what it asks for; in the history
+                where `[history] content` is on); only those that fit all of them.
+
+        Raises:
+            ServiceUnavailable: Redis or the database can't be used.
+        """
+        reads = self._history() if history else None
+        jobs = JobList(self._redis_call, reads, on_unreadable)
+        return jobs.find(checked_job_filter(chosen), checked_limit(limit))
+
+    def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
+        """What a person was sent, by messages and by campaigns, and how the directories know them.
+
+        Args:
+            user: their userid.
+            app: of this app only; None for any.
+            limit: how many messages at most, the latest first.
+
+        Raises:
+            NotInstalled: the packages that the history needs are missing.
+            ServiceUnavailable: the database can't be used.
+        """
+        asked = history_reader(self.settings).person(
+            checked_id(user, "user", "a person"), app=app, limit=checked_limit(limit)
+        )
+        return run(asked)
 
     def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first."""
@@ -285,19 +411,28 @@ class Client:
     def _draft(self, job: Contract) -> Draft:
         return record.draft(checked_job(job), sender=self.settings.sender)
 
-    def _enqueue(self, draft: Draft) -> Call:
-        return record.enqueue(draft)
+    def _accept(self, drafts: Collection[Draft]) -> list[Enqueued]:
+        answers = self._enqueue(drafts)
+        self._wake(answers)
+        return answers
+
+    def _enqueue(self, drafts: Collection[Draft]) -> list[Enqueued]:
+        calls = list(map(record.enqueue, drafts))
+        raw = [self._run(calls[0])] if len(calls) == 1 else self._run_many(calls)
+        return list(map(record.enqueued, drafts, raw))
+
+    def _wake(self, answers: Iterable[Enqueued]) -> None:
+        if wakeups := [answer.wakeup for answer in answers if answer.wakeup]:
+            self._publisher.publish(wakeups)
 
     def _connected(self) -> tuple[Redis, Publisher]:
         # A socket that two processes write to carries both their bytes: never share over a fork.
         if self._connections is None or self._pid != os.getpid():
-            redis = Redis.from_url(
-                self.settings.redis,
+            redis = open_sync(
+                self.settings.redis_address,
                 socket_timeout=5,
                 socket_connect_timeout=5,
                 health_check_interval=10,
-                # A socket file has nothing to keep alive, and redis-py refuses to be told so.
-                **({} if self.settings.redis.startswith("unix") else {"socket_keepalive": True}),
             )
             self._connections = redis, Publisher(self.settings)
             self._pid = os.getpid()
@@ -312,7 +447,8 @@ class Client:
             return use(self._connected()[0])
         except RedisConnectionError as error:
             raise ServiceUnavailable(
-                f"DINGRELAY_REDIS_URL: Redis cannot be reached ({type(error).__name__})"
+                f"DINGRELAY_REDIS_URL: Redis at {self.settings.redis_address.where} cannot be reached "
+                f"({type(error).__name__})"
             ) from None
         except RedisError as error:
             # What Redis answers, such as "DB index is out of range", holds nothing of the URL.

@@ -60,7 +60,10 @@ def grouped(jobs: Iterable[Contract]) -> Iterator[Group]:
 
 
 def _content(job: MessageSend) -> str | None:
-    """What the job shares; None where it has a key or a time, by which it is told from others."""
-    if job.idempotency_key or job.send_at or job.expires_at:
+    """What the job shares; None where it has a key or a time, by which it is told from others.
+
+    Who it names by addresses is not known yet.
+    """
+    if job.idempotency_key or job.send_at or job.expires_at or job.to.addresses:
         return None
     return job.batch_digest

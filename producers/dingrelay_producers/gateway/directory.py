@@ -1,4 +1,4 @@
-"""``/v1/directory``: people and departments, as the last user-sync found them."""
+"""``/v1/directory``: people and departments, as of the last user-sync and the events since."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -18,18 +18,18 @@ Department = Annotated[int, Field(ge=-_LARGEST_ID, le=_LARGEST_ID)]
 
 
 class PersonDocument(BaseModel):
-    """Somebody in the directory."""
+    """A person in the directory."""
 
     model_config = ConfigDict(from_attributes=True)
 
     userid: str
     name: str | None
     departments: list[int]
-    """Those that they are a direct member of."""
+    """Departments of which they are a direct member."""
     fields: dict[str, Any]
-    """All that DingTalk ever told of them, in its own names."""
+    """All fields that DingTalk returned, under its own names."""
     left_at: datetime | None
-    """When they were found to have left; null while they have not."""
+    """When they were marked as left; null if they have not left."""
 
 
 class PersonPage(BaseModel):
@@ -48,9 +48,9 @@ class DepartmentDocument(BaseModel):
     id: int
     name: str | None
     parent: int | None
-    """The one above it; null for the root."""
+    """The department above it; null for the root."""
     fields: dict[str, Any]
-    """All that DingTalk ever told of it, in its own names."""
+    """All fields that DingTalk returned, under its own names."""
 
 
 class DepartmentPage(BaseModel):
@@ -78,9 +78,9 @@ class UserFilter(paging.Paging):
 
     app: AppName = "default"
     department: Department | None = None
-    """Only those in it or below it."""
+    """Only people in it or below it."""
     left: bool = False
-    """Those who left, instead of those who are there."""
+    """People who left, instead of those who are there."""
     cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_of_user)] | None = None
     """`next` of the page before."""
 
@@ -90,7 +90,7 @@ class DepartmentFilter(paging.Paging):
 
     app: AppName = "default"
     parent: Department | None = None
-    """Only those directly below it."""
+    """Only departments directly below it."""
     cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_of_department)] | None = None
     """`next` of the page before."""
 

@@ -29,7 +29,9 @@ class Bucket(BaseModel):
     paused_until: AwareDatetime | None
     reason: str
     horizon: AwareDatetime | None
-    """Until when jobs are parked."""
+    """When the parked jobs are through at the present rate, if no others come."""
+    waiting: int
+    """Jobs that are parked, in all lanes and of all senders."""
 
 
 class Outage(BaseModel):
@@ -52,9 +54,27 @@ class Quota(BaseModel):
     limit: int | None
 
 
+class Difference(BaseModel):
+    """A limit that not all workers keep alike."""
+
+    api: str
+    unit: str
+    limits: dict[str, list[str]]
+    """Limit, such as ``20/1s``, or empty for none → the workers that keep it."""
+
+
+class Rules(BaseModel):
+    """Whose rules are told."""
+
+    workers: int
+    """How many workers have told theirs; 0: they are those of the gateway's settings."""
+    differences: list[Difference]
+
+
 class Limits(BaseModel):
     """How full the limits are."""
 
+    rules: Rules
     buckets: list[Bucket]
     outages: list[Outage]
     quota: list[Quota]

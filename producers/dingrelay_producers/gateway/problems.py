@@ -8,6 +8,7 @@ from typing import Any, cast
 from aiohttp import web
 from pydantic import BaseModel, Field
 
+from dingrelay_producers.language import ENGLISH, accepted, translated
 from dingrelay_tasks.contract import ContractError
 
 MEDIA_TYPE = "application/problem+json"
@@ -48,6 +49,7 @@ class Kind:
 MALFORMED = Kind("malformed-request", 400, "The request can't be read")
 UNAUTHORIZED = Kind("unauthorized", 401, "No valid API key")
 FORBIDDEN = Kind("forbidden", 403, "The API key does not allow this")
+CALLBACK = Kind("callback-refused", 403, "The callback is refused")
 NOT_FOUND = Kind("not-found", 404, "Not found")
 METHOD_NOT_ALLOWED = Kind("method-not-allowed", 405, "No such method here")
 NOT_ACCEPTABLE = Kind("not-acceptable", 406, "No such representation")
@@ -67,6 +69,7 @@ KINDS: tuple[Kind, ...] = (
     MALFORMED,
     UNAUTHORIZED,
     FORBIDDEN,
+    CALLBACK,
     NOT_FOUND,
     METHOD_NOT_ALLOWED,
     NOT_ACCEPTABLE,
@@ -116,21 +119,35 @@ class Problem(Exception):
         """A problem with one place of the request."""
         return cls(kind, detail, errors=[FieldError(pointer=pointer, detail=detail)])
 
-    def response(self, request_id: str) -> web.Response:
+    def told(self, language: str) -> dict[str, Any]:
+        """The members of its document but the request's id. What programs read is the same in each language."""
+        found: dict[str, Any] = {
+            "type": URN + self.kind.name,
+            "title": translated(self.kind.title, language),
+            "status": self.kind.status,
+            "detail": translated(self.detail, language),
+        }
+        if self.errors:
+            found["errors"] = [
+                each.model_copy(update={"detail": translated(each.detail, language)})
+                for each in self.errors
+            ]
+        return found
+
+    def response(self, request_id: str, language: str = ENGLISH) -> web.Response:
         """The answer that tells of it."""
-        document = ProblemDocument(
-            type=URN + self.kind.name,
-            title=self.kind.title,
-            status=self.kind.status,
-            detail=self.detail,
-            request_id=request_id,
-            errors=self.errors or None,
-        )
+        document = ProblemDocument(**self.told(language), request_id=request_id)
+        spoken = {} if language == ENGLISH else {"Content-Language": language.replace("_", "-")}
         return web.Response(
             status=self.kind.status,
             body=document.model_dump_json(exclude_none=True).encode(),
-            headers={**self.headers, "Content-Type": MEDIA_TYPE},
+            headers={**self.headers, **spoken, "Content-Type": MEDIA_TYPE},
         )
+
+
+def wanted_language(request: web.Request) -> str:
+    """The language in which the caller is told what is wrong."""
+    return accepted(request.headers.get("Accept-Language", ""))
 
 
 def unavailable(detail: str) -> Problem:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
+from dingrelay_producers import logs
 from dingrelay_producers.gateway.app import create_app
 from dingrelay_producers.gateway.backend.access import Backend, backend
 from dingrelay_producers.gateway.backend.context import opened
@@ -39,7 +40,7 @@ def run(settings: Settings, host: str, port: int) -> None:
         SettingsError: the address can't be listened on.
         NotInstalled: what keeps the keys is not installed.
     """
-    access_log.configure(settings)
+    logs.configure(settings)
     run_loop(_serve(settings, backend(settings), host, port))
 
 

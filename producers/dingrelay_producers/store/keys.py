@@ -55,7 +55,28 @@ UPLOAD_TTL_MS = 900_000
 """A file takes up to 20 MB: its program is told within seconds, and asks again for ten minutes."""
 ROBOT_POSTS_TTL_MS = 60_000
 """The window of a robot's limit (API §2.8)."""
+ENDINGS_TTL_MS = 7 * 86_400_000
+"""As long as an ended record lives by default: what it tells of is gone then."""
+MOST_ENDINGS = 200_000
+"""Ends that are told to readers which are away: about 25 MB, and an hour of 55 jobs a second."""
+WEBHOOKS_TTL_MS = 3_600_000
+"""The leader renews it; where it is lost, the database is asked a few seconds later."""
+HISTORY_TTL_MS = 3_600_000
+"""As WEBHOOKS_TTL_MS."""
+WEBHOOK_GATE_TTL_MS = 8 * 86_400_000
+"""Longer than an endpoint may fail; one that nobody has told anything for so long is well."""
+WEBHOOK_WAITING_TTL_MS = 86_400_000
+"""Who has waited longer has come back by itself."""
+WEBHOOK_PLACE_MS = 30_000
+"""How long a delivery has its place: the time-out of a request (15 s by default), and as much again for
+a machine that stands still. A worker that died keeps one of an endpoint's places for so long."""
 MEMBER_COUNT_TTL_MS = 3_600_000
+RULES_TTL_MS = 60_000
+"""How long a worker's rules are shown that does not tell them any more."""
+SYNCED_TTL_MS = 30 * 86_400_000
+VISIBLE_RANGE_TTL_MS = 86_400_000
+"""Nobody is left out for it without a look at a newer one; whoever was taken out of the range meanwhile
+is sent to as before, and DingTalk drops that."""
 MEMBER_COUNTS = 5_000
 """Departments of an app whose sizes are kept; those of more are asked for each time."""
 
@@ -81,17 +102,62 @@ OUTAGES = PREFIX + "outages"
 """Hash: where jobs wait for the end of an outage → when the last one came (ms). TTL: OUTAGE_TTL_MS."""
 BUCKETS = PREFIX + "buckets"
 """Sorted set: keys of buckets in use → when that was last noted (ms). TTL: 2 x BUCKET_TTL_MS."""
+LANES = PREFIX + "lanes"
+"""Sorted set: lanes in which jobs are parked → when the last one was (ms). TTL: WAITING_TTL_MS."""
 KEY_BUCKETS = PREFIX + "key_buckets"
 """Sorted set: the same for the buckets of API keys. TTL: 2 x BUCKET_TTL_MS."""
 
 
+ENDINGS = PREFIX + "endings"
+"""Stream: jobs that ended, at most about MOST_ENDINGS that some reader has not read. TTL:
+ENDINGS_TTL_MS, renewed by each."""
+ENDINGS_READ = PREFIX + "endings-read"
+"""Hash: reader → up to where it has read ENDINGS. TTL: ENDINGS_TTL_MS, renewed by each reading."""
 CAMPAIGNS = PREFIX + "campaigns"
 """String: another value whenever a campaign was started, paused, resumed or cancelled, so that
 the database is asked at once. TTL: CAMPAIGNS_TTL_MS."""
+BACKLOG = PREFIX + "backlog"
+"""String: what waits, and the month's calls, as the metrics show it (JSON). TTL: a minute; longer where
+counting takes long."""
+BACKLOG_READER = PREFIX + "backlog-reader"
+"""String: a process counts, or has counted just now. TTL: 15 s; longer where counting takes long."""
+DOCTOR = PREFIX + "doctor"
+"""String: what the doctor writes to try Redis. TTL: 10 s."""
 GATEWAY_PROBE = PREFIX + "gateway-probe"
 """String: shows that Redis takes writes. TTL: GATEWAY_PROBE_TTL_MS."""
 DISPATCHER = PREFIX + "dispatcher"
 """String: the worker that carries campaigns on. Its lease is its TTL."""
+
+
+WEBHOOKS = PREFIX + "webhooks"
+"""String: another value whenever an endpoint was added or changed, so that the database is asked at
+once. TTL: WEBHOOKS_TTL_MS."""
+WEBHOOK_LEADER = PREFIX + "webhook-leader"
+"""String: the worker that passes notices on to endpoints. Its lease is its TTL."""
+HISTORY = PREFIX + "history"
+"""String: the signal of the history's leader, who needs none: it reads ENDINGS. TTL: HISTORY_TTL_MS."""
+HISTORY_LEADER = PREFIX + "history-leader"
+"""String: the worker that writes the history. Its lease is its TTL."""
+
+
+def webhook_gate(endpoint: str) -> str:
+    """Hash: how an endpoint of webhooks does, with its breaker. TTL: WEBHOOK_GATE_TTL_MS."""
+    return f"{PREFIX}webhook-gate:{endpoint}"
+
+
+def webhook_places(endpoint: str) -> str:
+    """Sorted set: delivery under way → until when it may be (ms). TTL: twice the longest of those."""
+    return f"{PREFIX}webhook-places:{endpoint}"
+
+
+def webhook_waiting(endpoint: str) -> str:
+    """Sorted set: delivery that waits for its endpoint → since when (ms). TTL: WEBHOOK_WAITING_TTL_MS."""
+    return f"{PREFIX}webhook-waiting:{endpoint}"
+
+
+def webhook_failed(endpoint: str) -> str:
+    """Sorted set: delivery that will be tried again → when it failed (ms). TTL: WEBHOOK_GATE_TTL_MS."""
+    return f"{PREFIX}webhook-failed:{endpoint}"
 
 
 def job(job_id: str) -> str:
@@ -122,8 +188,15 @@ def progress(queue_name: str) -> str:
 
 
 def alive(queue_name: str) -> str:
-    """String: some worker serves this queue. TTL: seconds, renewed by the workers' heartbeat."""
+    """String: some worker serves this queue; `NEW` if none has had time to start what waits in it.
+
+    TTL: seconds, renewed by the workers' heartbeat.
+    """
     return f"{PREFIX}alive:{queue_name}"
+
+
+NEW = 0
+"""Value of `alive` while only new workers serve the queue."""
 
 
 def bucket(scope: str, api: str, unit: str) -> str:
@@ -158,13 +231,18 @@ def outage(name: str) -> str:
     return f"{PREFIX}outage:{name}"
 
 
-def places(bucket_key: str, queue: str) -> str:
-    """Sorted set: sender → its last parked job's place (µs) under a rule.
+def turns(lane: str) -> str:
+    """Sorted set: sender → what it has had while others waited, in seconds of the limit.
 
-    TTL: that of the bucket, or until the last place if that is later. `queue` is ``tail:LANE`` or
-    ``again:LANE``.
+    It holds senders with parked jobs, and those that have had more than these. `lane` is the app, the
+    API and the lane. TTL: WAITING_TTL_MS.
     """
-    return f"{PREFIX}places:{bucket_key.removeprefix(PREFIX)}:{queue}"
+    return f"{PREFIX}turns:{lane}"
+
+
+def parked(lane: str, sender: str) -> str:
+    """Sorted set: a sender's parked jobs → since when they wait (ms). TTL: WAITING_TTL_MS."""
+    return f"{PREFIX}parked:{lane}:{sender}"
 
 
 def waiting(app: str, content: str) -> str:
@@ -180,9 +258,20 @@ def revoked(job_id: str) -> str:
     return f"{PREFIX}revoked:{job_id}"
 
 
-def place(app: str, content: str) -> str:
-    """Hash: the place that each sender's parked jobs of this content share. TTL: as `places`."""
-    return f"{PREFIX}place:{app}:{content}"
+def coming(lane: str) -> str:
+    """Sorted set: jobs that were woken for their turn, until they have their call → when (ms).
+
+    TTL: a minute.
+    """
+    return f"{PREFIX}coming:{lane}"
+
+
+def parked_content(app: str, content: str) -> str:
+    """Hash: lane and sender → recipients of its last parked jobs of this content that share a call.
+
+    TTL: BUCKET_TTL_MS.
+    """
+    return f"{PREFIX}parked-content:{app}:{content}"
 
 
 def quota(organisation: str, month: str) -> str:
@@ -249,6 +338,15 @@ def approval_owner(instance_id: str) -> str:
     return f"{PREFIX}approval-owner:{instance_id}"
 
 
+APPROVAL_MISSED_TTL_MS = 600_000
+"""How long DingTalk may take to answer the creation of an approval of which it has told an event."""
+
+
+def approval_missed(app: str, instance_id: str) -> str:
+    """String: an event told of this approval before it was known that somebody follows it."""
+    return f"{PREFIX}approval-missed:{app}:{instance_id}"
+
+
 def job_approval(job_id: str) -> str:
     """String: the approval instance that a job has. TTL: JOB_MARGIN_MS."""
     return f"{PREFIX}job-approval:{job_id}"
@@ -260,6 +358,29 @@ def filled_in(app: str, day: str) -> str:
     A field is the start of a digest, one a call. TTL: DAY_TTL_MS.
     """
     return f"{PREFIX}filled-in:{app}:{day}"
+
+
+def rules(worker: str) -> str:
+    """String: the limits that a worker keeps (JSON). TTL: RULES_TTL_MS, renewed by it."""
+    return f"{PREFIX}rules:{worker}"
+
+
+def synced(app: str) -> str:
+    """String: a user-sync has read the app's whole directory. TTL: SYNCED_TTL_MS."""
+    return f"{PREFIX}synced:{app}"
+
+
+def visible_range(app: str) -> str:
+    """String: who sees an app, and when that was read (JSON). TTL: VISIBLE_RANGE_TTL_MS.
+
+    An hour where DingTalk refuses to tell, a minute where it could not be asked.
+    """
+    return f"{PREFIX}visible-range:{app}"
+
+
+def visible_range_readings(app: str) -> str:
+    """String: how often the app's visible range was read since the first time in a day. TTL: a day."""
+    return f"{PREFIX}visible-range-readings:{app}"
 
 
 def member_count(app: str) -> str:

@@ -29,14 +29,20 @@ _CONSTANTS: dict[str, str | int] = {
     "PROGRESS_TTL": keys.PROGRESS_TTL_MS,
     "SLOTS": keys.PROGRESS_SLOTS,
     "ALIVE": keys.alive(""),
+    "NEW": str(keys.NEW),
     "TOMBSTONE": keys.tombstone(""),
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
     "MARGIN": keys.JOB_MARGIN_MS,
     "MADE_ONCE": "approval-create",
     "MAKING": "create",
+    "ENDINGS": keys.ENDINGS,
+    "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
+    "MOST_ENDINGS": keys.MOST_ENDINGS,
+    "UNTOLD": "campaign-chunk",
 }
 """What the transitions know by name: keys, and how long they live (ms); and the kind of job and
-its step that DingTalk carries out twice when it is asked twice."""
+its step that DingTalk carries out twice when it is asked twice; and the kind whose end is told to nobody:
+the campaigns' dispatcher, which made it, looks for it."""
 
 
 def transition(package: str, *names: str, preludes: Sequence[str] = ()) -> Script:
@@ -49,8 +55,11 @@ def transition(package: str, *names: str, preludes: Sequence[str] = ()) -> Scrip
     return Script.of(constants + Script.load(package, *names, preludes=["places", *preludes]).body)
 
 
+ENDING = ("reservations", "endings", "cancelled")
+"""Preludes of a transition that may end a job because it was cancelled."""
+
 _ENQUEUE = transition(_PACKAGE, "enqueue")
-_CANCEL = transition(_PACKAGE, "cancel", preludes=["reservations", "cancelled"])
+_CANCEL = transition(_PACKAGE, "cancel", preludes=ENDING)
 _REQUEUE = transition(_PACKAGE, "requeue")
 _DISCARD = transition(_PACKAGE, "discard")
 _READ = Script.load(_PACKAGE, "read")
@@ -117,16 +126,16 @@ def canonical_json(value: Any) -> str:
     return text
 
 
-def _asked(job: Any) -> str:
-    """What was asked for: whoever asks may be called by another name the next time."""
-    if isinstance(job, dict) and "sender" in job:
-        return canonical_json({name: value for name, value in job.items() if name != "sender"})
-    return canonical_json(job)
-
-
 def digest(payload: str) -> str:
     """What tells two payloads apart."""
     return hashlib.sha256(payload.encode()).hexdigest()[:32]
+
+
+def asked_digest(job: Any) -> str:
+    """What tells two requests of one key apart: who asks may be called by another name the next time."""
+    if isinstance(job, dict) and "sender" in job:
+        job = {name: value for name, value in job.items() if name != "sender"}
+    return digest(canonical_json(job))
 
 
 def keyed_id(app: str, kind: str, key: str) -> str:
@@ -139,14 +148,14 @@ def draft(
 ) -> Draft:
     """The draft of a contract.
 
-    `key` stands in for the contract's own idempotency key, `sender` for a sender that it doesn't
+    `key` stands in for the contract's own identity, `sender` for a sender that it doesn't
     name.
     """
     if sender and not contract.sender:
         contract = contract.model_copy(update={"sender": sender})
+    key = key or contract.identity
     due = expires = None
     if isinstance(contract, Deliverable):
-        key = key or contract.idempotency_key
         due, expires = milliseconds(contract.send_at), milliseconds(contract.expires_at)
     return Draft(
         id=keyed_id(contract.app, contract.kind, key) if key else str(uuid.uuid4()),
@@ -210,7 +219,7 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
             draft.lane,
             draft.queue,
             payload,
-            digest(_asked(draft.job)),
+            asked_digest(draft.job),
             draft.summary,
             draft.due,
             "" if draft.expires is None else draft.expires,

@@ -3,12 +3,17 @@
 from dataclasses import dataclass
 from typing import Self
 
+from pydantic import ValidationError
+
 from dingrelay_producers.errors import CannotResolve
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.scripts import Call, Value
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.approval_follow import ApprovalFollow
 
-_RESOLVE = record.transition("dingrelay_producers.store", "resolve")
+_RESOLVE = record.transition("dingrelay_producers.store", "resolve", preludes=["endings"])
 
 LONGEST_INSTANCE = 255
 
@@ -51,6 +56,16 @@ class Resolution:
         ):
             raise CannotResolve(job_id, "instance: must be the id of an approval instance")
         return cls(job_id, bool(sent) or instance is not None, instance or "")
+
+    def follower(self, job: JobStatus, settings: Settings) -> Draft | None:
+        """The job that follows the approval from now on; None if there is none to follow."""
+        if not self.instance or settings.approvals.follow == "none":
+            return None
+        try:
+            follow = ApprovalFollow(app=job.app, instance=self.instance, job=job.id)
+        except ValidationError:
+            return None  # an id that DingTalk does not give: there is nothing to look up
+        return record.draft(follow, key=self.instance, sender=job.sender)
 
     def call(self, settings: Settings, *, by: str) -> Call:
         """The script that writes it down.

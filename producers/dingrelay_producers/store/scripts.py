@@ -192,5 +192,13 @@ def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
     pipe = redis.pipeline(transaction=False)
     for call in calls:
         pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
-    answers: list[Any] = pipe.execute()
+    answers: list[Any] = pipe.execute(raise_on_error=False)
+    for index, answer in enumerate(answers):
+        if isinstance(answer, NoScriptError):
+            # Forgotten since, or another server has become the primary.
+            call = calls[index]
+            parts = (*call.keys, *call.arguments)
+            answers[index] = redis.eval(call.script.body, len(call.keys), *parts)
+        elif isinstance(answer, RedisError):
+            raise answer
     return answers

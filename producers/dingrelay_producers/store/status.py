@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from dingrelay_producers.errors import UnreadableRecord
+from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
 
@@ -59,6 +60,12 @@ class JobError(BaseModel):
     """What may be the effect of a call whose answer was lost."""
     answer: ErrorAnswer | None = Field(default=None, exclude_if=lambda told: told is None)
     """DingTalk's own words, of an api-call."""
+
+    @property
+    def prefix(self) -> str:
+        """The code, as it stands before the message; empty where the message begins with it."""
+        begins = self.code == self.error_class or self.message.startswith(f"{self.code}:")
+        return "" if begins else self.code
 
 
 class Resolved(BaseModel):
@@ -124,6 +131,20 @@ class JobStatus(BaseModel):
             result=_result(fields, state),
             error=fields.read("error", JobError.model_validate_json),
             resolved=fields.read("resolved", Resolved.model_validate_json),
+        )
+
+    @classmethod
+    def of_draft(cls, draft: Draft, *, created: datetime, due: datetime) -> Self:
+        """The status of a job that was written just now."""
+        return cls(
+            id=draft.id,
+            kind=draft.kind,
+            app=draft.app,
+            lane=draft.lane,
+            sender=draft.sender,
+            state=State.QUEUED,
+            created_at=created,
+            due_at=due,
         )
 
     def to_json(self) -> dict[str, Any]:

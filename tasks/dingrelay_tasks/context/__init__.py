@@ -5,18 +5,38 @@ limits, the token, the retries and the redaction are behind them.
 """
 
 from dingrelay_tasks.context.apis import Apis
+from dingrelay_tasks.context.approval_states import (
+    ApprovalChange,
+    ApprovalState,
+    ApprovalStates,
+    ApprovalTask,
+    Followed,
+    TaskState,
+)
 from dingrelay_tasks.context.approvals import Approvals, Candidate, Found
 from dingrelay_tasks.context.campaigns import CampaignCall, Campaigns
 from dingrelay_tasks.context.contacts import Contacts, ContactScope, Department, Member
 from dingrelay_tasks.context.context import Context, Intent
 from dingrelay_tasks.context.directory import Directory, Progress, Unmet
+from dingrelay_tasks.context.events import Events, MissedPage
 from dingrelay_tasks.context.media import Media
-from dingrelay_tasks.context.messages import DailyVerdict, DeliveryReport, Messages, SentCall
+from dingrelay_tasks.context.messages import (
+    DailyVerdict,
+    DeliveryReport,
+    Messages,
+    RecipientVerdict,
+    SentCall,
+)
 from dingrelay_tasks.context.robots import Robots
+from dingrelay_tasks.context.webhooks import Receipt, Webhooks
 from dingrelay_tasks.names import Json
 
 __all__ = [
     "Apis",
+    "ApprovalChange",
+    "ApprovalState",
+    "ApprovalStates",
+    "ApprovalTask",
     "Approvals",
     "CampaignCall",
     "Campaigns",
@@ -28,14 +48,21 @@ __all__ = [
     "DeliveryReport",
     "Department",
     "Directory",
+    "Events",
+    "Followed",
     "Found",
     "Intent",
     "Json",
     "Media",
     "Member",
     "Messages",
+    "MissedPage",
     "Progress",
+    "Receipt",
+    "RecipientVerdict",
     "Robots",
     "SentCall",
+    "TaskState",
     "Unmet",
+    "Webhooks",
 ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from dingrelay_tasks.context.approval_states import ApprovalChange
+
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
@@ -54,6 +56,7 @@ class Approvals(Protocol):
         department: int,
         form: Sequence[tuple[str, str]],
         approvers: Sequence[tuple[str, Sequence[str]]],
+        target_actioners: Sequence[tuple[str, Sequence[str]]],
         cc: Sequence[str],
         cc_position: str | None,
     ) -> str:
@@ -72,5 +75,18 @@ class Approvals(Protocol):
 
         It is this job's for good. `since` is a moment of `Context.now`'s clock; the difference to
         DingTalk's is allowed for.
+        """
+        ...
+
+    async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:
+        """How an instance stands; None if DingTalk knows none with this id.
+
+        Args:
+            instance: its id.
+            patient: nobody waits for the answer. Where DingTalk can't be asked now, that spends no
+                attempt.
+
+        Raises:
+            Wait: DingTalk can't be asked now, and the caller is patient.
         """
         ...

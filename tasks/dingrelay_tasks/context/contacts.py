@@ -59,6 +59,14 @@ class Contacts(Protocol):
         """
         ...
 
+    async def by_mobile(self, number: str) -> str | None:
+        """The userid of who has a Chinese mobile number; None: nobody of the organisation.
+
+        Raises:
+            OutOfScope: the app may not see them.
+        """
+        ...
+
     async def user(self, userid: str) -> Member | None:
         """One user with all fields.
 

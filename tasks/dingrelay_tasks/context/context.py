@@ -6,13 +6,16 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from dingrelay_tasks.context.apis import Apis
+from dingrelay_tasks.context.approval_states import ApprovalStates
 from dingrelay_tasks.context.approvals import Approvals
 from dingrelay_tasks.context.campaigns import Campaigns
 from dingrelay_tasks.context.contacts import Contacts
 from dingrelay_tasks.context.directory import Directory
+from dingrelay_tasks.context.events import Events
 from dingrelay_tasks.context.media import Media
 from dingrelay_tasks.context.messages import Messages
 from dingrelay_tasks.context.robots import Robots
+from dingrelay_tasks.context.webhooks import Webhooks
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.names import Json
 
@@ -76,6 +79,11 @@ class Context(Protocol):
         ...
 
     @property
+    def approval_states(self) -> ApprovalStates:
+        """What became of approvals, in SQL."""
+        ...
+
+    @property
     def apis(self) -> Apis:
         """Any API of DingTalk's."""
         ...
@@ -91,6 +99,11 @@ class Context(Protocol):
         ...
 
     @property
+    def webhooks(self) -> Webhooks:
+        """Endpoints of webhooks."""
+        ...
+
+    @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk."""
         ...
@@ -101,13 +114,21 @@ class Context(Protocol):
         ...
 
     @property
+    def events(self) -> Events:
+        """Events that DingTalk could not tell us."""
+        ...
+
+    @property
     def campaigns(self) -> Campaigns:
         """The calls of campaigns in SQL."""
         ...
 
-    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+    async def once(
+        self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
+    ) -> Json:
         """The outcome of `act`, or what an earlier attempt of this job remembered for `step`.
 
+        With `again` only what this attempt remembered counts: `act` changed nothing at DingTalk before.
         A call in `act` that changes something at DingTalk has its intent in the record before
         it leaves, under this step's name; the outcome replaces that.
         """
@@ -119,6 +140,13 @@ class Context(Protocol):
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
+        ...
+
+    async def enqueue(self, jobs: Sequence[Contract]) -> None:
+        """Enqueue jobs that stand by themselves; one whose identity is known is there already.
+
+        It is insisted on while Redis is away: they may be all that is left of what they tell.
+        """
         ...
 
     async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:

@@ -1,9 +1,10 @@
 """The SQL directory as a body sees it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.context.contacts import Department, Member
 
 
@@ -41,7 +42,11 @@ class Progress:
 
 
 class Directory(Protocol):
-    """The SQL directory of the job's app, and the runs that fill it."""
+    """The SQL directory of the job's app, and the runs that fill it.
+
+    What is written counts as read after the job was claimed: nothing that was read later is
+    overwritten, and it was to be read for what a job is enqueued for.
+    """
 
     async def open_run(
         self, run: str, *, scope: str, roots: Sequence[Department], calls: int
@@ -131,10 +136,36 @@ class Directory(Protocol):
         """
         ...
 
+    async def find(self, kind: AddressKind, values: Collection[str]) -> dict[str, list[str]]:
+        """The userids of those who have not left and have one of these addresses, by address.
+
+        `values` are as `dingrelay_tasks.addresses` compares them.
+        """
+        ...
+
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        """Write one user as told by DingTalk: a run of its own, at once closed."""
+        """Write one user as told by DingTalk.
+
+        A run that is not open yet is this user's own, and at once closed.
+        """
         ...
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
-        """Mark one user as left: a run of its own, at once closed."""
+        """Mark one user as left, in a run as `put_user`."""
+        ...
+
+    async def strangers(self, run: str, numbers: Sequence[int]) -> list[int]:
+        """Those of the departments that the directory did not know before the run, or as gone."""
+        ...
+
+    async def members(self, department: int, *, most: int) -> Sequence[str]:
+        """Direct members of a department; some of them, if they are many."""
+        ...
+
+    async def leaders(self, department: int) -> Sequence[str]:
+        """Who heads a department, as far as that is known."""
+        ...
+
+    async def vacate(self, run: str, department: int, users: Sequence[str]) -> None:
+        """These people are not in the department, which does not exist."""
         ...

@@ -22,6 +22,20 @@ class DailyVerdict:
 
 
 @dataclass(frozen=True, slots=True)
+class RecipientVerdict:
+    """Which users a work notification can reach; the rest surely gets nothing (API §2.1).
+
+    Attributes:
+        unknown_user: DingTalk knows nobody with this userid.
+        out_of_scope: outside the app's visible range (API §11.11).
+    """
+
+    users: list[str]
+    unknown_user: list[str] = field(default_factory=list)
+    out_of_scope: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
 class SentCall:
     """DingTalk took one work-notification call."""
 
@@ -47,6 +61,10 @@ class Messages(Protocol):
     @property
     def users_per_call(self) -> int:
         """How many users a call may have: what DingTalk takes, or what the app's limits allow."""
+        ...
+
+    async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
+        """Which of these users can be reached at all, as far as that is surely known."""
         ...
 
     async def reserve(
@@ -110,7 +128,11 @@ class Messages(Protocol):
         ...
 
     async def delivery(self, task_id: int) -> DeliveryReport:
-        """What became of an accepted call (within 24 h, at most 100 recipients)."""
+        """What became of an accepted call (at most 100 recipients).
+
+        Raises:
+            CallForgotten: it is older than 24 hours.
+        """
         ...
 
     async def withdraw_message(self, task_id: int) -> bool:

@@ -5,8 +5,8 @@ from functools import cached_property
 
 from redis.asyncio import Redis
 
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.gateway.backend.access import ApiKey
-from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.store.keys import KEY_BUCKETS
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_workers.limiter import buckets

@@ -13,24 +13,29 @@ from structlog.stdlib import get_logger
 from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.calls.batch import Batch, BatchKey, Member
 from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.store.records import ClaimedJob, Records
 
 log = get_logger("dingrelay.jobs")
 
 
+LATE = 0.5
+"""Seconds after which a wake-up that nobody has started stands behind many others in its queue."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A job that a batch has claimed, and that is to be run.
+    """A job that was claimed here without its wake-up, and that is to be run.
 
     Attributes:
         job: the job, with the wake-up in whose place it was claimed.
-        member: kept for it in the batch; None for a job that makes the next call.
-        key: of the batch that claimed it.
+        member: kept for it in the batch that claimed it; None for a job that makes a call of its own.
+        key: of the batch that claimed it; None for a job whose turn it is.
     """
 
     job: ClaimedJob
     member: Member | None
-    key: BatchKey
+    key: BatchKey | None
 
 
 class BatchRegistry:
@@ -45,6 +50,7 @@ class BatchRegistry:
         self._claimed: asyncio.Queue[ClaimedRun] = asyncio.Queue()
         self._claiming: set[asyncio.Task[None]] = set()
         self._coming: Counter[BatchKey] = Counter()
+        self._late: set[Turns] = set()
 
     async def join(
         self, key: BatchKey, users: Iterable[str], *, eager: bool, most: int = USERS_PER_CALL
@@ -97,13 +103,22 @@ class BatchRegistry:
             self._coming[key] += 1
             self._begin(self._claim_next(key))
 
+    def claim_late(self, turns: Turns, queue: str, most: int) -> None:
+        """Claim jobs whose turn it is and whose wake-ups are late: slots come, and nobody waits here.
+
+        Without them, whoever is at the head of the queue would have all slots.
+        """
+        if most > 0 and turns not in self._late:
+            self._late.add(turns)
+            self._begin(self._claim_late(turns, queue, most))
+
     async def next_claimed(self) -> ClaimedRun:
         """The next job that is to be run; `ended` is to be called when that is over."""
         return await self._claimed.get()
 
     def ended(self, run: ClaimedRun) -> None:
         """A job that was claimed has been run."""
-        if run.member is None:
+        if run.key is not None and run.member is None:
             self._no_longer_coming(run.key)
 
     @property
@@ -152,3 +167,16 @@ class BatchRegistry:
         self._coming[key] -= 1
         if not self._coming[key]:
             del self._coming[key]
+
+    async def _claim_late(self, turns: Turns, queue: str, most: int) -> None:
+        try:
+            found = await self._records.claim_late(
+                turns, queue, nonce=uuid.uuid4().hex, most=most, late=LATE
+            )
+        except RedisError as error:
+            log.warning("late_claim_failed", reason=type(error).__name__)
+        else:
+            for job in found:
+                self._claimed.put_nowait(ClaimedRun(job, None, None))
+        finally:
+            self._late.discard(turns)

@@ -1,7 +1,8 @@
 """One job's calls of DingTalk: each goes the same way, from the check to what the fleet is told."""
 
 import time
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from dingrelay_producers.settings import Settings
@@ -26,6 +27,7 @@ from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import JITTER
 from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
 from dingrelay_workers.store.records import Claim
 
@@ -90,6 +92,7 @@ class JobCalls:
         self._batches = batches
         self._member = member
         self._key = BatchKey(claim.batch_key, claim.lane)
+        self._woken = claim.id if claim.woken else ""
         # Bulk that has waited long enough may reserve; the wait counts from before it was parked.
         self._waited = max(0.0, (claim.time.at - claim.waiting) / 1000) if claim.waiting else 0.0
 
@@ -125,6 +128,15 @@ class JobCalls:
                 return await self._share(member)
             except BatchClosed:
                 continue
+
+    @contextmanager
+    def aside(self) -> Generator[None]:
+        """Calls that are not those for which the job was woken: its turn is kept for that one."""
+        woken, self._woken = self._woken, ""
+        try:
+            yield
+        finally:
+            self._woken = woken
 
     async def _check(self, api: Api) -> None:
         """Whether it may be called at all; a token is fetched before a slot is taken for it.
@@ -170,7 +182,7 @@ class JobCalls:
     async def _send_batch(self, batch: Batch, request: Request) -> Json:
         """Make the call for all who share it."""
         try:
-            grant = await self._slot(request.api, batch.slot_request, place=self._claim.place)
+            grant = await self._slot(request.api, batch.slot_request, shared=self._claim.shared)
             try:
                 await self._fill(batch, grant)
             except BaseException:
@@ -200,7 +212,7 @@ class JobCalls:
         # Recipients are counted when they arrive: they may not be much later than their tokens.
         await batch.members_ready(JITTER if bucket else MEMBERS_READY_WITHIN)
 
-    async def _slot(self, api: Api, request: SlotRequest, *, place: str = "") -> Grant:
+    async def _slot(self, api: Api, request: SlotRequest, *, shared: str = "") -> Grant:
         """Wait until a call may leave.
 
         Raises:
@@ -208,17 +220,23 @@ class JobCalls:
             limiter.Outage: the API is out, or the app held.
         """
         began = time.monotonic()
-        grant = await self._limiter.acquire(
-            self.app,
-            api.rule,
-            lane=self._lane,
-            request=request,
-            sender=self._claim.sender,
-            waited=self._waited,
-            returning=bool(self._claim.waiting),
-            place=place,
-            host=api.dialect,
-        )
+        turns = Turns(self.app, api.rule, self._lane)
+        try:
+            grant = await self._limiter.acquire(
+                self.app,
+                api.rule,
+                lane=self._lane,
+                request=request,
+                sender=self._claim.sender,
+                waited=self._waited,
+                returning=self._claim.woken,
+                woken=self._woken,
+                shared=shared,
+                host=api.dialect,
+            )
+        finally:
+            wanted = self._limiter.wanted(turns, api.dialect)
+            self._batches.claim_late(turns, self._claim.queue, wanted)
         LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
         return grant
 
@@ -230,6 +248,7 @@ class JobCalls:
             await self._limiter.forgone(grant)
             recipients = grant.costs.get("recipients", 0)
             grant = await self._slot(api, SlotRequest(recipients))
+        self._woken = ""
         left = time.monotonic()
         verdict = "lost"
         open_before = self.intents.open

@@ -46,7 +46,7 @@ SOON = 5.0
 """Seconds after which a token within the refresh margin is asked for again."""
 
 CREDENTIALS_HINT = (
-    "Check DINGTALK_APP_KEY and DINGTALK_APP_SECRET: the app's jobs go on once they are right."
+    "Correct DINGTALK_APP_KEY and DINGTALK_APP_SECRET; the app's jobs go on once they are right."
 )
 
 

@@ -8,9 +8,11 @@ from itertools import islice
 from typing import BinaryIO, Literal
 
 from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
+from dingrelay_tasks.addresses import AddressKind
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.campaigns.recipients import (
     USERID,
+    Column,
     Recipient,
     Rows,
     problem_of,
@@ -21,6 +23,7 @@ from dingrelay_workers.campaigns.template import Template
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.contact_fields import USER_FIELDS
 from dingrelay_workers.dingtalk.lenient import text
+from dingrelay_workers.directory import addresses
 from dingrelay_workers.directory import audience as directory
 
 BATCH = 2_000
@@ -44,13 +47,15 @@ class Audience:
         rows: a file or an iterable, as `recipients.read` takes it.
         departments: these and all below them, as the directory has them.
         everyone: all in the directory.
-        without_rows: as `rows`; a malformed row in it is always refused.
+        column: where the rows name somebody, if not under one of the usual names.
+        without_rows: as `rows`, with the usual names; a malformed row in it is always refused.
     """
 
     rows: Source | None = None
     users: Sequence[str] = ()
     departments: Sequence[int] = ()
     everyone: bool = False
+    column: Column | None = None
     without_rows: Source | None = None
     without_users: Sequence[str] = ()
     without_departments: Sequence[int] = ()
@@ -140,7 +145,9 @@ class _Gatherer:
         """Put everybody who is meant on the stage."""
         _check_userids("users", audience.users)
         _check_userids("without_users", audience.without_users)
-        rows = read(audience.rows, self._template.fields) if audience.rows is not None else None
+        rows = None
+        if audience.rows is not None:
+            rows = read(audience.rows, self._template.fields, audience.column)
         self._refuse_unknown_fields(rows)
         if rows is not None:
             for batch in _batches(rows):
@@ -153,7 +160,10 @@ class _Gatherer:
         gathered.excluded += gathered.staging.remove(audience.without_users)
         if audience.without_rows is not None:
             for batch in _batches(_exclusions(audience.without_rows)):
-                gathered.excluded += gathered.staging.remove(row.userid for row in _sound(batch))
+                found = await self._resolved(batch)
+                if nobodys := [row for row in found if isinstance(row, Malformed)]:
+                    raise MalformedRecipients("exclusions", len(nobodys), nobodys[:LISTED])
+                gathered.excluded += gathered.staging.remove(row.userid for row in _sound(found))
                 await asyncio.sleep(0)
         for department in audience.without_departments:
             async for userids in self._below("without_departments", department):
@@ -181,6 +191,7 @@ class _Gatherer:
         # The loop may have been told to stop: this is where it hears of it.
         await asyncio.sleep(0)
         people: list[Person] = []
+        rows = await self._resolved(rows)
         known = await self._from_directory(rows)
         for row in rows:
             found = row if isinstance(row, Malformed) else self._person(row, known)
@@ -210,6 +221,27 @@ class _Gatherer:
         except ContractError as error:
             return Malformed(row.line, f"{row.userid}: {error}")
         return Person(row.userid, result)
+
+    async def _resolved(
+        self, rows: Sequence[Recipient | Malformed]
+    ) -> Sequence[Recipient | Malformed]:
+        """The rows with the userids of those who are named by an address."""
+        asked: dict[AddressKind, set[str]] = {}
+        for row in _sound(rows):
+            if row.address:
+                asked.setdefault(row.address[0], set()).add(row.address[1])
+        if not asked:
+            return rows
+        known = {
+            kind: await addresses.find(self._database, self._app, kind, values)
+            for kind, values in asked.items()
+        }
+        return [
+            _named_by(row, known[row.address[0]][row.address[1]])
+            if isinstance(row, Recipient) and row.address
+            else row
+            for row in rows
+        ]
 
     async def _from_directory(
         self, rows: Sequence[Recipient | Malformed]
@@ -247,6 +279,19 @@ class _Gatherer:
                 if rows is not None:
                     places = f"the file ({', '.join(sorted(columns))}) or {places}"
                 raise ContractError("message", f"{{{name}}} is no field of {places}")
+
+
+def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
+    """The recipient with the userid of their address; a problem where it is not one person's."""
+    assert row.address, "only those with an address are looked up"
+    kind, value = row.address
+    match userids:
+        case [userid]:
+            return Recipient(row.line, userid, row.fields)
+        case []:
+            return Malformed(row.line, f"{kind} {value} is nobody's in the directory")
+        case _:
+            return Malformed(row.line, f"{kind} {value} is that of {len(userids)} people")
 
 
 def _batches(rows: Iterable[Recipient | Malformed]) -> Iterator[list[Recipient | Malformed]]:

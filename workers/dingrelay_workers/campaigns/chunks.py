@@ -255,6 +255,8 @@ def _outcomes(campaign: str, endings: Sequence[Ending]) -> list[dict[str, Any]]:
     reasons = {
         OutcomeKind.DUPLICATE: "had this content already that day",
         OutcomeKind.DAILY_CAP: "had had the day's messages",
+        OutcomeKind.UNKNOWN_USER: "DingTalk knows nobody with this userid",
+        OutcomeKind.OUT_OF_SCOPE: "outside the app's visible range",
     }
     return [
         {

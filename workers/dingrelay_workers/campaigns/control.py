@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy import select, update
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
-from dingrelay_workers.campaigns import chunks, leader
+from dingrelay_workers.campaigns import chunks, leader, notices
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.database.database import Database
 
@@ -70,4 +70,6 @@ class Control:
                 )
             if to == State.CANCELLED:
                 await chunks.cancel_pending(connection, campaign)
+            if found != to:
+                await notices.tell_of_move(connection, campaign, State(found), datetime.now(UTC))
         await leader.signal(self._redis)

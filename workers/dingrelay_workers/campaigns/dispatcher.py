@@ -30,10 +30,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import inspect, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
@@ -41,7 +40,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks import beijing
-from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns import chunks, notices
 from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
     Campaign,
@@ -57,7 +56,7 @@ from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.split import split
 from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.metrics import CAMPAIGN_CHUNKS, CAMPAIGN_RECIPIENTS
+from dingrelay_workers.metrics import CAMPAIGN_CHUNKS, CAMPAIGN_RECIPIENTS, CAMPAIGNS_PAUSED
 from dingrelay_workers.store.records import Records
 
 BUSY, IDLE = 0.1, 0.25
@@ -118,7 +117,7 @@ class Turn:
 class Dispatcher:
     """Carries on all campaigns of a database, for as long as it has the lease."""
 
-    DATABASE_AWAY = SQLAlchemyError
+    database_away = SQLAlchemyError
 
     def __init__(
         self,
@@ -165,7 +164,7 @@ class Dispatcher:
             SQLAlchemyError: the database is away.
             RedisError: Redis is away.
         """
-        if not self._ready and not await self._has_tables():
+        if not self._ready and not await self._database.has(CampaignRow):
             return None
         self._ready = True
         turns = await self._read()
@@ -191,16 +190,6 @@ class Dispatcher:
     def _step(self) -> None:
         """The turn has come on: whoever watches it need not give it up."""
         self.stepped = time.monotonic()
-
-    async def _has_tables(self) -> bool:
-        """Whether campaigns can exist at all; looking must not create a database."""
-        url = self._database.engine.url
-        if self._database.is_sqlite and not _is_file(url.database):
-            return False
-        async with self._database.read() as connection:
-            return await connection.run_sync(
-                lambda sync: inspect(sync).has_table(CampaignRow.__tablename__)
-            )
 
     async def _read(self) -> list[Turn]:
         self._step()
@@ -343,6 +332,10 @@ class Dispatcher:
             await connection.execute(
                 update(CampaignRow).where(CampaignRow.id == campaign.id).values(values)
             )
+        if "state" in values:
+            if values["state"] == State.PAUSED:
+                CAMPAIGNS_PAUSED.inc()
+            await notices.tell_of_move(connection, campaign.id, campaign.state, self._now())
         return goes
 
     async def _release(
@@ -400,10 +393,6 @@ def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
             reason = ending.error.get("message", "")
             number = ending.release.number
             log.warning("chunk_failed", campaign=campaign.id, number=number, reason=reason)
-
-
-def _is_file(path: str | None) -> bool:
-    return path is not None and Path(path).is_file()
 
 
 def _may_send(campaign: Campaign, now: datetime) -> bool:

@@ -31,11 +31,24 @@ class OutcomeKind(StrEnum):
 
     DUPLICATE = "duplicate"
     DAILY_CAP = "daily_cap"
+    UNKNOWN_USER = "unknown_user"
+    OUT_OF_SCOPE = "out_of_scope"
     INVALID = "invalid"
     FORBIDDEN = "forbidden"
     FAILED = "failed"
     UNKNOWN = "unknown"
     CANCELLED = "cancelled"
+
+
+LEFT_OUT = frozenset(
+    {
+        OutcomeKind.DUPLICATE,
+        OutcomeKind.DAILY_CAP,
+        OutcomeKind.UNKNOWN_USER,
+        OutcomeKind.OUT_OF_SCOPE,
+    }
+)
+"""Outcomes of whoever was in no call."""
 
 
 class CampaignRow(Base):

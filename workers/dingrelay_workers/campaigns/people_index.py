@@ -121,7 +121,7 @@ async def reached(
         return called, coming
     asked = set(users)
     async with source.read() as connection:
-        for campaign, numbers in (await _chunks_of(connection, users, campaigns)).items():
+        for campaign, numbers in (await chunks_of(connection, users, campaigns)).items():
             rows = await _live(connection, campaign, numbers, since)
             found = [(row, asked.intersection(row.users.split(","))) for row in rows]
             here = set[str]().union(*(some for _, some in found))
@@ -168,7 +168,7 @@ async def _left_out(connection: AsyncConnection, campaign: str, users: Collectio
     return found
 
 
-async def _chunks_of(
+async def chunks_of(
     connection: AsyncConnection, users: Sequence[str], campaigns: Sequence[str]
 ) -> dict[str, set[int] | None]:
     """The chunks in which the users may be, by campaign; None for one without an index."""

@@ -100,7 +100,12 @@ def unknown(message: str) -> dict[str, str]:
 
 
 def _ending(release: Release, result: CampaignChunkResult) -> Ending:
-    left_out = {OutcomeKind.DUPLICATE: result.duplicate, OutcomeKind.DAILY_CAP: result.daily_cap}
+    left_out = {
+        OutcomeKind.DUPLICATE: result.duplicate,
+        OutcomeKind.DAILY_CAP: result.daily_cap,
+        OutcomeKind.UNKNOWN_USER: result.unknown_user,
+        OutcomeKind.OUT_OF_SCOPE: result.out_of_scope,
+    }
     call = result.call
     return Ending(
         release,

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, NamedTuple, NoReturn, cast
 from pydantic import TypeAdapter, ValidationError
 
 from dingrelay_producers.client.malformed_rows import Malformed
+from dingrelay_tasks.addresses import PARSERS, AddressKind
 from dingrelay_tasks.contract import ContractError, UserId
 from dingrelay_workers.campaigns.text_reader import TextReader
 
@@ -28,12 +29,44 @@ class Recipient(NamedTuple):
 
     Attributes:
         line: in the file, or the number of the item, from 1; 0 for people that no file names.
+        userid: "" of somebody who is named by an address.
         fields: those that were wanted and are there; "" is no value.
+        address: kind and value as `dingrelay_tasks.addresses` compares them; None with a userid.
     """
 
     line: int
     userid: str
     fields: Mapping[str, str] = NO_FIELDS
+    address: tuple[AddressKind, str] | None = None
+
+
+class Column(NamedTuple):
+    """Where rows name somebody, if not under one of the usual names.
+
+    Attributes:
+        name: of the column, such as ``工号``.
+        kind: of the addresses in it; None for userids.
+    """
+
+    name: str
+    kind: AddressKind | None = None
+
+    @classmethod
+    def of(cls, text: str) -> "Column":
+        """The column that somebody names: ``NAME``, or ``job_number=NAME``.
+
+        Raises:
+            ContractError: it has no name.
+        """
+        kind, _, name = text.partition("=")
+        for known in PARSERS:
+            if kind == known and name:
+                return cls(name.strip(), known)
+        if kind == USERID and name:
+            return cls(name.strip())
+        if not text.strip():
+            raise ContractError("column", "must not be empty")
+        return cls(text.strip())
 
 
 class Rows:
@@ -53,13 +86,19 @@ class Rows:
         return self._rows
 
 
-def read(source: BinaryIO | Iterable[object], wanted: Collection[str] = ()) -> Rows:
+def read(
+    source: BinaryIO | Iterable[object],
+    wanted: Collection[str] = (),
+    column: Column | None = None,
+) -> Rows:
     """The rows of a file or of an iterable.
 
     Args:
         source: a file with CSV under a header or with one JSON object a line, in UTF-8 or
-            GB18030; or userids, or mappings with a ``userid``.
+            GB18030; or userids, or mappings. A row names somebody by ``userid``, or without one by
+            ``mobile``, ``email`` or ``job_number``.
         wanted: names of the fields to keep.
+        column: where rows name somebody instead.
 
     Raises:
         ContractError: the file as a whole can't be read, also while its rows are read.
@@ -68,13 +107,13 @@ def read(source: BinaryIO | Iterable[object], wanted: Collection[str] = ()) -> R
     if isinstance(source, str | bytes | Mapping):
         raise TypeError(f"recipients: a file or an iterable of them, not {type(source).__name__}")
     if not hasattr(source, "read"):
-        return Rows(_of_values(source, wanted))
+        return Rows(_of_values(source, wanted, column))
     lines = TextReader(cast("BinaryIO", source))
     ahead = iter(lines)
     first = next((line for line in ahead if not line.isspace()), "")
     if first.lstrip().startswith("{"):
-        return Rows(_of_json(lines, chain([first], ahead), wanted))
-    return _of_csv(lines, first, ahead, wanted)
+        return Rows(_of_json(lines, chain([first], ahead), wanted, column))
+    return _of_csv(lines, first, ahead, wanted, column)
 
 
 def problem_of(userid: object) -> str | None:
@@ -92,24 +131,45 @@ def problem_of(userid: object) -> str | None:
     return None
 
 
-def _of_csv(lines: TextReader, first: str, ahead: Iterator[str], wanted: Collection[str]) -> Rows:
+def _of_csv(
+    lines: TextReader,
+    first: str,
+    ahead: Iterator[str],
+    wanted: Collection[str],
+    column: Column | None,
+) -> Rows:
     line = f"line {max(lines.number, 1)}"
     try:
         header = [name.strip() for name in next(csv.reader(chain([first], ahead), strict=True))]
     except (csv.Error, StopIteration):
         raise ContractError(line, "is no header of CSV") from None
-    if USERID not in header:
-        raise ContractError(line, f'the header has no column "{USERID}"; it has {_told(header)}')
+    kinds: list[AddressKind] = [kind for kind in PARSERS if kind in header]
+    if column is not None and column.name not in header:
+        raise ContractError(
+            line, f'the header has no column "{column.name}"; it has {_told(header)}'
+        )
+    if column is None and USERID not in header and len(kinds) != 1:
+        wanted_columns = f'no column "{USERID}", nor one of {_told(PARSERS)}'
+        if kinds:
+            wanted_columns = f'no column "{USERID}", and more than one of {_told(PARSERS)}'
+        raise ContractError(line, f"the header has {wanted_columns}; it has {_told(header)}")
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
         raise ContractError(line, f"the header has two columns {_told(twice)}")
     columns = {name: header.index(name) for name in wanted if name in header}
-    place = header.index(USERID)
-    rows = _of_table(lines, ahead, len(header), place, columns)
+    kind = None if USERID in header else kinds[0] if kinds else None
+    place = header.index(column.name if column else kind or USERID)
+    kind = column.kind if column else kind
+    rows = _of_table(lines, ahead, len(header), place, columns, kind)
     return Rows(rows, frozenset(header) - {""})
 
 
 def _of_table(
-    lines: TextReader, ahead: Iterator[str], width: int, place: int, columns: Mapping[str, int]
+    lines: TextReader,
+    ahead: Iterator[str],
+    width: int,
+    place: int,
+    columns: Mapping[str, int],
+    kind: AddressKind | None,
 ) -> Iterator[Recipient | Malformed]:
     reader = csv.reader(ahead, strict=True)
     while True:
@@ -133,7 +193,8 @@ def _of_table(
             yield Malformed(line, f"columns: {len(row)} instead of {width}")
         else:
             fields = {name: row[at] for name, at in columns.items()} if columns else NO_FIELDS
-            yield _recipient(line, _plain(row[place]), fields)
+            named = _plain(row[place])
+            yield _addressed(line, kind, named, fields) if kind else _recipient(line, named, fields)
 
 
 def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient | Malformed:
@@ -141,6 +202,18 @@ def _recipient(line: int, userid: str, fields: Mapping[str, str]) -> Recipient |
     if problem is None and fields:
         problem = _nul_in(fields)
     return Recipient(line, userid, fields) if problem is None else Malformed(line, problem)
+
+
+def _addressed(
+    line: int, kind: AddressKind, text: str, fields: Mapping[str, str]
+) -> Recipient | Malformed:
+    """Somebody who is named by an address."""
+    try:
+        value = PARSERS[kind](text.strip())
+    except ValueError as error:
+        return Malformed(line, f"{kind}: {error}")
+    problem = _nul_in(fields) if fields else None
+    return Malformed(line, problem) if problem else Recipient(line, "", fields, (kind, value))
 
 
 def _runaway(last: int) -> str:
@@ -172,7 +245,7 @@ def _nul_in(fields: Mapping[str, str]) -> str | None:
 
 
 def _of_json(
-    lines: TextReader, ahead: Iterable[str], wanted: Collection[str]
+    lines: TextReader, ahead: Iterable[str], wanted: Collection[str], column: Column | None
 ) -> Iterator[Recipient | Malformed]:
     for text in ahead:
         if text.isspace():
@@ -188,17 +261,17 @@ def _of_json(
             yield Malformed(lines.number, "is not JSON: a number or a depth out of bounds")
         else:
             if isinstance(value, dict):
-                yield _of_mapping(lines.number, cast("dict[str, Any]", value), wanted)
+                yield _of_mapping(lines.number, cast("dict[str, Any]", value), wanted, column)
             else:
                 yield Malformed(lines.number, "must be a JSON object")
 
 
 def _of_values(
-    values: Iterable[object], wanted: Collection[str]
+    values: Iterable[object], wanted: Collection[str], column: Column | None
 ) -> Iterator[Recipient | Malformed]:
     for number, value in enumerate(values, 1):
         if isinstance(value, Mapping):
-            yield _of_mapping(number, cast("Mapping[str, Any]", value), wanted)
+            yield _of_mapping(number, cast("Mapping[str, Any]", value), wanted, column)
         elif problem := problem_of(value):
             yield Malformed(number, problem)
         else:
@@ -206,10 +279,15 @@ def _of_values(
 
 
 def _of_mapping(
-    line: int, row: Mapping[str, Any], wanted: Collection[str]
+    line: int, row: Mapping[str, Any], wanted: Collection[str], column: Column | None
 ) -> Recipient | Malformed:
-    userid: Any = row.get(USERID, "")
-    if problem := problem_of(userid):
+    userid: Any = row.get(column.name if column else USERID, "")
+    kinds: list[AddressKind] = [column.kind] if column and column.kind else []
+    if column is None and USERID not in row:
+        kinds = [kind for kind in PARSERS if kind in row]
+    if len(kinds) > 1:
+        return Malformed(line, f"has no userid, and more than one of {_told(kinds)}")
+    if not kinds and (problem := problem_of(userid)):
         return Malformed(line, problem)
     fields: dict[str, str] = {}
     for name in wanted:
@@ -220,6 +298,10 @@ def _of_mapping(
             fields[name] = "" if value is None else str(value)
     if nul := _nul_in(fields):
         return Malformed(line, nul)
+    if kinds:
+        text = row.get(column.name if column else kinds[0])
+        named = str(text) if isinstance(text, str | int) and not isinstance(text, bool) else ""
+        return _addressed(line, kinds[0], named, fields)
     return Recipient(line, userid, fields)
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_workers.campaigns.models import (
+    LEFT_OUT,
     CampaignRow,
     ChunkRow,
     ChunkState,
@@ -214,8 +215,16 @@ def outcome_of(error: Mapping[str, Any]) -> OutcomeKind:
 
 def _reason_of(error: Mapping[str, Any]) -> str:
     code, message = str(error.get("code") or ""), str(error.get("message") or "")
-    own = code in {"", str(error.get("class"))}
+    own = code in {"", str(error.get("class"))} or message.startswith(f"{code}:")
     return message if own else f"{code} {message}".strip()
+
+
+async def result_of(
+    connection: AsyncConnection, campaign: str, chunk: Any, user: str
+) -> Result | None:
+    """What became of one person of a chunk; None if they are not in it."""
+    special = await _special(connection, campaign, chunk.number, chunk.number)
+    return next((each for each in _results(chunk, special) if each.userid == user), None)
 
 
 def _results(chunk: Any, special: Mapping[str, tuple[str, str]]) -> Iterator[Result]:
@@ -228,7 +237,7 @@ def _results(chunk: Any, special: Mapping[str, tuple[str, str]]) -> Iterator[Res
         common = (ACCEPTED, SAME_CONTENT if chunk.ambiguous else "")
     for userid in chunk.users.split(","):
         outcome, reason = special.get(userid, common)
-        taken = outcome not in {OutcomeKind.DUPLICATE, OutcomeKind.DAILY_CAP}
+        taken = outcome not in LEFT_OUT
         yield Result(userid, outcome, chunk.task_id if taken else None, reason)
 
 

@@ -103,8 +103,9 @@ class Staging:
         if not self._varies:
             return -(-self.count() // size)
         return self._one(
-            "SELECT coalesce(sum((people + ?1 - 1) / ?1), 0)"
+            "SELECT coalesce(sum((people + ? - 1) / ?), 0)"
             " FROM (SELECT count(*) AS people FROM people GROUP BY result)",
+            size,
             size,
         )
 

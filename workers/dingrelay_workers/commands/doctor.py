@@ -6,15 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dingrelay_producers.language import ENGLISH, spoken, tr, translated
+
 if TYPE_CHECKING:
     from dingrelay_workers.doctor.check_result import CheckResult
 
 MARKS = {
-    "ok": ("✓", "green"),
-    "warning": ("!", "yellow"),
-    "failed": ("✗", "red"),
-    "unreachable": ("✗", "red"),
+    "ok": ("✓", "ok", "green"),
+    "warning": ("!", "!", "yellow"),
+    "failed": ("✗", "no", "red"),
+    "unreachable": ("✗", "no", "red"),
 }
+"""Verdict → its mark, the same for a terminal that has no such character, and its colour."""
 
 
 def doctor(
@@ -22,14 +25,16 @@ def doctor(
 ) -> None:
     """Check settings, Redis, broker, workers, database and each app at DingTalk.
 
-    Asks DingTalk for a token and one cheap call an app. Exit codes: 0 all is well, 1 something is
+    Asks DingTalk for a token, and makes three reads an app that change nothing. Exit codes: 0 all is well, 1 something is
     wrong, 3 something cannot be reached.
     """
     from dingrelay_producers.cli.exits import DONE, OTHERWISE, UNREACHABLE
     from dingrelay_producers.cli.output import print_json
     from dingrelay_workers.doctor.run_checks import run_checks
 
-    results = asyncio.run(run_checks())
+    # What is found is the same in JSON whoever reads it, and is said again where it is printed.
+    with spoken(ENGLISH):
+        results = asyncio.run(run_checks())
     if as_json:
         print_json([asdict(result) for result in results])
     else:
@@ -43,16 +48,30 @@ def _print(results: "list[CheckResult]") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from dingrelay_producers.cli.output import console
+    from dingrelay_producers.cli.output import can_print, console
 
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="bold")
     grid.add_column(overflow="fold")
+    arrow = " → " if can_print("→") else ": "
     for result in results:
-        mark, colour = MARKS[result.verdict]
-        told = Text(result.found)
+        mark, word, colour = MARKS[result.verdict]
+        told = Text(_found(result.found))
         if result.advice:
-            told.append(f" → {result.advice}", style=colour)
-        grid.add_row(Text(mark, style=colour), result.check, told)
+            told.append(f"{arrow}{translated(result.advice)}", style=colour)
+        grid.add_row(
+            Text(mark if can_print(mark) else word, style=colour), _check(result.check), told
+        )
     console().print(grid)
+
+
+def _check(name: str) -> str:
+    """What was looked at; most names are made of words that the catalogue has."""
+    told = translated(name)
+    return told if told != name else " ".join(tr(word) for word in name.split(" "))
+
+
+def _found(text: str) -> str:
+    told = translated(text)
+    return told if told != text else tr(text)

@@ -10,6 +10,7 @@ import typer
 
 from dingrelay_producers.cli.documents import split
 from dingrelay_producers.cli.options import AsJson
+from dingrelay_producers.language import tr, translated
 
 if TYPE_CHECKING:
     from dingrelay_producers.gateway.backend.access import IssuedKey, KeyStatus
@@ -128,7 +129,9 @@ def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     if as_json:
         print_json(key_documents.key(status))
     else:
-        console().print(f"{status.key.id} ({status.key.name}) is revoked", markup=False)
+        console().print(
+            tr("{id} ({name}) is revoked", id=status.key.id, name=status.key.name), markup=False
+        )
 
 
 async def _ask(question: "Callable[[SqlKeyStore], Awaitable[Found]]") -> Found:
@@ -157,7 +160,9 @@ def _refusal(error: "ContractError", asked: dict[str, Any]) -> typer.BadParamete
     field, _, index = error.field.partition(".")
     values = asked.get(field)
     named = f"{values[int(index)]}: " if index.isdecimal() and values else ""
-    return typer.BadParameter(f"{named}{error.problem}", param_hint=_OPTIONS.get(field, field))
+    return typer.BadParameter(
+        f"{named}{translated(error.problem)}", param_hint=_OPTIONS.get(field, field)
+    )
 
 
 def _tell_unknown_apps(names: list[str]) -> None:
@@ -168,59 +173,67 @@ def _tell_unknown_apps(names: list[str]) -> None:
     known = Settings.load().apps
     for name in names:
         if known and name not in known and name != "*":
-            told = f"note: no app {name} in the settings here; there are {', '.join(sorted(known))}"
+            told = tr(
+                "note: no app {name} in the settings here; there are {names}",
+                name=name,
+                names=", ".join(sorted(known)),
+            )
             console(stderr=True).print(told, style="yellow", markup=False)
 
 
 def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
-    from dingrelay_producers.cli.output import console, local, print_json
+    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.gateway.keys import documents as key_documents
+    from dingrelay_producers.zone import local
 
     if as_json:
         print_json(key_documents.issued(made))
         return
     typer.echo(made.text)
-    told = "Keep it: it is shown this once only, and nobody can find it out again."
+    told = tr("Keep it: it is shown this once only, and nobody can find it out again.")
     if made.old_secret_until:
-        told += f" The one before is taken until {local(made.old_secret_until)}."
+        told += tr(" The one before is taken until {moment}.", moment=local(made.old_secret_until))
     console(stderr=True).print(told, style="dim")
 
 
 def _print_table(found: "Sequence[KeyStatus]") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import console
+    from dingrelay_producers.cli.table import Column, print_table
     from dingrelay_producers.gateway.keys import documents as key_documents
 
     now = datetime.now(UTC)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("state", "id", "last use", "expires"):
-        table.add_column(title, no_wrap=True)
-    for title in ("scopes", "apps", "lanes", "sender", "rate"):
-        table.add_column(title)
-    table.add_column("name", overflow="ellipsis", no_wrap=True)
-    for status in found:
-        key = status.key
-        table.add_row(
-            key_documents.state(status, now),
-            key.id,
-            _moment(status.used_at),
-            _moment(key.expires_at),
-            " ".join(sorted(key.scopes)),
-            " ".join(sorted(key.apps)),
-            " ".join(sorted(key.lanes)),
-            Text(key.sender),
-            str(key.rate or "none"),
-            Text(key.name),
-        )
-    if table.row_count:
-        console().print(table)
-    else:
-        console(stderr=True).print("none", style="dim")
+    columns = (
+        Column("state"),
+        Column("id"),
+        Column("last use", rank=5),
+        Column("expires", rank=4),
+        Column("scopes", rank=2),
+        Column("apps", rank=6),
+        Column("lanes", rank=7),
+        Column("sender", rank=3),
+        Column("rate", rank=8),
+        Column("name", rank=1, cut=True),
+    )
+    print_table(
+        columns,
+        (
+            (
+                key_documents.state(status, now),
+                status.key.id,
+                _moment(status.used_at),
+                _moment(status.key.expires_at),
+                " ".join(sorted(status.key.scopes)),
+                " ".join(sorted(status.key.apps)),
+                " ".join(sorted(status.key.lanes)),
+                status.key.sender,
+                str(status.key.rate or tr("none")),
+                status.key.name,
+            )
+            for status in found
+        ),
+    )
 
 
 def _moment(moment: "datetime | None") -> str:
-    from dingrelay_producers.cli.output import local
+    from dingrelay_producers.zone import local
 
-    return local(moment) if moment else "never"
+    return local(moment) if moment else tr("never")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dingrelay_producers.language import tr, translated
+
 if TYPE_CHECKING:
     from rich.console import Group
 
@@ -65,17 +67,17 @@ def _page(read: dict[str, Any]) -> "Group":
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("scope", no_wrap=True)
-    table.add_column("api", no_wrap=True)
+    table.add_column(tr("scope"), no_wrap=True)
+    table.add_column(tr("api"), no_wrap=True)
     for title in ("limit", "rate/s", "ceiling", "free", "throttled", "level"):
-        table.add_column(title, justify="right", no_wrap=True)
-    table.add_column("now")
+        table.add_column(tr(title), justify="right", no_wrap=True)
+    table.add_column(tr("now"))
     for bucket in read["buckets"]:
-        limit = f"{bucket['limit']}/{bucket['window']:g}s" if bucket["limit"] else "none"
+        limit = f"{bucket['limit']}/{bucket['window']:g}s" if bucket["limit"] else tr("none")
         table.add_row(
             bucket["scope"],
             bucket["api"],
-            f"{limit} {bucket['unit']}",
+            f"{limit} {tr(bucket['unit'])}",
             f"{bucket['rate']:.2f}" if bucket["limit"] else "",
             f"{bucket['ceiling']:.2f}" if bucket["ceiling"] else "",
             f"{bucket['balance']:.1f}" if bucket["limit"] else "",
@@ -84,25 +86,58 @@ def _page(read: dict[str, Any]) -> "Group":
             _now(bucket),
         )
     months = [
-        Text(f"{row['organisation']}: {row['used']} of {row['limit'] or 'any'} calls this month")
+        Text(
+            tr(
+                "{organisation}: {used} of {limit} calls this month",
+                organisation=row["organisation"],
+                used=row["used"],
+                limit=row["limit"] or tr("any"),
+            )
+        )
         for row in read["quota"]
     ]
-    nothing = Text("no bucket is in use", style="dim")
+    nothing = Text(tr("no bucket is in use"), style="dim")
     outages = [Text(_outage(row), style="red") for row in read["outages"]]
-    return Group(table if table.row_count else nothing, Text(), *outages, *months)
+    notes = [Text(each, style="yellow") for each in _notes(read["rules"])]
+    return Group(table if table.row_count else nothing, Text(), *outages, *notes, *months)
+
+
+def _notes(rules: dict[str, Any]) -> list[str]:
+    """Whose rules are shown, where that is not plain."""
+    if not rules["workers"]:
+        return [tr("no worker runs: these are the rules of the settings here")]
+    return [
+        tr(
+            "workers differ: {rule} is {limits}",
+            rule=f"{each['api']} {each['unit']}",
+            limits=", ".join(
+                tr("{limit} in {workers}", limit=limit or tr("none"), workers=", ".join(workers))
+                for limit, workers in each["limits"].items()
+            ),
+        )
+        for each in rules["differences"]
+    ]
 
 
 def _outage(row: dict[str, Any]) -> str:
     """One line for an API or a host that is out, or an app that is held."""
-    since = f"since {datetime.fromisoformat(row['opened_at']):%H:%M:%S} UTC"
-    tries = f"next try at {datetime.fromisoformat(row['next_probe']):%H:%M:%S}"
+    from dingrelay_producers.zone import local
+
+    since = tr("since {moment}", moment=local(datetime.fromisoformat(row["opened_at"])))
+    tries = tr("next try at {moment}", moment=local(datetime.fromisoformat(row["next_probe"])))
     kind, _, name = row["scope"].partition(":")
-    what = f"app {name} is held" if kind == "hold" else f"{row['name']} ({row['scope']}) is out"
-    return f"{what} {since}, {tries}: {row['reason']}"
+    what = (
+        tr("app {name} is held", name=name)
+        if kind == "hold"
+        else tr("{name} ({scope}) is out", name=row["name"], scope=row["scope"])
+    )
+    return f"{what} {since}, {tries}: {translated(row['reason'])}"
 
 
 def _now(bucket: dict[str, Any]) -> Any:
     from rich.text import Text
+
+    from dingrelay_producers.cli.output import length
 
     def left(name: str) -> float:
         until = datetime.fromisoformat(bucket[name])
@@ -110,8 +145,17 @@ def _now(bucket: dict[str, Any]) -> Any:
 
     news: list[Text] = []
     if bucket["paused_until"]:
-        text = f"paused for {left('paused_until'):.1f} s: {bucket['reason']}"
+        text = tr(
+            "paused for {length}: {reason}",
+            length=length(left("paused_until")),
+            reason=translated(bucket["reason"]),
+        )
         news.append(Text(text, style="red"))
-    if bucket["horizon"]:
-        news.append(Text(f"jobs are parked for {left('horizon'):.0f} s", style="yellow"))
-    return Text(", ").join(news) if news else Text("open", style="green")
+    if bucket["waiting"]:
+        text = tr(
+            "{count} jobs wait, for {length}",
+            count=f"{bucket['waiting']:,}",
+            length=length(left("horizon")),
+        )
+        news.append(Text(text, style="yellow"))
+    return Text(", ").join(news) if news else Text(tr("open"), style="green")

@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from dingrelay_producers.language import tr
+
 
 def up(
     sandbox: Annotated[
@@ -41,5 +43,7 @@ def _want_sandbox() -> None:
     name = "DINGRELAY_ENV"
     asked = os.environ.get(name) or dotenv_values(".env").get(name)
     if asked not in {None, "", "sandbox"}:
-        raise typer.BadParameter(f"{name} is {asked}", param_hint="--sandbox")
+        raise typer.BadParameter(
+            tr("{name} is {asked}", name=name, asked=asked), param_hint="--sandbox"
+        )
     os.environ[name] = "sandbox"

@@ -1,6 +1,5 @@
 """``dingrelay worker``: Celery's worker with our defaults."""
 
-import gc
 import os
 import uuid
 from collections.abc import Sequence
@@ -8,15 +7,17 @@ from typing import Annotated
 
 import typer
 
-LANES = ("urgent", "normal", "bulk", "directory")
-"""Each has a queue of its own, ``dingrelay.<lane>``."""
-COLLECTED_AFTER = 50_000
-"""New objects before Python's garbage collector looks at them, until the worker is ready."""
+from dingrelay_producers.language import tr
+
+LANES = ("urgent", "normal", "events", "bulk", "directory", "webhooks")
+"""Each has a queue of its own, ``dingrelay.<lane>``. A worker takes from the first that holds something."""
 
 
 def worker(
     context: typer.Context,
-    lanes: Annotated[str, typer.Option(help="What to serve, comma-separated.")] = ",".join(LANES),
+    lanes: Annotated[
+        str, typer.Option(help="What to serve, comma-separated.", show_default="all")
+    ] = ",".join(LANES),
     concurrency: Annotated[
         int, typer.Option("--concurrency", "-c", min=1, help="Jobs at once.")
     ] = 32,
@@ -29,8 +30,6 @@ def worker(
     dingrelay worker --lanes urgent,normal -c 64 -- --loglevel INFO
     """
     chosen = _lanes(lanes)
-    # What is imported stays: looking for garbage in it is a tenth of the time that a start takes.
-    gc.set_threshold(COLLECTED_AFTER)
     from dingrelay_producers.settings import Settings
     from dingrelay_workers import preflight
     from dingrelay_workers.celery_worker import supported, worker_options
@@ -41,7 +40,7 @@ def worker(
     preflight.check(settings)
     if metrics_port is not None:
         os.environ["DINGRELAY_METRICS_PORT"] = str(metrics_port)
-    if "directory" in chosen:
+    if not {"directory", "events", "webhooks"}.isdisjoint(chosen):
         from dingrelay_workers.database.schema import migrate
 
         migrate(settings)
@@ -84,6 +83,11 @@ def _lanes(text: str) -> list[str]:
     given = {lane.strip() for lane in text.split(",") if lane.strip()}
     unknown = sorted(given.difference(LANES))
     if unknown or not given:
-        problem = f"no such lane: {unknown[0]}" if unknown else "name at least one lane"
-        raise typer.BadParameter(f"{problem}; there are {', '.join(LANES)}", param_hint="--lanes")
+        problem = (
+            tr("no such lane: {lane}", lane=unknown[0]) if unknown else tr("name at least one lane")
+        )
+        raise typer.BadParameter(
+            tr("{problem}; there are {names}", problem=problem, names=", ".join(LANES)),
+            param_hint="--lanes",
+        )
     return [lane for lane in LANES if lane in given]

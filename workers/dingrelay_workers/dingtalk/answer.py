@@ -57,6 +57,15 @@ class Answer:
             raise self._malformed(name)
         return self._read(lenient.texts, name, value)
 
+    def numbers(self, name: str) -> list[int]:
+        """The whole numbers in this list; none if the field is absent."""
+        return self._read(lenient.integers, name, self._content.get(name))
+
+    def flag(self, name: str) -> bool:
+        """Whether this field is true; false if it is absent."""
+        value = self._content.get(name)
+        return value is not None and self._read(lenient.boolean, name, value)
+
     def number(self, name: str) -> int:
         """The whole number in this field."""
         return self._read(lenient.integer, name, self._content.get(name))

@@ -58,6 +58,9 @@ DEPARTMENT_CHILDREN = Api(
 DEPARTMENT = Api("contacts.department", "oapi", "POST", "/topapi/v2/department/get", counted=False)
 MEMBERS = Api("contacts.members", "oapi", "POST", "/topapi/v2/user/list", counted=False)
 USER = Api("contacts.user", "oapi", "POST", "/topapi/v2/user/get", counted=False)
+USER_BY_MOBILE = Api(
+    "contacts.mobile", "oapi", "POST", "/topapi/v2/user/getbymobile", counted=False
+)
 AUTH_SCOPES = Api("contacts.scopes", "oapi", "GET", "/auth/scopes", counted=False)
 DEPARTMENT_CHILDREN_V1 = Api(
     "contacts.departments", "oapi", "GET", "/department/list", counted=False
@@ -65,6 +68,9 @@ DEPARTMENT_CHILDREN_V1 = Api(
 MEMBERS_V1 = Api("contacts.members", "oapi", "GET", "/user/listbypage", counted=False)
 
 MEDIA_UPLOAD = Api("media.upload", "oapi", "POST", "/media/upload", verbatim=True)
+
+APP_SCOPES = Api("app.scopes", "rest", "GET", "/v1.0/microApp/apps/{agent_id}/scopes")
+"""Its path is completed by `app_scope`."""
 
 _INSTANCES = "/v1.0/workflow/processInstances"
 APPROVAL_CREATE = Api("approval.create", "rest", "POST", _INSTANCES, changes=True)
@@ -76,6 +82,8 @@ APPROVAL_CREATE_TOPAPI = Api(
 )
 APPROVAL_READ_TOPAPI = Api("approval.read", "oapi", "POST", "/topapi/processinstance/get")
 APPROVAL_LIST_TOPAPI = Api("approval.list", "oapi", "POST", "/topapi/processinstance/listids")
+
+MISSED_EVENTS = Api("events.missed", "oapi", "GET", "/call_back/get_call_back_failed_result")
 
 _OTHERS: dict[Dialect, str] = {"oapi": "call.oapi", "rest": "call.rest"}
 _UNCOUNTED = re.compile(

@@ -212,7 +212,8 @@ ROWS: tuple[Row, ...] = (
     ),
     # What does not exist
     Row(NotFound, "33012 40003 60121 60111 46004 60003 40009", "API §3.1, §5.3"),
-    Row(NotFound, "processInstanceNotExist processInstanceIdError", "API §4.2"),
+    # 820006 is how the old dialect says that an instance is not there (or not in a state to be changed).
+    Row(NotFound, "processInstanceNotExist processInstanceIdError 820006", "API §4.2, §5.3"),
     # Wrong requests
     Row(
         Permanent,
@@ -231,7 +232,7 @@ ROWS: tuple[Row, ...] = (
     Row(Permanent, "40056 70003 70004 invalidAgentId 90017", "API §5.3", _CONFIGURATION),
     Row(
         Permanent,
-        "810003 810008 820001 830001 820005 820006 850012 processCodeError formConverterError"
+        "810003 810008 820001 830001 820005 850012 processCodeError formConverterError"
         " illegalComponent processGetFailed invalidParameter processInstanceInvalidParameter"
         " targetSelect*",
         "API §4, §5.3",

@@ -13,6 +13,7 @@ from dingrelay_workers.dingtalk.apis import (
     DEPARTMENT_CHILDREN,
     MEMBERS,
     USER,
+    USER_BY_MOBILE,
 )
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound, Permission
@@ -84,6 +85,21 @@ class ContactsV2:
             if cursor in met:
                 raise fields.malformed("next_cursor leads back")
             yield page
+
+    async def by_mobile(self, number: str) -> str | None:
+        """The userid of who has a Chinese mobile number; None: nobody of the organisation.
+
+        Raises:
+            OutOfScope: the app may not see them.
+        """
+        try:
+            answer = await self._calls.send(Request(USER_BY_MOBILE, body={"mobile": number}))
+        except NotFound:
+            return None
+        except Permission:
+            # Also where the app may not ask for numbers at all: nobody can be named by one then.
+            raise OutOfScope("the user") from None
+        return fields.member(answer.get("result")).userid
 
     async def user(self, userid: str) -> Member | None:
         """One user with all fields; None: there is no such user.

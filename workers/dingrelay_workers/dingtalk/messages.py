@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dingrelay_tasks.context import DeliveryReport, SentCall
+from dingrelay_tasks.outcomes import CallForgotten
 from dingrelay_workers.dingtalk.answer import Answer
 from dingrelay_workers.dingtalk.apis import (
     MESSAGE_PROGRESS,
@@ -19,7 +20,7 @@ _FINISHED = 2
 """`progress.status` of a delivery that is over."""
 
 _BAD_PARAMETER = "400002"
-"""What a recall is answered with for a task that is unknown, or too old (API §2.4)."""
+"""What is answered for a task that is unknown, or too old (API §2.4)."""
 
 
 class WorkNotifications:
@@ -62,7 +63,19 @@ class WorkNotifications:
         return SentCall(answer.number("task_id"), answer.text("request_id", ""))
 
     async def delivery(self, task_id: int) -> DeliveryReport:
-        """What became of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3)."""
+        """What became of a call of at most 100 recipients in the last 24 hours (API §2.2, §2.3).
+
+        Raises:
+            CallForgotten: it is older.
+        """
+        try:
+            return await self._delivery(task_id)
+        except Permanent as error:
+            if error.code == _BAD_PARAMETER:
+                raise CallForgotten from None
+            raise
+
+    async def _delivery(self, task_id: int) -> DeliveryReport:
         body = {"agent_id": agent(self._calls), "task_id": task_id}
         content = await self._calls.send(Request(MESSAGE_PROGRESS, body=body))
         progress = Answer(MESSAGE_PROGRESS, content).part("progress")

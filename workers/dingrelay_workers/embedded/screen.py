@@ -2,11 +2,16 @@
 
 from itertools import cycle
 
+from rich.cells import set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from dingrelay_producers.language import tr
+
 COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "bright_cyan", "bright_magenta")
 OURS = "up"
+FACT_COLUMNS = 8
+"""Width of the longest name of a fact, a Chinese character being two wide."""
 
 
 class Screen:
@@ -31,8 +36,9 @@ class Screen:
         self._console.print()
         self._console.print(Text(title, style="bold green"))
         for name, fact in facts.items():
-            self._console.print(f"  {name:<8} {fact}", markup=False, soft_wrap=True)
-        self._console.print("  In another terminal, in this folder:")
+            title = set_cell_size(tr(name), FACT_COLUMNS)
+            self._console.print(f"  {title} {fact}", markup=False, soft_wrap=True)
+        self._console.print(f"  {tr('In another terminal, in this folder:')}")
         self._console.print(Text(f"    {command}", style="bold"), soft_wrap=True)
-        self._console.print("  Ctrl-C ends everything.")
+        self._console.print(f"  {tr('Ctrl-C ends everything.')}")
         self._console.print()

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dingrelay_producers.language import tr
 from dingrelay_workers.embedded.child import Child, StartFailed
 from dingrelay_workers.embedded.program import Program
 from dingrelay_workers.embedded.screen import Screen
@@ -85,7 +86,9 @@ class Supervisor:
             if len(ends) == MOST_ENDS and ends[-1] - ends[0] < ENDS_WITHIN:
                 self._fail(f"{name} ended {MOST_ENDS} times, at last with {code}")
                 return
-            self._screen.say(f"{name} ended with {code}; starting it again")
+            self._screen.say(
+                tr("{name} ended with {code}; starting it again", name=name, code=code)
+            )
             await asyncio.sleep(RESTART_PAUSE)
             try:
                 await child.start()

@@ -1,13 +1,17 @@
 """What runs: which programs, with which settings."""
 
+import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.language import tr, translated
+from dingrelay_producers.settings import DEFAULT_APP, AppSettings, Settings, SettingsError
+from dingrelay_producers.stream.apps import listening_apps
 from dingrelay_workers.embedded import ports, valkey
 from dingrelay_workers.embedded.program import Program
 from dingrelay_workers.flower.access import flower_credentials
@@ -15,11 +19,13 @@ from dingrelay_workers.flower.access import flower_credentials
 SANDBOX_PORT = 8601
 REDIS_PORT = 6379
 FLOWER_PORT = 5555
-WORKERS = ("urgent,normal", "bulk,directory")
+WORKERS = ("urgent,normal", "events,bulk,directory,webhooks")
 """The lanes of each worker."""
 STOP_MARGIN = 5.0
 """Seconds beyond the soft shutdown that a worker may take to end."""
 
+SANDBOX_APPS = "DINGRELAY_SANDBOX_APPS"
+"""The apps that the sandbox knows beside its own, in JSON."""
 # Of the app that the sandbox knows from its start.
 SANDBOX_APP = {
     "DINGTALK_APP_KEY": "sandbox-key",
@@ -34,12 +40,14 @@ class System:
 
     Attributes:
         stages: see `Supervisor`.
-        variables: settings of every program, on top of the environment.
+        variables: settings of every program, on top of the environment; told to other commands, too.
+        untold: the same, for these programs only.
         facts: what to tell people, by name.
     """
 
     stages: list[list[Program]] = field(default_factory=list[list[Program]])
     variables: dict[str, str] = field(default_factory=dict[str, str])
+    untold: dict[str, str] = field(default_factory=dict[str, str])
     facts: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -67,7 +75,8 @@ def plan(
         system.variables["DINGRELAY_REDIS_URL"] = f"redis://127.0.0.1:{port}/0"
         system.facts["Redis"] = system.variables["DINGRELAY_REDIS_URL"]
     if sandbox:
-        neighbours.append(_sandbox(system))
+        neighbours.append(_sandbox(system, settings))
+        settings = settings.model_copy(update={"apps": _apps_of(settings)})
     if "database_url" not in settings.model_fields_set:
         path = folder.resolve() / "directory.db"
         system.variables["DINGRELAY_DATABASE_URL"] = f"sqlite:///{path}"
@@ -76,6 +85,8 @@ def plan(
     patience = settings.soft_shutdown + STOP_MARGIN
     fleet = [_worker(lanes, concurrency, patience) for lanes in workers]
     fleet.append(_gateway(settings, system))
+    if events := _events(settings, system):
+        fleet.append(events)
     if flower := _flower(settings, system):
         fleet.append(flower)
     system.stages.append(fleet)
@@ -83,13 +94,55 @@ def plan(
     return system
 
 
-def _sandbox(system: System) -> Program:
+def _sandbox(system: System, settings: Settings) -> Program:
     port = ports.pick(SANDBOX_PORT)
     url = f"http://127.0.0.1:{port}"
     system.variables |= {"DINGTALK_OAPI_URL": url, "DINGTALK_API_URL": url, **SANDBOX_APP}
+    others: list[dict[str, str]] = []
+    for name, app in sorted(_apps_of(settings).items()):
+        if name != DEFAULT_APP:
+            credentials = {
+                "app_key": app.app_key.get_secret_value(),
+                "app_secret": app.app_secret.get_secret_value(),
+                "agent_id": app.agent_id,
+            }
+            others.append({**credentials, "organisation": app.organisation})
+            system.variables |= {
+                f"DINGTALK_{part.upper()}_{name.upper()}": value
+                for part, value in credentials.items()
+            }
+    if others:
+        system.untold[SANDBOX_APPS] = json.dumps(others)
+        system.facts["apps"] = ", ".join(sorted({DEFAULT_APP, *settings.apps}))
+    if config := os.environ.get("DINGRELAY_CONFIG"):
+        # Other commands join from this folder, wherever the file is.
+        system.variables["DINGRELAY_CONFIG"] = str(Path(config).resolve())
     system.facts["sandbox"] = f"{url}/_sandbox/"
     command = _dingrelay("sandbox", "--port", str(port))
     return Program("sandbox", command, port=port)
+
+
+def _apps_of(settings: Settings) -> dict[str, AppSettings]:
+    """The apps that are configured, as the sandbox knows them: none of DingTalk's secrets goes there."""
+    default = settings.apps.get(DEFAULT_APP, AppSettings())
+    known = {part.removeprefix("DINGTALK_").lower(): value for part, value in SANDBOX_APP.items()}
+    found = {DEFAULT_APP: _changed(default, known)}
+    others = sorted(settings.apps.keys() - {DEFAULT_APP})
+    for number, name in enumerate(others, int(SANDBOX_APP["DINGTALK_AGENT_ID"]) + 1):
+        app = settings.apps[name]
+        found[name] = _changed(
+            app,
+            {
+                "app_key": f"sandbox-{name}-key",
+                "app_secret": f"sandbox-{name}-secret",
+                "agent_id": app.agent_id or str(number),
+            },
+        )
+    return found
+
+
+def _changed(app: AppSettings, known: Mapping[str, str]) -> AppSettings:
+    return AppSettings.model_validate({**app.model_dump(), **known})
 
 
 def _worker(lanes: str, concurrency: int, patience: float) -> Program:
@@ -113,15 +166,26 @@ def _gateway(settings: Settings, system: System) -> Program:
     )
 
 
+def _events(settings: Settings, system: System) -> Program | None:
+    """What listens to DingTalk's stream, if there is an app whose events come that way."""
+    try:
+        apps = listening_apps(settings, [])
+    except SettingsError as error:
+        system.facts["events"] = tr("no stream: {error}", error=translated(str(error)))
+        return None
+    system.facts["events"] = tr("stream of {apps}", apps=", ".join(apps))
+    return Program("events", _dingrelay("events"), ready_text="events_ready")
+
+
 def _flower(settings: Settings, system: System) -> Program | None:
     """Flower, unless it may not be shown without a password or is not installed."""
     if find_spec("flower") is None:
-        system.facts["Flower"] = "not installed: pip install 'dingrelay[flower]'"
+        system.facts["Flower"] = tr("not installed: pip install 'dingrelay[flower]'")
         return None
     try:
         flower_credentials(settings, address=ports.LOOPBACK)
     except SettingsError as error:
-        system.facts["Flower"] = f"off: {error}"
+        system.facts["Flower"] = tr("off: {error}", error=translated(str(error)))
         return None
     port = ports.pick(FLOWER_PORT)
     system.facts["Flower"] = f"http://127.0.0.1:{port}"

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dingrelay_producers.cli import running
+from dingrelay_producers import running
 from dingrelay_producers.cli.exits import DONE, OTHERWISE
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.embedded import ports
 from dingrelay_workers.embedded.child import StartFailed
@@ -71,13 +72,17 @@ async def _run(
         if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
             file = running.write(folder, system.variables)
         seconds = time.monotonic() - began
-        screen.banner(f"dingrelay is ready in {seconds:.1f} s", system.facts, FIRST_COMMAND)
+        screen.banner(
+            tr("dingrelay is ready in {seconds:.1f} s", seconds=seconds),
+            system.facts,
+            FIRST_COMMAND,
+        )
         why = await supervisor.failure(unless=stopping)
         if why is None:
             return DONE
-        screen.say(why)
+        screen.say(translated(why))
     except StartFailed as error:
-        screen.say(str(error))
+        screen.say(translated(str(error)))
     finally:
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
@@ -85,7 +90,7 @@ async def _run(
             file.unlink(missing_ok=True)
         await supervisor.stop()
         with suppress(OSError):  # the terminal may be gone
-            screen.say("everything has ended")
+            screen.say(tr("everything has ended"))
     return OTHERWISE
 
 
@@ -107,7 +112,7 @@ def _on_signals(supervisor: Supervisor, screen: Screen) -> "asyncio.Future[None]
             return
         stopping.set_result(None)
         with suppress(OSError):
-            screen.say(f"{number.name}: ending; once more kills")
+            screen.say(tr("{signal}: ending; once more kills", signal=number.name))
 
     for number in STOP_SIGNALS:
         loop.add_signal_handler(number, on_signal, number)
@@ -115,7 +120,7 @@ def _on_signals(supervisor: Supervisor, screen: Screen) -> "asyncio.Future[None]
 
 
 def _environment(system: System) -> dict[str, str]:
-    environment = {**os.environ, **system.variables, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **system.variables, **system.untold, "PYTHONUNBUFFERED": "1"}
     if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
         # On a developer's machine, or in a container of a trial, running as root is no news.
         environment.setdefault("PYTHONWARNINGS", f"ignore:{ROOT_WARNING}")

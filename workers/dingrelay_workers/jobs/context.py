@@ -8,23 +8,29 @@ from typing import Any
 from dingrelay_producers.store import keys, record
 from dingrelay_tasks.context import (
     Apis,
+    ApprovalChange,
     Approvals,
+    ApprovalStates,
     Campaigns,
     Candidate,
     Contacts,
     DailyVerdict,
     DeliveryReport,
     Directory,
+    Events,
     Found,
     Intent,
     Json,
     Media,
     Messages,
+    Receipt,
+    RecipientVerdict,
     Robots,
     SentCall,
+    Webhooks,
 )
 from dingrelay_tasks.contract import Contract
-from dingrelay_tasks.outcomes import Refused
+from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.any_api import AnyApi
 from dingrelay_workers.dingtalk.apis import MEDIA_UPLOAD, MESSAGE_SEND
@@ -32,10 +38,12 @@ from dingrelay_workers.dingtalk.approval_form import Form
 from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
-from dingrelay_workers.dingtalk.errors import Ambiguous, Final
+from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Transient
 from dingrelay_workers.dingtalk.messages import WorkNotifications
+from dingrelay_workers.dingtalk.missed_events import MissedEventsList
 from dingrelay_workers.dingtalk.request import FileForm, Request
-from dingrelay_workers.dingtalk.robots import Webhooks
+from dingrelay_workers.dingtalk.robots import Webhooks as RobotWebhooks
+from dingrelay_workers.limiter.grant import Outage
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import Claim
@@ -99,6 +107,12 @@ class JobContext:
         return JobApprovals(self._claim, self._calls, self._resources)
 
     @property
+    def approval_states(self) -> ApprovalStates:
+        """What became of approvals, in SQL."""
+        claim = self._claim
+        return self._resources.approval_states(claim.app, job_id=claim.id, sender=claim.sender)
+
+    @property
     def apis(self) -> Apis:
         """Any API of DingTalk's, by its path."""
         return AnyApi(self._calls, ruled=self._resources.rules.named_for)
@@ -114,6 +128,11 @@ class JobContext:
         return JobRobots(self._calls, self._resources)
 
     @property
+    def webhooks(self) -> Webhooks:
+        """Endpoints of webhooks."""
+        return JobWebhooks(self._claim, self._resources, self.now)
+
+    @property
     def contacts(self) -> Contacts:
         """Departments and users at DingTalk, through the configured generation of its API."""
         v1 = self._resources.settings.contacts_api == "v1"
@@ -122,16 +141,28 @@ class JobContext:
     @property
     def directory(self) -> Directory:
         """Departments and users in SQL."""
-        return self._resources.directory.of(self._claim.app)
+        # All that this run tells of was read after its claim.
+        return self._resources.directory.of(
+            self._claim.app,
+            read_at=self._claim.time.at,
+            on_complete=self._resources.recipient_checks.note_synced,
+        )
+
+    @property
+    def events(self) -> Events:
+        """Events that DingTalk could not push."""
+        return MissedEventsList(self._calls)
 
     @property
     def campaigns(self) -> Campaigns:
         """The calls of campaigns in SQL."""
         return self._resources.campaigns
 
-    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+    async def once(
+        self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
+    ) -> Json:
         """The outcome of `act`, or what an earlier run remembered for this step."""
-        known = await self.step_result(step)
+        known = self._intents.finished.get(step) if again else await self.step_result(step)
         if known is not None:
             return known
         self._intents.enter(step)
@@ -141,7 +172,7 @@ class JobContext:
 
     async def step_result(self, step: str) -> Json | None:
         """What `once` remembers of this step."""
-        return self._claim.steps.get(step) or self._intents.finished.get(step)
+        return self._intents.finished.get(step) or self._claim.steps.get(step)
 
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         """Enqueue child jobs; the same key within this job's family enqueues once."""
@@ -152,6 +183,11 @@ class JobContext:
                 for child, key in zip(children, keys, strict=True)
             ]
         )
+
+    async def enqueue(self, jobs: Sequence[Contract]) -> None:
+        """Enqueue jobs that stand by themselves."""
+        drafts = [record.draft(job) for job in jobs]
+        await self._resources.patience.finish(lambda: self._resources.enqueue(drafts))
 
     async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
         """The states of this job's children of a kind, by the keys given to `spawn`."""
@@ -174,7 +210,10 @@ class JobMessages:
         self._run = claim.ownership
         self._intents = calls.intents
         self._redis = resources.redis
+        self._calls = calls
+        self._time = claim.time
         self._contacts = contacts
+        self._recipient_checks = resources.recipient_checks
         self._daily_limits = resources.daily_limits
         self._notifications = WorkNotifications(calls)
         self._limiter = resources.limiter
@@ -183,6 +222,13 @@ class JobMessages:
     def users_per_call(self) -> int:
         """How many users a call may have."""
         return self._limiter.recipients_per_call(self._app, MESSAGE_SEND.name)
+
+    async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
+        """Which of these users can be reached at all, as far as that is surely known."""
+        with self._calls.aside():
+            return await self._recipient_checks.check(
+                self._calls, self._contacts, self._time, users
+            )
 
     async def reserve(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
@@ -266,11 +312,28 @@ class JobMessages:
         return await self._notifications.withdraw_message(task_id)
 
 
+class JobWebhooks:
+    """`dingrelay_tasks.context.Webhooks` for one job."""
+
+    def __init__(self, claim: Claim, resources: Resources, now: Callable[[], datetime]) -> None:
+        self._job_id = claim.id
+        self._deliverer = resources.deliverer
+        self._now = now
+
+    async def deliver(self, endpoint: str, notice: int) -> Receipt:
+        """Tell an endpoint of a notice, once."""
+        return await self._deliverer.deliver(self._job_id, endpoint, notice, self._now)
+
+    async def test(self, endpoint: str) -> Receipt:
+        """Tell an endpoint of nothing, to see whether it listens."""
+        return await self._deliverer.test(self._job_id, endpoint, self._now)
+
+
 class JobRobots:
     """`dingrelay_tasks.context.Robots` for one job."""
 
     def __init__(self, calls: JobCalls, resources: Resources) -> None:
-        self._webhooks = Webhooks(calls)
+        self._webhooks = RobotWebhooks(calls)
         self._redis = resources.redis
 
     async def post(self, robot: str, *, query: Mapping[str, str], body: Mapping[str, Any]) -> Json:
@@ -302,6 +365,8 @@ def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode()
 
 
+LOOK_LATER = timedelta(minutes=10)
+"""After which DingTalk is asked again how an approval stands, where it could not be asked."""
 LOOK_BACK_MS = 60_000
 """An instance is looked up from this long before its call left, beside what the clocks differ."""
 LOOK_BACK_UNMEASURED_MS = 3_600_000 + LOOK_BACK_MS
@@ -372,6 +437,22 @@ class JobApprovals:
                 if instance.id in unclear
             ]
         )
+
+    async def look(self, instance: str, *, patient: bool = False) -> ApprovalChange | None:
+        """How an instance stands; None if DingTalk knows none with this id.
+
+        Raises:
+            Wait: DingTalk can't be asked now, and the caller is patient. No attempt is spent: who
+                follows an approval for weeks meets some failures.
+        """
+        try:
+            return await self._approvals.look(instance)
+        except NotFound:
+            return None
+        except (Outage, Transient) as error:
+            if not patient:
+                raise
+            raise Wait(LOOK_LATER, f"DingTalk can't be asked ({error})") from None
 
     async def _listed(self, process_code: str, originator: str, since: int) -> list[str]:
         """The ids of the instances that were made from `since` (ms of Redis's clock) on."""

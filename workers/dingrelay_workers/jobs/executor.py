@@ -176,6 +176,7 @@ class Executor:
             error=led_to.error,
             waiting=(claim.waiting or claim.time.at) if led_to.waits_for_limit else 0,
             alone=led_to.alone,
+            turn=led_to.turn,
             outage=led_to.outage,
             failures=led_to.failures,
         )

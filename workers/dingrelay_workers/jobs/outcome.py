@@ -12,7 +12,7 @@ from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
+from dingrelay_tasks.outcomes import Duplicate, Refused, TryAgain, Unknown, Wait
 from dingrelay_workers.calls.batch import BatchSplit
 from dingrelay_workers.calls.intent_log import Cancelled
 from dingrelay_workers.dingtalk.errors import (
@@ -24,7 +24,7 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.dingtalk.redact import redact
 from dingrelay_workers.jobs import retry
-from dingrelay_workers.limiter.grant import Draining, Outage, Parked
+from dingrelay_workers.limiter.grant import Draining, Outage, Parked, Turn
 from dingrelay_workers.store.failures import Failures
 from dingrelay_workers.store.records import Claim
 
@@ -51,6 +51,7 @@ class Outcome:
         attempts: attempts spent.
         throttles: throttling answers met.
         waits_for_limit: it waits for a limit; its age counts when it comes back.
+        turn: that of its sender for which it waits, if it does.
         outage: where it waits for the end of an outage; empty if it does not.
         failures: what the record remembers of failed attempts from here on; None: as before.
         alone: it shares no call any more.
@@ -64,6 +65,7 @@ class Outcome:
     result: Json | None = None
     error: Json | None = None
     waits_for_limit: bool = False
+    turn: Turn | None = None
     outage: str = ""
     failures: Failures | None = None
     alone: bool = False
@@ -127,6 +129,14 @@ def _ended_by_body(error: Exception) -> Outcome | None:
             return _dead("contract", error.field, str(error), hint)
         case Wait():
             return Outcome(State.SNOOZED, reason=error.reason, delay=error.delay.total_seconds())
+        case TryAgain():
+            return Outcome(
+                State.RETRYING,
+                reason=error.reason,
+                delay=error.delay.total_seconds(),
+                attempts=1,
+                error=_told("transient", error.code, error.reason, error.hint),
+            )
         case Refused():
             return _dead("refused", error.code, error.reason, error.hint)
         case Unknown():
@@ -143,7 +153,11 @@ def _ended_by_machinery(
     match error:
         case Parked():
             return Outcome(
-                State.SNOOZED, reason=error.reason, delay=error.due_in, waits_for_limit=True
+                State.SNOOZED,
+                reason=error.reason,
+                delay=error.due_in,
+                waits_for_limit=True,
+                turn=error.turn,
             )
         case Outage():
             told = Transient(error.kind, error.reason)
@@ -267,8 +281,12 @@ def _given_up(error: DingTalkError, *, open_call: bool, throttles: int = 0) -> O
 
 
 def _dead(error_class: str, code: str, message: str, hint: str) -> Outcome:
-    error = {"class": error_class, "code": code, "message": message, "hint": hint}
+    error = _told(error_class, code, message, hint)
     return Outcome(State.DEAD, reason=message, attempts=1, error=error)
+
+
+def _told(error_class: str, code: str, message: str, hint: str) -> Json:
+    return {"class": error_class, "code": code, "message": message, "hint": hint}
 
 
 def _unknown(

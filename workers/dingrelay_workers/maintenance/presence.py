@@ -17,6 +17,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, scripts
+from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import Call
 
@@ -87,7 +88,7 @@ class Presence:
         self._period = self._timeout / SIGNS
         self._watch = Watch(self._timeout)
         self._beats = 0
-        self._url = settings.redis
+        self._address = settings.redis_address
         self._redis: Redis | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._live, name="dingrelay-presence", daemon=True)
@@ -134,12 +135,12 @@ class Presence:
     def _connected(self) -> Redis:
         """Redis by one connection, whose loss is told: it may mean that Redis was away."""
         if self._redis is None:
-            self._redis = Redis.from_url(
-                self._url,
+            self._redis = open_sync(
+                self._address,
+                single=True,
                 socket_timeout=2 * self._period,
                 socket_connect_timeout=2 * self._period,
                 retry=Retry(NoBackoff(), 0),
-                single_connection_client=True,
             )
         return self._redis
 

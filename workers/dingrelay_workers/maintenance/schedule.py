@@ -43,11 +43,17 @@ class Schedule:
         self._grace = int(settings.wake_grace * 1000)
         self._slot = progress_slot(settings)
 
-    async def serve(self, queues: Sequence[str], *, ttl: float) -> None:
-        """Tell that these queues have a worker, for `ttl` seconds."""
+    async def serve(self, queues: Sequence[str], *, ttl: float, new: bool) -> None:
+        """Tell that these queues have a worker, for `ttl` seconds.
+
+        Args:
+            queues: that it consumes.
+            ttl: seconds.
+            new: it may not have started yet what waits in them: one that has is not told over.
+        """
         pipe = self._redis.pipeline(transaction=False)
         for queue in queues:
-            pipe.set(keys.alive(queue), 1, px=int(ttl * 1000))
+            pipe.set(keys.alive(queue), keys.NEW if new else 1, px=int(ttl * 1000), nx=new)
         await pipe.execute()
 
     async def take_due(

@@ -6,6 +6,7 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
+from dingrelay_workers.limiter.turns import ParkedJobs
 from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.metrics import WAKEUPS
 
@@ -14,6 +15,8 @@ LEASE = 5.0
 LONGEST_PAUSE = 0.25
 """Seconds between two looks when nothing is due: what a job that becomes due meanwhile may wait."""
 SHORTEST_PAUSE = 0.02
+WAKE_PAUSE = 0.1
+"""Seconds between two looks at parked jobs: they are woken a second before their slots."""
 FAILURE_PAUSE = 1.0
 """Seconds before the next try where Redis or the broker was away."""
 BATCH = 500
@@ -25,11 +28,16 @@ log = get_logger("dingrelay.scheduler")
 class Scheduler:
     """Publishes what is due, in every worker, one at a time by a lease in Redis."""
 
-    def __init__(self, schedule: Schedule, publisher: Publisher, *, worker: str) -> None:
+    def __init__(
+        self, schedule: Schedule, parked: ParkedJobs, publisher: Publisher, *, worker: str
+    ) -> None:
         self._schedule = schedule
+        self._parked = parked
         self._publisher = publisher
         self._worker = worker
         self._published = ""
+        self._mine = False
+        self._wake_at = 0.0
 
     async def run(self) -> None:
         """Publish what is due, for ever."""
@@ -42,10 +50,13 @@ class Scheduler:
             await asyncio.sleep(pause)
 
     async def publish_due(self) -> float:
-        """Publish what is due; seconds until the next time."""
+        """Publish what is due, and what is woken for the next slots; seconds until the next time."""
+        if self._mine:
+            await self._wake_parked()
         found = await self._schedule.take_due(
             self._worker, lease=LEASE, most=BATCH, published=self._published
         )
+        self._mine = found.mine
         if not found.mine:
             return LEASE / 5
         if found.wakeups:
@@ -58,6 +69,17 @@ class Scheduler:
         if found.next_due is None:
             return LONGEST_PAUSE
         return min(max(found.next_due, SHORTEST_PAUSE), LONGEST_PAUSE)
+
+    async def _wake_parked(self) -> None:
+        """Wake who has a slot soon. Should that fail, what is due must be published all the same."""
+        now = asyncio.get_running_loop().time()
+        if now < self._wake_at:
+            return
+        self._wake_at = now + WAKE_PAUSE
+        try:
+            await self._parked.wake()
+        except (RedisError, OSError) as error:
+            log.warning("parked_not_woken", reason=type(error).__name__)
 
     async def stop(self) -> None:
         """Let another worker schedule at once."""

@@ -12,24 +12,27 @@ from redis.asyncio import Redis
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.ownership import Ownership
-from dingrelay_producers.store.record import Draft, Wakeup, transition
+from dingrelay_producers.store.record import ENDING, Draft, Wakeup, transition
 from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.limiter.grant import Turn
 from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.store.failures import Failures
 from dingrelay_workers.store.redis_time import RedisTime
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 _PACKAGE = "dingrelay_workers.store"
 _CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
+_CLAIM_LATE = transition(_PACKAGE, "running", "claim_late")
 _CLAIM = transition(_PACKAGE, "running", "claim")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat", preludes=["owned"])
 _WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"])
-_PARK = transition(_PACKAGE, "reschedule", preludes=["owned", "reservations", "cancelled"])
-_SETTLE = transition(_PACKAGE, "settle", preludes=["owned", "reservations"])
+_PARK = transition(_PACKAGE, "reschedule", preludes=["owned", *ENDING])
+_SETTLE = transition(_PACKAGE, "settle", preludes=["owned", "reservations", "endings"])
 _WAKE = transition(_PACKAGE, "wake")
 
 STEP = "step:"
@@ -61,6 +64,8 @@ class Claim:
         requeued: a person had it carried on since that call left.
         steps: outcomes of steps that earlier runs finished.
         waiting: since when it waits for a limit, in ms; 0 if it does not.
+        woken: it was parked, and woken in its sender's turn.
+        queue: that its wake-ups come from.
         time: Redis's clock, since the claim.
         started: when a worker first had it, in ms; 0 if that is not known.
         failures: its failed attempts.
@@ -87,6 +92,8 @@ class Claim:
     time: RedisTime = field(compare=False)
     losses: int = 0
     requeued: bool = False
+    woken: bool = False
+    queue: str = ""
     started: int = 0
     failures: Failures = field(default_factory=Failures)
     batch_key: str = ""
@@ -108,9 +115,10 @@ class Claim:
         return (self.time.now() - self.started) / 1000 if self.started else 0.0
 
     @property
-    def place(self) -> str:
-        """Key of the place that it shares when it is parked; empty if it goes alone."""
-        return keys.place(self.app, self.batch_key.rpartition(":")[2]) if self.batch_key else ""
+    def shared(self) -> str:
+        """Key of what is known of parked jobs that it could share a call with; empty if it goes alone."""
+        content = self.batch_key.rpartition(":")[2]
+        return keys.parked_content(self.app, content) if content else ""
 
 
 ClaimedJob = tuple[ReceivedWakeup, Claim]
@@ -226,6 +234,23 @@ class Records:
         taken = [_claimed_job(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
         return BatchClaim(taken, taken.pop() if next_caller else None)
 
+    async def claim_late(
+        self, turns: Turns, queue: str, *, nonce: str, most: int, late: float
+    ) -> list[ClaimedJob]:
+        """Claim jobs that were woken for their turn `late` seconds ago and that nobody has started.
+
+        Args:
+            turns: the lane in which they were parked.
+            queue: in which their wake-ups are.
+            nonce: tells this from every other time.
+            most: so many at most.
+            late: seconds.
+        """
+        arguments: list[Value] = [self._owner + nonce, self._lease, queue, most, int(late * 1000)]
+        call = _CLAIM_LATE.call([turns.coming], arguments)
+        now, *found = await run_async(self.redis, call)
+        return [_claimed_job(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
+
     async def write_intent(
         self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0
     ) -> Literal["written", "cancelled", "lost", "late"]:
@@ -256,13 +281,15 @@ class Records:
         error: Json | None = None,
         waiting: int = 0,
         alone: bool = False,
+        turn: Turn | None = None,
         outage: str = "",
         failures: Failures | None = None,
     ) -> State | None:
         """Put the job on the schedule, `delay` seconds ahead; the state after.
 
         None: the job is another worker's by now. Cancelled: it was asked to be while it ran. With
-        `alone` it never shares a call again. With `outage` it is also woken at the end of that,
+        `alone` it never shares a call again. With `turn` it is woken in that turn of its sender, and
+        `delay` is a guess. With `outage` it is also woken at the end of that,
         and looked at by the time at which it waits no longer.
         """
         latest = min(
@@ -272,7 +299,15 @@ class Records:
         answer = await run_async(
             self.redis,
             _PARK.call(
-                [keys.job(claim.id), keys.DEAD, keys.OUTAGES, keys.outage(outage)],
+                [
+                    keys.job(claim.id),
+                    keys.DEAD,
+                    keys.OUTAGES,
+                    keys.outage(outage),
+                    keys.LANES,
+                    turn.turns.key if turn else "",
+                    turn.turns.parked(claim.sender) if turn else "",
+                ],
                 [
                     *claim.ownership,
                     state,
@@ -292,6 +327,10 @@ class Records:
                     LANES.index(claim.lane),
                     keys.OUTAGE_TTL_MS,
                     latest if outage else 0,
+                    turn.turns.name if turn else "",
+                    claim.sender,
+                    turn.had if turn else 0,
+                    turn.recipients if turn else 0,
                     *_pairs(usage.steps),
                 ],
             ),
@@ -422,6 +461,8 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         time=RedisTime(now),
         losses=int(fields.get("losses", 0)),
         requeued="requeued" in fields,
+        woken="turn" in fields,
+        queue=fields["queue"],
         started=int(fields.get("started", 0)),
         failures=Failures.read(json.loads(fields.get("failures", "{}"))),
         batch_key=fields.get("batch_key", ""),

@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, Protocol, Self, get_args
 
+from dingrelay_producers.client.approval_backend import ApprovalReader
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
+from dingrelay_producers.client.history_backend import HistoryReader
 from dingrelay_producers.gateway.backend.directory_reader import DirectoryReader
+from dingrelay_producers.gateway.backend.webhooks import WebhookStore
 from dingrelay_producers.installed import load
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import LANES, Lane
@@ -22,6 +25,7 @@ ENTRY_POINTS = "dingrelay.gateway"
 
 Scope = Literal[
     "messages:write",
+    "approvals:read",
     "approvals:write",
     "syncs:write",
     "calls:write",
@@ -32,6 +36,8 @@ Scope = Literal[
     "directory:read",
     "limits:read",
     "keys:write",
+    "webhooks:read",
+    "webhooks:write",
 ]
 """What one group of routes needs. A scope that writes does not include the one that reads."""
 
@@ -295,12 +301,27 @@ class Backend(Protocol):
         """The campaigns."""
         ...
 
+    @property
+    def webhooks(self) -> WebhookStore:
+        """The endpoints of webhooks."""
+        ...
+
     async def limits(self) -> dict[str, Any]:
         """How full the limits are, as JSON values: ``buckets``, ``outages``, ``quota``.
 
         Raises:
             ServiceUnavailable: Redis is away.
         """
+        ...
+
+    @property
+    def approvals(self) -> ApprovalReader:
+        """What became of approvals."""
+        ...
+
+    @property
+    def history(self) -> HistoryReader:
+        """Jobs that ended."""
         ...
 
     @property

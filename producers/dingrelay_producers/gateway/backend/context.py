@@ -1,5 +1,6 @@
 """Everything that a gateway process holds; handlers get it, and there are no globals."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -9,14 +10,19 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from dingrelay_producers.client.async_client import AsyncClient
+from dingrelay_producers.enqueuing.connections import open_redis
+from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.gateway.backend.access import ApiKey, Backend, KeyStore, RateLimiter
 from dingrelay_producers.gateway.backend.campaign_writer import CampaignWriter
-from dingrelay_producers.gateway.backend.connections import open_redis
 from dingrelay_producers.gateway.backend.lanes import QueueDepths
 from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
+from dingrelay_producers.gateway.backend.missed import MissedReader
 from dingrelay_producers.gateway.backend.records import Records
 from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
+
+FAREWELL = 1.0
+"""Seconds in which background work heeds its cancellation."""
 
 
 @dataclass(slots=True)
@@ -34,6 +40,8 @@ class GatewayContext:
         ends: waits for the ends of jobs.
         campaigns: makes campaigns of files.
         depths: knows how many jobs wait in each lane.
+        receiver: the callbacks of the apps.
+        missed: has the events read that could not be taken.
         clock: seconds that only grow.
     """
 
@@ -46,6 +54,8 @@ class GatewayContext:
     ends: EndWatch
     depths: QueueDepths
     campaigns: CampaignWriter
+    receiver: Receiver
+    missed: MissedReader
     clock: Callable[[], float] = monotonic
 
     @property
@@ -75,11 +85,26 @@ async def opened(settings: Settings, backend: Backend) -> AsyncGenerator[Gateway
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
     writer = CampaignWriter(lambda: backend.campaigns)
+    receiver = Receiver(settings)
+    missed = MissedReader(records, redis, receiver.apps)
+    reading = asyncio.create_task(missed.run())
     try:
         yield GatewayContext(
-            settings, client, redis, records, backend, GatewayMetrics(), ends, depths, writer
+            settings=settings,
+            client=client,
+            redis=redis,
+            records=records,
+            backend=backend,
+            metrics=GatewayMetrics(settings.apps),
+            ends=ends,
+            depths=depths,
+            campaigns=writer,
+            receiver=receiver,
+            missed=missed,
         )
     finally:
+        reading.cancel()
+        await asyncio.wait([reading], timeout=FAREWELL)
         writer.close()
         ends.close()
         await records.aclose()

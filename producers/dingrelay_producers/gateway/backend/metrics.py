@@ -1,13 +1,20 @@
 """What a gateway process counts, for Prometheus."""
 
+from collections.abc import Iterable
 from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from dingrelay_producers.events.metrics import EventMetrics
+
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
+
+
+ALERTING_REASONS = ("signature", "encryption")
+"""An alert counts them. Prometheus sees how a series grows and not that it is born, so they begin at 0."""
 
 
 class GatewayMetrics:
@@ -16,7 +23,7 @@ class GatewayMetrics:
     Labels hold route templates, never paths, so that nobody can make any number of series.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, apps: Iterable[str] = ()) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "dingrelay_gateway_requests",
@@ -47,6 +54,17 @@ class GatewayMetrics:
             "Wake-ups of accepted jobs that wait for the broker.",
             registry=self.registry,
         )
+
+        self.events = EventMetrics(self.registry, "http")
+        self.callbacks_refused = Counter(
+            "dingrelay_callbacks_refused",
+            "Pushes that were not DingTalk's, by what was wrong.",
+            ["app", "reason"],
+            registry=self.registry,
+        )
+        for app in apps:
+            for reason in ALERTING_REASONS:
+                self.callbacks_refused.labels(app, reason)
 
         # `labels` takes a lock and spells its values at each call.
         self._requests = cache(self.requests.labels)

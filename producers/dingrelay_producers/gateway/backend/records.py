@@ -5,9 +5,9 @@ from typing import Any
 
 from redis import asyncio as aio
 
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.errors import CannotResolve, JobNotFound
-from dingrelay_producers.gateway.backend.connections import asking
-from dingrelay_producers.gateway.backend.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued

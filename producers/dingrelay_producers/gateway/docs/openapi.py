@@ -18,10 +18,12 @@ REF = "#/components/schemas/{model}"
 SECURITY = "key"
 
 TAGS = {
-    "jobs": "Ask for something, and see what became of it.",
+    "jobs": "Enqueue jobs, and see their states and results.",
+    "approvals": "States of approvals, and actions on them.",
     "campaigns": "One message to very many people.",
-    "directory": "The organisation as the last user-sync found it.",
+    "directory": "The organisation as of the last user-sync and the events since.",
     "keys": "What lets programs in.",
+    "webhooks": "Endpoints that receive notices of what happens.",
     "operation": "For load balancers, orchestrators and people who run this.",
 }
 

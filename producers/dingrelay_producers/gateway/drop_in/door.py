@@ -38,7 +38,7 @@ STRANGERS_LIMIT = 100_000
 """Bytes of a body from somebody whose key is not known before it is read."""
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-_OURS = re.compile(r"/(?:v1(?:/.*)?|docs/.*|favicon\.ico|robots\.txt)?")
+_OURS = re.compile(r"/(?:v1(?:/.*)?|callbacks/.*|docs/.*|favicon\.ico|robots\.txt)?")
 """Paths that are none of DingTalk's, whatever comes of them."""
 _CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
 

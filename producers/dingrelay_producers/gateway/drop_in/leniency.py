@@ -14,10 +14,9 @@ from dingrelay_tasks.message_send import MessageSend
 
 MOST_REPAIRS = 50
 MESSAGE = "message"
-_UNKNOWN = "Extra inputs are not permitted"
-_NO_TEXT = "Input should be a valid string"
-_ABSENT = ("Field required", "is required", "String should have at least")
-_TOO_LONG = ("String should have at most", "more than")
+_UNKNOWN = "extra_forbidden"
+_NO_TEXT = "string_type"
+_ABSENT = {"missing", "string_too_short"}
 
 
 def message_send(to: Mapping[str, Any], message: Any) -> MessageSend:
@@ -47,12 +46,12 @@ def _repaired(job: dict[str, Any], error: ContractError) -> bool:
     if not isinstance(here, dict) or steps[-1] not in here:
         return False
     fields = cast("dict[str, Any]", here)
-    if error.problem == _UNKNOWN:
+    if error.code == _UNKNOWN:
         del fields[steps[-1]]
         return True
     value = fields[steps[-1]]
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if error.problem == _NO_TEXT and is_number:
+    if error.code == _NO_TEXT and is_number:
         fields[steps[-1]] = str(value)
         return True
     return False
@@ -73,9 +72,9 @@ def _refusal(error: ContractError) -> Words:
         return words.MESSAGE_TYPE
     if place.split(".")[0] == MESSAGE:
         place = "msg" + place.removeprefix(MESSAGE)
-        if error.problem.startswith(_TOO_LONG):
+        if error.code == "string_too_long" or error.problem.startswith("more than"):
             return words.Words(34_016, f"消息内容过长 {place}", 400, "invalidParameter")
-        if error.problem.startswith(_ABSENT):
+        if error.code in _ABSENT or error.problem.startswith("is required"):
             return words.missing(place)
         return words.Words(40_035, f"不合法的参数 {place}", 400, "invalidParameter")
     return words.invalid(place.replace("to.users", "userid_list"), error.problem)

@@ -7,7 +7,7 @@ import hashlib
 
 from aiohttp import web
 
-from dingrelay_producers.gateway.backend.connections import asking
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import UPLOAD, Incoming

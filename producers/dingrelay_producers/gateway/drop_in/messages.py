@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import JobNotFound
-from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming, structured
@@ -23,7 +23,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.message_send import MessageSend
+from dingrelay_tasks.message_send import NOBODY_REACHABLE, MessageSend
 
 CONVERSATION = "/topapi/message/corpconversation"
 SEND = f"{CONVERSATION}/asyncsend_v2"
@@ -74,6 +74,12 @@ class Task:
             for user in result.get(name, [])
         ]
 
+    @property
+    def invalid(self) -> list[str]:
+        """Who got nothing since they don't exist or don't see the app."""
+        result = self.status.result or {}
+        return [user for name in ("unknown_user", "out_of_scope") for user in result.get(name, [])]
+
 
 async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
     """One of the four calls.
@@ -95,13 +101,18 @@ async def answer(context: GatewayContext, caller: Caller, call: Incoming) -> Ans
 async def _send(context: GatewayContext, caller: Caller, call: Incoming) -> Answer:
     job = _message(call.fields)
     status = await run_job(context, caller, job, content_of(call))
-    if status.state not in {State.DONE, State.DUPLICATE}:
+    if status.state not in {State.DONE, State.DUPLICATE} and not reaches_nobody(status):
         raise Refusal(refusal_of(status))
     made: list[Mapping[str, Any]] = (status.result or {}).get("calls", [])
     request_id = next((str(each["request_id"]) for each in made if each.get("request_id")), "")
     named = job.to.users if not (job.to.departments or job.to.everyone) else None
     task_id = await _note(context, caller, status.id, named)
     return words.ok(task_id=task_id, request_id=request_id)
+
+
+def reaches_nobody(status: JobStatus) -> bool:
+    """Whether none of its people would get it, which DingTalk tells of the delivery only (API §2.3)."""
+    return status.error is not None and status.error.code == NOBODY_REACHABLE
 
 
 def _message(fields: Mapping[str, Any]) -> MessageSend:
@@ -160,6 +171,7 @@ async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> An
         if _own(task, entry.get("userid"))
     ]
     result["forbidden_list"] = [*forbidden, *task.left_out]
+    result["invalid_user_id_list"] += task.invalid
     result["forbidden_user_id_list"] += [entry["userid"] for entry in task.left_out]
     return words.ok(send_result=result)
 

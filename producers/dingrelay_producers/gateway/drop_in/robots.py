@@ -6,7 +6,7 @@ through here, so no API key is asked for. Jobs hold a digest of it.
 
 import hashlib
 
-from dingrelay_producers.gateway.backend.connections import asking
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming

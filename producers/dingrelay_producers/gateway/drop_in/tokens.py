@@ -9,8 +9,8 @@ import hmac
 import secrets
 from base64 import urlsafe_b64encode
 
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.gateway.backend.access import ApiKey
-from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming

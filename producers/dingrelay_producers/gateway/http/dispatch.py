@@ -16,6 +16,7 @@ from dingrelay_producers.gateway.http.body_reader import read_json
 from dingrelay_producers.gateway.http.routes import CALLER, ApiCall, Route
 from dingrelay_producers.gateway.problems import FieldError, Problem
 from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.problems import sentence
 
 
 def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
@@ -43,7 +44,7 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
 
 async def _admit(route: Route, call: ApiCall) -> None:
     """Let nobody through without a key that may do this, and not too often."""
-    if not _acceptable(route, call.request.headers.get("Accept", "")):
+    if route.negotiates and not _acceptable(route, call.request.headers.get("Accept", "")):
         given = sorted({answer.media_type for answer in route.answers.values() if answer.model})
         raise Problem(problems.NOT_ACCEPTABLE, f"there is only {' and '.join(given)}")
     if route.scope is None:
@@ -92,9 +93,9 @@ def _query(model: type[BaseModel], request: web.Request) -> BaseModel:
     try:
         return model.model_validate_strings(given)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        first = error.errors(include_url=False, include_input=False)[0]
         name = str(first["loc"][0]) if first["loc"] else ""
-        detail = first["msg"].removeprefix("Value error, ")
+        detail = sentence(first)
         raise Problem(problems.INVALID, detail, errors=[_at(name, detail)]) from None
 
 
@@ -128,17 +129,21 @@ def problem_of(error: errors.DingrelayError) -> Problem:
     match error:
         case errors.JobNotFound():
             return Problem(problems.NOT_FOUND, "no such job: a wrong id, or its record has expired")
+        case errors.ApprovalNotFound():
+            return Problem(problems.NOT_FOUND, "no such approval is followed")
         case errors.CampaignNotFound():
             return Problem(problems.NOT_FOUND, "no such campaign")
         case errors.KeyNotFound():
             return Problem(problems.NOT_FOUND, "no such key")
-        case errors.CampaignConflict() | errors.KeyConflict() | errors.IdempotencyConflict():
+        case errors.EndpointNotFound():
+            return Problem(problems.NOT_FOUND, "no such webhook endpoint")
+        case errors.CampaignConflict() | errors.KeyConflict() | errors.EndpointConflict():
+            return Problem(problems.CONFLICT, str(error))
+        case errors.IdempotencyConflict():
             return Problem(problems.CONFLICT, str(error))
         case errors.CannotResolve():
             return Problem.at(problems.INVALID, "", str(error))
-        case errors.ServiceUnavailable():
-            return problems.unavailable(str(error))
-        case errors.NotInstalled():
+        case errors.ServiceUnavailable() | errors.NotInstalled():
             return problems.unavailable(str(error))
         case _:
             return Problem(problems.INTERNAL, f"{type(error).__name__}, which is a bug")

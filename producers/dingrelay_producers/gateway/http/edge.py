@@ -7,11 +7,12 @@ from time import monotonic
 
 from aiohttp import web
 
+from dingrelay_producers import logs
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.context import CONTEXT
 from dingrelay_producers.gateway.http import access_log
 from dingrelay_producers.gateway.http.routes import CALLER, ROUTE
-from dingrelay_producers.gateway.problems import Problem
+from dingrelay_producers.gateway.problems import Problem, wanted_language
 
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 REQUEST_ID_HEADER = "X-Request-Id"
@@ -87,17 +88,17 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
         _check_headers(request)
         return await handler(request)
     except Problem as problem:
-        return problem.response(request_id)
+        return problem.response(request_id, wanted_language(request))
     except web.HTTPException as error:
-        return _from_aiohttp(error).response(request_id)
+        return _from_aiohttp(error).response(request_id, wanted_language(request))
     except ConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns no more of it
         # The class and the place: an exception's text may hold what the caller sent.
-        name, at = type(error).__name__, access_log.places(error)
+        name, at = type(error).__name__, logs.places(error)
         access_log.log.error("failed", request_id=request_id, error=name, at=at)
         detail = "the gateway failed; its log tells more under this request id"
-        return Problem(problems.INTERNAL, detail).response(request_id)
+        return Problem(problems.INTERNAL, detail).response(request_id, wanted_language(request))
 
 
 def _request_id(request: web.Request) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 
 from aiohttp import web
 
+from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway import problems
-from dingrelay_producers.gateway.backend.connections import asking
 from dingrelay_producers.gateway.http.routes import ApiCall, Route
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_producers.store import keys, scripts

@@ -122,6 +122,7 @@ class Route:
         problems: statuses of problems that its handler can raise, beyond those that follow from
             scope, query and body (`openapi.statuses`).
         path_parameters: name → JSON schema; a text if not named.
+        negotiates: whether a caller that accepts none of its media types is refused.
         idempotent: whether it honours an ``Idempotency-Key``.
         tag: the group in the document.
         links: for the document: status → OpenAPI links.
@@ -142,5 +143,6 @@ class Route:
     path_parameters: Mapping[str, Mapping[str, Any]] = field(
         default_factory=dict[str, Mapping[str, Any]]
     )
+    negotiates: bool = True
     idempotent: bool = False
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])

@@ -68,6 +68,8 @@ async def resolve(call: ApiCall) -> web.StreamResponse:
     before = await call.context.records.resolve(resolution, by=call.key.name)
     if before != State.UNKNOWN:
         raise _conflict(f"the job is {before}, and not unknown")
+    if follower := resolution.follower(job, call.context.settings):
+        await call.context.records.enqueue([follower])
     return await _now(call, job.id)
 
 

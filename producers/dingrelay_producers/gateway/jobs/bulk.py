@@ -18,7 +18,7 @@ from dingrelay_producers.gateway.http.body_reader import parse_json, require_typ
 from dingrelay_producers.gateway.http.line_reader import Line, batches
 from dingrelay_producers.gateway.http.routes import BODY_LIMIT, NDJSON, Answer, ApiCall, Body, Route
 from dingrelay_producers.gateway.jobs.permissions import SCOPE_OF_KIND, permitted
-from dingrelay_producers.gateway.problems import Problem
+from dingrelay_producers.gateway.problems import Problem, wanted_language
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
@@ -49,7 +49,7 @@ class _Prepared:
 async def take_jobs(call: ApiCall) -> web.StreamResponse:
     """Enqueue each line's job, and tell its id or what is wrong with it."""
     require_type(call.request, NDJSON, "application/jsonl")
-    answers = _Answers(call.request)
+    answers, language = _Answers(call.request), wanted_language(call.request)
     within = call.context.settings.gateway_body_timeout
     try:
         async for lines in batches(call.request, size=BATCH, longest=BODY_LIMIT, within=within):
@@ -62,13 +62,13 @@ async def take_jobs(call: ApiCall) -> web.StreamResponse:
                 refusal = problems.unavailable(str(error))
                 if not answers.begun:
                     raise refusal from error
-                await answers.write(_refused(line.number, refusal) for line in lines)
+                await answers.write(_refused(line.number, refusal, language) for line in lines)
                 return await answers.close(ended=False)
             await answers.write(told)
     except Problem as problem:
         if not answers.begun:
             raise
-        await answers.write([_refused(None, problem)])
+        await answers.write([_refused(None, problem, language)])
         return await answers.close(ended=False)
     return await answers.close(ended=True)
 
@@ -76,6 +76,7 @@ async def take_jobs(call: ApiCall) -> web.StreamResponse:
 async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
     """Enqueue a batch; the answers to its lines."""
     context = call.context
+    language = wanted_language(call.request)
     sender = context.sender_of(call.key)
     # In a thread, so that a batch holds up nobody else's request.
     batch = await asyncio.to_thread(_prepare, lines, call.key, sender)
@@ -86,8 +87,8 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
         except Problem as problem:
             full[queue] = problem
     if full:
-        return _all_but(batch, full, await _enqueue_some(call, batch, full))
-    return _told(batch, await context.records.enqueue(batch.drafts, batch.calls))
+        return _all_but(batch, full, await _enqueue_some(call, batch, full), language)
+    return _told(batch, await context.records.enqueue(batch.drafts, batch.calls), language)
 
 
 async def _enqueue_some(
@@ -102,43 +103,41 @@ async def _enqueue_some(
 
 
 def _all_but(
-    batch: _Prepared, full: Mapping[str, Problem], answers: Mapping[int, Enqueued]
+    batch: _Prepared,
+    full: Mapping[str, Problem],
+    answers: Mapping[int, Enqueued],
+    language: str,
 ) -> Iterator[bytes]:
     for number, job in batch.lines:
         if isinstance(job, Problem):
-            yield _refused(number, job)
+            yield _refused(number, job, language)
         elif job in answers:
-            yield _answered(number, batch.drafts[job], answers[job])
+            yield _answered(number, batch.drafts[job], answers[job], language)
         else:
-            yield _refused(number, full[batch.drafts[job].queue])
+            yield _refused(number, full[batch.drafts[job].queue], language)
 
 
-def _told(batch: _Prepared, answers: Sequence[Enqueued]) -> Iterator[bytes]:
+def _told(batch: _Prepared, answers: Sequence[Enqueued], language: str) -> Iterator[bytes]:
     for number, job in batch.lines:
         if isinstance(job, Problem):
-            yield _refused(number, job)
+            yield _refused(number, job, language)
         else:
-            yield _answered(number, batch.drafts[job], answers[job])
+            yield _answered(number, batch.drafts[job], answers[job], language)
 
 
-def _answered(number: int, draft: Draft, answer: Enqueued) -> bytes:
+def _answered(number: int, draft: Draft, answer: Enqueued, language: str) -> bytes:
     if answer.conflict:
         detail = "belongs to a job with another payload"
-        return _refused(number, Problem.at(problems.CONFLICT, "/idempotency_key", detail))
+        problem = Problem.at(problems.CONFLICT, "/idempotency_key", detail)
+        return _refused(number, problem, language)
     # An id of ours is a UUID, which JSON spells as it is.
     return b'{"line":%d,"id":"%s"}\n' % (number, draft.id.encode())
 
 
-def _refused(number: int | None, problem: Problem) -> bytes:
-    kind = problem.kind
-    error: dict[str, Any] = {
-        "type": problems.URN + kind.name,
-        "title": kind.title,
-        "status": kind.status,
-        "detail": problem.detail,
-    }
+def _refused(number: int | None, problem: Problem, language: str) -> bytes:
+    error = problem.told(language)
     if problem.errors:
-        error["errors"] = [each.model_dump() for each in problem.errors]
+        error["errors"] = [each.model_dump() for each in error["errors"]]
     told = {"error": error} if number is None else {"line": number, "error": error}
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 

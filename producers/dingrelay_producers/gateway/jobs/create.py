@@ -13,7 +13,6 @@ from dingrelay_producers.gateway.jobs.permissions import may_see, permitted
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
-from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall as ApiCallJob
 from dingrelay_tasks.approval_create import ApprovalCreate
@@ -21,7 +20,7 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.user_sync import UserSync
 
-LOCATION = {"Location": "Where the job can be looked at."}
+LOCATION = {"Location": "The URL of the job."}
 
 
 class Wait(BaseModel):
@@ -74,16 +73,7 @@ def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
     if not answer.wakeup:
         return None
     at = datetime.fromtimestamp(answer.wakeup.at / 1000, UTC)
-    return JobStatus(
-        id=draft.id,
-        kind=draft.kind,
-        app=draft.app,
-        lane=draft.lane,
-        sender=draft.sender,
-        state=State.QUEUED,
-        created_at=at,
-        due_at=at,
-    )
+    return JobStatus.of_draft(draft, created=at, due=at)
 
 
 async def send(call: ApiCall, contract: type[Contract]) -> JobStatus:
@@ -95,11 +85,19 @@ async def send(call: ApiCall, contract: type[Contract]) -> JobStatus:
         ContractError: the body is not what the contract says, or too large a job.
         ServiceUnavailable: Redis is away; nothing was accepted, unless its answer alone was lost.
     """
+    job = permitted(contract, call.body, call.key, call.context.sender_of(call.key))
+    return await accept(call, job, once=call.once)
+
+
+async def accept(call: ApiCall, job: Contract, *, once: str | None) -> JobStatus:
+    """Accept a job that the key may ask for; how it stands, as for `send`.
+
+    `once` is the idempotency key of a job that names none.
+    """
     context = call.context
-    job = permitted(contract, call.body, call.key, context.sender_of(call.key))
     await context.depths.check(job.queue)
     named = getattr(job, "idempotency_key", None)
-    draft = record.draft(job, key=None if named else call.once)
+    draft = record.draft(job, key=None if named else once)
     [answer] = await context.records.enqueue([draft])
     if answer.conflict:
         raise used_before()

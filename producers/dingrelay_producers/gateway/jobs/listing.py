@@ -1,22 +1,30 @@
-"""Pages of jobs, from an index in Redis: filtered, newest first, a bounded look at a time."""
+"""Pages of jobs: filtered, newest first, a bounded look at a time.
 
+They come from an index in Redis, and where that ends from the history in SQL, which has jobs that ended.
+"""
+
+import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.errors import UnreadableRecord
-from dingrelay_producers.gateway.backend.connections import asking
+from dingrelay_producers.client.history_backend import HistoryReader, JobFilter
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import ServiceUnavailable, UnreadableRecord
 from dingrelay_producers.gateway.http import paging
 from dingrelay_producers.store import record, scripts
-from dingrelay_producers.store.states import State
+from dingrelay_producers.store.record import milliseconds
 from dingrelay_producers.store.status import JobStatus
 
 CHUNK = 200
 """Records read in one round trip."""
+PATIENCE = 2.0
+"""Seconds for an answer of the database."""
 MOST_LOOKED_AT = 2_000
 """Records that one page may cost; a filter that finds few gives short pages."""
 
@@ -46,27 +54,6 @@ class Position(NamedTuple):
         return cls(int(match[1]), match[2])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which jobs to show; None for any."""
-
-    state: State | None = None
-    kind: str | None = None
-    app: str | None = None
-    sender: str | None = None
-    since: datetime | None = None
-
-    def takes(self, job: JobStatus) -> bool:
-        """Whether a job is one of them."""
-        return (
-            self.state in {None, job.state}
-            and self.kind in {None, job.kind}
-            and self.app in {None, job.app}
-            and self.sender in {None, job.sender}
-            and (self.since is None or job.created_at >= self.since)
-        )
-
-
 class Visible(Protocol):
     """Whether the caller may see a job."""
 
@@ -83,19 +70,26 @@ class Page:
 
 
 class Listing:
-    """One index, a sorted set of job ids by a time in ms, read from its end."""
+    """One index, a sorted set of job ids by a time in ms, read from its end.
 
-    def __init__(self, redis: Redis, index: str) -> None:
+    Args:
+        redis: where it is.
+        index: its key.
+        history: what goes on behind its end, and knows jobs whose records are gone; None for nothing.
+    """
+
+    def __init__(self, redis: Redis, index: str, history: HistoryReader | None = None) -> None:
         self._redis = redis
         self._index = index
+        self._history = history
 
     async def page(
-        self, wanted: Filter, limit: int, after: Position | None, *, visible: Visible
+        self, wanted: JobFilter, limit: int, after: Position | None, *, visible: Visible
     ) -> Page:
         """The next jobs after a place.
 
         Raises:
-            ServiceUnavailable: Redis is away.
+            ServiceUnavailable: Redis is away; or the database is, and Redis has nothing more.
         """
         found: list[JobStatus] = []
         looked_at = 0
@@ -112,7 +106,50 @@ class Listing:
                     found.append(job)
                 if len(found) == limit or looked_at == MOST_LOOKED_AT:
                     return Page(found, last)
-        return Page(found, None)
+        if self._history is None:
+            return Page(found, None)
+        try:
+            return await self._older(wanted, limit, last, found, visible=visible)
+        except ServiceUnavailable:
+            # What Redis has is told all the same; who asks for more will be told then.
+            if found and last:
+                return Page(found, last)
+            raise
+
+    async def _older(
+        self,
+        wanted: JobFilter,
+        limit: int,
+        last: Position | None,
+        found: list[JobStatus],
+        *,
+        visible: Visible,
+    ) -> Page:
+        """A page that the history fills up."""
+        for _ in range(MOST_LOOKED_AT // CHUNK):
+            before = (datetime.fromtimestamp(last.at / 1000, UTC), last.job_id) if last else None
+            rows = await self._of_history(wanted, before)
+            for job in rows:
+                last = Position(milliseconds(job.created_at) or 0, job.id)
+                if visible(job):
+                    found.append(job)
+                if len(found) == limit:
+                    return Page(found, last)
+            if len(rows) < CHUNK:
+                return Page(found, None)
+        return Page(found, last)
+
+    async def _of_history(
+        self, wanted: JobFilter, before: tuple[datetime, str] | None
+    ) -> Sequence[JobStatus]:
+        assert self._history is not None, "it is asked where there is one"
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._history.list(wanted, before=before, limit=CHUNK)
+        except TimeoutError:
+            raise ServiceUnavailable(
+                "DINGRELAY_DATABASE_URL: the database does not answer"
+            ) from None
 
     async def _chunks(self, after: Position | None) -> AsyncGenerator[list[Position]]:
         """The index after a place, newest first; ids of one moment in reverse order of the alphabet."""
@@ -149,7 +186,19 @@ class Listing:
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
-        return [_status(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
+        jobs = [_status(job_id, answer) for job_id, answer in zip(job_ids, answers, strict=True)]
+        gone = [job_id for job_id, job in zip(job_ids, jobs, strict=True) if job is None]
+        kept = await self._kept(gone)
+        return [job or kept.get(job_id) for job_id, job in zip(job_ids, jobs, strict=True)]
+
+    async def _kept(self, job_ids: Sequence[str]) -> Mapping[str, JobStatus]:
+        """Jobs of the index whose records are gone, as far as the history has them."""
+        if not job_ids or self._history is None:
+            return {}
+        with suppress(ServiceUnavailable, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                return await self._history.find(job_ids)
+        return {}
 
 
 def _status(job_id: str, answer: object) -> JobStatus | None:

@@ -1,12 +1,12 @@
 """What a key's jobs may be: their kind, app, lane and sender."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import ApiKey, Scope
 from dingrelay_producers.gateway.problems import Problem
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.contract import Contract, Lane
 
 SCOPE_OF_KIND: Mapping[str, Scope] = {
     "message-send": "messages:write",
@@ -14,6 +14,19 @@ SCOPE_OF_KIND: Mapping[str, Scope] = {
     "user-sync": "syncs:write",
     "api-call": "calls:write",
 }
+
+
+class Asked(Protocol):
+    """A job, or what becomes one."""
+
+    @property
+    def app(self) -> str: ...  # noqa: D102
+
+    @property
+    def lane(self) -> Lane: ...  # noqa: D102
+
+    @property
+    def sender(self) -> str: ...  # noqa: D102
 
 
 def permitted(
@@ -31,13 +44,22 @@ def permitted(
     if not key.permits(SCOPE_OF_KIND[job.kind]):
         detail = f"this needs the scope {SCOPE_OF_KIND[job.kind]}"
         raise Problem(problems.FORBIDDEN, detail)
+    check_asked(job, key, default_sender)
+    return job
+
+
+def check_asked(job: Asked, key: ApiKey, default_sender: str) -> None:
+    """Whether a key may ask for something with this app, lane and sender.
+
+    Raises:
+        Problem: it may not (403); the field is named.
+    """
     if not key.permits_app(job.app):
         raise Problem.at(problems.FORBIDDEN, "/app", "the key is not for this app")
     if not key.permits_lane(job.lane):
         raise Problem.at(problems.FORBIDDEN, "/lane", f"the key is not for the lane {job.lane}")
     if job.sender != default_sender and not key.permits_sender(job.sender):
         raise Problem.at(problems.FORBIDDEN, "/sender", "the key has a sender of its own")
-    return job
 
 
 def may_see(key: ApiKey, *, sender: str, app: str) -> bool:

@@ -6,16 +6,17 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
+from dingrelay_producers.client.history_backend import HistoryReader, JobFilter
 from dingrelay_producers.gateway.http import paging
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.jobs.create import JOB_LINKS, Wait, found, waited
-from dingrelay_producers.gateway.jobs.listing import Filter, Listing, Page, Position
+from dingrelay_producers.gateway.jobs.listing import Listing, Page, Position
 from dingrelay_producers.gateway.jobs.permissions import may_see
 from dingrelay_producers.gateway.problems import json_response
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import RFC_3339, AppName, SenderName
+from dingrelay_tasks.contract import RFC_3339, AppName, Lane, SenderName
 
 _EARLIEST, _LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9000, 1, 1, tzinfo=UTC)
 
@@ -48,17 +49,21 @@ class JobPaging(paging.Paging):
     """`next` of the page before."""
 
 
-class JobFilter(JobPaging):
+Moment = Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_within_reach)]
+
+
+class JobQuery(JobPaging):
     """Which jobs to list."""
 
     state: State | None = None
     kind: Annotated[str, Field(pattern=r"^[a-z][a-z-]{0,63}$")] | None = None
     sender: SenderName | None = None
     app: AppName | None = None
-    since: (
-        Annotated[AwareDatetime, BeforeValidator(_spelled), AfterValidator(_within_reach)] | None
-    ) = None
+    lane: Lane | None = None
+    since: Moment | None = None
     """Accepted at or after this moment."""
+    until: Moment | None = None
+    """Accepted before this moment."""
 
 
 class DeadFilter(JobPaging):
@@ -86,27 +91,32 @@ async def get_job(call: ApiCall) -> web.StreamResponse:
 
 
 async def list_jobs(call: ApiCall) -> web.StreamResponse:
-    """The newest jobs that the key may see."""
-    asked: JobFilter = call.query
-    wanted = Filter(
+    """Jobs that the key may see, the newest first."""
+    asked: JobQuery = call.query
+    wanted = JobFilter(
         state=asked.state,
         kind=asked.kind,
         app=asked.app,
         sender=asked.sender,
+        lane=asked.lane,
         since=asked.since,
+        until=asked.until,
     )
-    return await _page(call, keys.RECENT, wanted)
+    return await _page(call, keys.RECENT, wanted, call.context.backend.history)
 
 
 async def list_dead(call: ApiCall) -> web.StreamResponse:
     """Dead and unknown jobs that the key may see, latest first."""
     asked: DeadFilter = call.query
-    return await _page(call, keys.DEAD, Filter(kind=asked.kind, app=asked.app, sender=asked.sender))
+    wanted = JobFilter(kind=asked.kind, app=asked.app, sender=asked.sender)
+    return await _page(call, keys.DEAD, wanted)
 
 
-async def _page(call: ApiCall, index: str, wanted: Filter) -> web.Response:
+async def _page(
+    call: ApiCall, index: str, wanted: JobFilter, history: HistoryReader | None = None
+) -> web.Response:
     asked: JobPaging = call.query
-    page = await Listing(call.context.redis, index).page(
+    page = await Listing(call.context.redis, index, history).page(
         wanted,
         asked.limit,
         Position.of(asked.cursor) if asked.cursor else None,
@@ -141,13 +151,15 @@ ROUTES = (
         path="/v1/jobs",
         handler=list_jobs,
         operation="listJobs",
-        summary="The newest jobs",
+        summary="Jobs, newest first",
         description=(
-            f"Of the newest {keys.RECENT_JOBS:,} jobs those that the key may see, newest first."
+            f"Those that the key may see: of the newest {keys.RECENT_JOBS:,}, and behind them of those "
+            "that ended, as long as the history is kept. What only the history knows has DingTalk's "
+            "ids as its result, and of its error the class and the code."
         ),
         tag="jobs",
         scope="jobs:read",
-        query=JobFilter,
+        query=JobQuery,
         answers={200: Answer(description="A page of jobs.", model=JobPage)},
     ),
     Route(

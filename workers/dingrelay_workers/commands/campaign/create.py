@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.language import tr, translated
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ def create(
     markdown: options.Markdown = None,
     message: options.Message = None,
     file: options.File = None,
+    column: options.FileColumn = None,
     to: options.To = None,
     department: options.Department = None,
     everyone: options.Everyone = False,
@@ -74,6 +76,7 @@ def create(
             without=without,
             without_department=without_department,
             without_file=without_file,
+            column=column,
         ) as audience,
         _complaints(malformed_file) as complain,
     ):
@@ -113,15 +116,23 @@ def _complaints(name: str | None) -> "Generator[Callable[[Malformed], None] | No
     if name is None:
         yield None
         return
+    from dingrelay_producers.cli.output import spreadsheet_encoding
+
     with ExitStack() as files:
         try:
-            file = files.enter_context(Path(name).open("w", encoding="utf-8", newline=""))
+            file = files.enter_context(
+                Path(name).open("w", encoding=spreadsheet_encoding(), newline="")
+            )
         except OSError as error:
             told = f"{name}: {error.strerror}"
             raise typer.BadParameter(told, param_hint="--malformed-file") from None
         table = csv.writer(file)
-        table.writerow(("line", "problem"))
-        yield table.writerow
+        table.writerow((tr("line"), tr("problem")))
+
+        def write(row: "Malformed") -> None:
+            table.writerow((row.line, translated(row.problem)))
+
+        yield write
 
 
 def _tell(created: "Created", *, as_json: bool) -> None:
@@ -134,12 +145,19 @@ def _tell(created: "Created", *, as_json: bool) -> None:
         print_json({**found, "excluded": created.excluded, "skipped": skipped})
         return
     console().print(
-        f"draft {found['id']}  people: {found['recipients']:,}, calls: {found['chunks']:,}, "
-        f"duplicates: {found['duplicates']:,}, excluded: {created.excluded:,}, "
-        f"malformed: {found['malformed']:,}",
+        tr(
+            "draft {id}  people: {recipients:,}, calls: {chunks:,}, duplicates: {duplicates:,}, "
+            "excluded: {excluded:,}, malformed: {malformed:,}",
+            id=found["id"],
+            recipients=found["recipients"],
+            chunks=found["chunks"],
+            duplicates=found["duplicates"],
+            excluded=created.excluded,
+            malformed=found["malformed"],
+        ),
         markup=False,
     )
     for row in created.malformed:
-        console(stderr=True).print(str(row), style="yellow", markup=False)
+        console(stderr=True).print(translated(str(row)), style="yellow", markup=False)
     if found["malformed"] > len(created.malformed):
-        console(stderr=True).print("and more: --malformed-file has them all", style="yellow")
+        console(stderr=True).print(tr("and more: --malformed-file has them all"), style="yellow")

@@ -10,6 +10,7 @@ import typer
 
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.documents import split
+from dingrelay_producers.language import tr
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ def confirm(
     The report tells it then. DingTalk knows of the last 24 hours.
     """
     if every == (sample is not None):
-        raise typer.BadParameter("give exactly one of them", param_hint="--sample, --all")
+        raise typer.BadParameter(tr("give exactly one of them"), param_hint="--sample, --all")
     _announce_and_enqueue(
         lambda care: care.confirm(campaign, sample=sample),
         campaign,
@@ -133,8 +134,10 @@ def _announce_and_enqueue(
     if plan.jobs:
         if not yes:
             if not sys.stdin.isatty():
-                raise typer.BadParameter(f"needed for {plan.calls:,} calls", param_hint="--yes")
-            typer.confirm("Go on?", abort=True, err=True)
+                raise typer.BadParameter(
+                    tr("needed for {calls:,} calls", calls=plan.calls), param_hint="--yes"
+                )
+            typer.confirm(tr("Go on?"), abort=True, err=True)
         with Client() as client:
             client.send_many(plan.jobs, on_sent=refs.append)
             failed = _wait(refs, timeout) if wait else 0
@@ -143,9 +146,15 @@ def _announce_and_enqueue(
     if as_json:
         print_json({**told, "jobs": [ref.id for ref in refs]})
     elif refs:
-        console().print(f"accepted {len(refs):,} jobs, such as {refs[0].id}", markup=False)
+        console().print(
+            tr("accepted {count:,} jobs, such as {id}", count=len(refs), id=refs[0].id),
+            markup=False,
+        )
     if failed:
-        err.print(f"{failed:,} of {len(refs):,} jobs are not done", style="yellow")
+        err.print(
+            tr("{failed:,} of {count:,} jobs are not done", failed=failed, count=len(refs)),
+            style="yellow",
+        )
         raise typer.Exit(1)
 
 
@@ -162,13 +171,24 @@ def _words(plan: "Plan", told: dict[str, Any]) -> str:
     from dingrelay_workers.commands.campaign.preview import month_text
 
     lines = [
-        f"calls of the campaign: {plan.chunks:,}, to {plan.people:,} people",
-        f"costs: {plan.calls:,} calls: {month_text(told['quota'])}",
+        tr(
+            "calls of the campaign: {chunks:,}, to {people:,} people",
+            chunks=plan.chunks,
+            people=plan.people,
+        ),
+        tr("costs: {calls:,} calls: {month}", calls=plan.calls, month=month_text(told["quota"])),
     ]
     if plan.under_way:
-        lines.append(f"of these, {plan.under_way:,} are under way, and are waited for")
+        lines.append(
+            tr(
+                "of these, {under_way:,} are under way, and are waited for",
+                under_way=plan.under_way,
+            )
+        )
     if plan.too_old:
-        lines.append(f"left alone: {plan.too_old:,} calls that are older than 24 hours")
+        lines.append(
+            tr("left alone: {too_old:,} calls that are older than 24 hours", too_old=plan.too_old)
+        )
     return "\n".join(lines)
 
 
@@ -201,6 +221,6 @@ def _fields(given: list[str] | None) -> dict[str, str]:
     for text in given or []:
         name, equals, value = text.partition("=")
         if not equals:
-            raise typer.BadParameter("must be like name=value", param_hint="--field")
+            raise typer.BadParameter(tr("must be like name=value"), param_hint="--field")
         fields[name.strip()] = value
     return fields

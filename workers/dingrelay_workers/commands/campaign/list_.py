@@ -21,31 +21,40 @@ def list_(
     as_json: common.AsJson = False,
 ) -> None:
     """List campaigns, latest first."""
-    from rich.table import Table
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import console, local, print_json
+    from dingrelay_producers.cli.output import print_json
+    from dingrelay_producers.cli.table import Column, print_table
     from dingrelay_producers.settings import Settings
+    from dingrelay_producers.zone import local
     from dingrelay_workers.campaigns import documents
 
     rows = asyncio.run(_read(Settings.load(), limit, app))
     if as_json:
         print_json([documents.campaign(row) for row in rows])
         return
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in ("state", "id", "app", "created"):
-        table.add_column(title, no_wrap=True)
-    table.add_column("people", justify="right")
-    table.add_column("calls", justify="right")
-    table.add_column("name", overflow="ellipsis", no_wrap=True)
-    for row in rows:
-        people, calls = f"{row.recipients:,}", f"{row.settled:,}/{row.chunks:,}"
-        created = local(row.created_at)
-        table.add_row(row.state, row.id, row.app, created, people, calls, Text(row.name))
-    if rows:
-        console().print(table)
-    else:
-        console(stderr=True).print("none", style="dim")
+    columns = (
+        Column("state"),
+        Column("id"),
+        Column("app", rank=4),
+        Column("created", rank=3),
+        Column("people", rank=1, right=True),
+        Column("calls", rank=5, right=True),
+        Column("name", rank=2, cut=True),
+    )
+    print_table(
+        columns,
+        (
+            (
+                row.state,
+                row.id,
+                row.app,
+                local(row.created_at),
+                f"{row.recipients:,}",
+                f"{row.settled:,}/{row.chunks:,}",
+                row.name,
+            )
+            for row in rows
+        ),
+    )
 
 
 async def _read(settings: "Settings", limit: int, app: str | None) -> "Sequence[CampaignRow]":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 import typer
 
 from dingrelay_producers.cli.documents import read_message, read_moment, split
+from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
     from dingrelay_workers.campaigns.audience import Audience
@@ -29,6 +30,15 @@ File = Annotated[
         "--file",
         metavar="FILE|-",
         help="CSV with a column userid under a header, or one JSON object a line.",
+    ),
+]
+FileColumn = Annotated[
+    str | None,
+    typer.Option(
+        "--column",
+        metavar="NAME|KIND=NAME",
+        help="Column of --file that names people, if it is not userid: staff_id holds userids, "
+        "job_number=staff_id job numbers; so do mobile= and email=.",
     ),
 ]
 To = Annotated[list[str] | None, typer.Option(help="Users, comma-separated; repeatable.")]
@@ -85,6 +95,7 @@ def audience(
     without: list[str] | None,
     without_department: list[int] | None,
     without_file: str | None,
+    column: str | None = None,
 ) -> Generator["Audience"]:
     """The people that the options name, with the files open while the block runs.
 
@@ -93,11 +104,14 @@ def audience(
     """
     if not (file or to or department or everyone):
         raise typer.BadParameter(
-            "give at least one of them", param_hint="--file, --to, --department, --everyone"
+            tr("give at least one of them"), param_hint="--file, --to, --department, --everyone"
         )
     if file == without_file == "-":
-        raise typer.BadParameter("standard input can be read once", param_hint="--except-file")
+        raise typer.BadParameter(tr("standard input can be read once"), param_hint="--except-file")
+    if column is not None and file is None:
+        raise typer.BadParameter(tr("goes with --file"), param_hint="--column")
     from dingrelay_workers.campaigns.audience import Audience
+    from dingrelay_workers.campaigns.recipients import Column
 
     with ExitStack() as files:
         yield Audience(
@@ -105,6 +119,7 @@ def audience(
             users=split(to),
             departments=department or [],
             everyone=everyone,
+            column=Column.of(column) if column is not None else None,
             without_rows=_open(files, without_file, "--except-file"),
             without_users=split(without),
             without_departments=without_department or [],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.language import tr, translated
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def preview(
     markdown: options.Markdown = None,
     message: options.Message = None,
     file: options.File = None,
+    column: options.FileColumn = None,
     to: options.To = None,
     department: options.Department = None,
     everyone: options.Everyone = False,
@@ -46,8 +48,8 @@ def preview(
 
     if campaign is not None:
         given = (text, markdown, message, file, to, department, without, without_department)
-        if any((*given, without_file, everyone, at, quiet, rate)):
-            raise typer.BadParameter("stands alone", param_hint="ID")
+        if any((*given, column, without_file, everyone, at, quiet, rate)):
+            raise typer.BadParameter(tr("stands alone"), param_hint="ID")
         found = asyncio.run(_of_draft(Settings.load(), campaign))
     else:
         spec = options.spec(
@@ -61,6 +63,7 @@ def preview(
             without=without,
             without_department=without_department,
             without_file=without_file,
+            column=column,
         ) as audience:
             found = asyncio.run(_of_options(Settings.load(), spec, audience, malformed))
     _tell(found, as_json=as_json)
@@ -99,34 +102,44 @@ def _tell(found: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _page(found: dict[str, Any]) -> "Table":
-    from rich.table import Table
 
-    from dingrelay_producers.cli.output import local
+    from dingrelay_producers.cli.output import grid_of_fields, length
+    from dingrelay_producers.zone import local
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row("people", f"{found['recipients']:,}")
+    grid = grid_of_fields()
+    grid.add_row(tr("people"), f"{found['recipients']:,}")
     for name in ("duplicates", "excluded", "malformed"):
         if found.get(name):
-            grid.add_row(name, f"{found[name]:,}")
+            grid.add_row(tr(name), f"{found[name]:,}")
     calls = f"{found['calls']:,}"
     if found["calls"] != found["plain_calls"]:
-        calls += f", for the fields: without them {found['plain_calls']:,}"
-    grid.add_row("calls", calls)
-    limit = f", at {found['limit']}" if found["limit"] else ""
-    grid.add_row("time", f"{found['minutes']:,.1f} minutes of sending{limit}")
+        calls += tr(
+            ", for the fields: without them {plain_calls:,}", plain_calls=found["plain_calls"]
+        )
+    grid.add_row(tr("calls"), calls)
+    limit = tr(", at {limit}", limit=translated(found["limit"])) if found["limit"] else ""
+    grid.add_row(
+        tr("time"),
+        tr("{length} of sending{limit}", length=length(found["minutes"] * 60), limit=limit),
+    )
     starts, ends = (datetime.fromisoformat(found[name]) for name in ("starts_at", "ends_at"))
-    grid.add_row("", f"{local(starts)} to {local(ends)}, if nothing else is sent")
-    grid.add_row("month", month_text(found["quota"]))
+    grid.add_row(
+        "", tr("{start} to {end}, if nothing else is sent", start=local(starts), end=local(ends))
+    )
+    grid.add_row(tr("month"), month_text(found["quota"]))
     for row in found.get("skipped", []):
-        grid.add_row(f"line {row['line']}", row["problem"])
+        grid.add_row(tr("line {line}", line=row["line"]), translated(row["problem"]))
     return grid
 
 
 def month_text(quota: dict[str, Any]) -> str:
     """What calls take of the month, in one sentence."""
     if quota["limit"] is None:
-        return f"{quota['used']:,} calls are used, no limit is configured"
-    told = f"{quota['share']:.1%} of {quota['limit']:,} calls; {quota['used']:,} are used"
-    return told if quota["fits"] else f"{told}: it stops before it is through"
+        return tr("{used:,} calls are used, no limit is configured", used=quota["used"])
+    told = tr(
+        "{share:.1%} of {limit:,} calls; {used:,} are used",
+        share=quota["share"],
+        limit=quota["limit"],
+        used=quota["used"],
+    )
+    return told if quota["fits"] else tr("{told}: it stops before it is through", told=told)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from dingrelay_producers.cli.output import console
+from dingrelay_producers.language import tr
 
 
 class CreationProgress:
@@ -13,7 +14,7 @@ class CreationProgress:
 
     def __init__(self, bars: Progress) -> None:
         self._bars = bars
-        self._reading = bars.add_task("rows read", total=None)
+        self._reading = bars.add_task(tr("rows read"), total=None)
         self._writing: TaskID | None = None
 
     def read(self, rows: int) -> None:
@@ -24,7 +25,7 @@ class CreationProgress:
         """So many people of the total are written by now."""
         if self._writing is None:
             self._bars.stop_task(self._reading)
-            self._writing = self._bars.add_task("people written", total=total)
+            self._writing = self._bars.add_task(tr("people written"), total=total)
         self._bars.update(self._writing, completed=people)
 
 

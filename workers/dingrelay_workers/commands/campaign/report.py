@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.language import tr, translated
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Write = Callable[[Sequence["Result"]], None]
 
 COLUMNS = ("userid", "outcome", "task_id", "reason")
+"""The first has the same name in every language: `--file` of another campaign reads it."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What begins a cell that spreadsheets execute."""
@@ -78,12 +80,16 @@ async def _read(settings: "Settings", campaign: str, writers: Sequence[Write]) -
 
 @contextmanager
 def _csv(name: str) -> Generator[Write]:
-    with _open(name, "--csv") as file:
+    from dingrelay_producers.cli.output import spreadsheet_encoding
+
+    with _open(name, "--csv", spreadsheet_encoding()) as file:
         table = csv.writer(file)
-        table.writerow(COLUMNS)
+        table.writerow(tr(name) for name in COLUMNS)
 
         def write(page: "Sequence[Result]") -> None:
-            table.writerows([_harmless(value) for value in result] for result in page)
+            for result in page:
+                told = result._replace(reason=translated(result.reason))
+                table.writerow([_harmless(value) for value in told])
 
         yield write
 
@@ -105,38 +111,39 @@ def _harmless(value: object) -> object:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
 
 
-def _open(name: str, option: str) -> TextIO:
+def _open(name: str, option: str, encoding: str = "utf-8") -> TextIO:
     try:
-        return Path(name).open("w", encoding="utf-8", newline="")
+        return Path(name).open("w", encoding=encoding, newline="")
     except OSError as error:
         raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None
 
 
 def _page(summary: "Summary") -> "Table":
-    from rich.table import Table
     from rich.text import Text
 
-    from dingrelay_producers.cli.output import local
+    from dingrelay_producers.cli.output import grid_of_fields
+    from dingrelay_producers.zone import local
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row("campaign", Text(f"{summary.name} ({summary.state})"))
-    grid.add_row("people", f"{summary.recipients:,}")
+    grid = grid_of_fields()
+    grid.add_row(tr("campaign"), Text(f"{summary.name} ({summary.state})"))
+    grid.add_row(tr("people"), f"{summary.recipients:,}")
     for outcome, people in summary.outcomes.items():
         if people:
             grid.add_row(outcome, f"{people:,}")
-    grid.add_row("calls", f"{summary.calls:,}")
+    grid.add_row(tr("calls"), f"{summary.calls:,}")
     for title, told in _special(summary):
         grid.add_row(title, told)
     for title, moment in (("started", summary.started_at), ("ended", summary.ended_at)):
         if moment is not None:
-            grid.add_row(title, local(moment))
+            grid.add_row(tr(title), local(moment))
     if summary.seconds is not None:
-        grid.add_row("took" if summary.ended_at else "runs for", f"{summary.seconds:,.1f} s")
+        grid.add_row(
+            tr("took") if summary.ended_at else tr("runs for"),
+            tr("{seconds:,.1f} s", seconds=summary.seconds),
+        )
     for reason in summary.reasons:
-        words = f"{reason.people:,} {reason.outcome}: {reason.reason}"
-        grid.add_row("reason", Text(words))
+        words = f"{reason.people:,} {reason.outcome}: {translated(reason.reason)}"
+        grid.add_row(tr("reason"), Text(words))
     return grid
 
 
@@ -145,14 +152,31 @@ def _special(summary: "Summary") -> Iterator[tuple[str, str]]:
 
     ambiguous, recalled, told = summary.ambiguous, summary.recalled, summary.delivery
     if ambiguous.calls:
-        people = f"{ambiguous.calls:,} calls for {ambiguous.people:,} people"
-        yield "repeated", f"{people}, {SAME_CONTENT}"
+        people = tr(
+            "{calls:,} calls for {people:,} people", calls=ambiguous.calls, people=ambiguous.people
+        )
+        yield tr("repeated"), f"{people}, {translated(SAME_CONTENT)}"
     if recalled.calls:
-        yield "recalled", f"{recalled.calls:,} calls for {recalled.people:,} people"
+        yield (
+            tr("recalled"),
+            tr(
+                "{calls:,} calls for {people:,} people",
+                calls=recalled.calls,
+                people=recalled.people,
+            ),
+        )
     if told.calls:
         counts: dict[str, Any] = {
             name: getattr(told, name)
             for name in ("delivered", "read", "unread", "invalid", "forbidden", "failed")
         }
-        words = ", ".join(f"{count:,} {name}" for name, count in counts.items())
-        yield "confirmed", f"{told.calls:,} calls for {told.people:,} people: {words}"
+        words = ", ".join(f"{count:,} {tr(name)}" for name, count in counts.items())
+        yield (
+            tr("confirmed"),
+            tr(
+                "{calls:,} calls for {people:,} people: {words}",
+                calls=told.calls,
+                people=told.people,
+                words=words,
+            ),
+        )

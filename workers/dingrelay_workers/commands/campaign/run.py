@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
@@ -65,10 +66,16 @@ def _dry_run(campaign: str, *, as_json: bool) -> None:
         print_json({**told, "first": first})
         return
     out = console()
-    out.print(f"would send to {found.recipients:,} people in {found.calls:,} calls")
+    out.print(
+        tr(
+            "would send to {recipients:,} people in {calls:,} calls",
+            recipients=found.recipients,
+            calls=found.calls,
+        )
+    )
     for users, message in found.first:
         text = json.dumps(message, ensure_ascii=False)
-        others = f" and {len(users) - 1} more" if len(users) > 1 else ""
+        others = tr(" and {number} more", number=len(users) - 1) if len(users) > 1 else ""
         out.print(f"{users[0]}{others}: {text}", markup=False)
 
 
@@ -90,7 +97,7 @@ def _move(
     if as_json:
         print_json({"id": campaign, "state": state})
     else:
-        console().print(f"{campaign} is {state}")
+        console().print(tr("{campaign} is {state}", campaign=campaign, state=state))
 
 
 async def _acted(settings: "Settings", act: "Callable[[Control], Awaitable[None]]") -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.language import tr, translated
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -39,29 +40,54 @@ async def _read(settings: "Settings", campaign: str) -> "CampaignRow":
 
 
 def _page(row: "CampaignRow") -> "Table":
-    from rich.table import Table
     from rich.text import Text
 
-    from dingrelay_producers.cli.output import local
+    from dingrelay_producers.cli.output import grid_of_fields
+    from dingrelay_producers.zone import local
 
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    grid.add_row("state", Text(f"{row.state} {row.reason}".strip()))
+    grid = grid_of_fields()
+    grid.add_row(tr("state"), Text(f"{row.state} {translated(row.reason)}".strip()))
     grid.add_row("id", row.id)
-    grid.add_row("name", Text(row.name))
-    grid.add_row("app", row.app)
-    grid.add_row("message", Text(json.dumps(row.message, ensure_ascii=False)))
-    grid.add_row("people", f"{row.recipients:,}")
-    grid.add_row("left out", f"{row.duplicates:,} duplicates, {row.malformed:,} malformed rows")
-    grid.add_row("calls", f"{row.settled:,} of {row.chunks:,} have ended, {row.calls:,} were taken")
+    grid.add_row(tr("name"), Text(row.name))
+    grid.add_row(tr("app"), row.app)
+    grid.add_row(tr("message"), Text(json.dumps(row.message, ensure_ascii=False)))
+    grid.add_row(tr("people"), f"{row.recipients:,}")
     grid.add_row(
-        "so far", f"{row.accepted:,} accepted, {row.left_out:,} left out, {row.failed:,} failed"
+        tr("left out"),
+        tr(
+            "{duplicates:,} duplicates, {malformed:,} malformed rows",
+            duplicates=row.duplicates,
+            malformed=row.malformed,
+        ),
     )
-    rate = f"{row.rate:,} recipients a minute at most" if row.rate else "at DingTalk's limits"
-    quiet = f", quiet {row.quiet} in Beijing" if row.quiet else ""
-    grid.add_row("pace", f"{rate}{quiet}, weight {row.weight}")
-    grid.add_row("pauses at", f"{row.error_share:.0%} failed")
+    grid.add_row(
+        tr("calls"),
+        tr(
+            "{settled:,} of {chunks:,} have ended, {calls:,} were taken",
+            settled=row.settled,
+            chunks=row.chunks,
+            calls=row.calls,
+        ),
+    )
+    grid.add_row(
+        tr("so far"),
+        tr(
+            "{accepted:,} accepted, {left_out:,} left out, {failed:,} failed",
+            accepted=row.accepted,
+            left_out=row.left_out,
+            failed=row.failed,
+        ),
+    )
+    rate = (
+        tr("{rate:,} recipients a minute at most", rate=row.rate)
+        if row.rate
+        else tr("at DingTalk's limits")
+    )
+    quiet = tr(", quiet {quiet} in Beijing", quiet=row.quiet) if row.quiet else ""
+    grid.add_row(
+        tr("pace"), tr("{rate}{quiet}, weight {weight}", rate=rate, quiet=quiet, weight=row.weight)
+    )
+    grid.add_row(tr("pauses at"), tr("{error_share:.0%} failed", error_share=row.error_share))
     for title, moment in (
         ("created", row.created_at),
         ("not before", row.start_at),
@@ -69,5 +95,5 @@ def _page(row: "CampaignRow") -> "Table":
         ("ended", row.ended_at),
     ):
         if moment is not None:
-            grid.add_row(title, local(moment))
+            grid.add_row(tr(title), local(moment))
     return grid

@@ -6,7 +6,10 @@ from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from dingrelay_producers.cli import options
+from dingrelay_producers.language import tr, translated
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -18,6 +21,8 @@ if TYPE_CHECKING:
     from dingrelay_workers.limiter.buckets import BucketState
 
 LOOK_SECONDS = 1.0
+LINE_SECONDS = 10.0
+"""Between two lines of progress where no terminal is; what it stands at in the end is told in any case."""
 ENDS = {"done", "cancelled"}
 API = "message.send"
 
@@ -38,9 +43,30 @@ async def _show(settings: "Settings", campaign: str, *, as_json: bool) -> None:
         async for look in _looks(settings, campaign):
             print_json(look)
         return
-    with Live(console=console(), auto_refresh=False) as live:
+    out = console()
+    if not out.is_terminal:
+        await _print_lines(_looks(settings, campaign))
+        return
+    with Live(console=out, auto_refresh=False) as live:
         async for look in _looks(settings, campaign):
             live.update(_page(look), refresh=True)
+
+
+async def _print_lines(looks: AsyncGenerator[dict[str, Any], None]) -> None:
+    """A line when the state changes, when people were reached, and now and then in any case."""
+    before, printed = None, 0.0
+    async for look in looks:
+        told, now = (look["state"], look["reason"], _known(look)), time.monotonic()
+        if told != before and (
+            before is None or told[:2] != before[:2] or now >= printed + LINE_SECONDS
+        ):
+            before, printed = told, now
+            typer.echo(_line(look))
+
+
+def _line(look: dict[str, Any]) -> str:
+    state = ": ".join(filter(None, (look["state"], translated(look["reason"]))))
+    return f"{state}, {_progress(look)}; {_outcome(look)}"
 
 
 async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str, Any], None]:
@@ -64,8 +90,9 @@ async def _looks(settings: "Settings", campaign: str) -> AsyncGenerator[dict[str
                 rate = latest if not rate else rate + (latest - rate) * 0.3
             before, at = known, now
             left = look["recipients"] - known
+            goes = look["state"] == "running"
             look["rate"] = round(rate, 1)
-            look["seconds_left"] = round(left / rate) if rate and left else None
+            look["seconds_left"] = round(left / rate) if goes and rate and left else None
             yield look
             if look["state"] in ENDS:
                 return
@@ -83,7 +110,7 @@ async def _look(
 
     from dingrelay_producers.errors import CampaignNotFound
     from dingrelay_workers.campaigns.models import CampaignRow
-    from dingrelay_workers.limiter import buckets
+    from dingrelay_workers.limiter import buckets, fleet_rules
     from dingrelay_workers.limiter.rules import Rules
 
     names = ("state", "reason", "app", "recipients", "accepted", "left_out", "failed", "calls")
@@ -93,7 +120,8 @@ async def _look(
         row = found.one_or_none()
     if row is None:
         raise CampaignNotFound(campaign)
-    rules = Rules.from_settings(settings.rules, settings.egress)
+    own = Rules.from_settings(settings.rules, settings.egress)
+    rules = await fleet_rules.read(redis, own)
     states = [
         state
         for state in await buckets.states(redis, rules)
@@ -131,26 +159,51 @@ def _page(look: dict[str, Any]) -> "Group":
     from rich.text import Text
 
     known, total = _known(look), look["recipients"]
-    left = look["seconds_left"]
-    eta = f", {left // 60}:{left % 60:02} to go" if left is not None else ""
     limits = [_pressure(limit) for limit in look["limits"] if limit["used"] is not None]
     # A bar by itself would have the next line beside it.
     bar = Table.grid()
     bar.add_row(ProgressBar(total=max(1, total), completed=known, width=60))
     return Group(
-        Text(": ".join(filter(None, (look["state"], look["reason"])))),
+        Text(": ".join(filter(None, (look["state"], translated(look["reason"]))))),
         bar,
-        Text(f"{known:,} of {total:,} people, {look['rate']:,.0f} a second{eta}"),
-        Text(
-            f"{look['accepted']:,} accepted, {look['left_out']:,} left out, "
-            f"{look['failed']:,} failed; {look['calls']:,} calls, {look['throttles']:,} throttled"
-        ),
+        Text(_progress(look)),
+        Text(_outcome(look)),
         Text("; ".join(limits), style="dim"),
     )
 
 
+def _progress(look: dict[str, Any]) -> str:
+    left = look["seconds_left"]
+    eta = (
+        tr(", {minutes}:{seconds:02} to go", minutes=left // 60, seconds=left % 60)
+        if left is not None
+        else ""
+    )
+    return tr(
+        "{known:,} of {total:,} people, {rate:,.0f} a second{eta}",
+        known=_known(look),
+        total=look["recipients"],
+        rate=look["rate"],
+        eta=eta,
+    )
+
+
+def _outcome(look: dict[str, Any]) -> str:
+    return tr(
+        "{accepted:,} accepted, {left_out:,} left out, {failed:,} failed; {calls:,} calls, "
+        "{throttles:,} throttled",
+        accepted=look["accepted"],
+        left_out=look["left_out"],
+        failed=look["failed"],
+        calls=look["calls"],
+        throttles=look["throttles"],
+    )
+
+
 def _pressure(limit: dict[str, Any]) -> str:
-    told = f"{limit['unit']} {limit['used']:.0%} used"
+    told = tr("{unit} {used:.0%} used", unit=tr(limit["unit"]), used=limit["used"])
     if limit["parked_seconds"]:
-        told += f", jobs wait up to {limit['parked_seconds']:,.0f} s"
-    return f"{told} ({limit['paused']})" if limit["paused"] else told
+        told += tr(
+            ", jobs wait up to {parked_seconds:,.0f} s", parked_seconds=limit["parked_seconds"]
+        )
+    return f"{told} ({translated(limit['paused'])})" if limit["paused"] else told

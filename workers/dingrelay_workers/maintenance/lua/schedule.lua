@@ -16,6 +16,7 @@ local holder = redis.call('GET', scheduler)
 if holder and holder ~= worker then return {0} end
 redis.call('SET', scheduler, worker, 'PX', lease)
 
+local LATER = 30000  -- ms after which to look again at a job that waits for its sender's turn
 local name = string.format('%.0f.%.0f', clock[1], clock[2])
 local answer, taken, more_wait = {1, 0, name}, {}, false
 
@@ -32,24 +33,28 @@ end
 -- What lacks a field that every record has is no job: it must not keep the others from being woken.
 local function look(id)
   local told = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue',
-    'kind', 'app', 'lane', 'summary')
+    'kind', 'app', 'lane', 'summary', 'parked')
   for _, index in ipairs({3, 5, 6, 7, 8, 9}) do
     if not told[index] then return nil end
   end
   local state = told[1]
-  if waits(state) then return tonumber(told[2]), tonumber(told[3]), told[5], false end
+  if waits(state) then return tonumber(told[2]), tonumber(told[3]), told[5], false, told[10] end
   if state == 'running' then return tonumber(told[4]), tonumber(told[3]), told[5], true end
   return nil
 end
 
 -- Wake the job, or put it where it belongs: an older version kept all of them in one place.
 local function attend(place, id, lost)
-  local due, woken, queue, running = look(id)
+  local due, woken, queue, running, parked = look(id)
   if not due then
     redis.call('ZREM', place, id)
   elseif due > now then
     take_out(id, queue)
     if running then place_running(id, due) else place_until(id, due) end
+  elseif parked and redis.call('ZSCORE', parked, id) then
+    -- Its sender's turn is later than was guessed: then it is woken (`wake_parked.lua`).
+    redis.call('HSET', JOB .. id, 'due', now + LATER)
+    place_until(id, now + LATER)
   elseif woken < due or lost then
     wake(id, queue)
   else
@@ -84,11 +89,12 @@ local function progress_of(queue)
   return math.max(passed, told.passed or 0), told.started or 0, told.probed or 0, told.probes or 0
 end
 
--- A queue that is served and has started nothing for a grace has lost what it held, or its workers
--- are busy. One wake-up tells: once it is started, what was published before it is overtaken. Where
--- it is not started either, the next one leaves later and later, so that the queue does not grow.
+-- A queue that is served, and not by new workers only, and has started nothing for a grace has lost what
+-- it held, or its workers are busy. One wake-up tells: once it is started, what was published before it
+-- is overtaken. Where it is not started either, the next one leaves later and later, so that the queue does
+-- not grow.
 local function must_probe(queue, started, probed, probes)
-  if started >= now - grace or redis.call('EXISTS', ALIVE .. queue) == 0 then return false end
+  if started >= now - grace or (redis.call('GET', ALIVE .. queue) or NEW) == NEW then return false end
   if started > probed then probes = 0 end
   if probes > 0 and now < probed + math.min(grace * 2 ^ probes, longest) then return false end
   redis.call('HSET', PROGRESS .. queue, 'probed', now, 'probes', probes + 1)

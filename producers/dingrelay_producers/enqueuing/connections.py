@@ -1,4 +1,4 @@
-"""The gateway's connections to Redis, for somebody who waits: what takes 2 s is away."""
+"""Connections to Redis for somebody who waits: what takes 2 s is away."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -11,6 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers.celery_config import PRODUCER_TIMEOUT
 from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import connections
 
@@ -23,26 +24,25 @@ CONNECTIONS = 64
 
 def open_redis(settings: Settings) -> aio.Redis:
     """Redis for a gateway: bounded waits, and one more try for a connection that broke unused."""
-    pool: aio.BlockingConnectionPool = aio.BlockingConnectionPool(
+    return connections.open_async(
+        settings.redis_address,
+        blocking=True,
         max_connections=CONNECTIONS,
         timeout=SOCKET_TIMEOUT,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
         retry=Retry(NoBackoff(), 1),
-        **connections.address(settings.redis),
     )
-    return aio.Redis.from_pool(pool)
 
 
-def open_broker(settings: Settings) -> aio.Redis:
+def open_broker(address: RedisAddress) -> aio.Redis:
     """The broker, where it is a Redis. Nobody waits for it."""
-    pool: aio.ConnectionPool = aio.ConnectionPool(
+    return connections.open_async(
+        address,
         socket_timeout=PRODUCER_TIMEOUT,
         socket_connect_timeout=PRODUCER_TIMEOUT,
         retry=Retry(NoBackoff(), 1),
-        **connections.address(settings.broker),
     )
-    return aio.Redis.from_pool(pool)
 
 
 @asynccontextmanager

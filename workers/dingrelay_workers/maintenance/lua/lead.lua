@@ -1,5 +1,5 @@
--- Let one worker carry campaigns on, or give that up.
--- KEYS: the dispatcher's lease, the signal of campaigns
+-- Let one worker do a work of the fleet, or give that up.
+-- KEYS: the lease, the signal
 -- ARGV: the name under which this worker had the lease ('' for none), the name under which it would
 --       take it ('' not to), lease (0 gives it up), ttl of the signal (times in ms)
 -- Answers {the name under which this worker has the lease or '', the signal or '', now (ms)}.

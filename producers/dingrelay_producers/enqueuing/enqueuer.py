@@ -8,7 +8,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from dingrelay_producers.gateway.backend.connections import asking, open_broker, unavailable
+from dingrelay_producers.enqueuing.connections import asking, open_broker, unavailable
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
@@ -42,7 +42,8 @@ class Enqueuer:
     def __init__(self, settings: Settings, redis: Redis) -> None:
         self._redis = redis
         self._publisher = Publisher(settings)
-        self._broker = open_broker(settings) if self._publisher.on_loop else None
+        address = settings.broker_address
+        self._broker = open_broker(address) if address else None
         self._asked: list[_Asked] = []
         self._sending: asyncio.Task[None] | None = None
         self._wakeups: list[Wakeup] = []
@@ -135,10 +136,15 @@ class Enqueuer:
 
     async def aclose(self) -> None:
         """Publish what waits, and close the broker's connections."""
-        for task in (self._sending, self._publishing):
-            if task and not task.done():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(task, PATIENCE_SECONDS)
+        await _finished(self._sending)
+        # Only now: what was sent last has its wake-ups published by a task of its own.
+        await _finished(self._publishing)
         await asyncio.to_thread(self._publisher.close)
         if self._broker:
             await self._broker.aclose()
+
+
+async def _finished(task: asyncio.Task[None] | None) -> None:
+    if task and not task.done():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(task, PATIENCE_SECONDS)

@@ -1,0 +1,103 @@
+"""The lines of the gateway and of the stream: JSON or coloured text, without what somebody sent."""
+
+import asyncio
+import json
+import logging
+import sys
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from dingrelay_producers.settings import Settings
+
+# `json.dumps` would make an encoder at each call.
+_JSON = json.JSONEncoder(ensure_ascii=False, default=repr)
+
+
+def configure(settings: Settings) -> None:
+    """Send the lines of this process, and those of the libraries that it uses, to stderr."""
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    as_text = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    renderer: Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        if as_text
+        else structlog.processors.JSONRenderer(_as_json)
+    )
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
+        logger_factory=lambda *_: Lines(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name, _without_values],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for noisy in ("kombu", "alembic", "sqlalchemy", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _as_json(event: object, **_: object) -> str:
+    return _JSON.encode(event)
+
+
+def places(error: BaseException) -> list[str]:
+    """Where an exception came from: the files and lines, innermost last."""
+    found: list[str] = []
+    trace = error.__traceback__
+    while trace:
+        code = trace.tb_frame.f_code
+        found.append(f"{code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}")
+        trace = trace.tb_next
+    return found[-8:]
+
+
+def _without_values(_: Any, __: str, event: EventDict) -> EventDict:
+    """A library's line without what an exception holds.
+
+    Its text, and the variables of a traceback, may be what somebody sent, or a secret.
+    """
+    told = event.pop("exc_info", None)
+    error = told[1] if isinstance(told, tuple) and told else told
+    if isinstance(error, BaseException):
+        event.update(error=type(error).__name__, at=places(error))
+    # asyncio tells of the exception once more, in the lines behind the first.
+    event["event"] = str(event["event"]).partition("\n")[0]
+    return event
+
+
+class Lines:
+    """Writes lines to stderr, those of one turn of the event loop in one call."""
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []
+
+    def msg(self, message: str) -> None:
+        """One finished line."""
+        self._lines.append(message + "\n")
+        if len(self._lines) > 1:
+            return
+        try:
+            asyncio.get_running_loop().call_soon(self._write)
+        except RuntimeError:  # no loop runs in this thread
+            self._write()
+
+    log = debug = info = warning = error = critical = msg
+
+    def _write(self) -> None:
+        lines, self._lines = self._lines, []
+        sys.stderr.write("".join(lines))
+        sys.stderr.flush()

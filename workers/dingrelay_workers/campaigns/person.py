@@ -1,0 +1,80 @@
+"""What campaigns had for one person."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, State
+from dingrelay_workers.campaigns.people_index import chunks_of
+from dingrelay_workers.campaigns.report import Result, result_of
+from dingrelay_workers.database import database
+
+MOST_CAMPAIGNS = 1_000
+"""Campaigns, the newest, in which a person is looked for: a read of one page each."""
+
+
+@dataclass(frozen=True, slots=True)
+class PersonCampaign:
+    """A campaign that has somebody among its people.
+
+    Attributes:
+        at: when DingTalk took the call; when the campaign was made, where it took none.
+        result: what became of it for the person.
+    """
+
+    campaign: str
+    app: str
+    name: str
+    sender: str
+    at: datetime
+    result: Result
+
+
+async def campaigns_of(
+    connection: AsyncConnection, user: str, *, app: str | None, most: int
+) -> list[PersonCampaign]:
+    """Campaigns to a person, the newest first; drafts are none yet."""
+    query = (
+        select(CampaignRow.__table__)
+        .where(CampaignRow.state.not_in([State.CREATING, State.DRAFT]))
+        .order_by(CampaignRow.created_at.desc())
+        .limit(MOST_CAMPAIGNS)
+    )
+    if app is not None:
+        query = query.where(CampaignRow.app == app)
+    rows = (await connection.execute(query)).all()
+    found: list[PersonCampaign] = []
+    for some in database.chunks(rows):
+        known = await chunks_of(connection, [user], [row.id for row in some])
+        for row in some:
+            if len(found) == most:
+                return found
+            numbers = known.get(row.id)
+            result = await _in_campaign(connection, row.id, numbers, user)
+            if result is not None:
+                at, told = result
+                found.append(
+                    PersonCampaign(
+                        row.id, row.app, row.name, row.sender, at or row.created_at, told
+                    )
+                )
+    return found
+
+
+async def _in_campaign(
+    connection: AsyncConnection, campaign: str, numbers: set[int] | None, user: str
+) -> tuple[datetime | None, Result] | None:
+    if numbers == set():
+        return None
+    query = select(ChunkRow.__table__).where(ChunkRow.campaign == campaign)
+    if numbers is not None:
+        query = query.where(ChunkRow.number.in_(sorted(numbers)))
+    else:  # an earlier version made no index
+        query = query.where(ChunkRow.users.contains(user, autoescape=True))
+    for chunk in (await connection.execute(query)).all():
+        result = await result_of(connection, campaign, chunk, user)
+        if result is not None:
+            return chunk.called_at, result
+    return None
