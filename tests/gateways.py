@@ -8,25 +8,35 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
+import processes
+from dingrelay_producers import JobStatus
+from dingrelay_producers.client.approval_backend import ApprovalReader
 from dingrelay_producers.client.campaign_backend import Backend as CampaignBackend
+from dingrelay_producers.client.history_backend import (
+    HistoryReader,
+    JobDetails,
+    JobFilter,
+    PersonHistory,
+)
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway.backend.access import ApiKey, Backend, Grant, IssuedKey, KeyStatus
 from dingrelay_producers.gateway.backend.directory_reader import DirectoryReader
+from dingrelay_producers.gateway.backend.webhooks import WebhookStore
 from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate
+from tables import prepare
 
 
 class MemoryKeys:
@@ -84,12 +94,37 @@ class MemoryRates:
         return self.waits.get(key.name)
 
 
+class NoHistory:
+    """No job has ended."""
+
+    async def list(
+        self, chosen: JobFilter, *, before: tuple[datetime, str] | None, limit: int
+    ) -> Sequence[JobStatus]:
+        return []
+
+    async def find(self, jobs: Collection[str]) -> Mapping[str, JobStatus]:
+        return {}
+
+    async def beginning(self, text: str, limit: int) -> Sequence[str]:
+        return []
+
+    async def details(self, job: str) -> JobDetails | None:
+        return None
+
+    async def to(self, jobs: Collection[str], user: str) -> set[str]:
+        return set()
+
+    async def person(self, user: str, *, app: str | None, limit: int) -> PersonHistory:
+        return PersonHistory(user, [], [])
+
+
 @dataclass
 class MemoryBackend:
     """A backend without SQL and without a limiter."""
 
     keys: MemoryKeys = field(default_factory=MemoryKeys)
     rates: MemoryRates = field(default_factory=MemoryRates)
+    history: HistoryReader = field(default_factory=NoHistory)
 
     @property
     def campaigns(self) -> CampaignBackend:
@@ -97,6 +132,14 @@ class MemoryBackend:
 
     async def limits(self) -> dict[str, Any]:
         return {"buckets": [], "outages": [], "quota": []}
+
+    @property
+    def approvals(self) -> ApprovalReader:
+        raise NotImplementedError
+
+    @property
+    def webhooks(self) -> WebhookStore:
+        raise NotImplementedError
 
     @property
     def directory(self) -> DirectoryReader:
@@ -161,7 +204,7 @@ class GatewayClient:
 
 def stored_keys(settings: Settings, grants: Iterable[Grant]) -> dict[str, str]:
     """Name → text of new keys in the database, which is migrated before."""
-    migrate(settings)
+    prepare(settings.database)
 
     async def make() -> dict[str, str]:
         database = Database(settings.database)
@@ -185,7 +228,7 @@ def gateway_environment(valkey_url: str, folder: Path) -> dict[str, str]:
 @contextmanager
 def gateway_process(environment: Mapping[str, str]) -> Iterator[tuple[psutil.Process, int]]:
     """A gateway in a process of its own until the block ends, and its port."""
-    with subprocess.Popen(
+    with processes.Popen(
         [sys.executable, "-m", "dingrelay_producers.cli", "gateway", "--port", "0"],
         env={**os.environ, **environment},
         stdout=subprocess.PIPE,

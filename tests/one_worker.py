@@ -16,10 +16,10 @@ from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.kinds import KINDS
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from tables import prepare
 
 
 class OneWorker:
@@ -81,7 +81,7 @@ async def one_worker(
         apps={"default": AppSettings.model_validate(app)},
         **{"DINGTALK_OAPI_URL": sandbox.base_url, "DINGTALK_API_URL": sandbox.base_url, **settings},
     )
-    upgrade(loaded.database)
+    prepare(loaded.database)
     async with Resources(loaded, Publisher(loaded)) as resources, Executor(resources) as executor:
         with Client(loaded) as client:
             yield OneWorker(executor, client, redis)

@@ -14,22 +14,20 @@ from pathlib import Path
 import pytest
 
 SECONDS = {
-    "acceptance/test_chaos.py": 110,
-    "acceptance/test_demo.py": 95,
     "integration/test_outages.py": 75,
-    "acceptance/test_gateway_fairness.py": 60,
-    "acceptance/test_up.py": 55,
-    "acceptance/test_shutdown.py": 55,
+    "acceptance/test_chaos.py": 50,
+    "acceptance/test_demo.py": 50,
     "acceptance/test_bench.py": 50,
     "acceptance/test_black_hole.py": 45,
-    "acceptance/test_kill.py": 40,
-    "acceptance/test_remote_control.py": 40,
-    "acceptance/test_user_sync.py": 35,
-    "acceptance/test_boundaries.py": 30,
+    "acceptance/test_shutdown.py": 40,
+    "acceptance/test_boundaries.py": 35,
+    "acceptance/test_drop_in.py": 30,
     "acceptance/test_token.py": 30,
-    "integration/test_gateway_lines.py": 30,
+    "acceptance/test_remote_control.py": 30,
+    "acceptance/test_up.py": 25,
+    "integration/test_gateway_schema.py": 25,
     "acceptance": 15,
-    "fundamentals": 60,
+    "fundamentals": 40,
     "integration": 4,
 }
 """How long a file of tests takes on a quiet machine, or any other file of a folder; about."""

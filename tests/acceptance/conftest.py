@@ -9,7 +9,7 @@ from redis import Redis
 from acceptance.fleet import Fleet, records_text, settings_of
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
+from tables import prepare
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture
 def fleet(sandbox_env: dict[str, str], sandbox: SandboxAdmin, tmp_path: Path) -> Iterator[Fleet]:
     """No worker yet; those that a test starts are stopped and their traces searched."""
-    upgrade(sandbox_env["DINGRELAY_DATABASE_URL"])
+    prepare(sandbox_env["DINGRELAY_DATABASE_URL"])
     fleet = Fleet(sandbox_env, tmp_path)
     yield fleet
     fleet.stop()

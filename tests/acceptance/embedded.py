@@ -1,13 +1,17 @@
 """A `dingrelay up --sandbox` of its own, started and ended like a person does."""
 
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
+import processes
+import supervised
 from conftest import wait_until
 
 DINGRELAY = [sys.executable, "-m", "dingrelay_producers.cli"]
@@ -19,10 +23,14 @@ class Up:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.log = folder / "up.log"
+        self.ready_within = math.inf
+        """Seconds from its start until a test saw it ready."""
+        self._began = time.monotonic()
         with self.log.open("wb") as out:
-            self.process = subprocess.Popen(
-                [*DINGRELAY, "up", "--sandbox", "-c", "4"],
+            self.process = processes.Popen[bytes](
+                supervised.command("dingrelay_producers.cli", "up", "--sandbox", "-c", "4"),
                 cwd=folder,
+                env=_environment(supervised.variables()),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -36,13 +44,16 @@ class Up:
             lambda: file.exists() or self.process.poll() is not None, timeout=timeout, what="ready"
         )
         assert file.exists(), self.told()
+        self.ready_within = min(self.ready_within, time.monotonic() - self._began)
         self.children()
 
     def children(self) -> dict[str, psutil.Process]:
         """Its running programs by the words of their commands that tell them apart."""
         found = psutil.Process(self.process.pid).children(recursive=True)
         self._family |= {child.pid: child for child in found}
-        return {_word(child): child for child in found if _runs(child)}
+        running = {_word(child): child for child in found if _runs(child)}
+        running.pop(supervised.SERVER, None)
+        return running
 
     def end(self, number: int, timeout: float = 60) -> int:
         """Send it a signal and wait for its exit code."""
@@ -68,10 +79,12 @@ class Up:
         return run(self.folder, *arguments, **variables)
 
 
-def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, *arguments: str, command: Sequence[str] = DINGRELAY, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """`dingrelay` in a process of its own."""
-    return subprocess.run(
-        [*DINGRELAY, *arguments],
+    return processes.run(
+        [*command, *arguments],
         cwd=folder,
         env=_environment(variables),
         capture_output=True,
@@ -95,8 +108,16 @@ def _runs(process: psutil.Process) -> bool:
 def _word(process: psutil.Process) -> str:
     """Which program a process is."""
     try:
-        command = " ".join(process.cmdline())
+        command = " ".join(process.cmdline()).strip()
     except psutil.Error:
         return "gone"
-    words = ("valkey-server", "sandbox", "urgent,normal", "bulk,directory", "flower", "gateway")
+    words = (
+        "valkey-server",
+        "sandbox",
+        "urgent,normal",
+        "events,bulk,directory,webhooks",
+        "flower",
+        "gateway",
+        "cli events",
+    )
     return next((word for word in words if word in command), command)

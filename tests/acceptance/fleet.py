@@ -8,18 +8,22 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from redis import Redis
-
+import processes
 from conftest import wait_until
 from dingrelay_chaos.records import records
 from dingrelay_producers import Client, JobStatus, Settings
 from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import AppSettings
+from dingrelay_producers.store.connections import open_sync
+from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers.commands.worker import LANES
 
-MESSAGE_QUEUES = tuple(name for name in QUEUES if name != DIRECTORY_QUEUE)
-"""What most tests need; a worker that serves the directory loads SQLAlchemy first."""
+MESSAGE_QUEUES = tuple(
+    name for name in QUEUES if name not in {DIRECTORY_QUEUE, EVENTS_QUEUE, WEBHOOKS_QUEUE}
+)
+"""What most tests need; a worker that serves the others loads SQLAlchemy first."""
 PYTHON = [sys.executable, "-W", "ignore", "-m"]
 CELERY = [*PYTHON, "celery"]
 APP = "dingrelay_workers.app"
@@ -130,7 +134,7 @@ class Fleet:
         command += ["-c", str(concurrency), "-Q", queues, "-n", f"{name}-{os.getpid()}@test"]
         command += ["--without-gossip", "--without-mingle", *options]
         with log.open("wb") as out:
-            process = subprocess.Popen(
+            process = processes.Popen[bytes](
                 command,
                 env=self.environment(**env),
                 stdin=subprocess.DEVNULL,
@@ -212,5 +216,5 @@ def wait_for_ends(client: Client, ids: Iterable[str], *, timeout: float) -> list
 
 def records_text(url: str) -> str:
     """Everything that Redis holds, but for the token itself, as text."""
-    with Redis.from_url(url) as redis:
+    with open_sync(RedisAddress.parse(url)) as redis:
         return "\n".join(f"{key}\n{value}" for key, value in records(redis))

@@ -7,6 +7,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import processes
 from acceptance.fleet import PYTHON, Fleet
 from conftest import wait_until
 
@@ -27,7 +28,7 @@ class GatewayProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as out:
-            return subprocess.Popen(
+            return processes.Popen(
                 [*PYTHON, "dingrelay_producers.cli", "gateway", "--port", str(self.port)],
                 env=self._fleet.environment(),
                 stdout=subprocess.DEVNULL,
@@ -64,6 +65,6 @@ def made_key(fleet: Fleet, name: str, *options: str, scopes: Sequence[str] = ("*
     command = [*PYTHON, "dingrelay_producers.cli", "key", "create", name, "--json", *options]
     for scope in scopes:
         command += ["--scope", scope]
-    made = subprocess.run(command, env=fleet.environment(), capture_output=True, check=True)
+    made = processes.run(command, env=fleet.environment(), capture_output=True, check=True)
     text: str = json.loads(made.stdout)["key"]
     return text

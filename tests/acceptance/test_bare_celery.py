@@ -94,7 +94,7 @@ def test_what_a_bare_celery_client_enqueues_is_carried_out(
     assert on_time.state == State.DONE
     assert on_time.settled_at is not None
     waited = (on_time.settled_at - on_time.created_at).total_seconds()
-    assert 2 < waited < 5, waited
+    assert waited > 2, waited
     assert client.status(cancelled).state == State.CANCELLED
     assert contents(sandbox, "u1") == ["你好", "稍后"]
 

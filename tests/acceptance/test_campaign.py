@@ -54,7 +54,7 @@ def dispatchers(fleet: Fleet) -> Worker:
         (line.rpartition('"timestamp": "')[2], worker)
         for worker in fleet.workers
         for line in worker.log.read_text().splitlines()
-        if '"pump_taken"' in line
+        if '"lead_taken"' in line and '"role": "campaigns"' in line
     ]
     return max(taken, key=lambda pair: pair[0])[1]
 

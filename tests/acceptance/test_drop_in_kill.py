@@ -72,7 +72,10 @@ class Program:
         query = {}
         if not token and not self._token:
             pair = {"appkey": self._key_id, "appsecret": self._secret}
-            self._token = self._asked("GET", "/gettoken", pair, None, {})["access_token"]
+            told = self._asked("GET", "/gettoken", pair, None, {})
+            if "access_token" not in told:
+                return told
+            self._token = told["access_token"]
         if path.startswith("/v1.0/"):
             headers["x-acs-dingtalk-access-token"] = self._token
         else:

@@ -4,7 +4,6 @@ import http.client
 import json
 import secrets
 import socket
-import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from urllib.parse import quote, urlencode
 import pytest
 from redis import Redis
 
+import processes
 from acceptance.fleet import PYTHON, Fleet
 from acceptance.gateway_process import GatewayProcess, made_key
 from conftest import wait_until
@@ -120,7 +120,7 @@ def shown(fleet: Fleet, caller: Caller) -> str:
     texts: list[str] = []
     for kind, options in (("robot-post", ["--json"]), ("message-send", [])):
         command = [*PYTHON, "dingrelay_producers.cli", "job", "show", jobs[kind], *options]
-        told = subprocess.run(command, env=fleet.environment(), capture_output=True, check=True)
+        told = processes.run(command, env=fleet.environment(), capture_output=True, check=True)
         texts.append(told.stdout.decode())
     return "\n".join(texts)
 

@@ -18,8 +18,9 @@ from dingrelay_producers import Client, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
+from thorough import either
 
-AMOUNT = 1_000
+AMOUNT = either(300, 1_000)
 QUEUE = "dingrelay.normal"
 GOOD_JOB = GOOD["message-send"]
 

@@ -76,13 +76,20 @@ def test_a_worker_runs_with_the_options_that_are_taken(
     (worker,) = fleet.spawn(app=APP, concurrency=2, queues=queues, options=options)
     assert '"queue_of_no_lane"' in worker.log.read_text()
     control = celery.control
+    # What is said before it listens is said to nobody.
+    wait_until(lambda: control.ping(timeout=1, limit=1), what="it listens")
     for reply in (
         control.pool_grow(4, reply=True, timeout=5, limit=1),
         control.pool_shrink(1, reply=True, timeout=5, limit=1),
     ):
+        assert reply
         assert "error" not in str(reply)
     limited = control.time_limit("dingrelay.message-send", hard=1, reply=True, timeout=5, limit=1)
     assert "DINGRELAY_JOB_TIMEOUT" in str(limited)
+    limited = control.rate_limit("dingrelay.message-send", "1/s", reply=True, timeout=5, limit=1)
+    assert "[rules]" in str(limited)
+    scaled = control.autoscale(8, 2, reply=True, timeout=5, limit=1)
+    assert "grow the pool" in str(scaled)
     stats = next(iter(control.inspect(timeout=5, limit=1).stats().values()))
     assert stats["pool"]["max-concurrency"] == 5
     assert stats["prefetch_count"] == 5

@@ -3,50 +3,85 @@
 import json
 import re
 import signal
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+import supervised
 from acceptance.embedded import Up, run
 from conftest import wait_until
 
 READY_SECONDS = 30
 """A few on an idle machine; these tests share theirs."""
-PROGRAMS = {"valkey-server", "sandbox", "urgent,normal", "bulk,directory", "flower", "gateway"}
+PROGRAMS = {
+    "valkey-server",
+    "sandbox",
+    "urgent,normal",
+    "events,bulk,directory,webhooks",
+    "flower",
+    "gateway",
+    "cli events",
+}
 SEND = ("send", "--to", "u1,u2", "--text", "你好", "--wait", "--json")
 
 
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[[str], Up]]:
-    """Starts a system in a folder of that name; all are ended, and nothing may be left."""
-    systems: list[Up] = []
+class Systems:
+    """Systems in folders by name, most of which several tests share: a start takes all programs."""
 
-    def start(name: str) -> Up:
-        folder = tmp_path / name
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started: list[Up] = []
+
+    def start(self, name: str) -> Up:
+        folder = self.folder / name
         folder.mkdir(exist_ok=True)
-        systems.append(Up(folder))
-        return systems[-1]
+        self.started.append(Up(folder))
+        return self.started[-1]
 
-    yield start
-    for system in systems:
+    def running(self) -> Up:
+        """One that is ready."""
+        alive = [system for system in self.started if system.process.poll() is None]
+        up = alive[0] if alive else self.start(f"number{len(self.started)}")
+        up.wait_ready()
+        return up
+
+
+@pytest.fixture(scope="module")
+def systems(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Systems]:
+    """None yet; all are ended, and nothing may be left."""
+    systems = Systems(tmp_path_factory.mktemp("systems"))
+    yield systems
+    for system in systems.started:
         if system.process.poll() is None:
             system.end(signal.SIGTERM)
-    wait_until(lambda: not any(system.left_behind() for system in systems), timeout=10)
+    wait_until(lambda: not any(system.left_behind() for system in systems.started), timeout=10)
 
 
-@pytest.fixture
-def up(start: Callable[[str], Up]) -> Up:
-    return start("here")
+def test_two_systems_side_by_side_take_other_ports_and_keep_their_jobs(systems: Systems) -> None:
+    up = systems.running()
+    other = systems.start("there")
+    other.wait_ready()
+    shared = set(up.variables().items()) & set(other.variables().items())
+    assert not {name for name, _ in shared} & {"DINGRELAY_REDIS_URL", "DINGTALK_OAPI_URL"}
+    parked = other.run("send", "--to", "u1", "--text", "明天", "--at", "+1d", "--json")
+    assert other.end(signal.SIGTERM) == 0
+    assert other.left_behind() == []
+
+    again = systems.start("there")
+    again.wait_ready()
+    kept = again.run("job", "show", json.loads(parked.stdout)["id"], "--json")
+    assert json.loads(kept.stdout)["state"] == "queued"
+    # Nothing can be done in the way of a kill; its programs end all the same.
+    again.end(signal.SIGKILL)
+    wait_until(lambda: not again.left_behind(), timeout=10, what=str(again.left_behind()))
 
 
-def test_it_runs_jobs_of_other_processes_and_survives_its_programs(up: Up) -> None:
-    began = time.monotonic()
-    up.wait_ready()
-    assert time.monotonic() - began < READY_SECONDS
+def test_it_runs_jobs_of_other_processes_and_survives_its_programs(systems: Systems) -> None:
+    up = systems.running()
+    assert up.ready_within < READY_SECONDS
     assert up.children().keys() == PROGRAMS
     assert "dingrelay is ready in" in up.told()
     assert (up.folder / ".dingrelay" / "env").stat().st_mode & 0o777 == 0o600
@@ -88,36 +123,22 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(up: Up) -> No
     assert (alone.returncode, alone.stderr) == (2, "DINGRELAY_REDIS_URL: required in production\n")
 
 
-def test_sigterm_during_the_start_leaves_nothing(up: Up) -> None:
+def test_sigterm_during_the_start_leaves_nothing(systems: Systems) -> None:
+    up = systems.start("stopped")
     wait_until(lambda: "valkey-server" in up.children(), what="its first program")
     assert up.end(signal.SIGTERM) == 0
     assert up.left_behind() == []
 
 
-def test_two_systems_side_by_side_take_other_ports_and_keep_their_jobs(
-    up: Up, start: Callable[[str], Up]
-) -> None:
-    other = start("there")
-    up.wait_ready()
-    other.wait_ready()
-    shared = set(up.variables().items()) & set(other.variables().items())
-    assert not {name for name, _ in shared} & {"DINGRELAY_REDIS_URL", "DINGTALK_OAPI_URL"}
-    parked = other.run("send", "--to", "u1", "--text", "明天", "--at", "+1d", "--json")
-    assert other.end(signal.SIGTERM) == 0
-    assert other.left_behind() == []
-
-    again = start("there")
-    again.wait_ready()
-    kept = again.run("job", "show", json.loads(parked.stdout)["id"], "--json")
-    assert json.loads(kept.stdout)["state"] == "queued"
-    # Nothing can be done in the way of a kill; its programs end all the same.
-    again.end(signal.SIGKILL)
-    wait_until(lambda: not again.left_behind(), timeout=10, what=str(again.left_behind()))
-
-
 def test_a_program_that_cannot_start_ends_everything(tmp_path: Path) -> None:
     (tmp_path / "directory.db").mkdir()  # no database can be there
-    ended = run(tmp_path, "up", "--sandbox", DINGRELAY_DATABASE_URL="sqlite:///directory.db")
+    ended = run(
+        tmp_path,
+        *("up", "--sandbox"),
+        command=supervised.command("dingrelay_producers.cli"),
+        **supervised.variables(),
+        DINGRELAY_DATABASE_URL="sqlite:///directory.db",
+    )
     assert ended.returncode == 1
     assert "the database can't be used" in ended.stdout
     assert "everything has ended" in ended.stdout

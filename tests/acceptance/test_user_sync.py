@@ -69,8 +69,9 @@ def fewest_calls(sandbox: SandboxAdmin) -> int:
 @pytest.mark.parametrize(
     ("generation", "users", "departments", "members_api", "parameter"),
     [
-        ("v2", 3_000, 120, "/topapi/v2/user/list", "dept_id"),
-        ("v1", 2_000, 120, "/user/listbypage", "department_id"),
+        # Departments of more than one page each, and many that are small.
+        ("v2", 900, 8, "/topapi/v2/user/list", "dept_id"),
+        ("v1", 600, 60, "/user/listbypage", "department_id"),
     ],
 )
 def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_while(
@@ -104,9 +105,10 @@ def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_
     audit = sandbox.audit()
     calls = sum(call["app"] != "" for call in sandbox.calls())
     assert audit["faults"]["http"] >= 1
-    assert calls <= fewest_calls(sandbox) * 1.05
+    # The token, what the app may see and the root; and what failed is asked again from the start.
+    assert calls <= fewest_calls(sandbox) + 3 + 2 * audit["faults"]["http"]
 
-    gone = {"u11", "u222", "u1999"}
+    gone = {"u11", "u222", "u599"}
     for userid in gone:
         sandbox.delete_user(userid)
     sandbox.put_user("u5", name="改名", dept_id_list=[3])

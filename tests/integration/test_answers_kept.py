@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 from daily_story import SEND, Story, a_story
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.limiter.limiter import Limiter
+from tables import prepare
 
 MESSAGE = {
     "to": {"users": ["u1"]},
@@ -51,7 +51,7 @@ async def test_a_message_that_was_taken_is_done(
     sqlite_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
         met = refuse_while_told(story, redis, monkeypatch, "answered")
         await story.enqueue(MESSAGE)
@@ -70,7 +70,7 @@ async def test_a_refusal_stays_a_refusal(
     sqlite_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
         sandbox.add_fault("error", api=SEND, count=1, code="60011")
         met = refuse_while_told(story, redis, monkeypatch, "failed")
@@ -90,7 +90,7 @@ async def test_an_answer_that_was_lost_is_never_dead(
     sqlite_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
         sandbox.add_fault("reset_after", api=SEND, count=1)
         met = refuse_while_told(story, redis, monkeypatch, "failed")

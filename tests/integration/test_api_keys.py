@@ -28,9 +28,13 @@ CRM = Grant(
 )
 
 
+PATIENCE = 30
+"""Seconds for the database, on a machine that is busy."""
+
+
 @pytest.fixture
 async def keys(database: Database) -> AsyncIterator[SqlKeyStore]:
-    store = SqlKeyStore(database)
+    store = SqlKeyStore(database, patience=PATIENCE)
     yield store
     await store.close()
 
@@ -131,7 +135,7 @@ async def test_both_secrets_are_taken_while_a_rotation_overlaps(
     async with database.write("test") as connection:
         past = datetime.now(UTC) - timedelta(seconds=1)
         await connection.execute(update(ApiKeyRow).values(old_until=past))
-    other_gateway = SqlKeyStore(database)
+    other_gateway = SqlKeyStore(database, patience=PATIENCE)
     assert await other_gateway.verify(first.text) is None
     assert await other_gateway.verify(second.text) == first.key
     assert (await keys.get(first.key.id)).old_secret_until is None
@@ -153,7 +157,7 @@ async def test_a_revoked_key_is_refused_at_once_and_elsewhere_within_the_bound(
     keys: SqlKeyStore, database: Database
 ) -> None:
     issued = await keys.create(CRM)
-    other_gateway = SqlKeyStore(database)
+    other_gateway = SqlKeyStore(database, patience=PATIENCE)
     now = 100.0
     other_gateway._cache._clock = lambda: now
     assert await other_gateway.verify(issued.text) == await keys.verify(issued.text)
@@ -184,7 +188,7 @@ async def test_a_key_that_is_not_there_is_named(keys: SqlKeyStore) -> None:
 
 
 async def test_the_last_use_is_written_beside_the_requests(database: Database) -> None:
-    keys = SqlKeyStore(database, write_uses_every=0.01)
+    keys = SqlKeyStore(database, patience=PATIENCE, write_uses_every=0.01)
     issued, unused = await keys.create(CRM), await keys.create(CRM)
     began = datetime.now(UTC)
     await keys.verify(issued.text)
@@ -200,7 +204,7 @@ async def test_the_last_use_is_written_beside_the_requests(database: Database) -
 
 
 async def test_a_token_that_a_key_was_exchanged_for_uses_the_key(database: Database) -> None:
-    keys = SqlKeyStore(database, write_uses_every=0.01)
+    keys = SqlKeyStore(database, patience=PATIENCE, write_uses_every=0.01)
     issued = await keys.create(CRM)
     key_id, _, secret = issued.text.partition(".")
     assert await keys.find(key_id, keys.digest(key_id, secret)) == issued.key
@@ -214,7 +218,7 @@ async def test_a_token_that_a_key_was_exchanged_for_uses_the_key(database: Datab
 
 
 async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> None:
-    keys = SqlKeyStore(database)
+    keys = SqlKeyStore(database, patience=PATIENCE)
     issued = await keys.create(CRM)
     for _ in range(5):
         await keys.verify(issued.text)
@@ -224,7 +228,7 @@ async def test_a_gateway_that_stops_writes_what_was_used(database: Database) -> 
 
 
 async def test_a_wrong_secret_is_no_use(database: Database) -> None:
-    keys = SqlKeyStore(database)
+    keys = SqlKeyStore(database, patience=PATIENCE)
     issued = await keys.create(CRM)
     await keys.verify(f"{issued.key.id}.wrong")
     await keys.close()
@@ -233,7 +237,7 @@ async def test_a_wrong_secret_is_no_use(database: Database) -> None:
 
 async def test_a_database_that_is_away_is_said_and_costs_no_last_use() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nowhere")
-    keys = SqlKeyStore(database)
+    keys = SqlKeyStore(database, patience=PATIENCE)
     for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
         with pytest.raises(ServiceUnavailable, match="DINGRELAY_DATABASE_URL"):
             await ask

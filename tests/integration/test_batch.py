@@ -179,11 +179,11 @@ async def test_jobs_that_wait_in_one_worker_share_a_call(office: Office) -> None
 
 
 async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Office) -> None:
-    await office.take_the_slot()
     lanes = ("urgent", "normal", "bulk")
     drafts = [
         await office.enqueue(f"u{number}", lane=lanes[number % 3]) for number in range(1, 151)
     ]
+    await office.take_the_slot()  # only now: it is free again in 0.4 s
     # One wake-up is enough: the first call is full, and what is left over makes the second.
     await office.wake(drafts[0])
     statuses = await office.ended(drafts)

@@ -14,6 +14,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+import processes
 from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.context import Department, Member
@@ -25,15 +26,15 @@ from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import Database, insert_missing
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.directory.store import DirectoryStore
+from tables import prepare
 
 Content = tuple[list[str], dict[str, Any] | None]
 
 
 @pytest.fixture
 async def campaigns(database_url: str) -> AsyncIterator[CampaignStore]:
-    upgrade(database_url)
+    prepare(database_url)
     store = CampaignStore(database_url)
     yield store
     await store.close()
@@ -280,11 +281,9 @@ asyncio.run(creating)
 async def test_what_a_crash_leaves_is_seen_by_nobody_and_deleted(
     campaigns: CampaignStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _KILLED, database_url, stderr=asyncio.subprocess.PIPE
-    )
-    _, errors = await killed.communicate()
-    assert killed.returncode == -signal.SIGKILL, errors.decode()
+    command = [sys.executable, "-c", _KILLED, database_url]
+    killed = await asyncio.to_thread(processes.run, command, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert await rows_in_all(campaigns) == [1, 500, 0]
     assert await campaigns.list(limit=9) == []
     async with campaigns.database.read() as connection:
@@ -325,7 +324,7 @@ async def test_a_draft_whose_commit_was_not_answered_is_none(
 async def test_other_writers_have_their_turn_while_a_campaign_is_made(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     monkeypatch.setattr(stores, "HELD", 0.0)
     monkeypatch.setattr(stores, "PAGE", 100)
     store, other = CampaignStore(sqlite_url), Database(sqlite_url)

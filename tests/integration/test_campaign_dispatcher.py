@@ -22,16 +22,18 @@ from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns import chunks as chunks_of_campaigns
-from dingrelay_workers.campaigns import leader as leaders
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
-from dingrelay_workers.campaigns.leader import Leader
+from dingrelay_workers.campaigns.leader import campaign_leader, signal
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.maintenance import leader as leaders
+from dingrelay_workers.maintenance.leader import Leader
 from dingrelay_workers.store.records import Claim, Records, Usage
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from subscriptions import subscribe, taken
+from tables import prepare
 
 NOON = datetime.now(UTC).replace(hour=4, minute=0)
 """Noon in Beijing."""
@@ -76,7 +78,9 @@ class Fleet:
 
     def leader(self) -> Leader:
         publisher: Any = self
-        return Leader(self.records, publisher, lambda: self.database, users_per_call=lambda _: 100)
+        return campaign_leader(
+            self.records, publisher, lambda: self.database, users_per_call=lambda _: 100
+        )
 
     async def claim(self, wakeup: Wakeup) -> Claim | None:
         received = ReceivedWakeup(
@@ -132,7 +136,7 @@ class Fleet:
 
 @pytest.fixture
 async def fleet(redis: Redis, valkey_url: str, sqlite_url: str) -> AsyncIterator[Fleet]:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     database = Database(sqlite_url)
     yield Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
     await database.dispose()
@@ -447,7 +451,7 @@ async def test_idle_workers_ask_redis_only_and_one_asks_the_database(
     await one.turn()
     await two.turn()
     assert await redis.get(keys.DISPATCHER) == one._holder.encode()
-    assert (one._dispatcher, two._dispatcher) == (None, None)
+    assert (one._work, two._work) == (None, None)
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     await fleet.control.start(campaign)
     await one.turn()
@@ -463,7 +467,7 @@ async def test_a_campaign_that_starts_while_the_last_one_ends_is_not_missed(
     fleet: Fleet, redis: Redis
 ) -> None:
     leader = fleet.leader()
-    await leaders.signal(redis)
+    await signal(redis)
     await leader.turn()
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     await fleet.control.start(campaign)
@@ -476,7 +480,7 @@ async def test_a_start_whose_signal_is_lost_is_found_in_the_database(
 ) -> None:
     monkeypatch.setattr(leaders, "ASK", 0.0)
     leader = fleet.leader()
-    await leaders.signal(redis)
+    await signal(redis)
     await leader.turn()
     campaign = await campaigns.put(fleet.database, state=State.DRAFT)
     breaks(monkeypatch, leaders, "signal", RedisAway())
@@ -491,12 +495,12 @@ async def test_between_two_questions_to_the_database_only_a_signal_is_heard(
 ) -> None:
     monkeypatch.setattr(leaders, "ASK", 3_600.0)
     leader = fleet.leader()
-    await leaders.signal(redis)
+    await signal(redis)
     await leader.turn()
     await campaigns.put(fleet.database)
     await leader.turn()
     assert not fleet.published
-    await leaders.signal(redis)
+    await signal(redis)
     await leader.turn()
     assert len(fleet.published) == 2
 
@@ -504,7 +508,7 @@ async def test_between_two_questions_to_the_database_only_a_signal_is_heard(
 async def test_no_tables_are_no_campaign(fleet: Fleet, redis: Redis, tmp_path: Path) -> None:
     path = tmp_path / "none.db"
     fleet.database = Database(f"sqlite:///{path}")
-    await leaders.signal(redis)
+    await signal(redis)
     assert await fleet.leader().turn() == leaders.LOOK
     assert not path.exists()
 
@@ -515,7 +519,7 @@ async def test_a_turn_that_takes_longer_than_the_lease_keeps_it(
     campaign = await campaigns.put(fleet.database)
     monkeypatch.setattr(leaders, "LEASE", 1.0)
     slow = _slow(fleet.database, monkeypatch, seconds=1.5)
-    await leaders.signal(redis)
+    await signal(redis)
     one, two = fleet.leader(), fleet.leader()
     turn = asyncio.create_task(one.turn())
     await asyncio.wait({turn}, timeout=0.1)
@@ -538,7 +542,7 @@ async def test_a_turn_that_does_not_come_on_is_another_workers(
     for name in ("LEASE", "STUCK"):
         monkeypatch.setattr(leaders, name, 0.2)
     _slow(fleet.database, monkeypatch, seconds=3_600)
-    await leaders.signal(redis)
+    await signal(redis)
     one, two = fleet.leader(), fleet.leader()
     assert await one.turn() == leaders.FAILURE_PAUSE
     monkeypatch.undo()
@@ -550,7 +554,7 @@ async def test_a_worker_whose_database_is_away_leaves_it_to_another(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await campaigns.put(fleet.database)
-    await leaders.signal(redis)
+    await signal(redis)
     one, two = fleet.leader(), fleet.leader()
     away = OperationalError("", {}, Exception())
     breaks(monkeypatch, chunks_of_campaigns, "active", away)
@@ -738,3 +742,24 @@ async def test_only_what_makes_sense_is_allowed(fleet: Fleet) -> None:
     await fleet.control.cancel(draft)
     with pytest.raises(CampaignConflict):
         await fleet.control.resume(draft)
+
+
+async def test_the_end_of_a_campaign_is_told_with_its_counts(fleet: Fleet) -> None:
+    await subscribe(fleet.database)
+    campaign = await campaigns.put(fleet.database, people=4, size=2, sender="crm")
+    await fleet.run_to_end(await fleet.dispatcher(), campaign)
+    ((what, data),) = await taken(fleet.database)
+    assert what == "campaign.completed"
+    assert (data["id"], data["state"], data["accepted"], data["calls"]) == (campaign, "done", 4, 2)
+
+
+async def test_a_campaign_that_pauses_itself_is_told(fleet: Fleet) -> None:
+    await subscribe(fleet.database)
+    campaign = await campaigns.put(fleet.database)
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
+    await fleet.run(error={**BAD, "class": "quota"})
+    await dispatcher.tick()
+    ((what, data),) = await taken(fleet.database)
+    assert (what, data["id"], data["state"]) == ("campaign.paused", campaign, "paused")
+    assert data["reason"].endswith("bad")

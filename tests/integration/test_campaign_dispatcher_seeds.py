@@ -7,9 +7,9 @@ import pytest
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.resources import Resources
 from dispatchers import World
+from tables import prepare
 
 UNLIMITED = {"calls": "1000000/1s", "recipients": "100000000/60s"}
 
@@ -29,7 +29,7 @@ async def resources(
         max_deliveries=100,
         rules={"*": {"calls": "1000000/1s"}, "message.send": UNLIMITED},
     )
-    upgrade(database_url)
+    prepare(database_url)
     async with Resources(settings, Publisher(settings)) as resources:
         yield resources
 

@@ -16,7 +16,7 @@ from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeRow
 from dingrelay_workers.campaigns.people_index import PeopleIndex, bits_for
 from dingrelay_workers.campaigns.spec import CampaignSpec
 from dingrelay_workers.campaigns.store import CampaignStore
-from dingrelay_workers.database.schema import upgrade
+from tables import prepare
 
 NOW = datetime.now(UTC)
 TWINS = "ets6w3", "4zawow"
@@ -25,7 +25,7 @@ TWINS = "ets6w3", "4zawow"
 
 @pytest.fixture
 async def store(database_url: str) -> AsyncIterator[CampaignStore]:
-    upgrade(database_url)
+    prepare(database_url)
     store = CampaignStore(database_url)
     yield store
     await store.close()
@@ -109,7 +109,7 @@ async def test_a_campaign_of_an_earlier_version_is_looked_through(store: Campaig
 async def test_a_question_reads_the_chunks_of_the_people_asked_about(store: CampaignStore) -> None:
     campaign = await create(store, (f"u{number}" for number in range(20_000)))
     async with store.database.read() as connection:
-        found = await people_index._chunks_of(connection, ["u7", "u19999", "x"], [campaign])
+        found = await people_index.chunks_of(connection, ["u7", "u19999", "x"], [campaign])
     assert found == {campaign: {0, 199}}
 
 

@@ -56,6 +56,8 @@ async def test_everybody_is_counted_once(database: Database) -> None:
         "accepted": 3,
         "duplicate": 1,
         "daily_cap": 2,
+        "unknown_user": 0,
+        "out_of_scope": 0,
         "invalid": 0,
         "forbidden": 0,
         "failed": 2,
@@ -92,6 +94,29 @@ async def test_everybody_is_named_once(database: Database, monkeypatch: pytest.M
     ]
     assert found[4] == ("u5", "accepted", 9, SAME_CONTENT)
     assert found[13] == ("u14", "pending", None, "")
+
+
+async def test_who_could_not_be_reached_is_named(database: Database) -> None:
+    campaign = await campaigns.put(database, people=4)
+    endings = (
+        Ending(
+            Release(0, 1),
+            task_id=7,
+            called_at=NOW,
+            accepted=1,
+            left_out={OutcomeKind.UNKNOWN_USER: ["u2"]},
+        ),
+        Ending(Release(1, 1), left_out={OutcomeKind.OUT_OF_SCOPE: ["u3", "u4"]}),
+    )
+    async with database.write("x") as connection:
+        await chunks.release(connection, campaign, 2, NOW)
+        await chunks.settle(connection, campaign, endings)
+    assert await results(database, campaign) == [
+        ("u1", "accepted", 7, ""),
+        ("u2", "unknown_user", None, "DingTalk knows nobody with this userid"),
+        ("u3", "out_of_scope", None, "outside the app's visible range"),
+        ("u4", "out_of_scope", None, "outside the app's visible range"),
+    ]
 
 
 async def test_a_draft_has_nobody_but_pending_people(database: Database) -> None:

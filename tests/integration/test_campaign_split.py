@@ -1,7 +1,9 @@
 """A chunk that is larger than a call may be by now is split, and everybody gets the campaign once."""
 
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -12,7 +14,9 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.campaigns import chunks, leader, people_index
 from dingrelay_workers.campaigns.split import split
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import upgrade
+from dingrelay_workers.maintenance.leader import Leader, Work
+from dingrelay_workers.resources import Resources
+from tables import prepare
 
 NOW = datetime.now(UTC)
 
@@ -29,8 +33,22 @@ class Engines:
 
 @pytest.fixture
 def on(redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str) -> Engines:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     return Engines(redis, sandbox, valkey_url, sqlite_url)
+
+
+def _opener(resources: Resources, told: Iterator[int]) -> Callable[[Leader], Awaitable[Work]]:
+    """Opens dispatchers that are told of these limits before the true ones."""
+    real = resources.leader._open_work
+
+    async def open_work(leads: Leader) -> Work:
+        dispatcher: Any = await real(leads)
+        now = dispatcher._users_per_call
+        dispatcher._users_per_call = lambda app: next(told, 0) or now(app)
+        work: Work = dispatcher
+        return work
+
+    return open_work
 
 
 @pytest.mark.parametrize("released", [False, True])
@@ -49,9 +67,7 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
         if released:
             told = iter([60])
             for executor in story.wakeups.executors:
-                duty_of = executor.resources.leader
-                now = duty_of._users_per_call
-                duty_of._users_per_call = lambda app, now=now: next(told, 0) or now(app)
+                executor.resources.leader._open_work = _opener(executor.resources, told)
         story.campaigns[name] = {}
         await leader.signal(on.redis)
         await story.ended()

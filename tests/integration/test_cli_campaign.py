@@ -46,6 +46,19 @@ def test_recipients_may_come_from_standard_input(cli: Cli) -> None:
     assert json.loads(made.stdout)["chunks"] == 3
 
 
+def test_the_file_may_name_people_under_another_column(cli: Cli) -> None:
+    table = ("--text", "你好 {姓名}", "--file", "-")
+    rows = "姓名,工号\n张三,u1\n李四,u2\n"
+    made = cli("campaign", "create", "n", *table, "--column", "工号", "--json", stdin=rows)
+    assert json.loads(made.stdout)["recipients"] == 2
+    seen = cli("campaign", "preview", *table, "--column", "工号", "--json", stdin=rows)
+    assert json.loads(seen.stdout)["recipients"] == 2
+    refused = cli("campaign", "create", "n", *table, "--column", "编号", stdin=rows)
+    assert (refused.exit_code, 'no column "编号"' in refused.stderr) == (2, True)
+    alone = cli("campaign", "create", "n", "--text", "x", "--to", "u1", "--column", "工号")
+    assert (alone.exit_code, "--column" in alone.stderr) == (2, True)
+
+
 def test_malformed_rows_are_told_with_their_lines(cli: Cli, tmp_path: Path) -> None:
     options = ("--text", "hello", "--file", "bad.csv")
     refused = cli("campaign", "create", "n", *options)

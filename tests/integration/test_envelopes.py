@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -34,6 +35,16 @@ def read(message: bytes) -> Any:
     return lasting(envelope)
 
 
+def by_celery(publisher: Publisher) -> Callable[[Callable[[Any], None]], None]:
+    """A Redis confirms nothing."""
+
+    def publish_all(publish: Callable[[Any], None]) -> None:
+        with publisher._celery.producer_or_acquire() as producer:
+            publish(producer)
+
+    return publish_all
+
+
 def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any]], list[Any]]:
     """What is in each queue, in order, and what was told, with its channel."""
     with Redis.from_url(settings.redis) as redis, redis.pubsub() as events:
@@ -43,6 +54,7 @@ def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any
         publisher = Publisher(settings)
         if not directly:
             publisher._direct = None
+            publisher._confirmed = by_celery(publisher)  # type: ignore[method-assign]
         assert publisher.publish(WAKEUPS) == len(WAKEUPS)
         publisher.close()
         queues = {

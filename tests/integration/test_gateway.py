@@ -15,7 +15,8 @@ from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.settings import Settings
-from dingrelay_producers.store import scripts
+from dingrelay_producers.store import keys as redis_keys
+from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.scripts import Call
 from gateways import GatewayClient, gateway_thread
 
@@ -69,6 +70,34 @@ def test_a_wrong_field_is_named_by_its_pointer(gateway: GatewayClient, key: str)
     assert problem["type"] == "urn:dingrelay:problem:invalid"
     assert problem["errors"][0]["pointer"] == "/message/text/content"
     assert problem["request_id"] == reply.headers["X-Request-Id"]
+
+
+@pytest.mark.parametrize(
+    ("languages", "title", "detail"),
+    [
+        ("zh-CN,zh;q=0.9,en;q=0.8", "请求不符合约定", "必填"),
+        ("en-GB,zh;q=0.5", "The request is not what its contract says", "is required"),
+        ("fr", "The request is not what its contract says", "is required"),
+    ],
+)
+def test_a_refusal_is_told_in_the_callers_language(
+    gateway: GatewayClient, key: str, languages: str, title: str, detail: str
+) -> None:
+    body = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {}}}
+    reply = gateway.ask("POST", "/v1/messages", body, key=key, Accept_Language=languages)
+    problem = reply.json
+    assert (reply.status, problem["type"]) == (422, "urn:dingrelay:problem:invalid")
+    assert (problem["title"], problem["detail"]) == (title, detail)
+    assert problem["errors"] == [{"pointer": "/message/text/content", "detail": detail}]
+    assert reply.headers.get("Content-Language") == ("zh-CN" if detail == "必填" else None)
+    lines = b'{"kind": "nope"}\n{'
+    reply = gateway.ask(
+        *("POST", "/v1/jobs", lines), key=key, Content_Type=NDJSON, Accept_Language=languages
+    )
+    first, second = (json.loads(line)["error"] for line in reply.content.splitlines())
+    assert (first["title"], first["status"], second["status"]) == (title, 422, 400)
+    nowhere = gateway.ask("GET", "/v1/nowhere", Accept_Language=languages).json
+    assert nowhere["detail"] == ("没有这个路径" if detail == "必填" else "no such path")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +224,19 @@ def test_jobs_are_changed_as_from_the_command_line(gateway: GatewayClient, key: 
     assert gateway.ask("POST", f"{path}/cancel", {"why": 1}, key=key).status == 422
 
 
+def test_an_approval_that_a_person_names_is_followed(
+    gateway: GatewayClient, key: str, valkey_url: str
+) -> None:
+    body = {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}
+    job_id = gateway.ask("POST", "/v1/approvals", body, key=key).json["id"]
+    with Redis.from_url(valkey_url) as redis:
+        redis.hset(redis_keys.job(job_id), "state", "unknown")
+    resolved = gateway.ask("POST", f"/v1/jobs/{job_id}/resolve", {"instance": "i-1"}, key=key)
+    assert (resolved.status, resolved.json["state"]) == (200, "done")
+    follower = record.keyed_id("default", "approval-follow", "i-1")
+    assert gateway.ask("GET", f"/v1/jobs/{follower}", key=key).json["state"] == "queued"
+
+
 def test_a_list_is_read_page_by_page(gateway: GatewayClient, key: str) -> None:
     body = b"".join(
         json.dumps({**MESSAGE, "lane": lane, "idempotency_key": f"{lane}{number}"}).encode() + b"\n"
@@ -211,7 +253,11 @@ def test_a_list_is_read_page_by_page(gateway: GatewayClient, key: str) -> None:
             break
         cursor = f"&cursor={page['next']}"
     assert len(seen) == len(set(seen)) == 60
-    assert gateway.ask("GET", "/v1/jobs?state=dead", key=key).json["jobs"] == []
+    bulk = gateway.ask("GET", "/v1/jobs?lane=bulk&limit=200", key=key).json["jobs"]
+    assert {job["lane"] for job in bulk} == {"bulk"}
+    assert len(bulk) == 30
+    for query in ("since=2100-01-01T00:00:00Z", "until=2000-01-01T00:00:00Z", "state=dead"):
+        assert gateway.ask("GET", f"/v1/jobs?{query}", key=key).json["jobs"] == []
     assert gateway.ask("GET", "/v1/dead", key=key).json == {"jobs": [], "next": None}
     for query in ("limit=0", "cursor=x", "state=odd", "unknown=1", "limit=1&limit=2", "since=5"):
         reply = gateway.ask("GET", f"/v1/jobs?{query}", key=key)

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from conftest import wait_until_async
+from dingrelay_producers.enqueuing import connections
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend import connections
 from dingrelay_producers.gateway.backend.access import Grant, Rate, backend
 from dingrelay_producers.settings import Settings
 from dingrelay_workers import gateway_backend

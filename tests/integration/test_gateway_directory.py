@@ -9,10 +9,10 @@ from dingrelay_producers.gateway.http import paging
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.context import Department, Member
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.directory.store import DirectoryStore
 from gateways import GatewayClient, MemoryBackend, gateway_thread
+from tables import prepare
 
 PEOPLE = [f"u{number:02}" for number in range(7)]
 
@@ -111,7 +111,7 @@ def gateway(valkey_url: str, sqlite_url: str) -> Iterator[GatewayClient]:
 
 
 async def test_a_client_walks_the_pages(gateway: GatewayClient, sqlite_url: str) -> None:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     store = DirectoryStore(sqlite_url)
     await fill(store)
     await store.close()

@@ -14,11 +14,11 @@ from cli_runner import Cli, in_folder
 from dingrelay_producers.gateway.http.routes import NDJSON
 from gateways import gateway_environment, gateway_process
 
-LINES = 200_000
-SETTLED = 50_000
+LINES = 60_000
+SETTLED = 15_000
 """Lines after which the gateway has all the memory that it needs."""
-ROOM = 15_000_000
-"""Bytes that it may take beyond that."""
+ROOM = 4_500_000
+"""Bytes that it may take beyond that, 100 a line. What it takes comes and goes by a million."""
 ALIKE = 10
 """Lines in a row with the same text: jobs of their own would fill Redis, and show no more."""
 

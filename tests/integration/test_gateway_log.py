@@ -1,16 +1,17 @@
 """What the gateway's log tells of a library that fails: the class and the place."""
 
-import subprocess
 import sys
 
 import pytest
 
+import processes
+
 FAIL = """
 import asyncio, gc, logging, sys
-from dingrelay_producers.gateway.http import access_log
+from dingrelay_producers import logs
 from dingrelay_producers.settings import Settings
 
-access_log.configure(Settings.load(env="sandbox", log_format=sys.argv[1], log_level="DEBUG"))
+logs.configure(Settings.load(env="sandbox", log_format=sys.argv[1], log_level="DEBUG"))
 
 async def fails(secret):
     raise ValueError(secret)
@@ -33,7 +34,7 @@ asyncio.run(main())
 @pytest.mark.parametrize("log_format", ["json", "console"])
 def test_a_librarys_exception_is_told_without_its_values(log_format: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FAIL, log_format]
-    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    log = processes.run(command, capture_output=True, text=True, check=True).stderr
     assert "Task exception was never retrieved" in log
     assert log.count("ValueError") == 2
     assert "<string>:" in log

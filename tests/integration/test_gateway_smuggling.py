@@ -53,7 +53,7 @@ def head(*lines: str, target: str = "/v1/messages", length: int = len(BODY)) -> 
     return "\n".join([*sent, *lines])
 
 
-BOMB = gzip.compress(b" " * 50_000_000)
+BOMB = gzip.compress(b" " * 50_000_000, 1)
 
 CASES = {
     "two lengths": (head("Content-Length: 3"), BODY),
@@ -108,12 +108,12 @@ def test_it_is_refused_and_nothing_is_done_or_quoted(
         status = int(answer.split(b" ", 2)[1])
         assert 400 <= status < 500, answer[:300]
         assert b"application/problem+json" in answer
-    for secret in (b"MARK", SECRET.encode(), b"evil", b"aaaa"):
+    for secret in (b"MARK", SECRET.encode(), b"evil", b"a" * 40):
         assert secret not in answer
     with Redis.from_url(valkey_url) as redis:
         assert redis.keys("dingrelay:job:*") == []
     printed = "".join(capfd.readouterr())
-    for secret in ("MARK", SECRET, "evil", "aaaa", "Traceback"):
+    for secret in ("MARK", SECRET, "evil", "a" * 40, "Traceback"):
         assert secret not in printed
 
 

@@ -12,7 +12,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_workers.database.schema import upgrade
+from tables import prepare
 
 USERS = [f"u{number}" for number in range(1, 151)]
 SECOND_CALL = {"userid_list": ",".join(USERS[100:])}
@@ -22,7 +22,7 @@ SECOND_CALL = {"userid_list": ",".join(USERS[100:])}
 async def story(
     redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
 ) -> AsyncGenerator[Story]:
-    upgrade(sqlite_url)
+    prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
         yield story
 

@@ -34,8 +34,10 @@ OUTAGES: dict[str, list[dict[str, Any]]] = {
         {"kind": "error", "starts_in": 2, "seconds": 2},
     ],
     "timeouts": [{"kind": "hang", "seconds": 8}],
-    "html": [{"kind": "html", "status": 502, "seconds": 4}],
-    "resets": [{"kind": "reset_before", "seconds": 4}],
+    "resets, then html": [
+        {"kind": "reset_before", "seconds": 2},
+        {"kind": "html", "status": 502, "starts_in": 2, "seconds": 2},
+    ],
     "tokens": [{"kind": "http", "status": 503, "api": "/gettoken", "seconds": 4}],
 }
 
@@ -45,7 +47,7 @@ async def test_an_outage_costs_few_calls_and_no_job(
     opened: OpenFleet, sandbox: SandboxAdmin, outage: str
 ) -> None:
     # So long that an answer is not late on a machine that is busy.
-    fleet = await opened(call_timeout=2)
+    fleet = await opened(call_timeout=4)
     if outage != "tokens":
         await fleet.done(await fleet.enqueue(message(200)))
     for fault in OUTAGES[outage]:

@@ -28,8 +28,9 @@ from outages import (
     more_calls,
 )
 from outages import opened_fleets as fleets
+from thorough import either
 
-MANY = 600
+MANY = either(600, 3_000)
 """Jobs that wait for one API."""
 PROBES = 2
 """So many while they wait."""
@@ -99,8 +100,9 @@ async def test_thousands_of_jobs_that_wait_cost_their_records_only(
     # One for each probe, and some more where it does not come soon on a machine that is busy.
     ran = fleet.runs.total() - runs
     assert ran < MANY / 2
-    # Dozens of looks at all that wait would be more, however many commands a run takes.
-    assert await commands(fleet) - asked < 100 * ran + 10 * MANY
+    # Dozens of looks at all that wait would be more, however many commands a run takes. One or two are
+    # those that count what waits, for the metrics.
+    assert await commands(fleet) - asked < 100 * ran + 20 * MANY
 
     sandbox.delete_fault(fault)
     await fleet.done(drafts, within=240, first=False)

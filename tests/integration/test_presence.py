@@ -197,7 +197,7 @@ async def test_whoever_stops_is_waited_for_by_nobody(redis: Redis, settings: Set
 
 
 async def test_only_what_is_consumed_counts_as_served(valkey_url: str, redis: Redis) -> None:
-    settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.3)
+    settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=1)
     queues = ("dingrelay.normal", "dingrelay.urgent")
     consumed = list(queues)
 
@@ -215,5 +215,11 @@ async def test_only_what_is_consumed_counts_as_served(valkey_url: str, redis: Re
     )
     async with resources:
         await wait_until_async(all_served, what="both are served")
+        assert await redis.get(keys.alive("dingrelay.normal")) == b"0"
+
+        async def settled() -> bool:
+            return await redis.get(keys.alive("dingrelay.normal")) == b"1"
+
+        await wait_until_async(settled, what="it has had time to start what waited")
         consumed.remove("dingrelay.urgent")
         await wait_until_async(one_served, what="one is served no more")

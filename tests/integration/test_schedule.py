@@ -203,6 +203,17 @@ async def test_a_queue_that_nobody_serves_is_left_alone(redis: Redis, schedule: 
     assert await woken_now(schedule) == []
 
 
+async def test_a_queue_that_only_new_workers_serve_is_left_alone_and_one_of_others_is_not(
+    redis: Redis, schedule: Schedule
+) -> None:
+    first, *_ = await a_silent_queue(redis, 3, served=False)
+    await schedule.serve([first.queue], ttl=60, new=True)
+    assert await woken_now(schedule) == []
+    await schedule.serve([first.queue], ttl=60, new=False)
+    await schedule.serve([first.queue], ttl=60, new=True)
+    assert await woken_now(schedule) == [first.id]
+
+
 async def test_a_served_queue_that_starts_nothing_is_probed_and_does_not_grow(
     redis: Redis, schedule: Schedule
 ) -> None:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from rich.console import Console
 
+import processes
 from conftest import wait_until
 from dingrelay_workers.embedded.child import StartFailed
 from dingrelay_workers.embedded.program import Program
@@ -147,6 +148,36 @@ async def test_what_a_program_leaves_behind_ends_too(stage: Stage) -> None:
     assert len(family) == 2
     await supervisor.stop()
     await until(lambda: not any(map(_runs, family)))
+
+
+SUPERVISE = """
+import asyncio, sys
+from rich.console import Console
+from dingrelay_workers.embedded.program import Program
+from dingrelay_workers.embedded.screen import Screen
+from dingrelay_workers.embedded.supervisor import Supervisor
+
+PROGRAM = "print(__import__('os').getpid(), flush=True); __import__('time').sleep(600)"
+
+async def main():
+    program = Program("one", (sys.executable, "-c", PROGRAM), ready_text="never")
+    supervisor = Supervisor([[program]], {}, Screen(Console(file=sys.stderr), ["one"]))
+    starting = asyncio.create_task(supervisor.start())
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_a_supervisor_that_is_killed_leaves_nothing_behind() -> None:
+    with processes.Popen(
+        [sys.executable, "-c", SUPERVISE], stderr=processes.PIPE, text=True
+    ) as supervisor:
+        assert supervisor.stderr
+        pid = int(supervisor.stderr.readline().split()[-1])
+        assert _runs(pid)
+        supervisor.kill()
+    wait_until(lambda: not _runs(pid))
 
 
 def _runs(pid: int) -> bool:

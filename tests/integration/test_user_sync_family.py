@@ -64,5 +64,18 @@ async def test_a_run_ends_whose_department_was_taken_away(
     assert "1 departments were not read" in error.message
 
 
+async def test_a_complete_run_begins_the_check_of_recipients(
+    worker: OneWorker, redis: Redis
+) -> None:
+    parent = await worker.send(UserSync())
+    await worker.run(parent)
+    while pending := await departments(worker):
+        assert not await redis.exists(keys.synced("default"))
+        for job in pending:
+            await worker.run(job)
+    assert await worker.finish(parent) == State.DONE
+    assert await redis.pttl(keys.synced("default")) > 0
+
+
 async def _away(*_: Any) -> None:
     raise ConnectionError("the database is away")

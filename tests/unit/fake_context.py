@@ -13,8 +13,10 @@ from dingrelay_tasks.context import (
     Found,
     Intent,
     Json,
+    RecipientVerdict,
     SentCall,
 )
+from dingrelay_tasks.outcomes import CallForgotten
 
 START = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
@@ -57,6 +59,15 @@ class FakeMessages:
     """The number of the call, from 1, that fails for certain."""
     calls: int = 0
     users_per_call: int = 100
+    unknown: set[str] = field(default_factory=set)
+    outside: set[str] = field(default_factory=set)
+
+    async def reachable(self, users: Sequence[str]) -> RecipientVerdict:
+        return RecipientVerdict(
+            [user for user in users if user not in self.unknown | self.outside],
+            [user for user in users if user in self.unknown],
+            [user for user in users if user in self.outside],
+        )
 
     async def reserve(
         self, users: Sequence[str], message: Mapping[str, Any], *, step: str, anyway: bool
@@ -116,6 +127,8 @@ class FakeMessages:
         return SentCall(1000 + self.calls, f"r{self.calls}")
 
     async def delivery(self, task_id: int) -> DeliveryReport:
+        if task_id not in self.deliveries:
+            raise CallForgotten
         told = self.deliveries[task_id]
         return told.pop(0) if len(told) > 1 else told[0]
 
@@ -177,6 +190,14 @@ class FakeApprovals:
         return Found(candidates=self.candidates)
 
 
+@dataclass
+class FakeApprovalStates:
+    followed: list[str] = field(default_factory=list)
+
+    async def follow(self, instance: str, *, template: str, originator: str) -> None:
+        self.followed.append(instance)
+
+
 class FakeContext:
     """One job's machinery. Run a body twice with the same object to see what a rerun does."""
 
@@ -189,6 +210,7 @@ class FakeContext:
         self.remembered: dict[str, Json] = {}
         self.messages = FakeMessages(self)
         self.approvals = FakeApprovals(self)
+        self.approval_states = FakeApprovalStates()
         self.apis: Any = None
         self.media: Any = None
         self.robots: Any = None
@@ -207,8 +229,10 @@ class FakeContext:
         since = self.intent.since if self.intent else self.clock
         self.intent = Intent(self._step, self.clock, since)
 
-    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
-        if step not in self.remembered:
+    async def once(
+        self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
+    ) -> Json:
+        if again or step not in self.remembered:
             self._step = step
             # What is remembered travels as JSON.
             self.remembered[step] = json.loads(json.dumps(await act()))

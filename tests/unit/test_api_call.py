@@ -223,7 +223,7 @@ def test_a_known_path_is_limited_as_its_api() -> None:
     ("path", "name", "counted"),
     [
         ("/topapi/attendance/list", "call.oapi", True),
-        ("/topapi/v2/user/getbymobile", "call.oapi", False),
+        ("/topapi/user/getbyunionid", "call.oapi", False),
         ("/topapi/role/list", "call.oapi", False),
         ("/user/get", "call.oapi", False),
         ("/v1.0/todo/users/x/tasks", "call.rest", True),

@@ -31,6 +31,8 @@ async def test_it_is_one_call_to_whom_it_would_reach(ctx: FakeContext) -> None:
         "called_at": START.isoformat(),
         "duplicate": ["u3"],
         "daily_cap": ["u2"],
+        "unknown_user": [],
+        "out_of_scope": [],
         "ambiguous": False,
     }
     assert [sent.users for sent in ctx.messages.sent] == [["u1"]]
@@ -97,3 +99,14 @@ def test_a_chunk_is_one_call() -> None:
         chunk(*(f"u{number}" for number in range(101)))
     with pytest.raises(ContractError):
         chunk()
+
+
+async def test_who_can_not_be_reached_is_left_out_of_a_chunk(ctx: FakeContext) -> None:
+    ctx.messages.unknown, ctx.messages.outside = {"u1"}, {"u3"}
+    result = await run(chunk("u1", "u2", "u3"), ctx)
+    assert (result["unknown_user"], result["out_of_scope"]) == (["u1"], ["u3"])
+    assert ctx.messages.sent[0].users == ["u2"]
+    ctx = FakeContext()
+    ctx.messages.unknown = {"u1"}
+    result = await run(chunk("u1"), ctx)
+    assert (result["call"], ctx.messages.calls) == (None, 0)

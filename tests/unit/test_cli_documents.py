@@ -1,14 +1,20 @@
 """JSON and times as options take them."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 import typer
+from dotenv import dotenv_values
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dingrelay_producers.cli.documents import read_json, read_moment, split
+from dingrelay_producers.cli.documents import read_json, read_moment, read_past, split
+from dingrelay_producers.settings import SettingsError
+from dingrelay_producers.zone import CHINA, local, named
 
 
 @pytest.mark.parametrize(
@@ -26,12 +32,49 @@ def test_a_time_may_count_from_now(text: str, ahead: timedelta) -> None:
     assert before + ahead <= moment <= datetime.now(UTC) + ahead
 
 
-def test_a_time_keeps_its_moment_and_gets_a_zone() -> None:
-    moment = datetime.fromisoformat(read_moment("2026-01-31T09:00+08:00", "--at") or "")
-    assert moment == datetime(2026, 1, 31, 1, tzinfo=UTC)
-    local = datetime.fromisoformat(read_moment("2026-01-31T09:00", "--at") or "")
-    assert local.replace(tzinfo=None) == datetime(2026, 1, 31, 9)  # noqa: DTZ001 - a wall clock
-    assert local.tzinfo is not None
+def test_a_time_keeps_its_moment_and_gets_the_zone_of_the_reader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert read_moment("2986-01-31T09:00+02:00", "--at") == "2986-01-31T15:00:00+08:00"
+    assert read_moment("2986-01-31T09:00", "--at") == "2986-01-31T09:00:00+08:00"
+    monkeypatch.setenv("DINGRELAY_TIMEZONE", "Asia/Tokyo")
+    assert read_moment("2986-01-31T09:00", "--at") == "2986-01-31T09:00:00+09:00"
+    monkeypatch.setenv("DINGRELAY_TIMEZONE", "utc")
+    assert read_past("2026-01-31", "--since") == datetime(2026, 1, 31, tzinfo=UTC)
+    assert local(datetime(2026, 1, 31, 9, tzinfo=CHINA)) == "2026-01-31 01:00:00+00:00"
+
+
+def test_the_zone_is_read_from_the_folder_and_china_needs_no_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    moment = datetime(2026, 1, 31, 9, tzinfo=UTC)
+    assert local(moment) == "2026-01-31 17:00:00+08:00"
+    (tmp_path / ".env").write_text("DINGRELAY_TIMEZONE=Europe/Berlin\n")
+    assert local(moment) == "2026-01-31 10:00:00+01:00"
+    monkeypatch.setenv("DINGRELAY_TIMEZONE", "Mars/Phobos")
+    with pytest.raises(SettingsError, match="DINGRELAY_TIMEZONE: there is no zone"):
+        local(moment)
+
+    def none(name: str) -> ZoneInfo:
+        raise ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr("dingrelay_producers.zone.ZoneInfo", none)
+    named.cache_clear()
+    monkeypatch.setenv("DINGRELAY_TIMEZONE", "Asia/Shanghai")
+    assert local(moment) == "2026-01-31 17:00:00+08:00"
+    named.cache_clear()
+
+
+def test_a_time_that_is_over_is_refused_where_something_is_to_happen() -> None:
+    with pytest.raises(
+        typer.BadParameter, match=r"2026-01-31 09:00:00\+08:00 is over; it is "
+    ) as error:
+        read_moment("2026-01-31T09:00", "--at")
+    assert error.value.param_hint == "--at"
+    assert read_moment("2026-01-31T09:00", "--since", past=True) == "2026-01-31T09:00:00+08:00"
+    just_now = datetime.now(UTC) - timedelta(seconds=20)
+    assert read_moment(just_now.isoformat(), "--at") is not None
 
 
 @given(st.text())
@@ -64,3 +107,20 @@ def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_lists_may_be_repeated_or_comma_separated() -> None:
     assert split(["u1,u2", "u3", ""]) == ["u1", "u2", "u3"]
     assert split(None) == []
+
+
+def test_a_table_of_moments_reads_the_file_with_the_zone_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DINGRELAY_TIMEZONE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    file = tmp_path / ".env"
+    file.write_text("DINGRELAY_TIMEZONE=Asia/Tokyo\n")
+    read = Mock(wraps=dotenv_values)
+    monkeypatch.setattr("dotenv.dotenv_values", read)
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert {local(noon) for _ in range(100)} == {"2026-01-31 21:00:00+09:00"}
+    assert read.call_count == 1
+    file.write_text("DINGRELAY_TIMEZONE=utc\n")
+    os.utime(file, ns=(1, 1))
+    assert local(noon) == "2026-01-31 12:00:00+00:00"

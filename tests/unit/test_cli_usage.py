@@ -1,17 +1,28 @@
 """What is wrong with a command is said in one sentence, before anything is asked of a service."""
 
+import re
 import subprocess
 import sys
-from importlib.metadata import EntryPoint
+import tomllib
+from contextlib import suppress
+from importlib.metadata import (
+    EntryPoint,
+    PackageNotFoundError,
+    packages_distributions,
+    requires,
+    version,
+)
 from pathlib import Path
 
 import pytest
 import typer
+from packaging.requirements import Requirement
 
 from cli_runner import Cli, in_folder
 from dingrelay_producers.cli import group
 from dingrelay_producers.cli.exits import explain
 
+ROOT = Path(__file__).parents[2]
 SANDBOX = {"DINGRELAY_ENV": "sandbox", "COLUMNS": "200"}
 HEAVY = {"redis", "celery", "kombu", "aiohttp", "sqlalchemy", "structlog", "flower", "uvloop"}
 
@@ -27,6 +38,11 @@ def test_help_lists_every_command(cli: Cli) -> None:
     commands = {"send", "sync", "approve", "job", "dead"}
     commands |= {"campaign", "up", "worker", "sandbox", "flower", "doctor", "limits", "key"}
     assert {name for name in commands if f" {name} " not in shown.stdout} == set()
+
+
+def test_the_version_is_that_of_the_package(cli: Cli) -> None:
+    shown = cli("--version")
+    assert (shown.exit_code, shown.stdout) == (0, f"dingrelay {version('dingrelay')}\n")
 
 
 def test_help_needs_none_of_the_heavy_packages() -> None:
@@ -128,6 +144,54 @@ def test_a_missing_package_is_a_sentence(module: str, extra: str) -> None:
     assert code == 2
     assert told.startswith(f"dingrelay worker needs {module}, which is not installed")
     assert told.endswith(f"pip install 'dingrelay[{extra}]'")
+
+
+def test_the_extra_for_flower_can_run_it() -> None:
+    """Without any package that neither the base nor this extra brings."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    brought = _with_requirements(
+        [*project["dependencies"], *project["optional-dependencies"]["flower"]]
+    )
+    absent = [
+        module
+        for module, distributions in packages_distributions().items()
+        if not any(_name(each) in brought for each in distributions)
+        and not module.startswith(("dingrelay", "_"))
+    ]
+    code = (
+        "import sys\n"
+        "for name in sys.argv[1:]: sys.modules[name] = None\n"  # its import raises then
+        "import dingrelay_workers.commands, dingrelay_workers.logs, dingrelay_workers.flower.server"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", code, *absent],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert told.returncode == 0, told.stderr
+
+
+def _with_requirements(requirements: list[str]) -> set[str]:
+    found: set[str] = set()
+    ahead = [Requirement(each) for each in requirements]
+    while ahead:
+        requirement = ahead.pop()
+        name = _name(requirement.name)
+        if name not in found:
+            found.add(name)
+            with suppress(PackageNotFoundError):
+                for text in requires(name) or ():
+                    needed = Requirement(text)
+                    extras = [{"extra": extra} for extra in requirement.extras] or [{"extra": ""}]
+                    if not needed.marker or any(needed.marker.evaluate(each) for each in extras):
+                        ahead.append(needed)
+    return found
+
+
+def _name(distribution: str) -> str:
+    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def test_a_module_of_nobody_is_a_bug() -> None:

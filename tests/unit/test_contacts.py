@@ -10,6 +10,7 @@ from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FI
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import NotFound, Permission, Transient
+from thorough import either
 from unit.fake_calls import FakeCalls
 
 
@@ -305,7 +306,7 @@ ANSWER = st.dictionaries(st.sampled_from(KEYS), JSON | ITEM | st.lists(ITEM, max
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=either(40, 1_000), deadline=None)
 @given(answer=ANSWER, make=st.sampled_from([v2, v1]))
 async def test_no_answer_leads_to_an_error_of_another_kind(answer: Any, make: Any) -> None:
     for ask in (

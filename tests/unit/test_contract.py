@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks import ApiCall, ApprovalCreate, Contract, ContractError, MessageSend, UserSync
 from dingrelay_tasks.contract import check_size
+from thorough import either
 
 TEXT = {"msgtype": "text", "text": {"content": "x"}}
 GOOD: dict[type[Contract], dict[str, Any]] = {
@@ -85,7 +86,7 @@ def test_the_right_names_with_anything_in_them(
     outcome(contract, job)
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=either(80, 2_000), suppress_health_check=[HealthCheck.too_slow])
 @given(CONTRACTS, st.data())
 def test_the_field_that_is_wrong_is_the_one_that_is_named(
     contract: type[Contract], data: st.DataObject
@@ -104,7 +105,7 @@ def test_a_stranger_among_the_fields_is_refused(contract: type[Contract], name: 
     if name not in contract.model_fields:
         error = outcome(contract, GOOD[contract] | {name: 1})
         assert error
-        assert error.problem == "Extra inputs are not permitted"
+        assert error.problem == "there is no such field"
 
 
 @pytest.mark.parametrize("job", [None, 3, "job", [], [("app", "x")], b"{}"])

@@ -8,6 +8,7 @@ from dingrelay_producers.gateway.drop_in import words
 from dingrelay_producers.gateway.drop_in.incoming import Incoming
 from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_producers.gateway.drop_in.leniency import message_send
+from dingrelay_producers.gateway.drop_in.messages import Task, reaches_nobody
 from dingrelay_producers.gateway.drop_in.passthrough import reads
 from dingrelay_producers.gateway.drop_in.top_gateway import passage
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
@@ -80,6 +81,16 @@ def test_ends_in_both_dialects(status: JobStatus, old: int, new: tuple[int, str]
     assert (answer.status, answer.content["errcode"]) == (200, old)
     answer = words.refused(refusal_of(status), "/v1.0/x")
     assert (answer.status, answer.content["code"]) == new
+
+
+def test_who_can_not_be_reached_is_told_of_as_dingtalk_does() -> None:
+    """Its answer is a task all the same; only what became of it tells."""
+    told = {"unknown_user": ["u1"], "out_of_scope": ["u2"]}
+    status = ended("dead", code="nobody_reachable", **{"class": "refused"})
+    assert reaches_nobody(status)
+    assert not reaches_nobody(ended("dead", code="nobody_found"))
+    task = Task(frozenset({"u1", "u2"}), [], status.model_copy(update={"result": told}))
+    assert (task.invalid, task.left_out) == (["u1", "u2"], [])
 
 
 def test_dingtalks_own_words_go_first() -> None:

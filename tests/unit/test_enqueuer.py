@@ -7,8 +7,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.errors import ServiceUnavailable
-from dingrelay_producers.gateway.backend.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
 from dingrelay_tasks import MessageSend
@@ -42,3 +42,29 @@ async def test_who_comes_while_redis_is_found_away_does_not_wait_as_long_again(
             await task
     assert calls == [1], "the second was not asked for"
     await enqueuer.aclose()
+
+
+async def test_what_is_sent_while_it_closes_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answering = asyncio.Event(), asyncio.Event()
+    published: list[str] = []
+
+    async def slow(redis: Redis, batch: list[Any]) -> list[Any]:
+        asked.set()
+        await answering.wait()
+        return [(b"created", 1) for _ in batch]
+
+    async def publish(wakeups: list[record.Wakeup], broker: object) -> None:
+        await asyncio.sleep(0.3)  # a broker takes its time
+        published.extend(wakeup.id for wakeup in wakeups)
+
+    monkeypatch.setattr(scripts, "run_many_async", slow)
+    enqueuer = Enqueuer(Settings.load(env="sandbox"), Redis())
+    monkeypatch.setattr(enqueuer._publisher, "publish_on_loop", publish)
+    draft = record.draft(JOB)
+    asking = asyncio.create_task(enqueuer.enqueue([draft]))
+    await asked.wait()
+    closing = asyncio.create_task(enqueuer.aclose())
+    await asyncio.sleep(0)
+    answering.set()
+    await asyncio.gather(asking, closing)
+    assert published == [draft.id]

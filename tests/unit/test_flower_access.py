@@ -52,14 +52,36 @@ def test_a_password_is_taken_as_it_is() -> None:
     ) == ["ops:a,b:c d"]
 
 
+def a_task(name: str | None, kwargs: str | None) -> SimpleNamespace:
+    """A task as Flower has it from events."""
+    return SimpleNamespace(name=name, kwargs=kwargs, state="STARTED", result=None, exception=None)
+
+
 def test_the_summary_does_not_repeat_the_name() -> None:
     told = "message-send app=default lane=bulk text to 2 users"
-    task = SimpleNamespace(name="dingrelay.message-send", kwargs=told)
-    assert format_task(task).kwargs == "app=default lane=bulk text to 2 users"
+    shown = format_task(a_task("dingrelay.message-send", told))
+    assert (shown.name, shown.kwargs) == ("message-send", "app=default lane=bulk text to 2 users")
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "exception", "told"),
+    [
+        ("SUCCESS", "done accepted=2", "snoozed: the limit", "done accepted=2"),
+        ("RETRY", None, "snoozed: the limit", "snoozed: the limit"),
+        ("FAILURE", None, "dead: quota", "dead: quota"),
+        ("STARTED", None, None, None),
+    ],
+)
+def test_a_result_or_the_reason_is_in_one_column(
+    state: str, result: str | None, exception: str | None, told: str | None
+) -> None:
+    task = a_task("dingrelay.message-send", "x")
+    task.state, task.result, task.exception = state, result, exception
+    assert format_task(task).result == told
 
 
 @pytest.mark.parametrize("kwargs", ["{'job': {'message': 'private'}}", "{}"])
 def test_the_text_of_a_bare_celery_job_is_not_shown(kwargs: str) -> None:
-    task = SimpleNamespace(name="dingrelay.message-send", kwargs=kwargs)
+    task = a_task("dingrelay.message-send", kwargs)
     assert format_task(task).kwargs == "a job without a summary"
-    assert format_task(SimpleNamespace(name=None, kwargs=None)).kwargs == ""
+    assert format_task(a_task(None, None)).kwargs == ""

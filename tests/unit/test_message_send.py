@@ -7,8 +7,8 @@ import pytest
 
 from dingrelay_tasks import MessageSend, MessageSendResult
 from dingrelay_tasks.context import DeliveryReport
-from dingrelay_tasks.message_send import run, so_far
-from dingrelay_tasks.outcomes import Duplicate, Unknown, Wait
+from dingrelay_tasks.message_send import outcomes, run, so_far
+from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
 from unit.fake_context import EVERYONE, START, AnswerLost, Crash, FakeContext
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
@@ -34,10 +34,14 @@ async def test_one_call_and_its_result(ctx: FakeContext) -> None:
         "accepted": 2,
         "duplicate": [],
         "daily_cap": [],
+        "unknown_user": [],
+        "out_of_scope": [],
+        "unresolved": [],
         "duplicate_departments": [],
         "perhaps_duplicate": [],
         "invalid": [],
         "forbidden": [],
+        "failed": [],
     }
     assert ctx.messages.sent[0].message == TEXT
     assert MessageSendResult.model_validate(result).model_dump(mode="json") == result
@@ -255,3 +259,86 @@ def test_other_content_is_shared_with_nobody_else() -> None:
         {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "另"}}}
     )
     assert other.batch_digest != to("u1").batch_digest
+
+
+async def test_who_can_not_be_reached_is_left_out_before_the_call_and_named(
+    ctx: FakeContext,
+) -> None:
+    ctx.messages.unknown, ctx.messages.outside = {"u1"}, {"u120"}
+    result = await run(to(*people(150)), ctx)
+    assert [len(sent.users) for sent in ctx.messages.sent] == [99, 49]
+    assert (result["unknown_user"], result["out_of_scope"]) == (["u1"], ["u120"])
+    assert result["accepted"] == 148
+    told = outcomes({"to": {"users": people(150)}}, ctx.remembered)
+    assert (told["u1"], told["u120"], told["u2"]) == ("unknown_user", "out_of_scope", "accepted")
+
+
+async def test_a_message_that_can_reach_nobody_is_dead(ctx: FakeContext) -> None:
+    ctx.messages.unknown, ctx.messages.outside = {"u1", "u2"}, {"u3"}
+    with pytest.raises(
+        Refused, match="2 unknown to DingTalk, 1 outside the app's visible"
+    ) as error:
+        await run(to("u1", "u2", "u3"), ctx)
+    assert error.value.code == "nobody_reachable"
+    assert ctx.messages.calls == 0
+    told = so_far(ctx.remembered)
+    assert told is not None
+    assert (told["unknown_user"], told["out_of_scope"]) == (["u1", "u2"], ["u3"])
+
+
+async def test_a_message_that_the_others_have_is_a_duplicate(ctx: FakeContext) -> None:
+    ctx.messages.unknown, ctx.messages.capped = {"u1"}, {"u2"}
+    with pytest.raises(Duplicate) as caught:
+        await run(to("u1", "u2"), ctx)
+    assert caught.value.result["unknown_user"] == ["u1"]
+
+
+async def test_who_was_in_a_call_without_an_answer_is_in_its_repeat(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    job = to("u1", "u2")
+    with pytest.raises(AnswerLost):
+        await run(job, ctx)
+    ctx.messages.unknown = {"u1"}
+    assert (await run(job, ctx))["accepted"] == 2
+    assert ctx.messages.sent[0] == ctx.messages.sent[1]
+
+
+@pytest.mark.parametrize(
+    ("report", "ends"),
+    [
+        (DeliveryReport(True, invalid=["u1", "u2"]), "2 invalid"),
+        (DeliveryReport(True, failed=["u1", "u2"]), "2 failed"),
+        (
+            DeliveryReport(True, invalid=["u1"], forbidden=[{"userid": "u2", "code": "143103"}]),
+            "1 invalid, 1 forbidden",
+        ),
+        (DeliveryReport(True, invalid=["u1"]), "done"),
+        (
+            DeliveryReport(True, invalid=["u1"], forbidden=[{"userid": "u2", "code": "143106"}]),
+            "done",
+        ),
+    ],
+)
+async def test_a_confirmed_message_is_done_if_somebody_has_it(
+    ctx: FakeContext, report: DeliveryReport, ends: str
+) -> None:
+    ctx.messages.deliveries = {1001: [report]}
+    job = to("u1", "u2", confirm=True)
+    if ends == "done":
+        assert (await run(job, ctx))["invalid"] == report.invalid
+        return
+    with pytest.raises(Refused, match=f"none of 2 people: {ends}") as error:
+        await run(job, ctx)
+    assert error.value.code == "nobody_reached"
+    told = so_far(ctx.remembered)
+    assert told is not None
+    assert (told["invalid"], told["failed"]) == (report.invalid, report.failed)
+
+
+async def test_a_delivery_that_does_not_finish_is_done(ctx: FakeContext) -> None:
+    ctx.messages.deliveries = {1001: [DeliveryReport(False)]}
+    job = to("u1", confirm=True)
+    with pytest.raises(Wait):
+        await run(job, ctx)
+    ctx.clock += timedelta(minutes=11)
+    assert (await run(job, ctx))["accepted"] == 1

@@ -99,7 +99,7 @@ def test_a_job_that_waits_tells_why(loop: Loop) -> None:
 def test_a_job_that_failed_tells_why(loop: Loop) -> None:
     failed, result = ended(loop, returns(JobFailed("dead: quota")))
     assert failed
-    assert repr(result.exception) == "JobFailed('dead: quota')"
+    assert repr(result.exception) == "dead: quota", "what Flower shows"
 
 
 def test_a_job_that_another_worker_has_is_left(loop: Loop) -> None:

@@ -157,9 +157,9 @@ async def probe_with(
 ) -> Any:
     """A job's call, which is the probe."""
     whose: Any = SimpleNamespace(
-        id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", place=""
+        id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", woken=False, queue=""
     )
-    nothing: Any = SimpleNamespace()
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None)
     intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), close=lambda: None)
     tokens: Any = SimpleNamespace(token=token or AsyncMock())
     calls = JobCalls(

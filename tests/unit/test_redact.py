@@ -3,7 +3,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
+from dingrelay_producers.settings import AppSettings, Settings, SettingsError
+from dingrelay_workers.calls.tokens import CREDENTIALS_HINT
 from dingrelay_workers.dingtalk.redact import LIMIT, redact
 
 SECRET = "fw8ef8we8f76e6f7s8dxxxx"
@@ -89,3 +92,13 @@ def test_what_comes_out_can_be_written_anywhere(text: str) -> None:
 def test_wherever_it_stands(around: str, name: str, secret: str) -> None:
     assert secret not in redact(f"?{name}={secret}&", None)
     assert f"={secret}" not in redact(f"{around}?{name}={secret}&{around}", None)
+
+
+@pytest.mark.parametrize("name", ["default", "hr"])
+def test_the_name_of_a_secret_that_is_missing_is_not_hidden(name: str) -> None:
+    settings = Settings(env="sandbox", apps={name: AppSettings(app_key=SecretStr("k"))})
+    with pytest.raises(SettingsError) as missing:
+        settings.app(name)
+    assert redact(str(missing.value)) == str(missing.value)
+    assert "DINGTALK_APP_SECRET" in str(missing.value)
+    assert redact(CREDENTIALS_HINT) == CREDENTIALS_HINT

@@ -174,7 +174,9 @@ class FakeContext:
     approvals: Any = None
     campaigns: Any = None
 
-    async def once(self, step: str, act: Callable[[], Awaitable[Json]]) -> Json:
+    async def once(
+        self, step: str, act: Callable[[], Awaitable[Json]], *, again: bool = False
+    ) -> Json:
         if step not in self.remembered:
             self.remembered[step] = await act()
         return self.remembered[step]

@@ -1,0 +1,51 @@
+"""Real servers that are Debian packages: found, or the test is skipped with a plain word."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+REQUIRED = "SERVERS"
+"""``.ci/run`` sets it to ``required``: there a missing server is a failure, and nothing is skipped."""
+
+
+def program(name: str) -> str:
+    """The path of a program; the test is skipped where it is missing."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    if found is None:
+        missing = f"{name} is not installed; .ci/servers installs it"
+        if os.environ.get(REQUIRED) == "required":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: Sequence[str], log: Path) -> Generator[subprocess.Popen[bytes]]:
+    """A server while the block runs; its output goes to a file."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)

@@ -1,0 +1,96 @@
+"""What a message brought is taken back, as far as it is only its own."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from dingrelay_producers import JobStatus, State
+from dingrelay_producers.client.history_backend import JobDetails
+from dingrelay_producers.client.job_details import recall_of
+from dingrelay_tasks.context import DeliveryReport
+from dingrelay_tasks.message_recall import MessageRecall, run
+from dingrelay_tasks.outcomes import Refused, Wait
+from unit.fake_context import AnswerLost, FakeContext
+
+
+def recall(*calls: int, named: bool = False, users: tuple[str, ...] = ()) -> MessageRecall:
+    sent = [{"task_id": call, "named": named} for call in calls]
+    return MessageRecall.parse({"message": "job-1", "calls": sent, "users": list(users)})
+
+
+@pytest.fixture
+def ctx() -> FakeContext:
+    return FakeContext()
+
+
+async def test_every_call_is_taken_back_once(ctx: FakeContext) -> None:
+    ctx.messages.unrecallable = {2}
+    ctx.messages.lose = 3
+    with pytest.raises(AnswerLost):
+        await run(recall(1, 2, 3), ctx)
+    assert await run(recall(1, 2, 3), ctx) == {"recalled": [1, 3], "refused": [2], "shared": []}
+    assert ctx.messages.recalled == [1, 3, 3]
+
+
+async def test_what_was_shared_with_others_is_left_as_it_is(ctx: FakeContext) -> None:
+    ctx.messages.deliveries = {1: [DeliveryReport(True, read=["u1"], unread=["u2"])]}
+    with pytest.raises(Refused, match="none of 1 calls: 1 shared with others") as error:
+        await run(recall(1, named=True, users=("u1",)), ctx)
+    assert error.value.code == "nothing_recalled"
+    assert ctx.messages.recalled == []
+    ctx = FakeContext()
+    ctx.messages.deliveries = {1: [DeliveryReport(True, read=["u1"], unread=["u2"])]}
+    job = recall(1, named=True, users=("u1", "u2", "u3"))
+    assert (await run(job, ctx))["recalled"] == [1]
+
+
+async def test_a_delivery_that_goes_on_is_waited_for(ctx: FakeContext) -> None:
+    ctx.messages.deliveries = {1: [DeliveryReport(False), DeliveryReport(True, unread=["u1"])]}
+    job = recall(1, named=True, users=("u1",))
+    with pytest.raises(Wait):
+        await run(job, ctx)
+    assert (await run(job, ctx))["recalled"] == [1]
+
+
+def test_two_recalls_of_a_message_are_one_job() -> None:
+    assert recall(1).identity == recall(1, named=True, users=("u1",)).identity
+
+
+def test_one_that_has_made_more_calls_since_is_recalled_by_another() -> None:
+    assert recall(1).identity != recall(1, 2).identity
+
+
+async def test_a_call_that_is_too_old_to_be_asked_about_is_named(ctx: FakeContext) -> None:
+    with pytest.raises(Refused, match="none of 1 calls: 1 too old"):
+        await run(recall(1, named=True, users=("u1",)), ctx)
+    assert ctx.messages.recalled == []
+
+
+@pytest.mark.parametrize(
+    ("calls", "left_out", "named"),
+    [
+        ((2,), 0, True),
+        ((50, 30), 0, True),
+        ((100, 1), 0, False),
+        ((50,), 51, False),
+        ((3, 0), 0, False),
+    ],
+)
+def test_only_calls_that_others_may_share_are_asked_about(
+    calls: tuple[int, ...], left_out: int, named: bool
+) -> None:
+    """A limit of the app's can make calls small: then a job of several shares them all the same."""
+    made = [{"task_id": number, "recipients": people} for number, people in enumerate(calls)]
+    status = JobStatus(
+        id="job-1",
+        kind="message-send",
+        app="default",
+        lane="normal",
+        state=State.DONE,
+        created_at=datetime.now(UTC),
+        result={"calls": made, "accepted": sum(calls), "duplicate": ["u"] * left_out},
+    )
+    people = {"u1": "accepted", "u2": "duplicate", "u3": "unknown_user"}
+    job = recall_of(JobDetails(status, "", people))
+    assert {call.named for call in job.calls} == {named}
+    assert job.users == (["u1"] if named else [])
