@@ -28,9 +28,7 @@ def receiving() -> Generator[Receiver]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            kind, data = body["type"], body["data"]
-            if kind != "approval.task":
-                receiver.states[data["instance"]] = kind.removeprefix("approval.")
+            receiver.states[body["data"]["instance"]] = body["type"].removeprefix("approval.")
             self.send_response(204)
             self.end_headers()
 
