@@ -29,7 +29,7 @@ SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-fast schema-test coverage chaos chaos-mutations check wheel bench outages \
+.PHONY: help setup demo test test-failed test-fast schema-test coverage chaos chaos-mutations check wheel bench outages \
 	bench-docs up lock translations
 
 help: ## show the targets
@@ -53,6 +53,13 @@ demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves i
 test: JOBS = 4
 test: setup $(SDKS) ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+# More than these would be the change, not the machine.
+FEW := 3
+test-failed: setup ## run again, one by one, the few tests that failed in the last run
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none --co -q --no-header \
+		| awk '/::/ { print "failed before: " $$0; failed++ } END { exit failed > $(FEW) }'
+	$(BIN)/python -m pytest --last-failed --last-failed-no-failures none $(ARGS)
 
 test-fast: setup ## run the tests that start no worker, in less than a minute
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not acceptance" \
