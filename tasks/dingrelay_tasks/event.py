@@ -18,7 +18,13 @@ from dingrelay_tasks.approval_event import INSTANCE_CHANGE, TASK_CHANGE, change_
 from dingrelay_tasks.context import Context, Department, Json
 from dingrelay_tasks.contract import EVENTS_QUEUE, Contract, DepartmentId, Part, UserId
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
-from dingrelay_tasks.user_sync import ASKED_AT_ONCE, spawn_walks, wait_for_walks
+from dingrelay_tasks.user_sync import (
+    ASKED_AT_ONCE,
+    READ_TOO_EARLY,
+    ask_for_unmet,
+    spawn_walks,
+    wait_for_walks,
+)
 
 LONGEST_EVENT_ID = 256
 """Characters; DingTalk's ids are UUIDs and the like."""
@@ -116,7 +122,7 @@ async def _read_users(users: Sequence[str], ctx: Context, *, step: str) -> dict[
     """Ask for each of them and write the answers; what is remembered of that.
 
     Raises:
-        Wait: they are more than one run asks for.
+        Wait: they are more than one run asks for, or were read too early.
     """
     found: dict[str, Json] = {}
     asked = 0
@@ -131,7 +137,11 @@ async def _read_users(users: Sequence[str], ctx: Context, *, step: str) -> dict[
 
 
 async def _read_user(user: str, ctx: Context) -> Json:
-    """Ask for one person and write the answer. `there` is None if the app may not see them."""
+    """Ask for one person and write the answer. `there` is None if the app may not see them.
+
+    Raises:
+        Wait: the answer is older than what is known of a department that it names.
+    """
     try:
         member = await ctx.contacts.user(user)
     except OutOfScope:
@@ -140,6 +150,8 @@ async def _read_user(user: str, ctx: Context) -> Json:
         told = await ctx.directory.drop_user(ctx.job_id, user, calls=1)
     else:
         told = await ctx.directory.put_user(ctx.job_id, member, calls=1)
+        if told.outdated:
+            raise Wait(timedelta(0), READ_TOO_EARLY)
     return {
         "there": member is not None,
         "added": told.added,
@@ -166,10 +178,11 @@ async def _refresh_departments(job: Event, ctx: Context, *, there: bool) -> Even
             for name in read
         }
     for number in read["gone"]:
-        await _empty(number, ctx)
+        await ctx.once(f"gone:{number}", partial(_vanish, number, ctx))
     leaders = sorted(set(read["leaders"]))
     await _read_users(leaders, ctx, step="leader")
     await wait_for_walks(ctx)
+    await ask_for_unmet(ctx, confirm_removals=True)
     closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=True)
     return EventResult(
         follows="directory",
@@ -204,7 +217,7 @@ async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) ->
     strangers = await ctx.directory.strangers(ctx.job_id, [each.id for each in there])
     roots = [each for each in there if each.id in strangers]
     await ctx.directory.open_run(ctx.job_id, scope="event", roots=roots, calls=0)
-    # Those that are gone stay until their members were asked for.
+    # Those that are gone stay until DingTalk has said so for good.
     await ctx.directory.note_departments(ctx.job_id, met=there, hidden=hidden, gone=[])
     await spawn_walks(job, ctx.job_id, strangers, ctx)
     known = [each for each in there if each.id not in strangers]
@@ -224,20 +237,10 @@ async def _changed_leaders(department: Department, ctx: Context) -> list[str]:
     return sorted(leaders.symmetric_difference(await ctx.directory.leaders(department.id)))
 
 
-async def _empty(number: int, ctx: Context) -> None:
-    """Ask for the members of a department that is gone, then take it out of the directory.
-
-    Raises:
-        Wait: they are more than one run asks for.
-    """
-    if members := await ctx.directory.members(number, most=ASKED_AT_ONCE):
-        try:
-            await _read_users(members, ctx, step=f"member:{number}")
-        finally:
-            asked = [user for user in members if await ctx.step_result(f"member:{number}:{user}")]
-            await ctx.directory.vacate(ctx.job_id, number, asked)
-        raise Wait(timedelta(0), "more members of a deleted department are left to read")
-    await ctx.directory.note_departments(ctx.job_id, met=[], hidden=[], gone=[number])
+async def _vanish(number: int, ctx: Context) -> Json:
+    """Take a department that is gone out of the directory, once: its members are as old as that."""
+    await ctx.directory.vanish(ctx.job_id, number, calls=0)
+    return {"gone": True}
 
 
 async def _let_dingtalk_settle(ctx: Context) -> None:

@@ -30,6 +30,8 @@ LOOKED_AT = 500
 ASKED_AT_ONCE = 100
 """People or departments that one run of a parent asks for: some 5 s at 20 calls a second."""
 
+READ_TOO_EARLY = "a department that the answer names was deleted after it was read"
+
 OPEN = frozenset({"queued", "running", "snoozed", "retrying"})
 """States of a job that will still do something."""
 
@@ -42,8 +44,8 @@ class UserSync(Contract):
     Attributes:
         scope: ``everything`` walks the organisation, or the part of it that the app may see;
             ``department`` that department and all below, ``user`` reads one person. Only
-            ``everything`` marks people as left, after DingTalk said for each that it does not know
-            them; the walk of a department moves people in and out of the departments that it
+            ``everything`` looks for people who left, and marks them after DingTalk said for each
+            that it does not know them; the walk of a department moves people in and out of the departments that it
             reads, since whoever it misses may well be elsewhere.
         department: the department of scope ``department``.
         user: the userid of scope ``user``.
@@ -134,7 +136,7 @@ async def run(job: UserSync, ctx: Context) -> Json:
         return _result(ctx.job_id, await _sync_user(job.user, ctx))
     await ctx.once("open", lambda: _open(job, ctx))
     await wait_for_walks(ctx)
-    await _ask_for_unmet(job, ctx)
+    await ask_for_unmet(ctx, confirm_removals=job.confirm_removals)
     closed = await ctx.directory.close_run(ctx.job_id, confirm_removals=job.confirm_removals)
     return _result(ctx.job_id, closed)
 
@@ -255,18 +257,18 @@ async def _states(departments: list[int], ctx: Context) -> dict[int, str | None]
     return dict(zip(departments, found, strict=True))
 
 
-async def _ask_for_unmet(job: UserSync, ctx: Context) -> None:
-    """Ask DingTalk for everybody and everything that the walk did not meet.
+async def ask_for_unmet(ctx: Context, *, confirm_removals: bool) -> None:
+    """Ask DingTalk for everybody and everything that the job's run did not meet.
 
     Who moved while it went on, from a department that was not read yet to one that was, is in no
-    list that it has read, and has not left.
+    list that it has read, and has not left. Nor has who was in a department that was deleted.
 
     Raises:
         Wait: there is more to ask for.
         Refused: more people are gone than may leave at once.
     """
     unmet = await ctx.directory.unmet(
-        ctx.job_id, most=ASKED_AT_ONCE, confirm_removals=job.confirm_removals
+        ctx.job_id, most=ASKED_AT_ONCE, confirm_removals=confirm_removals
     )
     if unmet.users:
         await _ask_for_users(unmet.users, ctx)
@@ -274,7 +276,7 @@ async def _ask_for_unmet(job: UserSync, ctx: Context) -> None:
         await _ask_for_departments(unmet.departments, ctx)
     else:
         return
-    raise Wait(timedelta(0), "asks for those that the walk did not meet")
+    raise Wait(timedelta(0), "asks for those that the run did not meet")
 
 
 async def _ask_for_users(userids: list[str], ctx: Context) -> None:
@@ -360,7 +362,10 @@ async def _sync_user(userid: str, ctx: Context) -> Progress:
     member = await ctx.contacts.user(userid)
     if member is None:
         return await ctx.directory.drop_user(ctx.job_id, userid, calls=1)
-    return await ctx.directory.put_user(ctx.job_id, member, calls=1)
+    written = await ctx.directory.put_user(ctx.job_id, member, calls=1)
+    if written.outdated:
+        raise Wait(timedelta(0), READ_TOO_EARLY)
+    return written
 
 
 def _result(run: str, progress: Progress) -> dict[str, Any]:

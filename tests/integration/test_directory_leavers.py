@@ -118,8 +118,8 @@ async def test_what_is_below_a_failure_does_not_stay_pending(store: DirectorySto
 
 
 async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) -> None:
-    directory = store.of("default")
     for run, gone in (("r1", False), ("r2", True)):
+        directory = store.of("default", read_at=1_000 + gone)
         await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
         below = [Department(2, {})]
         await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
@@ -131,6 +131,46 @@ async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) ->
         progress = await close(directory, run, confirm=False)
     assert (progress.left, progress.departments, progress.calls) == (1, 1, 5)
     assert len(await users_below(directory, 2)) == 0
+
+
+@pytest.mark.parametrize("scope", ["everything", "department", "event"])
+async def test_who_was_in_a_department_that_is_gone_is_asked_for(
+    store: DirectoryStore, scope: str
+) -> None:
+    early, late = store.of("default", read_at=100), store.of("default", read_at=200)
+    await early.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
+    below = [Department(2, {}), Department(3, {})]
+    await early.fill("r1", Department(1, {}), children=below, members=crowd(20), calls=2)
+    for number, userids in ((2, ["ann", "bob", "eve"]), (3, ["dan"])):
+        people = [Member(userid, {}) for userid in userids]
+        await early.fill("r1", Department(number, {}), children=[], members=people, calls=2)
+    # The walk's job is run again, after its department was deleted.
+    await early.vanish("r1", 2, calls=1)
+    assert (await early.unmet("r1", most=50, confirm_removals=True)).users == []
+    await late.open_run("r2", scope=scope, roots=[], calls=1)
+    await late.vanish("r2", 2, calls=1)
+    unmet = await late.unmet("r2", most=2, confirm_removals=True)
+    assert unmet.users == ["ann", "bob"]
+    ann = Member("ann", {"dept_id_list": [1]})
+    await late.note_users("r2", met=[ann], hidden=["bob"], gone=["eve"])
+    if scope != "everything":
+        assert (await late.unmet("r2", most=50, confirm_removals=True)).users == []
+    await late.close_run("r2", confirm_removals=True)
+    assert await users_below(late, 1) == ["ann", "dan", *(f"u{number:03}" for number in range(20))]
+    assert "bob" in await all_users(late)
+    assert "eve" not in await all_users(late)
+
+
+async def test_an_answer_from_before_the_end_of_a_department_is_outdated(
+    store: DirectoryStore,
+) -> None:
+    early, late = store.of("default", read_at=100), store.of("default", read_at=200)
+    await late.open_run("r", scope="event", roots=[], calls=1)
+    await late.vanish("r", 2, calls=1)
+    ann = Member("ann", {"dept_id_list": [1, 2]})
+    assert (await early.put_user("e1", ann, calls=1)).outdated
+    # What DingTalk still says then is taken, though it contradicts itself.
+    assert not (await store.of("default", read_at=201).put_user("e1", ann, calls=1)).outdated
 
 
 async def test_a_department_that_no_walk_meets_is_gone(store: DirectoryStore) -> None:

@@ -40,6 +40,7 @@ class World:
         self.organisation.seed(users=120, departments=14, seed=seed)
         self.clock = 1_000
         self.jobs: set[asyncio.Task[None]] = set()
+        self.failed: list[BaseException] = []
         self.pending: list[Event] = []
         self.spawned: set[str] = set()
         self.numbers = iter(range(1_000_000))
@@ -68,13 +69,15 @@ class World:
 
     def _ended(self, task: "asyncio.Task[None]") -> None:
         self.jobs.discard(task)
-        task.result()
+        if failure := task.exception():
+            self.failed.append(failure)
 
     async def drain(self) -> None:
         """Deliver what is pending in any order, and wait for all jobs."""
         self.deliver(len(self.pending))
         while self.jobs:
-            await asyncio.gather(*self.jobs)
+            await asyncio.wait(self.jobs)
+        assert self.failed == []
 
     def deliver(self, most: int) -> None:
         for _ in range(min(most, len(self.pending))):
@@ -347,7 +350,13 @@ async def follow(database_url: str, seed: int, changes: int) -> None:
     """Change an organisation, and have the directory follow by events alone."""
     prepare(database_url)
     store = DirectoryStore(database_url, removal_share=1.0)
-    world = World(store, seed)
+    try:
+        await _follow(World(store, seed), changes)
+    finally:
+        await store.close()
+
+
+async def _follow(world: World, changes: int) -> None:
     await walk(world, "first")
     assert await differences(world) == []
     for number in range(changes):
@@ -364,7 +373,6 @@ async def follow(database_url: str, seed: int, changes: int) -> None:
     assert await differences(world) == []
     found = await walk(world, "last")
     assert (found.added, found.changed, found.left) == (0, 0, 0)
-    await store.close()
 
 
 @pytest.mark.parametrize("seed", either([2], list(range(2, 22))))

@@ -1,5 +1,6 @@
 """event: what follows from what DingTalk tells."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dingrelay_producers.store import record
-from dingrelay_tasks.context import Department, Member, Progress
+from dingrelay_tasks.context import Department, Member, Progress, Unmet
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import CONSEQUENCES, Event, run, value
 from dingrelay_tasks.outcomes import OutOfScope, Refused, Wait
@@ -25,7 +26,9 @@ class Organisation:
         self.hidden: set[str | int] = set()
         self.known: set[int] = set()
         self.inside: dict[int, list[str]] = {}
+        self.stranded: list[str] = []
         self.heads: dict[int, list[str]] = {}
+        self.outdated: dict[str, bool] = {}
         self.told: list[tuple[Any, ...]] = []
         self.asked = 0
         self.open: set[int] = set()
@@ -48,7 +51,7 @@ class Organisation:
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
         self.told.append(("put", member.userid))
-        return self.counts
+        return replace(self.counts, outdated=self.outdated.pop(member.userid, False))
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
         self.told.append(("drop", userid))
@@ -65,14 +68,22 @@ class Organisation:
     ) -> None:
         self.told.append(("departments", [each.id for each in met], hidden, gone))
 
-    async def members(self, number: int, *, most: int) -> list[str]:
-        return self.inside.get(number, [])[:most]
+    async def vanish(self, run: str, department: int, *, calls: int) -> None:
+        self.told.append(("vanish", department))
+        self.stranded += self.inside.get(department, [])
+
+    async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
+        return Unmet(self.stranded[:most], [])
+
+    async def note_users(
+        self, run: str, *, met: list[Member], hidden: list[str], gone: list[str]
+    ) -> None:
+        self.told.append(("users", len(met), hidden, gone))
+        asked = {*(member.userid for member in met), *hidden, *gone}
+        self.stranded = [user for user in self.stranded if user not in asked]
 
     async def leaders(self, number: int) -> list[str]:
         return self.heads.get(number, [])
-
-    async def vacate(self, run: str, number: int, users: list[str]) -> None:
-        self.inside[number] = [each for each in self.inside[number] if each not in users]
 
     async def unread(self, run: str, *, most: int) -> list[tuple[int, int | None]]:
         return []
@@ -186,19 +197,37 @@ async def test_a_new_department_is_walked() -> None:
     assert ctx.organisation.asked == 2
 
 
-async def test_the_members_of_a_department_that_is_gone_are_asked_for_before_it_goes() -> None:
+async def test_the_members_of_a_department_that_is_gone_are_asked_for() -> None:
     ctx = Ctx()
-    everybody = [f"u{number}" for number in range(ASKED_AT_ONCE + 1)]
-    ctx.organisation.people = dict.fromkeys(everybody, True)
+    everybody = [f"u{number}" for number in range(ASKED_AT_ONCE + 2)]
+    ctx.organisation.people = dict.fromkeys(everybody[:-1], True)
+    ctx.organisation.hidden = {everybody[-2]}
     ctx.organisation.inside = {5: everybody}
     remove = tell("org_dept_remove", deptId=5)
-    for left in (1, 0):
+    for left in (2, 0):
         with pytest.raises(Wait):
             await run(remove, ctx)
-        assert len(ctx.organisation.inside[5]) == left
+        assert len(ctx.organisation.stranded) == left
     assert (await run(remove, ctx))["gone"] == 1
     assert ctx.organisation.asked == 1 + len(everybody)
-    assert ctx.organisation.told[-2:] == [("departments", [], [], [5]), ("close",)]
+    assert ctx.organisation.told[1:] == [
+        ("vanish", 5),
+        ("users", ASKED_AT_ONCE, [], []),
+        ("users", 0, everybody[-2:-1], everybody[-1:]),
+        ("close",),
+    ]
+
+
+async def test_an_answer_that_is_older_than_the_end_of_a_department_is_asked_for_again() -> None:
+    ctx = Ctx()
+    ctx.organisation.people = {"a": True}
+    ctx.organisation.outdated = {"a": True}
+    edit = tell("user_modify_org", userId="a")
+    with pytest.raises(Wait, match="deleted after it was read") as wait:
+        await run(edit, ctx)
+    assert wait.value.delay == timedelta(0)
+    assert (await run(edit, ctx))["gone"] == 0
+    assert ctx.organisation.told == [("put", "a"), ("put", "a")]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from dingrelay_tasks.context.contacts import Department, Member
 
 @dataclass(frozen=True, slots=True)
 class Unmet:
-    """What a walk did not meet; some of it, if it is much. Departments only once nobody is left."""
+    """What a run did not meet; some of it, if it is much. Departments only once nobody is left."""
 
     users: list[str]
     departments: list[int]
@@ -29,6 +29,7 @@ class Progress:
         changed: people with a field that has another value than before.
         left: people marked as left.
         calls: calls to DingTalk that the run was told of.
+        outdated: the answer of a person names a department that was deleted after it was read.
     """
 
     pending: int
@@ -39,6 +40,7 @@ class Progress:
     changed: int
     left: int
     calls: int
+    outdated: bool = False
 
 
 class Directory(Protocol):
@@ -80,7 +82,7 @@ class Directory(Protocol):
         ...
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
-        """The department no longer exists: it is settled, with nobody in it."""
+        """The department no longer exists: it is settled. Its members are unmet until they are read."""
         ...
 
     async def fail(self, run: str, department: int) -> None:
@@ -100,7 +102,9 @@ class Directory(Protocol):
         ...
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
-        """What is in the directory and a complete walk did not meet, and was not asked for yet.
+        """What is in the directory, a complete run did not meet, and was not asked for yet.
+
+        Of a part of the organisation these are only the members of departments that are gone.
 
         Raises:
             Refused: the run is not complete, or more people are gone than the safety share allows
@@ -158,14 +162,6 @@ class Directory(Protocol):
         """Those of the departments that the directory did not know before the run, or as gone."""
         ...
 
-    async def members(self, department: int, *, most: int) -> Sequence[str]:
-        """Direct members of a department; some of them, if they are many."""
-        ...
-
     async def leaders(self, department: int) -> Sequence[str]:
         """Who heads a department, as far as that is known."""
-        ...
-
-    async def vacate(self, run: str, department: int, users: Sequence[str]) -> None:
-        """These people are not in the department, which does not exist."""
         ...

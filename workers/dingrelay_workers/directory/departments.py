@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Row, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Department
@@ -13,7 +13,6 @@ from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS
 from dingrelay_workers.directory import notices
 from dingrelay_workers.directory.models import (
     DepartmentRow,
-    MembershipRow,
     RunDepartmentRow,
     RunRow,
 )
@@ -110,7 +109,7 @@ async def put_children(
 async def remove(
     connection: AsyncConnection, run: Run, departments: Collection[int], at: datetime
 ) -> None:
-    """The departments no longer exist; nobody is in them.
+    """The departments no longer exist. Where their members are now is to be asked: they stay until then.
 
     Of one that was not known a row is made, too: what was read before this may still be to be written.
     """
@@ -143,11 +142,6 @@ async def remove(
             .values(left_at=at)
         )
         await notices.tell_of_departments(connection, run.app, removed, at)
-        await connection.execute(
-            delete(MembershipRow)
-            .where(MembershipRow.app == run.app, MembershipRow.department.in_(some))
-            .where(is_not_newer(MembershipRow.read_at, run))
-        )
 
 
 async def strangers(

@@ -4,18 +4,31 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, RowMapping, bindparam, delete, exists, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
 from dingrelay_workers.database.database import chunks, upsert
 from dingrelay_workers.directory.changes import Change, Changes
-from dingrelay_workers.directory.models import DepartmentRow, Event, MembershipRow, UserRow
+from dingrelay_workers.directory.models import (
+    DepartmentRow,
+    Event,
+    MembershipRow,
+    RunDepartmentRow,
+    UserRow,
+)
 from dingrelay_workers.directory.order import is_newer
-from dingrelay_workers.directory.runs import Run
+from dingrelay_workers.directory.runs import Run, gone_users
 
 Key = tuple[int, str]
 """Department and userid."""
+
+_IN_WHAT_IS_GONE = exists().where(
+    DepartmentRow.app == MembershipRow.app,
+    DepartmentRow.id == MembershipRow.department,
+    DepartmentRow.left_at.is_not(None),
+    DepartmentRow.read_at > MembershipRow.read_at,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,30 +85,54 @@ async def replace_user(
     ).one()
     if row.left_at is not None or is_newer(row.placed_at, run):
         return {}
-    gone = await _gone(connection, run, [membership.department for membership in told])
     await connection.execute(update(UserRow).where(*person).values(placed_at=run.read_at))
-    left_out = {(number, userid) for number in gone}
-    return await _replace(connection, run, MembershipRow.userid == userid, told, without=left_out)
+    return await _replace(connection, run, MembershipRow.userid == userid, told, without=())
 
 
-async def vacate(
-    connection: AsyncConnection, run: Run, department: int, userids: Collection[str]
-) -> None:
-    """These people are not in the department, which does not exist."""
-    await _delete(connection, run.app, [(department, userid) for userid in userids])
+async def stranded(connection: AsyncConnection, run: Run, most: int) -> Sequence[str]:
+    """Members of departments that were found not to exist after this was read of them, in order.
 
-
-async def some_in(
-    connection: AsyncConnection, app: str, department: int, most: int
-) -> Sequence[str]:
-    """Direct members of a department, in order; some of them, if they are many."""
-    found = await connection.scalars(
+    DingTalk puts them elsewhere, and need not tell of each. A walk of everything looks at all
+    departments, another run at those that it has read or found to be gone.
+    """
+    query = (
         select(MembershipRow.userid)
-        .where(MembershipRow.app == app, MembershipRow.department == department)
+        .distinct()
+        .where(MembershipRow.app == run.app, _IN_WHAT_IS_GONE)
+        .where(MembershipRow.userid.not_in(gone_users(run)))
         .order_by(MembershipRow.userid)
         .limit(most)
     )
-    return list(found)
+    if run.scope != "everything":
+        read = select(RunDepartmentRow.department).where(RunDepartmentRow.number == run.number)
+        query = query.where(MembershipRow.department.in_(read))
+    return list(await connection.scalars(query))
+
+
+async def leave_what_is_gone(
+    connection: AsyncConnection, run: Run, userids: Collection[str]
+) -> None:
+    """These people are in no department that does not exist, and more is not told of them."""
+    for some in chunks(userids):
+        await connection.execute(
+            delete(MembershipRow).where(
+                MembershipRow.app == run.app, MembershipRow.userid.in_(some), _IN_WHAT_IS_GONE
+            )
+        )
+
+
+async def is_outdated(connection: AsyncConnection, run: Run, member: Member) -> bool:
+    """Whether a department that a person's answer names was found not to exist after it was read."""
+    departments = [membership.department for membership in of_user(member) or ()]
+    for some in chunks(departments):
+        rows = await connection.execute(
+            select(DepartmentRow.read_at)
+            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
+            .where(DepartmentRow.left_at.is_not(None))
+        )
+        if any(is_newer(row.read_at, run) for row in rows):
+            return True
+    return False
 
 
 async def leaders(connection: AsyncConnection, app: str, department: int) -> Sequence[str]:
@@ -123,21 +160,6 @@ async def _elsewhere(
         for row in rows:
             if row.left_at is not None or is_newer(row.placed_at, run):
                 found.add((departments[row.userid], row.userid))
-    return found
-
-
-async def _gone(
-    connection: AsyncConnection, run: Run, departments: Collection[int]
-) -> Sequence[int]:
-    """Those of the departments that were found not to exist after the person was read."""
-    found: list[int] = []
-    for some in chunks(departments):
-        rows = await connection.execute(
-            select(DepartmentRow.id, DepartmentRow.read_at)
-            .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(some))
-            .where(DepartmentRow.left_at.is_not(None))
-        )
-        found += [row.id for row in rows if is_newer(row.read_at, run)]
     return found
 
 

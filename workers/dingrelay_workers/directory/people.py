@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Member
@@ -13,7 +13,7 @@ from dingrelay_workers.directory import addresses, notices
 from dingrelay_workers.directory.changes import Change, Changes
 from dingrelay_workers.directory.models import ChangeRow, Event, MembershipRow, UserRow
 from dingrelay_workers.directory.order import Held, is_newer, is_not_newer
-from dingrelay_workers.directory.runs import Run
+from dingrelay_workers.directory.runs import Run, gone_users
 
 DEPARTMENTAL = frozenset({"leader", "leader_in_dept", "dept_order", "dept_order_list"})
 """Fields that hold in one department only; memberships keep them."""
@@ -110,7 +110,7 @@ async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[str]
     found = await connection.scalars(
         select(UserRow.userid)
         .where(UserRow.app == run.app, UserRow.left_at.is_(None), UserRow.met_in < run.number)
-        .where(UserRow.userid.not_in(_gone(run)))
+        .where(UserRow.userid.not_in(gone_users(run)))
         .order_by(UserRow.userid)
         .limit(most)
     )
@@ -120,7 +120,7 @@ async def not_met(connection: AsyncConnection, run: Run, most: int) -> list[str]
 async def gone(connection: AsyncConnection, run: Run) -> list[str]:
     """People that DingTalk did not know any more when the run asked for them."""
     found = await connection.scalars(
-        _gone(run)
+        gone_users(run)
         .join(UserRow, (UserRow.app == ChangeRow.app) & (UserRow.userid == ChangeRow.userid))
         .where(UserRow.left_at.is_(None), UserRow.met_in < run.number)
     )
@@ -180,12 +180,6 @@ async def keep(connection: AsyncConnection, run: Run, userids: Collection[str]) 
             .where(UserRow.app == run.app, UserRow.userid.in_(some), UserRow.met_in < run.number)
             .values(met_in=run.number)
         )
-
-
-def _gone(run: Run) -> Select[str]:
-    return select(ChangeRow.userid).where(
-        ChangeRow.number == run.number, ChangeRow.event == Event.GONE
-    )
 
 
 async def count_known_before(connection: AsyncConnection, run: Run) -> int:

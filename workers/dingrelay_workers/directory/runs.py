@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy import Select, delete, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.context import Progress
@@ -80,6 +80,13 @@ async def open_(
     }
     await insert_missing(connection, RunRow, [row])
     return await find(connection, app, run, read_at=read_at)
+
+
+def gone_users(run: Run) -> Select[str]:
+    """People that DingTalk did not know any more when the run asked for them."""
+    return select(ChangeRow.userid).where(
+        ChangeRow.number == run.number, ChangeRow.event == Event.GONE
+    )
 
 
 async def drop_if_nothing_new(connection: AsyncConnection, run: Run) -> None:

@@ -1,6 +1,7 @@
 """The directory: what user-sync writes and what audiences are read from."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -104,7 +105,7 @@ class AppDirectory:
             return await runs.children(connection, found, department.id)
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
-        """The department no longer exists: it is settled, with nobody in it."""
+        """The department no longer exists: it is settled."""
         async with self._database.write(self._app) as connection:
             found = await self._found(connection, run)
             await departments.remove(connection, found, [department], _now())
@@ -133,12 +134,19 @@ class AppDirectory:
             return await runs.progress(connection, await self._found(connection, run))
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
-        """What is in the directory and a complete walk did not meet, and was not asked for yet."""
+        """What is in the directory, a complete run did not meet, and was not asked for yet.
+
+        Of a part of the organisation these are only the members of departments that are gone.
+        """
         async with self._database.read() as connection:
             found = await self._found(connection, run)
-            if found.closed or found.scope != "everything":
+            if found.closed:
                 return Unmet([], [])
             _refuse_incomplete(await runs.progress(connection, found))
+            if stranded := await memberships.stranded(connection, found, most):
+                return Unmet(list(stranded), [])
+            if found.scope != "everything":
+                return Unmet([], [])
             await self._gone(connection, found, confirmed=confirm_removals)
             users = await people.not_met(connection, found, most)
             if users:
@@ -154,6 +162,7 @@ class AppDirectory:
             for member in met:
                 await _put_user(connection, found, member)
             await people.keep(connection, found, hidden)
+            await memberships.leave_what_is_gone(connection, found, hidden)
             changes = {userid: Change(Event.GONE) for userid in gone}
             await people.record(connection, found, changes, _now())
             await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
@@ -167,6 +176,8 @@ class AppDirectory:
             await departments.put(connection, found, met)
             await departments.keep(connection, found, hidden)
             await departments.remove(connection, found, gone, _now())
+            for number in gone:
+                await runs.settle(connection, found, number, State.VANISHED, calls=0)
             await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
@@ -197,7 +208,8 @@ class AppDirectory:
             opened = await self._opened(connection, run, "user", calls)
             await _put_user(connection, opened, member)
             await people.reunite(connection, opened)
-            return await _closed(connection, opened, users=1)
+            outdated = await memberships.is_outdated(connection, opened, member)
+            return replace(await _closed(connection, opened, users=1), outdated=outdated)
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
         """Mark one user as left, in a run as `put_user`."""
@@ -212,21 +224,10 @@ class AppDirectory:
         async with self._database.read() as connection:
             return await departments.strangers(connection, self._app, run, numbers)
 
-    async def members(self, department: int, *, most: int) -> Sequence[str]:
-        """Direct members of a department; some of them, if they are many."""
-        async with self._database.read() as connection:
-            return await memberships.some_in(connection, self._app, department, most)
-
     async def leaders(self, department: int) -> Sequence[str]:
         """Who heads a department, as far as that is known."""
         async with self._database.read() as connection:
             return await memberships.leaders(connection, self._app, department)
-
-    async def vacate(self, run: str, department: int, users: Sequence[str]) -> None:
-        """These people are not in the department, which does not exist."""
-        async with self._database.write(self._app) as connection:
-            found = await self._found(connection, run)
-            await memberships.vacate(connection, found, department, users)
 
     def everyone(self) -> AsyncIterator[list[str]]:
         """All who have not left, in pages."""
