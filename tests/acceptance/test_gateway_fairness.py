@@ -26,8 +26,6 @@ SIZES = [FEW + round(490 * (number / (KEYS - 1)) ** 20) for number in range(KEYS
 LIMIT = 60
 RULES = f'{{"message.send": {{"calls": "{LIMIT}/1s", "recipients": ""}}}}'
 CONCURRENCY = 64
-ON_THEIR_WAY = CONCURRENCY + round(1.5 * LIMIT)
-"""Calls of jobs that a worker runs, or that were woken, when the last job is seen: they stay theirs."""
 
 
 @pytest.fixture
@@ -131,5 +129,7 @@ def test_who_has_few_jobs_waits_no_longer_for_those_who_have_many(
     had = [sum(moment <= seen for moment in times) for times in ends]
     ahead = sum(max(0, calls_of_key - FEW) for calls_of_key in had)
     turns = FEW * len(jobs)
-    assert calls <= turns + ahead + ON_THEIR_WAY
+    # As many again for what a worker runs, or has woken, when it sees the last job: that stays theirs,
+    # and is more where the worker is slow.
+    assert calls <= 2 * turns + ahead
     assert sum(SIZES) > 3.5 * turns
