@@ -6,6 +6,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -24,6 +25,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dingrelay_producers.durations import duration
 from dingrelay_producers.language import language_of
 from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
 from dingrelay_tasks.contract import SenderName
@@ -147,6 +149,36 @@ class RecipientSettings(BaseModel):
     visible range, is named and not sent to; ``off``: DingTalk drops their messages without a word."""
 
 
+SHORTEST_SYNC = timedelta(minutes=10)
+"""A large organisation takes minutes to read, at 20 calls a second."""
+LONGEST_SYNC = timedelta(days=28)
+"""After 30 days without a sync the directory is not asked about recipients any more."""
+
+
+class SyncSettings(BaseModel):
+    """When the directory is synced by itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: str = ""
+    """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;
+    empty: only who asks for a sync has one."""
+    apps: tuple[str, ...] = ()
+    """Whose directories; those of all apps if empty."""
+
+    @property
+    def every_ms(self) -> int:
+        """The same in milliseconds; 0 for none."""
+        return int(duration(self.every).total_seconds() * 1000) if self.every else 0
+
+    @field_validator("every")
+    @classmethod
+    def _sensible_length(cls, every: str) -> str:
+        if every and not SHORTEST_SYNC <= duration(every) <= LONGEST_SYNC:
+            raise ValueError("must be from 10m to 28d")
+        return every
+
+
 Seconds = Annotated[float, Field(gt=0)]
 
 
@@ -201,6 +233,7 @@ class Settings(BaseSettings):
     approvals: ApprovalSettings = ApprovalSettings()
     history: HistorySettings = HistorySettings()
     recipients: RecipientSettings = RecipientSettings()
+    sync: SyncSettings = SyncSettings()
     codes: dict[str, str] = Field(default_factory=dict)
     """Overrides of the error table: DingTalk's code → class."""
     egress: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] = "default"

@@ -10,10 +10,15 @@ from contextlib import closing
 import pytest
 
 from acceptance.fleet import Fleet
-from dingrelay_producers import Client, State
+from conftest import wait_until
+from dingrelay_producers import Client, JobStatus, State
 from dingrelay_producers.celery_config import QUEUES
+from dingrelay_producers.redis_address import RedisAddress
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.connections import open_sync
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
+from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 
 NO_CALLS_RULE = json.dumps({"*": {"calls": ""}})
 PAGE = 100
@@ -123,3 +128,27 @@ def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_
     assert kept(sandbox_env) == told(sandbox)
     assert left(sandbox_env) == ({dissolved}, gone)
     assert (second.result["added"], second.result["left"]) == (0, len(gone))
+
+
+def test_a_scheduled_sync_is_made_once_though_the_workers_are_killed(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, sandbox_env: dict[str, str]
+) -> None:
+    sandbox.seed(users=20, departments=3)
+    every = '{"every": "24h"}'
+    fleet.spawn(2, queues=[DIRECTORY_QUEUE], DINGRELAY_SYNC=every)
+    wait_until(lambda: [each.state for each in scheduled(client)] == [State.DONE], timeout=60)
+    assert kept(sandbox_env) == told(sandbox)
+
+    for worker in fleet.workers:
+        worker.kill()
+    with open_sync(RedisAddress.parse(sandbox_env["DINGRELAY_REDIS_URL"])) as redis:
+        # As if the one that led had died before it could note what it had enqueued.
+        assert redis.delete(keys.scheduled_sync("default"))
+        fleet.spawn(2, queues=[DIRECTORY_QUEUE], DINGRELAY_SYNC=every)
+        wait_until(lambda: redis.exists(keys.scheduled_sync("default")), timeout=60)
+    assert len(scheduled(client)) == 1
+
+
+def scheduled(client: Client) -> list[JobStatus]:
+    """The syncs that nobody asked for."""
+    return client.jobs(kind="user-sync", sender="schedule")

@@ -37,7 +37,7 @@ def check_apps(settings: Settings) -> None:
             "no DingTalk application is configured: set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and "
             "DINGTALK_AGENT_ID"
         )
-    for name in sorted(settings.apps):
+    for name in sorted({*settings.apps, *settings.sync.apps}):
         settings.app(name)
 
 

@@ -20,6 +20,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Draft
 from dingrelay_tasks.contract import WEBHOOKS_QUEUE
+from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 from dingrelay_workers.approvals.form_checks import FormChecks
 from dingrelay_workers.backlog.shown import Shown
 from dingrelay_workers.calls.batch_registry import BatchRegistry
@@ -40,6 +41,7 @@ from dingrelay_workers.maintenance.leases import Leases
 from dingrelay_workers.maintenance.presence import Presence
 from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.maintenance.scheduler import Scheduler
+from dingrelay_workers.maintenance.sync_schedule import sync_leader
 from dingrelay_workers.maintenance.timeouts import Deadlines
 from dingrelay_workers.metrics import BACKLOG, LIMITS
 from dingrelay_workers.recipients.checks import RecipientChecks
@@ -134,6 +136,7 @@ class Resources:
             self.records, publisher, lambda: self.directory.database, settings
         )
         self.history_leader = history_leader(self.redis, lambda: self.directory.database, settings)
+        self.sync_leader = sync_leader(self.records, publisher, settings)
         self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
@@ -173,6 +176,8 @@ class Resources:
                 self._background.append(asyncio.create_task(_for_ever(self.history_leader.run)))
         if WEBHOOKS_QUEUE in self._queues:
             self._background.append(asyncio.create_task(_for_ever(self.webhook_leader.run)))
+        if DIRECTORY_QUEUE in self._queues and self.settings.sync.every:
+            self._background.append(asyncio.create_task(_for_ever(self.sync_leader.run)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -186,6 +191,7 @@ class Resources:
                 await self.leader.stop()
                 await self.webhook_leader.stop()
                 await self.history_leader.stop()
+                await self.sync_leader.stop()
                 await self.quota.close()
         except (RedisError, OSError) as error:  # TimeoutError is one of the latter
             log.warning("closed_without_redis", reason=type(error).__name__)

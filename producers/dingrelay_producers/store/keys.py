@@ -63,6 +63,10 @@ WEBHOOKS_TTL_MS = 3_600_000
 """The leader renews it; where it is lost, the database is asked a few seconds later."""
 HISTORY_TTL_MS = 3_600_000
 """As WEBHOOKS_TTL_MS."""
+SYNCS_TTL_MS = 3_600_000
+"""As WEBHOOKS_TTL_MS."""
+SYNC_MARGIN_MS = 86_400_000
+"""Whoever has not seen the latest sync for a period and so long has the next one at once."""
 WEBHOOK_GATE_TTL_MS = 8 * 86_400_000
 """Longer than an endpoint may fail; one that nobody has told anything for so long is well."""
 WEBHOOK_WAITING_TTL_MS = 86_400_000
@@ -138,6 +142,10 @@ HISTORY = PREFIX + "history"
 """String: the signal of the history's leader, who needs none: it reads ENDINGS. TTL: HISTORY_TTL_MS."""
 HISTORY_LEADER = PREFIX + "history-leader"
 """String: the worker that writes the history. Its lease is its TTL."""
+SYNCS = PREFIX + "syncs"
+"""String: the signal of the leader of syncs, who needs none: it reads the clock. TTL: SYNCS_TTL_MS."""
+SYNC_LEADER = PREFIX + "sync-leader"
+"""String: the worker that enqueues syncs on a schedule. Its lease is its TTL."""
 
 
 def webhook_gate(endpoint: str) -> str:
@@ -363,6 +371,14 @@ def filled_in(app: str, day: str) -> str:
 def rules(worker: str) -> str:
     """String: the limits that a worker keeps (JSON). TTL: RULES_TTL_MS, renewed by it."""
     return f"{PREFIX}rules:{worker}"
+
+
+def scheduled_sync(app: str) -> str:
+    """Hash: the app's latest sync by the schedule, and when it was enqueued (ms).
+
+    TTL: the length of a period and SYNC_MARGIN_MS.
+    """
+    return f"{PREFIX}scheduled-sync:{app}"
 
 
 def synced(app: str) -> str:

@@ -230,7 +230,7 @@ def _since(text: str) -> datetime:
     Raises:
         BadParameter: it is neither.
     """
-    from dingrelay_producers.gateway.keys.request import duration
+    from dingrelay_producers.durations import duration
 
     try:
         return datetime.now(UTC) - duration(text)

@@ -7,11 +7,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from dingrelay_producers.durations import duration
 from dingrelay_producers.gateway.backend.access import ANY, SCOPES, SENDER, Grant, Rate
 from dingrelay_tasks.contract import APP_NAME, LANES, Document, Lane
-
-_DURATION = re.compile(r"(0|[1-9][0-9]{0,4})(s|m|h|d)", re.ASCII)
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 DEFAULT_OVERLAP = "24h"
 """For which both secrets are taken after a rotation: time to bring the new one to every machine."""
@@ -56,18 +54,6 @@ def _rate(text: str) -> str:
     if not re.fullmatch(RATE_PATTERN, text):
         raise ValueError("must be like 50/1s or 600/1m, an hour at most")
     return text
-
-
-def duration(text: str) -> timedelta:
-    """The length of a text such as ``90d``, ``12h``, ``30m`` or ``0s``, 99,999 of a unit at most.
-
-    Raises:
-        ValueError: it can't be read; the message says how it should look.
-    """
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ValueError("must be like 90d, 12h or 30m")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def _expires(text: str) -> str:

@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from dingrelay_producers.durations import duration
 from dingrelay_producers.gateway.backend.access import SENDER
 from dingrelay_producers.gateway.backend.webhooks import Subscription
-from dingrelay_producers.gateway.keys.request import DEFAULT_OVERLAP, OVERLAP_PATTERN, duration
+from dingrelay_producers.gateway.keys.request import DEFAULT_OVERLAP, OVERLAP_PATTERN
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
 from dingrelay_tasks.kinds import KINDS

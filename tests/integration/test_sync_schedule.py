@@ -1,0 +1,167 @@
+"""Syncs on a schedule: one a period, whoever leads and however often."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_workers.maintenance.sync_schedule import SyncSchedule, period_start
+from dingrelay_workers.store.records import Records
+
+DAY = 86_400_000
+NOON = datetime(2026, 11, 26, 4, tzinfo=UTC)
+"""In Beijing."""
+
+
+class Published:
+    """Takes what would be published."""
+
+    def __init__(self) -> None:
+        self.wakeups: list[Wakeup] = []
+
+    def publish(self, wakeups: list[Wakeup]) -> int:
+        self.wakeups += wakeups
+        return len(wakeups)
+
+
+class Fleet:
+    """Leaders that come one after the other, at a time that a test sets."""
+
+    def __init__(self, redis: Redis, url: str) -> None:
+        self.redis = redis
+        self.now = NOON
+        self.published = Published()
+        self._records = Records(redis, Settings.load(env="test", redis_url=url), worker="w")
+        self._leaders = 0
+
+    async def lead(self, *apps: str, every: int = DAY) -> SyncSchedule:
+        """The next leader, which has the lease from now on."""
+        self._leaders += 1
+        holder = f"leader-{self._leaders}"
+        await self.redis.set(keys.SYNC_LEADER, holder, px=60_000)
+        publisher: Any = self.published
+        schedule = SyncSchedule(
+            self._records, publisher, apps or ("default",), every, now=lambda: self.now
+        )
+        schedule.begin(holder)
+        return schedule
+
+    async def look(self, *apps: str, every: int = DAY) -> list[str]:
+        """What a new leader enqueues."""
+        before = len(self.published.wakeups)
+        await (await self.lead(*apps, every=every)).tick()
+        return [wakeup.id for wakeup in self.published.wakeups[before:]]
+
+    async def end(self, job_id: str, state: str = "done") -> None:
+        await self.redis.hset(keys.job(job_id), "state", state)
+
+
+@pytest.fixture
+def fleet(redis: Redis, valkey_url: str) -> Fleet:
+    return Fleet(redis, valkey_url)
+
+
+def test_periods_begin_at_night_in_beijing_and_not_for_all_apps_at_once() -> None:
+    now = int(NOON.timestamp() * 1000)
+    starts = {app: period_start(app, DAY, now) for app in ("default", "hr", "sales", "it")}
+    night = datetime(2026, 11, 25, 19, tzinfo=UTC)
+    for start in starts.values():
+        began = datetime.fromtimestamp(start / 1000, UTC)
+        assert night <= began < night + timedelta(hours=1)
+        assert period_start("default", DAY, now) == starts["default"]
+    assert len(set(starts.values())) == len(starts)
+    assert period_start("hr", DAY, starts["hr"]) == starts["hr"]
+    assert period_start("hr", DAY, starts["hr"] - 1) == starts["hr"] - DAY
+
+
+async def test_an_app_has_one_sync_a_period_however_many_leaders_come(fleet: Fleet) -> None:
+    first = await fleet.look("default", "hr")
+    assert len(first) == 2
+    assert await fleet.look("default", "hr") == []
+    record = await fleet.redis.hgetall(keys.job(first[0]))
+    assert record[b"kind"] == b"user-sync"
+    assert record[b"sender"] == b"schedule"
+    for job in first:
+        await fleet.end(job)
+    assert await fleet.look("default", "hr") == [], "it has ended, and the period has not"
+    fleet.now += timedelta(days=1)
+    second = await fleet.look("default", "hr")
+    assert len({*first, *second}) == 4
+
+
+async def test_a_period_keeps_its_one_sync_though_the_record_is_gone(fleet: Fleet) -> None:
+    (job,) = await fleet.look()
+    await fleet.redis.delete(keys.job(job))
+    assert await fleet.look() == []
+
+
+async def test_a_leader_that_dies_before_it_has_noted_the_job_is_followed_by_none(
+    fleet: Fleet,
+) -> None:
+    assert len(await fleet.look()) == 1
+    await fleet.redis.delete(keys.scheduled_sync("default"))
+    assert await fleet.look() == []
+    assert await fleet.redis.exists(keys.scheduled_sync("default")), "the next one has noted it"
+
+
+async def test_a_leader_whose_lease_is_anothers_enqueues_and_notes_nothing(fleet: Fleet) -> None:
+    late = await fleet.lead()
+    await fleet.lead()
+    await late.tick()
+    assert fleet.published.wakeups == []
+    assert not await fleet.redis.exists(keys.scheduled_sync("default"))
+
+
+async def test_after_days_without_a_worker_there_is_one_sync(fleet: Fleet) -> None:
+    (job,) = await fleet.look()
+    await fleet.end(job)
+    fleet.now += timedelta(days=3)
+    assert len(await fleet.look()) == 1
+    assert await fleet.look() == []
+
+
+async def test_a_sync_that_takes_longer_than_a_period_is_waited_for(fleet: Fleet) -> None:
+    (job,) = await fleet.look()
+    for state in ("running", "snoozed", "retrying", "queued"):
+        await fleet.end(job, state)
+        fleet.now += timedelta(days=1)
+        assert await fleet.look() == [], state
+    await fleet.end(job, "dead")
+    assert len(await fleet.look()) == 1
+
+
+async def test_another_length_of_the_periods_brings_no_second_sync_by_itself(
+    fleet: Fleet,
+) -> None:
+    (job,) = await fleet.look(every=DAY)
+    await fleet.end(job)
+    assert await fleet.look(every=7 * DAY) == []
+    assert await fleet.look(every=DAY) == []
+
+
+async def test_one_leader_looks_once_a_minute(fleet: Fleet) -> None:
+    schedule = await fleet.lead()
+    await schedule.tick()
+    (wakeup,) = fleet.published.wakeups
+    await fleet.end(wakeup.id)
+    fleet.now += timedelta(days=1)
+    await schedule.tick()
+    assert len(fleet.published.wakeups) == 1
+    schedule.begin(schedule.holder)
+    await schedule.tick()
+    assert len(fleet.published.wakeups) == 2
+
+
+@pytest.mark.parametrize("every", ["24", "24h ", "1m", "29d", "-1h", "0s", "1w"])
+def test_a_length_that_makes_no_sense_is_refused(every: str) -> None:
+    with pytest.raises(SettingsError, match=r"^sync\.every: must be"):
+        Settings.load(env="test", sync={"every": every})
+
+
+def test_lengths_that_make_sense() -> None:
+    assert Settings.load(env="test").sync.every_ms == 0
+    assert Settings.load(env="test", sync={"every": "24h"}).sync.every_ms == DAY
