@@ -67,6 +67,7 @@ class Waiter:
         probing: its slot is a probe.
         reply: what the buckets said when they gave it its slot.
         starts: the time of its slot.
+        timer: tells when its slot comes; None once it has.
         trial: its slot is a probe of a breaker, and nobody else has heard of it yet.
         unconfirmed: its slot is so far away that a penalty may come in between.
         waited: no slot was free when it was asked for.
@@ -277,6 +278,7 @@ class WaitQueue:
         if waiter.timer is not None:
             waiter.timer.cancel()
             waiter.timer = None
+        waiter.unconfirmed = False
         self._held.pop(waiter, None)
 
     def _forgo(self, waiter: Waiter) -> None:
@@ -376,11 +378,14 @@ class WaitQueue:
         return last if start < last < start + FAR else start
 
     def _confirm(self) -> None:
-        """No penalty came in between: the slots stand, and those whose time has come are used."""
+        """No penalty came in between: the slots stand, and those whose time has come are used.
+
+        A timer may have told so a little before the clock does.
+        """
         now = self._clock()
         for waiter in sorted(self._held, key=lambda waiter: waiter.starts):
             waiter.unconfirmed = False
-            if waiter.starts <= now:
+            if waiter.timer is None or waiter.starts <= now:
                 self._release(waiter)
 
     def _come(self, waiter: Waiter) -> None:
@@ -388,6 +393,7 @@ class WaitQueue:
 
         One that is not confirmed yet waits for the answer, which is late.
         """
+        waiter.timer = None
         for held in [held for held in self._held if held.starts <= waiter.starts]:
             if not held.unconfirmed:
                 self._release(held)

@@ -1,0 +1,105 @@
+"""The local waiters of a limit, against buckets that answer anything, at any time."""
+
+import asyncio
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from conftest import wait_until_async
+from dingrelay_workers.limiter import wait_queue
+from dingrelay_workers.limiter.buckets import Reply
+from dingrelay_workers.limiter.rules import Rules
+from dingrelay_workers.limiter.slot_request import SlotRequest
+from dingrelay_workers.limiter.wait_queue import Waiter, WaitQueue
+from thorough import either
+
+WAITERS = 12
+RULES = Rules.from_settings({"*": {"calls": "100/1s"}}, "office").of("default", "message.send")
+
+
+def reply(starts: Sequence[float], *, wait: float = 0, paused: bool = False) -> Reply:
+    return Reply(
+        starts=tuple(starts),
+        wait=wait,
+        probing=False,
+        paused=paused,
+        saturated=True,
+        parked=0,
+        slot=0.01,
+        reason="",
+    )
+
+
+class Buckets:
+    """They answer late, give slots that are near or far, and pauses come in between."""
+
+    def __init__(self, seed: int) -> None:
+        self.rng = random.Random(seed)
+        self.queue = WaitQueue(self, RULES, "normal", max_wait=60)  # type: ignore[arg-type]
+
+    async def answer(self, asks: Sequence[Any]) -> Reply:
+        await asyncio.sleep(self.rng.choice((0, 0, 0.005, 0.03, 0.15)))
+        granted = self.rng.randint(0, min(3, len(asks)))
+        starts = sorted(self.rng.choice((0, 0, 0.02, 0.12, 0.2)) for _ in range(granted))
+        wait = self.rng.choice((0.001, 0.02, 0.1)) if granted < len(asks) else 0
+        return reply(starts, wait=wait, paused=self.rng.random() < 0.2)
+
+    async def revoke(self) -> None:
+        """Penalties that this process itself hears of."""
+        for _ in range(3):
+            await asyncio.sleep(self.rng.random() / 5)
+            self.queue.revoke_slots()
+
+    async def one(self, number: int) -> Waiter | None:
+        await asyncio.sleep(self.rng.random() / 5)
+        waiting = self.queue.slot(SlotRequest(), 0, f"sender {number % 3}")
+        if self.rng.random() < 0.8:
+            return await waiting
+        task = asyncio.create_task(waiting)  # its job is cancelled while it waits
+        await asyncio.sleep(self.rng.random() / 5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return None
+
+
+async def _ask(redis: Any, rules: Any, lane: Any, asks: Sequence[Any], **_: Any) -> Reply:
+    buckets: Buckets = redis
+    return await buckets.answer(asks)
+
+
+async def test_everyone_leaves_whatever_the_buckets_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_queue, "ask", _ask)
+    everyone: list[Buckets] = [Buckets(seed) for seed in range(either(100, 2_000))]
+    async with asyncio.timeout(60):
+        await asyncio.gather(
+            *(buckets.one(number) for buckets in everyone for number in range(WAITERS)),
+            *(buckets.revoke() for buckets in everyone),
+        )
+    for buckets in everyone:
+        assert len(buckets.queue) == 0
+        assert not buckets.queue._held
+        await buckets.queue.close()
+
+
+async def test_a_far_slot_that_was_revoked_may_come_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    replies = [reply([5.0]), reply([0.0])]
+
+    async def answer(*_: Any, **__: Any) -> Reply:
+        return replies.pop(0)
+
+    monkeypatch.setattr(wait_queue, "ask", answer)
+    queue = WaitQueue(None, RULES, "normal", max_wait=60)  # type: ignore[arg-type]
+
+    async def holds() -> bool:
+        return bool(queue._held)
+
+    leaving = asyncio.create_task(queue.slot(SlotRequest(), 0, "sender"))
+    async with asyncio.timeout(20):
+        await wait_until_async(holds, what="it has its slot")
+        queue.revoke_slots()
+        assert await leaving is not None
+    await queue.close()
