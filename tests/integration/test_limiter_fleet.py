@@ -248,10 +248,10 @@ async def test_a_throttle_stops_the_other_process_too(process: Process, redis: R
     await eventually(lambda: len(left) > 40)
     await one.throttled("default", API, pause=0.5, everything=False, reason="43004")
     penalized = time.monotonic()
-    # What the others had reserved leaves within the 50 ms that they look ahead.
-    after = penalized + 0.1
-    await eventually(lambda: time.monotonic() > penalized + 0.6)
-    assert [at for at in left if after < at < penalized + 0.45] == []
+    await eventually(lambda: any(at > penalized + 0.45 for at in left))
+    # What they had reserved in the 50 ms that they look ahead leaves, late on a busy machine: ten calls
+    # each. Without a pause it would be ninety.
+    assert len([at for at in left if penalized < at < penalized + 0.45]) <= 30
     # One probe each second until somebody tells how it was answered.
     assert len([at for at in left if at >= penalized + 0.45]) == 1
     await one.answered(Grant("default", API, ONE.costs, probing=True))
