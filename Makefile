@@ -3,6 +3,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+RUNNABLE := $(VENV)/.runnable
 INSTALLED := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 JOBS ?= 2
@@ -35,18 +36,31 @@ CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
-setup: $(INSTALLED) ## create .venv with everything in requirements.lock
+setup: $(INSTALLED) ## create .venv with everything that the tests and checks need
+
+# Tells how far pip is. A pipe has the exit code of its last command, so the failure is a line of its own.
+INSTALL = { $(BIN)/python -m pip --disable-pip-version-check install --require-hashes -r $(1) \
+	|| echo failed; } | { number=0; while read -r word rest; do case $$word in \
+	Collecting|Ignoring|Requirement) number=$$((number + 1)); \
+		test ! -t 1 || printf '\r%d of %d packages' $$number $$(grep -c == $(1));; \
+	Installing) test ! -t 1 || echo; echo "putting them into $(VENV)";; \
+	failed) exit 1;; esac; done; }
 
 # Packages come with their hashes, and ours is built with what is locked: nothing else gets in.
-$(INSTALLED): requirements.lock pyproject.toml
+$(RUNNABLE): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || { python=$$($(FIND_PYTHON)) && $$python -m venv $(VENV); }
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-	@echo "installing what requirements.lock names into $(VENV)"
-	@$(PIP) install --require-hashes -r requirements.lock
+	@echo "fetching what it runs with"
+	@$(call INSTALL,requirements.lock)
 	@$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves it running)
+$(INSTALLED): requirements-dev.lock $(RUNNABLE)
+	@echo "fetching what it is tested with"
+	@$(call INSTALL,requirements-dev.lock)
+	@touch $@
+
+demo: $(RUNNABLE) ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves it running)
 	@$(BIN)/dingrelay demo $(ARGS)
 
 # Half of a test process's time is waiting: so many keep two cores busy.
@@ -125,11 +139,13 @@ $(VENV)/node/.installed: tests/sdks/node/package-lock.json | $(INSTALLED)
 bench-docs: setup ## write what docs/bench.json says into the READMEs and the charts
 	@$(BIN)/python ops/bench/document.py
 
-up: setup ## run the whole system here, with a local DingTalk
+up: $(RUNNABLE) ## run the whole system here, with a local DingTalk
 	$(BIN)/dingrelay up --sandbox $(ARGS)
 
 lock: ## choose all versions anew (needs uv)
-	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements.lock
+	$(LOCK) pyproject.toml --all-extras --group dev --output-file requirements-dev.lock
+	$(LOCK) pyproject.toml --all-extras --group build --constraint requirements-dev.lock \
+		--output-file requirements.lock
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
 	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock
