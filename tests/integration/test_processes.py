@@ -32,7 +32,7 @@ told = {
     "command": open("/proc/self/cmdline").read().rstrip(chr(0)).split(chr(0)),
     "session": os.getsid(0) == os.getpid(),
     "group": os.getpgrp() == os.getpid(),
-    "signals": [line for line in open("/proc/self/status") if line.startswith("Sig")],
+    "signals": [line for line in open("/proc/self/status") if line.startswith(("SigB", "SigI", "SigC"))],
     "interrupt": signal.getsignal(signal.SIGINT) is signal.default_int_handler,
     "mask": os.umask(0),
     "threads": threading.active_count(),
