@@ -18,6 +18,7 @@ from dingrelay_tasks import (
     message_recall,
     message_send,
     missed_events,
+    person_erase,
     robot_post,
     user_sync,
     webhook_deliver,
@@ -108,5 +109,6 @@ KINDS: Mapping[str, Kind] = {
         Kind(event.Event, event.run, internal=True),
         Kind(webhook_deliver.WebhookDeliver, webhook_deliver.run, internal=True, ephemeral=True),
         Kind(missed_events.MissedEvents, missed_events.run, internal=True),
+        Kind(person_erase.PersonErase, person_erase.run, internal=True),
     )
 }

@@ -321,6 +321,9 @@ class Story:
             "webhook rotate {endpoint}",
             "webhook replay {endpoint} --since 2h",
             "webhook remove {endpoint}",
+            "person export u1",
+            "person erase nobody --yes",
+            "person erase u1 --yes",
         ]
     )
 

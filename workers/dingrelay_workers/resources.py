@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates
     from dingrelay_workers.campaigns.calls import CampaignCalls
     from dingrelay_workers.directory.store import DirectoryStore
+    from dingrelay_workers.personal_data.passes import Passes
     from dingrelay_workers.recipients.known_people import KnownPeople
     from dingrelay_workers.webhooks.deliverer import Deliverer
 
@@ -229,6 +230,13 @@ class Resources:
         from dingrelay_workers.campaigns.calls import CampaignCalls  # noqa: PLC0415 - as `directory`
 
         return CampaignCalls(self.directory.database)
+
+    @cached_property
+    def personal_data(self) -> "Passes":
+        """Everything that is kept of people, in SQL and in Redis."""
+        from dingrelay_workers.personal_data.passes import Passes  # noqa: PLC0415 - as `directory`
+
+        return Passes(self.directory.database, self.redis, self.settings)
 
     def approval_states(self, app: str, *, job_id: str, sender: str) -> "JobApprovalStates":
         """What became of approvals, in SQL, for one job."""

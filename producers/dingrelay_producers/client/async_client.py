@@ -7,7 +7,7 @@ of its own.
 import asyncio
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self, Unpack
 
 from dingrelay_producers.client.approval_backend import ApprovalFields, ApprovalStatus
 from dingrelay_producers.client.arguments import CallFields
@@ -17,6 +17,7 @@ from dingrelay_producers.client.campaign_backend import PlanFields
 from dingrelay_producers.client.campaigns import AsyncCampaignPlan, AsyncCampaignRef
 from dingrelay_producers.client.client import Client, JobRef
 from dingrelay_producers.client.history_backend import JobDetails, JobFields, PersonHistory
+from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store.status import JobStatus
@@ -166,6 +167,14 @@ class AsyncClient:
     async def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
         """What a person was sent; see `Client.person`."""
         return await asyncio.to_thread(self.client.person, user, app=app, limit=limit)
+
+    async def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
+        """Everything that is kept of a person; see `Client.export_person`."""
+        return await asyncio.to_thread(self.client.export_person, user, app=app)
+
+    async def erase_person(self, user: str, *, app: str | None = None) -> Erasure:
+        """Take a person out of everything that is kept; see `Client.erase_person`."""
+        return await asyncio.to_thread(self.client.erase_person, user, app=app)
 
     async def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first."""

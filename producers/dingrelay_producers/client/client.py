@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers import running
-from dingrelay_producers.client import job_details
+from dingrelay_producers.client import job_details, personal_data
 from dingrelay_producers.client.approval_backend import (
     ApprovalFields,
     ApprovalStatus,
@@ -44,6 +44,7 @@ from dingrelay_producers.client.history_backend import (
 from dingrelay_producers.client.history_backend import reader as history_reader
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList, history_of
+from dingrelay_producers.client.personal_data import Asked, Erasure
 from dingrelay_producers.errors import (
     CannotResolve,
     IdempotencyConflict,
@@ -384,6 +385,46 @@ class Client:
             checked_id(user, "user", "a person"), app=app, limit=checked_limit(limit)
         )
         return run(asked)
+
+    def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
+        """Everything that is kept of a person, by place: directory, history, campaigns and so on.
+
+        It may name others, too: whom a message went to as well, for instance.
+
+        Args:
+            user: their userid.
+            app: of this app only; None for all. One userid is one person within an organisation.
+
+        Raises:
+            ContractError: `user` or `app` can't be one.
+            NotInstalled: the packages that this needs are missing.
+            ServiceUnavailable: Redis or the database can't be used.
+        """
+        asked = Asked(user=user, app=app)
+        return run(personal_data.backend(self.settings).export(asked.user, app=asked.app))
+
+    def erase_person(self, user: str, *, app: str | None = None) -> Erasure:
+        """Take a person out of everything that is kept, now or as soon as it is needed no more.
+
+        What is under way is carried out first; cancel it before, if it should not be. Jobs that are
+        enqueued later, and whatever DingTalk tells of the person later, are kept as ever.
+
+        Args:
+            user: their userid.
+            app: as `export_person`.
+
+        Returns:
+            What was erased, what has to wait, and the job that sees to it (`Erasure`).
+
+        Raises:
+            ContractError: as `export_person`.
+            NotInstalled: as `export_person`.
+            ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
+        """
+        asked = Asked(user=user, app=app)
+        erasure = run(personal_data.backend(self.settings).erase(asked.user, app=asked.app))
+        job = erasure.follow_up
+        return erasure if job is None else erasure.followed_by(self.send(job).id)
 
     def dead(self, limit: int = 50) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first."""

@@ -27,6 +27,7 @@ from dingrelay_tasks.context.messages import (
     RecipientVerdict,
     SentCall,
 )
+from dingrelay_tasks.context.personal_data import Pass, PersonalData
 from dingrelay_tasks.context.robots import Robots
 from dingrelay_tasks.context.webhooks import Receipt, Webhooks
 from dingrelay_tasks.names import Json
@@ -57,6 +58,8 @@ __all__ = [
     "Member",
     "Messages",
     "MissedPage",
+    "Pass",
+    "PersonalData",
     "Progress",
     "Receipt",
     "RecipientVerdict",

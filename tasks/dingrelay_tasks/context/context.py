@@ -14,6 +14,7 @@ from dingrelay_tasks.context.directory import Directory
 from dingrelay_tasks.context.events import Events
 from dingrelay_tasks.context.media import Media
 from dingrelay_tasks.context.messages import Messages
+from dingrelay_tasks.context.personal_data import PersonalData
 from dingrelay_tasks.context.robots import Robots
 from dingrelay_tasks.context.webhooks import Webhooks
 from dingrelay_tasks.contract import Contract
@@ -96,6 +97,11 @@ class Context(Protocol):
     @property
     def robots(self) -> Robots:
         """Robots of groups."""
+        ...
+
+    @property
+    def personal_data(self) -> PersonalData:
+        """Everything that is kept of people."""
         ...
 
     @property

@@ -95,7 +95,7 @@ class ApprovalStore:
         known = await self.find(instance)
         if known is not None and (known["job"] or not job):
             return known
-        async with self._database.write(_writer(self._app)) as connection:
+        async with self._database.write(writer_of(self._app)) as connection:
             return await self._open(
                 connection,
                 instance,
@@ -109,7 +109,7 @@ class ApprovalStore:
 
     async def record(self, change: ApprovalChange, *, at: datetime) -> Moved | None:
         """Write what was told, where it is news; None if the approval is not in the table."""
-        async with self._database.write(_writer(self._app)) as connection:
+        async with self._database.write(writer_of(self._app)) as connection:
             row = await self._row(connection, change.instance)
             if row is None:
                 return None
@@ -278,7 +278,7 @@ def has_ended(row: RowMapping) -> bool:
     return _RANKS[row["state"]] > 0
 
 
-def _writer(app: str) -> str:
+def writer_of(app: str) -> str:
     """Whose transaction it is: approvals wait for each other, and not for a walk of the directory."""
     return f"approvals {app}"
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.message import digest
@@ -197,6 +197,41 @@ async def chunks_of(
                 for word in sought[bucket]:
                     known.update(_numbers(entries, word))
     return numbers
+
+
+async def forget(connection: AsyncConnection, campaign: str, user: str) -> None:
+    """Somebody is in no chunk any more.
+
+    Who has the same checksum by chance is found no more either: one in four thousand millions.
+    """
+    bits = await connection.scalar(select(CampaignRow.index_bits).where(CampaignRow.id == campaign))
+    if bits is None:
+        return
+    checksum = crc32(user.encode())
+    rows = await connection.execute(
+        select(IndexRow.part, IndexRow.entries).where(
+            IndexRow.campaign == campaign, IndexRow.bucket == checksum >> (_BITS - bits)
+        )
+    )
+    for part, entries in rows.all():
+        left = _without(entries, checksum.to_bytes(_WORD, "little"))
+        if left != entries:
+            await connection.execute(
+                update(IndexRow)
+                .where(
+                    IndexRow.campaign == campaign,
+                    IndexRow.bucket == checksum >> (_BITS - bits),
+                    IndexRow.part == part,
+                )
+                .values(entries=left)
+            )
+
+
+def _without(entries: bytes, checksum: bytes) -> bytes:
+    """The entries but those of a checksum."""
+    half = len(entries) // 2
+    kept = [at for at in range(0, half, _WORD) if entries[at : at + _WORD] != checksum]
+    return b"".join(entries[start + at : start + at + _WORD] for start in (0, half) for at in kept)
 
 
 def _numbers(entries: bytes, checksum: bytes) -> Iterator[int]:

@@ -1,6 +1,8 @@
-"""``dingrelay person``: people of the directory, by what somebody knows of them."""
+"""``dingrelay person``: who somebody is in the directory, and what is kept of them."""
 
 import asyncio
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -9,16 +11,22 @@ from dingrelay_producers.cli import options
 from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 
-app = typer.Typer(help="Find people in the directory.", no_args_is_help=True)
+MOST_REMAINING = 20
+"""Things that can't be erased yet which are listed one by one."""
+
+app = typer.Typer(
+    help="Find people in the directory; export or erase what is kept of one.", no_args_is_help=True
+)
 
 
 @app.callback()
 def person() -> None:
-    """Find people in the directory."""
+    """Find people in the directory; export or erase what is kept of one."""
 
 
 @app.command()
@@ -96,3 +104,160 @@ async def _find(
         raise unusable(error) from None
     finally:
         await database.dispose()
+
+
+@app.command()
+def export(
+    user: Annotated[str, typer.Argument(help="Their userid.")],
+    app: Annotated[str | None, typer.Option(help="Only what this application keeps.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write it to a new file, as JSON.")
+    ] = None,
+    as_json: options.AsJson = False,
+) -> None:
+    """Hand out all that is kept of a person. It may name others: look before you pass it on."""
+    import json
+
+    from dingrelay_producers.cli.output import document, print_json, tell
+    from dingrelay_producers.client.client import Client
+    from dingrelay_producers.errors import InvalidArgument
+
+    with Client() as client:
+        found = document(client.export_person(user, app=app))
+    if as_json:
+        print_json(found)
+    elif output is None:
+        _print_counts(found)
+    else:
+        try:
+            # Nobody else on this machine need be able to read it.
+            with open(output, "x", encoding="utf-8", opener=_private) as file:
+                json.dump(found, file, ensure_ascii=False, indent=2)
+        except OSError as error:
+            problem = f"{output} ({error.strerror})"
+            raise InvalidArgument("output", "a file that can be made", problem) from None
+        tell(tr("written to {file}", file=output), style="green")
+
+
+def _print_counts(found: "Mapping[str, Any]") -> None:
+    from dingrelay_producers.cli.output import console
+    from dingrelay_producers.cli.table import Column, print_table
+
+    columns = (Column("where"), Column("entries", right=True))
+    places = {place: len(kept) for place, kept in found.items() if isinstance(kept, list)}
+    print_table(columns, [(_named(place), f"{count}") for place, count in places.items() if count])
+    if any(places.values()):
+        console().print(tr("Write it to a file with `--output`, or print it with `--json`."))
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(help="Their userid.")],
+    app: Annotated[str | None, typer.Option(help="Only what this application keeps.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Take a person out of all that is kept. What is still needed goes later, by itself."""
+    from dingrelay_producers.cli.output import document, print_json
+    from dingrelay_producers.client.client import Client
+
+    with Client() as client:
+        if not yes:
+            known = client.person(user, app=app, limit=1).known_as
+            names = ", ".join(f"{each.app}: {each.name}" for each in known)
+            typer.confirm(
+                tr(
+                    "Erase {user} ({names})? It can't be undone",
+                    user=user,
+                    names=names or tr("not in the directory"),
+                ),
+                abort=True,
+                err=True,
+            )
+        erasure = client.erase_person(user, app=app)
+    if as_json:
+        print_json(document(erasure))
+    else:
+        _print_erasure(erasure, client.settings)
+
+
+def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
+    from dingrelay_producers.cli.output import console
+
+    out = console()
+    if not erasure.job:
+        out.print(tr("Nothing is kept of {user}.", user=erasure.user))
+        return
+    erased = ", ".join(
+        f"{_named(place)} {count}" for place, count in erasure.erased.items() if count
+    )
+    out.print(
+        tr(
+            "Erased: {erased}. {tombstone} stands in their place.",
+            erased=erased or tr("nothing yet"),
+            tombstone=erasure.tombstone,
+        )
+    )
+    if erasure.returns:
+        out.print(
+            tr(
+                "They belong to the organisation: the next user-sync or event brings them back into the "
+                "directory. Take them out of DingTalk, or out of the app's contact scope, to prevent that."
+            )
+        )
+    if erasure.remaining:
+        _print_remaining(erasure)
+    out.print(
+        tr(
+            "A worker finishes it: `dingrelay job show {job}` tells when it has. Its record names "
+            "the person until it goes, {days:g} days later.",
+            job=erasure.job,
+            days=settings.record_ttl / 86_400,
+        )
+    )
+
+
+def _print_remaining(erasure: "Erasure") -> None:
+    from dingrelay_producers.cli.output import console
+    from dingrelay_producers.cli.table import Column, print_table
+    from dingrelay_producers.language import translated
+    from dingrelay_producers.zone import local
+
+    out = console()
+    out.print(tr("Still needed, and erased later:"))
+    columns = (
+        Column("where"),
+        Column("what"),
+        Column("why", rank=1, cut=True),
+        Column("until", rank=2),
+    )
+    rows = [
+        (
+            _named(each.place),
+            each.id,
+            translated(each.reason),
+            local(each.until) if each.until else "",
+        )
+        for each in erasure.remaining[:MOST_REMAINING]
+    ]
+    print_table(columns, rows)
+    if len(erasure.remaining) > MOST_REMAINING:
+        out.print(tr("and {count} more", count=len(erasure.remaining) - MOST_REMAINING))
+
+
+def _named(place: str) -> str:
+    """What a place is called by whoever reads."""
+    names = {
+        "answers": tr("answers"),
+        "approvals": tr("approvals"),
+        "campaigns": tr("campaigns"),
+        "daily_limits": tr("daily limits"),
+        "directory": tr("directory"),
+        "history": tr("history"),
+        "jobs": tr("jobs"),
+    }
+    return names.get(place, place)

@@ -23,6 +23,7 @@ from dingrelay_tasks.context import (
     Json,
     Media,
     Messages,
+    PersonalData,
     Receipt,
     RecipientVerdict,
     Robots,
@@ -126,6 +127,11 @@ class JobContext:
     def robots(self) -> Robots:
         """Robots of groups, whose tokens are apart from the records."""
         return JobRobots(self._calls, self._resources)
+
+    @property
+    def personal_data(self) -> PersonalData:
+        """Everything that is kept of people, in SQL and in Redis."""
+        return self._resources.personal_data
 
     @property
     def webhooks(self) -> Webhooks:

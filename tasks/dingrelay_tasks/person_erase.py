@@ -1,0 +1,73 @@
+"""person-erase: finishes the erasure of a person's data, once nothing of it is needed any more.
+
+Whoever asks for an erasure makes the first pass. What is under way then, or is still needed so that
+nobody gets a message twice, can't go yet. So this job comes again until nothing of that is left.
+"""
+
+from datetime import timedelta
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from dingrelay_tasks.context import Context, Json
+from dingrelay_tasks.contract import AppName, Contract, Moment, Part, UserId
+from dingrelay_tasks.outcomes import Wait
+from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+
+SOON = timedelta(minutes=1)
+"""Until the next look after one that found something: what was just being written is found then."""
+LATEST = timedelta(hours=1)
+"""Until the next look at what ends at a time that nobody knows."""
+
+
+class PersonErase(Contract):
+    """Erase what was kept of a person.
+
+    Attributes:
+        user: their userid.
+        of_app: of this app only; None for all.
+        since: when that was asked for. What was asked for or read later is not touched.
+        tombstone: what stands where their userid stood.
+    """
+
+    kind: ClassVar[str] = "person-erase"
+
+    user: UserId
+    of_app: AppName | None = None
+    since: Moment
+    tombstone: Annotated[str, Field(pattern=r"^erased-[0-9a-f]{16}$")]
+
+    @property
+    def queue(self) -> str:
+        """That of the directory: whoever serves it uses SQL."""
+        return DIRECTORY_QUEUE
+
+    def summary(self) -> str:
+        """One short line for Flower and logs; who it is about is not told."""
+        return f"{super().summary()} {self.tombstone}"
+
+
+class PersonEraseResult(Part):
+    """What the last pass found: nothing that was left."""
+
+    tombstone: str
+
+
+async def run(job: PersonErase, ctx: Context) -> Json:
+    """Make one pass.
+
+    Returns:
+        A `PersonEraseResult` as JSON values, once a pass found nothing any more.
+
+    Raises:
+        Wait: something is left, or may just be written by somebody who read it before.
+    """
+    found = await ctx.personal_data.erase(
+        job.user, app=job.of_app, since=job.since, tombstone=job.tombstone
+    )
+    if found.left:
+        known = found.next_at - ctx.now() if found.next_at else LATEST
+        raise Wait(min(max(known, SOON), LATEST), "something of the person is still needed")
+    if found.changed:
+        raise Wait(SOON, "what was just being written is looked for once more")
+    return PersonEraseResult(tombstone=job.tombstone).model_dump(mode="json")

@@ -1,0 +1,610 @@
+"""What is kept of one person: handed out whole, and gone from every place once it is needed no more."""
+
+import asyncio
+import json
+import stat
+import zlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import insert, select, update
+
+import campaigns
+from cli_runner import in_folder
+from dingrelay_producers import Client, State
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.person_erase import PersonErase
+from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
+from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow
+from dingrelay_workers.campaigns.people_index import chunks_of
+from dingrelay_workers.campaigns.report import Report
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.database.base import Base
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import (
+    ChangeRow,
+    DepartmentRow,
+    MembershipRow,
+    RunRow,
+    UserRow,
+)
+from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
+from dingrelay_workers.personal_data.passes import Passes, Result
+from dingrelay_workers.personal_data.subject import NEEDED, Subject, new_tombstone, replaced
+from dingrelay_workers.store.records import Records, Usage
+from dingrelay_workers.webhooks.models import DeliveryRow, NoticeRow
+from jobs import a_draft, claimed, enqueue
+from one_worker import one_worker
+from tables import prepare
+
+WHO = "zhang-san"
+"""Whose data it is. `OTHER` must keep theirs, although it looks alike."""
+OTHER = "zhang-san2"
+LONG_AGO = datetime.now(UTC) - timedelta(days=3)
+TEXT = {"msgtype": "text", "text": {"content": "hi"}}
+
+
+class Office:
+    """Places where something of people is kept, and passes over them."""
+
+    def __init__(self, redis: Redis, database: Database, settings: Settings) -> None:
+        self.redis = redis
+        self.database = database
+        self.settings = settings
+        self.passes = Passes(database, redis, settings)
+        self.records = Records(redis, settings)
+        self.tombstone = new_tombstone()
+
+    async def put(self, table: type[Base], *rows: dict[str, Any]) -> None:
+        async with self.database.write("tests") as connection:
+            await connection.execute(insert(table), list(rows))
+
+    async def rows(self, table: type[Base]) -> list[dict[str, Any]]:
+        async with self.database.read() as connection:
+            found = await connection.execute(select(table.__table__))
+            return [dict(row) for row in found.mappings()]
+
+    async def ended(
+        self, state: State = State.DONE, *, ago: timedelta = NEEDED, **fields: Any
+    ) -> str:
+        """A job that ended some time ago, with what it remembers."""
+        steps, result = fields.pop("steps", {}), fields.pop("result", None)
+        draft = a_draft(**fields)
+        await enqueue(self.redis, draft)
+        claim = await claimed(self.records, draft)
+        usage = Usage(attempts=1, steps=steps)
+        assert await self.records.settle(claim, state, usage=usage, result=result)
+        settled = int((datetime.now(UTC) - ago).timestamp() * 1000)
+        await self.redis.hset(keys.job(draft.id), "settled", str(settled))
+        return draft.id
+
+    async def erase(self, *, app: str | None = None, since: datetime | None = None) -> Result:
+        since = since or await self.passes.now()
+        return await self.passes.erase_now(WHO, app=app, since=since, tombstone=self.tombstone)
+
+    async def places(self) -> set[str]:
+        """Tables and keys in which the person is named, wherever and however."""
+        found: set[str] = set()
+        for table in Base.metadata.tables.values():
+            async with self.database.read() as connection:
+                for row in await connection.execute(select(table)):
+                    if self._names(repr(tuple(row))):
+                        found.add(table.name)
+        async for key in self.redis.scan_iter("*"):
+            if self._names(repr(await self._value(key))):
+                found.add(key.decode().split(":")[1])
+        return found
+
+    def _names(self, text: str) -> bool:
+        return WHO in text.replace(OTHER, "")
+
+    async def _value(self, key: bytes) -> Any:
+        match (await self.redis.type(key)).decode():
+            case "hash":
+                return await self.redis.hgetall(key)
+            case "string":
+                return await self.redis.get(key)
+            case "zset":
+                return await self.redis.zrange(key, 0, -1)
+            case "stream":
+                return await self.redis.xrange(key)
+            case _:
+                return await self.redis.smembers(key)
+
+
+@pytest.fixture
+async def office(redis: Redis, valkey_url: str, database_url: str) -> AsyncIterator[Office]:
+    settings = Settings.load(env="test", redis_url=valkey_url, database_url=database_url)
+    await asyncio.to_thread(prepare, database_url)
+    database = Database(database_url)
+    yield Office(redis, database, settings)
+    await database.dispose()
+
+
+def a_person(userid: str, **fields: Any) -> dict[str, Any]:
+    row = {"app": "default", "userid": userid, "name": userid.upper(), "met_in": 1, "read_at": 1}
+    return {**row, "fields": {"userid": userid, "mobile": "138"}, "left_at": None, **fields}
+
+
+def a_job(job: str, **fields: Any) -> dict[str, Any]:
+    texts = dict.fromkeys(("sender", "key", "error_class", "error_code", "summary"), "")
+    row = {
+        **texts,
+        "job": job,
+        "kind": "message-send",
+        "app": "default",
+        "lane": "normal",
+        "state": "done",
+        "created_at": LONG_AGO,
+        "started_at": LONG_AGO,
+        "ended_at": LONG_AGO,
+        "attempts": 1,
+        "throttles": 0,
+        "ids": [],
+        "content": None,
+    }
+    return {**row, **fields}
+
+
+def an_approval(instance: str, state: str = "approved", **fields: Any) -> dict[str, Any]:
+    row = {
+        **dict.fromkeys(("job", "sender", "business_id", "link"), ""),
+        **dict.fromkeys(("known_at", "changed_at", "created_at", "finished_at"), LONG_AGO),
+        "app": "default",
+        "instance": instance,
+        "template": "PROC-1",
+        "state": state,
+        "originator": WHO,
+        "title": f"{WHO}提交的请假",
+        "source": "event",
+        "looks": 1,
+        "look_at": LONG_AGO if state == "running" else None,
+    }
+    return {**row, **fields}
+
+
+def a_notice(data: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    row = {"id": f"msg_{zlib.crc32(repr((data, fields)).encode())}", "type": "job.done"}
+    row |= {"app": "default", "sender": "", "kind": "", "at": LONG_AGO, "data": data}
+    return {**row, **fields}
+
+
+async def fill(office: Office) -> None:
+    """Name the person in every place that there is, in nothing that is still needed."""
+    departments = {"app": "default", "met_in": 1, "parent": None, "left_at": None, "read_at": 1}
+    manager = {"dept_manager_userid_list": [WHO, OTHER]}
+    await office.put(DepartmentRow, {**departments, "id": 7, "name": "d", "fields": manager})
+    await office.put(
+        UserRow,
+        a_person(WHO, left_at=LONG_AGO),
+        a_person(OTHER, fields={"manager_userid": WHO}),
+    )
+    member = {"app": "default", "department": 7, "met_in": 1, "leader": True}
+    await office.put(MembershipRow, {**member, "userid": WHO}, {**member, "userid": OTHER})
+    run = {"app": "default", "scope": "everything", "opened_at": LONG_AGO, "calls": 1}
+    await office.put(RunRow, {**run, "number": 1, "run": "r", "closed_at": LONG_AGO})
+    change = {"number": 1, "app": "default", "event": "left", "fields": [], "at": LONG_AGO}
+    await office.put(ChangeRow, {**change, "userid": WHO}, {**change, "userid": OTHER})
+
+    both = json.dumps({"to": {"users": [WHO, OTHER], "mobiles": ["13800000000"]}, "message": TEXT})
+    alone = json.dumps({"to": {"users": [WHO]}, "message": TEXT})
+    approval = json.dumps({"originator": WHO, "form": [{"name": "why", "value": "ill"}]})
+    await office.put(
+        JobRow,
+        a_job("both", content=both, key=f"slip-{WHO}", sender="crm"),
+        a_job("alone", content=alone, sender=WHO, summary=f"message-send sender={WHO} text"),
+        a_job("approval", kind="approval-create", content=approval),
+        a_job("other", content=json.dumps({"to": {"users": [OTHER]}})),
+    )
+    got = {"outcome": "accepted", "at": LONG_AGO}
+    await office.put(
+        RecipientRow,
+        *({"job": job, "user": WHO, **got} for job in ("both", "alone")),
+        *({"job": job, "user": OTHER, **got} for job in ("both", "other")),
+    )
+    task = {"app": "default", "task": "1", "state": "agreed", "since": None, "ended_at": None}
+    theirs, others = an_approval("theirs"), an_approval("others", originator=OTHER, title="x")
+    await office.put(ApprovalRow, theirs, others)
+    await office.put(
+        ApprovalTaskRow,
+        {**task, "instance": "theirs", "user": OTHER},
+        {**task, "instance": "others", "user": WHO},
+    )
+    user = {"userid": WHO, "name": "张三"}
+    event = {"event": {"userId": [WHO, OTHER]}}
+    await office.put(
+        NoticeRow,
+        *(
+            {**notice, "recorded_at": LONG_AGO}
+            for notice in (
+                a_notice(user, type="directory.user.left"),
+                a_notice(event, type="dingtalk.user_leave_org"),
+                a_notice({"result": {}}, sender=WHO),
+            )
+        ),
+    )
+    calls = {"called_at": LONG_AGO, "accepted": 2, "state": ChunkState.SETTLED}
+    campaign = await campaigns.put(
+        office.database, people=2, state="done", created_at=LONG_AGO, settled=1, accepted=2
+    )
+    async with office.database.write("tests") as connection:
+        ours = ChunkRow.campaign == campaign
+        await connection.execute(
+            update(ChunkRow).where(ours).values(users=f"{OTHER},{WHO}", task_id=5, **calls)
+        )
+    outcome = {"campaign": campaign, "chunk": 0, "outcome": "forbidden", "reason": "143106"}
+    await office.put(OutcomeRow, {**outcome, "userid": WHO})
+
+    step = {"call:1": {"task_id": 1, "request_id": "r", "duplicate": [WHO]}}
+    await office.ended(to={"users": [WHO]}, sender=WHO, steps=step, result={"duplicate": [WHO]})
+    await office.ended(State.DEAD, to={"users": [OTHER, WHO], "departments": [1]})
+
+
+async def test_everything_of_a_person_is_handed_out_and_then_nowhere(office: Office) -> None:
+    await fill(office)
+    before = await office.places()
+    assert len(before) == 13, before
+    exported = await office.passes.export(Subject(WHO))
+    (person,) = exported["directory"]
+    assert (person["name"], person["departments"][0]["id"]) == (WHO.upper(), 7)
+    assert person["named_by"] == {"departments": [7], "people": [OTHER]}
+    assert {each["job"] for each in exported["history"]} == {"both", "alone", "approval"}
+    assert [each["outcome"] for each in exported["campaigns"]] == ["forbidden"]
+    assert {each["instance"] for each in exported["approvals"]} == {"theirs", "others"}
+    assert len(exported["webhooks"]) == 3
+    assert len(exported["jobs"]) == 2
+    # The rows of others that name them go, too, but for who asked for it.
+    found = await office.erase()
+    assert found.left == []
+    assert not found.returns
+    # The end of the job names its sender, until the readers of ends have passed it.
+    assert await office.places() == {"endings"}
+    again = await office.erase()
+    assert again.changed.total() == 0
+    empty = await office.passes.export(Subject(WHO))
+    assert not any(empty.values())
+
+
+async def test_what_others_have_and_how_many_there_were_stays(office: Office) -> None:
+    await fill(office)
+    await office.erase()
+    tombstone = office.tombstone
+    (other,) = await office.rows(UserRow)
+    assert (other["userid"], other["fields"]) == (OTHER, {"manager_userid": tombstone})
+    assert [row["userid"] for row in await office.rows(MembershipRow)] == [OTHER]
+    (department,) = await office.rows(DepartmentRow)
+    assert department["fields"] == {"dept_manager_userid_list": [tombstone, OTHER]}
+    assert {row["userid"] for row in await office.rows(ChangeRow)} == {tombstone, OTHER}
+
+    jobs = {row["job"]: row for row in await office.rows(JobRow)}
+    left = {"to": {"users": [tombstone, OTHER]}, "message": TEXT}
+    assert json.loads(jobs["both"]["content"]) == left
+    assert (jobs["both"]["key"], jobs["both"]["sender"]) == ("", "crm")
+    assert (jobs["alone"]["content"], jobs["alone"]["sender"]) == (None, tombstone)
+    assert jobs["alone"]["summary"] == f"message-send sender={tombstone} text"
+    assert jobs["approval"]["content"] is None
+    assert json.loads(jobs["other"]["content"]) == {"to": {"users": [OTHER]}}
+    recipients = {(row["job"], row["user"]) for row in await office.rows(RecipientRow)}
+    assert recipients == {
+        ("both", tombstone),
+        ("both", OTHER),
+        ("alone", tombstone),
+        ("other", OTHER),
+    }
+    approvals = {row["instance"]: row for row in await office.rows(ApprovalRow)}
+    assert approvals["theirs"]["title"] == approvals["theirs"]["originator"] == tombstone
+    assert (approvals["others"]["title"], approvals["others"]["originator"]) == ("x", OTHER)
+    data = [row["data"] for row in await office.rows(NoticeRow)]
+    assert data[0] == {"userid": tombstone, "name": tombstone}
+    assert data[1] == {"event": {"userId": [tombstone, OTHER]}}
+    (campaign,) = await office.rows(CampaignRow)
+    report = await Report(office.database).summary(campaign["id"])
+    assert (report.recipients, report.outcomes["accepted"]) == (2, 1)
+    assert report.outcomes["forbidden"] == 1
+
+
+async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Office) -> None:
+    job = await office.ended(
+        State.DEAD,
+        to={"mobiles": ["13800000000", "13900000000"], "users": [OTHER]},
+        idempotency_key="k",
+        steps={"addresses": {"users": [WHO, "u9"], "unresolved": []}},
+    )
+    alive = await office.redis.pttl(keys.job(job))
+    assert (await office.erase()).changed["jobs"] == 1
+    # As many people, in the order in which their calls were made: what is done is not done again.
+    payload = json.loads(await office.redis.hget(keys.job(job), "payload") or b"")
+    assert payload["to"] == {"users": [OTHER, office.tombstone, "u9"]}
+    MessageSend.parse(payload)
+    assert alive - 60_000 < await office.redis.pttl(keys.job(job)) <= alive
+    same = a_draft(
+        to={"mobiles": ["13800000000", "13900000000"], "users": [OTHER]}, idempotency_key="k"
+    )
+    assert not (await enqueue(office.redis, same)).created
+    assert not (await enqueue(office.redis, same)).conflict
+
+
+async def test_what_is_under_way_or_still_needed_stays_and_is_told(office: Office) -> None:
+    now = datetime.now(UTC)
+    draft = a_draft(to={"users": [WHO]})
+    await enqueue(office.redis, draft)
+    lately = await office.ended(to={"users": [WHO]}, ago=timedelta(hours=1))
+    today = (now + timedelta(hours=8)).date().isoformat()
+    received = keys.received("default", today)
+    await office.redis.hset(received, WHO, "3")
+    await office.redis.pexpire(received, 1_000_000)
+    answer = keys.idempotency("key", "digest")
+    await office.redis.hset(answer, "body", json.dumps({"result": {"invalid": [WHO]}}))
+    await office.redis.pexpire(answer, 80_000_000)
+    await office.put(ApprovalRow, an_approval("open", "running"))
+    waiting = {"id": "e1", "name": "crm", "url": "https://a.example", "types": ["*"]}
+    lists = {name: [] for name in ("apps", "senders", "kinds", "secrets")}
+    moments = {"created_at": LONG_AGO, "changed_at": LONG_AGO}
+    endpoint = {**waiting, **lists, **moments, "state": "paused", "reason": ""}
+    await office.put(EndpointRow, {**endpoint, "position": 0})
+    notice = {**a_notice({"userid": WHO}), "recorded_at": now}
+    await office.put(NoticeRow, notice)
+    await office.put(OutboxRow, a_notice({"userid": WHO}, type="directory.user.left"))
+    run = {"app": "default", "run": "r", "scope": "everything", "opened_at": now, "calls": 0}
+    await office.put(RunRow, {**run, "closed_at": None})
+    await office.put(UserRow, a_person(WHO))
+
+    found = await office.erase()
+    left = {(each.place, each.id) for each in found.left}
+    assert {("jobs", draft.id), ("jobs", lately), ("approvals", "open")} <= left
+    assert {place for place, _ in left} == {
+        "jobs",
+        "daily_limits",
+        "answers",
+        "approvals",
+        "webhooks",
+        "directory",
+    }
+    until = {each.id: each.until for each in found.left}
+    assert until[lately] is not None
+    assert timedelta(hours=34) < until[lately] - now < timedelta(hours=35, minutes=1)
+    # Whoever belongs to the organisation is told of anew.
+    assert found.returns
+    assert await office.rows(UserRow) == []
+
+    # Once it is over, nothing is left.
+    await office.redis.delete(keys.job(draft.id), received, answer)
+    settled = int((datetime.now(UTC) - NEEDED).timestamp() * 1000)
+    await office.redis.hset(keys.job(lately), "settled", str(settled))
+    async with office.database.write("tests") as connection:
+        await connection.execute(update(EndpointRow).values(position=10**6))
+        await connection.execute(update(RunRow).values(closed_at=now))
+        await connection.execute(update(ApprovalRow).values(state="approved", look_at=None))
+        await connection.execute(OutboxRow.__table__.delete())
+    assert (await office.erase()).left == []
+    assert await office.places() == set()
+
+
+async def test_a_notice_is_left_until_its_delivery_is_over(office: Office) -> None:
+    lists = {name: [] for name in ("apps", "senders", "kinds", "secrets")}
+    moments = {"created_at": LONG_AGO, "changed_at": LONG_AGO}
+    texts = {"id": "e1", "name": "crm", "url": "https://a.example", "reason": ""}
+    endpoint = {**texts, **lists, **moments, "types": ["*"], "state": "enabled"}
+    await office.put(EndpointRow, {**endpoint, "position": 10**6})
+    await office.put(NoticeRow, {**a_notice({"userid": WHO}), "recorded_at": LONG_AGO})
+    (notice,) = await office.rows(NoticeRow)
+    delivery = {"endpoint": "e1", "notice": notice["number"], "round": 0, "app": "default"}
+    await office.put(DeliveryRow, {**delivery, "job": "j", "released_at": LONG_AGO})
+    assert [each.place for each in (await office.erase()).left] == ["webhooks"]
+    async with office.database.write("tests") as connection:
+        await connection.execute(DeliveryRow.__table__.delete())
+    assert (await office.erase()).left == []
+    assert await office.places() == set()
+
+
+async def test_what_is_newer_than_the_question_is_not_touched(office: Office) -> None:
+    """So an erasure comes to an end, although its person works on."""
+    since = await office.passes.now() - timedelta(minutes=5)
+    now = datetime.now(UTC)
+    await office.put(UserRow, a_person(WHO, read_at=int(now.timestamp() * 1000)))
+    await office.put(JobRow, a_job("new", created_at=now))
+    await office.put(RecipientRow, {"job": "new", "user": WHO, "outcome": "accepted", "at": now})
+    await office.put(ApprovalRow, an_approval("new", known_at=now))
+    await office.put(NoticeRow, {**a_notice({"userid": WHO}, at=now), "recorded_at": now})
+    await campaigns.put(office.database, people=2, first=1)
+    async with office.database.write("tests") as connection:
+        await connection.execute(update(ChunkRow).values(users=WHO))
+    await office.ended(to={"users": [WHO]})
+    before = await office.places()
+    found = await office.erase(since=since)
+    assert (found.changed.total(), found.left, found.returns) == (0, [], True)
+    assert await office.places() == before
+
+
+async def test_only_one_application_is_asked_about(office: Office) -> None:
+    await office.put(UserRow, a_person(WHO), a_person(WHO, app="hr"))
+    await office.put(JobRow, a_job("a"), a_job("b", app="hr"))
+    got = {"user": WHO, "outcome": "accepted", "at": LONG_AGO}
+    await office.put(RecipientRow, {"job": "a", **got}, {"job": "b", **got})
+    jobs = [await office.ended(to={"users": [WHO]}, app=app) for app in ("default", "hr")]
+    await office.erase(app="hr")
+    assert [row["app"] for row in await office.rows(UserRow)] == ["default"]
+    users = {row["job"]: row["user"] for row in await office.rows(RecipientRow)}
+    assert users == {"a": WHO, "b": office.tombstone}
+    payloads = [await office.redis.hget(keys.job(job), "payload") for job in jobs]
+    assert [WHO.encode() in (payload or b"") for payload in payloads] == [True, False]
+
+
+async def created(office: Office, users: list[str], **plan: Any) -> tuple[CampaignStore, str]:
+    """A campaign as a command makes it, with an index of its people."""
+    store = CampaignStore(office.settings.database)
+    message = plan.pop("message", TEXT)
+    spec = CampaignSpec.parse({"name": "news", "message": message, **plan})
+    made = await store.create(spec, Audience(users=users))
+    return store, made.campaign.id
+
+
+async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(office: Office) -> None:
+    users = [WHO, OTHER, *(f"u{number}" for number in range(200))]
+    store, campaign = await created(office, users)
+    found = await office.erase()
+    assert (found.changed["campaigns"], found.left) == (1, [])
+    chunks = [chunk async for page in store.chunks(campaign) for chunk in page]
+    sent_to = [
+        user
+        for chunk in chunks
+        if chunk.state == ChunkState.PENDING
+        for user in chunk.users.split(",")
+    ]
+    assert sorted(sent_to) == sorted(user for user in users if user != WHO)
+    assert all(len(chunk.users.split(",")) == chunk.size for chunk in chunks)
+    row = await store.get(campaign)
+    assert (row.recipients, row.chunks, row.settled) == (202, len(chunks), 1)
+    report = await Report(office.database).summary(campaign)
+    assert report.outcomes["cancelled"] == 1
+    assert report.outcomes["pending"] == 201
+    async with office.database.read() as connection:
+        assert await chunks_of(connection, [WHO], [campaign]) == {campaign: set()}
+        known = (await chunks_of(connection, [OTHER], [campaign]))[campaign]
+    assert known
+    assert await office.places() == set()
+    await store.close()
+
+
+async def test_the_last_person_of_a_chunk_ends_it(office: Office) -> None:
+    store, campaign = await created(office, [WHO])
+    await office.erase()
+    row = await store.get(campaign)
+    assert (row.chunks, row.settled, row.recipients) == (1, 1, 1)
+    report = await Report(office.database).summary(campaign)
+    assert report.outcomes["cancelled"] == 1
+    assert report.outcomes["accepted"] == 0
+    await store.close()
+
+
+@pytest.mark.parametrize("state", [ChunkState.QUEUED, ChunkState.SETTLED])
+async def test_a_call_of_today_keeps_its_people(office: Office, state: ChunkState) -> None:
+    """Messages of equal content find out by it who has them, and so does a recall."""
+    store, campaign = await created(office, [WHO, OTHER])
+    async with office.database.write("tests") as connection:
+        lately = datetime.now(UTC) - timedelta(hours=2)
+        await connection.execute(update(ChunkRow).values(state=state, called_at=lately))
+    (left,) = (await office.erase()).left
+    assert (left.place, left.id) == ("campaigns", campaign)
+    assert (left.until is None) == (state == ChunkState.QUEUED)
+    assert await office.places() == {"campaign_chunks"}
+    await store.close()
+
+
+async def test_a_message_made_for_one_person_goes_with_them(office: Office) -> None:
+    message = {"msgtype": "text", "text": {"content": "{name}, hello"}}
+    store, campaign = await created(office, [WHO, OTHER])
+    filled = {"msgtype": "text", "text": {"content": "张三, hello"}}
+    async with office.database.write("tests") as connection:
+        values = {"state": ChunkState.SETTLED, "called_at": LONG_AGO, "users": WHO, "size": 1}
+        await connection.execute(update(ChunkRow).values(message=filled, **values))
+        await connection.execute(update(CampaignRow).values(message=message))
+    await office.erase()
+    (chunk,) = [chunk async for page in store.chunks(campaign) for chunk in page]
+    assert (chunk.message, chunk.users) == (message, office.tombstone)
+    await store.close()
+
+
+async def test_nobody_gets_a_message_twice_because_of_an_erasure(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    """And a job that runs meanwhile ends as it would have; the erasure comes back for its record."""
+    sandbox.put_user(user := "u1", name="u1", dept_id_list=[1])
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        message = MessageSend.parse({"to": {"users": [user]}, "message": TEXT})
+        first = await worker.send(message)
+        assert await worker.run(first) == State.DONE
+        waiting = await worker.send(
+            MessageSend.parse(
+                {"to": {"users": [user]}, "message": {**TEXT, "text": {"content": "2"}}}
+            )
+        )
+        erasure = await asyncio.to_thread(worker.client.erase_person, user)
+        assert {each.id for each in erasure.remaining if each.place == "jobs"} == {first, waiting}
+        assert await worker.run(await worker.send(message)) == State.DUPLICATE
+        assert await worker.run(waiting) == State.DONE
+        assert len(sandbox.inbox(user)["delivered"]) == 2
+
+        assert await worker.run(erasure.job) == State.SNOOZED
+        settled = int((datetime.now(UTC) - NEEDED).timestamp() * 1000)
+        async for key in redis.scan_iter(f"{keys.PREFIX}*"):
+            kind = key.decode().split(":")[1]
+            if kind in {"content", "received"}:
+                await redis.delete(key)
+            elif kind == "job" and await redis.hget(key, "state") in {b"done", b"duplicate"}:
+                await redis.hset(key, "settled", str(settled))
+        # It finds something, and looks once more for what may just have been written.
+        assert await worker.run(erasure.job) == State.SNOOZED
+        assert await worker.run(erasure.job) == State.DONE
+        for job in (first, waiting):
+            payload = await redis.hget(keys.job(job), "payload") or b""
+            assert user.encode() not in payload
+            assert erasure.tombstone.encode() in payload
+        status = await worker.status(erasure.job)
+        assert status.result == {"tombstone": erasure.tombstone}
+
+
+def test_the_client_tells_what_it_found(valkey_url: str, sqlite_url: str, redis: Redis) -> None:
+    settings = Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
+    with Client(settings) as client:
+        nothing = client.erase_person("nobody")
+        assert (nothing.job, nothing.follow_up, nothing.remaining) == ("", None, [])
+        client.send(MessageSend.parse({"to": {"users": ["u1"]}, "message": TEXT}))
+        erasure = client.erase_person("u1")
+        assert client.status(erasure.job).kind == PersonErase.kind
+        assert "u1" not in client.export_person("u1")["jobs"][0]["job"]
+        assert client.export_person("u1")["jobs"][0]["asked"]["to"] == {"users": ["u1"]}
+        for wrong in ("", "a,b", "a b"):
+            with pytest.raises(ContractError, match="user"):
+                client.erase_person(wrong)
+        with pytest.raises(ContractError, match="app"):
+            client.export_person("u1", app="no such")
+
+
+def test_an_export_is_for_whoever_asked(
+    valkey_url: str, redis: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    variables = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_REDIS_URL": valkey_url}
+    cli = in_folder(monkeypatch, tmp_path, variables)
+    job = cli.json("send", "--to", "u1", "--text", "你好")["id"]
+    file = tmp_path / "u1.json"
+    cli("person", "export", "u1", "--output", str(file))
+    assert json.loads(file.read_text("utf-8"))["jobs"][0]["job"] == job
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert cli.json("person", "export", "u1")["jobs"][0]["job"] == job
+    counted = cli("person", "export", "u1").stdout
+    assert "jobs" in counted
+    assert job not in counted
+    # It is not written over.
+    assert cli("person", "export", "u1", "--output", str(file)).exit_code == 2
+    erasure = cli.json("person", "erase", "u1", "--yes")
+    assert erasure["remaining"][0]["id"] == job
+    assert cli.json("job", "show", erasure["job"])["kind"] == "person-erase"
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        ("u1", "x"),
+        ("u2,u1", "u2,x"),
+        ("u10", "u10"),
+        ("dear u1", "dear u1"),
+        ("/users/u1/name", "/users/x/name"),
+        ({"u1": ["u1", {"to": "u1"}], "u11": 1}, {"x": ["x", {"to": "x"}], "u11": 1}),
+        (None, None),
+        (7, 7),
+    ],
+)
+def test_a_userid_is_replaced_where_it_stands_for_itself(value: Any, left: Any) -> None:
+    assert replaced(value, "u1", "x") == left

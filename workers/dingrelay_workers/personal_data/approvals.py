@@ -1,0 +1,77 @@
+"""A person in approvals: as who asked for one, or as who had to decide."""
+
+from typing import Any
+
+from sqlalchemy import Select, exists, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
+from dingrelay_workers.approvals.store import has_ended, writer_of
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+
+
+async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+    """Every approval of theirs, or that they were asked to decide, with these tasks."""
+    found: list[dict[str, Any]] = []
+    for row in (await connection.execute(_theirs(subject))).mappings().all():
+        tasks = await connection.execute(
+            select(ApprovalTaskRow.task, ApprovalTaskRow.state, ApprovalTaskRow.since).where(
+                *_of(row), ApprovalTaskRow.user == subject.user
+            )
+        )
+        found.append({**row, "tasks": [dict(task) for task in tasks.mappings()]})
+    return found
+
+
+async def erase(database: Database, erasing: Erasing) -> Erased:
+    """Take the person out of approvals that have ended; who decides is needed until then."""
+    erased = Erased()
+    async with database.read() as connection:
+        query = _theirs(erasing).where(ApprovalRow.known_at <= erasing.since)
+        rows = (await connection.execute(query)).mappings().all()
+    for row in rows:
+        if not has_ended(row) or row["look_at"] is not None:
+            reason = "the approval, or the task of an approver, has not ended"
+            left = Remaining(place="approvals", id=row["instance"], reason=reason, until=None)
+            erased.left.append(left)
+            continue
+        async with database.write(writer_of(row["app"])) as connection:
+            await _erase_one(connection, row, erasing)
+        erased.changed += 1
+    return erased
+
+
+async def _erase_one(connection: AsyncConnection, row: Any, erasing: Erasing) -> None:
+    ours = (ApprovalRow.app == row["app"], ApprovalRow.instance == row["instance"])
+    values: dict[str, str] = {}
+    if row["originator"] == erasing.user:
+        # DingTalk's title of an approval begins with the name of who asked for it. It is not made
+        # empty: what is empty is filled in by whatever is told of the approval later.
+        values |= {"originator": erasing.tombstone, "title": erasing.tombstone}
+    if row["sender"] == erasing.user:
+        values["sender"] = erasing.tombstone
+    if values:
+        await connection.execute(update(ApprovalRow).where(*ours).values(values))
+    await connection.execute(
+        update(ApprovalTaskRow)
+        .where(*_of(row), ApprovalTaskRow.user == erasing.user)
+        .values(user=erasing.tombstone)
+    )
+
+
+def _theirs(subject: Subject) -> Select[Any]:
+    asked = exists().where(
+        ApprovalTaskRow.app == ApprovalRow.app,
+        ApprovalTaskRow.instance == ApprovalRow.instance,
+        ApprovalTaskRow.user == subject.user,
+    )
+    named = or_(ApprovalRow.originator == subject.user, ApprovalRow.sender == subject.user, asked)
+    query = select(ApprovalRow.__table__).where(named).order_by(ApprovalRow.known_at.desc())
+    chosen: Select[Any] = subject.among(query, ApprovalRow.app)
+    return chosen
+
+
+def _of(row: Any) -> tuple[Any, Any]:
+    return (ApprovalTaskRow.app == row["app"], ApprovalTaskRow.instance == row["instance"])

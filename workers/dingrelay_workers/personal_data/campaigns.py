@@ -1,0 +1,210 @@
+"""A person among the people of campaigns.
+
+Whoever is still to be sent to is taken out before the call, and counts as cancelled. Whoever was sent to
+stays for as long as the day's limits, a recall and questions about the delivery go by it; then the
+tombstone takes their place, so a report adds up as before.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_workers.campaigns import people_index
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    OutcomeRow,
+    State,
+)
+from dingrelay_workers.campaigns.people_index import chunks_of
+from dingrelay_workers.campaigns.report import result_of
+from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.personal_data.subject import NEEDED, Erased, Erasing, Subject
+
+ERASED = {
+    "class": "cancelled",
+    "code": "erased",
+    "message": "the person's data was erased before this call",
+    "hint": "",
+}
+"""The error of a chunk whose person is not sent to any more."""
+
+
+async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+    """Every campaign that has them among its people, drafts included, or that they asked for."""
+    found: list[dict[str, Any]] = []
+    for campaign in await _campaigns(connection, subject, until=None):
+        chunk = await _chunk(connection, campaign.id, subject.user)
+        if chunk is None and campaign.sender != subject.user:
+            continue
+        told: dict[str, Any] = {}
+        if chunk is not None:
+            result = await result_of(connection, campaign.id, chunk, subject.user)
+            assert result is not None, "they are in the chunk"
+            told = {
+                "outcome": result.outcome,
+                "reason": result.reason,
+                "task_id": result.task_id,
+                "at": chunk.called_at if chunk.state == ChunkState.SETTLED else None,
+            }
+        found.append(
+            {
+                "campaign": campaign.id,
+                "app": campaign.app,
+                "name": campaign.name,
+                "sender": campaign.sender,
+                "created_at": campaign.created_at,
+                "message": (chunk.message if chunk is not None else None) or campaign.message,
+                **told,
+            }
+        )
+    return found
+
+
+async def erase(database: Database, erasing: Erasing) -> Erased:
+    """Take the person out of campaigns that were made before."""
+    erased = Erased()
+    async with database.read() as connection:
+        campaigns = await _campaigns(connection, erasing, until=erasing.since)
+        concerned = [
+            campaign
+            for campaign in campaigns
+            if campaign.sender == erasing.user
+            or await _chunk(connection, campaign.id, erasing.user) is not None
+        ]
+    for campaign in concerned:
+        # As whoever releases and settles its chunks: neither sees half of what the other does.
+        async with database.write(f"campaign {campaign.id}") as connection:
+            await _erase_sender(connection, campaign, erasing, erased)
+            chunk = await _chunk(connection, campaign.id, erasing.user)
+            if chunk is not None:
+                await _erase_from(connection, campaign, chunk, erasing, erased)
+    return erased
+
+
+async def _campaigns(
+    connection: AsyncConnection, subject: Subject, *, until: datetime | None
+) -> list[Any]:
+    """The campaigns that were made until then; what is being made is seen by nobody yet."""
+    names = ("id", "app", "name", "sender", "state", "created_at", "message")
+    query = select(*(getattr(CampaignRow, name) for name in names)).where(
+        CampaignRow.state != State.CREATING
+    )
+    if until is not None:
+        query = query.where(CampaignRow.created_at <= until)
+    query = subject.among(query, CampaignRow.app).order_by(CampaignRow.created_at.desc())
+    rows = (await connection.execute(query)).all()
+    found: list[Any] = []
+    for some in chunks(rows):
+        known = await chunks_of(connection, [subject.user], [row.id for row in some])
+        # An empty set: surely not among its people.
+        found += [row for row in some if known.get(row.id) != set() or row.sender == subject.user]
+    return found
+
+
+async def _chunk(connection: AsyncConnection, campaign: str, user: str) -> Any:
+    """The chunk that the person is in; None for no chunk."""
+    numbers = (await chunks_of(connection, [user], [campaign])).get(campaign)
+    if numbers == set():
+        return None
+    query = select(ChunkRow.__table__).where(
+        ChunkRow.campaign == campaign, ChunkRow.users.contains(user, autoescape=True)
+    )
+    if numbers is not None:
+        query = query.where(ChunkRow.number.in_(sorted(numbers)))
+    rows = await connection.execute(query)
+    return next((row for row in rows.all() if user in row.users.split(",")), None)
+
+
+async def _erase_sender(
+    connection: AsyncConnection, campaign: Any, erasing: Erasing, erased: Erased
+) -> None:
+    if campaign.sender != erasing.user:
+        return
+    ended = await connection.execute(
+        update(CampaignRow)
+        .where(
+            CampaignRow.id == campaign.id,
+            CampaignRow.state.in_([State.DONE, State.CANCELLED]),
+        )
+        .values(sender=erasing.tombstone)
+    )
+    if ended.rowcount:
+        erased.changed += 1
+    else:
+        reason = "they asked for the campaign, which has not ended"
+        left = Remaining(place="campaigns", id=campaign.id, reason=reason, until=None)
+        erased.left.append(left)
+
+
+async def _erase_from(
+    connection: AsyncConnection, campaign: Any, chunk: Any, erasing: Erasing, erased: Erased
+) -> None:
+    if chunk.state == ChunkState.QUEUED:
+        reason = "a call of the campaign with them is under way"
+    elif chunk.state == ChunkState.PENDING:
+        await _take_out(connection, campaign.id, chunk, erasing)
+        erased.changed += 1
+        return
+    elif chunk.called_at is not None and chunk.called_at + NEEDED > erasing.now:
+        reason = "they were sent it lately: the limits of the day and a recall go by it"
+    else:
+        await _rename(connection, campaign, chunk, erasing)
+        erased.changed += 1
+        return
+    until = chunk.called_at + NEEDED if chunk.state == ChunkState.SETTLED else None
+    left = Remaining(place="campaigns", id=campaign.id, reason=reason, until=until)
+    erased.left.append(left)
+
+
+async def _take_out(
+    connection: AsyncConnection, campaign: str, chunk: Any, erasing: Erasing
+) -> None:
+    """Send the rest of a chunk without the person, who counts as cancelled in a chunk of their own."""
+    values: dict[str, Any] = {
+        "state": ChunkState.SETTLED,
+        "size": 1,
+        "users": erasing.tombstone,
+        "message": None,
+        "error": ERASED,
+    }
+    where = (ChunkRow.campaign == campaign, ChunkRow.number == chunk.number)
+    others = [user for user in chunk.users.split(",") if user != erasing.user]
+    counts: dict[str, Any] = {"settled": CampaignRow.settled + 1}
+    if others:
+        await connection.execute(
+            update(ChunkRow).where(*where).values(users=",".join(others), size=len(others))
+        )
+        last = await connection.scalar(
+            select(func.max(ChunkRow.number)).where(ChunkRow.campaign == campaign)
+        )
+        own = {"campaign": campaign, "number": (last or 0) + 1, "accepted": 0, "ambiguous": False}
+        await connection.execute(insert(ChunkRow).values(**own, **values))
+        counts["chunks"] = CampaignRow.chunks + 1
+    else:
+        await connection.execute(update(ChunkRow).where(*where).values(**values))
+    await connection.execute(update(CampaignRow).where(CampaignRow.id == campaign).values(**counts))
+    await people_index.forget(connection, campaign, erasing.user)
+
+
+async def _rename(connection: AsyncConnection, campaign: Any, chunk: Any, erasing: Erasing) -> None:
+    """Let the tombstone stand for the person in a chunk that is over."""
+    values: dict[str, Any] = {"users": erasing.without(chunk.users)}
+    if chunk.message is not None and chunk.users == erasing.user:
+        # It was filled in for them alone: what is left is the campaign's, with its fields.
+        values["message"] = campaign.message
+    await connection.execute(
+        update(ChunkRow)
+        .where(ChunkRow.campaign == campaign.id, ChunkRow.number == chunk.number)
+        .values(**values)
+    )
+    await connection.execute(
+        update(OutcomeRow)
+        .where(OutcomeRow.campaign == campaign.id, OutcomeRow.userid == erasing.user)
+        .values(userid=erasing.tombstone)
+    )
+    await people_index.forget(connection, campaign.id, erasing.user)

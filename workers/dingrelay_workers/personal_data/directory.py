@@ -1,0 +1,182 @@
+"""A person in the directory: their row, their departments, and what runs found out about them.
+
+Others name them, too: a department its manager, a person their superior. DingTalk tells that anew with
+the next walk, as long as it is so.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory.models import (
+    ChangeRow,
+    DepartmentRow,
+    MembershipRow,
+    RunRow,
+    UserRow,
+)
+from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+
+LONGEST_RUN = timedelta(days=1)
+"""A run that was opened earlier and is not closed belongs to a job that ended without closing it."""
+
+
+async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+    """The person as the directory of each app has them."""
+    found: list[dict[str, Any]] = []
+    for app in await _apps(connection, subject):
+        row = await _row(connection, app, subject.user)
+        memberships = await connection.execute(
+            select(MembershipRow.department, MembershipRow.leader, DepartmentRow.name)
+            .join(
+                DepartmentRow,
+                (DepartmentRow.app == MembershipRow.app)
+                & (DepartmentRow.id == MembershipRow.department),
+            )
+            .where(MembershipRow.app == app, MembershipRow.userid == subject.user)
+            .order_by(MembershipRow.department)
+        )
+        changes = await connection.execute(
+            select(ChangeRow.at, ChangeRow.event, ChangeRow.fields)
+            .where(ChangeRow.app == app, ChangeRow.userid == subject.user)
+            .order_by(ChangeRow.at)
+        )
+        found.append(
+            {
+                "app": app,
+                "name": row["name"] if row else None,
+                "left_at": row["left_at"] if row else None,
+                "fields": row["fields"] if row else {},
+                "departments": [
+                    {"id": each.department, "name": each.name, "leader": each.leader}
+                    for each in memberships
+                ],
+                "changes": [dict(each) for each in changes.mappings()],
+                "named_by": await _named_by(connection, app, subject),
+            }
+        )
+    return found
+
+
+async def erase(database: Database, erasing: Erasing) -> Erased:
+    """Take the person out; who belongs to the organisation comes back with the next walk or event."""
+    erased = Erased()
+    async with database.read() as connection:
+        apps = await _apps(connection, erasing)
+    for app in apps:
+        async with database.write(app) as connection:
+            erased.returns |= await _erase_row(connection, app, erasing, erased)
+            await _erase_changes(connection, app, erasing, erased)
+            for table, key in ((DepartmentRow, DepartmentRow.id), (UserRow, UserRow.userid)):
+                await _erase_names(connection, table, key, app, erasing, erased)
+    return erased
+
+
+async def _apps(connection: AsyncConnection, subject: Subject) -> list[str]:
+    """The apps in whose directories the person may be named."""
+    apps: set[str] = set()
+    for app in (UserRow.app, DepartmentRow.app, ChangeRow.app):
+        apps |= set(await connection.scalars(subject.among(select(app), app).distinct()))
+    return [app for app in sorted(apps) if await _has(connection, app, subject)]
+
+
+async def _has(connection: AsyncConnection, app: str, subject: Subject) -> bool:
+    if await _row(connection, app, subject.user) is not None:
+        return True
+    changed = select(ChangeRow.number).where(ChangeRow.app == app, ChangeRow.userid == subject.user)
+    if await connection.scalar(changed.limit(1)) is not None:
+        return True
+    return any((await _named_by(connection, app, subject)).values())
+
+
+async def _row(connection: AsyncConnection, app: str, user: str) -> Any:
+    query = select(UserRow.__table__).where(UserRow.app == app, UserRow.userid == user)
+    return (await connection.execute(query)).mappings().one_or_none()
+
+
+async def _named_by(
+    connection: AsyncConnection, app: str, subject: Subject
+) -> dict[str, list[Any]]:
+    """The departments and people whose fields name the person."""
+    departments = await connection.execute(
+        select(DepartmentRow.id, DepartmentRow.fields).where(
+            DepartmentRow.app == app, subject.named_in(DepartmentRow.fields)
+        )
+    )
+    people = await connection.execute(
+        select(UserRow.userid, UserRow.fields).where(
+            UserRow.app == app, UserRow.userid != subject.user, subject.named_in(UserRow.fields)
+        )
+    )
+    return {
+        "departments": sorted(row.id for row in departments if subject.is_in(row.fields)),
+        "people": sorted(row.userid for row in people if subject.is_in(row.fields)),
+    }
+
+
+async def _erase_row(
+    connection: AsyncConnection, app: str, erasing: Erasing, erased: Erased
+) -> bool:
+    """Delete the row and with it the memberships; whether it comes back, or has by now."""
+    row = await _row(connection, app, erasing.user)
+    if row is None:
+        return False
+    if row["read_at"] > erasing.since.timestamp() * 1000:
+        return True  # DingTalk told of them since
+    for table in (MembershipRow, UserRow):
+        await connection.execute(
+            delete(table).where(table.app == app, table.userid == erasing.user)
+        )
+    erased.changed += 1
+    return row["left_at"] is None
+
+
+async def _erase_changes(
+    connection: AsyncConnection, app: str, erasing: Erasing, erased: Erased
+) -> None:
+    """Keep what runs found out, of nobody; a run that is under way goes by who it was about."""
+    ours = (ChangeRow.app == app, ChangeRow.userid == erasing.user, ChangeRow.at <= erasing.since)
+    under_way = (
+        RunRow.app == app,
+        RunRow.closed_at.is_(None),
+        RunRow.opened_at > erasing.now - LONGEST_RUN,
+        RunRow.opened_at <= erasing.since,
+    )
+    for run in await connection.scalars(select(RunRow.run).where(*under_way)):
+        reason = "a user-sync is under way, which may have read of them before"
+        erased.left.append(Remaining(place="directory", id=run, reason=reason, until=None))
+    running = select(RunRow.number).where(*under_way).scalar_subquery()
+    found = await connection.execute(
+        update(ChangeRow)
+        .where(*ours, ChangeRow.number.not_in(running))
+        .values(userid=erasing.tombstone)
+    )
+    erased.changed += found.rowcount
+
+
+async def _erase_names(
+    connection: AsyncConnection,
+    table: type[DepartmentRow] | type[UserRow],
+    key: Any,
+    app: str,
+    erasing: Erasing,
+    erased: Erased,
+) -> None:
+    """Take them out of what others' fields tell, as far as that was read before."""
+    read_before = table.read_at <= erasing.since.timestamp() * 1000
+    rows = await connection.execute(
+        select(key.label("key"), table.fields).where(
+            table.app == app, read_before, erasing.named_in(table.fields)
+        )
+    )
+    for row in rows.all():
+        fields = erasing.without(row.fields)
+        if fields != row.fields:
+            await connection.execute(
+                update(table).where(table.app == app, key == row.key).values(fields=fields)
+            )
+            erased.changed += 1

@@ -1,0 +1,133 @@
+"""A person in the history: the jobs that were for them, or that they asked for."""
+
+import json
+from typing import Any
+
+from sqlalchemy import case, func, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_workers.database.database import CHUNK, Database, chunks
+from dingrelay_workers.history.models import JobRow, RecipientRow
+from dingrelay_workers.history.store import WRITER
+from dingrelay_workers.personal_data.records import BY_ADDRESS
+from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+
+
+async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+    """Every job that was for them, that names them, or that they asked for; the latest first."""
+    table = JobRow.__table__
+    for_them = (
+        select(table, RecipientRow.outcome)
+        .outerjoin(
+            RecipientRow, (RecipientRow.job == JobRow.job) & (RecipientRow.user == subject.user)
+        )
+        .where(
+            RecipientRow.user.is_not(None)
+            | (JobRow.sender == subject.user)
+            | JobRow.content.contains(subject.user, autoescape=True)
+        )
+        .order_by(JobRow.created_at.desc())
+    )
+    rows = (await connection.execute(subject.among(for_them, JobRow.app))).mappings()
+    return [
+        {**row, "content": _json(row["content"])}
+        for row in rows
+        if row["outcome"] is not None
+        or row["sender"] == subject.user
+        or subject.is_in(_json(row["content"]))
+    ]
+
+
+async def erase(database: Database, erasing: Erasing) -> Erased:
+    """Take the person out of jobs that were accepted before; how many there were stays as it is."""
+    erased = Erased()
+    for_them = erasing.among(
+        select(JobRow.job)
+        .join(RecipientRow, RecipientRow.job == JobRow.job)
+        .where(RecipientRow.user == erasing.user, JobRow.created_at <= erasing.since)
+        .limit(CHUNK),
+        JobRow.app,
+    )
+    while True:
+        async with database.write(WRITER) as connection:
+            jobs = list(await connection.scalars(for_them))
+            await _erase_jobs(connection, jobs, erasing)
+            await connection.execute(
+                update(RecipientRow)
+                .where(RecipientRow.job.in_(jobs), RecipientRow.user == erasing.user)
+                .values(user=erasing.tombstone)
+            )
+        erased.changed += len(jobs)
+        if len(jobs) < CHUNK:
+            break
+    async with database.read() as connection:
+        named = list(await connection.scalars(_named(erasing)))
+    for some in chunks(named):
+        async with database.write(WRITER) as connection:
+            erased.changed += await _erase_jobs(connection, some, erasing)
+    return erased
+
+
+def _named(erasing: Erasing) -> Any:
+    """Jobs that may name them otherwise: as who asked, or in what was asked for."""
+    query = select(JobRow.job).where(
+        JobRow.created_at <= erasing.since,
+        (JobRow.sender == erasing.user) | JobRow.content.contains(erasing.user, autoescape=True),
+    )
+    return erasing.among(query, JobRow.app)
+
+
+async def _erase_jobs(connection: AsyncConnection, jobs: list[str], erasing: Erasing) -> int:
+    """Take them out of the rows of these jobs, but not yet out of their recipients."""
+    if not jobs:
+        return 0
+    people = await connection.execute(
+        select(
+            RecipientRow.job,
+            func.count().label("all"),
+            func.sum(case((RecipientRow.user == erasing.user, 1), else_=0)).label("theirs"),
+        )
+        .where(RecipientRow.job.in_(jobs))
+        .group_by(RecipientRow.job)
+    )
+    counts = [(row.job, row.all) for row in people if row.theirs]
+    for_them = {job for job, _ in counts}
+    alone = {job for job, people in counts if people == 1}
+    columns = (JobRow.job, JobRow.sender, JobRow.key, JobRow.summary, JobRow.content)
+    rows = (await connection.execute(select(*columns).where(JobRow.job.in_(jobs)))).all()
+    changed = 0
+    for row in rows:
+        values = {
+            "sender": erasing.tombstone if row.sender == erasing.user else row.sender,
+            "summary": erasing.without_in_line(row.summary),
+            # What an application calls its messages to somebody often holds who that is.
+            "key": "" if erasing.user in row.key else row.key,
+            "content": None
+            if row.job in alone
+            else _without(row.content, erasing, is_for_them=row.job in for_them),
+        }
+        if values != {name: getattr(row, name) for name in values}:
+            await connection.execute(update(JobRow).where(JobRow.job == row.job).values(values))
+            changed += 1
+    return changed
+
+
+def _without(content: str | None, erasing: Erasing, *, is_for_them: bool) -> str | None:
+    """What a job asked for without the person; None if it is all about them."""
+    asked = _json(content)
+    if not isinstance(asked, dict):
+        return content
+    if asked.get("originator") == erasing.user:
+        return None
+    left = erasing.without(asked)
+    if is_for_them and isinstance(left.get("to"), dict):
+        # One of the addresses may be theirs.
+        left["to"] = {name: who for name, who in left["to"].items() if name not in BY_ADDRESS}
+    return content if left == asked else json.dumps(left, ensure_ascii=False)
+
+
+def _json(content: str | None) -> Any:
+    try:
+        return None if content is None else json.loads(content)
+    except ValueError:
+        return content

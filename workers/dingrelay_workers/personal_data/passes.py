@@ -1,0 +1,108 @@
+"""One pass over every place where something of a person is kept."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_producers.settings import Settings
+from dingrelay_tasks.context import Pass
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.personal_data import (
+    approvals,
+    campaigns,
+    directory,
+    history,
+    records,
+    webhooks,
+)
+from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+
+
+@dataclass(slots=True)
+class Result:
+    """What a pass led to.
+
+    Attributes:
+        changed: place → rows and records that the person was taken out of.
+        left: what had to stay for now.
+        returns: they belong to the organisation, so the directory has them again, or will.
+    """
+
+    changed: Counter[str] = field(default_factory=Counter[str])
+    left: list[Remaining] = field(default_factory=list[Remaining])
+    returns: bool = False
+
+    def add(self, place: str, erased: Erased) -> None:
+        """What came of one place."""
+        self.changed[place] += erased.changed
+        self.left += erased.left
+        self.returns |= erased.returns
+
+
+class Passes:
+    """Everything that is kept of people: a `dingrelay_tasks.context.PersonalData`.
+
+    Args:
+        database: with its tables.
+        redis: with the records.
+        settings: how long what is kept.
+    """
+
+    def __init__(self, database: Database, redis: Redis, settings: Settings) -> None:
+        self._database = database
+        self._redis = redis
+        self._settings = settings
+
+    async def now(self) -> datetime:
+        """Redis's time, by which jobs are accepted and end."""
+        seconds, micros = await self._redis.time()
+        return datetime.fromtimestamp(seconds + micros / 1e6, UTC)
+
+    async def export(self, subject: Subject) -> dict[str, Any]:
+        """Everything that is kept of a person, by place."""
+        kept = await records.export(self._redis, subject)
+        async with self._database.read() as connection:
+            return {
+                "directory": await directory.export(connection, subject),
+                "history": await history.export(connection, subject),
+                "campaigns": await campaigns.export(connection, subject),
+                "approvals": await approvals.export(connection, subject),
+                "webhooks": await webhooks.export(connection, subject),
+                **kept,
+            }
+
+    async def erase(self, user: str, *, app: str | None, since: datetime, tombstone: str) -> Pass:
+        """Take a person out of whatever was kept of them at a moment, and is needed no more."""
+        found = await self.erase_now(user, app=app, since=since, tombstone=tombstone)
+        return Pass(found.changed.total(), len(found.left), _first(found.left))
+
+    async def erase_now(
+        self, user: str, *, app: str | None, since: datetime, tombstone: str
+    ) -> Result:
+        """The same, with what came of each place.
+
+        Records come before the history, which is written from them; so what ended before the first
+        is in neither after the last.
+        """
+        erasing = Erasing(user, app, since=since, tombstone=tombstone, now=await self.now())
+        settings, result = self._settings, Result()
+        answers_kept = timedelta(seconds=settings.gateway_idempotency_ttl)
+        result.add("jobs", await records.erase(self._redis, erasing, answers_kept=answers_kept))
+        result.add("history", await history.erase(self._database, erasing))
+        result.add("campaigns", await campaigns.erase(self._database, erasing))
+        result.add("approvals", await approvals.erase(self._database, erasing))
+        kept = timedelta(seconds=settings.webhook_retention)
+        result.add("webhooks", await webhooks.erase(self._database, erasing, kept=kept))
+        # What events and approvals still tell of may be looked up here, so it goes last.
+        result.add("directory", await directory.erase(self._database, erasing))
+        return result
+
+
+def _first(left: Sequence[Remaining]) -> datetime | None:
+    """When the first of these can go, where that is known."""
+    return min((each.until for each in left if each.until is not None), default=None)

@@ -1,0 +1,270 @@
+"""A person in Redis: records of jobs, the day's limits, and answers that the gateway keeps.
+
+Nothing there is found by a person, since no job needs it: all keys are looked at. That costs Redis some
+microseconds a record, in steps between which it does other things.
+
+A record that names somebody is left alone while its job is open, and for some time after its end: the
+limits of DingTalk's day and a recall go by it. Then the tombstone takes the place of the userid, so what
+the job did and for how many stays known; and one that is carried out again sends nothing to the person.
+"""
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from redis.asyncio import Redis
+
+from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import canonical_json
+from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import STEP
+from dingrelay_tasks import beijing
+from dingrelay_tasks.api_call import ApiCall
+from dingrelay_tasks.approval_create import ApprovalCreate
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.message_send import ADDRESSES, MessageSend
+from dingrelay_tasks.person_erase import PersonErase
+from dingrelay_workers.outbox.ended_records import json_object
+from dingrelay_workers.personal_data.subject import NEEDED, Erased, Erasing, Subject
+
+SCANNED = 1_000
+"""Keys that one step of a scan looks at."""
+AT_ONCE = 50
+"""Records that one script looks at: a record takes some microseconds, the largest one a millisecond."""
+
+_FIND = Script.load("dingrelay_workers.personal_data", "find_person")
+_ERASE = Script.load("dingrelay_workers.personal_data", "erase_person")
+_STEP = STEP.encode()
+_OF_JSON = (b"payload", b"result", b"error", b"intent")
+_RESERVED = b"reserved"
+BY_ADDRESS = ("mobiles", "emails", "job_numbers")
+"""Fields of a message's recipients that name people otherwise than by their userids."""
+
+
+async def export(redis: Redis, subject: Subject) -> dict[str, list[dict[str, Any]]]:
+    """What Redis has of the person: jobs, the limits of days, and answers."""
+    jobs = [
+        {
+            "job": job,
+            "kind": _text(fields, b"kind"),
+            "app": _text(fields, b"app"),
+            "sender": _text(fields, b"sender"),
+            "state": _text(fields, b"state"),
+            "created_at": _moment(fields, b"created"),
+            "asked": json_object(fields.get(b"payload", b"")),
+            "result": json_object(fields.get(b"result", b"")),
+        }
+        async for job, fields in _records(redis, subject)
+    ]
+    limits = [
+        {"day": day, "app": app, "what": what, "value": value}
+        async for what, app, day, value, _ in _limits(redis, subject)
+    ]
+    answers = [{"answer": _json(body)} async for _, body, _ in _answers(redis, subject)]
+    return {"jobs": jobs, "daily_limits": limits, "answers": answers}
+
+
+async def erase(redis: Redis, erasing: Erasing, *, answers_kept: timedelta) -> Erased:
+    """Take the person out of records that are needed no more, and tell which ones still are.
+
+    Args:
+        redis: where they are.
+        erasing: who it is.
+        answers_kept: how long the gateway keeps an answer.
+    """
+    erased = Erased()
+    async for job, fields in _records(redis, erasing):
+        accepted = _moment(fields, b"created")
+        if accepted is not None and accepted <= erasing.since:
+            await _erase_record(redis, job, fields, erasing, erased)
+    async for what, app, day, _, until in _limits(redis, erasing):
+        if day <= beijing.day(erasing.since):
+            reason = f"what keeps DingTalk's limits of {day}"
+            left = Remaining(place="daily_limits", id=f"{app} {what}", reason=reason, until=until)
+            erased.left.append(left)
+    async for name, _, until in _answers(redis, erasing):
+        if until is None or until - answers_kept <= erasing.since:
+            reason = "an answer that is given again to who repeats the request"
+            erased.left.append(Remaining(place="answers", id=name, reason=reason, until=until))
+    return erased
+
+
+async def _erase_record(
+    redis: Redis, job: str, fields: Mapping[bytes, bytes], erasing: Erasing, erased: Erased
+) -> None:
+    state, settled = _text(fields, b"state"), _moment(fields, b"settled")
+    if settled is None or not State(state).ended:
+        due = _moment(fields, b"due") if state in {State.SNOOZED, State.RETRYING} else None
+        reason = f"the job is {state}"
+        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=due))
+        return
+    kind = KINDS.get(_text(fields, b"kind"))
+    if kind is not None and kind.ephemeral:
+        reason = "whoever made the job has not read yet how it ended"
+        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=None))
+        return
+    if settled + NEEDED > erasing.now:
+        reason = "the job ended lately: the limits of the day and a recall go by its record"
+        until = settled + NEEDED
+        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=until))
+        return
+    call = _ERASE.call(
+        [keys.job(job)],
+        [state, fields[b"settled"], *_values(fields, erasing)],
+    )
+    if await run_async(redis, call):
+        erased.changed += 1
+    else:
+        reason = "the job has just had another life"
+        erased.left.append(Remaining(place="jobs", id=job, reason=reason, until=None))
+
+
+def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str]:
+    """Names and values of what changes in a record."""
+    known = _objects(fields)
+    values: dict[bytes, Any] = {name: erasing.without(value) for name, value in known.items()}
+    kind, asked = _text(fields, b"kind"), values.get(b"payload", {})
+    if kind == MessageSend.kind:
+        _forget_addresses(values)
+        if _is_for_nobody_else(values[b"payload"], erasing):
+            content = {"content": erasing.tombstone}
+            values[b"payload"]["message"] = {"msgtype": "text", "text": content}
+    elif kind == ApprovalCreate.kind and asked.get("originator") == erasing.tombstone:
+        asked["form"] = []
+    elif kind == ApiCall.kind and b"result" in values:
+        # What DingTalk tells of a person is more than their userid.
+        values[b"result"] = {"answer": {}}
+    told: list[bytes | str] = []
+    for name, value in values.items():
+        if value != known.get(name):
+            told += [name, canonical_json(value)]
+    if _text(fields, b"sender") == erasing.user:
+        told += [b"sender", erasing.tombstone]
+    summary = _text(fields, b"summary")
+    if (line := erasing.without_in_line(summary)) != summary:
+        told += [b"summary", line]
+    if erasing.user.encode() in fields.get(_RESERVED, b""):
+        told += [_RESERVED, ""]
+    return told
+
+
+def _objects(fields: Mapping[bytes, bytes]) -> dict[bytes, dict[str, Any]]:
+    """The fields of a record that hold JSON, as far as it can be read."""
+    return {
+        name: found
+        for name, value in fields.items()
+        if (name in _OF_JSON or name.startswith(_STEP)) and (found := json_object(value))
+    }
+
+
+def _forget_addresses(values: dict[bytes, Any]) -> None:
+    """Name people by their userids, in the order in which they were found: an address is personal."""
+    to = values[b"payload"].get("to")
+    if not isinstance(to, dict) or not any(to.get(name) for name in BY_ADDRESS):
+        return
+    step = _STEP + ADDRESSES.encode()
+    found = values.get(step, {}).get("users", [])
+    others = {name: value for name, value in to.items() if name not in BY_ADDRESS}
+    users = list(dict.fromkeys([*to.get("users", []), *found]))
+    values[b"payload"]["to"] = {**others, "users": users}
+    if step in values:
+        values[step] = {"users": [], "unresolved": []}
+
+
+def _is_for_nobody_else(payload: Mapping[str, Any], erasing: Erasing) -> bool:
+    to = payload.get("to")
+    return isinstance(to, dict) and {name: value for name, value in to.items() if value} == {
+        "users": [erasing.tombstone]
+    }
+
+
+async def _records(
+    redis: Redis, subject: Subject
+) -> AsyncIterator[tuple[str, Mapping[bytes, bytes]]]:
+    """Every job whose record names the person, with the record."""
+    prefix = keys.job("")
+    async for page in _keys(redis, prefix):
+        for start in range(0, len(page), AT_ONCE):
+            call = _FIND.call(page[start : start + AT_ONCE], [subject.user])
+            for found in await run_async(redis, call):
+                fields = cast("dict[bytes, bytes]", await redis.hgetall(found))
+                if _names(fields, subject):
+                    yield found.decode().removeprefix(prefix), fields
+
+
+def _names(fields: Mapping[bytes, bytes], subject: Subject) -> bool:
+    """Whether a record is about the person. That of their erasure names them, too: see there."""
+    kind, app = _text(fields, b"kind"), _text(fields, b"app")
+    if kind == PersonErase.kind or subject.app not in {None, app}:
+        return False
+    if _text(fields, b"sender") == subject.user:
+        return True
+    return any(subject.is_in(value) for value in _objects(fields).values())
+
+
+async def _limits(
+    redis: Redis, subject: Subject
+) -> AsyncIterator[tuple[str, str, str, str, datetime | None]]:
+    """What counts the person's messages of a day: what, app, day, value, and until when."""
+    for what in ("content", "received"):
+        prefix = f"{keys.PREFIX}{what}:"
+        async for page in _keys(redis, prefix):
+            pipe = redis.pipeline(transaction=False)
+            for key in page:
+                pipe.hget(key, subject.user)
+            for key, value in zip(page, await pipe.execute(), strict=True):
+                app, day = key.removeprefix(prefix).split(":")[:2]
+                if value is not None and subject.app in {None, app}:
+                    yield what, app, day, value.decode(), await _until(redis, key)
+
+
+async def _answers(
+    redis: Redis, subject: Subject
+) -> AsyncIterator[tuple[str, str, datetime | None]]:
+    """The gateway's answers that name the person: a name, the body, and until when."""
+    async for page in _keys(redis, keys.idempotency("", "")[:-1]):
+        pipe = redis.pipeline(transaction=False)
+        for key in page:
+            pipe.hget(key, "body")
+        for key, body in zip(page, await pipe.execute(), strict=True):
+            if body and subject.is_in(_json(body)):
+                name = key.rpartition(":")[2]
+                yield name, body.decode(errors="replace"), await _until(redis, key)
+
+
+async def _keys(redis: Redis, prefix: str) -> AsyncIterator[Sequence[str]]:
+    """The keys that begin so, in pages; what is added meanwhile may be missing."""
+    cursor = 0
+    while True:
+        cursor, page = await redis.scan(cursor, match=f"{prefix}*", count=SCANNED)
+        if page:
+            yield [cast("bytes", key).decode() for key in page]
+        if cursor == 0:
+            return
+
+
+async def _until(redis: Redis, key: str) -> datetime | None:
+    """When a key goes by itself."""
+    left = await redis.pttl(key)
+    seconds, micros = await redis.time()
+    now = datetime.fromtimestamp(seconds + micros / 1e6, UTC)
+    return now + timedelta(milliseconds=left) if left > 0 else None
+
+
+def _text(fields: Mapping[bytes, bytes], name: bytes) -> str:
+    return fields.get(name, b"").decode(errors="replace")
+
+
+def _moment(fields: Mapping[bytes, bytes], name: bytes) -> datetime | None:
+    text = _text(fields, name)
+    return datetime.fromtimestamp(int(text) / 1000, UTC) if text.isdecimal() and int(text) else None
+
+
+def _json(text: bytes | str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None

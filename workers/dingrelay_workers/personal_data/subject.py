@@ -1,0 +1,114 @@
+"""Whose data it is, what stands where their userid stood, and what had to stay for now."""
+
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Text, cast
+from sqlalchemy.orm import InstrumentedAttribute
+
+from dingrelay_producers.client.personal_data import Remaining
+
+NEEDED = timedelta(hours=36)
+"""How long a message that was sent keeps the names of its people: the Beijing day in which DingTalk
+brings nobody the same content again, and the 24 hours in which it takes a message back or tells of its
+delivery (API §2.3, §2.4), with a margin for jobs that do so."""
+
+
+def new_tombstone() -> str:
+    """What will stand where a userid stood: at random, so that it leads back to nobody.
+
+    It could itself be a userid or a sender, so it fits wherever one does.
+    """
+    return f"erased-{secrets.token_hex(8)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """The person that somebody asks about.
+
+    Attributes:
+        user: their userid.
+        app: of this app only; None for all.
+    """
+
+    user: str
+    app: str | None = None
+
+    def among(self, query: Any, app: InstrumentedAttribute[str]) -> Any:
+        """The query, of those apps only that are asked about."""
+        return query if self.app is None else query.where(app == self.app)
+
+    def named_in(self, column: InstrumentedAttribute[Any]) -> ColumnElement[bool]:
+        """Whether a column of JSON may name the person; what it holds has to be looked at."""
+        # As the databases keep it: SQLAlchemy writes JSON in ASCII.
+        spelled = json.dumps(self.user)[1:-1]
+        return cast(column, Text).contains(spelled, autoescape=True)
+
+    def is_in(self, value: Any) -> bool:
+        """Whether a JSON value names the person."""
+        return bool(replaced(value, self.user, "") != value)
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing(Subject):
+    """The person that is erased.
+
+    Attributes:
+        since: what was asked for or read later stays.
+        tombstone: what stands where their userid stood.
+        now: the time by Redis's clock.
+    """
+
+    since: datetime = field(kw_only=True)
+    tombstone: str = field(kw_only=True)
+    now: datetime = field(kw_only=True)
+
+    def without(self, value: Any) -> Any:
+        """A JSON value with the tombstone in place of the person."""
+        return replaced(value, self.user, self.tombstone)
+
+    def without_in_line(self, summary: str) -> str:
+        """The one line of a job that the kinds make, which names its sender and some paths."""
+        sender = f"sender={self.user}"
+        return " ".join(
+            f"sender={self.tombstone}" if word == sender else self.without(word)
+            for word in summary.split(" ")
+        )
+
+
+@dataclass(slots=True)
+class Erased:
+    """What one pass over one place led to.
+
+    Attributes:
+        changed: rows or records that the person was taken out of.
+        left: what had to stay for now.
+        returns: they are there again, or will be, since they belong to the organisation.
+    """
+
+    changed: int = 0
+    left: list[Remaining] = field(default_factory=list[Remaining])
+    returns: bool = False
+
+
+def replaced(value: Any, user: str, by: str) -> Any:
+    """A JSON value in which a userid stands for itself: alone, in a list with commas, or in a path.
+
+    What only contains it, such as a sentence, stays: nobody can tell whether it means the person.
+    """
+    if isinstance(value, str):
+        if user not in value:
+            return value
+        return re.sub(rf"(?<![^,/]){re.escape(user)}(?![^,/])", lambda _: by, value)
+    if isinstance(value, Mapping):
+        return {
+            (by if name == user else name): replaced(each, user, by) for name, each in value.items()
+        }
+    if isinstance(value, Sequence):
+        return [replaced(each, user, by) for each in value]
+    return value

@@ -1,0 +1,114 @@
+"""A person in the notices that business applications are told."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.client.personal_data import Remaining
+from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
+from dingrelay_workers.personal_data.subject import Erased, Erasing, Subject
+from dingrelay_workers.webhooks.endpoints import WRITER
+from dingrelay_workers.webhooks.models import DeliveryRow, NoticeRow
+
+_NAMES = {"userid": "name", "originator": "title"}
+"""Who a notice is about → the field that spells their name."""
+
+
+async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str, Any]]:
+    """Every notice that names them, passed on or not."""
+    found: list[dict[str, Any]] = []
+    for table in (OutboxRow, NoticeRow):
+        columns = (table.id, table.type, table.app, table.sender, table.at, table.data)
+        query = select(*columns).where(
+            subject.named_in(table.data) | (table.sender == subject.user)
+        )
+        rows = await connection.execute(subject.among(query, table.app).order_by(table.number))
+        found += [dict(row) for row in rows.mappings() if _names(row, subject)]
+    return found
+
+
+async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Erased:
+    """Take the person out of notices that every endpoint has been told.
+
+    Args:
+        database: with the notices.
+        erasing: who it is.
+        kept: how long a notice is kept at most: an endpoint that is paused or fails gets it until then.
+    """
+    erased = Erased()
+    async with database.read() as connection:
+        for row in await _before(connection, OutboxRow, erasing):
+            reason = "the notice is not passed on yet"
+            left = Remaining(place="webhooks", id=row["id"], reason=reason, until=None)
+            erased.left.append(left)
+        numbers = [row["number"] for row in await _before(connection, NoticeRow, erasing)]
+    for some in chunks(numbers):
+        # As whoever passes notices on: none is begun to be told meanwhile.
+        async with database.write(WRITER) as connection:
+            query = select(NoticeRow.__table__).where(NoticeRow.number.in_(some))
+            for row in (await connection.execute(query)).mappings().all():
+                await _erase_one(connection, row, erasing, erased, kept)
+    return erased
+
+
+async def _before(
+    connection: AsyncConnection, table: type[OutboxRow] | type[NoticeRow], erasing: Erasing
+) -> list[Any]:
+    """The notices of what happened before that name the person."""
+    query = select(table.number, table.id, table.sender, table.data).where(
+        table.at <= erasing.since,
+        erasing.named_in(table.data) | (table.sender == erasing.user),
+    )
+    rows = await connection.execute(erasing.among(query, table.app))
+    return [row for row in rows.mappings() if _names(row, erasing)]
+
+
+async def _erase_one(
+    connection: AsyncConnection, row: Any, erasing: Erasing, erased: Erased, kept: timedelta
+) -> None:
+    if await _is_awaited(connection, row["number"]):
+        reason = "an endpoint is still to be told of it"
+        until = row["recorded_at"] + kept
+        left = Remaining(place="webhooks", id=row["id"], reason=reason, until=until)
+        erased.left.append(left)
+        return
+    sender = erasing.tombstone if row["sender"] == erasing.user else row["sender"]
+    await connection.execute(
+        update(NoticeRow)
+        .where(NoticeRow.number == row["number"])
+        .values(data=_without(row["data"], erasing), sender=sender)
+    )
+    erased.changed += 1
+
+
+def _names(row: Any, subject: Subject) -> bool:
+    return row["sender"] == subject.user or subject.is_in(row["data"])
+
+
+async def _is_awaited(connection: AsyncConnection, number: int) -> bool:
+    """Whether some endpoint may still be told of a notice: what it is told must not change."""
+    under_way = select(DeliveryRow.job).where(DeliveryRow.notice == number).limit(1)
+    behind = (
+        select(EndpointRow.id)
+        .where(
+            (EndpointRow.position < number)
+            | ((EndpointRow.replay_position < number) & (EndpointRow.replay_until >= number))
+        )
+        .limit(1)
+    )
+    for query in (under_way, behind):
+        if await connection.scalar(query) is not None:
+            return True
+    return False
+
+
+def _without(data: Mapping[str, Any], erasing: Erasing) -> dict[str, Any]:
+    left: dict[str, Any] = erasing.without(data)
+    for who, name in _NAMES.items():
+        if data.get(who) == erasing.user and data.get(name):
+            left[name] = erasing.tombstone
+    return left
