@@ -80,7 +80,7 @@ class AppSettings(BaseModel):
         """Whether events over HTTP are taken."""
         return bool(self.callback_token.get_secret_value())
 
-    @property
+    @cached_property
     def credentials(self) -> str:
         """A digest that tells this key and secret from any others."""
         pair = f"{self.app_key.get_secret_value()}\n{self.app_secret.get_secret_value()}"
@@ -372,10 +372,8 @@ class Settings(BaseSettings):
             ("DINGTALK_API_URL", self.api_url),
         ):
             _check_dingtalk_url(variable, url, sandbox=self.env != "production")
-        _check_app_keys(self.apps)
+        check_apps(self.apps)
         _check_webhooks(self)
-        for name, app in sorted(self.apps.items()):
-            _check_callback(name, app)
         if not self.database.startswith(("sqlite:", "postgresql:")):
             raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
         return self
@@ -434,36 +432,74 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: there is none, or its key or secret is missing.
         """
-        found = self.apps.get(name)
-        if found is None:
-            raise SettingsError(f"apps.{name}: no such app is configured")
-        suffix = _suffix(name)
-        for variable, value in (("KEY", found.app_key), ("SECRET", found.app_secret)):
-            if not value.get_secret_value():
-                # Not with a colon: what follows the name of a secret like that is hidden in logs.
-                raise SettingsError(f"DINGTALK_APP_{variable}{suffix} is required")
-        return found
+        return complete_app(self.apps, name)
+
+
+def complete_app(apps: Mapping[str, AppSettings], name: str) -> AppSettings:
+    """The app of that name.
+
+    Raises:
+        SettingsError: there is none, or its key or secret is missing.
+    """
+    found = apps.get(name)
+    if found is None:
+        raise SettingsError(f"apps.{name}: no such app is configured")
+    suffix = _suffix(name)
+    for variable, value in (("KEY", found.app_key), ("SECRET", found.app_secret)):
+        if not value.get_secret_value():
+            # Not with a colon: what follows the name of a secret like that is hidden in logs.
+            raise SettingsError(f"DINGTALK_APP_{variable}{suffix} is required")
+    return found
+
+
+def check_apps(apps: Mapping[str, AppSettings]) -> None:
+    """Whether the apps' keys and callbacks make sense together.
+
+    Raises:
+        ValueError: names the variable that is wrong.
+    """
+    _check_app_keys(apps)
+    for name, app in sorted(apps.items()):
+        _check_callback(name, app)
+
+
+APP_VARIABLE = re.compile(
+    r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID|CORP_ID|CALLBACK_TOKEN|CALLBACK_AES_KEY)"
+    r"(?:_([A-Z0-9_]+))?"
+)
+
+
+def _app_variables() -> dict[tuple[str, str], tuple[str, str]]:
+    """App and field → the variable that counts for it, and its value."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
+        match = APP_VARIABLE.fullmatch(variable.removesuffix("_FILE"))
+        if match and value:
+            part, name = match.groups()
+            found[(name or DEFAULT_APP).lower(), part.lower()] = variable, value
+    return found
+
+
+def app_secret_files() -> dict[tuple[str, str], tuple[str, str]]:
+    """App and field → variable and file, for the keys and secrets of apps that are in files."""
+    return {
+        (name, part): (variable, path)
+        for (name, part), (variable, path) in _app_variables().items()
+        if variable.endswith("_FILE") and part in {"app_key", *APP_SECRETS}
+    }
 
 
 class AppsSource(PydanticBaseSettingsSource):
     """The apps' keys, secrets and agent ids from ``DINGTALK_*`` in the environment or `.env`."""
-
-    PATTERN = re.compile(
-        r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID|CORP_ID|CALLBACK_TOKEN|CALLBACK_AES_KEY)"
-        r"(?:_([A-Z0-9_]+))?"
-    )
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:  # noqa: D102
         apps: dict[str, dict[str, str]] = {}
-        for variable, value in {**dotenv_values(".env"), **os.environ}.items():
-            match = self.PATTERN.fullmatch(variable.removesuffix("_FILE"))
-            if match and value:
-                part, name = match.groups()
-                text = _read_secret(variable, value) if variable.endswith("_FILE") else value
-                apps.setdefault((name or DEFAULT_APP).lower(), {})[part.lower()] = text
+        for (name, part), (variable, value) in _app_variables().items():
+            text = read_secret(variable, value) if variable.endswith("_FILE") else value
+            apps.setdefault(name, {})[part] = text
         return {"apps": apps} if apps else {}
 
 
@@ -478,7 +514,7 @@ class SecretFilesSource(PydanticBaseSettingsSource):
         for name, field in self.settings_cls.model_fields.items():
             variable = f"DINGRELAY_{name.upper()}_FILE"
             if field.annotation is SecretStr and (path := os.environ.get(variable)):
-                found[name] = _read_secret(variable, path)
+                found[name] = read_secret(variable, path)
         return found
 
 
@@ -508,11 +544,18 @@ class TomlSource(PydanticBaseSettingsSource):
         return content
 
 
-def _read_secret(variable: str, path: str) -> str:
+def read_secret(variable: str, path: str) -> str:
+    """What the file that a variable names holds, without blanks around it.
+
+    Raises:
+        SettingsError: it can't be read; names the variable.
+    """
     try:
         return Path(path).read_text("utf-8").strip()
     except OSError as error:
         raise SettingsError(f"{variable}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{variable}: must be text in UTF-8") from None
 
 
 def _check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:

@@ -149,7 +149,7 @@ def test_every_page_of_the_guide_is_translated_and_in_its_index() -> None:
 def _named(document: str) -> set[str]:
     """The variables that a document names; of a secret also the one of its file."""
     found = set(VARIABLE.findall(text(document)))
-    return {name.removesuffix("_FILE") if "CALLBACK" in name else name for name in found}
+    return {name if name in _variables() else name.removesuffix("_FILE") for name in found}
 
 
 def _variables() -> set[str]:

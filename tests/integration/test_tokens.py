@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -9,6 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from conftest import wait_until_async
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import AppSettings, Settings, SettingsError
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import run_async
@@ -17,7 +19,9 @@ from dingrelay_workers.calls import tokens as module
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import Credentials, DingTalkError, Throttled, Transient
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.dingtalk.transport import Transport
+from dingrelay_workers.limiter import breakers as circuits
 from dingrelay_workers.limiter.breakers import Breakers
 from dingrelay_workers.limiter.limiter import Limiter
 from dingrelay_workers.limiter.rules import Rules
@@ -50,9 +54,12 @@ async def worker(redis: Redis, valkey_url: str, sandbox: SandboxAdmin) -> AsyncI
         sessions.append(Transport.open_session(loaded))
         transport = Transport(sessions[-1], Classifier({}), loaded)
         rules = Rules.from_settings({}, "office")
-        breakers = Breakers.from_settings(redis, rules, loaded)
+        apps = CurrentApps(loaded)
+        breakers = Breakers.from_settings(redis, rules, loaded, apps)
         limiter = Limiter(redis, rules, max_wait=5, local_waiters=4, breakers=breakers)
-        opened.append(Tokens(redis, transport, loaded, limiter, worker=f"worker-{len(opened)}"))
+        opened.append(
+            Tokens(redis, transport, loaded, limiter, apps, worker=f"worker-{len(opened)}")
+        )
         return opened[-1]
 
     yield make
@@ -60,6 +67,11 @@ async def worker(redis: Redis, valkey_url: str, sandbox: SandboxAdmin) -> AsyncI
         await tokens.close()
     for session in sessions:
         await session.close()
+
+
+def entry(tokens: Tokens) -> tuple[str, str]:
+    """Where the app's token is, and how the last fetch failed."""
+    return module._keys(APP, tokens._apps.app(APP))
 
 
 @pytest.fixture
@@ -133,7 +145,7 @@ async def test_the_lease_of_a_dead_fetcher_is_taken_over(
 ) -> None:
     tokens = worker()
     lease_ms = 300
-    dead = module._TAKE.call(tokens._keys(APP), ["dead-worker", 600_000, lease_ms, 0])
+    dead = module._TAKE.call(entry(tokens), ["dead-worker", 600_000, lease_ms, 0])
     assert (await run_async(redis, dead))[0] == b"fetch"
     waiting = asyncio.create_task(value(tokens))
     await asyncio.wait([waiting], timeout=lease_ms / 3000)
@@ -147,10 +159,10 @@ async def test_a_fetcher_that_lost_its_lease_does_not_overwrite_the_newer_token(
     worker: Worker, redis: Redis
 ) -> None:
     slow, quick = worker(), worker()
-    take = module._TAKE.call(slow._keys(APP), [slow._worker, 600_000, 1, 0])
+    take = module._TAKE.call(entry(slow), [slow._worker, 600_000, 1, 0])
     assert (await run_async(redis, take))[0] == b"fetch"
     good = await quick.token(APP)
-    assert await slow._put(APP, "an older token", 7200) == 0
+    assert await slow._put(entry(slow), "an older token", 7200) == 0
     assert await value(slow) == good.value
 
 
@@ -158,10 +170,10 @@ async def test_what_is_kept_twice_because_an_answer_was_lost_is_one_generation(
     worker: Worker, redis: Redis
 ) -> None:
     tokens = worker()
-    take = module._TAKE.call(tokens._keys(APP), [tokens._worker, 600_000, 20_000, 0])
+    take = module._TAKE.call(entry(tokens), [tokens._worker, 600_000, 20_000, 0])
     assert (await run_async(redis, take))[0] == b"fetch"
-    first = await tokens._put(APP, "a token", 7200)
-    assert await tokens._put(APP, "a token", 7200) == first > 0
+    first = await tokens._put(entry(tokens), "a token", 7200)
+    assert await tokens._put(entry(tokens), "a token", 7200) == first > 0
 
 
 @pytest.mark.parametrize("fate", ["revoked", "expired"])
@@ -220,6 +232,46 @@ async def test_corrected_credentials_need_not_wait_for_the_circuit(
     # Who has not heard of the correction yet uses the token that is there.
     assert await value(wrong) == sandbox.tokens()[0]
     assert fetches() == 2
+
+
+async def test_a_refusal_of_a_secret_that_is_over_by_then_holds_nobody(
+    worker: Worker,
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    fetches: Callable[[], int],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("old-secret")
+    monkeypatch.setenv("DINGTALK_APP_SECRET_FILE", str(file))
+    tokens = worker(secret="old-secret")
+    request = tokens._transport.request
+
+    async def renewed_meanwhile(asked: Request) -> dict[str, Any]:
+        try:
+            return await request(asked)
+        finally:
+            file.write_text("sandbox-secret")
+            tokens._apps.look()
+            tokens._apps.look()
+
+    monkeypatch.setattr(tokens._transport, "request", renewed_meanwhile)
+    assert await value(tokens) == sandbox.tokens()[0]
+    assert fetches() == 2
+    assert await redis.keys("dingrelay:hold:*") == []
+    assert await redis.keys("dingrelay:token-failure:*") == []
+
+
+async def test_a_hold_of_other_credentials_ends_for_all_with_a_good_fetch(
+    worker: Worker, redis: Redis
+) -> None:
+    wrong, right = worker(secret="wrong"), worker()
+    with pytest.raises(Credentials):
+        await value(wrong)
+    assert [state.scope for state in await circuits.states(redis)] == [f"hold:{APP}"]
+    await value(right)
+    assert await circuits.states(redis) == []
 
 
 async def test_after_the_circuit_the_credentials_are_tried_again(

@@ -2,6 +2,7 @@
 
 import time
 from itertools import islice
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callbacks import AES_KEY, APP_KEY, TOKEN, DingTalk, strangers
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.events.crypto import CallbackCrypto, Undecipherable
 from dingrelay_producers.events.receiver import Receiver, Refused
 from dingrelay_producers.gateway.http.body_reader import parse_json
@@ -84,7 +86,7 @@ def receiver(corp_id: str = "") -> Receiver:
         "callback_aes_key": AES_KEY,
     }
     settings = Settings.load(env="sandbox", apps={"default": app})
-    return Receiver(settings)
+    return Receiver(CurrentApps(settings))
 
 
 @pytest.mark.parametrize("names", [("signature", "timestamp"), ("msg_signature", "timeStamp")])
@@ -97,6 +99,28 @@ def test_a_push_is_opened_and_answered_with_its_own_key(names: tuple[str, str], 
     assert push.event.event_type == "user_add_org"
     assert push.event.data == {"userId": ["u1"], "title": "半个?"}
     assert push.event.corp_id == "dingcorp"
+    assert dingtalk.opened(push.success()) == "success"
+
+
+def test_the_callback_of_a_file_is_taken_anew(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DINGTALK_APP_KEY", APP_KEY)
+    files = {"TOKEN": tmp_path / "token", "AES_KEY": tmp_path / "key"}
+    for name, text in {"TOKEN": "old", "AES_KEY": "o" * 43}.items():
+        monkeypatch.setenv(f"DINGTALK_CALLBACK_{name}_FILE", str(files[name]))
+        files[name].write_text(text)
+    apps = CurrentApps(Settings.load(env="sandbox"))
+    receiver = Receiver(apps)
+    dingtalk = DingTalk()
+    pushed = dingtalk.push({"EventType": "check_url"})
+    with pytest.raises(Refused):
+        receiver.open("default", parse_qsl(pushed.query), parse_json(pushed.body))
+    files["TOKEN"].write_text(TOKEN)
+    files["AES_KEY"].write_text(AES_KEY)
+    apps.look()
+    apps.look()
+    push = receiver.open("default", parse_qsl(pushed.query), parse_json(pushed.body))
     assert dingtalk.opened(push.success()) == "success"
 
 

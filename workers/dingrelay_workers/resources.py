@@ -16,6 +16,7 @@ import aiohttp
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Draft
@@ -103,6 +104,7 @@ class Resources:
         consumed: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self.settings = settings
+        self.apps = CurrentApps(settings)
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.redis = open_redis(settings)
         self.patience = Patience()
@@ -118,7 +120,7 @@ class Resources:
             self.rules,
             max_wait=settings.max_wait,
             local_waiters=max(4, concurrency // 8),
-            breakers=Breakers.from_settings(self.redis, self.rules, settings),
+            breakers=Breakers.from_settings(self.redis, self.rules, settings, self.apps),
         )
         self.batches = BatchRegistry(self.records)
         self.quota = Quota(self.redis, settings)
@@ -156,7 +158,12 @@ class Resources:
         classifier = Classifier(self.settings.codes, on_unknown=_warn_of_unknown_code)
         self._transport = Transport(self._session, classifier, self.settings)
         self._tokens = Tokens(
-            self.redis, self._transport, self.settings, self.limiter, worker=self.worker
+            self.redis,
+            self._transport,
+            self.settings,
+            self.limiter,
+            self.apps,
+            worker=self.worker,
         )
         if self._queues:
             self.presence.start()
@@ -168,6 +175,8 @@ class Resources:
                 self._tell_rules,
             ):
                 self._background.append(asyncio.create_task(_for_ever(work)))
+        if self.apps.has_files:
+            self._background.append(asyncio.create_task(_for_ever(self.apps.watch)))
         if self.settings.metrics_port:
             self._background.append(asyncio.create_task(_for_ever(self._show_limits)))
             self._background.append(asyncio.create_task(_for_ever(self._show_backlog)))

@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.events.crypto import CallbackCrypto, Undecipherable
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import AppSettings
 from dingrelay_tasks import event_payload
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.event import Event, value
@@ -70,26 +71,34 @@ class Receiver:
     """The callbacks of all apps.
 
     Args:
-        settings: with the apps' tokens and keys.
+        apps: with their tokens and keys.
         clock: Unix seconds.
     """
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, apps: CurrentApps, clock: Callable[[], float] = time.time) -> None:
+        self._apps = apps
         self._clock = clock
-        self._cryptos = {
-            name: CallbackCrypto(
-                app.callback_token.get_secret_value(),
-                app.callback_aes_key.get_secret_value(),
-                [app.app_key.get_secret_value(), app.corp_id],
-            )
-            for name, app in settings.apps.items()
-            if app.has_callback
-        }
+        self._cryptos: dict[str, tuple[AppSettings, CallbackCrypto]] = {}
 
     @property
     def apps(self) -> Sequence[str]:
         """Those that have a callback."""
-        return list(self._cryptos)
+        return [name for name, app in self._apps.all.items() if app.has_callback]
+
+    def _crypto(self, name: str) -> CallbackCrypto | None:
+        """What checks the pushes of an app; None if it has no callback."""
+        app = self._apps.all.get(name)
+        if app is None or not app.has_callback:
+            return None
+        made_for, crypto = self._cryptos.get(name, (None, None))
+        if crypto is None or made_for is not app:
+            crypto = CallbackCrypto(
+                app.callback_token.get_secret_value(),
+                app.callback_aes_key.get_secret_value(),
+                [app.app_key.get_secret_value(), app.corp_id],
+            )
+            self._cryptos[name] = app, crypto
+        return crypto
 
     def open(self, app: str, query: Sequence[tuple[str, str]], body: object) -> Push:
         """What a push tells.
@@ -102,7 +111,7 @@ class Receiver:
         Raises:
             Refused: it is not DingTalk's, or can't be read.
         """
-        crypto = self._cryptos.get(app)
+        crypto = self._crypto(app)
         if crypto is None:
             raise Refused("app")
         signature, timestamp = _one(query, SIGNATURES), _one(query, TIMESTAMPS)

@@ -6,6 +6,7 @@ import random
 import aiohttp
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.stream.connection import Connection, Times
 from dingrelay_producers.stream.frames import Frame, Worth
@@ -23,7 +24,8 @@ class Listener:
     is open before the old one is left. Each has a ticket of its own.
 
     Args:
-        settings: where DingTalk is, and the app's key and secret.
+        settings: where DingTalk is.
+        apps: the apps' keys and secrets.
         app: whose events.
         session: opens connections.
         taker: makes events jobs.
@@ -33,6 +35,7 @@ class Listener:
     def __init__(
         self,
         settings: Settings,
+        apps: CurrentApps,
         app: str,
         session: aiohttp.ClientSession,
         taker: Taker,
@@ -42,6 +45,7 @@ class Listener:
     ) -> None:
         self.app = app
         self._settings = settings
+        self._apps = apps
         self._session = session
         self._taker = taker
         self._metrics = metrics
@@ -71,7 +75,8 @@ class Listener:
     async def _connect(self) -> Connection | None:
         """The next connection, which is being read; None if there is none to be had just now."""
         try:
-            ticket = await open_ticket(self._session, self._settings, self.app)
+            app = self._apps.app(self.app)
+            ticket = await open_ticket(self._session, self._settings, app)
             connection = await Connection.open(
                 self._session, ticket, self._take, self._times, self.app
             )

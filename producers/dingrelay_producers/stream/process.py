@@ -10,6 +10,7 @@ from prometheus_client import start_http_server
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import logs
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.settings import Settings
@@ -56,10 +57,13 @@ async def listen(
     async with aiohttp.ClientSession(
         timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
-        listeners = [Listener(settings, app, session, taker, metrics) for app in apps]
+        current = CurrentApps(settings)
+        listeners = [Listener(settings, current, app, session, taker, metrics) for app in apps]
         running = [asyncio.create_task(listener.run()) for listener in listeners]
+        if current.has_files:
+            running.append(asyncio.create_task(current.watch()))
         waiting = asyncio.create_task(stopping.wait())
-        # A listener ends by a bug only; then the process ends, and its supervisor starts another.
+        # Any of them ends by a bug only; then the process ends, and its supervisor starts another.
         await asyncio.wait([waiting, *running], return_when=asyncio.FIRST_COMPLETED)
         for task in (waiting, *running):
             task.cancel()

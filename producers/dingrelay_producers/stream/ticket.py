@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from dingrelay_producers.settings import LOOPBACK, Settings
+from dingrelay_producers.settings import LOOPBACK, AppSettings, Settings
 
 PATH = "/v1.0/gateway/connections/open"
 SUBSCRIPTIONS = ({"type": "EVENT", "topic": "*"},)
@@ -37,18 +37,18 @@ class Ticket:
         return f"Ticket({self.endpoint!r})"
 
 
-async def open_ticket(session: aiohttp.ClientSession, settings: Settings, app: str) -> Ticket:
-    """A new ticket of an app.
+async def open_ticket(
+    session: aiohttp.ClientSession, settings: Settings, app: AppSettings
+) -> Ticket:
+    """A new ticket of an app, with its key and secret.
 
     Raises:
         CredentialsRefused: DingTalk refuses the app.
         NoTicket: it gave none for another reason.
-        SettingsError: the app has no key or no secret.
     """
-    credentials = settings.app(app)
     asked = {
-        "clientId": credentials.app_key.get_secret_value(),
-        "clientSecret": credentials.app_secret.get_secret_value(),
+        "clientId": app.app_key.get_secret_value(),
+        "clientSecret": app.app_secret.get_secret_value(),
         "subscriptions": SUBSCRIPTIONS,
         "ua": f"dingrelay/{version('dingrelay')}",
         "localIp": "",

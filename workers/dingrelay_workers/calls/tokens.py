@@ -4,12 +4,15 @@ import asyncio
 import json
 import time
 from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.current_apps import CurrentApps
+from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_workers.dingtalk import apis
@@ -73,10 +76,12 @@ class Tokens:
         transport: Transport,
         settings: Settings,
         limiter: Limiter,
+        apps: CurrentApps,
         *,
         worker: str,
     ) -> None:
         self._redis = redis
+        self._apps = apps
         self._limiter = limiter
         self._transport = transport
         self._settings = settings
@@ -118,14 +123,14 @@ class Tokens:
         await asyncio.gather(*self._under_way, return_exceptions=True)
 
     async def _ask(self, app: str, distrust: Token | None) -> Token:
-        margin = self._settings.refresh_margin
-        lease = self._settings.call_timeout + LEASE_MARGIN
+        margin = int(self._settings.refresh_margin * 1000)
+        lease = int((self._settings.call_timeout + LEASE_MARGIN) * 1000)
         distrusted = distrust.generation if distrust else 0
-        call = _TAKE.call(
-            self._keys(app),
-            [self._worker, int(margin * 1000), int(lease * 1000), distrusted],
-        )
         while True:
+            # The keys each time: the app's secret may be renewed while another worker fetches.
+            call = _TAKE.call(
+                _keys(app, self._apps.app(app)), [self._worker, margin, lease, distrusted]
+            )
             what, value, generation, milliseconds = await run_async(self._redis, call)
             left = milliseconds / 1000
             if what == b"fetch":
@@ -160,48 +165,58 @@ class Tokens:
 
     async def _fetch(self, app: str) -> Token:
         api = self._api
+        configured = self._apps.app(app)
+        entry = _keys(app, configured)
         try:
             grant = await self._limiter.trial(app, api.name, api.dialect)
         except Outage as outage:
             error = Transient(outage.kind, outage.reason)
             error.outage = outage.name
-            await self._put(app, "", max(outage.wait, WAIT_STEP), error)
+            await self._put(entry, "", max(outage.wait, WAIT_STEP), error)
             raise error from None
         except Parked as parked:
             paused = Throttled("paused", parked.reason, pause=parked.due_in)
-            await self._put(app, "", parked.due_in, paused)
+            await self._put(entry, "", parked.due_in, paused)
             raise paused from None
         TOKEN_FETCHES.labels(app).inc()
         try:
-            value, validity = await self.request(app)
+            value, validity = await self._request(configured)
         except DingTalkError as error:
             if isinstance(error, Credentials):
                 error.hint = CREDENTIALS_HINT
+                if self._apps.credentials(app) != configured.credentials:
+                    # It says nothing of the secret that there is by now, and must not hold that.
+                    await self._limiter.forgone(grant)
+                    await self._put(entry, "", 0)
+                    return await self._ask(app, None)
             wait = await self._limiter.failed(grant, error, job="")
             pause = error.pause if isinstance(error, Throttled) else wait or FAILURE_PAUSE
-            await self._put(app, "", pause, error)
+            await self._put(entry, "", pause, error)
             raise
         except BaseException:
             await self._limiter.forgone(grant)
-            await self._put(app, "", 0)
+            await self._put(entry, "", 0)
             raise
-        generation = await self._put(app, value, validity)
+        generation = await self._put(entry, value, validity)
         await self._limiter.answered(grant)
+        with suppress(RedisError, OSError):  # the token is good all the same
+            await self._limiter.breakers.forget_other_holds(app)
         return self._hold(app, value, generation, validity)
 
     async def _put(
-        self, app: str, value: str, seconds: float, failure: DingTalkError | None = None
+        self,
+        entry: tuple[str, str],
+        value: str,
+        seconds: float,
+        failure: DingTalkError | None = None,
     ) -> int:
         told = ""
         if failure is not None:
             told = json.dumps(
                 [failure.name, failure.code, failure.message, failure.hint, failure.outage]
             )
-        call = _PUT.call(self._keys(app), [self._worker, value, int(seconds * 1000), told])
+        call = _PUT.call(entry, [self._worker, value, int(seconds * 1000), told])
         return int(await run_async(self._redis, call))
-
-    def _keys(self, app: str) -> tuple[str, str]:
-        return keys.token(app), keys.token_failure(app, self._settings.app(app).credentials)
 
     @property
     def _api(self) -> Api:
@@ -215,7 +230,9 @@ class Tokens:
             DingTalkError: the token call failed otherwise.
             SettingsError: the app is not configured.
         """
-        configured = self._settings.app(app)
+        return await self._request(self._apps.app(app))
+
+    async def _request(self, configured: AppSettings) -> tuple[str, float]:
         key = configured.app_key.get_secret_value()
         secret = configured.app_secret.get_secret_value()
         if self._api is apis.TOKEN:
@@ -225,6 +242,10 @@ class Tokens:
         asked = Request(self._api, body={"appKey": key, "appSecret": secret})
         answer = await self._transport.request(asked)
         return _read(answer, "accessToken", "expireIn")
+
+
+def _keys(app: str, configured: AppSettings) -> tuple[str, str]:
+    return keys.token(app), keys.token_failure(app, configured.credentials)
 
 
 def _failure(told: bytes, left: float) -> DingTalkError:

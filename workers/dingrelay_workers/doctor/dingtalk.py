@@ -3,6 +3,7 @@
 from redis.exceptions import RedisError
 
 from dingrelay_producers.cli.output import length
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.calls.tokens import Tokens
 from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA, DEPARTMENT, MESSAGE_PROGRESS
@@ -59,9 +60,10 @@ async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[Chec
     async with Transport.open_session(settings) as session:
         transport = Transport(session, Classifier(settings.codes), settings)
         rules = Rules.from_settings({}, settings.egress)
-        breakers = Breakers.from_settings(redis, rules, settings)
+        apps = CurrentApps(settings)
+        breakers = Breakers.from_settings(redis, rules, settings, apps)
         limiter = Limiter(redis, rules, max_wait=0, local_waiters=1, breakers=breakers)
-        tokens = Tokens(redis, transport, settings, limiter, worker="doctor")
+        tokens = Tokens(redis, transport, settings, limiter, apps, worker="doctor")
         for app in sorted(settings.apps):
             credentials = await _credentials(app, settings, tokens)
             results.append(credentials)

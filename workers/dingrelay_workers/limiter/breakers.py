@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import transition
@@ -218,35 +219,33 @@ class Breakers:
         self._redis = redis
         self._rules = rules
         self._credentials = credentials
-        self._circuits: dict[tuple[str, str, str], Circuit] = {}
+        self._circuits: dict[tuple[str, str, str, str], Circuit] = {}
 
     @classmethod
-    def from_settings(cls, redis: Redis, rules: Rules, settings: Settings) -> "Breakers":
+    def from_settings(
+        cls, redis: Redis, rules: Rules, settings: Settings, apps: CurrentApps
+    ) -> "Breakers":
         """The breakers as the settings want them."""
-
-        def credentials(app: str) -> str:
-            found = settings.apps.get(app)
-            return found.credentials if found else ""
-
         return cls(
             redis,
             rules,
             call_timeout=settings.call_timeout,
             hold_every=settings.token_circuit,
-            credentials=credentials,
+            credentials=apps.credentials,
         )
 
     def circuit(self, app: str, api: str, host: str) -> Circuit:
         """The breakers before a call of this API."""
-        found = self._circuits.get((app, api, host))
+        credentials = self._credentials(app)
+        found = self._circuits.get((app, api, host, credentials))
         if found is None:
-            found = self._circuits[app, api, host] = Circuit(
+            found = self._circuits[app, api, host, credentials] = Circuit(
                 app,
                 api,
                 host,
                 keys.breaker(f"app:{app}", api),
                 keys.breaker(self._rules.egress.scope, host),
-                keys.hold(app, self._credentials(app)),
+                keys.hold(app, credentials),
             )
         return found
 
@@ -283,6 +282,21 @@ class Breakers:
         for name in await run_async(self._redis, sane(circuit, calls, trial=trial)):
             event = "app_released" if name == b"hold" else "breaker_closed"
             log.info(event, **_told(circuit, name.decode()))
+
+    async def forget_other_holds(self, app: str) -> None:
+        """DingTalk takes the app's credentials: what held it under others is over for everybody.
+
+        A worker that still has the others, and is refused, holds it anew.
+        """
+        own, others = keys.hold(app, self._credentials(app)), keys.hold(app, "")
+        opened: list[Any] = await self._redis.zrange(keys.BREAKERS, 0, -1)
+        stale = [key for key in opened if key.decode().startswith(others) and key.decode() != own]
+        if stale:
+            async with self._redis.pipeline() as pipe:
+                pipe.delete(*stale)
+                pipe.zrem(keys.BREAKERS, *stale)
+                await pipe.execute()
+            log.info("app_released", app=app)
 
     async def resume(self) -> float | None:
         """Wake jobs that wait for the end of an outage, as far as it is time.

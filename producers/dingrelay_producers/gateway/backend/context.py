@@ -10,6 +10,7 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from dingrelay_producers.client.async_client import AsyncClient
+from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.gateway.backend.access import ApiKey, Backend, KeyStore, RateLimiter
@@ -85,9 +86,12 @@ async def opened(settings: Settings, backend: Backend) -> AsyncGenerator[Gateway
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
     writer = CampaignWriter(lambda: backend.campaigns)
-    receiver = Receiver(settings)
+    apps = CurrentApps(settings)
+    receiver = Receiver(apps)
     missed = MissedReader(records, redis, receiver.apps)
-    reading = asyncio.create_task(missed.run())
+    background = [asyncio.create_task(missed.run())]
+    if apps.has_files:
+        background.append(asyncio.create_task(apps.watch()))
     try:
         yield GatewayContext(
             settings=settings,
@@ -103,8 +107,9 @@ async def opened(settings: Settings, backend: Backend) -> AsyncGenerator[Gateway
             missed=missed,
         )
     finally:
-        reading.cancel()
-        await asyncio.wait([reading], timeout=FAREWELL)
+        for task in background:
+            task.cancel()
+        await asyncio.wait(background, timeout=FAREWELL)
         writer.close()
         ends.close()
         await records.aclose()

@@ -1,0 +1,111 @@
+"""The applications as the files with their keys and secrets tell now: they are rotated while we run.
+
+A file is read, not only asked whether it has changed: Kubernetes exchanges a link to its folder, editors
+exchange the file, and others write into it twice within the resolution of its time.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.settings import (
+    AppSettings,
+    Settings,
+    SettingsError,
+    app_secret_files,
+    check_apps,
+    complete_app,
+    read_secret,
+)
+
+LOOK_EVERY = 2.0
+"""Seconds between two looks. What two of them have found alike is taken: no file is half written then,
+and of a key and its secret not only one."""
+
+log = get_logger("dingrelay.secrets")
+
+
+class CurrentApps:
+    """The apps of the settings, with what their secret files hold by now.
+
+    What stands in a variable itself, and an agent id, stay as they were when the process started.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._apps: Mapping[str, AppSettings] = settings.apps
+        self._files = app_secret_files()
+        self._seen: dict[tuple[str, str], str] = {}
+        self._refused: dict[tuple[str, str], str] | None = None
+        self._unreadable: set[str] = set()
+
+    @property
+    def all(self) -> Mapping[str, AppSettings]:
+        """The apps by name. What this answers never changes; ask again for what is new."""
+        return self._apps
+
+    def app(self, name: str) -> AppSettings:
+        """The app of that name, with its key and secret.
+
+        Raises:
+            SettingsError: there is none, or its key or secret is missing.
+        """
+        return complete_app(self._apps, name)
+
+    def credentials(self, name: str) -> str:
+        """The digest of an app's key and secret; empty if there is no such app."""
+        found = self._apps.get(name)
+        return found.credentials if found else ""
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there is anything to watch."""
+        return bool(self._files)
+
+    async def watch(self) -> None:
+        """Look at the files for ever."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            # A file system may stand still.
+            await asyncio.to_thread(self.look)
+
+    def look(self) -> None:
+        """Take what the files hold, if the last look has found the same."""
+        found = self._read()
+        settled, self._seen = found == self._seen, found
+        if not settled or found == self._refused:
+            return
+        apps, renewed = dict(self._apps), dict[str, list[str]]()
+        for (name, part), text in found.items():
+            app = apps.get(name, AppSettings())
+            if getattr(app, part).get_secret_value() != text:
+                # Not a copy: that would keep the digest of the old pair.
+                fields = {field: getattr(app, field) for field in AppSettings.model_fields}
+                apps[name] = AppSettings.model_validate({**fields, part: SecretStr(text)})
+                renewed.setdefault(name, []).append(part)
+        try:
+            check_apps(apps)
+        except ValueError as error:
+            self._refused = found
+            log.error("secrets_refused", reason=str(error))  # noqa: TRY400 - its traceback may have secrets
+            return
+        self._apps, self._refused = apps, None
+        for name, parts in renewed.items():
+            log.info("secrets_renewed", app=name, settings=sorted(parts))
+
+    def _read(self) -> dict[tuple[str, str], str]:
+        """What the files hold. One that is gone, or empty, is being exchanged: what it held stays."""
+        found: dict[tuple[str, str], str] = {}
+        for part, (variable, path) in self._files.items():
+            try:
+                text = read_secret(variable, path)
+            except SettingsError as error:
+                if variable not in self._unreadable:
+                    log.warning("secret_unreadable", reason=str(error))
+                self._unreadable.add(variable)
+                continue
+            self._unreadable.discard(variable)
+            if text:
+                found[part] = text
+        return found
