@@ -186,8 +186,7 @@ async def decisions(context: DemoContext) -> None:
     asked = sum([await context.looks(instance) for instance in wanted])
     context.screen.note(
         tr(
-            "the last one was told {took:.1f} s after the first decision; DingTalk was asked {asked} "
-            "times",
+            "the last one was told {took:.1f} s after the first decision; questions to DingTalk: {asked}",
             took=took,
             asked=asked,
         )
@@ -209,8 +208,8 @@ async def newcomer(context: DemoContext) -> None:
     asked = sandbox.audit()["calls"].get(BY_MOBILE_API, {})
     context.screen.note(
         tr(
-            "an event brought them into the directory after {took:.1f} s; DingTalk was asked {times} "
-            "times whose number it is",
+            "an event brought them into the directory after {took:.1f} s; questions to DingTalk about the "
+            "number: {times}",
             took=took,
             times=sum(asked.values()),
         )
