@@ -28,7 +28,7 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.wakeup import ReceivedWakeup
-from tables import prepare
+from tables import prepare, sqlite_connections_ended
 
 BEAT = 0.1
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -185,6 +185,7 @@ async def opened_fleets(
         finally:
             for wakeups in used:
                 await wakeups.end()
+    await sqlite_connections_ended()
 
 
 def message(number: int, lane: Lane = "normal") -> MessageSend:

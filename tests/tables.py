@@ -1,7 +1,10 @@
 """Tables for a test's database: those of one that was migrated once, a test process each."""
 
+import asyncio
 import subprocess
 import tempfile
+import threading
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +26,14 @@ def prepare(database_url: str) -> None:
                 connection.execute(_postgres_script(url.set(database=TEMPLATE)))
     elif url.database and not Path(url.database).exists():
         Path(url.database).write_bytes(_sqlite_file())
+
+
+async def sqlite_connections_ended(patience: float = 5) -> None:
+    """Wait for connections that cancelled jobs have left: each ends in a thread, and tells the loop."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(patience):
+            while any("_connection_worker" in thread.name for thread in threading.enumerate()):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
 
 @cache
