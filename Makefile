@@ -63,8 +63,8 @@ $(INSTALLED): requirements-dev.lock $(RUNNABLE)
 demo: $(RUNNABLE) ## watch the main jobs run on a local DingTalk (ARGS=--keep leaves it running)
 	@$(BIN)/dingrelay demo $(ARGS)
 
-# Half of a test process's time is waiting: so many keep two cores busy.
-test: JOBS = 4
+# Most of a test process's time is waiting: so many keep two cores busy.
+test: JOBS = 6
 test: setup $(SDKS) ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
