@@ -1,0 +1,152 @@
+"""The manifests: valid for Kubernetes, and of the same system as docker-compose.yml."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from dingrelay_producers import Settings, cli
+from dingrelay_workers.commands.worker import LANES
+
+ROOT = Path(__file__).parents[2]
+FOLDER = ROOT / "ops/kubernetes"
+VERSIONS = ("1.32", "1.37")
+"""`preStop.sleep` came before the first of them."""
+SECRETS = "/run/secrets/"
+
+
+def documents() -> Iterator[Any]:
+    for name in yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))["resources"]:
+        yield from yaml.safe_load_all((FOLDER / name).read_text("utf-8"))
+
+
+ALL = list(documents())
+DEPLOYMENTS = {each["metadata"]["name"]: each for each in ALL if each["kind"] == "Deployment"}
+CONFIGURED = {each["metadata"]["name"]: each["data"] for each in ALL if each["kind"] == "ConfigMap"}
+
+
+def pod(name: str) -> Any:
+    return DEPLOYMENTS[name]["spec"]["template"]["spec"]
+
+
+def container(name: str) -> Any:
+    (found,) = pod(name)["containers"]
+    return found
+
+
+def variables(name: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for source in container(name)["envFrom"]:
+        found |= CONFIGURED[source["configMapRef"]["name"]]
+    return found | {each["name"]: each["value"] for each in container(name).get("env", ())}
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_kubernetes_takes_them(version: str) -> None:
+    for each in ALL:
+        kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_they_are_the_services_of_the_compose_file() -> None:
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"]
+    own = {name: each for name, each in compose.items() if each["image"].startswith("dingrelay:")}
+    assert set(DEPLOYMENTS) == {f"dingrelay-{name}" for name in own}
+    for name, service in own.items():
+        here = container(f"dingrelay-{name}")
+        assert (here["image"], here["args"]) == (service["image"], service["command"])
+        assert variables(f"dingrelay-{name}").keys() >= set(service["environment"])
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_its_command_exists(name: str) -> None:
+    answer = CliRunner().invoke(cli.app, [*container(name)["args"], "--help"])
+    assert answer.exit_code == 0, answer.output
+
+
+def test_every_lane_has_a_worker() -> None:
+    served: list[str] = []
+    for name in DEPLOYMENTS:
+        args: list[str] = container(name)["args"]
+        if args[0] == "worker":
+            served += args[args.index("--lanes") + 1].split(",")
+    assert sorted(served) == sorted(LANES)
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_its_variables_make_a_production_configuration(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (volume,) = (each["secret"] for each in pod(name)["volumes"] if "secret" in each)
+    files = {item["path"] for item in volume["items"]}
+    named = {value for value in variables(name).values() if value.startswith(SECRETS)}
+    assert {value.removeprefix(SECRETS) for value in named} == files
+    values = {"redis_url": "redis://valkey/0", "database_url": "postgresql://dingrelay@postgres/x"}
+    for variable, value in variables(name).items():
+        if value in named:
+            file = tmp_path / value.removeprefix(SECRETS)
+            file.write_text(values.get(file.name, "w" * 32), "utf-8")
+            value = str(file)  # noqa: PLW2901 - where the file is here
+        monkeypatch.setenv(variable, value)
+    settings = Settings.load()
+    assert settings.env == "production"
+    assert settings.redis == values["redis_url"]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_it_has_the_time_that_it_needs_to_stop(name: str) -> None:
+    args = container(name)["args"]
+    needed = Settings(env="test").soft_shutdown + 5 if args[0] == "worker" else 10
+    assert pod(name)["terminationGracePeriodSeconds"] > needed
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_its_probes_ask_a_port_that_it_has(name: str) -> None:
+    ports = {each["name"]: each["containerPort"] for each in container(name)["ports"]}
+    probes = {key: value for key, value in container(name).items() if key.endswith("Probe")}
+    assert probes.keys() >= {"startupProbe", "livenessProbe"}
+    for probe in probes.values():
+        (asked,) = (probe[kind]["port"] for kind in ("httpGet", "tcpSocket") if kind in probe)
+        assert asked in ports
+    if "metrics" in ports:
+        assert int(variables(name)["DINGRELAY_METRICS_PORT"]) == ports["metrics"]
+        assert "tcpSocket" in probes["livenessProbe"], "asks nobody else, however slow"
+    if "http" in ports and container(name)["args"][0] == "gateway":
+        assert ports["http"] == Settings(env="test").gateway_port
+        assert probes["livenessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+def test_services_and_budgets_are_of_pods_that_are_there() -> None:
+    labels = [each["spec"]["template"]["metadata"]["labels"] for each in DEPLOYMENTS.values()]
+    for each in ALL:
+        match each["kind"]:
+            case "Service":
+                selector = each["spec"]["selector"]
+            case "PodDisruptionBudget" | "Deployment":
+                selector = each["spec"]["selector"]["matchLabels"]
+            case _:
+                continue
+        assert selector in labels, each["metadata"]["name"]
+
+
+def test_more_than_one_pod_has_a_disruption_budget() -> None:
+    budgets = {each["metadata"]["name"] for each in ALL if each["kind"] == "PodDisruptionBudget"}
+    assert budgets == {name for name, each in DEPLOYMENTS.items() if each["spec"]["replicas"] > 1}
+
+
+@pytest.mark.parametrize("page", ["docs/guide/operating.md", "docs/guide/zh-CN/operating.md"])
+def test_the_guide_makes_every_secret(page: str) -> None:
+    used = {
+        item["key"]
+        for name in DEPLOYMENTS
+        for volume in pod(name)["volumes"]
+        if "secret" in volume
+        for item in volume["secret"]["items"]
+    }
+    command = (ROOT / page).read_text("utf-8").split("kubectl create secret", 1)[1].split("```")[0]
+    assert set(re.findall(r"--from-file=(\w+)=", command)) == used
