@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -46,7 +47,7 @@ def compose() -> Json:
 
 def test_it_has_the_parts_of_production(compose: Json) -> None:
     assert set(compose["services"]) == {
-        "valkey", "postgres", *OURS, "prometheus", "grafana"
+        "valkey", "postgres", *OURS, "prometheus", "alertmanager", "alert-robot", "grafana"
     }  # fmt: skip
 
 
@@ -88,6 +89,11 @@ def test_its_variables_make_a_production_configuration(
             monkeypatch.setenv(variable, str(tmp_path / name))
         else:
             monkeypatch.setenv(variable, re.sub(r"\$\{.*\}", "4242", value))
+    if "DINGRELAY_CONFIG" in variables:
+        (mounted,) = compose["services"][service]["configs"]
+        assert mounted["target"] == variables["DINGRELAY_CONFIG"]
+        source = compose["configs"][mounted["source"]]["file"]
+        monkeypatch.setenv("DINGRELAY_CONFIG", str(ROOT / source))
     settings = Settings.load()
     assert settings.env == "production"
     assert settings.redis == values["redis_url"]
@@ -97,11 +103,12 @@ def test_its_variables_make_a_production_configuration(
         assert settings.database == values["database_url"]
         assert settings.app("default").app_secret.get_secret_value() == values["app_secret"]
         assert settings.app("default").agent_id == "4242"
+        assert settings.sync.every
         assert settings.metrics_port == (0 if service == "gateway" else 9464)
 
 
 def test_every_variable_of_ours_is_a_setting(compose: Json) -> None:
-    fields = {f"DINGRELAY_{name.upper()}" for name in Settings.model_fields}
+    fields = {"DINGRELAY_CONFIG", *(f"DINGRELAY_{name.upper()}" for name in Settings.model_fields)}
     apps = {f"DINGTALK_{part}" for part in ("APP_KEY", "APP_SECRET", "AGENT_ID")}
     for name in OURS:
         for variable in compose["services"][name]["environment"]:
@@ -162,9 +169,27 @@ def _sample_names(family: Any) -> Iterator[str]:
         yield family.name + suffix
 
 
+def test_alerts_have_somebody_who_hears_them(compose: Json) -> None:
+    folder = ROOT / "ops/prometheus"
+    prometheus = yaml.safe_load((folder / "prometheus.yml").read_text("utf-8"))
+    (target,) = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]
+    assert target.split(":")[0] in compose["services"]
+    alertmanager = yaml.safe_load((folder / "alertmanager.yml").read_text("utf-8"))
+    (receiver,) = alertmanager["receivers"]
+    assert receiver["name"] == alertmanager["route"]["receiver"]
+    robot = urlsplit(receiver["webhook_configs"][0]["url"])
+    assert robot.hostname in compose["services"]
+    head = (ROOT / "docker-compose.yml").read_text("utf-8").split("\nname:")[0]
+    assert f"{robot.path.split('/')[2]}:" in head, "the target that its head makes"
+
+
 def test_alerts_are_raised_when_they_should_be() -> None:
     promtool = program("promtool")
-    for command in (["check", "rules", "alerts.yml"], ["test", "rules", "alerts.test.yml"]):
+    for command in (
+        ["check", "config", "prometheus.yml"],
+        ["check", "rules", "alerts.yml"],
+        ["test", "rules", "alerts.test.yml"],
+    ):
         done = subprocess.run(
             [promtool, *command],
             cwd=ROOT / "ops/prometheus",

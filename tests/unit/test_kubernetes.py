@@ -88,7 +88,11 @@ def test_its_variables_make_a_production_configuration(
     assert {value.removeprefix(SECRETS) for value in named} == files
     values = {"redis_url": "redis://valkey/0", "database_url": "postgresql://dingrelay@postgres/x"}
     for variable, value in variables(name).items():
-        if value in named:
+        if variable == "DINGRELAY_CONFIG":
+            file = tmp_path / "dingrelay.toml"
+            file.write_text(CONFIGURED["dingrelay-file"][file.name], "utf-8")
+            value = str(file)  # noqa: PLW2901 - where the file is here
+        elif value in named:
             file = tmp_path / value.removeprefix(SECRETS)
             file.write_text(values.get(file.name, "w" * 32), "utf-8")
             value = str(file)  # noqa: PLW2901 - where the file is here
@@ -96,6 +100,7 @@ def test_its_variables_make_a_production_configuration(
     settings = Settings.load()
     assert settings.env == "production"
     assert settings.redis == values["redis_url"]
+    assert bool(settings.sync.every) == ("flower" not in name)
 
 
 @pytest.mark.parametrize("name", DEPLOYMENTS)
