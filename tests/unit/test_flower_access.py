@@ -1,13 +1,16 @@
 """Who may see Flower's pages, and what they say of a job."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from flower.urls import settings as web_settings
 from pydantic import SecretStr
 
 from dingrelay_producers import Settings, SettingsError
 from dingrelay_workers.flower.access import flower_credentials
+from dingrelay_workers.flower.pages import HIDDEN, Pages, hidden
 from dingrelay_workers.flower.server import format_task
 
 
@@ -85,3 +88,13 @@ def test_the_text_of_a_bare_celery_job_is_not_shown(kwargs: str) -> None:
     task = a_task("dingrelay.message-send", kwargs)
     assert format_task(task).kwargs == "a job without a summary"
     assert format_task(a_task(None, None)).kwargs == ""
+
+
+def test_controls_that_workers_refuse_are_not_offered() -> None:
+    """As this release of Flower spells its pages; another one shows them as they are."""
+    pages = Pages(web_settings["template_path"])
+    for name, parts in HIDDEN.items():
+        text = Path(pages.root, name).read_text("utf-8")
+        assert hidden(name, text).count(" hidden>") - text.count(" hidden>") == len(parts)
+        assert pages.load(name)
+    assert hidden("worker.html", "<p>another Flower</p>") == "<p>another Flower</p>"

@@ -8,11 +8,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from celery.exceptions import Retry
 
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.celery_worker.pool import JobPool
-from dingrelay_workers.celery_worker.task import LEFT, JobFailed, JobTask, JobWaits
+from dingrelay_workers.celery_worker.task import JobTask
 from dingrelay_workers.resources import Resources
 
 CONF = SimpleNamespace(worker_soft_shutdown_timeout=5)
@@ -85,25 +84,12 @@ def ended(loop: Loop, how: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:
     return failed, result
 
 
-def test_a_job_that_is_done(loop: Loop) -> None:
-    assert ended(loop, returns("done")) == (False, "done")
+def test_a_message_is_answered_alike_however_its_job_ended(loop: Loop) -> None:
+    assert ended(loop, returns(None)) == (False, None)
 
 
-def test_a_job_that_waits_tells_why(loop: Loop) -> None:
-    failed, result = ended(loop, returns(JobWaits(message="snoozed: the limit", when=1.0)))
-    assert failed
-    assert isinstance(result.exception, Retry)
-    assert "snoozed: the limit" in repr(result.exception.exc), "what Flower shows"
-
-
-def test_a_job_that_failed_tells_why(loop: Loop) -> None:
-    failed, result = ended(loop, returns(JobFailed("dead: quota")))
-    assert failed
-    assert repr(result.exception) == "dead: quota", "what Flower shows"
-
-
-def test_a_job_that_another_worker_has_is_left(loop: Loop) -> None:
-    assert ended(loop, raises(asyncio.CancelledError())) == (False, LEFT)
+def test_a_run_that_was_ended_is_left(loop: Loop) -> None:
+    assert ended(loop, raises(asyncio.CancelledError())) == (False, None)
 
 
 def test_what_was_never_meant_to_happen_is_shown(loop: Loop) -> None:

@@ -9,6 +9,8 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
 from structlog.stdlib import get_logger
 
+from dingrelay_workers.celery_worker.task import JobTask
+
 EVENTS_PAUSE = 0.2
 """Seconds for which events are collected: Flower need not hear of each one by itself."""
 MOST_EVENTS = 10_000
@@ -34,6 +36,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             if not step.endswith(":DelayedDelivery")
         ]
 
+    app: Any
     event_dispatcher: Any
     _flush_awaited = False
 
@@ -47,6 +50,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
         handle = super().create_task_handler(*args, **kwargs)
         if self.event_dispatcher:
             self.event_dispatcher.buffer_limit = MOST_EVENTS
+        for task in self.app.tasks.values():
+            if isinstance(task, JobTask):
+                task.runtime.events.send_through(self.event_dispatcher)
 
         def handle_or_refuse(message: Any) -> None:
             try:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 import uvloop
 from structlog.stdlib import get_logger
 
+from dingrelay_workers.celery_worker.task_events import TaskEvents
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 
@@ -30,9 +31,13 @@ class Runtime:
     """Runs coroutines on one loop, with one `Resources` and the executor of its jobs.
 
     Started by the first use.
+
+    Attributes:
+        events: are told of each run.
     """
 
     def __init__(self, open_engine: Callable[[], Resources]) -> None:
+        self.events = TaskEvents()
         self._open_engine = open_engine
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -122,7 +127,7 @@ class Runtime:
 
     async def _live(self) -> None:
         stopping = asyncio.Event()
-        async with self._open_engine() as resources, Executor(resources) as executor:
+        async with self._open_engine() as resources, Executor(resources, self.events) as executor:
             loop = asyncio.get_running_loop()
             self._ready.set_result(_Running(loop, resources, executor, stopping))
             await stopping.wait()

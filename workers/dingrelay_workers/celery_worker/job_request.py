@@ -3,6 +3,7 @@
 from collections.abc import Coroutine
 from typing import Any
 
+from celery.worker import state as worker_state
 from celery.worker.request import Request
 
 from dingrelay_workers.celery_worker.task import JobTask
@@ -15,7 +16,7 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
 
     @property
     def kwargsrepr(self) -> str:
-        """What Celery's events, and so Flower, tell of the job.
+        """What Celery tells of the message, to ``inspect`` for instance.
 
         The message of a client without our package holds the job itself, perhaps with a token in it.
         """
@@ -26,6 +27,12 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
         """What ``inspect`` tells of the job; see `kwargsrepr`."""
         told: dict[str, Any] = super().info(safe=safe)
         return {**told, "kwargs": self.kwargsrepr}
+
+    def on_accepted(self, pid: int, time_accepted: float) -> None:
+        """The message is about to be looked at. Celery counts it as a task; `task_events.py` counts runs."""
+        super().on_accepted(pid, time_accepted)
+        worker_state.total_count[self.name] -= 1
+        worker_state.all_total_count[0] -= 1
 
     def revoked(self) -> bool:
         """Whether the message is left: never.

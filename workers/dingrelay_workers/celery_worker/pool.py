@@ -17,14 +17,14 @@ from celery.exceptions import Reject
 from structlog.stdlib import get_logger
 
 from dingrelay_workers.celery_worker.event_loop import Runtime
-from dingrelay_workers.celery_worker.task import LEFT, JobTask
+from dingrelay_workers.celery_worker.task import JobTask
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.store.patience import passes
 
 log = get_logger("dingrelay.worker")
 
 Answer = tuple[bool, Any, float]
-"""Whether it failed, its result or how it ended, and the seconds that it took."""
+"""Whether it failed, how if it did, and the seconds that it took."""
 
 
 class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
@@ -92,7 +92,7 @@ class JobPool(TaskPool):  # type: ignore[misc]  # celery ships no types
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a job ended that is not done, as Celery's request reads it."""
+    """Why a message is given back, as Celery's request reads it."""
 
     exception: Exception
     traceback: str = ""
@@ -113,15 +113,13 @@ def _escaped(error: Exception, request: Mapping[str, Any]) -> Ended | ExceptionI
 
 
 async def _run_task(task: JobTask, request: Mapping[str, Any], executor: Executor) -> Answer:
+    """Run a job if its message finds one to run; how that ended is in its record, and in its events."""
     began = time.monotonic()
+    failed, result = False, None
     try:
-        result: Any = await task.run_job(request, executor)
-        failed = isinstance(result, Exception)
-        if failed:
-            result = Ended(result)
+        await task.run_job(request, executor)
     except CancelledError:
-        # The lease went to another worker, or the loop ends: the record knows what is next.
-        result, failed = LEFT, False
+        """The lease went to another worker, or the loop ends: the record knows what is next."""
     except Exception as error:  # noqa: BLE001 - whatever it is, Celery must get its answer
-        result, failed = _escaped(error, request), True
+        failed, result = True, _escaped(error, request)
     return failed, result, time.monotonic() - began

@@ -49,7 +49,11 @@ NAMES: Mapping[str, Sequence[str]] = {
     "kombu.utils.encoding": ["bytes_to_str"],
     "kombu.utils.json": ["loads"],
     # consumer.py
-    "celery.events.dispatcher": ["EventDispatcher().buffer_limit", "EventDispatcher.flush"],
+    "celery.events.dispatcher": [
+        "EventDispatcher().buffer_limit",
+        "EventDispatcher.flush",
+        "EventDispatcher.send",
+    ],
     "celery.worker.consumer": [
         "Consumer.Blueprint",
         "Consumer._flush_events",
@@ -84,7 +88,8 @@ NAMES: Mapping[str, Sequence[str]] = {
         "Request.revoked",
         "Request.terminate",
     ],
-    "celery.app.task": ["Task.Request"],
+    "celery.app.task": ["Task.Request", "Task.send_events"],
+    "celery.worker.state": ["all_total_count", "total_count"],
     # remote_control.py
     "celery.worker.control": ["Panel.data", "revoke"],
     # confirms.py

@@ -18,6 +18,7 @@ from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.names import TASK_PREFIX
 from dingrelay_workers.flower.access import flower_credentials
+from dingrelay_workers.flower.pages import settings_with
 
 COLUMNS = "name,state,kwargs,result,runtime,received,worker,uuid"
 """Of the page of tasks, what matters most first: 1,280 pixels show all up to the time."""
@@ -65,7 +66,7 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     celery = Celery("dingrelay-flower", set_as_current=False)
     # Without a zone of its own the browser shows the reader's.
     celery.config_from_object(celery_config(settings) | {"timezone": None})
-    flower = Flower(capp=celery, options=options, **web_settings)
+    flower = Flower(capp=celery, options=options, **settings_with(web_settings))
 
     def stop(*_: Any) -> None:
         flower.io_loop.add_callback_from_signal(flower.stop)

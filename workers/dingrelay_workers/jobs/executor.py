@@ -21,6 +21,7 @@ from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.context import JobContext
+from dingrelay_workers.jobs.observer import Nobody, Observer
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
 from dingrelay_workers.resources import Resources
@@ -50,12 +51,14 @@ class Executor:
 
     Use as an async context, within that of the resources.
 
-    Attributes:
+    Args:
         resources: everything that the process holds.
+        observer: is told of each run.
     """
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, resources: Resources, observer: Observer | None = None) -> None:
         self.resources = resources
+        self._observer: Observer = observer or Nobody()
         self._runs: set[asyncio.Task[object]] = set()
 
     async def __aenter__(self) -> Self:
@@ -96,13 +99,19 @@ class Executor:
         names = {"id": claim.id, "kind": wakeup.kind.name, "app": claim.app, "lane": claim.lane}
         leases = self.resources.leases
         with bound_contextvars(**names, attempt=claim.attempts + 1), leases.held(claim):
+            began = time.monotonic()
+            self._observer.began(wakeup.kind, claim)
             run = self._prepare(wakeup, claim, member)
             try:
                 led_to = await self._run_body(run)
             finally:
                 if member:
                     member.leave()
-            return await self._complete(run, led_to)
+            state = await self._complete(run, led_to)
+            if state is None:
+                return None
+            self._observer.ended(wakeup.kind, claim, led_to, state, time.monotonic() - began)
+            return led_to
 
     def _prepare(self, wakeup: ReceivedWakeup, claim: Claim, member: Member | None) -> Run:
         resources = self.resources
@@ -143,8 +152,8 @@ class Executor:
         except Exception as error:  # noqa: BLE001 - the one place where any error becomes a state
             return outcome.of(error, claim, resources.settings, open_call=run.intents.open)
 
-    async def _complete(self, run: Run, led_to: Outcome) -> Outcome | None:
-        """Write the outcome into the record; None if the job is another worker's by now."""
+    async def _complete(self, run: Run, led_to: Outcome) -> State | None:
+        """Write the outcome into the record; its state then, None if the job is another worker's."""
         if led_to.state == State.RUNNING:
             log.info("claim_skipped", reason=led_to.reason)
             return None
@@ -152,7 +161,7 @@ class Executor:
             await _abandon(run, led_to)
         state = await self.resources.patience.finish(lambda: self._written(run, led_to))
         _tell(run, led_to, state)
-        return led_to if state else None
+        return state
 
     async def _written(self, run: Run, led_to: Outcome) -> State | None:
         """The state of the record after; None if the job is another worker's by now."""

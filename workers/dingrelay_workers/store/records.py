@@ -71,6 +71,7 @@ class Claim:
         failures: its failed attempts.
         batch_key: where jobs wait with which it may share a call; empty if it goes alone.
         recipients: how many recipients it adds to such a call.
+        summary: one line, free of the job's text.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Claim:
     failures: Failures = field(default_factory=Failures)
     batch_key: str = ""
     recipients: int = 0
+    summary: str = ""
 
     @property
     def ownership(self) -> Ownership:
@@ -467,6 +469,7 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         failures=Failures.read(json.loads(fields.get("failures", "{}"))),
         batch_key=fields.get("batch_key", ""),
         recipients=int(fields.get("recipients", 0)),
+        summary=fields.get("summary", ""),
     )
 
 

@@ -1,0 +1,84 @@
+"""Celery's events of tasks, which Flower shows: one story for each run of a job.
+
+Celery itself tells of messages. A wake-up is one, and may find nothing to do: another worker has the job,
+or a batch has claimed it. And a job that a batch has claimed runs without a message. So Celery's own events of
+our tasks are off, and these are sent where a run begins and ends. They go the same way: the
+dispatcher collects them and the consumer sends them, a few times a second.
+"""
+
+from typing import Any
+
+from celery.worker import state as worker_state
+
+from dingrelay_producers.store.states import State
+from dingrelay_tasks.context import Json
+from dingrelay_tasks.kinds import Kind
+from dingrelay_workers.jobs.outcome import Outcome
+from dingrelay_workers.store.records import Claim
+
+SHOWN = 200
+"""Characters of a result at most, in an event."""
+
+
+class TaskEvents:
+    """A `dingrelay_workers.jobs.observer.Observer`."""
+
+    def __init__(self) -> None:
+        self._dispatcher: Any = None
+
+    def send_through(self, dispatcher: Any) -> None:
+        """Send events through this dispatcher from now on: each connection to the broker has its own."""
+        self._dispatcher = dispatcher
+
+    def began(self, kind: Kind, claim: Claim) -> None:
+        """A run has begun."""
+        worker_state.total_count[kind.task] += 1
+        worker_state.all_total_count[0] += 1
+        self._send(
+            "task-received",
+            claim,
+            name=kind.task,
+            kwargs=claim.summary,
+            retries=claim.attempts,
+        )
+        self._send("task-started", claim)
+
+    def ended(
+        self, kind: Kind, claim: Claim, outcome: Outcome, state: State, seconds: float
+    ) -> None:
+        """A run has ended."""
+        told = words(outcome, state)
+        match state:
+            case State.DONE | State.DUPLICATE:
+                self._send("task-succeeded", claim, result=told, runtime=seconds)
+            case State.DEAD | State.UNKNOWN | State.EXPIRED:
+                self._send("task-failed", claim, exception=told, traceback="")
+            case State.CANCELLED:
+                self._send("task-revoked", claim, terminated=False, signum=None, expired=False)
+            case _:
+                self._send("task-retried", claim, exception=told, traceback="")
+
+    def _send(self, event: str, claim: Claim, **fields: Any) -> None:
+        if self._dispatcher is not None:
+            self._dispatcher.send(event, uuid=claim.id, **fields)
+
+
+def words(outcome: Outcome, state: State) -> str:
+    """Where a run led: why a job waits or failed, or what it has done."""
+    if state in {State.DONE, State.DUPLICATE}:
+        return f"{state} {_shown(outcome.result or {})}".strip()[:SHOWN]
+    return f"{state}: {outcome.reason}"
+
+
+def _shown(result: Json) -> str:
+    """How many people a result names, and DingTalk's ids in it: no name, and nothing that was written."""
+    found: dict[str, object] = {}
+    for name, value in result.items():
+        if name == "calls" and isinstance(value, list):
+            tasks = [call.get("task_id") for call in value if isinstance(call, dict)]
+            found["task_id"] = ",".join(str(task) for task in tasks if task)
+        elif name.endswith("_id") or (isinstance(value, int) and not isinstance(value, bool)):
+            found[name] = value
+        elif isinstance(value, list):
+            found[name] = len(value)
+    return " ".join(f"{name}={value}" for name, value in found.items() if value)
