@@ -35,6 +35,7 @@ FOLDERS = ("tasks", "producers", "workers", "ops/demo")
 
 SILENT = (
     "producers/dingrelay_producers/cli/reader_language.py",
+    "producers/dingrelay_producers/client/media_form.py",
     "producers/dingrelay_producers/events/",
     "producers/dingrelay_producers/gateway/campaigns/routes.py",
     "producers/dingrelay_producers/gateway/docs/",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         CampaignRef,
     )
     from dingrelay_producers.client.client import Client, JobRef
+    from dingrelay_producers.client.media import Medium
     from dingrelay_producers.errors import (
         ApprovalNotFound,
         CampaignConflict,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         NotInstalled,
         ServiceUnavailable,
         UnreadableRecord,
+        UploadFailed,
         WaitTimeout,
     )
     from dingrelay_producers.settings import AppSettings, Settings, SettingsError
@@ -66,12 +68,14 @@ __all__ = [
     "JobNotFound",
     "JobRef",
     "JobStatus",
+    "Medium",
     "NotInstalled",
     "ServiceUnavailable",
     "Settings",
     "SettingsError",
     "State",
     "UnreadableRecord",
+    "UploadFailed",
     "WaitTimeout",
 ]
 
@@ -84,6 +88,7 @@ _MODULES = {
     "client.campaign_backend": ("CampaignPreview", "CampaignStatus"),
     "client.campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
     "client.client": ("Client", "JobRef"),
+    "client.media": ("Medium",),
     "errors": (
         "ApprovalNotFound",
         "CampaignConflict",
@@ -96,6 +101,7 @@ _MODULES = {
         "NotInstalled",
         "ServiceUnavailable",
         "UnreadableRecord",
+        "UploadFailed",
         "WaitTimeout",
     ),
     "settings": ("AppSettings", "Settings", "SettingsError"),

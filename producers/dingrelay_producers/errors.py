@@ -6,6 +6,7 @@
   x IdempotencyConflict    the key was used for another job
   x JobNotFound            no record with this id, or its time is over
   x UnreadableRecord       a field of the record is not what this release writes; it is named
+  x UploadFailed           DingTalk did not take a file
   x CannotResolve          what was said of an unknown job can't be so
   x WaitTimeout            the job has not ended in the given time
   x CampaignNotFound       no campaign with this id
@@ -92,6 +93,20 @@ class CannotResolve(DingrelayError):
 
     def __init__(self, job_id: str, problem: str) -> None:
         super().__init__(f"job {job_id} {problem}")
+        self.job_id = job_id
+        self.problem = problem
+
+
+class UploadFailed(DingrelayError):
+    """DingTalk did not take a file.
+
+    Attributes:
+        job_id: the id of the job that was to upload it.
+        problem: how that ended, and why.
+    """
+
+    def __init__(self, job_id: str, problem: str) -> None:
+        super().__init__(f"the file was not uploaded: job {job_id} is {problem}")
         self.job_id = job_id
         self.problem = problem
 

@@ -1,7 +1,7 @@
 """media-upload: a file for messages to show (API §11.5)."""
 
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,8 +10,19 @@ from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Deliverable
 
 STEP = "upload"
-LARGEST = 20 * 2**20 + 65_536
-"""Bytes of an upload: DingTalk's largest file (API §11.5), and the form around it."""
+LARGEST_FILE = 20 * 2**20
+"""Bytes of DingTalk's largest file."""
+LARGEST = LARGEST_FILE + 65_536
+"""Bytes of an upload: the file, and the form around it."""
+
+MediaType = Literal["image", "voice", "video", "file"]
+ENDINGS: dict[str, MediaType] = {
+    **dict.fromkeys(("jpg", "jpeg", "gif", "png", "bmp"), "image"),
+    **dict.fromkeys(("amr", "mp3", "wav"), "voice"),
+    "mp4": "video",
+    **dict.fromkeys(("doc", "docx", "xls", "xlsx", "ppt", "pptx", "zip", "pdf", "rar"), "file"),
+}
+"""What names end with, and the type that DingTalk takes such a file as (API §11.5)."""
 
 
 class MediaUpload(Deliverable):

@@ -210,6 +210,7 @@ MISTAKES = [
     ("send", "--text", "x"),
     ("send", "--to", "u1", "--text", "x" * 6_000),
     ("send", "--jobs", "nowhere.jsonl"),
+    ("media", "upload", "nowhere.png"),
     ("send", "--to", "u1", "--text", "x", "--timeout", "soon"),
     ("job", "show"),
     ("job", "show", "a", "b"),
@@ -273,6 +274,7 @@ class Story:
             "dead list",
             "dead show {dead}",
             "message recall {dead}",
+            "media upload menu.png --timeout 0",
             "job cancel {job}",
             "job resolve {unknown} --sent --by 王芳",
             "dead requeue {dead}",
@@ -385,6 +387,7 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
     monkeypatch.setattr(broker, "ANSWER_SECONDS", 0.05)
     (tmp_path / "guests.csv").write_text("userid,name\nu11,王芳\nu12,李明\nu12,李\n", "utf-8")
     line = {"to": {"users": ["u5"]}, "message": {"msgtype": "text", "text": {"content": "x"}}}
+    (tmp_path / "menu.png").write_bytes(b"x")
     (tmp_path / "jobs.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
     steps = Story().steps
     told = {" ".join(path) for path in leaves(made(app, group.entry_points))}

@@ -65,6 +65,7 @@ def _parts(content: bytes, whole_type: str) -> Body:
     for part in parts if isinstance(parts, list) else ():
         if not isinstance(part, Message):
             continue
+        _spell_as_utf8(part)
         name = str(part.get_param("name", "", "content-disposition"))
         value = part.get_payload(decode=True)
         data = value if isinstance(value, bytes) else b""
@@ -74,3 +75,12 @@ def _parts(content: bytes, whole_type: str) -> Body:
         else:
             upload = Upload(name, filename, len(data))
     return Body(fields, upload)
+
+
+def _spell_as_utf8(part: Message) -> None:
+    """Read the head of a part as browsers and DingTalk's SDKs write it: names of files in UTF-8."""
+    for header, value in part.raw_items():
+        if header.lower() == "content-disposition":
+            text = str(value).encode("ascii", "surrogateescape").decode(errors="replace")
+            part.replace_header(header, text)
+            return

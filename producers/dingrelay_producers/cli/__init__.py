@@ -12,7 +12,18 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers import running
-from dingrelay_producers.cli import approval, approve, call, dead, job, message, send, sync, who
+from dingrelay_producers.cli import (
+    approval,
+    approve,
+    call,
+    dead,
+    job,
+    media,
+    message,
+    send,
+    sync,
+    who,
+)
 from dingrelay_producers.cli.group import Commands
 
 OWN_SYSTEM = {"up", "demo", "sandbox"}
@@ -39,6 +50,7 @@ app.command("call", rich_help_panel=JOBS_PANEL)(call.call)
 app.add_typer(approval.app, name="approval", rich_help_panel=JOBS_PANEL)
 app.add_typer(job.app, name="job", rich_help_panel=JOBS_PANEL)
 app.add_typer(message.app, name="message", rich_help_panel=JOBS_PANEL)
+app.add_typer(media.app, name="media", rich_help_panel=JOBS_PANEL)
 app.command("who", rich_help_panel=JOBS_PANEL)(who.who)
 app.add_typer(dead.app, name="dead", rich_help_panel=JOBS_PANEL)
 

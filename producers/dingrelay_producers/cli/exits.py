@@ -44,6 +44,7 @@ def explain(error: Exception, *, command: str) -> tuple[int, str] | None:
         (USAGE, (errors.CampaignNotFound, errors.CampaignConflict, errors.ApprovalNotFound)),
         (USAGE, (errors.KeyNotFound, errors.KeyConflict)),
         (USAGE, (errors.EndpointNotFound, errors.EndpointConflict)),
+        (OTHERWISE, (errors.UploadFailed,)),
         (NOT_ENDED, (errors.WaitTimeout,)),
         (UNREACHABLE, (errors.ServiceUnavailable, errors.UnreadableRecord)),
     ):

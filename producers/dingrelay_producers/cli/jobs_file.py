@@ -8,12 +8,19 @@ import typer
 
 from dingrelay_producers.cli.exits import DONE, NOT_ENDED, OTHERWISE
 from dingrelay_producers.cli.line_batches import Line, LineError, batches
+from dingrelay_producers.cli.media_files import Uploads, parsed
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client, JobRef
-from dingrelay_producers.errors import IdempotencyConflict, ServiceUnavailable
+from dingrelay_producers.errors import (
+    IdempotencyConflict,
+    InvalidArgument,
+    ServiceUnavailable,
+    UploadFailed,
+)
 from dingrelay_producers.language import tr
 from dingrelay_producers.publisher import BATCH
+from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import LARGEST_JOB, Contract, ContractError, check_size
@@ -63,9 +70,10 @@ def send_jobs(
     """
     progress = _Progress(first, keep=wait, as_json=as_json)
     with Client() as client:
+        uploads = Uploads(client)
         try:
             for batch in batches(lines, first, BATCH):
-                _send(client, batch, defaults, progress)
+                _send(client, batch, defaults, uploads, progress)
         except BaseException:
             console(stderr=True).print(progress, highlight=False)
             raise
@@ -117,7 +125,11 @@ class _Progress:
 
 
 def _send(
-    client: Client, batch: list[Line], defaults: Mapping[str, object], progress: _Progress
+    client: Client,
+    batch: list[Line],
+    defaults: Mapping[str, object],
+    uploads: Uploads,
+    progress: _Progress,
 ) -> None:
     """Enqueue the jobs of one batch, or of those before a line that is wrong."""
     jobs: dict[int, Contract] = {}
@@ -125,7 +137,7 @@ def _send(
     for line in batch:
         try:
             if not line.text.isspace():
-                jobs[line.number] = _job(line, defaults)
+                jobs[line.number] = _job(line, defaults, uploads)
         except LineError as error:
             wrong = error
             break
@@ -149,7 +161,7 @@ def _send(
         raise wrong
 
 
-def _job(line: Line, defaults: Mapping[str, object]) -> Contract:
+def _job(line: Line, defaults: Mapping[str, object], uploads: Uploads) -> Contract:
     try:
         fields = json.loads(line.text)
     except ValueError as error:
@@ -169,9 +181,11 @@ def _job(line: Line, defaults: Mapping[str, object]) -> Contract:
         if job.get(field) is None:
             job[field] = value
     try:
-        contract = kind.contract.parse(job)
+        contract = parsed(job, kind.contract.parse, uploads.of(str(job.get("app") or DEFAULT_APP)))
         if len(line.text) > LARGEST_JOB // 4:
             check_size(job, canonical_json(job))
     except ContractError as error:
         raise LineError(line.number, error.field, error.problem) from None
+    except (InvalidArgument, UploadFailed) as error:
+        raise LineError(line.number, "message", str(error)) from None
     return contract

@@ -32,7 +32,10 @@ def send(
     ] = None,
     message: Annotated[
         str | None,
-        typer.Option(metavar="JSON|@FILE|@-", help="DingTalk's own msg object, of any type."),
+        typer.Option(
+            metavar="JSON|@FILE|@-",
+            help='DingTalk\'s own msg object, of any type; a file in it as {"file": "menu.png"}.',
+        ),
     ] = None,
     lane: options.Lane = "normal",
     app: options.App = "default",
@@ -99,25 +102,27 @@ def send(
     if first > 1:
         raise typer.BadParameter(tr("is for --jobs"), param_hint="--from")
     content = read_message(text, markdown, message)
-    from dingrelay_producers.cli.enqueue import enqueue
+    from dingrelay_producers.cli.enqueue import tell
+    from dingrelay_producers.cli.media_files import Uploads, parsed
+    from dingrelay_producers.client.client import Client
     from dingrelay_tasks.message_send import MessageSend
 
-    job = MessageSend.parse(
-        {
-            **fields,
-            "to": {
-                "users": split(to),
-                "mobiles": split(mobile),
-                "emails": split(email),
-                "job_numbers": split(job_number),
-                "departments": department or [],
-                "everyone": everyone,
-            },
-            "message": content,
-            "idempotency_key": key,
-        }
-    )
-    enqueue(job, wait=wait, timeout=timeout, as_json=as_json)
+    asked = {
+        **fields,
+        "to": {
+            "users": split(to),
+            "mobiles": split(mobile),
+            "emails": split(email),
+            "job_numbers": split(job_number),
+            "departments": department or [],
+            "everyone": everyone,
+        },
+        "message": content,
+        "idempotency_key": key,
+    }
+    with Client() as client:
+        job = parsed(asked, MessageSend.parse, Uploads(client).of(app))
+        tell(client.send(job), job.summary(), wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _is_given(context: typer.Context, option: str) -> bool:

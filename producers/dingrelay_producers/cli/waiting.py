@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 import typer
+from rich.markup import escape
 from rich.status import Status
 
 from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED
@@ -46,15 +47,15 @@ def _goes_on(ref: JobRef) -> str:
 
 
 def _ended(ref: JobRef, timeout: float) -> JobStatus:
-    with _spinner() as spinner:
-        if spinner is None:
+    with spinner(tr("waiting")) as moving:
+        if moving is None:
             return ref.wait(timeout)
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > LOOK_SECONDS:
             try:
                 return ref.wait(LOOK_SECONDS)
             except WaitTimeout:
-                spinner.update(
+                moving.update(
                     tr(
                         "{id} is {state}, {left:.0f} s left",
                         id=ref.id,
@@ -69,25 +70,25 @@ def wait_for_all(refs: Sequence[JobRef], timeout: float) -> Counter[State]:
     """In which states the jobs are once all have ended, or the time is over."""
     deadline = time.monotonic() + timeout
     states: Counter[State] = Counter()
-    with _spinner() as spinner:
+    with spinner(tr("waiting")) as moving:
         for number, ref in enumerate(refs, 1):
             try:
                 states[ref.wait(max(0.0, deadline - time.monotonic())).state] += 1
             except WaitTimeout:
                 states[ref.status().state] += 1
-            if spinner is not None:
-                spinner.update(
+            if moving is not None:
+                moving.update(
                     tr("{number} of {count} jobs have ended", number=number, count=len(refs))
                 )
     return states
 
 
 @contextmanager
-def _spinner() -> Generator[Status | None]:
+def spinner(text: str) -> Generator[Status | None]:
     """A line that moves, on a terminal; None elsewhere."""
     err = console(stderr=True)
     if not err.is_terminal:
         yield None
         return
-    with err.status(tr("waiting")) as status:
+    with err.status(escape(text)) as status:
         yield status

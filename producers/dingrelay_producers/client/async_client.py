@@ -5,6 +5,7 @@ of its own.
 """
 
 import asyncio
+import os
 from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import Any, Self, Unpack
@@ -17,11 +18,13 @@ from dingrelay_producers.client.campaign_backend import PlanFields
 from dingrelay_producers.client.campaigns import AsyncCampaignPlan, AsyncCampaignRef
 from dingrelay_producers.client.client import Client, JobRef
 from dingrelay_producers.client.history_backend import JobDetails, JobFields, PersonHistory
+from dingrelay_producers.client.media import Medium
 from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store.status import JobStatus
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.media_upload import MediaType
 
 
 class AsyncClient:
@@ -73,6 +76,29 @@ class AsyncClient:
     async def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> "AsyncJobRef":
         """Enqueue one call of any API of DingTalk's; see `Client.call`."""
         return self.job((await asyncio.to_thread(self.client.call, method, path, **fields)).id)
+
+    async def upload(
+        self,
+        file: str | os.PathLike[str] | bytes,
+        *,
+        name: str | None = None,
+        media_type: MediaType | None = None,
+        app: str = DEFAULT_APP,
+        lane: Lane = "normal",
+        timeout: float = 60,
+        again: bool = False,
+    ) -> Medium:
+        """Upload a file for messages; see `Client.upload`."""
+        return await asyncio.to_thread(
+            self.client.upload,
+            file,
+            name=name,
+            media_type=media_type,
+            app=app,
+            lane=lane,
+            timeout=timeout,
+            again=again,
+        )
 
     def job(self, job_id: str) -> "AsyncJobRef":
         """The reference of a job by its id; it need not exist."""

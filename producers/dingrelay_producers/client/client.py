@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers import running
-from dingrelay_producers.client import job_details, personal_data
+from dingrelay_producers.client import job_details, media, personal_data
 from dingrelay_producers.client.approval_backend import (
     ApprovalFields,
     ApprovalStatus,
@@ -44,6 +44,7 @@ from dingrelay_producers.client.history_backend import (
 from dingrelay_producers.client.history_backend import reader as history_reader
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList, history_of
+from dingrelay_producers.client.media import Medium
 from dingrelay_producers.client.personal_data import Asked, Erasure
 from dingrelay_producers.errors import (
     CannotResolve,
@@ -63,7 +64,8 @@ from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.contract import Contract, Lane
+from dingrelay_tasks.media_upload import MediaType
 
 POLL_SECONDS = (0.02, 0.5)
 """First and longest pause between two looks of `wait`."""
@@ -157,6 +159,52 @@ class Client:
             ServiceUnavailable: as `send`.
         """
         return self.send(ApiCall.parse({**fields, "method": method, "path": path}))
+
+    def upload(
+        self,
+        file: str | os.PathLike[str] | bytes,
+        *,
+        name: str | None = None,
+        media_type: MediaType | None = None,
+        app: str = DEFAULT_APP,
+        lane: Lane = "normal",
+        timeout: float = 60,
+        again: bool = False,
+    ) -> Medium:
+        """Upload a file for messages, and wait for that; a file that the app has is not uploaded again.
+
+        The same is a file of the same type, name and content, for 30 days.
+
+        Args:
+            file: its path, or its content.
+            name: how people see it; needed with a content, else that of the path.
+            media_type: told by the name's ending if not given.
+            app: whose messages may show it.
+            lane: of the job that uploads it.
+            timeout: seconds to wait.
+            again: upload it whatever is known of it.
+
+        Raises:
+            InvalidArgument: the file can't be read, or DingTalk has no such files.
+            ContractError: the app or the lane can't be.
+            UploadFailed: DingTalk did not take it.
+            WaitTimeout: it is not uploaded within `timeout` seconds.
+            ServiceUnavailable: Redis cannot be reached.
+        """
+        local = media.read(file, name, media_type)
+        job, form = media.job_of(local, app, lane)
+        entry = keys.media(job.app, local.digest)
+        if not checked_flag(again, "again"):
+            known = self._redis_call(lambda redis: redis.get(entry))
+            if known is not None:
+                return Medium(known.decode(), local.type, known=True)
+        waiting = keys.upload(job.upload)
+        self._redis_call(lambda redis: redis.set(waiting, form, px=keys.UPLOAD_TTL_MS))
+        status = self.send(job).wait(timeout)
+        self._redis_call(lambda redis: redis.delete(waiting))
+        media_id = media.uploaded(status)
+        self._redis_call(lambda redis: redis.set(entry, media_id, px=keys.MEDIA_TTL_MS))
+        return Medium(media_id, local.type, known=False)
 
     def job(self, job_id: str) -> "JobRef":
         """The reference of a job by its id; it need not exist."""

@@ -53,6 +53,9 @@ ROBOT_TTL_MS = 7 * 86_400_000
 """Renewed by each message; no job to a robot waits longer."""
 UPLOAD_TTL_MS = 900_000
 """A file takes up to 20 MB: its program is told within seconds, and asks again for ten minutes."""
+MEDIA_TTL_MS = 30 * 86_400_000
+"""How long an uploaded file is not uploaded again. No expiry of DingTalk's ids is stated (API §11.5), so this
+bounds what a wrong guess of that costs."""
 ROBOT_POSTS_TTL_MS = 60_000
 """The window of a robot's limit (API §2.8)."""
 ENDINGS_TTL_MS = 7 * 86_400_000
@@ -446,6 +449,14 @@ def robot(digest: str) -> str:
 def robot_posts(digest: str) -> str:
     """String: messages to a robot that were taken in this window. TTL: ROBOT_POSTS_TTL_MS."""
     return f"{PREFIX}robot-posts:{digest}"
+
+
+def media(app: str, digest: str) -> str:
+    """String: DingTalk's id of a file that was uploaded for an app. TTL: MEDIA_TTL_MS.
+
+    The digest is that of its type, name and content.
+    """
+    return f"{PREFIX}media:{app}:{digest}"
 
 
 def upload(digest: str) -> str:

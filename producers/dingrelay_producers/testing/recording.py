@@ -1,23 +1,27 @@
 """A client that enqueues nothing and remembers what it was given."""
 
+import os
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
 
+from dingrelay_producers.client import media
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
-from dingrelay_tasks.contract import Contract, check_size
+from dingrelay_tasks.contract import Contract, Lane, check_size
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.media_upload import MediaType
 from dingrelay_tasks.message_send import MessageSend
 
 Outcome = Mapping[str, Any] | JobError | None
@@ -52,6 +56,7 @@ class RecordingClient(Client):
         self._outcome = outcome
         self._jobs: dict[str, JobStatus] = {}
         self._asked: dict[str, str] = {}
+        self._uploaded: set[tuple[str, str]] = set()
 
     def messages_to(self, user: str) -> list[MessageSend]:
         """The messages that name a userid, in order."""
@@ -75,6 +80,25 @@ class RecordingClient(Client):
         if found is None:
             raise JobNotFound(job_id)
         return found
+
+    def upload(
+        self,
+        file: str | os.PathLike[str] | bytes,
+        *,
+        name: str | None = None,
+        media_type: MediaType | None = None,
+        app: str = DEFAULT_APP,
+        lane: Lane = "normal",
+        timeout: float = 60,
+        again: bool = False,
+    ) -> Medium:
+        """An id for a file that goes nowhere, the same for the same file; see `Client.upload`."""
+        local = media.read(file, name, media_type)
+        job, _ = media.job_of(local, app, lane)
+        entry = job.app, local.digest
+        known = entry in self._uploaded and not again
+        self._uploaded.add(entry)
+        return Medium(f"@{local.digest[:20]}", local.type, known)
 
     def job(self, job_id: str) -> JobRef:
         """The reference of a job by its id; it need not exist."""

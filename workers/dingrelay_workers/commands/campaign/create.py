@@ -58,6 +58,7 @@ def create(
         markdown,
         message,
         at=at,
+        stored=True,
         name=name,
         app=app,
         quiet=quiet,

@@ -22,7 +22,10 @@ Markdown = Annotated[
 ]
 Message = Annotated[
     str | None,
-    typer.Option(metavar="JSON|@FILE|@-", help="DingTalk's own msg object, of any type."),
+    typer.Option(
+        metavar="JSON|@FILE|@-",
+        help='DingTalk\'s own msg object, of any type; a file in it as {"file": "menu.png"}.',
+    ),
 ]
 File = Annotated[
     str | None,
@@ -70,19 +73,28 @@ def spec(
     message: str | None,
     *,
     at: str | None,
+    app: str,
+    stored: bool,
     **fields: Any,
 ) -> "CampaignSpec":
     """The campaign that the options describe; `fields` are those that the options say as they are.
 
+    Files that its message names are uploaded if it is to be `stored`.
+
     Raises:
         BadParameter: the message or the moment can't be read.
         ContractError: names the field that is wrong.
+        InvalidArgument, UploadFailed, WaitTimeout, ServiceUnavailable: as `Client.upload`.
     """
     content = read_message(text, markdown, message)
+    from dingrelay_producers.cli.media_files import Uploads, parsed, unread
+    from dingrelay_producers.client.client import Client
     from dingrelay_workers.campaigns.spec import CampaignSpec
 
     start_at = read_moment(at, "--at")
-    return CampaignSpec.parse({"message": content, "start_at": start_at, **fields})
+    asked = {"message": content, "start_at": start_at, "app": app, **fields}
+    with Client() as client:
+        return parsed(asked, CampaignSpec.parse, Uploads(client).of(app) if stored else unread)
 
 
 @contextmanager

@@ -53,7 +53,15 @@ def preview(
         found = asyncio.run(_of_draft(Settings.load(), campaign))
     else:
         spec = options.spec(
-            text, markdown, message, at=at, name="preview", app=app, quiet=quiet, rate=rate
+            text,
+            markdown,
+            message,
+            at=at,
+            stored=False,
+            name="preview",
+            app=app,
+            quiet=quiet,
+            rate=rate,
         )
         with options.audience(
             file=file,

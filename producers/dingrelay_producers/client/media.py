@@ -1,0 +1,127 @@
+"""Files for messages: uploaded by a job, and once for an app and content (API §11.5).
+
+The file waits in Redis, beside the job's record, until a worker uploads it. DingTalk's id of it is
+remembered: it may be used in any number of messages, and no expiry of it is stated.
+"""
+
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast, get_args
+
+from dingrelay_producers.client import media_form
+from dingrelay_producers.errors import InvalidArgument, UploadFailed
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus
+from dingrelay_tasks.contract import Lane
+from dingrelay_tasks.media_upload import ENDINGS, LARGEST_FILE, MediaType, MediaUpload
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """A file that DingTalk has.
+
+    Attributes:
+        id: for messages; good for the app that it was uploaded for.
+        type: ``image``, ``voice``, ``video`` or ``file``.
+        known: it had been uploaded before.
+    """
+
+    id: str
+    type: MediaType
+    known: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file that is to be uploaded."""
+
+    name: str
+    type: MediaType
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """What files have in common that are one for DingTalk. People see the name."""
+        head = f"{self.type}\n{self.name}\n".encode()
+        return hashlib.sha256(head + self.content).hexdigest()
+
+
+def read(file: Any, name: Any, media_type: Any) -> LocalFile:
+    """The file that is meant.
+
+    Args:
+        file: its path, or its content.
+        name: how it is called in DingTalk; that of the path if None.
+        media_type: the type; told by the name's ending if None.
+
+    Raises:
+        InvalidArgument: it can't be read, or DingTalk has no such file.
+    """
+    if isinstance(file, bytes):
+        content = file
+    elif isinstance(file, (str, os.PathLike)):
+        path = Path(cast("str", file))
+        name = path.name if name is None else name
+        try:
+            # One that is too large need not be held whole.
+            with path.open("rb") as opened:
+                content = opened.read(LARGEST_FILE + 1)
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise InvalidArgument("file", f"a file that can be read ({why})", str(path)) from None
+    else:
+        raise InvalidArgument("file", "a path, or bytes with a name", file)
+    if not isinstance(name, str) or not name.isprintable() or not name or "/" in name:
+        raise InvalidArgument("name", "a file's name", name)
+    if media_type is None:
+        media_type = ENDINGS.get(name.rpartition(".")[2].lower())
+        if media_type is None:
+            wanted = f"a name that ends with one of {', '.join(ENDINGS)}, unless the type is given"
+            raise InvalidArgument("name", wanted, name)
+    if media_type not in get_args(MediaType):
+        raise InvalidArgument("media_type", "image, voice, video or file", media_type)
+    if not content:
+        raise InvalidArgument("file", "a file with something in it", name)
+    if len(content) > LARGEST_FILE:
+        raise InvalidArgument("file", f"a file of at most {LARGEST_FILE:,} bytes", name)
+    return LocalFile(name, media_type, content)
+
+
+def job_of(file: LocalFile, app: str, lane: Lane) -> tuple[MediaUpload, bytes]:
+    """The job that uploads a file, and the form that waits for it in Redis.
+
+    The form's name is random: one upload that ends takes nothing away from another of the same file.
+
+    Raises:
+        ContractError: names the field that is wrong.
+    """
+    content_type, form = media_form.form(file.name, file.content)
+    job = MediaUpload.parse(
+        {
+            "app": app,
+            "lane": lane,
+            "upload": secrets.token_hex(32),
+            "content_type": content_type,
+            "query": {"type": file.type},
+        }
+    )
+    return job, form
+
+
+def uploaded(status: JobStatus) -> str:
+    """DingTalk's id of the file that a job has uploaded.
+
+    Raises:
+        UploadFailed: it has not.
+    """
+    if status.state != State.DONE:
+        error = status.error
+        why = f"{error.prefix} {error.message}".strip() if error else ""
+        raise UploadFailed(status.id, f"{status.state}: {why}" if why else str(status.state))
+    media_id = (status.result or {}).get("answer", {}).get("media_id")
+    if not isinstance(media_id, str) or not media_id:
+        raise UploadFailed(status.id, "done, and DingTalk's answer has no media_id")
+    return media_id
