@@ -433,3 +433,18 @@ async def test_a_call_that_comes_while_one_waits_need_not_wait_for_the_slowest_r
         await asyncio.sleep(0.01)
     async with asyncio.timeout(30):
         await asyncio.gather(first, call(limiter))
+
+
+async def test_who_loses_a_far_slot_has_the_next_one_that_is_free(
+    process: Process, redis: Redis
+) -> None:
+    limiter = process(SLOW)
+    await call(limiter)
+    waiting = asyncio.create_task(call(limiter))
+    (queue,) = limiter._wait_queues.values()
+    # Its slot is half a second ahead: until it is confirmed a penalty may come in between.
+    await eventually(lambda: [waiter for waiter in queue._held if waiter.unconfirmed])
+    await redis.delete(*(rule.key for rule in queue.rules))
+    queue.revoke_slots()
+    async with asyncio.timeout(20):
+        await waiting

@@ -360,10 +360,11 @@ class WaitQueue:
         now = self._clock()
         start = self._behind_those_before(now, start)
         waiter.starts, waiter.probing, waiter.reply = now + start, reply.probing, reply
+        # It may have had an unconfirmed slot before, which a penalty took back.
+        waiter.unconfirmed = start > FAR
         if start <= TICK:
             self._come(waiter)
             return
-        waiter.unconfirmed = start > FAR
         waiter.waited = True
         self._held[waiter] = None
         loop = asyncio.get_running_loop()
