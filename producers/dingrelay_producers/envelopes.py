@@ -25,6 +25,10 @@ from dingrelay_tasks.names import TASK_PREFIX
 
 WOKEN_HEADER = "dingrelay-woken"
 """Message header: when the wake-up was decided on, in milliseconds of Redis's clock."""
+FORMAT_HEADER = "dingrelay-v"
+"""Message header: the number of what a wake-up is like, which grows as that of records does."""
+WAKEUP_FORMAT = 1
+"""Of wake-ups that we publish. Whatever the number, Celery's id and task name are the job's and its kind's."""
 
 _ID, _SUMMARY, _TAG, _BODY = "@wakeup-id@", "@wakeup-summary@", "@wakeup-tag@", "@wakeup-body@"
 _WOKEN, _TIME, _CLOCK = 919_191_919_191_919, 929_292_929_292_929, 939_393_939_393_939
@@ -155,7 +159,7 @@ def send(celery: Celery, wakeup: Wakeup, producer: Any, **options: Any) -> None:
         queue=wakeup.queue,
         argsrepr="",
         kwargsrepr=wakeup.summary,
-        headers={WOKEN_HEADER: wakeup.at},
+        headers={WOKEN_HEADER: wakeup.at, FORMAT_HEADER: WAKEUP_FORMAT},
         producer=producer,
         **options,
     )

@@ -13,13 +13,20 @@ from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
 from dingrelay_producers.confirms import BrokerSilent, Confirms
-from dingrelay_producers.envelopes import WOKEN_HEADER, Envelopes, send, told_apart
+from dingrelay_producers.envelopes import (
+    FORMAT_HEADER,
+    WAKEUP_FORMAT,
+    WOKEN_HEADER,
+    Envelopes,
+    send,
+    told_apart,
+)
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import round_trip
 
-__all__ = ["BATCH", "WOKEN_HEADER", "Publisher"]
+__all__ = ["BATCH", "FORMAT_HEADER", "WAKEUP_FORMAT", "WOKEN_HEADER", "Publisher"]
 
 BATCH = 500
 """Messages that travel to the broker in one round trip."""

@@ -32,7 +32,7 @@ with preflight.refusing():
 from dingrelay_workers import logs, metrics
 from dingrelay_workers.celery_worker import remote_control, transport, worker_options
 from dingrelay_workers.celery_worker.event_loop import Runtime
-from dingrelay_workers.celery_worker.task import JobTask
+from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
 from dingrelay_workers.celery_worker.watchdog import Watchdog
 from dingrelay_workers.resources import Resources
 
@@ -93,6 +93,9 @@ def _register(kind: Kind) -> None:
 
 for _kind in KINDS.values():
     _register(_kind)
+app.register_task(
+    type("of_a_newer_release", (NewerKindTask,), {"runtime": runtime, "__module__": __name__})()
+)
 
 
 remote_control.install(runtime)

@@ -375,7 +375,7 @@ class Client:
         state, *holder = (text.decode() for text in answer)
         if holder:
             raise CannotResolve(job_id, f"can't have {instance}: it is the one of job {holder[0]}")
-        if state != State.UNKNOWN:
+        if state_of(job_id, state.encode()) != State.UNKNOWN:
             return False
         if not said.happened:
             # Should this never come, the job is still unknown, with nothing open.

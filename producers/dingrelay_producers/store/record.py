@@ -16,8 +16,19 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Call, Script
 from dingrelay_tasks.contract import Contract, Deliverable, check_size
+from dingrelay_tasks.kinds import KINDS
 
 _PACKAGE = "dingrelay_producers.store"
+
+RECORD_FORMAT = 1
+"""The number that `enqueue` writes into a record as ``v``; a record without one is of 0.2.0 or earlier.
+
+It grows with a change that an older release must not carry out as it knows it. Fields that may be
+overlooked need no new number. Whatever the number, these mean what they do here, since a scheduler of
+any release wakes all jobs by them: state, due, woken, lease, queue, kind, app, lane, summary, owner.
+"""
+NEWER = b"newer"
+"""What scripts answer that leave a record alone since a newer release wrote it."""
 
 _CONSTANTS: dict[str, str | int] = {
     "JOB": keys.job(""),
@@ -39,10 +50,12 @@ _CONSTANTS: dict[str, str | int] = {
     "ENDINGS_TTL": keys.ENDINGS_TTL_MS,
     "MOST_ENDINGS": keys.MOST_ENDINGS,
     "UNTOLD": "campaign-chunk",
+    "FORMAT": RECORD_FORMAT,
+    "KINDS": f" {' '.join(KINDS)} ",
 }
 """What the transitions know by name: keys, and how long they live (ms); and the kind of job and
 its step that DingTalk carries out twice when it is asked twice; and the kind whose end is told to nobody:
-the campaigns' dispatcher, which made it, looks for it."""
+the campaigns' dispatcher, which made it, looks for it; and what of records this release knows."""
 
 
 def transition(package: str, *names: str, preludes: Sequence[str] = ()) -> Script:
@@ -255,7 +268,7 @@ CANCELLED_TOO_LATE = {
 
 
 def cancel(job_id: str, *, record_ttl_ms: int, dead_ttl_ms: int) -> Call:
-    """End a job that does not run. Answers its state then, or nil if there is no such job.
+    """End a job that does not run. Answers its state then, `NEWER`, or nil if there is no such job.
 
     It is cancelled, or unknown if the answer to a call of it was lost. A running job is marked:
     should it be parked, it ends so instead.
@@ -272,7 +285,7 @@ def withdraw(job_id: str, *, record_ttl_ms: int) -> Call:
 def requeue(job_id: str) -> Call:
     """Give an ended job another life, with what it has already done remembered.
 
-    Answers its state before, or nil if there is no such job. Only dead, unknown, cancelled and
+    Answers its state before, `NEWER`, or nil if there is no such job. Only dead, unknown, cancelled and
     expired jobs are requeued. They run at once, but not before their `send_at`; an `expires_at`
     that is over is forgotten.
     """

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from dingrelay_producers.errors import UnreadableRecord
-from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
 
@@ -194,8 +194,12 @@ def state_of(job_id: str, text: bytes) -> State:
     """The state in a record.
 
     Raises:
-        UnreadableRecord: this release has no such state.
+        UnreadableRecord: this release has no such state, or `text` is `NEWER`.
     """
+    if text == NEWER:
+        raise UnreadableRecord(
+            job_id, "v", f"is more than {RECORD_FORMAT}, the last that this release knows"
+        )
     return _Fields(job_id, {b"state": text}).needed("state", State)
 
 

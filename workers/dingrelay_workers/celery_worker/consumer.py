@@ -1,7 +1,7 @@
 """Celery's consumer, made to outlive any message and any loss of its connection."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,9 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import consumer
 from structlog.stdlib import get_logger
 
-from dingrelay_workers.celery_worker.task import JobTask
+from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_workers.celery_worker.task import JobTask, NewerKindTask
+from dingrelay_workers.store.wakeup import is_wakeup
 
 EVENTS_PAUSE = 0.2
 """Seconds for which events are collected: Flower need not hear of each one by itself."""
@@ -38,6 +40,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
 
     app: Any
     event_dispatcher: Any
+    strategies: Mapping[str, object]
     _flush_awaited = False
 
     def create_task_handler(self, *args: Any, **kwargs: Any) -> Any:
@@ -57,6 +60,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
         def handle_or_refuse(message: Any) -> None:
             try:
                 _check(message.payload)
+                if _is_of_newer_kind(message.headers, self.strategies):
+                    told = message.headers["task"]
+                    # Celery shows it by its shadow.
+                    message.headers |= {"shadow": told, "task": NewerKindTask.name}
                 handle(message)
             except Exception as error:
                 # On Redis a KeyError counts as a lost connection; here it is a missing header.
@@ -131,6 +138,14 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             reason=type(error).__name__,
         )
         message.reject_log_error(log, self.connection_errors)
+
+
+def _is_of_newer_kind(headers: Any, known: Mapping[str, object]) -> bool:
+    """Whether a message wakes a job of a kind of which no task here is."""
+    if not is_wakeup(headers):
+        return False
+    name = headers.get("task")
+    return isinstance(name, str) and name.startswith(TASK_PREFIX) and name not in known
 
 
 def _check(payload: object) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from celery.app.task import Task
 
 from dingrelay_tasks.kinds import Kind
+from dingrelay_tasks.names import TASK_PREFIX
 from dingrelay_workers.celery_worker.event_loop import Runtime
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.store.wakeup import ReceivedWakeup
@@ -36,3 +37,17 @@ class JobTask(Task):  # type: ignore[misc]  # celery ships no types
             executor: of this process.
         """
         await executor.execute(ReceivedWakeup.from_request(self.kind, request))
+
+
+class NewerKindTask(JobTask):
+    """Leaves jobs of kinds that this release does not know to workers of a newer one.
+
+    Celery would drop their wake-ups, and each of them would be missed for half a minute.
+    """
+
+    abstract = True
+    name = TASK_PREFIX + "of-a-newer-release"
+
+    async def run_job(self, request: Mapping[str, Any], executor: Executor) -> None:
+        """Have the job woken again."""
+        await executor.leave(str(request["id"]), str(request.get("shadow")))

@@ -60,6 +60,7 @@ class Executor:
         self.resources = resources
         self._observer: Observer = observer or Nobody()
         self._runs: set[asyncio.Task[object]] = set()
+        self._left = False
 
     async def __aenter__(self) -> Self:
         self._taking = asyncio.get_running_loop().create_task(self._run_claimed())
@@ -76,7 +77,7 @@ class Executor:
 
         Returns:
             Where it led; None if there was nothing to do: another worker has the job, it has ended,
-            or it is not due.
+            it is not due, or is left to a newer release.
         """
         resources = self.resources
         # A job that can't be claimed keeps its message, and its place here: while Redis takes
@@ -85,9 +86,22 @@ class Executor:
         if result.claim is not None:
             return await self._run((wakeup, result.claim), None)
         log.debug("claim_skipped", id=wakeup.id, verdict=result.verdict)
+        if result.verdict == "newer":
+            self._tell_left(wakeup.id, wakeup.kind.name)
         if result.waiting:
             resources.batches.claim_next(BatchKey(result.waiting, wakeup.lane))
         return None
+
+    async def leave(self, job_id: str, kind: str) -> None:
+        """Have a job woken again, for a worker of a newer release: this one does not know its kind."""
+        await self.resources.patience.begin(lambda: self.resources.records.leave(job_id))
+        self._tell_left(job_id, kind)
+
+    def _tell_left(self, job_id: str, kind: str) -> None:
+        """One line for all such jobs: somebody has to upgrade this worker."""
+        if not self._left:
+            log.warning("left_to_newer_release", id=job_id, kind=kind)
+        self._left = True
 
     async def _run(self, job: ClaimedJob, member: Member | None) -> Outcome | None:
         """Run a job that is claimed, as the member of a batch if that claimed it.

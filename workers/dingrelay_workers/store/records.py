@@ -29,6 +29,7 @@ _PACKAGE = "dingrelay_workers.store"
 _CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
 _CLAIM_LATE = transition(_PACKAGE, "running", "claim_late")
 _CLAIM = transition(_PACKAGE, "running", "claim")
+_LEAVE = transition(_PACKAGE, "running", "leave")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat", preludes=["owned"])
 _WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"])
 _PARK = transition(_PACKAGE, "reschedule", preludes=["owned", *ENDING])
@@ -45,7 +46,8 @@ LARGE_RESULT_TTL = 3600.0
 MOST_LOOKED_AT = 200
 """Waiting jobs that one call considers; twice as many as it can carry."""
 
-Verdict = Literal["claimed", "ended", "busy", "early"]
+Verdict = Literal["claimed", "ended", "busy", "early", "newer"]
+"""Newer: only a worker of a newer release knows how to run the job; it is woken again for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,10 @@ class Records:
         if verdict != "claimed":
             return ClaimResult(verdict, waiting=answer[1].decode())
         return ClaimResult(verdict, _claim(wakeup.id, answer[1], _texts(answer[2:])))
+
+    async def leave(self, job_id: str) -> None:
+        """Have a job woken again, if it is due, since this release does not know its kind."""
+        await run_async(self.redis, _LEAVE.call([keys.job(job_id)], [job_id]))
 
     async def claim_batch(
         self, waiting: str, *, nonce: str, room: int, lane: str, bucket: Rule | None = None

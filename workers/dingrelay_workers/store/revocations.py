@@ -57,4 +57,6 @@ class Revocations:
             return False
         await self._redis.delete(keys.revoked(job_id))
         log.info("revoked", id=job_id, state=state.decode())
+        if state == record.NEWER:
+            return False
         return State(state.decode()) == State.CANCELLED

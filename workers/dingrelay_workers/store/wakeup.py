@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, WOKEN_HEADER
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft
@@ -40,6 +40,7 @@ class ReceivedWakeup:
         expires: when the client's message expires, in ms; None for never. It is the job's
             `expires_at` where that has none.
         problem: what is wrong with the message around the job, if anything.
+        newer: it is of a newer release, and says no more to this one than which job to look at.
     """
 
     id: str
@@ -49,16 +50,20 @@ class ReceivedWakeup:
     woken: int
     nonce: str
     problem: ContractError | None = None
+    newer: bool = False
     expires: int | None = None
 
     @classmethod
     def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "ReceivedWakeup":
         """The wake-up in a Celery request. Never raises: what is wrong is kept as `problem`."""
         woken = _moment(request.get(WOKEN_HEADER))
+        newer = _format(request.get(FORMAT_HEADER)) > WAKEUP_FORMAT
         info = request.get("delivery_info") or {}
         kwargs: Mapping[str, Any] = request["kwargs"]
         job, problem = kwargs.get("job"), _envelope_problem(request["args"], kwargs)
-        if not woken:  # what our own publisher sends is JSON already, and holds nothing to hide
+        if not (
+            woken or newer
+        ):  # what our own publisher sends is JSON already, and holds nothing to hide
             job, unwritable = plain_json(kind.contract.without_secrets(job))
             problem = problem or unwritable
         wakeup = cls(
@@ -68,7 +73,8 @@ class ReceivedWakeup:
             queue=str(info.get("routing_key") or "dingrelay.normal"),
             woken=woken,
             nonce=uuid.uuid4().hex,
-            problem=problem,
+            problem=None if newer else problem,
+            newer=newer,
             expires=_expiry(request.get("expires")),
         )
         return wakeup._bounded() if wakeup.bare else wakeup
@@ -86,7 +92,7 @@ class ReceivedWakeup:
     @property
     def bare(self) -> bool:
         """Whether it is the message of a client without our package: the job itself."""
-        return not (self.woken or self.kind.ephemeral)
+        return not (self.woken or self.newer or self.kind.ephemeral)
 
     def contract(self) -> Contract:
         """The job as its contract.
@@ -143,6 +149,19 @@ def _moment(header: object) -> int:
     if isinstance(header, int) and not isinstance(header, bool) and 0 < header < LATEST:
         return header
     return 0
+
+
+def _format(header: object) -> int:
+    """The number of a wake-up's format; 0 from a release that did not write it, and foreign clients."""
+    return header if isinstance(header, int) and not isinstance(header, bool) else 0
+
+
+def is_wakeup(headers: object) -> bool:
+    """Whether a message is a wake-up: its job has a record. Others are the job itself."""
+    return isinstance(headers, Mapping) and (
+        _moment(headers.get(WOKEN_HEADER)) > 0
+        or _format(headers.get(FORMAT_HEADER)) > WAKEUP_FORMAT
+    )
 
 
 def _expiry(header: object) -> int | None:

@@ -143,7 +143,8 @@ def problem_of(error: errors.DingrelayError) -> Problem:
             return Problem(problems.CONFLICT, str(error))
         case errors.CannotResolve():
             return Problem.at(problems.INVALID, "", str(error))
-        case errors.ServiceUnavailable() | errors.NotInstalled():
+        # A record of a newer release, whose gateways can tell and change it.
+        case errors.ServiceUnavailable() | errors.NotInstalled() | errors.UnreadableRecord():
             return problems.unavailable(str(error))
         case _:
             return Problem(problems.INTERNAL, f"{type(error).__name__}, which is a bug")

@@ -23,7 +23,7 @@ local later = due > now
 redis.call('HSET', record,
   'kind', kind, 'app', app, 'lane', lane, 'queue', queue,
   'payload', payload, 'digest', digest, 'summary', summary,
-  'state', 'queued', 'created', now, 'due', later and due or now, 'woken', later and 0 or now)
+  'v', FORMAT, 'state', 'queued', 'created', now, 'due', later and due or now, 'woken', later and 0 or now)
 -- After the first write, which a full Redis refuses: once a script has written it takes the rest.
 -- Whoever asks for a job by its key once more, after it was discarded, means it.
 redis.call('DEL', TOMBSTONE .. id)

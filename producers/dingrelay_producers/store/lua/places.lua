@@ -14,6 +14,11 @@ local function waits(state)
   return state == 'queued' or state == 'snoozed' or state == 'retrying'
 end
 
+-- Whether a newer release wrote the record, in a way that this one does not know.
+local function newer(record)
+  return tonumber(redis.call('HGET', record, 'v') or 0) > FORMAT
+end
+
 -- Which history of the data this is: another one after a failover or a restart, which may have lost
 -- the last second. Empty where nobody may ask.
 local function history()

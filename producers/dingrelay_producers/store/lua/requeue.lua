@@ -3,11 +3,12 @@
 -- whoever requeues a job that expired wants it done all the same.
 -- KEYS: record, dead
 -- ARGV: id
--- Answers the state before, or nil if there is no such job.
+-- Answers the state before, newer if this release does not know how to, or nil if there is no such job.
 local record, dead, id = KEYS[1], KEYS[2], ARGV[1]
 local known = redis.call('HMGET', record, 'state', 'not_before', 'expires', 'intent')
 local state, not_before, expires, intent = known[1], tonumber(known[2]), known[3], known[4]
 if not state then return nil end
+if newer(record) then return 'newer' end
 if state ~= 'dead' and state ~= 'unknown' and state ~= 'cancelled' and state ~= 'expired' then
   return state
 end

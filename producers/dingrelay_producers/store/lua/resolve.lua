@@ -4,14 +4,15 @@
 -- ARGV: id, happened (1 or 0), who says so and how (JSON, to which the time is added), result (JSON
 --       or ''), ttl of a settled record (ms), then, if an approval was found, instance, ttl of the
 --       instance's mark, ttl of the job's (ms)
--- Answers {state before}, or {'taken', job} if the instance is another job's; nil if there is no
--- such job.
+-- Answers {state before}, {'newer'} if this release does not know how to, or {'taken', job} if the
+-- instance is another job's; nil if there is no such job.
 local record, dead, instance, own = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, happened, told, result, ttl = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
 local found, found_ttl, own_ttl = ARGV[6], ARGV[7], ARGV[8]
 local known = redis.call('HMGET', record, 'state', 'bare')
 local state, bare = known[1], known[2]
 if not state then return nil end
+if newer(record) then return {'newer'} end
 if state ~= 'unknown' then return {state} end
 
 if instance then

@@ -16,7 +16,7 @@ local holder = redis.call('GET', scheduler)
 if holder and holder ~= worker then return {0} end
 redis.call('SET', scheduler, worker, 'PX', lease)
 
-local LATER = 30000  -- ms after which to look again at a job that waits for its sender's turn
+local LATER = 30000  -- ms after which to look again at a job that waits for its sender's turn, or for others
 local name = string.format('%.0f.%.0f', clock[1], clock[2])
 local answer, taken, more_wait = {1, 0, name}, {}, false
 
@@ -43,11 +43,20 @@ local function look(id)
   return nil
 end
 
+-- What is no job leaves its place. What a newer release has left there waits for a scheduler that knows it.
+local function drop(place, id)
+  if newer(JOB .. id) then
+    redis.call('ZADD', place, now + LATER, id)
+  else
+    redis.call('ZREM', place, id)
+  end
+end
+
 -- Wake the job, or put it where it belongs: an older version kept all of them in one place.
 local function attend(place, id, lost)
   local due, woken, queue, running, parked = look(id)
   if not due then
-    redis.call('ZREM', place, id)
+    drop(place, id)
   elseif due > now then
     take_out(id, queue)
     if running then place_running(id, due) else place_until(id, due) end
@@ -110,7 +119,7 @@ local function prolong(place, queue, room)
       redis.call('HSET', JOB .. id, 'woken', now)
       place_woken(id, queue, now)
     else
-      redis.call('ZREM', place, id)
+      drop(place, id)
     end
   end
   return #old

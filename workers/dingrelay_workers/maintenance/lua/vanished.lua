@@ -41,6 +41,8 @@ for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     elseif known[1] == 'running' and known[2] then
       redis.call('HSET', JOB .. id, 'woken', 0)
       place_running(id, tonumber(known[2]))
+    elseif newer(JOB .. id) then
+      place_woken(id, queue, now)
     end
   end
 end

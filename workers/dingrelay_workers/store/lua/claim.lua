@@ -1,7 +1,7 @@
 -- queued → running: one worker owns the job until its lease runs out.
 -- KEYS: record, progress of the queue
 -- ARGV: id, owner, lease, woken, slot (times in ms)
--- Answers {claimed, now, field, value, ...}, or {verdict, ''}: ended | busy | early | missing. The
+-- Answers {claimed, now, field, value, ...}, or {verdict, ''}: ended | busy | early | missing | newer. The
 -- same owner may claim again: its first answer was lost. If somebody else has run the job or runs
 -- it, the second is where others wait with which it could have shared a call, if any do.
 local record, progress = KEYS[1], KEYS[2]
@@ -27,9 +27,13 @@ redis.call('HSET', progress, field, string.format('%.0f %.0f', slot, latest), 's
 redis.call('PEXPIRE', progress, PROGRESS_TTL)
 
 local known = redis.call('HMGET', record,
-  'state', 'owner', 'lease', 'due', 'batch_key', 'queue', 'fence', 'called', 'history')
+  'state', 'owner', 'lease', 'due', 'batch_key', 'queue', 'fence', 'called', 'history', 'v', 'kind', 'left')
 local state, batch_key, queue = known[1], known[5], known[6]
 if not state then return {'missing', ''} end
+if not known_here(known[10], known[11]) then
+  leave(record, id)
+  return {'newer', ''}
+end
 
 local function left(verdict)
   return {verdict, batch_key and redis.call('EXISTS', batch_key) == 1 and batch_key or ''}
@@ -69,6 +73,7 @@ if accepted_in then
 end
 
 if batch_key then redis.call('ZREM', batch_key, id) end
+if known[12] then redis.call('HDEL', record, 'left') end
 local answer = run(record, id, queue, owner, lease, again)
 table.insert(answer, 1, now)
 table.insert(answer, 1, 'claimed')

@@ -28,11 +28,11 @@ end
 local taken, next, next_queue = 0, nil, nil
 for _, id in ipairs(redis.call('ZRANGE', waiting, 0, most - 1)) do
   local known = redis.call('HMGET', JOB .. id,
-    'state', 'batch_key', 'expires', 'recipients', 'lane', 'queue')
+    'state', 'batch_key', 'expires', 'recipients', 'lane', 'queue', 'v', 'kind')
   local here = known[1] == 'queued' or known[1] == 'snoozed'
   if not here or known[2] ~= waiting or tonumber(known[3] or now + 1) <= now then
     gone[#gone + 1] = id
-  else
+  elseif known_here(known[7], known[8]) then
     local recipients = tonumber(known[4])
     if taken + recipients > room then
       if known[5] == lane and not next then next, next_queue = id, known[6] end

@@ -10,8 +10,9 @@ local answer = {now}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', coming, '-inf', now - late)) do
   if #answer > most then break end
   local record = JOB .. id
-  local known = redis.call('HMGET', record, 'state', 'turn', 'queue', 'batch_key')
-  if known[1] == 'snoozed' and known[2] == coming and known[3] == queue then
+  local known = redis.call('HMGET', record, 'state', 'turn', 'queue', 'batch_key', 'v', 'kind')
+  if known[1] == 'snoozed' and known[2] == coming and known[3] == queue
+      and known_here(known[5], known[6]) then
     if known[4] then redis.call('ZREM', known[4], id) end
     answer[#answer + 1] = {id, run(record, id, queue, owner .. '-' .. #answer, lease, false)}
   end

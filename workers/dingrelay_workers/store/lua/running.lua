@@ -1,4 +1,26 @@
--- How a job begins to run, for the scripts that this is put before.
+-- How a job begins to run, or is left to a worker of a newer release, for the scripts that this is put
+-- before.
+
+local MOST_PAUSE = 60000  -- ms after which a job that was left is offered to the next worker, at most
+
+-- Whether this release knows how to run a job, by what its record says.
+local function known_here(version, kind)
+  return tonumber(version or 0) <= FORMAT and string.find(KINDS, ' ' .. (kind or '') .. ' ', 1, true)
+end
+
+-- A newer release has to run the job, if anybody has to now. It is woken again, after twice as long each
+-- time: while only older workers are there, it must not keep them from their own jobs.
+local function leave(record, id)
+  local known = redis.call('HMGET', record, 'state', 'due', 'lease', 'queue')
+  local running = known[1] == 'running'
+  local since = tonumber(running and known[3] or waits(known[1]) and known[2] or nil)
+  if not since or since > now then return end
+  local times = redis.call('HINCRBY', record, 'left', 1)
+  local due = now + math.min(MOST_PAUSE, 500 * 2 ^ math.min(times, 10))
+  redis.call('HSET', record, running and 'lease' or 'due', due)
+  take_out(id, known[4])
+  if running then place_running(id, due) else place_until(id, due) end
+end
 
 -- The job is this owner's until the lease ends. A new owner has a new fence; one that claims `again`,
 -- since its first answer was lost, keeps its own. Answers the record.

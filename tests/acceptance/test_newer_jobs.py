@@ -1,0 +1,51 @@
+"""A worker and jobs of a release to come: it leaves them, and carries on with its own."""
+
+import json
+
+from redis import Redis
+
+from acceptance import traffic
+from acceptance.fleet import Fleet, settings_of, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client, State
+from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, Publisher
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import RECORD_FORMAT, Wakeup
+from dingrelay_sandbox.admin import SandboxAdmin
+
+QUEUE = "dingrelay.normal"
+
+
+def left(valkey: Redis, job_id: str) -> int:
+    return int(valkey.hget(keys.job(job_id), "left") or 0)
+
+
+def test_they_wait_for_a_worker_that_knows_them(
+    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin
+) -> None:
+    newer, of_newer_kind, woken_newly = traffic.send_all(client, map(traffic.message, range(3)))
+    valkey.delete(QUEUE)
+    valkey.hset(keys.job(newer), "v", RECORD_FORMAT + 1)
+    valkey.hset(keys.job(of_newer_kind), "kind", "poll-create")
+    publisher = Publisher(settings_of(fleet.env))
+    for job_id, kind in ((newer, "message-send"), (of_newer_kind, "poll-create")):
+        publisher.publish([Wakeup(job_id, kind, QUEUE, "default", "normal", "", 1)])
+    publisher.publish([Wakeup(woken_newly, "message-send", QUEUE, "default", "normal", "", 1)])
+    message = json.loads(valkey.lpop(QUEUE) or b"")
+    message["headers"] |= {FORMAT_HEADER: WAKEUP_FORMAT + 1, "dingrelay-woken": None}
+    valkey.lpush(QUEUE, json.dumps(message))
+    publisher.close()
+
+    (worker,) = fleet.spawn()
+    for job_id in (newer, of_newer_kind):
+        wait_until(lambda job_id=job_id: left(valkey, job_id) > 1, what="it was left twice")
+    own = traffic.send_all(client, map(traffic.message, range(3, 6)))
+    traffic.assert_done(wait_for_ends(client, [*own, woken_newly], timeout=30))
+    assert client.status(newer).state == State.QUEUED
+    assert worker.log.read_text().count("left_to_newer_release") == 1
+
+    # As if a worker that knows them had come.
+    valkey.hset(keys.job(newer), "v", RECORD_FORMAT)
+    valkey.hset(keys.job(of_newer_kind), "kind", "message-send")
+    traffic.assert_done(wait_for_ends(client, [newer, of_newer_kind], timeout=60))
+    traffic.assert_each_arrived_once(sandbox, range(6))
