@@ -30,7 +30,7 @@ SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-failed test-fast schema-test coverage chaos chaos-mutations check wheel bench outages \
+.PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations check wheel bench outages \
 	bench-docs up lock translations
 
 help: ## show the targets
@@ -78,6 +78,9 @@ test-failed: setup ## run again, one by one, the few tests that failed in the la
 test-fast: setup ## run the tests that start no worker, in less than a minute
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not acceptance" \
 		tests/unit tests/fundamentals $(ARGS)
+
+releases: setup ## mix the release before with this one under load, a minute (needs the history of git)
+	RELEASES=1 $(BIN)/python -m pytest tests/acceptance/test_previous_release.py $(ARGS)
 
 # 300 requests of each operation, and what belongs to its edges and links.
 EXAMPLES ?= 300

@@ -21,7 +21,7 @@ def prepare(database_url: str) -> None:
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite":
         with psycopg.connect(_text(url)) as connection:
-            found = connection.execute("select to_regclass('public.alembic_version')").fetchone()
+            found = connection.execute("select to_regclass('public.schema_version')").fetchone()
             if found == (None,):
                 connection.execute(_postgres_script(url.set(database=TEMPLATE)))
     elif url.database and not Path(url.database).exists():

@@ -6,9 +6,9 @@ many people a campaign has: it leaves out people that DingTalk would silently dr
 
 from datetime import datetime
 from functools import partial
-from typing import Annotated, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
@@ -55,8 +55,12 @@ class CampaignChunk(Contract):
         return f"{super().summary()} {self.campaign}/{self.number} to {self.recipients} users"
 
 
+_UNLESS_EMPTY: Any = Field(default_factory=list, exclude_if=lambda users: not users)
+"""A dispatcher of 0.2.0 refuses a result with a field that it does not know."""
+
+
 class CampaignChunkResult(Part):
-    """What became of a chunk.
+    """What became of a chunk. Of another release's result the fields that are here are read.
 
     Attributes:
         call: the call that DingTalk took; None if nobody was left to call for.
@@ -69,12 +73,14 @@ class CampaignChunkResult(Part):
             whoever had it.
     """
 
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
     call: SentMessage | None = None
     called_at: str | None = None
     duplicate: list[str] = Field(default_factory=list)
     daily_cap: list[str] = Field(default_factory=list)
-    unknown_user: list[str] = Field(default_factory=list)
-    out_of_scope: list[str] = Field(default_factory=list)
+    unknown_user: list[str] = _UNLESS_EMPTY
+    out_of_scope: list[str] = _UNLESS_EMPTY
     ambiguous: bool = False
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import processes
+from acceptance.previous_release import PreviousRelease
 from conftest import wait_until
 from dingrelay_chaos.records import records
 from dingrelay_producers import Client, JobStatus, Settings
@@ -32,10 +33,17 @@ APP = "dingrelay_workers.app"
 class Worker:
     """One worker process. Its log is a file, kept for the search for secrets."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        release: PreviousRelease | None = None,
+    ) -> None:
         self.name = name
         self.process = process
         self.log = log
+        self.release = release
 
     @property
     def alive(self) -> bool:
@@ -78,6 +86,7 @@ class Fleet:
         queues: Iterable[str] = MESSAGE_QUEUES,
         app: str = "",
         options: Iterable[str] = (),
+        release: PreviousRelease | None = None,
         wait: bool = True,
         **env: str,
     ) -> list[Worker]:
@@ -89,11 +98,13 @@ class Fleet:
             queues: what each serves.
             app: the module whose app Celery's own command starts, instead of `dingrelay worker`.
             options: further ones of Celery's worker.
+            release: whose workers; this one's by default.
             wait: until they are ready.
             env: variables of these alone.
         """
         started = [
-            self._start(app, concurrency, ",".join(queues), options, env) for _ in range(count)
+            self._start(app, concurrency, ",".join(queues), options, release, env)
+            for _ in range(count)
         ]
         if wait:
             for worker in started:
@@ -116,15 +127,17 @@ class Fleet:
         concurrency: int,
         queues: str,
         options: Iterable[str],
+        release: PreviousRelease | None,
         env: Mapping[str, str],
     ) -> Worker:
         name = f"w{len(self.workers)}"
         log = self.directory / f"{name}.log"
-        command = [*CELERY, "-A", app, "worker"]
+        python = [str(release.python), *PYTHON[1:]] if release else PYTHON
+        command = [*python, "celery", "-A", app, "worker"]
         if not app:
             served = [lane for lane in LANES if f"dingrelay.{lane}" in queues]
             command = [
-                *PYTHON,
+                *python,
                 "dingrelay_producers.cli",
                 "worker",
                 "--lanes",
@@ -136,12 +149,13 @@ class Fleet:
         with log.open("wb") as out:
             process = processes.Popen[bytes](
                 command,
-                env=self.environment(**env),
+                env=release.environment(self.env | env) if release else self.environment(**env),
+                cwd=release.folder if release else None,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
             )
-        worker = Worker(name, process, log)
+        worker = Worker(name, process, log, release)
         self.workers.append(worker)
         return worker
 

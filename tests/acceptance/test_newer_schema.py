@@ -14,7 +14,7 @@ from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
 def newer(fleet: Fleet) -> Fleet:
     engine = create_engine(fleet.env["DINGRELAY_DATABASE_URL"])
     with engine.begin() as connection:
-        connection.execute(text("update alembic_version set version_num = '9999'"))
+        connection.execute(text("update schema_version set version_num = '9999'"))
         connection.execute(text("update schema_readers set oldest = '9000'"))
     engine.dispose()
     return fleet

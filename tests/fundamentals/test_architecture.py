@@ -57,7 +57,7 @@ def test_its_times_to_live_are_those_of_the_code(document: str) -> None:
         "content": keys.DAY_TTL_MS,
         "received": keys.DAY_TTL_MS,
         "everyone": keys.DAY_TTL_MS,
-        "job-approval": keys.JOB_MARGIN_MS,
+        "adopted-job": keys.JOB_MARGIN_MS,
         "members": keys.MEMBER_COUNT_TTL_MS,
         "job": keys.JOB_MARGIN_MS,
     }.items():

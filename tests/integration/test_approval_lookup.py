@@ -221,7 +221,7 @@ async def test_what_cannot_be_told_apart_is_left_to_a_person(
     await asyncio.sleep(SETTLE)
     # The other job has what is like it, so it is free to create its own; and it is lost again.
     lose(sandbox)
-    for claims in ("dingrelay:approval-owner:*", "dingrelay:job-approval:*"):
+    for claims in ("dingrelay:adopted-instance:*", "dingrelay:adopted-job:*"):
         relay.redis.delete(*relay.redis.keys(claims))
     assert await relay.end(resources, job) == State.UNKNOWN
     error = relay.client.status(job).error

@@ -344,9 +344,10 @@ def form_schema_reader(app: str, process_code: str) -> str:
 def approval_owner(instance_id: str) -> str:
     """String: since when (ms) the job that has this approval looked for it, and the job's id.
 
-    TTL: `record.longest_life_ms`, from the last look on.
+    Named as in 0.2.0, whose workers claim approvals beside ours. TTL: `record.longest_life_ms`, from the
+    last look on.
     """
-    return f"{PREFIX}approval-owner:{instance_id}"
+    return f"{PREFIX}adopted-instance:{instance_id}"
 
 
 APPROVAL_MISSED_TTL_MS = 600_000
@@ -359,8 +360,8 @@ def approval_missed(app: str, instance_id: str) -> str:
 
 
 def job_approval(job_id: str) -> str:
-    """String: the approval instance that a job has. TTL: JOB_MARGIN_MS."""
-    return f"{PREFIX}job-approval:{job_id}"
+    """String: the approval instance that a job has; named as `approval_owner`. TTL: JOB_MARGIN_MS."""
+    return f"{PREFIX}adopted-job:{job_id}"
 
 
 def filled_in(app: str, day: str) -> str:

@@ -5,13 +5,17 @@ from functools import cache
 from importlib import resources
 
 from sqlalchemy import (
+    Column,
     Connection,
     Engine,
+    MetaData,
     String,
+    Table,
     column,
     create_engine,
     event,
     func,
+    insert,
     inspect,
     select,
     table,
@@ -29,8 +33,10 @@ from dingrelay_workers.database.database import (
 )
 from dingrelay_workers.database.readers import SchemaReaders
 
-_VERSIONS = "alembic_version"
-"""Alembic's table."""
+VERSIONS = "schema_version"
+"""The table with the revision."""
+_FORMER_VERSIONS = "alembic_version"
+"""Where it was until 0014. 0.2.0 looks there still, and does not start at a revision unknown to it."""
 _LOCK_KEY = 0x64696E67
 """PostgreSQL's advisory lock that a migrating worker holds ("ding")."""
 
@@ -103,9 +109,10 @@ def newest_revision() -> str:
 
 
 def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table(_VERSIONS):
-        return None
-    return connection.scalar(select(column("version_num", String)).select_from(table(_VERSIONS)))
+    for name in (VERSIONS, _FORMER_VERSIONS):
+        if inspect(connection).has_table(name):
+            return connection.scalar(select(column("version_num", String)).select_from(table(name)))
+    return None
 
 
 def _check_readers(connection: Connection, found: str) -> None:
@@ -128,11 +135,22 @@ def _migrate(connection: Connection) -> None:
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 
+    _move_revision(connection)
     config = Config()
     location = resources.files("dingrelay_workers").joinpath("migrations")
     config.set_main_option("script_location", str(location).replace("%", "%%"))
-    config.attributes["connection"] = connection
+    config.attributes |= {"connection": connection, "version_table": VERSIONS}
     command.upgrade(config, "head")
+
+
+def _move_revision(connection: Connection) -> None:
+    """Put the revision where it is kept now, if it is where it was."""
+    found = _revision(connection)
+    if found is None or inspect(connection).has_table(VERSIONS):
+        return
+    versions = Table(VERSIONS, MetaData(), Column("version_num", String(32), primary_key=True))
+    versions.create(connection)
+    connection.execute(insert(versions).values(version_num=found))
 
 
 def _sync_engine(database_url: str) -> Engine:

@@ -1,0 +1,176 @@
+"""Workers, clients and gateways of the release before and of this one, on one Redis and one database.
+
+It takes a minute, most of it starting processes: `make releases` runs it, and `make test` does not.
+"""
+
+import json
+import os
+import sqlite3
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from acceptance import traffic
+from acceptance.fleet import MESSAGE_QUEUES, Fleet, wait_for_ends
+from acceptance.gateway_process import GatewayProcess, made_key
+from acceptance.previous_release import PreviousRelease, build
+from acceptance.test_user_sync import kept, told
+from conftest import wait_until
+from dingrelay_producers import Client, State
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
+from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
+from thorough import either
+
+RELEASES = "RELEASES"
+"""The variable by which this is asked for."""
+QUEUES = (*MESSAGE_QUEUES, DIRECTORY_QUEUE)
+"""All that the release before knows."""
+MESSAGES, APPROVALS, CALLS = either(80, 800), either(12, 60), either(5, 20)
+"""Of each producer; of the last only of those that know them."""
+ALIKE = 2
+"""So many approvals in a row have the same form: a lost answer must not be taken for another's."""
+PEOPLE = 200
+NEWS = {"msgtype": "text", "text": {"content": "全员通知"}}
+CALL = {"method": "POST", "path": "/topapi/v2/user/get", "body": {"userid": "u1"}, "effect": "none"}
+
+pytestmark = pytest.mark.skipif(not os.environ.get(RELEASES), reason="`make releases` runs it")
+
+
+@pytest.fixture(scope="module")
+def previous(tmp_path_factory: pytest.TempPathFactory) -> PreviousRelease:
+    return build(tmp_path_factory.mktemp("previous"))
+
+
+class Load:
+    """What was asked for, in the order in which it was accepted."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Contract] = []
+        self.ids: list[str] = []
+
+    def next(self) -> list[Contract]:
+        """What a producer asks for next."""
+        made = len(self.of("approval-create"))
+        approvals = range(made, made + APPROVALS)
+        forms = [traffic.approval(number, alike=ALIKE) for number in approvals]
+        return [*self.next_messages(MESSAGES), *forms]
+
+    def next_messages(self, count: int) -> list[Contract]:
+        """Messages that nobody has asked for yet."""
+        made = len(self.of("message-send"))
+        return [traffic.message(number) for number in range(made, made + count)]
+
+    def accepted(self, jobs: list[Contract], ids: list[str]) -> None:
+        assert len(jobs) == len(ids)
+        self.jobs += jobs
+        self.ids += ids
+
+    def of(self, kind: str) -> list[int]:
+        return [number for number, job in enumerate(self.jobs) if job.kind == kind]
+
+
+def post(gateway: GatewayProcess, key: str, path: str, job: Contract) -> str:
+    """The id of a job that the gateway accepts."""
+    asked = urllib.request.Request(
+        gateway.url + path,
+        json.dumps(job.wire()).encode(),
+        {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        job_id: str = json.load(answer)["id"]
+        return job_id
+
+
+def campaign_row(env: dict[str, str], campaign: str) -> dict[str, Any]:
+    path = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.row_factory = sqlite3.Row
+        found = connection.execute("select * from campaigns where id = ?", [campaign])
+        return dict(found.fetchone())
+
+
+@pytest.mark.timeout(600)
+def test_they_share_the_work_in_both_directions(
+    previous: PreviousRelease,
+    fleet: Fleet,
+    client: Client,
+    valkey: Redis,
+    sandbox: SandboxAdmin,
+    tmp_path: Path,
+) -> None:
+    # 0.2.0 may keep a job for ever that a throttle met while it waited for its slot.
+    sandbox.set_limits(calls=None)
+    sandbox.set_latency(5, 30)
+    sandbox.add_fault("lost_answer", api=traffic.CREATE, share=0.1)
+    fleet.env |= traffic.write_rules(tmp_path, message_send="40/1s", approval_create="8/1s")
+    # What the release before drops of kinds that it does not know is missed after so many seconds.
+    fleet.env["DINGRELAY_WAKE_GRACE"] = "3"
+    Path(fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")).unlink()
+    load = Load()
+
+    # Its workers have made the tables, and are at work.
+    first, _ = fleet.spawn(2, queues=QUEUES, release=previous)
+    jobs = [*load.next(), UserSync()]
+    load.accepted(jobs, previous.enqueue(fleet.env, jobs))
+    wait_until(lambda: traffic.done(valkey, load.ids) > 0, what="the release before is at work")
+
+    # This one joins: its first command migrates.
+    key = made_key(fleet, "mixed")
+    with closing(GatewayProcess(fleet, tmp_path)) as gateway:
+        second, *_ = fleet.spawn(2, queues=QUEUES)
+        wait_until(gateway.ready, timeout=60)
+        jobs = load.next()
+        load.accepted(jobs, traffic.send_all(client, jobs))
+        jobs = load.next_messages(MESSAGES // 4)
+        load.accepted(jobs, [post(gateway, key, "/v1/messages", job) for job in jobs])
+        jobs = [ApiCall.parse(CALL) for _ in range(CALLS)]
+        load.accepted(jobs, [post(gateway, key, "/v1/calls", job) for job in jobs])
+    campaign = previous.broadcast(
+        fleet.env, name="all", message=NEWS, recipients=[f"u{n + 1}" for n in range(PEOPLE)]
+    )
+
+    # Each loses a worker, and one of the release before is started again.
+    for worker in (first, second):
+        worker.kill()
+    fleet.spawn(1, queues=QUEUES, release=previous)
+    wait_for_ends(client, load.ids, timeout=200)
+    wait_until(
+        lambda: campaign_row(fleet.env, campaign)["state"] == "done",
+        timeout=60,
+        what="the campaign is done",
+    )
+
+    # The way back: what this release has accepted is carried out by the one before alone.
+    jobs = load.next()
+    ids = traffic.send_all(client, jobs)
+    for worker in fleet.alive:
+        if worker.release is None:
+            worker.stop()
+    load.accepted(jobs, ids)
+    ended = wait_for_ends(client, load.ids, timeout=200)
+
+    traffic.assert_done(ended)
+    assert {each["state"] for each in previous.statuses(fleet.env, load.ids)} == {State.DONE}
+    assert client.dead() == []
+    arrived = {
+        content["message"]["text"]["content"]: (content["delivered"], content["repeated"])
+        for content in sandbox.inboxes()["contents"]
+    }
+    assert arrived.pop(NEWS["text"]["content"])[0] == PEOPLE
+    messages = load.of("message-send")
+    assert arrived == {traffic.text(number): (1, 0) for number in range(len(messages))}
+    approvals = load.of("approval-create")
+    traffic.assert_each_exists_once(
+        sandbox,
+        [job for number in approvals if isinstance(job := load.jobs[number], ApprovalCreate)],
+        [ended[number] for number in approvals],
+    )
+    row = campaign_row(fleet.env, campaign)
+    assert (row["accepted"], row["failed"], row["left_out"]) == (PEOPLE, 0, 0)
+    assert kept(fleet.env) == told(sandbox)
