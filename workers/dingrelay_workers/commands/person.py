@@ -195,13 +195,16 @@ def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
     erased = ", ".join(
         f"{_named(place)} {count}" for place, count in erasure.erased.items() if count
     )
-    out.print(
-        tr(
-            "Erased: {erased}. {tombstone} stands in their place.",
-            erased=erased or tr("nothing yet"),
-            tombstone=erasure.tombstone,
+    if erased:
+        out.print(
+            tr(
+                "Erased: {erased}. {tombstone} stands in their place.",
+                erased=erased,
+                tombstone=erasure.tombstone,
+            )
         )
-    )
+    else:
+        out.print(tr("Nothing can be erased yet."))
     if erasure.returns:
         out.print(
             tr(

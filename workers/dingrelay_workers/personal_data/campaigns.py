@@ -27,7 +27,7 @@ from dingrelay_workers.personal_data.subject import NEEDED, Erased, Erasing, Sub
 
 ERASED = {
     "class": "cancelled",
-    "code": "erased",
+    "code": "cancelled",
     "message": "the person's data was erased before this call",
     "hint": "",
 }
