@@ -218,6 +218,12 @@ async def all_snoozed(fleet: Fleet, drafts: Sequence[Draft]) -> bool:
     return await fleet.states(drafts) == {State.SNOOZED: len(drafts)}
 
 
+async def all_wait(fleet: Fleet, drafts: Sequence[Draft]) -> bool:
+    """Whether all have heard of the outage, but those that probe whether it lasts."""
+    states = await fleet.states(drafts)
+    return states[State.SNOOZED] >= len(drafts) - 3 and not states[State.RETRYING]
+
+
 async def has_ended(fleet: Fleet, draft: Draft) -> bool:
     return all(state.ended for state in await fleet.states([draft]))
 
