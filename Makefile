@@ -25,13 +25,15 @@ SDKS := $(VENV)/sdks/.installed $(VENV)/dingding/.installed
 # Where npm is not there, the tests of what is for Node say so and are skipped.
 SDKS += $(if $(shell command -v npm),$(VENV)/node/.installed)
 
+# Of `make soak`.
+HOURS ?= 1
 # Of `make chaos`: how many seeds, each of so many seconds, from which on, how many at once.
 SEEDS ?= 1
 SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
-.PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations check wheel bench outages \
-	bench-docs up lock translations
+.PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel \
+	bench outages bench-docs up lock translations
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -100,6 +102,9 @@ chaos-mutations: setup ## undo fixes one by one and see whether chaos notices, 2
 
 chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
 	@$(CHAOS) --seeds $(SEEDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) $(ARGS)
+
+soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? (HOURS=1)
+	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.soak --hours $(HOURS) $(ARGS)
 
 translations: setup ## bring the catalogue up to date with the code, and tell what is not translated
 	@$(BIN)/python ops/translations/catalogue.py

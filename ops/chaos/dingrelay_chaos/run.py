@@ -80,22 +80,22 @@ def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
     journal = Journal()
     try:
         with system.running(schedule.setting, folder) as running:
-            _run_schedule(schedule, running, journal)
+            run_schedule(schedule, running, journal)
             evidence = settle(running, schedule, journal)
             violations = invariants.judge(evidence, running)
             violations += [Violation(0, error) for error in journal.errors]
             stories = _stories(violations, evidence, running)
-            figures = _figures(evidence, schedule)
+            told = figures(evidence, schedule)
     except BaseException:
         keep = True
         raise
     finally:
         if not keep and not locals().get("violations"):
             shutil.rmtree(folder, ignore_errors=True)
-    return Verdict(schedule, violations, stories, figures, folder)
+    return Verdict(schedule, violations, stories, told, folder)
 
 
-def _run_schedule(schedule: Schedule, running: System, journal: Journal) -> None:
+def run_schedule(schedule: Schedule, running: System, journal: Journal) -> None:
     """Operations in threads, faults one after the other in this one, which owns the processes."""
     ending: list[tuple[float, Fault, FaultTime]] = []
     asked: list[Future[None]] = []
@@ -161,7 +161,8 @@ def _stories(violations: list[Violation], evidence: Evidence, running: System) -
     return list(told.values())
 
 
-def _figures(evidence: Evidence, schedule: Schedule) -> str:
+def figures(evidence: Evidence, schedule: Schedule) -> str:
+    """What was done and came of it, in a line."""
     states: dict[str, int] = {}
     for status in evidence.statuses.values():
         name = str(status.state) if status else "gone"
