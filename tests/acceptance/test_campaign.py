@@ -105,7 +105,7 @@ def two_workers(fleet: Fleet, organisation: SandboxAdmin, tmp_path: Path) -> Fle
 def test_workers_and_the_dispatcher_die_and_everybody_gets_it_once(
     two_workers: Fleet, organisation: SandboxAdmin, valkey: Redis
 ) -> None:
-    organisation.add_fault("lost_answer", share=0.02)
+    organisation.add_fault("lost_answer", share=0.06)
     campaign = asyncio.run(make(two_workers.env))
     cli = Cli(two_workers.env)
     assert cli.json("campaign", "start", campaign) == {"id": campaign, "state": "running"}
