@@ -207,6 +207,7 @@ LIBRARY_ERRORS = (
 
 VALUES = (
     "settings",
+    "backups",
     "broker",
     "workers",
     "database",

@@ -89,6 +89,7 @@ def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
         "broker": "ok",
         "workers": "warning",
         "database": "ok",
+        "backups": "ok",
         "dingtalk default credentials": "ok",
         "dingtalk default agent id": "ok",
         "dingtalk default contacts": "ok",

@@ -31,7 +31,7 @@ def test_the_migrations_make_the_tables_of_the_models(
     make(database_url)
     upgrade(database_url)
     make(database_url)
-    engine = schema._sync_engine(database_url)
+    engine = schema.sync_engine(database_url)
     with engine.connect() as connection:
         kept = {schema.VERSIONS: schema.newest_revision(), "alembic_version": "0004"}
         options = {
@@ -51,7 +51,7 @@ def test_the_tables_of_a_newer_release_are_used_or_refused_in_one_line(
     database_url: str, oldest: str, works: bool
 ) -> None:
     prepare(database_url)
-    engine = schema._sync_engine(database_url)
+    engine = schema.sync_engine(database_url)
     with engine.begin() as connection:
         connection.execute(text("update schema_version set version_num = '9999'"))
         connection.execute(text("update schema_readers set oldest = :oldest"), {"oldest": oldest})

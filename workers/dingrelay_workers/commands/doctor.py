@@ -22,6 +22,13 @@ MARKS = {
 
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
+    settle_ended: Annotated[
+        bool,
+        typer.Option(
+            "--settle-ended",
+            help="After Redis was restored from a backup: end the jobs in it that have ended since.",
+        ),
+    ] = False,
 ) -> None:
     """Check settings, Redis, broker, workers, database and each app at DingTalk.
 
@@ -34,7 +41,7 @@ def doctor(
 
     # What is found is the same in JSON whoever reads it, and is said again where it is printed.
     with spoken(ENGLISH):
-        results = asyncio.run(run_checks())
+        results = asyncio.run(run_checks(settle_ended=settle_ended))
     if as_json:
         print_json([asdict(result) for result in results])
     else:

@@ -72,7 +72,7 @@ def upgrade(database_url: str) -> None:
     Args:
         database_url: ``sqlite:///FILE`` or ``postgresql://…``.
     """
-    engine = _sync_engine(database_url)
+    engine = sync_engine(database_url)
     try:
         with engine.connect() as connection:
             found = _revision(connection)
@@ -93,7 +93,7 @@ def upgrade(database_url: str) -> None:
 
 def revision(database_url: str) -> str | None:
     """The revision that the database is at; None before the first migration."""
-    engine = _sync_engine(database_url)
+    engine = sync_engine(database_url)
     try:
         with engine.connect() as connection:
             return _revision(connection)
@@ -153,7 +153,12 @@ def _move_revision(connection: Connection) -> None:
     connection.execute(insert(versions).values(version_num=found))
 
 
-def _sync_engine(database_url: str) -> Engine:
+def sync_engine(database_url: str) -> Engine:
+    """Connections for who has no event loop.
+
+    Args:
+        database_url: as `upgrade`.
+    """
     url = async_url(database_url)
     if url.get_backend_name() != "sqlite":
         engine = create_engine(url, connect_args=arguments(database_url))

@@ -4,6 +4,7 @@ import asyncio
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers import preflight
+from dingrelay_workers.doctor.backups import check_backups
 from dingrelay_workers.doctor.broker import check_broker, check_workers
 from dingrelay_workers.doctor.check_result import CheckResult
 from dingrelay_workers.doctor.database import check_database
@@ -11,8 +12,11 @@ from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.redis_server import check_redis
 
 
-async def run_checks() -> list[CheckResult]:
-    """What each check found; with broken settings there is nothing more to look at."""
+async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
+    """What each check found; with broken settings there is nothing more to look at.
+
+    `settle_ended` as `settle` of `check_backups`.
+    """
     try:
         settings = Settings.load()
     except SettingsError as error:
@@ -27,7 +31,10 @@ async def run_checks() -> list[CheckResult]:
         results.append(broker)
         if broker.verdict == "ok":
             results.append(await asyncio.to_thread(check_workers, settings))
-    results.append(await asyncio.to_thread(check_database, settings))
+    database = await asyncio.to_thread(check_database, settings)
+    results.append(database)
+    if redis_answers and database.verdict == "ok":
+        results.append(await asyncio.to_thread(check_backups, settings, settle=settle_ended))
     results += await check_dingtalk(settings, redis_writes=redis_writes)
     return results
 

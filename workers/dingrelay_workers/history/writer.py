@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
@@ -69,6 +70,9 @@ class Writer:
         kept = [ending for ending in page.endings if _is_kept(ending)]
         if kept:
             await self._write(kept)
+            # By this `doctor` finds out that the database was restored from a backup.
+            newest = max(ending.at for ending in kept)
+            await self._redis.set(keys.HISTORY_WRITTEN, newest, px=keys.ENDINGS_TTL_MS)
         if await self._endings.pass_(page) and page.missed:
             HISTORY_MISSED.inc(page.missed)
             log.error("history_missed", jobs=page.missed)

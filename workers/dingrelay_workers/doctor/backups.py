@@ -1,0 +1,182 @@
+"""Whether Redis and the database are of the same time: one restored from a backup is older."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, cast
+
+from redis import Redis
+from redis.exceptions import RedisError
+from sqlalchemy import Engine, func, inspect, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.connections import open_sync
+from dingrelay_producers.store.record import transition
+from dingrelay_producers.store.scripts import run
+from dingrelay_producers.store.states import State
+from dingrelay_workers.database.schema import sync_engine
+from dingrelay_workers.doctor.check_result import CheckResult
+from dingrelay_workers.history.models import JobRow
+
+_RESTORE_END = transition("dingrelay_workers.store", "restore_end")
+
+CHECK = "backups"
+MARGIN_MS = 60_000
+"""A failover loses a second, and the history is written some seconds after a job has ended."""
+DAY_MS = 86_400_000
+PAGE = 1_000
+"""Jobs that are compared at a time."""
+
+
+def check_backups(settings: Settings, *, settle: bool = False) -> CheckResult:
+    """Compare the last end of a job that Redis knows with the last one in the history.
+
+    Redis tells every end before the history writes it, so a history that is ahead belongs to a Redis that
+    there is no more; and Redis remembers which end the history wrote last.
+
+    Args:
+        settings: of Redis and database.
+        settle: let jobs that are open in Redis and have ended by the history be as they ended.
+    """
+    if not settings.history.days:
+        return CheckResult(CHECK, "ok", "not compared: there is no history")
+    engine = sync_engine(settings.database)
+    try:
+        with open_sync(settings.redis_address) as redis:
+            return _compare(redis, engine, settings, settle=settle)
+    except (SQLAlchemyError, RedisError, OSError, ValueError) as error:
+        return CheckResult(CHECK, "unreachable", f"not compared ({type(error).__name__})")
+    finally:
+        engine.dispose()
+
+
+def _compare(redis: Redis, engine: Engine, settings: Settings, *, settle: bool) -> CheckResult:
+    now = _milliseconds(redis.time())
+    # What is older than that may have been deleted.
+    remembered = now - settings.history.days * DAY_MS
+    in_redis, written = _last_end(redis), int(_text(redis.get(keys.HISTORY_WRITTEN)) or 0)
+    kept = _newest(engine)
+    # Redis forgets its ends after a week in which no job ended.
+    if kept - in_redis > MARGIN_MS and kept > now - keys.ENDINGS_TTL_MS:
+        return _redis_is_older(redis, engine, in_redis, kept, settings if settle else None)
+    if written - kept > MARGIN_MS and written > remembered:
+        return CheckResult(
+            CHECK,
+            "failed",
+            f"the database is older than Redis: jobs ended until {_moment(written)}, in its history until "
+            f"{_moment(kept)}; campaigns go on where they stood then, and send again",
+            "before workers start, see the runbook backup-restored",
+        )
+    return CheckResult(CHECK, "ok", "Redis and the database are of the same time")
+
+
+def _redis_is_older(
+    redis: Redis, engine: Engine, in_redis: int, kept: int, settle: Settings | None
+) -> CheckResult:
+    ended = list(_ended_and_open(redis, engine, in_redis))
+    if ended and settle:
+        for job in ended:
+            _restore_end(redis, job, settle)
+        ended = []
+    if not ended:
+        return CheckResult(
+            CHECK,
+            "warning",
+            f"Redis is older than the database: jobs ended in it until {_moment(in_redis)}, "
+            f"in the history until {_moment(kept)}",
+            "what was accepted in between and has not ended is lost: see the runbook backup-restored",
+        )
+    return CheckResult(
+        CHECK,
+        "failed",
+        f"Redis is older than the database: jobs ended in it until {_moment(in_redis)}, in the history "
+        f"until {_moment(kept)}; open jobs that have ended since, and would run again: {len(ended)}",
+        "before workers start, run dingrelay doctor --settle-ended",
+    )
+
+
+class _EndedJob(NamedTuple):
+    """A job that ended, by the history."""
+
+    job: str
+    state: str
+    ended_at: datetime
+
+
+def _ended_and_open(redis: Redis, engine: Engine, moment: int) -> Iterator[_EndedJob]:
+    """Jobs that ended after a moment (ms) by the history, and are open in Redis."""
+    for page in _ended(engine, moment):
+        pipe = redis.pipeline(transaction=False)
+        for ended in page:
+            pipe.hget(keys.job(ended.job), "state")
+        for ended, state in zip(page, cast("list[bytes | None]", pipe.execute()), strict=True):
+            if state is not None and state.decode() in _OPEN:
+                yield ended
+
+
+def _restore_end(redis: Redis, ended: _EndedJob, settings: Settings) -> None:
+    run(
+        redis,
+        _RESTORE_END.call(
+            [keys.job(ended.job), keys.DEAD],
+            [
+                ended.job,
+                ended.state,
+                int(ended.ended_at.timestamp() * 1000),
+                int(settings.record_ttl * 1000),
+                int(settings.dead_ttl * 1000),
+            ],
+        ),
+    )
+
+
+_OPEN = {str(state) for state in State if not state.ended}
+
+
+def _ended(engine: Engine, moment: int) -> Iterator[Sequence[_EndedJob]]:
+    since, last = datetime.fromtimestamp(moment / 1000, UTC), ""
+    with engine.connect() as connection:
+        while True:
+            found = connection.execute(
+                select(JobRow.job, JobRow.state, JobRow.ended_at)
+                .where(JobRow.ended_at > since, JobRow.job > last)
+                .order_by(JobRow.job)
+                .limit(PAGE)
+            )
+            page = [_EndedJob(*row) for row in found]
+            if not page:
+                return
+            yield page
+            last = page[-1].job
+
+
+def _newest(engine: Engine) -> int:
+    """When the last job of the history ended; 0 for none."""
+    with engine.connect() as connection:
+        if not inspect(connection).has_table(JobRow.__tablename__):
+            return 0
+        newest = connection.scalar(select(func.max(JobRow.ended_at)))
+    return int(newest.timestamp() * 1000) if newest else 0
+
+
+def _last_end(redis: Redis) -> int:
+    """When the last job ended that Redis knows of; 0 for none."""
+    if not redis.exists(keys.ENDINGS):
+        return 0
+    told = redis.xinfo_stream(keys.ENDINGS)
+    return int(_text(told["last-generated-id"]).partition("-")[0])
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value or "")
+
+
+def _milliseconds(clock: Any) -> int:
+    seconds, micros = clock
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def _moment(milliseconds: int) -> str:
+    moment = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return moment.strftime("%Y-%m-%d %H:%M:%SZ") if milliseconds else "never"

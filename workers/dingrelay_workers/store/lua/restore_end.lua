@@ -1,0 +1,23 @@
+-- Let a job have ended that is open in a Redis which was restored from a backup: it ended afterwards, as
+-- the history knows. Nobody is told once more.
+-- KEYS: record, dead
+-- ARGV: id, state, when it ended (ms), ttl of a settled record, of a dead or unknown one (ms)
+-- Answers 1 if it was open.
+local record, dead = KEYS[1], KEYS[2]
+local id, state, settled, ttl, dead_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local known = redis.call('HMGET', record, 'state', 'queue', 'batch_key', 'bare')
+if not (waits(known[1]) or known[1] == 'running') then return 0 end
+
+redis.call('HSET', record, 'state', state, 'settled', settled)
+redis.call('HDEL', record, 'owner', 'lease', 'intent', 'cancel')
+take_out(id, known[2])
+if known[3] then redis.call('ZREM', known[3], id) end
+local kept = ttl
+if state == 'dead' or state == 'unknown' then
+  redis.call('ZADD', dead, settled, id)
+  redis.call('PEXPIRE', dead, dead_ttl)
+  kept = dead_ttl
+end
+redis.call('PEXPIRE', record, kept)
+bury(id, known[4], kept)
+return 1
