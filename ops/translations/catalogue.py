@@ -177,7 +177,6 @@ LIBRARY_ERRORS = (
     "{value} is not a valid float.",
     "{value} is not a valid boolean.",
     "{value} is not one of {choices}.",
-    "Value error, {value} is not one of {choices}.",
     "{value} is not in the range {range}.",
     "Directory {name} is a file.",
     "File {name} does not exist.",

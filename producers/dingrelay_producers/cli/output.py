@@ -173,7 +173,9 @@ def _job(status: JobStatus) -> Table:
             tr("{moment}, after {took:.2f} s", moment=local(status.settled_at), took=took),
         )
     if status.result is not None:
-        grid.add_row(tr("result"), Text(json.dumps(status.result, ensure_ascii=False)))
+        # A message's result has a list for each reason why somebody was not reached; most are empty.
+        told = {name: value for name, value in status.result.items() if value != []}
+        grid.add_row(tr("result"), Text(json.dumps(told, ensure_ascii=False)))
     if status.resolved:
         verdict = tr("it happened") if status.resolved.happened else tr("it did not happen")
         who = tr(" by {by}", by=status.resolved.by) if status.resolved.by else ""

@@ -49,9 +49,13 @@ def speak_headings() -> None:
         vars(page).update({name: gettext(text) for name, text in _RICH.items()})
 
 
+_OF_PYDANTIC = "Value error, "
+"""Stands before the message where typer has pydantic check a value; it tells nobody anything."""
+
+
 def speak_error(error: Any) -> None:
     """Let a usage error tell what is wrong in the language that is spoken."""
-    told = translated(error.format_message())
+    told = translated(error.format_message().replace(_OF_PYDANTIC, ""))
     vars(error)["format_message"] = lambda: told
 
 
