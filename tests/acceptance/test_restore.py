@@ -17,6 +17,7 @@ from acceptance import traffic
 from acceptance.fleet import PYTHON, Fleet, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client
+from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
 
 MESSAGES, APPROVALS = 20, 4
@@ -61,6 +62,8 @@ def test_what_ended_since_is_not_carried_out_again(
     jobs = [*map(traffic.message, range(MESSAGES)), *asked]
     ids = traffic.send_all(client, jobs)
     data, backup = tmp_path / "valkey" / "appendonlydir", tmp_path / "backup"
+    valkey.set(keys.DOCTOR, 1, px=1_000)
+    assert valkey.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1, "the file has all of them"
     shutil.copytree(data, backup)
 
     (worker,) = fleet.spawn()

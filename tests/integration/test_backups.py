@@ -22,6 +22,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.doctor import backups
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.maintenance.schedule import Schedule
@@ -31,6 +32,12 @@ from tables import clear, prepare
 
 AOF = "appendonlydir"
 KEPT = '{"days": 90}'
+
+
+def wait_for_file(redis: SyncRedis) -> None:
+    """Return once the append-only file has all that was written until now."""
+    redis.set(keys.DOCTOR, 1, px=1_000)
+    assert redis.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1
 
 
 class System:
@@ -101,6 +108,7 @@ class System:
         """While it runs: without rewrites its append-only file only grows."""
         with SyncRedis.from_url(self.settings.redis) as redis:
             redis.config_set("auto-aof-rewrite-percentage", 0)
+            wait_for_file(redis)
             shutil.copytree(self._data / AOF, self.folder / name)
             redis.config_set("auto-aof-rewrite-percentage", 100)
 
@@ -126,6 +134,13 @@ class System:
                 source.backup(copy)
             return
         _postgres("pg_dump", "--format=custom", f"--file={self.folder / name}", self.database_url)
+
+    def lose_database(self) -> None:
+        url = make_url(self.database_url)
+        if url.get_backend_name() == "sqlite":
+            Path(str(url.database)).unlink()
+        else:
+            clear(self.database_url)
 
     def restore_database(self, name: str) -> None:
         url = make_url(self.database_url)
@@ -233,6 +248,31 @@ def test_an_old_database_is_told_and_goes_on(system: System) -> None:
     assert "the database is older than Redis" in found
     system.end(system.accept(1))
     system.code = 0
+    assert system.doctor()[0] == "ok"
+
+
+def test_a_lost_database_is_told_and_made_anew(system: System) -> None:
+    system.end(system.accept(1))
+    system.lose_database()
+    system.code = 1
+    verdict, found = system.doctor()
+    assert verdict == "failed"
+    assert found.startswith("the database is older than Redis")
+    assert "in its history until never" in found
+    # As the first worker does that starts.
+    upgrade(system.database_url)
+    system.end(system.accept(1))
+    system.code = 0
+    assert system.doctor()[0] == "ok"
+
+
+def test_a_system_that_lost_both_begins_anew(system: System) -> None:
+    system.end(system.accept(1))
+    system.restore_redis("")
+    system.lose_database()
+    upgrade(system.database_url)
+    assert system.doctor()[0] == "ok"
+    system.end(system.accept(1))
     assert system.doctor()[0] == "ok"
 
 
