@@ -278,7 +278,6 @@ class WaitQueue:
         if waiter.timer is not None:
             waiter.timer.cancel()
             waiter.timer = None
-        waiter.unconfirmed = False
         self._held.pop(waiter, None)
 
     def _forgo(self, waiter: Waiter) -> None:
