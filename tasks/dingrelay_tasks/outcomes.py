@@ -96,6 +96,17 @@ class CallForgotten(Refused):
         )
 
 
+class CampaignDeleted(Refused):
+    """The campaign that the job is about was deleted, and with it what is known of its calls."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "campaign_deleted",
+            "the campaign was deleted meanwhile",
+            "Recall or confirm a campaign before you delete it.",
+        )
+
+
 class Duplicate(Interruption):
     """Every recipient has this content, or the day's messages, already: it ends `duplicate`.
 

@@ -19,6 +19,7 @@ from dingrelay_producers.client.malformed_rows import Malformed, MalformedRecipi
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.context import Department, Member
 from dingrelay_tasks.contract import ContractError
+from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns import store as stores
 from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, OutcomeRow, State
@@ -260,8 +261,7 @@ async def test_who_stops_in_the_middle_leaves_nothing(campaigns: CampaignStore) 
 
 _KILLED = """
 import asyncio, os, signal, sys
-from dingrelay_workers.campaigns import store
-from dingrelay_workers.campaigns import store as stores
+from dingrelay_workers.campaigns import removal, store
 from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.spec import CampaignSpec
 
@@ -270,7 +270,7 @@ def kill(written, total):
     if written == total:
         os.kill(os.getpid(), signal.SIGKILL)
 
-store.HELD = store.LET_IN = 0
+removal.HELD = removal.LET_IN = 0
 spec = CampaignSpec(name="n", message={"msgtype": "text", "text": {"content": "x"}})
 rows = (f"u{number}" for number in range(60_000))
 creating = store.CampaignStore(sys.argv[1]).create(spec, Audience(rows=rows), on_written=kill)
@@ -296,7 +296,7 @@ async def test_what_a_crash_leaves_is_seen_by_nobody_and_deleted(
     # One that is being made just now is left alone.
     assert await people(campaigns, Audience(users=["u1"])) == ["u1"]
     assert await rows_in_all(campaigns) == [2, 501, 0]
-    monkeypatch.setattr(stores, "ABANDONED", timedelta(0))
+    monkeypatch.setattr(removal, "ABANDONED", timedelta(0))
     assert await people(campaigns, Audience(users=["u1"])) == ["u1"]
     assert await rows_in_all(campaigns) == [2, 2, 0]
 
@@ -325,7 +325,7 @@ async def test_other_writers_have_their_turn_while_a_campaign_is_made(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prepare(sqlite_url)
-    monkeypatch.setattr(stores, "HELD", 0.0)
+    monkeypatch.setattr(removal, "HELD", 0.0)
     monkeypatch.setattr(stores, "PAGE", 100)
     store, other = CampaignStore(sqlite_url), Database(sqlite_url)
     rows = (f"u{number}" for number in range(60_000))

@@ -308,6 +308,8 @@ class Story:
             "campaign preview --text x --file report.csv",
             "campaign recall {campaign} --yes",
             "campaign confirm {campaign} --all --yes",
+            "campaign delete {campaign}",
+            "campaign delete {campaign} --yes",
             "key create crm --scope messages:write --app hr",
             "key list",
             "key rotate {key}",

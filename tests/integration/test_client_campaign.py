@@ -57,6 +57,11 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
             campaign.resume()
         with pytest.raises(CampaignNotFound):
             client.campaign_ref("none").start()
+        campaign.delete()
+        with pytest.raises(CampaignNotFound):
+            campaign.status()
+        with pytest.raises(CampaignNotFound):
+            campaign.delete()
 
 
 def test_it_is_tested_reported_confirmed_and_recalled(settings: Settings) -> None:
@@ -107,6 +112,8 @@ async def test_asyncio_has_the_same(settings: Settings) -> None:
         await campaign.cancel()
         assert (await campaign.wait()).state.ended
         assert (await campaign.preview()).calls == 1
+        with pytest.raises(CampaignConflict, match="is draft: cancel it first"):
+            await (await plan.create()).delete()
         # As in a notebook: the synchronous client where a loop runs already.
         assert client.client.campaign_ref(campaign.id).status().id == campaign.id
 

@@ -100,6 +100,16 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
     report = gateway.ask("GET", f"{place}/report", key=key).json
     assert (report["recipients"], sum(report["outcomes"].values())) == (2, 2)
 
+    assert gateway.ask("DELETE", place, key=keys["hr"]).status == 404
+    assert gateway.ask("DELETE", place, key=keys["reader"]).status == 403
+    assert gateway.ask("DELETE", place, key=key).status == 204
+    assert gateway.ask("DELETE", place, key=key).status == 404
+    assert gateway.ask("GET", "/v1/campaigns", key=key).json == {"campaigns": [], "next": None}
+    other = gateway.ask("POST", "/v1/campaigns", NEWS, key=key).json["id"]
+    refused = gateway.ask("DELETE", f"/v1/campaigns/{other}", key=key)
+    assert (refused.status, refused.json["type"]) == (409, "urn:dingrelay:problem:conflict")
+    assert "is draft: cancel it first" in refused.json["detail"]
+
 
 def test_malformed_rows_are_told_with_their_lines_as_the_command_tells_them(
     gateway: GatewayClient, keys: dict[str, str]

@@ -233,6 +233,10 @@ class Backend(Protocol):
         """End it for good."""
         ...
 
+    async def delete(self, campaign: str, *, wait: bool) -> None:
+        """Delete one that has ended: nobody sees it any more. `wait` until its rows are gone, too."""
+        ...
+
     async def report(self, campaign: str) -> dict[str, Any]:
         """What became of its people, as JSON values."""
         ...

@@ -109,6 +109,17 @@ class CampaignRef:
         """End it for good: whoever has not been called will not be."""
         run(self._backend.cancel(self.id))
 
+    def delete(self) -> None:
+        """Delete a campaign that has ended, with its people and its report.
+
+        It returns once all rows are gone: seconds, some 15 for a million people with a text each. Nobody
+        sees it meanwhile; what a process leaves that dies is deleted by the workers, or by the same call.
+
+        Raises:
+            CampaignConflict: it has not ended, or calls of it are under way.
+        """
+        run(self._backend.delete(self.id, wait=True))
+
     def report(self) -> dict[str, Any]:
         """What became of its people, and why, as ``campaign report --json`` prints it."""
         return run(self._backend.report(self.id))
@@ -216,6 +227,10 @@ class AsyncCampaignRef:
     async def cancel(self) -> None:
         """End it for good: whoever has not been called will not be."""
         await asyncio.to_thread(self._ref.cancel)
+
+    async def delete(self) -> None:
+        """Delete a campaign that has ended; see `CampaignRef.delete`."""
+        await asyncio.to_thread(self._ref.delete)
 
     async def report(self) -> dict[str, Any]:
         """What became of its people; see `CampaignRef.report`."""

@@ -121,7 +121,7 @@ ENDINGS_TTL_MS, renewed by each."""
 ENDINGS_READ = PREFIX + "endings-read"
 """Hash: reader → up to where it has read ENDINGS. TTL: ENDINGS_TTL_MS, renewed by each reading."""
 CAMPAIGNS = PREFIX + "campaigns"
-"""String: another value whenever a campaign was started, paused, resumed or cancelled, so that
+"""String: another value whenever a campaign was started, paused, resumed, cancelled or deleted, so that
 the database is asked at once. TTL: CAMPAIGNS_TTL_MS."""
 BACKLOG = PREFIX + "backlog"
 """String: what waits, and the month's calls, as the metrics show it (JSON). TTL: a minute; longer where

@@ -28,7 +28,10 @@ class State(StrEnum):
 
 
 class CampaignState(StrEnum):
-    """Where a campaign stands. One that is `creating` is not there yet, for anybody."""
+    """Where a campaign stands.
+
+    One that is `creating` is not there for anybody: not yet or, where it has an end, no more.
+    """
 
     CREATING = "creating"
     DRAFT = "draft"

@@ -30,7 +30,11 @@ class Campaigns(Protocol):
     """What is known in SQL of the calls of campaigns."""
 
     async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours that are not recalled yet."""
+        """Of these chunks, the calls of the last 24 hours that are not recalled yet.
+
+        Raises:
+            CampaignDeleted: the campaign is there no more.
+        """
         ...
 
     async def under_way(self, campaign: str, numbers: Sequence[int]) -> Collection[int]:
@@ -44,7 +48,11 @@ class Campaigns(Protocol):
     async def confirmable(
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours of which nothing was told since then."""
+        """Of these chunks, the calls of the last 24 hours of which nothing was told since then.
+
+        Raises:
+            CampaignDeleted: the campaign is there no more.
+        """
         ...
 
     async def note_delivery(

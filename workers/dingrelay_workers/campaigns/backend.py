@@ -13,7 +13,7 @@ from dingrelay_producers.client.campaign_backend import (
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.contract import Contract
-from dingrelay_workers.campaigns import documents, previews
+from dingrelay_workers.campaigns import documents, previews, removal
 from dingrelay_workers.campaigns.audience import Audience, Source
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.follow_up import FollowUp
@@ -118,6 +118,16 @@ class SqlBackend:
         """End it for good."""
         async with self._services() as (database, redis):
             await Control(database, redis).cancel(campaign)
+
+    async def delete(self, campaign: str, *, wait: bool) -> None:
+        """Delete one that has ended; without `wait` the fleet deletes its rows."""
+        if not wait:
+            async with self._services() as (database, redis):
+                await Control(database, redis).delete(campaign)
+            return
+        async with self._store() as store:
+            await removal.hide(store.database, campaign)
+            await removal.remove(store.database, campaign)
 
     async def report(self, campaign: str) -> dict[str, Any]:
         """What became of its people, as JSON values."""

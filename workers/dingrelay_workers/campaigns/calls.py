@@ -7,8 +7,16 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from dingrelay_tasks.context import CampaignCall, DeliveryReport
+from dingrelay_tasks.outcomes import CampaignDeleted
 from dingrelay_workers.campaigns.chunks import storable
-from dingrelay_workers.campaigns.models import ChunkRow, ChunkState, OutcomeKind, OutcomeRow
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    OutcomeKind,
+    OutcomeRow,
+    State,
+)
 from dingrelay_workers.campaigns.report import UNDELIVERED
 from dingrelay_workers.database.database import Database, insert_missing
 
@@ -160,6 +168,11 @@ class CampaignCalls:
         self, campaign: str, numbers: Sequence[int], which: ColumnElement[bool]
     ) -> list[CampaignCall]:
         async with self._database.read() as connection:
+            state = await connection.scalar(
+                select(CampaignRow.state).where(CampaignRow.id == campaign)
+            )
+            if state in {None, State.CREATING}:
+                raise CampaignDeleted
             rows = await connection.execute(
                 select(
                     ChunkRow.number,

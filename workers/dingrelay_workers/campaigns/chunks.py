@@ -141,10 +141,11 @@ async def lately_ended(connection: AsyncConnection, since: datetime) -> list[Cam
     return [_campaign(row) for row in rows.mappings()]
 
 
-async def read(connection: AsyncConnection, campaign: str) -> Campaign:
-    """The campaign as it is now: what a transaction that changes it must go by."""
+async def read(connection: AsyncConnection, campaign: str) -> Campaign | None:
+    """The campaign as it is now: what a transaction that changes it must go by. None if it was deleted."""
     rows = await connection.execute(_campaigns().where(CampaignRow.id == campaign))
-    return _campaign(rows.mappings().one())
+    found = rows.mappings().one_or_none()
+    return None if found is None else _campaign(found)
 
 
 def _campaigns() -> Any:

@@ -1,4 +1,4 @@
-"""Starts, pauses, resumes and cancels campaigns: in SQL, and with a word to the fleet.
+"""Starts, pauses, resumes, cancels and deletes campaigns: in SQL, and with a word to the fleet.
 
 The state in SQL is what counts. The signal only makes the fleet look at once.
 """
@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy import select, update
 
 from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
-from dingrelay_workers.campaigns import chunks, leader, notices
+from dingrelay_workers.campaigns import chunks, leader, notices, removal
 from dingrelay_workers.campaigns.models import CampaignRow, State
 from dingrelay_workers.database.database import Database
 
@@ -54,6 +54,11 @@ class Control:
             reason="asked for",
             ended_at=datetime.now(UTC),
         )
+
+    async def delete(self, campaign: str) -> None:
+        """Let nobody see one that has ended; whoever leads campaigns deletes its rows."""
+        await removal.hide(self._database, campaign)
+        await leader.signal(self._redis)
 
     async def _move(self, campaign: str, sources: set[State], to: State, **values: Any) -> None:
         async with self._database.write(f"campaign {campaign}") as connection:

@@ -40,7 +40,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks import beijing
-from dingrelay_workers.campaigns import chunks, notices
+from dingrelay_workers.campaigns import chunks, notices, removal
 from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
     Campaign,
@@ -158,7 +158,7 @@ class Dispatcher:
         """Advance every campaign a little.
 
         Returns:
-            Seconds until the next time; None if no campaign runs.
+            Seconds until the next time; None if no campaign runs, and none is being deleted.
 
         Raises:
             SQLAlchemyError: the database is away.
@@ -171,8 +171,9 @@ class Dispatcher:
         await self._tell_states(turns)
         if not self._looked_back:
             await self._look_back()
+        removing = await self._remove_some()
         if not turns:
-            return None
+            return BUSY if removing else None
         for turn in turns:
             await self._tidy(turn.campaign)
             await self._judge(turn)
@@ -220,6 +221,18 @@ class Dispatcher:
         for campaign in ended:
             await self._tidy(campaign)
         self._looked_back = True
+
+    async def _remove_some(self) -> bool:
+        """Delete a page of a campaign that was deleted and has rows left; whether there was one.
+
+        No more of it: campaigns that run wait meanwhile.
+        """
+        async with self._database.read() as connection:
+            left = await removal.hidden(connection)
+        if left:
+            await removal.remove_some(self._database, left[0], seconds=0.0)
+            self._step()
+        return bool(left)
 
     async def _judge(self, turn: Turn) -> None:
         """Find out what became of the campaign's jobs."""
@@ -298,6 +311,8 @@ class Dispatcher:
             counts = await chunks.settle(connection, campaign.id, turn.endings)
             await chunks.give_back(connection, campaign.id, turn.back)
             now = await chunks.read(connection, campaign.id)
+            if now is None:  # ended by a later dispatcher, and deleted
+                return
             if now.state == State.CANCELLED:
                 await chunks.cancel_pending(connection, campaign.id)
             goes = await self._goes_on(connection, turn, now, counts)

@@ -21,7 +21,7 @@ ROLE = Role("campaigns", keys.DISPATCHER, keys.CAMPAIGNS, keys.CAMPAIGNS_TTL_MS)
 
 
 async def signal(redis: Redis) -> None:
-    """Tell the fleet that a campaign was started, paused, resumed or cancelled."""
+    """Tell the fleet that a campaign was started, paused, resumed, cancelled or deleted."""
     await leader.signal(redis, ROLE)
 
 

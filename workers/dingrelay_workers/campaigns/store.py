@@ -6,17 +6,18 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, TypeVar
 
-from sqlalchemy import Select, delete, insert, select, update
+from sqlalchemy import Select, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from dingrelay_producers.client.campaign_backend import ALL, Chosen
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
@@ -33,13 +34,6 @@ from dingrelay_workers.database.database import Database
 
 PAGE = 500
 """Chunks or outcomes read or written at once."""
-HELD = 0.4
-"""Seconds for which one transaction of `create` keeps SQLite's other writers waiting, about."""
-LET_IN = 0.11
-"""Seconds between two of these: SQLite's writers that wait look every 0.1 s."""
-ABANDONED = timedelta(hours=1)
-"""After which a campaign that is still being created is that of a process that died: writing the
-largest one takes minutes, and no clocks differ by so much."""
 
 _Row = TypeVar("_Row", bound=Base)
 Pages = Iterator[tuple[type[Base], list[dict[str, Any]]]]
@@ -217,7 +211,7 @@ class CampaignStore:
                 await connection.execute(insert(CampaignRow), row)
             written = Written(people, on_written)
             while await self._write_some(campaign, pages, written):
-                await self._let_in()
+                await removal.let_in(self.database)
             async with self.database.write(f"campaign {campaign}") as connection:
                 await _publish(connection, campaign)
                 return await _find(connection, campaign)
@@ -239,29 +233,19 @@ class CampaignStore:
                 if table is ChunkRow:
                     to.tell(sum(chunk["size"] for chunk in page))
                 _heed_cancellation()
-                if time.monotonic() - began > HELD:
+                if time.monotonic() - began > removal.HELD:
                     return True
         return False
-
-    async def _let_in(self) -> None:
-        """Between two transactions: other writers of SQLite have their turn."""
-        await asyncio.sleep(LET_IN if self.database.is_sqlite else 0)
 
     async def _delete_leftovers(self) -> None:
         """Delete what processes left behind that died while they made a campaign."""
         async with self.database.read() as connection:
-            left = await connection.scalars(
-                select(CampaignRow.id).where(
-                    CampaignRow.state == State.CREATING,
-                    CampaignRow.created_at < datetime.now(UTC) - ABANDONED,
-                )
-            )
-            abandoned = list(left)
-        for campaign in abandoned:
-            await self._remove(campaign)
+            left = await removal.abandoned(connection)
+        for campaign in left:
+            await removal.remove(self.database, campaign)
 
     async def _remove(self, campaign: str) -> None:
-        """Delete a campaign that nobody may see, page by page."""
+        """Delete a campaign that could not be made."""
         async with self.database.write(f"campaign {campaign}") as connection:
             # Perhaps it was made a draft, and only the answer of the database was lost.
             await connection.execute(
@@ -269,21 +253,7 @@ class CampaignStore:
                 .where(CampaignRow.id == campaign, CampaignRow.state == State.DRAFT)
                 .values(state=State.CREATING)
             )
-        for table, column in ((ChunkRow, ChunkRow.number), (IndexRow, IndexRow.bucket)):
-            ours = table.campaign == campaign
-            page = select(column).where(ours).order_by(column).limit(PAGE)
-            deleted = 1
-            while deleted:
-                async with self.database.write(f"campaign {campaign}") as connection:
-                    found = await connection.execute(delete(table).where(ours, column.in_(page)))
-                    deleted = found.rowcount
-                await self._let_in()
-        async with self.database.write(f"campaign {campaign}") as connection:
-            await connection.execute(
-                delete(CampaignRow).where(
-                    CampaignRow.id == campaign, CampaignRow.state == State.CREATING
-                )
-            )
+        await removal.remove(self.database, campaign)
 
     async def _page(self, query: Select[_Row]) -> Sequence[_Row]:
         async with self.database.read() as connection, AsyncSession(connection) as session:

@@ -12,7 +12,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.personal_data import Remaining
-from dingrelay_workers.campaigns import people_index
+from dingrelay_workers.campaigns import people_index, removal
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -69,6 +69,10 @@ async def erase(database: Database, erasing: Erasing) -> Erased:
     """Take the person out of campaigns that were made before."""
     erased = Erased()
     async with database.read() as connection:
+        for campaign in await removal.hidden(connection):
+            reason = "a deleted campaign, which may have them, is not gone yet"
+            left = Remaining(place="campaigns", id=campaign, reason=reason, until=None)
+            erased.left.append(left)
         campaigns = await _campaigns(connection, erasing, until=erasing.since)
         concerned = [
             campaign

@@ -123,6 +123,15 @@ async def report_campaign(call: ApiCall) -> web.StreamResponse:
         return json_response(await backend.report(status.id))
 
 
+async def delete_campaign(call: ApiCall) -> web.StreamResponse:
+    """Delete one that has ended; the fleet deletes its rows."""
+    status = await _found(call)
+    _check_lane(call.key)
+    async with _asking(call) as backend:
+        await backend.delete(status.id, wait=False)
+    return web.Response(status=204)
+
+
 async def test_campaign(call: ApiCall) -> web.StreamResponse:
     """Send its message to testers."""
     asked = TestRequest.parse(call.body, strict=True)

@@ -82,6 +82,7 @@ CHINESE: Mapping[str, str] = {
     "pauseCampaign": "暂停群发活动",
     "resumeCampaign": "继续已暂停的群发活动",
     "cancelCampaign": "彻底结束群发活动",
+    "deleteCampaign": "删除已结束的群发活动",
     "testCampaign": "立即把消息发给测试人员",
     "recallCampaign": "撤回最近 24 小时内发出的消息",
     "confirmCampaign": "向钉钉查询消息送达了哪些人",

@@ -4,6 +4,7 @@ import typer
 
 from dingrelay_workers.commands.campaign import (
     create,
+    delete,
     follow_up,
     list_,
     preview,
@@ -22,3 +23,4 @@ run.register(app)
 app.command("watch")(watch.watch)
 app.command("report")(report.report)
 follow_up.register(app)
+app.command("delete")(delete.delete)

@@ -1,6 +1,6 @@
-"""The progress of creating a campaign, on a terminal."""
+"""The progress of creating and deleting a campaign, on a terminal."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -32,6 +32,19 @@ class CreationProgress:
 @contextmanager
 def showing() -> Generator[CreationProgress]:
     """Shows it while the block runs; shows nothing where no terminal is."""
+    with _bars() as bars:
+        yield CreationProgress(bars)
+
+
+@contextmanager
+def counting(what: str) -> Generator[Callable[[int], None]]:
+    """Shows how many there are by now, while the block runs and tells it."""
+    with _bars() as bars:
+        task = bars.add_task(what, total=None)
+        yield lambda count: bars.update(task, completed=count)
+
+
+def _bars() -> Progress:
     err = console(stderr=True)
     columns = (
         TextColumn("{task.description}"),
@@ -39,5 +52,4 @@ def showing() -> Generator[CreationProgress]:
         TextColumn("{task.completed:,.0f}"),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bars:
-        yield CreationProgress(bars)
+    return Progress(*columns, console=err, transient=True, disable=not err.is_terminal)

@@ -109,7 +109,7 @@ async def _look(
     from sqlalchemy import select
 
     from dingrelay_producers.errors import CampaignNotFound
-    from dingrelay_workers.campaigns.models import CampaignRow
+    from dingrelay_workers.campaigns.models import CampaignRow, State
     from dingrelay_workers.limiter import buckets, fleet_rules
     from dingrelay_workers.limiter.rules import Rules
 
@@ -118,7 +118,7 @@ async def _look(
         columns = [getattr(CampaignRow, name) for name in names]
         found = await connection.execute(select(*columns).where(CampaignRow.id == campaign))
         row = found.one_or_none()
-    if row is None:
+    if row is None or row.state == State.CREATING:
         raise CampaignNotFound(campaign)
     own = Rules.from_settings(settings.rules, settings.egress)
     rules = await fleet_rules.read(redis, own)

@@ -1,0 +1,209 @@
+"""A campaign that has ended goes with all its rows, on each database, whoever dies meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import func, insert, select, update
+
+import campaigns
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_tasks.outcomes import CampaignDeleted
+from dingrelay_workers.campaigns import removal
+from dingrelay_workers.campaigns.calls import CampaignCalls
+from dingrelay_workers.campaigns.control import Control
+from dingrelay_workers.campaigns.dispatcher import Dispatcher
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    IndexRow,
+    OutcomeKind,
+    OutcomeRow,
+    State,
+)
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.personal_data import campaigns as erasures
+from dingrelay_workers.personal_data.subject import Erasing
+from dingrelay_workers.store.records import Records
+from tables import prepare
+
+TABLES = (CampaignRow, ChunkRow, OutcomeRow, IndexRow)
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    prepare(database_url)
+    database = Database(database_url)
+    yield database
+    await database.dispose()
+
+
+async def ended(database: Database, *, people: int = 8, **fields: Any) -> str:
+    """A campaign that is done: each person has an outcome, each chunk an entry in the index."""
+    campaign = await campaigns.put(
+        database, people=people, state=State.DONE, index_bits=0, **fields
+    )
+    numbers = range(people // 2)
+    async with database.write("tests") as connection:
+        await connection.execute(update(ChunkRow).values(state=ChunkState.SETTLED))
+        outcome = {"campaign": campaign, "outcome": OutcomeKind.DUPLICATE, "reason": ""}
+        rows = [{**outcome, "userid": f"u{n}", "chunk": (n - 1) // 2} for n in range(1, people + 1)]
+        await connection.execute(insert(OutcomeRow), rows)
+        index = [{"campaign": campaign, "bucket": n, "part": 0, "entries": b""} for n in numbers]
+        await connection.execute(insert(IndexRow), index)
+    return campaign
+
+
+async def counts(database: Database) -> list[int]:
+    async with database.read() as connection:
+        return [
+            await connection.scalar(select(func.count()).select_from(table)) or 0
+            for table in TABLES
+        ]
+
+
+def dispatcher(redis: Redis, database: Database) -> Dispatcher:
+    nobody: Any = None
+    return Dispatcher(
+        Records(redis, Settings.load(env="test", redis_url="redis://127.0.0.1:1/0")),
+        nobody,
+        database,
+        users_per_call=lambda _: 100,
+        now=lambda: datetime.now(UTC),
+    )
+
+
+async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None:
+    gone, stays = await ended(database), await ended(database)
+    told: list[int] = []
+    assert await removal.look(database, gone) == ("news", 8)
+    await removal.hide(database, gone)
+    await removal.remove(database, gone, told.append)
+    assert await counts(database) == [1, 4, 8, 4]
+    assert (await campaigns.read(database, stays)).state == State.DONE
+    with pytest.raises(CampaignNotFound):
+        await removal.hide(database, gone)
+    with pytest.raises(CampaignDeleted):
+        await CampaignCalls(database).recallable(gone, [0])
+
+
+@pytest.mark.parametrize(
+    ("state", "chunk", "told"),
+    [
+        (State.DRAFT, ChunkState.PENDING, "is draft: cancel it first, or wait for its end"),
+        (State.RUNNING, ChunkState.PENDING, "is running: cancel it first"),
+        (State.PAUSED, ChunkState.PENDING, "is paused: cancel it first"),
+        (State.CANCELLED, ChunkState.QUEUED, "has calls under way: delete it once they have ended"),
+    ],
+)
+async def test_what_has_not_ended_stays(
+    database: Database, state: State, chunk: ChunkState, told: str
+) -> None:
+    campaign = await campaigns.put(database, state=state)
+    async with database.write("tests") as connection:
+        await connection.execute(update(ChunkRow).values(state=chunk))
+    with pytest.raises(CampaignConflict, match=told):
+        await removal.look(database, campaign)
+    with pytest.raises(CampaignConflict, match=told):
+        await removal.hide(database, campaign)
+    assert (await campaigns.read(database, campaign)).state == state
+
+
+async def test_what_is_being_made_is_not_there_to_be_deleted(database: Database) -> None:
+    campaign = await campaigns.put(database, state=State.CREATING)
+    with pytest.raises(CampaignNotFound):
+        await removal.hide(database, campaign)
+
+
+@pytest.mark.parametrize("again", [True, False])
+async def test_who_dies_in_the_middle_is_finished(
+    database: Database, redis: Redis, monkeypatch: pytest.MonkeyPatch, *, again: bool
+) -> None:
+    monkeypatch.setattr(removal, "PAGE", 3)
+    monkeypatch.setattr(removal, "HELD", 0.0)
+    campaign, other = await ended(database), await campaigns.put(database, state=State.CREATING)
+
+    def die(rows: int) -> None:
+        if rows >= 6:
+            raise asyncio.CancelledError
+
+    await removal.hide(database, campaign)
+    with pytest.raises(asyncio.CancelledError):
+        await removal.remove(database, campaign, die)
+    assert await counts(database) == [2, 2, 5, 4], "the chunks, and some of the outcomes"
+    store = CampaignStore(str(database.engine.url))
+    assert campaign not in [row.id for row in await store.list(limit=9)]
+    await store.close()
+    with pytest.raises(CampaignNotFound):
+        await Control(database, redis).cancel(campaign)
+    # What is left of it may name somebody.
+    now = datetime.now(UTC)
+    erasing = Erasing("u7", None, since=now + timedelta(hours=1), tombstone="x", now=now)
+    erased = await erasures.erase(database, erasing)
+    assert [left.id for left in erased.left] == [campaign]
+    if again:
+        await removal.hide(database, campaign)
+        await removal.remove(database, campaign)
+    else:
+        leads = dispatcher(redis, database)
+        while await leads.tick() is not None:
+            pass
+    assert await counts(database) == [1, 2, 0, 0], "what is being made is left alone"
+    assert (await campaigns.read(database, other)).state == State.CREATING
+
+
+async def test_a_slow_dispatcher_does_not_mind(
+    database: Database, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await campaigns.put(database, people=2, settled=1)
+    leads = dispatcher(redis, database)
+    await redis.set(keys.DISPATCHER, "me", px=60_000)
+    leads.begin("me")
+    real = leads._share  # pyright: ignore[reportPrivateUsage]
+
+    def meanwhile(turns: Any) -> None:
+        real(turns)
+        turns[0].stop = "it has something to write"
+
+    monkeypatch.setattr(leads, "_share", meanwhile)
+    turn = leads._read  # pyright: ignore[reportPrivateUsage]
+
+    async def read() -> Any:
+        turns = await turn()
+        async with database.write("tests") as connection:
+            await connection.execute(update(CampaignRow).values(state=State.DONE))
+            await connection.execute(update(ChunkRow).values(state=ChunkState.SETTLED))
+        await removal.hide(database, campaign)
+        await removal.remove(database, campaign)
+        return turns
+
+    monkeypatch.setattr(leads, "_read", read)
+    await leads.tick()
+    assert await counts(database) == [0, 0, 0, 0]
+
+
+async def test_other_writers_have_their_turn(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(sqlite_url)
+    monkeypatch.setattr(removal, "PAGE", 20)
+    monkeypatch.setattr(removal, "HELD", 0.0)
+    database, other = Database(sqlite_url), Database(sqlite_url)
+    campaign = await ended(database, people=200)
+    await removal.hide(database, campaign)
+    seen: set[int] = set()
+    removing = asyncio.create_task(removal.remove(database, campaign))
+    while not removing.done():
+        async with other.write("another") as connection:
+            seen.add(await connection.scalar(select(func.count()).select_from(OutcomeRow)) or 0)
+    await removing
+    assert len(seen - {0, 200}) >= 2
+    await database.dispose()
+    await other.dispose()

@@ -1,0 +1,168 @@
+"""Deletes campaigns with all their rows, in transactions that are short.
+
+A campaign that is deleted is hidden first: it is `creating`, in which nobody sees it, and it has an end,
+which one that is being made has not. Then its rows go, page by page: chunks first, since what became of
+their people is written only while they are there. Whoever does so may die at any time: the leader of
+campaigns deletes what is left (`dispatcher.py`), and so does whoever asks again.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from dingrelay_producers.errors import CampaignConflict, CampaignNotFound
+from dingrelay_workers.campaigns.models import (
+    CampaignRow,
+    ChunkRow,
+    ChunkState,
+    IndexRow,
+    OutcomeRow,
+    State,
+)
+from dingrelay_workers.database.database import Database
+
+PAGE = 500
+"""Rows deleted by one statement: of a few kilobytes each at most, which takes some milliseconds."""
+HELD = 0.4
+"""Seconds for which one transaction keeps SQLite's other writers waiting, about."""
+LET_IN = 0.11
+"""Seconds between two of these: SQLite's writers that wait look every 0.1 s."""
+ABANDONED = timedelta(hours=1)
+"""After which a campaign that is still being created is that of a process that died: writing the
+largest one takes minutes, and no clocks differ by so much."""
+
+_PARTS = (
+    (ChunkRow, ChunkRow.number),
+    (OutcomeRow, OutcomeRow.userid),
+    (IndexRow, IndexRow.bucket),
+)
+"""Tables with rows of campaigns, in the order in which they are emptied, and what tells the rows apart."""
+
+
+class Deletable(NamedTuple):
+    """A campaign that may be deleted.
+
+    Attributes:
+        recipients: how many people it is about.
+    """
+
+    name: str
+    recipients: int
+
+
+async def look(database: Database, campaign: str) -> Deletable:
+    """What would be deleted.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        CampaignConflict: it has not ended.
+    """
+    async with database.read() as connection:
+        return await _look(connection, campaign)
+
+
+async def hide(database: Database, campaign: str) -> None:
+    """Let nobody see a campaign any more. One that is hidden already stays so.
+
+    Raises:
+        CampaignNotFound: there is none with this id.
+        CampaignConflict: it has not ended.
+    """
+    async with database.write(f"campaign {campaign}") as connection:
+        await _look(connection, campaign)
+        await connection.execute(
+            update(CampaignRow)
+            .where(CampaignRow.id == campaign, CampaignRow.state != State.CREATING)
+            .values(state=State.CREATING, ended_at=datetime.now(UTC))
+        )
+
+
+async def hidden(connection: AsyncConnection) -> list[str]:
+    """The campaigns that were deleted and have rows left."""
+    found = await connection.scalars(
+        select(CampaignRow.id).where(
+            CampaignRow.state == State.CREATING, CampaignRow.ended_at.is_not(None)
+        )
+    )
+    return list(found)
+
+
+async def abandoned(connection: AsyncConnection) -> list[str]:
+    """The campaigns that processes left behind which died while they made them."""
+    found = await connection.scalars(
+        select(CampaignRow.id).where(
+            CampaignRow.state == State.CREATING,
+            CampaignRow.ended_at.is_(None),
+            CampaignRow.created_at < datetime.now(UTC) - ABANDONED,
+        )
+    )
+    return list(found)
+
+
+async def remove(
+    database: Database, campaign: str, on_rows: Callable[[int], None] | None = None
+) -> None:
+    """Delete a campaign that nobody sees; `on_rows` is told how many rows are gone so far."""
+    gone = 0
+    while (rows := await remove_some(database, campaign, seconds=HELD)) is not None:
+        gone += rows
+        if on_rows is not None:
+            on_rows(gone)
+        await let_in(database)
+
+
+async def remove_some(database: Database, campaign: str, *, seconds: float) -> int | None:
+    """Delete pages of it in one transaction for so long, one at least.
+
+    Returns:
+        How many rows are gone; None once nothing is left of it.
+    """
+    async with database.write(f"campaign {campaign}") as connection:
+        state = await connection.scalar(select(CampaignRow.state).where(CampaignRow.id == campaign))
+        if state != State.CREATING:
+            return None
+        began, gone = time.monotonic(), 0
+        while rows := await _remove_page(connection, campaign):
+            gone += rows
+            if time.monotonic() - began >= seconds:
+                return gone
+        await connection.execute(delete(CampaignRow).where(CampaignRow.id == campaign))
+        return None
+
+
+async def let_in(database: Database) -> None:
+    """Between two transactions: other writers of SQLite have their turn."""
+    await asyncio.sleep(LET_IN if database.is_sqlite else 0)
+
+
+async def _look(connection: AsyncConnection, campaign: str) -> Deletable:
+    query = select(
+        CampaignRow.name, CampaignRow.recipients, CampaignRow.state, CampaignRow.ended_at
+    ).where(CampaignRow.id == campaign)
+    row = (await connection.execute(query)).one_or_none()
+    if row is None or (row.state == State.CREATING and row.ended_at is None):
+        raise CampaignNotFound(campaign)
+    state = State(row.state)
+    if state != State.CREATING and not state.ended:
+        raise CampaignConflict(campaign, f"is {state}: cancel it first, or wait for its end")
+    under_way = select(ChunkRow.number).where(
+        ChunkRow.campaign == campaign, ChunkRow.state == ChunkState.QUEUED
+    )
+    if await connection.scalar(under_way.limit(1)) is not None:
+        raise CampaignConflict(campaign, "has calls under way: delete it once they have ended")
+    return Deletable(row.name, row.recipients)
+
+
+async def _remove_page(connection: AsyncConnection, campaign: str) -> int:
+    for table, column in _PARTS:
+        ours = table.campaign == campaign
+        page = select(column).where(ours).order_by(column).limit(PAGE)
+        found = await connection.execute(delete(table).where(ours, column.in_(page)))
+        if found.rowcount:
+            return found.rowcount
+    return 0
