@@ -105,6 +105,29 @@ async def test_a_message_of_a_campaigns_content_goes_to_whom_that_has_not_called
     assert await world.check("c", "u2") == DailyVerdict([], duplicate=["u2"])
 
 
+async def test_a_chunk_that_is_settled_between_the_looks_at_sql_and_at_redis_counts(
+    world: World,
+) -> None:
+    await world.check("c", "u1")
+    world.coming["c"] = {"chunk": ["u1"]}
+
+    async def settled_then(*asked: Any) -> Reach:
+        reach = await world.reached(*asked)
+        # The dispatcher commits its end and deletes its record.
+        world.coming, world.called = {}, {"c": {"u1"}}
+        return reach
+
+    world.daily_limits = DailyLimits(world.redis, settled_then, now=lambda: world.moment)
+    assert await world.reserve("job", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
+
+
+async def test_a_chunk_that_is_not_enqueued_yet_is_waited_for_by_nobody(world: World) -> None:
+    await world.check("c", "u1")
+    world.coming["c"] = {"chunk": ["u1"]}
+    assert await world.reserve("job", "u1") == DailyVerdict(["u1"])
+    assert await world.check("c", "u1") == DailyVerdict([], duplicate=["u1"])
+
+
 async def test_two_campaigns_of_one_content_call_nobody_twice(world: World) -> None:
     world.called["c1"] = {"u1"}
     await world.check("c1", "u1")

@@ -276,16 +276,25 @@ class DailyLimits:
     ) -> set[str] | None:
         """Those of the users that these campaigns have called today; None: it is not known yet."""
         alike = list(dict.fromkeys(name for name in campaigns.split(",") if name))
-        reach = await self._reached(app, users, alike, content, day.start)
-        had = set(reach.called)
-        for job_id, some in reach.coming.items():
-            # The row in SQL follows the job's record, which is the truth.
-            state, result = await self._redis.hmget(keys.job(job_id), ["state", "result"])
-            if state == b"running":
-                return None
-            if state == b"done":
-                had |= _called(result, some)
-        return had
+        without_record: set[str] = set()
+        while True:
+            reach = await self._reached(app, users, alike, content, day.start)
+            had = set(reach.called)
+            missed: set[str] = set()
+            for job_id, some in reach.coming.items():
+                # The row in SQL follows the job's record, which is the truth.
+                state, result = await self._redis.hmget(keys.job(job_id), ["state", "result"])
+                if state == b"running":
+                    return None
+                if state == b"done":
+                    had |= _called(result, some)
+                elif state is None:
+                    missed.add(job_id)
+            # A record is deleted once SQL has the job's end: SQL tells it now. One that SQL takes for open
+            # again is still to be enqueued, and will meet this job's reservation.
+            if missed <= without_record:
+                return had
+            without_record |= missed
 
     @staticmethod
     def _known(had: set[str] | None) -> set[str]:
