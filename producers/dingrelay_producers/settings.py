@@ -155,8 +155,13 @@ LONGEST_SYNC = timedelta(days=28)
 """After 30 days without a sync the directory is not asked about recipients any more."""
 
 
+SHORTEST_KEPT = timedelta(days=1)
+"""What was read before somebody left is written by then, and can't bring them back."""
+LONGEST_KEPT = timedelta(days=3_650)
+
+
 class SyncSettings(BaseModel):
-    """When the directory is synced by itself."""
+    """When the directory is synced by itself, and for how long it keeps whoever left."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -165,11 +170,26 @@ class SyncSettings(BaseModel):
     empty: only who asks for a sync has one."""
     apps: tuple[str, ...] = ()
     """Whose directories; those of all apps if empty."""
+    keep_left: str = ""
+    """How long people who left stay in the directories of all apps, such as ``90d``, 1d to 3650d; empty:
+    for ever."""
 
     @property
     def every_ms(self) -> int:
         """The same in milliseconds; 0 for none."""
         return int(duration(self.every).total_seconds() * 1000) if self.every else 0
+
+    @property
+    def kept_left(self) -> timedelta | None:
+        """How long people who left stay; None for ever."""
+        return duration(self.keep_left) if self.keep_left else None
+
+    @field_validator("keep_left")
+    @classmethod
+    def _sensible_retention(cls, keep_left: str) -> str:
+        if keep_left and not SHORTEST_KEPT <= duration(keep_left) <= LONGEST_KEPT:
+            raise ValueError("must be from 1d to 3650d")
+        return keep_left
 
     @field_validator("every")
     @classmethod

@@ -262,6 +262,7 @@ async def test_who_stops_in_the_middle_leaves_nothing(campaigns: CampaignStore) 
 _KILLED = """
 import asyncio, os, signal, sys
 from dingrelay_workers.campaigns import removal, store
+from dingrelay_workers.database import database
 from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.spec import CampaignSpec
 
@@ -270,7 +271,7 @@ def kill(written, total):
     if written == total:
         os.kill(os.getpid(), signal.SIGKILL)
 
-removal.HELD = removal.LET_IN = 0
+removal.HELD = database.LET_IN = 0
 spec = CampaignSpec(name="n", message={"msgtype": "text", "text": {"content": "x"}})
 rows = (f"u{number}" for number in range(60_000))
 creating = store.CampaignStore(sys.argv[1]).create(spec, Audience(rows=rows), on_written=kill)

@@ -162,6 +162,14 @@ def test_a_length_that_makes_no_sense_is_refused(every: str) -> None:
         Settings.load(env="test", sync={"every": every})
 
 
+@pytest.mark.parametrize("keep", ["90", "23h", "3651d", "0s"])
+def test_a_retention_that_makes_no_sense_is_refused(keep: str) -> None:
+    with pytest.raises(SettingsError, match=r"^sync\.keep_left: must be"):
+        Settings.load(env="test", sync={"keep_left": keep})
+
+
 def test_lengths_that_make_sense() -> None:
     assert Settings.load(env="test").sync.every_ms == 0
     assert Settings.load(env="test", sync={"every": "24h"}).sync.every_ms == DAY
+    assert Settings.load(env="test").sync.kept_left is None
+    assert Settings.load(env="test", sync={"keep_left": "90d"}).sync.kept_left == timedelta(days=90)

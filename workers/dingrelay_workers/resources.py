@@ -139,7 +139,9 @@ class Resources:
             self.records, publisher, lambda: self.directory.database, settings
         )
         self.history_leader = history_leader(self.redis, lambda: self.directory.database, settings)
-        self.sync_leader = sync_leader(self.records, publisher, settings)
+        self.sync_leader = sync_leader(
+            self.records, publisher, lambda: self.directory.database, settings
+        )
         self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
@@ -186,7 +188,8 @@ class Resources:
                 self._background.append(asyncio.create_task(_for_ever(self.history_leader.run)))
         if WEBHOOKS_QUEUE in self._queues:
             self._background.append(asyncio.create_task(_for_ever(self.webhook_leader.run)))
-        if DIRECTORY_QUEUE in self._queues and self.settings.sync.every:
+        syncs = self.settings.sync
+        if DIRECTORY_QUEUE in self._queues and (syncs.every or syncs.keep_left):
             self._background.append(asyncio.create_task(_for_ever(self.sync_leader.run)))
         return self
 

@@ -150,7 +150,7 @@ HISTORY_LEADER = PREFIX + "history-leader"
 SYNCS = PREFIX + "syncs"
 """String: the signal of the leader of syncs, who needs none: it reads the clock. TTL: SYNCS_TTL_MS."""
 SYNC_LEADER = PREFIX + "sync-leader"
-"""String: the worker that enqueues syncs on a schedule. Its lease is its TTL."""
+"""String: the worker that enqueues syncs on a schedule, and deletes people who left. Its lease is its TTL."""
 
 
 def webhook_gate(endpoint: str) -> str:

@@ -6,7 +6,6 @@ their people is written only while they are there. Whoever does so may die at an
 campaigns deletes what is left (`dispatcher.py`), and so does whoever asks again.
 """
 
-import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -30,8 +29,6 @@ PAGE = 500
 """Rows deleted by one statement: of a few kilobytes each at most, which takes some milliseconds."""
 HELD = 0.4
 """Seconds for which one transaction keeps SQLite's other writers waiting, about."""
-LET_IN = 0.11
-"""Seconds between two of these: SQLite's writers that wait look every 0.1 s."""
 ABANDONED = timedelta(hours=1)
 """After which a campaign that is still being created is that of a process that died: writing the
 largest one takes minutes, and no clocks differ by so much."""
@@ -113,7 +110,7 @@ async def remove(
         gone += rows
         if on_rows is not None:
             on_rows(gone)
-        await let_in(database)
+        await database.let_others_write()
 
 
 async def remove_some(database: Database, campaign: str, *, seconds: float) -> int | None:
@@ -133,11 +130,6 @@ async def remove_some(database: Database, campaign: str, *, seconds: float) -> i
                 return gone
         await connection.execute(delete(CampaignRow).where(CampaignRow.id == campaign))
         return None
-
-
-async def let_in(database: Database) -> None:
-    """Between two transactions: other writers of SQLite have their turn."""
-    await asyncio.sleep(LET_IN if database.is_sqlite else 0)
 
 
 async def _look(connection: AsyncConnection, campaign: str) -> Deletable:

@@ -211,7 +211,7 @@ class CampaignStore:
                 await connection.execute(insert(CampaignRow), row)
             written = Written(people, on_written)
             while await self._write_some(campaign, pages, written):
-                await removal.let_in(self.database)
+                await self.database.let_others_write()
             async with self.database.write(f"campaign {campaign}") as connection:
                 await _publish(connection, campaign)
                 return await _find(connection, campaign)

@@ -1,5 +1,7 @@
 """Syncs on a schedule: the leader of those workers that serve `dingrelay.directory` enqueues them.
 
+It also has those deleted who left the directories long ago (`directory/retention.py`).
+
 Time is cut into periods by Redis's clock, for each app its own, so every leader finds the same ones.
 An app is due once its latest sync was enqueued before the present period began. The job's id follows
 from app and period. A leader can die
@@ -16,7 +18,8 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
@@ -29,6 +32,10 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.user_sync import UserSync
 from dingrelay_workers.maintenance.leader import Leader, Role
 from dingrelay_workers.store.records import Records
+
+if TYPE_CHECKING:
+    from dingrelay_workers.database.database import Database
+    from dingrelay_workers.directory.retention import Retention
 
 ROLE = Role("syncs", keys.SYNC_LEADER, keys.SYNCS, keys.SYNCS_TTL_MS)
 
@@ -55,7 +62,7 @@ def period_start(app: str, every: int, now: int) -> int:
 
 
 class SyncSchedule:
-    """A `dingrelay_workers.maintenance.leader.Work`, which needs no SQL.
+    """A `dingrelay_workers.maintenance.leader.Work`, which itself needs no SQL.
 
     Args:
         records: the job records.
@@ -63,6 +70,7 @@ class SyncSchedule:
         apps: whose directories are synced.
         every: the length of a period in ms.
         now: Redis's time.
+        retention: deletes whoever left long ago; None where they are kept.
     """
 
     database_away = RedisError
@@ -75,6 +83,7 @@ class SyncSchedule:
         every: int,
         *,
         now: Callable[[], datetime],
+        retention: "Retention | None" = None,
     ) -> None:
         self.holder = ""
         self.stepped = 0.0
@@ -83,6 +92,7 @@ class SyncSchedule:
         self._apps = apps
         self._every = every
         self._now = now
+        self._retention = retention
         self._look_at = 0.0
         self._waited_for: dict[str, str] = {}
 
@@ -97,8 +107,13 @@ class SyncSchedule:
             return
         for app in self._apps:
             await self._look(app)
-            self.stepped = time.monotonic()
+            self._step()
         self._look_at = time.monotonic() + LOOK_EVERY
+        if self._retention is not None:
+            await self._retention.tick(self._step)
+
+    def _step(self) -> None:
+        self.stepped = time.monotonic()
 
     async def _look(self, app: str) -> None:
         now = int(self._now().timestamp() * 1000)
@@ -131,11 +146,24 @@ class SyncSchedule:
         return True
 
 
-def sync_leader(records: Records, publisher: Publisher, settings: Settings) -> Leader:
+def sync_leader(
+    records: Records,
+    publisher: Publisher,
+    database: Callable[[], "Database"],
+    settings: Settings,
+) -> Leader:
     """The leader of syncs in a worker."""
-    apps = settings.sync.apps or sorted(settings.apps)
+    every, keep = settings.sync.every_ms, settings.sync.kept_left
+    apps = (settings.sync.apps or sorted(settings.apps)) if every else ()
 
     async def open_schedule(leads: Leader) -> SyncSchedule:
-        return SyncSchedule(records, publisher, apps, settings.sync.every_ms, now=leads.now)
+        retention = None
+        if keep is not None:
+            # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
+            await asyncio.to_thread(import_module, "dingrelay_workers.directory.retention")
+            from dingrelay_workers.directory.retention import Retention  # noqa: PLC0415
+
+            retention = Retention(database(), keep, now=leads.now)
+        return SyncSchedule(records, publisher, apps, every, now=leads.now, retention=retention)
 
     return Leader(records.redis, ROLE, open_schedule)

@@ -1,0 +1,140 @@
+"""People who left long ago go from the directory, and nothing that refers to them minds."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from sqlalchemy import select, update
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_tasks.context import Member
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.directory import retention
+from dingrelay_workers.directory.models import ChangeRow, UserRow
+from dingrelay_workers.directory.retention import Retention
+from dingrelay_workers.directory.store import DirectoryStore
+from dingrelay_workers.maintenance.leader import signal
+from dingrelay_workers.maintenance.sync_schedule import ROLE, SyncSchedule, sync_leader
+from dingrelay_workers.store.records import Records
+from tables import prepare
+
+KEEP = timedelta(days=30)
+
+
+def member(userid: str, unionid: str) -> Member:
+    return Member(userid, {"name": userid, "unionid": unionid})
+
+
+async def left(store: DirectoryStore, app: str, userid: str, *, days: int) -> None:
+    """Let somebody come and leave, so many days ago."""
+    directory = store.of(app)
+    await directory.put_user(f"came-{userid}", member(userid, f"union-{userid}"), calls=1)
+    await directory.drop_user(f"left-{userid}", userid, calls=1)
+    at = datetime.now(UTC) - timedelta(days=days)
+    async with store.database.write(app) as connection:
+        for table, column in ((UserRow, "left_at"), (ChangeRow, "at")):
+            ours = table.app == app, table.userid == userid
+            await connection.execute(update(table).where(*ours).values(**{column: at}))
+
+
+async def known(database: Database, table: type[UserRow] | type[ChangeRow]) -> set[str]:
+    async with database.read() as connection:
+        rows = await connection.execute(select(table.app, table.userid))
+        return {f"{row.app}/{row.userid}" for row in rows}
+
+
+def a_retention(database: Database) -> Retention:
+    return Retention(database, KEEP, now=lambda: datetime.now(UTC))
+
+
+async def test_whoever_left_long_ago_goes_and_may_come_back_as_somebody_new(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for app, userid, days in (("default", "old", 31), ("default", "new", 29), ("hr", "old", 40)):
+        await left(store, app, userid, days=days)
+    await left(store, "default", "again", days=31)
+    await store.of("default").put_user("back", member("again", "union-again"), calls=1)
+    steps: list[None] = []
+    keeps = a_retention(store.database)
+    await keeps.tick(lambda: steps.append(None))
+    assert await known(store.database, UserRow) == {"default/new", "default/again"}
+    assert await known(store.database, ChangeRow) == {"default/new", "default/again"}
+    assert len(steps) == 2, "a transaction for each app"
+
+    directory = store.of("default")
+    # A second word of DingTalk's that they left, and then they are there again: once by their userid,
+    # once under another.
+    told = await directory.drop_user("left-twice", "old", calls=1)
+    assert told.left == 0
+    back = await directory.put_user("old-back", member("old", "union-old"), calls=1)
+    assert (back.added, back.changed) == (1, 0)
+    await left(store, "default", "third", days=31)
+    monkeypatch.setattr(retention, "LOOK_EVERY", 0.0)
+    await a_retention(store.database).tick(lambda: None)
+    renamed = await directory.put_user("renamed", member("third-2", "union-third"), calls=1)
+    assert renamed.added == 1
+    assert "default/third" not in await known(store.database, ChangeRow)
+    # Who left lately is still the same person under another userid.
+    await directory.put_user("reunited", member("new-2", "union-new"), calls=1)
+    assert "default/new" not in await known(store.database, UserRow)
+
+
+async def test_who_came_back_meanwhile_stays(
+    store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await left(store, "default", "u1", days=31)
+    await left(store, "default", "u2", days=31)
+    real = retention._delete_some  # pyright: ignore[reportPrivateUsage]
+
+    async def late(connection: Any, *arguments: Any) -> int:
+        await connection.execute(update(UserRow).where(UserRow.userid == "u1").values(left_at=None))
+        return await real(connection, *arguments)
+
+    monkeypatch.setattr(retention, "_delete_some", late)
+    await a_retention(store.database).tick(lambda: None)
+    assert await known(store.database, UserRow) == {"default/u1"}
+
+
+async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
+    redis: Redis, valkey_url: str, sqlite_url: str, tmp_path: Path
+) -> None:
+    settings = Settings.load(env="test", redis_url=valkey_url, sync={"keep_left": "30d"})
+    records = Records(redis, settings, worker="w")
+    published: list[Any] = []
+
+    class Publisher:
+        def publish(self, wakeups: list[Any]) -> int:
+            published.extend(wakeups)
+            return len(wakeups)
+
+    publisher: Any = Publisher()
+    prepare(sqlite_url)
+    store = DirectoryStore(sqlite_url)
+    broken = tmp_path / "broken.db"
+    broken.write_bytes(b"no database" * 100)
+    away = a_retention(Database(f"sqlite:///{broken}"))
+    await redis.set(keys.SYNC_LEADER, "me", px=60_000)
+    schedule = SyncSchedule(
+        records, publisher, ["default"], 86_400_000, now=lambda: datetime.now(UTC), retention=away
+    )
+    schedule.begin("me")
+    await schedule.tick()
+    assert len(published) == 1
+    await redis.delete(keys.SYNC_LEADER)
+
+    # Without a schedule there are no syncs; whoever leads deletes all the same.
+    await left(store, "default", "u1", days=31)
+    leads = sync_leader(records, publisher, lambda: store.database, settings)
+    await signal(redis, ROLE)
+    await leads.turn()
+    assert await known(store.database, UserRow) == set()
+    assert len(published) == 1
+    await left(store, "default", "u2", days=31)
+    await signal(redis, ROLE)
+    await leads.turn()
+    assert await known(store.database, UserRow) == {"default/u2"}, "an hour has not passed"
+    await leads.stop()
+    await store.close()
