@@ -97,9 +97,9 @@ async def test_the_fleet_keeps_and_uses_the_limit(process: Process, lane: Lane) 
     left = sorted(await asyncio.gather(*(call(fleet[n % 2], lane) for n in range(400))))
     began = left[0]
     in_two_windows = [sum(t <= at < t + 1 for at in left) for t in (began, began + 0.5)]
-    # Timers are early or late by a millisecond or some: the limit itself is checked on the
+    # Timers are early or late, on a busy machine by more: the limit itself is checked on the
     # script's clock, in the unit tests.
-    assert max(in_two_windows) <= 200 + 4
+    assert max(in_two_windows) <= 200 * 1.1
     # A process that never waited on itself takes two seconds; a busy machine takes it longer.
     assert left[-1] - began < 400 / 199 * 2
 
