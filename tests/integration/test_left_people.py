@@ -127,7 +127,11 @@ async def test_it_looks_once_an_hour_and_a_database_that_is_away_stops_no_sync(
 
     # Without a schedule there are no syncs; whoever leads deletes all the same.
     await left(store, "default", "u1", days=31)
-    leads = sync_leader(records, publisher, lambda: store.database, settings)
+
+    async def open_retention(now: Any) -> Retention:
+        return Retention(store.database, KEEP, now=now)
+
+    leads = sync_leader(records, publisher, settings, open_retention)
     await signal(redis, ROLE)
     await leads.turn()
     assert await known(store.database, UserRow) == set()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -55,6 +56,7 @@ from dingrelay_workers.webhooks.leader import webhook_leader
 if TYPE_CHECKING:
     from dingrelay_workers.approvals.states import JobApprovalStates
     from dingrelay_workers.campaigns.calls import CampaignCalls
+    from dingrelay_workers.directory.retention import Retention
     from dingrelay_workers.directory.store import DirectoryStore
     from dingrelay_workers.personal_data.passes import Passes
     from dingrelay_workers.recipients.known_people import KnownPeople
@@ -139,9 +141,7 @@ class Resources:
             self.records, publisher, lambda: self.directory.database, settings
         )
         self.history_leader = history_leader(self.redis, lambda: self.directory.database, settings)
-        self.sync_leader = sync_leader(
-            self.records, publisher, lambda: self.directory.database, settings
-        )
+        self.sync_leader = sync_leader(self.records, publisher, settings, self._open_retention)
         self.presence = Presence(settings, worker=self.worker)
         self.deadlines = Deadlines(settings.job_timeout)
         self.draining = False
@@ -154,6 +154,15 @@ class Resources:
         self._session: aiohttp.ClientSession | None = None
         self._transport: Transport | None = None
         self._tokens: Tokens | None = None
+
+    async def _open_retention(self, now: Callable[[], datetime]) -> "Retention":
+        # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
+        await asyncio.to_thread(import_module, "dingrelay_workers.directory.retention")
+        from dingrelay_workers.directory.retention import Retention  # noqa: PLC0415
+
+        keep = self.settings.sync.kept_left
+        assert keep is not None, "asked for where people are not kept for ever"
+        return Retention(self.directory.database, keep, now=now)
 
     async def __aenter__(self) -> Self:
         self._session = Transport.open_session(self.settings)

@@ -16,10 +16,9 @@ than a period is waited for.
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
@@ -33,9 +32,17 @@ from dingrelay_tasks.user_sync import UserSync
 from dingrelay_workers.maintenance.leader import Leader, Role
 from dingrelay_workers.store.records import Records
 
-if TYPE_CHECKING:
-    from dingrelay_workers.database.database import Database
-    from dingrelay_workers.directory.retention import Retention
+
+class Retention(Protocol):
+    """What deletes people who left long ago; the room of the directory has it."""
+
+    async def tick(self, on_step: Callable[[], None]) -> None:
+        """Delete whoever is due; `on_step` is called as it comes on."""
+        ...
+
+
+OpenRetention = Callable[[Callable[[], datetime]], Awaitable[Retention]]
+"""Makes one that goes by this clock."""
 
 ROLE = Role("syncs", keys.SYNC_LEADER, keys.SYNCS, keys.SYNCS_TTL_MS)
 
@@ -83,7 +90,7 @@ class SyncSchedule:
         every: int,
         *,
         now: Callable[[], datetime],
-        retention: "Retention | None" = None,
+        retention: Retention | None = None,
     ) -> None:
         self.holder = ""
         self.stepped = 0.0
@@ -149,21 +156,15 @@ class SyncSchedule:
 def sync_leader(
     records: Records,
     publisher: Publisher,
-    database: Callable[[], "Database"],
     settings: Settings,
+    open_retention: OpenRetention,
 ) -> Leader:
     """The leader of syncs in a worker."""
-    every, keep = settings.sync.every_ms, settings.sync.kept_left
+    every = settings.sync.every_ms
     apps = (settings.sync.apps or sorted(settings.apps)) if every else ()
 
     async def open_schedule(leads: Leader) -> SyncSchedule:
-        retention = None
-        if keep is not None:
-            # SQLAlchemy takes long to import: in a thread, so that jobs go on meanwhile.
-            await asyncio.to_thread(import_module, "dingrelay_workers.directory.retention")
-            from dingrelay_workers.directory.retention import Retention  # noqa: PLC0415
-
-            retention = Retention(database(), keep, now=leads.now)
+        retention = await open_retention(leads.now) if settings.sync.keep_left else None
         return SyncSchedule(records, publisher, apps, every, now=leads.now, retention=retention)
 
     return Leader(records.redis, ROLE, open_schedule)
