@@ -21,7 +21,7 @@ from dingrelay_chaos.system import System
 EVERY_SECONDS = 10.0
 MEGA = 1_000_000
 MORE_MEMORY = 1.1
-"""What a process may hold at the end, as a share of what it held after a fifth of the time."""
+"""What a process may hold at the end, as a share of what it held in the middle."""
 MORE_MB = 5.0
 """MB that are no growth, whatever the share."""
 MORE_OF_OTHERS = 8.0
@@ -80,8 +80,8 @@ class Sampler:
             rows.writerows([each.seconds, each.of, each.what, each.value] for each in self.samples)
 
     def table(self) -> str:
-        """For each figure: after a fifth of the time, and at the end."""
-        lines = [f"{'':24}{'after a fifth':>16}{'at the end':>16}"]
+        """For each figure: in the middle of the time, and at the end."""
+        lines = [f"{'':24}{'in the middle':>16}{'at the end':>16}"]
         for (of, what), (early, late) in sorted(_stretches(self.samples).items()):
             lines.append(f"{of + ' ' + what:24}{median(early):16,.1f}{median(late):16,.1f}")
         return "\n".join(lines)
@@ -118,7 +118,7 @@ class Sampler:
 
 
 def grown(samples: Sequence[Sample]) -> list[str]:
-    """What a process holds more of at the end than after a fifth of the time.
+    """What a process holds more of at the end than in the middle of the time.
 
     Redis and SQL are not among it: records are kept for days, and so grow with the jobs.
     """
@@ -136,13 +136,16 @@ def grown(samples: Sequence[Sample]) -> list[str]:
 def _stretches(
     samples: Sequence[Sample],
 ) -> dict[tuple[str, str], tuple[Sequence[float], Sequence[float]]]:
-    """The figures of the second and of the last fifth of the time: the first is the start."""
+    """The figures of the third and of the last fifth of the time.
+
+    Connections and what is remembered of people and limits come one by one in the first half.
+    """
     series: dict[tuple[str, str], list[float]] = defaultdict(list)
     for each in samples:
         series[each.of, each.what].append(each.value)
     fifths = {key: max(1, len(values) // 5) for key, values in series.items()}
     return {
-        key: (values[fifths[key] : 2 * fifths[key]] or values, values[-fifths[key] :])
+        key: (values[2 * fifths[key] : 3 * fifths[key]] or values, values[-fifths[key] :])
         for key, values in series.items()
     }
 

@@ -8,6 +8,7 @@ from dingrelay_chaos.dingtalk import APP_SECRET
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.records import records
 from dingrelay_chaos.system import System
+from dingrelay_producers.store import keys
 
 MOST_ELEMENTS = 2_000
 """More than a run asks for; a set that holds more grows with something else."""
@@ -35,7 +36,7 @@ def _keys(redis: Redis) -> Iterator[Violation]:
         if redis.ttl(key) == -1:
             yield Violation(7, f"{key} has no TTL")
         size = _size(redis, key)
-        if size > MOST_ELEMENTS:
+        if size > (keys.RECENT_JOBS if key == keys.RECENT else MOST_ELEMENTS):
             yield Violation(7, f"{key} holds {size} elements")
     for lane in QUEUES:
         if left := redis.llen(f"dingrelay.{lane}"):
