@@ -59,7 +59,10 @@ NEEDS = {
     "getLimits": "limits:read",
     **{
         f"{what}Campaign": "campaigns:write"
-        for what in ("create", "start", "pause", "resume", "cancel", "test", "recall", "confirm")
+        for what in (
+            *("create", "start", "pause", "resume", "cancel"),
+            *("delete", "test", "recall", "confirm"),
+        )
     },
     "previewPlan": "campaigns:write",
     "listCampaigns": "campaigns:read",
