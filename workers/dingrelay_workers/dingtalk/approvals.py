@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from dingrelay_tasks.context import ApprovalChange
 from dingrelay_tasks.outcomes import Refused
@@ -65,12 +65,27 @@ class Matches:
     unclear: list[Instance] = field(default_factory=list[Instance])
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """What the fields of an instance are called in one generation of the API (API §4.2, §4.3)."""
+
+    originator: str
+    created: str
+    finished: str
+    business_id: str
+    form: str
+    url: str
+    """Of a task."""
+
+
 class Approvals(ABC):
     """Approval instances of one app.
 
     Every method raises what `Calls.send` raises, and what `Answer` raises for an answer of another
     shape than documented.
     """
+
+    names: ClassVar[Names]
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -101,13 +116,39 @@ class Approvals(ABC):
             cc_position: ``START``, ``FINISH`` or ``START_FINISH``.
         """
 
-    @abstractmethod
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
+        result, names = await self._told(instance_id), self.names
+        return Instance(
+            instance_id,
+            result.text(names.originator),
+            result.text(names.created, ""),
+            _form(result.entries(names.form)),
+            title=result.text("title", ""),
+            business_id=result.text(names.business_id, ""),
+            url=_url(result.entries("tasks"), names.url),
+        )
 
-    @abstractmethod
     async def look(self, instance_id: str) -> ApprovalChange:
         """How one instance stands."""
+        result, names = await self._told(instance_id), self.names
+        tasks, business_id = result.entries("tasks"), result.text(names.business_id, "")
+        return ApprovalChange(
+            instance=instance_id,
+            source="look",
+            state=state_of(result.text("status"), result.text("result", "")),
+            tasks=tasks_of(tasks),
+            originator=result.text(names.originator, ""),
+            title=result.text("title", ""),
+            business_id=business_id,
+            link=_link(instance_id, business_id, _url(tasks, names.url)),
+            created=moment(result.text(names.created, "")),
+            finished=moment(result.text(names.finished, "")),
+        )
+
+    @abstractmethod
+    async def _told(self, instance_id: str) -> Answer:
+        """What DingTalk tells of one instance."""
 
     @abstractmethod
     async def page(
@@ -173,6 +214,15 @@ class Approvals(ABC):
 class ApprovalsV1(Approvals):
     """The new generation (API §4.1, §4.2)."""
 
+    names = Names(
+        originator="originatorUserId",
+        created="createTime",
+        finished="finishTime",
+        business_id="businessId",
+        form="formComponentValues",
+        url="pcUrl",
+    )
+
     async def create(
         self,
         *,
@@ -205,36 +255,6 @@ class ApprovalsV1(Approvals):
         content = await self._calls.send(Request(APPROVAL_CREATE, body=_filled(body)))
         return Answer(APPROVAL_CREATE, content).text("instanceId")
 
-    async def read(self, instance_id: str) -> Instance:
-        """One instance."""
-        result = await self._told(instance_id)
-        return Instance(
-            instance_id,
-            result.text("originatorUserId"),
-            result.text("createTime", ""),
-            _form(result.entries("formComponentValues")),
-            title=result.text("title", ""),
-            business_id=result.text("businessId", ""),
-            url=_url(result.entries("tasks"), "pcUrl"),
-        )
-
-    async def look(self, instance_id: str) -> ApprovalChange:
-        """How one instance stands."""
-        result = await self._told(instance_id)
-        tasks = result.entries("tasks")
-        return ApprovalChange(
-            instance=instance_id,
-            source="look",
-            state=state_of(result.text("status"), result.text("result", "")),
-            tasks=tasks_of(tasks),
-            originator=result.text("originatorUserId", ""),
-            title=result.text("title", ""),
-            business_id=result.text("businessId", ""),
-            link=_link(instance_id, result.text("businessId", ""), _url(tasks, "pcUrl")),
-            created=moment(result.text("createTime", "")),
-            finished=moment(result.text("finishTime", "")),
-        )
-
     async def _told(self, instance_id: str) -> Answer:
         query = {"processInstanceId": instance_id}
         content = await self._calls.send(Request(APPROVAL_READ, query=query))
@@ -259,6 +279,15 @@ class ApprovalsV1(Approvals):
 
 class ApprovalsTopapi(Approvals):
     """The old generation (API §4.3)."""
+
+    names = Names(
+        originator="originator_userid",
+        created="create_time",
+        finished="finish_time",
+        business_id="business_id",
+        form="form_component_values",
+        url="url",
+    )
 
     async def create(
         self,
@@ -297,36 +326,6 @@ class ApprovalsTopapi(Approvals):
         }
         content = await self._calls.send(Request(APPROVAL_CREATE_TOPAPI, body=_filled(body)))
         return Answer(APPROVAL_CREATE_TOPAPI, content).text("process_instance_id")
-
-    async def read(self, instance_id: str) -> Instance:
-        """One instance."""
-        result = await self._told(instance_id)
-        return Instance(
-            instance_id,
-            result.text("originator_userid"),
-            result.text("create_time", ""),
-            _form(result.entries("form_component_values")),
-            title=result.text("title", ""),
-            business_id=result.text("business_id", ""),
-            url=_url(result.entries("tasks"), "url"),
-        )
-
-    async def look(self, instance_id: str) -> ApprovalChange:
-        """How one instance stands."""
-        result = await self._told(instance_id)
-        tasks = result.entries("tasks")
-        return ApprovalChange(
-            instance=instance_id,
-            source="look",
-            state=state_of(result.text("status"), result.text("result", "")),
-            tasks=tasks_of(tasks),
-            originator=result.text("originator_userid", ""),
-            title=result.text("title", ""),
-            business_id=result.text("business_id", ""),
-            link=_link(instance_id, result.text("business_id", ""), _url(tasks, "url")),
-            created=moment(result.text("create_time", "")),
-            finished=moment(result.text("finish_time", "")),
-        )
 
     async def _told(self, instance_id: str) -> Answer:
         body = {"process_instance_id": instance_id}
