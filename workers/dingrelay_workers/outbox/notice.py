@@ -43,3 +43,15 @@ class Notice:
     sender: str = ""
     kind: str = ""
     id: str = field(default_factory=fresh_id)
+
+    def columns(self) -> dict[str, Any]:
+        """What a row of SQL holds of it."""
+        return {
+            "id": self.id,
+            "type": self.type,
+            "app": self.app,
+            "sender": self.sender,
+            "kind": self.kind,
+            "at": self.at,
+            "data": dict(self.data),
+        }

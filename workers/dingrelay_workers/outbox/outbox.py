@@ -42,18 +42,7 @@ async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
     for some in chunks(notices):
         await connection.execute(
             insert(OutboxRow),
-            [
-                {
-                    "id": notice.id,
-                    "type": notice.type,
-                    "app": notice.app,
-                    "sender": notice.sender,
-                    "kind": notice.kind,
-                    "at": notice.at,
-                    "data": dict(notice.data),
-                }
-                for notice in some
-            ],
+            [notice.columns() for notice in some],
         )
 
 

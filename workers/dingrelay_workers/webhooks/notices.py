@@ -22,19 +22,7 @@ async def record(connection: AsyncConnection, notices: Collection[Notice], now: 
         await insert_missing(
             connection,
             NoticeRow,
-            [
-                {
-                    "id": notice.id,
-                    "type": notice.type,
-                    "app": notice.app,
-                    "sender": notice.sender,
-                    "kind": notice.kind,
-                    "at": notice.at,
-                    "data": dict(notice.data),
-                    "recorded_at": now,
-                }
-                for notice in some
-            ],
+            [{**notice.columns(), "recorded_at": now} for notice in some],
         )
 
 
