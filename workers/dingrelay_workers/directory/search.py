@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import and_, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory import addresses
@@ -33,18 +34,26 @@ async def find(
     async with database.read() as connection:
         people = [dict(row) for row in (await connection.execute(query)).mappings()]
         for each in people:
-            names = (
-                select(DepartmentRow.name)
-                .join(
-                    MembershipRow,
-                    and_(
-                        MembershipRow.app == DepartmentRow.app,
-                        MembershipRow.department == DepartmentRow.id,
-                    ),
-                )
-                .where(MembershipRow.app == each["app"], MembershipRow.userid == each["userid"])
-                .order_by(DepartmentRow.id)
-            )
-            each["departments"] = [name or "" for name in await connection.scalars(names)]
+            each["departments"] = await departments_of(connection, each["app"], each["userid"])
             each["name"], each["job_number"] = each["name"] or "", each["job_number"] or ""
     return people
+
+
+async def departments_of(
+    connection: AsyncConnection, app: str, userid: str, *, most: int | None = None
+) -> list[str]:
+    """The names of the departments that a person is in, in the order of their ids; `most` of them."""
+    names = (
+        select(DepartmentRow.name)
+        .join(
+            MembershipRow,
+            and_(
+                MembershipRow.app == DepartmentRow.app,
+                MembershipRow.department == DepartmentRow.id,
+            ),
+        )
+        .where(MembershipRow.app == app, MembershipRow.userid == userid)
+        .order_by(DepartmentRow.id)
+        .limit(most)
+    )
+    return [name or "" for name in await connection.scalars(names)]

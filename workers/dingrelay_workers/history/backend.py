@@ -21,8 +21,9 @@ from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_workers.campaigns.person import campaigns_of
 from dingrelay_workers.database.database import Database, chunks
-from dingrelay_workers.database.schema import unusable
-from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
+from dingrelay_workers.database.errors import unusable
+from dingrelay_workers.directory.models import UserRow
+from dingrelay_workers.directory.search import departments_of
 from dingrelay_workers.history.models import JobRow, RecipientRow
 
 _UUID, _DASHES = 36, frozenset({8, 13, 18, 23})
@@ -234,20 +235,7 @@ async def _known_as(connection: AsyncConnection, user: str, app: str | None) -> 
         people = people.where(UserRow.app == app)
     known: list[Person] = []
     for row in (await connection.execute(people)).mappings().all():
-        names = (
-            select(DepartmentRow.name)
-            .join(
-                MembershipRow,
-                and_(
-                    MembershipRow.app == DepartmentRow.app,
-                    MembershipRow.department == DepartmentRow.id,
-                ),
-            )
-            .where(MembershipRow.app == row["app"], MembershipRow.userid == user)
-            .order_by(DepartmentRow.id)
-            .limit(MOST_DEPARTMENTS)
-        )
-        departments = [name or "" for name in (await connection.scalars(names)).all()]
+        departments = await departments_of(connection, row["app"], user, most=MOST_DEPARTMENTS)
         known.append(
             Person(
                 app=row["app"],
