@@ -1,19 +1,14 @@
 """Personal data as the clients of `dingrelay_producers` ask for it."""
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
-from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate, unusable
+from dingrelay_workers.campaigns.opened import opened_services
 from dingrelay_workers.personal_data.passes import Passes
 from dingrelay_workers.personal_data.subject import Subject, new_tombstone
-from dingrelay_workers.store.connections import impatient_redis
 
 
 class SqlPersonalData:
@@ -53,12 +48,5 @@ class SqlPersonalData:
         Raises:
             ServiceUnavailable: one of them can't be used.
         """
-        await asyncio.to_thread(migrate, self._settings)
-        database = Database(self._settings.database)
-        try:
-            async with impatient_redis(self._settings) as redis:
-                yield Passes(database, redis, self._settings)
-        except SQLAlchemyError as error:
-            raise unusable(error) from None
-        finally:
-            await database.dispose()
+        async with opened_services(self._settings) as (database, redis):
+            yield Passes(database, redis, self._settings)
