@@ -5,7 +5,6 @@ from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.enqueuing.connections import asking, open_redis
@@ -16,7 +15,8 @@ from dingrelay_workers.api_keys.store import PATIENCE, SqlKeyStore
 from dingrelay_workers.approvals.backend import ApprovalPages
 from dingrelay_workers.campaigns.backend import SqlBackend
 from dingrelay_workers.database.database import REQUEST_BUSY_TIMEOUT_MS, Database
-from dingrelay_workers.database.schema import migrate, unusable
+from dingrelay_workers.database.errors import answering
+from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.directory.pages import DirectoryPages
 from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.limiter import overview
@@ -73,15 +73,8 @@ class GatewayBackend:
         """
         if self._migration is not None and not self._migration.done():
             raise ServiceUnavailable(self._refusal)
-        try:
-            async with asyncio.timeout(PATIENCE), self._database.read() as connection:
-                await connection.execute(text("select 1"))
-        except SQLAlchemyError as error:
-            raise unusable(error) from None
-        except TimeoutError:
-            raise ServiceUnavailable(
-                "DINGRELAY_DATABASE_URL: the database does not answer"
-            ) from None
+        async with answering(PATIENCE), self._database.read() as connection:
+            await connection.execute(text("select 1"))
 
     async def close(self) -> None:
         """Write the last uses of keys, and close the connections."""

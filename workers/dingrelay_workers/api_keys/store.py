@@ -1,16 +1,14 @@
 """API keys in SQL: made, found, rotated and revoked."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.errors import KeyConflict, KeyNotFound, ServiceUnavailable
+from dingrelay_producers.errors import KeyConflict, KeyNotFound
 from dingrelay_producers.gateway.backend.access import (
     ANY,
     SENDER,
@@ -25,7 +23,7 @@ from dingrelay_workers.api_keys.last_use import LastUse
 from dingrelay_workers.api_keys.models import ApiKeyRow
 from dingrelay_workers.api_keys.stored_key import StoredKey, columns
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import unusable
+from dingrelay_workers.database.errors import answering
 
 PATIENCE = 1.5
 """Seconds that a request waits for the database; an HTTP client is told to come back within two."""
@@ -162,29 +160,13 @@ class SqlKeyStore:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection]:
-        async with _within(self._patience), self._database.read() as connection:
+        async with answering(self._patience), self._database.read() as connection:
             yield connection
 
     @asynccontextmanager
     async def _writing(self) -> AsyncGenerator[AsyncConnection]:
-        async with _within(self._patience), self._database.write(_WRITER) as connection:
+        async with answering(self._patience), self._database.write(_WRITER) as connection:
             yield connection
-
-
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncGenerator[None]:
-    """Turn what the database raises, and its silence, into our error.
-
-    Raises:
-        ServiceUnavailable: it is away.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except SQLAlchemyError as error:
-        raise unusable(error) from None
-    except TimeoutError:
-        raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database does not answer") from None
 
 
 async def _stored(connection: AsyncConnection, key_id: str) -> StoredKey:

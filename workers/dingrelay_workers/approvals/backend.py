@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from sqlalchemy import RowMapping, Select, exists, select, tuple_
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.client.approval_backend import (
@@ -15,11 +14,11 @@ from dingrelay_producers.client.approval_backend import (
     ApprovalStatus,
     ApprovalTaskStatus,
 )
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import migrate, unusable
+from dingrelay_workers.database.errors import answering
+from dingrelay_workers.database.schema import migrate
 
 PATIENCE = 1.8
 """Seconds that a request waits for the database."""
@@ -68,15 +67,8 @@ class ApprovalPages:
         Raises:
             ServiceUnavailable: the database is away.
         """
-        try:
-            async with asyncio.timeout(self._patience), self._database.read() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise unusable(error) from None
-        except TimeoutError:
-            raise ServiceUnavailable(
-                "DINGRELAY_DATABASE_URL: the database does not answer"
-            ) from None
+        async with answering(self._patience), self._database.read() as connection:
+            yield connection
 
 
 class SqlApprovals:

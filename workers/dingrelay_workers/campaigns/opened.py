@@ -12,7 +12,8 @@ from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.store import CampaignStore
 from dingrelay_workers.database.database import BUSY_TIMEOUT_MS, Database
-from dingrelay_workers.database.schema import migrate, unusable
+from dingrelay_workers.database.errors import unusable
+from dingrelay_workers.database.schema import migrate
 from dingrelay_workers.store.connections import impatient_redis
 
 

@@ -91,7 +91,7 @@ async def _find(
     from sqlalchemy.exc import SQLAlchemyError
 
     from dingrelay_workers.database.database import Database
-    from dingrelay_workers.database.schema import unusable
+    from dingrelay_workers.database.errors import unusable
     from dingrelay_workers.directory import search
     from dingrelay_workers.directory.models import UserRow
 

@@ -22,7 +22,6 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import SQLAlchemyError
 
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database.database import (
     SQLITE_ARGUMENTS,
@@ -31,6 +30,7 @@ from dingrelay_workers.database.database import (
     notice_pooler,
     prepare_sqlite,
 )
+from dingrelay_workers.database.errors import unusable
 from dingrelay_workers.database.readers import SchemaReaders
 
 VERSIONS = "schema_version"
@@ -55,13 +55,6 @@ def migrate(settings: Settings) -> None:
         upgrade(settings.database)
     except SQLAlchemyError as error:
         raise unusable(error) from None
-
-
-def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
-    """What to say of the database's error, whose text may hold the URL, and with it the password."""
-    return ServiceUnavailable(
-        f"DINGRELAY_DATABASE_URL: the database can't be used ({type(error).__name__})"
-    )
 
 
 def upgrade(database_url: str) -> None:

@@ -1,18 +1,15 @@
 """The directory a page at a time, for the HTTP gateway."""
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway.backend.directory_reader import DepartmentEntry, Person
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import unusable
+from dingrelay_workers.database.errors import answering
 from dingrelay_workers.directory.departments import tree
 from dingrelay_workers.directory.models import DepartmentRow, MembershipRow, UserRow
 
@@ -80,15 +77,8 @@ class DirectoryPages:
         Raises:
             ServiceUnavailable: the database is away.
         """
-        try:
-            async with asyncio.timeout(PATIENCE), self._database.read() as connection:
-                yield connection
-        except SQLAlchemyError as error:
-            raise unusable(error) from None
-        except TimeoutError:
-            raise ServiceUnavailable(
-                "DINGRELAY_DATABASE_URL: the database does not answer"
-            ) from None
+        async with answering(PATIENCE), self._database.read() as connection:
+            yield connection
 
 
 async def _departments(

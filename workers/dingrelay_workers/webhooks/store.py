@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import func, select
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_producers.errors import EndpointConflict, EndpointNotFound, ServiceUnavailable
@@ -33,7 +32,7 @@ from dingrelay_producers.store.states import ENDS
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.webhook_deliver import WebhookDeliver
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.database.schema import unusable
+from dingrelay_workers.database.errors import answering
 from dingrelay_workers.maintenance import leader
 from dingrelay_workers.webhooks import endpoints, notices, secret
 from dingrelay_workers.webhooks.addresses import Reachable, Refused, literal
@@ -300,29 +299,13 @@ class SqlWebhookStore:
 
     @asynccontextmanager
     async def _reading(self) -> AsyncGenerator[AsyncConnection]:
-        async with _within(self._patience), self._database.read() as connection:
+        async with answering(self._patience), self._database.read() as connection:
             yield connection
 
     @asynccontextmanager
     async def _writing(self) -> AsyncGenerator[AsyncConnection]:
-        async with _within(self._patience), self._database.write(WRITER) as connection:
+        async with answering(self._patience), self._database.write(WRITER) as connection:
             yield connection
-
-
-@asynccontextmanager
-async def _within(seconds: float) -> AsyncGenerator[None]:
-    """Turn what the database raises, and its silence, into our error.
-
-    Raises:
-        ServiceUnavailable: it is away.
-    """
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except SQLAlchemyError as error:
-        raise unusable(error) from None
-    except TimeoutError:
-        raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database does not answer") from None
 
 
 async def _found(connection: AsyncConnection, endpoint: str) -> StoredEndpoint:

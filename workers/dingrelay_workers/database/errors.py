@@ -1,0 +1,35 @@
+"""What is said of a database that is away, refuses us or is silent."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from dingrelay_producers.errors import ServiceUnavailable
+
+
+def unusable(error: SQLAlchemyError) -> ServiceUnavailable:
+    """What to say of the database's error, whose text may hold the URL, and with it the password."""
+    return ServiceUnavailable(
+        f"DINGRELAY_DATABASE_URL: the database can't be used ({type(error).__name__})"
+    )
+
+
+@asynccontextmanager
+async def answering(within: float | None) -> AsyncGenerator[None]:
+    """Around what asks the database: its errors and its silence are told as ours.
+
+    Args:
+        within: seconds after which it is silent; None: it has any time.
+
+    Raises:
+        ServiceUnavailable: it is away, refuses us or does not answer.
+    """
+    try:
+        async with asyncio.timeout(within):
+            yield
+    except SQLAlchemyError as error:
+        raise unusable(error) from None
+    except TimeoutError:
+        raise ServiceUnavailable("DINGRELAY_DATABASE_URL: the database does not answer") from None
