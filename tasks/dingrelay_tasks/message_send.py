@@ -322,7 +322,7 @@ def _deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
 
 
 async def _resolved(job: MessageSend, ctx: Context) -> Json:
-    """The userids of those whom the job names by addresses, and what names nobody.
+    """The userids of those that the job names by addresses, and what names nobody.
 
     What was found out once stays so: a rerun sends to the same people.
 

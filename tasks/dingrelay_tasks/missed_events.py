@@ -35,7 +35,7 @@ class MissedEventsResult(Part):
 
     Attributes:
         events: how many were accepted as jobs; those that were known already are among them.
-        unreadable: how many could not be read, or don't say whom they are about.
+        unreadable: how many could not be read, or don't say who they are about.
         walks: whether the organisation is walked, since people or departments are among the latter.
         refused: DingTalk's code, if it lets the app have none; empty otherwise.
     """

@@ -1,4 +1,4 @@
-"""Whom a message can reach is told before the call, as far as it is surely known."""
+"""Who can be reached is told before the call, as far as it is surely known."""
 
 import asyncio
 import itertools

@@ -165,7 +165,7 @@ def create(caller: Caller, *steps: tuple[str, list[str]]) -> str:
 
 
 def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
-    """Of each event of approvals: whose, its type, whom it names, and the result."""
+    """Of each event of approvals: whose, its type, who it names, and the result."""
     return [
         (kind.split("_")[1], fields["type"], fields["staffId"], fields.get("result", ""))
         for kind, fields in told(caller)

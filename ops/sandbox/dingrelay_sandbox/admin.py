@@ -148,7 +148,7 @@ class SandboxAdmin(EventAdmin):
             instance_id: the approval.
             action: what; whoever agrees, refuses or redirects must have an open task.
             user: who does it.
-            to: to whom the task is handed on.
+            to: who the task is handed on to.
             remark: what is said; a comment needs it.
         """
         content = {"action": action, "user": user, "to": to, "remark": remark}

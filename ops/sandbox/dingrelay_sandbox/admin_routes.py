@@ -77,7 +77,7 @@ class Act(BaseModel):
 
     Attributes:
         user: who; must have an open task to agree, refuse or redirect.
-        to: to whom a task is handed.
+        to: who a task is handed to.
         remark: what is said; a comment needs it.
     """
 

@@ -35,7 +35,7 @@ def approve(
         list[str] | None,
         typer.Option(
             metavar="KEY:USERS",
-            help="Whom the originator chooses for a step of the template, by its actionerKey.",
+            help="People that the originator chooses for a step of the template, by its actionerKey.",
         ),
     ] = None,
     cc: Annotated[

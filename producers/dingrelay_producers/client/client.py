@@ -437,7 +437,7 @@ class Client:
     def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
         """Everything that is kept of a person, by place: directory, history, campaigns and so on.
 
-        It may name others, too: whom a message went to as well, for instance.
+        It may name others, too: those that a message went to as well, for instance.
 
         Args:
             user: their userid.

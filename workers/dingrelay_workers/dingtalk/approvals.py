@@ -309,7 +309,7 @@ class ApprovalsTopapi(Approvals):
         if target_actioners:
             raise Refused(
                 "target_actioners",
-                "the old approval API has no field for those whom the originator chooses",
+                "the old approval API has no field for people that the originator chooses",
                 "set DINGTALK_APPROVAL_API=v1.0",
             )
         body: dict[str, Any] = {

@@ -31,7 +31,7 @@ class Observer(Protocol):
 
 
 class Nobody:
-    """An `Observer` for whom runs are of no interest."""
+    """An `Observer` that takes no interest in runs."""
 
     def began(self, kind: Kind, claim: Claim) -> None:
         """Nothing."""

@@ -87,7 +87,7 @@ class Deliverer:
 
         Args:
             job_id: of the delivery.
-            endpoint_id: whom to tell.
+            endpoint_id: the endpoint to tell.
             number: of the notice.
             now: Redis's time.
 

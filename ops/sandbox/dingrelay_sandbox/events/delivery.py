@@ -1,4 +1,4 @@
-"""Sends each event on its way: to whom, how, and what goes wrong with it."""
+"""Sends each event on its way: where to, how, and what goes wrong with it."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -24,7 +24,7 @@ class Event:
         born: Unix seconds of the sandbox's clock.
         fields: its own fields; they win over the common ones of the same name.
         app: the only app that is told; None: every app that wants to know and may.
-        user: whom it is about, of whose scope it is then.
+        user: the person that it is about, whose scope it is then.
         departments: where it happened; None: it is of no place, and everybody's.
     """
 

@@ -115,7 +115,7 @@ class EventFaults:
         return sum(self._faults.pop(each, None) is not None for each in numbers)
 
     def report(self) -> list[dict[str, Any]]:
-        """Every fault that was not deleted; one that is over says whom it met, too."""
+        """Every fault that was not deleted; one that is over says what it met, too."""
         return [fault.report() for fault in self._faults.values()]
 
     def draw(self, kind: EventFaultKind, delivery: Delivery) -> EventFaultSpec | None:
