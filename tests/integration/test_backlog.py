@@ -19,12 +19,13 @@ from dingrelay_tasks import MessageSend
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.backlog import overview, tally
 from dingrelay_workers.backlog.estimate import Backlog
-from dingrelay_workers.backlog.shown import Shown
+from dingrelay_workers.backlog.shown import SENDERS, Shown
 from dingrelay_workers.limiter import overview as limits
 from dingrelay_workers.limiter.limiter import Limiter
+from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
 from dingrelay_workers.limiter.slot_request import SlotRequest
-from dingrelay_workers.metrics import BACKLOG
+from dingrelay_workers.metrics import BACKLOG, OTHERS, UNNAMED, Waiting
 from dingrelay_workers.resources import Resources
 
 RULES = Rules.from_settings({}, "default")
@@ -34,7 +35,7 @@ QUEUES = ("dingrelay.urgent", "dingrelay.normal", "dingrelay.bulk")
 @pytest.fixture(autouse=True)
 def _nothing_shown() -> Iterator[None]:
     yield
-    BACKLOG.lanes, BACKLOG.quotas = (), {}
+    BACKLOG.shown = Waiting()
 
 
 @pytest.fixture
@@ -210,7 +211,7 @@ async def test_every_worker_tells_the_metrics_and_one_counts(
     )
 
     async def shown() -> bool:
-        return bool(BACKLOG.lanes)
+        return bool(BACKLOG.shown.lanes)
 
     async with Resources(settings, Publisher(settings)) as one:
         await wait_until_async(shown)
@@ -224,10 +225,62 @@ async def test_every_worker_tells_the_metrics_and_one_counts(
         assert value("dingrelay_quota_limit_calls", organisation) == 5_000
         counts = []
         monkeypatch.setattr("dingrelay_workers.backlog.shown.read", counts.append)
-        BACKLOG.lanes = ()
-        other = Shown(one.redis, one.rules, one.quota, ["default"], None)
-        assert [lane.jobs["ready"] for lane in (await other.current())[0]] == [3]
+        BACKLOG.shown = Waiting()
+        other = Shown(one.redis, one.rules, one.quota, ["default"], None, apps=["default"])
+        assert [lane.jobs["ready"] for lane in (await other.current()).lanes] == [3]
         assert not counts
+
+
+async def test_the_metrics_name_no_app_that_nobody_has_set_and_few_senders(
+    client: Client, redis: Redis
+) -> None:
+    """Whoever enqueues may write anything there."""
+    client.send_many(
+        [
+            message("mine", sender="crm"),
+            message("mine too"),
+            *(message("x", app=f"app{number}", sender="spam") for number in range(60)),
+            *(message(f"{number}", sender=f"s{number}") for number in range(30)),
+        ]
+    )
+    settings = Settings.load(env="sandbox")
+    shown = Shown(redis, RULES, Quota(redis, settings), ["default"], None, apps=["default"])
+    told = await shown.current()
+    assert sorted((lane.app, lane.lane, lane.jobs["ready"]) for lane in told.lanes) == [
+        (OTHERS, "normal", 60),
+        ("default", "normal", 32),
+    ]
+    assert told.kinds["message-send"] == 92
+    named = {(app, sender): jobs for app, sender, jobs in told.senders}
+    assert named[OTHERS, "spam"] == 60
+    assert len(named) == SENDERS + 1
+    assert sum(named.values()) == 92
+    assert (told.dead, told.workers) == (0, 0)
+
+
+async def test_the_metrics_tell_of_dead_jobs_and_of_senders_without_a_name(
+    client: Client, redis: Redis
+) -> None:
+    client.send(message())
+    await redis.zadd(keys.DEAD, {"a": 1, "b": 2})
+    await redis.pexpire(keys.DEAD, 60_000)
+    settings = Settings.load(env="sandbox")
+    BACKLOG.shown = await Shown(
+        redis, RULES, Quota(redis, settings), [], None, apps=["default"]
+    ).current()
+    value = REGISTRY.get_sample_value
+    assert value("dingrelay_dead_jobs") == 2
+    labels = {"app": "default", "sender": UNNAMED}
+    assert value("dingrelay_backlog_sender_jobs", labels) == 1
+    assert value("dingrelay_backlog_kind_jobs", {"kind": "approval-create"}) == 0
+
+
+async def test_what_an_older_worker_has_counted_can_be_read(redis: Redis) -> None:
+    await redis.set(keys.BACKLOG, '{"lanes":[],"quotas":[["default",1,null]]}', px=60_000)
+    await redis.set(keys.BACKLOG_READER, 1, px=60_000)
+    settings = Settings.load(env="sandbox")
+    told = await Shown(redis, RULES, Quota(redis, settings), [], None, apps=[]).current()
+    assert told == Waiting(lanes=[], senders=[], quotas={"default": (1, None)})
 
 
 async def test_the_limits_are_those_of_the_workers(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as RedisAway
 from sqlalchemy.exc import OperationalError
@@ -30,6 +31,7 @@ from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance import leader as leaders
 from dingrelay_workers.maintenance.leader import Leader
+from dingrelay_workers.metrics import CAMPAIGNS, OpenCampaigns
 from dingrelay_workers.store.records import Claim, Records, Usage
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 from subscriptions import subscribe, taken
@@ -561,6 +563,34 @@ async def test_a_worker_whose_database_is_away_leaves_it_to_another(
     assert await one.turn() == leaders.FAILURE_PAUSE
     await two.turn()
     assert len(fleet.published) == 2
+
+
+async def test_a_turn_that_failed_is_none_that_carried_the_work_on(
+    fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await signal(redis)
+    leader = fleet.leader()
+    began = leader._carried_on
+    breaks(monkeypatch, chunks_of_campaigns, "active", OperationalError("", {}, Exception()))
+    await leader.turn()
+    assert leader._carried_on == began
+    await leader.turn()
+    assert leader._carried_on > began
+
+
+async def test_the_metrics_show_what_is_carried_on_here(fleet: Fleet) -> None:
+    await campaigns.put(fleet.database, people=61)
+    await campaigns.put(fleet.database, people=4, state=State.PAUSED)
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
+    assert CAMPAIGNS.shown == [
+        OpenCampaigns("default", "paused", 1, 4),
+        OpenCampaigns("default", "running", 1, 61),
+    ]
+    assert REGISTRY.get_sample_value("dingrelay_campaign_chunks")
+    dispatcher.begin("")
+    assert CAMPAIGNS.shown == ()
+    assert REGISTRY.get_sample_value("dingrelay_campaign_chunks") == 0
 
 
 async def test_a_lease_that_ran_out_is_taken_under_another_name(fleet: Fleet, redis: Redis) -> None:

@@ -1,12 +1,18 @@
-"""What a worker's metrics show before anything has happened, and where they can't be served."""
+"""What metrics show before anything has happened, and where they can't be served."""
 
 import socket
+from urllib.request import urlopen
 
-from prometheus_client import REGISTRY
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry, Gauge, generate_latest
 from structlog.testing import capture_logs
 
+from conftest import wait_until
+from dingrelay_producers import metrics_server
 from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
+from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_tasks.contract import LANES
+from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import metrics
 
@@ -16,7 +22,7 @@ def value(name: str, **labels: str) -> float | None:
 
 
 def test_what_alerts_watch_begins_at_zero() -> None:
-    metrics.begin(["dingrelay.urgent", "dingrelay.webhooks"])
+    metrics.begin(["dingrelay.urgent", "dingrelay.webhooks"], ["default"])
     for kind in KINDS:
         for lane in LANES:
             for state in ("dead", "unknown"):
@@ -24,15 +30,70 @@ def test_what_alerts_watch_begins_at_zero() -> None:
                 assert value("dingrelay_jobs_total", **labels) is not None
     for cause in ("ends of jobs", "endpoint away"):
         assert value("dingrelay_notices_missed_total", cause=cause) is not None
+    for outcome in ("accepted", "left_out", "failed", "cancelled"):
+        labels = {"app": "default", "outcome": outcome}
+        assert value("dingrelay_campaign_recipients_total", **labels) is not None
     assert value("dingrelay_worker_lane", lane="urgent") == 1
     assert value("dingrelay_worker_lane", lane="webhooks") == 1
-    gateway = GatewayMetrics(["default"]).registry
+    assert value("dingrelay_worker_app", app="default") == 1
+
+
+def test_doors_of_events_begin_at_zero_and_tell_when_they_began() -> None:
+    gateway, stream = GatewayMetrics(["default"]), StreamMetrics()
+    stream.know("default")
     for reason in ("signature", "encryption"):
         labels = {"app": "default", "reason": reason}
-        assert gateway.get_sample_value("dingrelay_callbacks_refused_total", labels) == 0
+        assert gateway.registry.get_sample_value("dingrelay_callbacks_refused_total", labels) == 0
+    for each, door in ((gateway, "http"), (stream, "stream")):
+        app = {"app": "default", "door": door}
+        read = each.registry.get_sample_value
+        for outcome in ("taken", "known", "unreadable"):
+            assert read("dingrelay_events_total", {**app, "outcome": outcome}) == 0
+        assert read("dingrelay_events_not_taken_total", app) == 0
+        assert read("process_start_time_seconds") is not None
 
 
-def test_a_taken_port_is_one_line() -> None:
-    with socket.create_server(("0.0.0.0", 0)) as taken, capture_logs() as lines:
-        metrics.serve(taken.getsockname()[1])
-    assert [line["event"] for line in lines] == ["metrics_not_served"]
+def test_the_time_from_an_event_to_its_job_counts_once_and_never_below_zero() -> None:
+    counted = StreamMetrics()
+    fresh = Event.parse({"event_type": "user_add_org", "born_at": 2**52})
+    for event, known in (
+        (fresh, False),
+        (fresh, True),
+        (Event.parse({"event_type": "user_add_org"}), False),
+    ):
+        counted.events.taken(event, known=known)
+    labels = {"app": "default", "door": "stream"}
+    read = counted.registry.get_sample_value
+    assert read("dingrelay_event_lag_seconds_count", labels) == 1
+    assert read("dingrelay_event_lag_seconds_sum", labels) == 0
+    assert read("dingrelay_events_total", {**labels, "outcome": "taken"}) == 2
+    assert read("dingrelay_events_total", {**labels, "outcome": "known"}) == 1
+
+
+def test_no_series_tells_when_another_was_made() -> None:
+    assert b"_created" not in generate_latest(REGISTRY)
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"),
+    [("http_500", "http_500"), ("http_799", "http_other"), ("timeout", "timeout")],
+)
+def test_a_receiver_makes_no_more_series_than_there_are_statuses(code: str, shown: str) -> None:
+    assert metrics.webhook_code(code) == shown
+
+
+def test_a_taken_port_is_one_line_and_is_served_once_it_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(metrics_server, "AGAIN", 0.01)
+    registry = CollectorRegistry()
+    Gauge("here", "It is there.", registry=registry).set(1)
+    with capture_logs() as lines:
+        with socket.create_server(("0.0.0.0", 0)) as taken:
+            port = taken.getsockname()[1]
+            metrics_server.serve(port, registry)
+            assert [line["event"] for line in lines] == ["metrics_not_served"]
+        wait_until(lambda: len(lines) == 2, what="the port is taken over")
+    assert lines[1]["event"] == "metrics_served"
+    with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        assert b"here 1.0" in answer.read()

@@ -15,6 +15,7 @@ from celery.signals import (
 )
 from structlog.stdlib import get_logger
 
+from dingrelay_producers import metrics_server
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import Publisher
@@ -123,8 +124,8 @@ def _learn_about_the_worker(instance: Any, **_: Any) -> None:
 def _start(**_: Any) -> None:
     _migrate()
     resources = runtime.start()
-    metrics.begin(_Worker.queues)
-    metrics.serve(settings.metrics_port)
+    metrics.begin(_Worker.queues, settings.apps)
+    metrics_server.serve(settings.metrics_port)
     _leave_out_of_collections()
     log.info("worker_ready", worker=resources.worker, queues=list(_Worker.queues))
 

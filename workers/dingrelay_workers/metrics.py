@@ -1,20 +1,19 @@
 """What Prometheus sees of a worker process. Names of states and classes are those of the records."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import NamedTuple
 
-from prometheus_client import REGISTRY, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from structlog.stdlib import get_logger
 
 from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.limiter.breakers import BreakerState
 from dingrelay_workers.limiter.buckets import BucketState
-
-log = get_logger("dingrelay.metrics")
 
 _CALL_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15)
 _WAIT_BUCKETS = (0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -101,7 +100,24 @@ RECIPIENTS_LEFT_OUT = Counter(
 CAMPAIGNS_PAUSED = Counter(
     "dingrelay_campaigns_paused_total", "Campaigns that paused themselves, as seen by this process."
 )
-CAMPAIGN_CHUNKS = Gauge("dingrelay_campaign_chunks", "Chunks of campaigns that are under way.")
+CAMPAIGN_CHUNKS = Gauge(
+    "dingrelay_campaign_chunks",
+    "Chunks of campaigns that are under way, in the process that carries campaigns on.",
+)
+EVENTS_MISSED = Counter(
+    "dingrelay_events_missed_total",
+    "Events that DingTalk could not push over HTTP, and that were read from its list.",
+    ["app"],
+)
+REDIS_REACHABLE = Gauge(
+    "dingrelay_redis_reachable", "1: Redis answered this process at its last look; 0: it did not."
+)
+LEAD_IDLE_SECONDS = Gauge(
+    "dingrelay_lead_idle_seconds",
+    "Since this process last carried on the work of which one process does all, or was started. "
+    "The smallest of all processes is how long the work stands still.",
+    ["role"],
+)
 
 
 class Limits(Collector):
@@ -195,41 +211,68 @@ class WaitingJobs(NamedTuple):
     drain_seconds: float | None
 
 
-class Backlog(Collector):
-    """What waits in the fleet, and the month's calls, as they were last read; every process shows the same.
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in the fleet, and the month's calls.
 
     Attributes:
-        lanes: whoever reads them replaces them as a whole.
+        lanes: of each application.
+        kinds: kind → waiting jobs of all applications.
+        senders: application and sender → waiting jobs; the rest is of `OTHERS`.
+        dead: jobs that ended dead or unknown and that nobody has dealt with; None before it is known.
+        workers: that are there; None before it is known.
         quotas: organisation → calls of this month, and how many there may be (None: any number).
     """
 
+    lanes: Sequence[WaitingJobs] = ()
+    kinds: Mapping[str, int] = field(default_factory=dict[str, int])
+    senders: Sequence[tuple[str, str, int]] = ()
+    dead: int | None = None
+    workers: int | None = None
+    quotas: Mapping[str, tuple[int, int | None]] = field(
+        default_factory=dict[str, tuple[int, int | None]]
+    )
+
+
+class Backlog(Collector):
+    """What waits in the fleet, as it was last read; every process shows the same.
+
+    Attributes:
+        shown: whoever reads it replaces it as a whole.
+    """
+
     def __init__(self) -> None:
-        self.lanes: Sequence[WaitingJobs] = ()
-        self.quotas: Mapping[str, tuple[int, int | None]] = {}
+        self.shown = Waiting()
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """One family a figure."""
-        jobs = GaugeMetricFamily(
-            "dingrelay_backlog_jobs",
-            "Open jobs: ready, parked, snoozed, retrying, scheduled or running.",
-            labels=["app", "lane", "state"],
+        shown = self.shown
+        yield from _lanes(shown.lanes)
+        kinds = GaugeMetricFamily(
+            "dingrelay_backlog_kind_jobs",
+            "Jobs of a kind that wait and need not; scheduled ones do not count.",
+            labels=["kind"],
         )
-        oldest = GaugeMetricFamily(
-            "dingrelay_backlog_oldest_seconds",
-            "For how long the oldest job waits that need not; scheduled jobs do not count.",
-            labels=["app", "lane"],
+        for kind, count in shown.kinds.items():
+            kinds.add_metric([kind], count)
+        senders = GaugeMetricFamily(
+            "dingrelay_backlog_sender_jobs",
+            "The same by who asked, of those with most of them; the rest is together.",
+            labels=["app", "sender"],
         )
-        drain = GaugeMetricFamily(
-            "dingrelay_backlog_drain_seconds",
-            "Until what waits is through at the present rate; absent where that can't be told.",
-            labels=["app", "lane"],
+        for app, sender, count in shown.senders:
+            senders.add_metric([app, sender], count)
+        dead = GaugeMetricFamily(
+            "dingrelay_dead_jobs",
+            "Jobs that ended dead or unknown, and that nobody has requeued, discarded or resolved.",
         )
-        for lane in self.lanes:
-            for state, count in lane.jobs.items():
-                jobs.add_metric([lane.app, lane.lane, state], count)
-            oldest.add_metric([lane.app, lane.lane], lane.oldest_seconds)
-            if lane.drain_seconds is not None:
-                drain.add_metric([lane.app, lane.lane], lane.drain_seconds)
+        if shown.dead is not None:
+            dead.add_metric([], shown.dead)
+        workers = GaugeMetricFamily(
+            "dingrelay_fleet_workers", "Workers that are there, as Redis knows them."
+        )
+        if shown.workers is not None:
+            workers.add_metric([], shown.workers)
         used = GaugeMetricFamily(
             "dingrelay_quota_used_calls", "Calls of this month.", labels=["organisation"]
         )
@@ -238,16 +281,86 @@ class Backlog(Collector):
             "Calls that a month may have; absent where they are counted only.",
             labels=["organisation"],
         )
-        for organisation, (calls, most) in self.quotas.items():
+        for organisation, (calls, most) in shown.quotas.items():
             used.add_metric([organisation], calls)
             if most is not None:
                 limit.add_metric([organisation], most)
-        yield from (jobs, oldest, drain, used, limit)
+        yield from (kinds, senders, dead, workers, used, limit)
+
+
+def _lanes(lanes: Sequence[WaitingJobs]) -> Iterator[GaugeMetricFamily]:
+    jobs = GaugeMetricFamily(
+        "dingrelay_backlog_jobs",
+        "Open jobs: ready, parked, snoozed, retrying, scheduled or running.",
+        labels=["app", "lane", "state"],
+    )
+    oldest = GaugeMetricFamily(
+        "dingrelay_backlog_oldest_seconds",
+        "For how long the oldest job waits that need not; scheduled jobs do not count.",
+        labels=["app", "lane"],
+    )
+    drain = GaugeMetricFamily(
+        "dingrelay_backlog_drain_seconds",
+        "Until what waits is through at the present rate; absent where that can't be told.",
+        labels=["app", "lane"],
+    )
+    for lane in lanes:
+        for state, count in lane.jobs.items():
+            jobs.add_metric([lane.app, lane.lane, state], count)
+        oldest.add_metric([lane.app, lane.lane], lane.oldest_seconds)
+        if lane.drain_seconds is not None:
+            drain.add_metric([lane.app, lane.lane], lane.drain_seconds)
+    yield from (jobs, oldest, drain)
+
+
+class OpenCampaigns(NamedTuple):
+    """The campaigns of an application that stand in one state.
+
+    Attributes:
+        state: ``running`` or ``paused``.
+        campaigns: how many.
+        people_left: of theirs, who have not been dealt with.
+    """
+
+    app: str
+    state: str
+    campaigns: int
+    people_left: int
+
+
+class Campaigns(Collector):
+    """The campaigns that have not ended, in the process that carries them on.
+
+    Attributes:
+        shown: as they were last read. Whoever reads them replaces them as a whole.
+    """
+
+    def __init__(self) -> None:
+        self.shown: Sequence[OpenCampaigns] = ()
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """One family a figure."""
+        campaigns = GaugeMetricFamily(
+            "dingrelay_campaigns",
+            "Campaigns that run or are paused, in the process that carries campaigns on.",
+            labels=["app", "state"],
+        )
+        left = GaugeMetricFamily(
+            "dingrelay_campaign_people_left",
+            "People of these campaigns that have not been dealt with.",
+            labels=["app", "state"],
+        )
+        for each in self.shown:
+            campaigns.add_metric([each.app, each.state], each.campaigns)
+            left.add_metric([each.app, each.state], each.people_left)
+        yield from (campaigns, left)
 
 
 LIMITS = Limits()
 BACKLOG = Backlog()
+CAMPAIGNS = Campaigns()
 REGISTRY.register(BACKLOG)
+REGISTRY.register(CAMPAIGNS)
 REGISTRY.register(LIMITS)
 
 
@@ -255,14 +368,31 @@ WORKER_LANE = Gauge(
     "dingrelay_worker_lane", "1: this process serves the lane. Absent: nobody does.", ["lane"]
 )
 
-ALERTING_STATES = ("dead", "unknown")
-"""Ends of jobs of which the first one raises an alert."""
+WORKER_APP = Gauge("dingrelay_worker_app", "1: this process has the app in its settings.", ["app"])
+
+ENDS = ("done", "dead", "unknown")
+"""Of jobs; of dead and unknown ones the first raises an alert."""
 CAUSES_MISSED = ("ends of jobs", "endpoint away")
 """Of notices that were lost."""
+OUTCOMES = ("accepted", "left_out", "failed", "cancelled")
+"""Of people of campaigns."""
+REASONS_LEFT_OUT = ("unknown_user", "out_of_scope")
+
+OTHERS = "(others)"
+"""Who is not named, so that nobody can make any number of series; no name has such characters."""
+UNNAMED = "(none)"
+"""Senders that have no name."""
+
+_STATUSES = {f"http_{status.value}" for status in HTTPStatus}
 
 
-def begin(queues: Sequence[str]) -> None:
-    """Show which queues the process serves, and begin at 0 what an alert watches.
+def webhook_code(code: str) -> str:
+    """What an attempt ended with, for a label: a receiver may answer any number."""
+    return code if code in _STATUSES or not code.startswith("http_") else "http_other"
+
+
+def begin(queues: Sequence[str], apps: Collection[str]) -> None:
+    """Show which queues and apps the process serves, and begin at 0 what is counted of them.
 
     Prometheus sees how a series grows, and not that it is born: the first dead job of a kind would
     raise no alert.
@@ -271,20 +401,16 @@ def begin(queues: Sequence[str]) -> None:
         WORKER_LANE.labels(queue.removeprefix("dingrelay.")).set(1)
     for kind in KINDS:
         for lane in LANES:
-            for state in ALERTING_STATES:
+            JOB_SECONDS.labels(kind, lane)
+            for state in ENDS:
                 JOBS.labels(kind, lane, state)
     for cause in CAUSES_MISSED:
         NOTICES_MISSED.labels(cause)
-
-
-def serve(port: int) -> None:
-    """Serve the metrics on a port of all interfaces; 0 serves none.
-
-    Jobs do not stand still because a port is taken.
-    """
-    if not port:
-        return
-    try:
-        start_http_server(port)
-    except OSError as error:
-        log.error("metrics_not_served", port=port, reason=error.strerror)  # noqa: TRY400
+    for app in apps:
+        WORKER_APP.labels(app).set(1)
+        TOKEN_FETCHES.labels(app)
+        EVENTS_MISSED.labels(app)
+        for outcome in OUTCOMES:
+            CAMPAIGN_RECIPIENTS.labels(app, outcome)
+        for reason in REASONS_LEFT_OUT:
+            RECIPIENTS_LEFT_OUT.labels(app, reason)

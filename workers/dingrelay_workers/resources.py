@@ -45,7 +45,7 @@ from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.maintenance.scheduler import Scheduler
 from dingrelay_workers.maintenance.sync_schedule import sync_leader
 from dingrelay_workers.maintenance.timeouts import Deadlines
-from dingrelay_workers.metrics import BACKLOG, LIMITS
+from dingrelay_workers.metrics import BACKLOG, LIMITS, REDIS_REACHABLE, Waiting
 from dingrelay_workers.recipients.checks import RecipientChecks
 from dingrelay_workers.store.connections import open_redis
 from dingrelay_workers.store.patience import Patience
@@ -340,20 +340,24 @@ class Resources:
             try:
                 LIMITS.states = await self.limiter.states()
                 LIMITS.breakers = await self.limiter.breakers.states()
+                REDIS_REACHABLE.set(1)
             except (RedisError, OSError):
                 LIMITS.states, LIMITS.breakers = (), ()  # nothing is better than what was true once
+                REDIS_REACHABLE.set(0)
             await asyncio.sleep(LIMITS_EVERY)
 
     async def _show_backlog(self) -> None:
         """Keep what the metrics show of waiting jobs current."""
         organisations = {app.organisation for app in self.settings.apps.values()}
         limit = self.settings.quota.monthly_calls
-        shown = Shown(self.redis, self.rules, self.quota, organisations, limit)
+        shown = Shown(
+            self.redis, self.rules, self.quota, organisations, limit, apps=self.settings.apps
+        )
         while True:
             try:
-                BACKLOG.lanes, BACKLOG.quotas = await shown.current()
+                BACKLOG.shown = await shown.current()
             except (RedisError, OSError):
-                BACKLOG.lanes, BACKLOG.quotas = (), {}  # as above
+                BACKLOG.shown = Waiting()  # as above
             await asyncio.sleep(BACKLOG_EVERY)
 
     async def _tell_rules(self) -> None:

@@ -1,15 +1,22 @@
 """What a process that listens to streams counts, for Prometheus."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from typing import get_args
+
+from prometheus_client import Counter, Gauge
 
 from dingrelay_producers.events.metrics import EventMetrics
+from dingrelay_producers.metrics_server import new_registry
+from dingrelay_producers.stream.connection import Ended
+
+OUTCOMES = ("opened", "failed", "refused")
+"""Of tries to open a connection."""
 
 
 class StreamMetrics:
     """The metrics of one process."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self.events = EventMetrics(self.registry, "stream")
         self._connections = Gauge(
             "dingrelay_stream_connections",
@@ -33,6 +40,11 @@ class StreamMetrics:
     def know(self, app: str) -> None:
         """There is such an app, without a connection so far."""
         self._connections.labels(app).set(0)
+        self.events.know(app)
+        for outcome in OUTCOMES:
+            self._connects.labels(app, outcome)
+        for how in get_args(Ended):
+            self._ends.labels(app, how)
 
     def opened(self, app: str) -> None:
         """A connection is open."""

@@ -6,10 +6,9 @@ import sys
 from collections.abc import Sequence
 
 import aiohttp
-from prometheus_client import start_http_server
 from structlog.stdlib import get_logger
 
-from dingrelay_producers import logs
+from dingrelay_producers import logs, metrics_server
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
@@ -40,8 +39,7 @@ async def _run(settings: Settings, apps: Sequence[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     metrics = StreamMetrics()
-    if settings.metrics_port:
-        start_http_server(settings.metrics_port, registry=metrics.registry)
+    metrics_server.serve(settings.metrics_port, metrics.registry)
     log.info("events_ready", apps=list(apps))
     await listen(settings, apps, metrics, stopping)
 

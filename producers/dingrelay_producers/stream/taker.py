@@ -48,9 +48,10 @@ class Taker:
                 (enqueued,) = await self._enqueuer.enqueue([draft])
         except ContractError as error:
             log.error("event_unreadable", app=app, field=error.field, problem=error.problem)  # noqa: TRY400
+            self._metrics.unreadable(app)
             return "SUCCESS"
         except (ServiceUnavailable, TimeoutError):
             self._metrics.not_taken(app)
             return "LATER"
-        self._metrics.taken(app, known=not enqueued.created)
+        self._metrics.taken(event, known=not enqueued.created)
         return "SUCCESS"

@@ -72,8 +72,10 @@ def backlogs(
     out = {each.scope.partition(":")[2] for each in breakers if each.scope.startswith("hold:")}
     hosts = {each.name for each in breakers if each.scope.startswith("egress:")}
     found: list[Backlog] = []
-    for app in sorted({group.app for group in tally.groups}):
-        own = [group for group in tally.groups if group.app == app]
+    of_app: dict[str, list[Group]] = {}
+    for group in tally.groups:
+        of_app.setdefault(group.app, []).append(group)
+    for app, own in sorted(of_app.items()):
         sick = {each.name for each in breakers if each.scope == f"app:{app}"}
         for lane in LANES:
             groups = [group for group in own if group.lane == lane]

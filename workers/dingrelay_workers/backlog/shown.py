@@ -2,16 +2,21 @@
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable
 
 from redis.asyncio import Redis
 
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.backlog.estimate import Backlog
 from dingrelay_workers.backlog.overview import STATES, read
+from dingrelay_workers.backlog.tally import Tally
+from dingrelay_workers.limiter import fleet_rules
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
-from dingrelay_workers.metrics import WaitingJobs
+from dingrelay_workers.metrics import OTHERS, UNNAMED, Waiting, WaitingJobs
 
 EVERY = 15.0
 """Seconds between two counts."""
@@ -19,13 +24,21 @@ MOST = 20_000
 """Jobs of a place that are looked at; of more a sample."""
 SHARE = 0.02
 """Share of the time that is spent with counting at most, waiting for Redis included."""
-
-Quotas = Mapping[str, tuple[int, int | None]]
-"""Organisation → calls of this month, and how many there may be (None: any number)."""
+SENDERS = 10
+"""Senders that are named: those with most jobs."""
 
 
 class Shown:
-    """Counts, or reads what another process has counted."""
+    """Counts, or reads what another process has counted.
+
+    Args:
+        redis: of the fleet.
+        rules: stand in where no worker tells its own.
+        quota: knows the month's calls.
+        organisations: whose.
+        limit: how many there may be; None for any number.
+        apps: that are named. Jobs may name others, and anybody could make any number of series.
+    """
 
     def __init__(
         self,
@@ -34,14 +47,17 @@ class Shown:
         quota: Quota,
         organisations: Collection[str],
         limit: int | None,
+        *,
+        apps: Collection[str],
     ) -> None:
         self._redis = redis
         self._rules = rules
         self._quota = quota
         self._organisations = sorted(organisations)
         self._limit = limit
+        self._apps = apps
 
-    async def current(self) -> tuple[list[WaitingJobs], Quotas]:
+    async def current(self) -> Waiting:
         """What waits, and the month's calls; nothing where nobody has counted yet.
 
         Raises:
@@ -51,25 +67,27 @@ class Shown:
             await self._count()
         text = await self._redis.get(keys.BACKLOG)
         if text is None:
-            return [], {}
+            return Waiting()
         told = json.loads(text)
-        lanes = [WaitingJobs(*lane) for lane in told["lanes"]]
-        return lanes, {name: (used, limit) for name, used, limit in told["quotas"]}
+        return Waiting(
+            lanes=[WaitingJobs(*lane) for lane in told["lanes"]],
+            # An older worker, which may have counted, tells none of these.
+            kinds=told.get("kinds", {}),
+            senders=[(app, sender, jobs) for app, sender, jobs in told.get("senders", ())],
+            dead=told.get("dead"),
+            workers=told.get("workers"),
+            quotas={name: (used, limit) for name, used, limit in told["quotas"]},
+        )
 
     async def _count(self) -> None:
         began = time.monotonic()
         counted, lanes = await read(self._redis, self._rules, most=MOST)
         told = {
-            "lanes": [
-                WaitingJobs(
-                    lane.jobs.app,
-                    lane.jobs.lane,
-                    {state: getattr(lane.jobs, state) for state in STATES},
-                    (counted.now - lane.jobs.since).total_seconds() if lane.jobs.since else 0.0,
-                    lane.drain_seconds,
-                )
-                for lane in lanes
-            ],
+            "lanes": self._lanes(counted, lanes),
+            "kinds": _kinds(counted),
+            "senders": self._senders(counted),
+            "dead": await self._redis.zcard(keys.DEAD),
+            "workers": (await fleet_rules.read(self._redis, self._rules)).workers,
             "quotas": [
                 (name, await self._quota.used(name), self._limit) for name in self._organisations
             ],
@@ -78,3 +96,46 @@ class Shown:
         await self._redis.set(keys.BACKLOG, canonical_json(told), px=int((rest + 3 * EVERY) * 1000))
         if rest > EVERY:
             await self._redis.pexpire(keys.BACKLOG_READER, int(rest * 1000))
+
+    def _named(self, app: str) -> str:
+        return app if app in self._apps else OTHERS
+
+    def _lanes(self, counted: Tally, lanes: Iterable[Backlog]) -> list[WaitingJobs]:
+        found: dict[tuple[str, str], WaitingJobs] = {}
+        for lane in lanes:
+            jobs = lane.jobs
+            each = WaitingJobs(
+                self._named(jobs.app),
+                jobs.lane,
+                {state: getattr(jobs, state) for state in STATES},
+                (counted.now - jobs.since).total_seconds() if jobs.since else 0.0,
+                lane.drain_seconds,
+            )
+            name = each.app, each.lane
+            found[name] = _together(found[name], each) if name in found else each
+        return list(found.values())
+
+    def _senders(self, counted: Tally) -> list[tuple[str, str, int]]:
+        waiting: Counter[tuple[str, str]] = Counter()
+        for group in counted.groups:
+            waiting[self._named(group.app), group.sender or UNNAMED] += group.waiting
+        named = [(app, sender, jobs) for (app, sender), jobs in waiting.most_common(SENDERS)]
+        rest = waiting.total() - sum(jobs for *_, jobs in named)
+        return [*(each for each in named if each[2]), (OTHERS, OTHERS, rest)]
+
+
+def _kinds(counted: Tally) -> dict[str, int]:
+    waiting = dict.fromkeys((*KINDS, OTHERS), 0)
+    for group in counted.groups:
+        waiting[group.kind if group.kind in KINDS else OTHERS] += group.waiting
+    return waiting
+
+
+def _together(one: WaitingJobs, other: WaitingJobs) -> WaitingJobs:
+    """Two applications that are not named, in the same lane."""
+    drains = [each.drain_seconds for each in (one, other) if each.drain_seconds is not None]
+    return one._replace(
+        jobs={state: one.jobs[state] + other.jobs[state] for state in one.jobs},
+        oldest_seconds=max(one.oldest_seconds, other.oldest_seconds),
+        drain_seconds=max(drains, default=None),
+    )

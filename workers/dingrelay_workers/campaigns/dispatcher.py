@@ -40,7 +40,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store.states import State as JobState
 from dingrelay_tasks import beijing
-from dingrelay_workers.campaigns import chunks, notices, removal
+from dingrelay_workers.campaigns import chunks, notices, overview, removal
 from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
     Campaign,
@@ -56,11 +56,19 @@ from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.split import split
 from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.metrics import CAMPAIGN_CHUNKS, CAMPAIGN_RECIPIENTS, CAMPAIGNS_PAUSED
+from dingrelay_workers.metrics import (
+    CAMPAIGN_CHUNKS,
+    CAMPAIGN_RECIPIENTS,
+    CAMPAIGNS,
+    CAMPAIGNS_PAUSED,
+    OUTCOMES,
+)
 from dingrelay_workers.store.records import Records
 
 BUSY, IDLE = 0.1, 0.25
 """Seconds between ticks, while chunks are under way and otherwise."""
+SHOWN_EVERY = 5.0
+"""Seconds between two looks at all campaigns for the metrics: one cheap query."""
 LOOK_BACK = timedelta(hours=1)
 """For which records of an ended campaign are looked for: a dispatcher that died was succeeded long
 ago.
@@ -153,6 +161,10 @@ class Dispatcher:
         self._looked_back = False
         self._unsent: set[tuple[str, Release]] = set()
         self._running: set[str] = set()
+        self._show_at = -1.0
+        # What another worker carries on it shows.
+        CAMPAIGNS.shown = ()
+        CAMPAIGN_CHUNKS.set(0)
 
     async def tick(self) -> float | None:
         """Advance every campaign a little.
@@ -169,10 +181,12 @@ class Dispatcher:
         self._ready = True
         turns = await self._read()
         await self._tell_states(turns)
+        await self._show()
         if not self._looked_back:
             await self._look_back()
         removing = await self._remove_some()
         if not turns:
+            CAMPAIGN_CHUNKS.set(0)
             return BUSY if removing else None
         for turn in turns:
             await self._tidy(turn.campaign)
@@ -191,6 +205,14 @@ class Dispatcher:
     def _step(self) -> None:
         """The turn has come on: whoever watches it need not give it up."""
         self.stepped = time.monotonic()
+
+    async def _show(self) -> None:
+        """Keep what the metrics show of campaigns current."""
+        if time.monotonic() < self._show_at:
+            return
+        async with self._database.read() as connection:
+            CAMPAIGNS.shown = await overview.standing(connection)
+        self._show_at = time.monotonic() + SHOWN_EVERY
 
     async def _read(self) -> list[Turn]:
         self._step()
@@ -400,7 +422,7 @@ class Dispatcher:
 
 
 def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
-    for outcome in ("accepted", "left_out", "failed", "cancelled"):
+    for outcome in OUTCOMES:
         if people := getattr(counts, outcome):
             CAMPAIGN_RECIPIENTS.labels(campaign.app, outcome).inc(people)
     for ending in endings:

@@ -1,5 +1,6 @@
 """Events that DingTalk could not push over HTTP (API §7.1, §11.7)."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from structlog.stdlib import get_logger
@@ -15,10 +16,16 @@ log = get_logger("dingrelay.events")
 
 
 class MissedEventsList:
-    """`dingrelay_tasks.context.Events` of one app."""
+    """`dingrelay_tasks.context.Events` of one app.
 
-    def __init__(self, calls: Calls) -> None:
+    Args:
+        calls: makes the calls.
+        count: is told how many events each page had.
+    """
+
+    def __init__(self, calls: Calls, count: Callable[[int], None] = lambda _: None) -> None:
         self._calls = calls
+        self._count = count
 
     async def missed(self) -> MissedPage:
         """The oldest events that could not be pushed.
@@ -35,4 +42,5 @@ class MissedEventsList:
             for each in lenient.items(answer.get("failed_list"))
             if isinstance(each, dict)
         ]
+        self._count(len(entries))
         return MissedPage(entries, more=bool(entries) and answer.get("has_more") is True)

@@ -45,6 +45,7 @@ from dingrelay_workers.dingtalk.missed_events import MissedEventsList
 from dingrelay_workers.dingtalk.request import FileForm, Request
 from dingrelay_workers.dingtalk.robots import Webhooks as RobotWebhooks
 from dingrelay_workers.limiter.grant import Outage
+from dingrelay_workers.metrics import EVENTS_MISSED
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.approval_claims import ApprovalClaims
 from dingrelay_workers.store.records import Claim
@@ -157,7 +158,7 @@ class JobContext:
     @property
     def events(self) -> Events:
         """Events that DingTalk could not push."""
-        return MissedEventsList(self._calls)
+        return MissedEventsList(self._calls, EVENTS_MISSED.labels(self._claim.app).inc)
 
     @property
     def campaigns(self) -> Campaigns:

@@ -23,6 +23,7 @@ from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_workers.metrics import LEAD_IDLE_SECONDS
 
 LEASE = 4.0
 """Seconds after which another worker leads, if the one that did is gone."""
@@ -117,6 +118,7 @@ class Leader:
         self._seen = ""
         self._ask_at = 0.0
         self._clock = (0.0, 0.0)
+        self._carried_on = time.monotonic()
 
     def now(self) -> datetime:
         """Redis's time, as of its last answer and what has passed since."""
@@ -125,6 +127,10 @@ class Leader:
 
     async def run(self) -> None:
         """Lead for ever."""
+        self._carried_on = time.monotonic()
+        LEAD_IDLE_SECONDS.labels(self._role.name).set_function(
+            lambda: time.monotonic() - self._carried_on
+        )
         while True:
             try:
                 pause = await self.turn()
@@ -157,6 +163,7 @@ class Leader:
             log.warning("turn_failed", role=self._role.name, reason=reason)
             await self.stop()
             return FAILURE_PAUSE
+        self._carried_on = time.monotonic()
         if pause is None:
             self._seen, self._ask_at = signal, time.monotonic() + ASK
             return LOOK

@@ -21,7 +21,7 @@ from dingrelay_workers.dingtalk.answer import MALFORMED
 from dingrelay_workers.dingtalk.app_scope import ROOT_DEPARTMENT, VisibleRange
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import Permanent
-from dingrelay_workers.metrics import RECIPIENTS_LEFT_OUT
+from dingrelay_workers.metrics import REASONS_LEFT_OUT, RECIPIENTS_LEFT_OUT
 from dingrelay_workers.recipients.visible_ranges import MINE, VisibleRanges
 from dingrelay_workers.store.redis_time import RedisTime
 
@@ -305,7 +305,7 @@ def _verdict(app: str, users: Sequence[str], judged: dict[str, Judgement]) -> Re
         return [user for user in users if judged.get(user, "reachable") == what]
 
     verdict = RecipientVerdict(those("reachable"), those("unknown_user"), those("out_of_scope"))
-    for reason in ("unknown_user", "out_of_scope"):
+    for reason in REASONS_LEFT_OUT:
         left_out: list[str] = getattr(verdict, reason)
         if left_out:
             RECIPIENTS_LEFT_OUT.labels(app, reason).inc(len(left_out))

@@ -21,7 +21,12 @@ from dingrelay_tasks import notice_types
 from dingrelay_tasks.context import Receipt
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.metrics import WEBHOOK_BREAKERS, WEBHOOK_SECONDS, WEBHOOKS
+from dingrelay_workers.metrics import (
+    WEBHOOK_BREAKERS,
+    WEBHOOK_SECONDS,
+    WEBHOOKS,
+    webhook_code,
+)
 from dingrelay_workers.outbox.notice import Notice, id_of
 from dingrelay_workers.webhooks import document, endpoints, notices
 from dingrelay_workers.webhooks.gate import Gate
@@ -202,7 +207,7 @@ class Deliverer:
             content = document.body(notice)
             headers = document.headers(notice, content, at, secrets)
             receipt = await self._sender.post(endpoint.endpoint.url, content, headers)
-        WEBHOOKS.labels(receipt.verdict, receipt.code).inc()
+        WEBHOOKS.labels(receipt.verdict, webhook_code(receipt.code)).inc()
         WEBHOOK_SECONDS.observe(time.monotonic() - began)
         return receipt
 

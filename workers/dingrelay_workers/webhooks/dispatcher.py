@@ -113,6 +113,7 @@ class Dispatcher:
         self._queue.holder = holder
         self._reconcile_at = self._purge_at = self._beat_at = -1.0
         self._untold = False
+        WEBHOOK_LAG_SECONDS.set(0)  # of another worker by now
         self._show_no_more(self._shown)
 
     async def tick(self) -> float | None:

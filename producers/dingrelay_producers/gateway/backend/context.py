@@ -99,7 +99,7 @@ async def opened(settings: Settings, backend: Backend) -> AsyncGenerator[Gateway
             redis=redis,
             records=records,
             backend=backend,
-            metrics=GatewayMetrics(settings.apps),
+            metrics=GatewayMetrics(receiver.apps),
             ends=ends,
             depths=depths,
             campaigns=writer,

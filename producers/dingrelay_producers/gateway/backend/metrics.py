@@ -3,10 +3,11 @@
 from collections.abc import Iterable
 from functools import cache
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from dingrelay_producers.events.metrics import EventMetrics
+from dingrelay_producers.metrics_server import new_registry
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -21,10 +22,13 @@ class GatewayMetrics:
     """The metrics of one process.
 
     Labels hold route templates, never paths, so that nobody can make any number of series.
+
+    Args:
+        apps: those whose callbacks are taken here.
     """
 
     def __init__(self, apps: Iterable[str] = ()) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = new_registry()
         self.requests = Counter(
             "dingrelay_gateway_requests",
             "Requests answered.",
@@ -63,6 +67,7 @@ class GatewayMetrics:
             registry=self.registry,
         )
         for app in apps:
+            self.events.know(app)
             for reason in ALERTING_REASONS:
                 self.callbacks_refused.labels(app, reason)
 

@@ -63,12 +63,13 @@ async def _accept(call: ApiCall, event: Event) -> None:
         async with asyncio.timeout(WITHIN_SECONDS):
             (enqueued,) = await context.records.enqueue([record.draft(event)])
     except ContractError:
+        context.metrics.events.unreadable(event.app)
         raise _refusal() from None  # with its names spelt out it is larger than a job may be
     except (ServiceUnavailable, TimeoutError):
         context.missed.note(event.app)
         context.metrics.events.not_taken(event.app)
         raise problems.unavailable("the event was not taken; push it again") from None
-    context.metrics.events.taken(event.app, known=not enqueued.created)
+    context.metrics.events.taken(event, known=not enqueued.created)
 
 
 def _refusal() -> Problem:
