@@ -16,7 +16,7 @@ AGAIN = 5.0
 """Seconds between two tries for a port that is taken, such as by a process that ends its last jobs."""
 
 # When each series was made would nearly double what Prometheus reads and keeps.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]  # prometheus_client has no types there
 
 log = get_logger("dingrelay.metrics")
 
