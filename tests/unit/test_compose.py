@@ -37,6 +37,12 @@ FOREIGN_VARIABLES = {
 }
 PINNED = re.compile(r"[a-z0-9/._-]+:v?\d+\.\d+(\.\d+)?(-[a-z0-9.-]+)?")
 METRIC = re.compile(r"\bdingrelay_[a-z_]+")
+ALERTS = {
+    rule["alert"]: rule
+    for group in yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text("utf-8"))["groups"]
+    for rule in group["rules"]
+    if "alert" in rule
+}
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +162,8 @@ def test_every_metric_on_the_dashboard_and_in_the_alerts_exists() -> None:
     known = {sample.name for family in REGISTRY.collect() for sample in family.samples}
     for registry in (REGISTRY, StreamMetrics().registry, GatewayMetrics().registry):
         known |= {name for family in registry.collect() for name in _sample_names(family)}
-    for path in ("prometheus/alerts.yml", "grafana/dashboards/dingrelay.json"):
-        named = set(METRIC.findall((ROOT / "ops" / path).read_text("utf-8")))
+    for path in (ROOT / "ops/prometheus/alerts.yml", *(ROOT / "ops/grafana/dashboards").iterdir()):
+        named = set(METRIC.findall(path.read_text("utf-8")))
         assert named, path
         assert named <= known, path
 
@@ -187,6 +193,7 @@ def test_alerts_are_raised_when_they_should_be() -> None:
     promtool = program("promtool")
     for command in (
         ["check", "config", "prometheus.yml"],
+        ["check", "config", "--syntax-only", "kubernetes.yml"],
         ["check", "rules", "alerts.yml"],
         ["test", "rules", "alerts.test.yml"],
     ):
@@ -203,22 +210,31 @@ def test_alerts_are_raised_when_they_should_be() -> None:
 
 def test_every_alert_is_tested_to_be_raised_and_not_to_be() -> None:
     folder = ROOT / "ops/prometheus"
-    rules = yaml.safe_load((folder / "alerts.yml").read_text("utf-8"))
-    alerts = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
     told: dict[bool, set[str]] = {True: set(), False: set()}
     for test in yaml.safe_load((folder / "alerts.test.yml").read_text("utf-8"))["tests"]:
         for case in test["alert_rule_test"]:
             told[bool(case["exp_alerts"])].add(case["alertname"])
-    assert (told[True], told[False]) == (alerts, alerts)
+    assert (told[True], told[False]) == (ALERTS.keys(), ALERTS.keys())
 
 
 def test_every_alert_has_its_runbook() -> None:
-    content = yaml.safe_load((ROOT / "ops/prometheus/alerts.yml").read_text("utf-8"))
-    for group in content["groups"]:
-        for rule in group["rules"]:
-            runbook = ROOT / rule["annotations"]["runbook"]
-            for page in (runbook, runbook.parent / "zh-CN" / runbook.name):
-                assert f"`{rule['alert']}`" in page.read_text("utf-8"), (rule["alert"], page)
+    for alert, rule in ALERTS.items():
+        runbook = ROOT / rule["annotations"]["runbook"]
+        for page in (runbook, runbook.parent / "zh-CN" / runbook.name):
+            assert f"`{alert}`" in page.read_text("utf-8"), (alert, page)
+
+
+@pytest.mark.parametrize("page", ["docs/guide/operating.md", "docs/guide/zh-CN/operating.md"])
+def test_the_guide_leads_from_each_alert_to_its_runbook(page: str) -> None:
+    told: dict[str, str] = {}
+    for names, runbook in re.findall(
+        r"^\| (`[A-Z].*`) \| \[.*\]\(.*runbooks/(.*)\) \|$",
+        (ROOT / page).read_text("utf-8"),
+        re.MULTILINE,
+    ):
+        told |= dict.fromkeys(re.findall(r"`(\w+)`", names), runbook.removeprefix("zh-CN/"))
+    runbooks = {name: Path(rule["annotations"]["runbook"]).name for name, rule in ALERTS.items()}
+    assert told == runbooks
 
 
 def test_prometheus_finds_the_workers_and_the_gateways(compose: Json) -> None:
@@ -229,3 +245,30 @@ def test_prometheus_finds_the_workers_and_the_gateways(compose: Json) -> None:
         port = compose["services"][name]["environment"]["DINGRELAY_METRICS_PORT"]
         assert int(port) == found["port"]
     assert (gateways["names"], gateways["port"]) == (["gateway"], Settings(env="test").gateway_port)
+
+
+def test_prometheus_finds_the_pods() -> None:
+    content = yaml.safe_load((ROOT / "ops/prometheus/kubernetes.yml").read_text("utf-8"))
+    (job,) = content["scrape_configs"]
+    # Alerts ask for this one.
+    assert job["job_name"] == "dingrelay"
+    kept = [each for each in job["relabel_configs"] if each.get("action") == "keep"]
+    regexes = {tuple(each["source_labels"]): each["regex"] for each in kept}
+    pods = list(yaml.safe_load_all((ROOT / "ops/kubernetes/workers.yaml").read_text("utf-8")))
+    pods += yaml.safe_load_all((ROOT / "ops/kubernetes/gateway.yaml").read_text("utf-8"))
+    pods += yaml.safe_load_all((ROOT / "ops/kubernetes/events.yaml").read_text("utf-8"))
+    label, component, port = (
+        "__meta_kubernetes_pod_label_app_kubernetes_io_name",
+        "__meta_kubernetes_pod_label_app_kubernetes_io_component",
+        "__meta_kubernetes_pod_container_port_name",
+    )
+    assert regexes.keys() == {(label,), (component, port)}
+    for each in pods:
+        if each["kind"] == "Deployment":
+            template = each["spec"]["template"]
+            labels = template["metadata"]["labels"]
+            (container,) = template["spec"]["containers"]
+            (found,) = container["ports"]
+            assert re.fullmatch(regexes[label,], labels["app.kubernetes.io/name"])
+            joined = f"{labels['app.kubernetes.io/component']};{found['name']}"
+            assert re.fullmatch(regexes[component, port], joined), joined
