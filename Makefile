@@ -33,7 +33,7 @@ SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel \
-	bench outages bench-docs up lock translations
+	bench outages bench-docs up lock translations dashboards
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -105,6 +105,9 @@ chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECON
 
 soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? (HOURS=1)
 	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.soak --hours $(HOURS) $(ARGS)
+
+dashboards: $(RUNNABLE) ## write Grafana's dashboards from ops/grafana/make.py
+	@$(BIN)/python ops/grafana/make.py
 
 translations: setup ## bring the catalogue up to date with the code, and tell what is not translated
 	@$(BIN)/python ops/translations/catalogue.py
