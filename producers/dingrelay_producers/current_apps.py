@@ -35,7 +35,9 @@ class CurrentApps:
 
     def __init__(self, settings: Settings) -> None:
         self._apps: Mapping[str, AppSettings] = settings.apps
-        self._files = app_secret_files()
+        self._files = {
+            part: found for part, found in app_secret_files().items() if settings.serves(part[0])
+        }
         self._seen: dict[tuple[str, str], str] = {}
         self._refused: dict[tuple[str, str], str] | None = None
         self._unreadable: set[str] = set()

@@ -2,6 +2,7 @@
 
 * DingrelayError
   x ServiceUnavailable     Redis cannot be reached; nothing was accepted
+    + CellUnavailable      those of some cells; the apps of the others go on
   x InvalidArgument        an argument is of a wrong type or value; it is named
   x IdempotencyConflict    the key was used for another job
   x JobNotFound            no record with this id, or its time is over
@@ -19,6 +20,11 @@ A job that is not what its contract says raises `dingrelay_tasks.ContractError`,
 `dingrelay_producers.settings.SettingsError`.
 """
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class DingrelayError(Exception):
     """Base of all."""
@@ -26,6 +32,27 @@ class DingrelayError(Exception):
 
 class ServiceUnavailable(DingrelayError):
     """Redis cannot be reached. The job was not accepted, unless the answer alone was lost."""
+
+
+class CellUnavailable(ServiceUnavailable):
+    """Some cells cannot be reached. The others go on, and so do their apps.
+
+    Attributes:
+        cells: cell → what is wrong with it.
+        accepted: of `send_many`: jobs that were accepted.
+        refused: of `send_many`: jobs of these cells that were not, as far as that is known.
+    """
+
+    def __init__(self, cells: "Mapping[str, str]", *, accepted: int = 0, refused: int = 0) -> None:
+        told = "; ".join(f"cell {name} is away: {problem}" for name, problem in cells.items())
+        if refused:
+            told = (
+                f"{told}; {refused} of its jobs were not accepted, {accepted} of other cells were"
+            )
+        super().__init__(told)
+        self.cells = dict(cells)
+        self.accepted = accepted
+        self.refused = refused
 
 
 class InvalidArgument(DingrelayError, ValueError):

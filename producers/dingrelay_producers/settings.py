@@ -25,10 +25,19 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from dingrelay_producers.cell_settings import (
+    HOME,
+    CellSettings,
+    check_cells,
+    database,
+    names_of,
+    owners,
+    read_urls,
+)
 from dingrelay_producers.durations import duration
 from dingrelay_producers.language import language_of
 from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
-from dingrelay_tasks.contract import SenderName
+from dingrelay_tasks.contract import ContractError, SenderName
 from dingrelay_tasks.problems import sentence
 
 DEFAULT_APP = "default"
@@ -247,6 +256,11 @@ class Settings(BaseSettings):
 
     apps: dict[str, AppSettings] = Field(default_factory=dict)
     """DingTalk applications by name; `default` also comes from DINGTALK_APP_KEY and its kin."""
+    cells: dict[str, CellSettings] = Field(default_factory=dict)
+    """Cells by name, for more apps than one Redis carries: which app is in which. Without any, all apps
+    are served by the servers that the settings above name."""
+    cell: str = ""
+    """The one cell that this process works for, as each worker must; empty: whichever has the app."""
     rules: dict[str, dict[str, str]] = Field(default_factory=dict)
     """Overrides of the limits: api or ``*`` → unit → ``limit/window``; an empty string lifts one."""
     quota: QuotaSettings = QuotaSettings()
@@ -350,13 +364,14 @@ class Settings(BaseSettings):
             SettingsError: names the variable that is missing or wrong.
         """
         try:
-            return cls(**overrides)
+            found = cls(**overrides)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             message = sentence(first)
             # The checks over several fields name the variable in their message.
             named = message if not first["loc"] else f"{_variable(first['loc'])}: {message}"
             raise SettingsError(named) from None
+        return found.of_cell(found.cell) if found.cell else found
 
     @classmethod
     def settings_customise_sources(
@@ -379,14 +394,17 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _fits_its_environment(self) -> Self:
-        if self.env == "production" and not self.redis_url.get_secret_value():
+        own_redis = self.redis_url.get_secret_value()
+        if self.env == "production" and not own_redis and not self.cells:
             raise ValueError("DINGRELAY_REDIS_URL: required in production")
         _check_tls_files(self.tls_files)
-        for variable, url, others in (
-            ("DINGRELAY_REDIS_URL", self.redis, ()),
-            ("DINGRELAY_BROKER_URL", self.broker, AMQP_SCHEMES),
-        ):
-            _check_server(variable, url, others)
+        _check_servers(self, "DINGRELAY_{}")
+        for name, cell in self.cells.items():
+            _check_servers(cell, f"cells.{name}.{{}}")
+        check_cells(self.cells)
+        self._check_organisations()
+        if self.cell and self.cell not in self.cells:
+            raise ValueError(f"DINGRELAY_CELL: {self._no_such_cell}")
         for variable, url in (
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
@@ -394,14 +412,117 @@ class Settings(BaseSettings):
             _check_dingtalk_url(variable, url, sandbox=self.env != "production")
         check_apps(self.apps)
         _check_webhooks(self)
-        if not self.database.startswith(("sqlite:", "postgresql:")):
-            raise ValueError("DINGRELAY_DATABASE_URL: must begin with sqlite: or postgresql:")
         return self
+
+    def _check_organisations(self) -> None:
+        """An organisation's month is counted in one Redis."""
+        if self.quota.monthly_calls is None:
+            return
+        where: dict[str, str] = {}
+        for name, app in self.apps.items():
+            cell = self.owner_of(name)
+            other = where.setdefault(app.organisation, cell)
+            if other != cell:
+                raise ValueError(
+                    f"apps.{name}.organisation: {app.organisation} has apps in cells.{other} and "
+                    f"cells.{cell}; with [quota] they must be in one cell"
+                )
+
+    @property
+    def across_cells(self) -> bool:
+        """Whether there are cells, and this process works for whichever has the app."""
+        return bool(self.cells) and not self.cell
+
+    def of_cell(self, name: str) -> "Settings":
+        """The settings of one cell: its servers, and only its apps.
+
+        Raises:
+            SettingsError: there is no such cell.
+        """
+        if name not in self.cells:
+            raise SettingsError(f"DINGRELAY_CELL: {self._no_such_cell}")
+        apps = {app: found for app, found in self.apps.items() if self.owner_of(app) == name}
+        synced = tuple(app for app in self.sync.apps if self.owner_of(app) == name)
+        sync = self.sync.model_copy(update={"apps": synced})
+        if self.sync.apps and not synced:  # none of them, where an empty tuple means all
+            sync = sync.model_copy(update={"every": ""})
+        return self._with(cell=name, apps=apps, sync=sync)
+
+    def cell_of(self, app: str) -> str:
+        """The cell that has an app; empty where there are no cells.
+
+        Raises:
+            ContractError: none has it, or one that this process does not work for.
+        """
+        if not self.cells:
+            return ""
+        owner = self.owner_of(app)
+        if not owner:
+            raise ContractError("app", f"{app} is in no cell")
+        if self.cell and owner != self.cell:
+            raise ContractError("app", f"{app} is in the cell {owner}, and this is {self.cell}")
+        return owner
+
+    def serves(self, app: str) -> bool:
+        """Whether this process may work for an app: it is in no cell that it does not work for."""
+        return not self.cells or self.across_cells or self.owner_of(app) == self.cell
+
+    @property
+    def home(self) -> "Settings":
+        """The settings of what all cells share: the API keys of gateways, and which cell serves an app.
+
+        It is where ``DINGRELAY_REDIS_URL`` and ``DINGRELAY_DATABASE_URL`` point, or the default cell.
+
+        Raises:
+            SettingsError: there is neither.
+        """
+        if not self.cells:
+            return self
+        if self.redis_url.get_secret_value():
+            return self._with(cells={}, cell=HOME)
+        if self._owners[1]:
+            return self.of_cell(self._owners[1])
+        raise SettingsError(
+            "DINGRELAY_REDIS_URL: required beside cells of which none is the default: API keys are there"
+        )
+
+    def owner_of(self, app: str) -> str:
+        """The cell that has an app, whichever this process works for; empty if none has."""
+        named, others = self._owners
+        return named.get(app, others)
+
+    @cached_property
+    def _owners(self) -> tuple[dict[str, str], str]:
+        return owners(self.cells)
+
+    @property
+    def _no_such_cell(self) -> str:
+        return f"no such cell; there are {names_of(self.cells) or 'none'}"
+
+    def _with(self, **changed: Any) -> "Settings":
+        made = self.model_copy(update=changed)
+        for name, attribute in vars(Settings).items():
+            if isinstance(attribute, cached_property):
+                vars(made).pop(name, None)
+        return made
+
+    @property
+    def _servers(self) -> "Settings | CellSettings":
+        """Whatever names the servers of this process.
+
+        Raises:
+            SettingsError: it works for no one cell: whoever asks does not know which.
+        """
+        if not self.cells:
+            return self
+        if not self.cell:
+            raise SettingsError(f"DINGRELAY_CELL: name the cell, one of {names_of(self.cells)}")
+        return self.cells[self.cell]
 
     @cached_property
     def redis(self) -> str:
         """The URL of the Redis that holds records and limits."""
-        return self.redis_url.get_secret_value() or EMBEDDED_REDIS
+        return self._servers.redis_url.get_secret_value() or EMBEDDED_REDIS
 
     @cached_property
     def redis_address(self) -> RedisAddress:
@@ -411,7 +532,7 @@ class Settings(BaseSettings):
     @cached_property
     def broker(self) -> str:
         """The URL of Celery's broker."""
-        return self.broker_url.get_secret_value() or self.redis
+        return self._servers.broker_url.get_secret_value() or self.redis
 
     @cached_property
     def broker_address(self) -> RedisAddress | None:
@@ -428,7 +549,8 @@ class Settings(BaseSettings):
     @cached_property
     def database(self) -> str:
         """The URL of the SQL directory."""
-        return self.database_url.get_secret_value()
+        named = self._servers.database_url.get_secret_value()
+        return named or database(self.cell)
 
     @cached_property
     def webhook_keys(self) -> tuple[str, ...]:
@@ -561,6 +683,13 @@ class TomlSource(PydanticBaseSettingsSource):
         unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
         if unknown:
             raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")
+        if isinstance(cells := content.get("cells"), Mapping):
+            try:
+                content["cells"] = read_urls(cells, read_secret)
+            except SettingsError:
+                raise
+            except ValueError as error:
+                raise SettingsError(str(error)) from None
         return content
 
 
@@ -613,6 +742,19 @@ def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
             port = 0
         if port == 0:
             raise ValueError(f"{variable}: the port is no number from 1 to {HIGHEST_PORT}")
+
+
+def _check_servers(given: Settings | CellSettings, variable: str) -> None:
+    """The three URLs of servers, where they are given; `variable` is how one is called."""
+    capitals = variable.startswith("DINGRELAY")
+    for name, others in (("redis_url", ()), ("broker_url", AMQP_SCHEMES)):
+        if url := getattr(given, name).get_secret_value():
+            _check_server(variable.format(name.upper() if capitals else name), url, others)
+    database = given.database_url.get_secret_value()
+    # A cell may leave it to us.
+    if not database.startswith(("sqlite:", "postgresql:")) and (database or capitals):
+        called = "DATABASE_URL" if capitals else "database_url"
+        raise ValueError(f"{variable.format(called)}: must begin with sqlite: or postgresql:")
 
 
 def _check_tls_files(files: TlsFiles) -> None:

@@ -10,6 +10,8 @@ from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import AppName, Deliverable
 
 STEP = "post"
+ROBOTS = "robots"
+"""What stands for the app of these jobs."""
 LARGEST = 20_000
 """Bytes of a message (API §2.8)."""
 
@@ -26,7 +28,7 @@ class RobotPost(Deliverable):
 
     kind: ClassVar[str] = "robot-post"
 
-    app: AppName = "robots"
+    app: AppName = ROBOTS
     robot: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
     query: Annotated[dict[Name, Value], Field(max_length=8)] = Field(default_factory=dict)
     body: Annotated[dict[str, JsonValue], AfterValidator(sendable)]

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from dingrelay_producers.cell_settings import names_of
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.limiter.rules import Rules
 
@@ -22,6 +24,18 @@ def check(settings: Settings) -> None:
         raise SettingsError(str(error)) from None
 
 
+def check_cell(settings: Settings) -> None:
+    """Whether a worker knows which cell it serves, and what all cells share, where there are cells.
+
+    Raises:
+        SettingsError: it does not.
+    """
+    if settings.across_cells:
+        cells = names_of(settings.cells)
+        raise SettingsError(f"DINGRELAY_CELL: a worker serves one cell; name it: {cells}")
+    _ = settings.home
+
+
 def check_apps(settings: Settings) -> None:
     """Whether a worker in production has DingTalk applications, each with its key and secret.
 
@@ -37,7 +51,8 @@ def check_apps(settings: Settings) -> None:
             "no DingTalk application is configured: set DINGTALK_APP_KEY, DINGTALK_APP_SECRET and "
             "DINGTALK_AGENT_ID"
         )
-    for name in sorted({*settings.apps, *settings.sync.apps}):
+    named = settings.cells[settings.cell].apps if settings.cell else ()
+    for name in sorted({*settings.apps, *settings.sync.apps, *named} - {ROBOTS}):
         settings.app(name)
 
 

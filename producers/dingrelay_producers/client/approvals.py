@@ -7,6 +7,7 @@ from dingrelay_producers.client.approval_backend import ApprovalStatus, reader
 from dingrelay_producers.client.arguments import checked_id, checked_timeout
 from dingrelay_producers.client.coroutines import run
 from dingrelay_producers.errors import ApprovalNotFound, WaitTimeout
+from dingrelay_producers.settings import Settings
 from dingrelay_tasks.approval_actions import Comment, Termination
 from dingrelay_tasks.approval_decide import ApprovalDecide, Decision
 from dingrelay_tasks.approval_look import ApprovalLook
@@ -58,12 +59,14 @@ class ApprovalRef:
     `ServiceUnavailable` if the database or Redis can't be used.
     """
 
-    __slots__ = ("_client", "app", "id")
+    __slots__ = ("_client", "_settings", "app", "id", "threads")
 
-    def __init__(self, client: "Client", instance: str, app: str) -> None:
+    def __init__(self, client: "Client", instance: str, app: str, settings: Settings) -> None:
         self._client = client
+        self._settings = settings
         self.id = checked_id(instance, "instance", "an approval instance")
         self.app = app
+        self.threads = client.threads
 
     def status(self) -> ApprovalStatus:
         """The stored state, kept current by events and look-ups. No call is made."""
@@ -130,7 +133,7 @@ class ApprovalRef:
 
     def known(self) -> ApprovalStatus | None:
         """As `status`; None if it is not followed (yet)."""
-        return run(reader(self._client.settings).get(self.app, self.id))
+        return run(reader(self._settings).get(self.app, self.id))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ApprovalRef) and (other.app, other.id) == (self.app, self.id)

@@ -23,7 +23,7 @@ class AsyncJobRef:
 
     async def status(self) -> JobStatus:
         """What the record tells; see `Client.status`."""
-        return await asyncio.to_thread(self._ref.status)
+        return await self._ref.threads.run(self._ref.app, self._ref.status)
 
     async def wait(self, timeout: float = 60) -> JobStatus:
         """The status once the job has ended; see `JobRef.wait`."""
@@ -40,7 +40,7 @@ class AsyncJobRef:
 
     async def cancel(self) -> bool:
         """Cancel the job if it does not run; see `Client.cancel`."""
-        return await asyncio.to_thread(self._ref.cancel)
+        return await self._ref.threads.run(self._ref.app, self._ref.cancel)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, AsyncJobRef) and other.id == self.id

@@ -1,17 +1,18 @@
 """The client of a business application."""
 
 import os
+import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
 from types import TracebackType
-from typing import Any, Self, Unpack, cast
-
-from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from typing import Any, Self, Unpack
 
 from dingrelay_producers import running
+from dingrelay_producers.cells.answers import ask_in_threads
+from dingrelay_producers.cells.cells import Cells
+from dingrelay_producers.cells.found import Found
+from dingrelay_producers.cells.threads import CellThreads
 from dingrelay_producers.client import job_details, media, personal_data
 from dingrelay_producers.client.approval_backend import (
     ApprovalFields,
@@ -32,10 +33,10 @@ from dingrelay_producers.client.arguments import (
 )
 from dingrelay_producers.client.campaign_backend import PlanFields, backend
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
+from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.groups import grouped
+from dingrelay_producers.client.groups import Group, grouped
 from dingrelay_producers.client.history_backend import (
-    HistoryReader,
     JobDetails,
     JobFields,
     PersonHistory,
@@ -43,24 +44,23 @@ from dingrelay_producers.client.history_backend import (
 )
 from dingrelay_producers.client.history_backend import reader as history_reader
 from dingrelay_producers.client.job_details import recall_of
-from dingrelay_producers.client.job_list import JobList, history_of
+from dingrelay_producers.client.job_list import JobList
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.client.personal_data import Asked, Erasure
 from dingrelay_producers.errors import (
     CannotResolve,
+    CellUnavailable,
     IdempotencyConflict,
+    InvalidArgument,
     JobNotFound,
-    ServiceUnavailable,
     UnreadableRecord,
     WaitTimeout,
 )
-from dingrelay_producers.publisher import BATCH, Publisher
+from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
-from dingrelay_producers.store import keys, record, scripts
-from dingrelay_producers.store.connections import open_sync
+from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import Resolution
-from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
@@ -69,6 +69,10 @@ from dingrelay_tasks.media_upload import MediaType
 
 POLL_SECONDS = (0.02, 0.5)
 """First and longest pause between two looks of `wait`."""
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+OnAway = Callable[[CellUnavailable], object]
+"""Is told of the cells that are away, once, while the others answer."""
 
 
 class Client:
@@ -77,8 +81,12 @@ class Client:
     Safe to share between threads, and to use after a fork: connections are opened on first use,
     in the process that uses them.
 
+    Where settings name cells, each job goes to the cell that has its app. A job that is named by its id
+    only is looked for in all cells at the same time, unless its app is given; a reference that `send`
+    returned knows. A cell that is away disturbs no call for the apps of another one.
+
     Args:
-        settings: where Redis and the broker are. If not given, those of the environment; where they
+        settings: where Redis and the broker are, or those of the cells. If not given, those of the environment; where they
             name no Redis, the sandbox that ``dingrelay up --sandbox`` runs in this folder.
 
     Raises:
@@ -87,21 +95,22 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or running.settings()
-        self._pid = 0
-        self._connections: tuple[Redis, Publisher] | None = None
+        self._cells = Cells(self.settings, Connection)
+        self._found = Found()
+        self.threads = CellThreads(self.settings)
 
     def send(self, job: Contract) -> "JobRef":
         """Enqueue a job; it is accepted once this returns.
 
         Raises:
-            ContractError: the job is larger than 1 MB as JSON.
+            ContractError: the job is larger than 1 MB as JSON, or no cell has its app.
             IdempotencyConflict: the key was used with another payload.
-            ServiceUnavailable: Redis cannot be reached.
+            ServiceUnavailable: Redis cannot be reached; `CellUnavailable` where it is a cell's.
         """
         draft = self._draft(job)
-        if self._accept([draft])[0].conflict:
+        if self._cells.of(draft.app).accept([draft])[0].conflict:
             raise IdempotencyConflict(draft.id)
-        return self.job(draft.id)
+        return self.job(draft.id, app=draft.app)
 
     def send_many(
         self, jobs: Iterable[Contract], *, on_sent: Callable[["JobRef"], object] | None = None
@@ -123,23 +132,32 @@ class Client:
             ContractError: as `send`; whole batches before it are accepted.
             IdempotencyConflict: as `send`; the jobs before it are accepted.
             ServiceUnavailable: as `send`; whole batches before it are accepted.
+            CellUnavailable: cells are away. All jobs of the other cells are accepted, and `on_sent` was
+                called for no others; it tells how many.
         """
-        accepted = 0
+        accepted, refused = 0, 0
+        away: dict[str, str] = {}
         for batch in _batches(checked_jobs(jobs), BATCH):
             groups = list(grouped(batch))
             drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
-            answers = dict(zip(drafts, self._enqueue(drafts.values()), strict=True))
+            answers = self._enqueue(drafts, away)
             conflict: str | None = None
             for group in groups:
-                if answers[group].conflict:
-                    conflict = conflict or drafts[group].id
+                draft, answer = drafts[group], answers.get(group)
+                if answer is None:
+                    refused += 1
+                    continue
+                if answer.conflict:
+                    conflict = conflict or draft.id
                     continue
                 accepted += 1
                 if on_sent and not conflict:
-                    on_sent(self.job(drafts[group].id))
-            self._wake(answers.values())
+                    on_sent(self.job(draft.id, app=draft.app))
+            self._wake(drafts, answers)
             if conflict:
                 raise IdempotencyConflict(conflict)
+        if refused:
+            raise CellUnavailable(away, accepted=accepted, refused=refused)
         return accepted
 
     def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> "JobRef":
@@ -193,22 +211,28 @@ class Client:
         """
         local = media.read(file, name, media_type)
         job, form = media.job_of(local, app, lane)
+        ask = self._cells.of(job.app).redis_call
         entry = keys.media(job.app, local.digest)
         if not checked_flag(again, "again"):
-            known = self._redis_call(lambda redis: redis.get(entry))
+            known = ask(lambda redis: redis.get(entry))
             if known is not None:
                 return Medium(known.decode(), local.type, known=True)
         waiting = keys.upload(job.upload)
-        self._redis_call(lambda redis: redis.set(waiting, form, px=keys.UPLOAD_TTL_MS))
+        ask(lambda redis: redis.set(waiting, form, px=keys.UPLOAD_TTL_MS))
         status = self.send(job).wait(timeout)
-        self._redis_call(lambda redis: redis.delete(waiting))
+        ask(lambda redis: redis.delete(waiting))
         media_id = media.uploaded(status)
-        self._redis_call(lambda redis: redis.set(entry, media_id, px=keys.MEDIA_TTL_MS))
+        ask(lambda redis: redis.set(entry, media_id, px=keys.MEDIA_TTL_MS))
         return Medium(media_id, local.type, known=False)
 
-    def job(self, job_id: str) -> "JobRef":
-        """The reference of a job by its id; it need not exist."""
-        return JobRef(self, job_id)
+    def job(self, job_id: str, *, app: str | None = None) -> "JobRef":
+        """The reference of a job by its id; it need not exist.
+
+        Args:
+            job_id: the job's.
+            app: the job's, where it is known: with cells, only the one that has the app is asked.
+        """
+        return JobRef(self, job_id, app)
 
     def campaign(self, **plan: Unpack[PlanFields]) -> CampaignPlan:
         """A campaign that is not stored yet: `preview` it, `create` it.
@@ -221,28 +245,36 @@ class Client:
             InvalidArgument: it has no such field, one is missing, or one is of a wrong type.
             NotInstalled: the packages that campaigns need are missing.
         """
-        return CampaignPlan(backend(self.settings), checked_plan(plan), self.send_many)
+        checked = checked_plan(plan)
+        settings = self._cells.of(checked.app).settings
+        return CampaignPlan(backend(settings), checked, self.send_many)
 
-    def campaign_ref(self, campaign_id: str) -> CampaignRef:
+    def campaign_ref(self, campaign_id: str, *, app: str | None = None) -> CampaignRef:
         """The reference of a campaign by its id; it need not exist.
 
+        Args:
+            campaign_id: the campaign's.
+            app: the campaign's; needed where there are cells.
+
         Raises:
+            InvalidArgument: there are cells, and no app is given.
             NotInstalled: as `campaign`.
         """
         checked_id(campaign_id, "campaign_id", "a campaign")
-        return CampaignRef(backend(self.settings), campaign_id, self.send_many)
+        return CampaignRef(backend(self._settings_of(app)), campaign_id, self.send_many)
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
         """The reference of an approval by DingTalk's id of it; it need not exist."""
-        return ApprovalRef(self, instance, app)
+        return ApprovalRef(self, instance, app, self._cells.of(app).settings)
 
     def approvals(
-        self, *, limit: int = 50, **chosen: Unpack[ApprovalFields]
+        self, *, limit: int = 50, on_away: OnAway | None = None, **chosen: Unpack[ApprovalFields]
     ) -> list[ApprovalStatus]:
         """The stored states of approvals, the newest first.
 
         Args:
             limit: how many at most.
+            on_away: as `jobs`.
             **chosen: `app`, `state`, `template`, `originator` or `waits_for` (a user who has to
                 decide); an approval must match all of them.
 
@@ -250,42 +282,73 @@ class Client:
             NotInstalled: the packages that the table needs are missing.
             ServiceUnavailable: the database can't be used.
         """
-        page = reader(self.settings).list(checked_filter(chosen), limit=checked_limit(limit))
-        return list(run(page).approvals)
+        asked, most = checked_filter(chosen), checked_limit(limit)
+        pages = ask_in_threads(
+            self._cells.among(asked.apps),
+            lambda cell: run(reader(cell.settings).list(asked, limit=most)).approvals,
+        )
+        found = [each for page in pages.told(on_away) for each in page]
+        if len(self._cells.names) > 1:
+            found.sort(key=lambda each: each.known_since, reverse=True)
+        return found[:most]
 
-    def status(self, job_id: str) -> JobStatus:
+    def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
         """What the record tells.
+
+        Args:
+            job_id: the job's.
+            app: as `job`.
 
         Raises:
             JobNotFound: there is no such record.
             UnreadableRecord: a field of it is not what this release writes.
+            CellUnavailable: no cell that could be asked has the job.
         """
-        found = self._redis_call(lambda redis: redis.hgetall(keys.job(checked_id(job_id))))
-        if b"state" not in found:
-            raise JobNotFound(job_id)
-        return JobStatus.from_record(job_id, found)
+        return self._holder(checked_id(job_id), app).status(job_id)
 
-    def details(self, job_id: str) -> JobDetails:
+    def details(self, job_id: str, *, app: str | None = None) -> JobDetails:
         """A job with its key and what became of it for each person, from its record or the history.
+
+        Args:
+            job_id: the job's.
+            app: as `job`.
 
         Raises:
             JobNotFound: neither has it.
             ServiceUnavailable: Redis or the database can't be used.
             UnreadableRecord: a field of its record is not what this release writes.
         """
-        return job_details.details(self._redis_call, self._history(), checked_id(job_id))
+        try:
+            return self._holder(checked_id(job_id), app).details(job_id)
+        except JobNotFound:
+            if app is not None or len(self._cells.names) == 1:
+                raise
 
-    def recall(self, job_id: str) -> "JobRef":
+        def of_history(cell: Connection) -> JobDetails | None:
+            return run(cell.history.details(job_id)) if cell.history else None
+
+        answers = ask_in_threads(self._cells.among(), of_history, enough=lambda _, kept: bool(kept))
+        found = next(filter(None, answers.found.values()), None)
+        if found is None:
+            answers.whole()
+            raise JobNotFound(job_id)
+        return found
+
+    def recall(self, job_id: str, *, app: str | None = None) -> "JobRef":
         """Take back a message of the last 24 hours, by a job that is the same if it is asked for again.
 
         A call that carried other messages like it, to other people, is left as it is.
+
+        Args:
+            job_id: the message's.
+            app: as `job`.
 
         Raises:
             ContractError: the job has made no call that could be taken back.
             JobNotFound: as `details`.
             ServiceUnavailable: as `details`.
         """
-        return self.send(recall_of(self.details(job_id)))
+        return self.send(recall_of(self.details(job_id, app=app)))
 
     def whole_id(self, beginning: str) -> str:
         """The id of the one job that begins so; what was given, if there is none.
@@ -297,13 +360,24 @@ class Client:
             InvalidArgument: several jobs' ids begin so; some are named.
             ServiceUnavailable: Redis can't be used.
         """
-        return job_details.whole_id(self._redis_call, self._history(), checked_id(beginning))
+        given = checked_id(beginning)
+        if len(self._cells.names) == 1:
+            return self._only.whole_id(given)
+        if _UUID.fullmatch(given):
+            return given
+        ids = ask_in_threads(self._cells.among(), lambda cell: cell.whole_id(given)).whole()
+        found = sorted({job_id for job_id in ids if job_id != given.strip()})
+        if len(found) > 1:
+            some = ", ".join(found[: job_details.TOLD])
+            raise InvalidArgument("job_id", f"the beginning of one id; there are {some}", given)
+        return found[0] if found else given
 
-    def _history(self) -> HistoryReader | None:
-        return history_of(lambda: history_reader(self.settings))
-
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, *, app: str | None = None) -> bool:
         """Cancel a job that does not run.
+
+        Args:
+            job_id: the job's.
+            app: as `job`.
 
         Returns:
             Whether it is cancelled now. A job that runs is carried out, but not tried again; one
@@ -317,24 +391,33 @@ class Client:
             record_ttl_ms=int(self.settings.record_ttl * 1000),
             dead_ttl_ms=int(self.settings.dead_ttl * 1000),
         )
-        return self._state_after(job_id, call) == State.CANCELLED
+        return self._holder(job_id, app).state_after(job_id, call) == State.CANCELLED
 
-    def requeue(self, job_id: str) -> bool:
+    def requeue(self, job_id: str, *, app: str | None = None) -> bool:
         """Give a dead, unknown, cancelled or expired job another life; whether it was one.
 
         It remembers what it has done. A `send_at` that is ahead is kept, and so is an `expires_at`;
         one that is over is forgotten. A message with ``on_unknown="stop"`` repeats the call whose
         answer was lost: requeueing it says so.
 
+        Args:
+            job_id: the job's.
+            app: as `job`.
+
         Raises:
             JobNotFound: there is no such record.
         """
-        before = self._state_after(job_id, record.requeue(checked_id(job_id)))
+        call = record.requeue(checked_id(job_id))
+        before = self._holder(job_id, app).state_after(job_id, call)
         return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
 
-    def discard(self, job_id: str) -> bool:
-        """Forget a dead or unknown job for good; whether it was there."""
-        return bool(self._run(record.discard(checked_id(job_id))))
+    def discard(self, job_id: str, *, app: str | None = None) -> bool:
+        """Forget a dead or unknown job for good; whether it was there. `app` is as for `job`."""
+        call = record.discard(checked_id(job_id))
+        try:
+            return bool(self._holder(job_id, app).run(call))
+        except JobNotFound:
+            return False
 
     def resolve(
         self,
@@ -344,6 +427,7 @@ class Client:
         not_created: bool = False,
         sent: bool | None = None,
         by: str = "",
+        app: str | None = None,
     ) -> bool:
         """Say what became of an unknown job; whether it was unknown.
 
@@ -354,6 +438,7 @@ class Client:
             sent: whether the message was sent, or the call carried out. If so the job is done, if
                 not it is requeued.
             by: who says so; it is kept in the record.
+            app: as `job`.
 
         Raises:
             JobNotFound: there is no such record.
@@ -365,11 +450,12 @@ class Client:
             checked_flag(sent, "sent")
         if instance is not None:
             checked_id(instance, "instance", "an approval instance")
-        job = self.status(job_id)
+        job = self.status(job_id, app=app)
+        cell = self._cells.of(job.app) if app is None else self._cells.of(app)
         said = Resolution.of(
             job_id, job.kind, instance=instance, not_created=not_created, sent=sent
         )
-        answer = self._run(said.call(self.settings, by=by))
+        answer = cell.run(said.call(self.settings, by=by))
         if answer is None:
             raise JobNotFound(job_id)
         state, *holder = (text.decode() for text in answer)
@@ -379,15 +465,15 @@ class Client:
             return False
         if not said.happened:
             # Should this never come, the job is still unknown, with nothing open.
-            self.requeue(job_id)
+            self.requeue(job_id, app=app)
         if follower := said.follower(job, self.settings):
             # Should this never come, the next event of the approval has it followed.
-            self._accept([follower])
+            cell.accept([follower])
         return True
 
-    def recent(self, limit: int = 50) -> list[JobStatus]:
-        """The newest jobs, newest first."""
-        return self._statuses(keys.RECENT, limit)
+    def recent(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
+        """The newest jobs, newest first. `on_away` is as for `jobs`."""
+        return self._statuses(keys.RECENT, limit, on_away)
 
     def jobs(
         self,
@@ -395,6 +481,7 @@ class Client:
         limit: int = 50,
         history: bool = True,
         on_unreadable: Callable[[UnreadableRecord], object] | None = None,
+        on_away: OnAway | None = None,
         **chosen: Unpack[JobFields],
     ) -> list[JobStatus]:
         """Jobs, the latest accepted first, of `[history] days` where the history is kept.
@@ -406,6 +493,8 @@ class Client:
             limit: how many at most.
             history: False asks Redis only, which has the newest 10,000 jobs.
             on_unreadable: called for each record of another release, which is left out.
+            on_away: called with the cells that are away, whose jobs are then left out; without it that
+                is an error, as when no cell is there.
             **chosen: `state`, `kind`, `app`, `sender`, `lane`, `to` (a userid that the job named),
                 `since` and `until` (when it was accepted), `text` (in what it asks for; in the history
                 where `[history] content` is on); only those that fit all of them.
@@ -413,26 +502,51 @@ class Client:
         Raises:
             ServiceUnavailable: Redis or the database can't be used.
         """
-        reads = self._history() if history else None
-        jobs = JobList(self._redis_call, reads, on_unreadable)
-        return jobs.find(checked_job_filter(chosen), checked_limit(limit))
+        asked, most = checked_job_filter(chosen), checked_limit(limit)
 
-    def person(self, user: str, *, app: str | None = None, limit: int = 50) -> PersonHistory:
+        def listed(cell: Connection) -> list[JobStatus]:
+            reads = cell.history if history else None
+            return JobList(cell.redis_call, reads, on_unreadable).find(asked, most)
+
+        answers = ask_in_threads(self._among(asked.app), listed)
+        found = [job for jobs in answers.told(on_away) for job in jobs]
+        if len(self._cells.names) > 1:
+            found.sort(key=lambda job: (job.created_at, job.id), reverse=True)
+        return found[:most]
+
+    def person(
+        self,
+        user: str,
+        *,
+        app: str | None = None,
+        limit: int = 50,
+        on_away: OnAway | None = None,
+    ) -> PersonHistory:
         """What a person was sent, by messages and by campaigns, and how the directories know them.
 
         Args:
             user: their userid.
             app: of this app only; None for any.
             limit: how many messages at most, the latest first.
+            on_away: as `jobs`.
 
         Raises:
             NotInstalled: the packages that the history needs are missing.
             ServiceUnavailable: the database can't be used.
         """
-        asked = history_reader(self.settings).person(
-            checked_id(user, "user", "a person"), app=app, limit=checked_limit(limit)
-        )
-        return run(asked)
+        checked_id(user, "user", "a person")
+        most = checked_limit(limit)
+
+        def found(cell: Connection) -> PersonHistory:
+            return run(history_reader(cell.settings).person(user, app=app, limit=most))
+
+        parts = list(ask_in_threads(self._among(app), found).told(on_away))
+        if len(parts) == 1:
+            return parts[0]
+        messages = [message for part in parts for message in part.messages]
+        messages.sort(key=lambda message: message.at, reverse=True)
+        known_as = [known for part in parts for known in part.known_as]
+        return PersonHistory(user, messages[:most], known_as)
 
     def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
         """Everything that is kept of a person, by place: directory, history, campaigns and so on.
@@ -441,15 +555,18 @@ class Client:
 
         Args:
             user: their userid.
-            app: of this app only; None for all. One userid is one person within an organisation.
+            app: of this app only; None for all. One userid is one person within an organisation. With
+                cells it is needed, and only the cell that has it is asked.
 
         Raises:
             ContractError: `user` or `app` can't be one.
+            InvalidArgument: there are cells, and no app is given.
             NotInstalled: the packages that this needs are missing.
             ServiceUnavailable: Redis or the database can't be used.
         """
         asked = Asked(user=user, app=app)
-        return run(personal_data.backend(self.settings).export(asked.user, app=asked.app))
+        settings = self._settings_of(asked.app)
+        return run(personal_data.backend(settings).export(asked.user, app=asked.app))
 
     def erase_person(self, user: str, *, app: str | None = None) -> Erasure:
         """Take a person out of everything that is kept, now or as soon as it is needed no more.
@@ -470,21 +587,25 @@ class Client:
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
         """
         asked = Asked(user=user, app=app)
-        erasure = run(personal_data.backend(self.settings).erase(asked.user, app=asked.app))
+        settings = self._settings_of(asked.app)
+        erasure = run(personal_data.backend(settings).erase(asked.user, app=asked.app))
         job = erasure.follow_up
-        return erasure if job is None else erasure.followed_by(self.send(job).id)
+        if job is None:
+            return erasure
+        if asked.app is not None and self.settings.cells:
+            # It has to run where the person's data is.
+            job = job.model_copy(update={"app": asked.app})
+        return erasure.followed_by(self.send(job).id)
 
-    def dead(self, limit: int = 50) -> list[JobStatus]:
-        """The jobs that ended dead or unknown, latest first."""
-        return self._statuses(keys.DEAD, limit)
+    def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
+        """The jobs that ended dead or unknown, latest first. `on_away` is as for `jobs`."""
+        return self._statuses(keys.DEAD, limit, on_away)
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""
-        if self._connections and self._pid == os.getpid():
-            redis, publisher = self._connections
-            redis.close()
-            publisher.close()
-        self._connections = None
+        for cell in self._cells.made:
+            cell.close()
+        self.threads.close()
 
     def __enter__(self) -> Self:
         return self
@@ -500,96 +621,115 @@ class Client:
     def _draft(self, job: Contract) -> Draft:
         return record.draft(checked_job(job), sender=self.settings.sender)
 
-    def _accept(self, drafts: Collection[Draft]) -> list[Enqueued]:
-        answers = self._enqueue(drafts)
-        self._wake(answers)
-        return answers
+    def _enqueue(
+        self, drafts: Mapping[Group, Draft], away: dict[str, str]
+    ) -> dict[Group, Enqueued]:
+        """Enqueue the job of each group in its cell; what became of it.
 
-    def _enqueue(self, drafts: Collection[Draft]) -> list[Enqueued]:
-        calls = list(map(record.enqueue, drafts))
-        raw = [self._run(calls[0])] if len(calls) == 1 else self._run_many(calls)
-        return list(map(record.enqueued, drafts, raw))
+        Those of cells that are away are missing; which cells these are is added to `away`.
+        """
+        calls = {group: record.enqueue(draft) for group, draft in drafts.items()}
+        answers = ask_in_threads(
+            {
+                name: (self._cells.named(name), groups)
+                for name, groups in self._by_cell(drafts).items()
+            },
+            lambda asked: asked[0].enqueue(
+                [drafts[group] for group in asked[1]], [calls[group] for group in asked[1]]
+            ),
+        )
+        if len(self._cells.names) == 1:
+            answers.whole()
+        away |= answers.away
+        by_cell = self._by_cell(drafts)
+        return {
+            group: answer
+            for name, found in answers.found.items()
+            for group, answer in zip(by_cell[name], found, strict=True)
+        }
 
-    def _wake(self, answers: Iterable[Enqueued]) -> None:
-        if wakeups := [answer.wakeup for answer in answers if answer.wakeup]:
-            self._publisher.publish(wakeups)
+    def _wake(self, drafts: Mapping[Group, Draft], answers: Mapping[Group, Enqueued]) -> None:
+        for name, groups in self._by_cell(drafts).items():
+            self._cells.named(name).wake(answers[group] for group in groups if group in answers)
 
-    def _connected(self) -> tuple[Redis, Publisher]:
-        # A socket that two processes write to carries both their bytes: never share over a fork.
-        if self._connections is None or self._pid != os.getpid():
-            redis = open_sync(
-                self.settings.redis_address,
-                socket_timeout=5,
-                socket_connect_timeout=5,
-                health_check_interval=10,
-            )
-            self._connections = redis, Publisher(self.settings)
-            self._pid = os.getpid()
-        return self._connections
+    def _by_cell(self, drafts: Mapping[Group, Draft]) -> dict[str, list[Group]]:
+        if len(self._cells.names) == 1:
+            return {self._cells.names[0]: list(drafts)}
+        found: dict[str, list[Group]] = {}
+        for group, draft in drafts.items():
+            found.setdefault(self._cells.name_of(draft.app), []).append(group)
+        return found
 
     @property
-    def _publisher(self) -> Publisher:
-        return self._connected()[1]
+    def _only(self) -> Connection:
+        """The connection of a client without cells, or of one cell."""
+        return self._cells.named(self._cells.names[0])
 
-    def _redis_call(self, use: Callable[[Redis], Any]) -> Any:
-        try:
-            return use(self._connected()[0])
-        except RedisConnectionError as error:
-            raise ServiceUnavailable(
-                f"DINGRELAY_REDIS_URL: Redis at {self.settings.redis_address.where} cannot be reached "
-                f"({type(error).__name__})"
-            ) from None
-        except RedisError as error:
-            # What Redis answers, such as "DB index is out of range", holds nothing of the URL.
-            words = f" ({error})"[:100] if isinstance(error, ResponseError) else ""
-            raise ServiceUnavailable(
-                f"DINGRELAY_REDIS_URL: {type(error).__name__}{words}"
-            ) from error
+    def _among(self, app: str | None) -> dict[str, Connection]:
+        """The cells to ask: the one that has an app, or all."""
+        return (
+            self._cells.among() if app is None else {self._cells.name_of(app): self._cells.of(app)}
+        )
 
-    def _run(self, call: Call) -> Any:
-        return self._redis_call(lambda redis: scripts.run(redis, call))
+    def _settings_of(self, app: str | None) -> Settings:
+        """The settings of the cell that has an app, which must be told where there are several."""
+        if app is not None:
+            return self._cells.of(app).settings
+        if len(self._cells.names) > 1:
+            raise InvalidArgument("app", "given, as there are cells", app)
+        return self.settings
 
-    def _run_many(self, calls: Iterable[Call]) -> list[Any]:
-        answers: list[Any] = self._redis_call(lambda redis: scripts.run_many(redis, list(calls)))
-        return answers
+    def _holder(self, job_id: str, app: str | None) -> Connection:
+        """The cell that has a job: by its app if that is given, else all are asked.
 
-    def _state_after(self, job_id: str, call: Call) -> State:
-        state = self._run(call)
-        if state is None:
+        Raises:
+            JobNotFound: all were asked, and none has it.
+            CellUnavailable: not all could be asked, and none of the others has it.
+        """
+        if app is not None:
+            return self._cells.of(app)
+        if len(self._cells.names) == 1:
+            return self._only
+        if known := self._found.get(job_id):
+            return self._cells.named(known)
+        apps = ask_in_threads(
+            self._cells.among(),
+            lambda cell: cell.app_of(job_id),
+            # Where an app has moved, the cell that it was in may still have a record with this id.
+            enough=lambda name, found: found is not None and self.settings.owner_of(found) == name,
+        )
+        holders = {name: found for name, found in apps.found.items() if found is not None}
+        if not holders:
+            apps.whole()
             raise JobNotFound(job_id)
-        return state_of(job_id, state)
+        names = [name for name, found in holders.items() if self.settings.owner_of(found) == name]
+        name = next(iter(names or holders))
+        self._found.put(job_id, name)
+        return self._cells.named(name)
 
-    def _statuses(self, index: str, limit: int) -> list[JobStatus]:
+    def _statuses(self, index: str, limit: int, on_away: OnAway | None) -> list[JobStatus]:
         most = checked_limit(limit)
-
-        def read(redis: Redis) -> list[JobStatus]:
-            ids = cast("list[bytes]", redis.zrange(index, 0, most - 1, desc=True))
-            pipe = redis.pipeline(transaction=False)
-            for job_id in ids:
-                pipe.hgetall(keys.job(job_id.decode()))
-            records = pipe.execute() if ids else []
-            return [
-                JobStatus.from_record(job_id.decode(), found)
-                for job_id, found in zip(ids, records, strict=True)
-                if found
-            ]
-
-        statuses: list[JobStatus] = self._redis_call(read)
-        return statuses
+        answers = ask_in_threads(self._cells.among(), lambda cell: cell.statuses(index, most))
+        found = [each for some in answers.told(on_away) for each in some]
+        if len(self._cells.names) > 1:
+            found.sort(key=lambda each: each[0], reverse=True)
+        return [status for _, status in found[:most]]
 
 
 class JobRef:
     """One job, by its id."""
 
-    __slots__ = ("_client", "id")
+    __slots__ = ("_client", "app", "id", "threads")
 
-    def __init__(self, client: Client, job_id: str) -> None:
+    def __init__(self, client: Client, job_id: str, app: str | None = None) -> None:
         self._client = client
         self.id = checked_id(job_id)
+        self.app = app
+        self.threads = client.threads
 
     def status(self) -> JobStatus:
         """What the record tells; see `Client.status`."""
-        return self._client.status(self.id)
+        return self._client.status(self.id, app=self.app)
 
     def wait(self, timeout: float = 60) -> JobStatus:
         """The status once the job has ended, however it ended.
@@ -609,7 +749,7 @@ class JobRef:
 
     def cancel(self) -> bool:
         """Cancel the job if it does not run; see `Client.cancel`."""
-        return self._client.cancel(self.id)
+        return self._client.cancel(self.id, app=self.app)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, JobRef) and other.id == self.id

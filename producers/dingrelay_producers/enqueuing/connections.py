@@ -10,6 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from dingrelay_producers.celery_config import PRODUCER_TIMEOUT
+from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import Settings
@@ -23,9 +24,13 @@ CONNECTIONS = 64
 
 
 def open_redis(settings: Settings) -> aio.Redis:
-    """Redis for a gateway: bounded waits, and one more try for a connection that broke unused."""
+    """Redis for a gateway: bounded waits, and one more try for a connection that broke unused.
+
+    That of a cell fails at once while it is known to be away.
+    """
     return connections.open_async(
         settings.redis_address,
+        breaker=Breaker() if settings.cell else None,
         blocking=True,
         max_connections=CONNECTIONS,
         timeout=SOCKET_TIMEOUT,

@@ -17,6 +17,7 @@ from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
+from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.redis_address import RedisAddress
 
 
@@ -111,11 +112,18 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
     return redis
 
 
-def open_async(address: RedisAddress, *, blocking: bool = False, **options: Any) -> aio.Redis:
+def open_async(
+    address: RedisAddress,
+    *,
+    blocking: bool = False,
+    breaker: Breaker | None = None,
+    **options: Any,
+) -> aio.Redis:
     """A client for an event loop.
 
     Args:
         address: where Redis is.
+        breaker: that of its cell.
         blocking: `max_connections` is a bound at which callers wait, for `timeout` seconds.
         options: further ones of each connection and its pool, as redis-py names them.
     """
@@ -142,6 +150,8 @@ def open_async(address: RedisAddress, *, blocking: bool = False, **options: Any)
             connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
             **arguments,
         )
+    if breaker is not None:
+        breaker.guard(pool)
     return aio.Redis.from_pool(pool)
 
 

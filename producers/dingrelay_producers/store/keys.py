@@ -78,6 +78,9 @@ WEBHOOK_PLACE_MS = 30_000
 """How long a delivery has its place: the time-out of a request (15 s by default), and as much again for
 a machine that stands still. A worker that died keeps one of an endpoint's places for so long."""
 MEMBER_COUNT_TTL_MS = 3_600_000
+CELL_TTL_MS = 60_000
+"""How long an app, and a Redis, is a cell's whose workers say so no more: workers that stand still for as
+long have lost their jobs by then."""
 RULES_TTL_MS = 60_000
 """How long a worker's rules are shown that does not tell them any more."""
 SYNCED_TTL_MS = 30 * 86_400_000
@@ -372,6 +375,13 @@ def filled_in(app: str, day: str) -> str:
     A field is the start of a digest, one a call. TTL: DAY_TTL_MS.
     """
     return f"{PREFIX}filled-in:{app}:{day}"
+
+
+CELL = PREFIX + "cell"
+"""String: the cell whose Redis this is. TTL: CELL_TTL_MS, renewed by its workers."""
+CELLS_APPS = PREFIX + "cells:apps"
+"""Hash, in what all cells share: digest of an app's key → the cell whose workers serve it, and until when
+(ms). TTL: CELL_TTL_MS, renewed by them."""
 
 
 def rules(worker: str) -> str:

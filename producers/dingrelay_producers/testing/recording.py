@@ -1,22 +1,25 @@
 """A client that enqueues nothing and remembers what it was given."""
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from redis import Redis
 
+from dingrelay_producers.cells.cells import Cells
 from dingrelay_producers.client import media
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.async_job import AsyncJobRef
-from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.client.client import Client, JobRef, OnAway
+from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import Contract, Lane, check_size
@@ -57,6 +60,7 @@ class RecordingClient(Client):
         self._jobs: dict[str, JobStatus] = {}
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
+        self._cells = Cells[Connection](self.settings, lambda own: _Recorder(own, self._record))
 
     def messages_to(self, user: str) -> list[MessageSend]:
         """The messages that name a userid, in order."""
@@ -74,7 +78,7 @@ class RecordingClient(Client):
             raise ValueError(f"job {job_id} is {status.state}")
         self._jobs[job_id] = _ended(status, outcome)
 
-    def status(self, job_id: str) -> JobStatus:
+    def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
         """What became of a job; see `Client.status`."""
         found = self._jobs.get(checked_id(job_id))
         if found is None:
@@ -100,25 +104,25 @@ class RecordingClient(Client):
         self._uploaded.add(entry)
         return Medium(f"@{local.digest[:20]}", local.type, known)
 
-    def job(self, job_id: str) -> JobRef:
+    def job(self, job_id: str, *, app: str | None = None) -> JobRef:
         """The reference of a job by its id; it need not exist."""
-        return RecordedJobRef(self, job_id)
+        return RecordedJobRef(self, job_id, app)
 
-    def cancel(self, job_id: str) -> bool:
+    def cancel(self, job_id: str, *, app: str | None = None) -> bool:
         """Cancel a job that waits; see `Client.cancel`."""
         status = self.status(job_id)
         if not status.state.ended:
             status = self._put(job_id, state=State.CANCELLED, settled_at=datetime.now(UTC))
         return status.state == State.CANCELLED
 
-    def requeue(self, job_id: str) -> bool:
+    def requeue(self, job_id: str, *, app: str | None = None) -> bool:
         """Give a dead or cancelled job another life, which waits for `end`; see `Client.requeue`."""
         again = self.status(job_id).state in {State.DEAD, State.CANCELLED}
         if again:
             self._put(job_id, state=State.QUEUED, settled_at=None, result=None, error=None)
         return again
 
-    def discard(self, job_id: str) -> bool:
+    def discard(self, job_id: str, *, app: str | None = None) -> bool:
         """Forget a dead job; see `Client.discard`."""
         found = self._jobs.get(checked_id(job_id))
         dead = found is not None and found.state == State.DEAD
@@ -126,19 +130,13 @@ class RecordingClient(Client):
             del self._jobs[job_id], self._asked[job_id]
         return dead
 
-    def recent(self, limit: int = 50) -> list[JobStatus]:
+    def recent(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
         """The newest jobs, newest first."""
         return list(reversed(self._jobs.values()))[:limit]
 
-    def dead(self, limit: int = 50) -> list[JobStatus]:
+    def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
         """The jobs that are dead, latest first."""
         return [job for job in self.recent(len(self.sent)) if job.state == State.DEAD][:limit]
-
-    def _redis_call(self, use: Callable[[Redis], Any]) -> Any:
-        raise NotImplementedError("RecordingClient has no Redis: use the fixture `dingrelay`")
-
-    def _enqueue(self, drafts: Collection[Draft]) -> list[Enqueued]:
-        return [self._record(draft) for draft in drafts]
 
     def _record(self, draft: Draft) -> Enqueued:
         check_size(draft.job, draft.payload)
@@ -159,6 +157,22 @@ class RecordingClient(Client):
         changed = self._jobs[job_id].model_copy(update=fields)
         self._jobs[job_id] = changed
         return changed
+
+
+class _Recorder(Connection):
+    """Records what a client enqueues."""
+
+    def __init__(self, settings: Settings, written: Callable[[Draft], Enqueued]) -> None:
+        super().__init__(settings)
+        self._written = written
+
+    def redis_call(self, use: Callable[[Redis], Any]) -> Any:
+        raise NotImplementedError("RecordingClient has no Redis: use the fixture `dingrelay`")
+
+    def enqueue(
+        self, drafts: Collection[Draft], calls: Sequence[Call] | None = None
+    ) -> list[Enqueued]:
+        return [self._written(draft) for draft in drafts]
 
 
 class RecordedJobRef(JobRef):
@@ -201,9 +215,9 @@ class RecordingAsyncClient(AsyncClient):
     def __init__(self, outcome: Callable[[Contract], Outcome] = _done, *, sender: str = "") -> None:
         self.client = RecordingClient(outcome, sender=sender)
 
-    def job(self, job_id: str) -> AsyncJobRef:
+    def job(self, job_id: str, *, app: str | None = None) -> AsyncJobRef:
         """The reference of a job by its id; it need not exist."""
-        return RecordedAsyncJobRef(self.client.job(job_id))
+        return RecordedAsyncJobRef(self.client.job(job_id, app=app))
 
     @property
     def sent(self) -> list[Contract]:

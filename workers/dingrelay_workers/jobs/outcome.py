@@ -15,6 +15,7 @@ from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, TryAgain, Unknown, Wait
 from dingrelay_workers.calls.batch import BatchSplit
 from dingrelay_workers.calls.intent_log import Cancelled
+from dingrelay_workers.cells.claims import NotServed
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
@@ -36,6 +37,11 @@ DATABASE_PAUSE = 5.0
 OUTAGE_DELAY = 3600.0
 """Seconds after which a job that waits for the end of an outage is looked at in any case."""
 OUTAGE_HINT = "Requeue it once DingTalk answers again."
+CELL_PAUSE = 15.0
+"""Seconds before a job is looked at again that is another cell's: as often as claims are."""
+CELL_HINT = (
+    "Send it again: its app is in another cell now. `dingrelay job show` has what it asks for."
+)
 
 log = get_logger("dingrelay.jobs")
 
@@ -115,6 +121,8 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
         settings: how often it may be tried.
         open_call: a call of the job left and has no answer.
     """
+    if isinstance(error, NotServed):
+        return _not_served(error, claim, settings, open_call=open_call)
     return (
         _ended_by_body(error)
         or _ended_by_machinery(error, claim, settings, open_call=open_call)
@@ -269,6 +277,15 @@ def _waits(
         failures=claim.failures.acquitted(),
         error=_error(error),
     )
+
+
+def _not_served(error: NotServed, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
+    """The job waits for whoever moves its app, or has mixed up two cells. It has spent nothing."""
+    if claim.age < settings.max_age:
+        return Outcome(State.SNOOZED, reason=str(error), delay=CELL_PAUSE)
+    message = str(error)
+    told = f"waited {claim.age / 3600:.3g} h in vain: {message}"
+    return _unknown("cell", told) if open_call else _dead("cell", "cell", told, CELL_HINT)
 
 
 def _given_up(error: DingTalkError, *, open_call: bool, throttles: int = 0) -> Outcome:

@@ -1,0 +1,169 @@
+"""What settings say of cells: which there are, where their servers are, and which apps are whose."""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from dingrelay_producers.redis_address import SCHEMES, RedisAddress
+from dingrelay_tasks.contract import AppName
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+"""Of a cell: its variables end with it, in capital letters."""
+FILE = "_file"
+"""How the variable of a file ends, so that no cell's name may."""
+SERVERS = ("redis_url", "broker_url", "database_url")
+HOME = "home"
+"""What stands for a cell in the settings of what all cells share."""
+POSTGRES_PORT = 5432
+TOLD = 8
+"""Cells that one sentence names."""
+
+
+class CellSettings(BaseModel):
+    """One cell: a Redis, a broker, a database and a fleet of workers, for some of the apps.
+
+    A URL with a password comes from the environment only: ``DINGRELAY_REDIS_URL_<CELL>`` and its like,
+    or either with ``_FILE``.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    redis_url: SecretStr = SecretStr("")
+    """As ``DINGRELAY_REDIS_URL``; no other cell may have the same."""
+    broker_url: SecretStr = SecretStr("")
+    """As ``DINGRELAY_BROKER_URL``; the cell's Redis when empty."""
+    database_url: SecretStr = SecretStr("")
+    """As ``DINGRELAY_DATABASE_URL``; a file of SQLite with the cell's name when empty."""
+    apps: tuple[AppName, ...] = ()
+    """The apps that are this cell's."""
+    default: bool = False
+    """Whether the apps that no cell names are this one's."""
+
+
+def database(cell: str) -> str:
+    """The URL of a cell's database where none is named."""
+    return f"sqlite:///dingrelay-{cell}.db"
+
+
+def owners(cells: Mapping[str, CellSettings]) -> tuple[dict[str, str], str]:
+    """App → the cell that names it; and the cell that has all others, empty if none has."""
+    named = {app: name for name, cell in cells.items() for app in cell.apps}
+    return named, next((name for name, cell in cells.items() if cell.default), "")
+
+
+def check_cells(cells: Mapping[str, CellSettings]) -> None:
+    """Whether the cells are told apart: by their names, their apps and their servers.
+
+    That each URL is one is checked by whoever checks the others.
+
+    Raises:
+        ValueError: names the field that is wrong, and never what a URL is.
+    """
+    for name, cell in cells.items():
+        if not NAME.fullmatch(name) or f"_{name}".endswith(FILE) or name == HOME:
+            raise ValueError(
+                f"cells.{name:.40}: the name of a cell is up to 32 of a-z 0-9 _, begins with a letter, "
+                f"does not end with file, and is not {HOME}"
+            )
+        if not cell.redis_url.get_secret_value():
+            raise ValueError(f"cells.{name}.redis_url: required")
+        if not cell.apps and not cell.default:
+            raise ValueError(f"cells.{name}.apps: name some, or say default = true")
+    _check_apps(cells)
+    for field in SERVERS:
+        _check_apart(cells, field)
+
+
+def _check_apps(cells: Mapping[str, CellSettings]) -> None:
+    owner: dict[str, str] = {}
+    others = ""
+    for name, cell in cells.items():
+        for app in cell.apps:
+            if app in owner:
+                raise ValueError(f"cells.{name}.apps: {app} is in cells.{owner[app]} already")
+            owner[app] = name
+        if cell.default and others:
+            raise ValueError(f"cells.{name}.default: cells.{others} is the default already")
+        others = name if cell.default else others
+
+
+def _check_apart(cells: Mapping[str, CellSettings], field: str) -> None:
+    """Two cells that shared a server would carry out each other's jobs, each with limits of its own."""
+    owner: dict[tuple[Any, ...], str] = {}
+    for name, cell in cells.items():
+        defaults = {
+            "redis_url": "",
+            "broker_url": cell.redis_url.get_secret_value(),
+            "database_url": database(name),
+        }
+        where = _where(getattr(cell, field).get_secret_value() or defaults[field])
+        if where in owner:
+            raise ValueError(f"cells.{name}.{field}: is that of cells.{owner[where]}")
+        owner[where] = name
+
+
+def _where(url: str) -> tuple[Any, ...]:
+    """What is the same for two URLs of one server, whatever their schemes, passwords and options."""
+    scheme = url.partition("://")[0].lower()
+    if scheme in SCHEMES:
+        address = RedisAddress.parse(url)
+        hosts = sorted((host.lower(), port) for host, port in address.hosts)
+        return "redis", tuple(hosts), address.path, address.master, address.database
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        return ("other", url)
+    if scheme.startswith("postgresql"):
+        query = parse_qs(parts.query)
+        host = host or query.get("host", [""])[0]
+        return "postgresql", host, port or POSTGRES_PORT, parts.path.strip("/")
+    return scheme, host, port, parts.path
+
+
+def read_urls(cells: Mapping[str, Any], read_file: Any) -> dict[str, Any]:
+    """The cells of a TOML file with the URLs that the environment, or `.env`, has for them.
+
+    Args:
+        cells: as the file has them.
+        read_file: reads what a file of a secret holds; given the variable and the path.
+
+    Raises:
+        ValueError: the file has a password; the field is named.
+    """
+    variables = {**dotenv_values(".env"), **os.environ}
+    found: dict[str, Any] = {}
+    for name, given in cells.items():
+        if not isinstance(given, Mapping):
+            found[name] = given
+            continue
+        cell = dict(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        for field in SERVERS:
+            variable = f"DINGRELAY_{field.upper()}_{name.upper()}"
+            if _has_password(cell.get(field)):
+                raise ValueError(
+                    f"cells.{name}.{field}: a password comes from the environment only, in {variable}"
+                )
+            if path := variables.get(f"{variable}_FILE"):
+                cell[field] = read_file(f"{variable}_FILE", path)
+            if url := variables.get(variable):
+                cell[field] = url
+        found[name] = cell
+    return found
+
+
+def _has_password(url: Any) -> bool:
+    text = url if isinstance(url, str) else ""
+    return bool(re.search(r"://[^/]*:[^/]*@|[?&;]\w*password=", text))
+
+
+def names_of(cells: Iterable[str]) -> str:
+    """Cells in a sentence: of a hundred, the first ones."""
+    known = list(cells)
+    told = ", ".join(known[:TOLD])
+    return told if len(known) <= TOLD else f"{told} and {len(known) - TOLD} more"

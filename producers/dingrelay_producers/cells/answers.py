@@ -1,0 +1,159 @@
+"""What all cells answer, where some may be away: each is asked at once, and none is waited for long."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
+
+WITHIN = 5.0
+"""Seconds for the answers of all cells, which are asked at the same time."""
+THREADS = 64
+"""Cells that one process asks at once, where it has no event loop."""
+SILENT = "it does not answer in time"
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+@dataclass
+class Answers(Generic[_R]):
+    """What came back.
+
+    Attributes:
+        found: cell → what it answers.
+        away: cell → why it does not.
+    """
+
+    found: dict[str, _R] = field(default_factory=dict[str, _R])
+    away: dict[str, str] = field(default_factory=dict[str, str])
+
+    def in_order(self, cells: Iterable[str]) -> "Answers[_R]":
+        """The same, in the order of these cells."""
+        names = list(cells)
+        return Answers(
+            {name: self.found[name] for name in names if name in self.found},
+            {name: self.away[name] for name in names if name in self.away},
+        )
+
+    def whole(self) -> Iterable[_R]:
+        """What each cell answers.
+
+        Raises:
+            CellUnavailable: not all did.
+        """
+        if self.away:
+            raise CellUnavailable(self.away)
+        return self.found.values()
+
+    def told(self, on_away: Callable[[CellUnavailable], object] | None) -> Iterable[_R]:
+        """What the cells answer that are there; the others are told to `on_away`.
+
+        Raises:
+            CellUnavailable: there is nobody to tell, or no cell answered.
+        """
+        if self.away and self.found and on_away is not None:
+            on_away(CellUnavailable(self.away))
+            return self.found.values()
+        return self.whole()
+
+
+def _any(_: str, __: object) -> bool:
+    """Every cell's answer is waited for."""
+    return False
+
+
+async def ask(
+    cells: Mapping[str, _T],
+    question: Callable[[_T], Awaitable[_R]],
+    *,
+    within: float = WITHIN,
+    enough: Callable[[str, _R], bool] = _any,
+) -> Answers[_R]:
+    """Ask cells at the same time, on an event loop.
+
+    Args:
+        cells: whom to ask. One without a name is the only one there is: its errors are raised.
+        question: what to ask.
+        within: seconds for each.
+        enough: whether the answer of a cell makes those that are still to come needless.
+    """
+    answers = Answers[_R]()
+    if "" in cells:
+        answers.found[""] = await question(cells[""])
+        return answers
+    asking = {
+        asyncio.create_task(_within(question(asked), within)): name for name, asked in cells.items()
+    }
+    left = set(asking)
+    try:
+        while left:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                _note(answers, asking[task], task.result)
+            told = [asking[task] for task in done if asking[task] in answers.found]
+            if any(enough(name, answers.found[name]) for name in told):
+                break
+    finally:
+        for task in left:
+            task.cancel()
+    return answers.in_order(cells)
+
+
+async def _within(answer: Awaitable[_R], seconds: float) -> _R:
+    try:
+        async with asyncio.timeout(seconds):
+            return await answer
+    except TimeoutError:
+        raise ServiceUnavailable(SILENT) from None
+
+
+def ask_in_threads(
+    cells: Mapping[str, _T],
+    question: Callable[[_T], _R],
+    *,
+    within: float = WITHIN,
+    enough: Callable[[str, _R], bool] = _any,
+) -> Answers[_R]:
+    """Ask cells at the same time, in threads; as `ask`. One that is silent is left to its time-outs.
+
+    `within` is for all of them together.
+    """
+    answers = Answers[_R]()
+    if len(cells) == 1:
+        ((name, asked),) = cells.items()
+        _note(answers, name, lambda: question(asked))
+        return answers
+    threads = ThreadPoolExecutor(min(len(cells), THREADS), thread_name_prefix="dingrelay-cells")
+    try:
+        asking = {threads.submit(question, asked): name for name, asked in cells.items()}
+        try:
+            for answer in as_completed(asking, within):
+                name = asking[answer]
+                _note(answers, name, answer.result)
+                if name in answers.found and enough(name, answers.found[name]):
+                    return answers.in_order(cells)
+        except TimeoutError:
+            silent = asking.values() - answers.found.keys() - answers.away.keys()
+            answers.away |= dict.fromkeys(silent, SILENT)
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
+    return answers.in_order(cells)
+
+
+def _note(answers: Answers[_R], name: str, result: Callable[[], _R]) -> None:
+    try:
+        answers.found[name] = result()
+    except ServiceUnavailable as error:
+        if not name:
+            raise
+        answers.away[name] = reason(error)
+
+
+def reason(error: ServiceUnavailable) -> str:
+    """What is wrong with one cell, without its name."""
+    if isinstance(error, CellUnavailable) and len(error.cells) == 1:
+        return next(iter(error.cells.values()))
+    return str(error)

@@ -1,0 +1,99 @@
+"""Keeps the Redis of a cell that is away from holding up whoever asks for it, again and again."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+PAUSE = 1.0
+"""Seconds without a try after a connection failed; one caller then finds out for all. They double with each
+failure, since that caller may wait for a time-out."""
+LONGEST_PAUSE = 4.0
+NEEDED = 2
+"""Failures without an answer between them: one alone may be a connection's own."""
+TRIAL = 10.0
+"""Seconds after which a try counts as given up that nobody has heard of."""
+
+
+class Breaker:
+    """Fails at once what would fail after its time-out. Safe to share between threads.
+
+    A server that refuses a command is there.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._try_at: float | None = None
+        self._pause = PAUSE
+        self._trying = False
+        self._failures = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the server counts as away."""
+        return self._try_at is not None
+
+    def check(self) -> None:
+        """Let a caller through.
+
+        Raises:
+            redis.ConnectionError: the server was away a moment ago, and another caller tries it.
+        """
+        if self._try_at is None:
+            return
+        now = self._clock()
+        if now < self._try_at:
+            raise RedisConnectionError("it was away a moment ago")
+        self._try_at, self._trying = now + TRIAL, True
+
+    def failed(self) -> None:
+        """It could not be reached, or said nothing."""
+        self._failures += 1
+        if self._failures < NEEDED:
+            return
+        if self._trying:
+            # Of those that failed at the same time only the one that was let through is news.
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._trying = False
+        self._try_at = self._clock() + self._pause
+
+    def answered(self) -> None:
+        """It is there."""
+        self._try_at, self._pause, self._trying, self._failures = None, PAUSE, False, 0
+
+    def left(self) -> None:
+        """Whoever tried it went away: that tells nothing, but somebody else may try."""
+        if self._try_at is not None:
+            self._try_at = self._clock() + PAUSE
+
+    def guard(self, pool: Any) -> None:
+        """Have a pool of redis-py, for asyncio, ask before it connects, and tell how that went.
+
+        That all its connections are in use tells nothing of the server.
+        """
+        get, ensure = pool.get_connection, pool.ensure_connection
+
+        async def get_connection(*args: Any, **options: Any) -> Any:
+            self.check()
+            return await get(*args, **options)
+
+        async def ensure_connection(connection: Any) -> None:
+            if self.is_open:
+                # What it is connected to may be silent, and then would tell nothing.
+                await connection.disconnect()
+            fresh = not connection.is_connected
+            try:
+                await ensure(connection)
+            except (RedisError, OSError):
+                self.failed()
+                raise
+            except asyncio.CancelledError:
+                self.left()
+                raise
+            if fresh:
+                self.answered()
+
+        pool.get_connection, pool.ensure_connection = get_connection, ensure_connection

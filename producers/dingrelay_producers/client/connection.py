@@ -1,0 +1,197 @@
+"""The Redis and the broker of one cell, as a client uses them; the only ones where there are no cells."""
+
+import os
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, cast
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from dingrelay_producers.cells.breaker import Breaker
+from dingrelay_producers.client import job_details
+from dingrelay_producers.client.history_backend import HistoryReader, JobDetails
+from dingrelay_producers.client.history_backend import reader as history_reader
+from dingrelay_producers.client.job_list import history_of
+from dingrelay_producers.errors import CellUnavailable, JobNotFound, ServiceUnavailable
+from dingrelay_producers.publisher import Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.connections import open_sync
+from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.states import State
+from dingrelay_producers.store.status import JobStatus, state_of
+
+TIMEOUT = 5
+"""Seconds for a connection or an answer."""
+CELL_TIMEOUT = 1.5
+"""The same where there are other cells, whose jobs may wait for the same thread. Who asks a cell that has
+just gone away waits for so long, and nobody after that (`Breaker`)."""
+
+
+class Connection:
+    """Opened on first use, in the process that uses it. Safe to share between threads.
+
+    Every method that asks Redis raises `ServiceUnavailable` if it cannot be reached; of a cell,
+    `CellUnavailable`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._pid = 0
+        self._open: tuple[Redis, Publisher] | None = None
+        self._breaker = Breaker() if settings.cell else None
+
+    def redis_call(self, use: Callable[[Redis], Any]) -> Any:
+        """What Redis answers."""
+        where = self.settings.redis_address.where
+        if self._breaker is not None:
+            try:
+                self._breaker.check()
+            except RedisConnectionError as error:
+                raise self._away(f"Redis at {where} cannot be reached ({error})") from None
+        try:
+            answer = use(self._opened()[0])
+        except (RedisConnectionError, RedisTimeoutError) as error:
+            if self._breaker is not None:
+                self._breaker.failed()
+            raise self._away(
+                f"Redis at {where} cannot be reached ({type(error).__name__})"
+            ) from None
+        except RedisError as error:
+            if self._breaker is not None:
+                self._breaker.answered()
+            # What Redis answers, such as "DB index is out of range", holds nothing of the URL.
+            words = f" ({error})"[:100] if isinstance(error, ResponseError) else ""
+            raise self._away(f"{type(error).__name__}{words}") from error
+        if self._breaker is not None:
+            self._breaker.answered()
+        return answer
+
+    def run(self, call: Call) -> Any:
+        """What a script answers."""
+        return self.redis_call(lambda redis: scripts.run(redis, call))
+
+    def enqueue(
+        self, drafts: Collection[Draft], calls: Sequence[Call] | None = None
+    ) -> list[Enqueued]:
+        """Write the records of these jobs; what became of each, in order.
+
+        `calls` are those of `record.enqueue`, of a caller that has them already.
+        """
+        calls = calls or list(map(record.enqueue, drafts))
+        if len(calls) == 1:
+            raw = [self.run(calls[0])]
+        else:
+            raw = self.redis_call(lambda redis: scripts.run_many(redis, calls))
+        return list(map(record.enqueued, drafts, raw))
+
+    def wake(self, answers: Iterable[Enqueued]) -> None:
+        """Publish the wake-ups of what was written."""
+        if wakeups := [answer.wakeup for answer in answers if answer.wakeup]:
+            self._opened()[1].publish(wakeups)
+
+    def accept(self, drafts: Collection[Draft]) -> list[Enqueued]:
+        """Both."""
+        answers = self.enqueue(drafts)
+        self.wake(answers)
+        return answers
+
+    def app_of(self, job_id: str) -> str | None:
+        """The app of a job; None where there is no record of it."""
+        app: bytes | None = self.redis_call(lambda redis: redis.hget(keys.job(job_id), "app"))
+        return None if app is None else app.decode(errors="replace")
+
+    def status(self, job_id: str) -> JobStatus:
+        """What a record tells.
+
+        Raises:
+            JobNotFound: there is none.
+            UnreadableRecord: a field of it is not what this release writes.
+        """
+        found = self.redis_call(lambda redis: redis.hgetall(keys.job(job_id)))
+        if b"state" not in found:
+            raise JobNotFound(job_id)
+        return JobStatus.from_record(job_id, found)
+
+    def state_after(self, job_id: str, call: Call) -> State:
+        """The state that a script answers.
+
+        Raises:
+            JobNotFound: there is no such record.
+        """
+        state = self.run(call)
+        if state is None:
+            raise JobNotFound(job_id)
+        return state_of(job_id, state)
+
+    def statuses(self, index: str, limit: int) -> list[tuple[float, JobStatus]]:
+        """The last jobs of an index, each with its place in it, latest first."""
+
+        def read(redis: Redis) -> list[tuple[float, JobStatus]]:
+            found = cast(
+                "list[tuple[bytes, float]]",
+                redis.zrange(index, 0, limit - 1, desc=True, withscores=True),
+            )
+            pipe = redis.pipeline(transaction=False)
+            for job_id, _ in found:
+                pipe.hgetall(keys.job(job_id.decode()))
+            records = pipe.execute() if found else []
+            return [
+                (place, JobStatus.from_record(job_id.decode(), fields))
+                for (job_id, place), fields in zip(found, records, strict=True)
+                if fields
+            ]
+
+        statuses: list[tuple[float, JobStatus]] = self.redis_call(read)
+        return statuses
+
+    @property
+    def history(self) -> HistoryReader | None:
+        """Jobs that ended; None where its packages are not installed."""
+        return history_of(lambda: history_reader(self.settings))
+
+    def details(self, job_id: str) -> JobDetails:
+        """A job from its record or the history; as `Client.details`."""
+        return job_details.details(self.redis_call, self.history, job_id)
+
+    def whole_id(self, beginning: str) -> str:
+        """The id of the one job that begins so; as `Client.whole_id`."""
+        return job_details.whole_id(self.redis_call, self.history, beginning)
+
+    def close(self) -> None:
+        """Close; it is opened anew if it is used again."""
+        if self._open and self._pid == os.getpid():
+            redis, publisher = self._open
+            redis.close()
+            publisher.close()
+        self._open = None
+
+    def _opened(self) -> tuple[Redis, Publisher]:
+        # A socket that two processes write to carries both their bytes: never share over a fork.
+        if self._open is None or self._pid != os.getpid():
+            of_cell: dict[str, Any] = {}
+            if self._breaker is not None:
+                # A connection that broke unused is replaced; silence is waited for once.
+                again = Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,))
+                of_cell = {"retry": again}
+            timeout = CELL_TIMEOUT if of_cell else TIMEOUT
+            redis = open_sync(
+                self.settings.redis_address,
+                socket_timeout=timeout,
+                socket_connect_timeout=timeout,
+                health_check_interval=10,
+                **of_cell,
+            )
+            self._open = redis, Publisher(self.settings)
+            self._pid = os.getpid()
+        return self._open
+
+    def _away(self, problem: str) -> ServiceUnavailable:
+        if self.settings.cell:
+            return CellUnavailable({self.settings.cell: problem})
+        return ServiceUnavailable(f"DINGRELAY_REDIS_URL: {problem}")

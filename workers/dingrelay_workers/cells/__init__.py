@@ -1,0 +1,1 @@
+"""Which apps the workers of a cell serve."""
