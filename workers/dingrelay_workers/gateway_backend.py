@@ -1,6 +1,7 @@
 """What the HTTP gateway needs of SQL and of the limiter, for as long as it runs."""
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -39,6 +40,8 @@ class GatewayBackend:
         self._database = Database(settings.database, busy_timeout_ms=REQUEST_BUSY_TIMEOUT_MS)
         self._redis = open_redis(settings)
         self._migration: asyncio.Task[None] | None = None
+        # Of its own: a database that is silent must not take the threads of others.
+        self._migrating = ThreadPoolExecutor(1, thread_name_prefix="migration")
         self._refusal = "DINGRELAY_DATABASE_URL: the database has no tables yet"
         self.keys = SqlKeyStore(self._database)
         self.rates = KeyRates(self._redis)
@@ -81,6 +84,7 @@ class GatewayBackend:
         if self._migration is not None:
             self._migration.cancel()
             await asyncio.gather(self._migration, return_exceptions=True)
+        self._migrating.shutdown(wait=False)
         await self.keys.close()
         self.webhooks.close()
         await self._redis.aclose()
@@ -89,7 +93,9 @@ class GatewayBackend:
     async def _migrate(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(migrate, self._settings)
+                await asyncio.get_running_loop().run_in_executor(
+                    self._migrating, migrate, self._settings
+                )
             except ServiceUnavailable as error:
                 log.warning("database_away", reason=str(error))
                 await asyncio.sleep(TRY_AGAIN)

@@ -7,7 +7,7 @@ from aiohttp import web
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from dingrelay_producers.gateway import problems
-from dingrelay_producers.gateway.http import paging
+from dingrelay_producers.gateway.http import cell_of, paging
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import Problem, json_response
 from dingrelay_tasks.contract import AppName
@@ -146,6 +146,7 @@ ROUTES = (
         scope="directory:read",
         query=UserFilter,
         answers={200: Answer(description="Some of them.", model=PersonPage)},
+        cell=cell_of.of_query,
     ),
     Route(
         method="GET",
@@ -157,5 +158,6 @@ ROUTES = (
         scope="directory:read",
         query=DepartmentFilter,
         answers={200: Answer(description="Some of them.", model=DepartmentPage)},
+        cell=cell_of.of_query,
     ),
 )

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend import metrics
+from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import FieldError, Problem
 
@@ -22,6 +23,13 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
+class Readiness(Health):
+    """Jobs would be accepted."""
+
+    cells_away: list[str] | None = None
+    """Cells that take none now; absent where there is none."""
+
+
 async def healthz(call: ApiCall) -> web.StreamResponse:
     """Whether the process answers; it asks no other."""
     return web.json_response(Health().model_dump())
@@ -30,18 +38,30 @@ async def healthz(call: ApiCall) -> web.StreamResponse:
 async def readyz(call: ApiCall) -> web.StreamResponse:
     """Whether jobs would be accepted now."""
     context = call.context
-    checks = {"redis": context.records.ping(), "database": context.backend.check()}
+    if context.cells:
+        checks = {name: _check_cell(cell) for name, cell in context.cells.items()}
+    else:
+        checks = {"redis": context.records.ping(), "database": context.backend.check()}
     told = await asyncio.gather(*(_told(check) for check in checks.values()))
     away = [
         FieldError(pointer=f"/{name}", detail=detail)
         for name, detail in zip(checks, told, strict=True)
         if detail
     ]
-    if away:
+    # As long as one cell is there, its apps need a gateway.
+    if away and len(away) >= min(len(checks), len(context.cells) or 1):
         names = " and ".join(error.pointer[1:] for error in away)
         refusal = problems.unavailable(f"away: {names}")
         raise Problem(problems.UNAVAILABLE, refusal.detail, errors=away, headers=refusal.headers)
-    return web.json_response(Health().model_dump())
+    document = Health().model_dump()
+    if away:
+        document["cells_away"] = [error.pointer[1:] for error in away]
+    return web.json_response(document)
+
+
+async def _check_cell(context: GatewayContext) -> None:
+    await context.records.ping()
+    await context.backend.check()
 
 
 async def _told(check: Awaitable[None]) -> str:
@@ -59,7 +79,8 @@ async def _told(check: Awaitable[None]) -> str:
 async def show_metrics(call: ApiCall) -> web.StreamResponse:
     """The process's metrics in Prometheus's text format."""
     context = call.context
-    context.metrics.unpublished.set(context.records.enqueuer.unpublished)
+    contexts = context.cells.values() if context.cells else [context]
+    context.metrics.unpublished.set(sum(each.records.enqueuer.unpublished for each in contexts))
     return web.Response(body=context.metrics.text(), headers={"Content-Type": metrics.CONTENT_TYPE})
 
 
@@ -79,8 +100,9 @@ ROUTES = (
         handler=readyz,
         operation="getReadiness",
         summary="Whether Redis and the database answer",
+        description="With cells: those of one of them at least.",
         tag="operation",
-        answers={200: Answer(description="They do.", model=Health)},
+        answers={200: Answer(description="They do.", model=Readiness)},
         problems=frozenset({503}),
     ),
     Route(

@@ -3,6 +3,8 @@
 from aiohttp import web
 from pydantic import AwareDatetime, BaseModel
 
+from dingrelay_producers.cells.limits import together
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import json_response
 
@@ -78,11 +80,14 @@ class Limits(BaseModel):
     buckets: list[Bucket]
     outages: list[Outage]
     quota: list[Quota]
+    cells_away: list[str] | None = None
+    """Cells that could not be asked, so that their buckets are missing; absent where there is none."""
 
 
 async def show_limits(call: ApiCall) -> web.StreamResponse:
     """Every bucket of the fleet, what is out, and the month's calls."""
-    return json_response(await call.context.backend.limits())
+    told, away = await cell_of.each_cell(call, lambda context: context.backend.limits())
+    return json_response({**together(told), **away})
 
 
 ROUTES = (

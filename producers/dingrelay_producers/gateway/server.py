@@ -41,7 +41,8 @@ def run(settings: Settings, host: str, port: int) -> None:
         NotInstalled: what keeps the keys is not installed.
     """
     logs.configure(settings)
-    run_loop(_serve(settings, backend(settings), host, port))
+    kept = backend(settings.home if settings.across_cells else settings)
+    run_loop(_serve(settings, kept, host, port))
 
 
 async def _serve(settings: Settings, kept: Backend, host: str, port: int) -> None:

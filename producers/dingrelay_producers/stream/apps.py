@@ -18,4 +18,5 @@ def listening_apps(settings: Settings, chosen: Sequence[str]) -> list[str]:
         )
     for app in apps:
         settings.app(app)
+        settings.cell_of(app)
     return sorted(set(apps))

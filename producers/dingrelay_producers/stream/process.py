@@ -6,9 +6,11 @@ import sys
 from collections.abc import Sequence
 
 import aiohttp
+from redis.asyncio import Redis
 from structlog.stdlib import get_logger
 
 from dingrelay_producers import logs, metrics_server
+from dingrelay_producers.cells.cells import Cells
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.enqueuing.enqueuer import Enqueuer
@@ -44,19 +46,25 @@ async def _run(settings: Settings, apps: Sequence[str]) -> None:
     await listen(settings, apps, metrics, stopping)
 
 
+def _opened(settings: Settings) -> tuple[Enqueuer, Redis]:
+    redis = open_redis(settings)
+    return Enqueuer(settings, redis), redis
+
+
 async def listen(
     settings: Settings, apps: Sequence[str], metrics: StreamMetrics, stopping: asyncio.Event
 ) -> None:
     """Keep all apps connected until it is time to stop."""
-    redis = open_redis(settings)
-    enqueuer = Enqueuer(settings, redis)
-    taker = Taker(enqueuer, metrics.events)
+    cells = Cells(settings, _opened)
+    takers = {app: Taker(cells.of(app)[0], metrics.events) for app in apps}
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
     async with aiohttp.ClientSession(
         timeout=timeout, cookie_jar=aiohttp.DummyCookieJar()
     ) as session:
         current = CurrentApps(settings)
-        listeners = [Listener(settings, current, app, session, taker, metrics) for app in apps]
+        listeners = [
+            Listener(settings, current, app, session, takers[app], metrics) for app in apps
+        ]
         running = [asyncio.create_task(listener.run()) for listener in listeners]
         if current.has_files:
             running.append(asyncio.create_task(current.watch()))
@@ -66,8 +74,9 @@ async def listen(
         for task in (waiting, *running):
             task.cancel()
         outcomes = await asyncio.gather(*running, return_exceptions=True)
-    await enqueuer.aclose()
-    await redis.aclose()
+    for enqueuer, redis in cells.made:
+        await enqueuer.aclose()
+        await redis.aclose()
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome

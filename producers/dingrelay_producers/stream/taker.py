@@ -22,7 +22,7 @@ log = get_logger("dingrelay.events")
 
 
 class Taker:
-    """Takes events of all apps.
+    """Takes events of apps.
 
     Args:
         enqueuer: accepts jobs; those that come at the same time share a round trip.

@@ -1,11 +1,12 @@
 """What became of approvals, from SQL; what is done to them, as jobs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aiohttp import web
 
 from dingrelay_producers.client.approval_backend import ApprovalFilter, ApprovalStatus
+from dingrelay_producers.client.approval_backend import ApprovalPage as Approvals
 from dingrelay_producers.errors import ApprovalNotFound
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.approvals.documents import (
@@ -18,7 +19,7 @@ from dingrelay_producers.gateway.approvals.documents import (
     position,
 )
 from dingrelay_producers.gateway.backend.access import ANY, ApiKey
-from dingrelay_producers.gateway.http import paging
+from dingrelay_producers.gateway.http import cell_of, paging
 from dingrelay_producers.gateway.http.routes import ApiCall, Handler
 from dingrelay_producers.gateway.jobs.create import accept, waited
 from dingrelay_producers.gateway.jobs.permissions import check_asked, may_see
@@ -40,12 +41,29 @@ async def list_approvals(call: ApiCall) -> web.StreamResponse:
         sender=None if call.key.sender == ANY else call.key.sender,
         before=position(asked.cursor) if asked.cursor else None,
     )
-    found = await call.context.backend.approvals.list(chosen, limit=asked.limit)
+    pages, away = await cell_of.each_cell(
+        call,
+        lambda context: context.backend.approvals.list(chosen, limit=asked.limit),
+        asked.app,
+    )
+    found = _together(pages, asked.limit)
     page = ApprovalPage(
         approvals=[ApprovalDocument.model_validate(status) for status in found.approvals],
         next=found.next and paging.encode(found.next[0].isoformat(), *found.next[1:]),
     )
-    return json_response(page.model_dump(mode="json"))
+    return json_response({**page.model_dump(mode="json", exclude={"cells_away"}), **away})
+
+
+def _together(pages: Sequence[Approvals], limit: int) -> Approvals:
+    """One page of those of several cells, in the order of each."""
+    if len(pages) == 1:
+        return pages[0]
+    found = [each for page in pages for each in page.approvals]
+    found.sort(key=lambda each: (-each.known_since.timestamp(), each.app, each.instance))
+    if len(found) <= limit and not any(page.next for page in pages):
+        return Approvals(found, None)
+    last = found[:limit][-1]
+    return Approvals(found[:limit], (last.known_since, last.app, last.instance))
 
 
 async def get_approval(call: ApiCall) -> web.StreamResponse:

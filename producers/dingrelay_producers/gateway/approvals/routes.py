@@ -12,6 +12,7 @@ from dingrelay_producers.gateway.approvals.documents import (
     TerminationRequest,
     VerdictRequest,
 )
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route
 from dingrelay_producers.gateway.jobs.create import JOB_LINKS, LOCATION, Wait
 from dingrelay_producers.store.status import JobStatus
@@ -41,6 +42,7 @@ def _action(verb: str, handler: Handler, body: type[BaseModel], what: str) -> Ro
         },
         problems=frozenset({403, 404, 409, 422, 429, 503}),
         path_parameters={"instance": _INSTANCE},
+        cell=cell_of.of_body,
         idempotent=True,
         links={202: JOB_LINKS, 200: JOB_LINKS},
     )
@@ -71,6 +73,7 @@ ROUTES = (
         answers={200: Answer(description="The approval.", model=ApprovalDocument)},
         problems=frozenset({404, 503}),
         path_parameters={"instance": _INSTANCE},
+        cell=cell_of.of_query,
     ),
     _action("terminate", handlers.terminate, TerminationRequest, "Withdraw a running approval"),
     _action("agree", handlers.deciding("agree"), VerdictRequest, "Agree to an approval"),

@@ -1,21 +1,23 @@
 """Everything that a gateway process holds; handlers get it, and there are no globals."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from time import monotonic
 
 from aiohttp import web
 from redis.asyncio import Redis
 
-from dingrelay_producers.client.async_client import AsyncClient
+from dingrelay_producers.cells.found import Found
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
 from dingrelay_producers.events.receiver import Receiver
 from dingrelay_producers.gateway.backend.access import ApiKey, Backend, KeyStore, RateLimiter
+from dingrelay_producers.gateway.backend.access import backend as made
 from dingrelay_producers.gateway.backend.campaign_writer import CampaignWriter
 from dingrelay_producers.gateway.backend.lanes import QueueDepths
+from dingrelay_producers.gateway.backend.last_known import KnownKeys, LastKnown, OpenRates
 from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
 from dingrelay_producers.gateway.backend.missed import MissedReader
 from dingrelay_producers.gateway.backend.records import Records
@@ -28,46 +30,61 @@ FAREWELL = 1.0
 
 @dataclass(slots=True)
 class GatewayContext:
-    """What handlers work with.
+    """What handlers work with: of one cell, where there are cells.
 
     Attributes:
-        settings: of this process.
-        client: the Python client, for what `records` has not. Its calls run in threads, and wait
-            up to 5 s for Redis.
+        settings: of this process; of the cell.
         redis: a connection pool that gives up within 2 s.
         records: job records, over `redis`.
         backend: what needs SQL or the limiter: another package's, or a test's.
+        keys: the API keys, of all cells.
+        rates: what keeps their rates.
         metrics: counters of this process.
         ends: waits for the ends of jobs.
         campaigns: makes campaigns of files.
         depths: knows how many jobs wait in each lane.
         receiver: the callbacks of the apps.
         missed: has the events read that could not be taken.
+        door_tokens: the holders of the drop-in door's tokens, where Redis has told them before.
+        cells: cell → its context; empty where there are no cells.
+        found: where jobs, campaigns and endpoints are that were named by their ids only.
         clock: seconds that only grow.
     """
 
     settings: Settings
-    client: AsyncClient
     redis: Redis
     records: Records
     backend: Backend
+    keys: KeyStore
+    rates: RateLimiter
     metrics: GatewayMetrics
     ends: EndWatch
     depths: QueueDepths
     campaigns: CampaignWriter
     receiver: Receiver
     missed: MissedReader
+    door_tokens: LastKnown[bytes | str | None]
+    cells: Mapping[str, "GatewayContext"]
+    found: Found
     clock: Callable[[], float] = monotonic
 
-    @property
-    def keys(self) -> KeyStore:
-        """The API keys."""
-        return self.backend.keys
+    def of(self, app: str) -> "GatewayContext":
+        """That of the cell that has an app.
 
-    @property
-    def rates(self) -> RateLimiter:
-        """What keeps the keys' rates."""
-        return self.backend.rates
+        Raises:
+            ContractError: no cell has it.
+        """
+        # A cell's own knows only its own apps.
+        return self.cells[self.settings.cell_of(app)] if self.cells else self
+
+    def among(self, apps: Collection[str] | None) -> Mapping[str, "GatewayContext"]:
+        """Cell → context, of the cells that have these apps; of all if None. Without cells, this one."""
+        if not self.cells:
+            return {"": self}
+        if apps is None:
+            return self.cells
+        names = {self.settings.owner_of(app) for app in apps}
+        return {name: context for name, context in self.cells.items() if name in names}
 
     def sender_of(self, key: ApiKey) -> str:
         """Who asks, in the jobs of this key that don't say."""
@@ -77,41 +94,98 @@ class GatewayContext:
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("gateway", GatewayContext)
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """What the contexts of all cells have in common."""
+
+    keys: KeyStore
+    rates: RateLimiter
+    metrics: GatewayMetrics
+    receiver: Receiver
+    cells: Mapping[str, GatewayContext]
+    door_tokens: LastKnown[bytes | str | None]
+    found: Found
+
+
 @asynccontextmanager
-async def opened(settings: Settings, backend: Backend) -> AsyncGenerator[GatewayContext]:
-    """A context whose connections are closed after the block."""
-    redis = open_redis(settings)
-    client = AsyncClient(settings)
-    records = Records(settings, redis)
+async def opened(
+    settings: Settings, backend: Backend, make: Callable[[Settings], Backend] = made
+) -> AsyncGenerator[GatewayContext]:
+    """A context whose connections are closed after the block, with those of the cells if there are some.
+
+    Args:
+        settings: of this process.
+        backend: of what all cells share, or of the only servers that there are.
+        make: makes that of a cell.
+    """
+    apps = CurrentApps(settings)
+    receiver = Receiver(apps)
+    cells: dict[str, GatewayContext] = {}
+    across = settings.across_cells
+    shared = _Shared(
+        keys=KnownKeys(backend.keys) if across else backend.keys,
+        rates=OpenRates(backend.rates) if across else backend.rates,
+        metrics=GatewayMetrics(receiver.apps),
+        receiver=receiver,
+        cells=cells,
+        door_tokens=LastKnown(),
+        found=Found(),
+    )
+    async with AsyncExitStack() as stack:
+        watching = asyncio.create_task(apps.watch()) if apps.has_files else None
+        if watching:
+            stack.push_async_callback(_ended, watching)
+        if across:
+            backends = {name: make(settings.of_cell(name)) for name in settings.cells}
+            for each in backends.values():
+                stack.push_async_callback(each.close)
+            await asyncio.gather(*(each.start() for each in backends.values()))
+            for name, each in backends.items():
+                own = settings.of_cell(name)
+                cells[name] = await stack.enter_async_context(_context(own, own, each, shared))
+        # Of what all cells share nothing is a cell's.
+        front = _context(settings, settings.home if across else settings, backend, shared)
+        yield await stack.enter_async_context(front)
+
+
+@asynccontextmanager
+async def _context(
+    settings: Settings, servers: Settings, backend: Backend, shared: _Shared
+) -> AsyncGenerator[GatewayContext]:
+    redis = open_redis(servers)
+    records = Records(servers, redis)
     ends = EndWatch(records)
     depths = QueueDepths(records, settings.gateway_queue_limit, monotonic)
     writer = CampaignWriter(lambda: backend.campaigns)
-    apps = CurrentApps(settings)
-    receiver = Receiver(apps)
-    missed = MissedReader(records, redis, receiver.apps)
-    background = [asyncio.create_task(missed.run())]
-    if apps.has_files:
-        background.append(asyncio.create_task(apps.watch()))
+    here = () if settings.across_cells else shared.receiver.apps
+    missed = MissedReader(records, redis, filter(settings.serves, here))
+    running = asyncio.create_task(missed.run())
     try:
         yield GatewayContext(
             settings=settings,
-            client=client,
             redis=redis,
             records=records,
             backend=backend,
-            metrics=GatewayMetrics(receiver.apps),
+            keys=shared.keys,
+            rates=shared.rates,
+            metrics=shared.metrics,
             ends=ends,
             depths=depths,
             campaigns=writer,
-            receiver=receiver,
+            receiver=shared.receiver,
             missed=missed,
+            door_tokens=shared.door_tokens,
+            cells=shared.cells if settings.across_cells else {},
+            found=shared.found,
         )
     finally:
-        for task in background:
-            task.cancel()
-        await asyncio.wait(background, timeout=FAREWELL)
+        await _ended(running)
         writer.close()
         ends.close()
         await records.aclose()
         await redis.aclose()
-        await client.aclose()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task], timeout=FAREWELL)

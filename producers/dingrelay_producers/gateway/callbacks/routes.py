@@ -7,6 +7,7 @@ from aiohttp import web
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.events.receiver import Push, Refused
 from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.body_reader import parse_json, read_bytes
 from dingrelay_producers.gateway.http.routes import CALLER, Answer, ApiCall, Body, Route
 from dingrelay_producers.gateway.problems import Problem
@@ -112,5 +113,6 @@ ROUTES = (
         problems=frozenset({403, 503}),
         # DingTalk's clients name types that they do not mean.
         negotiates=False,
+        cell=cell_of.of_callback,
     ),
 )

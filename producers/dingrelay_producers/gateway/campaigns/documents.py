@@ -81,6 +81,8 @@ class CampaignPage(BaseModel):
     campaigns: list[CampaignDocument]
     next: str | None = None
     """Cursor of the next page; null where this is the last."""
+    cells_away: list[str] | None = None
+    """Cells that could not be asked, so that their campaigns are missing; absent where there is none."""
 
 
 class PreviewDocument(BaseModel):

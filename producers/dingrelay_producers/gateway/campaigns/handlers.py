@@ -14,6 +14,7 @@ from dingrelay_producers.client.malformed_rows import MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import ANY, ApiKey
+from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.campaigns import upload
 from dingrelay_producers.gateway.campaigns.documents import (
     CampaignDocument,
@@ -25,7 +26,7 @@ from dingrelay_producers.gateway.campaigns.documents import (
     TestRequest,
 )
 from dingrelay_producers.gateway.campaigns.request import CampaignRequest
-from dingrelay_producers.gateway.http import authentication, paging
+from dingrelay_producers.gateway.http import authentication, cell_of, paging
 from dingrelay_producers.gateway.http.routes import ApiCall
 from dingrelay_producers.gateway.jobs.create import accepted, job_response, used_before
 from dingrelay_producers.gateway.jobs.permissions import may_see
@@ -94,14 +95,24 @@ async def list_campaigns(call: ApiCall) -> web.StreamResponse:
         state=asked.state,
         after=_after(asked.cursor) if asked.cursor else None,
     )
-    async with _asking(call) as backend:
-        found = await backend.list(chosen, limit=asked.limit)
+    lists, away = await cell_of.each_cell(
+        call, lambda context: _listed(context, chosen, asked.limit), asked.app
+    )
+    found = [status for some in lists for status in some]
+    if len(lists) > 1:
+        found.sort(key=lambda status: (-status.created_at.timestamp(), status.id))
+        del found[asked.limit :]
     last = found[-1] if len(found) == asked.limit else None
     page = CampaignPage(
         campaigns=[CampaignDocument.model_validate(status) for status in found],
         next=paging.encode(last.created_at.isoformat(), last.id) if last else None,
     )
-    return _answer(page)
+    return json_response({**page.model_dump(mode="json", exclude={"cells_away"}), **away})
+
+
+async def _listed(context: GatewayContext, chosen: Chosen, limit: int) -> Sequence[CampaignStatus]:
+    async with _patient(context) as backend:
+        return await backend.list(chosen, limit=limit)
 
 
 async def get_campaign(call: ApiCall) -> web.StreamResponse:
@@ -211,6 +222,7 @@ async def _planned(call: ApiCall) -> AsyncGenerator[Plan]:
         await authentication.caller(call.request, call.context)
         try:
             asked = CampaignRequest.parse(received.fields, strict=True)
+            call.context = call.context.of(asked.app)
             recipients = received.files.get(upload.RECIPIENTS)
             _check_people(asked, recipients)
             sender = _permitted(call, asked)
@@ -313,9 +325,15 @@ async def _asking(call: ApiCall, *, within: float | None = None) -> AsyncGenerat
     Raises:
         ServiceUnavailable: it does not answer in time.
     """
+    async with _patient(call.context, within) as backend:
+        yield backend
+
+
+@asynccontextmanager
+async def _patient(context: GatewayContext, within: float | None = None) -> AsyncGenerator[Backend]:
     try:
         async with asyncio.timeout(within or PATIENCE):
-            yield call.context.backend.campaigns
+            yield context.backend.campaigns
     except TimeoutError:
         raise ServiceUnavailable("the database or Redis does not answer") from None
 

@@ -13,6 +13,7 @@ from dingrelay_producers.gateway.campaigns.documents import (
 )
 from dingrelay_producers.gateway.campaigns.request import UPLOAD_SCHEMA, CampaignRequest
 from dingrelay_producers.gateway.campaigns.upload import FORM
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route
 from dingrelay_producers.store.status import JobStatus
 
@@ -46,6 +47,7 @@ def _moving(verb: str, handler: Handler, summary: str) -> Route:
         answers={200: Answer(description="How it stands now.", model=CampaignDocument)},
         problems=frozenset({404, 409}),
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
     )
 
 
@@ -102,6 +104,7 @@ ROUTES = (
         scope="campaigns:read",
         answers={200: Answer(description="The campaign.", model=CampaignDocument)},
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
     ),
     Route(
         method="GET",
@@ -113,6 +116,7 @@ ROUTES = (
         scope="campaigns:read",
         answers={200: Answer(description="What it will take.", model=PreviewDocument)},
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
     ),
     Route(
         method="GET",
@@ -124,6 +128,7 @@ ROUTES = (
         scope="campaigns:read",
         answers={200: Answer(description="The report.", model=ReportDocument)},
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
     ),
     _moving(
         "start", handlers.moving(lambda kept, campaign: kept.start(campaign)), "Let a draft run"
@@ -153,6 +158,7 @@ ROUTES = (
         answers={204: Answer(description="The campaign is deleted.")},
         problems=frozenset({404, 409}),
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
     ),
     Route(
         method="POST",
@@ -167,6 +173,7 @@ ROUTES = (
         answers={202: Answer(description="The job that sends it.", model=JobStatus)},
         problems=frozenset({404, 409}),
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
         idempotent=True,
     ),
     Route(
@@ -181,6 +188,7 @@ ROUTES = (
         answers={202: Answer(description="The jobs that do it.", model=JobsDocument)},
         problems=frozenset({404, 409}),
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
         idempotent=True,
     ),
     Route(
@@ -196,6 +204,7 @@ ROUTES = (
         answers={202: Answer(description="The jobs that ask.", model=JobsDocument)},
         problems=frozenset({404, 409}),
         path_parameters=_ID,
+        cell=cell_of.of_campaign,
         idempotent=True,
     ),
 )

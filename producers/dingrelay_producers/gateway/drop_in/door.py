@@ -30,6 +30,8 @@ from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.gateway.http.routes import BODY_LIMIT, CALLER, ROUTE
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_tasks.api_call import ROBOT
+from dingrelay_tasks.contract import ContractError
+from dingrelay_tasks.robot_post import ROBOTS
 
 DROP_IN = "drop-in"
 """What the log and the metrics call all of its paths together: those hold ids."""
@@ -41,6 +43,9 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 _OURS = re.compile(r"/(?:v1(?:/.*)?|callbacks/.*|docs/.*|favicon\.ico|robots\.txt)?")
 """Paths that are none of DingTalk's, whatever comes of them."""
 _CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
+
+_NAMING_AGENTS = {*messages.PATHS, approvals.CREATE, approvals.CREATE_TOPAPI}
+"""Paths of calls whose agent id may choose the app."""
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 TokenHandler = Callable[[GatewayContext, Incoming], Awaitable[tuple[ApiKey, Answer]]]
@@ -97,7 +102,8 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
             return passage.envelope(words.refused(refusal.words, passage.call.path))
     if head.path == ROBOT and head.method == "POST":
         request[CALLER] = "robot"
-        return await robots.post(context, await _robots_message(request, head, within))
+        message = await _robots_message(request, head, within)
+        return await robots.post(_of(context, ROBOTS), message)
     fetch = _TOKENS.get((head.method, head.path))
     if fetch is None and head.method == "POST" and _CORPORATION_TOKEN.fullmatch(head.path):
         fetch = tokens.corporation_token
@@ -108,7 +114,8 @@ async def _answer(request: web.Request, context: GatewayContext, head: Incoming)
         return answer
     key = await _caller(request, context, head)
     if head.path == UPLOAD and head.method == "POST":
-        return await media.upload(context, caller_of(context, key), head, request)
+        caller = caller_of(context, key)
+        return await media.upload(_of(context, caller.app), caller, head, request)
     return await _dispatch(context, key, await whole(request, head, within=within))
 
 
@@ -137,13 +144,24 @@ async def _caller(request: web.Request, context: GatewayContext, call: Incoming)
 async def _dispatch(context: GatewayContext, key: ApiKey, call: Incoming) -> Answer:
     agent = call.fields.get("agent_id") or call.fields.get("microappAgentId")
     try:
+        named = call.method == "POST" and call.path in _NAMING_AGENTS
+        caller = caller_of(context, key, agent if named else None)
+        cell = _of(context, caller.app)
         if call.method == "POST" and call.path in messages.PATHS:
-            return await messages.answer(context, caller_of(context, key, agent), call)
-        if call.method == "POST" and call.path in {approvals.CREATE, approvals.CREATE_TOPAPI}:
-            return await approvals.create(context, caller_of(context, key, agent), call)
-        return await passthrough.call(context, caller_of(context, key), call)
+            return await messages.answer(cell, caller, call)
+        if named:
+            return await approvals.create(cell, caller, call)
+        return await passthrough.call(cell, caller, call)
     except messages.Answered as ended:
         return ended.answer
+
+
+def _of(context: GatewayContext, app: str) -> GatewayContext:
+    """The context of the cell that has an app."""
+    try:
+        return context.of(app)
+    except ContractError:
+        raise Refusal(words.FORBIDDEN) from None
 
 
 def scope_of(call: Incoming) -> Scope:

@@ -16,12 +16,11 @@ from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import canonical_json
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.robot_post import LARGEST, RobotPost
+from dingrelay_tasks.robot_post import LARGEST, ROBOTS, RobotPost
 
 LONGEST_TOKEN = 256
 MOST_A_MINUTE = 60
 """Messages to one robot that are taken: three times what DingTalk takes, so that a burst may wait."""
-ROBOTS = "robots"
 SIGNATURE = ("timestamp", "sign")
 
 

@@ -58,8 +58,14 @@ async def caller(context: GatewayContext, call: Incoming) -> ApiKey:
     """
     if not call.token:
         raise Refusal(words.TOKEN_MISSING)
-    async with asking():
-        found = await context.redis.get(keys.door_token(_digest(call.token)))
+    digest = _digest(call.token)
+
+    async def holder() -> bytes | str | None:
+        async with asking():
+            return await context.redis.get(keys.door_token(digest))
+
+    remembered = bool(context.cells)
+    found = await (context.door_tokens.ask(digest, holder) if remembered else holder())
     key_id, _, secret_digest = _decoded(found or b"").partition(" ")
     key = await context.keys.find(key_id, secret_digest) if found else None
     if key is None:

@@ -9,6 +9,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from dingrelay_producers import errors
+from dingrelay_producers.cells.answers import reason
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.context import CONTEXT
 from dingrelay_producers.gateway.http import authentication, idempotency
@@ -31,13 +32,15 @@ def handler_of(route: Route) -> Callable[[web.Request], Awaitable[web.StreamResp
                 call.query = _query(route.query, request)
             if route.body and not route.body.read_by_handler:
                 body = call.body = await _body(route, call)
+            if route.cell and call.context.cells:
+                call.context = await route.cell(call)
             if route.idempotent:
                 return await idempotency.once(route, call)
             return await route.handler(call)
         except ContractError as error:
             raise problems.invalid(error, body) from None
         except errors.DingrelayError as error:
-            raise problem_of(error) from error
+            raise problem_of(_of_cell(error, call.context.settings.cell)) from error
 
     return handle
 
@@ -122,6 +125,13 @@ async def _body(route: Route, call: ApiCall) -> Any:
     if not isinstance(body, dict):
         raise Problem.at(problems.INVALID, "", "the body must be a JSON object")
     return body  # pyright: ignore[reportUnknownVariableType]
+
+
+def _of_cell(error: errors.DingrelayError, cell: str) -> errors.DingrelayError:
+    """The same error, with the name of the cell that is away."""
+    if not cell or not isinstance(error, errors.ServiceUnavailable):
+        return error
+    return errors.CellUnavailable({cell: reason(error)})
 
 
 def problem_of(error: errors.DingrelayError) -> Problem:

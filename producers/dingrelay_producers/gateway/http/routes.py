@@ -126,6 +126,8 @@ class Route:
         idempotent: whether it honours an ``Idempotency-Key``.
         tag: the group in the document.
         links: for the document: status → OpenAPI links.
+        cell: finds the cell that the request is for; None where it is for none, or the handler asks
+            several.
     """
 
     method: Method
@@ -146,3 +148,4 @@ class Route:
     negotiates: bool = True
     idempotent: bool = False
     links: Mapping[int, Mapping[str, Any]] = field(default_factory=dict[int, Mapping[str, Any]])
+    cell: "Callable[[ApiCall], Awaitable[GatewayContext]] | None" = None

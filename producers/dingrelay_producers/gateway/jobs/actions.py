@@ -6,6 +6,7 @@ from aiohttp import web
 from pydantic import Field
 
 from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Handler, Route
 from dingrelay_producers.gateway.jobs.create import JOB_LINKS, found, job_response
 from dingrelay_producers.gateway.problems import Problem
@@ -105,6 +106,7 @@ def _route(verb: str, handler: Handler, what: str, done: Answer, body: Any, stat
         answers={status: done},
         problems=frozenset({409, 422}),
         links={status: JOB_LINKS} if status == 200 else {},
+        cell=cell_of.of_job,
     )
 
 

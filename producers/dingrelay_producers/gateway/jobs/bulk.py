@@ -9,10 +9,12 @@ from typing import Any, cast
 
 from aiohttp import web
 
+from dingrelay_producers.cells.answers import ask
 from dingrelay_producers.client.groups import Group, grouped
-from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import ApiKey
+from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.http import authentication
 from dingrelay_producers.gateway.http.body_reader import parse_json, require_type
 from dingrelay_producers.gateway.http.line_reader import Line, batches
@@ -20,6 +22,7 @@ from dingrelay_producers.gateway.http.routes import BODY_LIMIT, NDJSON, Answer, 
 from dingrelay_producers.gateway.jobs.permissions import SCOPE_OF_KIND, permitted
 from dingrelay_producers.gateway.problems import Problem, wanted_language
 from dingrelay_producers.publisher import BATCH
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.scripts import Call
@@ -79,50 +82,53 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
     language = wanted_language(call.request)
     sender = context.sender_of(call.key)
     # In a thread, so that a batch holds up nobody else's request.
-    batch = await asyncio.to_thread(_prepare, lines, call.key, sender)
+    batch = await asyncio.to_thread(_prepare, lines, call.key, sender, context.settings)
+    places: dict[str, list[int]] = {}
+    for place, draft in enumerate(batch.drafts):
+        places.setdefault(context.settings.cell_of(draft.app), []).append(place)
+    cells = {name: (context.cells.get(name, context), some) for name, some in places.items()}
+    answers = await ask(cells, lambda asked: _enqueue(*asked, batch))
+    told: dict[int, Enqueued | Problem] = {}
+    for some in answers.found.values():
+        told |= some
+    for name, problem in answers.away.items():
+        refusal = problems.unavailable(str(CellUnavailable({name: problem})))
+        told |= dict.fromkeys(places[name], refusal)
+    return _told(batch, told, language)
+
+
+async def _enqueue(
+    context: GatewayContext, places: Sequence[int], batch: _Prepared
+) -> dict[int, Enqueued | Problem]:
+    """Enqueue the jobs of one cell whose lanes have room; what became of each, by their places."""
     full: dict[str, Problem] = {}
-    for queue in {draft.queue for draft in batch.drafts}:
+    for queue in {batch.drafts[place].queue for place in places}:
         try:
             await context.depths.check(queue)
         except Problem as problem:
             full[queue] = problem
-    if full:
-        return _all_but(batch, full, await _enqueue_some(call, batch, full), language)
-    return _told(batch, await context.records.enqueue(batch.drafts, batch.calls), language)
-
-
-async def _enqueue_some(
-    call: ApiCall, batch: _Prepared, full: Mapping[str, Problem]
-) -> dict[int, Enqueued]:
-    """Enqueue the jobs whose lanes have room; by their places."""
-    places = [place for place, draft in enumerate(batch.drafts) if draft.queue not in full]
-    answers = await call.context.records.enqueue(
-        [batch.drafts[place] for place in places], [batch.calls[place] for place in places]
+    chosen = [place for place in places if batch.drafts[place].queue not in full]
+    answers = await context.records.enqueue(
+        [batch.drafts[place] for place in chosen], [batch.calls[place] for place in chosen]
     )
-    return dict(zip(places, answers, strict=True))
+    told: dict[int, Enqueued | Problem] = dict(zip(chosen, answers, strict=True))
+    return told | {
+        place: full[batch.drafts[place].queue]
+        for place in places
+        if batch.drafts[place].queue in full
+    }
 
 
-def _all_but(
-    batch: _Prepared,
-    full: Mapping[str, Problem],
-    answers: Mapping[int, Enqueued],
-    language: str,
+def _told(
+    batch: _Prepared, answers: Mapping[int, Enqueued | Problem], language: str
 ) -> Iterator[bytes]:
     for number, job in batch.lines:
-        if isinstance(job, Problem):
-            yield _refused(number, job, language)
-        elif job in answers:
-            yield _answered(number, batch.drafts[job], answers[job], language)
+        answer = job if isinstance(job, Problem) else answers[job]
+        if isinstance(answer, Problem):
+            yield _refused(number, answer, language)
         else:
-            yield _refused(number, full[batch.drafts[job].queue], language)
-
-
-def _told(batch: _Prepared, answers: Sequence[Enqueued], language: str) -> Iterator[bytes]:
-    for number, job in batch.lines:
-        if isinstance(job, Problem):
-            yield _refused(number, job, language)
-        else:
-            yield _answered(number, batch.drafts[job], answers[job], language)
+            assert isinstance(job, int)
+            yield _answered(number, batch.drafts[job], answer, language)
 
 
 def _answered(number: int, draft: Draft, answer: Enqueued, language: str) -> bytes:
@@ -142,12 +148,12 @@ def _refused(number: int | None, problem: Problem, language: str) -> bytes:
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _prepare(lines: Sequence[Line], key: ApiKey, sender: str) -> _Prepared:
+def _prepare(lines: Sequence[Line], key: ApiKey, sender: str, settings: Settings) -> _Prepared:
     """Check the lines of a batch; equal messages to different users become one job."""
     outcomes: list[tuple[int, Contract | Problem]] = []
     for line in lines:
         try:
-            outcomes.append((line.number, _job(line, key, sender)))
+            outcomes.append((line.number, _job(line, key, sender, settings)))
         except Problem as problem:
             outcomes.append((line.number, problem))
     groups = iter(list(grouped(job for _, job in outcomes if isinstance(job, Contract))))
@@ -175,7 +181,7 @@ def _drafted(group: Group, batch: _Prepared) -> int | Problem:
     return len(batch.drafts) - 1
 
 
-def _job(line: Line, key: ApiKey, sender: str) -> Contract:
+def _job(line: Line, key: ApiKey, sender: str, settings: Settings) -> Contract:
     if line.content is None:
         raise Problem(problems.TOO_LARGE, f"a line may have {BODY_LIMIT:,} bytes")
     fields = parse_json(line.content)
@@ -188,9 +194,11 @@ def _job(line: Line, key: ApiKey, sender: str) -> Contract:
         known = ", ".join(sorted(kind.name for kind in KINDS.values() if not kind.internal))
         raise Problem.at(problems.INVALID, "/kind", f"must be one of {known}")
     try:
-        return permitted(kind.contract, job, key, sender)
+        contract = permitted(kind.contract, job, key, sender)
+        settings.cell_of(contract.app)
     except ContractError as error:
         raise problems.invalid(error, job) from None
+    return contract
 
 
 class _Answers:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Handler, Route
 from dingrelay_producers.gateway.jobs.permissions import may_see, permitted
 from dingrelay_producers.gateway.problems import Problem
@@ -148,6 +149,7 @@ def _route(path: str, contract: type[Contract], scope: str, operation: str, what
         problems=frozenset({403, 409, 422, 429, 503}),
         idempotent=True,
         links={202: JOB_LINKS, 200: JOB_LINKS},
+        cell=cell_of.of_body,
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import NamedTuple, Protocol, cast
 
 from redis.asyncio import Redis
@@ -63,10 +64,32 @@ class Visible(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some jobs, and from where on there are more; None for no more."""
+    """Some jobs with their places, and from where on there are more; None for no more."""
 
-    jobs: list[JobStatus]
+    found: list[tuple[Position, JobStatus]]
     next: Position | None
+
+    @property
+    def jobs(self) -> list[JobStatus]:
+        """The jobs."""
+        return [job for _, job in self.found]
+
+
+def merged(pages: Sequence[Page], limit: int) -> Page:
+    """One page of those of several cells.
+
+    It goes as far as each of them has looked: what one has behind its page comes before what another
+    one has found further down.
+    """
+    if len(pages) == 1:
+        return pages[0]
+    found = sorted((each for page in pages for each in page.found), reverse=True, key=itemgetter(0))
+    bound = max((page.next for page in pages if page.next), default=None)
+    if bound is not None:
+        found = [each for each in found if each[0] >= bound]
+    if len(found) > limit:
+        return Page(found[:limit], found[limit - 1][0])
+    return Page(found, bound)
 
 
 class Listing:
@@ -91,7 +114,7 @@ class Listing:
         Raises:
             ServiceUnavailable: Redis is away; or the database is, and Redis has nothing more.
         """
-        found: list[JobStatus] = []
+        found: list[tuple[Position, JobStatus]] = []
         looked_at = 0
         last = after
         since = wanted.since.timestamp() * 1000 if wanted.since else 0
@@ -103,7 +126,7 @@ class Listing:
                 last = place
                 looked_at += 1
                 if job and visible(job) and wanted.takes(job):
-                    found.append(job)
+                    found.append((place, job))
                 if len(found) == limit or looked_at == MOST_LOOKED_AT:
                     return Page(found, last)
         if self._history is None:
@@ -121,7 +144,7 @@ class Listing:
         wanted: JobFilter,
         limit: int,
         last: Position | None,
-        found: list[JobStatus],
+        found: list[tuple[Position, JobStatus]],
         *,
         visible: Visible,
     ) -> Page:
@@ -132,7 +155,7 @@ class Listing:
             for job in rows:
                 last = Position(milliseconds(job.created_at) or 0, job.id)
                 if visible(job):
-                    found.append(job)
+                    found.append((last, job))
                 if len(found) == limit:
                     return Page(found, last)
             if len(rows) < CHUNK:

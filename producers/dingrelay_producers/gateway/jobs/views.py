@@ -6,11 +6,12 @@ from typing import Annotated, Any
 from aiohttp import web
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, Field
 
-from dingrelay_producers.client.history_backend import HistoryReader, JobFilter
-from dingrelay_producers.gateway.http import paging
+from dingrelay_producers.client.history_backend import JobFilter
+from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.http import cell_of, paging
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.jobs.create import JOB_LINKS, Wait, found, waited
-from dingrelay_producers.gateway.jobs.listing import Listing, Page, Position
+from dingrelay_producers.gateway.jobs.listing import Listing, Page, Position, merged
 from dingrelay_producers.gateway.jobs.permissions import may_see
 from dingrelay_producers.gateway.problems import json_response
 from dingrelay_producers.store import keys
@@ -83,6 +84,8 @@ class JobPage(BaseModel):
     jobs: list[JobStatus]
     next: str | None = None
     """Cursor of the next page; null where this is the last."""
+    cells_away: list[str] | None = None
+    """Cells that could not be asked, so that their jobs are missing; absent where there is none."""
 
 
 async def get_job(call: ApiCall) -> web.StreamResponse:
@@ -102,7 +105,7 @@ async def list_jobs(call: ApiCall) -> web.StreamResponse:
         since=asked.since,
         until=asked.until,
     )
-    return await _page(call, keys.RECENT, wanted, call.context.backend.history)
+    return await _page(call, keys.RECENT, wanted, history=True)
 
 
 async def list_dead(call: ApiCall) -> web.StreamResponse:
@@ -113,16 +116,22 @@ async def list_dead(call: ApiCall) -> web.StreamResponse:
 
 
 async def _page(
-    call: ApiCall, index: str, wanted: JobFilter, history: HistoryReader | None = None
+    call: ApiCall, index: str, wanted: JobFilter, *, history: bool = False
 ) -> web.Response:
     asked: JobPaging = call.query
-    page = await Listing(call.context.redis, index, history).page(
-        wanted,
-        asked.limit,
-        Position.of(asked.cursor) if asked.cursor else None,
-        visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
-    )
-    return json_response(_document(page))
+    after = Position.of(asked.cursor) if asked.cursor else None
+
+    async def of_cell(context: GatewayContext) -> Page:
+        older = context.backend.history if history else None
+        return await Listing(context.redis, index, older).page(
+            wanted,
+            asked.limit,
+            after,
+            visible=lambda job: may_see(call.key, sender=job.sender, app=job.app),
+        )
+
+    pages, away = await cell_of.each_cell(call, of_cell, wanted.app)
+    return json_response({**_document(merged(pages, asked.limit)), **away})
 
 
 def _document(page: Page) -> dict[str, Any]:
@@ -145,6 +154,7 @@ ROUTES = (
         query=Wait,
         answers={200: Answer(description="The job.", model=JobStatus)},
         links={200: JOB_LINKS},
+        cell=cell_of.of_job,
     ),
     Route(
         method="GET",

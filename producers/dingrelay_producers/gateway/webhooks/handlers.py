@@ -1,5 +1,6 @@
 """``/v1/webhooks``: endpoints over HTTP. An endpoint receives no more than its key may read."""
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -8,9 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.backend.webhooks import EndpointState, WebhookStore
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import ApiCall
-from dingrelay_producers.gateway.problems import json_response
+from dingrelay_producers.gateway.problems import Problem, json_response
 from dingrelay_producers.gateway.webhooks import documents, permissions
 from dingrelay_producers.gateway.webhooks.request import (
     EndpointRequest,
@@ -78,6 +81,8 @@ class EndpointList(BaseModel):
     """Endpoints, the newest first."""
 
     webhooks: list[EndpointDocument]
+    cells_away: list[str] | None = None
+    """Cells that could not be asked, so that their endpoints are missing; absent where there is none."""
 
 
 class IssuedEndpointDocument(BaseModel):
@@ -120,8 +125,10 @@ class TestWait(BaseModel):
 async def add_webhook(call: ApiCall) -> web.StreamResponse:
     """Tell an endpoint from now on."""
     wanted = EndpointRequest.parse(call.body, strict=True).subscription()
+    narrowed = permissions.narrowed(wanted, call.key)
+    call.context = _cell_of(call, narrowed.apps)
     try:
-        made = await _store(call).add(permissions.narrowed(wanted, call.key))
+        made = await _store(call).add(narrowed)
     except SettingsError as error:
         raise problems.unavailable(str(error)) from None
     headers = {"Location": f"/v1/webhooks/{made.endpoint.id}"}
@@ -130,9 +137,28 @@ async def add_webhook(call: ApiCall) -> web.StreamResponse:
 
 async def list_webhooks(call: ApiCall) -> web.StreamResponse:
     """All endpoints that the caller could have added."""
-    found = await _store(call).list()
+    lists, away = await cell_of.each_cell(call, lambda context: context.backend.webhooks.list())
+    found = [each for some in lists for each in some]
+    if len(lists) > 1:
+        found.sort(key=lambda each: each.created_at, reverse=True)
     ours = [documents.endpoint(each) for each in found if permissions.may_see(call.key, each)]
-    return json_response({"webhooks": ours})
+    return json_response({"webhooks": ours, **away})
+
+
+def _cell_of(call: ApiCall, apps: Collection[str]) -> GatewayContext:
+    """The cell that tells an endpoint, which is told by one only.
+
+    Raises:
+        Problem: its apps are in several.
+    """
+    context = call.context
+    if not context.cells:
+        return context
+    cells = {context.settings.cell_of(app) for app in apps} if apps else set(context.cells)
+    if len(cells) > 1:
+        detail = "must be of one cell: add an endpoint for each cell, with its apps"
+        raise Problem.at(problems.INVALID, "/apps", detail)
+    return context.cells[cells.pop()]
 
 
 async def get_webhook(call: ApiCall) -> web.StreamResponse:

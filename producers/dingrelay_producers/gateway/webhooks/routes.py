@@ -2,6 +2,7 @@
 
 from pydantic import BaseModel
 
+from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route
 from dingrelay_producers.gateway.webhooks import handlers
 from dingrelay_producers.gateway.webhooks.handlers import (
@@ -58,6 +59,7 @@ def _action(
         answers=answers,
         problems=frozenset({404, 409}) if conflicts else frozenset({404}),
         path_parameters=_ID,
+        cell=cell_of.of_webhook,
     )
 
 
@@ -105,6 +107,7 @@ ROUTES = (
         answers={200: Answer(description="The endpoint.", model=EndpointStatusDocument)},
         problems=frozenset({404}),
         path_parameters=_ID,
+        cell=cell_of.of_webhook,
     ),
     Route(
         method="DELETE",
@@ -117,6 +120,7 @@ ROUTES = (
         answers={204: Answer(description="The endpoint is removed.")},
         problems=frozenset({404}),
         path_parameters=_ID,
+        cell=cell_of.of_webhook,
     ),
     _action(
         "pause",

