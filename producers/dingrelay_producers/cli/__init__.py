@@ -6,6 +6,7 @@ command runs. The operator's commands come through the entry point group ``dingr
 
 import gc
 import io
+import os
 import sys
 from typing import Annotated
 
@@ -72,6 +73,9 @@ def dingrelay(
             "--version", callback=_print_version, is_eager=True, help="Print the version."
         ),
     ] = False,
+    cell: Annotated[
+        str, typer.Option(help="The cell to work for, where the settings name cells.")
+    ] = "",
 ) -> None:
     """Carry jobs to DingTalk: under its limits, without losing or doubling one.
 
@@ -80,6 +84,8 @@ def dingrelay(
     """
     if context.invoked_subcommand not in OWN_SYSTEM:
         running.join()
+    if cell:
+        os.environ["DINGRELAY_CELL"] = cell
 
 
 def main() -> None:

@@ -24,11 +24,12 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List them with their reasons, latest first."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.job_table import print_jobs
     from dingrelay_producers.client.client import Client
 
-    with Client() as client:
-        print_jobs(client.dead(limit), as_json=as_json)
+    with Client() as client, cells_away() as away:
+        print_jobs(client.dead(limit, on_away=away), as_json=as_json)
 
 
 @app.command()

@@ -60,6 +60,7 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List jobs, the newest first: those in Redis, and those that ended, from the history."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.job_table import print_jobs
     from dingrelay_producers.cli.output import console
     from dingrelay_producers.client.client import Client
@@ -78,16 +79,16 @@ def list_(
         text=text,
     )
     err = console(stderr=True)
-    with Client() as client:
+    with Client() as client, cells_away() as away:
         try:
-            found = client.jobs(limit=limit, on_unreadable=err.print, **chosen)
+            found = client.jobs(limit=limit, on_unreadable=err.print, on_away=away, **chosen)
         except ServiceUnavailable as error:
             # Redis tells of the newest jobs without the database, if it can be reached itself.
-            found = client.jobs(limit=limit, history=False, **chosen)
+            found = client.jobs(limit=limit, history=False, on_away=away, **chosen)
             err.print(
                 tr("only what Redis knows: {error}", error=translated(str(error))), style="yellow"
             )
-    print_jobs(found, as_json=as_json)
+        print_jobs(found, as_json=as_json)
 
 
 @app.command()

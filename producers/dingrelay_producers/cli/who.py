@@ -23,15 +23,16 @@ def who(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what a person was sent, by messages and campaigns, and why something did not arrive."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.output import document, print_json
     from dingrelay_producers.client.client import Client
 
-    with Client() as client:
-        found = client.person(user, app=app, limit=limit)
-    if as_json:
-        print_json(document(found))
-    else:
-        _print(found)
+    with Client() as client, cells_away() as away:
+        found = client.person(user, app=app, limit=limit, on_away=away)
+        if as_json:
+            print_json(document(found))
+        else:
+            _print(found)
 
 
 def _print(found: "PersonHistory") -> None:

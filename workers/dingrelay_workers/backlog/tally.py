@@ -84,6 +84,15 @@ class Tally:
     now: datetime
 
 
+def together(tallies: Sequence[Tally]) -> Tally:
+    """What is open in several cells: no job is in two of them."""
+    return Tally(
+        [group for each in tallies for group in each.groups],
+        all(each.exact for each in tallies),
+        max(each.now for each in tallies),
+    )
+
+
 async def tally(redis: Redis, *, most: int = MOST) -> Tally:
     """Count what is open. Jobs that move meanwhile may be counted twice or not at all.
 

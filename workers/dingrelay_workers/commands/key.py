@@ -146,7 +146,7 @@ async def _opened() -> "AsyncGenerator[SqlKeyStore]":
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.database.schema import migrate
 
-    settings = Settings.load()
+    settings = Settings.load().home
     migrate(settings)
     database = Database(settings.database)
     try:

@@ -11,6 +11,7 @@ from dingrelay_producers.language import tr, translated
 if TYPE_CHECKING:
     from rich.console import Group
 
+    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.settings import Settings
 
 LOOK_SECONDS = 1.0
@@ -21,44 +22,54 @@ def limits(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show how full the limits are: rates, pauses, outages, calls of the month."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.settings import Settings
 
-    asyncio.run(_show(Settings.load(), watch=watch, as_json=as_json))
+    with cells_away() as away:
+        asyncio.run(_show(Settings.load(), away, watch=watch, as_json=as_json))
 
 
-async def _show(settings: "Settings", *, watch: bool, as_json: bool) -> None:
+async def _show(settings: "Settings", away: "CellsAway", *, watch: bool, as_json: bool) -> None:
     from rich.live import Live
 
     from dingrelay_producers.cli.output import console, print_json
 
     if as_json:
-        print_json(await _read(settings))
+        print_json(await _read(settings, away))
         while watch:
             await asyncio.sleep(LOOK_SECONDS)
-            print_json(await _read(settings))
+            print_json(await _read(settings, away))
     elif not watch:
-        console().print(_page(await _read(settings)))
+        console().print(_page(await _read(settings, away)))
     else:
         with Live(console=console(), auto_refresh=False) as live:
             while True:
-                live.update(_page(await _read(settings)), refresh=True)
+                live.update(_page(await _read(settings, away)), refresh=True)
                 await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _read(settings: "Settings") -> dict[str, Any]:
-    """Buckets and quota as JSON values.
+async def _read(settings: "Settings", away: "CellsAway") -> dict[str, Any]:
+    """Buckets and quota as JSON values, of all cells where there are some.
 
     Raises:
         ServiceUnavailable: Redis cannot be reached.
         SettingsError: a rule in the settings can't be read.
     """
+    from dingrelay_producers.cells.answers import ask
+    from dingrelay_producers.cells.cells import Cells
+    from dingrelay_producers.cells.limits import together
     from dingrelay_workers import preflight
     from dingrelay_workers.limiter import overview
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
-    async with impatient_redis(settings) as redis:
-        return await overview.read(redis, settings)
+
+    async def of_cell(own: "Settings") -> dict[str, Any]:
+        async with impatient_redis(own) as redis:
+            return await overview.read(redis, own)
+
+    answers = await ask(Cells(settings, lambda own: own).among(), of_cell)
+    return together(list(answers.told(away)))
 
 
 def _page(read: dict[str, Any]) -> "Group":

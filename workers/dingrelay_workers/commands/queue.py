@@ -2,6 +2,7 @@
 
 import asyncio
 from enum import StrEnum
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from dingrelay_producers.language import tr
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_workers.backlog.estimate import Backlog
     from dingrelay_workers.backlog.tally import Group, Tally
 
@@ -28,10 +30,18 @@ def queue(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show how many jobs wait, for how long, and when they will be through."""
-    from dingrelay_producers.cli.output import print_json
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.settings import Settings
 
-    tally, lanes = asyncio.run(_read(Settings.load()))
+    with cells_away() as away:
+        _show(*asyncio.run(_read(Settings.load(), app, away)), app, by, as_json=as_json)
+
+
+def _show(
+    tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None, *, as_json: bool
+) -> None:
+    from dingrelay_producers.cli.output import print_json
+
     lanes = [each for each in lanes if app in {"", each.jobs.app}]
     groups = [each for each in tally.groups if app in {"", each.app}]
     if as_json:
@@ -42,16 +52,27 @@ def queue(
         _print_groups(tally, _merged(groups, by), by)
 
 
-async def _read(settings: Any) -> "tuple[Tally, list[Backlog]]":
+async def _read(settings: Any, app: str, away: "CellsAway") -> "tuple[Tally, list[Backlog]]":
+    from dingrelay_producers.cells.answers import ask
+    from dingrelay_producers.cells.cells import Cells
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import overview
+    from dingrelay_workers.backlog.tally import together
     from dingrelay_workers.limiter.rules import Rules
     from dingrelay_workers.store.connections import impatient_redis
 
     preflight.check(settings)
     rules = Rules.from_settings(settings.rules, settings.egress)
-    async with impatient_redis(settings) as redis:
-        return await overview.read(redis, rules)
+
+    async def of_cell(own: Any) -> "tuple[Tally, list[Backlog]]":
+        async with impatient_redis(own) as redis:
+            return await overview.read(redis, rules)
+
+    cells = Cells(settings, lambda own: own)
+    asked = {cells.name_of(app): cells.of(app)} if app else cells.among()
+    tallies, lanes = zip(*(await ask(asked, of_cell)).told(away), strict=True)
+    found = sorted(chain.from_iterable(lanes), key=lambda each: each.jobs.app)
+    return together(tallies), found
 
 
 def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:

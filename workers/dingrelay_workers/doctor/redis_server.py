@@ -17,6 +17,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
+from dingrelay_producers.cell_settings import HOME
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
@@ -48,7 +49,9 @@ def check_redis(settings: Settings) -> list[CheckResult]:
         return [CheckResult("redis", "failed", f"DINGRELAY_REDIS_URL: {error}", "correct it")]
     with redis:
         try:
-            return _look(redis, strict=settings.env == "production")
+            results = _look(redis, strict=settings.env == "production")
+            # Whether it takes writes is asked of the last one.
+            return [*_cell(redis, settings.cell), *results]
         except AuthenticationError:
             return [_refused("it refuses the password")]
         except BusyLoadingError:
@@ -85,6 +88,16 @@ def _look(redis: Redis, *, strict: bool) -> list[CheckResult]:
         _clock(seconds + micros / 1e6, began, ended),
         _writes(redis, info),
     ]
+
+
+def _cell(redis: Redis, cell: str) -> list[CheckResult]:
+    """Whether it is another cell's: two that share one would share limits and jobs."""
+    known = cast("bytes | None", redis.get(keys.CELL)) if cell and cell != HOME else None
+    owner = cell if known is None else known.decode(errors="replace")
+    if owner == cell:
+        return []
+    found = f"it is the one of the cell {owner}"
+    return [CheckResult("redis cell", "failed", found, f"correct cells.{cell}.redis_url")]
 
 
 def _writes(redis: Redis, info: Info) -> CheckResult:

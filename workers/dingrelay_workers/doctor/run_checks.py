@@ -1,7 +1,9 @@
 """All checks, in the order in which one stands on the other."""
 
 import asyncio
+from dataclasses import replace
 
+from dingrelay_producers.cell_settings import HOME
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers import preflight
 from dingrelay_workers.doctor.backups import check_backups
@@ -22,8 +24,42 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
     except SettingsError as error:
         return [CheckResult("settings", "failed", str(error), "set or correct it")]
     results = [_check_settings(settings)]
+    if settings.across_cells:
+        return results + await _check_cells(settings, settle_ended=settle_ended)
+    servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
+    results += servers
+    results += await check_dingtalk(settings, redis_writes=redis_writes)
+    return results
+
+
+async def _check_cells(settings: Settings, *, settle_ended: bool) -> list[CheckResult]:
+    """The servers of all cells, and of what they share. Each cell's apps are its own doctor's."""
+
+    async def check(name: str) -> list[CheckResult]:
+        found, _ = await _check_servers(settings.of_cell(name), settle_ended=settle_ended)
+        return [replace(each, check=f"{name} {each.check}") for each in found]
+
+    results: list[CheckResult] = []
+    try:
+        home = settings.home
+    except SettingsError as error:
+        results.append(CheckResult("home", "failed", str(error), "set or correct it"))
+    else:
+        if home.cell == HOME:
+            redis = await asyncio.to_thread(check_redis, home)
+            database = await asyncio.to_thread(check_database, home)
+            results += [replace(each, check=f"{HOME} {each.check}") for each in (*redis, database)]
+    for found in await asyncio.gather(*map(check, settings.cells)):
+        results += found
+    return results
+
+
+async def _check_servers(
+    settings: Settings, *, settle_ended: bool
+) -> tuple[list[CheckResult], bool]:
+    """What each check of the servers found, and whether Redis takes writes."""
     redis = await asyncio.to_thread(check_redis, settings)
-    results += redis
+    results = [*redis]
     redis_answers = len(redis) > 1
     redis_writes = redis_answers and redis[-1].verdict == "ok"
     if redis_answers or settings.broker != settings.redis:
@@ -36,8 +72,7 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
     # Also where its tables are old: a backup may be of the release before.
     if redis_answers and database.verdict in {"ok", "warning"}:
         results.append(await asyncio.to_thread(check_backups, settings, settle=settle_ended))
-    results += await check_dingtalk(settings, redis_writes=redis_writes)
-    return results
+    return results, redis_writes
 
 
 def _check_settings(settings: Settings) -> CheckResult:
