@@ -153,7 +153,17 @@ def _named(document: str) -> set[str]:
 
 
 def _variables() -> set[str]:
-    tables = {"apps", "approvals", "history", "recipients", "rules", "sync", "quota", "codes"}
+    tables = {
+        "apps",
+        "approvals",
+        "cells",
+        "history",
+        "recipients",
+        "rules",
+        "sync",
+        "quota",
+        "codes",
+    }
     settings = {
         str(field.validation_alias or f"DINGRELAY_{name.upper()}")
         for name, field in Settings.model_fields.items()
@@ -168,7 +178,17 @@ def _variables() -> set[str]:
 @pytest.mark.parametrize("page", GUIDE["settings.md"])
 def test_every_setting_is_in_the_guide(page: str) -> None:
     assert set(VARIABLE.findall(text(page))) == _variables()
-    tables = ("apps", "approvals", "history", "recipients", "rules", "sync", "quota", "codes")
+    tables = (
+        "apps",
+        "approvals",
+        "cells",
+        "history",
+        "recipients",
+        "rules",
+        "sync",
+        "quota",
+        "codes",
+    )
     assert all(f"[{table}" in text(page) for table in tables)
 
 
