@@ -37,7 +37,8 @@ def test_a_limit_that_is_lowered_in_silence_is_found_within_seconds(
         ),
         on_sent=lambda ref: ids.append(ref.id),
     )
-    wait_until(lambda: states(client, ids)[State.DONE] >= 50, what="the messages flow")
+    # The sandbox is asked: on a busy machine a look at all jobs takes as long as many of them.
+    wait_until(lambda: sandbox.audit()["delivered"] >= 30, what="the messages flow")
     lowered = time.time()
     sandbox.set_limits(calls=f"{LOWERED}/1s")
     wait_until(lambda: time.time() > lowered + WATCHED, what="the limit is found")

@@ -32,7 +32,7 @@ SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
 """Two thirds of a second between slots."""
 NEVER = {"*": {"calls": "2/100s"}, "message.send": {"recipients": ""}}
 """After the first slot none comes within a test."""
-FEW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": "101/1000s"}}
+FEW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": "101/3600s"}}
 """A hundred recipients, and hardly any more within a test."""
 
 Running = asyncio.Task[Outcome | None]

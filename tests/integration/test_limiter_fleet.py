@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any
@@ -93,7 +94,7 @@ async def eventually(predicate: Callable[[], object]) -> None:
 
 @pytest.mark.parametrize("lane", ["urgent", "normal", "bulk"])
 async def test_the_fleet_keeps_and_uses_the_limit(process: Process, lane: Lane) -> None:
-    fleet = [process(), process()]
+    fleet = [process(max_wait=60), process(max_wait=60)]
     left = sorted(await asyncio.gather(*(call(fleet[n % 2], lane) for n in range(400))))
     began = left[0]
     in_two_windows = [sum(t <= at < t + 1 for at in left) for t in (began, began + 0.5)]
@@ -147,41 +148,58 @@ async def test_an_answer_that_is_read_late_lets_nobody_overtake(
 async def leave(limiter: Limiter) -> tuple[list[int], float]:
     """The order in which a hundred waiters left, and how long the process did not run (s)."""
     order: list[int] = []
-    stall = 0.0
 
     async def one(number: int) -> None:
         await call(limiter)
         order.append(number)
 
+    async with stalls() as stall:
+        await asyncio.gather(*(one(number) for number in range(100)))
+    return order, max(stall)
+
+
+@asynccontextmanager
+async def stalls() -> AsyncIterator[list[float]]:
+    """For how long at a time the process does not run (s), as the list grows."""
+    found = [0.0]
+
     async def watch() -> None:
-        nonlocal stall
         while True:
             began = time.monotonic()
             await asyncio.sleep(PAUSE)
-            stall = max(stall, time.monotonic() - began - PAUSE)
+            found.append(time.monotonic() - began - PAUSE)
 
     watching = asyncio.create_task(watch())
-    await asyncio.gather(*(one(number) for number in range(100)))
-    watching.cancel()
-    return order, stall
+    try:
+        yield found
+    finally:
+        watching.cancel()
 
 
 async def test_senders_take_turns(process: Process) -> None:
-    limiter = process()
+    order, stall = await take_turns(process())
+    while stall > STALL:
+        order, stall = await take_turns(process())
+    began = order.index("few")
+    assert order[began:].index("many") <= 1
+    last = len(order) - 1 - order[::-1].index("few")
+    assert last - began <= 20
+
+
+async def take_turns(limiter: Limiter) -> tuple[list[str], float]:
+    """Whose waiters left, in order, and how long the process did not run (s)."""
     order: list[str] = []
 
     async def one(sender: str) -> None:
         await limiter.acquire("default", API, lane="normal", request=ONE, sender=sender)
         order.append(sender)
 
-    many = [asyncio.create_task(one("many")) for _ in range(100)]
-    await eventually(lambda: len(order) >= 10)
-    few = [asyncio.create_task(one("few")) for _ in range(10)]
-    await asyncio.gather(*many, *few)
-    began = order.index("few")
-    assert order[began:].index("many") <= 1
-    last = len(order) - 1 - order[::-1].index("few")
-    assert last - began <= 20
+    async with stalls() as stall:
+        many = [asyncio.create_task(one("many")) for _ in range(100)]
+        await eventually(lambda: len(order) >= 10)
+        few = [asyncio.create_task(one("few")) for _ in range(10)]
+        await asyncio.gather(*many, *few)
+    return order, max(stall)
 
 
 async def test_who_comes_while_others_are_parked_waits_for_its_turn_too(

@@ -392,7 +392,8 @@ def test_which_apps_are_listened_for() -> None:
 async def test_what_the_sandbox_tells_again_is_never_lost(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, action: Any
 ) -> None:
-    sandbox.set_delivery(scale=0.02)
+    # Told again as often as a busy machine may take to connect anew, three times.
+    sandbox.set_delivery(scale=0.02, redeliveries=100)
     times = Times(silence=2, farewell=1, lasting=0, first_pause=0.02, longest_pause=0.1)
     settings = settings_for(sandbox.base_url, valkey_url)
     async with opened(settings, times), opened(settings, times):
