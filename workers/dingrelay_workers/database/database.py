@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry
 
 from dingrelay_workers.database.base import Base
+from dingrelay_workers.database.threads import ConnectionThreads
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for other processes' transactions on SQLite."""
@@ -98,7 +99,8 @@ class Database:
 
     def __init__(self, url: str, *, busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         self._url = async_url(url)
-        self.engine = _engine(self._url, busy_timeout_ms, arguments(url))
+        self._threads = ConnectionThreads()
+        self.engine = _engine(self._url, busy_timeout_ms, arguments(url), self._threads)
         # SQLite's own waiting polls; within the process a lock is faster and fair.
         self._local = asyncio.Lock()
 
@@ -149,6 +151,7 @@ class Database:
     async def dispose(self) -> None:
         """Close all connections."""
         await self.engine.dispose()
+        await self._threads.end()
 
 
 async def upsert(
@@ -188,12 +191,15 @@ def chunks(values: Collection[Value]) -> Iterator[list[Value]]:
         yield ordered[start : start + CHUNK]
 
 
-def _engine(url: URL, busy_timeout_ms: int, more: dict[str, Any]) -> AsyncEngine:
+def _engine(
+    url: URL, busy_timeout_ms: int, more: dict[str, Any], threads: ConnectionThreads
+) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
         engine = create_async_engine(url, pool_pre_ping=True, connect_args=more)
         event.listen(engine.sync_engine, "connect", notice_pooler)
         return engine
-    engine = create_async_engine(url, connect_args=SQLITE_ARGUMENTS)
+    open_by = {"async_creator_fn": threads.connect}
+    engine = create_async_engine(url, connect_args={**SQLITE_ARGUMENTS, **open_by})
 
     def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         _prepare(connection, busy_timeout_ms)

@@ -1,0 +1,39 @@
+"""The threads of SQLite's connections, which must end before their event loop does."""
+
+import asyncio
+import time
+from threading import Thread
+from typing import Any
+
+import aiosqlite
+
+PATIENCE = 5.0
+"""Seconds for all of them to end. One that a lock of another process holds up is left: it is a daemon."""
+
+
+class ConnectionThreads:
+    """Opens SQLite's connections, and waits for their threads.
+
+    aiosqlite does the work of each connection in a thread, which tells the event loop of it. Whoever
+    waited may have been cancelled, and the loop be closed by then: the thread would end with a traceback.
+    """
+
+    def __init__(self) -> None:
+        self._threads: set[Thread] = set()
+
+    async def connect(self, *arguments: Any, **options: Any) -> aiosqlite.Connection:
+        """Open a connection; the arguments are aiosqlite's."""
+        self._threads = {thread for thread in self._threads if thread.is_alive()}
+        connection: Any = aiosqlite.connect(*arguments, **options)
+        thread = connection._thread  # noqa: SLF001 - nothing else tells which
+        # As SQLAlchemy does where it opens the connection itself: no process waits for it.
+        thread.daemon = True
+        self._threads.add(thread)
+        opened: aiosqlite.Connection = await connection
+        return opened
+
+    async def end(self) -> None:
+        """Wait for the threads whose connections are closed or given up."""
+        deadline = time.monotonic() + PATIENCE
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
