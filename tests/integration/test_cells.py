@@ -214,9 +214,22 @@ async def test_a_worker_holds_the_jobs_of_another_cells_app_and_says_whose_it_is
         await run(workers["one"], job)
         status = await asyncio.to_thread(job.status)
     assert (status.state, status.attempts) == (State.SNOOZED, 0)
-    with cells.redis("one") as redis:
-        assert redis.hget(keys.job(job.id), "attempts") in {None, b"0"}
-    assert workers["one"].resources.settings.serves("default")
+    assert status.error
+    assert status.error.message == "shop is in two, and this worker serves one"
+
+
+async def test_the_apps_of_a_cell_stay_its_own_while_its_redis_is_away(cells: TwoCells) -> None:
+    settings = cells.settings(cell="two")
+    async with AsyncExitStack() as stack:
+        redis = open_redis(settings)
+        stack.push_async_callback(redis.aclose)
+        claims = CellClaims(redis, settings)
+        stack.push_async_callback(claims.close)
+        cells.lose()
+        await claims.begin()
+        with cells.redis("one") as home:
+            assert [owner.split()[0] for owner in home.hvals(keys.CELLS_APPS)] == [b"two"]
+        claims.check("shop", "message-send")
 
 
 async def test_two_cells_never_serve_one_app_at_a_time(cells: TwoCells) -> None:
@@ -232,9 +245,9 @@ async def test_two_cells_never_serve_one_app_at_a_time(cells: TwoCells) -> None:
             stack.push_async_callback(redis.aclose)
             claims[name] = CellClaims(redis, settings)
             stack.push_async_callback(claims[name].close)
-        await claims["before"].claim()
+        await claims["before"].claim_apps()
         claims["before"].check("shop", "message-send")
-        await claims["after"].claim()
+        await claims["after"].claim_apps()
         with pytest.raises(Exception, match="shop moves to one: workers of two serve it still"):
             claims["after"].check("shop", "message-send")
         claims["after"].check("default", "message-send")
@@ -245,9 +258,9 @@ async def test_two_cells_never_serve_one_app_at_a_time(cells: TwoCells) -> None:
                 name for name, owner in home.hgetall(keys.CELLS_APPS).items() if b"two" in owner
             )
             home.hset(keys.CELLS_APPS, app, "two 1")
-        await claims["after"].claim()
+        await claims["after"].claim_apps()
         claims["after"].check("shop", "message-send")
-        await claims["before"].claim()
+        await claims["before"].claim_apps()
         with pytest.raises(Exception, match="workers of one serve it still"):
             claims["before"].check("shop", "message-send")
 
@@ -265,7 +278,7 @@ async def test_a_worker_serves_nothing_from_a_redis_that_is_another_cells(cells:
             made.append(CellClaims(redis, settings))
             stack.push_async_callback(made[-1].close)
         for claims in made:
-            await claims.claim()
+            await claims.claim_redis()
         made[0].check("default", "message-send")
         with pytest.raises(Exception, match="this Redis is the one of the cell one, not of two"):
             made[1].check("shop", "message-send")

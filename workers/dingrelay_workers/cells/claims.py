@@ -75,12 +75,15 @@ class CellClaims:
             raise NotServed(f"{app} moves to {cell}: workers of {self._taken[app]} serve it still")
 
     async def begin(self) -> None:
-        """Claim before the first job, if what all cells share answers in time."""
-        try:
-            async with asyncio.timeout(WITHIN):
-                await self.claim()
-        except (RedisError, OSError) as error:  # TimeoutError is one of the latter
-            log.warning("cell_not_claimed", cell=self._settings.cell, reason=type(error).__name__)
+        """Claim before the first job, as far as those who are asked answer in time."""
+        # The apps first: they are the cell's also while its own Redis is away, and its workers wait for that.
+        for what, claim in (("apps", self.claim_apps), ("redis", self.claim_redis)):
+            try:
+                async with asyncio.timeout(WITHIN):
+                    await claim()
+            except (RedisError, OSError) as error:  # TimeoutError is one of the latter
+                reason = type(error).__name__
+                log.warning("cell_not_claimed", cell=self._settings.cell, what=what, reason=reason)
 
     async def run(self) -> None:
         """Claim again and again, for ever. What was known last holds while nobody answers."""
@@ -88,8 +91,8 @@ class CellClaims:
             await asyncio.sleep(EVERY)
             await self.begin()
 
-    async def claim(self) -> None:
-        """Say that this Redis, and these apps, are the cell's."""
+    async def claim_redis(self) -> None:
+        """Say that this Redis is the cell's."""
         cell = self._settings.cell
         await self._redis.set(keys.CELL, cell, nx=True, px=keys.CELL_TTL_MS)
         found: Any = await self._redis.get(keys.CELL)
@@ -99,15 +102,18 @@ class CellClaims:
         elif owner != self._owner:
             log.error("redis_of_another_cell", cell=cell, owner=owner)
         self._owner = owner
+
+    async def claim_apps(self) -> None:
+        """Say in what all cells share which apps are the cell's, and hear which are another one's still."""
+        cell = self._settings.cell
         taken: dict[str, str] = {}
         apps = list(self._apps)
         for start in range(0, len(apps), AT_ONCE):
             some = apps[start : start + AT_ONCE]
             call = _CLAIM.call([keys.CELLS_APPS], [cell, keys.CELL_TTL_MS, *some])
             answer = [each.decode() for each in await run_async(self._home, call)]
-            taken |= {
-                self._apps[app]: by for app, by in zip(answer[::2], answer[1::2], strict=True)
-            }
+            pairs = zip(answer[::2], answer[1::2], strict=True)
+            taken |= {self._apps[app]: by for app, by in pairs}
         for app in taken.keys() - self._taken.keys():
             log.warning("app_of_another_cell", app=app, cell=taken[app])
         for app in self._taken.keys() - taken.keys():

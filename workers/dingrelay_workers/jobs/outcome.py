@@ -39,6 +39,9 @@ OUTAGE_DELAY = 3600.0
 OUTAGE_HINT = "Requeue it once DingTalk answers again."
 CELL_PAUSE = 15.0
 """Seconds before a job is looked at again that is another cell's: as often as claims are."""
+CELL_WAITS = (
+    "It goes on by itself once this cell serves its app; or send it again, to the cell that does."
+)
 CELL_HINT = (
     "Send it again: its app is in another cell now. `dingrelay job show` has what it asks for."
 )
@@ -281,9 +284,10 @@ def _waits(
 
 def _not_served(error: NotServed, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
     """The job waits for whoever moves its app, or has mixed up two cells. It has spent nothing."""
-    if claim.age < settings.max_age:
-        return Outcome(State.SNOOZED, reason=str(error), delay=CELL_PAUSE)
     message = str(error)
+    if claim.age < settings.max_age:
+        waits = _told("cell", "cell", message, CELL_WAITS)
+        return Outcome(State.SNOOZED, reason=message, delay=CELL_PAUSE, error=waits)
     told = f"waited {claim.age / 3600:.3g} h in vain: {message}"
     return _unknown("cell", told) if open_call else _dead("cell", "cell", told, CELL_HINT)
 
