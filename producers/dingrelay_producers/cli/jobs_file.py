@@ -13,6 +13,7 @@ from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.client.client import Client, JobRef
 from dingrelay_producers.errors import (
+    CellUnavailable,
     IdempotencyConflict,
     InvalidArgument,
     ServiceUnavailable,
@@ -153,8 +154,11 @@ def _send(
             f"already used by job {error.job_id} with another payload; the lines after it, up to "
             f"{max(jobs)}, are accepted, but for any whose key is taken as well",
         ) from None
-    except ServiceUnavailable:
+    except ServiceUnavailable as error:
         progress.unsure = max(jobs)
+        if isinstance(error, CellUnavailable):
+            # Those of the other cells are accepted, but not all of these lines.
+            progress.accept(sent, progress.next)
         raise
     progress.accept(sent, wrong.number if wrong else batch[-1].number + 1)
     if wrong:

@@ -48,6 +48,8 @@ async def _check_cells(settings: Settings, *, settle_ended: bool) -> list[CheckR
         if home.cell == HOME:
             redis = await asyncio.to_thread(check_redis, home)
             database = await asyncio.to_thread(check_database, home)
+            if database.verdict == "warning":
+                database = replace(database, advice="start a gateway: it migrates the tables")
             results += [replace(each, check=f"{HOME} {each.check}") for each in (*redis, database)]
     for found in await asyncio.gather(*map(check, settings.cells)):
         results += found

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
-from dingrelay_producers.errors import ServiceUnavailable
+from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 
@@ -49,9 +49,12 @@ async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
     try:
         yield redis
     except (RedisError, OSError) as error:
+        where, name = settings.redis_address.where, type(error).__name__
+        if settings.cell:
+            problem = f"Redis at {where} cannot be reached ({name})"
+            raise CellUnavailable({settings.cell: problem}) from None
         raise ServiceUnavailable(
-            f"DINGRELAY_REDIS_URL: Redis at {settings.redis_address.where} cannot be reached "
-            f"({type(error).__name__})"
+            f"DINGRELAY_REDIS_URL: Redis at {where} cannot be reached ({name})"
         ) from None
     finally:
         await redis.aclose()
