@@ -77,9 +77,13 @@ async def one_worker(
         env="sandbox",
         redis_url=valkey_url,
         database_url=f"sqlite:///{folder / 'directory.db'}",
-        rules={"*": {"calls": ""}},
         apps={"default": AppSettings.model_validate(app)},
-        **{"DINGTALK_OAPI_URL": sandbox.base_url, "DINGTALK_API_URL": sandbox.base_url, **settings},
+        **{
+            "DINGTALK_OAPI_URL": sandbox.base_url,
+            "DINGTALK_API_URL": sandbox.base_url,
+            "rules": {"*": {"calls": ""}},
+            **settings,
+        },
     )
     prepare(loaded.database)
     async with Resources(loaded, Publisher(loaded)) as resources, Executor(resources) as executor:

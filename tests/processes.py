@@ -62,8 +62,14 @@ __all__ = [
 
 PACKAGES = ("dingrelay_tasks", "dingrelay_producers", "dingrelay_workers", "dingrelay_sandbox")
 IMPORTED_LATE = ("celery.apps.worker", "celery.bin.worker")
-LEFT_OUT = ("dingrelay_workers.app", "dingrelay_workers.migrations", "dingrelay_workers.flower")
-"""The first reads settings; the others run in programs of their own."""
+LEFT_OUT = (
+    "dingrelay_workers.app",
+    "dingrelay_workers.migrations",
+    "dingrelay_workers.flower",
+    "dingrelay_producers.tracing.provider",
+)
+"""The first reads settings, the next two run in programs of their own, and no process has the last that
+exports no traces."""
 READ_BY_PYTHON = ("PYTHON", "LC_", "LANG", "LD_", "MALLOC_", "GLIBC_", "OPENSSL_", "COVERAGE_")
 """Beginnings of variables that the interpreter, a library in C or the loader reads for itself."""
 HEEDED = {"PYTHONPATH", "PYTHONFAULTHANDLER", "PYTHONWARNINGS", "LANGUAGE"}

@@ -42,6 +42,8 @@ SILENT = (
     "producers/dingrelay_producers/gateway/drop_in/",
     "producers/dingrelay_producers/stream/ticket.py",
     "producers/dingrelay_producers/testing/",
+    "producers/dingrelay_producers/tracing/provider.py",
+    "producers/dingrelay_producers/tracing/spans.py",
     "workers/dingrelay_workers/campaigns/staging.py",
     "workers/dingrelay_workers/celery_worker/",
     "workers/dingrelay_workers/database/database.py",
@@ -85,6 +87,7 @@ NOT_TOLD = BUGS | {
     "execute",
     "exec_driver_sql",
     "getLogger",
+    "span",
     "text",
     "tr",
 }
@@ -206,6 +209,7 @@ LIBRARY_ERRORS = (
 
 VALUES = (
     "settings",
+    "traces",
     "backups",
     "broker",
     "workers",

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from celery import Celery
@@ -167,7 +167,13 @@ class Publisher:
         pipe.execute()
 
     def publish_task(
-        self, name: str, arguments: dict[str, Any], *, queue: str, task_id: str
+        self,
+        name: str,
+        arguments: dict[str, Any],
+        *,
+        queue: str,
+        task_id: str,
+        headers: Mapping[str, str],
     ) -> None:
         """Publish a task of another application on the same broker.
 
@@ -180,6 +186,7 @@ class Publisher:
             # what to consume might take this one's messages, too.
             "queue": Queue(queue, Exchange(queue), routing_key=queue),
             "task_id": task_id,
+            "headers": dict(headers),
             # Events and inspections show these, and not what is told.
             "argsrepr": "()",
             "kwargsrepr": "{webhook}",

@@ -20,6 +20,7 @@ from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.tracing import export
 from dingrelay_tasks.contract import EVENTS_QUEUE, WEBHOOKS_QUEUE
 from dingrelay_tasks.kinds import KINDS, Kind
 from dingrelay_tasks.user_sync import DIRECTORY_QUEUE
@@ -123,6 +124,7 @@ def _learn_about_the_worker(instance: Any, **_: Any) -> None:
 
 
 def _start(**_: Any) -> None:
+    export.start("dingrelay-worker")
     _migrate()
     resources = runtime.start()
     metrics.begin(_Worker.queues, settings.apps)
@@ -170,6 +172,7 @@ class _Closing(StartStopStep):  # type: ignore[misc]  # celery ships no types
 
 def _stop(**_: Any) -> None:
     runtime.stop(settings.soft_shutdown)
+    export.stop()
 
 
 _steps: Any = app.steps

@@ -26,7 +26,10 @@ from dingrelay_producers.cli import (
     who,
 )
 from dingrelay_producers.cli.group import Commands
+from dingrelay_producers.tracing import export, spans, trace_context
 
+SERVICES = {"up", "demo", "sandbox", "worker", "gateway", "events", "flower"}
+"""Commands that run until they are stopped, and see to their traces themselves."""
 OWN_SYSTEM = {"up", "demo", "sandbox"}
 """Commands that start a system of their own rather than join the one that runs here."""
 
@@ -86,13 +89,21 @@ def dingrelay(
         running.join()
     if cell:
         os.environ["DINGRELAY_CELL"] = cell
+    if context.invoked_subcommand not in SERVICES:
+        export.start("dingrelay")
 
 
 def main() -> None:
     """Run the command line."""
     gc.set_threshold(COLLECTED_AFTER)
     print_any_character()
-    app()
+    # As programs that start others hand their trace on, a step of a CI job for instance.
+    given = trace_context.read(os.environ.get("TRACEPARENT"), os.environ.get("TRACESTATE"))
+    try:
+        with spans.carried(given):
+            app()
+    finally:
+        export.stop()
 
 
 def print_any_character() -> None:

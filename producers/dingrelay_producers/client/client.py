@@ -61,6 +61,7 @@ from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
@@ -628,18 +629,19 @@ class Client:
 
         Those of cells that are away are missing; which cells these are is added to `away`.
         """
-        calls = {group: record.enqueue(draft) for group, draft in drafts.items()}
-        answers = ask_in_threads(
-            {
-                name: (self._cells.named(name), groups)
-                for name, groups in self._by_cell(drafts).items()
-            },
-            lambda asked: asked[0].enqueue(
-                [drafts[group] for group in asked[1]], [calls[group] for group in asked[1]]
-            ),
-        )
-        if len(self._cells.names) == 1:
-            answers.whole()
+        with sending(drafts.values()):
+            calls = {group: record.enqueue(draft) for group, draft in drafts.items()}
+            answers = ask_in_threads(
+                {
+                    name: (self._cells.named(name), groups)
+                    for name, groups in self._by_cell(drafts).items()
+                },
+                lambda asked: asked[0].enqueue(
+                    [drafts[group] for group in asked[1]], [calls[group] for group in asked[1]]
+                ),
+            )
+            if len(self._cells.names) == 1:
+                answers.whole()
         away |= answers.away
         by_cell = self._by_cell(drafts)
         return {

@@ -23,6 +23,7 @@ from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Draft, Enqueued
 from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 
@@ -83,7 +84,9 @@ class Connection:
 
         `calls` are those of `record.enqueue`, of a caller that has them already.
         """
-        calls = calls or list(map(record.enqueue, drafts))
+        if calls is None:
+            with sending(drafts):
+                return self.enqueue(drafts, list(map(record.enqueue, drafts)))
         if len(calls) == 1:
             raw = [self.run(calls[0])]
         else:

@@ -1,6 +1,7 @@
 """Coroutines where the caller is not one."""
 
 import asyncio
+import contextvars
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -15,4 +16,5 @@ def run(work: Coroutine[Any, Any, _T]) -> _T:
     except RuntimeError:
         return asyncio.run(work)
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        # With whatever the caller has in its context, such as its trace.
+        return thread.submit(contextvars.copy_context().run, asyncio.run, work).result()

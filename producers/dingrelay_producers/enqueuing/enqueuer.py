@@ -14,6 +14,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
 from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.send_span import sending
 
 MOST_UNPUBLISHED = 5_000
 """Wake-ups in memory at most; whoever enqueues more waits until the broker has taken some."""
@@ -74,7 +75,8 @@ class Enqueuer:
                 was lost, nothing is accepted, or nothing from some job on.
         """
         if calls is None:
-            calls = list(map(record.enqueue, drafts))
+            with sending(drafts):
+                return await self.enqueue(drafts, list(map(record.enqueue, drafts)))
         asked = _Asked(drafts, calls, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if self._sending is None or self._sending.done():

@@ -17,6 +17,7 @@ from dingrelay_producers.gateway.backend.context import opened
 from dingrelay_producers.gateway.http import access_log
 from dingrelay_producers.gateway.http.connection import Server
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.tracing import export
 
 if sys.platform == "win32":
     from asyncio import run as run_loop
@@ -42,7 +43,11 @@ def run(settings: Settings, host: str, port: int) -> None:
     """
     logs.configure(settings)
     kept = backend(settings.home if settings.across_cells else settings)
-    run_loop(_serve(settings, kept, host, port))
+    export.start("dingrelay-gateway")
+    try:
+        run_loop(_serve(settings, kept, host, port))
+    finally:
+        export.stop()
 
 
 async def _serve(settings: Settings, kept: Backend, host: str, port: int) -> None:

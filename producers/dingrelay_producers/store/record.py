@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import Call, Script
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract, Deliverable, check_size
 from dingrelay_tasks.kinds import KINDS
 
@@ -104,6 +105,8 @@ class Draft(NamedTuple):
     """How many recipients it adds to such a call."""
     sender: str = ""
     """Who asks."""
+    trace: str = ""
+    """That it belongs to (`tracing.trace_context`), where that is not the one of whoever enqueues it."""
 
     @property
     def payload(self) -> str:
@@ -244,6 +247,7 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
             draft.recipients,
             keys.WAITING_TTL_MS,
             draft.sender,
+            draft.trace or spans.current(),
             *holder,
         ],
     )

@@ -18,6 +18,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.stream.listener import Listener
 from dingrelay_producers.stream.metrics import StreamMetrics
 from dingrelay_producers.stream.taker import Taker
+from dingrelay_producers.tracing import export
 
 if sys.platform == "win32":
     from asyncio import run as run_loop
@@ -32,7 +33,11 @@ log = get_logger("dingrelay.events")
 def run(settings: Settings, apps: Sequence[str]) -> None:
     """Listen until SIGTERM or SIGINT; events that were taken are answered."""
     logs.configure(settings)
-    run_loop(_run(settings, apps))
+    export.start("dingrelay-events")
+    try:
+        run_loop(_run(settings, apps))
+    finally:
+        export.stop()
 
 
 async def _run(settings: Settings, apps: Sequence[str]) -> None:

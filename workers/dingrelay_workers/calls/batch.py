@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.message_send import USERS_PER_CALL
+from dingrelay_workers.dingtalk.call_span import SharedCall
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
@@ -52,13 +54,15 @@ class Member:
     Attributes:
         batch: of which it is part.
         users: the people that it adds to the call.
+        trace: of the job's run.
     """
 
-    __slots__ = ("_answer", "batch", "users")
+    __slots__ = ("_answer", "batch", "trace", "users")
 
     def __init__(self, batch: "Batch") -> None:
         self.batch = batch
         self.users: tuple[str, ...] = ()
+        self.trace = ""
         self._answer: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
 
     @property
@@ -72,6 +76,7 @@ class Member:
         Raises:
             BatchClosed: the call has left, or has one of them already.
         """
+        self.trace = spans.current()
         self.batch.add(self, tuple(users))
 
     async def slot(self) -> None:
@@ -126,6 +131,7 @@ class Batch:
         eager: others wait for a call of this content, so it claims the jobs that it has room for.
         closed: set when the slot has come, or won't.
         frozen: set when it is decided who is in it.
+        call: its traces, once it is frozen.
     """
 
     def __init__(self, users: Iterable[str], *, eager: bool, most: int = USERS_PER_CALL) -> None:
@@ -133,6 +139,7 @@ class Batch:
         self.eager = eager
         self.closed = asyncio.Event()
         self.frozen = asyncio.Event()
+        self.call = SharedCall(())
         self._most = most
         self._members: dict[Member, None] = {}
         self._users: set[str] = set()
@@ -197,6 +204,8 @@ class Batch:
             member.tell(BatchClosed())
             self.remove(member)
         self.frozen.set()
+        others = [member.trace for member in self._members if member is not self.sender]
+        self.call = SharedCall(others)
         return [user for member in self._members for user in member.users]
 
     def complete(self, answer: Json) -> None:

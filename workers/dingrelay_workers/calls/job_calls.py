@@ -6,6 +6,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.calls.batch import Batch, BatchClosed, BatchKey, BatchSplit, Member
@@ -13,6 +14,8 @@ from dingrelay_workers.calls.batch_registry import BatchRegistry
 from dingrelay_workers.calls.intent_log import IntentLog
 from dingrelay_workers.calls.tokens import Token, Tokens
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, Api
+from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall
+from dingrelay_workers.dingtalk.error_body import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
@@ -167,7 +170,7 @@ class JobCalls:
             await member.slot()
             await self.intents.write()
             member.ready()
-            return await member.answer()
+            return _told(await member.answer())
         except (BatchClosed, Parked, Draining):  # it has not left
             if not open_before:
                 self.intents.close()
@@ -177,6 +180,7 @@ class JobCalls:
                 self.intents.close()
             raise
         finally:
+            spans.link(member.batch.call.trace)
             member.leave()
 
     async def _send_batch(self, batch: Batch, request: Request) -> Json:
@@ -193,7 +197,7 @@ class JobCalls:
             if len(users) != grant.costs.get("recipients"):
                 # Those that were claimed for it have paid for themselves.
                 grant = replace(grant, costs={"calls": 1, "recipients": len(users)})
-            answer = await self._make(request.to(users), grant)
+            answer = await self._make(request.to(users), grant, shared=batch.call)
         except BaseException as error:
             self._batches.close(self._key, batch)
             own = batch.fail(error, left=self.intents.open)
@@ -240,7 +244,9 @@ class JobCalls:
         LIMIT_WAIT_SECONDS.labels(api.name, self._lane).observe(time.monotonic() - began)
         return grant
 
-    async def _make(self, request: Request, grant: Grant) -> Json:
+    async def _make(
+        self, request: Request, grant: Grant, *, shared: SharedCall | None = None
+    ) -> Json:
         """Make the call whose slot has come, and tell the limiter how it ended."""
         api = request.api
         # A process that was stopped with its slot takes another one in its place.
@@ -253,7 +259,7 @@ class JobCalls:
         verdict = "lost"
         open_before = self.intents.open
         try:
-            answer = await self._exchange(request)
+            answer = await self._exchange(request, shared)
         except DingTalkError as error:
             verdict = error.name
             # A refusal of this call tells nothing of an earlier one that was lost.
@@ -278,7 +284,7 @@ class JobCalls:
             CALLS.labels(api.name, self.app, verdict).inc()
             CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
 
-    async def _exchange(self, request: Request) -> Json:
+    async def _exchange(self, request: Request, shared: SharedCall | None) -> Json:
         """DingTalk's answer; asked once more with a new token if DingTalk calls the token invalid.
 
         An invalid token had no effect, so the repeat is safe even for a call that changes something.
@@ -287,11 +293,11 @@ class JobCalls:
         if request.api.access == "token":
             known = await self._token()
             try:
-                return await self._request(request, known.value)
+                return await self._request(request, known.value, shared)
             except TokenInvalid:
                 token = (await self._token(distrust=known)).value
         try:
-            return await self._request(request, token)
+            return await self._request(request, token, shared)
         except TokenInvalid as error:
             raise Permanent(
                 error.code,
@@ -307,14 +313,16 @@ class JobCalls:
             error.unsent = True
             raise
 
-    async def _request(self, request: Request, token: str) -> Json:
+    async def _request(self, request: Request, token: str, shared: SharedCall | None) -> Json:
         """One request, which leaves soon after its intent: others rely on the intent's time."""
         if not request.api.changes:
-            return await self._transport.request(request, token)
+            return await self._transport.request(request, token, shared=shared)
         for _ in range(MOST_INTENTS):
             leave_by = await self.intents.write()
             with suppress(TooLate):
-                return await self._transport.request(request, token, leave_by=leave_by)
+                return await self._transport.request(
+                    request, token, leave_by=leave_by, shared=shared
+                )
         late = Transient("late", "the worker was too busy to send the request after its intent")
         late.unsent = True
         raise late
@@ -322,3 +330,10 @@ class JobCalls:
     @property
     def _organisation(self) -> str:
         return self._settings.app(self.app).organisation
+
+
+def _told(answer: Json) -> Json:
+    """The answer to a call that another job made, which the trace of this one tells of, too."""
+    if spans.active() and (request_id := request_id_of(answer)):
+        spans.tell({REQUEST_ID: request_id})
+    return answer

@@ -52,6 +52,7 @@ class Campaign:
     rate_at: datetime | None
     recent_people: float
     recent_failed: float
+    trace: str = ""
 
     @property
     def chunk_size(self) -> int:

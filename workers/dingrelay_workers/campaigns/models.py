@@ -77,6 +77,7 @@ class CampaignRow(Base):
         rate_credit: people that `rate` let it send to at `rate_at`; below zero, people it is ahead.
         rate_at: by Redis's clock.
         index_bits: 2 ** bits buckets of `IndexRow` hold its people; None if none do.
+        trace: in which it was made; "" for none.
     """
 
     __tablename__ = "campaigns"
@@ -111,6 +112,7 @@ class CampaignRow(Base):
     rate_credit: Mapped[float] = mapped_column(Float, server_default="0")
     rate_at: Mapped[datetime | None] = mapped_column(Utc)
     index_bits: Mapped[int | None]
+    trace: Mapped[str] = mapped_column(String(600), server_default=text("''"))
 
 
 class ChunkRow(Base):

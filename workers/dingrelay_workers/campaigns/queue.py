@@ -16,6 +16,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.record import Draft, transition
 from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.store.send_span import in_a_trace_of_its_own
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult
 from dingrelay_workers.campaigns.chunks import CANCELLED, Campaign, Chunk, Ending, Release
@@ -128,7 +129,7 @@ class ChunkQueue:
 
     async def enqueue(self, campaign: Campaign, chunks: Sequence[Chunk]) -> None:
         """Make the jobs, unless they are there, and wake them."""
-        drafts = [_draft(campaign, chunk) for chunk in chunks]
+        drafts = [in_a_trace_of_its_own(_draft(campaign, each), campaign.trace) for each in chunks]
         wakeups = await self._records.enqueue(drafts, fence=(keys.DISPATCHER, self.holder))
         if wakeups:
             await asyncio.to_thread(self._publisher.publish, wakeups)

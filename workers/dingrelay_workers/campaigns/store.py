@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from dingrelay_producers.client.campaign_backend import ALL, Chosen
 from dingrelay_producers.client.malformed_rows import Malformed
 from dingrelay_producers.errors import CampaignNotFound
+from dingrelay_producers.tracing import spans
 from dingrelay_workers.campaigns import removal
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
 from dingrelay_workers.campaigns.models import (
@@ -112,7 +113,9 @@ class CampaignStore:
             on_malformed=on_malformed,
             on_rows=on_rows,
         ) as gathered:
-            campaign = await self._write(spec, gathered, on_written)
+            with spans.span("create campaign", "INTERNAL") as span:
+                campaign = await self._write(spec, gathered, on_written)
+                span.tell({"dingrelay.app": spec.app, "dingrelay.campaign": campaign.id})
         return Created(campaign, gathered.excluded, tuple(gathered.first_malformed))
 
     async def get(self, campaign: str) -> CampaignRow:
@@ -203,6 +206,7 @@ class CampaignStore:
             "chunks": gathered.staging.count_chunks(size),
             **dict.fromkeys(("settled", "accepted", "left_out", "failed", "calls"), 0),
             "index_bits": bits,
+            "trace": spans.current(),
         }
         index = PeopleIndex(campaign, bits)
         pages = _pages(campaign, spec, gathered, index)

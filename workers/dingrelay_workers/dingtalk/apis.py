@@ -97,6 +97,11 @@ API_NAMES = frozenset([*(api.name for api in APIS), *_OTHERS.values()])
 _BY_PATH = {(api.method, api.path): api for api in APIS}
 
 
+def without_ids(api: Api) -> str:
+    """The path of an API, if it is one of ours; empty for any other, which may hold ids of people."""
+    return api.path if (api.method, api.path) in _BY_PATH else ""
+
+
 def of_path(method: str, path: str, *, ruled: Callable[[str], str], changes: bool) -> Api:
     """The API of a path, for whoever calls it by that.
 

@@ -76,13 +76,18 @@ def succeeded(answer: Mapping[str, Any]) -> bool:
     return integer(answer.get("errcode")) == 0
 
 
+def request_id_of(answer: Mapping[str, Any]) -> str:
+    """DingTalk's id of the call; empty where it tells none."""
+    found = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
+    return redact(found, 100)
+
+
 def of_answer(answer: Mapping[str, Any], status: int) -> ErrorBody | None:
     """What a JSON object complains of; None if it does not."""
     errcode = _text(answer.get("errcode"))
     if errcode and integer(errcode) == 0:
         return None
-    request_id = next(_texts(answer, "request_id", "requestid", "requestId", "RequestId"), "")
-    request_id = redact(request_id, 100)
+    request_id = request_id_of(answer)
     if not errcode and ("punish" in answer or _text(answer.get("status")) == "1111"):
         return ErrorBody(IP_BANNED, (IP_BANNED,), "calls from this address are refused", request_id)
     words = list(_texts(answer, "errmsg", "sub_msg", "message", "Message"))

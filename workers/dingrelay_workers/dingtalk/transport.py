@@ -13,8 +13,10 @@ from aiohttp.abc import AbstractStreamWriter
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall, calling
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.dingtalk.error_body import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     UNREACHABLE,
     Ambiguous,
@@ -101,7 +103,12 @@ class Transport:
         )
 
     async def request(
-        self, request: Request, token: str = "", *, leave_by: float | None = None
+        self,
+        request: Request,
+        token: str = "",
+        *,
+        leave_by: float | None = None,
+        shared: SharedCall | None = None,
     ) -> dict[str, Any]:
         """DingTalk's answer to one request.
 
@@ -109,13 +116,22 @@ class Transport:
             request: what is asked.
             token: the app's; empty for a request that fetches one.
             leave_by: when a request with a body must be on its way, by the monotonic clock.
+            shared: the traces of several jobs whose call it is.
 
         Raises:
             DingTalkError: exactly one of its classes, whatever happens on the way.
             TooLate: it could not leave by then.
         """
-        status, content, date = await self._exchange(request, token, leave_by)
-        return self._classifier.read(request.api, status, content, now=_moment(date))
+        others = shared.others if shared else ()
+        with calling(request, self._hosts[request.api.dialect], others) as span:
+            if shared:
+                shared.trace = span.trace
+            status, content, date = await self._exchange(request, token, leave_by)
+            span.tell({"http.response.status_code": status})
+            answer = self._classifier.read(request.api, status, content, now=_moment(date))
+            if span.recorded and (request_id := request_id_of(answer)):
+                span.tell({REQUEST_ID: request_id})
+            return answer
 
     async def _exchange(
         self, request: Request, token: str, leave_by: float | None

@@ -12,6 +12,7 @@ from dingrelay_workers.doctor.check_result import CheckResult
 from dingrelay_workers.doctor.database import check_database
 from dingrelay_workers.doctor.dingtalk import check_dingtalk
 from dingrelay_workers.doctor.redis_server import check_redis
+from dingrelay_workers.doctor.traces import check_traces
 
 
 async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
@@ -25,10 +26,13 @@ async def run_checks(*, settle_ended: bool = False) -> list[CheckResult]:
         return [CheckResult("settings", "failed", str(error), "set or correct it")]
     results = [_check_settings(settings)]
     if settings.across_cells:
-        return results + await _check_cells(settings, settle_ended=settle_ended)
-    servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
-    results += servers
-    results += await check_dingtalk(settings, redis_writes=redis_writes)
+        results += await _check_cells(settings, settle_ended=settle_ended)
+    else:
+        servers, redis_writes = await _check_servers(settings, settle_ended=settle_ended)
+        results += servers
+        results += await check_dingtalk(settings, redis_writes=redis_writes)
+    if traces := await asyncio.to_thread(check_traces):
+        results.append(traces)
     return results
 
 

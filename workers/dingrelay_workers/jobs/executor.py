@@ -23,6 +23,7 @@ from dingrelay_workers.jobs import outcome
 from dingrelay_workers.jobs.context import JobContext
 from dingrelay_workers.jobs.observer import Nobody, Observer
 from dingrelay_workers.jobs.outcome import Outcome
+from dingrelay_workers.jobs.run_span import ended, running
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Claim, ClaimedJob, Usage
@@ -112,7 +113,11 @@ class Executor:
         wakeup, claim = job
         names = {"id": claim.id, "kind": wakeup.kind.name, "app": claim.app, "lane": claim.lane}
         leases = self.resources.leases
-        with bound_contextvars(**names, attempt=claim.attempts + 1), leases.held(claim):
+        with (
+            running(wakeup.kind, claim) as span,
+            bound_contextvars(**names, attempt=claim.attempts + 1, **span.names),
+            leases.held(claim),
+        ):
             began = time.monotonic()
             self._observer.began(wakeup.kind, claim)
             run = self._prepare(wakeup, claim, member)
@@ -122,6 +127,7 @@ class Executor:
                 if member:
                     member.leave()
             state = await self._complete(run, led_to)
+            ended(span, led_to, state)
             if state is None:
                 return None
             self._observer.ended(wakeup.kind, claim, led_to, state, time.monotonic() - began)

@@ -10,7 +10,11 @@ from dingrelay_workers.database.base import Base, Number, Utc
 
 
 class OutboxRow(Base):
-    """A notice, until the relay has passed it on."""
+    """A notice, until the relay has passed it on.
+
+    Attributes:
+        trace: in which it happened; "" for none.
+    """
 
     __tablename__ = "outbox"
     __table_args__ = ({"sqlite_autoincrement": True},)
@@ -23,6 +27,7 @@ class OutboxRow(Base):
     kind: Mapped[str] = mapped_column(String(64))
     at: Mapped[datetime] = mapped_column(Utc)
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
+    trace: Mapped[str] = mapped_column(String(600), server_default=text("''"))
 
 
 class EndpointRow(Base):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from dingrelay_producers.tracing import spans
+
 _NAMESPACE = uuid.UUID("3a0b1f57-58a4-4f3c-9b43-0a4b0f0a7c52")
 
 
@@ -34,6 +36,7 @@ class Notice:
         sender: who asked for what ended; empty where nobody did.
         kind: of the job that ended; empty where none did.
         id: tells it from every other, and stays the same however often it is told.
+        trace: in which it happened (`tracing.trace_context`); empty for none.
     """
 
     type: str
@@ -43,6 +46,7 @@ class Notice:
     sender: str = ""
     kind: str = ""
     id: str = field(default_factory=fresh_id)
+    trace: str = field(default_factory=spans.current)
 
     def columns(self) -> dict[str, Any]:
         """What a row of SQL holds of it."""
@@ -54,4 +58,5 @@ class Notice:
             "kind": self.kind,
             "at": self.at,
             "data": dict(self.data),
+            "trace": self.trace,
         }

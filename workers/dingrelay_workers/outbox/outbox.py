@@ -62,6 +62,7 @@ async def oldest(connection: AsyncConnection, most: int) -> list[tuple[int, Noti
                 kind=row["kind"],
                 at=row["at"],
                 data=row["data"],
+                trace=row["trace"],
             ),
         )
         for row in rows.mappings()

@@ -15,6 +15,7 @@ from dingrelay_producers.store.ownership import Ownership
 from dingrelay_producers.store.record import ENDING, Draft, Wakeup, transition
 from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import State
+from dingrelay_producers.tracing import spans
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_tasks.kinds import KINDS
@@ -74,6 +75,7 @@ class Claim:
         batch_key: where jobs wait with which it may share a call; empty if it goes alone.
         recipients: how many recipients it adds to such a call.
         summary: one line, free of the job's text.
+        trace: that it belongs to (`tracing.trace_context`); empty for none.
     """
 
     id: str
@@ -102,6 +104,7 @@ class Claim:
     batch_key: str = ""
     recipients: int = 0
     summary: str = ""
+    trace: str = ""
 
     @property
     def ownership(self) -> Ownership:
@@ -339,6 +342,7 @@ class Records:
                     claim.sender,
                     turn.had if turn else 0,
                     turn.recipients if turn else 0,
+                    "" if claim.trace else spans.current(),
                     *_pairs(usage.steps),
                 ],
             ),
@@ -476,6 +480,7 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
         batch_key=fields.get("batch_key", ""),
         recipients=int(fields.get("recipients", 0)),
         summary=fields.get("summary", ""),
+        trace=fields.get("trace", ""),
     )
 
 

@@ -11,6 +11,8 @@ from dingrelay_producers.publisher import FORMAT_HEADER, WAKEUP_FORMAT, WOKEN_HE
 from dingrelay_producers.settings import DEFAULT_APP
 from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft
+from dingrelay_producers.tracing import trace_context
+from dingrelay_producers.tracing.trace_context import TRACEPARENT, TRACESTATE
 from dingrelay_tasks.contract import (
     APP_NAME,
     LANES,
@@ -41,6 +43,7 @@ class ReceivedWakeup:
             `expires_at` where that has none.
         problem: what is wrong with the message around the job, if anything.
         newer: it is of a newer release, and says no more to this one than which job to look at.
+        trace: that a foreign client names; a job of ours has its own in its record.
     """
 
     id: str
@@ -52,6 +55,7 @@ class ReceivedWakeup:
     problem: ContractError | None = None
     newer: bool = False
     expires: int | None = None
+    trace: str = ""
 
     @classmethod
     def from_request(cls, kind: Kind, request: Mapping[str, Any]) -> "ReceivedWakeup":
@@ -61,11 +65,13 @@ class ReceivedWakeup:
         info = request.get("delivery_info") or {}
         kwargs: Mapping[str, Any] = request["kwargs"]
         job, problem = kwargs.get("job"), _envelope_problem(request["args"], kwargs)
+        trace = ""
         if not (
             woken or newer
         ):  # what our own publisher sends is JSON already, and holds nothing to hide
             job, unwritable = plain_json(kind.contract.without_secrets(job))
             problem = problem or unwritable
+            trace = trace_context.read(request.get(TRACEPARENT), request.get(TRACESTATE))
         wakeup = cls(
             id=_job_id(request.get("id")),
             kind=kind,
@@ -76,6 +82,7 @@ class ReceivedWakeup:
             problem=None if newer else problem,
             newer=newer,
             expires=_expiry(request.get("expires")),
+            trace=trace,
         )
         return wakeup._bounded() if wakeup.bare else wakeup
 
@@ -137,6 +144,7 @@ class ReceivedWakeup:
             batch_key=record.batch_key(contract) if contract else "",
             recipients=contract.recipients if contract else 0,
             sender=contract.sender if contract else "",
+            trace=self.trace,
         )
 
     def _text(self, field: str, default: str) -> str:

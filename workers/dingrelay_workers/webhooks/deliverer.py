@@ -5,7 +5,7 @@ It is `dingrelay_tasks.context.Webhooks` for a worker; each job has it with its 
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -17,6 +17,7 @@ from dingrelay_producers.gateway.webhooks.request import celery_target
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.tracing import trace_context
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.context import Receipt
 from dingrelay_tasks.outcomes import Wait
@@ -29,6 +30,7 @@ from dingrelay_workers.metrics import (
 )
 from dingrelay_workers.outbox.notice import Notice, id_of
 from dingrelay_workers.webhooks import document, endpoints, notices
+from dingrelay_workers.webhooks.delivery_span import delivered, delivering
 from dingrelay_workers.webhooks.gate import Gate
 from dingrelay_workers.webhooks.http import Sender
 from dingrelay_workers.webhooks.stored_endpoint import StoredEndpoint
@@ -201,17 +203,22 @@ class Deliverer:
     ) -> Receipt:
         began = time.monotonic()
         target = celery_target(endpoint.endpoint.url)
-        if target is not None:
-            receipt = await self._publish(*target, notice, job_id)
-        else:
-            content = document.body(notice)
-            headers = document.headers(notice, content, at, secrets)
-            receipt = await self._sender.post(endpoint.endpoint.url, content, headers)
+        with delivering(endpoint, notice) as span:
+            trace = trace_context.headers(span.trace)
+            if target is not None:
+                receipt = await self._publish(*target, notice, job_id, trace)
+            else:
+                content = document.body(notice)
+                headers = {**document.headers(notice, content, at, secrets), **trace}
+                receipt = await self._sender.post(endpoint.endpoint.url, content, headers)
+            delivered(span, receipt)
         WEBHOOKS.labels(receipt.verdict, webhook_code(receipt.code)).inc()
         WEBHOOK_SECONDS.observe(time.monotonic() - began)
         return receipt
 
-    async def _publish(self, queue: str, task: str, notice: Notice, job_id: str) -> Receipt:
+    async def _publish(
+        self, queue: str, task: str, notice: Notice, job_id: str, headers: Mapping[str, str]
+    ) -> Receipt:
         """Publish a task of an application's; it comes again if its answer was lost."""
         arguments: dict[str, Any] = {
             "webhook_id": notice.id,
@@ -219,7 +226,12 @@ class Deliverer:
         }
         try:
             await asyncio.to_thread(
-                self._publisher.publish_task, task, arguments, queue=queue, task_id=job_id
+                self._publisher.publish_task,
+                task,
+                arguments,
+                queue=queue,
+                task_id=job_id,
+                headers=headers,
             )
         except Exception as error:  # noqa: BLE001 - each transport raises errors of its own
             reason = f"the broker did not take the task ({type(error).__name__})"

@@ -8,14 +8,18 @@ Redis holds the jobs. So an endpoint that is down for days costs Redis no more t
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String
+from sqlalchemy import JSON, BigInteger, ForeignKey, Index, Integer, String, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from dingrelay_workers.database.base import Base, Number, Utc
 
 
 class NoticeRow(Base):
-    """A notice that was passed on. Numbers grow in the order in which that was committed."""
+    """A notice that was passed on. Numbers grow in the order in which that was committed.
+
+    Attributes:
+        trace: in which it happened; "" for none.
+    """
 
     __tablename__ = "notices"
     __table_args__ = (Index(None, "recorded_at"), {"sqlite_autoincrement": True})
@@ -29,6 +33,7 @@ class NoticeRow(Base):
     at: Mapped[datetime] = mapped_column(Utc)
     data: Mapped[dict[str, Any]] = mapped_column(JSON)
     recorded_at: Mapped[datetime] = mapped_column(Utc)
+    trace: Mapped[str] = mapped_column(String(600), server_default=text("''"))
 
 
 class DeliveryRow(Base):

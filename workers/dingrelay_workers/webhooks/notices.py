@@ -59,7 +59,7 @@ async def find(connection: AsyncConnection, number: int) -> Notice | None:
     return None if row is None else Notice(**{name: row[name] for name in _FIELDS})
 
 
-_FIELDS = ("id", "type", "app", "sender", "kind", "at", "data")
+_FIELDS = ("id", "type", "app", "sender", "kind", "at", "data", "trace")
 
 
 async def first_since(connection: AsyncConnection, since: datetime) -> int | None:

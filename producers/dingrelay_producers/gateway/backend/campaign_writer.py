@@ -1,6 +1,7 @@
 """Makes campaigns of files in threads: reading a million rows would hold up every other request."""
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -48,5 +49,7 @@ class CampaignWriter:
 
     async def _run(self, ask: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
         # A loop of its own: what keeps campaigns works on files and on the database by turns.
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: asyncio.run(ask()))
+        loop, context = asyncio.get_running_loop(), contextvars.copy_context()
+        return await loop.run_in_executor(
+            self._threads, lambda: context.run(lambda: asyncio.run(ask()))
+        )

@@ -11,6 +11,7 @@ from dingrelay_producers import logs
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.context import CONTEXT
 from dingrelay_producers.gateway.http import access_log
+from dingrelay_producers.gateway.http.request_span import served, serving
 from dingrelay_producers.gateway.http.routes import CALLER, ROUTE
 from dingrelay_producers.gateway.problems import Problem, wanted_language
 
@@ -61,24 +62,27 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     began = monotonic()
     metrics.in_flight.inc()
     status = CLIENT_LEFT
-    try:
-        response = await _answer(request, handler, request_id)
-        status = response.status
-    finally:
-        metrics.in_flight.dec()
-        seconds = monotonic() - began
-        route = request.get(ROUTE) or _template(request)
-        method = request.method if route else "any"
-        metrics.ended(method, route or "none", status, seconds)
-        access_log.log.info(
-            access_log.ENDED,
-            key=request.get(CALLER, ""),
-            request_id=request_id,
-            method=request.method if route else request.method[:16],
-            route=route or "none",
-            status=status,
-            ms=round(seconds * 1000, 1),
-        )
+    with serving(request) as span:
+        try:
+            response = await _answer(request, handler, request_id)
+            status = response.status
+        finally:
+            metrics.in_flight.dec()
+            seconds = monotonic() - began
+            route = request.get(ROUTE) or _template(request)
+            method = request.method if route else "any"
+            metrics.ended(method, route or "none", status, seconds)
+            served(span, method=method, route=route, status=status, request_id=request_id)
+            access_log.log.info(
+                access_log.ENDED,
+                key=request.get(CALLER, ""),
+                request_id=request_id,
+                method=request.method if route else request.method[:16],
+                route=route or "none",
+                status=status,
+                ms=round(seconds * 1000, 1),
+                **span.names,
+            )
     return response
 
 

@@ -3,7 +3,7 @@
 -- ARGV: id, kind, app, lane, queue, payload, digest, summary, due or 0, expires or '', parent,
 --       bare (1: the message of a client without our package), recent size, recent ttl, where it
 --       waits for a call that carries several jobs or '', recipients it takes there, ttl of that,
---       sender or '', the lease's value (times in ms)
+--       sender or '', its trace or '', the lease's value (times in ms)
 -- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict
 -- | gone: the job of this message is over and forgotten | fenced: the lease is another's.
 local record, recent, lease = KEYS[1], KEYS[2], KEYS[3]
@@ -12,7 +12,7 @@ local payload, digest, summary, due = ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9
 local expires, parent, bare = ARGV[10], ARGV[11], ARGV[12] == '1'
 local recent_size, recent_ttl = tonumber(ARGV[13]), ARGV[14]
 local batch_key, recipients, batch_key_ttl = ARGV[15], ARGV[16], ARGV[17]
-local sender, holder = ARGV[18], ARGV[19]
+local sender, trace, holder = ARGV[18], ARGV[19], ARGV[20]
 
 if lease and redis.call('GET', lease) ~= holder then return {'fenced', 0} end
 local known = redis.call('HGET', record, 'digest')
@@ -31,6 +31,7 @@ if later then redis.call('HSET', record, 'not_before', due) end
 if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
 if sender ~= '' then redis.call('HSET', record, 'sender', sender) end
 if parent ~= '' then redis.call('HSET', record, 'parent', parent) end
+if trace ~= '' then redis.call('HSET', record, 'trace', trace) end
 if bare then redis.call('HSET', record, 'bare', 1) end
 if kind == MADE_ONCE then redis.call('HSET', record, 'history', history()) end
 if batch_key ~= '' then

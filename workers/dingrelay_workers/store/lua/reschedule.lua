@@ -8,7 +8,8 @@
 --       that carries several jobs, failed attempts (JSON or '' as before), name of the outage that it
 --       waits for or '', rank of its lane, ttl of those who wait there, when it must be looked at by the
 --       latest (0: whenever), the lane in which it is parked or '', its sender, what that has had if it
---       is new there, recipients of its call, then step and outcome of each finished step (times in ms)
+--       is new there, recipients of its call, the trace of this run if the job has none or '', then step and
+--       outcome of each finished step (times in ms)
 -- Answers the state after, or '' if the job is no longer this owner's.
 local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -18,13 +19,13 @@ local alone, batch_key_ttl = ARGV[14] == '1', ARGV[15]
 local failures, outage, rank, outage_ttl = ARGV[16], ARGV[17], tonumber(ARGV[18]), ARGV[19]
 local outages, there, latest = KEYS[3], KEYS[4], tonumber(ARGV[20])
 local lanes, turns, parked = KEYS[5], KEYS[6], KEYS[7]
-local lane, sender, had, recipients = ARGV[21], ARGV[22], ARGV[23], ARGV[24]
+local lane, sender, had, recipients, trace = ARGV[21], ARGV[22], ARGV[23], ARGV[24], ARGV[25]
 
 if owned(record, owner, fence) ~= 'running' then return '' end
 local cancelled, batch_key, created, queue, bare =
   unpack(redis.call('HMGET', record, 'cancel', 'batch_key', 'created', 'queue', 'bare'))
 
-for index = 25, #ARGV, 2 do
+for index = 26, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
 if answered then redis.call('HDEL', record, 'intent') end
@@ -38,6 +39,8 @@ if waiting ~= '0' then
 else
   redis.call('HDEL', record, 'waiting')
 end
+-- The runs of a job that nobody traced are one trace, from its first one on.
+if trace ~= '' then redis.call('HSETNX', record, 'trace', trace) end
 if alone then redis.call('HDEL', record, 'batch_key', 'recipients') end
 
 take_out(id, queue)

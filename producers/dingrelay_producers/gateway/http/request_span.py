@@ -1,0 +1,53 @@
+"""The span of a request, in the trace of its caller where that names one."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from aiohttp import web
+
+from dingrelay_producers.tracing import spans, trace_context
+from dingrelay_producers.tracing.spans import Span
+
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Paths that somebody asks for every few seconds, of whom nobody wants to read in traces."""
+
+
+@contextmanager
+def serving(request: web.Request) -> Generator[Span]:
+    """Around a request: the jobs that it asks for belong to the trace."""
+    trace = ""
+    if trace_context.TRACEPARENT in request.headers:
+        trace = trace_context.read(
+            request.headers.getall(trace_context.TRACEPARENT),
+            request.headers.getall(trace_context.TRACESTATE, []),
+        )
+    with spans.carried(trace):
+        if not spans.active() or request.path in PROBES:
+            yield Span(trace)
+            return
+        with spans.span("HTTP", "SERVER", parent=trace) as span:
+            yield span
+
+
+def served(span: Span, *, method: str, route: str, status: int, request_id: str) -> None:
+    """Tell how a request ended, and what it was, which is not known before.
+
+    Args:
+        span: that of `serving`.
+        method: of HTTP.
+        route: the path with its parameters' names; empty where there is none.
+        status: of the answer.
+        request_id: as the log tells it.
+    """
+    span.rename(f"{method} {route}" if route else "HTTP")
+    span.tell(
+        {
+            "http.request.method": method if route else "_OTHER",
+            **({"http.route": route} if route else {}),
+            "url.scheme": "http",
+            "http.response.status_code": status,
+            "dingrelay.request_id": request_id,
+        }
+    )
+    if status >= 500:
+        span.fail(str(status))

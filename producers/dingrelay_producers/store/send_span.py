@@ -1,0 +1,59 @@
+"""The spans of accepting jobs, to whose traces the jobs belong."""
+
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
+
+from dingrelay_producers.store.record import Draft
+from dingrelay_producers.tracing import spans
+from dingrelay_producers.tracing.spans import Attributes, Span
+from dingrelay_tasks.names import TASK_PREFIX
+
+
+def sending(
+    drafts: Collection[Draft], *, parent: str | None = None, links: Sequence[str] = ()
+) -> AbstractContextManager[Span]:
+    """Around the acceptance of jobs: what `record.enqueue` is asked for meanwhile belongs to it.
+
+    Args:
+        drafts: the jobs.
+        parent: as for `spans.span`.
+        links: as for `spans.span`.
+    """
+    kinds = {draft.kind for draft in drafts}
+    name = TASK_PREFIX + kinds.pop() if len(kinds) == 1 else "dingrelay"
+    return spans.span(
+        f"send {name}", "PRODUCER", parent=parent, links=links, attributes=lambda: _told(drafts)
+    )
+
+
+def in_a_trace_of_its_own(draft: Draft, cause: str) -> Draft:
+    """A job of many that one thing brought about: its trace links that of the cause.
+
+    Thousands of jobs in one trace can't be looked at. Without OpenTelemetry it belongs to the cause's.
+    """
+    if not spans.active():
+        return draft._replace(trace=cause)
+    with sending([draft], parent="", links=[cause]) as span:
+        return draft._replace(trace=span.trace)
+
+
+def _told(drafts: Collection[Draft]) -> Attributes:
+    """What a span says of jobs: OpenTelemetry's conventions for messaging, and words of ours."""
+    told: dict[str, str | int] = {
+        "messaging.system": "dingrelay",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+    }
+    for attribute, values in (
+        ("messaging.destination.name", {draft.queue for draft in drafts}),
+        ("dingrelay.kind", {draft.kind for draft in drafts}),
+        ("dingrelay.app", {draft.app for draft in drafts}),
+        ("dingrelay.lane", {draft.lane for draft in drafts}),
+    ):
+        if len(values) == 1:
+            told[attribute] = values.pop()
+    if len(drafts) == 1:
+        told["messaging.message.id"] = next(iter(drafts)).id
+    else:
+        told["messaging.batch.message_count"] = len(drafts)
+    return told

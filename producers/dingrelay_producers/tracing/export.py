@@ -1,0 +1,96 @@
+"""Where the spans of our own processes go, as OpenTelemetry's standard variables say.
+
+A client in an application exports nothing by itself: its spans are the application's.
+"""
+
+import logging
+import os
+import threading
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+STOP_SECONDS = 2.0
+"""For the last spans, at the end of a process. A collector that takes longer does not get them."""
+ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+EXPORTERS = "OTEL_TRACES_EXPORTER"
+PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+PROTOCOL = "http/protobuf"
+KNOWN = ("otlp", "console")
+"""Exporters that there are; ``none`` is no exporter."""
+
+log = logging.getLogger("dingrelay")
+
+_provider: "TracerProvider | None" = None
+
+
+def wanted() -> str:
+    """The variable that asks for traces; empty if none does.
+
+    Unlike an SDK that is asked for in code, a worker that is not told where to exports nothing.
+    """
+    if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return ""
+    if chosen := os.environ.get(EXPORTERS, "").strip():
+        return "" if chosen == "none" else EXPORTERS
+    return next((name for name in ENDPOINTS if os.environ.get(name, "").strip()), "")
+
+
+def problem() -> str:
+    """Why there will be no traces though the environment asks for them; empty if nothing is wrong."""
+    asked = wanted()
+    if not asked:
+        return ""
+    unknown = [name for name in exporters() if name not in KNOWN]
+    if unknown:
+        return f"{EXPORTERS}: there are {', '.join(KNOWN)} and none"
+    chosen = next((name for name in PROTOCOLS if os.environ.get(name, "").strip()), "")
+    if chosen and os.environ[chosen].strip() != PROTOCOL and "otlp" in exporters():
+        return f"{chosen} names another protocol than {PROTOCOL}"
+    try:
+        import_module("dingrelay_producers.tracing.provider")  # it loads the SDK
+    except ModuleNotFoundError:
+        return f"{asked} is set, and the extra otel is not installed: pip install 'dingrelay[otel]'"
+    return ""
+
+
+def exporters() -> list[str]:
+    """The exporters that the environment names, or the one that it means."""
+    named = os.environ.get(EXPORTERS, "").strip() or "otlp"
+    return [name.strip() for name in named.split(",") if name.strip()]
+
+
+def start(service: str) -> None:
+    """Export the spans of this process from now on, if its environment says where to.
+
+    What is wrong with that is said in one line, and is no reason not to carry jobs.
+
+    Args:
+        service: its name, unless the environment names it.
+    """
+    global _provider  # noqa: PLW0603 - OpenTelemetry has one for a process, too
+    if _provider is not None or not wanted():
+        return
+    if found := problem():
+        log.warning("no traces: %s", found)
+        return
+    from dingrelay_producers.tracing import provider  # noqa: PLC0415 - it loads the SDK
+
+    try:
+        _provider = provider.install(service, exporters())
+    except Exception as error:  # noqa: BLE001 - whatever is wrong with a variable of theirs
+        log.warning("no traces: OTEL_* can't be used (%s)", type(error).__name__)
+
+
+def stop(timeout: float = STOP_SECONDS) -> None:
+    """Export what is left, within so many seconds. Nothing is exported afterwards."""
+    global _provider  # as `start`
+    stopping, _provider = _provider, None
+    if stopping is None:
+        return
+    # The SDK would wait for a silent collector for half a minute.
+    thread = threading.Thread(target=stopping.shutdown, name="dingrelay-traces", daemon=True)
+    thread.start()
+    thread.join(timeout)

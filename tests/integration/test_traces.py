@@ -1,0 +1,366 @@
+"""One trace from whoever asks for a job to DingTalk's request id: a real Valkey and the sandbox."""
+
+import asyncio
+import json
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry import trace
+from redis import Redis as SyncRedis
+from redis.asyncio import Redis
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
+
+from dingrelay_producers import AsyncClient, State
+from dingrelay_producers.gateway.http.routes import NDJSON
+from dingrelay_producers.publisher import WOKEN_HEADER
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.tracing import spans as making
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend, UserSync
+from dingrelay_tasks.api_call import ApiCall
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.campaigns import documents
+from dingrelay_workers.campaigns.audience import Audience
+from dingrelay_workers.campaigns.control import Control
+from dingrelay_workers.campaigns.dispatcher import Dispatcher
+from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.store import CampaignStore
+from dingrelay_workers.store.wakeup import ReceivedWakeup
+from gateways import gateway_thread
+from offices import Office, hurry
+from one_worker import OneWorker, one_worker
+from outages import OpenFleet, eventually
+from receivers import Receiver, a_receiver
+from traces import PARENT, SPAN, TRACE, Spans, kept, one, place, words
+
+SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
+RUN, ASK = "process dingrelay.message-send", "send dingrelay.message-send"
+TEXT = "机密内容"
+
+
+@pytest.fixture
+def spans(monkeypatch: pytest.MonkeyPatch) -> Spans:
+    return kept(monkeypatch)
+
+
+@pytest.fixture
+async def worker(
+    sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> AsyncIterator[OneWorker]:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        yield worker
+
+
+def message(*users: str, text: str = TEXT, **fields: Any) -> MessageSend:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": users or ["u1"]}, "message": content, **fields})
+
+
+async def test_one_trace_leads_from_the_caller_to_dingtalks_request(
+    worker: OneWorker, spans: Spans, sandbox: SandboxAdmin
+) -> None:
+    tracer = trace.get_tracer_provider().get_tracer("shop")
+    async with AsyncClient(worker.client.settings) as client:
+        with tracer.start_as_current_span("POST /orders"):
+            job = (await client.send(message())).id
+    with capture_logs([merge_contextvars]) as lines:
+        assert await worker.run(job) == State.DONE
+
+    order, ask, run, call = (one(spans.named(name)) for name in ("POST /orders", ASK, RUN, SEND))
+    assert {span.trace for span in (order, ask, run, call)} == {order.trace}
+    assert [ask.parent, run.parent, call.parent] == [order.id, ask.id, run.id]
+    assert [ask.kind, run.kind, call.kind] == ["PRODUCER", "CONSUMER", "CLIENT"]
+    assert ask.attributes["messaging.message.id"] == run.attributes["messaging.message.id"] == job
+    assert run.attributes["dingrelay.state"] == "done"
+    (result,) = (await worker.status(job)).result["calls"]  # type: ignore[index]
+    assert call.attributes["dingtalk.request_id"] == result["request_id"]
+    assert call.attributes["http.response.status_code"] == 200
+    assert not any(span.failed for span in spans.seen)
+    # The token was fetched for this job, as a call of its own.
+    assert one(spans.named("GET /gettoken")).parent == run.id
+    told = words(spans.seen)
+    assert not [each for each in (TEXT, "u1", "access_token", *sandbox.tokens()) if each in told]
+    assert not [each for each in ("sandbox-secret", "sandbox-key") if each in told]
+    assert {(line["trace_id"], line["span_id"]) for line in lines if line["event"] == "done"} == {
+        run.place
+    }
+
+
+async def test_the_runs_of_a_job_are_one_trace_and_a_failure_is_no_error_before_its_end(
+    worker: OneWorker, spans: Spans, sandbox: SandboxAdmin
+) -> None:
+    sandbox.add_fault("error", api="/topapi/message", code="-1", count=1)
+    job = await worker.send(message())
+    assert await worker.run(job) == State.RETRYING
+    assert await worker.run(job) == State.DONE
+    first, second = spans.named(RUN)
+    refused, taken = spans.named(SEND)
+    ask = one(spans.named(ASK))
+    assert {span.parent for span in (first, second)} == {ask.id}
+    assert [refused.parent, taken.parent] == [first.id, second.id]
+    assert [first.failed, second.failed, refused.failed, taken.failed] == [False] * 2 + [
+        True,
+        False,
+    ]
+    assert [run.attributes["dingrelay.attempt"] for run in (first, second)] == [1, 2]
+    assert refused.attributes["dingrelay.error.code"] == "-1"
+    assert first.attributes["dingrelay.state"] == "retrying"
+
+    spans.clear()
+    sandbox.add_fault("error", api="/topapi/message", code="60011", count=1)
+    dead = await worker.send(message("u2"))
+    assert await worker.run(dead) == State.DEAD
+    run = one(spans.named(RUN))
+    assert (run.failed, run.attributes["error.type"]) == (True, "permission")
+    # A person has it carried out again: it is still the same trace.
+    await asyncio.to_thread(worker.client.requeue, dead)
+    assert await worker.run(dead) == State.DONE
+    assert {span.trace for span in spans.seen} == {run.trace}
+
+
+async def test_a_message_of_several_calls_is_one_trace(worker: OneWorker, spans: Spans) -> None:
+    job = await worker.send(message(*(f"u{number + 1}" for number in range(150))))
+    assert await worker.run(job) == State.DONE
+    run = one(spans.named(RUN))
+    calls = spans.named(SEND)
+    assert [call.parent for call in calls] == [run.id] * 2
+    assert [call.attributes["dingrelay.recipients"] for call in calls] == [100, 50]
+
+
+async def test_a_call_that_jobs_share_links_all_their_traces(
+    spans: Spans, sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
+) -> None:
+    rules = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
+        await worker.run(await worker.send(message("u9", text="先行")))
+        spans.clear()
+        jobs = [await worker.send(message(f"u{number}")) for number in range(1, 6)]
+        assert set(await asyncio.gather(*map(worker.run, jobs))) == {State.DONE}
+    call = one(spans.named(SEND))
+    runs = spans.named(RUN)
+    assert len({run.trace for run in runs}) == 5
+    maker = one(runs, lambda run: run.id == call.parent)
+    others = [run for run in runs if run is not maker]
+    assert sorted(call.links) == sorted(run.place for run in others)
+    assert [run.links for run in others] == [[call.place]] * 4
+    assert {run.attributes["dingtalk.request_id"] for run in others} == {
+        call.attributes["dingtalk.request_id"]
+    }
+
+
+def bare(job: Any, **headers: Any) -> ReceivedWakeup:
+    """The message of a Celery client without our package."""
+    request = {"id": str(uuid.uuid4()), "args": (), "kwargs": {"job": job}, **headers}
+    return ReceivedWakeup.from_request(KINDS["message-send"], request)
+
+
+async def test_a_bare_celery_clients_header_is_the_jobs_trace(
+    worker: OneWorker, spans: Spans
+) -> None:
+    job = message().model_dump(mode="json", exclude_unset=True)
+    told = bare(job, traceparent=PARENT, tracestate="vendor=1")
+    assert await worker.executor.execute(told)
+    run = one(spans.named(RUN))
+    assert (run.trace, run.parent) == (TRACE, SPAN)
+    kept_as = await worker.redis.hget(keys.job(told.id), "trace")
+    assert kept_as == f"{PARENT} vendor=1".encode()
+
+    for wrong in ("00-zz", ["00"], 7, PARENT.upper()):
+        spans.clear()
+        other = bare({**job, "allow_duplicate": True}, traceparent=wrong)
+        assert await worker.executor.execute(other)
+        assert one(spans.named(RUN)).parent == ""
+    # A wake-up of ours says nothing of a trace: the record does.
+    assert bare(job, traceparent=PARENT, **{WOKEN_HEADER: 5}).trace == ""
+
+
+async def test_the_runs_of_a_job_that_nobody_traced_are_one_trace(
+    worker: OneWorker, spans: Spans, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = record.draft(message())
+    with monkeypatch.context() as patch:
+        patch.setattr(making, "current", lambda: "")
+        await run_async(worker.redis, record.enqueue(draft))
+    assert not await worker.redis.hexists(keys.job(draft.id), "trace")
+    sandbox.add_fault("error", api="/topapi/message", code="-1", count=1)
+    assert await worker.run(draft.id) == State.RETRYING
+    assert await worker.run(draft.id) == State.DONE
+    first, second = spans.named(RUN)
+    assert (second.trace, second.parent) == (first.trace, first.id)
+
+
+async def test_an_api_call_tells_no_path_with_ids_in_it(worker: OneWorker, spans: Spans) -> None:
+    call = {"method": "GET", "path": "/v1.0/contact/users/zhangsan", "effect": "none"}
+    await worker.run(await worker.send(ApiCall.parse(call)))
+    assert "zhangsan" not in words(spans.seen)
+    assert one(spans.named("GET call.rest")).failed
+
+
+async def test_the_departments_of_a_sync_are_children_of_its_run(
+    worker: OneWorker, spans: Spans, sandbox: SandboxAdmin
+) -> None:
+    sandbox.seed(users=5, departments=2)
+    parent = await worker.send(UserSync())
+    assert await worker.run(parent) == State.SNOOZED
+    run = one(spans.named("process dingrelay.user-sync"))
+    found = [key async for key in worker.redis.scan_iter(keys.job("*"))]
+    found.remove(keys.job(parent).encode())
+    traces = [await worker.redis.hget(key, "trace") for key in found]
+    assert [place(each.decode()) for each in traces if each] == [run.place]
+
+
+class Publishes:
+    """Takes the wake-ups of a dispatcher."""
+
+    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+        return len(list(wakeups))
+
+
+async def test_chunks_have_traces_of_their_own_that_link_the_campaigns(
+    worker: OneWorker, spans: Spans
+) -> None:
+    store = CampaignStore(worker.client.settings.database)
+    audience = Audience(users=[f"u{number}" for number in range(1, 151)])
+    content = {"msgtype": "text", "text": {"content": TEXT}}
+    with making.span("POST /v1/campaigns", "SERVER", parent=PARENT):
+        spec = CampaignSpec.parse({"name": "news", "message": content})
+        made = (await store.create(spec, audience)).campaign
+    create = one(spans.named("create campaign"))
+    assert create.trace == TRACE
+    assert place(made.trace) == create.place
+    assert "trace" not in documents.campaign(made)
+
+    await Control(store.database, worker.redis).start(made.id)
+    publisher: Any = Publishes()
+    records = worker.executor.resources.records
+    dispatcher = Dispatcher(
+        records,
+        publisher,
+        store.database,
+        users_per_call=lambda _: 100,
+        now=lambda: datetime.now(UTC),
+    )
+    await worker.redis.set(keys.DISPATCHER, "test", px=60_000)
+    dispatcher.begin("test")
+    await dispatcher.tick()
+    sent = spans.named("send dingrelay.campaign-chunk")
+    assert len({span.trace for span in sent} - {TRACE}) == 2
+    assert {(span.parent, *span.links) for span in sent} == {("", create.place)}
+    found = [key async for key in worker.redis.scan_iter(keys.job("*"))]
+    chunk = found[0].decode().removeprefix(keys.job(""))
+    assert await worker.run(chunk) == State.DONE
+    run = one(spans.named("process dingrelay.campaign-chunk"))
+    assert (run.trace, run.parent) in {span.place for span in sent}
+    await store.close()
+
+
+async def test_a_webhook_hands_the_trace_of_the_job_on(
+    opened: OpenFleet, spans: Spans, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurry(monkeypatch)
+    office = Office(await opened())
+    async with a_receiver() as receiver:
+        await office.add(f"{receiver.url}?secret=s3cret", "job.*")
+        with making.span("POST /orders", "SERVER", parent=PARENT):
+            (draft,) = await office.fleet.enqueue(message())
+        await eventually(lambda: heard(receiver))
+        await office.close()
+    delivery = one(spans.named("POST webhook"))
+    run = one(spans.named(RUN))
+    order = one(spans.named("POST /orders"))
+    delivering = one(spans.named("process dingrelay.webhook-deliver"))
+    # The job's trace leads on to the receiver; the delivery's run is apart, and both point at each other.
+    assert {span.trace for span in (delivery, run, order)} == {TRACE}
+    assert delivery.parent == order.id
+    assert (delivery.links, delivering.links) == ([delivering.place], [delivery.place])
+    assert place(receiver.taken[0].headers["traceparent"]) == delivery.place
+    assert "s3cret" not in words(spans.seen)
+    assert draft.id == receiver.taken[0].document["data"]["id"]
+
+
+async def heard(receiver: Receiver) -> bool:
+    return bool(receiver.taken)
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings.load(env="sandbox", redis_url=valkey_url)
+
+
+BODY = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": TEXT}}}
+
+
+def trace_of(valkey_url: str, job: str) -> str:
+    with SyncRedis.from_url(valkey_url, decode_responses=True) as redis:
+        return str(redis.hget(keys.job(job), "trace") or "")
+
+
+def test_a_request_goes_on_in_its_callers_trace(
+    settings: Settings, valkey_url: str, spans: Spans
+) -> None:
+    with gateway_thread(settings) as gateway:
+        key = gateway.backend.keys.add("crm")
+        reply = gateway.ask("POST", "/v1/messages", BODY, key=key, traceparent=PARENT)
+        apart = gateway.ask("POST", "/v1/messages", BODY, key=key, traceparent="00-bad")
+        lines = b"".join(json.dumps(BODY).encode() + b"\n" for _ in range(2))
+        bulk = gateway.ask(
+            "POST", "/v1/jobs", lines, key=key, traceparent=PARENT, Content_Type=NDJSON
+        )
+        gateway.ask("GET", "/v1/jobs/zhangsan", key=key, traceparent=PARENT)
+        gateway.ask("GET", "/healthz", traceparent=PARENT)
+    first, second = spans.named("POST /v1/messages")
+    ask, other = spans.named(ASK)
+    assert (first.trace, first.parent, first.kind) == (TRACE, SPAN, "SERVER")
+    assert (ask.trace, ask.parent) == (TRACE, first.id)
+    assert place(trace_of(valkey_url, reply.json["id"])) == ask.place
+    assert first.attributes["http.response.status_code"] == 202
+    assert first.attributes["dingrelay.request_id"] == reply.headers["X-Request-Id"]
+    # What is no trace begins none of the caller's.
+    assert (apart.status, second.parent) == (202, "")
+    assert other.trace == second.trace != TRACE
+    many = one(spans.named("POST /v1/jobs"))
+    job = json.loads(bulk.content.splitlines()[0])["id"]
+    assert place(trace_of(valkey_url, job)) == many.place
+    assert one(spans.named("GET /v1/jobs/{id}")).attributes["http.response.status_code"] == 404
+    told = words(spans.seen)
+    assert not [each for each in (TEXT, "zhangsan", "/healthz", key) if each in told]
+
+
+async def test_a_trace_is_handed_on_by_processes_that_make_no_spans(
+    settings: Settings,
+    valkey_url: str,
+    opened: OpenFleet,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hurry(monkeypatch)
+    office = Office(await opened())
+
+    def ask() -> str:
+        with gateway_thread(settings) as gateway:
+            key = gateway.backend.keys.add("crm")
+            reply = gateway.ask(
+                "POST", "/v1/messages", BODY, key=key, traceparent=PARENT, tracestate="a=1"
+            )
+            return str(reply.json["id"])
+
+    async with a_receiver() as receiver:
+        await office.add(receiver.url, "job.*")
+        with capture_logs([merge_contextvars]) as lines:
+            job = await asyncio.to_thread(ask)
+            assert trace_of(valkey_url, job) == f"{PARENT} a=1"
+            names = ("message-send", "dingrelay.normal", "default", "normal", "")
+            office.fleet.wakeups.publish([Wakeup(job, *names, at=1)])
+            await eventually(lambda: heard(receiver))
+        await office.close()
+    told = receiver.taken[0].headers
+    assert (told["traceparent"], told["tracestate"]) == (PARENT, "a=1")
+    (done,) = [line for line in lines if line["event"] == "done" and line.get("id") == job]
+    assert (done["trace_id"], "span_id" in done) == (TRACE, False)

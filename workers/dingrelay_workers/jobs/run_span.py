@@ -1,0 +1,56 @@
+"""The span of one run of a job: of the job's trace, by OpenTelemetry's conventions for messaging."""
+
+from contextlib import AbstractContextManager
+
+from dingrelay_producers.store.states import State
+from dingrelay_producers.tracing import spans
+from dingrelay_producers.tracing.spans import Attributes, Span
+from dingrelay_tasks.kinds import Kind
+from dingrelay_workers.jobs.outcome import Outcome
+from dingrelay_workers.store.records import Claim
+
+FAILED = frozenset({State.DEAD, State.UNKNOWN})
+"""Ends that somebody should look at. A run after which the job waits has not failed."""
+
+
+def running(kind: Kind, claim: Claim) -> AbstractContextManager[Span]:
+    """Around a run. Its calls are part of the trace, and so are the jobs that it asks for."""
+    return spans.span(
+        f"process {kind.task}",
+        "CONSUMER",
+        parent=claim.trace,
+        attributes=lambda: _of_job(kind, claim),
+    )
+
+
+def ended(span: Span, outcome: Outcome, state: State | None) -> None:
+    """Tell where the run led: the job's state, or None if it is another worker's by now.
+
+    A reason is not told: it may be DingTalk's sentence about somebody.
+    """
+    if not span.recorded:
+        return
+    told: dict[str, str | int | float | bool] = {"dingrelay.state": str(state or "lost")}
+    error = outcome.error or {}
+    if error and state is not None:
+        told["dingrelay.error.code"] = str(error.get("code", ""))
+        told["error.type"] = str(error.get("class", ""))
+    if state is not None and not state.ended:
+        told["dingrelay.delay"] = round(outcome.delay, 3)
+    span.tell(told)
+    if state in FAILED:
+        span.fail(str(error.get("class") or state))
+
+
+def _of_job(kind: Kind, claim: Claim) -> Attributes:
+    return {
+        "messaging.system": "dingrelay",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": claim.queue,
+        "messaging.message.id": claim.id,
+        "dingrelay.kind": kind.name,
+        "dingrelay.app": claim.app,
+        "dingrelay.lane": claim.lane,
+        "dingrelay.attempt": claim.attempts + 1,
+    }

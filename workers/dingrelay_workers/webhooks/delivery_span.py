@@ -1,0 +1,62 @@
+"""The span of telling an endpoint of a notice.
+
+It belongs to the trace in which that happened, which the receiver carries on, and links the run of the
+delivery's job: one trace leads from who asked for a job to who hears of its end.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+
+from dingrelay_producers.gateway.webhooks.request import celery_target
+from dingrelay_producers.tracing import spans
+from dingrelay_producers.tracing.spans import Attributes, Span
+from dingrelay_tasks.context import Receipt
+from dingrelay_workers.outbox.notice import Notice
+from dingrelay_workers.webhooks.stored_endpoint import StoredEndpoint
+
+
+@contextmanager
+def delivering(endpoint: StoredEndpoint, notice: Notice) -> Generator[Span]:
+    """Around a request to an endpoint, or a task for it: it carries the trace of the span.
+
+    Without OpenTelemetry that is the notice's own, handed on as it came.
+    """
+    by_http = celery_target(endpoint.endpoint.url) is None
+    run = spans.current()
+    elsewhere = bool(notice.trace) and notice.trace != run
+    with spans.span(
+        "POST webhook" if by_http else f"send {notice.type}",
+        "CLIENT" if by_http else "PRODUCER",
+        parent=notice.trace if elsewhere else None,
+        links=[run] if elsewhere else [],
+        attributes=lambda: _told(endpoint, notice, by_http=by_http),
+    ) as span:
+        yield span
+    if elsewhere:
+        spans.link(span.trace)
+
+
+def delivered(span: Span, receipt: Receipt) -> None:
+    """Tell what came of it."""
+    if receipt.status:
+        span.tell({"http.response.status_code": receipt.status})
+    if receipt.verdict != "taken":
+        span.fail(receipt.code)
+
+
+def _told(endpoint: StoredEndpoint, notice: Notice, *, by_http: bool) -> Attributes:
+    """What is said of an endpoint: not its URL, which may hold a secret."""
+    told: dict[str, str | int | float | bool] = {
+        "dingrelay.endpoint": endpoint.id,
+        "dingrelay.notice": notice.id,
+        "dingrelay.notice_type": notice.type,
+        "dingrelay.app": notice.app,
+    }
+    if by_http:
+        told["http.request.method"] = "POST"
+        told["server.address"] = urlsplit(endpoint.endpoint.url).hostname or ""
+    else:
+        told["messaging.system"] = "celery"
+        told["messaging.operation.type"] = "send"
+    return told
