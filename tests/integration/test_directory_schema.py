@@ -4,9 +4,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 import dingrelay_workers.api_keys.models
 import dingrelay_workers.approvals.models
@@ -16,6 +17,7 @@ import dingrelay_workers.history.models
 import dingrelay_workers.outbox.models
 import dingrelay_workers.webhooks.models  # noqa: F401 - they define the tables
 import processes
+from conftest import wait_until
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database import schema
 from dingrelay_workers.database.base import Base
@@ -44,6 +46,39 @@ def test_the_migrations_make_the_tables_of_the_models(
             found = connection.execute(text(f"select version_num from {name}")).scalars().all()
             assert found == [revision]
     engine.dispose()
+
+
+def test_a_migration_that_a_worker_is_in_the_way_of_begins_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each holds what the other wants, and PostgreSQL gives up the one that has waited for longer."""
+    newest = command.upgrade
+    monkeypatch.setattr(command, "upgrade", lambda config, _: newest(config, "0004"))
+    upgrade(postgres_url)
+    monkeypatch.undo()
+    tries: list[object] = []
+    real = schema._migrate
+    monkeypatch.setattr(schema, "_migrate", lambda found: (tries.append(found), real(found)))
+    # So long the worker has to come between.
+    patience = make_url(postgres_url).update_query_dict({"options": "-c deadlock_timeout=2s"})
+    engine = schema.sync_engine(postgres_url)
+
+    def waits() -> bool:
+        with engine.connect() as connection:
+            waiting = text("select count(*) from pg_locks where not granted")
+            return bool(connection.execute(waiting).scalar_one())
+
+    with ThreadPoolExecutor(1) as pool, engine.connect() as worker:
+        worker.execute(text("set deadlock_timeout = '1h'"))
+        worker.execute(text("lock table users in share mode"))
+        migrating = pool.submit(upgrade, patience.render_as_string(hide_password=False))
+        wait_until(waits, what="the migration waits for the worker")
+        worker.execute(text("select count(*) from campaigns"))
+        worker.commit()
+        migrating.result(60)
+    engine.dispose()
+    assert len(tries) == 2
+    assert schema.revision(postgres_url) == schema.newest_revision()
 
 
 @pytest.mark.parametrize(("oldest", "works"), [("0014", True), ("9000", False)])

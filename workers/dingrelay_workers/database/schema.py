@@ -20,7 +20,7 @@ from sqlalchemy import (
     select,
     table,
 )
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database.database import (
@@ -39,6 +39,11 @@ _FORMER_VERSIONS = "alembic_version"
 """Where it was until 0014. 0.2.0 looks there still, and does not start at a revision unknown to it."""
 _LOCK_KEY = 0x64696E67
 """PostgreSQL's advisory lock that a migrating worker holds ("ding")."""
+
+_DEADLOCK = "40P01"
+"""PostgreSQL's code for a transaction that was given up since it and others waited for each other."""
+_TRIES = 5
+"""Of a migration that was given up so: a worker of the release before wrote meanwhile."""
 
 _one_in_this_process = threading.Lock()
 
@@ -67,21 +72,32 @@ def upgrade(database_url: str) -> None:
     """
     engine = sync_engine(database_url)
     try:
-        with engine.connect() as connection:
-            found = _revision(connection)
-            if found == newest_revision():
+        for left in reversed(range(_TRIES)):
+            try:
+                _upgrade(engine)
+            except OperationalError as error:
+                if not left or getattr(error.orig, "sqlstate", None) != _DEADLOCK:
+                    raise
+            else:
                 return
-            if found is not None and found > newest_revision():
-                _check_readers(connection, found)
-                return
-            connection.rollback()
-            # Alembic keeps its context in a global.
-            with _one_in_this_process:
-                _wait_for_our_turn(connection)
-                _migrate(connection)
-                connection.commit()
     finally:
         engine.dispose()
+
+
+def _upgrade(engine: Engine) -> None:
+    with engine.connect() as connection:
+        found = _revision(connection)
+        if found == newest_revision():
+            return
+        if found is not None and found > newest_revision():
+            _check_readers(connection, found)
+            return
+        connection.rollback()
+        # Alembic keeps its context in a global.
+        with _one_in_this_process:
+            _wait_for_our_turn(connection)
+            _migrate(connection)
+            connection.commit()
 
 
 def revision(database_url: str) -> str | None:
