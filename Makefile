@@ -81,7 +81,7 @@ test-fast: setup ## run the tests that start no worker, in less than a minute
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not acceptance" \
 		tests/unit tests/fundamentals $(ARGS)
 
-releases: setup ## mix the release before with this one under load, a minute (needs the history of git)
+releases: setup ## mix the release before with this one under load, two minutes (needs the history of git)
 	RELEASES=1 $(BIN)/python -m pytest tests/acceptance/test_previous_release.py $(ARGS)
 
 # 300 requests of each operation, and what belongs to its edges and links.

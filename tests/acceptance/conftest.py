@@ -7,9 +7,12 @@ import pytest
 from redis import Redis
 
 from acceptance.fleet import Fleet, records_text, settings_of
+from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
 from tables import prepare
+
+__all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,12 +1,12 @@
 """Workers, clients and gateways of the release before and of this one, on one Redis and one database.
 
-It takes a minute, most of it starting processes: `make releases` runs it, and `make test` does not.
+It takes two minutes, most of them starting processes: `make releases` runs it, and `make test` does not.
 """
 
 import json
 import os
-import sqlite3
 import urllib.request
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import pytest
 from redis import Redis
 
 from acceptance import traffic
-from acceptance.fleet import MESSAGE_QUEUES, Fleet, wait_for_ends
+from acceptance.fleet import MESSAGE_QUEUES, Fleet, settings_of, wait_for_ends
 from acceptance.gateway_process import GatewayProcess, made_key
 from acceptance.previous_release import PreviousRelease, build
 from acceptance.test_user_sync import kept, told
 from conftest import wait_until
-from dingrelay_producers import Client, State
+from databases import rows
+from dingrelay_producers import Client, JobStatus, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApiCall, ApprovalCreate, UserSync
 from dingrelay_tasks.contract import Contract
@@ -35,9 +36,14 @@ MESSAGES, APPROVALS, CALLS = either(80, 800), either(12, 60), either(5, 20)
 """Of each producer; of the last only of those that know them."""
 ALIKE = 2
 """So many approvals in a row have the same form: a lost answer must not be taken for another's."""
-PEOPLE = 200
-NEWS = {"msgtype": "text", "text": {"content": "全员通知"}}
+USERS = [f"u{number + 1}" for number in range(200)]
 CALL = {"method": "POST", "path": "/topapi/v2/user/get", "body": {"userid": "u1"}, "effect": "none"}
+
+PATHS = {
+    "message-send": "/v1/messages",
+    "approval-create": "/v1/approvals",
+    "api-call": "/v1/calls",
+}
 
 pytestmark = pytest.mark.skipif(not os.environ.get(RELEASES), reason="`make releases` runs it")
 
@@ -45,6 +51,11 @@ pytestmark = pytest.mark.skipif(not os.environ.get(RELEASES), reason="`make rele
 @pytest.fixture(scope="module")
 def previous(tmp_path_factory: pytest.TempPathFactory) -> PreviousRelease:
     return build(tmp_path_factory.mktemp("previous"))
+
+
+def news(number: int) -> dict[str, Any]:
+    """What a campaign sends."""
+    return {"msgtype": "text", "text": {"content": f"全员通知 {number}"}}
 
 
 class Load:
@@ -88,11 +99,34 @@ def post(gateway: GatewayProcess, key: str, path: str, job: Contract) -> str:
 
 
 def campaign_row(env: dict[str, str], campaign: str) -> dict[str, Any]:
-    path = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with closing(sqlite3.connect(path)) as connection:
-        connection.row_factory = sqlite3.Row
-        found = connection.execute("select * from campaigns where id = ?", [campaign])
-        return dict(found.fetchone())
+    query = "select * from campaigns where id = :campaign"
+    (row,) = rows(env["DINGRELAY_DATABASE_URL"], query, campaign=campaign)
+    return row
+
+
+def is_done(env: dict[str, str], campaign: str) -> bool:
+    return bool(campaign_row(env, campaign)["state"] == "done")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_database(
+    request: pytest.FixtureRequest, fleet: Fleet, sandbox_env: dict[str, str]
+) -> str:
+    """The URL of a database of that kind, without tables, which all processes have."""
+    if request.param == "sqlite":
+        url = fleet.env["DINGRELAY_DATABASE_URL"]
+        Path(url.removeprefix("sqlite:///")).unlink()
+    else:
+        url = request.getfixturevalue("postgres_url")
+    sandbox_env["DINGRELAY_DATABASE_URL"] = fleet.env["DINGRELAY_DATABASE_URL"] = url
+    return url
+
+
+@pytest.fixture
+def client(empty_database: str, sandbox_env: dict[str, str]) -> Iterator[Client]:
+    """Of this release."""
+    with Client(settings_of(sandbox_env)) as client:
+        yield client
 
 
 @pytest.mark.timeout(600)
@@ -111,28 +145,32 @@ def test_they_share_the_work_in_both_directions(
     fleet.env |= traffic.write_rules(tmp_path, message_send="40/1s", approval_create="8/1s")
     # What the release before drops of kinds that it does not know is missed after so many seconds.
     fleet.env["DINGRELAY_WAKE_GRACE"] = "3"
-    Path(fleet.env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")).unlink()
     load = Load()
 
     # Its workers have made the tables, and are at work.
     first, _ = fleet.spawn(2, queues=QUEUES, release=previous)
     jobs = [*load.next(), UserSync()]
     load.accepted(jobs, previous.enqueue(fleet.env, jobs))
+    campaigns = [previous.broadcast(fleet.env, name="first", message=news(0), recipients=USERS)]
     wait_until(lambda: traffic.done(valkey, load.ids) > 0, what="the release before is at work")
 
-    # This one joins: its first command migrates.
+    # This one joins: its first command migrates, under the eyes of those who write meanwhile.
     key = made_key(fleet, "mixed")
     with closing(GatewayProcess(fleet, tmp_path)) as gateway:
-        second, *_ = fleet.spawn(2, queues=QUEUES)
         wait_until(gateway.ready, timeout=60)
+        # What a gateway of this release accepts, workers of the one before carry out.
+        jobs = load.next()
+        ids = [post(gateway, key, PATHS[job.kind], job) for job in jobs]
+        load.accepted(jobs, ids)
+        wait_for_ends(client, ids, timeout=200)
+        second, *_ = fleet.spawn(2, queues=QUEUES)
         jobs = load.next()
         load.accepted(jobs, traffic.send_all(client, jobs))
         jobs = load.next_messages(MESSAGES // 4)
-        load.accepted(jobs, [post(gateway, key, "/v1/messages", job) for job in jobs])
-        jobs = [ApiCall.parse(CALL) for _ in range(CALLS)]
-        load.accepted(jobs, [post(gateway, key, "/v1/calls", job) for job in jobs])
-    campaign = previous.broadcast(
-        fleet.env, name="all", message=NEWS, recipients=[f"u{n + 1}" for n in range(PEOPLE)]
+        jobs += [ApiCall.parse(CALL) for _ in range(CALLS)]
+        load.accepted(jobs, [post(gateway, key, PATHS[job.kind], job) for job in jobs])
+    campaigns.append(
+        previous.broadcast(fleet.env, name="second", message=news(1), recipients=USERS)
     )
 
     # Each loses a worker, and one of the release before is started again.
@@ -140,29 +178,46 @@ def test_they_share_the_work_in_both_directions(
         worker.kill()
     fleet.spawn(1, queues=QUEUES, release=previous)
     wait_for_ends(client, load.ids, timeout=200)
-    wait_until(
-        lambda: campaign_row(fleet.env, campaign)["state"] == "done",
-        timeout=60,
-        what="the campaign is done",
-    )
+    for campaign in campaigns:
+        wait_until(lambda campaign=campaign: is_done(fleet.env, campaign), timeout=60)
 
     # The way back: what this release has accepted is carried out by the one before alone.
-    jobs = load.next()
+    jobs = [*load.next(), UserSync()]
     ids = traffic.send_all(client, jobs)
     for worker in fleet.alive:
         if worker.release is None:
             worker.stop()
     load.accepted(jobs, ids)
+    plan = client.campaign(name="third", message=news(2), recipients=USERS)
+    third = plan.create()
+    third.start()
+    campaigns.append(third.id)
     ended = wait_for_ends(client, load.ids, timeout=200)
+    wait_until(lambda: is_done(fleet.env, third.id), timeout=60, what="the last campaign is done")
 
     traffic.assert_done(ended)
     assert {each["state"] for each in previous.statuses(fleet.env, load.ids)} == {State.DONE}
     assert client.dead() == []
+    assert_carried_out_once(load, ended, campaigns, fleet.env, sandbox)
+    assert kept(fleet.env) == told(sandbox)
+
+
+def assert_carried_out_once(
+    load: Load,
+    ended: list[JobStatus],
+    campaigns: list[str],
+    env: dict[str, str],
+    sandbox: SandboxAdmin,
+) -> None:
+    """Each message and each campaign came to everybody once, and each approval is there once."""
     arrived = {
         content["message"]["text"]["content"]: (content["delivered"], content["repeated"])
         for content in sandbox.inboxes()["contents"]
     }
-    assert arrived.pop(NEWS["text"]["content"])[0] == PEOPLE
+    for number, campaign in enumerate(campaigns):
+        assert arrived.pop(news(number)["text"]["content"])[0] == len(USERS)
+        row = campaign_row(env, campaign)
+        assert (row["accepted"], row["failed"], row["left_out"]) == (len(USERS), 0, 0)
     messages = load.of("message-send")
     assert arrived == {traffic.text(number): (1, 0) for number in range(len(messages))}
     approvals = load.of("approval-create")
@@ -171,6 +226,3 @@ def test_they_share_the_work_in_both_directions(
         [job for number in approvals if isinstance(job := load.jobs[number], ApprovalCreate)],
         [ended[number] for number in approvals],
     )
-    row = campaign_row(fleet.env, campaign)
-    assert (row["accepted"], row["failed"], row["left_out"]) == (PEOPLE, 0, 0)
-    assert kept(fleet.env) == told(sandbox)

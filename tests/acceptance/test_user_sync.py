@@ -6,11 +6,13 @@ import sqlite3
 from collections import Counter
 from collections.abc import Mapping
 from contextlib import closing
+from typing import Any
 
 import pytest
 
 from acceptance.fleet import Fleet
 from conftest import wait_until
+from databases import rows
 from dingrelay_producers import Client, JobStatus, State
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.redis_address import RedisAddress
@@ -40,18 +42,21 @@ def told(sandbox: SandboxAdmin) -> tuple[Departments, Users, Memberships]:
 
 def kept(env: Mapping[str, str]) -> tuple[Departments, Users, Memberships]:
     """The same by the directory; whoever has left is not there."""
-    file = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with closing(sqlite3.connect(file)) as database:
-        departments = database.execute(
-            "select id, parent, name from departments where left_at is null"
-        )
-        users = database.execute("select userid, name, fields from users where left_at is null")
-        memberships = database.execute("select department, userid from memberships")
-        return (
-            set(departments),
-            {(userid, name, json.loads(fields).get("email")) for userid, name, fields in users},
-            set(memberships),
-        )
+    url = env["DINGRELAY_DATABASE_URL"]
+    departments = rows(url, "select id, parent, name from departments where left_at is null")
+    users = rows(url, "select userid, name, fields from users where left_at is null")
+    memberships = rows(url, "select department, userid from memberships")
+    return (
+        {(each["id"], each["parent"], each["name"]) for each in departments},
+        {(each["userid"], each["name"], _decoded(each["fields"]).get("email")) for each in users},
+        {(each["department"], each["userid"]) for each in memberships},
+    )
+
+
+def _decoded(fields: Any) -> dict[str, Any]:
+    """SQLite tells JSON as text."""
+    decoded: dict[str, Any] = json.loads(fields) if isinstance(fields, str) else fields
+    return decoded
 
 
 def left(env: Mapping[str, str]) -> tuple[set[int], set[str]]:

