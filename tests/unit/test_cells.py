@@ -75,7 +75,10 @@ def test_a_server_that_is_away_is_tried_by_one_caller_a_pause() -> None:
     assert server.ask()
     server.away = True
     assert not any(server.ask() for _ in range(5))
-    assert (server.tries, guarded.is_open) == (1 + breaker.NEEDED, True)
+    assert not guarded.is_open  # what fails at the same moment is one failure
+    now[0] += breaker.APART
+    assert not any(server.ask() for _ in range(5))
+    assert (server.tries, guarded.is_open) == (7, True)
     for pause in (1.0, 2.0, 4.0, 4.0):
         tries = server.tries
         now[0] += pause - 0.01
@@ -91,19 +94,30 @@ def test_a_server_that_is_away_is_tried_by_one_caller_a_pause() -> None:
 
 
 def test_failures_with_answers_between_them_are_no_outage() -> None:
-    guarded = Breaker()
+    now = [0.0]
+    guarded = Breaker(lambda: now[0])
     server = Server(guarded)
     for away in (True, False) * 5:
+        now[0] += 1
         server.away = away
         assert server.ask() is not away
+    assert not guarded.is_open
+
+
+def test_failures_that_are_far_apart_are_no_outage() -> None:
+    now = [0.0]
+    guarded = Breaker(lambda: now[0])
+    for _ in range(5):
+        guarded.failed()
+        now[0] += breaker.TOGETHER + 1
     assert not guarded.is_open
 
 
 def test_a_try_that_nobody_tells_of_does_not_keep_others_out_for_ever() -> None:
     now = [0.0]
     guarded = Breaker(lambda: now[0])
-    for _ in range(breaker.NEEDED):
-        guarded.failed()
+    guarded.silent()
+    assert guarded.is_open
     now[0] += breaker.PAUSE
     guarded.check()
     with pytest.raises(RedisConnectionError):

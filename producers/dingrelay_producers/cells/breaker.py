@@ -3,10 +3,13 @@
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 PAUSE = 1.0
 """Seconds without a try after a connection failed; one caller then finds out for all. They double with each
@@ -14,6 +17,10 @@ failure, since that caller may wait for a time-out."""
 LONGEST_PAUSE = 4.0
 NEEDED = 2
 """Failures without an answer between them: one alone may be a connection's own."""
+APART = 0.5
+"""Seconds between two failures that count: what fails at the same moment is one."""
+TOGETHER = 5.0
+"""Seconds after which a failure is forgotten: not every answer is told of."""
 TRIAL = 10.0
 """Seconds after which a try counts as given up that nobody has heard of."""
 
@@ -30,6 +37,7 @@ class Breaker:
         self._pause = PAUSE
         self._trying = False
         self._failures = 0
+        self._failed_at = float("-inf")
 
     @property
     def is_open(self) -> bool:
@@ -50,10 +58,24 @@ class Breaker:
         self._try_at, self._trying = now + TRIAL, True
 
     def failed(self) -> None:
-        """It could not be reached, or said nothing."""
-        self._failures += 1
-        if self._failures < NEEDED:
+        """It could not be reached, or said nothing for a moment."""
+        now = self._clock()
+        since = now - self._failed_at
+        if since < APART and not self._trying:
             return
+        if since > TOGETHER and not self.is_open:
+            self._failures = 0
+        self._failed_at = now
+        self._failures += 1
+        if self._failures >= NEEDED:
+            self._open()
+
+    def silent(self) -> None:
+        """It has said nothing for longer than any answer takes."""
+        self._failures = NEEDED
+        self._open()
+
+    def _open(self) -> None:
         if self._trying:
             # Of those that failed at the same time only the one that was let through is news.
             self._pause = min(2 * self._pause, LONGEST_PAUSE)
@@ -68,6 +90,14 @@ class Breaker:
         """Whoever tried it went away: that tells nothing, but somebody else may try."""
         if self._try_at is not None:
             self._try_at = self._clock() + PAUSE
+
+    def retry(self, retries: int) -> "Retry":
+        """How often asyncio's connections of redis-py try again, at once; silence is told."""
+        return _Telling(self, retries)
+
+    def __deepcopy__(self, memo: object) -> Self:
+        """The same: redis-py makes a copy of what each connection has."""
+        return self
 
     def guard(self, pool: Any) -> None:
         """Have a pool of redis-py, for asyncio, ask before it connects, and tell how that went.
@@ -97,3 +127,20 @@ class Breaker:
                 self.answered()
 
         pool.get_connection, pool.ensure_connection = get_connection, ensure_connection
+
+
+class _Telling(Retry):
+    """Tries again, and tells a breaker of what was not answered in time."""
+
+    def __init__(self, breaker: Breaker, retries: int) -> None:
+        super().__init__(NoBackoff(), retries)
+        self._breaker = breaker
+
+    async def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
+        async def told(error: Exception, *count: int) -> Any:
+            # A connection that broke tells nothing: the server may have closed it long ago.
+            if isinstance(error, RedisTimeoutError):
+                self._breaker.failed()
+            return await fail(error, *count)
+
+        return await super().call_with_retry(do, told, *args, **options)

@@ -58,7 +58,9 @@ class Connection:
         try:
             answer = use(self._opened()[0])
         except (RedisConnectionError, RedisTimeoutError) as error:
-            if self._breaker is not None:
+            if self._breaker is not None and isinstance(error, RedisTimeoutError):
+                self._breaker.silent()
+            elif self._breaker is not None:
                 self._breaker.failed()
             raise self._away(
                 f"Redis at {where} cannot be reached ({type(error).__name__})"

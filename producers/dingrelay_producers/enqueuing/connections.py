@@ -28,15 +28,16 @@ def open_redis(settings: Settings) -> aio.Redis:
 
     That of a cell fails at once while it is known to be away.
     """
+    breaker = Breaker() if settings.cell else None
     return connections.open_async(
         settings.redis_address,
-        breaker=Breaker() if settings.cell else None,
+        breaker=breaker,
         blocking=True,
         max_connections=CONNECTIONS,
         timeout=SOCKET_TIMEOUT,
         socket_timeout=SOCKET_TIMEOUT,
         socket_connect_timeout=SOCKET_TIMEOUT,
-        retry=Retry(NoBackoff(), 1),
+        retry=breaker.retry(1) if breaker else Retry(NoBackoff(), 1),
     )
 
 
