@@ -1,7 +1,7 @@
 """What the documents say about figures, made from ``docs/bench.json``.
 
-``python ops/bench/document.py [--check]``: in each language the key figures in the README, all of
-them on a page of their own, and the chart; with ``--check`` writes nothing, names what differs and
+``python ops/bench/document.py [--check]``: in each language the key figures in the README, what a
+system carries in the guide, all of them on a page of their own, and the chart; with ``--check`` writes nothing, names what differs and
 ends with 1.
 """
 
@@ -24,6 +24,12 @@ KEY_FIGURES = {
     "Q": ("campaign under 20 kills",),
 }
 """What the READMEs show: the letter of a measurement → groups of its figures."""
+CAPACITY = {
+    "X": ("a message in Redis and in a worker",),
+    "Y": ("jobs enqueued a second, one thread", "100,000 jobs that wait"),
+    "Z": ("5,000 jobs due at once, beside 1,000,000 due in a month",),
+}
+"""What the guide shows of how much a system carries."""
 
 
 def main() -> int:
@@ -47,6 +53,8 @@ def documents() -> dict[Path, str]:
         for name, block in {words.readme: key_figures, words.page: all_figures}.items():
             path = ROOT / name
             made[path] = replaced(path.read_text("utf-8"), block(report, words))
+        guide = ROOT / words.guide
+        made[guide] = replaced(guide.read_text("utf-8"), table(report, words, CAPACITY))
         made[ROOT / "docs" / words.chart] = chart(report, words)
     return made
 

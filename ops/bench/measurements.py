@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import acquires
+import capacity
 import coalescing
 import cost
 import creation
@@ -210,6 +211,26 @@ MEASUREMENTS = (
         "webhooks-stuck",
         lambda testbed: webhooks.measure(testbed, 300),
         lambda testbed: webhooks.measure(testbed, 3),
+        in_smoke=False,
+    ),
+    Measurement(
+        "X",
+        "redis",
+        lambda testbed: capacity.cost(testbed, 5_000),
+        lambda testbed: capacity.cost(testbed, 100),
+    ),
+    Measurement(
+        "Y",
+        "enqueue",
+        lambda testbed: capacity.enqueue(testbed, 2_000) + capacity.waiting(testbed, 100_000),
+        lambda testbed: capacity.enqueue(testbed, 100) + capacity.waiting(testbed, 1_000),
+        in_smoke=False,
+    ),
+    Measurement(
+        "Z",
+        "due",
+        lambda testbed: capacity.due(testbed, 5_000, 1_000_000),
+        lambda testbed: capacity.due(testbed, 100, 1_000),
         in_smoke=False,
     ),
 )

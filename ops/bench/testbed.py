@@ -23,6 +23,8 @@ PEOPLE, DEPARTMENTS = 2_000, 60
 APP_KEY, APP_SECRET, AGENT_ID = "sandbox-key", "sandbox-secret", "1000001"
 API = "/topapi/message/corpconversation/asyncsend_v2"
 """What every job calls: a work notification."""
+VALKEY = {"maxmemory-policy": "noeviction", "hash-max-listpack-value": 1024}
+"""As the guide recommends."""
 
 
 class Testbed:
@@ -187,7 +189,7 @@ def testbed() -> Iterator[Testbed]:
     sandbox_command = [sys.executable, "-m", "dingrelay_sandbox", "--port", "0"]
     with (
         tempfile.TemporaryDirectory(prefix="dingrelay-bench-") as directory,
-        ValkeyServer(**{"maxmemory-policy": "noeviction"}) as valkey,
+        ValkeyServer(**VALKEY) as valkey,
         subprocess.Popen(sandbox_command, stdout=subprocess.PIPE, text=True) as server,
     ):
         assert server.stdout

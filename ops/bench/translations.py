@@ -19,12 +19,14 @@ class Translations:
         readme: the document that shows the key figures.
         page: the document that shows all of them.
         chart: the picture in both; it lies beside the page.
+        guide: the document that shows how much a system carries.
         sayings: English → what is said instead; empty for English itself.
     """
 
     readme: str
     page: str
     chart: str
+    guide: str
     sayings: Mapping[str, str] = field(default_factory=dict)
 
     def say(self, text: str) -> str:
@@ -150,6 +152,24 @@ CHINESE = {
     "fewest a second": "一秒内最少放行",
     "most a second": "一秒内最多放行",
     "mean": "平均",
+    "a message in Redis and in a worker": "一条消息在 Redis 和 worker 上的开销",
+    "CPU of Redis": "Redis 的 CPU",
+    "commands, those within scripts too": "Redis 命令数（含脚本内的命令）",
+    "apps at 20 calls/s that fill one core": "跑满一个核的应用数（每个应用 20 次/秒）",
+    "messages a second and worker core": "每个 worker 核每秒处理的消息",
+    "history in SQLite": "SQLite 中的历史记录",
+    "bytes": "字节",
+    "jobs enqueued a second, one thread": "单线程每秒入队的任务",
+    "send ÷ Celery's delay": "send ÷ Celery 的 delay",
+    "send": "send",
+    "Celery's delay": "Celery 的 delay",
+    "send_many ÷ Celery's delay": "send_many ÷ Celery 的 delay",
+    "100,000 jobs that wait": "10 万个等待中的任务",
+    "memory of Redis": "Redis 内存",
+    "a job": "每个任务",
+    "5,000 jobs due at once, beside 1,000,000 due in a month": "5000 个任务同时到期，另有 100 万个一个月后到期",
+    "until all are sent": "全部发出所需时间",
+    "longest command of Redis": "Redis 最长的一条命令",
     # The chart's own.
     "What gets through of 20 calls a second": "限流额度（20 次/秒）利用率",
     "Answers refused for the rate": "被限流的调用占比",
@@ -170,6 +190,12 @@ CHINESE = {
 }
 
 LANGUAGES = (
-    Translations("README.md", "docs/benchmarks.md", "bench.svg"),
-    Translations("README.zh-CN.md", "docs/benchmarks.zh-CN.md", "bench.zh-CN.svg", CHINESE),
+    Translations("README.md", "docs/benchmarks.md", "bench.svg", "docs/guide/operating.md"),
+    Translations(
+        "README.zh-CN.md",
+        "docs/benchmarks.zh-CN.md",
+        "bench.zh-CN.svg",
+        "docs/guide/zh-CN/operating.md",
+        CHINESE,
+    ),
 )

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from celery import Celery
+from celery.worker.request import Request
 from redis import Redis
 
 from dingrelay_producers.publisher import Publisher
@@ -20,6 +22,19 @@ WAKEUPS = [
 ]
 PASSING = {"delivery_tag", "reply_to", "timestamp", "clock", "hostname", "pid", "origin"}
 """What differs from one process, or one message, to the next."""
+ASSUMED = {
+    "headers": {
+        **dict.fromkeys(["shadow", "eta", "expires", "group", "group_index", "parent_id"]),
+        **dict.fromkeys(["ignore_result", "stamped_headers"]),
+        "retries": 0,
+        "replaced_task_nesting": 0,
+        "timelimit": [None, None],
+        "stamps": {},
+        "argsrepr": "",
+    },
+    "properties": {"delivery_mode": 2, "priority": 0, "body_encoding": "base64"},
+}
+"""What Celery writes, and a worker takes for granted where it is not written."""
 
 
 def lasting(value: Any) -> Any:
@@ -29,9 +44,22 @@ def lasting(value: Any) -> Any:
 
 
 def read(message: bytes) -> Any:
+    """A message or an event; in a message, what may be left out is there."""
     envelope = json.loads(message)
-    assert len(envelope["properties"]["delivery_tag"]) >= 32
-    envelope["body"] = json.loads(base64.b64decode(envelope["body"]))
+    assert len(envelope["properties"]["delivery_tag"]) >= 16
+    encoded = envelope["properties"].get("body_encoding")
+    body = base64.b64decode(envelope["body"]) if encoded else envelope["body"]
+    envelope["body"] = json.loads(body)
+    if "id" not in envelope["headers"]:
+        return lasting(envelope)
+    told, arguments = envelope["headers"]["id"], envelope["body"]
+    envelope["body"] = [*arguments[:2], {name: at for name, at in arguments[2].items() if at}]
+    for part, assumed in ASSUMED.items():
+        envelope[part] = assumed | envelope[part]
+    envelope["headers"].setdefault("root_id", told)
+    # Of what Celery writes twice or for answers, nothing is read.
+    for name in ("correlation_id", "argsrepr", "kwargsrepr"):
+        envelope["properties"].pop(name, None)
     return lasting(envelope)
 
 
@@ -74,6 +102,41 @@ def test_both_ways_write_the_same(valkey_url: str, database: int) -> None:
     by_celery, directly = (published(settings, directly=how) for how in (False, True))
     assert directly == by_celery
     assert len(directly[1]) == len(WAKEUPS)
+
+
+def test_a_message_that_waits_is_small(valkey_url: str) -> None:
+    settings = Settings.load(env="sandbox", redis_url=valkey_url)
+    with Redis.from_url(valkey_url) as redis:
+        redis.flushall()
+        publisher = Publisher(settings)
+        publisher.publish(WAKEUPS[:1])
+        publisher.close()
+        (message,) = redis.lrange(WAKEUPS[0].queue, 0, -1)
+    assert len(message) < 450
+
+
+@pytest.mark.parametrize("directly", [True, False])
+def test_celery_reads_the_same_of_both(valkey_url: str, directly: bool) -> None:
+    settings = Settings.load(env="sandbox", redis_url=valkey_url)
+    app = Celery(broker=valkey_url, set_as_current=False)
+    task = app.task(name="dingrelay.message-send")(message_send)
+    published(settings, directly=directly)
+    with app.connection_for_read() as connection:
+        message = connection.SimpleQueue("dingrelay.normal", no_ack=True).get(timeout=5)
+    request = Request(message, app=app, task=task)
+    wakeup = WAKEUPS[0]
+    assert (request.id, request.name) == (wakeup.id, "dingrelay.message-send")
+    assert (request.args, request.kwargs) == ([], {"job": {"app": "default", "lane": "normal"}})
+    assert (request.argsrepr, request.kwargsrepr) == ("", wakeup.summary)
+    assert (request.eta, request.expires, *request.time_limits) == (None,) * 4
+    assert (request.errbacks, request.chord, request.group) == (None, None, None)
+    assert request.delivery_info["routing_key"] == wakeup.queue
+    # It was not acknowledged: kombu gives it back by these.
+    assert message.properties["delivery_info"] == {"exchange": "", "routing_key": wakeup.queue}
+
+
+def message_send(job: object) -> None:
+    """A task of this name."""
 
 
 def test_a_broker_that_is_away_costs_no_job(valkey_url: str) -> None:

@@ -28,6 +28,8 @@ It grows with a change that an older release must not carry out as it knows it. 
 overlooked need no new number. Whatever the number, these mean what they do here, since a scheduler of
 any release wakes all jobs by them: state, due, woken, lease, queue, kind, app, lane, summary, owner.
 """
+BATCH_KEY_DIGITS = 32
+"""Of the content's digest: 128 bits tell texts apart, and a key that Redis holds twice a job is short."""
 NEWER = b"newer"
 """What scripts answer that leave a record alone since a newer release wrote it."""
 
@@ -193,7 +195,7 @@ def draft(
 def batch_key(contract: Contract) -> str:
     """The key under which a job waits for a call that carries several; empty if it goes alone."""
     content = contract.batch_digest
-    return keys.waiting(contract.app, content) if content else ""
+    return keys.waiting(contract.app, content[:BATCH_KEY_DIGITS]) if content else ""
 
 
 def milliseconds(moment: datetime | None) -> int | None:

@@ -18,6 +18,8 @@ def program(port: int, data: Path) -> Program:
         "appendonly": "yes",
         "save": "",
         "maxmemory-policy": "noeviction",
+        # A record has a text of some hundred bytes: packed it takes half of the memory.
+        "hash-max-listpack-value": "1024",
         "loglevel": "warning",
     }
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]

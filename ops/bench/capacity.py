@@ -1,0 +1,214 @@
+"""What one Redis carries: what a job costs it, what waits in it, how fast jobs come and leave."""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+from figures import Figure
+from messages import distinct, user
+from redis import Redis
+from testbed import Testbed, cpu_seconds, wait_until
+
+from dingrelay_producers import Client
+from dingrelay_producers.store import keys
+from dingrelay_tasks import MessageSend
+
+MEGABYTE = 1024**2
+LIMITS = {"calls": "100000/1s", "egress": "", "recipients": "1000000/60s"}
+RULES = {"calls": "50000/1s", "recipients": "500000/60s"}
+"""In force, and never met: what every rule costs a job is in the figures."""
+CONCURRENCY = 64
+WARM_UP = 300
+"""Jobs before the measured ones: connections, scripts and the first token are no job's cost."""
+LOADED = 4.0
+"""Seconds after which a worker has loaded all that it needs once."""
+APP_CALLS = 20
+"""Calls a second of one app and API: DingTalk's limit (API §6)."""
+ROUNDS = 3
+"""Rates are taken in turns so often, and their medians told: machines have slow seconds."""
+AHEAD = 30 * 24 * 3600
+"""Seconds: due in a month."""
+LEAD = 10
+"""Seconds between enqueueing jobs and the moment at which all are due."""
+
+
+def cost(testbed: Testbed, jobs: int) -> list[Figure]:
+    """What a message costs Redis and the workers, from the client's `send` to its end.
+
+    Each has a text of its own, so each is a call. They are sent one by one, since `send_many` would
+    share round trips.
+
+    Args:
+        testbed: where to measure.
+        jobs: how many.
+    """
+    group = "a message in Redis and in a worker"
+    testbed.clear(latency=(5, 30), **LIMITS)
+    rules = testbed.rules(**RULES)
+    with (
+        testbed.workers(2, concurrency=CONCURRENCY, env=rules) as workers,
+        testbed.client() as client,
+        Redis.from_url(testbed.redis_url) as redis,
+    ):
+        _send(client, 0, WARM_UP)
+        wait_until(lambda: testbed.delivered() >= WARM_UP, 120)
+        time.sleep(LOADED)
+        known, empty = _history(testbed)
+        redis_before, workers_before = _used(redis), cpu_seconds(workers)
+        commands_before = redis.info("stats")["total_commands_processed"]
+        _send(client, WARM_UP, jobs)
+        wait_until(lambda: testbed.delivered() >= WARM_UP + jobs, 240)
+        wait_until(lambda: not redis.zcard(keys.RUNNING), 60)
+        seconds = (_used(redis) - redis_before) / jobs
+        commands = (redis.info("stats")["total_commands_processed"] - commands_before) / jobs
+        worker = (cpu_seconds(workers) - workers_before) / jobs
+        wait_until(lambda: _history(testbed)[0] >= WARM_UP + jobs, 60)
+        rows, size = _history(testbed)
+    return [
+        Figure(group, "CPU of Redis", seconds * 1_000_000, "µs", at_most=400),
+        Figure(group, "commands, those within scripts too", commands, ""),
+        Figure(group, "apps at 20 calls/s that fill one core", 1 / seconds / APP_CALLS, ""),
+        Figure(group, "messages a second and worker core", 1 / worker, "/s"),
+        Figure(group, "history in SQLite", (size - empty) / (rows - known), "bytes"),
+    ]
+
+
+def waiting(testbed: Testbed, jobs: int) -> list[Figure]:
+    """What Redis holds of jobs that wait: nobody works.
+
+    Args:
+        testbed: where to measure.
+        jobs: how many.
+    """
+    group = f"{jobs:,} jobs that wait"
+    testbed.clear(latency=(0, 0), **LIMITS)
+    with testbed.client() as client, Redis.from_url(testbed.redis_url) as redis:
+        before = redis.info("memory")["used_memory"]
+        client.send_many(distinct(jobs))
+        held = redis.info("memory")["used_memory"] - before
+    at_most = 130 * jobs / 100_000
+    return [
+        Figure(group, "memory of Redis", held / MEGABYTE, "MB", at_most=at_most),
+        Figure(group, "a job", held / jobs, "bytes"),
+    ]
+
+
+def enqueue(testbed: Testbed, jobs: int) -> list[Figure]:
+    """Jobs a second that one thread enqueues, beside a bare Celery client's `delay`.
+
+    Args:
+        testbed: where to measure.
+        jobs: how many of each in each of the rounds.
+    """
+    group = "jobs enqueued a second, one thread"
+    testbed.clear(latency=(0, 0), **LIMITS)
+    celery = testbed.celery()
+    noop = celery.task(name="peers.noop.noop", ignore_result=True)(_noop)
+
+    def delays() -> None:
+        for number in range(jobs):
+            noop.delay(user(number), f"text {number}")
+
+    rates: dict[str, list[float]] = {}
+    with testbed.client() as client, Redis.from_url(testbed.redis_url) as redis:
+        ways: dict[str, Callable[[], Any]] = {
+            "Celery": delays,
+            "send": lambda: _send(client, 0, jobs),
+            "send_many": lambda: client.send_many(distinct(5 * jobs)),
+        }
+        for _ in range(1 + ROUNDS):
+            for name, way in ways.items():
+                redis.flushall()
+                began = time.perf_counter()
+                way()
+                rates.setdefault(name, []).append(1 / (time.perf_counter() - began))
+    # The first round opens connections.
+    rate = {name: jobs * median(times[1:]) for name, times in rates.items()}
+    rate["send_many"] *= 5
+    return [
+        Figure(group, "send ÷ Celery's delay", rate["send"] / rate["Celery"], "×", at_least=1),
+        Figure(group, "send", rate["send"], "/s"),
+        Figure(group, "Celery's delay", rate["Celery"], "/s"),
+        Figure(
+            group, "send_many ÷ Celery's delay", rate["send_many"] / rate["Celery"], "×", at_least=4
+        ),
+        Figure(group, "send_many", rate["send_many"], "/s"),
+    ]
+
+
+def due(testbed: Testbed, jobs: int, ahead: int) -> list[Figure]:
+    """Jobs that are due at one moment, beside many that are due in a month.
+
+    Args:
+        testbed: where to measure.
+        jobs: how many are due at once.
+        ahead: how many are due in a month; of these only their places in the schedule are made.
+    """
+    group = f"{jobs:,} jobs due at once, beside {ahead:,} due in a month"
+    testbed.clear(latency=(0, 0), **LIMITS)
+    rules = testbed.rules(**RULES)
+    with (
+        testbed.workers(2, concurrency=CONCURRENCY, env=rules),
+        testbed.client() as client,
+        Redis.from_url(testbed.redis_url) as redis,
+    ):
+        _place_ahead(redis, ahead)
+        _send(client, 0, WARM_UP)
+        wait_until(lambda: testbed.delivered() >= WARM_UP, 120)
+        moment = time.time() + LEAD
+        client.send_many(_due(jobs, moment))
+        if time.time() > moment - 1:
+            raise TimeoutError(f"{jobs:,} jobs are not enqueued within {LEAD - 1} s")
+        redis.config_set("slowlog-log-slower-than", 500)
+        redis.slowlog_reset()
+        time.sleep(max(0.0, moment - time.time()))
+        wait_until(lambda: testbed.delivered() >= WARM_UP + jobs, 120, pause=0.02)
+        seconds = time.time() - moment
+        slowest = max((each["duration"] for each in redis.slowlog_get(10_000)), default=500)
+    return [
+        Figure(group, "until all are sent", seconds, "s", at_most=8),
+        Figure(group, "longest command of Redis", slowest / 1000, "ms", at_most=10),
+    ]
+
+
+def _place_ahead(redis: Redis, ahead: int) -> None:
+    """So many places in the schedule, a month ahead."""
+    moment = (time.time() + AHEAD) * 1000
+    for first in range(0, ahead, 10_000):
+        places = {f"ahead-{n}": moment + n for n in range(first, min(first + 10_000, ahead))}
+        redis.zadd(keys.SCHEDULE, places)
+
+
+def _due(jobs: int, moment: float) -> Iterator[MessageSend]:
+    """Messages for one moment, each with a text of its own."""
+    at = datetime.fromtimestamp(moment, UTC)
+    for message in distinct(jobs, first=WARM_UP):
+        yield message.model_copy(update={"send_at": at})
+
+
+def _noop(user: str, text: str) -> None:
+    """What a bare Celery client enqueues."""
+
+
+def _send(client: Client, first: int, jobs: int) -> None:
+    for message in distinct(jobs, first=first):
+        client.send(message)
+
+
+def _used(redis: Redis) -> float:
+    """CPU seconds of the server so far, of all its threads."""
+    told = redis.info("cpu")
+    return told["used_cpu_user"] + told["used_cpu_sys"]
+
+
+def _history(testbed: Testbed) -> tuple[int, int]:
+    """How many jobs the history has, and the bytes of the whole database."""
+    with closing(sqlite3.connect(testbed.database)) as database:
+        (rows,) = database.execute("select count(*) from job_history").fetchone()
+        (pages,) = database.execute("pragma page_count").fetchone()
+        (size,) = database.execute("pragma page_size").fetchone()
+    return rows, pages * size
