@@ -8,6 +8,7 @@ from kombu.entity import Exchange, Queue
 
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.timeouts import HEALTH_CHECK, SOCKET_TIMEOUT
 
 QUEUES = (
     "dingrelay.urgent",
@@ -19,13 +20,6 @@ QUEUES = (
 )
 """One queue a lane, and one each for user-sync, events and webhooks, so that each can have workers of
 its own."""
-
-SOCKET_TIMEOUT = 5
-"""Seconds. Without it a worker hangs for ever on a connection that is silent but not closed."""
-PRODUCER_TIMEOUT = 2
-"""Seconds that whoever sends a job may wait for the broker: the job is accepted already."""
-HEALTH_CHECK = 5
-"""Seconds between PINGs on a connection that waits for messages: how a silent one is noticed."""
 
 
 def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import RedisError
 
-from dingrelay_producers.celery_config import PRODUCER_TIMEOUT, celery_config
+from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.confirms import BrokerSilent, Confirms
 from dingrelay_producers.envelopes import (
     FORMAT_HEADER,
@@ -25,6 +25,7 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import round_trip
+from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
 
 __all__ = ["BATCH", "FORMAT_HEADER", "WAKEUP_FORMAT", "WOKEN_HEADER", "Publisher"]
 

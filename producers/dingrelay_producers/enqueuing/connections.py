@@ -9,12 +9,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
-from dingrelay_producers.celery_config import PRODUCER_TIMEOUT
 from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import connections
+from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
 
 SOCKET_TIMEOUT = 0.8
 """Seconds for a connection or an answer. With one repetition they stay within `DEADLINE`."""

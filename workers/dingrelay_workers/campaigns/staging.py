@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Self
 
 from dingrelay_workers.campaigns.template import Result
 
-CACHE_KIB = 12 * 1024
+CACHE_KIB = 8 * 1024
 """For looking up who is there already. Reading them in order needs little."""
 READING_CACHE_KIB = 2 * 1024
 

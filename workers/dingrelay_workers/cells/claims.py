@@ -13,11 +13,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.celery_config import SOCKET_TIMEOUT
 from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.store.scripts import Script, run_async
+from dingrelay_producers.timeouts import SOCKET_TIMEOUT
 
 _CLAIM = Script.load("dingrelay_workers.cells", "claim_apps")
 

@@ -1,5 +1,7 @@
 """Celery's broker, and the workers behind it."""
 
+from typing import Any
+
 from amqp.exceptions import PreconditionFailed
 from celery import Celery
 from kombu.connection import Connection
@@ -13,8 +15,8 @@ from dingrelay_workers.doctor.tls import ADVICE, tls_trouble
 
 TIMEOUT = 3
 QUEUES_ADVICE = "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while nobody uses them"
-ANSWER_SECONDS = 1.0
-"""How long workers have to tell what they serve."""
+ANSWER_SECONDS = (1.0, 3.0)
+"""How long workers have to tell what they serve; the second time where a lane is missing: busy ones are slow."""
 
 
 def check_broker(settings: Settings) -> CheckResult:
@@ -55,12 +57,11 @@ def check_workers(settings: Settings) -> CheckResult:
     celery.config_from_object(celery_config(settings))
     try:
         with celery:
-            answers = celery.control.inspect(timeout=ANSWER_SECONDS).active_queues() or {}
+            answers = _answers(celery)
     except (KombuError, RedisError, OSError) as error:
         found = f"can't be asked: the broker refuses ({type(error).__name__})"
         return CheckResult("workers", "failed", found, "see what is wrong with Redis or the broker")
-    served = {queue["name"] for queues in answers.values() for queue in queues}
-    missing = [name.removeprefix("dingrelay.") for name in QUEUES if name not in served]
+    missing = [name.removeprefix("dingrelay.") for name in _missing(answers)]
     found = f"{len(answers)} running"
     if not missing:
         return CheckResult("workers", "ok", f"{found}, every lane is served")
@@ -71,3 +72,18 @@ def check_workers(settings: Settings) -> CheckResult:
         f"{found}, none serves {lanes}",
         f"start one: dingrelay worker --lanes {lanes}",
     )
+
+
+def _answers(celery: Celery) -> dict[str, Any]:
+    """Each worker's name → its queues."""
+    answers: dict[str, Any] = {}
+    for seconds in ANSWER_SECONDS:
+        answers |= celery.control.inspect(timeout=seconds).active_queues() or {}
+        if not _missing(answers):
+            break
+    return answers
+
+
+def _missing(answers: dict[str, Any]) -> list[str]:
+    served = {queue["name"] for queues in answers.values() for queue in queues}
+    return [name for name in QUEUES if name not in served]

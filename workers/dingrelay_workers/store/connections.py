@@ -10,10 +10,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from dingrelay_producers.celery_config import HEALTH_CHECK, SOCKET_TIMEOUT
 from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
+from dingrelay_producers.timeouts import HEALTH_CHECK, SOCKET_TIMEOUT
 
 CONNECTIONS = 32
 """Of one process at most; a command holds one for a round trip, however many jobs run."""

@@ -11,6 +11,8 @@ from dingrelay_producers.cli.documents import read_message, read_moment, split
 from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
+    from dingrelay_producers.cli.media_files import Upload
+    from dingrelay_tasks.media_upload import MediaType
     from dingrelay_workers.campaigns.audience import Audience
     from dingrelay_workers.campaigns.spec import CampaignSpec
 
@@ -87,14 +89,25 @@ def spec(
         InvalidArgument, UploadFailed, WaitTimeout, ServiceUnavailable: as `Client.upload`.
     """
     content = read_message(text, markdown, message)
-    from dingrelay_producers.cli.media_files import Uploads, parsed, unread
-    from dingrelay_producers.client.client import Client
+    from dingrelay_producers.cli.media_files import parsed, unread
     from dingrelay_workers.campaigns.spec import CampaignSpec
 
     start_at = read_moment(at, "--at")
     asked = {"message": content, "start_at": start_at, "app": app, **fields}
-    with Client() as client:
-        return parsed(asked, CampaignSpec.parse, Uploads(client).of(app) if stored else unread)
+    return parsed(asked, CampaignSpec.parse, _uploads(app) if stored else unread)
+
+
+def _uploads(app: str) -> "Upload":
+    """Uploads for an app. Most campaigns name no file, and a client takes 25 MB."""
+
+    def upload(path: str, media_type: "MediaType") -> str:
+        from dingrelay_producers.cli.media_files import Uploads
+        from dingrelay_producers.client.client import Client
+
+        with Client() as client:
+            return Uploads(client).of(app)(path, media_type)
+
+    return upload
 
 
 @contextmanager
