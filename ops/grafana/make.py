@@ -262,7 +262,7 @@ OVERVIEW = Dashboard(
             "Jobs that nobody has dealt with",
             "They ended dead or unknown, and were neither requeued nor discarded nor resolved since.",
             "short",
-            [("max(dingrelay_dead_jobs)", "dead or unknown")],
+            [("sum(max by (cell) (dingrelay_dead_jobs))", "dead or unknown")],
         ),
         DEAD,
         Panel(
@@ -282,7 +282,7 @@ OVERVIEW = Dashboard(
             "Those that Redis knows, those that Prometheus sees, and those of them that reach Redis.",
             "short",
             [
-                ("max(dingrelay_fleet_workers)", "there"),
+                ("sum(max by (cell) (dingrelay_fleet_workers))", "there"),
                 ("count(dingrelay_redis_reachable)", "seen"),
                 ("sum(dingrelay_redis_reachable)", "reach Redis"),
             ],
@@ -291,13 +291,13 @@ OVERVIEW = Dashboard(
             "Workers of a lane",
             "A lane without one is served by nobody.",
             "short",
-            [("count by (lane) (dingrelay_worker_lane)", "{{lane}}")],
+            [("count by (cell, lane) (dingrelay_worker_lane)", "{{cell}} {{lane}}")],
         ),
         Panel(
             "Work of which one worker does all",
             "Seconds since it last came on. It stands still if the database or Redis is away.",
             "s",
-            [("min by (role) (dingrelay_lead_idle_seconds)", "{{role}}")],
+            [("min by (cell, role) (dingrelay_lead_idle_seconds)", "{{cell}} {{role}}")],
         ),
         Panel(
             "Token fetches and wake-ups, an hour",
@@ -365,7 +365,12 @@ QUEUES = Dashboard(
             "Jobs that wait, by kind",
             "Of all apps.",
             "short",
-            [(highest("dingrelay_backlog_kind_jobs", "kind"), "{{kind}}")],
+            [
+                (
+                    f"sum by (kind) ({highest('dingrelay_backlog_kind_jobs', 'cell, kind')})",
+                    "{{kind}}",
+                )
+            ],
             stacked=True,
         ),
         Panel(
@@ -374,7 +379,9 @@ QUEUES = Dashboard(
             "short",
             [
                 (
-                    f"max by (app, sender) (dingrelay_backlog_sender_jobs{{{APP}}})",
+                    "sum by (app, sender) ("
+                    + highest("dingrelay_backlog_sender_jobs", "cell, app, sender", APP)
+                    + ")",
                     "{{app}} {{sender}}",
                 )
             ],
@@ -447,7 +454,7 @@ CAMPAIGNS = Dashboard(
             "Chunks under way",
             "Jobs of campaigns: one call each. They come in small portions, so that others get their turn.",
             "short",
-            [("max(dingrelay_campaign_chunks)", "chunks")],
+            [("sum(max by (cell) (dingrelay_campaign_chunks))", "chunks")],
         ),
         Panel(
             "Campaigns that paused themselves, an hour",
@@ -477,7 +484,12 @@ CAMPAIGNS = Dashboard(
             "Who carries campaigns on",
             "Seconds since one last did.",
             "s",
-            [('min by (role) (dingrelay_lead_idle_seconds{role="campaigns"})', "{{role}}")],
+            [
+                (
+                    'min by (cell, role) (dingrelay_lead_idle_seconds{role="campaigns"})',
+                    "{{cell}} {{role}}",
+                )
+            ],
         ),
         QUOTA,
     ],
@@ -567,7 +579,7 @@ OUTAGES = Dashboard(
             "Work of which one worker does all",
             "Seconds since it last came on. It stands still if the database or Redis is away.",
             "s",
-            [("min by (role) (dingrelay_lead_idle_seconds)", "{{role}}")],
+            [("min by (cell, role) (dingrelay_lead_idle_seconds)", "{{cell}} {{role}}")],
         ),
     ],
 )
@@ -792,7 +804,7 @@ WEBHOOKS = Dashboard(
             "Notices wait to be passed on",
             "Age of the oldest one that was passed on just now.",
             "s",
-            [("max(dingrelay_webhook_lag_seconds)", "oldest")],
+            [(highest("dingrelay_webhook_lag_seconds", "cell"), "{{cell}} oldest")],
         ),
         Panel(
             "Endpoints out, an hour",
@@ -813,7 +825,12 @@ WEBHOOKS = Dashboard(
             "Who passes notices on",
             "Seconds since one last did.",
             "s",
-            [('min by (role) (dingrelay_lead_idle_seconds{role="webhooks"})', "{{role}}")],
+            [
+                (
+                    'min by (cell, role) (dingrelay_lead_idle_seconds{role="webhooks"})',
+                    "{{cell}} {{role}}",
+                )
+            ],
         ),
     ],
     by_app=False,
