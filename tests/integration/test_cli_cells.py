@@ -87,3 +87,9 @@ def test_a_command_for_one_cell_says_that_it_needs_to_know_which(cli: Cli) -> No
         result = cli(*command)
         assert (result.exit_code, "DINGRELAY_CELL" in result.stderr) == (2, True), command
         assert "one, two" in result.stderr
+
+
+def test_keys_are_where_all_cells_share_things_unless_a_cell_is_chosen(cli: Cli) -> None:
+    made = cli.json("key", "create", "crm", "--scope", "*")["id"]
+    assert [each["id"] for each in cli.json("key", "list")] == [made]
+    assert cli("--cell", "two", "key", "list", "--json").stdout.strip() == "[]"

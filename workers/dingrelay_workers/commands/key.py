@@ -146,7 +146,9 @@ async def _opened() -> "AsyncGenerator[SqlKeyStore]":
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.database.schema import migrate
 
-    settings = Settings.load().home
+    loaded = Settings.load()
+    # A cell that was chosen has a gateway of its own.
+    settings = loaded.home if loaded.across_cells else loaded
     migrate(settings)
     database = Database(settings.database)
     try:
