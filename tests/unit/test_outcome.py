@@ -141,8 +141,9 @@ def test_an_answer_that_is_no_sign_of_an_outage_ends_what_may_be_given_back() ->
 
 
 def test_a_job_of_another_cells_app_waits_and_spends_nothing_for_a_day() -> None:
-    elsewhere = NotServed("shop is in two, and this worker serves one")
+    elsewhere = NotServed("shop is in two, and this worker serves one", pause=600)
     waits = led_to(elsewhere)
+    assert 600 <= waits.delay <= 900
     assert (waits.state, waits.attempts, waits.reason) == (State.SNOOZED, 0, str(elsewhere))
     day = int(SETTINGS.max_age * 1000)
     for open_call, state in ((False, State.DEAD), (True, State.UNKNOWN)):

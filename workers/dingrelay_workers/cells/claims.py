@@ -27,6 +27,11 @@ WITHIN = 3.0
 """Seconds that a start waits for what all cells share. It goes on without: a cell stands on no other."""
 AT_ONCE = 500
 """Apps that one script looks at, so that it does not hold up the server."""
+MOVING = 2 * EVERY
+"""Seconds before a job is looked at again whose app moves here: that takes a minute."""
+ELSEWHERE = 600.0
+"""The same where settings say that its app is elsewhere: they are read when a worker starts, and all the
+jobs of an app that has moved away must not keep the cell busy."""
 OF_NO_APP = frozenset({"webhook-deliver", "person-erase"})
 """Kinds of jobs that make no call of an app's: they belong where what they are about is."""
 
@@ -34,7 +39,15 @@ log = get_logger("dingrelay.cells")
 
 
 class NotServed(Exception):
-    """A job is of an app that this worker does not serve."""
+    """A job is of an app that this worker does not serve.
+
+    Attributes:
+        pause: seconds until it may look otherwise.
+    """
+
+    def __init__(self, problem: str, pause: float) -> None:
+        super().__init__(problem)
+        self.pause = pause
 
 
 class CellClaims:
@@ -67,12 +80,15 @@ class CellClaims:
             return
         cell = self._settings.cell
         if self._owner != cell:
-            raise NotServed(f"this Redis is the one of the cell {self._owner}, not of {cell}")
+            problem = f"this Redis is the one of the cell {self._owner}, not of {cell}"
+            raise NotServed(problem, ELSEWHERE)
         owner = self._settings.owner_of(app)
         if owner != cell:
-            raise NotServed(f"{app} is in {owner or 'no cell'}, and this worker serves {cell}")
+            problem = f"{app} is in {owner or 'no cell'}, and this worker serves {cell}"
+            raise NotServed(problem, ELSEWHERE)
         if app in self._taken:
-            raise NotServed(f"{app} moves to {cell}: workers of {self._taken[app]} serve it still")
+            problem = f"{app} moves to {cell}: workers of {self._taken[app]} serve it still"
+            raise NotServed(problem, MOVING)
 
     async def begin(self) -> None:
         """Claim before the first job, as far as those who are asked answer in time."""

@@ -1,5 +1,6 @@
 """Where a run of a job leads: the table from errors to states."""
 
+import random
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -37,8 +38,6 @@ DATABASE_PAUSE = 5.0
 OUTAGE_DELAY = 3600.0
 """Seconds after which a job that waits for the end of an outage is looked at in any case."""
 OUTAGE_HINT = "Requeue it once DingTalk answers again."
-CELL_PAUSE = 15.0
-"""Seconds before a job is looked at again that is another cell's: as often as claims are."""
 CELL_WAITS = (
     "It goes on by itself once this cell serves its app; or send it again, to the cell that does."
 )
@@ -287,7 +286,8 @@ def _not_served(error: NotServed, claim: Claim, settings: Settings, *, open_call
     message = str(error)
     if claim.age < settings.max_age:
         waits = _told("cell", "cell", message, CELL_WAITS)
-        return Outcome(State.SNOOZED, reason=message, delay=CELL_PAUSE, error=waits)
+        pause = error.pause * random.uniform(1, 1.5)
+        return Outcome(State.SNOOZED, reason=message, delay=pause, error=waits)
     told = f"waited {claim.age / 3600:.3g} h in vain: {message}"
     return _unknown("cell", told) if open_call else _dead("cell", "cell", told, CELL_HINT)
 
