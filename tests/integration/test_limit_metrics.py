@@ -5,10 +5,13 @@ from collections.abc import Iterator
 
 import pytest
 from prometheus_client import REGISTRY
+from redis.exceptions import ConnectionError as RedisAway
 
+from conftest import wait_until_async
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.limiter import Parked
+from dingrelay_workers.limiter.buckets import BucketState
 from dingrelay_workers.limiter.slot_request import SlotRequest
 from dingrelay_workers.metrics import LIMITS
 from dingrelay_workers.resources import Resources
@@ -58,3 +61,26 @@ async def test_the_metrics_are_kept_current_only_where_they_are_served(valkey_ur
                     break
                 await asyncio.sleep(0.01)
         assert bool(LIMITS.states) == bool(port)
+
+
+async def test_a_worker_tells_whether_redis_answers(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dingrelay_workers.resources.LIMITS_EVERY", 0.01)
+
+    async def away() -> list[BucketState]:
+        raise RedisAway
+
+    async def told(value: float) -> None:
+        async def is_told() -> bool:
+            return REGISTRY.get_sample_value("dingrelay_redis_reachable") == value
+
+        await wait_until_async(is_told)
+
+    settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=9464)
+    async with Resources(settings, Publisher(settings)) as resources:
+        await told(1)
+        with monkeypatch.context() as broken:
+            broken.setattr(resources.limiter, "states", away)
+            await told(0)
+        await told(1)

@@ -74,6 +74,8 @@ FAREWELL = 2.0
 """Seconds in which a worker that stops may tell Redis so: its leases run out without that too."""
 LIMITS_EVERY = 5.0
 """Seconds between two looks at the buckets for the metrics."""
+LIMITS_WITHIN = 10.0
+"""Seconds for such a look: a Redis that stands still is told of then, long before a job gives it up."""
 BACKLOG_EVERY = 15.0
 """The same at what waits."""
 RULES_EVERY = 20.0
@@ -345,10 +347,11 @@ class Resources:
         """Keep what the metrics show of the buckets current, at no cost for a job."""
         while True:
             try:
-                LIMITS.states = await self.limiter.states()
-                LIMITS.breakers = await self.limiter.breakers.states()
+                async with asyncio.timeout(LIMITS_WITHIN):
+                    LIMITS.states = await self.limiter.states()
+                    LIMITS.breakers = await self.limiter.breakers.states()
                 REDIS_REACHABLE.set(1)
-            except (RedisError, OSError):
+            except (RedisError, OSError):  # TimeoutError is one of the latter
                 LIMITS.states, LIMITS.breakers = (), ()  # nothing is better than what was true once
                 REDIS_REACHABLE.set(0)
             await asyncio.sleep(LIMITS_EVERY)
