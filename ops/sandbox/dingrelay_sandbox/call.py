@@ -24,6 +24,7 @@ class Call:
         payload: the JSON object or form of the body; None without one.
         upload: the file that came with it.
         host: where it came to, as it says itself.
+        secure: whether it came encrypted.
         accept: what it wants to be answered with, as it says itself.
         passage: what the call was before the gateway made it a call of its own.
         id: its number, in the order of arrival; 0 while it is on its way.
@@ -44,6 +45,7 @@ class Call:
     remote: str
     upload: Upload | None = None
     host: str = ""
+    secure: bool = False
     accept: str = "application/json"
     passage: Passage | None = None
     id: int = 0

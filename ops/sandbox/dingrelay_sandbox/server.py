@@ -108,6 +108,7 @@ def _call(request: web.Request, content: bytes) -> Call:
         remote=request.remote or "",
         upload=body.upload,
         host=request.host,
+        secure=request.secure,
         accept=request.headers.get("Accept", ""),
         passage=through,
     )

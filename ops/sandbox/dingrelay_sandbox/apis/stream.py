@@ -24,7 +24,7 @@ def open_connection(world: World, call: Call) -> Answer:
         client=parameters.text_or("ua", ""),
         until=call.monotonic + world.delivery_times.ticket,
     )
-    endpoint = f"ws://{call.host}{PATH}"
+    endpoint = f"{'wss' if call.secure else 'ws'}://{call.host}{PATH}"
     if "json" not in call.accept:
         # DingTalk's Node SDK says so of this API (API §11.3); the shape is a guess.
         text = f"<result><endpoint>{endpoint}</endpoint><ticket>{ticket}</ticket></result>"
