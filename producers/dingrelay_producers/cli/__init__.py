@@ -7,6 +7,7 @@ command runs. The operator's commands come through the entry point group ``dingr
 import gc
 import io
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -38,6 +39,10 @@ COLLECTED_AFTER = 50_000
 """New objects before Python's garbage collector looks at them; the worker and the gateway choose
 another number once they are ready. What is imported stays: looking for garbage in it is a tenth of
 the time that a start takes."""
+
+FIRST_PROCESS = 1
+"""In a container the number of the program itself. The kernel keeps signals from it that it does not
+handle, so SIGTERM would not end it as long as it starts."""
 
 app = typer.Typer(
     name="dingrelay",
@@ -95,6 +100,8 @@ def dingrelay(
 
 def main() -> None:
     """Run the command line."""
+    if os.getpid() == FIRST_PROCESS:
+        signal.signal(signal.SIGTERM, _end_at_once)
     gc.set_threshold(COLLECTED_AFTER)
     print_any_character()
     # As programs that start others hand their trace on, a step of a CI job for instance.
@@ -104,6 +111,10 @@ def main() -> None:
             app()
     finally:
         export.stop()
+
+
+def _end_at_once(number: int, _: object) -> None:
+    os._exit(128 + number)
 
 
 def print_any_character() -> None:
