@@ -112,12 +112,13 @@ dashboards: $(RUNNABLE) ## write Grafana's dashboards from ops/grafana/make.py
 translations: setup ## bring the catalogue up to date with the code, and tell what is not translated
 	@$(BIN)/python ops/translations/catalogue.py
 
-check: setup ## lint, format, types, layers
+check: setup ## lint, format, types, layers; tags of images that nobody looked at for long are told
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python ops/images/image_tags.py
 
 wheel: setup ## build the wheel into dist/; .ci/try-wheel tries it outside the checkout
 	@rm -rf dist
@@ -161,6 +162,7 @@ lock: ## choose all versions anew (needs uv)
 	$(LOCK) pyproject.toml --all-extras --group build --constraint requirements-dev.lock \
 		--output-file requirements.lock
 	$(LOCK) --group arq --output-file ops/bench/peers/arq.lock
+	$(LOCK) --group sbom --output-file ops/sbom.lock
 	$(LOCK) --group sdks --output-file tests/sdks/sdks.lock
 	$(LOCK) --group sdk-dingding --output-file tests/sdks/dingding.lock
 	npm install --prefix tests/sdks/node --package-lock-only --omit-lockfile-registry-resolved

@@ -48,11 +48,12 @@ class Authority:
         self.cert = directory / "ca.pem"
         self.cert.write_bytes(self._signed(built))
 
-    def issue(self, name: str, address: str = "127.0.0.1") -> Certificate:
-        """A certificate for an IP address."""
+    def issue(self, name: str, address: str = "127.0.0.1", *hosts: str) -> Certificate:
+        """A certificate for an IP address, and for names of hosts."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        where = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        names = [x509.IPAddress(ipaddress.ip_address(address)), *map(x509.DNSName, hosts)]
+        where = x509.SubjectAlternativeName(names)
         built = self._begin(subject, key.public_key()).add_extension(where, critical=False)
         issued = Certificate(self._directory / f"{name}.pem", self._directory / f"{name}.key")
         issued.cert.write_bytes(self._signed(built))

@@ -15,6 +15,7 @@ import pytest
 
 SECONDS = {
     "integration/test_outages.py": 75,
+    "integration/test_image.py": 100,
     "acceptance/test_chaos.py": 50,
     "acceptance/test_demo.py": 50,
     "acceptance/test_bench.py": 50,

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -19,11 +20,15 @@ def program(name: str) -> str:
     """The path of a program; the test is skipped where it is missing."""
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
     if found is None:
-        missing = f"{name} is not installed; .ci/servers installs it"
-        if os.environ.get(REQUIRED) == "required":
-            pytest.fail(missing)
-        pytest.skip(missing)
+        do_without(f"{name} is not installed; .ci/servers installs it")
     return found
+
+
+def do_without(missing: str) -> NoReturn:
+    """Skip the test, or fail where nothing may be missing."""
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(missing)
+    pytest.skip(missing)
 
 
 def free_port() -> int:

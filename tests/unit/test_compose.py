@@ -1,6 +1,7 @@
 """The production shape: every command, variable, secret and metric that it names exists."""
 
 import json
+import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import yaml
 from prometheus_client import REGISTRY
 from typer.testing import CliRunner
 
+import image_tags
 from dingrelay_producers import Settings, cli
 from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
 from dingrelay_producers.stream.metrics import StreamMetrics
@@ -144,9 +146,26 @@ def test_each_secret_is_declared_and_given_to_who_reads_it(compose: Json) -> Non
 
 def test_images_are_pinned(compose: Json) -> None:
     images = [service["image"] for service in compose["services"].values()]
-    stages = re.findall(r"^FROM (\S+)", (ROOT / "ops/Dockerfile").read_text("utf-8"), re.MULTILINE)
-    for image in (*images, *stages):
+    for image in (*images, *(tag.image for tag in image_tags.tags())):
         assert PINNED.fullmatch(image), image
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "ops/Dockerfile").read_text("utf-8"), re.MULTILINE)
+    assert set(stages) == {"${BASE}"}
+
+
+def test_docker_compose_takes_the_file_and_would_refuse_another(tmp_path: Path) -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    for content, taken in ((text, True), (text.replace("healthcheck:", "healthchek:"), False)):
+        file = tmp_path / "docker-compose.yml"
+        file.write_text(content, "utf-8")
+        done = subprocess.run(
+            [program("docker-compose"), "--file", str(file), "config", "--quiet"],
+            env={**os.environ, "DINGTALK_AGENT_ID": "4242"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode == 0) == taken, done.stderr
 
 
 def test_the_image_is_built_from_what_the_wheel_holds() -> None:
@@ -157,15 +176,29 @@ def test_the_image_is_built_from_what_the_wheel_holds() -> None:
         assert package in copied, package
 
 
-def test_every_metric_on_the_dashboard_and_in_the_alerts_exists() -> None:
+def known_metrics() -> set[str]:
     assert metrics.JOBS is not None
     known = {sample.name for family in REGISTRY.collect() for sample in family.samples}
     for registry in (REGISTRY, StreamMetrics().registry, GatewayMetrics().registry):
         known |= {name for family in registry.collect() for name in _sample_names(family)}
+    return known
+
+
+def test_every_metric_on_the_dashboard_and_in_the_alerts_exists() -> None:
+    known = known_metrics()
     for path in (ROOT / "ops/prometheus/alerts.yml", *(ROOT / "ops/grafana/dashboards").iterdir()):
         named = set(METRIC.findall(path.read_text("utf-8")))
         assert named, path
         assert named <= known, path
+
+
+@pytest.mark.parametrize("page", ["docs/guide/operating.md", "docs/guide/zh-CN/operating.md"])
+def test_every_metric_in_the_guide_exists(page: str) -> None:
+    # It names a histogram as a whole; a package is no metric.
+    known = {name.removesuffix("_count") for name in known_metrics()} | known_metrics()
+    named = set(METRIC.findall((ROOT / page).read_text("utf-8"))) - {"dingrelay_workers"}
+    assert "dingrelay_call_seconds" in named
+    assert named <= known
 
 
 def _sample_names(family: Any) -> Iterator[str]:

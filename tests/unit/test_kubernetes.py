@@ -1,9 +1,7 @@
 """The manifests: valid for Kubernetes, and of the same system as docker-compose.yml."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
@@ -11,39 +9,15 @@ import yaml
 from typer.testing import CliRunner
 
 from dingrelay_producers import Settings, cli
+from dingrelay_workers.backlog.overview import STATES
 from dingrelay_workers.commands.worker import LANES
+from dingrelay_workers.metrics import Backlog, Waiting, WaitingJobs
+from manifests import ALL, CONFIGURED, DEPLOYMENTS, SECRETS, container, pod, secret, variables
 
 ROOT = Path(__file__).parents[2]
-FOLDER = ROOT / "ops/kubernetes"
+GUIDE = ("docs/guide/operating.md", "docs/guide/zh-CN/operating.md")
 VERSIONS = ("1.32", "1.37")
 """`preStop.sleep` came before the first of them."""
-SECRETS = "/run/secrets/"
-
-
-def documents() -> Iterator[Any]:
-    for name in yaml.safe_load((FOLDER / "kustomization.yaml").read_text("utf-8"))["resources"]:
-        yield from yaml.safe_load_all((FOLDER / name).read_text("utf-8"))
-
-
-ALL = list(documents())
-DEPLOYMENTS = {each["metadata"]["name"]: each for each in ALL if each["kind"] == "Deployment"}
-CONFIGURED = {each["metadata"]["name"]: each["data"] for each in ALL if each["kind"] == "ConfigMap"}
-
-
-def pod(name: str) -> Any:
-    return DEPLOYMENTS[name]["spec"]["template"]["spec"]
-
-
-def container(name: str) -> Any:
-    (found,) = pod(name)["containers"]
-    return found
-
-
-def variables(name: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for source in container(name)["envFrom"]:
-        found |= CONFIGURED[source["configMapRef"]["name"]]
-    return found | {each["name"]: each["value"] for each in container(name).get("env", ())}
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -82,8 +56,7 @@ def test_its_variables_make_a_production_configuration(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (volume,) = (each["secret"] for each in pod(name)["volumes"] if "secret" in each)
-    files = {item["path"] for item in volume["items"]}
+    files = {item["path"] for item in secret(name)["items"]}
     named = {value for value in variables(name).values() if value.startswith(SECRETS)}
     assert {value.removeprefix(SECRETS) for value in named} == files
     values = {"redis_url": "redis://valkey/0", "database_url": "postgresql://dingrelay@postgres/x"}
@@ -144,14 +117,35 @@ def test_more_than_one_pod_has_a_disruption_budget() -> None:
     assert budgets == {name for name, each in DEPLOYMENTS.items() if each["spec"]["replicas"] > 1}
 
 
-@pytest.mark.parametrize("page", ["docs/guide/operating.md", "docs/guide/zh-CN/operating.md"])
+@pytest.mark.parametrize("page", GUIDE)
 def test_the_guide_makes_every_secret(page: str) -> None:
-    used = {
-        item["key"]
-        for name in DEPLOYMENTS
-        for volume in pod(name)["volumes"]
-        if "secret" in volume
-        for item in volume["secret"]["items"]
-    }
+    used = {item["key"] for name in DEPLOYMENTS for item in secret(name)["items"]}
     command = (ROOT / page).read_text("utf-8").split("kubectl create secret", 1)[1].split("```")[0]
     assert set(re.findall(r"--from-file=(\w+)=", command)) == used
+
+
+@pytest.mark.parametrize("page", GUIDE)
+def test_the_guide_scales_by_what_workers_tell(page: str) -> None:
+    text = (ROOT / page).read_text("utf-8")
+    scaled = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```")[0])["spec"]
+    args = container(scaled["scaleTargetRef"]["name"])["args"]
+    (trigger,) = scaled["triggers"]
+    asked = re.fullmatch(
+        r"sum\(max by \(app, lane\) \((\w+)\{lane=\"(\w+)\",state=\"(\w+)\"\}\)\)",
+        trigger["metadata"]["query"],
+    )
+    assert asked
+    metric, lane, state = asked.groups()
+    backlog = Backlog()
+    backlog.shown = Waiting([WaitingJobs("default", lane, dict.fromkeys(STATES, 1), 1.0, None)])
+    (told,) = (family for family in backlog.collect() if family.name == metric)
+    samples = {(sample.labels["lane"], sample.labels["state"]) for sample in told.samples}
+    assert (lane, state) in samples
+    assert lane in args[args.index("--lanes") + 1].split(",")
+    # What the table reckons.
+    concurrency = int(args[args.index("--concurrency") + 1])
+    seconds, wait, apps, calls = 1.6, 10, 6, 20
+    assert int(trigger["metadata"]["threshold"]) == concurrency / seconds * wait
+    assert scaled["maxReplicaCount"] == apps * calls * seconds / concurrency
+    for reckoned in (f"{concurrency} ÷ 1.6", "20 × 10", f"{apps} × {calls} × 1.6 ÷ {concurrency}"):
+        assert reckoned in text

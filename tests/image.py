@@ -1,0 +1,160 @@
+"""The image of ops/Dockerfile, built without a registry: its base is a stand-in of Debian's packages."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from dingrelay_tasks.context import Json
+from servers import do_without, program
+
+ROOT = Path(__file__).parents[1]
+SUITE = "trixie"
+"""That of the base which the Dockerfile names."""
+PACKAGES = (
+    "base-files", "base-passwd", "coreutils", "dash", "libc-bin", "passwd",
+    "python3", "python3-venv", "python-is-python3", "ca-certificates", "netbase", "tzdata",
+    "libstdc++6",  # its package manager brings it
+)  # fmt: skip
+"""Of what that base has: a Debian's minimum, Python, and what python:slim installs with it."""
+STAND_IN = "localhost/stand-in"
+NAME = "localhost/dingrelay"
+AUTHORITIES = "/etc/ssl/certs"
+"""Those of this machine are taken while the image is built: its packages may come through a proxy."""
+MEMORY = Path("/dev/shm")
+ROOM = 4 * 1024**3
+"""Bytes that must be free there: the copies of the image's 20,000 files take 1 GB at most, and much longer on a disk."""
+OWN_MOUNTS = (
+    "unshare", "--mount", "--propagation", "private", "sh", "-ec", """
+    cd "$1/over"
+    mount -t overlay -o lowerdir=/run,upperdir=run,workdir=work none /run
+    mount -t overlay -o lowerdir=/var/lib,upperdir=lib,workdir=more none /var/lib
+    cd /
+    shift
+    exec "$@"
+    """, "sh",
+)  # fmt: skip
+"""Runs a command in a folder: what it writes beside its storage goes there, too, and what it mounts ends with it."""
+TRUST_ALL = {"default": [{"type": "insecureAcceptAnything"}]}
+"""Nothing comes from a registry, so nothing is signed."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image.
+
+    Attributes:
+        root: its files.
+        config: what it says of how it is started, as the OCI writes it.
+        size: bytes that it adds to its base.
+    """
+
+    root: Path
+    config: Json
+    size: int
+
+
+def _bytes(folder: Path) -> int:
+    """Of the files below a folder, of one with two names once."""
+    listed = subprocess.run(
+        ["du", "--apparent-size", "--block-size=1", "--summarize", folder],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return int(listed.stdout.split()[0])
+
+
+def _own_limits() -> list[str]:
+    """Options that keep the limits of this process: buildah would raise them, which not every root may."""
+    limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    return [
+        f"--ulimit={name}={':'.join(map(str, resource.getrlimit(number)))}"
+        for name, number in limits.items()
+    ]
+
+
+class Builder:
+    """Builds in a folder of its own, and leaves nothing."""
+
+    def __init__(self) -> None:
+        self._buildah = program("buildah")
+        program("/usr/lib/podman/netavark")
+        self._mmdebstrap = program("mmdebstrap")
+        if os.geteuid():
+            do_without("an image is built and started as root only")
+        quick = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > ROOM
+        folder = Path(tempfile.mkdtemp(prefix="dingrelay-image-", dir=MEMORY if quick else None))
+        self._folder = folder
+        self._policy = folder / "policy.json"
+        self._policy.write_text(json.dumps(TRUST_ALL))
+        for name in (
+            "storage",
+            "run",
+            "tmp",
+            "over",
+            "over/run",
+            "over/lib",
+            "over/work",
+            "over/more",
+        ):
+            (folder / name).mkdir()
+
+    def build(self) -> Image:
+        """The stand-in, the image, and its files."""
+        base = self._build_base()
+        source = ["--build-arg", f"BASE={STAND_IN}", "--pull=never"]
+        if index := os.environ.get("PIP_INDEX_URL"):
+            source += ["--build-arg", f"PIP_INDEX_URL={index}"]
+        self._run(
+            "build", "--isolation", "chroot", "--format", "oci", *source,
+            *_own_limits(), "--volume", f"{AUTHORITIES}:{AUTHORITIES}:ro",
+            "--file", str(ROOT / "ops/Dockerfile"), "--tag", NAME, str(ROOT),
+        )  # fmt: skip
+        container = self._run("from", "--pull=never", NAME)
+        root = Path(self._run("mount", container))
+        inspected = json.loads(self._run("inspect", "--type", "image", NAME))
+        return Image(root, inspected["OCIv1"]["config"], _bytes(root) - base)
+
+    def _build_base(self) -> int:
+        """Make it: its bytes."""
+        container = self._run("from", "scratch")
+        root = self._run("mount", container)
+        # The packages are unpacked and their scripts not run, which takes a third of the time.
+        accounts = [
+            f'--customize-hook=cp "$1/usr/share/base-passwd/{name}.master" "$1/etc/{name}"'
+            for name in ("passwd", "group")
+        ]
+        self._call(
+            [self._mmdebstrap, "--mode=root", "--variant=extract", *accounts,
+             "--include", ",".join(PACKAGES), "--skip=check/empty", SUITE, root],
+        )  # fmt: skip
+        size = _bytes(Path(root))
+        self._run("commit", "--rm", container, STAND_IN)
+        return size
+
+    def _run(self, command: str, *options: str) -> str:
+        storage = ["--root", str(self._folder / "storage"), "--runroot", str(self._folder / "run")]
+        policy: Sequence[str] = ()
+        if command in {"from", "build", "commit"}:
+            policy = ("--signature-policy", str(self._policy))
+        return self._call(
+            [self._buildah, *storage, "--storage-driver", "vfs", command, *policy, *options]
+        )
+
+    def _call(self, command: Sequence[str]) -> str:
+        """What a command prints; if it fails, the test does, with all that it said."""
+        env: Mapping[str, str] = {**os.environ, "TMPDIR": str(self._folder / "tmp")}
+        done = subprocess.run(
+            [*OWN_MOUNTS, str(self._folder), *command], env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            check=False, timeout=600,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        return done.stdout.strip()
+
+    def close(self) -> None:
+        """Leave nothing; of a mount that a killed command had left, nothing is deleted."""
+        subprocess.run(["rm", "-rf", "--one-file-system", self._folder], check=True)

@@ -1,0 +1,46 @@
+"""A sandbox as programs in production meet DingTalk: its hosts answer with TLS only.
+
+Run as a program, with the files of a certificate and its key. It prints the port of the plain door,
+which the test asks for what has happened, and that of the encrypted one.
+"""
+
+import asyncio
+import signal
+import ssl
+import sys
+
+from aiohttp import web
+
+from dingrelay_sandbox.apps import App
+from dingrelay_sandbox.door import DOOR, Door
+from dingrelay_sandbox.latency import Latency
+from dingrelay_sandbox.server import create_app
+from dingrelay_sandbox.state import Start, World
+
+APP_KEY, APP_SECRET, AGENT_ID = "dingcontainers", "secret-of-the-containers", "4242"
+
+
+async def serve(cert: str, key: str) -> None:
+    """Listen until SIGTERM."""
+    stopping = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
+    app = App(app_key=APP_KEY, app_secret=APP_SECRET, agent_id=AGENT_ID)
+    start = Start(users=200, departments=10, latency=Latency.parse("0"), app=app)
+    served = create_app(World(start))
+    runner = web.AppRunner(served, access_log=None, shutdown_timeout=0.2, handle_signals=False)
+    door = served[DOOR] = Door(runner, "127.0.0.1", 0)
+    await runner.setup()
+    await door.open()
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+    await site.start()
+    sys.stdout.write(" ".join(str(address[1]) for address in runner.addresses) + "\n")
+    sys.stdout.flush()
+    await stopping.wait()
+    door.close()
+    await runner.cleanup()
+
+
+if __name__ == "__main__":
+    asyncio.run(serve(*sys.argv[1:3]))
