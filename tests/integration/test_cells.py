@@ -20,8 +20,11 @@ from dingrelay_producers import (
 )
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.cells import breaker
+from dingrelay_producers.client import connection
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.store import keys
+from dingrelay_producers.stream.metrics import StreamMetrics
+from dingrelay_producers.stream.process import listen
 from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.cells.claims import CellClaims
@@ -29,11 +32,11 @@ from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.connections import open_redis
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+from stream_server import stream_server
 from two_cells import TwoCells, two_cells
 
 QUICK = 1.0
-"""Seconds that a call may take which needs no server that is away, on a busy machine: a third of what
-the first call for a lost cell takes at most."""
+"""Seconds that a call may take which needs no server that is away, on a busy machine."""
 
 
 def message(app: str, text: str = "你好", **fields: object) -> MessageSend:
@@ -165,18 +168,31 @@ def test_a_lost_cell_fails_fast_and_by_its_name_and_the_other_goes_on(
     assert records(cells)["two"] == 1
 
 
-async def test_the_calls_of_a_lost_cell_hold_up_no_others_of_a_loop(cells: TwoCells) -> None:
+async def test_the_calls_of_a_silent_cell_hold_up_no_others_of_a_loop(
+    cells: TwoCells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "CELL_TIMEOUT", 60)
     async with AsyncClient(cells.settings()) as client:
         with cells.redis("two") as redis:
-            # It takes connections and says nothing for longer than this test lasts.
-            await client.send(message("shop"))
-            redis.client_pause(8_000)
+            redis.client_pause(60_000, all=False)
+            # More than the loop's own threads.
             lost = [asyncio.create_task(client.send(message("shop", str(n)))) for n in range(60)]
             for number in range(20):
-                await asyncio.wait_for(client.send(message("default", str(number))), 2 * QUICK)
-            assert not all(task.done() for task in lost)
-            outcomes = await asyncio.gather(*lost, return_exceptions=True)
-            assert {type(outcome) for outcome in outcomes} == {CellUnavailable}
+                await client.send(message("default", str(number)))
+            assert not any(task.done() for task in lost)
+            redis.client_unpause()
+            refs = await asyncio.gather(*lost)
+    assert len({ref.id for ref in refs}) == 60
+
+
+async def test_the_calls_of_a_lost_cell_fail_by_its_name_on_a_loop(cells: TwoCells) -> None:
+    async with AsyncClient(cells.settings()) as client:
+        cells.lose()
+        outcomes = await asyncio.gather(
+            *(client.send(message("shop", str(n))) for n in range(30)), return_exceptions=True
+        )
+        assert {type(outcome) for outcome in outcomes} == {CellUnavailable}
+        assert (await client.send(message("default"))).id
 
 
 @pytest.fixture
@@ -216,6 +232,26 @@ async def test_a_worker_holds_the_jobs_of_another_cells_app_and_says_whose_it_is
     assert (status.state, status.attempts) == (State.SNOOZED, 0)
     assert status.error
     assert status.error.message == "shop is in two, and this worker serves one"
+
+
+async def test_events_of_a_stream_go_to_the_cell_of_their_app(cells: TwoCells) -> None:
+    stopping = asyncio.Event()
+    async with stream_server() as server:
+        urls = {"DINGTALK_OAPI_URL": server.url, "DINGTALK_API_URL": server.url}
+        settings = cells.settings(**urls)
+        apps = ["default", "shop"]
+        listening = asyncio.create_task(listen(settings, apps, StreamMetrics(), stopping))
+        for number in (1, 2):
+            client = await server.client(number)
+            assert await client.status(await client.event(f"e{number}")) == "SUCCESS"
+        stopping.set()
+        await listening
+    found: dict[str, list[bytes | None]] = {}
+    for name in cells.urls:
+        with cells.redis(name) as redis:
+            jobs = redis.scan_iter(f"{keys.job('')}*")
+            found[name] = [redis.hget(job, "app") for job in jobs]
+    assert found == {"one": [b"default"], "two": [b"shop"]}
 
 
 async def test_the_apps_of_a_cell_stay_its_own_while_its_redis_is_away(cells: TwoCells) -> None:
