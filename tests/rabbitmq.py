@@ -7,12 +7,13 @@ from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from certificates import Authority
 from conftest import wait_until
 from servers import free_port, program, running
 
 SCRIPTS = "/usr/lib/rabbitmq/bin"
 CONFIG = """
-listeners.tcp.1 = 127.0.0.1:{port}
+{listener}
 loopback_users = none
 log.file.level = warning
 deprecated_features.permit.transient_nonexcl_queues = false
@@ -20,20 +21,41 @@ deprecated_features.permit.global_qos = false
 deprecated_features.permit.classic_queue_mirroring = false
 {more}
 """
+PLAIN = "listeners.tcp.1 = 127.0.0.1:{port}"
+TLS = """
+listeners.tcp = none
+listeners.ssl.1 = 127.0.0.1:{port}
+ssl_options.cacertfile = {ca}
+ssl_options.certfile = {cert}
+ssl_options.keyfile = {key}
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
+"""
 
 
 class RabbitMq:
-    """The server; it can be killed and started again with what it has stored."""
+    """The server; it can be killed and started again with what it has stored.
 
-    def __init__(self, directory: Path, more: str = "") -> None:
+    With an authority it speaks TLS only, and only with those who show a certificate of it.
+    """
+
+    def __init__(
+        self, directory: Path, more: str = "", *, authority: Authority | None = None
+    ) -> None:
         self.port = free_port()
-        self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
+        self._scheme = "amqps" if authority else "amqp"
+        listener = PLAIN.format(port=self.port)
+        if authority:
+            theirs = authority.issue("rabbitmq")
+            listener = TLS.format(
+                port=self.port, ca=authority.cert, cert=theirs.cert, key=theirs.key
+            )
         self._directory = directory
         self._log = directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd = free_port()
         config = directory / "rabbitmq.conf"
-        config.write_text(CONFIG.format(port=self.port, more=more))
+        config.write_text(CONFIG.format(listener=listener, more=more))
         plugins = directory / "plugins"
         plugins.write_text("[].")
         self._env: Mapping[str, str] = {
@@ -48,6 +70,15 @@ class RabbitMq:
             "ERL_EPMD_PORT": str(self._epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
+
+    @property
+    def url(self) -> str:
+        """As `DINGRELAY_BROKER_URL` takes it."""
+        return self.url_at("127.0.0.1")
+
+    def url_at(self, host: str) -> str:
+        """The same by another name of this machine."""
+        return f"{self._scheme}://guest:guest@{host}:{self.port}//"
 
     @property
     def epmd(self) -> list[str]:
@@ -93,11 +124,13 @@ class RabbitMq:
 
 
 @contextmanager
-def rabbitmq(directory: Path, more: str = "") -> Generator[RabbitMq]:
+def rabbitmq(
+    directory: Path, more: str = "", *, authority: Authority | None = None
+) -> Generator[RabbitMq]:
     """One that runs while the block does."""
     program("rabbitmq-server")
     directory.mkdir()
-    server = RabbitMq(directory, more)
+    server = RabbitMq(directory, more, authority=authority)
     with running(server.epmd, directory / "epmd.log"):
         try:
             server.start()

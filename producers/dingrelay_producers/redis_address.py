@@ -135,6 +135,11 @@ class RedisAddress:
         return f"{self.master} at {where}" if self.master else where
 
     @property
+    def unshown(self) -> bool:
+        """Whether TLS is spoken without a certificate of ours."""
+        return bool(self.tls) and "ssl_certfile" not in self.tls
+
+    @property
     def server(self) -> dict[str, Any]:
         """The arguments of a connection of redis-py, but for its class and the server."""
         found: dict[str, Any] = {"db": self.database, **self.options, **self.tls}

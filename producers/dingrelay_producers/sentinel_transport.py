@@ -10,9 +10,10 @@ from kombu.transport import TRANSPORT_ALIASES, redis
 from redis.backoff import NoBackoff
 from redis.credentials import UsernamePasswordCredentialProvider
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import SentinelConnectionPool
 
 from dingrelay_producers.redis_address import RedisAddress
+from dingrelay_producers.sentinels import Sentinels
 
 ALIAS = "sentinel"
 _KOMBUS = "kombu.transport.redis:SentinelTransport"
@@ -29,7 +30,7 @@ class SentinelChannel(redis.SentinelChannel):
             return super()._sentinel_managed_pool(asynchronous)  # type: ignore[no-untyped-call]
         parameters = self._connparams(asynchronous)
         del parameters["host"], parameters["port"]
-        manager = Sentinel(  # type: ignore[no-untyped-call]
+        manager = Sentinels(  # type: ignore[no-untyped-call]
             self.sentinels, sentinel_kwargs=self.sentinel_kwargs
         )
         # As kombu names them, which closes them.

@@ -732,6 +732,8 @@ def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
         except ValueError as error:
             raise ValueError(f"{variable}: {error}") from None
         return
+    if len({_scheme(each) == "amqps" for each in url.split(";")}) > 1:
+        raise ValueError(f"{variable}: of several brokers all speak TLS, or none")
     for alternative in url.split(";"):
         if _scheme(alternative) not in others:
             raise ValueError(f"{variable}: each of several brokers must be a whole URL")

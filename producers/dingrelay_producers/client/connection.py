@@ -26,6 +26,7 @@ from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
+from dingrelay_producers.tls_trouble import cause
 
 TIMEOUT = 5
 """Seconds for a connection or an answer."""
@@ -49,7 +50,7 @@ class Connection:
 
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         """What Redis answers."""
-        where = self.settings.redis_address.where
+        where, unshown = self.settings.redis_address.where, self.settings.redis_address.unshown
         if self._breaker is not None:
             try:
                 self._breaker.check()
@@ -63,7 +64,7 @@ class Connection:
             elif self._breaker is not None:
                 self._breaker.failed()
             raise self._away(
-                f"Redis at {where} cannot be reached ({type(error).__name__})"
+                f"Redis at {where} cannot be reached ({cause(error, unshown=unshown)})"
             ) from None
         except RedisError as error:
             if self._breaker is not None:

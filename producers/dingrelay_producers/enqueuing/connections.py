@@ -15,6 +15,7 @@ from dingrelay_producers.redis_address import RedisAddress
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import connections
 from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
+from dingrelay_producers.tls_trouble import cause
 
 SOCKET_TIMEOUT = 0.8
 """Seconds for a connection or an answer. With one repetition they stay within `DEADLINE`."""
@@ -71,4 +72,4 @@ def unavailable(error: Exception) -> ServiceUnavailable:
         # Such as "OOM command not allowed"; its first word holds nothing of an argument.
         word = str(error).partition(" ")[0][:30]
         return ServiceUnavailable(f"Redis refuses: {word}")
-    return ServiceUnavailable(f"Redis cannot be reached ({type(error).__name__})")
+    return ServiceUnavailable(f"Redis cannot be reached ({cause(error)})")

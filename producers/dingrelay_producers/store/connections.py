@@ -15,10 +15,11 @@ from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
-from redis.sentinel import Sentinel, SentinelConnectionPool
+from redis.sentinel import SentinelConnectionPool
 
 from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.redis_address import RedisAddress
+from dingrelay_producers.sentinels import AsyncSentinels, Sentinels
 
 
 class _Packed:
@@ -55,8 +56,8 @@ class SentinelSSLConnection(_Packed, aio_sentinel.SentinelManagedSSLConnection):
     """The same over TLS."""
 
 
-_Sentinel: Any = Sentinel
-_AsyncSentinel: Any = aio_sentinel.Sentinel
+_Sentinels: Any = Sentinels
+_AsyncSentinels: Any = AsyncSentinels
 """redis-py gives neither them nor its pools types."""
 
 
@@ -96,7 +97,7 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
         kind: Any = kinds.get(address.scheme, SyncConnection)
         pool = SyncPool(connection_class=kind, **_server(address), **arguments)
     else:
-        sentinels = _Sentinel(
+        sentinels = _Sentinels(
             address.hosts,
             sentinel_kwargs={
                 **address.sentinel,
@@ -135,7 +136,7 @@ def open_async(
         made: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
         pool = made(connection_class=kind, **_server(address), **arguments)
     else:
-        sentinels = _AsyncSentinel(
+        sentinels = _AsyncSentinels(
             address.hosts,
             sentinel_kwargs={
                 **address.sentinel,

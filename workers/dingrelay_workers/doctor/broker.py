@@ -10,8 +10,9 @@ from redis.exceptions import RedisError
 
 from dingrelay_producers.celery_config import QUEUES, celery_config
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.tls_trouble import tls_trouble
 from dingrelay_workers.doctor.check_result import CheckResult
-from dingrelay_workers.doctor.tls import ADVICE, tls_trouble
+from dingrelay_workers.doctor.tls import ADVICE
 
 TIMEOUT = 3
 QUEUES_ADVICE = "set DINGRELAY_RABBITMQ_QUEUES=classic, or delete the queues while nobody uses them"
@@ -40,7 +41,9 @@ def check_broker(settings: Settings) -> CheckResult:
         found = f"its queues are of another type: {error.reply_text}"
         return CheckResult("broker", "failed", found[:200], QUEUES_ADVICE)
     except (KombuError, OSError, ValueError, KeyError) as error:
-        if trouble := tls_trouble(error):
+        tls = config["broker_use_ssl"]
+        unshown = bool(tls) and not {"certfile", "ssl_certfile"}.intersection(tls)
+        if trouble := tls_trouble(error, unshown=unshown):
             return CheckResult("broker", "failed", trouble, ADVICE)
         return CheckResult(
             "broker",

@@ -14,6 +14,7 @@ from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_async
 from dingrelay_producers.timeouts import HEALTH_CHECK, SOCKET_TIMEOUT
+from dingrelay_producers.tls_trouble import cause
 
 CONNECTIONS = 32
 """Of one process at most; a command holds one for a round trip, however many jobs run."""
@@ -49,7 +50,8 @@ async def impatient_redis(settings: Settings) -> AsyncGenerator[aio.Redis]:
     try:
         yield redis
     except (RedisError, OSError) as error:
-        where, name = settings.redis_address.where, type(error).__name__
+        address = settings.redis_address
+        where, name = address.where, cause(error, unshown=address.unshown)
         if settings.cell:
             problem = f"Redis at {where} cannot be reached ({name})"
             raise CellUnavailable({settings.cell: problem}) from None

@@ -1,0 +1,53 @@
+"""What TLS found wrong, in the words of OpenSSL, which hold no secret."""
+
+import ssl
+from collections.abc import Iterator
+
+ASKED = "CERTIFICATE_REQUIRED"
+"""The end of OpenSSL's word for a server that wants to see a certificate of ours."""
+
+
+ENDED = (
+    "TLS fails: it ends the connection, and may ask for a certificate of ours, or for another one"
+)
+NO_REASONS = {"", "unknown error"}
+"""OpenSSL's where we wrote while the server had refused our certificate: what it said is lost then."""
+CLOSED = ("closed by server", "unexpectedly closed", "reset by peer", "Broken pipe")
+"""What redis-py, py-amqp and the system say of a connection that the other side has ended."""
+
+
+def tls_trouble(error: BaseException, *, unshown: bool = False) -> str | None:
+    """Why a certificate was refused, of ours or of theirs; None if that is not what happened.
+
+    Args:
+        error: of the connection.
+        unshown: it was tried with TLS and without a certificate of ours. A server that asks for one may
+            end the connection before its reason is read.
+    """
+    for each in _chain(error):
+        if isinstance(each, ssl.SSLCertVerificationError):
+            return f"its certificate is refused: {each.verify_message}"
+        if isinstance(each, ssl.SSLError):
+            return _told(each.reason or "")
+    if unshown and any(word in str(each) for each in _chain(error) for word in CLOSED):
+        return ENDED
+    return None
+
+
+def _told(reason: str) -> str:
+    if reason.endswith(ASKED):
+        return "TLS fails: it asks for a certificate of ours"
+    if reason in NO_REASONS:
+        return ENDED
+    return f"TLS fails: {reason.lower().replace('_', ' ')}"
+
+
+def cause(error: BaseException, *, unshown: bool = False) -> str:
+    """What TLS found wrong, or the class of any other error: its text may hold a secret."""
+    return tls_trouble(error, unshown=unshown) or type(error).__name__
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
