@@ -30,6 +30,7 @@ from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.doctor.broker import check_broker, check_workers
 from dingrelay_workers.doctor.redis_server import check_redis
+from dingrelay_workers.flower import queues
 from sentinels import Replicated
 from thorough import either
 
@@ -157,8 +158,18 @@ def test_a_primary_dies_under_messages_and_approvals(
     assert asyncio.run(sent_by_async_client(settings)).state is State.DONE
 
 
+def test_flower_asks_the_other_sentinels_where_the_first_is_away(
+    sandbox_env: dict[str, str], replicated: Replicated, client: Client
+) -> None:
+    settings = settings_of(sandbox_env)
+    client.send(traffic.message(1))
+    replicated.stop_sentinel(replicated.sentinels[0])
+    assert flowers_queues(settings)["dingrelay.normal"] == 1
+
+
 def flowers_queues(settings: Settings) -> dict[str, int]:
     """What Flower's page of the broker shows."""
+    queues.install(settings.broker_address)
     config = celery_config(settings)
     celery = Celery(set_as_current=False)
     celery.config_from_object(config)
@@ -169,13 +180,8 @@ def flowers_queues(settings: Settings) -> dict[str, int]:
             broker_use_ssl=config["broker_use_ssl"],
         )
 
-    async def ask() -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = await broker.queues(["dingrelay.normal"])
-        await broker.redis.aclose()
-        await broker.redis.connection_pool.sentinel_manager.aclose()
-        return found
-
-    return {each["name"]: each["messages"] for each in asyncio.run(ask())}
+    found: list[dict[str, Any]] = asyncio.run(broker.queues(["dingrelay.normal"]))
+    return {each["name"]: each["messages"] for each in found}
 
 
 async def sent_by_async_client(settings: Settings) -> JobStatus:

@@ -17,6 +17,7 @@ from structlog.stdlib import get_logger
 from dingrelay_producers.celery_config import celery_config
 from dingrelay_producers.settings import Settings
 from dingrelay_tasks.names import TASK_PREFIX
+from dingrelay_workers.flower import queues
 from dingrelay_workers.flower.access import flower_credentials
 from dingrelay_workers.flower.pages import settings_with
 
@@ -63,6 +64,7 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     options.format_task = format_task
     # It asks the workers once at its start, and calls it a failure that none runs yet.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
+    queues.install(settings.broker_address)
     celery = Celery("dingrelay-flower", set_as_current=False)
     # Without a zone of its own the browser shows the reader's.
     celery.config_from_object(celery_config(settings) | {"timezone": None})
