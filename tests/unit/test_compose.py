@@ -68,6 +68,12 @@ def test_every_command_of_ours_exists(compose: Json, service: str) -> None:
     assert command[0] in answer.output
 
 
+@pytest.mark.parametrize("service", WORKERS)
+def test_a_worker_has_the_time_that_it_needs_to_stop(compose: Json, service: str) -> None:
+    given = compose["services"][service]["stop_grace_period"]
+    assert float(given.removesuffix("s")) > Settings(env="test").soft_shutdown + 5
+
+
 def test_every_lane_has_a_worker(compose: Json) -> None:
     served: list[str] = []
     for name in WORKERS:
