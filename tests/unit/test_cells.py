@@ -1,6 +1,7 @@
 """How cells are asked while one is away: what is waited for, what is told, and how soon."""
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -203,6 +204,18 @@ async def test_nobody_is_told_of_a_part_where_none_is_there(how: str) -> None:
     answers = await answers_of(how, question, {"a": "a", "b": "b"})
     with pytest.raises(CellUnavailable):
         answers.told(lambda _: None)
+
+
+@pytest.mark.parametrize("how", ["threads", "loop"])
+async def test_what_is_no_outage_is_raised_once(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    def question(cell: str) -> str:
+        raise ValueError(cell)
+
+    with pytest.raises(ValueError, match=r"a|b|c"):
+        await answers_of(how, question, {name: name for name in "abc"})
+    gc.collect()
+    await asyncio.sleep(0)
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])

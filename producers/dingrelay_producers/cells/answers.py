@@ -88,6 +88,8 @@ async def ask(
         asyncio.create_task(_within(question(asked), within)): name for name, asked in cells.items()
     }
     left = set(asking)
+    for task in asking:
+        task.add_done_callback(_heard)
     try:
         while left:
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
@@ -100,6 +102,12 @@ async def ask(
         for task in left:
             task.cancel()
     return answers.in_order(cells)
+
+
+def _heard(task: "asyncio.Task[_R]") -> None:
+    """One error is raised; of the others nobody need be told."""
+    if not task.cancelled():
+        task.exception()
 
 
 async def _within(answer: Awaitable[_R], seconds: float) -> _R:
