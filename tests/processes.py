@@ -315,7 +315,9 @@ def share() -> None:
 @cache
 def _only_server() -> _Server:
     if ADDRESS in os.environ:
-        return _Server(os.environ[ADDRESS])
+        server = _Server(os.environ[ADDRESS])
+        atexit.register(server.close)
+        return server
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind(f"{tempfile.mkdtemp(prefix='forks-')}/server")
         listener.listen()
