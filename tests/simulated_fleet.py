@@ -190,7 +190,12 @@ class SimulatedDingTalk:
         self._random = random.Random(seed)
 
     async def request(
-        self, request: Request, token: str = "", *, leave_by: float | None = None
+        self,
+        request: Request,
+        token: str = "",
+        *,
+        leave_by: float | None = None,
+        shared: object = None,
     ) -> dict[str, Any]:
         body: Any = request.body
         self.calls.append(Moment(self._loop.now, body["sender"], body["number"]))

@@ -48,15 +48,16 @@ def cost(testbed: Testbed, jobs: int) -> list[Figure]:
     """
     group = "a message in Redis and in a worker"
     testbed.clear(latency=(5, 30), **LIMITS)
-    rules = testbed.rules(**RULES)
+    env = {**testbed.rules(**RULES), "DINGRELAY_HISTORY": '{"days": 90}'}
     with (
-        testbed.workers(2, concurrency=CONCURRENCY, env=rules) as workers,
+        testbed.workers(2, concurrency=CONCURRENCY, env=env) as workers,
         testbed.client() as client,
         Redis.from_url(testbed.redis_url) as redis,
     ):
         _send(client, 0, WARM_UP)
         wait_until(lambda: testbed.delivered() >= WARM_UP, 120)
         time.sleep(LOADED)
+        wait_until(lambda: _history(testbed)[0] >= WARM_UP, 60)
         known, empty = _history(testbed)
         redis_before, workers_before = _used(redis), cpu_seconds(workers)
         commands_before = redis.info("stats")["total_commands_processed"]
@@ -208,6 +209,8 @@ def _used(redis: Redis) -> float:
 def _history(testbed: Testbed) -> tuple[int, int]:
     """How many jobs the history has, and the bytes of the whole database."""
     with closing(sqlite3.connect(testbed.database)) as database:
+        if not database.execute("select 1 from sqlite_master where name = 'job_history'").fetchone():
+            return 0, 0
         (rows,) = database.execute("select count(*) from job_history").fetchone()
         (pages,) = database.execute("pragma page_count").fetchone()
         (size,) = database.execute("pragma page_size").fetchone()

@@ -44,6 +44,7 @@ def test_every_measurement_gives_its_figures(tmp_path: Path) -> None:
         "single messages over HTTP",
         "jobs as JSON lines over HTTP",
         "a key of 50/s on two gateways",
+        "a message in Redis and in a worker",
     }
     needed = [figure for figure in figures if figure["unit"] in {"ms", "/CPU s"}]
     assert needed
