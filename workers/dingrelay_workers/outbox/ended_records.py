@@ -16,8 +16,8 @@ _READ = Script.load("dingrelay_workers.outbox", "read_ended")
 
 LONGEST = 100_000
 """Bytes of a field that is read: Redis does nothing else while it hands out a larger one."""
-AT_ONCE = 100
-"""Records that are read in one round trip."""
+AT_ONCE = 50
+"""Records that are read in one round trip: a millisecond or two in which Redis serves nobody else."""
 
 _OF_THE_END = (b"result", b"error", b"resolved")
 """What only the end of a job writes."""
