@@ -4,6 +4,7 @@ import logging
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 
@@ -29,6 +30,7 @@ def own_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (OTLP, export.EXPORTERS, "OTEL_SDK_DISABLED", *export.PROTOCOLS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "50")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
 
 
 def test_a_process_that_is_not_told_where_to_loads_nothing() -> None:
@@ -190,3 +192,11 @@ def test_no_collector_keeps_a_process_from_its_end(
     began = time.monotonic()
     export.stop(0.5)
     assert time.monotonic() - began < 5
+    # Another test may mind what they do: they draw random pauses.
+    wait_until(lambda: not exporting(), what="the threads that export have ended")
+
+
+def exporting() -> list[str]:
+    """The threads that export traces, ours and OpenTelemetry's."""
+    names = [thread.name for thread in threading.enumerate()]
+    return [name for name in names if name.startswith(("dingrelay-traces", "OtelBatch"))]
