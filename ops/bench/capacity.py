@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import Any
 
+from cost import LIMITS, LOADED, RULES, WARM_UP
 from figures import Figure
 from messages import distinct, user
 from redis import Redis
@@ -18,14 +19,7 @@ from dingrelay_producers.store import keys
 from dingrelay_tasks import MessageSend
 
 MEGABYTE = 1024**2
-LIMITS = {"calls": "100000/1s", "egress": "", "recipients": "1000000/60s"}
-RULES = {"calls": "50000/1s", "recipients": "500000/60s"}
-"""In force, and never met: what every rule costs a job is in the figures."""
 CONCURRENCY = 64
-WARM_UP = 300
-"""Jobs before the measured ones: connections, scripts and the first token are no job's cost."""
-LOADED = 4.0
-"""Seconds after which a worker has loaded all that it needs once."""
 APP_CALLS = 20
 """Calls a second of one app and API: DingTalk's limit (API §6)."""
 ROUNDS = 3
@@ -114,22 +108,22 @@ def enqueue(testbed: Testbed, jobs: int) -> list[Figure]:
         for number in range(jobs):
             noop.delay(user(number), f"text {number}")
 
-    rates: dict[str, list[float]] = {}
+    many = 5 * jobs
+    seconds: dict[str, list[float]] = {}
     with testbed.client() as client, Redis.from_url(testbed.redis_url) as redis:
-        ways: dict[str, Callable[[], Any]] = {
-            "Celery": delays,
-            "send": lambda: _send(client, 0, jobs),
-            "send_many": lambda: client.send_many(distinct(5 * jobs)),
+        ways: dict[str, tuple[int, Callable[[], Any]]] = {
+            "Celery": (jobs, delays),
+            "send": (jobs, lambda: _send(client, 0, jobs)),
+            "send_many": (many, lambda: client.send_many(distinct(many))),
         }
+        # The first round opens connections.
         for _ in range(1 + ROUNDS):
-            for name, way in ways.items():
+            for name, (_, way) in ways.items():
                 redis.flushall()
                 began = time.perf_counter()
                 way()
-                rates.setdefault(name, []).append(1 / (time.perf_counter() - began))
-    # The first round opens connections.
-    rate = {name: jobs * median(times[1:]) for name, times in rates.items()}
-    rate["send_many"] *= 5
+                seconds.setdefault(name, []).append(time.perf_counter() - began)
+    rate = {name: count / median(seconds[name][1:]) for name, (count, _) in ways.items()}
     return [
         Figure(group, "send ÷ Celery's delay", rate["send"] / rate["Celery"], "×", at_least=1),
         Figure(group, "send", rate["send"], "/s"),

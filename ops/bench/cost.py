@@ -14,6 +14,10 @@ from messages import distinct, user
 from testbed import HERE, Testbed, cpu_seconds, wait_until
 
 GROUP = "worker CPU of a job"
+LIMITS = {"calls": "100000/1s", "egress": "", "recipients": "1000000/60s"}
+"""Of the sandbox: nothing is refused."""
+RULES = {"calls": "50000/1s", "recipients": "500000/60s"}
+"""In force, and never met: what every rule costs a job is in the figures."""
 CONCURRENCY = 32
 WARM_UP = 300
 """Jobs before the measured ones: imports, connections and the first token are no job's cost."""
@@ -103,8 +107,7 @@ def _per_job(
 
 def _ours(testbed: Testbed, jobs: int) -> float:
     _clear(testbed)
-    # In force, and never met: what every rule costs a job is in the figure.
-    rules = testbed.rules(calls="50000/1s", recipients="500000/60s")
+    rules = testbed.rules(**RULES)
     with testbed.client() as client:
         return _per_job(
             jobs,
@@ -141,7 +144,7 @@ def _queue(testbed: Testbed, jobs: int, python: str, module: str, worker: tuple[
 
 
 def _clear(testbed: Testbed) -> None:
-    testbed.clear(latency=(0, 0), calls="100000/1s", egress="", recipients="1000000/60s")
+    testbed.clear(latency=(0, 0), **LIMITS)
 
 
 def _celery_enqueue(testbed: Testbed, task: str) -> Enqueue:

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from celery import Celery
@@ -36,6 +36,9 @@ _WOKEN, _TIME, _CLOCK = 919_191_919_191_919, 929_292_929_292_929, 939_393_939_39
 _PLACES = re.compile(
     "(" + "|".join(map(re.escape, (_ID, _SUMMARY, _TAG, _BODY))) + f"|{_WOKEN}|{_TIME}|{_CLOCK})"
 )
+
+
+_json = partial(dumps, separators=(",", ":"))
 
 
 class _Channel(virtual.Channel):
@@ -73,7 +76,7 @@ class _Text:
 
     @classmethod
     def of(cls, value: Any) -> "_Text":
-        return cls(tuple(_PLACES.split(dumps(value, separators=(",", ":")))))
+        return cls(tuple(_PLACES.split(_json(value))))
 
     def filled(self, values: dict[str, str]) -> str:
         """The message; `values` are as JSON spells them."""
@@ -164,7 +167,7 @@ def _slim(message: dict[str, Any]) -> dict[str, Any]:
         if name not in {"root_id", "origin"} and value not in (None, "", 0, {}, [None, None])
     }
     told = {"delivery_info": message["properties"]["delivery_info"], "delivery_tag": _TAG}
-    body = dumps([arguments, named, {}], separators=(",", ":"))
+    body = _json([arguments, named, {}])
     return {**message, "body": body, "headers": headers, "properties": told}
 
 

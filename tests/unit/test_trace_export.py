@@ -131,14 +131,19 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Collector]:
         yield collector
 
 
-def test_what_is_left_is_exported_at_the_end(
-    monkeypatch: pytest.MonkeyPatch, collector: Collector
-) -> None:
-    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+def export_a_run() -> None:
+    """A process that has one span, from its start to its end."""
     export.start("dingrelay-worker")
     with spans.span("run", "CONSUMER", parent=""):
         pass
     export.stop()
+
+
+def test_what_is_left_is_exported_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector
+) -> None:
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
+    export_a_run()
     run = one(collector.seen)
     assert (run.name, run.kind, run.service) == ("run", "CONSUMER", "dingrelay-worker")
     export.stop()
@@ -148,10 +153,7 @@ def test_the_environment_names_the_service(
     monkeypatch: pytest.MonkeyPatch, collector: Collector
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "notifications")
-    export.start("dingrelay-worker")
-    with spans.span("run", "CONSUMER", parent=""):
-        pass
-    export.stop()
+    export_a_run()
     assert one(collector.seen).service == "notifications"
 
 
