@@ -32,7 +32,7 @@ connection."""
 
 
 class Trust:
-    """Whom to trust, and what to show."""
+    """What to trust, and what to show."""
 
     def __init__(self, folder: Path) -> None:
         self.authority = Authority(folder / "authority")

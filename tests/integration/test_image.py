@@ -359,7 +359,7 @@ def test_a_worker_writes_nowhere_and_may_be_anybody(
 ) -> None:
     name = "worker-urgent-normal"
     service = as_composed(composed, name)
-    # A cluster may give a user whom the image does not know, in the group of root, and no home.
+    # A cluster may give a user that the image does not know, in the group of root, and no home.
     worker = started.start(replace(service, name="worker", user=(54_321, 0), init=False))
     wait_until(lambda: '"worker_ready"' in worker.log.read_text(), timeout=90)
     for command, refusal in (

@@ -75,7 +75,7 @@ async def ask(
     """Ask cells at the same time, on an event loop.
 
     Args:
-        cells: whom to ask. One without a name is the only one there is: its errors are raised.
+        cells: those that are asked. One without a name is the only one there is: its errors are raised.
         question: what to ask.
         within: seconds for each.
         enough: whether the answer of a cell makes those that are still to come needless.

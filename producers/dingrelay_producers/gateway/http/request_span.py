@@ -9,7 +9,7 @@ from dingrelay_producers.tracing import spans, trace_context
 from dingrelay_producers.tracing.spans import Span
 
 PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
-"""Paths that somebody asks for every few seconds, of whom nobody wants to read in traces."""
+"""Paths that somebody asks for every few seconds, which nobody wants to read of in traces."""
 
 
 @contextmanager
