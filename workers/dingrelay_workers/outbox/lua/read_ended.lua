@@ -10,7 +10,7 @@ local longest = tonumber(ARGV[1])
 local SHORT = {}
 for name in string.gmatch([[
   kind app lane queue digest summary v state created due woken batch_key recipients fence started owner
-  lease called settled attempts throttles not_before expires sender parent bare cancel deliveries
+  lease called settled attempts throttles not_before expires sender parent bare cancel
 ]], '%S+') do SHORT[name] = true end
 
 local answer = {}
