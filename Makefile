@@ -106,7 +106,7 @@ chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECON
 soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? (HOURS=1)
 	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.soak --hours $(HOURS) $(ARGS)
 
-dashboards: $(RUNNABLE) ## write Grafana's dashboards from ops/grafana/make.py
+dashboards: $(RUNNABLE) ## write Grafana's dashboards from ops/grafana/pages
 	@$(BIN)/python ops/grafana/make.py
 
 translations: setup ## bring the catalogue up to date with the code, and tell what is not translated
