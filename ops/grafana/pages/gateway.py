@@ -80,6 +80,13 @@ GATEWAY = Dashboard(
             [(highest("dingrelay_gateway_unpublished_wakeups", "instance"), "{{instance}}")],
             stacked=True,
         ),
+        Panel(
+            "Servers that are away",
+            "1: a gateway does not reach it. `home` is what all cells share; without cells there is no name.",
+            "short",
+            [(highest("dingrelay_gateway_server_away", "cell, server"), "{{cell}} {{server}}")],
+            most=1,
+        ),
         *PROCESSES,
     ],
     by_app=False,

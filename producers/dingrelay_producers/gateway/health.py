@@ -1,20 +1,17 @@
 """``/healthz``, ``/readyz`` and ``/metrics``: for load balancers, orchestrators and Prometheus."""
 
 import asyncio
-from collections.abc import Awaitable
 from typing import Literal
 
 from aiohttp import web
 from pydantic import BaseModel
 
-from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend import metrics
 from dingrelay_producers.gateway.backend.context import GatewayContext
+from dingrelay_producers.gateway.backend.server_watch import told
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import FieldError, Problem
-
-CHECK_SECONDS = 1.8
 
 
 class Health(BaseModel):
@@ -42,10 +39,10 @@ async def readyz(call: ApiCall) -> web.StreamResponse:
         checks = {name: _check_cell(cell) for name, cell in context.cells.items()}
     else:
         checks = {"redis": context.records.ping(), "database": context.backend.check()}
-    told = await asyncio.gather(*(_told(check) for check in checks.values()))
+    answers = await asyncio.gather(*(told(check) for check in checks.values()))
     away = [
         FieldError(pointer=f"/{name}", detail=detail)
-        for name, detail in zip(checks, told, strict=True)
+        for name, detail in zip(checks, answers, strict=True)
         if detail
     ]
     # As long as one cell is there, its apps need a gateway.
@@ -62,18 +59,6 @@ async def readyz(call: ApiCall) -> web.StreamResponse:
 async def _check_cell(context: GatewayContext) -> None:
     await context.records.ping()
     await context.backend.check()
-
-
-async def _told(check: Awaitable[None]) -> str:
-    """What is wrong; empty if nothing."""
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await check
-    except ServiceUnavailable as error:
-        return str(error)
-    except TimeoutError:
-        return "does not answer"
-    return ""
 
 
 async def show_metrics(call: ApiCall) -> web.StreamResponse:

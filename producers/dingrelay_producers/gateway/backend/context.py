@@ -9,6 +9,7 @@ from time import monotonic
 from aiohttp import web
 from redis.asyncio import Redis
 
+from dingrelay_producers.cell_settings import HOME
 from dingrelay_producers.cells.found import Found
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
@@ -21,6 +22,7 @@ from dingrelay_producers.gateway.backend.last_known import KnownKeys, LastKnown,
 from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
 from dingrelay_producers.gateway.backend.missed import MissedReader
 from dingrelay_producers.gateway.backend.records import Records
+from dingrelay_producers.gateway.backend.server_watch import Check, ServerWatch
 from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
 
@@ -145,7 +147,20 @@ async def opened(
                 cells[name] = await stack.enter_async_context(_context(own, own, each, shared))
         # Of what all cells share nothing is a cell's.
         front = _context(settings, settings.home if across else settings, backend, shared)
-        yield await stack.enter_async_context(front)
+        context = await stack.enter_async_context(front)
+        watch = ServerWatch(shared.metrics.server_away, _checks(context))
+        stack.push_async_callback(_ended, asyncio.create_task(watch.run()))
+        yield context
+
+
+def _checks(context: GatewayContext) -> dict[tuple[str, str], Check]:
+    """Cell and server → asks it. What all cells share is there by the name that no cell may have."""
+    everywhere = {HOME if context.cells else "": context, **context.cells}
+    return {
+        (cell, server): check
+        for cell, each in everywhere.items()
+        for server, check in (("redis", each.records.ping), ("database", each.backend.check))
+    }
 
 
 @asynccontextmanager

@@ -58,6 +58,12 @@ class GatewayMetrics:
             "Wake-ups of accepted jobs that wait for the broker.",
             registry=self.registry,
         )
+        self.server_away = Gauge(
+            "dingrelay_gateway_server_away",
+            "1 if a server does not answer this gateway.",
+            ["cell", "server"],
+            registry=self.registry,
+        )
 
         self.events = EventMetrics(self.registry, "http")
         self.callbacks_refused = Counter(

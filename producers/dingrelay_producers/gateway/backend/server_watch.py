@@ -1,0 +1,71 @@
+"""Whether a gateway's servers answer: asked again and again, so that who is away is known without a request."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+
+from prometheus_client import Gauge
+from structlog.stdlib import get_logger
+
+from dingrelay_producers.errors import ServiceUnavailable
+
+CHECK_SECONDS = 1.8
+"""What takes so long to answer is away."""
+EVERY = 10.0
+"""Seconds between two looks: as often as Prometheus asks."""
+
+Check = Callable[[], Awaitable[None]]
+
+log = get_logger("dingrelay.gateway.servers")
+
+
+async def told(check: Awaitable[None]) -> str:
+    """What is wrong with a server; empty if nothing."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await check
+    except ServiceUnavailable as error:
+        return str(error)
+    except TimeoutError:
+        return "does not answer"
+    return ""
+
+
+async def _answer(check: Check) -> str:
+    try:
+        return await told(check())
+    except Exception as error:  # noqa: BLE001 - the watch goes on, and a server that can't be asked is told
+        return type(error).__name__
+
+
+class ServerWatch:
+    """Looks at servers until it is cancelled.
+
+    Args:
+        away: where it is kept, by cell and server.
+        checks: (cell, server) → asks it; raises `ServiceUnavailable` if it is away.
+    """
+
+    def __init__(self, away: Gauge, checks: Mapping[tuple[str, str], Check]) -> None:
+        self._away = away
+        self._checks = checks
+        self._reasons = dict.fromkeys(checks, "")
+        for cell, server in checks:
+            away.labels(cell, server).set(0)
+
+    async def run(self) -> None:
+        """Look, and look again."""
+        while True:
+            await self.look()
+            await asyncio.sleep(EVERY)
+
+    async def look(self) -> None:
+        """Ask all servers at the same time, and keep which are away; the log has what changes."""
+        answers = await asyncio.gather(*map(_answer, self._checks.values()))
+        for place, reason in zip(self._checks, answers, strict=True):
+            cell, server = place
+            self._away.labels(cell, server).set(bool(reason))
+            before, self._reasons[place] = self._reasons[place], reason
+            if reason and not before:
+                log.warning("server_away", cell=cell, server=server, reason=reason)
+            elif before and not reason:
+                log.info("server_back", cell=cell, server=server)
