@@ -4,8 +4,8 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from dingrelay_producers.cell_settings import names_of
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings.cells import names_of
 from dingrelay_tasks.robot_post import ROBOTS
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.limiter.rules import Rules

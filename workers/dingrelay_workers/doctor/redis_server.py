@@ -17,8 +17,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from dingrelay_producers.cell_settings import HOME
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.cells import HOME
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.tls_trouble import tls_trouble

@@ -3,8 +3,8 @@
 import asyncio
 from dataclasses import replace
 
-from dingrelay_producers.cell_settings import HOME
 from dingrelay_producers.settings import Settings, SettingsError
+from dingrelay_producers.settings.cells import HOME
 from dingrelay_workers import preflight
 from dingrelay_workers.doctor.backups import check_backups
 from dingrelay_workers.doctor.broker import check_broker, check_workers

@@ -9,7 +9,6 @@ from time import monotonic
 from aiohttp import web
 from redis.asyncio import Redis
 
-from dingrelay_producers.cell_settings import HOME
 from dingrelay_producers.cells.found import Found
 from dingrelay_producers.current_apps import CurrentApps
 from dingrelay_producers.enqueuing.connections import open_redis
@@ -25,6 +24,7 @@ from dingrelay_producers.gateway.backend.records import Records
 from dingrelay_producers.gateway.backend.server_watch import Check, ServerWatch
 from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings.cells import HOME
 
 FAREWELL = 1.0
 """Seconds in which background work heeds its cancellation."""

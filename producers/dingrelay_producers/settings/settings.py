@@ -1,211 +1,46 @@
-"""Every setting with its default, checked before anything starts."""
+"""The settings: every one with its default, and what they say of cells and servers."""
 
-import hashlib
 import ipaddress
-import os
-import re
-import tomllib
-from collections.abc import Mapping
-from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
-from pydantic.fields import FieldInfo
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from dingrelay_producers.cell_settings import (
+from dingrelay_producers.language import language_of
+from dingrelay_producers.redis_address import SCHEMES, RedisAddress, TlsFiles
+from dingrelay_producers.settings.addresses import (
+    check_dingtalk_url,
+    check_servers,
+    check_tls_files,
+    scheme,
+)
+from dingrelay_producers.settings.apps import AppSettings, check_apps, complete_app
+from dingrelay_producers.settings.cells import (
     HOME,
     CellSettings,
     check_cells,
     database,
     names_of,
     owners,
-    read_urls,
 )
-from dingrelay_producers.durations import duration
-from dingrelay_producers.language import language_of
-from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
+from dingrelay_producers.settings.errors import SettingsError
+from dingrelay_producers.settings.sections import (
+    ApprovalSettings,
+    HistorySettings,
+    QuotaSettings,
+    RecipientSettings,
+    SyncSettings,
+)
+from dingrelay_producers.settings.sources import AppsSource, SecretFilesSource, TomlSource
 from dingrelay_tasks.contract import ContractError, SenderName
 from dingrelay_tasks.problems import sentence
 
-DEFAULT_APP = "default"
-LOOPBACK = {"127.0.0.1", "localhost", "::1"}
-AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
-"""Brokers that are no Redis; amqps speaks TLS."""
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
 SHORTEST_WEBHOOK_KEY = 32
 SANDBOX_WEBHOOK_KEY = "the-webhook-key-of-sandboxes-and-tests"
 """Outside production a webhook needs no setting; its secrets are then no secrets."""
-
-
-class SettingsError(ValueError):
-    """A setting is missing or wrong. The message names the variable and never its value."""
-
-
-APP_SECRETS = ("app_secret", "callback_token", "callback_aes_key")
-"""Fields of an app that come from the environment only."""
-
-CALLBACK_TOKEN = re.compile(r"[0-9A-Za-z]{3,32}")
-CALLBACK_AES_KEY = re.compile(r"[0-9A-Za-z+/]{43}")
-"""As DingTalk's console makes them (API §7.1)."""
-
-
-class AppSettings(BaseModel):
-    """One DingTalk application.
-
-    Secrets come from the environment only: ``DINGTALK_APP_SECRET`` for the app ``default``,
-    ``DINGTALK_APP_SECRET_<NAME>`` for another, or either with ``_FILE`` for a file that holds it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    app_key: SecretStr = SecretStr("")
-    app_secret: SecretStr = SecretStr("")
-    agent_id: str = ""
-    organisation: str = "default"
-    """Apps of one organisation share its monthly quota."""
-    corp_id: str = ""
-    """The organisation's id at DingTalk; callbacks that were registered through its API end with it."""
-    callback_token: SecretStr = SecretStr("")
-    """Signs the events that DingTalk pushes over HTTP; empty: none are taken."""
-    callback_aes_key: SecretStr = SecretStr("")
-    """Encrypts them."""
-
-    @property
-    def has_callback(self) -> bool:
-        """Whether events over HTTP are taken."""
-        return bool(self.callback_token.get_secret_value())
-
-    @cached_property
-    def credentials(self) -> str:
-        """A digest that tells this key and secret from any others."""
-        pair = f"{self.app_key.get_secret_value()}\n{self.app_secret.get_secret_value()}"
-        return hashlib.sha256(pair.encode()).hexdigest()[:16]
-
-
-class QuotaSettings(BaseModel):
-    """The organisation's monthly calls (API §6)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    edition: str = ""
-    """``standard`` (5,000), ``professional`` (200,000), a number, or empty: count and show only."""
-
-    @property
-    def monthly_calls(self) -> int | None:
-        """The number of calls a month, or None for no limit."""
-        named = {"": None, "standard": 5_000, "professional": 200_000}
-        return named[self.edition] if self.edition in named else int(self.edition)
-
-    @field_validator("edition")
-    @classmethod
-    def _known_edition(cls, edition: str) -> str:
-        if edition not in {"", "standard", "professional"} and not edition.isdecimal():
-            raise ValueError("must be standard, professional, a number of calls, or empty")
-        return edition
-
-
-LOOKS = (600.0, 1_800.0, 7_200.0, 21_600.0)
-"""Most approvals are decided within hours, and each look is one of the month's calls."""
-
-
-class ApprovalSettings(BaseModel):
-    """How approvals are followed after their creation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    follow: Literal["own", "all", "none"] | tuple[str, ...] = "own"
-    """``own``: approvals that jobs create; ``all``: also those that people create, from their first
-    event on; ``none``; or the process codes of templates of which all are followed, beside our own."""
-    look_share: Annotated[float, Field(gt=0, le=1)] = 0.1
-    """Share of the month's calls that may be spent on look-ups of approvals without events."""
-    looks: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = LOOKS
-    """Seconds without an event of an approval before its first look-up, its second …; the last one
-    repeats."""
-
-
-class HistorySettings(BaseModel):
-    """What is kept in SQL of jobs that ended."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    days: Annotated[int, Field(ge=0, le=3_650)] = 90
-    """Days for which it is kept; 0: nothing is written."""
-    content: bool = False
-    """Whether the texts of messages are kept, too: they may be personal data."""
-
-
-class RecipientSettings(BaseModel):
-    """What is known of the people that messages are for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    check: Literal["auto", "off"] = "auto"
-    """``auto``: once the directory is synced, whoever surely does not exist, or is outside the app's
-    visible range, is named and not sent to; ``off``: DingTalk drops their messages without a word."""
-
-
-SHORTEST_SYNC = timedelta(minutes=10)
-"""A large organisation takes minutes to read, at 20 calls a second."""
-LONGEST_SYNC = timedelta(days=28)
-"""After 30 days without a sync the directory is not asked about recipients any more."""
-
-
-SHORTEST_KEPT = timedelta(days=1)
-"""What was read before somebody left is written by then, and can't bring them back."""
-LONGEST_KEPT = timedelta(days=3_650)
-
-
-class SyncSettings(BaseModel):
-    """When the directory is synced by itself, and for how long it keeps whoever left."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    every: str = ""
-    """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;
-    empty: only who asks for a sync has one."""
-    apps: tuple[str, ...] = ()
-    """Whose directories; those of all apps if empty."""
-    keep_left: str = ""
-    """How long people who left stay in the directories of all apps, such as ``90d``, 1d to 3650d; empty:
-    for ever."""
-
-    @property
-    def every_ms(self) -> int:
-        """The same in milliseconds; 0 for none."""
-        return int(duration(self.every).total_seconds() * 1000) if self.every else 0
-
-    @property
-    def kept_left(self) -> timedelta | None:
-        """How long people who left stay; None for ever."""
-        return duration(self.keep_left) if self.keep_left else None
-
-    @field_validator("keep_left")
-    @classmethod
-    def _sensible_retention(cls, keep_left: str) -> str:
-        if keep_left and not SHORTEST_KEPT <= duration(keep_left) <= LONGEST_KEPT:
-            raise ValueError("must be from 1d to 3650d")
-        return keep_left
-
-    @field_validator("every")
-    @classmethod
-    def _sensible_length(cls, every: str) -> str:
-        if every and not SHORTEST_SYNC <= duration(every) <= LONGEST_SYNC:
-            raise ValueError("must be from 10m to 28d")
-        return every
 
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -397,10 +232,10 @@ class Settings(BaseSettings):
         own_redis = self.redis_url.get_secret_value()
         if self.env == "production" and not own_redis and not self.cells:
             raise ValueError("DINGRELAY_REDIS_URL: required in production")
-        _check_tls_files(self.tls_files)
-        _check_servers(self, "DINGRELAY_{}")
+        check_tls_files(self.tls_files)
+        check_servers(self, "DINGRELAY_{}")
         for name, cell in self.cells.items():
-            _check_servers(cell, f"cells.{name}.{{}}")
+            check_servers(cell, f"cells.{name}.{{}}")
         check_cells(self.cells)
         self._check_organisations()
         if self.cell and self.cell not in self.cells:
@@ -409,7 +244,7 @@ class Settings(BaseSettings):
             ("DINGTALK_OAPI_URL", self.oapi_url),
             ("DINGTALK_API_URL", self.api_url),
         ):
-            _check_dingtalk_url(variable, url, sandbox=self.env != "production")
+            check_dingtalk_url(variable, url, sandbox=self.env != "production")
         check_apps(self.apps)
         _check_webhooks(self)
         return self
@@ -537,7 +372,7 @@ class Settings(BaseSettings):
     @cached_property
     def broker_address(self) -> RedisAddress | None:
         """Where that is, if it is a Redis."""
-        if _scheme(self.broker) not in SCHEMES:
+        if scheme(self.broker) not in SCHEMES:
             return None
         return RedisAddress.parse(self.broker, self.tls_files)
 
@@ -577,201 +412,6 @@ class Settings(BaseSettings):
         return complete_app(self.apps, name)
 
 
-def complete_app(apps: Mapping[str, AppSettings], name: str) -> AppSettings:
-    """The app of that name.
-
-    Raises:
-        SettingsError: there is none, or its key or secret is missing.
-    """
-    found = apps.get(name)
-    if found is None:
-        raise SettingsError(f"apps.{name}: no such app is configured")
-    suffix = _suffix(name)
-    for variable, value in (("KEY", found.app_key), ("SECRET", found.app_secret)):
-        if not value.get_secret_value():
-            # Not with a colon: what follows the name of a secret like that is hidden in logs.
-            raise SettingsError(f"DINGTALK_APP_{variable}{suffix} is required")
-    return found
-
-
-def check_apps(apps: Mapping[str, AppSettings]) -> None:
-    """Whether the apps' keys and callbacks make sense together.
-
-    Raises:
-        ValueError: names the variable that is wrong.
-    """
-    _check_app_keys(apps)
-    for name, app in sorted(apps.items()):
-        _check_callback(name, app)
-
-
-APP_VARIABLE = re.compile(
-    r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID|CORP_ID|CALLBACK_TOKEN|CALLBACK_AES_KEY)"
-    r"(?:_([A-Z0-9_]+))?"
-)
-
-
-def _app_variables() -> dict[tuple[str, str], tuple[str, str]]:
-    """App and field → the variable that counts for it, and its value."""
-    found: dict[tuple[str, str], tuple[str, str]] = {}
-    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
-        match = APP_VARIABLE.fullmatch(variable.removesuffix("_FILE"))
-        if match and value:
-            part, name = match.groups()
-            found[(name or DEFAULT_APP).lower(), part.lower()] = variable, value
-    return found
-
-
-def app_secret_files() -> dict[tuple[str, str], tuple[str, str]]:
-    """App and field → variable and file, for the keys and secrets of apps that are in files."""
-    return {
-        (name, part): (variable, path)
-        for (name, part), (variable, path) in _app_variables().items()
-        if variable.endswith("_FILE") and part in {"app_key", *APP_SECRETS}
-    }
-
-
-class AppsSource(PydanticBaseSettingsSource):
-    """The apps' keys, secrets and agent ids from ``DINGTALK_*`` in the environment or `.env`."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:  # noqa: D102
-        apps: dict[str, dict[str, str]] = {}
-        for (name, part), (variable, value) in _app_variables().items():
-            text = read_secret(variable, value) if variable.endswith("_FILE") else value
-            apps.setdefault(name, {})[part] = text
-        return {"apps": apps} if apps else {}
-
-
-class SecretFilesSource(PydanticBaseSettingsSource):
-    """``DINGRELAY_X_FILE`` for each secret setting ``DINGRELAY_X``: a file that holds it."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:  # noqa: D102
-        found: dict[str, Any] = {}
-        for name, field in self.settings_cls.model_fields.items():
-            variable = f"DINGRELAY_{name.upper()}_FILE"
-            if field.annotation is SecretStr and (path := os.environ.get(variable)):
-                found[name] = read_secret(variable, path)
-        return found
-
-
-class TomlSource(PydanticBaseSettingsSource):
-    """The TOML file that ``DINGRELAY_CONFIG`` names. It may not hold secrets."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: D102
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:  # noqa: D102
-        path = os.environ.get("DINGRELAY_CONFIG")
-        if not path:
-            return {}
-        try:
-            content = tomllib.loads(Path(path).read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"DINGRELAY_CONFIG: {type(error).__name__}: {error}") from None
-        for name, app in content.get("apps", {}).items():
-            for secret in APP_SECRETS:
-                if secret in app:
-                    raise SettingsError(
-                        f"apps.{name}.{secret}: secrets come from the environment only"
-                    )
-        unknown = sorted(content.keys() - self.settings_cls.model_fields.keys())
-        if unknown:
-            raise SettingsError(f"{unknown[0]}: no such setting (in DINGRELAY_CONFIG)")
-        if isinstance(cells := content.get("cells"), Mapping):
-            try:
-                content["cells"] = read_urls(cells, read_secret)
-            except SettingsError:
-                raise
-            except ValueError as error:
-                raise SettingsError(str(error)) from None
-        return content
-
-
-def read_secret(variable: str, path: str) -> str:
-    """What the file that a variable names holds, without blanks around it.
-
-    Raises:
-        SettingsError: it can't be read; names the variable.
-    """
-    try:
-        return Path(path).read_text("utf-8").strip()
-    except OSError as error:
-        raise SettingsError(f"{variable}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{variable}: must be text in UTF-8") from None
-
-
-def _check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ValueError(f"{variable}: must be an http or https URL")
-    if parts.scheme == "http" and not (sandbox and parts.hostname in LOOPBACK):
-        raise ValueError(f"{variable}: plain http is for loopback in the sandbox only")
-
-
-def _scheme(url: str) -> str:
-    return url.partition("://")[0].lower()
-
-
-def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
-    """A URL of a Redis, or of a server of another of these schemes."""
-    allowed = (*SCHEMES, *others)
-    if _scheme(url) not in allowed:
-        raise ValueError(
-            f"{variable}: must begin with one of {', '.join(f'{each}://' for each in allowed)}"
-        )
-    if _scheme(url) in SCHEMES:
-        try:
-            RedisAddress.parse(url)
-        except ValueError as error:
-            raise ValueError(f"{variable}: {error}") from None
-        return
-    if len({_scheme(each) == "amqps" for each in url.split(";")}) > 1:
-        raise ValueError(f"{variable}: of several brokers all speak TLS, or none")
-    for alternative in url.split(";"):
-        if _scheme(alternative) not in others:
-            raise ValueError(f"{variable}: each of several brokers must be a whole URL")
-        try:
-            port = urlsplit(alternative).port
-        except ValueError:
-            # Python's own message quotes the URL, which may hold a password.
-            port = 0
-        if port == 0:
-            raise ValueError(f"{variable}: the port is no number from 1 to {HIGHEST_PORT}")
-
-
-def _check_servers(given: Settings | CellSettings, variable: str) -> None:
-    """The three URLs of servers, where they are given; `variable` is how one is called."""
-    capitals = variable.startswith("DINGRELAY")
-    for name, others in (("redis_url", ()), ("broker_url", AMQP_SCHEMES)):
-        if url := getattr(given, name).get_secret_value():
-            _check_server(variable.format(name.upper() if capitals else name), url, others)
-    database = given.database_url.get_secret_value()
-    # A cell may leave it to us.
-    if not database.startswith(("sqlite:", "postgresql:")) and (database or capitals):
-        called = "DATABASE_URL" if capitals else "database_url"
-        raise ValueError(f"{variable.format(called)}: must begin with sqlite: or postgresql:")
-
-
-def _check_tls_files(files: TlsFiles) -> None:
-    for variable, path in (
-        ("DINGRELAY_TLS_CA", files.ca),
-        ("DINGRELAY_TLS_CERT", files.cert),
-        ("DINGRELAY_TLS_KEY", files.key),
-    ):
-        if path and not os.access(path, os.R_OK):
-            raise ValueError(f"{variable}: no file that can be read")
-    if bool(files.cert) != bool(files.key):
-        missing = "KEY" if files.cert else "CERT"
-        raise ValueError(f"DINGRELAY_TLS_{missing}: required with the other of the two")
-
-
 def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
@@ -796,36 +436,6 @@ def _check_webhooks(settings: "Settings") -> None:
         raise ValueError(
             "DINGRELAY_WEBHOOK_RETENTION: must be as long as DINGRELAY_WEBHOOK_GIVE_UP or longer"
         )
-
-
-def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
-    """DingTalk counts by app key, and limits, daily limits and token are kept by the app's name."""
-    names: dict[str, str] = {}
-    for name, app in sorted(apps.items()):
-        key = app.app_key.get_secret_value()
-        if key and key in names:
-            raise ValueError(f"apps.{name}.app_key: is that of apps.{names[key]}; name an app once")
-        names[key] = name
-
-
-def _check_callback(name: str, app: AppSettings) -> None:
-    """Events over HTTP need both secrets and the app's key."""
-    token, aes_key = app.callback_token.get_secret_value(), app.callback_aes_key.get_secret_value()
-    suffix = _suffix(name)
-    if token and not CALLBACK_TOKEN.fullmatch(token):
-        raise ValueError(f"DINGTALK_CALLBACK_TOKEN{suffix}: must be 3 to 32 letters and digits")
-    if aes_key and not CALLBACK_AES_KEY.fullmatch(aes_key):
-        raise ValueError(f"DINGTALK_CALLBACK_AES_KEY{suffix}: must be 43 letters and digits")
-    if bool(token) != bool(aes_key):
-        missing = "AES_KEY" if token else "TOKEN"
-        raise ValueError(f"DINGTALK_CALLBACK_{missing}{suffix}: required with the other of the two")
-    if token and not app.app_key.get_secret_value():
-        raise ValueError(f"DINGTALK_APP_KEY{suffix}: required for callbacks")
-
-
-def _suffix(app: str) -> str:
-    """What stands behind the variables of an app."""
-    return "" if app == DEFAULT_APP else f"_{app.upper()}"
 
 
 def _variable(location: tuple[int | str, ...]) -> str:

@@ -10,6 +10,7 @@ from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, SecretStr
 
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress
+from dingrelay_producers.settings.secret_files import read_secret
 from dingrelay_tasks.contract import AppName
 
 NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -126,15 +127,14 @@ def _where(url: str) -> tuple[Any, ...]:
     return scheme, host, port, parts.path
 
 
-def read_urls(cells: Mapping[str, Any], read_file: Any) -> dict[str, Any]:
+def read_urls(cells: Mapping[str, Any]) -> dict[str, Any]:
     """The cells of a TOML file with the URLs that the environment, or `.env`, has for them.
 
     Args:
         cells: as the file has them.
-        read_file: reads what a file of a secret holds; given the variable and the path.
 
     Raises:
-        ValueError: the file has a password; the field is named.
+        ValueError: the file has a password, or a file of a secret can't be read; the field is named.
     """
     variables = {**dotenv_values(".env"), **os.environ}
     found: dict[str, Any] = {}
@@ -150,7 +150,7 @@ def read_urls(cells: Mapping[str, Any], read_file: Any) -> dict[str, Any]:
                     f"cells.{name}.{field}: a password comes from the environment only, in {variable}"
                 )
             if path := variables.get(f"{variable}_FILE"):
-                cell[field] = read_file(f"{variable}_FILE", path)
+                cell[field] = read_secret(f"{variable}_FILE", path)
             if url := variables.get(variable):
                 cell[field] = url
         found[name] = cell

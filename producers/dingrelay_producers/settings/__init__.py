@@ -1,0 +1,30 @@
+"""Every setting with its default, checked before anything starts."""
+
+from dingrelay_producers.settings.addresses import LOOPBACK
+from dingrelay_producers.settings.apps import (
+    DEFAULT_APP,
+    AppSettings,
+    app_secret_files,
+    check_apps,
+    complete_app,
+)
+from dingrelay_producers.settings.errors import SettingsError
+from dingrelay_producers.settings.secret_files import read_secret
+from dingrelay_producers.settings.sections import LOOKS, QuotaSettings, RecipientSettings
+from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY, Settings
+
+__all__ = [
+    "DEFAULT_APP",
+    "LOOKS",
+    "LOOPBACK",
+    "SANDBOX_WEBHOOK_KEY",
+    "AppSettings",
+    "QuotaSettings",
+    "RecipientSettings",
+    "Settings",
+    "SettingsError",
+    "app_secret_files",
+    "check_apps",
+    "complete_app",
+    "read_secret",
+]

@@ -1,0 +1,92 @@
+"""Checks of the addresses of servers, and of the files that TLS needs."""
+
+import os
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from dingrelay_producers.redis_address import HIGHEST_PORT, SCHEMES, RedisAddress, TlsFiles
+
+LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+AMQP_SCHEMES = ("amqp", "amqps", "pyamqp")
+"""Brokers that are no Redis; amqps speaks TLS."""
+
+
+class Servers(Protocol):
+    """Whatever names servers: the settings, or a cell."""
+
+    @property
+    def redis_url(self) -> SecretStr: ...  # noqa: D102
+    @property
+    def broker_url(self) -> SecretStr: ...  # noqa: D102
+    @property
+    def database_url(self) -> SecretStr: ...  # noqa: D102
+
+
+def check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
+    """A URL of DingTalk's: https, or http to loopback outside production."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError(f"{variable}: must be an http or https URL")
+    if parts.scheme == "http" and not (sandbox and parts.hostname in LOOPBACK):
+        raise ValueError(f"{variable}: plain http is for loopback in the sandbox only")
+
+
+def scheme(url: str) -> str:
+    """A URL's scheme, in small letters; the whole of what is none."""
+    return url.partition("://")[0].lower()
+
+
+def _check_server(variable: str, url: str, others: tuple[str, ...]) -> None:
+    """A URL of a Redis, or of a server of another of these schemes."""
+    allowed = (*SCHEMES, *others)
+    if scheme(url) not in allowed:
+        raise ValueError(
+            f"{variable}: must begin with one of {', '.join(f'{each}://' for each in allowed)}"
+        )
+    if scheme(url) in SCHEMES:
+        try:
+            RedisAddress.parse(url)
+        except ValueError as error:
+            raise ValueError(f"{variable}: {error}") from None
+        return
+    if len({scheme(each) == "amqps" for each in url.split(";")}) > 1:
+        raise ValueError(f"{variable}: of several brokers all speak TLS, or none")
+    for alternative in url.split(";"):
+        if scheme(alternative) not in others:
+            raise ValueError(f"{variable}: each of several brokers must be a whole URL")
+        try:
+            port = urlsplit(alternative).port
+        except ValueError:
+            # Python's own message quotes the URL, which may hold a password.
+            port = 0
+        if port == 0:
+            raise ValueError(f"{variable}: the port is no number from 1 to {HIGHEST_PORT}")
+
+
+def check_servers(given: Servers, variable: str) -> None:
+    """The three URLs of servers, where they are given; `variable` is how one is called."""
+    capitals = variable.startswith("DINGRELAY")
+    for name, others in (("redis_url", ()), ("broker_url", AMQP_SCHEMES)):
+        if url := getattr(given, name).get_secret_value():
+            _check_server(variable.format(name.upper() if capitals else name), url, others)
+    database = given.database_url.get_secret_value()
+    # A cell may leave it to us.
+    if not database.startswith(("sqlite:", "postgresql:")) and (database or capitals):
+        called = "DATABASE_URL" if capitals else "database_url"
+        raise ValueError(f"{variable.format(called)}: must begin with sqlite: or postgresql:")
+
+
+def check_tls_files(files: TlsFiles) -> None:
+    """Files that can be read, and a certificate only together with its key."""
+    for variable, path in (
+        ("DINGRELAY_TLS_CA", files.ca),
+        ("DINGRELAY_TLS_CERT", files.cert),
+        ("DINGRELAY_TLS_KEY", files.key),
+    ):
+        if path and not os.access(path, os.R_OK):
+            raise ValueError(f"{variable}: no file that can be read")
+    if bool(files.cert) != bool(files.key):
+        missing = "KEY" if files.cert else "CERT"
+        raise ValueError(f"DINGRELAY_TLS_{missing}: required with the other of the two")

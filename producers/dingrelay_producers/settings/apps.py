@@ -1,0 +1,134 @@
+"""The applications of DingTalk, and the variables that their keys and secrets come from."""
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from functools import cached_property
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ConfigDict, SecretStr
+
+from dingrelay_producers.settings.errors import SettingsError
+
+DEFAULT_APP = "default"
+APP_SECRETS = ("app_secret", "callback_token", "callback_aes_key")
+"""Fields of an app that come from the environment only."""
+APP_VARIABLE = re.compile(
+    r"DINGTALK_(APP_KEY|APP_SECRET|AGENT_ID|CORP_ID|CALLBACK_TOKEN|CALLBACK_AES_KEY)"
+    r"(?:_([A-Z0-9_]+))?"
+)
+CALLBACK_TOKEN = re.compile(r"[0-9A-Za-z]{3,32}")
+CALLBACK_AES_KEY = re.compile(r"[0-9A-Za-z+/]{43}")
+"""As DingTalk's console makes them (API §7.1)."""
+
+
+class AppSettings(BaseModel):
+    """One DingTalk application.
+
+    Secrets come from the environment only: ``DINGTALK_APP_SECRET`` for the app ``default``,
+    ``DINGTALK_APP_SECRET_<NAME>`` for another, or either with ``_FILE`` for a file that holds it.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    app_key: SecretStr = SecretStr("")
+    app_secret: SecretStr = SecretStr("")
+    agent_id: str = ""
+    organisation: str = "default"
+    """Apps of one organisation share its monthly quota."""
+    corp_id: str = ""
+    """The organisation's id at DingTalk; callbacks that were registered through its API end with it."""
+    callback_token: SecretStr = SecretStr("")
+    """Signs the events that DingTalk pushes over HTTP; empty: none are taken."""
+    callback_aes_key: SecretStr = SecretStr("")
+    """Encrypts them."""
+
+    @property
+    def has_callback(self) -> bool:
+        """Whether events over HTTP are taken."""
+        return bool(self.callback_token.get_secret_value())
+
+    @cached_property
+    def credentials(self) -> str:
+        """A digest that tells this key and secret from any others."""
+        pair = f"{self.app_key.get_secret_value()}\n{self.app_secret.get_secret_value()}"
+        return hashlib.sha256(pair.encode()).hexdigest()[:16]
+
+
+def complete_app(apps: Mapping[str, AppSettings], name: str) -> AppSettings:
+    """The app of that name.
+
+    Raises:
+        SettingsError: there is none, or its key or secret is missing.
+    """
+    found = apps.get(name)
+    if found is None:
+        raise SettingsError(f"apps.{name}: no such app is configured")
+    suffix = _suffix(name)
+    for variable, value in (("KEY", found.app_key), ("SECRET", found.app_secret)):
+        if not value.get_secret_value():
+            # Not with a colon: what follows the name of a secret like that is hidden in logs.
+            raise SettingsError(f"DINGTALK_APP_{variable}{suffix} is required")
+    return found
+
+
+def check_apps(apps: Mapping[str, AppSettings]) -> None:
+    """Whether the apps' keys and callbacks make sense together.
+
+    Raises:
+        ValueError: names the variable that is wrong.
+    """
+    _check_app_keys(apps)
+    for name, app in sorted(apps.items()):
+        _check_callback(name, app)
+
+
+def _check_app_keys(apps: Mapping[str, AppSettings]) -> None:
+    """DingTalk counts by app key, and limits, daily limits and token are kept by the app's name."""
+    names: dict[str, str] = {}
+    for name, app in sorted(apps.items()):
+        key = app.app_key.get_secret_value()
+        if key and key in names:
+            raise ValueError(f"apps.{name}.app_key: is that of apps.{names[key]}; name an app once")
+        names[key] = name
+
+
+def _check_callback(name: str, app: AppSettings) -> None:
+    """Events over HTTP need both secrets and the app's key."""
+    token, aes_key = app.callback_token.get_secret_value(), app.callback_aes_key.get_secret_value()
+    suffix = _suffix(name)
+    if token and not CALLBACK_TOKEN.fullmatch(token):
+        raise ValueError(f"DINGTALK_CALLBACK_TOKEN{suffix}: must be 3 to 32 letters and digits")
+    if aes_key and not CALLBACK_AES_KEY.fullmatch(aes_key):
+        raise ValueError(f"DINGTALK_CALLBACK_AES_KEY{suffix}: must be 43 letters and digits")
+    if bool(token) != bool(aes_key):
+        missing = "AES_KEY" if token else "TOKEN"
+        raise ValueError(f"DINGTALK_CALLBACK_{missing}{suffix}: required with the other of the two")
+    if token and not app.app_key.get_secret_value():
+        raise ValueError(f"DINGTALK_APP_KEY{suffix}: required for callbacks")
+
+
+def app_variables() -> dict[tuple[str, str], tuple[str, str]]:
+    """App and field → the variable that counts for it, and its value."""
+    found: dict[tuple[str, str], tuple[str, str]] = {}
+    for variable, value in {**dotenv_values(".env"), **os.environ}.items():
+        match = APP_VARIABLE.fullmatch(variable.removesuffix("_FILE"))
+        if match and value:
+            part, name = match.groups()
+            found[(name or DEFAULT_APP).lower(), part.lower()] = variable, value
+    return found
+
+
+def app_secret_files() -> dict[tuple[str, str], tuple[str, str]]:
+    """App and field → variable and file, for the keys and secrets of apps that are in files."""
+    return {
+        (name, part): (variable, path)
+        for (name, part), (variable, path) in app_variables().items()
+        if variable.endswith("_FILE") and part in {"app_key", *APP_SECRETS}
+    }
+
+
+def _suffix(app: str) -> str:
+    """What stands behind the variables of an app."""
+    return "" if app == DEFAULT_APP else f"_{app.upper()}"

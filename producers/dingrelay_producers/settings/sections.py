@@ -1,0 +1,115 @@
+"""The sections of the TOML file, each about one feature."""
+
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from dingrelay_producers.durations import duration
+
+LOOKS = (600.0, 1_800.0, 7_200.0, 21_600.0)
+"""Most approvals are decided within hours, and each look is one of the month's calls."""
+SHORTEST_SYNC = timedelta(minutes=10)
+"""A large organisation takes minutes to read, at 20 calls a second."""
+LONGEST_SYNC = timedelta(days=28)
+"""After 30 days without a sync the directory is not asked about recipients any more."""
+SHORTEST_KEPT = timedelta(days=1)
+"""What was read before somebody left is written by then, and can't bring them back."""
+LONGEST_KEPT = timedelta(days=3_650)
+
+
+class QuotaSettings(BaseModel):
+    """The organisation's monthly calls (API §6)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    edition: str = ""
+    """``standard`` (5,000), ``professional`` (200,000), a number, or empty: count and show only."""
+
+    @property
+    def monthly_calls(self) -> int | None:
+        """The number of calls a month, or None for no limit."""
+        named = {"": None, "standard": 5_000, "professional": 200_000}
+        return named[self.edition] if self.edition in named else int(self.edition)
+
+    @field_validator("edition")
+    @classmethod
+    def _known_edition(cls, edition: str) -> str:
+        if edition not in {"", "standard", "professional"} and not edition.isdecimal():
+            raise ValueError("must be standard, professional, a number of calls, or empty")
+        return edition
+
+
+class ApprovalSettings(BaseModel):
+    """How approvals are followed after their creation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    follow: Literal["own", "all", "none"] | tuple[str, ...] = "own"
+    """``own``: approvals that jobs create; ``all``: also those that people create, from their first
+    event on; ``none``; or the process codes of templates of which all are followed, beside our own."""
+    look_share: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the month's calls that may be spent on look-ups of approvals without events."""
+    looks: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = LOOKS
+    """Seconds without an event of an approval before its first look-up, its second …; the last one
+    repeats."""
+
+
+class HistorySettings(BaseModel):
+    """What is kept in SQL of jobs that ended."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    days: Annotated[int, Field(ge=0, le=3_650)] = 90
+    """Days for which it is kept; 0: nothing is written."""
+    content: bool = False
+    """Whether the texts of messages are kept, too: they may be personal data."""
+
+
+class RecipientSettings(BaseModel):
+    """What is known of the people that messages are for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    check: Literal["auto", "off"] = "auto"
+    """``auto``: once the directory is synced, whoever surely does not exist, or is outside the app's
+    visible range, is named and not sent to; ``off``: DingTalk drops their messages without a word."""
+
+
+class SyncSettings(BaseModel):
+    """When the directory is synced by itself, and for how long it keeps whoever left."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every: str = ""
+    """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;
+    empty: only who asks for a sync has one."""
+    apps: tuple[str, ...] = ()
+    """Whose directories; those of all apps if empty."""
+    keep_left: str = ""
+    """How long people who left stay in the directories of all apps, such as ``90d``, 1d to 3650d; empty:
+    for ever."""
+
+    @property
+    def every_ms(self) -> int:
+        """The same in milliseconds; 0 for none."""
+        return int(duration(self.every).total_seconds() * 1000) if self.every else 0
+
+    @property
+    def kept_left(self) -> timedelta | None:
+        """How long people who left stay; None for ever."""
+        return duration(self.keep_left) if self.keep_left else None
+
+    @field_validator("keep_left")
+    @classmethod
+    def _sensible_retention(cls, keep_left: str) -> str:
+        if keep_left and not SHORTEST_KEPT <= duration(keep_left) <= LONGEST_KEPT:
+            raise ValueError("must be from 1d to 3650d")
+        return keep_left
+
+    @field_validator("every")
+    @classmethod
+    def _sensible_length(cls, every: str) -> str:
+        if every and not SHORTEST_SYNC <= duration(every) <= LONGEST_SYNC:
+            raise ValueError("must be from 10m to 28d")
+        return every
