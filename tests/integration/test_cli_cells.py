@@ -79,8 +79,7 @@ def test_a_lost_cell_is_named_and_the_exit_code_tells(cli: Cli, cells: TwoCells)
 
 def test_a_command_for_one_cell_says_that_it_needs_to_know_which(cli: Cli) -> None:
     for command in (
-        ["campaign", "list"],
-        ["webhook", "list"],
+        ["flower"],
         ["worker"],
         ["--cell", "x", "queue"],
     ):
@@ -93,3 +92,86 @@ def test_keys_are_where_all_cells_share_things_unless_a_cell_is_chosen(cli: Cli)
     made = cli.json("key", "create", "crm", "--scope", "*")["id"]
     assert [each["id"] for each in cli.json("key", "list")] == [made]
     assert cli("--cell", "two", "key", "list", "--json").stdout.strip() == "[]"
+
+
+def test_campaigns_and_webhooks_are_where_their_apps_are_and_found_by_their_ids(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = {
+        app: cli.json("campaign", "create", app, "--app", app, "--text", "你好", "--to", "u1")["id"]
+        for app in ("default", "shop")
+    }
+    listed = [each["id"] for each in cli.json("campaign", "list")]
+    assert listed == [made["shop"], made["default"]]
+    assert [each["id"] for each in cli.json("campaign", "list", "--app", "shop")] == [made["shop"]]
+    assert [each["id"] for each in cli.json("--cell", "one", "campaign", "list")] == [
+        made["default"]
+    ]
+    monkeypatch.setenv("DINGRELAY_CELL", "")
+    for app, campaign in made.items():
+        assert cli.json("campaign", "show", campaign)["app"] == app
+        assert cli.json("campaign", "preview", campaign)["recipients"] == 1
+        assert cli.json("campaign", "start", "--dry-run", campaign)["calls"] == 1
+        assert cli.json("campaign", "start", campaign)["state"] == "running"
+        assert cli.json("campaign", "cancel", campaign)["state"] == "cancelled"
+        assert cli.json("campaign", "report", campaign)["recipients"] == 1
+    assert cli("campaign", "show", "0" * 32).exit_code == 2
+
+    add = ("webhook", "add", "https://example.com/hook", "--type", "*")
+    both = cli(*add)
+    assert (both.exit_code, "must be of one cell" in both.stderr) == (2, True)
+    assert cli(*add, "--app", "default,shop").exit_code == 2
+    endpoint = cli.json(*add, "--app", "shop")["id"]
+    assert [each["id"] for each in cli.json("webhook", "list")] == [endpoint]
+    assert cli.json("webhook", "pause", endpoint)["state"] == "paused"
+    assert cli.json("webhook", "show", endpoint)["apps"] == ["shop"]
+
+    assert cli.json("campaign", "delete", "--yes", made["default"])["state"] == "deleted"
+    (tmp_path / "two.db").write_bytes(b"no database" * 1_000)
+    assert cli.json("campaign", "list", code=3) == []
+    for command in (
+        ["campaign", "list"],
+        ["campaign", "show", made["shop"]],
+        ["webhook", "list"],
+        ["webhook", "remove", endpoint],
+        ["person", "find", "u1"],
+    ):
+        result = cli(*command)
+        assert (result.exit_code, "cell two is away" in result.stderr) == (3, True), command
+    # Nobody need ask it.
+    assert cli("campaign", "list", "--app", "default").exit_code == 0
+
+
+def test_a_person_is_erased_in_all_cells_and_those_that_are_away_are_named(
+    cli: Cli, cells: TwoCells
+) -> None:
+    sent = {
+        app: cli.json("send", "--app", app, "--to", "u1", "--text", app)["id"]
+        for app in ("default", "shop")
+    }
+    exported = cli.json("person", "export", "u1")
+    assert {each["job"] for each in exported["jobs"]} == set(sent.values())
+    assert "cells_away" not in exported
+
+    erasure = cli.json("person", "erase", "u1", "--yes")
+    assert {each["id"] for each in erasure["remaining"]} == set(sent.values())
+    assert len(erasure["jobs"]) == 2
+    for cell, job in zip(("one", "two"), erasure["jobs"], strict=True):
+        with cells.redis(cell) as redis:
+            record = redis.hgetall(f"dingrelay:job:{job}")
+        assert erasure["tombstone"].encode() in record[b"payload"]
+    (only,) = cli.json("person", "erase", "u1", "--app", "shop", "--yes")["jobs"]
+    assert cli.json("job", "show", only)["app"] == "shop"
+
+    cells.lose()
+    exported = cli.json("person", "export", "u1", code=3)
+    assert exported["cells_away"] == ["two"]
+    assert sent["default"] in {each["job"] for each in exported["jobs"]}
+    erasure = cli.json("person", "erase", "u1", "--yes", code=3)
+    assert (erasure["cells_away"], len(erasure["jobs"])) == (["two"], 1)
+    told = cli("person", "erase", "nobody", "--yes")
+    assert told.exit_code == 3
+    assert "NOT erased in two" in told.stdout
+    assert "cell two is away" in told.stderr
+    refused = cli("person", "erase", "u1", "--app", "shop", "--yes")
+    assert (refused.exit_code, "cell two is away" in refused.stderr) == (3, True)

@@ -16,6 +16,7 @@ from sqlalchemy import insert, select, update
 import campaigns
 from cli_runner import in_folder
 from dingrelay_producers import Client, State
+from dingrelay_producers.client.personal_data import new_tombstone
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_sandbox.admin import SandboxAdmin
@@ -41,7 +42,7 @@ from dingrelay_workers.directory.models import (
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
 from dingrelay_workers.personal_data.passes import Passes, Result
-from dingrelay_workers.personal_data.subject import NEEDED, Subject, new_tombstone, replaced
+from dingrelay_workers.personal_data.subject import NEEDED, Subject, replaced
 from dingrelay_workers.store.records import Records, Usage
 from dingrelay_workers.webhooks.models import DeliveryRow, NoticeRow
 from jobs import a_draft, claimed, enqueue

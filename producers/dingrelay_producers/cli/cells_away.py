@@ -9,6 +9,9 @@ from dingrelay_producers.cli.exits import UNREACHABLE
 from dingrelay_producers.errors import CellUnavailable
 from dingrelay_producers.language import translated
 
+CELLS_AWAY = "cells_away"
+"""The field of a document, as in the gateway's."""
+
 
 class CellsAway:
     """Collects what is away, and tells it once the others have been shown."""
@@ -19,6 +22,16 @@ class CellsAway:
     def __call__(self, error: CellUnavailable) -> None:
         """These are away."""
         self._told[str(error)] = error
+
+    @property
+    def names(self) -> list[str]:
+        """Those that are away."""
+        return sorted({cell for error in self._told.values() for cell in error.cells})
+
+    @property
+    def field(self) -> dict[str, list[str]]:
+        """What a document says of them; nothing where none is away."""
+        return {CELLS_AWAY: self.names} if self._told else {}
 
     def tell(self) -> None:
         """Name them.

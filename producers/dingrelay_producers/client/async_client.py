@@ -215,13 +215,17 @@ class AsyncClient:
         """What a person was sent; see `Client.person`."""
         return await self._run(app, self.client.person, user, app=app, limit=limit, on_away=on_away)
 
-    async def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
+    async def export_person(
+        self, user: str, *, app: str | None = None, on_away: OnAway | None = None
+    ) -> dict[str, Any]:
         """Everything that is kept of a person; see `Client.export_person`."""
-        return await self._run(app, self.client.export_person, user, app=app)
+        return await self._run(app, self.client.export_person, user, app=app, on_away=on_away)
 
-    async def erase_person(self, user: str, *, app: str | None = None) -> Erasure:
+    async def erase_person(
+        self, user: str, *, app: str | None = None, on_away: OnAway | None = None
+    ) -> Erasure:
         """Take a person out of everything that is kept; see `Client.erase_person`."""
-        return await self._run(app, self.client.erase_person, user, app=app)
+        return await self._run(app, self.client.erase_person, user, app=app, on_away=on_away)
 
     async def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first; see `Client.dead`."""

@@ -70,6 +70,9 @@ from dingrelay_tasks.media_upload import MediaType
 
 POLL_SECONDS = (0.02, 0.5)
 """First and longest pause between two looks of `wait`."""
+PERSON_WITHIN = 120.0
+"""Seconds for all cells where one person's data is read or erased: it may be in thousands of rows, and who is
+away says so by its own time-outs."""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 OnAway = Callable[[CellUnavailable], object]
@@ -549,27 +552,36 @@ class Client:
         known_as = [known for part in parts for known in part.known_as]
         return PersonHistory(user, messages[:most], known_as)
 
-    def export_person(self, user: str, *, app: str | None = None) -> dict[str, Any]:
+    def export_person(
+        self, user: str, *, app: str | None = None, on_away: OnAway | None = None
+    ) -> dict[str, Any]:
         """Everything that is kept of a person, by place: directory, history, campaigns and so on.
 
         It may name others, too: those that a message went to as well, for instance.
 
         Args:
             user: their userid.
-            app: of this app only; None for all. One userid is one person within an organisation. With
-                cells it is needed, and only the cell that has it is asked.
+            app: of this app only, so that only its cell is asked; None for all. One userid is one person
+                within an organisation.
+            on_away: as `jobs`; what the cells keep that are away is missing.
 
         Raises:
             ContractError: `user` or `app` can't be one.
-            InvalidArgument: there are cells, and no app is given.
             NotInstalled: the packages that this needs are missing.
             ServiceUnavailable: Redis or the database can't be used.
+            CellUnavailable: cells are away, and `on_away` is not given.
         """
         asked = Asked(user=user, app=app)
-        settings = self._settings_of(asked.app)
-        return run(personal_data.backend(settings).export(asked.user, app=asked.app))
 
-    def erase_person(self, user: str, *, app: str | None = None) -> Erasure:
+        def kept(cell: Connection) -> dict[str, Any]:
+            return run(personal_data.backend(cell.settings).export(asked.user, app=asked.app))
+
+        answers = ask_in_threads(self._among(asked.app), kept, within=PERSON_WITHIN)
+        return personal_data.exported(list(answers.told(on_away)))
+
+    def erase_person(
+        self, user: str, *, app: str | None = None, on_away: OnAway | None = None
+    ) -> Erasure:
         """Take a person out of everything that is kept, now or as soon as it is needed no more.
 
         What is under way is carried out first; cancel it before, if it should not be. Jobs that are
@@ -578,25 +590,41 @@ class Client:
         Args:
             user: their userid.
             app: as `export_person`.
+            on_away: is told of cells that are away: nothing is erased there.
 
         Returns:
-            What was erased, what has to wait, and the job that sees to it (`Erasure`).
+            What was erased, what has to wait, and the jobs that see to it (`Erasure`): of the cells that
+            are there.
 
         Raises:
             ContractError: as `export_person`.
+            InvalidArgument: no app of some cell is known here; nothing was erased.
             NotInstalled: as `export_person`.
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
+            CellUnavailable: cells are away, and `on_away` is not given. In the others the person is erased;
+                ask once more when all are there.
         """
         asked = Asked(user=user, app=app)
-        settings = self._settings_of(asked.app)
-        erasure = run(personal_data.backend(settings).erase(asked.user, app=asked.app))
-        job = erasure.follow_up
-        if job is None:
-            return erasure
-        if asked.app is not None and self.settings.cells:
-            # It has to run where the person's data is.
-            job = job.model_copy(update={"app": asked.app})
-        return erasure.followed_by(self.send(job).id)
+        cells = self._among(asked.app)
+        # What goes on has to run where the person's data is.
+        apps = {
+            cell: asked.app or personal_data.app_in(cell.settings)
+            for cell in (cells.values() if self.settings.cells else ())
+        }
+        tombstone = personal_data.new_tombstone()
+
+        def erased(cell: Connection) -> Erasure:
+            backend = personal_data.backend(cell.settings)
+            erasure = run(backend.erase(asked.user, app=asked.app, tombstone=tombstone))
+            job = erasure.follow_up
+            if job is None:
+                return erasure
+            draft = self._draft(job.model_copy(update={"app": apps.get(cell, job.app)}))
+            cell.accept([draft])
+            return erasure.followed_by(draft.id)
+
+        answers = ask_in_threads(cells, erased, within=PERSON_WITHIN)
+        return personal_data.together(list(answers.told(on_away)))
 
     def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first. `on_away` is as for `jobs`."""

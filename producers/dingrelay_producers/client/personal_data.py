@@ -4,13 +4,16 @@ It is in SQL and in Redis, and a producer need not have the libraries for the fi
 reads and erases it is another installed package's, found by its entry point.
 """
 
+import secrets
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from dingrelay_producers.errors import InvalidArgument
 from dingrelay_producers.installed import load
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_tasks.contract import AppName, Document, UserId
 from dingrelay_tasks.person_erase import PersonErase
 
@@ -48,6 +51,7 @@ class Erasure:
         returns: they belong to the organisation: the next walk or event brings them back into the
             directory, or has already.
         job: the id of the job that goes on; "" where nothing was found at all.
+        jobs: the ids of all that go on: with cells there may be one in each.
     """
 
     user: str
@@ -58,6 +62,7 @@ class Erasure:
     remaining: Sequence[Remaining]
     returns: bool
     job: str = ""
+    jobs: Sequence[str] = ()
 
     @property
     def follow_up(self) -> PersonErase | None:
@@ -70,7 +75,56 @@ class Erasure:
 
     def followed_by(self, job: str) -> "Erasure":
         """The same, with the job that goes on."""
-        return replace(self, job=job)
+        return replace(self, job=job, jobs=[job])
+
+
+def together(erasures: Sequence[Erasure]) -> Erasure:
+    """What came of one person's erasures in several cells, as one."""
+    first = min(erasures, key=lambda each: each.since)
+    erased = Counter[str]()
+    for each in erasures:
+        erased.update(each.erased)
+    jobs = [job for each in erasures for job in each.jobs]
+    return replace(
+        first,
+        erased=dict(erased),
+        remaining=[left for each in erasures for left in each.remaining],
+        returns=any(each.returns for each in erasures),
+        job=jobs[0] if jobs else "",
+        jobs=jobs,
+    )
+
+
+def exported(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What several cells keep of one person, as one: what is a list is all of theirs, the rest the first's."""
+    found = dict(min(parts, key=lambda part: part["at"]))
+    for name, kept in found.items():
+        if isinstance(kept, list):
+            found[name] = [entry for part in parts for entry in part[name]]
+    return found
+
+
+def app_in(settings: Settings) -> str:
+    """An app that is in the cell of these settings: a job that names it is carried out there.
+
+    Raises:
+        InvalidArgument: none is known here.
+    """
+    named = settings.cells[settings.cell].apps
+    for app in (*named, *settings.apps, DEFAULT_APP):
+        if settings.serves(app):
+            return app
+    raise InvalidArgument(
+        "app", f"given, as no app of the cell {settings.cell} is known here", None
+    )
+
+
+def new_tombstone() -> str:
+    """What will stand where a userid stood: at random, so that it leads back to nobody.
+
+    It could itself be a userid or a sender, so it fits wherever one does.
+    """
+    return f"erased-{secrets.token_hex(8)}"
 
 
 class Asked(Document):
@@ -87,7 +141,7 @@ class PersonalDataBackend(Protocol):
         """Everything that is kept of a person, by place."""
         ...
 
-    async def erase(self, user: str, *, app: str | None) -> Erasure:
+    async def erase(self, user: str, *, app: str | None, tombstone: str) -> Erasure:
         """Take them out of everything that is needed no more."""
         ...
 

@@ -13,6 +13,7 @@ from dingrelay_producers.language import tr
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 
@@ -42,14 +43,16 @@ def find(
     as_json: options.AsJson = False,
 ) -> None:
     """Find people by name, or by an address; those who left come last."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.output import document, print_json
     from dingrelay_producers.settings import Settings
 
-    found = asyncio.run(_find(Settings.load(), text, app, limit))
-    if as_json:
-        print_json(document(found))
-    else:
-        _print(found)
+    with cells_away() as away:
+        found = asyncio.run(_find(Settings.load(), text, app, limit, away))
+        if as_json:
+            print_json(document(found))
+        else:
+            _print(found)
 
 
 def _print(found: "Sequence[dict[str, Any]]") -> None:
@@ -81,29 +84,29 @@ def _print(found: "Sequence[dict[str, Any]]") -> None:
 
 
 async def _find(
-    settings: "Settings", text: str, app: str | None, limit: int
+    settings: "Settings", text: str, app: str | None, limit: int, away: "CellsAway"
 ) -> "list[dict[str, Any]]":
     """The people, as JSON values but for moments.
 
     Raises:
-        ServiceUnavailable: the database can't be used.
+        ServiceUnavailable: the database can't be used; of cells, none.
     """
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from dingrelay_workers.database.database import Database
-    from dingrelay_workers.database.errors import unusable
+    from dingrelay_producers.cells.answers import ask
+    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.directory import search
     from dingrelay_workers.directory.models import UserRow
 
-    database = Database(settings.database)
-    try:
-        if not await database.has(UserRow):
-            return []
-        return await search.find(database, text, app=app, limit=limit)
-    except SQLAlchemyError as error:
-        raise unusable(error) from None
-    finally:
-        await database.dispose()
+    async def of_cell(own: "Settings") -> "list[dict[str, Any]]":
+        async with cell_settings.looking(own, UserRow) as database:
+            if database is None:
+                return []
+            return await search.find(database, text, app=app, limit=limit)
+
+    lists = list((await ask(cell_settings.asked(settings, app), of_cell)).told(away))
+    found = [each for people in lists for each in people]
+    if len(lists) > 1:
+        found.sort(key=search.place)
+    return found[:limit]
 
 
 @app.command()
@@ -118,33 +121,41 @@ def export(
     """Hand out all that is kept of a person. It may name others: look before you pass it on."""
     import json
 
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.output import document, print_json, tell
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.errors import InvalidArgument
 
-    with Client() as client:
-        found = document(client.export_person(user, app=app))
-    if as_json:
-        print_json(found)
-    elif output is None:
-        _print_counts(found)
-    else:
-        try:
-            # Nobody else on this machine need be able to read it.
-            with open(output, "x", encoding="utf-8", opener=_private) as file:
-                json.dump(found, file, ensure_ascii=False, indent=2)
-        except OSError as error:
-            problem = f"{output} ({error.strerror})"
-            raise InvalidArgument("output", "a file that can be made", problem) from None
-        tell(tr("written to {file}", file=output), style="green")
+    with cells_away() as away:
+        with Client() as client:
+            found = document(client.export_person(user, app=app, on_away=away))
+        found |= away.field
+        if as_json:
+            print_json(found)
+        elif output is None:
+            _print_counts(found)
+        else:
+            try:
+                # Nobody else on this machine need be able to read it.
+                with open(output, "x", encoding="utf-8", opener=_private) as file:
+                    json.dump(found, file, ensure_ascii=False, indent=2)
+            except OSError as error:
+                problem = f"{output} ({error.strerror})"
+                raise InvalidArgument("output", "a file that can be made", problem) from None
+            tell(tr("written to {file}", file=output), style="green")
 
 
 def _print_counts(found: "Mapping[str, Any]") -> None:
+    from dingrelay_producers.cli.cells_away import CELLS_AWAY
     from dingrelay_producers.cli.output import console
     from dingrelay_producers.cli.table import Column, print_table
 
     columns = (Column("where"), Column("entries", right=True))
-    places = {place: len(kept) for place, kept in found.items() if isinstance(kept, list)}
+    places = {
+        place: len(kept)
+        for place, kept in found.items()
+        if isinstance(kept, list) and place != CELLS_AWAY
+    }
     print_table(columns, [(_named(place), f"{count}") for place, count in places.items() if count])
     if any(places.values()):
         console().print(tr("Write it to a file with `--output`, or print it with `--json`."))
@@ -162,12 +173,14 @@ def erase(
     as_json: options.AsJson = False,
 ) -> None:
     """Take a person out of all that is kept. What is still needed goes later, by itself."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.output import document, print_json
     from dingrelay_producers.client.client import Client
 
-    with Client() as client:
+    with cells_away() as away, Client() as client:
         if not yes:
-            known = client.person(user, app=app, limit=1).known_as
+            # Who is away is told with what was erased.
+            known = client.person(user, app=app, limit=1, on_away=lambda _: None).known_as
             names = ", ".join(f"{each.app}: {each.name}" for each in known)
             typer.confirm(
                 tr(
@@ -178,17 +191,25 @@ def erase(
                 abort=True,
                 err=True,
             )
-        erasure = client.erase_person(user, app=app)
-    if as_json:
-        print_json(document(erasure))
-    else:
-        _print_erasure(erasure, client.settings)
+        erasure = client.erase_person(user, app=app, on_away=away)
+        if as_json:
+            print_json(document(erasure) | away.field)
+        else:
+            _print_erasure(erasure, client.settings, away.names)
 
 
-def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
+def _print_erasure(erasure: "Erasure", settings: "Settings", away: "Sequence[str]") -> None:
     from dingrelay_producers.cli.output import console
 
     out = console()
+    if away:
+        out.print(
+            tr(
+                "NOT erased in {cells}: ask again once they are back. In the other cells:",
+                cells=", ".join(away),
+            ),
+            style="yellow",
+        )
     if not erasure.job:
         out.print(tr("Nothing is kept of {user}.", user=erasure.user))
         return
@@ -214,14 +235,15 @@ def _print_erasure(erasure: "Erasure", settings: "Settings") -> None:
         )
     if erasure.remaining:
         _print_remaining(erasure)
-    out.print(
-        tr(
-            "A worker finishes it: `dingrelay job show {job}` tells when it has. Its record names "
-            "the person until it goes, {days:g} days later.",
-            job=erasure.job,
-            days=settings.record_ttl / 86_400,
+    for job in erasure.jobs:
+        out.print(
+            tr(
+                "A worker finishes it: `dingrelay job show {job}` tells when it has. Its record names "
+                "the person until it goes, {days:g} days later.",
+                job=job,
+                days=settings.record_ttl / 86_400,
+            )
         )
-    )
 
 
 def _print_remaining(erasure: "Erasure") -> None:

@@ -13,11 +13,14 @@ from dingrelay_producers.cli.options import AsJson
 from dingrelay_producers.language import tr, translated
 
 if TYPE_CHECKING:
+    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.gateway.backend.webhooks import (
         Endpoint,
         EndpointStatus,
         IssuedEndpoint,
+        Subscription,
     )
+    from dingrelay_producers.settings import Settings
     from dingrelay_tasks.contract import ContractError
     from dingrelay_workers.webhooks.store import SqlWebhookStore
 
@@ -83,7 +86,7 @@ def add(
     }
     try:
         wanted = EndpointRequest.parse(asked).subscription()
-        made = asyncio.run(_ask(lambda webhooks: webhooks.add(wanted)))
+        made = asyncio.run(_add(wanted))
     except ContractError as error:
         raise _refusal(error, asked) from None
     _show_once(made, as_json=as_json)
@@ -92,14 +95,16 @@ def add(
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the endpoints, the newest first."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.output import print_json
     from dingrelay_producers.gateway.webhooks import documents
 
-    found = asyncio.run(_ask(lambda webhooks: webhooks.list()))
-    if as_json:
-        print_json([documents.endpoint(endpoint) for endpoint in found])
-    else:
-        _print_table(found)
+    with cells_away() as away:
+        found = asyncio.run(_list(away))
+        if as_json:
+            print_json([documents.endpoint(endpoint) for endpoint in found])
+        else:
+            _print_table(found)
 
 
 @app.command()
@@ -108,7 +113,7 @@ def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     from dingrelay_producers.cli.output import print_json
     from dingrelay_producers.gateway.webhooks import documents
 
-    found = asyncio.run(_ask(lambda webhooks: webhooks.get(endpoint)))
+    found = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.get(endpoint)))
     if as_json:
         print_json(documents.status(found))
     else:
@@ -121,7 +126,7 @@ def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     from dingrelay_producers.cli import exits
     from dingrelay_producers.cli.output import console, print_json
 
-    told = asyncio.run(_ask(lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
+    told = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
     if told is None:
         problem = tr(
             "no worker has done it within {seconds:g} s; is there one that serves webhooks?",
@@ -139,7 +144,9 @@ def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
 @app.command()
 def pause(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     """Stop deliveries to an endpoint for now. Its notices are kept."""
-    _show_state(asyncio.run(_ask(lambda webhooks: webhooks.pause(endpoint))), as_json=as_json)
+    _show_state(
+        asyncio.run(_ask(endpoint, lambda webhooks: webhooks.pause(endpoint))), as_json=as_json
+    )
 
 
 @app.command()
@@ -149,7 +156,7 @@ def resume(
     as_json: AsJson = False,
 ) -> None:
     """Resume deliveries to an endpoint that was paused or disabled."""
-    resumed = asyncio.run(_ask(lambda webhooks: webhooks.resume(endpoint, skip=skip)))
+    resumed = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.resume(endpoint, skip=skip)))
     _show_state(resumed, as_json=as_json)
 
 
@@ -169,7 +176,7 @@ def rotate(
         length = SecretRotation.parse({"overlap": overlap}).length()
     except ContractError as error:
         raise _refusal(error, {}) from None
-    made = asyncio.run(_ask(lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
+    made = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
     _show_once(made, as_json=as_json)
 
 
@@ -183,7 +190,7 @@ def replay(
     from dingrelay_producers.cli.output import console, print_json
 
     moment = _since(since)
-    count = asyncio.run(_ask(lambda webhooks: webhooks.replay(endpoint, since=moment)))
+    count = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.replay(endpoint, since=moment)))
     if as_json:
         print_json({"notices": count})
     else:
@@ -195,25 +202,56 @@ def remove(endpoint: EndpointArgument) -> None:
     """Remove an endpoint."""
     from dingrelay_producers.cli.output import console
 
-    asyncio.run(_ask(lambda webhooks: webhooks.remove(endpoint)))
+    asyncio.run(_ask(endpoint, lambda webhooks: webhooks.remove(endpoint)))
     console().print(tr("{endpoint} is removed", endpoint=endpoint), markup=False)
 
 
-async def _ask(question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:
-    async with _opened() as webhooks:
+async def _add(wanted: "Subscription") -> "IssuedEndpoint":
+    """Add an endpoint in the cell that has its apps.
+
+    Raises:
+        ContractError: they are in several cells.
+    """
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.commands import cell_settings
+
+    async with _opened(cell_settings.of_apps(Settings.load(), wanted.apps)) as webhooks:
+        return await webhooks.add(wanted)
+
+
+async def _list(away: "CellsAway") -> "Sequence[Endpoint]":
+    from dingrelay_producers.cells.answers import ask
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.commands import cell_settings
+
+    async def of_cell(own: "Settings") -> "Sequence[Endpoint]":
+        async with _opened(own) as webhooks:
+            return await webhooks.list()
+
+    lists = list((await ask(cell_settings.asked(Settings.load(), None), of_cell)).told(away))
+    found = [endpoint for endpoints in lists for endpoint in endpoints]
+    if len(lists) > 1:
+        found.sort(key=lambda each: each.created_at, reverse=True)
+    return found
+
+
+async def _ask(endpoint: str, question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:
+    """Ask whoever has an endpoint."""
+    from dingrelay_producers.settings import Settings
+    from dingrelay_workers.commands import cell_settings
+
+    async with _opened(await cell_settings.of_endpoint(Settings.load(), endpoint)) as webhooks:
         return await question(webhooks)
 
 
 @asynccontextmanager
-async def _opened() -> "AsyncGenerator[SqlWebhookStore]":
+async def _opened(settings: "Settings") -> "AsyncGenerator[SqlWebhookStore]":
     from dingrelay_producers.enqueuing.connections import open_redis
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.database import Database
     from dingrelay_workers.database.schema import migrate
     from dingrelay_workers.webhooks.store import SqlWebhookStore
 
-    settings = Settings.load()
-    migrate(settings)
+    await asyncio.to_thread(migrate, settings)
     database, redis = Database(settings.database), open_redis(settings)
     store = SqlWebhookStore(database, redis, settings, patience=PATIENCE)
     try:

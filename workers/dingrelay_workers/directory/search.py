@@ -1,5 +1,6 @@
 """People by what somebody knows of them: part of a name, or one of their addresses."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import and_, or_, select
@@ -37,6 +38,11 @@ async def find(
             each["departments"] = await departments_of(connection, each["app"], each["userid"])
             each["name"], each["job_number"] = each["name"] or "", each["job_number"] or ""
     return people
+
+
+def place(person: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Where somebody stands among those that `find` found: in several directories, these are merged."""
+    return person["left_at"] is not None, person["name"], person["app"], person["userid"]
 
 
 async def departments_of(

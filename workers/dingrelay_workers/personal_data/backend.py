@@ -8,7 +8,7 @@ from dingrelay_producers.client.personal_data import Erasure
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.campaigns.opened import opened_services
 from dingrelay_workers.personal_data.passes import Passes
-from dingrelay_workers.personal_data.subject import Subject, new_tombstone
+from dingrelay_workers.personal_data.subject import Subject
 
 
 class SqlPersonalData:
@@ -26,10 +26,10 @@ class SqlPersonalData:
             at = await passes.now()
             return {"user": user, "app": app, "at": at, **await passes.export(Subject(user, app))}
 
-    async def erase(self, user: str, *, app: str | None) -> Erasure:
+    async def erase(self, user: str, *, app: str | None, tombstone: str) -> Erasure:
         """The first pass of an erasure."""
         async with self._opened() as passes:
-            since, tombstone = await passes.now(), new_tombstone()
+            since = await passes.now()
             found = await passes.erase_now(user, app=app, since=since, tombstone=tombstone)
         return Erasure(
             user=user,

@@ -2,7 +2,6 @@
 
 import json
 import re
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,14 +16,6 @@ NEEDED = timedelta(hours=36)
 """How long a message that was sent keeps the names of its people: the Beijing day in which DingTalk
 brings nobody the same content again, and the 24 hours in which it takes a message back or tells of its
 delivery (API §2.3, §2.4), with a margin for jobs that do so."""
-
-
-def new_tombstone() -> str:
-    """What will stand where a userid stood: at random, so that it leads back to nobody.
-
-    It could itself be a userid or a sender, so it fits wherever one does.
-    """
-    return f"erased-{secrets.token_hex(8)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dingrelay_producers.cells.answers import ask
+from dingrelay_producers.cells.holder import holder
 from dingrelay_producers.enqueuing.connections import asking
 from dingrelay_producers.errors import (
     CampaignNotFound,
@@ -90,14 +91,9 @@ def of_id(
             except type(missing(name)):
                 return False
 
-        answers = await ask(candidates, holds, within=WITHIN, enough=lambda _, held: held)
-        holder = next((cell for cell, held in answers.found.items() if held), None)
-        if holder is None:
-            if answers.away:
-                raise CellUnavailable(answers.away)
-            raise missing(name)
-        context.found.put(f"{what} {name}", holder)
-        return candidates[holder]
+        cell = await holder(candidates, holds, missing(name), within=WITHIN)
+        context.found.put(f"{what} {name}", cell)
+        return candidates[cell]
 
     return find
 

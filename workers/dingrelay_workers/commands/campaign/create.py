@@ -93,9 +93,10 @@ async def _create(
     complain: "Callable[[Malformed], None] | None",
 ) -> "Created":
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.commands.campaign.progress import showing
 
-    async with opened_store(settings) as store:
+    async with opened_store(cell_settings.of_app(settings, spec.app)) as store:
         with showing() as progress:
             return await store.create(
                 spec,

@@ -51,17 +51,19 @@ def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> N
 async def _look(settings: "Settings", campaign: str) -> "Deletable":
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
+    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await removal.look(store.database, campaign)
 
 
 async def _delete(settings: "Settings", campaign: str) -> None:
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.commands.campaign.progress import counting
 
-    async with opened_store(settings) as store:
+    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         await removal.hide(store.database, campaign)
         with counting(tr("rows deleted")) as count:
             await removal.remove(store.database, campaign, count)

@@ -118,7 +118,7 @@ def _announce_and_enqueue(
     from dingrelay_producers.client.client import Client, JobRef
     from dingrelay_producers.settings import Settings
 
-    plan, month = asyncio.run(_plan(Settings.load(), act))
+    plan, month = asyncio.run(_plan(Settings.load(), campaign, act))
     told: dict[str, Any] = {
         "id": campaign,
         **{
@@ -193,17 +193,19 @@ def _words(plan: "Plan", told: dict[str, Any]) -> str:
 
 
 async def _plan(
-    settings: "Settings", act: "Callable[[FollowUp], Awaitable[Plan]]"
+    settings: "Settings", campaign: str, act: "Callable[[FollowUp], Awaitable[Plan]]"
 ) -> "tuple[Plan, Month]":
     from dingrelay_workers.campaigns.estimate import Size
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.previews import month_of
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
+    own = await cell_settings.of_campaign(settings, campaign)
+    async with opened_store(own) as store:
         plan = await act(FollowUp(store))
     size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
-    return plan, await month_of(settings, plan.app, size)
+    return plan, await month_of(own, plan.app, size)
 
 
 async def _test(
@@ -211,8 +213,9 @@ async def _test(
 ) -> "MessageSend":
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
+    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await FollowUp(store).test(campaign, users, fields)
 
 

@@ -9,6 +9,7 @@ import typer
 from dingrelay_producers.cli import options as common
 
 if TYPE_CHECKING:
+    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.models import CampaignRow
 
@@ -21,16 +22,23 @@ def list_(
     as_json: common.AsJson = False,
 ) -> None:
     """List campaigns, latest first."""
+    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.output import print_json
-    from dingrelay_producers.cli.table import Column, print_table
     from dingrelay_producers.settings import Settings
-    from dingrelay_producers.zone import local
     from dingrelay_workers.campaigns import documents
 
-    rows = asyncio.run(_read(Settings.load(), limit, app))
-    if as_json:
-        print_json([documents.campaign(row) for row in rows])
-        return
+    with cells_away() as away:
+        rows = asyncio.run(_read(Settings.load(), limit, app, away))
+        if as_json:
+            print_json([documents.campaign(row) for row in rows])
+        else:
+            _print(rows)
+
+
+def _print(rows: "Sequence[CampaignRow]") -> None:
+    from dingrelay_producers.cli.table import Column, print_table
+    from dingrelay_producers.zone import local
+
     columns = (
         Column("state"),
         Column("id"),
@@ -57,8 +65,19 @@ def list_(
     )
 
 
-async def _read(settings: "Settings", limit: int, app: str | None) -> "Sequence[CampaignRow]":
+async def _read(
+    settings: "Settings", limit: int, app: str | None, away: "CellsAway"
+) -> "Sequence[CampaignRow]":
+    from dingrelay_producers.cells.answers import ask
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
-        return await store.list(limit=limit, app=app)
+    async def of_cell(own: "Settings") -> "Sequence[CampaignRow]":
+        async with opened_store(own) as store:
+            return await store.list(limit=limit, app=app)
+
+    lists = list((await ask(cell_settings.asked(settings, app), of_cell)).told(away))
+    found = [row for rows in lists for row in rows]
+    if len(lists) > 1:
+        found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
+    return found[:limit]

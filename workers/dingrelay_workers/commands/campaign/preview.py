@@ -80,9 +80,11 @@ def preview(
 async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
-        return documents.preview(await previews.of_draft(settings, await store.get(campaign)))
+    own = await cell_settings.of_campaign(settings, campaign)
+    async with opened_store(own) as store:
+        return documents.preview(await previews.of_draft(own, await store.get(campaign)))
 
 
 async def _of_options(
@@ -90,12 +92,14 @@ async def _of_options(
 ) -> dict[str, Any]:
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.commands.campaign.progress import showing
 
-    async with opened_store(settings) as store:
+    own = cell_settings.of_app(settings, spec.app)
+    async with opened_store(own) as store:
         with showing() as progress:
             found = await previews.of_audience(
-                settings, store.database, spec, audience, malformed=malformed, on_rows=progress.read
+                own, store.database, spec, audience, malformed=malformed, on_rows=progress.read
             )
     return documents.preview(found)
 

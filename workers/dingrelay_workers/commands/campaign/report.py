@@ -67,8 +67,10 @@ def report(
 async def _read(settings: "Settings", campaign: str, writers: Sequence[Write]) -> "Summary":
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.report import Report
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
+    own = await cell_settings.of_campaign(settings, campaign)
+    async with opened_store(own) as store:
         report = Report(store.database)
         summary = await report.summary(campaign)
         if writers:

@@ -82,8 +82,9 @@ def _dry_run(campaign: str, *, as_json: bool) -> None:
 async def _dry_run_of(settings: "Settings", campaign: str) -> "DryRun":
     from dingrelay_workers.campaigns.dry_run import dry_run
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
+    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await dry_run(store, campaign)
 
 
@@ -93,16 +94,20 @@ def _move(
     from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
 
-    asyncio.run(_acted(Settings.load(), act))
+    asyncio.run(_acted(Settings.load(), campaign, act))
     if as_json:
         print_json({"id": campaign, "state": state})
     else:
         console().print(tr("{campaign} is {state}", campaign=campaign, state=state))
 
 
-async def _acted(settings: "Settings", act: "Callable[[Control], Awaitable[None]]") -> None:
+async def _acted(
+    settings: "Settings", campaign: str, act: "Callable[[Control], Awaitable[None]]"
+) -> None:
     from dingrelay_workers.campaigns.control import Control
     from dingrelay_workers.campaigns.opened import opened_services
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_services(settings) as (database, redis):
+    own = await cell_settings.of_campaign(settings, campaign)
+    async with opened_services(own) as (database, redis):
         await act(Control(database, redis))

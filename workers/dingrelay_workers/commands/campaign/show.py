@@ -34,8 +34,9 @@ def show(
 
 async def _read(settings: "Settings", campaign: str) -> "CampaignRow":
     from dingrelay_workers.campaigns.opened import opened_store
+    from dingrelay_workers.commands import cell_settings
 
-    async with opened_store(settings) as store:
+    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await store.get(campaign)
 
 

@@ -38,7 +38,9 @@ async def _show(settings: "Settings", campaign: str, *, as_json: bool) -> None:
     from rich.live import Live
 
     from dingrelay_producers.cli.output import console, print_json
+    from dingrelay_workers.commands import cell_settings
 
+    settings = await cell_settings.of_campaign(settings, campaign)
     if as_json:
         async for look in _looks(settings, campaign):
             print_json(look)
