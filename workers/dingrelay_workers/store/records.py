@@ -220,7 +220,7 @@ class Records:
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
             return ClaimResult(verdict, waiting=answer[1].decode())
-        return ClaimResult(verdict, _claim(wakeup.id, answer[1], _texts(answer[2:])))
+        return ClaimResult(verdict, _claim(wakeup.id, answer[1], _texts(answer[2])))
 
     async def leave(self, job_id: str) -> None:
         """Have a job woken again, if it is due, since this release does not know its kind."""

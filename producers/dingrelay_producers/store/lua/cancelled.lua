@@ -18,7 +18,7 @@ local function end_cancelled(record, id, bare, dead, ttl, dead_ttl, lost)
   redis.call('PEXPIRE', record, kept)
   bury(id, bare, kept)
   give_back(record, id)
-  tell_end(record, id, state)
+  tell_end(id, state, unpack(redis.call('HMGET', record, 'kind', 'app', 'sender')))
   return state
 end
 

@@ -4,11 +4,10 @@
 --
 -- An entry holds id, kind, app, sender, state, and `at`, when it ended (ms). The stream is bounded: a
 -- reader that is away for too long is told how many entries it has missed.
-local function tell_end(record, id, state)
-  local known = redis.call('HMGET', record, 'kind', 'app', 'sender')
-  if known[1] == UNTOLD then return end
-  redis.call('XADD', ENDINGS, 'MAXLEN', '~', MOST_ENDINGS, '*', 'id', id, 'kind', known[1] or '',
-    'app', known[2] or '', 'sender', known[3] or '', 'state', state, 'at', now)
+local function tell_end(id, state, kind, app, sender)
+  if kind == UNTOLD then return end
+  redis.call('XADD', ENDINGS, 'MAXLEN', '~', MOST_ENDINGS, '*', 'id', id, 'kind', kind or '',
+    'app', app or '', 'sender', sender or '', 'state', state, 'at', now)
   redis.call('PEXPIRE', ENDINGS, ENDINGS_TTL)
 end
 

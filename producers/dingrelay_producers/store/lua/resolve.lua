@@ -9,8 +9,8 @@
 local record, dead, instance, own = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local id, happened, told, result, ttl = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
 local found, found_ttl, own_ttl = ARGV[6], ARGV[7], ARGV[8]
-local known = redis.call('HMGET', record, 'state', 'bare')
-local state, bare = known[1], known[2]
+local state, bare, kind, app, sender =
+  unpack(redis.call('HMGET', record, 'state', 'bare', 'kind', 'app', 'sender'))
 if not state then return nil end
 if newer(record) then return {'newer'} end
 if state ~= 'unknown' then return {state} end
@@ -33,6 +33,6 @@ if happened then
   redis.call('PEXPIRE', record, ttl)
   bury(id, bare, ttl)
   redis.call('ZREM', dead, id)
-  tell_end(record, id, 'done')
+  tell_end(id, 'done', kind, app, sender)
 end
 return {state}

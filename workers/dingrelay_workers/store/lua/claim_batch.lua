@@ -18,34 +18,35 @@ if bucket then
 end
 
 local answer, gone = {'', now}, {}
-local function claim(id, queue)
+local function claim(id)
   local record = JOB .. id
   redis.call('HSETNX', record, 'waiting', now)
   gone[#gone + 1] = id
-  answer[#answer + 1] = {id, run(record, id, queue, owner .. '.' .. #answer, lease, false)}
+  local told, fields = read(record)
+  answer[#answer + 1] = {id, run(record, id, told, fields, owner .. '.' .. #answer, lease, false)}
 end
 
-local taken, next, next_queue = 0, nil, nil
+local taken, next = 0, nil
 for _, id in ipairs(redis.call('ZRANGE', waiting, 0, most - 1)) do
   local known = redis.call('HMGET', JOB .. id,
-    'state', 'batch_key', 'expires', 'recipients', 'lane', 'queue', 'v', 'kind')
+    'state', 'batch_key', 'expires', 'recipients', 'lane', 'v', 'kind')
   local here = known[1] == 'queued' or known[1] == 'snoozed'
   if not here or known[2] ~= waiting or tonumber(known[3] or now + 1) <= now then
     gone[#gone + 1] = id
-  elseif known_here(known[7], known[8]) then
+  elseif known_here(known[6], known[7]) then
     local recipients = tonumber(known[4])
     if taken + recipients > room then
-      if known[5] == lane and not next then next, next_queue = id, known[6] end
+      if known[5] == lane and not next then next = id end
     elseif not balance or taken + recipients <= balance then
       taken = taken + recipients
-      claim(id, known[6])
+      claim(id)
     end
     if taken == room and next then break end
   end
 end
 if next then
   answer[1] = next
-  claim(next, next_queue)
+  claim(next)
 end
 
 if balance and taken > 0 then

@@ -14,7 +14,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', coming, '-inf', now - late)) do
   if known[1] == 'snoozed' and known[2] == coming and known[3] == queue
       and known_here(known[5], known[6]) then
     if known[4] then redis.call('ZREM', known[4], id) end
-    answer[#answer + 1] = {id, run(record, id, queue, owner .. '-' .. #answer, lease, false)}
+    local told, fields = read(record)
+    answer[#answer + 1] = {id, run(record, id, told, fields, owner .. '-' .. #answer, lease, false)}
   end
 end
 return answer

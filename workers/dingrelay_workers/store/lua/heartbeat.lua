@@ -6,8 +6,11 @@ local lease_end = now + tonumber(ARGV[1])
 local lost = {}
 for index = 1, #KEYS do
   local id, owner, fence = ARGV[3 * index - 1], ARGV[3 * index], ARGV[3 * index + 1]
-  if owned(KEYS[index], owner, fence) == 'running' then
+  local state, queue = owned(KEYS[index], owner, fence, 'queue')
+  if state == 'running' then
     redis.call('HSET', KEYS[index], 'lease', lease_end)
+    -- It may have been woken meanwhile, for a worker that seemed to be gone.
+    take_out(id, queue)
     place_running(id, lease_end)
   else
     table.insert(lost, owner)

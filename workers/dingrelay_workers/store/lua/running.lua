@@ -22,15 +22,27 @@ local function leave(record, id)
   if running then place_running(id, due) else place_until(id, due) end
 end
 
--- The job is this owner's until the lease ends. A new owner has a new fence; one that claims `again`,
--- since its first answer was lost, keeps its own. Answers the record.
-local function run(record, id, queue, owner, lease, again)
-  if not again then redis.call('HINCRBY', record, 'fence', 1) end
-  redis.call('HSETNX', record, 'started', now)
-  redis.call('HSET', record, 'state', 'running', 'owner', owner, 'lease', now + lease, 'woken', now)
-  redis.call('PEXPIREAT', record, now + MARGIN)
-  take_out(id, queue)
-  place_running(id, now + lease)
-  return redis.call('HGETALL', record)
+-- A record as Redis tells it, and its fields by name; none if there is no such job.
+local function read(record)
+  local told, fields = redis.call('HGETALL', record), {}
+  for index = 1, #told, 2 do fields[told[index]] = told[index + 1] end
+  return told, fields
+end
+
+-- The job, whose record was just read, is this owner's until the lease ends. A new owner has a new fence;
+-- one that claims `again`, since its first answer was lost, keeps its own. Answers the record: of what is
+-- told of a field twice, the second holds.
+local function run(record, id, told, fields, owner, lease, again)
+  local lease_end = now + lease
+  local fence = string.format('%.0f', (fields.fence or 0) + (again and 0 or 1))
+  local started = fields.started or string.format('%.0f', now)
+  redis.call('HSET', record, 'state', 'running', 'owner', owner, 'lease', lease_end, 'woken', now,
+    'fence', fence, 'started', started)
+  take_from(WOKEN .. fields.queue, id)
+  place_running(id, lease_end)
+  for _, text in ipairs({'owner', owner, 'fence', fence, 'started', started}) do
+    told[#told + 1] = text
+  end
+  return told
 end
 

@@ -9,27 +9,30 @@ local record, dead = KEYS[1], KEYS[2]
 local id, owner, fence, state, attempts, throttles = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local result, error, answered, ttl, dead_ttl = ARGV[7], ARGV[8], ARGV[9] == '1', ARGV[10], ARGV[11]
 
-local current = owned(record, owner, fence)
+local current, queue, bare, spent, met, kind, app, sender = owned(record, owner, fence,
+  'queue', 'bare', 'attempts', 'throttles', 'kind', 'app', 'sender')
 if current == state then return 1 end
 if current ~= 'running' then return 0 end
-local queue, bare = unpack(redis.call('HMGET', record, 'queue', 'bare'))
 
-redis.call('HSET', record, 'state', state, 'settled', now)
-redis.call('HINCRBY', record, 'attempts', attempts)
-redis.call('HINCRBY', record, 'throttles', throttles)
-if result ~= '' then redis.call('HSET', record, 'result', result) end
+local told = {'state', state, 'settled', now,
+  'attempts', (spent or 0) + attempts, 'throttles', (met or 0) + throttles}
+local over = {answered and 'intent' or nil}
+if result ~= '' then told[#told + 1], told[#told + 2] = 'result', result end
 if error ~= '' then
-  redis.call('HSET', record, 'error', error)
+  told[#told + 1], told[#told + 2] = 'error', error
 else
+  over[#over + 1] = 'error'
   -- Whatever a job reserved that is done was sent.
-  redis.call('HDEL', record, 'error', state == 'done' and 'reserved' or 'error')
+  if state == 'done' then over[#over + 1] = 'reserved' end
 end
+redis.call('HSET', record, unpack(told))
+if #over > 0 then redis.call('HDEL', record, unpack(over)) end
 for index = 12, #ARGV, 2 do
   redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
 end
-if answered then redis.call('HDEL', record, 'intent') end
 if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
-take_out(id, queue)
+
+take_from(RUNNING, id, queue)
 local kept = ttl
 if state == 'dead' or state == 'unknown' then
   redis.call('ZADD', dead, now, id)
@@ -39,5 +42,5 @@ if state == 'dead' or state == 'unknown' then
 end
 redis.call('PEXPIRE', record, kept)
 bury(id, bare, kept)
-tell_end(record, id, state)
+tell_end(id, state, kind, app, sender)
 return 1

@@ -7,14 +7,14 @@
 -- while it ran, and no earlier call of it is open; or late. Then the call must not leave.
 local record, owner, fence, intent, answered = KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4] == '1'
 local leaves_until = tonumber(ARGV[5])
-if owned(record, owner, fence) ~= 'running' then return 'lost' end
-local cancelled, open = unpack(redis.call('HMGET', record, 'cancel', 'intent'))
+local state, cancelled, open, requeued = owned(record, owner, fence, 'cancel', 'intent', 'requeued')
+if state ~= 'running' then return 'lost' end
 if cancelled and (answered or not open) then return 'cancelled' end
 if leaves_until > 0 and now >= leaves_until then return 'late' end
 local told = cjson.decode(intent)
 told.at = told.at or now
 told.since = told.since or told.at
 redis.call('HSET', record, 'intent', cjson.encode(told), 'called', fence)
-redis.call('HDEL', record, 'requeued')
+if requeued then redis.call('HDEL', record, 'requeued') end
 for index = 6, #ARGV, 2 do redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1]) end
 return 'written'
