@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,11 +36,17 @@ ssl_options.fail_if_no_peer_cert = true
 class RabbitMq:
     """The server; it can be killed and started again with what it has stored.
 
-    With an authority it speaks TLS only, and only with those who show a certificate of it.
+    With an authority it speaks TLS only, and only with those who show a certificate of it. `plugins` are of its
+    own, by their names.
     """
 
     def __init__(
-        self, directory: Path, more: str = "", *, authority: Authority | None = None
+        self,
+        directory: Path,
+        more: str = "",
+        *,
+        authority: Authority | None = None,
+        plugins: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
         self._scheme = "amqps" if authority else "amqp"
@@ -56,8 +62,8 @@ class RabbitMq:
         self._epmd = free_port()
         config = directory / "rabbitmq.conf"
         config.write_text(CONFIG.format(listener=listener, more=more))
-        plugins = directory / "plugins"
-        plugins.write_text("[].")
+        enabled = directory / "plugins"
+        enabled.write_text(f"[{','.join(plugins)}].")
         self._env: Mapping[str, str] = {
             **os.environ,
             "HOME": str(directory),
@@ -66,7 +72,7 @@ class RabbitMq:
             "RABBITMQ_MNESIA_BASE": str(directory / "data"),
             "RABBITMQ_LOG_BASE": str(directory / "logs"),
             "RABBITMQ_CONFIG_FILE": str(config),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(enabled),
             "ERL_EPMD_PORT": str(self._epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
         }
@@ -125,12 +131,16 @@ class RabbitMq:
 
 @contextmanager
 def rabbitmq(
-    directory: Path, more: str = "", *, authority: Authority | None = None
+    directory: Path,
+    more: str = "",
+    *,
+    authority: Authority | None = None,
+    plugins: Sequence[str] = (),
 ) -> Generator[RabbitMq]:
     """One that runs while the block does."""
     program("rabbitmq-server")
     directory.mkdir()
-    server = RabbitMq(directory, more, authority=authority)
+    server = RabbitMq(directory, more, authority=authority, plugins=plugins)
     with running(server.epmd, directory / "epmd.log"):
         try:
             server.start()

@@ -11,6 +11,8 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -26,6 +28,8 @@ from dingrelay_producers import Client
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
+from rabbitmq import rabbitmq
+from servers import free_port
 
 USER, PASSWORD = "ops", "ein,geheimes:Wort"
 BROKER_PASSWORD = "broker-geheim"
@@ -102,8 +106,9 @@ def env(sandbox_env: dict[str, str], broker: str) -> dict[str, str]:
     return sandbox_env | {"DINGRELAY_BROKER_URL": broker}
 
 
-@pytest.fixture
-def flower(env: dict[str, str]) -> Iterator[Flower]:
+@contextmanager
+def running_flower(env: dict[str, str]) -> Iterator[Flower]:
+    """Flower, until the block ends; it has logged no secret then."""
     flower = Flower(env | {"DINGRELAY_FLOWER_USER": USER, "DINGRELAY_FLOWER_PASSWORD": PASSWORD})
     wait_until(lambda: flower.up or flower.process.poll() is not None, what="Flower is there")
     assert flower.process.poll() is None, flower.process.communicate()[1]
@@ -112,6 +117,12 @@ def flower(env: dict[str, str]) -> Iterator[Flower]:
     _, log = flower.process.communicate(timeout=20)
     assert flower.process.returncode == 0, log
     assert not [secret for secret in (PASSWORD, BROKER_PASSWORD) if secret in log]
+
+
+@pytest.fixture
+def flower(env: dict[str, str]) -> Iterator[Flower]:
+    with running_flower(env) as flower:
+        yield flower
 
 
 def test_pages_show_every_job_and_no_secret(
@@ -183,6 +194,39 @@ def test_pages_show_every_job_and_no_secret(
     assert all(queue in pages[5] for queue in QUEUES)
     hidden = [*sandbox.tokens(), env["DINGTALK_APP_SECRET"], BROKER_PASSWORD, PASSWORD, TEXT]
     assert not [secret for secret in hidden if any(secret in page for page in pages)]
+
+
+MANAGEMENT = """
+default_user = operator
+default_pass = {password}
+management.tcp.ip = 127.0.0.1
+management.tcp.port = {port}
+"""
+
+
+def test_queues_of_rabbitmq_are_asked_of_its_management_api(fleet: Fleet, tmp_path: Path) -> None:
+    port = free_port()
+    more = MANAGEMENT.format(password=BROKER_PASSWORD, port=port)
+    with rabbitmq(tmp_path / "rabbitmq", more, plugins=["rabbitmq_management"]) as server:
+        broker = server.url.replace("guest:guest", f"operator:{BROKER_PASSWORD}")
+        api = f"http://operator:{BROKER_PASSWORD}@127.0.0.1:{port}"
+        fleet.env |= {"DINGRELAY_BROKER_URL": broker, "DINGRELAY_FLOWER_BROKER_API": api}
+        fleet.spawn(queues=QUEUES)
+
+        def listed(flower: Flower) -> set[str]:
+            page = flower.get("/broker")
+            assert BROKER_PASSWORD not in page
+            return {queue for queue in QUEUES if queue in page}
+
+        with running_flower(fleet.env) as flower:
+            # What is asked for by name are the queues of the workers that Flower has heard of.
+            wait_until(lambda: listed(flower) == set(QUEUES), what="all are listed", pause=0.5)
+        wrong = api.replace("operator", "nobody")
+        with running_flower(fleet.env | {"DINGRELAY_FLOWER_BROKER_API": wrong}) as flower:
+            wait_until(
+                lambda: "worker" in flower.get("/workers?json=1"), what="the worker", pause=0.5
+            )
+            assert listed(flower) == set()
 
 
 def test_nobody_gets_in_without_the_password(flower: Flower) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from dingrelay_producers import Settings, SettingsError
+from dingrelay_workers.flower.queues import management_api
 
 PRODUCTION = {
     "DINGRELAY_REDIS_URL": "redis://:s3cret@redis.internal:6379/0",
@@ -166,3 +167,25 @@ def test_a_port_that_is_none_is_named_without_the_password(field: str, port: str
         Settings.load(env="test", **{field: f"redis://:hunter2@127.0.0.1:{port}/0"})
     assert f"DINGRELAY_{field.upper()}: the port" in str(refused.value)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rabbit:15672",
+        "amqp://user:s3cret@rabbit",
+        "http://user:s3cret@rabbit:x/",
+        "http://u:s3cret@h/?a=b",
+    ],
+)
+def test_a_management_api_is_a_url_and_is_never_quoted(url: str) -> None:
+    with pytest.raises(SettingsError, match="DINGRELAY_FLOWER_BROKER_API: must be like") as refused:
+        Settings.load(env="sandbox", flower_broker_api=url)
+    assert "s3cret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("path", ["", "/", "/api", "/api/"])
+def test_flower_is_given_the_management_api_with_its_path(path: str) -> None:
+    assert management_api(f"https://u:p@rabbit:15671{path}") == "https://u:p@rabbit:15671/api/"
+    assert management_api("https://rabbit/behind/api") == "https://rabbit/behind/api/"
+    assert management_api("") is None

@@ -33,6 +33,21 @@ def check_dingtalk_url(variable: str, url: str, *, sandbox: bool) -> None:
         raise ValueError(f"{variable}: plain http is for loopback in the sandbox only")
 
 
+def check_management_api(variable: str, url: str) -> None:
+    """A URL of RabbitMQ's management API, if one is given."""
+    if not url:
+        return
+    try:
+        parts = urlsplit(url)
+        plain = not (parts.query or parts.fragment) and parts.port != 0
+        sound = parts.scheme in {"http", "https"} and bool(parts.hostname) and plain
+    except ValueError:
+        # Python's own message quotes the URL, which may hold a password.
+        sound = False
+    if not sound:
+        raise ValueError(f"{variable}: must be like https://user:password@host:15671/api/")
+
+
 def scheme(url: str) -> str:
     """A URL's scheme, in small letters; the whole of what is none."""
     return url.partition("://")[0].lower()

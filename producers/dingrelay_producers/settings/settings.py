@@ -11,6 +11,7 @@ from dingrelay_producers.language import language_of
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress, TlsFiles
 from dingrelay_producers.settings.addresses import (
     check_dingtalk_url,
+    check_management_api,
     check_servers,
     check_tls_files,
     scheme,
@@ -183,6 +184,8 @@ class Settings(BaseSettings):
     flower_user: str = ""
     flower_password: SecretStr = SecretStr("")
     """Flower's basic authentication; required outside the sandbox."""
+    flower_broker_api: SecretStr = SecretStr("")
+    """URL of RabbitMQ's management API, where Flower asks what waits: ``https://user:password@host:15671/api/``."""
 
     @field_validator("language")
     @classmethod
@@ -245,6 +248,9 @@ class Settings(BaseSettings):
             ("DINGTALK_API_URL", self.api_url),
         ):
             check_dingtalk_url(variable, url, sandbox=self.env != "production")
+        check_management_api(
+            "DINGRELAY_FLOWER_BROKER_API", self.flower_broker_api.get_secret_value()
+        )
         check_apps(self.apps)
         _check_webhooks(self)
         return self

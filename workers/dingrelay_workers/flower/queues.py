@@ -1,10 +1,12 @@
-"""How Flower counts what waits in a Redis behind Sentinel: all Sentinels are asked, as everywhere else.
+"""How Flower counts what waits: behind Sentinel and in RabbitMQ.
 
-Flower itself asks the first one of the URL only, and shows nothing while that is away.
+All Sentinels are asked, as everywhere else. Flower itself asks the first one of the URL only, and shows nothing
+while that is away. RabbitMQ counts through its management API only.
 """
 
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from flower.utils import broker
 from redis.asyncio.retry import Retry
@@ -36,6 +38,17 @@ class Queues(broker.RedisBase):  # type: ignore[misc]  # flower ships no types
             socket_connect_timeout=self.socket_connect_timeout,
             retry=Retry(NoBackoff(), 0),
         )
+
+
+def management_api(url: str) -> str | None:
+    """The URL of RabbitMQ's management API as Flower completes it; None if there is none.
+
+    It takes the last part of a path for the name of a file, and replaces it.
+    """
+    if not url:
+        return None
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/') or '/api'}/"))
 
 
 def install(address: RedisAddress | None) -> None:

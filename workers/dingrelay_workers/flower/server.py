@@ -65,6 +65,7 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     # It asks the workers once at its start, and calls it a failure that none runs yet.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
     queues.install(settings.broker_address)
+    options.broker_api = queues.management_api(settings.flower_broker_api.get_secret_value())
     celery = Celery("dingrelay-flower", set_as_current=False)
     # Without a zone of its own the browser shows the reader's.
     celery.config_from_object(celery_config(settings) | {"timezone": None})
