@@ -33,23 +33,44 @@ def test_a_script_is_learned_once_and_called_by_content(valkey_url: str) -> None
         assert run(redis, call) == [b"k", b"7"]
 
 
-async def test_calls_made_at_once_share_a_round_trip(
-    valkey_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trips = 0
+@pytest.fixture
+def trips(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The commands of each round trip."""
+    found: list[int] = []
     pack_commands = AbstractConnection.pack_commands
 
     def counted(self: AbstractConnection, commands: Any) -> Any:
-        nonlocal trips
-        trips += 1
+        found.append(len(commands))
         return pack_commands(self, commands)
 
     monkeypatch.setattr(AbstractConnection, "pack_commands", counted)
+    return found
+
+
+async def test_calls_made_at_once_share_a_round_trip(valkey_url: str, trips: list[int]) -> None:
     echo = script_of(ECHO)
     async with AsyncRedis.from_url(valkey_url) as redis:
         calls = [run_async(redis, echo.call([], [number])) for number in range(50)]
         assert await asyncio.gather(*calls) == [str(number).encode() for number in range(50)]
-    assert trips == 1
+    assert trips == [50]
+
+
+async def test_who_asks_on_shares_a_round_trip_with_who_came_meanwhile(
+    valkey_url: str, trips: list[int]
+) -> None:
+    echo = script_of(ECHO)
+
+    async def ask(times: int) -> None:
+        for number in range(times):
+            await run_async(redis, echo.call([], [number]))
+
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        await ask(1)
+        first = asyncio.create_task(ask(3))
+        while len(trips) < 2:  # noqa: ASYNC110 - no event tells what left
+            await asyncio.sleep(0)
+        await asyncio.gather(first, ask(3))
+    assert trips == [1, 1, 2, 2, 1]
 
 
 async def test_a_call_that_fails_fails_alone(valkey_url: str) -> None:
