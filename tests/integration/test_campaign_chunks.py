@@ -163,4 +163,6 @@ async def test_a_chunk_with_its_own_message_is_found_by_that(database: Database)
 async def reached(
     database: Database, users: list[str], *names: str, content: str = "x"
 ) -> tuple[set[str], list[tuple[str, Release, list[str]]]]:
-    return await people_index.reached(database, users, names, content, NOW - timedelta(hours=1))
+    since = NOW - timedelta(hours=1)
+    called, coming = await people_index.reached(database, users, names, content, since)
+    return set(called), coming

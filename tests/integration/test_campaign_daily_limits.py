@@ -1,6 +1,7 @@
 """What campaigns and other messages of a day know of each other, on a real Valkey."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,13 +35,19 @@ class World:
         self.daily_limits = DailyLimits(redis, self.reached, now=lambda: self.moment)
 
     async def reached(
-        self, app: str, users: Sequence[str], campaigns: Sequence[str], content: str, since: object
+        self,
+        app: str,
+        users: Sequence[str],
+        campaigns: Sequence[str],
+        content: str | None,
+        since: object,
     ) -> Reach:
         self.asked.append(list(users))
-        called = {user for name in campaigns for user in self.called.get(name, set())}
+        called = Counter(user for name in campaigns for user in self.called.get(name, set()))
         jobs = {job: some for name in campaigns for job, some in self.coming.get(name, {}).items()}
         coming = {job: [user for user in some if user in users] for job, some in jobs.items()}
-        return Reach(called & set(users), coming)
+        known = Counter({user: called[user] for user in users if called[user]})
+        return Reach(known, coming)
 
     async def check(
         self, campaign: str, *users: str, content: str = "hi", uniform: bool = True
@@ -80,15 +87,111 @@ async def test_a_campaign_leaves_out_who_has_the_content_and_reserves_nothing(
     assert 0 < await redis.pttl(keys.broadcasts("a", DAY)) <= keys.DAY_TTL_MS
 
 
-async def test_a_campaign_is_one_of_everybodys_500(world: World, redis: Redis) -> None:
-    await redis.hset(keys.received("a", DAY), mapping={"u1": DAILY_MESSAGES - 1, "u2": 500})
+async def test_a_campaign_is_one_of_the_500_of_those_whom_it_reached(
+    world: World, redis: Redis
+) -> None:
+    had = {"u1": DAILY_MESSAGES - 1, "u2": DAILY_MESSAGES, "u3": DAILY_MESSAGES - 1}
+    await redis.hset(keys.received("a", DAY), mapping=had)
     await redis.expire(keys.received("a", DAY), 60)
     assert await world.check("c", "u1", "u2") == DailyVerdict(["u1"], daily_cap=["u2"])
-    # Anybody may be in it, so the last message of the day is its.
-    admitted = await world.reserve("job", "u1", content="ho")
-    assert admitted == DailyVerdict([], daily_cap=["u1"])
-    assert await world.check("c2", "u1", content="he") == DailyVerdict([], daily_cap=["u1"])
+    assert not world.asked, "nobody else has sent a campaign"
+    world.called["c"] = {"u1"}
+    admitted = await world.reserve("job", "u1", "u3", content="ho")
+    assert admitted == DailyVerdict(["u3"], daily_cap=["u1"])
+    assert world.asked == [["u1", "u3"]], "both are asked about at once"
+    checked = await world.check("c2", "u1", "u3", "u4", content="he")
+    assert checked == DailyVerdict(["u4"], daily_cap=["u1", "u3"])
+    assert 0 < await redis.pttl(keys.near_cap("a", DAY)) <= keys.DAY_TTL_MS
     world.moment += timedelta(days=1)
+    assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
+
+
+async def test_nobody_far_from_the_cap_is_asked_about(world: World, redis: Redis) -> None:
+    campaigns = 20
+    had = {"far": DAILY_MESSAGES - campaigns - 1, "near": DAILY_MESSAGES - campaigns}
+    await redis.hset(keys.received("a", DAY), mapping=had)
+    await redis.expire(keys.received("a", DAY), 60)
+    for number in range(campaigns):
+        await world.check(f"c{number}", "somebody", content=f"c{number}")
+    assert await world.reserve("job", "far", "nobody", content="ho") == DailyVerdict(
+        ["far", "nobody"]
+    )
+    assert not world.asked
+    assert await world.reserve("job", "near", content="ho") == DailyVerdict(["near"])
+    assert world.asked == [["near"]]
+
+
+async def test_a_campaign_that_calls_somebody_while_sql_is_asked_counts(
+    world: World, redis: Redis
+) -> None:
+    await one_below_the_cap(redis, "u1")
+    await world.check("c", "u2")
+
+    async def called_then(*asked: Any) -> Reach:
+        reach = await world.reached(*asked)
+        if len(world.asked) == 1:
+            # Of another campaign nobody has heard before.
+            assert await one_of_two.check("c", "u1") == DailyVerdict(["u1"])
+            world.called["c"] = {"u1"}
+        return reach
+
+    one_of_two = World(redis)
+    world.daily_limits = DailyLimits(redis, called_then, now=lambda: world.moment)
+    assert await world.reserve("job", "u1", content="ho") == DailyVerdict([], daily_cap=["u1"])
+    assert len(world.asked) == 2
+
+
+async def test_whoever_is_called_again_and_again_is_looked_at_later(
+    world: World, redis: Redis
+) -> None:
+    await redis.hset(keys.received("a", DAY), "u1", DAILY_MESSAGES - 30)
+    await redis.expire(keys.received("a", DAY), 60)
+    for number in range(30):
+        await world.check(f"c{number}", "u2", content=f"c{number}")
+
+    async def busy(*asked: Any) -> Reach:
+        await redis.hincrby(keys.near_cap("a", DAY), "u1", 1)
+        return await world.reached(*asked)
+
+    world.daily_limits = DailyLimits(redis, busy, now=lambda: world.moment)
+    with pytest.raises(Wait):
+        await world.reserve("job", "u1", content="ho")
+    assert await redis.hget(keys.received("a", DAY), "u1") == b"470", "nothing is reserved"
+
+
+@pytest.mark.parametrize(
+    ("record", "counts"),
+    [
+        ({"state": "queued"}, False),
+        ({"state": "snoozed"}, False),
+        ({"state": "snoozed", "intent": '{"step":"call"}'}, True),
+        ({"state": "dead", "intent": '{"step":"call"}'}, True),
+        ({"state": "retrying", "step:call": '{"call":{"task_id":1}}'}, True),
+        ({"state": "done", "result": '{"call":{"task_id":1},"daily_cap":["u1"]}'}, False),
+        ({"state": "done", "result": '{"call":{"task_id":1}}'}, True),
+    ],
+)
+async def test_a_chunk_counts_once_it_may_have_called(
+    world: World, redis: Redis, record: dict[str, str], counts: bool
+) -> None:
+    await one_below_the_cap(redis, "u1")
+    await world.check("c", "u1")
+    world.coming["c"] = {"chunk": ["u1"]}
+    await put_job(redis, "chunk", **record)
+    expected = DailyVerdict([], daily_cap=["u1"]) if counts else DailyVerdict(["u1"])
+    assert await world.reserve("job", "u1", content="ho") == expected
+
+
+async def test_near_the_cap_a_chunk_that_runs_is_waited_for(world: World, redis: Redis) -> None:
+    await one_below_the_cap(redis, "u1")
+    await world.check("c", "u1")
+    world.coming["c"] = {"chunk": ["u1"]}
+    await put_job(redis, "chunk", state="running")
+    with pytest.raises(Wait):
+        await world.reserve("job", "u1", content="ho")
+    with pytest.raises(Wait):
+        await world.check("c2", "u1", content="he")
+    await redis.hset(keys.job("chunk"), "state", "cancelled")
     assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
 
 
@@ -184,6 +287,11 @@ async def test_a_chunk_takes_what_a_job_reserved_that_does_not_run(
     assert await redis.hlen(keys.received("a", DAY)) == 0
     world.called["c"] = {"u1"}
     assert await world.reserve("job", "u1") == DailyVerdict([], duplicate=["u1"])
+
+
+async def one_below_the_cap(redis: Redis, user: str) -> None:
+    await redis.hset(keys.received("a", DAY), user, DAILY_MESSAGES - 1)
+    await redis.expire(keys.received("a", DAY), 60)
 
 
 async def put_job(redis: Redis, job: str, **fields: str) -> None:

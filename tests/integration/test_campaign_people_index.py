@@ -50,7 +50,7 @@ async def reached(store: CampaignStore, users: list[str], names: list[str]) -> s
     since = NOW - timedelta(hours=1)
     called, coming = await people_index.reached(store.database, users, names, "content", since)
     assert coming == []
-    return called
+    return set(called)
 
 
 async def test_people_of_chunks_that_were_called_today_are_reached(store: CampaignStore) -> None:

@@ -382,7 +382,7 @@ class Resources:
         app: str,
         users: Sequence[str],
         campaigns: Sequence[str],
-        content: str,
+        content: str | None,
         since: datetime,
     ) -> Reach:
         """What campaigns of an app have to do with some users."""

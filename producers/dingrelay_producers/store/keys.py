@@ -333,6 +333,14 @@ def broadcasts(app: str, day: str) -> str:
     return f"{PREFIX}broadcasts:{app}:{day}"
 
 
+def near_cap(app: str, day: str) -> str:
+    """Hash: userid of who may be near the messages of this Beijing day → calls of campaigns to them since.
+
+    TTL: DAY_TTL_MS.
+    """
+    return f"{PREFIX}near-cap:{app}:{day}"
+
+
 def form_schema(app: str, process_code: str) -> str:
     """String: the controls of an approval template, and when they were read (JSON).
 

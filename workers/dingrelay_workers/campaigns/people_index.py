@@ -11,13 +11,14 @@ for any campaign: 8 bytes and some more for each person of a part.
 
 import sys
 from array import array
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import product
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import and_, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.message import digest
@@ -27,7 +28,9 @@ from dingrelay_workers.campaigns.models import (
     ChunkRow,
     ChunkState,
     IndexRow,
+    OutcomeKind,
     OutcomeRow,
+    State,
 )
 from dingrelay_workers.database import database
 from dingrelay_workers.database.database import Database
@@ -100,70 +103,114 @@ async def reached(
     source: Database,
     users: Sequence[str],
     campaigns: Sequence[str],
-    content: str,
+    content: str | None,
     since: datetime,
-) -> tuple[set[str], list[tuple[str, Release, list[str]]]]:
+) -> tuple[Counter[str], list[tuple[str, Release, list[str]]]]:
     """What these campaigns have to do with the users since a moment.
 
     Args:
         source: where the campaigns are.
         users: who is asked about.
         campaigns: whose chunks are looked at.
-        content: digest of the message; chunks with a message of their own may have another.
+        content: digest of the message; chunks with a message of their own may have another. None:
+            any content, and who may have been called counts as called: by a call whose outcome is
+            unknown, whenever it was made, and by a campaign that is deleted.
         since: the start of the day.
 
     Returns:
-        Who was called, and campaign, release and users of chunks that have a job.
+        By how many of the campaigns somebody was called, and campaign, release and users of chunks
+        that have a job.
     """
-    called: set[str] = set()
+    called: Counter[str] = Counter()
     coming: list[tuple[str, Release, list[str]]] = []
     if not users or not campaigns:
         return called, coming
     asked = set(users)
     async with source.read() as connection:
-        for campaign, numbers in (await chunks_of(connection, users, campaigns)).items():
-            rows = await _live(connection, campaign, numbers, since)
-            found = [(row, asked.intersection(row.users.split(","))) for row in rows]
-            here = set[str]().union(*(some for _, some in found))
-            left_out = await _left_out(connection, campaign, here)
-            for row, some in found:
-                if row.message is not None and digest(row.message) != content:
-                    continue
-                if row.state == ChunkState.QUEUED:
-                    release = Release(row.number, row.generation)
-                    coming.append((campaign, release, sorted(some - left_out)))
-                else:
-                    called |= some - left_out
+        numbers = await chunks_of(connection, users, campaigns)
+        rows = await _live(connection, numbers, since, doubtful=content is None)
+        found = [(row, asked.intersection(row.users.split(","))) for row in rows]
+        here = set[str]().union(*(some for _, some in found))
+        kept_out = await _kept_out(connection, numbers, here, doubtful=content is None)
+        if content is None:
+            for _ in range(len(set(campaigns)) - await _kept(connection, campaigns)):
+                called.update(asked)
+    for row, some in found:
+        if content is not None and row.message is not None and digest(row.message) != content:
+            continue
+        left = sorted(user for user in some if (row.campaign, user) not in kept_out)
+        if row.state == ChunkState.QUEUED:
+            coming.append((row.campaign, Release(row.number, row.generation), left))
+        elif row.called_at is not None or (row.error or {}).get("class") == "unknown":
+            called.update(left)
     return called, [each for each in coming if each[2]]
 
 
 async def _live(
-    connection: AsyncConnection, campaign: str, numbers: Collection[int] | None, since: datetime
+    connection: AsyncConnection,
+    numbers: Mapping[str, Collection[int] | None],
+    since: datetime,
+    *,
+    doubtful: bool,
 ) -> list[Any]:
-    """Those of the chunks that have a job or were called since then; None: of all chunks."""
-    names = ("number", "generation", "state", "users", "message")
-    live = select(*(getattr(ChunkRow, name) for name in names)).where(
-        ChunkRow.campaign == campaign,
-        or_(ChunkRow.state == ChunkState.QUEUED, ChunkRow.called_at >= since),
-    )
-    if numbers is None:  # an earlier version made no index
-        return list(await connection.execute(live))
+    """Those of the chunks that have a job or were called since then, and doubtful ones if asked for.
+
+    Args:
+        connection: to the campaigns.
+        numbers: campaign → its chunks; None: all of them, since an earlier version made no index.
+        since: the start of the day.
+        doubtful: with those that ended without a call that is known.
+    """
+    names = ("campaign", "number", "generation", "state", "users", "message", "called_at", "error")
+    wanted = [ChunkRow.state == ChunkState.QUEUED, ChunkRow.called_at >= since]
+    if doubtful:
+        wanted.append(and_(ChunkRow.state == ChunkState.SETTLED, ChunkRow.called_at.is_(None)))
+    live = select(*(getattr(ChunkRow, name) for name in names)).where(or_(*wanted))
+    whole = [campaign for campaign, some in numbers.items() if some is None]
+    single = [(campaign, each) for campaign, some in numbers.items() for each in some or ()]
     found: list[Any] = []
-    for some in database.chunks(numbers):
-        found += await connection.execute(live.where(ChunkRow.number.in_(some)))
+    for campaigns in database.chunks(whole):
+        found += await connection.execute(live.where(ChunkRow.campaign.in_(campaigns)))
+    for pairs in database.chunks(single, database.CHUNK // 2):
+        key = tuple_(ChunkRow.campaign, ChunkRow.number)
+        found += await connection.execute(live.where(key.in_(pairs)))
     return found
 
 
-async def _left_out(connection: AsyncConnection, campaign: str, users: Collection[str]) -> set[str]:
-    """Those of the users that the campaign's call left out or did not reach."""
-    found: set[str] = set()
-    for some in database.chunks(users):
-        found |= set(
-            await connection.scalars(
-                select(OutcomeRow.userid).where(
-                    OutcomeRow.campaign == campaign, OutcomeRow.userid.in_(some)
+async def _kept_out(
+    connection: AsyncConnection,
+    campaigns: Collection[str],
+    users: Collection[str],
+    *,
+    doubtful: bool,
+) -> set[tuple[str, str]]:
+    """Campaign and user, where its call left them out or did not reach them.
+
+    Those of whom it is unknown are among them unless they count as called (`doubtful`).
+    """
+    query = select(OutcomeRow.campaign, OutcomeRow.userid)
+    if doubtful:
+        query = query.where(OutcomeRow.outcome != OutcomeKind.UNKNOWN)
+    found: set[tuple[str, str]] = set()
+    for ours, some in product(database.chunks(campaigns), database.chunks(users)):
+        rows = await connection.execute(
+            query.where(OutcomeRow.campaign.in_(ours), OutcomeRow.userid.in_(some))
+        )
+        found |= {(campaign, user) for campaign, user in rows}
+    return found
+
+
+async def _kept(connection: AsyncConnection, campaigns: Collection[str]) -> int:
+    """How many of the campaigns are there, and are not being deleted."""
+    found = 0
+    for some in database.chunks(set(campaigns)):
+        found += (
+            await connection.scalar(
+                select(func.count()).where(
+                    CampaignRow.id.in_(some), CampaignRow.state != State.CREATING
                 )
             )
+            or 0
         )
     return found
 
@@ -172,9 +219,11 @@ async def chunks_of(
     connection: AsyncConnection, users: Sequence[str], campaigns: Sequence[str]
 ) -> dict[str, set[int] | None]:
     """The chunks in which the users may be, by campaign; None for one without an index."""
-    rows = await connection.execute(
-        select(CampaignRow.id, CampaignRow.index_bits).where(CampaignRow.id.in_(campaigns))
-    )
+    rows: list[Any] = []
+    for some in database.chunks(campaigns):
+        rows += await connection.execute(
+            select(CampaignRow.id, CampaignRow.index_bits).where(CampaignRow.id.in_(some))
+        )
     alike: dict[int, list[str]] = defaultdict(list)
     numbers: dict[str, set[int] | None] = {}
     for campaign, bits in rows:
@@ -185,10 +234,10 @@ async def chunks_of(
         sought: dict[int, list[bytes]] = defaultdict(list)
         for checksum in {crc32(user.encode()) for user in users}:
             sought[checksum >> (_BITS - bits)].append(checksum.to_bytes(_WORD, "little"))
-        for some in database.chunks(sought):
+        for some, buckets in product(database.chunks(ours), database.chunks(sought)):
             found = await connection.execute(
                 select(IndexRow.campaign, IndexRow.bucket, IndexRow.entries).where(
-                    IndexRow.campaign.in_(ours), IndexRow.bucket.in_(some)
+                    IndexRow.campaign.in_(some), IndexRow.bucket.in_(buckets)
                 )
             )
             for campaign, bucket, entries in found:

@@ -184,11 +184,11 @@ async def insert_missing(
     await connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))
 
 
-def chunks(values: Collection[Value]) -> Iterator[list[Value]]:
-    """The values in lists short enough for one statement."""
+def chunks(values: Collection[Value], most: int = CHUNK) -> Iterator[list[Value]]:
+    """The values in lists short enough for one statement, of `most` values each."""
     ordered = list(values)
-    for start in range(0, len(ordered), CHUNK):
-        yield ordered[start : start + CHUNK]
+    for start in range(0, len(ordered), most):
+        yield ordered[start : start + most]
 
 
 def _engine(

@@ -5,11 +5,15 @@ a call would bring is reserved before it leaves, and given back where it never l
 is no proof: who meets another job's looks at that job (`reservations.lua`). If it has sent, the
 person has the content. If it runs, its call may be leaving, and this job looks again. If it neither
 runs nor has sent, the reservation is taken over: that job asks again before it calls.
+
+A campaign has no count for each of its people here, so it might have brought everybody a message. SQL
+is asked how many really did, about those only who would be at the cap if all had (`near_cap.lua`).
 """
 
 import asyncio
 import json
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -21,6 +25,7 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.ownership import Ownership, OwnershipLost
 from dingrelay_producers.store.scripts import Call, Script, Value, run_async
 from dingrelay_tasks import beijing
+from dingrelay_tasks.campaign_chunk import STEP
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.message_send import LEFT_OUT
@@ -29,10 +34,10 @@ from dingrelay_tasks.outcomes import Refused, Wait
 _PACKAGE = "dingrelay_workers.limiter"
 _PRELUDES = ("reservations", "beijing_day")
 _OWN = ("owned", *_PRELUDES)
-RESERVE = Script.load(_PACKAGE, "reserve_daily", preludes=_OWN)
+RESERVE = Script.load(_PACKAGE, "near_cap", "reserve_daily", preludes=_OWN)
 RESERVE_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_OWN)
 RESERVE_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_OWN)
-CHECK = Script.load(_PACKAGE, "check_daily", preludes=_PRELUDES)
+CHECK = Script.load(_PACKAGE, "near_cap", "check_daily", preludes=_PRELUDES)
 RELEASE = Script.load(_PACKAGE, "release_daily", preludes=("reservations",))
 
 DAILY_MESSAGES = 500
@@ -50,6 +55,9 @@ STILL_MS = 2000
 """Milliseconds before midnight from which nothing leaves (`beijing_day.lua`)."""
 DAY_MS = 86_400_000
 
+ASK_AGAIN = 5
+"""Times that SQL is asked about somebody whom a campaign calls meanwhile, before the job waits a little."""
+
 ADMITTED, DUPLICATE, DAILY_CAP = 0, 1, 2
 NO_PLACE_LEFT = 2
 
@@ -59,16 +67,17 @@ class Reach:
     """What campaigns of a content have to do with some users.
 
     Attributes:
-        called: users that they have called.
+        called: user → how many of the campaigns have called them.
         coming: id of a job that calls some of them, or has just called them → these users.
     """
 
-    called: set[str] = field(default_factory=set[str])
+    called: Counter[str] = field(default_factory=Counter[str])
     coming: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
 
 
-Reached = Callable[[str, Sequence[str], Sequence[str], str, datetime], Awaitable[Reach]]
-"""Finds an app's users in campaigns, by the digest of a content, since the start of the day."""
+Reached = Callable[[str, Sequence[str], Sequence[str], str | None, datetime], Awaitable[Reach]]
+"""Finds an app's users in campaigns, by the digest of a content, since the start of the day. None stands
+for any content: then whoever may have been called counts as called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +108,7 @@ class DailyLimits:
     """What each user has had today, shared by the fleet.
 
     A campaign leaves no trace of its recipients here, only of its contents. Where another message
-    has the same content, `reached` finds out who they are.
+    has the same content, or somebody may have had the day's messages, `reached` finds out who they are.
 
     Every method but `release` tells until when (ms of Redis's clock) the call may leave: after
     that it counts for another day, for which it has to ask anew.
@@ -152,20 +161,22 @@ class DailyLimits:
         day = self._guess()
         for some in _parts(users):
             head: list[Value] = [*run, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
-            tail: list[Value] = [keys.job(""), int(anyway), *some]
 
-            def call(day: _Day, head: list[Value] = head, tail: list[Value] = tail) -> Call:
+            def call(
+                day: _Day, found: str, head: list[Value] = head, some: list[str] = some
+            ) -> Call:
                 names = [*_keys(app, day, content), keys.job(run.job)]
+                tail: list[Value] = [keys.job(""), int(anyway), found, *some]
                 return RESERVE.call(names, [*head, day.began, self._time(), *tail])
 
-            day, (alike, by_department, *judged) = await self._ask(day, call)
+            day, (alike, by_department, *judged) = await self._ask_near(app, day, call)
             campaigns = alike.decode()
             departments = departments or bool(by_department)
             verdicts |= zip(some, judged, strict=True)
         admitted = [user for user in users if verdicts[user] == ADMITTED]
         if campaigns and admitted and not anyway:
             # They are reserved by now, so whoever comes later waits for this job.
-            had = await self._had(app, admitted, campaigns, content, day)
+            had = await self._had(app, admitted, _names(campaigns), content, day)
             await self._give_back(app, run.job, admitted if had is None else had, content, day)
             verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
         return _admission(users, verdicts, by_department=departments), day.until
@@ -194,7 +205,7 @@ class DailyLimits:
                 names, [*arguments, keys.job(""), int(anyway), *departments]
             )
 
-        day, verdicts = await self._ask(self._guess(), call)
+        day, (_, *verdicts) = await self._ask(self._guess(), call)
         left = [
             department
             for department, verdict in zip(departments, verdicts, strict=True)
@@ -225,7 +236,7 @@ class DailyLimits:
             arguments = [*head, day.began, self._time(), keys.job(""), int(anyway)]
             return RESERVE_EVERYONE.call(names, arguments)
 
-        day, (verdict,) = await self._ask(self._guess(), call)
+        day, (_, verdict) = await self._ask(self._guess(), call)
         if verdict == NO_PLACE_LEFT:
             raise Refused(
                 "everyone_cap",
@@ -258,36 +269,47 @@ class DailyLimits:
         content = digest(message)
         head: list[Value] = [campaign, content, int(uniform), DAILY_MESSAGES, keys.DAY_TTL_MS]
 
-        def call(day: _Day) -> Call:
-            arguments = [*head, day.began, self._time(), keys.job(""), *users]
+        def call(day: _Day, found: str) -> Call:
+            arguments = [*head, day.began, self._time(), keys.job(""), found, *users]
             return CHECK.call(_keys(app, day, content), arguments)
 
-        day, (alike, _, *judged) = await self._ask(self._guess(), call)
+        day, (alike, _, *judged) = await self._ask_near(app, self._guess(), call, besides=campaign)
         verdicts = dict(zip(users, judged, strict=True))
         admitted = [user for user in users if verdicts[user] == ADMITTED]
-        others = ",".join(name for name in alike.decode().split(",") if name != campaign)
+        others = [name for name in _names(alike.decode()) if name != campaign]
         if others and admitted:
             had = await self._had(app, admitted, others, content, day)
             verdicts |= dict.fromkeys(self._known(had), DUPLICATE)
         return _admission(users, verdicts), day.until
 
     async def _had(
-        self, app: str, users: Sequence[str], campaigns: str, content: str, day: _Day
-    ) -> set[str] | None:
-        """Those of the users that these campaigns have called today; None: it is not known yet."""
-        alike = list(dict.fromkeys(name for name in campaigns.split(",") if name))
+        self,
+        app: str,
+        users: Sequence[str],
+        campaigns: Sequence[str],
+        content: str | None,
+        day: _Day,
+    ) -> Counter[str] | None:
+        """User → how many of these campaigns have called them today; None: it is not known yet.
+
+        Without a content, a call counts, too, that may have left and whose answer was lost.
+        """
         without_record: set[str] = set()
         while True:
-            reach = await self._reached(app, users, alike, content, day.start)
-            had = set(reach.called)
+            reach = await self._reached(app, users, campaigns, content, day.start)
+            had = reach.called.copy()
             missed: set[str] = set()
             for job_id, some in reach.coming.items():
                 # The row in SQL follows the job's record, which is the truth.
-                state, result = await self._redis.hmget(keys.job(job_id), ["state", "result"])
+                state, result, answer, intent = await self._redis.hmget(
+                    keys.job(job_id), ["state", "result", f"step:{STEP}", "intent"]
+                )
                 if state == b"running":
                     return None
-                if state == b"done":
-                    had |= _called(result, some)
+                if state == b"done" or answer is not None:
+                    had.update(_called(result if state == b"done" else answer, some))
+                elif intent is not None and content is None:
+                    had.update(some)
                 elif state is None:
                     missed.add(job_id)
             # A record is deleted once SQL has the job's end: SQL tells it now. One that SQL takes for open
@@ -297,7 +319,7 @@ class DailyLimits:
             without_record |= missed
 
     @staticmethod
-    def _known(had: set[str] | None) -> set[str]:
+    def _known(had: Counter[str] | None) -> Counter[str]:
         if had is None:
             raise _look_later()
         return had
@@ -308,6 +330,38 @@ class DailyLimits:
         reservations = _keys(app, day, content)[:2]
         for some in _parts(users):
             await run_async(self._redis, RELEASE.call(reservations, [job_id, *some]))
+
+    async def _ask_near(
+        self, app: str, day: _Day, call: Callable[[_Day, str], Call], *, besides: str = ""
+    ) -> tuple[_Day, list[Any]]:
+        """As `_ask`, for a script that wants to know how many campaigns reached somebody.
+
+        Raises:
+            Wait: a campaign may just be calling them.
+        """
+        found: dict[str, tuple[str, int]] = {}
+        looks = iter(LOOKS)
+        for _ in range(ASK_AGAIN):
+            told = json.dumps(found) if found else ""
+
+            def ask(day: _Day, told: str = told) -> Call:
+                return call(day, told)
+
+            day, answer = await self._ask(day, ask)
+            if answer[0] != b"near":
+                return day, answer[1:]
+            campaigns, *entries = (each.decode() for each in answer[1:])
+            users = entries[::2]
+            others = [name for name in _names(campaigns) if name != besides]
+            while (had := await self._had(app, users, others, None, day)) is None:
+                pause = next(looks, None)
+                if pause is None:
+                    raise _look_later()
+                await asyncio.sleep(pause)
+            found |= {
+                user: (entry, had[user]) for user, entry in zip(users, entries[1::2], strict=True)
+            }
+        raise _look_later()
 
     async def _ask(self, day: _Day, call: Callable[[_Day], Call]) -> tuple[_Day, list[Any]]:
         """The script's answer, for the day that it is by Redis's clock."""
@@ -327,7 +381,7 @@ class DailyLimits:
                         raise _look_later()
                     await asyncio.sleep(pause)
                 case _:
-                    return day, answer[1:]
+                    return day, answer
 
     def _guess(self) -> _Day:
         """The day that it most likely is; the scripts know better."""
@@ -345,9 +399,14 @@ def _look_later() -> Wait:
     return Wait(timedelta(seconds=delay), "an equal message may just be leaving")
 
 
-def _called(result: Any, users: Sequence[str]) -> set[str]:
-    """Those of a chunk's users that its call was for, by its result."""
-    told: dict[str, Any] = json.loads(result)
+def _names(campaigns: str) -> list[str]:
+    """The campaigns that a script names, each once."""
+    return list(dict.fromkeys(name for name in campaigns.split(",") if name))
+
+
+def _called(answer: Any, users: Sequence[str]) -> set[str]:
+    """Those of a chunk's users that its call was for, by what that brought."""
+    told: dict[str, Any] = json.loads(answer)
     left_out = {user for name in LEFT_OUT for user in told.get(name, ())}
     return {*users} - left_out if told["call"] else set()
 
@@ -360,6 +419,7 @@ def _keys(app: str, day: _Day, content: str) -> tuple[str, ...]:
         keys.broadcasts(app, day.name),
         keys.filled_in(app, day.name),
         keys.content_departments(app, day.name, content),
+        keys.near_cap(app, day.name),
     )
 
 

@@ -225,7 +225,7 @@ async def _limits(
     redis: Redis, subject: Subject
 ) -> AsyncIterator[tuple[str, str, str, str, datetime | None]]:
     """What counts the person's messages of a day: what, app, day, value, and until when."""
-    for what in ("content", "received"):
+    for what in ("content", "received", "near-cap"):
         prefix = f"{keys.PREFIX}{what}:"
         async for page in _keys(redis, prefix):
             pipe = redis.pipeline(transaction=False)

@@ -4,28 +4,31 @@
 --       3 jobs that send to everyone today (job -> content), 4 campaigns that send today
 --       (campaign -> content): each is one notification more for every user, 5 contents of
 --       campaigns with fields (start of the content -> campaigns), 6 departments that get this content today
---       (department -> job), 7 the job's record
+--       (department -> job), 7 who may be near the cap (user -> calls of campaigns to them since),
+--       8 the job's record
 -- ARGV: 1 job, 2 owner, 3 fence, 4 step, 5 its content, 6 notifications a user may get a day,
 --       7 milliseconds the keys live, 8 start of the day (ms), 9 the time (ms), empty for the
---       server's clock, 10 prefix of records, 11 1: send whatever they have had, then users
+--       server's clock, 10 prefix of records, 11 1: send whatever they have had, 12 what was found
+--       out of those who may be near the cap, as JSON (near_cap.lua), or empty, then users
 --
 -- Answers {'ok', campaigns of this content, whether a department may have it, verdict per user...}:
 -- 0 admitted, 1 has this content already, 2 has had the day's messages. Or {'lost'}: the
--- job is no longer this owner's, {'another day', now}, {'wait', ms} around midnight, or {'busy'}: a
--- job that runs may just be calling one of them. Then nothing is reserved.
+-- job is no longer this owner's, {'another day', now}, {'wait', ms} around midnight, {'busy'}: a
+-- job that runs may just be calling one of them, or {'near', ...} of near_cap.lua. Then nothing is
+-- reserved.
 -- Who was admitted for this job before is admitted again and counted once. What another job
 -- reserved that does not run goes to this one: that one asks again before it calls.
 
-local FIRST = 12
+local FIRST = 13
 local taken, received, to_everyone, campaigns_today = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local contents, departments_today, record = KEYS[5], KEYS[6], KEYS[7]
+local contents, departments_today, near, record = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local job, owner, fence, step, content = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local cap, ttl, prefix, anyway = tonumber(ARGV[6]), ARGV[7], ARGV[10], ARGV[11] == '1'
 if owned(record, owner, fence) ~= 'running' then return {'lost'} end
 local over = day_is_over(ARGV[8], ARGV[9])
 if over then return over end
 
-local everyone_has_it, campaigns, departments = false, '', 0
+local everyone_has_it, campaigns, departments, of_campaigns = false, '', 0, 0
 if redis.call('EXISTS', to_everyone, campaigns_today, contents, departments_today) > 0 then
   local sends = redis.call('HGETALL', to_everyone)
   for i = 1, #sends, 2 do
@@ -37,7 +40,7 @@ if redis.call('EXISTS', to_everyone, campaigns_today, contents, departments_toda
     end
   end
   sends = redis.call('HGETALL', campaigns_today)
-  cap = cap - #sends / 2
+  of_campaigns = #sends / 2
   campaigns = redis.call('HGET', contents, string.sub(content, 1, 16)) or ''
   for i = 1, #sends, 2 do
     if sends[i + 1] == content then campaigns = campaigns .. ',' .. sends[i] end
@@ -50,7 +53,8 @@ if redis.call('EXISTS', to_everyone, campaigns_today, contents, departments_toda
   end
 end
 
-local verdicts, own, fresh, taken_over = {}, {}, {}, {}
+local verdicts, own, fresh, taken_over, doubtful = {}, {}, {}, {}, {}
+local found = ARGV[12] ~= '' and cjson.decode(ARGV[12]) or {}
 for i = FIRST, #ARGV do
   local user, verdict = ARGV[i], 0
   local holder = redis.call('HGET', taken, user)
@@ -67,13 +71,24 @@ for i = FIRST, #ARGV do
     end
   elseif everyone_has_it then
     verdict = 1
-  elseif not anyway and (tonumber(redis.call('HGET', received, user)) or 0) >= cap then
-    verdict = 2
   else
-    fresh[#fresh + 1] = user
+    local at = 'below'
+    if not anyway then
+      local had = tonumber(redis.call('HGET', received, user)) or 0
+      at = stands_to(cap, had, of_campaigns, near, found, user)
+    end
+    if at == 'below' then
+      fresh[#fresh + 1] = user
+    elseif at == 'at' then
+      verdict = 2
+    else
+      doubtful[#doubtful + 1] = user
+    end
   end
   verdicts[#verdicts + 1] = anyway and 0 or verdict
 end
+
+if #doubtful > 0 then return ask_about(doubtful, campaigns_today, near, ttl) end
 
 if everyone_has_it then
   for _, user in ipairs(own) do forget(taken, received, user) end
