@@ -23,7 +23,7 @@ from dingrelay_chaos.faults.valkey import (
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
 from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.truth import TOO_MANY_A_MINUTE, Truth
+from dingrelay_chaos.truth import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Truth
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_sandbox.report_types import AttemptReport, EventReport
@@ -158,11 +158,29 @@ class Evidence:
         """Whether a failover may have lost what was written then, in seconds from the start."""
         return any(lost.since <= at <= lost.until for lost in self.lost)
 
+    @cached_property
+    def in_departments(self) -> set[str]:
+        """Those who got a message to departments, which is not counted in their day."""
+        return {
+            user
+            for asked in self.asked.messages
+            if asked.departments
+            for user in self.truth.by_content.get(asked.content, {})
+        }
+
     def unreachable(self, content: str, user: str) -> bool:
         """Whether nobody could know that a message, which was sent, would not arrive."""
-        return self.truth.unreachable(content, user) or any(
-            each["reason"] == TOO_MANY_A_MINUTE and each["call_id"] in self.uncounted
-            for each in self.truth.by_content.get(content, {}).get(user, ())
+        entries = self.truth.by_content.get(content, {}).get(user, ())
+        return (
+            self.truth.unreachable(content, user)
+            or any(
+                each["reason"] == TOO_MANY_A_MINUTE and each["call_id"] in self.uncounted
+                for each in entries
+            )
+            or (
+                user in self.in_departments
+                and any(each["reason"] == TOO_MANY_A_DAY for each in entries)
+            )
         )
 
 

@@ -24,7 +24,8 @@ class Hearing:
         approvals: rows of the table.
         tasks: approval → rows of its tasks.
         notices: all that were passed on, in their order.
-        changes: what the directory found out about people since the first walk.
+        changes: what the directory found out about people since the first walk, and when it began to
+            look (`opened_at`): one a run and person, with all that the run found out.
         endpoints: id → row.
         told: what the receiver was told.
         published: what was published to Celery: id and document.
@@ -62,7 +63,11 @@ class Hearing:
                 {**row, "data": json.loads(row["data"])}
                 for row in sql.rows("select * from notices order by number")
             ],
-            changes=sql.rows("select * from changes where number > ?", system.walked),
+            changes=sql.rows(
+                "select changes.*, runs.opened_at from changes join runs using (number)"
+                " where number > ?",
+                system.walked,
+            ),
             endpoints={row["id"]: row for row in sql.rows("select * from webhook_endpoints")},
             told=list(system.receiver.told),
             published=_published(system),

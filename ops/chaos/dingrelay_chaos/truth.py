@@ -11,6 +11,9 @@ from dingrelay_sandbox.report_types import ApprovalReport, AuditReport, CallRepo
 NOT_REACHABLE = frozenset({"unknown_user", "scope"})
 """Why DingTalk drops a message to somebody who is gone, which the app could not know."""
 TOO_MANY_A_MINUTE = "143103"
+TOO_MANY_A_DAY = "143105"
+USER_DAY = 500
+"""Messages a day to one person (API §2.1)."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class Truth:
     def delivered(self, content: str, user: str) -> int:
         """How many times it arrived."""
         return sum(not each["reason"] for each in self.by_content.get(content, {}).get(user, ()))
+
+    def received(self, user: str) -> int:
+        """How many messages arrived at somebody."""
+        return sum(each["user"] == user for each in self.entries if not each["reason"])
 
     def unreachable(self, content: str, user: str) -> bool:
         """Whether it was sent to somebody who was not there at the time."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dingrelay_chaos.asked import CampaignAsked
 from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import text_of
+from dingrelay_chaos.truth import TOO_MANY_A_DAY, USER_DAY, text_of
 
 NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_scope"})
 """Outcomes that say: no call was made for this person."""
@@ -44,6 +44,11 @@ def _people(
         if not entry["reason"] and text_of(entry).split(" ")[:2] == asked.tag.split(" ")
     )
     uncounted = {each["user"] for each in truth.entries if each["call_id"] in evidence.uncounted}
+    uncounted |= {
+        each["user"]
+        for each in truth.entries
+        if each["reason"] == TOO_MANY_A_DAY and each["user"] in evidence.in_departments
+    }
     for user in asked.users:
         times, outcome = arrived[user], outcomes.get(user, {}).get("outcome", "missing")
         said = f"campaign {asked.campaign} says {outcome} of {user}"
@@ -51,8 +56,11 @@ def _people(
             yield Violation(5, f"{said}, who has it {times} times", asked.campaign)
         if outcome == "accepted" and not times and user not in uncounted:
             yield Violation(5, f"{said}, who never got it", asked.campaign)
-        if outcome in {"duplicate", "daily_cap"} and not times and user not in uncounted:
+        if outcome == "duplicate" and not times and user not in uncounted:
             yield Violation(5, f"{said}, who has none", asked.campaign)
+        received = truth.received(user)
+        if outcome == "daily_cap" and received < USER_DAY:
+            yield Violation(5, f"{said}, who had {received} messages only", asked.campaign)
         if outcome in NOT_SENT and times and user not in uncounted:
             yield Violation(5, f"{said}, who has it", asked.campaign)
 

@@ -8,12 +8,10 @@ from dingrelay_chaos.asked import MessageAsked
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.people import STAYING
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import Truth
+from dingrelay_chaos.truth import USER_DAY, Truth
 from dingrelay_producers import JobStatus, State
 from dingrelay_tasks import addresses
 
-USER_DAY = 500
-"""Messages a day to one person (API §2.1)."""
 EARLY_SECONDS = 0.5
 LATE_SECONDS = 12
 """A call that was about to leave in time may wait for its slot, and be suspended with its worker."""
@@ -188,7 +186,7 @@ def _judged(evidence: Evidence, asked: MessageAsked, user: str, reason: str) -> 
                 text = f"{asked.job} calls {asked.content!r} a duplicate for {user}, who has none"
                 yield Violation(2, text, asked.job)
         case "daily_cap":
-            received = sum(each["user"] == user for each in truth.entries if not each["reason"])
+            received = truth.received(user)
             if received < USER_DAY:
                 yield Violation(2, f"{asked.job}: {user} had {received} messages only", asked.job)
         case "unknown_user" | "out_of_scope":

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.invariants import changes
 from dingrelay_chaos.invariants.approval_states import task_states, true_state
 from dingrelay_chaos.subscribers import ALL, Subscriber
 from dingrelay_chaos.system import System
@@ -38,7 +39,8 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         yield from _jobs(evidence, notices)
         yield from _approvals(evidence, notices, system)
         yield from _tasks(evidence, notices)
-        yield from _people(evidence, notices)
+        skews = system.setting.worker_skews
+        yield from _people(evidence, notices, max(skews) - min(skews))
         yield from _campaigns(evidence, notices)
         yield from _events(evidence, notices)
 
@@ -190,21 +192,14 @@ def _tasks(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation
                 yield Violation(9, text, true["id"])
 
 
-def _people(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+def _people(evidence: Evidence, told: list[dict[str, Any]], skew: float) -> Iterator[Violation]:
     """What the directory found out is told, once each, and nothing else."""
-    heard = Counter(
-        (each["data"]["userid"], each["type"].removeprefix("directory.user."))
+    yield from changes.violations(evidence.hearing.changes, told, skew)
+    heard = {
+        (each["data"]["userid"], each["type"].removeprefix(changes.PREFIX))
         for each in told
-        if each["type"].startswith("directory.user.")
-    )
-    found = Counter(
-        (each["userid"], each["event"])
-        for each in evidence.hearing.changes
-        if each["event"] != "gone"
-    )
-    for change in sorted((found - heard) + (heard - found)):
-        text = f"{change} was found {found[change]} times, and told {heard[change]} times"
-        yield Violation(9, text, change[0])
+        if each["type"].startswith(changes.PREFIX)
+    }
     for user, what in heard:
         if what in {"added", "left"} and not evidence.asked.was_absent(user):
             yield Violation(9, f"{user} is told to be {what}, and was there all the time", user)
