@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 import psutil
 
@@ -36,6 +37,7 @@ from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.api_keys.store import SqlKeyStore
 from dingrelay_workers.database.database import Database
+from servers import free_port
 from tables import prepare
 
 
@@ -170,11 +172,18 @@ class Reply:
 class GatewayClient:
     """Asks a gateway; one connection a request."""
 
-    def __init__(self, url: str, backend: MemoryBackend) -> None:
+    def __init__(self, url: str, backend: MemoryBackend, metrics_port: int = 0) -> None:
         self.url = url
+        self._metrics_port = metrics_port
         self.backend = backend
         address = urlsplit(url)
         self.host, self.port = str(address.hostname), int(address.port or 0)
+
+    def metrics(self) -> str:
+        """What Prometheus reads."""
+        with urlopen(f"http://127.0.0.1:{self._metrics_port}/metrics", timeout=30) as answer:
+            content: bytes = answer.read()
+        return content.decode()
 
     def ask(
         self,
@@ -245,6 +254,7 @@ def gateway_process(environment: Mapping[str, str]) -> Iterator[tuple[psutil.Pro
 @contextmanager
 def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[GatewayClient]:
     """A gateway in a thread with a loop of its own, until the block ends; over `kept` or memory."""
+    settings = settings.model_copy(update={"metrics_port": free_port()})
     backend = MemoryBackend()
     loop = asyncio.new_event_loop()
     ready: threading.Event = threading.Event()
@@ -271,7 +281,7 @@ def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[
     ready.wait()
     try:
         assert isinstance(told[0], str), told
-        yield GatewayClient(told[0], backend)
+        yield GatewayClient(told[0], backend, settings.metrics_port)
     finally:
         if not loop.is_closed():
             loop.call_soon_threadsafe(stop.set)

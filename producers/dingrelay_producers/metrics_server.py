@@ -1,7 +1,7 @@
 """How a process shows its metrics to Prometheus, most of them on a port of all interfaces."""
 
 import threading
-import time
+from collections.abc import Callable
 
 from prometheus_client import (
     REGISTRY,
@@ -28,33 +28,59 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def serve(port: int, registry: CollectorRegistry = REGISTRY) -> None:
+def serve(port: int, registry: CollectorRegistry = REGISTRY) -> Callable[[], None]:
     """Serve the metrics; 0 serves none.
 
     Nothing stands still because a port is taken: that is one line in the log, and the metrics are
     served as soon as the port is free.
+
+    Returns:
+        What ends it, for whoever has other metrics afterwards.
     """
-    if not port:
-        return
-    error = _refused(port, registry)
-    if error is None:
-        return
-    log.error("metrics_not_served", port=port, reason=error.strerror)
-    threading.Thread(
-        target=_serve_later, args=(port, registry), name="metrics", daemon=True
-    ).start()
+    serving = _Serving(port, registry)
+    if port:
+        serving.begin()
+    return serving.end
 
 
-def _serve_later(port: int, registry: CollectorRegistry) -> None:
-    while _refused(port, registry):
-        time.sleep(AGAIN)
-    log.info("metrics_served", port=port)
+class _Serving:
+    """Serves metrics, or tries to."""
 
+    def __init__(self, port: int, registry: CollectorRegistry) -> None:
+        self._port = port
+        self._registry = registry
+        self._ended = threading.Event()
+        self._close: Callable[[], None] | None = None
 
-def _refused(port: int, registry: CollectorRegistry) -> OSError | None:
-    """Why the port can't be had; None if it is served now."""
-    try:
-        start_http_server(port, registry=registry)
-    except OSError as error:
-        return error
-    return None
+    def begin(self) -> None:
+        error = self._refused()
+        if error is None:
+            return
+        log.error("metrics_not_served", port=self._port, reason=error.strerror)
+        threading.Thread(target=self._begin_later, name="metrics", daemon=True).start()
+
+    def end(self) -> None:
+        self._ended.set()
+        if self._close is not None:
+            self._close()
+
+    def _begin_later(self) -> None:
+        while not self._ended.wait(AGAIN):
+            if self._refused() is None:
+                log.info("metrics_served", port=self._port)
+                return
+
+    def _refused(self) -> OSError | None:
+        """Why the port can't be had; None if it is served now."""
+        try:
+            server, thread = start_http_server(self._port, registry=self._registry)
+        except OSError as error:
+            return error
+
+        def close() -> None:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+        self._close = close
+        return None

@@ -10,6 +10,7 @@ from pathlib import Path
 import processes
 from acceptance.fleet import PYTHON, Fleet
 from conftest import wait_until
+from servers import free_port
 
 
 class GatewayProcess:
@@ -19,6 +20,7 @@ class GatewayProcess:
         self._fleet = fleet
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
+        self.metrics_port = free_port()
         self.log = folder / f"gateway-{self.port}.log"
         self.process = self._start()
 
@@ -30,7 +32,7 @@ class GatewayProcess:
         with self.log.open("ab") as out:
             return processes.Popen(
                 [*PYTHON, "dingrelay_producers.cli", "gateway", "--port", str(self.port)],
-                env=self._fleet.environment(),
+                env=self._fleet.environment(DINGRELAY_METRICS_PORT=str(self.metrics_port)),
                 stdout=subprocess.DEVNULL,
                 stderr=out,
             )

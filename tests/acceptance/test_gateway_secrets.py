@@ -110,7 +110,6 @@ def everything(caller: Caller, key: str, token: str) -> None:
     caller.ask("GET", "/v1/dead")
     caller.ask("GET", "/v1/limits")
     caller.ask("GET", "/readyz")
-    caller.ask("GET", "/metrics")
 
 
 def shown(fleet: Fleet, caller: Caller) -> str:

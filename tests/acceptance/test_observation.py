@@ -114,7 +114,7 @@ def system(fleet: Fleet, client: Client, sandbox: SandboxAdmin, tmp_path: Path) 
             )
         stack.callback(events.wait, 20)
         stack.callback(events.terminate)
-        found = stack.enter_context(prometheus(tmp_path, [gateway.port], of_cell=ports))
+        found = stack.enter_context(prometheus(tmp_path, [gateway.metrics_port], of_cell=ports))
         for port in ports[:2]:
             fleet.spawn(queues=QUEUES, DINGRELAY_METRICS_PORT=str(port), wait=False)
         wait_until(

@@ -76,7 +76,7 @@ def test_an_event_is_a_job_before_dingtalk_hears_of_success(
         reply = push(gateway, dingtalk.push(again), Content_Type="text/plain", Accept="text/xml")
         assert dingtalk.opened(reply.json) == "success"
     assert (len(jobs(store)), store.llen("dingrelay.events")) == (1, 2)
-    metrics = gateway.ask("GET", "/metrics").content.decode()
+    metrics = gateway.metrics()
     assert 'dingrelay_events_total{app="default",door="http",outcome="taken"} 1.0' in metrics
     assert 'dingrelay_events_total{app="default",door="http",outcome="known"} 2.0' in metrics
     assert 'dingrelay_event_newest_timestamp_seconds{app="default",door="http"}' in metrics
@@ -105,7 +105,7 @@ def test_strangers_get_one_answer_and_learn_nothing(gateway: GatewayClient, stor
     for secret in (TOKEN, AES_KEY, APP_KEY, "padding", "signature"):
         assert secret not in text
     assert jobs(store) == []
-    metrics = gateway.ask("GET", "/metrics").content.decode()
+    metrics = gateway.metrics()
     assert 'dingrelay_callbacks_refused_total{app="unknown",reason="app"} 3.0' in metrics
     assert push(gateway, good).status == 200
 

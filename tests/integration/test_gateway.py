@@ -173,8 +173,13 @@ def test_any_api_of_dingtalks_is_called_without_the_callers_token(
 def test_health_needs_no_key(gateway: GatewayClient) -> None:
     assert gateway.ask("GET", "/healthz").status == 200
     assert gateway.ask("GET", "/readyz").status == 200
-    assert b"dingrelay_gateway_requests_total" in gateway.ask("GET", "/metrics").content
     assert gateway.ask("GET", "/openapi.json").json["openapi"] == "3.1.0"
+
+
+def test_metrics_are_not_where_strangers_ask(gateway: GatewayClient) -> None:
+    # The drop-in door answers it as it does any path.
+    assert b"dingrelay_" not in gateway.ask("GET", "/metrics").content
+    assert "dingrelay_gateway_requests_total" in gateway.metrics()
 
 
 def test_what_is_away_is_told(gateway: GatewayClient, key: str) -> None:

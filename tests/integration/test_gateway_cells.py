@@ -160,7 +160,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("looks_often")
 def test_what_is_away_is_told_without_a_request(gateway: GatewayClient, cells: TwoCells) -> None:
     def away() -> dict[str, float]:
-        text = gateway.ask("GET", "/metrics").content.decode()
+        text = gateway.metrics()
         return {
             f"{each.labels['cell']} {each.labels['server']}": each.value
             for family in text_string_to_metric_families(text)

@@ -118,7 +118,7 @@ def test_its_variables_make_a_production_configuration(
         assert settings.app("default").app_secret.get_secret_value() == values["app_secret"]
         assert settings.app("default").agent_id == "4242"
         assert settings.sync.every
-        assert settings.metrics_port == (0 if service == "gateway" else 9464)
+        assert settings.metrics_port == 9464
 
 
 def test_every_variable_of_ours_is_a_setting(compose: Json) -> None:
@@ -278,12 +278,14 @@ def test_the_guide_leads_from_each_alert_to_its_runbook(page: str) -> None:
 
 def test_prometheus_finds_the_workers_and_the_gateways(compose: Json) -> None:
     content = yaml.safe_load((ROOT / "ops/prometheus/prometheus.yml").read_text("utf-8"))
-    found, gateways = content["scrape_configs"][0]["dns_sd_configs"]
-    assert set(found["names"]) == {*WORKERS, "events"}
+    (found,) = content["scrape_configs"][0]["dns_sd_configs"]
+    assert set(found["names"]) == {*WORKERS, "events", "gateway"}
     for name in found["names"]:
         port = compose["services"][name]["environment"]["DINGRELAY_METRICS_PORT"]
         assert int(port) == found["port"]
-    assert (gateways["names"], gateways["port"]) == (["gateway"], Settings(env="test").gateway_port)
+    # Strangers reach the API.
+    (published,) = compose["services"]["gateway"]["ports"]
+    assert published.endswith(f":{Settings(env='test').gateway_port}")
 
 
 def test_prometheus_finds_the_pods() -> None:
@@ -296,18 +298,18 @@ def test_prometheus_finds_the_pods() -> None:
     pods = list(yaml.safe_load_all((ROOT / "ops/kubernetes/workers.yaml").read_text("utf-8")))
     pods += yaml.safe_load_all((ROOT / "ops/kubernetes/gateway.yaml").read_text("utf-8"))
     pods += yaml.safe_load_all((ROOT / "ops/kubernetes/events.yaml").read_text("utf-8"))
-    label, component, port = (
+    label, port = (
         "__meta_kubernetes_pod_label_app_kubernetes_io_name",
-        "__meta_kubernetes_pod_label_app_kubernetes_io_component",
         "__meta_kubernetes_pod_container_port_name",
     )
-    assert regexes.keys() == {(label,), (component, port)}
+    assert regexes.keys() == {(label,), (port,)}
     for each in pods:
         if each["kind"] == "Deployment":
             template = each["spec"]["template"]
             labels = template["metadata"]["labels"]
             (container,) = template["spec"]["containers"]
-            (found,) = container["ports"]
             assert re.fullmatch(regexes[label,], labels["app.kubernetes.io/name"])
-            joined = f"{labels['app.kubernetes.io/component']};{found['name']}"
-            assert re.fullmatch(regexes[component, port], joined), joined
+            (found,) = (
+                each for each in container["ports"] if re.fullmatch(regexes[port,], each["name"])
+            )
+            assert found["containerPort"] == 9464

@@ -1,4 +1,4 @@
-"""``/healthz``, ``/readyz`` and ``/metrics``: for load balancers, orchestrators and Prometheus."""
+"""``/healthz`` and ``/readyz``: for load balancers and orchestrators."""
 
 import asyncio
 from typing import Literal
@@ -7,7 +7,6 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from dingrelay_producers.gateway import problems
-from dingrelay_producers.gateway.backend import metrics
 from dingrelay_producers.gateway.backend.context import GatewayContext
 from dingrelay_producers.gateway.backend.server_watch import told
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
@@ -61,16 +60,6 @@ async def _check_cell(context: GatewayContext) -> None:
     await context.backend.check()
 
 
-async def show_metrics(call: ApiCall) -> web.StreamResponse:
-    """The process's metrics in Prometheus's text format."""
-    context = call.context
-    contexts = context.cells.values() if context.cells else [context]
-    context.metrics.unpublished.set(sum(each.records.enqueuer.unpublished for each in contexts))
-    # Thousands of series take some 50 ms to write down: requests go on meanwhile.
-    text = await asyncio.to_thread(context.metrics.text)
-    return web.Response(body=text, headers={"Content-Type": metrics.CONTENT_TYPE})
-
-
 ROUTES = (
     Route(
         method="GET",
@@ -91,18 +80,5 @@ ROUTES = (
         tag="operation",
         answers={200: Answer(description="They do.", model=Readiness)},
         problems=frozenset({503}),
-    ),
-    Route(
-        method="GET",
-        path="/metrics",
-        handler=show_metrics,
-        operation="getMetrics",
-        summary="Metrics of this process, for Prometheus",
-        tag="operation",
-        answers={
-            200: Answer(
-                description="The metrics.", model={"type": "string"}, media_type="text/plain"
-            )
-        },
     ),
 )

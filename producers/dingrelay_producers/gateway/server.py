@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from dingrelay_producers import logs
+from dingrelay_producers import logs, metrics_server
 from dingrelay_producers.gateway.app import create_app
 from dingrelay_producers.gateway.backend.access import Backend, backend
 from dingrelay_producers.gateway.backend.context import opened
@@ -92,12 +92,14 @@ async def listening(settings: Settings, kept: Backend, host: str, port: int) -> 
             await runner.setup()
             assert runner.server is not None
             runner.server.__class__ = Server
+            end_metrics = metrics_server.serve(settings.metrics_port, context.metrics.registry)
             try:
                 site = web.TCPSite(runner, host, port, backlog=BACKLOG)
                 await site.start()
                 yield _url(runner)
             finally:
                 await runner.cleanup()
+                await asyncio.to_thread(end_metrics)
     finally:
         await kept.close()
 

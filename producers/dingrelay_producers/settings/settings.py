@@ -174,7 +174,7 @@ class Settings(BaseSettings):
     webhook_retention: Seconds = 7 * 86_400
     """Seconds for which notices of webhooks are kept, for delivery and replay."""
     metrics_port: Annotated[int, Field(ge=0, le=65_535)] = 0
-    """Port of a worker's Prometheus metrics; 0 for none."""
+    """Port of the Prometheus metrics of a worker, a gateway or whoever listens to events; 0 for none."""
     log_format: Literal["auto", "json", "console"] = "auto"
     """JSON lines, or coloured text; auto: text in a terminal."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -148,6 +148,10 @@ async def opened(
         # Of what all cells share nothing is a cell's.
         front = _context(settings, settings.home if across else settings, backend, shared)
         context = await stack.enter_async_context(front)
+        contexts = list(cells.values()) or [context]
+        shared.metrics.unpublished.set_function(
+            lambda: sum(each.records.enqueuer.unpublished for each in contexts)
+        )
         watch = ServerWatch(shared.metrics.server_away, _checks(context))
         stack.push_async_callback(_ended, asyncio.create_task(watch.run()))
         yield context

@@ -3,13 +3,10 @@
 from collections.abc import Iterable
 from functools import cache
 
-from prometheus_client import Counter, Gauge, Histogram, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import Counter, Gauge, Histogram
 
 from dingrelay_producers.events.metrics import EventMetrics
 from dingrelay_producers.metrics_server import new_registry
-
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0)
 
@@ -85,7 +82,3 @@ class GatewayMetrics:
         """A request was answered."""
         self._requests(method, route, status).inc()
         self._seconds(method, route).observe(seconds)
-
-    def text(self) -> bytes:
-        """All of them, in Prometheus's text format."""
-        return generate_latest(self.registry)

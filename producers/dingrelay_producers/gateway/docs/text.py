@@ -104,7 +104,6 @@ CHINESE: Mapping[str, str] = {
     "testWebhook": "发送一条测试通知",
     "getHealth": "进程是否存活",
     "getReadiness": "Redis 与数据库是否可用",
-    "getMetrics": "本进程的 Prometheus 指标",
     "receiveEvent": "接收钉钉推送的事件",
     "getOpenApi": "OpenAPI 文档",
     "showDocs": "本页面",

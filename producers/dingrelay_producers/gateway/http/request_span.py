@@ -8,7 +8,7 @@ from aiohttp import web
 from dingrelay_producers.tracing import spans, trace_context
 from dingrelay_producers.tracing.spans import Span
 
-PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that somebody asks for every few seconds, which nobody wants to read of in traces."""
 
 
