@@ -30,7 +30,7 @@ LEAD = 10
 """Seconds between enqueueing jobs and the moment at which all are due."""
 
 
-def cost(testbed: Testbed, jobs: int) -> list[Figure]:
+def cost(testbed: Testbed, jobs: int, *, loaded: float = LOADED) -> list[Figure]:
     """What a message costs Redis and the workers, from the client's `send` to its end.
 
     Each has a text of its own, so each is a call. They are sent one by one, since `send_many` would
@@ -39,6 +39,7 @@ def cost(testbed: Testbed, jobs: int) -> list[Figure]:
     Args:
         testbed: where to measure.
         jobs: how many.
+        loaded: seconds between the warm-up and the measured jobs.
     """
     group = "a message in Redis and in a worker"
     testbed.clear(latency=(5, 30), **LIMITS)
@@ -50,7 +51,7 @@ def cost(testbed: Testbed, jobs: int) -> list[Figure]:
     ):
         _send(client, 0, WARM_UP)
         wait_until(lambda: testbed.delivered() >= WARM_UP, 120)
-        time.sleep(LOADED)
+        time.sleep(loaded)
         wait_until(lambda: _history(testbed)[0] >= WARM_UP, 60)
         known, empty = _history(testbed)
         redis_before, workers_before = _used(redis), cpu_seconds(workers)

@@ -36,12 +36,21 @@ Enqueue = Callable[[int, int], object]
 Workers = AbstractContextManager[list[psutil.Process]]
 
 
-def measure(testbed: Testbed, jobs: int, *, peers: bool = True) -> list[Figure]:
+def measure(
+    testbed: Testbed,
+    jobs: int,
+    *,
+    rounds: int = ROUNDS,
+    loaded: float = LOADED,
+    peers: bool = True,
+) -> list[Figure]:
     """Milliseconds a job, and ours in bare Celery's.
 
     Args:
         testbed: where to measure.
         jobs: how many of each.
+        rounds: how often ours and the no-op are measured.
+        loaded: seconds between the warm-up and the measured jobs, of these two.
         peers: whether others than Celery's no-op in threads are measured.
 
     Raises:
@@ -49,8 +58,11 @@ def measure(testbed: Testbed, jobs: int, *, peers: bool = True) -> list[Figure]:
     """
     if peers and not ARQ_PYTHON.exists():
         raise FileNotFoundError(f"{ARQ_PYTHON}: `make bench` creates it")
-    rounds = [(_ours(testbed, jobs), _noop(testbed, jobs, "threads")) for _ in range(ROUNDS)]
-    ours, noop = (median(times) for times in zip(*rounds, strict=True))
+    turns = [
+        (_ours(testbed, jobs, loaded), _noop(testbed, jobs, "threads", loaded))
+        for _ in range(rounds)
+    ]
+    ours, noop = (median(times) for times in zip(*turns, strict=True))
     figures = [
         Figure(GROUP, "dingrelay ÷ Celery no-op", ours / noop, "×", at_most=1.6),
         Figure(GROUP, "dingrelay message-send", ours * 1000, "ms"),
@@ -90,14 +102,18 @@ QUEUES = {
 
 
 def _per_job(
-    jobs: int, workers: Workers, enqueue: Enqueue, finished: Callable[[int], bool]
+    jobs: int,
+    workers: Workers,
+    enqueue: Enqueue,
+    finished: Callable[[int], bool],
+    loaded: float = LOADED,
 ) -> float:
     """CPU seconds a job; `finished` tells whether so many jobs are done."""
     warm_up = min(jobs, WARM_UP)
     with workers as processes:
         enqueue(0, warm_up)
         wait_until(lambda: finished(warm_up), 120)
-        time.sleep(LOADED)
+        time.sleep(loaded)
         before = cpu_seconds(processes)
         enqueue(warm_up, jobs)
         wait_until(lambda: finished(warm_up + jobs), 240)
@@ -105,7 +121,7 @@ def _per_job(
         return (cpu_seconds(processes) - before) / jobs
 
 
-def _ours(testbed: Testbed, jobs: int) -> float:
+def _ours(testbed: Testbed, jobs: int, loaded: float) -> float:
     _clear(testbed)
     rules = testbed.rules(**RULES)
     with testbed.client() as client:
@@ -114,14 +130,19 @@ def _ours(testbed: Testbed, jobs: int) -> float:
             testbed.workers(1, concurrency=CONCURRENCY, env=rules),
             lambda first, count: client.send_many(distinct(count, first=first)),
             partial(_delivered, testbed),
+            loaded,
         )
 
 
-def _noop(testbed: Testbed, jobs: int, pool: str) -> float:
+def _noop(testbed: Testbed, jobs: int, pool: str, loaded: float = LOADED) -> float:
     _clear(testbed)
     workers = testbed.celery_workers(1, "peers.noop", concurrency=CONCURRENCY, pool=pool)
     return _per_job(
-        jobs, workers, _celery_enqueue(testbed, "peers.noop.noop"), lambda _: _queue_empty(testbed)
+        jobs,
+        workers,
+        _celery_enqueue(testbed, "peers.noop.noop"),
+        lambda _: _queue_empty(testbed),
+        loaded,
     )
 
 

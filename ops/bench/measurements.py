@@ -103,7 +103,7 @@ MEASUREMENTS = (
         "G",
         "cost",
         lambda testbed: cost.measure(testbed, 3_000),
-        lambda testbed: cost.measure(testbed, 100, peers=False),
+        lambda testbed: cost.measure(testbed, 100, rounds=1, loaded=0, peers=False),
     ),
     Measurement(
         "H",
@@ -217,7 +217,7 @@ MEASUREMENTS = (
         "X",
         "redis",
         lambda testbed: capacity.cost(testbed, 5_000),
-        lambda testbed: capacity.cost(testbed, 100),
+        lambda testbed: capacity.cost(testbed, 100, loaded=0),
     ),
     Measurement(
         "Y",
