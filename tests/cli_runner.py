@@ -11,6 +11,7 @@ from typer import Typer, testing
 from typer.testing import CliRunner, Result
 
 from dingrelay_producers.cli import app, group
+from dingrelay_workers.doctor import broker
 
 _make = testing._get_command
 
@@ -50,6 +51,7 @@ class Cli:
 
 
 def in_folder(monkeypatch: pytest.MonkeyPatch, folder: Path, variables: Mapping[str, str]) -> Cli:
-    """The command line in an empty folder."""
+    """The command line in an empty folder; `doctor` does not wait long for workers, as none run."""
+    monkeypatch.setattr(broker, "ANSWER_SECONDS", (0.05,))
     monkeypatch.chdir(folder)
     return Cli(variables)

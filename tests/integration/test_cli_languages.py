@@ -25,7 +25,6 @@ from dingrelay_workers.approvals.models import ApprovalRow, ApprovalTaskRow
 from dingrelay_workers.campaigns.models import State
 from dingrelay_workers.commands import webhook
 from dingrelay_workers.database.database import Database
-from dingrelay_workers.doctor import broker
 from tables import prepare
 
 CHARACTER = re.compile("[一-鿿]")
@@ -386,7 +385,6 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
     cli: Cli, valkey_url: str, sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(webhook, "ANSWER", 0.05)
-    monkeypatch.setattr(broker, "ANSWER_SECONDS", (0.05,))
     (tmp_path / "guests.csv").write_text("userid,name\nu11,王芳\nu12,李明\nu12,李\n", "utf-8")
     line = {"to": {"users": ["u5"]}, "message": {"msgtype": "text", "text": {"content": "x"}}}
     (tmp_path / "menu.png").write_bytes(b"x")
@@ -431,10 +429,7 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
     assert head == "\ufeffuserid,结果,task id,原因"
 
 
-def test_programs_read_the_same_in_both_languages(
-    cli: Cli, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(broker, "ANSWER_SECONDS", (0.05,))
+def test_programs_read_the_same_in_both_languages(cli: Cli, sqlite_url: str) -> None:
     campaign = asyncio.run(fill(sqlite_url))
     job = cli.json("send", "--to", "u9", "--text", "你好")["id"]
     for arguments in (
