@@ -90,14 +90,12 @@ def sleeping(redis: Redis) -> Generator[None]:
 def replica(redis: Redis) -> Generator[None]:
     """A primary becomes the replica of one that is away."""
     with demoted(redis):
-        time.sleep(LASTS)
         yield
 
 
 @contextmanager
 def without_room(redis: Redis) -> Generator[None]:
     with full(redis):
-        time.sleep(LASTS)
         yield
 
 
