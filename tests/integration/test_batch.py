@@ -88,7 +88,7 @@ class Office:
         return asyncio.create_task(self.executor.execute(wakeup))
 
     async def take_the_slot(self) -> None:
-        """One call leaves at once; the next has to wait."""
+        """One call leaves at once; the next waits for 0.4 s: what shall wait is enqueued before."""
         await self.wake(await self.enqueue("u200", text="先行"))
 
     async def waits_for(self, recipients: int) -> None:
@@ -188,8 +188,8 @@ async def scripts_run(redis: Redis) -> int:
 
 
 async def test_jobs_that_wait_in_one_worker_share_a_call(office: Office) -> None:
-    await office.take_the_slot()
     drafts = [await office.enqueue(f"u{number}", f"u{number + 50}") for number in range(1, 31)]
+    await office.take_the_slot()
     outcomes = await asyncio.gather(*map(office.wake, drafts))
     assert {outcome.state for outcome in outcomes if outcome} == {State.DONE}
     statuses = await office.ended(drafts)
@@ -205,7 +205,7 @@ async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Off
     drafts = [
         await office.enqueue(f"u{number}", lane=lanes[number % 3]) for number in range(1, 151)
     ]
-    await office.take_the_slot()  # only now: it is free again in 0.4 s
+    await office.take_the_slot()
     # One wake-up is enough: the first call is full, and what is left over makes the second.
     await office.wake(drafts[0])
     statuses = await office.ended(drafts)
@@ -225,10 +225,10 @@ async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Off
 
 
 async def test_an_urgent_job_takes_bulk_along_and_waits_for_none(office: Office) -> None:
-    await office.take_the_slot()
     bulk = [await office.enqueue(f"u{number}", lane="bulk") for number in range(1, 4)]
     urgent = await office.enqueue("u4", lane="urgent")
     waiting = await office.enqueue("u5", lane="bulk")
+    await office.take_the_slot()
     running = [office.wake(draft) for draft in bulk]
     await office.waits_for(3)
     await office.wake(urgent)
@@ -276,10 +276,10 @@ async def test_who_cannot_go_leaves_the_others_untouched(office: Office, redis: 
 
 
 async def test_a_refused_call_is_tried_again_one_job_at_a_time(office: Office) -> None:
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 3)]
     await office.take_the_slot()
     office.sandbox.add_fault("error", api=SEND, code="33012", count=1)
     office.sandbox.add_fault("error", api=SEND, code="33012", match={"userid_list": "u2"})
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 3)]
     outcomes = await asyncio.gather(*map(office.wake, drafts))
     assert [(outcome.state, outcome.attempts) for outcome in outcomes if outcome] == [
         (State.QUEUED, 0)
@@ -297,9 +297,9 @@ async def test_a_refused_call_is_tried_again_one_job_at_a_time(office: Office) -
 
 
 async def test_a_throttle_reaches_every_job_and_costs_none_an_attempt(office: Office) -> None:
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 6)]
     await office.take_the_slot()
     office.sandbox.add_fault("throttle", api=SEND, code="90018", count=1)
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 6)]
     await office.wake(drafts[0])
     await eventually(lambda: all_snoozed(office, drafts))
     statuses = [await office.status(draft) for draft in drafts]
@@ -313,9 +313,9 @@ async def all_snoozed(office: Office, drafts: Sequence[Draft]) -> bool:
 
 
 async def test_an_answer_that_was_lost_is_repeated_for_every_job(office: Office) -> None:
+    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
     await office.take_the_slot()
     office.sandbox.add_fault("lost_answer", api=SEND, count=1)
-    drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
     outcomes = await asyncio.gather(*map(office.wake, drafts))
     assert {outcome.state for outcome in outcomes if outcome} == {State.RETRYING}
     for draft in drafts:
@@ -398,8 +398,8 @@ async def test_the_limit_on_recipients_holds_for_claimed_members(
 
 
 async def test_a_sender_that_is_gone_leaves_the_batch_to_another(office: Office) -> None:
-    await office.take_the_slot()
     drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
+    await office.take_the_slot()
     leader = office.wake(drafts[0])
     await office.waits_for(1)
     others = [office.wake(draft) for draft in drafts[1:]]
@@ -412,8 +412,8 @@ async def test_a_sender_that_is_gone_leaves_the_batch_to_another(office: Office)
 
 
 async def test_a_job_that_another_worker_took_over_is_left_out(office: Office) -> None:
-    await office.take_the_slot()
     drafts = [await office.enqueue(f"u{number}") for number in range(1, 4)]
+    await office.take_the_slot()
     running = [office.wake(draft) for draft in drafts]
     await office.waits_for(3)
     await office.redis.hincrby(keys.job(drafts[1].id), "fence", 1)
