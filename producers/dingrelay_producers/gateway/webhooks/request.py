@@ -2,16 +2,14 @@
 
 import difflib
 import re
-from datetime import timedelta
 from typing import Annotated
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from dingrelay_producers.durations import duration
 from dingrelay_producers.gateway.backend.access import SENDER
 from dingrelay_producers.gateway.backend.webhooks import Subscription
-from dingrelay_producers.gateway.keys.request import DEFAULT_OVERLAP, OVERLAP_PATTERN
+from dingrelay_producers.gateway.keys.request import RotationRequest
 from dingrelay_tasks import notice_types
 from dingrelay_tasks.contract import APP_NAME, Document, Moment
 from dingrelay_tasks.kinds import KINDS
@@ -184,28 +182,12 @@ class EndpointRequest(Document):
         )
 
 
-def _overlap(text: str) -> str:
-    if not re.fullmatch(OVERLAP_PATTERN, text):
-        raise ValueError("must be like 24h or 7d, 30d at most")
-    return text
-
-
-class SecretRotation(Document):
+class SecretRotation(RotationRequest):
     """How an endpoint gets a new secret.
 
     Attributes:
         overlap: how long the present secret signs as well, such as ``24h``.
     """
-
-    overlap: Annotated[
-        str,
-        AfterValidator(_overlap),
-        Field(json_schema_extra={"examples": ["24h"], "pattern": OVERLAP_PATTERN}),
-    ] = DEFAULT_OVERLAP
-
-    def length(self) -> timedelta:
-        """The overlap."""
-        return duration(self.overlap)
 
 
 class ResumeRequest(Document):
