@@ -56,6 +56,7 @@ from dingrelay_workers.campaigns.quiet import QuietHours
 from dingrelay_workers.campaigns.split import split
 from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import (
     CAMPAIGN_CHUNKS,
     CAMPAIGN_RECIPIENTS,
@@ -122,7 +123,7 @@ class Turn:
         return bool(found or self.stop or self.free or self.clock_stepped or done)
 
 
-class Dispatcher:
+class Dispatcher(Work):
     """Carries on all campaigns of a database, for as long as it has the lease."""
 
     database_away = SQLAlchemyError
@@ -137,6 +138,7 @@ class Dispatcher:
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__()
         self._queue = ChunkQueue(records, publisher)
         self._database = database
         self._users_per_call = users_per_call
@@ -144,16 +146,11 @@ class Dispatcher:
         self._clock = clock
         self._ready = False
         self._failed: set[str] = set()
-        self.stepped = time.monotonic()
         self.begin("")
-
-    @property
-    def holder(self) -> str:
-        """The value of the lease under which it acts."""
-        return self._queue.holder
 
     def begin(self, holder: str) -> None:
         """The lease is this worker's again: what was remembered may be out of date."""
+        super().begin(holder)
         self._queue.holder = holder
         self._stride = Stride()
         self._windows: dict[str, Window] = {}
@@ -201,10 +198,6 @@ class Dispatcher:
         self._stride.keep(turn.campaign.id for turn in turns)
         CAMPAIGN_CHUNKS.set(sum(turn.under_way + turn.free for turn in turns))
         return BUSY if any(turn.goes and (turn.queued or turn.free) for turn in turns) else IDLE
-
-    def _step(self) -> None:
-        """The turn has come on: whoever watches it need not give it up."""
-        self.stepped = time.monotonic()
 
     async def _show(self) -> None:
         """Keep what the metrics show of campaigns current."""

@@ -20,6 +20,7 @@ from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.history import store
 from dingrelay_workers.history.ended_job import ended_job
+from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import HISTORY_MISSED, HISTORY_WRITTEN
 from dingrelay_workers.outbox.ended_records import read_records
 from dingrelay_workers.outbox.endings import Ending, Endings
@@ -35,8 +36,8 @@ PURGE_EVERY = 3_600.0
 log = get_logger("dingrelay.history")
 
 
-class Writer:
-    """A `dingrelay_workers.maintenance.leader.Work`.
+class Writer(Work):
+    """Writes the ends of jobs, as long as its worker leads.
 
     Args:
         redis: where the ends are read.
@@ -50,8 +51,7 @@ class Writer:
     def __init__(
         self, redis: Redis, database: Database, settings: Settings, *, now: Callable[[], datetime]
     ) -> None:
-        self.holder = ""
-        self.stepped = 0.0
+        super().__init__()
         self._redis = redis
         self._database = database
         self._settings = settings
@@ -59,10 +59,6 @@ class Writer:
         self._endings = Endings(redis, READER)
         self._ready = False
         self._purge_at = 0.0
-
-    def begin(self, holder: str) -> None:
-        """The lease is this worker's again, or no more with ""."""
-        self.holder = holder
 
     async def tick(self) -> float | None:
         """Write a page; seconds until the next one, None if there is none."""
@@ -76,7 +72,7 @@ class Writer:
         if await self._endings.pass_(page) and page.missed:
             HISTORY_MISSED.inc(page.missed)
             log.error("history_missed", jobs=page.missed)
-        self.stepped = time.monotonic()
+        self._step()
         if len(page.endings) == AT_ONCE:
             return BUSY
         await self._purge()
@@ -98,7 +94,7 @@ class Writer:
             return
         before = self._now() - timedelta(days=self._settings.history.days)
         while await store.delete_before(self._database, before) == store.SLICE:
-            self.stepped = time.monotonic()
+            self._step()
         self._purge_at = time.monotonic() + PURGE_EVERY
 
 

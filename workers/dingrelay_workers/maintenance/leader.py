@@ -12,11 +12,11 @@ another name, so what Redis is told under an earlier one is refused.
 import asyncio
 import time
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -44,32 +44,32 @@ _LEAD = Script.load("dingrelay_workers.maintenance", "lead")
 log = get_logger("dingrelay.leader")
 
 
-class Work(Protocol):
+class Work(ABC):
     """What a leader does.
 
     Attributes:
+        database_away: what it raises where the database is away.
+        holder: the value of the lease under which it acts.
         stepped: when it last came on, by the monotonic clock.
     """
 
-    stepped: float
+    database_away: type[Exception]
 
-    @property
-    def database_away(self) -> type[Exception]:
-        """What it raises where the database is away."""
-        ...
-
-    @property
-    def holder(self) -> str:
-        """The value of the lease under which it acts."""
-        ...
+    def __init__(self) -> None:
+        self.holder = ""
+        self.stepped = time.monotonic()
 
     def begin(self, holder: str) -> None:
         """The lease is this worker's again, or no more with "": what was remembered may be old."""
-        ...
+        self.holder = holder
 
+    @abstractmethod
     async def tick(self) -> float | None:
         """Do some of it; seconds until the next time, None if there is nothing to do."""
-        ...
+
+    def _step(self) -> None:
+        """It comes on: the lease is kept."""
+        self.stepped = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)

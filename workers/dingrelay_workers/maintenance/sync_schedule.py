@@ -29,7 +29,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.user_sync import UserSync
-from dingrelay_workers.maintenance.leader import Leader, Role
+from dingrelay_workers.maintenance.leader import Leader, Role, Work
 from dingrelay_workers.store.records import Records
 
 
@@ -68,8 +68,8 @@ def period_start(app: str, every: int, now: int) -> int:
     return now - (now - offset) % every
 
 
-class SyncSchedule:
-    """A `dingrelay_workers.maintenance.leader.Work`, which itself needs no SQL.
+class SyncSchedule(Work):
+    """Enqueues the syncs that are due. It needs no SQL itself.
 
     Args:
         records: the job records.
@@ -92,8 +92,7 @@ class SyncSchedule:
         now: Callable[[], datetime],
         retention: Retention | None = None,
     ) -> None:
-        self.holder = ""
-        self.stepped = 0.0
+        super().__init__()
         self._records = records
         self._publisher = publisher
         self._apps = apps
@@ -105,7 +104,7 @@ class SyncSchedule:
 
     def begin(self, holder: str) -> None:
         """The lease is this worker's again, or no more with ""."""
-        self.holder = holder
+        super().begin(holder)
         self._look_at = 0.0
 
     async def tick(self) -> None:
@@ -118,9 +117,6 @@ class SyncSchedule:
         self._look_at = time.monotonic() + LOOK_EVERY
         if self._retention is not None:
             await self._retention.tick(self._step)
-
-    def _step(self) -> None:
-        self.stepped = time.monotonic()
 
     async def _look(self, app: str) -> None:
         now = int(self._now().timestamp() * 1000)

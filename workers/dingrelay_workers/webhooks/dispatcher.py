@@ -33,6 +33,7 @@ from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.webhook_deliver import WebhookDeliver
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import (
     NOTICES_MISSED,
     WEBHOOK_DELIVERIES,
@@ -69,7 +70,7 @@ PURGE = 60.0
 log = get_logger("dingrelay.webhooks")
 
 
-class Dispatcher:
+class Dispatcher(Work):
     """Passes notices on for as long as it has the lease.
 
     Args:
@@ -91,6 +92,7 @@ class Dispatcher:
         *,
         now: Callable[[], datetime],
     ) -> None:
+        super().__init__()
         self._redis = records.redis
         self._queue = DeliveryQueue(records, publisher)
         self._gate = Gate(records.redis)
@@ -100,16 +102,11 @@ class Dispatcher:
         self._now = now
         self._ready = False
         self._shown: set[str] = set()
-        self.stepped = time.monotonic()
         self.begin("")
-
-    @property
-    def holder(self) -> str:
-        """The value of the lease under which it acts."""
-        return self._queue.holder
 
     def begin(self, holder: str) -> None:
         """The lease is this worker's again: what was remembered may be out of date."""
+        super().begin(holder)
         self._queue.holder = holder
         self._reconcile_at = self._purge_at = self._beat_at = -1.0
         self._untold = False
@@ -147,10 +144,6 @@ class Dispatcher:
         self._step()
         await self._keep_up(known)
         return BUSY if more else IDLE
-
-    def _step(self) -> None:
-        """The turn has come on: whoever watches it need not give it up."""
-        self.stepped = time.monotonic()
 
     async def _drain(self, waiting: Sequence[tuple[int, Notice]], page: Page) -> float | None:
         """Nobody is to hear of anything: let it go."""
