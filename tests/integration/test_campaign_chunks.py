@@ -119,7 +119,7 @@ async def test_active_are_those_that_run_or_have_jobs(database: Database) -> Non
     assert found[0].chunk_size == 2
 
 
-async def test_whom_a_campaign_has_called_today_is_found(database: Database) -> None:
+async def test_people_that_a_campaign_has_called_today_are_found(database: Database) -> None:
     campaign = await campaigns.put(database, people=14)
     await release(database, campaign, 3)
     await settle(

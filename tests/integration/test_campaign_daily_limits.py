@@ -195,7 +195,7 @@ async def test_near_the_cap_a_chunk_that_runs_is_waited_for(world: World, redis:
     assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
 
 
-async def test_a_message_of_a_campaigns_content_goes_to_whom_that_has_not_called(
+async def test_a_message_of_a_campaigns_content_goes_to_people_that_it_has_not_called(
     world: World,
 ) -> None:
     world.called["c"] = {"u1"}

@@ -180,7 +180,7 @@ def run_accepted(cli: Cli, told: dict[str, Any], contract: type[Contract]) -> li
     return asyncio.run(run())
 
 
-def test_a_confirmation_tells_whom_it_reached(cli: Cli) -> None:
+def test_a_confirmation_tells_the_people_that_it_reached(cli: Cli) -> None:
     campaign = sent(cli)
     told = cli.json("campaign", "confirm", campaign, "--all", "--yes")
     assert (told["chunks"], told["people"], told["calls"], told["too_old"]) == (2, 4, 4, 0)

@@ -193,7 +193,9 @@ async def test_the_walk_of_a_department_marks_nobody(store: DirectoryStore) -> N
     assert len(await users_below(directory, 1)) == 10
 
 
-async def test_whom_another_run_met_meanwhile_does_not_leave(store: DirectoryStore) -> None:
+async def test_a_person_that_another_run_met_meanwhile_does_not_leave(
+    store: DirectoryStore,
+) -> None:
     directory = store.of("default", read_at=1)
     await walk(directory, "r1", crowd(20))
     await directory.open_run("slow", scope="everything", roots=[Department(1, {})], calls=1)

@@ -115,7 +115,7 @@ async def test_what_could_not_be_pushed_is_read_in_pages(
     assert await result(worker, again) == {**FOUND, "events": 0}
 
 
-async def test_what_says_not_whom_it_is_about_has_the_organisation_walked(
+async def test_an_event_that_names_nobody_has_the_organisation_walked(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await failed_pushes(sandbox, 2)

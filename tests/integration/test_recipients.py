@@ -164,7 +164,7 @@ async def test_who_was_just_added_to_the_range_is_sent_to(
     assert len(sandbox.calls(api=RANGE)) == 2
 
 
-async def test_a_message_that_reaches_nobody_is_dead_and_says_whom(
+async def test_a_message_that_reaches_nobody_is_dead_and_names_the_people(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1")
@@ -236,7 +236,7 @@ async def test_a_sync_of_one_person_does_not_begin_the_check(
     assert not await redis.exists(keys.synced("default"))
 
 
-async def test_a_campaign_names_whom_it_leaves_out(
+async def test_a_campaign_names_the_people_that_it_leaves_out(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     sandbox.put_department(2, parent_id=1, name="sales")

@@ -161,7 +161,7 @@ class Ideal:
             self.called(sender)
 
     def called(self, _: str) -> None:
-        """A call has left, of whomever."""
+        """A call has left, of any job."""
         self._left += 1
         self._share()
 

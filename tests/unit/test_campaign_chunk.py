@@ -22,7 +22,7 @@ def chunk(*users: str, **fields: Any) -> CampaignChunk:
     )
 
 
-async def test_it_is_one_call_to_whom_it_would_reach(ctx: FakeContext) -> None:
+async def test_it_is_one_call_to_the_people_that_it_would_reach(ctx: FakeContext) -> None:
     ctx.messages.capped.add("u2")
     ctx.messages.taken["u3", '{"msgtype": "text", "text": {"content": "\\u4f60\\u597d"}}'] = "other"
     result = await run(chunk("u1", "u2", "u3"), ctx)

@@ -158,7 +158,7 @@ async def test_what_dingtalk_says_twice_is_believed() -> None:
     assert (await run(join, ctx))["gone"] == 1
 
 
-async def test_whom_the_app_may_not_see_stays_as_they_are() -> None:
+async def test_people_that_the_app_may_not_see_stay_as_they_are() -> None:
     ctx = Ctx()
     ctx.organisation.hidden = {"a", 9}
     assert (await run(tell("user_leave_org", userId="a"), ctx))["gone"] == 0

@@ -294,7 +294,7 @@ def test_a_webhook_knows_its_kinds_and_keywords(caller: Caller) -> None:
     assert webhook(caller, "k", {"msgtype": "text", "text": {"content": "告警: 磁盘"}}) == 0
 
 
-def test_an_app_tells_whom_it_is_visible_to(caller: Caller) -> None:
+def test_an_app_tells_who_may_see_it(caller: Caller) -> None:
     path = "/v1.0/microApp/apps/{}/scopes"
     everybody = caller.get(path.format("1000001")).body["result"]
     assert everybody == {"deptIds": [], "userIds": [], "roleIds": [], "onlyAdminVisible": False}
