@@ -4,8 +4,8 @@
 -- Answers for each record names and values in turn. What is longer has an empty name before its own;
 -- nothing where there is no record.
 --
--- Names, states, times and counts are short by what they are, and read in one command. The others are
--- measured first: to ask for each field by itself would be half of all commands that a job costs.
+-- Names, states, times and counts are short by what they are. The others are measured first: to ask for
+-- each field by itself would be half of all commands that a job costs.
 local longest = tonumber(ARGV[1])
 local SHORT = {}
 for name in string.gmatch([[
@@ -15,21 +15,22 @@ for name in string.gmatch([[
 
 local answer = {}
 for index, record in ipairs(KEYS) do
-  local short, fields = {}, {}
+  local fields, names = {}, {}
   for _, name in ipairs(redis.call('HKEYS', record)) do
     if SHORT[name] then
-      short[#short + 1] = name
+      names[#names + 1] = name
     elseif name ~= 'payload' or ARGV[index + 1] == '1' then
-      local fits = redis.call('HSTRLEN', record, name) <= longest
-      fields[#fields + 1] = fits and name or ''
-      fields[#fields + 1] = fits and redis.call('HGET', record, name) or name
+      if redis.call('HSTRLEN', record, name) <= longest then
+        names[#names + 1] = name
+      else
+        fields[#fields + 1], fields[#fields + 2] = '', name
+      end
     end
   end
-  if #short > 0 then
-    local values = redis.call('HMGET', record, unpack(short))
-    for place, name in ipairs(short) do
-      fields[#fields + 1] = name
-      fields[#fields + 1] = values[place]
+  if #names > 0 then
+    local values = redis.call('HMGET', record, unpack(names))
+    for place, name in ipairs(names) do
+      fields[#fields + 1], fields[#fields + 2] = name, values[place]
     end
   end
   answer[index] = fields
