@@ -1,6 +1,6 @@
 """Outages of DingTalk's at full length, each on a stand of its own, side by side.
 
-``python ops/bench/outage.py [KIND ...] [--seconds 150]``. Two Celery workers have messages and
+``python ops/bench/outage.py [KIND ...] [--seconds 150]``. Two workers have messages and
 approvals waiting when an outage begins. Exit code 1 if a bound is broken.
 """
 
@@ -108,12 +108,12 @@ def measure(testbed: Testbed, kind: str, seconds: float) -> list[Figure]:
 
 @contextmanager
 def _workers(testbed: Testbed) -> Generator[list[int], None, None]:
-    """Celery workers; the ports where they tell their metrics."""
+    """Workers; the ports where they tell their metrics."""
     ports = [_free_port() for _ in range(WORKERS)]
     commands = [
         [
-            *("env", f"DINGRELAY_METRICS_PORT={port}", sys.executable, "-m", "celery", "-q"),
-            *("-A", "dingrelay_workers.app", "worker", "-c", str(CONCURRENCY), "-n", f"w{port}@%h"),
+            *(sys.executable, "-m", "dingrelay_producers.cli", "worker", "-c", str(CONCURRENCY)),
+            *("--metrics-port", str(port), "--", "-n", f"w{port}@%h"),
         ]
         for port in ports
     ]

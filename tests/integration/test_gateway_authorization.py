@@ -89,7 +89,6 @@ FREE = {
     "getDocsStyle",
     "getHealth",
     "getReadiness",
-    "getMetrics",
 }
 REFUSED = {403, 404}
 

@@ -1,6 +1,7 @@
 """What metrics show before anything has happened, and where they can't be served."""
 
 import socket
+from datetime import UTC, datetime, timedelta
 from urllib.request import urlopen
 
 import pytest
@@ -15,6 +16,7 @@ from dingrelay_tasks.contract import LANES
 from dingrelay_tasks.event import Event
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers import metrics
+from dingrelay_workers.limiter.breakers import BreakerState
 
 
 def value(name: str, **labels: str) -> float | None:
@@ -97,3 +99,23 @@ def test_a_taken_port_is_one_line_and_is_served_once_it_is_free(
     assert lines[1]["event"] == "metrics_served"
     with urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
         assert b"here 1.0" in answer.read()
+
+
+def test_an_app_that_is_held_is_named_and_not_its_credentials() -> None:
+    now = datetime.now(UTC)
+    limits = metrics.Limits()
+    limits.breakers = [
+        BreakerState(scope, name, "40096", now - timedelta(seconds=ago), now, 1)
+        for scope, name, ago in (
+            ("hold:hr", "0123456789abcdef", 90),
+            ("hold:hr", "fedcba9876543210", 30),
+            ("app:hr", "message.send", 10),
+        )
+    ]
+    (found,) = (
+        family for family in limits.collect() if family.name == "dingrelay_breaker_open_seconds"
+    )
+    told = {tuple(each.labels.values()): each.value for each in found.samples}
+    assert len(told) == len(found.samples) == 2
+    assert told["hold:hr", "hr"] >= 90
+    assert told["app:hr", "message.send"] >= 10

@@ -189,9 +189,15 @@ class Limits(Collector):
             "Since an outage of an API or a host, or an app's hold, began.",
             labels=["scope", "name"],
         )
+        longest: dict[tuple[str, str], float] = {}
         for breaker in self.breakers:
+            # Credentials, old and new ones, are nobody's label: the app is.
+            kind, _, app = breaker.scope.partition(":")
+            place = breaker.scope, app if kind == "hold" else breaker.name
             open_for = max(0.001, (now - breaker.opened_at).total_seconds())
-            breakers.add_metric([breaker.scope, breaker.name], open_for)
+            longest[place] = max(open_for, longest.get(place, 0.0))
+        for place, open_for in longest.items():
+            breakers.add_metric(place, open_for)
         yield breakers
 
 
