@@ -33,6 +33,7 @@ SECONDS ?= 60
 CHAOS := PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos
 
 .PHONY: help setup demo test test-failed test-fast releases schema-test coverage chaos chaos-mutations soak check wheel \
+	image sbom \
 	bench outages cells bench-docs up lock translations dashboards
 
 help: ## show the targets
@@ -123,6 +124,18 @@ check: setup ## lint, format, types, layers; tags of images that nobody looked a
 wheel: setup ## build the wheel into dist/; .ci/try-wheel tries it outside the checkout
 	@rm -rf dist
 	$(PIP) wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+# Of `make image` and `make sbom`: docker, or where that is not there buildah.
+IMAGE ?= dingrelay:$(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+BUILDER ?= $(if $(shell command -v docker),docker,buildah)
+BUILD = $(BUILDER) build --file ops/Dockerfile $(if $(BASE),--build-arg BASE=$(BASE)) \
+	$(if $(PIP_INDEX_URL),--build-arg PIP_INDEX_URL=$(PIP_INDEX_URL)) $(ARGS)
+image: ## build the image with docker or buildah (IMAGE=NAME:TAG BASE=... PIP_INDEX_URL=...)
+	$(BUILD) --tag $(IMAGE) .
+
+sbom: ## write what the image has in it into dist/sbom.cdx.json, as CycloneDX
+	@mkdir -p dist
+	$(BUILD) --target sbom --output dist .
 
 bench: setup $(ARQ) ## measure all figures beside peers, half an hour (ARGS="--only A" measures one)
 	@$(BIN)/python ops/bench/run.py $(ARGS)

@@ -18,6 +18,7 @@ import image_tags
 from dingrelay_producers import Settings, cli
 from dingrelay_producers.gateway.backend.metrics import GatewayMetrics
 from dingrelay_producers.stream.metrics import StreamMetrics
+from dingrelay_producers.tracing.export import ENDPOINTS, wanted
 from dingrelay_tasks.context import Json
 from dingrelay_workers import metrics
 from dingrelay_workers.commands.worker import LANES
@@ -126,7 +127,21 @@ def test_every_variable_of_ours_is_a_setting(compose: Json) -> None:
     apps = {f"DINGTALK_{part}" for part in ("APP_KEY", "APP_SECRET", "AGENT_ID")}
     for name in OURS:
         for variable in compose["services"][name]["environment"]:
-            assert variable.removesuffix("_FILE") in fields | apps, variable
+            assert variable.removesuffix("_FILE") in {*fields, *apps, *ENDPOINTS}, variable
+
+
+def test_traces_are_made_where_somebody_says_where_to(
+    compose: Json, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in {*OURS} - {"flower"}:
+        given = compose["services"][name]["environment"]["OTEL_EXPORTER_OTLP_ENDPOINT"]
+        assert given == "${OTEL_EXPORTER_OTLP_ENDPOINT:-}"
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "")
+    assert not wanted()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    assert wanted()
+    # Both files count on it.
+    assert ",otel]" in (ROOT / "ops/Dockerfile").read_text("utf-8")
 
 
 def test_other_images_get_variables_that_they_know(compose: Json) -> None:
@@ -155,7 +170,7 @@ def test_images_are_pinned(compose: Json) -> None:
     for image in (*images, *(tag.image for tag in image_tags.tags())):
         assert PINNED.fullmatch(image), image
     stages = re.findall(r"^FROM (\S+)", (ROOT / "ops/Dockerfile").read_text("utf-8"), re.MULTILINE)
-    assert set(stages) == {"${BASE}"}
+    assert set(stages) == {"${BASE}", "scratch"}
 
 
 def test_docker_compose_takes_the_file_and_would_refuse_another(tmp_path: Path) -> None:
