@@ -1,7 +1,10 @@
 """The threads of SQLite's connections, which must end before their event loop does."""
 
 import asyncio
+import sqlite3
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
@@ -29,7 +32,8 @@ class ConnectionThreads:
         # As SQLAlchemy does where it opens the connection itself: no process waits for it.
         thread.daemon = True
         self._threads.add(thread)
-        opened: aiosqlite.Connection = await connection
+        with _closed_if_given_up(connection):
+            opened: aiosqlite.Connection = await connection
         return opened
 
     async def end(self) -> None:
@@ -37,3 +41,31 @@ class ConnectionThreads:
         deadline = time.monotonic() + PATIENCE
         for thread in self._threads:
             await asyncio.to_thread(thread.join, max(0.0, deadline - time.monotonic()))
+
+
+@contextmanager
+def _closed_if_given_up(connection: Any) -> Generator[None]:
+    """Around the opening: who is cancelled meanwhile leaves no open file behind.
+
+    aiosqlite then ends the thread, and forgets what the thread has opened. Only that thread may close it.
+    """
+    opened: list[sqlite3.Connection] = []
+    connector, stop = connection._connector, connection.stop  # noqa: SLF001 - nothing else knows
+
+    def connect() -> sqlite3.Connection:
+        opened.append(connector())
+        return opened[0]
+
+    def close() -> None:
+        for each in opened:
+            each.close()
+
+    def give_up() -> Any:
+        connection._tx.put_nowait((None, close))  # noqa: SLF001 - before the thread's end, which is in the same queue
+        return stop()
+
+    connection._connector, connection.stop = connect, give_up  # noqa: SLF001
+    try:
+        yield
+    finally:
+        connection.stop = stop
