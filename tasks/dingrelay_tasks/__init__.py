@@ -4,7 +4,8 @@ from dingrelay_tasks.api_call import ApiCall, ApiCallResult
 from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult
 from dingrelay_tasks.contract import Contract, ContractError, Lane
 from dingrelay_tasks.message import Message
-from dingrelay_tasks.message_send import MessageSend, MessageSendResult, Recipients
+from dingrelay_tasks.message_result import MessageSendResult
+from dingrelay_tasks.message_send import MessageSend, Recipients
 from dingrelay_tasks.user_sync import UserSync, UserSyncResult
 
 __all__ = [

@@ -14,7 +14,8 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
-from dingrelay_tasks.message_send import USERS_PER_CALL, SentMessage
+from dingrelay_tasks.message_result import SentMessage
+from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_tasks.outcomes import Refused, Unknown
 
 STEP = "call"

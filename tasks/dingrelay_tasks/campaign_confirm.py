@@ -8,7 +8,7 @@ from pydantic import Field
 from dingrelay_tasks.campaign_recall import Numbers
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Contract, Lane, Part
-from dingrelay_tasks.message_send import CONFIRM_FIRST, CONFIRM_WITHIN
+from dingrelay_tasks.message_delivery import CONFIRM_FIRST, CONFIRM_WITHIN
 from dingrelay_tasks.outcomes import Wait
 
 CALLS_PER_CHUNK = 2

@@ -1,44 +1,41 @@
 """message-send: a work notification to people, departments or everyone (API §2)."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from dingrelay_tasks import beijing
 from dingrelay_tasks.addresses import AddressKind, Email, JobNumber, Mobile
-from dingrelay_tasks.context import Context, DailyVerdict, DeliveryReport, Json, RecipientVerdict
+from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
 from dingrelay_tasks.contract import Deliverable, DepartmentId, Part, UserId
 from dingrelay_tasks.message import STATUS_BAR_USERS, Message, OaMessage, payload
-from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown, Wait
+from dingrelay_tasks.message_delivery import (
+    DELIVERY,
+    deliveries,
+    deliveries_in,
+    unreached,
+    with_delivery,
+    with_told,
+)
+from dingrelay_tasks.message_result import (
+    LEFT_OUT,
+    STEP,
+    Outcome,
+    refuse_unreachable,
+    result_of,
+)
+from dingrelay_tasks.outcomes import Duplicate, Refused, Unknown
 from dingrelay_tasks.resolving import resolve
 
-STEP = "call:"
-"""What the steps that call begin with."""
-DELIVERY = "delivery:"
-"""What the steps that ask for a call's delivery begin with."""
 ADDRESSES = "addresses"
 """The step that remembers who the addresses name."""
 SIZE = "users_per_call"
 """The step that remembers how many users a call has, where the limits allow fewer than usual."""
 USERS_PER_CALL = 100
 DEPARTMENTS_PER_CALL = 20
-
-LEFT_OUT = ("duplicate", "daily_cap", "unknown_user", "out_of_scope")
-"""Why a user is in no call: each a list of the result."""
-NOBODY_REACHABLE = "nobody_reachable"
-"""The code of the refusal of a message none of whose people would get anything."""
-HAVE_IT = "143106"
-"""DingTalk's code for whoever has this content already today (API §2.3)."""
-
-CONFIRM_FIRST = timedelta(seconds=2)
-CONFIRM_LATER = timedelta(seconds=30)
-"""Shortest and longest time between two questions about a call's delivery."""
-CONFIRM_WITHIN = timedelta(minutes=10)
-"""After this, a delivery that is not finished counts as it stands: each question is a call."""
 
 
 class Recipients(Part):
@@ -157,49 +154,6 @@ def _has_status_bar(message: Message) -> bool:
     return isinstance(message, OaMessage) and message.oa.status_bar is not None
 
 
-class SentMessage(Part):
-    """One call that DingTalk took. `recipients` is 0 for departments and everyone: not known."""
-
-    task_id: int
-    request_id: str
-    recipients: Annotated[int, Field(ge=0)]
-
-
-class MessageSendResult(Part):
-    """What became of a message.
-
-    Attributes:
-        calls: the calls that DingTalk took.
-        accepted: users that the calls named.
-        duplicate: users left out: they have this content already today.
-        daily_cap: users left out: they have had the day's messages.
-        unknown_user: users left out: DingTalk says that there is nobody with this userid.
-        out_of_scope: users left out: they are outside the app's visible range.
-        unresolved: addresses that name nobody, as ``{"mobile": "+86-138…", "reason": "unknown"}``.
-            ``ambiguous``: several people have it; ``hidden``: the app may not see whose it is.
-        duplicate_departments: departments left out: this content was sent to them today.
-        perhaps_duplicate: of the accepted, users who may have had this content already, through a
-            department that it was sent to today. DingTalk drops the copy of whoever has it.
-        invalid: users that DingTalk does not know; told by `confirm` only.
-        forbidden: users that DingTalk did not deliver to, as ``{"userid", "code", "count"}`` with
-            the code of API §2.3; told by `confirm` only.
-        failed: users whose delivery failed at DingTalk; told by `confirm` only.
-    """
-
-    calls: list[SentMessage] = Field(default_factory=list[SentMessage])
-    accepted: int = 0
-    duplicate: list[str] = Field(default_factory=list)
-    daily_cap: list[str] = Field(default_factory=list)
-    unknown_user: list[str] = Field(default_factory=list)
-    out_of_scope: list[str] = Field(default_factory=list)
-    unresolved: list[dict[str, str]] = Field(default_factory=list[dict[str, str]])
-    duplicate_departments: list[int] = Field(default_factory=list[int])
-    perhaps_duplicate: list[str] = Field(default_factory=list)
-    invalid: list[str] = Field(default_factory=list)
-    forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
-    failed: list[str] = Field(default_factory=list)
-
-
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call to make. Its step names it in what the job remembers."""
@@ -208,31 +162,6 @@ class Call:
     users: Sequence[str] = ()
     departments: Sequence[int] = ()
     everyone: bool = False
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What is remembered of one call.
-
-    Attributes:
-        task_id: None if nobody was left to call for.
-        at: when DingTalk took it, ISO 8601.
-    """
-
-    task_id: int | None = None
-    request_id: str = ""
-    recipients: int = 0
-    at: str = ""
-    duplicate: list[str] = field(default_factory=list[str])
-    daily_cap: list[str] = field(default_factory=list[str])
-    unknown_user: list[str] = field(default_factory=list[str])
-    out_of_scope: list[str] = field(default_factory=list[str])
-    perhaps_duplicate: list[str] = field(default_factory=list[str])
-    duplicate_departments: list[int] = field(default_factory=list[int])
-
-    def as_json(self) -> Json:
-        """This outcome as `Context.once` remembers it."""
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 async def run(job: MessageSend, ctx: Context) -> Json:
@@ -261,12 +190,12 @@ async def run(job: MessageSend, ctx: Context) -> Json:
     calls = list(_calls(job, users, await _users_per_call(ctx)))
     again = job.confirm and await _reached_nobody(calls, ctx)
     outcomes = [await _outcome(job, ctx, call, again=again) for call in calls]
-    result = _result(outcomes, found["unresolved"])
+    result = result_of(outcomes, found["unresolved"])
     if not result.calls:
-        _refuse_unreachable(result)
+        refuse_unreachable(result)
         raise Duplicate(result.model_dump(mode="json"))
     if job.confirm:
-        result = _with_delivery(result, await _deliveries(outcomes, ctx))
+        result = with_delivery(result, await deliveries(outcomes, ctx))
     return result.model_dump(mode="json")
 
 
@@ -280,8 +209,8 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     found = steps.get(ADDRESSES)
     if not outcomes and found is None:
         return None
-    result = _result(outcomes, found["unresolved"] if found else ())
-    return _told(result, _deliveries_in(steps)).model_dump(mode="json")
+    result = result_of(outcomes, found["unresolved"] if found else ())
+    return with_told(result, deliveries_in(steps)).model_dump(mode="json")
 
 
 def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
@@ -305,20 +234,13 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
         told |= dict.fromkeys(users[start : start + size], verdict)
         for reason in LEFT_OUT:
             told |= dict.fromkeys(outcome.get(reason, ()) if outcome else (), reason)
-    for delivery in _deliveries_in(steps):
+    for delivery in deliveries_in(steps):
         told |= dict.fromkeys(delivery["invalid"], "invalid")
         told |= {each["userid"]: "forbidden" for each in delivery["forbidden"]}
         told |= dict.fromkeys(delivery.get("failed", ()), "failed")
     for address in found["unresolved"]:
         told |= {value: "unresolved" for name, value in address.items() if name != "reason"}
     return told
-
-
-def _deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
-    """What was told of the calls, the last one of each step."""
-    made = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
-    told = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
-    return [delivery for delivery in told if delivery is not None]
 
 
 async def _resolved(job: MessageSend, ctx: Context) -> Json:
@@ -375,10 +297,10 @@ async def _reached_nobody(calls: Sequence[Call], ctx: Context) -> bool:
     steps = {call.step: await ctx.step_result(call.step) for call in calls}
     made = [Outcome(**known) for known in steps.values() if known]
     told = [await ctx.step_result(f"{DELIVERY}{each.task_id}") for each in made if each.recipients]
-    result = _result(made, ())
+    result = result_of(made, ())
     if len(made) < len(calls) or not result.calls or None in told:
         return False
-    return bool(_unreached(_told(result, [each for each in told if each]), told))
+    return bool(unreached(with_told(result, [each for each in told if each]), told))
 
 
 async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -> Outcome:
@@ -427,115 +349,3 @@ async def _send(job: MessageSend, ctx: Context, call: Call) -> Json:
         outcome.recipients = len(users.users)
         outcome.at = ctx.now().isoformat()
     return outcome.as_json()
-
-
-def _result(outcomes: Sequence[Outcome], unresolved: Sequence[dict[str, str]]) -> MessageSendResult:
-    return MessageSendResult(
-        calls=[
-            SentMessage(
-                task_id=outcome.task_id,
-                request_id=outcome.request_id,
-                recipients=outcome.recipients,
-            )
-            for outcome in outcomes
-            if outcome.task_id is not None
-        ],
-        accepted=sum(outcome.recipients for outcome in outcomes),
-        duplicate=[user for outcome in outcomes for user in outcome.duplicate],
-        daily_cap=[user for outcome in outcomes for user in outcome.daily_cap],
-        unknown_user=[user for outcome in outcomes for user in outcome.unknown_user],
-        out_of_scope=[user for outcome in outcomes for user in outcome.out_of_scope],
-        unresolved=list(unresolved),
-        duplicate_departments=[each for out in outcomes for each in out.duplicate_departments],
-        perhaps_duplicate=[user for outcome in outcomes for user in outcome.perhaps_duplicate],
-    )
-
-
-def _refuse_unreachable(result: MessageSendResult) -> None:
-    """Refuse a message of whose people none would get anything, and none has it.
-
-    Raises:
-        Refused: so it is.
-    """
-    have_it = result.duplicate or result.daily_cap or result.duplicate_departments
-    counts = (
-        (len(result.unknown_user), "unknown to DingTalk"),
-        (len(result.out_of_scope), "outside the app's visible range"),
-    )
-    if not have_it and any(count for count, _ in counts):
-        named = ", ".join(f"{count} {what}" for count, what in counts if count)
-        raise Refused(
-            NOBODY_REACHABLE,
-            f"nobody can be reached: {named}",
-            "Correct the userids (`unknown_user` in the result), or add the people to the app's visible"
-            " range in DingTalk's console (`out_of_scope`).",
-        )
-
-
-async def _deliveries(outcomes: Sequence[Outcome], ctx: Context) -> list[Json]:
-    """What DingTalk tells of the delivery of the calls that named users."""
-    return [
-        await ctx.once(
-            f"{DELIVERY}{outcome.task_id}",
-            partial(_delivery, ctx, outcome.task_id, datetime.fromisoformat(outcome.at)),
-        )
-        for outcome in outcomes
-        if outcome.task_id is not None and outcome.recipients
-    ]
-
-
-async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
-    """What became of one call, or `Wait`: the older the call, the longer."""
-    delivery: DeliveryReport = await ctx.messages.delivery(task_id)
-    age = ctx.now() - since
-    if not delivery.finished and age < CONFIRM_WITHIN:
-        raise Wait(min(max(age, CONFIRM_FIRST), CONFIRM_LATER), "DingTalk still delivers")
-    return {
-        "finished": delivery.finished,
-        "invalid": delivery.invalid,
-        "forbidden": delivery.forbidden,
-        "failed": delivery.failed,
-    }
-
-
-def _told(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
-    """The result with what DingTalk told of deliveries."""
-    told = {
-        name: [each for delivery in deliveries for each in delivery.get(name, ())]
-        for name in ("invalid", "forbidden", "failed")
-    }
-    return result.model_copy(update=told)
-
-
-def _with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
-    """The same, if somebody was reached or may have been.
-
-    Raises:
-        Refused: DingTalk says that nobody was.
-    """
-    result = _told(result, deliveries)
-    named = _unreached(result, deliveries)
-    if not named:
-        return result
-    raise Refused(
-        "nobody_reached",
-        f"DingTalk delivered it to none of {result.accepted} people: {named}",
-        "`invalid` in the result: no such person, or outside the app's visible range."
-        " `forbidden` gives DingTalk's code of each.",
-    )
-
-
-def _unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:
-    """Why surely nobody was reached; empty if somebody was, or may have been."""
-    unsure = len(deliveries) < len(result.calls)  # of departments and everyone nothing is told
-    if unsure or not all(each and each.get("finished", True) for each in deliveries):
-        return ""
-    codes = [each["code"] for each in result.forbidden if each["code"] != HAVE_IT]
-    counts = (
-        (len(result.invalid), "invalid"),
-        (len(codes), "forbidden"),
-        (len(result.failed), "failed"),
-    )
-    if sum(count for count, _ in counts) < result.accepted:
-        return ""
-    return ", ".join(f"{count} {what}" for count, what in counts if count)

@@ -12,7 +12,8 @@ from typing import Any
 from dingrelay_tasks.api_call import ApiCall, ApiCallResult
 from dingrelay_tasks.approval_create import ApprovalCreate, ApprovalCreateResult
 from dingrelay_tasks.contract import Contract, Part
-from dingrelay_tasks.message_send import MessageSend, MessageSendResult
+from dingrelay_tasks.message_result import MessageSendResult
+from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.user_sync import UserSync, UserSyncResult
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"

@@ -15,7 +15,8 @@ from dingrelay_producers.store.status import STEP, JobStatus
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.message_recall import MessageRecall
-from dingrelay_tasks.message_send import LEFT_OUT, USERS_PER_CALL, MessageSend
+from dingrelay_tasks.message_result import LEFT_OUT
+from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
 
 SHORTEST = 4
 """Characters of an id that are taken for its beginning."""

@@ -28,7 +28,7 @@ from dingrelay_tasks import beijing
 from dingrelay_tasks.campaign_chunk import STEP
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
-from dingrelay_tasks.message_send import LEFT_OUT
+from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.outcomes import Refused, Wait
 
 _PACKAGE = "dingrelay_workers.limiter"

@@ -23,7 +23,8 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.api_call import ApiCall
-from dingrelay_tasks.message_send import NOBODY_REACHABLE, MessageSend
+from dingrelay_tasks.message_result import NOBODY_REACHABLE
+from dingrelay_tasks.message_send import MessageSend
 
 CONVERSATION = "/topapi/message/corpconversation"
 SEND = f"{CONVERSATION}/asyncsend_v2"

@@ -1,0 +1,95 @@
+"""What DingTalk tells of the delivery of a message's calls (API §2.2, §2.3)."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from functools import partial
+
+from dingrelay_tasks.context import Context, DeliveryReport, Json
+from dingrelay_tasks.message_result import STEP, MessageSendResult, Outcome
+from dingrelay_tasks.outcomes import Refused, Wait
+
+DELIVERY = "delivery:"
+"""What the steps that ask for a call's delivery begin with."""
+HAVE_IT = "143106"
+"""DingTalk's code for whoever has this content already today (API §2.3)."""
+CONFIRM_FIRST = timedelta(seconds=2)
+CONFIRM_LATER = timedelta(seconds=30)
+"""Shortest and longest time between two questions about a call's delivery."""
+CONFIRM_WITHIN = timedelta(minutes=10)
+"""After this, a delivery that is not finished counts as it stands: each question is a call."""
+
+
+async def deliveries(outcomes: Sequence[Outcome], ctx: Context) -> list[Json]:
+    """What DingTalk tells of the delivery of the calls that named users."""
+    return [
+        await ctx.once(
+            f"{DELIVERY}{outcome.task_id}",
+            partial(_delivery, ctx, outcome.task_id, datetime.fromisoformat(outcome.at)),
+        )
+        for outcome in outcomes
+        if outcome.task_id is not None and outcome.recipients
+    ]
+
+
+async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
+    """What became of one call, or `Wait`: the older the call, the longer."""
+    delivery: DeliveryReport = await ctx.messages.delivery(task_id)
+    age = ctx.now() - since
+    if not delivery.finished and age < CONFIRM_WITHIN:
+        raise Wait(min(max(age, CONFIRM_FIRST), CONFIRM_LATER), "DingTalk still delivers")
+    return {
+        "finished": delivery.finished,
+        "invalid": delivery.invalid,
+        "forbidden": delivery.forbidden,
+        "failed": delivery.failed,
+    }
+
+
+def deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
+    """What was told of the calls, the last one of each step."""
+    made = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
+    told = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
+    return [delivery for delivery in told if delivery is not None]
+
+
+def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
+    """The same, if somebody was reached or may have been.
+
+    Raises:
+        Refused: DingTalk says that nobody was.
+    """
+    result = with_told(result, deliveries)
+    named = unreached(result, deliveries)
+    if not named:
+        return result
+    raise Refused(
+        "nobody_reached",
+        f"DingTalk delivered it to none of {result.accepted} people: {named}",
+        "`invalid` in the result: no such person, or outside the app's visible range."
+        " `forbidden` gives DingTalk's code of each.",
+    )
+
+
+def with_told(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
+    """The result with what DingTalk told of deliveries."""
+    told = {
+        name: [each for delivery in deliveries for each in delivery.get(name, ())]
+        for name in ("invalid", "forbidden", "failed")
+    }
+    return result.model_copy(update=told)
+
+
+def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:
+    """Why surely nobody was reached; empty if somebody was, or may have been."""
+    unsure = len(deliveries) < len(result.calls)  # of departments and everyone nothing is told
+    if unsure or not all(each and each.get("finished", True) for each in deliveries):
+        return ""
+    codes = [each["code"] for each in result.forbidden if each["code"] != HAVE_IT]
+    counts = (
+        (len(result.invalid), "invalid"),
+        (len(codes), "forbidden"),
+        (len(result.failed), "failed"),
+    )
+    if sum(count for count, _ in counts) < result.accepted:
+        return ""
+    return ", ".join(f"{count} {what}" for count, what in counts if count)

@@ -1,0 +1,132 @@
+"""What became of a message: of each call, and of all together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from dingrelay_tasks.context import Json
+from dingrelay_tasks.contract import Part
+from dingrelay_tasks.outcomes import Refused
+
+STEP = "call:"
+"""What the steps that call begin with."""
+LEFT_OUT = ("duplicate", "daily_cap", "unknown_user", "out_of_scope")
+"""Why a user is in no call: each a list of the result."""
+NOBODY_REACHABLE = "nobody_reachable"
+"""The code of the refusal of a message none of whose people would get anything."""
+
+
+class SentMessage(Part):
+    """One call that DingTalk took. `recipients` is 0 for departments and everyone: not known."""
+
+    task_id: int
+    request_id: str
+    recipients: Annotated[int, Field(ge=0)]
+
+
+class MessageSendResult(Part):
+    """What became of a message.
+
+    Attributes:
+        calls: the calls that DingTalk took.
+        accepted: users that the calls named.
+        duplicate: users left out: they have this content already today.
+        daily_cap: users left out: they have had the day's messages.
+        unknown_user: users left out: DingTalk says that there is nobody with this userid.
+        out_of_scope: users left out: they are outside the app's visible range.
+        unresolved: addresses that name nobody, as ``{"mobile": "+86-138…", "reason": "unknown"}``.
+            ``ambiguous``: several people have it; ``hidden``: the app may not see whose it is.
+        duplicate_departments: departments left out: this content was sent to them today.
+        perhaps_duplicate: of the accepted, users who may have had this content already, through a
+            department that it was sent to today. DingTalk drops the copy of whoever has it.
+        invalid: users that DingTalk does not know; told by `confirm` only.
+        forbidden: users that DingTalk did not deliver to, as ``{"userid", "code", "count"}`` with
+            the code of API §2.3; told by `confirm` only.
+        failed: users whose delivery failed at DingTalk; told by `confirm` only.
+    """
+
+    calls: list[SentMessage] = Field(default_factory=list[SentMessage])
+    accepted: int = 0
+    duplicate: list[str] = Field(default_factory=list)
+    daily_cap: list[str] = Field(default_factory=list)
+    unknown_user: list[str] = Field(default_factory=list)
+    out_of_scope: list[str] = Field(default_factory=list)
+    unresolved: list[dict[str, str]] = Field(default_factory=list[dict[str, str]])
+    duplicate_departments: list[int] = Field(default_factory=list[int])
+    perhaps_duplicate: list[str] = Field(default_factory=list)
+    invalid: list[str] = Field(default_factory=list)
+    forbidden: list[dict[str, Any]] = Field(default_factory=list[dict[str, Any]])
+    failed: list[str] = Field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is remembered of one call.
+
+    Attributes:
+        task_id: None if nobody was left to call for.
+        at: when DingTalk took it, ISO 8601.
+    """
+
+    task_id: int | None = None
+    request_id: str = ""
+    recipients: int = 0
+    at: str = ""
+    duplicate: list[str] = field(default_factory=list[str])
+    daily_cap: list[str] = field(default_factory=list[str])
+    unknown_user: list[str] = field(default_factory=list[str])
+    out_of_scope: list[str] = field(default_factory=list[str])
+    perhaps_duplicate: list[str] = field(default_factory=list[str])
+    duplicate_departments: list[int] = field(default_factory=list[int])
+
+    def as_json(self) -> Json:
+        """This outcome as `Context.once` remembers it."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def result_of(
+    outcomes: Sequence[Outcome], unresolved: Sequence[dict[str, str]]
+) -> MessageSendResult:
+    """The result of a message's calls, with the addresses that name nobody."""
+    return MessageSendResult(
+        calls=[
+            SentMessage(
+                task_id=outcome.task_id,
+                request_id=outcome.request_id,
+                recipients=outcome.recipients,
+            )
+            for outcome in outcomes
+            if outcome.task_id is not None
+        ],
+        accepted=sum(outcome.recipients for outcome in outcomes),
+        duplicate=[user for outcome in outcomes for user in outcome.duplicate],
+        daily_cap=[user for outcome in outcomes for user in outcome.daily_cap],
+        unknown_user=[user for outcome in outcomes for user in outcome.unknown_user],
+        out_of_scope=[user for outcome in outcomes for user in outcome.out_of_scope],
+        unresolved=list(unresolved),
+        duplicate_departments=[each for out in outcomes for each in out.duplicate_departments],
+        perhaps_duplicate=[user for outcome in outcomes for user in outcome.perhaps_duplicate],
+    )
+
+
+def refuse_unreachable(result: MessageSendResult) -> None:
+    """Refuse a message of whose people none would get anything, and none has it.
+
+    Raises:
+        Refused: so it is.
+    """
+    have_it = result.duplicate or result.daily_cap or result.duplicate_departments
+    counts = (
+        (len(result.unknown_user), "unknown to DingTalk"),
+        (len(result.out_of_scope), "outside the app's visible range"),
+    )
+    if not have_it and any(count for count, _ in counts):
+        named = ", ".join(f"{count} {what}" for count, what in counts if count)
+        raise Refused(
+            NOBODY_REACHABLE,
+            f"nobody can be reached: {named}",
+            "Correct the userids (`unknown_user` in the result), or add the people to the app's visible"
+            " range in DingTalk's console (`out_of_scope`).",
+        )
