@@ -87,7 +87,7 @@ async def test_a_campaign_leaves_out_who_has_the_content_and_reserves_nothing(
     assert 0 < await redis.pttl(keys.broadcasts("a", DAY)) <= keys.DAY_TTL_MS
 
 
-async def test_a_campaign_is_one_of_the_500_of_those_whom_it_reached(
+async def test_a_campaign_is_one_of_the_500_of_everybody_it_reached(
     world: World, redis: Redis
 ) -> None:
     had = {"u1": DAILY_MESSAGES - 1, "u2": DAILY_MESSAGES, "u3": DAILY_MESSAGES - 1}
