@@ -11,9 +11,8 @@ import random
 import re
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache, partial
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any, NamedTuple
 
 from celery import Celery
@@ -21,7 +20,7 @@ from kombu.connection import Connection
 from kombu.transport import virtual
 from kombu.utils.json import dumps
 
-from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.record import Draft, Wakeup
 from dingrelay_tasks.names import TASK_PREFIX
 
 WOKEN_HEADER = "dingrelay-woken"
@@ -33,9 +32,15 @@ WAKEUP_FORMAT = 1
 
 _ID, _SUMMARY, _TAG, _BODY = "@wakeup-id@", "@wakeup-summary@", "@wakeup-tag@", "@wakeup-body@"
 _WOKEN, _TIME, _CLOCK = 919_191_919_191_919, 929_292_929_292_929, 939_393_939_393_939
-_PLACES = re.compile(
-    "(" + "|".join(map(re.escape, (_ID, _SUMMARY, _TAG, _BODY))) + f"|{_WOKEN}|{_TIME}|{_CLOCK})"
-)
+_PLACES = {
+    _ID: "id",
+    _SUMMARY: "summary",
+    _TAG: "tag",
+    _BODY: "body",
+    str(_TIME): "time",
+    str(_CLOCK): "clock",
+}
+_PLACE = re.compile("|".join(_PLACES))
 
 
 _json = partial(dumps, separators=(",", ":"))
@@ -68,33 +73,28 @@ class _Transport(virtual.Transport):
     driver_type = "redis"
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A message with places to fill in: constants, and between them the names of the places."""
+class _Texts(NamedTuple):
+    """The messages of one kind, with places to fill in by ``%``; empty where no event is told."""
 
-    parts: tuple[str, ...]
-
-    @classmethod
-    def of(cls, value: Any) -> "_Text":
-        return cls(tuple(_PLACES.split(_json(value))))
-
-    def filled(self, values: dict[str, str]) -> str:
-        """The message; `values` are as JSON spells them."""
-        return "".join(values.get(part, part) for part in self.parts)
+    before: str
+    after: str
+    channel: str
+    event: str
+    body: str
 
 
 class Envelope(NamedTuple):
     """What one wake-up is to the broker.
 
     Attributes:
-        queue: the list that takes it.
-        message: as a worker reads it.
+        before: the message as a worker reads it, up to the time at which it was decided on.
+        after: what follows that.
         channel: that tells of it; empty for none.
         event: what is told there.
     """
 
-    queue: str
-    message: str
+    before: str
+    after: str
     channel: str
     event: str
 
@@ -113,29 +113,24 @@ class Envelopes:
         self._prefix = f"/{database}."
         self._texts = lru_cache(maxsize=1_000)(self._learn)
 
-    def write(self, wakeup: Wakeup) -> Envelope:
-        """The message of a wake-up, and the event that it was sent."""
-        message, channel, event, body = self._texts(
-            wakeup.kind, wakeup.queue, wakeup.app, wakeup.lane
-        )
-        values = {
-            _ID: json.dumps(wakeup.id)[1:-1],
-            _SUMMARY: json.dumps(wakeup.summary)[1:-1],
-            _TAG: _tag(),
-            str(_WOKEN): str(wakeup.at),
-            str(_TIME): repr(time.time()),
-            str(_CLOCK): str(self._celery.clock.forward()),
+    def write(self, job: Draft | Wakeup) -> Envelope:
+        """The message that wakes a job, and the event that it was sent."""
+        texts = self._texts(job.kind, job.queue, job.app, job.lane)
+        values: dict[str, Any] = {
+            "id": _quoted(job.id)[1:-1],
+            "summary": _quoted(job.summary)[1:-1],
+            "tag": _tag(),
         }
-        text = message.filled(values)
-        if event is None or body is None:
-            return Envelope(wakeup.queue, text, "", "")
-        values[_BODY] = base64.b64encode(body.filled(values).encode()).decode()
-        values[_TAG] = _tag()
-        return Envelope(wakeup.queue, text, self._prefix + channel, event.filled(values))
+        before, after = texts.before % values, texts.after % values
+        if not texts.channel:
+            return Envelope(before, after, "", "")
+        values["time"] = time.time()
+        values["clock"] = self._celery.clock.forward()
+        values["body"] = base64.b64encode((texts.body % values).encode()).decode()
+        values["tag"] = _tag()
+        return Envelope(before, after, texts.channel, texts.event % values)
 
-    def _learn(
-        self, kind: str, queue: str, app: str, lane: str
-    ) -> tuple[_Text, str, _Text | None, _Text | None]:
+    def _learn(self, kind: str, queue: str, app: str, lane: str) -> _Texts:
         """Have Celery write the message of a wake-up, and find its places."""
         with self._lock, Connection(transport=_Transport) as connection:
             channel: Any = connection.channel()
@@ -143,15 +138,15 @@ class Envelopes:
             send(self._celery, Wakeup(_ID, kind, queue, app, lane, _SUMMARY, _WOKEN), producer)
             (message,) = channel.put
             told = list(channel.told)
-        message = _slim(message)
+        before, _, after = _text(_slim(message)).partition(str(_WOKEN))
         if not told:
-            return _Text.of(message), "", None, None
+            return _Texts(before, after, "", "", "")
         ((where, event),) = told
         body = json.loads(base64.b64decode(event["body"]))
         body |= {"timestamp": _TIME, "clock": _CLOCK}
         event["body"] = _BODY
         event["properties"]["delivery_tag"] = _TAG
-        return _Text.of(message), where, _Text.of(event), _Text.of(body)
+        return _Texts(before, after, self._prefix + where, _text(event), _text(body))
 
 
 def _slim(message: dict[str, Any]) -> dict[str, Any]:
@@ -186,17 +181,15 @@ def send(celery: Celery, wakeup: Wakeup, producer: Any, **options: Any) -> None:
     )
 
 
+def _text(value: Any) -> str:
+    """A message as text, with its places named for ``%``."""
+    text = _json(value).replace("%", "%%")
+    return _PLACE.sub(lambda place: f"%({_PLACES[place[0]]})s", text)
+
+
 def _tag() -> str:
     """What tells a message from all that wait: no secret, and a system call would take ten times as long.
 
     Python seeds its generator anew after a fork.
     """
     return f"{random.getrandbits(64):016x}"
-
-
-def told_apart(envelopes: Sequence[Envelope]) -> dict[str, list[str]]:
-    """The messages of each queue, in order."""
-    queues: dict[str, list[str]] = {}
-    for envelope in envelopes:
-        queues.setdefault(envelope.queue, []).append(envelope.message)
-    return queues

@@ -17,13 +17,13 @@ from dingrelay_producers.envelopes import (
     FORMAT_HEADER,
     WAKEUP_FORMAT,
     WOKEN_HEADER,
+    Envelope,
     Envelopes,
     send,
-    told_apart,
 )
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.record import Draft, Wakeup
 from dingrelay_producers.store.scripts import round_trip
 from dingrelay_producers.timeouts import PRODUCER_TIMEOUT
 from dingrelay_producers.tls_trouble import cause
@@ -69,6 +69,16 @@ class Publisher:
                 address, socket_timeout=PRODUCER_TIMEOUT, socket_connect_timeout=PRODUCER_TIMEOUT
             )
             self._direct = Envelopes(celery, address.database), redis
+        self._beside_records = settings.broker_address == settings.redis_address
+
+    def envelope(self, draft: Draft) -> Envelope | None:
+        """The wake-up of a job, which the script that accepts the job publishes itself.
+
+        None where the broker is not the very Redis that has the records, or the job is due later.
+        """
+        if not self._direct or not self._beside_records or draft.due:
+            return None
+        return self._direct[0].write(draft)
 
     def publish(self, wakeups: Iterable[Wakeup]) -> int:
         """Publish in batches; how many were handed to the broker."""
@@ -211,10 +221,12 @@ class Publisher:
 
 def _commands(envelopes: Envelopes, batch: Sequence[Wakeup]) -> list[tuple[str, ...]]:
     """What to ask of Redis: to take the messages, and to tell of them."""
-    written = list(map(envelopes.write, batch))
-    queues = told_apart(written).items()
-    events = [each for each in written if each.channel]
-    return [
-        *(("LPUSH", queue, *messages) for queue, messages in queues),
-        *(("PUBLISH", each.channel, each.event) for each in events),
-    ]
+    queues: dict[str, list[str]] = {}
+    events: list[tuple[str, ...]] = []
+    for wakeup in batch:
+        written = envelopes.write(wakeup)
+        message = f"{written.before}{wakeup.at}{written.after}"
+        queues.setdefault(wakeup.queue, []).append(message)
+        if written.channel:
+            events.append(("PUBLISH", written.channel, written.event))
+    return [*(("LPUSH", queue, *messages) for queue, messages in queues.items()), *events]

@@ -111,14 +111,12 @@ def test_many_jobs_are_streamed(client: Client, broker: Redis) -> None:
     assert broker.llen(QUEUE) == 1_201
 
 
-def test_scripts_that_redis_forgets_between_two_steps_are_taught_again(
-    client: Client, broker: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scripts_that_redis_forgets_are_taught_again(client: Client, broker: Redis) -> None:
     client.send(message())
     broker.script_flush()
-    # It knew them when it was asked.
-    monkeypatch.setattr(Redis, "script_exists", lambda self, *shas: [True] * len(shas))
-    assert client.send_many([message(), message(lane="urgent")]) == 2
+    # More than one call of the script carries.
+    assert client.send_many(message(f"text {number}") for number in range(120)) == 120
+    assert broker.llen(QUEUE) == 121
 
 
 def test_equal_messages_of_a_batch_are_one_job(client: Client, broker: Redis) -> None:

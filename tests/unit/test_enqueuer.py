@@ -51,7 +51,7 @@ async def test_what_is_sent_while_it_closes_is_published(monkeypatch: pytest.Mon
     async def slow(redis: Redis, batch: list[Any]) -> list[Any]:
         asked.set()
         await answering.wait()
-        return [(b"created", 1) for _ in batch]
+        return [[b"created", 1] for _ in batch]
 
     async def publish(wakeups: list[record.Wakeup], broker: object) -> None:
         await asyncio.sleep(0.3)  # a broker takes its time

@@ -59,7 +59,7 @@ from dingrelay_producers.errors import (
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
@@ -657,21 +657,16 @@ class Client:
 
         Those of cells that are away are missing; which cells these are is added to `away`.
         """
+        by_cell = self._by_cell(drafts)
         with sending(drafts.values()):
-            calls = {group: record.enqueue(draft) for group, draft in drafts.items()}
-            answers = ask_in_threads(
-                {
-                    name: (self._cells.named(name), groups)
-                    for name, groups in self._by_cell(drafts).items()
-                },
-                lambda asked: asked[0].enqueue(
-                    [drafts[group] for group in asked[1]], [calls[group] for group in asked[1]]
-                ),
-            )
+            asked: dict[str, tuple[Connection, list[Draft], list[Written]]] = {}
+            for name, groups in by_cell.items():
+                cell, own = self._cells.named(name), [drafts[group] for group in groups]
+                asked[name] = cell, own, cell.written(own)
+            answers = ask_in_threads(asked, lambda each: each[0].enqueue(each[1], each[2]))
             if len(self._cells.names) == 1:
                 answers.whole()
         away |= answers.away
-        by_cell = self._by_cell(drafts)
         return {
             group: answer
             for name, found in answers.found.items()

@@ -1,7 +1,7 @@
 """The Redis and the broker of one cell, as a client uses them; the only ones where there are no cells."""
 
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from redis import Redis
@@ -21,7 +21,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
 from dingrelay_producers.store.connections import open_sync
-from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
@@ -50,11 +50,11 @@ class Connection:
 
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         """What Redis answers."""
-        where, unshown = self.settings.redis_address.where, self.settings.redis_address.unshown
         if self._breaker is not None:
             try:
                 self._breaker.check()
             except RedisConnectionError as error:
+                where = self.settings.redis_address.where
                 raise self._away(f"Redis at {where} cannot be reached ({error})") from None
         try:
             answer = use(self._opened()[0])
@@ -63,6 +63,7 @@ class Connection:
                 self._breaker.silent()
             elif self._breaker is not None:
                 self._breaker.failed()
+            where, unshown = self.settings.redis_address.where, self.settings.redis_address.unshown
             raise self._away(
                 f"Redis at {where} cannot be reached ({cause(error, unshown=unshown)})"
             ) from None
@@ -81,27 +82,34 @@ class Connection:
         return self.redis_call(lambda redis: scripts.run(redis, call))
 
     def enqueue(
-        self, drafts: Collection[Draft], calls: Sequence[Call] | None = None
+        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
     ) -> list[Enqueued]:
         """Write the records of these jobs; what became of each, in order.
 
-        `calls` are those of `record.enqueue`, of a caller that has them already.
+        `jobs` are the same as `written` gives them, of a caller that has them already.
         """
-        if calls is None:
+        if jobs is None:
             with sending(drafts):
-                return self.enqueue(drafts, list(map(record.enqueue, drafts)))
-        if len(calls) == 1:
-            raw = [self.run(calls[0])]
-        else:
-            raw = self.redis_call(lambda redis: scripts.run_many(redis, calls))
-        return list(map(record.enqueued, drafts, raw))
+                return self.enqueue(drafts, self.written(drafts))
+        calls = record.enqueue_all(jobs)
+        answers = self.redis_call(lambda redis: scripts.run_many(redis, calls))
+        return list(map(record.enqueued, drafts, record.each_answer(answers)))
+
+    def written(self, drafts: Iterable[Draft]) -> list[Written]:
+        """These jobs as Redis is asked to accept them.
+
+        Raises:
+            ContractError: one of them is too large.
+        """
+        envelope = self._opened()[1].envelope
+        return [record.written(draft, envelope(draft)) for draft in drafts]
 
     def wake(self, answers: Iterable[Enqueued]) -> None:
-        """Publish the wake-ups of what was written."""
+        """Publish the wake-ups of what was written, where they are still to be published."""
         if wakeups := [answer.wakeup for answer in answers if answer.wakeup]:
             self._opened()[1].publish(wakeups)
 
-    def accept(self, drafts: Collection[Draft]) -> list[Enqueued]:
+    def accept(self, drafts: Sequence[Draft]) -> list[Enqueued]:
         """Both."""
         answers = self.enqueue(drafts)
         self.wake(answers)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from redis.asyncio import Redis
@@ -12,8 +13,7 @@ from dingrelay_producers.enqueuing.connections import asking, open_broker, unava
 from dingrelay_producers.publisher import BATCH, Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record, scripts
-from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
-from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.record import Draft, Enqueued, Wakeup, Written
 from dingrelay_producers.store.send_span import sending
 
 MOST_UNPUBLISHED = 5_000
@@ -29,15 +29,15 @@ class _Asked:
     """Drafts of one caller that wait for their round trip."""
 
     drafts: Sequence[Draft]
-    calls: Sequence[Call]
+    jobs: Sequence[Written]
     answer: asyncio.Future[list[Enqueued]]
 
 
 class Enqueuer:
     """Writes records and publishes their wake-ups.
 
-    A job is accepted once its record is written. Its wake-up is published a moment later: an outbox,
-    as for the Python client.
+    A job is accepted once its record is written. Where the broker is another server than the records',
+    its wake-up is published a moment later: an outbox, as for the Python client.
     """
 
     def __init__(self, settings: Settings, redis: Redis) -> None:
@@ -62,11 +62,11 @@ class Enqueuer:
         await self._room.wait()
 
     async def enqueue(
-        self, drafts: Sequence[Draft], calls: Sequence[Call] | None = None
+        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
     ) -> list[Enqueued]:
         """Accept these jobs; what became of each, in order.
 
-        `calls` are those of `record.enqueue`, of a caller that has them already. A caller that is
+        `jobs` are the same as `written` gives them, of a caller that has them already. A caller that is
         cancelled before its round trip has asked for nothing.
 
         Raises:
@@ -74,23 +74,31 @@ class Enqueuer:
             ServiceUnavailable: Redis can't be reached, or takes nothing. Unless only its answer
                 was lost, nothing is accepted, or nothing from some job on.
         """
-        if calls is None:
+        if jobs is None:
             with sending(drafts):
-                return await self.enqueue(drafts, list(map(record.enqueue, drafts)))
-        asked = _Asked(drafts, calls, asyncio.get_running_loop().create_future())
+                return await self.enqueue(drafts, list(map(self.written, drafts)))
+        asked = _Asked(drafts, jobs, asyncio.get_running_loop().create_future())
         self._asked.append(asked)
         if self._sending is None or self._sending.done():
             self._sending = asyncio.create_task(self._send())
         return await asked.answer
+
+    def written(self, draft: Draft) -> Written:
+        """A job as Redis is asked to accept it.
+
+        Raises:
+            ContractError: the job is too large.
+        """
+        return record.written(draft, self._publisher.envelope(draft))
 
     async def _send(self) -> None:
         while self._asked:
             asked, self._asked = self._asked, []
             waiting = [each for each in asked if not each.answer.done()]
             try:
-                calls = [call for each in waiting for call in each.calls]
+                calls = record.enqueue_all([job for each in waiting for job in each.jobs])
                 async with asking():
-                    answers = await scripts.run_many_async(self._redis, calls)
+                    answers = record.each_answer(await scripts.run_many_async(self._redis, calls))
             except Exception as error:  # noqa: BLE001 - each of them must hear of it
                 # Those that came meanwhile as well: they would wait as long once more.
                 for each in [*waiting, *self._asked]:
@@ -99,8 +107,7 @@ class Enqueuer:
                 self._asked = []
                 continue
             for each in waiting:
-                own, answers = answers[: len(each.drafts)], answers[len(each.drafts) :]
-                self._settle(each, own)
+                self._settle(each, list(islice(answers, len(each.drafts))))
 
     def _settle(self, asked: _Asked, answers: Sequence[Any]) -> None:
         """Tell one caller, and take the wake-ups of what was written, whatever it still wants."""

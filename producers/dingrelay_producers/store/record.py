@@ -2,19 +2,20 @@
 
 The record is the truth; the Celery message is a wake-up. `enqueue` writes the record and puts the
 id where the scheduler finds it in one script, so once it has returned the job is accepted, even if
-the wake-up is never published.
+the wake-up is never published. Where the broker is the same Redis that script publishes it.
 """
 
 import hashlib
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
-from dingrelay_producers.store.scripts import Call, Script
+from dingrelay_producers.store.scripts import Call, Script, Value
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.contract import Contract, Deliverable, check_size
 from dingrelay_tasks.kinds import KINDS
@@ -80,6 +81,10 @@ _REQUEUE = transition(_PACKAGE, "requeue")
 _DISCARD = transition(_PACKAGE, "discard")
 _READ = Script.load(_PACKAGE, "read")
 
+_NO_ENVELOPE = ("", "", "", "")
+TOGETHER = 50
+"""Jobs that one call of the script accepts: what they share is done once, and Redis does nothing else for
+less than a millisecond."""
 _NAMESPACE = uuid.UUID("5d0f3c5e-6e0b-4a55-9a0e-0d6c2f1f7a11")
 
 
@@ -129,6 +134,11 @@ class Wakeup(NamedTuple):
     """When it was decided on, in milliseconds of Redis's clock; tells lost wake-ups."""
 
 
+Envelope = tuple[str, str, str, str]
+"""A wake-up for a broker that is a Redis: `envelopes.Envelope`."""
+Written = tuple[Value, ...]
+"""A job as the script that accepts it reads it."""
+
 # `json.dumps` would make an encoder at each call.
 _READABLE = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 _ASCII = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
@@ -149,11 +159,15 @@ def digest(payload: str) -> str:
     return hashlib.sha256(payload.encode()).hexdigest()[:32]
 
 
-def asked_digest(job: Any) -> str:
-    """What tells two requests of one key apart: who asks may be called by another name the next time."""
+def asked_digest(job: Any, payload: str | None = None) -> str:
+    """What tells two requests of one key apart: who asks may be called by another name the next time.
+
+    `payload` is the job as canonical JSON, where that is known.
+    """
     if isinstance(job, dict) and "sender" in job:
         job = {name: value for name, value in job.items() if name != "sender"}
-    return digest(canonical_json(job))
+        payload = None
+    return digest(canonical_json(job) if payload is None else payload)
 
 
 def keyed_id(app: str, kind: str, key: str) -> str:
@@ -214,49 +228,77 @@ class Enqueued(NamedTuple):
     created: bool
     conflict: bool
     wakeup: Wakeup | None
-    """The message to publish; None if the job exists already or is due later."""
+    """The message still to publish; None if there is none: the job exists already, is due later, or
+    the script has published it."""
 
 
-def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
-    """Write the record, unless there is one, and put the job in its place.
+def written(draft: Draft, envelope: Envelope | None = None) -> Written:
+    """A job as `enqueue_all` takes it.
 
-    `fence` is a lease's key and value: nothing is written unless it has that value then.
+    `envelope` is its wake-up, if that is to be published in the same step.
 
     Raises:
         ContractError: the job is too large.
     """
     payload = draft.payload
     check_size(draft.job, payload)
-    lease, holder = ([fence[0]], [fence[1]]) if fence else ([], [])
-    return _ENQUEUE.call(
-        [keys.job(draft.id), keys.RECENT, *lease],
-        [
-            draft.id,
-            draft.kind,
-            draft.app,
-            draft.lane,
-            draft.queue,
-            payload,
-            asked_digest(draft.job),
-            draft.summary,
-            draft.due,
-            "" if draft.expires is None else draft.expires,
-            draft.parent,
-            int(draft.bare),
-            keys.RECENT_JOBS,
-            keys.RECENT_TTL_MS,
-            draft.batch_key,
-            draft.recipients,
-            keys.WAITING_TTL_MS,
-            draft.sender,
-            draft.trace or spans.current(),
-            *holder,
-        ],
+    return (
+        draft.id,
+        draft.kind,
+        draft.app,
+        draft.lane,
+        draft.queue,
+        payload,
+        asked_digest(draft.job, payload),
+        draft.summary,
+        draft.due,
+        "" if draft.expires is None else draft.expires,
+        draft.parent,
+        int(draft.bare),
+        draft.batch_key,
+        draft.recipients,
+        draft.sender,
+        draft.trace or spans.current(),
+        *(envelope or _NO_ENVELOPE),
     )
 
 
+def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
+    """Write the record, unless there is one, and put the job in its place. Its wake-up is not published.
+
+    `fence` is a lease's key and value: nothing is written unless it has that value then.
+
+    Raises:
+        ContractError: the job is too large.
+    """
+    return _enqueue([written(draft)], fence)
+
+
+def enqueue_all(jobs: Sequence[Written]) -> list[Call]:
+    """As `enqueue`, for many jobs: one call for `TOGETHER` of them."""
+    return [_enqueue(jobs[at : at + TOGETHER]) for at in range(0, len(jobs), TOGETHER)]
+
+
+def _enqueue(jobs: Sequence[Written], fence: tuple[str, str] | None = None) -> Call:
+    lease, holder = ([fence[0]], fence[1]) if fence else ([], "")
+    shared = keys.RECENT_JOBS, keys.RECENT_TTL_MS, keys.WAITING_TTL_MS, holder
+    return _ENQUEUE.call([keys.RECENT, *lease], [*shared, *chain.from_iterable(jobs)])
+
+
+def each_answer(answers: Iterable[Any]) -> Iterator[Any]:
+    """What the calls of `enqueue_all` answered, job by job: for `enqueued`, or the error of its call.
+
+    Behind an error come so many as a call has jobs; of the last call that may be more than there are.
+    """
+    for answer in answers:
+        if isinstance(answer, Exception):
+            yield from repeat(answer, TOGETHER)
+        else:
+            yield from zip(answer[::2], answer[1::2], strict=True)
+
+
 def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
-    """Read the answer of `enqueue`: a verdict and the wake-up's time, 0 for no wake-up."""
+    """Read the answer of `enqueue`: a verdict and the wake-up's time, 0 for no wake-up to publish."""
     verdict, at = answer
     wakeup = None
     if verdict == b"created" and at:

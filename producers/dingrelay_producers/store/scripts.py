@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary, ref
 
+from hiredis import pack_command
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import AbstractConnection
@@ -184,23 +185,59 @@ _PENDING: WeakKeyDictionary[AsyncRedis, _Pending] = WeakKeyDictionary()
 
 
 def run_many(redis: Redis, calls: Sequence[Call]) -> list[Any]:
-    """Run many calls of one script in one round trip; the answers in order."""
-    if not calls:
-        return []
-    # In a pipeline an unknown script would fail every call after it, so it is taught first.
-    for script in {call.script for call in calls}:
-        if not redis.script_exists(script.sha)[0]:
-            redis.script_load(script.body)
-    pipe = redis.pipeline(transaction=False)
-    for call in calls:
-        pipe.evalsha(call.script.sha, len(call.keys), *call.keys, *call.arguments)
-    answers: list[Any] = pipe.execute(raise_on_error=False)
-    for index, answer in enumerate(answers):
-        if isinstance(answer, NoScriptError):
-            # Forgotten since, or another server has become the primary.
-            call = calls[index]
-            parts = (*call.keys, *call.arguments)
-            answers[index] = redis.eval(call.script.body, len(call.keys), *parts)
-        elif isinstance(answer, RedisError):
+    """Run calls in one round trip; the answers in order.
+
+    Raises:
+        RedisError: the first that Redis answers, or its silence. If it answers, the calls behind that one
+            are carried out all the same.
+    """
+    answers = _round_trip(redis, calls) if calls else []
+    while unknown := [at for at, each in enumerate(answers) if isinstance(each, NoScriptError)]:
+        # Redis learns the script by the first of them. Another server may have become the primary since.
+        first, *rest = unknown
+        script, keys, arguments = calls[first]
+        answers[first] = redis.eval(script.body, len(keys), *keys, *arguments)
+        again = _round_trip(redis, [calls[at] for at in rest]) if rest else []
+        for at, answer in zip(rest, again, strict=True):
+            answers[at] = answer
+    for answer in answers:
+        if isinstance(answer, RedisError):
             raise answer
+    return answers
+
+
+def _round_trip(redis: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Send calls; for each its answer, or the error that Redis answered.
+
+    redis-py's own way takes three times as long for a call, and does no more.
+    """
+    pack: Any = pack_command
+    packed = b"".join(
+        pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+        for script, keys, arguments in calls
+    )
+    pool = redis.connection_pool
+    connection: Any = pool.get_connection()
+
+    def exchange() -> list[Any]:
+        connection.send_packed_command([packed])
+        answers: list[Any] = []
+        for _ in calls:
+            try:
+                answers.append(connection.read_response())
+            except ResponseError as error:
+                answers.append(error)
+        return answers
+
+    def give_up(_: Exception) -> None:
+        connection.disconnect()
+
+    try:
+        answers: list[Any] = connection.retry.call_with_retry(exchange, give_up)
+    except BaseException:
+        # Answers that come now are nobody's.
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
     return answers

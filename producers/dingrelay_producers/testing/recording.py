@@ -1,7 +1,7 @@
 """A client that enqueues nothing and remembers what it was given."""
 
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,8 +18,7 @@ from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import record
-from dingrelay_producers.store.record import Draft, Enqueued
-from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
 from dingrelay_tasks.contract import Contract, Lane, check_size
@@ -162,17 +161,20 @@ class RecordingClient(Client):
 class _Recorder(Connection):
     """Records what a client enqueues."""
 
-    def __init__(self, settings: Settings, written: Callable[[Draft], Enqueued]) -> None:
+    def __init__(self, settings: Settings, recorded: Callable[[Draft], Enqueued]) -> None:
         super().__init__(settings)
-        self._written = written
+        self._recorded = recorded
 
     def redis_call(self, use: Callable[[Redis], Any]) -> Any:
         raise NotImplementedError("RecordingClient has no Redis: use the fixture `dingrelay`")
 
     def enqueue(
-        self, drafts: Collection[Draft], calls: Sequence[Call] | None = None
+        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
     ) -> list[Enqueued]:
-        return [self._written(draft) for draft in drafts]
+        return [self._recorded(draft) for draft in drafts]
+
+    def written(self, drafts: Iterable[Draft]) -> list[Written]:
+        return list(map(record.written, drafts))
 
 
 class RecordedJobRef(JobRef):

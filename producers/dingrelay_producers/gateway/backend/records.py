@@ -10,7 +10,7 @@ from dingrelay_producers.enqueuing.enqueuer import Enqueuer
 from dingrelay_producers.errors import CannotResolve, JobNotFound
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
-from dingrelay_producers.store.record import Draft, Enqueued
+from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.scripts import Call
 from dingrelay_producers.store.states import State
@@ -29,11 +29,11 @@ class Records:
         self.enqueuer = Enqueuer(settings, redis)
 
     async def enqueue(
-        self, drafts: Sequence[Draft], calls: Sequence[Call] | None = None
+        self, drafts: Sequence[Draft], jobs: Sequence[Written] | None = None
     ) -> list[Enqueued]:
         """Accept jobs; see `Enqueuer.enqueue`."""
         await self.enqueuer.room()
-        return await self.enqueuer.enqueue(drafts, calls)
+        return await self.enqueuer.enqueue(drafts, jobs)
 
     async def status(self, job_id: str) -> JobStatus:
         """What a record tells.

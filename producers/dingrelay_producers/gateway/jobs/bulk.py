@@ -24,8 +24,7 @@ from dingrelay_producers.gateway.problems import Problem, wanted_language
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import record
-from dingrelay_producers.store.record import Draft, Enqueued
-from dingrelay_producers.store.scripts import Call
+from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_tasks.contract import Contract, ContractError
 from dingrelay_tasks.kinds import KINDS
 
@@ -46,7 +45,7 @@ class _Prepared:
 
     lines: list[tuple[int, int | Problem]]
     drafts: list[Draft]
-    calls: list[Call]
+    written: list[Written]
 
 
 async def take_jobs(call: ApiCall) -> web.StreamResponse:
@@ -82,7 +81,7 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
     language = wanted_language(call.request)
     sender = context.sender_of(call.key)
     # In a thread, so that a batch holds up nobody else's request.
-    batch = await asyncio.to_thread(_prepare, lines, call.key, sender, context.settings)
+    batch = await asyncio.to_thread(_prepare, lines, call.key, sender, context)
     places: dict[str, list[int]] = {}
     for place, draft in enumerate(batch.drafts):
         places.setdefault(context.settings.cell_of(draft.app), []).append(place)
@@ -109,7 +108,7 @@ async def _enqueue(
             full[queue] = problem
     chosen = [place for place in places if batch.drafts[place].queue not in full]
     answers = await context.records.enqueue(
-        [batch.drafts[place] for place in chosen], [batch.calls[place] for place in chosen]
+        [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
     )
     told: dict[int, Enqueued | Problem] = dict(zip(chosen, answers, strict=True))
     return told | {
@@ -148,12 +147,12 @@ def _refused(number: int | None, problem: Problem, language: str) -> bytes:
     return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
-def _prepare(lines: Sequence[Line], key: ApiKey, sender: str, settings: Settings) -> _Prepared:
+def _prepare(lines: Sequence[Line], key: ApiKey, sender: str, context: GatewayContext) -> _Prepared:
     """Check the lines of a batch; equal messages to different users become one job."""
     outcomes: list[tuple[int, Contract | Problem]] = []
     for line in lines:
         try:
-            outcomes.append((line.number, _job(line, key, sender, settings)))
+            outcomes.append((line.number, _job(line, key, sender, context.settings)))
         except Problem as problem:
             outcomes.append((line.number, problem))
     groups = iter(list(grouped(job for _, job in outcomes if isinstance(job, Contract))))
@@ -165,19 +164,20 @@ def _prepare(lines: Sequence[Line], key: ApiKey, sender: str, settings: Settings
             continue
         group = next(groups)
         if group not in places:
-            places[group] = _drafted(group, batch)
+            places[group] = _drafted(group, batch, context)
         batch.lines.append((number, places[group]))
     return batch
 
 
-def _drafted(group: Group, batch: _Prepared) -> int | Problem:
+def _drafted(group: Group, batch: _Prepared, context: GatewayContext) -> int | Problem:
     draft = record.draft(group.job)
+    cell = context.cells.get(context.settings.cell_of(draft.app), context)
     try:
-        call = record.enqueue(draft)
+        written = cell.records.enqueuer.written(draft)
     except ContractError as error:
         return problems.invalid(error, draft.job)
     batch.drafts.append(draft)
-    batch.calls.append(call)
+    batch.written.append(written)
     return len(batch.drafts) - 1
 
 

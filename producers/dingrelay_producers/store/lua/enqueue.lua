@@ -1,49 +1,106 @@
--- Accept a job: its record and its place, both or neither.
--- KEYS: record, recent, and a lease if only its holder may
--- ARGV: id, kind, app, lane, queue, payload, digest, summary, due or 0, expires or '', parent,
---       bare (1: the message of a client without our package), recent size, recent ttl, where it
---       waits for a call that carries several jobs or '', recipients it takes there, ttl of that,
---       sender or '', its trace or '', the lease's value (times in ms)
--- Answers {verdict, time of the wake-up to publish or 0}; verdict: created | exists | conflict
--- | gone: the job of this message is over and forgotten | fenced: the lease is another's.
-local record, recent, lease = KEYS[1], KEYS[2], KEYS[3]
-local id, kind, app, lane, queue = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local payload, digest, summary, due = ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
-local expires, parent, bare = ARGV[10], ARGV[11], ARGV[12] == '1'
-local recent_size, recent_ttl = tonumber(ARGV[13]), ARGV[14]
-local batch_key, recipients, batch_key_ttl = ARGV[15], ARGV[16], ARGV[17]
-local sender, trace, holder = ARGV[18], ARGV[19], ARGV[20]
+-- Accept jobs: for each its record and its place, both or neither; and wake them, if their queues are
+-- here.
+-- KEYS: recent, and a lease if only its holder may
+-- ARGV: recent size, recent ttl, ttl of where jobs wait for a call that carries several, the lease's
+--       value or '', and for each job: id, kind, app, lane, queue, payload, digest, summary, due or 0,
+--       expires or '', parent, bare (1: the message of a client without our package), where it waits
+--       for a call that carries several jobs or '', recipients it takes there, sender or '', its trace
+--       or '', the wake-up up to its time or '', what follows the time, the channel that hears of it
+--       or '', what it hears (times in ms)
+-- Answers for each job, one behind the other: verdict, time of the wake-up that is still to be published
+-- or 0; verdict: created | exists | conflict | gone: the job of this message is over and forgotten
+-- | fenced: the lease is another's.
+local recent, lease = KEYS[1], KEYS[2]
+local recent_size, recent_ttl, batch_key_ttl, holder = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local FIRST, FIELDS = 5, 20
 
-if lease and redis.call('GET', lease) ~= holder then return {'fenced', 0} end
-local known = redis.call('HGET', record, 'digest')
-if known then return {known == digest and 'exists' or 'conflict', 0} end
-if bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return {'gone', 0} end
+-- What is answered, and what is written for all jobs at once at the end.
+local answers, latest, tombstones, woken = {}, {}, {}, {}
+local this_history
 
-local later = due > now
-redis.call('HSET', record,
-  'kind', kind, 'app', app, 'lane', lane, 'queue', queue,
-  'payload', payload, 'digest', digest, 'summary', summary,
-  'v', FORMAT, 'state', 'queued', 'created', now, 'due', later and due or now, 'woken', later and 0 or now)
--- After the first write, which a full Redis refuses: once a script has written it takes the rest.
--- Whoever asks for a job by its key once more, after it was discarded, means it.
-redis.call('DEL', TOMBSTONE .. id)
-if later then redis.call('HSET', record, 'not_before', due) end
-if expires ~= '' then redis.call('HSET', record, 'expires', expires) end
-if sender ~= '' then redis.call('HSET', record, 'sender', sender) end
-if parent ~= '' then redis.call('HSET', record, 'parent', parent) end
-if trace ~= '' then redis.call('HSET', record, 'trace', trace) end
-if bare then redis.call('HSET', record, 'bare', 1) end
-if kind == MADE_ONCE then redis.call('HSET', record, 'history', history()) end
-if batch_key ~= '' then
-  redis.call('HSET', record, 'batch_key', batch_key, 'recipients', recipients)
-  if not later then
+local function add(list, one, other)
+  local size = #list
+  list[size + 1] = one
+  list[size + 2] = other
+end
+
+local function accept(
+  id, kind, app, lane, queue, payload, digest, summary, due, expires, parent, bare,
+  batch_key, recipients, sender, trace, before, after, channel, event
+)
+  local record, due, bare = JOB .. id, tonumber(due), bare == '1'
+  local known = redis.call('HGET', record, 'digest')
+  if known then return add(answers, known == digest and 'exists' or 'conflict', 0) end
+  if bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return add(answers, 'gone', 0) end
+
+  local later = due > now
+  local fields = {
+    'kind', kind, 'app', app, 'lane', lane, 'queue', queue,
+    'payload', payload, 'digest', digest, 'summary', summary,
+    'v', FORMAT, 'state', 'queued', 'created', now, 'due', later and due or now, 'woken', later and 0 or now
+  }
+  if later then add(fields, 'not_before', due) end
+  if expires ~= '' then add(fields, 'expires', expires) end
+  if sender ~= '' then add(fields, 'sender', sender) end
+  if parent ~= '' then add(fields, 'parent', parent) end
+  if trace ~= '' then add(fields, 'trace', trace) end
+  if bare then add(fields, 'bare', 1) end
+  if kind == MADE_ONCE then
+    this_history = this_history or history()
+    add(fields, 'history', this_history)
+  end
+  if batch_key ~= '' then
+    add(fields, 'batch_key', batch_key)
+    add(fields, 'recipients', recipients)
+  end
+  redis.call('HSET', record, unpack(fields))
+
+  add(latest, now, id)
+  tombstones[#tombstones + 1] = TOMBSTONE .. id
+  if later then
+    place_until(id, due)
+    return add(answers, 'created', 0)
+  end
+  if batch_key ~= '' then
     redis.call('ZADD', batch_key, now, id)
     redis.call('PEXPIRE', batch_key, batch_key_ttl)
   end
+  local queued = woken[queue]
+  if not queued then
+    queued = { ids = {}, messages = {}, events = {}, places = {} }
+    woken[queue] = queued
+  end
+  queued.ids[#queued.ids + 1] = id
+  add(answers, 'created', now)
+  if before ~= '' then
+    queued.messages[#queued.messages + 1] = before .. now .. after
+    queued.places[#queued.places + 1] = #answers
+    if channel ~= '' then add(queued.events, channel, event) end
+  end
 end
-if later then place_until(id, due) else place_woken(id, queue, now) end
 
-redis.call('ZADD', recent, now, id)
+local fenced = lease and redis.call('GET', lease) ~= holder
+for at = FIRST, #ARGV, FIELDS do
+  if fenced then add(answers, 'fenced', 0) else accept(unpack(ARGV, at, at + FIELDS - 1)) end
+end
+if not latest[1] then return answers end
+
+for queue, queued in pairs(woken) do place_all_woken(queued.ids, queue, now) end
+redis.call('ZADD', recent, unpack(latest))
 redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_size)
 redis.call('PEXPIRE', recent, recent_ttl)
-return {'created', later and 0 or now}
+-- After the first write, which a full Redis refuses: once a script has written it takes the rest.
+-- Whoever asks for a job by its key once more, after it was discarded, means it.
+redis.call('DEL', unpack(tombstones))
+
+for queue, queued in pairs(woken) do
+  -- The jobs are accepted already: that their user may not write to the queue must not end in an error.
+  local pushed = queued.messages[1] and redis.pcall('LPUSH', queue, unpack(queued.messages))
+  if type(pushed) == 'number' then
+    for _, place in ipairs(queued.places) do answers[place] = 0 end
+    for at = 1, #queued.events, 2 do
+      redis.pcall('PUBLISH', queued.events[at], queued.events[at + 1])
+    end
+  end
+end
+return answers

@@ -39,13 +39,23 @@ local function place_until(id, due)
   keep(SCHEDULE, due + MARGIN)
 end
 
--- A job waits until its wake-up, which was published then, is started.
-local function place_woken(id, queue, moment)
-  redis.call('ZADD', WOKEN .. queue, moment, id)
+-- Jobs wait until their wake-ups, which were published then, are started.
+local function place_all_woken(ids, queue, moment)
+  local places = {}
+  for _, id in ipairs(ids) do
+    places[#places + 1] = moment
+    places[#places + 1] = id
+    redis.call('PEXPIREAT', JOB .. id, now + MARGIN)
+  end
+  redis.call('ZADD', WOKEN .. queue, unpack(places))
   redis.call('PEXPIRE', WOKEN .. queue, MARGIN)
   redis.call('SADD', QUEUES, queue)
   redis.call('PEXPIRE', QUEUES, MARGIN)
-  redis.call('PEXPIREAT', JOB .. id, now + MARGIN)
+end
+
+-- A job does.
+local function place_woken(id, queue, moment)
+  place_all_woken({ id }, queue, moment)
 end
 
 -- A job runs until its worker says otherwise.

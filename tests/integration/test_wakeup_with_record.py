@@ -1,0 +1,180 @@
+"""The script that accepts a job wakes it, where the broker is the Redis that has the records."""
+
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from dingrelay_producers import Client
+from dingrelay_producers.errors import IdempotencyConflict, ServiceUnavailable
+from dingrelay_producers.publisher import WOKEN_HEADER, Publisher
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys, record, scripts
+from dingrelay_producers.store.record import Draft, Enqueued, Wakeup
+from dingrelay_producers.store.states import State
+from dingrelay_tasks import MessageSend
+
+QUEUE = "dingrelay.normal"
+
+
+def message(text: str = "你好", **fields: Any) -> MessageSend:
+    content = {"msgtype": "text", "text": {"content": text}}
+    return MessageSend.parse({"to": {"users": ["u1"]}, "message": content, **fields})
+
+
+@pytest.fixture
+def settings(valkey_url: str) -> Settings:
+    return Settings.load(env="test", redis_url=valkey_url)
+
+
+@pytest.fixture
+def redis(valkey_url: str) -> Iterator[Redis]:
+    with Redis.from_url(valkey_url) as redis:
+        redis.flushall()
+        yield redis
+
+
+def accepted(settings: Settings, redis: Redis, drafts: Sequence[Draft]) -> list[Enqueued]:
+    """What became of these jobs, with their wake-ups in the script, if they can be."""
+    publisher = Publisher(settings)
+    jobs = [record.written(draft, publisher.envelope(draft)) for draft in drafts]
+    answers = scripts.run_many(redis, record.enqueue_all(jobs))
+    publisher.close()
+    return list(map(record.enqueued, drafts, record.each_answer(answers)))
+
+
+def test_it_is_the_message_and_the_event_that_the_publisher_writes(
+    settings: Settings, redis: Redis
+) -> None:
+    drafts = [record.draft(message(f'a "b" % {number}', sender="hr")) for number in range(120)]
+    with redis.pubsub() as events:
+        events.psubscribe("*")
+        events.get_message(timeout=5)
+        answers = accepted(settings, redis, drafts)
+        assert all(answer.created and answer.wakeup is None for answer in answers)
+        told = [read(event(events)) for _ in drafts]
+        messages = [read(each) for each in reversed(redis.lrange(QUEUE, 0, -1))]
+        woken = [int(redis.hget(keys.job(draft.id), "woken") or 0) for draft in drafts]
+        assert dict(redis.zrange(keys.woken(QUEUE), 0, -1, withscores=True)) == {
+            draft.id.encode(): at for draft, at in zip(drafts, woken, strict=True)
+        }
+        redis.delete(QUEUE)
+        publisher = Publisher(settings)
+        publisher.publish(
+            Wakeup(*(getattr(draft, name) for name in Wakeup._fields[:-1]), at)
+            for draft, at in zip(drafts, woken, strict=True)
+        )
+        publisher.close()
+        assert told == [read(event(events)) for _ in drafts]
+    assert messages == [read(each) for each in reversed(redis.lrange(QUEUE, 0, -1))]
+    assert [each["headers"][WOKEN_HEADER] for each in messages] == woken
+
+
+def event(events: Any) -> bytes:
+    found = events.get_message(timeout=5)
+    assert found, "nothing was told"
+    data: bytes = found["data"]
+    return data
+
+
+def read(text: bytes) -> Any:
+    """A message or an event without what is another's each time."""
+    envelope = json.loads(text)
+    assert len(envelope["properties"].pop("delivery_tag")) == 16
+    if envelope["properties"].get("body_encoding"):
+        envelope["body"] = len(envelope["body"]) > 100
+    return envelope
+
+
+def test_what_is_asked_for_twice_is_woken_once(settings: Settings, redis: Redis) -> None:
+    with Client(settings) as client:
+        client.send(message(idempotency_key="k"))
+        client.send(message(idempotency_key="k"))
+        keyed = (message(idempotency_key="other") for _ in range(3))
+        assert client.send_many(keyed) == 3
+        with pytest.raises(IdempotencyConflict):
+            client.send_many([message("new"), message("changed", idempotency_key="k")])
+    assert redis.llen(QUEUE) == 3
+
+
+def test_a_job_is_one_round_trip(settings: Settings, redis: Redis) -> None:
+    with Client(settings) as client:
+        client.send(message())
+        redis.config_resetstat()
+        client.send(message("again"))
+        client.send_many(message(f"text {number}") for number in range(100))
+    asked = redis.info("commandstats")
+    assert asked["cmdstat_evalsha"]["calls"] == 3
+    assert "cmdstat_ping" not in asked
+    assert redis.info("stats")["total_commands_processed"] <= 17 + 100 * 7
+
+
+@pytest.mark.parametrize("name", ["localhost", "other database"])
+def test_another_broker_is_told_by_the_publisher(valkey_url: str, redis: Redis, name: str) -> None:
+    url = valkey_url.removesuffix("/0")
+    broker = f"{url}/3" if name == "other database" else url.replace("127.0.0.1", "localhost")
+    settings = Settings.load(env="test", redis_url=valkey_url, broker_url=broker)
+    draft = record.draft(message())
+    (answer,) = accepted(settings, redis, [draft])
+    assert answer.wakeup
+    assert answer.wakeup.at == int(redis.hget(keys.job(draft.id), "woken") or 0)
+    assert redis.llen(QUEUE) == 0
+    with Client(settings) as client, Redis.from_url(broker) as other:
+        client.send(message("next"))
+        assert other.llen(QUEUE) == 1
+
+
+@pytest.mark.parametrize("jobs", [1, 120])
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_what_redis_refuses_is_one_error_and_leaves_nothing(
+    settings: Settings, redis: Redis, trouble: str, jobs: int
+) -> None:
+    with Client(settings) as client:
+        client.send(message("known"))
+        before = sorted(redis.keys())
+        try:
+            if trouble == "full":
+                redis.config_set("maxmemory", 1)
+            else:
+                redis.replicaof("127.0.0.1", 1)
+            with pytest.raises(ServiceUnavailable, match=r"OutOfMemory|ReadOnly"):
+                client.send_many(message(f"text {number}") for number in range(jobs))
+        finally:
+            redis.config_set("maxmemory", 0)
+            redis.replicaof("NO", "ONE")
+        assert sorted(redis.keys()) == before
+        assert redis.llen(QUEUE) == redis.zcard(keys.woken(QUEUE)) == 1
+
+
+def test_a_user_who_may_not_write_to_the_queue_has_the_job_accepted(
+    valkey_url: str, redis: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis.acl_setuser(
+        "narrow",
+        enabled=True,
+        passwords=["+secret"],
+        keys=["dingrelay:*"],
+        categories=["+@all"],
+    )
+    try:
+        url = valkey_url.replace("redis://", "redis://narrow:secret@")
+        with Client(Settings.load(env="test", redis_url=url)) as client:
+            with caplog.at_level(logging.WARNING, "dingrelay"):
+                ref = client.send(message())
+            assert ref.status().state == State.QUEUED
+    finally:
+        redis.acl_deluser("narrow")
+    assert "wake-ups not published, the scheduler will" in caplog.text
+    assert redis.llen(QUEUE) == 0
+    assert redis.zscore(keys.woken(QUEUE), ref.id)
+
+
+def test_without_the_lease_none_of_them_is_accepted(redis: Redis) -> None:
+    drafts = [record.draft(message(f"text {number}")) for number in range(3)]
+    redis.set("dingrelay:lease-of-a-test", "another", px=60_000)
+    call = record._enqueue(list(map(record.written, drafts)), ("dingrelay:lease-of-a-test", "me"))
+    assert scripts.run_many(redis, [call]) == [[b"fenced", 0] * 3]
+    assert redis.keys("dingrelay:job:*") == []
