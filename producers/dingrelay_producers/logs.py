@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import sys
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -80,7 +81,10 @@ def _without_values(_: Any, __: str, event: EventDict) -> EventDict:
 
 
 class Lines:
-    """Writes lines to stderr, those of one turn of the event loop in one call."""
+    """Writes lines to stderr, those of one turn of the event loop in one call.
+
+    Lines that can't be written are lost: the request that they tell of is answered, on a full disk too.
+    """
 
     def __init__(self) -> None:
         self._lines: list[str] = []
@@ -99,5 +103,6 @@ class Lines:
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
-        sys.stderr.write("".join(lines))
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):  # full, without a reader, or closed
+            sys.stderr.write("".join(lines))
+            sys.stderr.flush()

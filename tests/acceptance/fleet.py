@@ -88,6 +88,7 @@ class Fleet:
         options: Iterable[str] = (),
         release: PreviousRelease | None = None,
         wait: bool = True,
+        stderr: Path | None = None,
         **env: str,
     ) -> list[Worker]:
         """Start workers; by default return once they are ready.
@@ -99,11 +100,12 @@ class Fleet:
             app: the module whose app Celery's own command starts, instead of `dingrelay worker`.
             options: further ones of Celery's worker.
             release: whose workers; this one's by default.
-            wait: until they are ready.
+            wait: until they are ready, which their logs tell.
+            stderr: where they write their lines, instead of a file of their own each.
             env: variables of these alone.
         """
         started = [
-            self._start(app, concurrency, ",".join(queues), options, release, env)
+            self._start(app, concurrency, ",".join(queues), options, release, env, stderr)
             for _ in range(count)
         ]
         if wait:
@@ -129,6 +131,7 @@ class Fleet:
         options: Iterable[str],
         release: PreviousRelease | None,
         env: Mapping[str, str],
+        stderr: Path | None,
     ) -> Worker:
         name = f"w{len(self.workers)}"
         log = self.directory / f"{name}.log"
@@ -146,14 +149,14 @@ class Fleet:
             ]
         command += ["-c", str(concurrency), "-Q", queues, "-n", f"{name}-{os.getpid()}@test"]
         command += ["--without-gossip", "--without-mingle", *options]
-        with log.open("wb") as out:
+        with log.open("ab") as out, (stderr or log).open("ab") as lines:
             process = processes.Popen[bytes](
                 command,
                 env=release.environment(self.env | env) if release else self.environment(**env),
                 cwd=release.folder if release else None,
                 stdin=subprocess.DEVNULL,
                 stdout=out,
-                stderr=subprocess.STDOUT,
+                stderr=lines,
             )
         worker = Worker(name, process, log, release)
         self.workers.append(worker)

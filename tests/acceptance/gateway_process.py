@@ -16,12 +16,13 @@ from servers import free_port
 class GatewayProcess:
     """One gateway after another on one port."""
 
-    def __init__(self, fleet: Fleet, folder: Path) -> None:
+    def __init__(self, fleet: Fleet, folder: Path, *, stderr: Path | None = None) -> None:
         self._fleet = fleet
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port: int = probe.getsockname()[1]
         self.metrics_port = free_port()
         self.log = folder / f"gateway-{self.port}.log"
+        self._stderr = stderr or self.log
         self.process = self._start()
 
     @property
@@ -29,12 +30,12 @@ class GatewayProcess:
         return f"http://127.0.0.1:{self.port}"
 
     def _start(self) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as out:
+        with self._stderr.open("ab") as lines:
             return processes.Popen(
                 [*PYTHON, "dingrelay_producers.cli", "gateway", "--port", str(self.port)],
                 env=self._fleet.environment(DINGRELAY_METRICS_PORT=str(self.metrics_port)),
                 stdout=subprocess.DEVNULL,
-                stderr=out,
+                stderr=lines,
             )
 
     def ready(self) -> bool:

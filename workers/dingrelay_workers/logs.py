@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -15,12 +16,21 @@ from dingrelay_workers.dingtalk.redact import redact
 class Lines(structlog.WriteLogger):
     """Writes the finished lines of one logger to stderr.
 
-    Ours do not pass through the standard library: that would cost each twice the time.
+    Ours do not pass through the standard library: that would cost each twice the time. As there, a line
+    that can't be written is lost: the job that it tells of goes on, on a full disk too.
     """
 
     def __init__(self, name: str = "") -> None:
         super().__init__(sys.stderr)
         self.name = name
+
+    def msg(self, message: str) -> None:
+        """One finished line."""
+        with suppress(OSError, ValueError):  # full, without a reader, or closed
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def configure(settings: Settings) -> None:
