@@ -65,7 +65,7 @@ def cost(testbed: Testbed, jobs: int, *, loaded: float = LOADED) -> list[Figure]
         wait_until(lambda: _history(testbed)[0] >= WARM_UP + jobs, 60)
         rows, size = _history(testbed)
     return [
-        Figure(group, "commands, those within scripts too", commands, "", at_most=90),
+        Figure(group, "commands, those within scripts too", commands, "", at_most=65),
         Figure(group, "CPU of Redis", seconds * 1_000_000, "µs"),
         Figure(group, "apps at 20 calls/s that fill one core", 1 / seconds / APP_CALLS, ""),
         Figure(group, "messages a second and worker core", 1 / worker, "/s"),
@@ -166,7 +166,7 @@ def due(testbed: Testbed, jobs: int, ahead: int) -> list[Figure]:
         seconds = time.time() - moment
         slowest = max((each["duration"] for each in redis.slowlog_get(10_000)), default=500)
     return [
-        Figure(group, "until all are sent", seconds, "s", at_most=8),
+        Figure(group, "until all are sent", seconds, "s", at_most=6),
         Figure(group, "longest command of Redis", slowest / 1000, "ms", at_most=10),
     ]
 
