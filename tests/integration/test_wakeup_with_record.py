@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import RedisError
 
 from dingrelay_producers import Client
 from dingrelay_producers.errors import IdempotencyConflict, ServiceUnavailable
@@ -41,9 +42,10 @@ def accepted(settings: Settings, redis: Redis, drafts: Sequence[Draft]) -> list[
     """What became of these jobs, with their wake-ups in the script, if they can be."""
     publisher = Publisher(settings)
     jobs = [record.written(draft, publisher.envelope(draft)) for draft in drafts]
-    answers = scripts.run_many(redis, record.enqueue_all(jobs))
+    calls = record.enqueue_all(jobs)
+    answers = scripts.run_many(redis, calls)
     publisher.close()
-    return list(map(record.enqueued, drafts, record.each_answer(answers)))
+    return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
 
 
 def test_it_is_the_message_and_the_event_that_the_publisher_writes(
@@ -178,3 +180,20 @@ def test_without_the_lease_none_of_them_is_accepted(redis: Redis) -> None:
     call = record._enqueue(list(map(record.written, drafts)), ("dingrelay:lease-of-a-test", "me"))
     assert scripts.run_many(redis, [call]) == [[b"fenced", 0] * 3]
     assert redis.keys("dingrelay:job:*") == []
+
+
+def test_large_jobs_share_no_call_that_would_hold_up_redis(
+    settings: Settings, redis: Redis
+) -> None:
+    sizes = [10] * 60 + [40_000] * 5 + [300_000, 10, 10]
+    drafts = [
+        record.draft(message(str(number)))._replace(job={"text": "x" * size})
+        for number, size in enumerate(sizes)
+    ]
+    calls = record.enqueue_all([record.written(draft) for draft in drafts])
+    told = [len(answer) // 2 for answer in scripts.run_many(redis, calls)]
+    assert told == [50, 12, 2, 1, 1, 2]
+    assert redis.zcard(keys.RECENT) == len(sizes)
+    error = RedisError("no")
+    found = list(record.each_answer(calls, [error] * len(calls)))
+    assert found == [error] * len(sizes)

@@ -93,7 +93,7 @@ class Connection:
                 return self.enqueue(drafts, self.written(drafts))
         calls = record.enqueue_all(jobs)
         answers = self.redis_call(lambda redis: scripts.run_many(redis, calls))
-        return list(map(record.enqueued, drafts, record.each_answer(answers)))
+        return list(map(record.enqueued, drafts, record.each_answer(calls, answers)))
 
     def written(self, drafts: Iterable[Draft]) -> list[Written]:
         """These jobs as Redis is asked to accept them.

@@ -98,7 +98,7 @@ class Enqueuer:
             try:
                 calls = record.enqueue_all([job for each in waiting for job in each.jobs])
                 async with asking():
-                    answers = record.each_answer(await scripts.run_many_async(self._redis, calls))
+                    answers = await scripts.run_many_async(self._redis, calls)
             except Exception as error:  # noqa: BLE001 - each of them must hear of it
                 # Those that came meanwhile as well: they would wait as long once more.
                 for each in [*waiting, *self._asked]:
@@ -106,8 +106,9 @@ class Enqueuer:
                         each.answer.set_exception(error)
                 self._asked = []
                 continue
+            found = record.each_answer(calls, answers)
             for each in waiting:
-                self._settle(each, list(islice(answers, len(each.drafts))))
+                self._settle(each, list(islice(found, len(each.drafts))))
 
     def _settle(self, asked: _Asked, answers: Sequence[Any]) -> None:
         """Tell one caller, and take the wake-ups of what was written, whatever it still wants."""

@@ -82,9 +82,15 @@ _DISCARD = transition(_PACKAGE, "discard")
 _READ = Script.load(_PACKAGE, "read")
 
 _NO_ENVELOPE = ("", "", "", "")
+_FIELDS = 20
+"""Values of a job as the script reads it; a call has fewer besides."""
+_PAYLOAD = 5
+"""The place of what it asks for, among these."""
 TOGETHER = 50
-"""Jobs that one call of the script accepts: what they share is done once, and Redis does nothing else for
-less than a millisecond."""
+"""Jobs that one call of the script accepts at most: what they share is done once, and Redis does nothing else
+for less than a millisecond."""
+TOGETHER_SIZE = 100_000
+"""Characters that the jobs of one call ask for at most, for the same reason; a larger job goes alone."""
 _NAMESPACE = uuid.UUID("5d0f3c5e-6e0b-4a55-9a0e-0d6c2f1f7a11")
 
 
@@ -274,9 +280,21 @@ def enqueue(draft: Draft, *, fence: tuple[str, str] | None = None) -> Call:
     return _enqueue([written(draft)], fence)
 
 
-def enqueue_all(jobs: Sequence[Written]) -> list[Call]:
-    """As `enqueue`, for many jobs: one call for `TOGETHER` of them."""
-    return [_enqueue(jobs[at : at + TOGETHER]) for at in range(0, len(jobs), TOGETHER)]
+def enqueue_all(jobs: Iterable[Written]) -> list[Call]:
+    """As `enqueue`, for many jobs: one call for `TOGETHER` of them, or for fewer that are large."""
+    calls: list[Call] = []
+    together: list[Written] = []
+    size = 0
+    for job in jobs:
+        own = len(str(job[_PAYLOAD]))
+        if together and (len(together) == TOGETHER or size + own > TOGETHER_SIZE):
+            calls.append(_enqueue(together))
+            together, size = [], 0
+        together.append(job)
+        size += own
+    if together:
+        calls.append(_enqueue(together))
+    return calls
 
 
 def _enqueue(jobs: Sequence[Written], fence: tuple[str, str] | None = None) -> Call:
@@ -285,14 +303,11 @@ def _enqueue(jobs: Sequence[Written], fence: tuple[str, str] | None = None) -> C
     return _ENQUEUE.call([keys.RECENT, *lease], [*shared, *chain.from_iterable(jobs)])
 
 
-def each_answer(answers: Iterable[Any]) -> Iterator[Any]:
-    """What the calls of `enqueue_all` answered, job by job: for `enqueued`, or the error of its call.
-
-    Behind an error come so many as a call has jobs; of the last call that may be more than there are.
-    """
-    for answer in answers:
+def each_answer(calls: Iterable[Call], answers: Iterable[Any]) -> Iterator[Any]:
+    """What the calls of `enqueue_all` answered, job by job: for `enqueued`, or the error of its call."""
+    for call, answer in zip(calls, answers, strict=True):
         if isinstance(answer, Exception):
-            yield from repeat(answer, TOGETHER)
+            yield from repeat(answer, len(call.arguments) // _FIELDS)
         else:
             yield from zip(answer[::2], answer[1::2], strict=True)
 
