@@ -1,10 +1,12 @@
 """Brings the tables up to date."""
 
+import os
 import threading
 from functools import cache
 from importlib import resources
 
 from sqlalchemy import (
+    URL,
     Column,
     Connection,
     Engine,
@@ -44,6 +46,10 @@ _DEADLOCK = "40P01"
 """PostgreSQL's code for a transaction that was given up since it and others waited for each other."""
 _TRIES = 5
 """Of a migration that was given up so: a worker of the release before wrote meanwhile."""
+
+CONNECT_SECONDS = 10
+"""For a connection to PostgreSQL, unless its URL or the environment says otherwise. The driver's own 130 s
+can't be broken off in a thread: a command would stand still for as long, whoever else had answered."""
 
 _one_in_this_process = threading.Lock()
 
@@ -170,12 +176,18 @@ def sync_engine(database_url: str) -> Engine:
     """
     url = async_url(database_url)
     if url.get_backend_name() != "sqlite":
-        engine = create_engine(url, connect_args=arguments(database_url))
+        engine = create_engine(url, connect_args={**_patience(url), **arguments(database_url)})
         event.listen(engine, "connect", notice_pooler)
         return engine
     engine = create_engine(url.set(drivername="sqlite"), connect_args=SQLITE_ARGUMENTS)
     event.listen(engine, "connect", prepare_sqlite)
     return engine
+
+
+def _patience(url: URL) -> dict[str, int]:
+    if "connect_timeout" in url.query or "PGCONNECT_TIMEOUT" in os.environ:
+        return {}
+    return {"connect_timeout": CONNECT_SECONDS}
 
 
 def _wait_for_our_turn(connection: Connection) -> None:
