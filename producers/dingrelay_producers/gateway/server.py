@@ -5,7 +5,7 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from dingrelay_producers.gateway.backend.access import Backend, backend
 from dingrelay_producers.gateway.backend.context import opened
 from dingrelay_producers.gateway.http import access_log
 from dingrelay_producers.gateway.http.connection import Server
-from dingrelay_producers.settings import Settings
+from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_producers.tracing import export
 
 if sys.platform == "win32":
@@ -75,7 +75,11 @@ def _leave_out_of_collections() -> None:
 
 @asynccontextmanager
 async def listening(settings: Settings, kept: Backend, host: str, port: int) -> AsyncGenerator[str]:
-    """A gateway that serves while the block runs, and its URL."""
+    """A gateway that serves while the block runs, and its URL.
+
+    Raises:
+        SettingsError: as `run`.
+    """
     await kept.start()
     try:
         async with opened(settings, kept) as context:
@@ -92,16 +96,28 @@ async def listening(settings: Settings, kept: Backend, host: str, port: int) -> 
             await runner.setup()
             assert runner.server is not None
             runner.server.__class__ = Server
-            end_metrics = metrics_server.serve(settings.metrics_port, context.metrics.registry)
+            end_metrics: Callable[[], None] | None = None
             try:
-                site = web.TCPSite(runner, host, port, backlog=BACKLOG)
-                await site.start()
+                await _listen(runner, host, port)
+                # The API comes first: metrics that have no port keep nothing from its work.
+                end_metrics = metrics_server.serve(settings.metrics_port, context.metrics.registry)
                 yield _url(runner)
             finally:
                 await runner.cleanup()
-                await asyncio.to_thread(end_metrics)
+                if end_metrics is not None:
+                    await asyncio.to_thread(end_metrics)
     finally:
         await kept.close()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port, backlog=BACKLOG).start()
+    except OSError as error:
+        raise SettingsError(
+            f"DINGRELAY_GATEWAY_HOST, DINGRELAY_GATEWAY_PORT: {host}:{port} can't be listened on "
+            f"({error.strerror})"
+        ) from None
 
 
 def _url(runner: web.AppRunner) -> str:
