@@ -1,6 +1,7 @@
 """``dingrelay webhook``: the endpoints that receive notices."""
 
 import asyncio
+import importlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -220,6 +221,8 @@ async def _add(wanted: "Subscription") -> "IssuedEndpoint":
 
 
 async def _list(away: "CellsAway") -> "Sequence[Endpoint]":
+    # Imported here, since no cell is away because this machine takes long to import it.
+    importlib.import_module("dingrelay_workers.webhooks.store")
     from dingrelay_producers.cells.answers import ask
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.commands import cell_settings
