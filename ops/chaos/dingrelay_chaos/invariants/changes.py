@@ -6,6 +6,7 @@ twice, as their own answer and among a department's people, may find out somethi
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -35,36 +36,74 @@ def violations(
         yield from _of(user, rows.get(user, []), told.get(user, []), timedelta(seconds=skew))
 
 
+@dataclass
+class _Found:
+    """What a run found out of somebody, and which notices tell of it.
+
+    Attributes:
+        row: of the table.
+        last: the notice of what it found out last; None if there is none.
+        happened: what the notices say that happened.
+        changed: the fields that they name.
+    """
+
+    row: Mapping[str, Any]
+    last: Mapping[str, Any] | None
+    happened: set[str] = field(default_factory=set[str])
+    changed: set[str] = field(default_factory=set[str])
+
+    def __post_init__(self) -> None:
+        if self.last is not None:
+            self.happened.add(_what(self.last))
+            self.changed |= _changed(self.last)
+
+    def may_tell(self, notice: Mapping[str, Any], skew: timedelta) -> bool:
+        """Whether it may tell what the run found out before. Nobody is added twice by a run, or leaves twice."""
+        what = _what(notice)
+        return (
+            _at(self.row["opened_at"]) - skew <= _at(notice["at"]) <= _at(self.row["at"]) + skew
+            and (what == "changed" or what not in self.happened)
+            and _earlier(notice, self.row, self.last)
+        )
+
+    def wrong(self) -> Iterator[str]:
+        """What of it was not told."""
+        row = self.row
+        found = f"of {row['userid']} {row['event']} {row['fields']} was found at {row['at']}"
+        if self.last is None:
+            if row["event"] != "gone":  # told once they are marked as left
+                yield f"{found}, and nobody told"
+        elif row["event"] == "added" and "added" not in self.happened:
+            yield f"{found}, and only changes told"
+        elif row["event"] == "changed" and not set(row["fields"]) <= self.changed:
+            yield f"{found}, and {sorted(self.changed)} told"
+
+
 def _of(
     user: str, rows: list[Mapping[str, Any]], told: list[Mapping[str, Any]], skew: timedelta
 ) -> Iterator[Violation]:
-    left = list(told)
-    lasts: list[tuple[Mapping[str, Any], Mapping[str, Any] | None, set[str]]] = []
+    left: list[Mapping[str, Any]] = []
+    for each in told:
+        if any(_same(each, other) for other in left):
+            yield Violation(9, f"{user} is told twice to be {_named(each)}", user)
+        else:
+            left.append(each)
+    all_found: list[_Found] = []
     for row in rows:
         last = next((each for each in left if _is_last(each, row)), None)
         if last is not None:
             left.remove(last)
-        elif row["event"] != "gone":  # told once they are marked as left
-            text = (
-                f"{user} was found {row['event']} {row['fields']} at {row['at']}, and nobody told"
-            )
-            yield Violation(9, text, user)
-        lasts.append((row, last, _changed(last)))
+        all_found.append(_Found(row, last))
     for each in left:
-        runs = [
-            covered
-            for row, last, covered in lasts
-            if _at(row["opened_at"]) - skew <= _at(each["at"]) <= _at(row["at"]) + skew
-            and _earlier(each, row, last)
-        ]
+        runs = [found for found in all_found if found.may_tell(each, skew)]
         if not runs:
-            text = f"{user} is told to be {_what(each)} {sorted(_changed(each))} at {each['at']}"
-            yield Violation(9, f"{text}, which was not found", user)
-        for covered in runs:
-            covered.update(_changed(each))
-    for row, last, covered in lasts:
-        if last is not None and row["event"] == "changed" and not set(row["fields"]) <= covered:
-            text = f"of {user} {row['fields']} were found, and {sorted(covered)} told"
+            yield Violation(9, f"{user} is told to be {_named(each)}, which was not found", user)
+            continue
+        runs[0].happened.add(_what(each))
+        for found in runs:
+            found.changed |= _changed(each)
+    for found in all_found:
+        for text in found.wrong():
             yield Violation(9, text, user)
 
 
@@ -87,6 +126,15 @@ def _earlier(
     again = last is not None and notice["data"]["name"] == last["data"]["name"]
     changed = _changed(notice)
     return changed <= set(row["fields"]) and not (again and changed & _changed(last))
+
+
+def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two notices tell the same: nothing is found out of somebody twice within a microsecond."""
+    return all(one[name] == other[name] for name in ("type", "at", "data"))
+
+
+def _named(notice: Mapping[str, Any]) -> str:
+    return f"{_what(notice)} {sorted(_changed(notice))} at {notice['at']}"
 
 
 def _what(notice: Mapping[str, Any]) -> str:
