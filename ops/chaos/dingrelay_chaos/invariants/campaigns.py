@@ -38,15 +38,14 @@ def _people(
     outcomes = {each["userid"]: each for each in told.people}
     if sorted(outcomes) != sorted(asked.users):
         yield Violation(5, f"campaign {asked.campaign} has other people than asked", asked.campaign)
-    arrived = Counter(
-        entry["user"]
-        for entry in truth.entries
-        if not entry["reason"] and text_of(entry).split(" ")[:2] == asked.tag.split(" ")
-    )
+    entries = [
+        entry for entry in truth.entries if text_of(entry).split(" ")[:2] == asked.tag.split(" ")
+    ]
+    arrived = Counter(entry["user"] for entry in entries if not entry["reason"])
     uncounted = {each["user"] for each in truth.entries if each["call_id"] in evidence.uncounted}
-    uncounted |= {
+    dropped = uncounted | {
         each["user"]
-        for each in truth.entries
+        for each in entries
         if each["reason"] == TOO_MANY_A_DAY and each["user"] in evidence.in_departments
     }
     for user in asked.users:
@@ -54,9 +53,9 @@ def _people(
         said = f"campaign {asked.campaign} says {outcome} of {user}"
         if times > 1:
             yield Violation(5, f"{said}, who has it {times} times", asked.campaign)
-        if outcome == "accepted" and not times and user not in uncounted:
+        if outcome == "accepted" and not times and user not in dropped:
             yield Violation(5, f"{said}, who never got it", asked.campaign)
-        if outcome == "duplicate" and not times and user not in uncounted:
+        if outcome == "duplicate" and not times and user not in dropped:
             yield Violation(5, f"{said}, who has none", asked.campaign)
         received = truth.received(user)
         if outcome == "daily_cap" and received < USER_DAY:

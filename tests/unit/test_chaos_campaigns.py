@@ -1,0 +1,33 @@
+"""What the judge of the chaos test excuses in campaigns whose people got more than 500 messages a day."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dingrelay_chaos.invariants.campaigns import _people
+from dingrelay_chaos.truth import TOO_MANY_A_DAY
+
+
+def entry(text: str, reason: str) -> dict[str, Any]:
+    message = {"text": {"content": text}}
+    return {"user": "u1", "message": message, "reason": reason, "call_id": "c1"}
+
+
+@pytest.mark.parametrize(
+    ("outcome", "entries", "excused"),
+    [
+        ("accepted", [entry("campaign 1", TOO_MANY_A_DAY)], True),
+        ("duplicate", [entry("campaign 1", TOO_MANY_A_DAY)], True),
+        ("accepted", [entry("another", TOO_MANY_A_DAY)], False),
+        ("cancelled", [entry("campaign 1", ""), entry("another", TOO_MANY_A_DAY)], False),
+    ],
+)
+def test_only_the_message_that_was_dropped_is_excused(
+    outcome: str, entries: list[dict[str, Any]], *, excused: bool
+) -> None:
+    truth = SimpleNamespace(entries=entries, received=lambda user: 500)
+    evidence: Any = SimpleNamespace(truth=truth, uncounted=set(), in_departments={"u1"})
+    asked: Any = SimpleNamespace(campaign="c", users=["u1"], tag="campaign 1")
+    told: Any = SimpleNamespace(people=[{"userid": "u1", "outcome": outcome}])
+    assert (not list(_people(evidence, asked, told))) is excused
