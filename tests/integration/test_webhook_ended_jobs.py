@@ -107,6 +107,18 @@ async def test_a_record_that_nobody_can_be_told_keeps_no_other_waiting(
         json.dumps(notice.data, allow_nan=False)
 
 
+async def test_a_record_of_thousands_of_steps_is_read_whole(records: Records) -> None:
+    job = await end(records)
+    steps = {f"step:user:{number}": "{}" for number in range(9_000)}
+    await records.redis.hset(keys.job(job), mapping=steps)
+    page = await Endings(records.redis, "tests").read(100)
+    (read,) = await ended_records.read_records(
+        records.redis, page.endings, with_payload=lambda _: True
+    )
+    assert read.fields == await records.redis.hgetall(keys.job(job))
+    assert len(read.fields) > len(steps)
+
+
 async def test_only_what_somebody_takes_is_read(records: Records) -> None:
     await end(records)
     assert await told(records, lambda subject: subject.type == "job.dead") == []
