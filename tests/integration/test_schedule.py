@@ -155,6 +155,18 @@ async def test_a_wakeup_in_a_long_queue_is_not_lost(redis: Redis, schedule: Sche
     assert await places(redis, draft) == {"woken": then}
 
 
+async def test_a_clock_that_stepped_back_makes_no_wakeup_lost(
+    redis: Redis, schedule: Schedule
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    ahead = await server_time(redis) + 3_600_000
+    await redis.hset(keys.progress(draft.queue), mapping={"passed": ahead, "started": ahead})
+    await redis.expire(keys.progress(draft.queue), 60)
+    assert await woken_now(schedule) == []
+    assert set(await places(redis, draft)) == {"woken"}
+
+
 async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_url: str) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.006)
     records = Records(redis, settings)

@@ -95,7 +95,9 @@ local function progress_of(queue)
       passed = math.max(passed, tonumber(latest))
     end
   end
-  return math.max(passed, told.passed or 0), told.started or 0, told.probed or 0, told.probes or 0
+  -- After a clock that has stepped back, all that is published now is older than what it told before.
+  passed = math.min(math.max(passed, told.passed or 0), now - grace)
+  return passed, told.started or 0, told.probed or 0, told.probes or 0
 end
 
 -- A queue that is served, and not by new workers only, and has started nothing for a grace has lost what
