@@ -103,6 +103,8 @@ class Lines:
 
     def _write(self) -> None:
         lines, self._lines = self._lines, []
+        if sys.stderr is None:  # closed before the start: `2>&-`
+            return
         with suppress(OSError, ValueError):  # full, without a reader, or closed
             sys.stderr.write("".join(lines))
             sys.stderr.flush()

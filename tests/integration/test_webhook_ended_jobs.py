@@ -117,6 +117,8 @@ async def test_a_record_of_thousands_of_steps_is_read_whole(records: Records) ->
     )
     assert read.fields == await records.redis.hgetall(keys.job(job))
     assert len(read.fields) > len(steps)
+    shown = record.fields(await scripts.run_async(records.redis, record.read(job)))
+    assert shown == {name: value for name, value in read.fields.items() if name != b"payload"}
 
 
 async def test_only_what_somebody_takes_is_read(records: Records) -> None:
