@@ -141,9 +141,9 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "refused-secret-kills-jobs",
         "a job that meets a refused secret dies of it, instead of waiting until it is mended",
-        f"{_WORKERS}/limiter/lua/sick.lua",
-        "if what == 'held' then",
-        "if what == 'never' then",
+        f"{_WORKERS}/dingtalk/errors.py",
+        "class Credentials(Held):",
+        "class Credentials(DingTalkError):",
         ("send", "approval", "credentials"),
     ),
     Mutation(
