@@ -1,10 +1,10 @@
 """What all cells answer, where some may be away: each is asked at once, and none is waited for long."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dingrelay_producers.errors import CellUnavailable, ServiceUnavailable
 
@@ -58,6 +58,17 @@ class Answers(Generic[_R]):
             on_away(CellUnavailable(self.away))
             return self.found.values()
         return self.whole()
+
+
+def merged(
+    lists: Iterable[Sequence[_R]], place: Callable[[_R], Any], *, reverse: bool = False
+) -> list[_R]:
+    """The lists of several cells as one, in the order of `place`; that of one is in its order already."""
+    known = list(lists)
+    found = [each for own in known for each in own]
+    if len(known) > 1:
+        found.sort(key=place, reverse=reverse)
+    return found
 
 
 def _any(_: str, __: object) -> bool:

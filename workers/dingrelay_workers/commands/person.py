@@ -91,7 +91,7 @@ async def _find(
     Raises:
         ServiceUnavailable: the database can't be used; of cells, none.
     """
-    from dingrelay_producers.cells.answers import ask
+    from dingrelay_producers.cells.answers import ask, merged
     from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.directory import search
     from dingrelay_workers.directory.models import UserRow
@@ -102,11 +102,8 @@ async def _find(
                 return []
             return await search.find(database, text, app=app, limit=limit)
 
-    lists = list((await ask(cell_settings.asked(settings, app), of_cell)).told(away))
-    found = [each for people in lists for each in people]
-    if len(lists) > 1:
-        found.sort(key=search.place)
-    return found[:limit]
+    lists = (await ask(cell_settings.asked(settings, app), of_cell)).told(away)
+    return merged(lists, search.place)[:limit]
 
 
 @app.command()

@@ -223,7 +223,7 @@ async def _add(wanted: "Subscription") -> "IssuedEndpoint":
 async def _list(away: "CellsAway") -> "Sequence[Endpoint]":
     # Imported here, since no cell is away because this machine takes long to import it.
     importlib.import_module("dingrelay_workers.webhooks.store")
-    from dingrelay_producers.cells.answers import ask
+    from dingrelay_producers.cells.answers import ask, merged
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.commands import cell_settings
 
@@ -231,11 +231,8 @@ async def _list(away: "CellsAway") -> "Sequence[Endpoint]":
         async with _opened(own) as webhooks:
             return await webhooks.list()
 
-    lists = list((await ask(cell_settings.asked(Settings.load(), None), of_cell)).told(away))
-    found = [endpoint for endpoints in lists for endpoint in endpoints]
-    if len(lists) > 1:
-        found.sort(key=lambda each: each.created_at, reverse=True)
-    return found
+    lists = (await ask(cell_settings.asked(Settings.load(), None), of_cell)).told(away)
+    return merged(lists, lambda each: each.created_at, reverse=True)
 
 
 async def _ask(endpoint: str, question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:

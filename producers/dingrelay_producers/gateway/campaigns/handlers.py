@@ -9,6 +9,7 @@ from typing import Annotated, BinaryIO
 from aiohttp import web
 from pydantic import AfterValidator, BaseModel, Field
 
+from dingrelay_producers.cells.answers import merged
 from dingrelay_producers.client.campaign_backend import Backend, CampaignStatus, Chosen, Plan
 from dingrelay_producers.client.malformed_rows import MalformedRecipients
 from dingrelay_producers.errors import CampaignNotFound, ServiceUnavailable
@@ -98,10 +99,8 @@ async def list_campaigns(call: ApiCall) -> web.StreamResponse:
     lists, away = await cell_of.each_cell(
         call, lambda context: _listed(context, chosen, asked.limit), asked.app
     )
-    found = [status for some in lists for status in some]
-    if len(lists) > 1:
-        found.sort(key=lambda status: (-status.created_at.timestamp(), status.id))
-        del found[asked.limit :]
+    found = merged(lists, lambda status: (-status.created_at.timestamp(), status.id))
+    del found[asked.limit :]
     last = found[-1] if len(found) == asked.limit else None
     page = CampaignPage(
         campaigns=[CampaignDocument.model_validate(status) for status in found],

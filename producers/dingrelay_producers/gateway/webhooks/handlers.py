@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
+from dingrelay_producers.cells.answers import merged
 from dingrelay_producers.errors import EndpointNotFound
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.context import GatewayContext
@@ -138,9 +139,7 @@ async def add_webhook(call: ApiCall) -> web.StreamResponse:
 async def list_webhooks(call: ApiCall) -> web.StreamResponse:
     """All endpoints that the caller could have added."""
     lists, away = await cell_of.each_cell(call, lambda context: context.backend.webhooks.list())
-    found = [each for some in lists for each in some]
-    if len(lists) > 1:
-        found.sort(key=lambda each: each.created_at, reverse=True)
+    found = merged(lists, lambda each: each.created_at, reverse=True)
     ours = [documents.endpoint(each) for each in found if permissions.may_see(call.key, each)]
     return json_response({"webhooks": ours, **away})
 

@@ -68,7 +68,7 @@ def _print(rows: "Sequence[CampaignRow]") -> None:
 async def _read(
     settings: "Settings", limit: int, app: str | None, away: "CellsAway"
 ) -> "Sequence[CampaignRow]":
-    from dingrelay_producers.cells.answers import ask
+    from dingrelay_producers.cells.answers import ask, merged
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands import cell_settings
 
@@ -76,8 +76,5 @@ async def _read(
         async with opened_store(own) as store:
             return await store.list(limit=limit, app=app)
 
-    lists = list((await ask(cell_settings.asked(settings, app), of_cell)).told(away))
-    found = [row for rows in lists for row in rows]
-    if len(lists) > 1:
-        found.sort(key=lambda row: (row.created_at, row.id), reverse=True)
-    return found[:limit]
+    lists = (await ask(cell_settings.asked(settings, app), of_cell)).told(away)
+    return merged(lists, lambda row: (row.created_at, row.id), reverse=True)[:limit]
