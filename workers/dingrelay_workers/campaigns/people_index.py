@@ -186,7 +186,7 @@ async def _kept_out(
 ) -> set[tuple[str, str]]:
     """Campaign and user, where its call left them out or did not reach them.
 
-    Those of whom it is unknown are among them unless they count as called (`doubtful`).
+    Those for which it is unknown are among them unless they count as called (`doubtful`).
     """
     query = select(OutcomeRow.campaign, OutcomeRow.userid)
     if doubtful:

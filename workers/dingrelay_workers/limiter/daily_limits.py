@@ -56,7 +56,7 @@ STILL_MS = 2000
 DAY_MS = 86_400_000
 
 ASK_AGAIN = 5
-"""Times that SQL is asked about somebody whom a campaign calls meanwhile, before the job waits a little."""
+"""Times that SQL is asked about somebody that a campaign calls meanwhile, before the job waits a little."""
 
 ADMITTED, DUPLICATE, DAILY_CAP = 0, 1, 2
 NO_PLACE_LEFT = 2
