@@ -79,7 +79,7 @@ _ENQUEUE = transition(_PACKAGE, "enqueue")
 _CANCEL = transition(_PACKAGE, "cancel", preludes=ENDING)
 _REQUEUE = transition(_PACKAGE, "requeue")
 _DISCARD = transition(_PACKAGE, "discard")
-_READ = Script.load(_PACKAGE, "read")
+_READ = Script.load(_PACKAGE, "read", preludes=["fields"])
 
 _NO_ENVELOPE = ("", "", "", "")
 _FIELDS = 20

@@ -12,7 +12,7 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_producers.store.status import STEP
 from dingrelay_workers.outbox.endings import Ending
 
-_READ = Script.load("dingrelay_workers.outbox", "read_ended")
+_READ = Script.load("dingrelay_workers.outbox", "read_ended", preludes=["fields"])
 
 LONGEST = 100_000
 """Bytes of a field that is read: Redis does nothing else while it hands out a larger one."""

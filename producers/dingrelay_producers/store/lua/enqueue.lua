@@ -18,12 +18,6 @@ local FIRST, FIELDS = 5, 20
 local answers, latest, tombstones, woken = {}, {}, {}, {}
 local this_history
 
-local function add(list, one, other)
-  local size = #list
-  list[size + 1] = one
-  list[size + 2] = other
-end
-
 local function accept(
   id, kind, app, lane, queue, payload, digest, summary, due, expires, parent, bare,
   batch_key, recipients, sender, trace, before, after, channel, event

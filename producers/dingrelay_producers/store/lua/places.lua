@@ -10,6 +10,13 @@
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 
+-- Append a name and a value to a list of both.
+local function add(list, name, value)
+  local size = #list
+  list[size + 1] = name
+  list[size + 2] = value
+end
+
 local function waits(state)
   return state == 'queued' or state == 'snoozed' or state == 'retrying'
 end

@@ -7,7 +7,6 @@
 -- Names, states, times and counts are short by what they are. The others are measured first: to ask for
 -- each field by itself would be half of all commands that a job costs.
 local longest = tonumber(ARGV[1])
-local AT_ONCE = 1000  -- fields: Lua passes up to 8,000 values, and an event of many people has a step for each
 local SHORT = {}
 for name in string.gmatch([[
   kind app lane queue digest summary v state created due woken batch_key recipients fence started owner
@@ -28,13 +27,7 @@ for index, record in ipairs(KEYS) do
       end
     end
   end
-  for first = 1, #names, AT_ONCE do
-    local last = math.min(first + AT_ONCE - 1, #names)
-    local values = redis.call('HMGET', record, unpack(names, first, last))
-    for place = first, last do
-      fields[#fields + 1], fields[#fields + 2] = names[place], values[place - first + 1]
-    end
-  end
+  add_fields(fields, record, names)
   answer[index] = fields
 end
 return answer

@@ -20,9 +20,9 @@ local same_slot = known_slot == tostring(slot)
 if not same_slot and latest and tonumber(latest) > tonumber(told[2] or 0) then
   redis.call('HSET', progress, 'passed', latest)
 end
-local OFTEN = slot_ms / 8
-if not same_slot or woken >= latest + OFTEN or now >= (told[3] or 0) + OFTEN then
-  if same_slot then latest = math.max(latest, woken) else latest = woken end
+local pause = slot_ms / 8
+if not same_slot or woken >= latest + pause or now >= (told[3] or 0) + pause then
+  latest = same_slot and math.max(latest, woken) or woken
   redis.call('HSET', progress, field, string.format('%.0f %.0f', slot, latest), 'started', now)
   redis.call('PEXPIRE', progress, PROGRESS_TTL)
 end
@@ -50,8 +50,7 @@ if state == 'running' then
     -- way. Of those that a call took along (`claim_batch.lua`) it was hardly one: a hundred would
     -- be blamed for each crash.
     local count = known.called == known.fence and 'crashes' or 'losses'
-    answer[#answer + 1] = count
-    answer[#answer + 1] = tostring(redis.call('HINCRBY', record, count, 1))
+    add(answer, count, tostring(redis.call('HINCRBY', record, count, 1)))
   end
 elseif not waits(state) then
   return left('ended')
@@ -68,9 +67,9 @@ if accepted_in then
     local intent = known.intent and cjson.decode(known.intent)
       or {step = MAKING, since = tonumber(known.created)}
     intent.at = now
-    answer[#answer + 1] = 'intent'
-    answer[#answer + 1] = cjson.encode(intent)
-    redis.call('HSET', record, 'intent', answer[#answer])
+    local text = cjson.encode(intent)
+    redis.call('HSET', record, 'intent', text)
+    add(answer, 'intent', text)
   end
   redis.call('HSET', record, 'history', present)
 end

@@ -40,9 +40,9 @@ local function run(record, id, told, fields, owner, lease, again)
     'fence', fence, 'started', started)
   take_from(WOKEN .. fields.queue, id)
   place_running(id, lease_end)
-  for _, text in ipairs({'owner', owner, 'fence', fence, 'started', started}) do
-    told[#told + 1] = text
-  end
+  add(told, 'owner', owner)
+  add(told, 'fence', fence)
+  add(told, 'started', started)
   return told
 end
 

@@ -17,9 +17,9 @@ if current ~= 'running' then return 0 end
 local told = {'state', state, 'settled', now,
   'attempts', (spent or 0) + attempts, 'throttles', (met or 0) + throttles}
 local over = {answered and 'intent' or nil}
-if result ~= '' then told[#told + 1], told[#told + 2] = 'result', result end
+if result ~= '' then add(told, 'result', result) end
 if error ~= '' then
-  told[#told + 1], told[#told + 2] = 'error', error
+  add(told, 'error', error)
 else
   over[#over + 1] = 'error'
   -- Whatever a job reserved that is done was sent.
