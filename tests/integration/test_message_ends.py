@@ -2,6 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
+from one_worker import one_worker
 from tables import prepare
 
 USERS = [f"u{number}" for number in range(1, 151)]
@@ -81,3 +85,23 @@ async def test_of_two_equal_messages_at_the_same_moment_one_is_sent(
     assert sorted(states) == [State.DONE, *[State.DUPLICATE] * 5]
     audit = sandbox.audit()
     assert (audit["delivered"], audit["dropped"]) == (1, {})
+
+
+async def test_a_message_that_waits_for_its_slot_until_it_expires_does_not_leave(
+    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path
+) -> None:
+    rules = {"*": {"calls": ""}, "message.send": {"calls": "1/3s"}}
+    async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
+
+        async def said(text: str, user: str, **fields: Any) -> str:
+            message = {"msgtype": "text", "text": {"content": text}}
+            job = {"to": {"users": [user]}, "message": message, **fields}
+            return await worker.send(MessageSend.parse(job))
+
+        assert await worker.finish(await said("first", "u1")) == State.DONE
+        soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
+        # Of two that share a call, only the one that has time left is in it.
+        jobs = [await said("shared", "u2", expires_at=soon), await said("shared", "u3")]
+        ends = await asyncio.gather(*map(worker.finish, jobs))
+    assert ends == [State.EXPIRED, State.DONE]
+    assert [len(sandbox.inbox(user)["delivered"]) for user in ("u2", "u3")] == [0, 1]

@@ -156,6 +156,10 @@ def compared(form: Any, *told: dict[str, Any]) -> Comparison:
 TEXT = {"componentType": "TextField", "name": "a", "value": "x"}
 
 
+def told_as(kind: str, value: str, extra: str = "") -> dict[str, Any]:
+    return {"name": "a", "component_type": kind, "value": value, "ext_value": extra or None}
+
+
 @pytest.mark.parametrize(
     ("form", "told", "result"),
     [
@@ -312,6 +316,23 @@ TEXT = {"componentType": "TextField", "name": "a", "value": "x"}
         ),
         ({"a": "x"}, [TEXT, TEXT], UNCLEAR),
         ({"a": "x"}, [], UNCLEAR),
+        # spellings that may be those of what was sent
+        (
+            {"a": "13800000000"},
+            [told_as("PhoneField", '{"value":"13800000000","code":1}')],
+            UNCLEAR,
+        ),
+        ({"a": "13800000000"}, [told_as("PhoneField", "138****0000")], UNCLEAR),
+        ({"a": "13800000000"}, [told_as("PhoneField", "+86-13800000001")], DIFFERENT),
+        ({"a": "密码 123"}, [told_as("TextField", "密码 ***")], UNCLEAR),
+        ({"a": 'say "x"'}, [told_as("TextField", 'say \\"x\\"')], UNCLEAR),
+        ({"a": "2022-05-30"}, [told_as("DDDateField", "2022-05-29T16:00Z")], UNCLEAR),
+        ({"a": "2022-05-30"}, [told_as("DDDateField", "2022-05-29T16:00+0000")], UNCLEAR),
+        ({"a": "2022-05-30"}, [told_as("DDDateField", "2022-05-29 16:00")], DIFFERENT),
+        ({"a": "年假"}, [told_as("DDSelectField", '["年假"]')], UNCLEAR),
+        ({"a": "年假"}, [told_as("DDSelectField", '{"label":"年假","key":"o"}')], UNCLEAR),
+        ({"a": ["u1"]}, [told_as("InnerContactField", "肖", '[{"userId":"88"}]')], UNCLEAR),
+        ({"a": ["u1"]}, [told_as("InnerContactField", "肖", '[{"userId":"u1"}]')], EQUAL),
     ],
 )
 def test_what_is_told_of_a_form(form: Any, told: list[dict[str, Any]], result: Comparison) -> None:

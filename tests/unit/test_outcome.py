@@ -171,6 +171,9 @@ def test_waiting_for_the_end_of_an_outage_ends_after_a_day() -> None:
         Transient("-1", "busy"),
         Permission("60011", "may not look it up"),
         QuotaExhausted("90020", "the month"),
+        Refused("everyone_cap", "three times today", "tomorrow"),
+        ContractError("form", "is none of the template's"),
+        SettingsError("apps.x: has no agent id"),
     ],
 )
 def test_nothing_is_called_dead_while_a_call_has_no_answer(error: Exception) -> None:

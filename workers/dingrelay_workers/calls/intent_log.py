@@ -127,7 +127,7 @@ class IntentLog:
         Raises:
             OwnershipLost: the job is another worker's by now, and the call must not leave.
             Cancelled: the job was cancelled while it waited.
-            Wait: the call may not leave any more today.
+            Wait: the call may not leave any more: its day is over, or the job has expired.
         """
         # Taken before: Redis writes its own time into the intent, which is a little later.
         leave_by = time.monotonic() + self._settle_delay * LEAVES_WITHIN
@@ -140,11 +140,12 @@ class IntentLog:
         if self._open_since:
             written["since"] = self._begin()
         usage = Usage(answered=self.answered or self._ruled_out, steps=self.finished)
+        ends = [moment for moment in (self.leaves_until, self._claim.expires) if moment]
         verdict = await self._records.write_intent(
-            self._claim, written, usage, until=self.leaves_until
+            self._claim, written, usage, until=min(ends, default=0)
         )
         if verdict == "late":
-            raise Wait(timedelta(0), "it is admitted for a day that is over")
+            raise Wait(timedelta(0), "the time in which its call may leave is over")
         if verdict == "lost":
             raise OwnershipLost
         if verdict == "cancelled":

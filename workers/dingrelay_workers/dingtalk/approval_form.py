@@ -30,6 +30,8 @@ Form = Sequence[tuple[str, str]]
 
 LONGEST_UNCUT = 100
 """Characters of a text; a longer one may come back cut short."""
+MASKED = "**"
+"""Instead of what the reader may not see, such as the middle of a number."""
 
 
 class Comparison(StrEnum):
@@ -160,6 +162,8 @@ def _as_text(sent: str, control: Control) -> Comparison:
         return EQUAL
     if squeezed(sent) == squeezed(told) or any(ord(letter) > 0xFFFF for letter in sent):
         return UNCLEAR
+    if MASKED in told:
+        return UNCLEAR
     cut = len(told) >= LONGEST_UNCUT and squeezed(sent).startswith(squeezed(told))
     return UNCLEAR if cut else DIFFERENT
 
@@ -176,6 +180,8 @@ def _as_number(sent: str, control: Control) -> Comparison:
 
 
 def _as_select(sent: str, control: Control) -> Comparison:
+    if as_json(control.value) is not None:
+        return EQUAL if _same(sent, control.value) else UNCLEAR
     return _options(as_list(sent) or [sent], [control.value], [control.extra])
 
 
@@ -210,6 +216,7 @@ def _options(sent: Sequence[Any], told: Sequence[Any], extras: Sequence[Any]) ->
 
 
 DATE = re.compile(r"\s*(\d{4})\D{1,2}(\d{1,2})(?:\D{1,2}(\d{1,2}))?(?!\d)\D?\s*(.*)", re.DOTALL)
+_ZONE = re.compile(r"\d(?:Z|[+-]\d\d:?\d\d)\s*$")
 _TIME = re.compile(r"T?(\d{1,2}):(\d{2})(?::(\d{2}))?(?:\.0+)?")
 
 
@@ -219,7 +226,8 @@ def _as_date(sent: str, control: Control) -> Comparison:
 
 def _dates(sent: str, told: str) -> Comparison:
     wanted, found = DATE.fullmatch(sent), DATE.fullmatch(told)
-    if wanted is None or found is None:
+    # The time of another zone may be on another day.
+    if wanted is None or found is None or _ZONE.search(sent) or _ZONE.search(told):
         return EQUAL if sent == told else UNCLEAR
     for one, other in zip(wanted.groups()[:3], found.groups()[:3], strict=True):
         if one is None or other is None:
@@ -246,7 +254,10 @@ def _as_range(sent: str, control: Control) -> Comparison:
 
 
 def _as_people(sent: str, control: Control) -> Comparison:
-    return _by_id(sent, control, ("emplId", "userId", "userid", "itemId"))
+    # Only this field surely is the userid: a number of DingTalk's own stands beside.
+    found = _by_id(sent, control, ("emplId", "userId", "userid", "itemId"))
+    surely = _ids(as_list(control.extra), ("emplId",))
+    return found if surely or found is EQUAL else UNCLEAR
 
 
 def _as_departments(sent: str, control: Control) -> Comparison:
@@ -288,12 +299,17 @@ def _as_address(sent: str, control: Control) -> Comparison:
     return UNCLEAR if alike else DIFFERENT
 
 
+_NUMBER = re.compile(r"[\d\s()+-]*\d[\d\s()+-]*")
+
+
 def _as_phone(sent: str, control: Control) -> Comparison:
     if _same(sent, control.value):
         return EQUAL
-    wanted, told = re.sub(r"\D", "", sent), re.sub(r"\D", "", as_text(control.value))
-    alike = not wanted or not told or wanted.endswith(told) or told.endswith(wanted)
-    return UNCLEAR if alike else DIFFERENT
+    shown = as_text(control.value)
+    if not _NUMBER.fullmatch(sent) or not _NUMBER.fullmatch(shown):
+        return UNCLEAR
+    wanted, told = re.sub(r"\D", "", sent), re.sub(r"\D", "", shown)
+    return UNCLEAR if wanted.endswith(told) or told.endswith(wanted) else DIFFERENT
 
 
 def _as_link(sent: str, control: Control) -> Comparison:

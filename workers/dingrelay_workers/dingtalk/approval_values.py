@@ -65,8 +65,8 @@ def lines(text: str) -> str:
 
 
 def squeezed(text: str) -> str:
-    """A text without what may be lost or respelled on the way: spaces, controls, width, entities."""
-    plain = unicodedata.normalize("NFKC", html.unescape(text))
+    """A text without what may be lost or respelled on the way: spaces, controls, width, escapes."""
+    plain = unicodedata.normalize("NFKC", html.unescape(text)).replace("\\", "")
     return "".join(letter for letter in plain if letter.isprintable() and not letter.isspace())
 
 

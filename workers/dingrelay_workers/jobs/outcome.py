@@ -124,12 +124,18 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
         open_call: a call of the job left and has no answer.
     """
     if isinstance(error, NotServed):
-        return _not_served(error, claim, settings, open_call=open_call)
-    return (
-        _ended_by_body(error)
-        or _ended_by_machinery(error, claim, settings, open_call=open_call)
-        or _ended_by_call(error, claim, settings, open_call=open_call)
-    )
+        led_to = _not_served(error, claim, settings)
+    else:
+        led_to = (
+            _ended_by_body(error)
+            or _ended_by_machinery(error, claim, settings)
+            or _ended_by_call(error, claim, settings)
+        )
+    if open_call and led_to.state == State.DEAD and led_to.error:
+        # Whatever ends it tells nothing of the call that has no answer.
+        told = led_to.error
+        return _unknown(told["code"], told["message"], attempts=led_to.attempts)
+    return led_to
 
 
 def _ended_by_body(error: Exception) -> Outcome | None:
@@ -157,9 +163,7 @@ def _ended_by_body(error: Exception) -> Outcome | None:
             return None
 
 
-def _ended_by_machinery(
-    error: Exception, claim: Claim, settings: Settings, *, open_call: bool
-) -> Outcome | None:
+def _ended_by_machinery(error: Exception, claim: Claim, settings: Settings) -> Outcome | None:
     match error:
         case Parked():
             return Outcome(
@@ -171,7 +175,7 @@ def _ended_by_machinery(
             )
         case Outage():
             told = Transient(error.kind, error.reason)
-            return _waits(told, error.name, claim, settings, open_call=open_call)
+            return _waits(told, error.name, claim, settings)
         case Draining():
             return given_back()
         case BatchSplit():
@@ -202,33 +206,31 @@ def _is_database_away(error: Exception) -> bool:
     )
 
 
-def _ended_by_call(
-    error: Exception, claim: Claim, settings: Settings, *, open_call: bool
-) -> Outcome:
+def _ended_by_call(error: Exception, claim: Claim, settings: Settings) -> Outcome:
     if isinstance(error, DingTalkError) and error.outage:
-        return _waits(error, error.outage, claim, settings, open_call=open_call)
+        return _waits(error, error.outage, claim, settings)
     match error:
         case Throttled():
             throttles = claim.throttles + 1
             if throttles > settings.max_throttles:
-                return _given_up(error, open_call=open_call, throttles=1)
+                return _given_up(error, throttles=1)
             return _throttled(error)
         case Ambiguous() | Transient():
-            return _tried(error, claim, settings, open_call=open_call)
+            return _tried(error, claim, settings)
         case Held():
             # A hold is waited for (above); Redis was away when the fleet was to be told of this one.
             return Outcome(
                 State.RETRYING, reason=str(error), delay=REDIS_PAUSE, error=_error(error)
             )
         case DingTalkError():
-            return _given_up(error, open_call=open_call)
+            return _given_up(error)
         case TimeoutError():
             late = Transient("job_timeout", f"ran longer than {settings.job_timeout:g} s")
-            return _tried(late, claim, settings, open_call=open_call)
+            return _tried(late, claim, settings)
         case _:
             log.error("job_error", error=type(error).__name__, exc_info=error)
             bug = Transient("internal", redact(f"{type(error).__name__}: {error}"))
-            return _tried(bug, claim, settings, open_call=open_call)
+            return _tried(bug, claim, settings)
 
 
 def _throttled(error: Throttled) -> Outcome:
@@ -242,14 +244,14 @@ def _throttled(error: Throttled) -> Outcome:
     )
 
 
-def _tried(error: DingTalkError, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
+def _tried(error: DingTalkError, claim: Claim, settings: Settings) -> Outcome:
     """An attempt is spent, and the job tried again while there are attempts left."""
     spent = claim.attempts + 1
     failures = claim.failures.one_more(error)
     # A cap of one code counts that code's answers, not whatever else the job has met.
     met, most = failures.of(error.code), error.max_attempts or settings.max_attempts
     if spent >= settings.max_attempts or met >= most:
-        return _given_up(error, open_call=open_call)
+        return _given_up(error)
     return Outcome(
         State.RETRYING,
         reason=str(error),
@@ -260,15 +262,11 @@ def _tried(error: DingTalkError, claim: Claim, settings: Settings, *, open_call:
     )
 
 
-def _waits(
-    error: DingTalkError, outage: str, claim: Claim, settings: Settings, *, open_call: bool
-) -> Outcome:
+def _waits(error: DingTalkError, outage: str, claim: Claim, settings: Settings) -> Outcome:
     """The job waits for the end of an outage, and what it had spent on its beginning is given back."""
     if claim.age >= settings.max_age:
-        ended = Transient("outage", f"waited {claim.age / 3600:.3g} h in vain: {error.message}")
-        if open_call:
-            return _unknown("outage", ended.message)
-        return _dead("outage", error.code, ended.message, error.hint or OUTAGE_HINT)
+        waited = f"waited {claim.age / 3600:.3g} h in vain: {error.message}"
+        return _dead("outage", error.code, waited, error.hint or OUTAGE_HINT)
     return Outcome(
         State.SNOOZED,
         reason=error.message,
@@ -281,21 +279,18 @@ def _waits(
     )
 
 
-def _not_served(error: NotServed, claim: Claim, settings: Settings, *, open_call: bool) -> Outcome:
+def _not_served(error: NotServed, claim: Claim, settings: Settings) -> Outcome:
     """The job waits for whoever moves its app, or has mixed up two cells. It has spent nothing."""
     message = str(error)
     if claim.age < settings.max_age:
         waits = _told("cell", "cell", message, CELL_WAITS)
         pause = error.pause * random.uniform(1, 1.5)
         return Outcome(State.SNOOZED, reason=message, delay=pause, error=waits)
-    told = f"waited {claim.age / 3600:.3g} h in vain: {message}"
-    return _unknown("cell", told) if open_call else _dead("cell", "cell", told, CELL_HINT)
+    return _dead("cell", "cell", f"waited {claim.age / 3600:.3g} h in vain: {message}", CELL_HINT)
 
 
-def _given_up(error: DingTalkError, *, open_call: bool, throttles: int = 0) -> Outcome:
-    """The job is not tried again: dead, or unknown while a call of it has no answer."""
-    if open_call:
-        return _unknown(error.code, error.message, attempts=1)
+def _given_up(error: DingTalkError, *, throttles: int = 0) -> Outcome:
+    """The job is not tried again."""
     return Outcome(
         State.DEAD, reason=str(error), attempts=1, throttles=throttles, error=_error(error)
     )
