@@ -1,7 +1,7 @@
 """The SQL database of a run, and what can be wrong with it."""
 
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,12 @@ class Database:
 
     def write(self, statement: str, *values: Any) -> None:
         """Change something, as nobody in the system would."""
-        with sqlite3.connect(self.path, timeout=10) as connection:
+        with closing(sqlite3.connect(self.path, timeout=10)) as connection, connection:
             connection.execute(statement, values)
 
     def rows(self, query: str, *values: Any) -> list[dict[str, Any]]:
         """What a query finds."""
-        with sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10) as connection:
+        look = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=10)
+        with closing(look) as connection:
             connection.row_factory = sqlite3.Row
             return [dict(row) for row in connection.execute(query, values)]

@@ -4,7 +4,7 @@ import csv
 import sqlite3
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,9 @@ from redis.exceptions import RedisError
 
 from dingrelay_chaos.process import Process
 from dingrelay_chaos.system import System
+from dingrelay_workers.database.database import CONNECTIONS as DATABASE_CONNECTIONS
+from dingrelay_workers.database.database import OVERFLOW as DATABASE_OVERFLOW
+from dingrelay_workers.store.connections import CONNECTIONS as REDIS_CONNECTIONS
 
 EVERY_SECONDS = 10.0
 MEGA = 1_000_000
@@ -26,6 +29,15 @@ MORE_MB = 5.0
 """MB that are no growth, whatever the share."""
 MORE_OF_OTHERS = 8.0
 """Descriptors or threads that are no growth: connections of a moment."""
+CELERY_CONNECTIONS = 16
+"""To Redis, of a worker at most: ten publish (`broker_pool_limit`), the others consume."""
+BOUNDS: Mapping[str, float] = {
+    # A connection to SQLite has its file and its log open, all of them share a third file. A file that is
+    # closed beside other connections stays open for the next one, so a busy moment leaves its number behind.
+    "database files": 2 * (DATABASE_CONNECTIONS + DATABASE_OVERFLOW) + 1,
+    "redis sockets": REDIS_CONNECTIONS + CELERY_CONNECTIONS,
+}
+"""What pools may open whenever that many things happen at once, which is no growth either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +47,8 @@ class Sample:
     Attributes:
         seconds: since the start.
         of: a process, ``redis`` or ``sql``.
-        what: ``mb``, ``descriptors``, ``threads``, ``keys`` or ``jobs``.
+        what: ``mb``, ``database files``, ``redis sockets``, ``descriptors`` (all others), ``threads``,
+            ``keys`` or ``jobs``.
     """
 
     seconds: float
@@ -96,7 +109,7 @@ class Sampler:
             with suppress(psutil.Error):
                 running = psutil.Process(process.pid)
                 yield process.name, "mb", running.memory_info().rss / MEGA
-                yield process.name, "descriptors", running.num_fds()
+                yield from self._descriptors(process.name, running)
                 yield process.name, "threads", running.num_threads()
         with suppress(RedisError), self._system.valkey.connect() as redis:
             yield "redis", "mb", redis.info("memory")["used_memory"] / MEGA
@@ -107,6 +120,19 @@ class Sampler:
             yield "sql", "mb", rows[0]["size"] / MEGA
             rows = self._system.database.rows("select count(*) as jobs from job_history")
             yield "sql", "jobs", rows[0]["jobs"]
+
+    def _descriptors(self, name: str, running: psutil.Process) -> Iterator[tuple[str, str, float]]:
+        """Those of pools by themselves, since each pool has its bound."""
+        database, redis = str(self._system.database.path), self._system.valkey.port
+        pools = {
+            "database files": sum(f.path.startswith(database) for f in running.open_files()),
+            "redis sockets": sum(
+                each.raddr != () and each.raddr.port == redis
+                for each in running.net_connections("tcp")
+            ),
+        }
+        yield from ((name, what, count) for what, count in pools.items())
+        yield name, "descriptors", running.num_fds() - sum(pools.values())
 
     def _processes(self) -> Iterator[Process]:
         for worker in self._system.workers:
@@ -127,7 +153,9 @@ def grown(samples: Sequence[Sample]) -> list[str]:
         if of in {"redis", "sql"}:
             continue
         before, after = median(early), median(late)
-        most = before * MORE_MEMORY + MORE_MB if what == "mb" else before + MORE_OF_OTHERS
+        most = max(before + MORE_OF_OTHERS, BOUNDS.get(what, 0.0))
+        if what == "mb":
+            most = before * MORE_MEMORY + MORE_MB
         if after > most:
             found.append(f"{of}: {what} from {before:.0f} to {after:.0f}")
     return found

@@ -34,6 +34,10 @@ transaction is given up. SQLite knows no such thing: there a stopped process is 
 LET_IN = 0.11
 """Seconds between two transactions of somebody who has many: SQLite's writers that wait look every 0.1 s."""
 
+CONNECTIONS, OVERFLOW = 5, 10
+"""Of one process: those that stay open, and those that are opened beside them in a busy moment."""
+POOL = {"pool_size": CONNECTIONS, "max_overflow": OVERFLOW}
+
 CHUNK = 500
 """Values in one IN list; every SQLite takes at least 999."""
 
@@ -195,11 +199,11 @@ def _engine(
     url: URL, busy_timeout_ms: int, more: dict[str, Any], threads: ConnectionThreads
 ) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
-        engine = create_async_engine(url, pool_pre_ping=True, connect_args=more)
+        engine = create_async_engine(url, pool_pre_ping=True, connect_args=more, **POOL)
         event.listen(engine.sync_engine, "connect", notice_pooler)
         return engine
     open_by = {"async_creator_fn": threads.connect}
-    engine = create_async_engine(url, connect_args={**SQLITE_ARGUMENTS, **open_by})
+    engine = create_async_engine(url, connect_args={**SQLITE_ARGUMENTS, **open_by}, **POOL)
 
     def prepare(connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
         _prepare(connection, busy_timeout_ms)
