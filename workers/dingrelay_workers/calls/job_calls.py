@@ -19,7 +19,9 @@ from dingrelay_workers.dingtalk.error_body import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
+    Final,
     Permanent,
+    QuotaExhausted,
     TokenInvalid,
     Transient,
 )
@@ -268,6 +270,9 @@ class JobCalls:
             if error.unsent:  # it tells nothing of this API; without a token, the fleet was told
                 await self._limiter.forgone(grant)
             else:
+                # What is refused for its content counts, too (API §6).
+                if isinstance(error, Final) and not isinstance(error, QuotaExhausted):
+                    self._count(api)
                 await self._limiter.failed(grant, error, job=self._claim.id)
             raise
         except BaseException:  # it did not leave, or its answer is nobody's any more
@@ -275,14 +280,18 @@ class JobCalls:
             raise
         else:
             verdict = "ok"
+            self._count(api)
             await self._limiter.answered(grant)
-            if api.counted:
-                self._quota.count(self._organisation)
             return answer
         finally:
             await self._limiter.over(grant)
             CALLS.labels(api.name, self.app, verdict).inc()
             CALL_SECONDS.labels(api.name).observe(time.monotonic() - left)
+
+    def _count(self, api: Api) -> None:
+        """Note a call of the month."""
+        if api.counted:
+            self._quota.count(self._organisation)
 
     async def _exchange(self, request: Request, shared: SharedCall | None) -> Json:
         """DingTalk's answer; asked once more with a new token if DingTalk calls the token invalid.

@@ -1,0 +1,87 @@
+"""Which calls are of the month: those that DingTalk carried out, and those that it refused (API §6)."""
+
+from contextlib import suppress
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from dingrelay_workers.calls.job_calls import JobCalls
+from dingrelay_workers.dingtalk import apis
+from dingrelay_workers.dingtalk.apis import Api
+from dingrelay_workers.dingtalk.errors import (
+    Ambiguous,
+    DingTalkError,
+    NotFound,
+    Permanent,
+    Permission,
+    QuotaExhausted,
+    Throttled,
+    Transient,
+)
+from dingrelay_workers.dingtalk.request import Request
+
+
+@pytest.mark.parametrize(
+    ("answer", "counted"),
+    [
+        ({}, 1),
+        (Permanent("40035", "a parameter is wrong"), 1),
+        (Permission("60011", "the app may not"), 1),
+        (NotFound("60121", "there is nobody"), 1),
+        (Throttled("90018", "too many"), 0),
+        (QuotaExhausted("90020", "the month is used up"), 0),
+        (Transient("-1", "busy"), 0),
+        (Ambiguous("timeout", "no answer"), 0),
+    ],
+)
+async def test_a_refused_call_counts_and_one_that_met_a_limit_or_was_lost_does_not(
+    answer: Any, counted: int
+) -> None:
+    assert await calls_of_the_month(apis.MESSAGE_SEND, answer) == counted
+
+
+async def test_a_refused_call_that_is_not_of_the_month_does_not_count() -> None:
+    assert await calls_of_the_month(apis.USER, NotFound("60121", "there is nobody")) == 0
+
+
+@pytest.mark.parametrize("answer", [{}, Permanent("40035", "a parameter is wrong")])
+async def test_a_call_counts_although_redis_is_away_by_then(answer: Any) -> None:
+    away = AsyncMock(side_effect=RedisConnectionError)
+    assert await calls_of_the_month(apis.MESSAGE_SEND, answer, told=away) == 1
+
+
+async def calls_of_the_month(api: Api, answer: Any, *, told: Any = None) -> int:
+    """How many calls were counted after one to which DingTalk gave this answer."""
+    whose: Any = SimpleNamespace(
+        id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", woken=False, queue=""
+    )
+    told = told or AsyncMock()
+    limiter: Any = SimpleNamespace(
+        acquire=AsyncMock(return_value=SimpleNamespace(costs={})),
+        wanted=lambda *_: 0,
+        stale=lambda _: False,
+        answered=told,
+        failed=told,
+        over=AsyncMock(),
+    )
+    nothing: Any = SimpleNamespace(claim_late=lambda *_: None)
+    settings: Any = SimpleNamespace(app=lambda _: SimpleNamespace(organisation="o"))
+    quota: Any = SimpleNamespace(check=AsyncMock(), count=Mock())
+    intents: Any = SimpleNamespace(open=False, write=AsyncMock(), close=lambda: None)
+    transport: Any = SimpleNamespace(request=AsyncMock(side_effect=[answer]))
+    calls = JobCalls(
+        whose,
+        settings=settings,
+        limiter=limiter,
+        quota=quota,
+        tokens=AsyncMock(),
+        transport=transport,
+        batches=nothing,
+        intents=intents,
+    )
+    with suppress(DingTalkError, RedisConnectionError):
+        await calls.send(Request(api))
+    return int(quota.count.call_count)
