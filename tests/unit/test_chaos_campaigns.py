@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dingrelay_chaos.invariants.campaigns import _people
-from dingrelay_chaos.truth import TOO_MANY_A_DAY
+from dingrelay_chaos.truth import TOO_MANY_A_DAY, text_of
 
 
 def entry(text: str, reason: str) -> dict[str, Any]:
@@ -27,7 +27,8 @@ def test_only_the_message_that_was_dropped_is_excused(
     outcome: str, entries: list[dict[str, Any]], *, excused: bool
 ) -> None:
     truth = SimpleNamespace(entries=entries, received=lambda user: 500)
-    evidence: Any = SimpleNamespace(truth=truth, uncounted=set(), in_departments={"u1"})
+    beyond = {(text_of(each), "u1") for each in entries if each["reason"]}
+    evidence: Any = SimpleNamespace(truth=truth, uncounted=set(), beyond_the_day=beyond)
     asked: Any = SimpleNamespace(campaign="c", users=["u1"], tag="campaign 1")
     told: Any = SimpleNamespace(people=[{"userid": "u1", "outcome": outcome}])
     assert (not list(_people(evidence, asked, told))) is excused

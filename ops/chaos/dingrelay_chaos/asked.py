@@ -18,6 +18,7 @@ class MessageAsked:
     users: tuple[str, ...]
     departments: tuple[int, ...] = ()
     everyone: bool = False
+    allow_duplicate: bool = False
     accepted: Accepted = "perhaps"
     job: str = ""
     answered: float = float("inf")

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -23,7 +24,7 @@ from dingrelay_chaos.faults.valkey import (
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
 from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.truth import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Truth
+from dingrelay_chaos.truth import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Truth, text_of
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_sandbox.report_types import AttemptReport, EventReport
@@ -159,14 +160,32 @@ class Evidence:
         return any(lost.since <= at <= lost.until for lost in self.lost)
 
     @cached_property
-    def in_departments(self) -> set[str]:
-        """Those who got a message to departments, which is not counted in their day."""
-        return {
-            user
+    def beyond_the_day(self) -> set[tuple[str, str]]:
+        """Content and person of what DingTalk dropped after the day's messages, and nobody could keep back.
+
+        A message to departments, to everyone or with `allow_duplicate` is sent in any case. One to departments
+        is in nobody's count, so for each that somebody got, another one may be sent to them in vain.
+        """
+        in_any_case = {
+            asked.content
             for asked in self.asked.messages
-            if asked.departments
-            for user in self.truth.by_content.get(asked.content, {})
+            if asked.departments or asked.everyone or asked.allow_duplicate
         }
+        to_departments = {each.content for each in self.asked.messages if each.departments}
+        uncounted: Counter[str] = Counter()
+        dropped: dict[str, list[str]] = {}
+        for entry in self.truth.entries:
+            content, user = text_of(entry), entry["user"]
+            if entry["reason"] == TOO_MANY_A_DAY:
+                dropped.setdefault(user, []).append(content)
+            elif not entry["reason"]:
+                uncounted[user] += content in to_departments
+        found: set[tuple[str, str]] = set()
+        for user, contents in dropped.items():
+            counted = [content for content in contents if content not in in_any_case]
+            excused = contents if len(counted) <= uncounted[user] else in_any_case & {*contents}
+            found |= {(content, user) for content in excused}
+        return found
 
     def unreachable(self, content: str, user: str) -> bool:
         """Whether nobody could know that a message, which was sent, would not arrive."""
@@ -177,10 +196,7 @@ class Evidence:
                 each["reason"] == TOO_MANY_A_MINUTE and each["call_id"] in self.uncounted
                 for each in entries
             )
-            or (
-                user in self.in_departments
-                and any(each["reason"] == TOO_MANY_A_DAY for each in entries)
-            )
+            or (content, user) in self.beyond_the_day
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dingrelay_chaos.asked import CampaignAsked
 from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import TOO_MANY_A_DAY, USER_DAY, text_of
+from dingrelay_chaos.truth import USER_DAY, text_of
 
 NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_scope"})
 """Outcomes that say: no call was made for this person."""
@@ -44,9 +44,7 @@ def _people(
     arrived = Counter(entry["user"] for entry in entries if not entry["reason"])
     uncounted = {each["user"] for each in truth.entries if each["call_id"] in evidence.uncounted}
     dropped = uncounted | {
-        each["user"]
-        for each in entries
-        if each["reason"] == TOO_MANY_A_DAY and each["user"] in evidence.in_departments
+        each["user"] for each in entries if (text_of(each), each["user"]) in evidence.beyond_the_day
     }
     for user in asked.users:
         times, outcome = arrived[user], outcomes.get(user, {}).get("outcome", "missing")

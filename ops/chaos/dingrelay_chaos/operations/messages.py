@@ -61,6 +61,7 @@ class Send:
             self.users,
             self.departments,
             self.everyone,
+            self.allow_duplicate,
             bare=self.bare,
             not_before=None if self.send_in is None else now + self.send_in,
             not_after=None if self.expires_in is None else now + self.expires_in,

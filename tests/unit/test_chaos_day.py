@@ -1,0 +1,50 @@
+"""What the judge of the chaos test excuses of messages that DingTalk dropped after a person's 500 of the day."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from dingrelay_chaos.asked import Asked, MessageAsked
+from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.truth import TOO_MANY_A_DAY, Truth
+
+
+def entry(content: str, reason: str = "") -> Any:
+    message = {"text": {"content": content}}
+    return {"user": "u1", "message": message, "reason": reason, "call_id": 1}
+
+
+def excused(asked: list[MessageAsked], entries: list[Any]) -> set[str]:
+    """The contents that somebody may have missed without being told."""
+    nothing: Any = None
+    truth = Truth(entries, [], [], nothing, {}, {}, [])
+    schedule: Any = SimpleNamespace(setting=SimpleNamespace(recipients="5000/60s"))
+    found = Evidence(schedule, Asked(messages=asked), truth, nothing, {})
+    for content in {asked.content for asked in asked}:
+        assert found.unreachable(content, "u1") is ((content, "u1") in found.beyond_the_day)
+    return {content for content, _ in found.beyond_the_day}
+
+
+def plain(content: str, **more: Any) -> MessageAsked:
+    return MessageAsked(1, 0.0, content, (), **more)
+
+
+@pytest.mark.parametrize(
+    "how", [{"everyone": True}, {"departments": (2,)}, {"allow_duplicate": True}]
+)
+def test_what_is_sent_in_any_case_may_be_dropped(how: dict[str, Any]) -> None:
+    dropped = [entry("in any case", TOO_MANY_A_DAY), entry("counted", TOO_MANY_A_DAY)]
+    asked = [plain("in any case", **how), plain("counted")]
+    assert excused(asked, dropped) == {"in any case"}
+
+
+def test_each_message_to_departments_that_arrived_excuses_one_other() -> None:
+    asked = [plain("theirs", departments=(2,)), plain("one"), plain("two")]
+    arrived, one, two = entry("theirs"), entry("one", TOO_MANY_A_DAY), entry("two", TOO_MANY_A_DAY)
+    assert excused(asked, [arrived, one]) == {"one"}
+    assert excused(asked, [arrived, one, two]) == set()
+
+
+def test_what_is_dropped_for_another_reason_is_not_excused() -> None:
+    assert excused([plain("one", everyone=True)], [entry("one", "143103")]) == set()
