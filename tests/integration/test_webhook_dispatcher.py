@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from redis.exceptions import ConnectionError as RedisAway
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.exc import OperationalError
 
+from dingrelay_chaos.database import Database as SQLiteFile
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
@@ -222,6 +224,25 @@ async def test_before_the_first_migration_the_stream_is_passed(
     dispatcher = await fleet.dispatcher()
     assert await dispatcher.tick() is None
     assert await redis.xlen(keys.ENDINGS) <= 1
+    await database.dispose()
+
+
+async def test_what_ends_while_a_new_leader_has_no_database_is_told_later(
+    redis: Redis, valkey_url: str, tmp_path: Path
+) -> None:
+    file = SQLiteFile(tmp_path)
+    file.create()
+    database = Database(file.url)
+    fleet = Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
+    await subscribe(database, id="drw_aaaaaaaaaaaa")
+    await database.dispose()
+    file.take_away()
+    await fleet.end_jobs(3)
+    with pytest.raises(OperationalError):
+        await (await fleet.dispatcher()).tick()
+    file.bring_back()
+    await fleet.finish(await fleet.dispatcher())
+    assert len(fleet.told) == 3
     await database.dispose()
 
 

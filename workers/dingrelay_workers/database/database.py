@@ -114,9 +114,15 @@ class Database:
         return self._url.get_backend_name() == "sqlite"
 
     async def has(self, table: type[Base]) -> bool:
-        """Whether there is this table; looking does not create a database."""
+        """Whether there is this table; looking does not create a database.
+
+        What stands in a database's place is no reason to say that it has no tables.
+
+        Raises:
+            SQLAlchemyError: the database is away.
+        """
         path = Path(self._url.database or "")
-        if self.is_sqlite and not await asyncio.to_thread(path.is_file):
+        if self.is_sqlite and not await asyncio.to_thread(path.exists):
             return False
         # SQLAlchemy's own way takes several round trips.
         look = "select to_regclass(:name)"
