@@ -57,26 +57,33 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items[:] = order.dealt(items, order.processes())
 
 
+def next_look(waited: float, pause: float = 0.02) -> float:
+    """Seconds until a predicate is asked again: what takes long is looked at less often."""
+    return max(pause, min(waited / 10, 0.1))
+
+
 def wait_until(
     predicate: Callable[[], object], *, timeout: float = 30, what: str = "", pause: float = 0.02
 ) -> None:
-    """Return once `predicate` is true, asked again after `pause` s; fail after `timeout` seconds."""
-    deadline = time.monotonic() + timeout
+    """Return once `predicate` is true, asked every `pause` s or more; fail after `timeout` seconds."""
+    began = time.monotonic()
     while not predicate():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             pytest.fail(f"not within {timeout:g} s: {what or predicate}")
-        time.sleep(pause)
+        time.sleep(next_look(waited, pause))
 
 
 async def wait_until_async(
     predicate: Callable[[], Awaitable[object]], *, timeout: float = 30, what: str = ""
 ) -> None:
     """`wait_until` for a predicate that is awaited."""
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
     while not await predicate():
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > timeout:
             pytest.fail(f"not within {timeout:g} s: {what or predicate}")
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(next_look(waited))
 
 
 @pytest.fixture(scope="session")
