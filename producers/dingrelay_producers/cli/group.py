@@ -1,5 +1,6 @@
 """The group of all commands: ours, those of other installed parts, and one way to fail."""
 
+from collections.abc import Iterator
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -30,7 +31,7 @@ class Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of that name in the reader's language, or None."""
         if cmd_name not in self.commands:
-            self._load()
+            self._load(cmd_name)
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             speak(command)
@@ -69,18 +70,31 @@ class Commands(TyperGroup):
             tell(translated(sentence), style="red")
             raise typer.Exit(code) from None
 
-    def _load(self) -> None:
+    def _load(self, only: str = "") -> None:
+        """Add the other parts' commands. One alone is made in a fraction of the time."""
         if self._complete:
             return
-        self._complete = True
-        for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
-            others = typer.Typer()
-            try:
-                point.load()(others)
-            except ModuleNotFoundError as error:
-                _register_incomplete(others, point, error)
-            for name, command in get_group(others).commands.items():
+        self._complete = not only
+        for part in _parts():
+            if only:
+                part.registered_commands = [
+                    each for each in part.registered_commands if each.name == only
+                ]
+                part.registered_groups = [
+                    each for each in part.registered_groups if each.name == only
+                ]
+            for name, command in get_group(part).commands.items():
                 self.commands.setdefault(name, command)
+
+
+def _parts() -> Iterator[typer.Typer]:
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        part = typer.Typer()
+        try:
+            point.load()(part)
+        except ModuleNotFoundError as error:
+            _register_incomplete(part, point, error)
+        yield part
 
 
 def _speak_if_usage(error: Exception) -> None:
