@@ -260,6 +260,27 @@ def test_an_errcode_of_a_wrong_type_says_nothing(errcode: object) -> None:
     assert type(meaning(OLD_SEND, 200, {"errcode": errcode})) is Ambiguous
 
 
+@pytest.mark.parametrize("success", [[True], {}, "[object Object]", 7, ""])
+def test_a_success_of_a_wrong_type_says_nothing(success: object) -> None:
+    body = {"result": [True], "success": success}
+    execute = apis.of_path("POST", "/v1.0/x", ruled=lambda _: "", changes=True)
+    assert type(meaning(apis.APPROVAL_LIST, 200, body)) is Transient
+    assert type(meaning(NEW_CREATE, 200, body)) is Ambiguous
+    assert type(meaning(execute, 200, body)) is Ambiguous
+
+
+def test_a_success_that_is_false_is_none_but_for_who_asked_for_dingtalks_words() -> None:
+    # An empty list of instances would say that an approval does not exist.
+    body = {"result": {}, "success": False}
+    assert type(meaning(apis.APPROVAL_LIST, 200, body)) is Transient
+    assert type(meaning(NEW_CREATE, 200, body)) is Ambiguous
+    any_api = apis.of_path("GET", "/v1.0/x", ruled=lambda _: "", changes=False)
+    assert Classifier().read(any_api, 200, json.dumps(body).encode()) == body
+    for true in (True, "true", None):
+        told = {"result": {}, "success": true}
+        assert Classifier().read(apis.APPROVAL_LIST, 200, json.dumps(told).encode()) == told
+
+
 @pytest.mark.parametrize(
     ("status", "body", "error"),
     [

@@ -304,7 +304,7 @@ class Classifier:
         if (
             answer is not None
             and 200 <= status < 300
-            and (api.dialect == "rest" or error_body.succeeded(answer))
+            and error_body.succeeded(answer, api)
             and (not api.verbatim or error_body.tellable(answer))
         ):
             return answer

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from dingrelay_tasks.beijing import BEIJING
 from dingrelay_workers.dingtalk import lenient
+from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.redact import redact
 
 IP_BANNED = "ip_banned"
@@ -71,9 +72,19 @@ def tellable(answer: Mapping[str, Any]) -> bool:
     return True
 
 
-def succeeded(answer: Mapping[str, Any]) -> bool:
-    """Whether an answer of the old dialect says that all went well."""
-    return integer(answer.get("errcode")) == 0
+def succeeded(answer: Mapping[str, Any], api: Api) -> bool:
+    """Whether an answer says that all went well.
+
+    In the old dialect it must. In the new one an answer without `success` does, too, and one with
+    false is none but for who is told DingTalk's own words; anything else there says nothing.
+    """
+    if api.dialect == "oapi":
+        return integer(answer.get("errcode")) == 0
+    told = answer.get("success")
+    try:
+        return told is None or lenient.boolean(told) or api.verbatim
+    except lenient.Unreadable:
+        return False
 
 
 def request_id_of(answer: Mapping[str, Any]) -> str:
