@@ -81,7 +81,7 @@ MUTATIONS: tuple[Mutation, ...] = (
         "begin = min(since, self._now()) + offset - LOOK_BACK_MS",
         "begin = min(since, self._now())",
         (*_LOST_APPROVALS, "dingtalk_clock"),
-        first=309,
+        first=311,
     ),
     Mutation(
         "busy-means-not-done",
