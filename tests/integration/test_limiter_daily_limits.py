@@ -6,14 +6,18 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 
+from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.ownership import Ownership, OwnershipLost
 from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.states import State
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
 from dingrelay_tasks.message import digest
 from dingrelay_tasks.outcomes import Refused, Wait
 from dingrelay_workers.limiter.daily_limits import DailyLimits, Reach
+from dingrelay_workers.store.records import Records, Usage
+from jobs import a_draft, claimed, enqueue
 
 EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""
@@ -152,6 +156,34 @@ async def test_a_cancelled_job_gives_back_what_it_reserved(office: Office) -> No
     await office.job("job1", "retrying")
     await office.cancel("job1")
     assert await office.received() == {}
+
+
+@pytest.mark.parametrize(
+    ("end", "given_back"),
+    [
+        (State.DEAD, True),
+        (State.EXPIRED, True),
+        (State.DUPLICATE, True),
+        (State.CANCELLED, True),
+        (State.UNKNOWN, False),
+        (State.DONE, False),
+    ],
+)
+async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
+    office: Office, redis: Redis, end: State, *, given_back: bool
+) -> None:
+    records, draft = Records(redis, Settings.load(env="test")), a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    await office.daily_limits.reserve("a", claim.ownership, ["u1"], text("hi"))
+    if end == State.CANCELLED:  # while it runs
+        call = record.cancel(draft.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
+        assert await run_async(redis, call) == b"running"
+        parked = await records.park(claim, State.SNOOZED, delay=9, usage=Usage())
+        assert parked == State.CANCELLED
+    else:
+        assert await records.settle(claim, end, usage=Usage())
+    assert await office.received() == ({} if given_back else {b"u1": b"1"})
 
 
 async def test_what_may_have_been_sent_stays_counted(office: Office) -> None:
