@@ -55,7 +55,7 @@ class Office:
     async def job(self, job: str, state: str = "running", **fields: str) -> Ownership:
         """The job in this state; if it runs, the run."""
         run = Ownership(job, "worker/1", 1)
-        held = {"state": state, "owner": run.owner, "fence": run.fence, **fields}
+        held: dict[Any, Any] = {"state": state, "owner": run.owner, "fence": run.fence, **fields}
         await self.redis.hset(keys.job(job), mapping=held)
         await self.redis.expire(keys.job(job), 60)
         return run
@@ -101,6 +101,15 @@ async def test_the_same_content_goes_to_a_user_once_a_day(office: Office, day: D
     assert await office.reserve("job4", "u2", app="b") == DailyVerdict(["u2"])
     day.moment += timedelta(minutes=2)
     assert await office.reserve("job5", "u2") == DailyVerdict(["u2"])
+
+
+async def test_what_is_admitted_may_leave_until_shortly_before_midnight(office: Office) -> None:
+    run, message = await office.job("job"), text("hi")
+    last = int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
+    limits = office.daily_limits
+    assert (await limits.reserve("a", run, ["u1"], message))[1] == last
+    assert (await limits.reserve_departments("a", run, [1], message))[1] == last
+    assert (await limits.reserve_everyone("a", run, message))[1] == last
 
 
 async def test_the_same_job_is_admitted_again_and_counted_once(office: Office) -> None:
@@ -202,7 +211,7 @@ async def test_what_may_have_been_sent_stays_counted(office: Office) -> None:
     [{"state": "done"}, {"state": "cancelled"}, {"owner": "worker/2"}, {"fence": "2"}, {}],
 )
 async def test_a_run_that_lost_its_job_reserves_nothing(
-    office: Office, redis: Redis, taken_over: dict[str, str]
+    office: Office, redis: Redis, taken_over: dict[Any, Any]
 ) -> None:
     """A worker that stood still between its claim and its reservation."""
     run = await office.job("job")

@@ -108,7 +108,7 @@ async def test_a_job_whose_lease_ran_out_goes_to_the_next_worker(
 async def test_two_claims_with_one_fence_are_not_confused(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
-    replica = await redis.dump(keys.job(draft.id))
+    replica = await redis.dump(keys.job(draft.id)) or b""
     first = await claimed(records, draft)
     # Redis fails over to a replica that has not heard of the claim.
     await redis.restore(keys.job(draft.id), 60_000, replica, replace=True)
@@ -144,6 +144,20 @@ async def test_a_lost_claim_is_not_taken_for_the_present_one_of_the_same_process
     assert not second.cancelling()
     second.cancel()
     await asyncio.wait([second])
+
+
+async def test_a_call_whose_time_to_leave_is_over_leaves_nothing_behind(
+    records: Records, redis: Redis
+) -> None:
+    """It was admitted for a day that is over, or its job has expired."""
+    draft = a_draft()
+    await enqueue(redis, draft)
+    claim = await claimed(records, draft)
+    over = await server_time(redis)
+    assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=over) == "late"
+    assert await redis.hget(keys.job(draft.id), "intent") is None
+    ahead = over + 60_000
+    assert await records.write_intent(claim, {"step": "call:1"}, Usage(), until=ahead) == "written"
 
 
 async def test_a_cancelled_job_makes_no_call_after_the_one_that_was_answered(
@@ -450,7 +464,8 @@ async def test_a_dead_job_can_be_requeued_and_keeps_its_open_call(
 
 
 async def waiting(redis: Redis, draft: Draft) -> list[str]:
-    return [job.decode() for job in await redis.zrange(draft.batch_key, 0, -1)]
+    jobs: Any = await redis.zrange(draft.batch_key, 0, -1)
+    return [job.decode() for job in jobs]
 
 
 async def enqueued(redis: Redis, *jobs: dict[str, Any]) -> list[Draft]:
