@@ -23,7 +23,7 @@ from dingrelay_workers.limiter.rules import Rule, Rules
 _PACKAGE = "dingrelay_workers.limiter"
 SICK = Script.load(_PACKAGE, "clock", "breakers", "sick")
 SANE = Script.load(_PACKAGE, "clock", "sane")
-RESUME = transition(_PACKAGE, "clock", "breakers", "resume")
+RESUME = transition(_PACKAGE, "clock", "breakers", "resume_jobs")
 
 MICRO = 1_000_000
 

@@ -30,7 +30,7 @@ _PACKAGE = "dingrelay_workers.store"
 _CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
 _CLAIM_LATE = transition(_PACKAGE, "running", "claim_late")
 _CLAIM = transition(_PACKAGE, "running", "claim")
-_LEAVE = transition(_PACKAGE, "running", "leave")
+_LEAVE = transition(_PACKAGE, "running", "leave_to_newer")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat", preludes=["owned"])
 _WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"])
 _PARK = transition(_PACKAGE, "reschedule", preludes=["owned", *ENDING])

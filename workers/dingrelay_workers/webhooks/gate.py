@@ -21,8 +21,8 @@ from dingrelay_tasks.context import Receipt
 
 _PACKAGE = "dingrelay_workers.webhooks"
 _ENTER = transition(_PACKAGE, "gate", "enter")
-_LEAVE = transition(_PACKAGE, "gate", "leave")
-_RESUME = transition(_PACKAGE, "gate", "resume")
+_LEAVE = transition(_PACKAGE, "gate", "leave_gate")
+_RESUME = transition(_PACKAGE, "gate", "resume_deliveries")
 _REMOVE = transition(_PACKAGE, "gate", "remove")
 
 PLACES = 4

@@ -16,7 +16,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.webhook_deliver import WebhookDeliver
 from dingrelay_workers.store.records import Records
 
-_FORGET = transition("dingrelay_workers.webhooks", "forget")
+_FORGET = transition("dingrelay_workers.webhooks", "forget_deliveries")
 
 POISON = "poison"
 """Class of the error of a job that took down its workers."""
