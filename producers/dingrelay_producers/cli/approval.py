@@ -1,5 +1,6 @@
 """``dingrelay approval``: the state of approvals, and actions on them."""
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -8,9 +9,12 @@ from dingrelay_producers.cli import options
 from dingrelay_producers.language import tr
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from rich.table import Table
 
     from dingrelay_producers.client.approval_backend import ApprovalStatus
+    from dingrelay_producers.client.approvals import ApprovalRef
     from dingrelay_producers.client.client import JobRef
 
 StateName = Literal["running", "approved", "refused", "terminated", "deleted"]
@@ -40,11 +44,9 @@ def show(
     from dingrelay_producers.cli.exits import of_state
     from dingrelay_producers.cli.output import console, document, print_job, print_json
     from dingrelay_producers.cli.waiting import wait_for
-    from dingrelay_producers.client.client import Client
     from dingrelay_producers.store.states import State
 
-    with Client() as client:
-        ref = client.approval(instance, app=app)
+    with _approval(instance, app) as ref:
         if look:
             looked = wait_for(ref.look(), timeout)
             if looked.state != State.DONE:
@@ -137,15 +139,13 @@ def watch(
     from dingrelay_producers.cli.exits import DONE, OTHERWISE
     from dingrelay_producers.cli.output import console, document, print_json
     from dingrelay_producers.client.approvals import POLL_SECONDS, Patience
-    from dingrelay_producers.client.client import Client
 
-    patience, told = Patience(instance, timeout), None
-    with Client() as client:
-        ref = client.approval(instance, app=app)
+    patience, printed = Patience(instance, timeout), None
+    with _approval(instance, app) as ref:
         while True:
             status = ref.known()
-            if status and status != told:
-                told = status
+            if status and status != printed:
+                printed = status
                 if as_json:
                     print_json(document(status))
                 else:
@@ -169,17 +169,12 @@ def terminate(
     as_json: options.AsJson = False,
 ) -> None:
     """Withdraw a running approval. DingTalk refuses it in the first 15 seconds; the job waits."""
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        job = client.approval(instance, app=app).terminate(reason, user=user)
-        _tell(
-            job,
+    with _approval(instance, app) as approval:
+        job, what = (
+            approval.terminate(reason, user=user),
             tr("terminate {instance}", instance=instance),
-            wait=wait,
-            timeout=timeout,
-            as_json=as_json,
         )
+        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -193,17 +188,9 @@ def agree(
     as_json: options.AsJson = False,
 ) -> None:
     """Agree to an approval in the name of an approver."""
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        job = client.approval(instance, app=app).agree(user, remark)
-        _tell(
-            job,
-            tr("agree {instance}", instance=instance),
-            wait=wait,
-            timeout=timeout,
-            as_json=as_json,
-        )
+    with _approval(instance, app) as approval:
+        job, what = approval.agree(user, remark), tr("agree {instance}", instance=instance)
+        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -217,17 +204,9 @@ def refuse(
     as_json: options.AsJson = False,
 ) -> None:
     """Refuse an approval in the name of an approver."""
-    from dingrelay_producers.client.client import Client
-
-    with Client() as client:
-        job = client.approval(instance, app=app).refuse(user, remark)
-        _tell(
-            job,
-            tr("refuse {instance}", instance=instance),
-            wait=wait,
-            timeout=timeout,
-            as_json=as_json,
-        )
+    with _approval(instance, app) as approval:
+        job, what = approval.refuse(user, remark), tr("refuse {instance}", instance=instance)
+        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -241,17 +220,18 @@ def comment(
     as_json: options.AsJson = False,
 ) -> None:
     """Add a comment to an approval."""
+    with _approval(instance, app) as approval:
+        job, what = approval.comment(text, user), tr("comment {instance}", instance=instance)
+        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
+
+
+@contextmanager
+def _approval(instance: str, app: str) -> "Generator[ApprovalRef]":
+    """The reference of an approval, by a client of its own."""
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
-        job = client.approval(instance, app=app).comment(text, user)
-        _tell(
-            job,
-            tr("comment {instance}", instance=instance),
-            wait=wait,
-            timeout=timeout,
-            as_json=as_json,
-        )
+        yield client.approval(instance, app=app)
 
 
 def _tell(job: "JobRef", what: str, *, wait: bool, timeout: float, as_json: bool) -> None:
@@ -265,8 +245,8 @@ def _line(status: "ApprovalStatus") -> str:
     from dingrelay_producers.zone import local
 
     waiting = ", ".join(task.user for task in status.tasks if task.state == "running")
-    told = f"{local(status.changed_at)}  {status.state}"
-    return tr("{told}, waits for {waiting}", told=told, waiting=waiting) if waiting else told
+    state = f"{local(status.changed_at)}  {status.state}"
+    return tr("{state}, waits for {waiting}", state=state, waiting=waiting) if waiting else state
 
 
 def _page(status: "ApprovalStatus") -> "Table":

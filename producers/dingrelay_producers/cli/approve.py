@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.documents import read_json, read_moment, split
+from dingrelay_producers.cli.documents import read_json, read_moment, read_pair, split
 from dingrelay_producers.language import tr
 
 
@@ -83,9 +83,7 @@ def approve(
 
 
 def _entry(text: str) -> dict[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(tr("{text!r} is not NAME=VALUE", text=text), param_hint="--field")
+    name, value = read_pair(text, "=", "NAME=VALUE", "--field")
     return {"name": name, "value": value}
 
 
@@ -104,16 +102,10 @@ def _form(text: str | None) -> Iterator[Any]:
 
 
 def _chosen(text: str) -> dict[str, Any]:
-    key, colon, users = text.partition(":")
-    if not colon:
-        raise typer.BadParameter(tr("{text!r} is not KEY:USERS", text=text), param_hint="--choose")
+    key, users = read_pair(text, ":", "KEY:USERS", "--choose")
     return {"key": key, "users": split([users])}
 
 
 def _step(text: str) -> dict[str, Any]:
-    action, colon, users = text.partition(":")
-    if not colon:
-        raise typer.BadParameter(
-            tr("{text!r} is not ACTION:USERS", text=text), param_hint="--approver"
-        )
+    action, users = read_pair(text, ":", "ACTION:USERS", "--approver")
     return {"action": action, "users": split([users])}

@@ -5,8 +5,7 @@ from typing import Annotated, Literal
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.cli.documents import read_json, read_moment
-from dingrelay_producers.language import tr
+from dingrelay_producers.cli.documents import read_json, read_moment, read_pair
 
 
 def call(
@@ -48,7 +47,7 @@ def call(
             "lane": lane,
             "method": method.upper(),
             "path": path,
-            "query": dict(_parameter(text) for text in query or []),
+            "query": dict(read_pair(text, "=", "NAME=VALUE", "--query") for text in query or []),
             "body": None if body is None else read_json(body, "--body"),
             "effect": effect,
             "idempotency_key": key,
@@ -57,10 +56,3 @@ def call(
         }
     )
     enqueue(job, wait=wait, timeout=timeout, as_json=as_json)
-
-
-def _parameter(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(tr("{text!r} is not NAME=VALUE", text=text), param_hint="--query")
-    return name, value

@@ -104,6 +104,19 @@ def _absolute(text: str, option: str, like: str) -> datetime:
         raise typer.BadParameter(tr("must be like {like}", like=like), param_hint=option) from None
 
 
+def read_pair(text: str, sign: str, form: str, option: str) -> tuple[str, str]:
+    """The two parts of a value such as ``NAME=VALUE``, on both sides of the sign.
+
+    Raises:
+        BadParameter: it has none; names the form and the option.
+    """
+    first, found, second = text.partition(sign)
+    if not found:
+        problem = tr("{text!r} is not {form}", text=text, form=form)
+        raise typer.BadParameter(problem, param_hint=option)
+    return first, second
+
+
 def split(values: list[str] | None) -> list[str]:
     """Values of an option that may be repeated, or given comma-separated in one."""
     return [part for value in values or [] for part in value.split(",") if part]
