@@ -20,7 +20,8 @@ if TYPE_CHECKING:
         CampaignPlan,
         CampaignRef,
     )
-    from dingrelay_producers.client.client import Client, JobRef
+    from dingrelay_producers.client.client import Client
+    from dingrelay_producers.client.job_ref import JobRef
     from dingrelay_producers.client.media import Medium
     from dingrelay_producers.errors import (
         ApprovalNotFound,
@@ -89,7 +90,8 @@ _MODULES = {
     "client.async_job": ("AsyncJobRef",),
     "client.campaign_backend": ("CampaignPreview", "CampaignStatus"),
     "client.campaigns": ("AsyncCampaignPlan", "AsyncCampaignRef", "CampaignPlan", "CampaignRef"),
-    "client.client": ("Client", "JobRef"),
+    "client.client": ("Client",),
+    "client.job_ref": ("JobRef",),
     "client.media": ("Medium",),
     "errors": (
         "ApprovalNotFound",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dingrelay_producers.client.approval_backend import ApprovalStatus
     from dingrelay_producers.client.approvals import ApprovalRef
-    from dingrelay_producers.client.client import JobRef
+    from dingrelay_producers.client.job_ref import JobRef
 
 StateName = Literal["running", "approved", "refused", "terminated", "deleted"]
 

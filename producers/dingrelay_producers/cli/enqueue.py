@@ -5,7 +5,8 @@ import typer
 from dingrelay_producers.cli.exits import of_state
 from dingrelay_producers.cli.output import console, print_job
 from dingrelay_producers.cli.waiting import wait_for
-from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.client.client import Client
+from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.language import tr
 from dingrelay_tasks.contract import Contract
 

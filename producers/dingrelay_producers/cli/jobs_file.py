@@ -11,7 +11,8 @@ from dingrelay_producers.cli.line_batches import Line, LineError, batches
 from dingrelay_producers.cli.media_files import Uploads, parsed
 from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.waiting import wait_for_all
-from dingrelay_producers.client.client import Client, JobRef
+from dingrelay_producers.client.client import Client
+from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.errors import (
     CellUnavailable,
     IdempotencyConflict,

@@ -11,7 +11,7 @@ from rich.status import Status
 
 from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED
 from dingrelay_producers.cli.output import console, tell
-from dingrelay_producers.client.client import JobRef
+from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State

@@ -13,7 +13,8 @@ from dingrelay_tasks.approval_decide import ApprovalDecide, Decision
 from dingrelay_tasks.approval_look import ApprovalLook
 
 if TYPE_CHECKING:
-    from dingrelay_producers.client.client import Client, JobRef
+    from dingrelay_producers.client.client import Client
+    from dingrelay_producers.client.job_ref import JobRef
 
 POLL_SECONDS = 0.5
 """Pause between two looks of `wait` at the table."""

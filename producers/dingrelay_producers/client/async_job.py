@@ -1,29 +1,31 @@
 """One job, for asyncio."""
 
 import asyncio
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 from dingrelay_producers.client.arguments import checked_timeout
-from dingrelay_producers.client.client import JobRef, pauses
+from dingrelay_producers.client.in_threads import InThreads, in_threads
+from dingrelay_producers.client.job_ref import JobRef, pauses
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.store.status import JobStatus
 
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
-class AsyncJobRef:
+
+class AsyncJobRef(InThreads[JobRef]):
     """One job by its id, for asyncio."""
 
-    __slots__ = ("_ref",)
-
-    def __init__(self, ref: JobRef) -> None:
-        self._ref = ref
+    __slots__ = ()
 
     @property
     def id(self) -> str:
         """The job's id."""
-        return self._ref.id
+        return self._blocking.id
 
-    async def status(self) -> JobStatus:
-        """What the record tells; see `Client.status`."""
-        return await self._ref.threads.run(self._ref.app, self._ref.status)
+    status = in_threads(JobRef.status)
+    cancel = in_threads(JobRef.cancel)
 
     async def wait(self, timeout: float = 60) -> JobStatus:
         """The status once the job has ended; see `JobRef.wait`."""
@@ -38,15 +40,7 @@ class AsyncJobRef:
             raise WaitTimeout(f"job {self.id} has not ended after {timeout:g} s") from None
         raise AssertionError  # pragma: no cover - the pauses never end
 
-    async def cancel(self) -> bool:
-        """Cancel the job if it does not run; see `Client.cancel`."""
-        return await self._ref.threads.run(self._ref.app, self._ref.cancel)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AsyncJobRef) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"AsyncJobRef({self.id!r})"
+    async def _run(
+        self, app: str | None, work: Callable[_P, _R], /, *args: _P.args, **named: _P.kwargs
+    ) -> _R:
+        return await self._blocking.threads.run(self._blocking.app, work, *args, **named)

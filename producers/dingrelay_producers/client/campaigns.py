@@ -23,6 +23,7 @@ from dingrelay_producers.client.campaign_backend import (
     Recipients,
 )
 from dingrelay_producers.client.coroutines import run
+from dingrelay_producers.client.in_threads import InThreads, in_threads, in_threads_as
 from dingrelay_producers.errors import InvalidArgument, WaitTimeout
 from dingrelay_tasks.contract import Contract
 
@@ -174,79 +175,27 @@ class CampaignRef:
         return f"CampaignRef({self.id!r})"
 
 
-class AsyncCampaignPlan:
-    """`CampaignPlan` for asyncio. Recipients are read in a thread: reading would hold up the loop."""
-
-    __slots__ = ("_plan",)
-
-    def __init__(self, plan: CampaignPlan) -> None:
-        self._plan = plan
-
-    async def preview(self) -> CampaignPreview:
-        """What it will take; see `CampaignPlan.preview`."""
-        return await asyncio.to_thread(self._plan.preview)
-
-    async def create(self) -> "AsyncCampaignRef":
-        """Store a draft; see `CampaignPlan.create`."""
-        return AsyncCampaignRef(await asyncio.to_thread(self._plan.create))
-
-
-class AsyncCampaignRef:
+class AsyncCampaignRef(InThreads[CampaignRef]):
     """`CampaignRef` for asyncio: the same calls, carried out in threads."""
 
-    __slots__ = ("_ref",)
-
-    def __init__(self, ref: CampaignRef) -> None:
-        self._ref = ref
+    __slots__ = ()
 
     @property
     def id(self) -> str:
         """The campaign's id."""
-        return self._ref.id
+        return self._blocking.id
 
-    async def preview(self) -> CampaignPreview:
-        """What it will take as a whole."""
-        return await asyncio.to_thread(self._ref.preview)
-
-    async def status(self) -> CampaignStatus:
-        """How far it has come."""
-        return await asyncio.to_thread(self._ref.status)
-
-    async def start(self) -> None:
-        """Let a draft run."""
-        await asyncio.to_thread(self._ref.start)
-
-    async def pause(self) -> None:
-        """Hold it; no call of it leaves two seconds later."""
-        await asyncio.to_thread(self._ref.pause)
-
-    async def resume(self) -> None:
-        """Let it run on."""
-        await asyncio.to_thread(self._ref.resume)
-
-    async def cancel(self) -> None:
-        """End it for good: whoever has not been called will not be."""
-        await asyncio.to_thread(self._ref.cancel)
-
-    async def delete(self) -> None:
-        """Delete a campaign that has ended; see `CampaignRef.delete`."""
-        await asyncio.to_thread(self._ref.delete)
-
-    async def report(self) -> dict[str, Any]:
-        """What became of its people; see `CampaignRef.report`."""
-        return await asyncio.to_thread(self._ref.report)
-
-    async def test(self, users: Sequence[str], fields: Mapping[str, str] | None = None) -> None:
-        """Send its message to testers now; see `CampaignRef.test`."""
-        await asyncio.to_thread(self._ref.test, users, fields)
-
-    async def recall(self) -> int:
-        """Take back what was sent; see `CampaignRef.recall`."""
-        return await asyncio.to_thread(self._ref.recall)
-
-    async def confirm(self, sample: int | None = None) -> int:
-        """Ask DingTalk which people it reached; see `CampaignRef.confirm`."""
-        return await asyncio.to_thread(self._ref.confirm, sample)
+    preview = in_threads(CampaignRef.preview)
+    status = in_threads(CampaignRef.status)
+    start = in_threads(CampaignRef.start)
+    pause = in_threads(CampaignRef.pause)
+    resume = in_threads(CampaignRef.resume)
+    cancel = in_threads(CampaignRef.cancel)
+    delete = in_threads(CampaignRef.delete)
+    report = in_threads(CampaignRef.report)
+    test = in_threads(CampaignRef.test)
+    recall = in_threads(CampaignRef.recall)
+    confirm = in_threads(CampaignRef.confirm)
 
     async def wait(self, timeout: float = 3600) -> CampaignStatus:
         """The status once it is done or cancelled; see `CampaignRef.wait`."""
@@ -257,14 +206,14 @@ class AsyncCampaignRef:
             await asyncio.sleep(POLL_SECONDS)
         return status
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AsyncCampaignRef) and other.id == self.id
 
-    def __hash__(self) -> int:
-        return hash(self.id)
+class AsyncCampaignPlan(InThreads[CampaignPlan]):
+    """`CampaignPlan` for asyncio. Recipients are read in a thread: reading would hold up the loop."""
 
-    def __repr__(self) -> str:
-        return f"AsyncCampaignRef({self.id!r})"
+    __slots__ = ()
+
+    preview = in_threads(CampaignPlan.preview)
+    create = in_threads_as(AsyncCampaignRef, CampaignPlan.create)
 
 
 @contextmanager

@@ -1,19 +1,16 @@
 """The client of a business application."""
 
 import os
-import re
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from operator import attrgetter
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 from dingrelay_producers import running
-from dingrelay_producers.cells.answers import ask_in_threads
-from dingrelay_producers.cells.cells import Cells
-from dingrelay_producers.cells.found import Found
+from dingrelay_producers.cells.answers import ask_in_threads, merged
 from dingrelay_producers.cells.threads import CellThreads
-from dingrelay_producers.client import job_details, media, personal_data
+from dingrelay_producers.client import media, personal_data
 from dingrelay_producers.client.approval_backend import (
     ApprovalFields,
     ApprovalStatus,
@@ -29,13 +26,13 @@ from dingrelay_producers.client.arguments import (
     checked_jobs,
     checked_limit,
     checked_plan,
-    checked_timeout,
 )
 from dingrelay_producers.client.campaign_backend import PlanFields, backend
 from dingrelay_producers.client.campaigns import CampaignPlan, CampaignRef
+from dingrelay_producers.client.cell_connections import CellConnections, OnAway
 from dingrelay_producers.client.connection import Connection
 from dingrelay_producers.client.coroutines import run
-from dingrelay_producers.client.groups import Group, grouped
+from dingrelay_producers.client.groups import grouped
 from dingrelay_producers.client.history_backend import (
     JobDetails,
     JobFields,
@@ -45,38 +42,30 @@ from dingrelay_producers.client.history_backend import (
 from dingrelay_producers.client.history_backend import reader as history_reader
 from dingrelay_producers.client.job_details import recall_of
 from dingrelay_producers.client.job_list import JobList
+from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.client.personal_data import Asked, Erasure
 from dingrelay_producers.errors import (
     CannotResolve,
     CellUnavailable,
     IdempotencyConflict,
-    InvalidArgument,
     JobNotFound,
     UnreadableRecord,
-    WaitTimeout,
 )
 from dingrelay_producers.publisher import BATCH
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.record import Draft, Enqueued, Written
+from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.resolution import Resolution
-from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobStatus, state_of
 from dingrelay_tasks.api_call import ApiCall
 from dingrelay_tasks.contract import Contract, Lane
 from dingrelay_tasks.media_upload import MediaType
 
-POLL_SECONDS = (0.02, 0.5)
-"""First and longest pause between two looks of `wait`."""
 PERSON_WITHIN = 120.0
 """Seconds for all cells where one person's data is read or erased: it may be in thousands of rows, and who is
 away says so by its own time-outs."""
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-OnAway = Callable[[CellUnavailable], object]
-"""Is told of the cells that are away, once, while the others answer."""
 
 
 class Client:
@@ -99,11 +88,10 @@ class Client:
 
     def __init__(self, settings: Settings | None = None) -> None:
         self.settings = settings or running.settings()
-        self._cells = Cells(self.settings, Connection)
-        self._found = Found()
+        self._cells = CellConnections(self.settings)
         self.threads = CellThreads(self.settings)
 
-    def send(self, job: Contract) -> "JobRef":
+    def send(self, job: Contract) -> JobRef:
         """Enqueue a job; it is accepted once this returns.
 
         Raises:
@@ -117,7 +105,7 @@ class Client:
         return self.job(draft.id, app=draft.app)
 
     def send_many(
-        self, jobs: Iterable[Contract], *, on_sent: Callable[["JobRef"], object] | None = None
+        self, jobs: Iterable[Contract], *, on_sent: Callable[[JobRef], object] | None = None
     ) -> int:
         """Enqueue any number of jobs, in batches and in constant memory.
 
@@ -144,7 +132,7 @@ class Client:
         for batch in _batches(checked_jobs(jobs), BATCH):
             groups = list(grouped(batch))
             drafts = {group: self._draft(group.job) for group in dict.fromkeys(groups)}
-            answers = self._enqueue(drafts, away)
+            answers = self._cells.enqueue(drafts, away)
             conflict: str | None = None
             for group in groups:
                 draft, answer = drafts[group], answers.get(group)
@@ -157,14 +145,14 @@ class Client:
                 accepted += 1
                 if on_sent and not conflict:
                     on_sent(self.job(draft.id, app=draft.app))
-            self._wake(drafts, answers)
+            self._cells.wake(drafts, answers)
             if conflict:
                 raise IdempotencyConflict(conflict)
         if refused:
             raise CellUnavailable(away, accepted=accepted, refused=refused)
         return accepted
 
-    def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> "JobRef":
+    def call(self, method: str, path: str, **fields: Unpack[CallFields]) -> JobRef:
         """Enqueue one call of any API of DingTalk's; see `ApiCall`.
 
         Once the job is done, ``ref.wait().result["answer"]`` is DingTalk's answer.
@@ -229,7 +217,7 @@ class Client:
         ask(lambda redis: redis.set(entry, media_id, px=keys.MEDIA_TTL_MS))
         return Medium(media_id, local.type, known=False)
 
-    def job(self, job_id: str, *, app: str | None = None) -> "JobRef":
+    def job(self, job_id: str, *, app: str | None = None) -> JobRef:
         """The reference of a job by its id; it need not exist.
 
         Args:
@@ -265,7 +253,7 @@ class Client:
             NotInstalled: as `campaign`.
         """
         checked_id(campaign_id, "campaign_id", "a campaign")
-        return CampaignRef(backend(self._settings_of(app)), campaign_id, self.send_many)
+        return CampaignRef(backend(self._cells.settings_of(app)), campaign_id, self.send_many)
 
     def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
         """The reference of an approval by DingTalk's id of it; it need not exist."""
@@ -291,10 +279,7 @@ class Client:
             self._cells.among(asked.apps),
             lambda cell: run(reader(cell.settings).list(asked, limit=most)).approvals,
         )
-        found = [each for page in pages.told(on_away) for each in page]
-        if len(self._cells.names) > 1:
-            found.sort(key=lambda each: each.known_since, reverse=True)
-        return found[:most]
+        return merged(pages.told(on_away), lambda each: each.known_since, reverse=True)[:most]
 
     def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
         """What the record tells.
@@ -308,7 +293,7 @@ class Client:
             UnreadableRecord: a field of it is not what this release writes.
             CellUnavailable: no cell that could be asked has the job.
         """
-        return self._holder(checked_id(job_id), app).status(job_id)
+        return self._cells.holder(checked_id(job_id), app).status(job_id)
 
     def details(self, job_id: str, *, app: str | None = None) -> JobDetails:
         """A job with its key and what became of it for each person, from its record or the history.
@@ -322,23 +307,9 @@ class Client:
             ServiceUnavailable: Redis or the database can't be used.
             UnreadableRecord: a field of its record is not what this release writes.
         """
-        try:
-            return self._holder(checked_id(job_id), app).details(job_id)
-        except JobNotFound:
-            if app is not None or len(self._cells.names) == 1:
-                raise
+        return self._cells.details(checked_id(job_id), app)
 
-        def of_history(cell: Connection) -> JobDetails | None:
-            return run(cell.history.details(job_id)) if cell.history else None
-
-        answers = ask_in_threads(self._cells.among(), of_history, enough=lambda _, kept: bool(kept))
-        found = next(filter(None, answers.found.values()), None)
-        if found is None:
-            answers.whole()
-            raise JobNotFound(job_id)
-        return found
-
-    def recall(self, job_id: str, *, app: str | None = None) -> "JobRef":
+    def recall(self, job_id: str, *, app: str | None = None) -> JobRef:
         """Take back a message of the last 24 hours, by a job that is the same if it is asked for again.
 
         A call that carried other messages like it, to other people, is left as it is.
@@ -364,17 +335,7 @@ class Client:
             InvalidArgument: several jobs' ids begin so; some are named.
             ServiceUnavailable: Redis can't be used.
         """
-        given = checked_id(beginning)
-        if len(self._cells.names) == 1:
-            return self._only.whole_id(given)
-        if _UUID.fullmatch(given):
-            return given
-        ids = ask_in_threads(self._cells.among(), lambda cell: cell.whole_id(given)).whole()
-        found = sorted({job_id for job_id in ids if job_id != given.strip()})
-        if len(found) > 1:
-            some = ", ".join(found[: job_details.TOLD])
-            raise InvalidArgument("job_id", f"the beginning of one id; there are {some}", given)
-        return found[0] if found else given
+        return self._cells.whole_id(checked_id(beginning))
 
     def cancel(self, job_id: str, *, app: str | None = None) -> bool:
         """Cancel a job that does not run.
@@ -395,7 +356,7 @@ class Client:
             record_ttl_ms=int(self.settings.record_ttl * 1000),
             dead_ttl_ms=int(self.settings.dead_ttl * 1000),
         )
-        return self._holder(job_id, app).state_after(job_id, call) == State.CANCELLED
+        return self._cells.holder(job_id, app).state_after(job_id, call) == State.CANCELLED
 
     def requeue(self, job_id: str, *, app: str | None = None) -> bool:
         """Give a dead, unknown, cancelled or expired job another life; whether it was one.
@@ -412,14 +373,14 @@ class Client:
             JobNotFound: there is no such record.
         """
         call = record.requeue(checked_id(job_id))
-        before = self._holder(job_id, app).state_after(job_id, call)
+        before = self._cells.holder(job_id, app).state_after(job_id, call)
         return before in {State.DEAD, State.UNKNOWN, State.CANCELLED, State.EXPIRED}
 
     def discard(self, job_id: str, *, app: str | None = None) -> bool:
         """Forget a dead or unknown job for good; whether it was there. `app` is as for `job`."""
         call = record.discard(checked_id(job_id))
         try:
-            return bool(self._holder(job_id, app).run(call))
+            return bool(self._cells.holder(job_id, app).run(call))
         except JobNotFound:
             return False
 
@@ -477,7 +438,7 @@ class Client:
 
     def recent(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
         """The newest jobs, newest first. `on_away` is as for `jobs`."""
-        return self._statuses(keys.RECENT, limit, on_away)
+        return self._cells.statuses(keys.RECENT, limit, on_away)
 
     def jobs(
         self,
@@ -512,11 +473,9 @@ class Client:
             reads = cell.history if history else None
             return JobList(cell.redis_call, reads, on_unreadable).find(asked, most)
 
-        answers = ask_in_threads(self._among(asked.app), listed)
-        found = [job for jobs in answers.told(on_away) for job in jobs]
-        if len(self._cells.names) > 1:
-            found.sort(key=lambda job: (job.created_at, job.id), reverse=True)
-        return found[:most]
+        answers = ask_in_threads(self._cells.to_ask(asked.app), listed)
+        place = attrgetter("created_at", "id")
+        return merged(answers.told(on_away), place, reverse=True)[:most]
 
     def person(
         self,
@@ -544,11 +503,10 @@ class Client:
         def found(cell: Connection) -> PersonHistory:
             return run(history_reader(cell.settings).person(user, app=app, limit=most))
 
-        parts = list(ask_in_threads(self._among(app), found).told(on_away))
-        if len(parts) == 1:
-            return parts[0]
-        messages = [message for part in parts for message in part.messages]
-        messages.sort(key=lambda message: message.at, reverse=True)
+        parts = list(ask_in_threads(self._cells.to_ask(app), found).told(on_away))
+        messages = merged(
+            [part.messages for part in parts], lambda message: message.at, reverse=True
+        )
         known_as = [known for part in parts for known in part.known_as]
         return PersonHistory(user, messages[:most], known_as)
 
@@ -576,7 +534,7 @@ class Client:
         def kept(cell: Connection) -> dict[str, Any]:
             return run(personal_data.backend(cell.settings).export(asked.user, app=asked.app))
 
-        answers = ask_in_threads(self._among(asked.app), kept, within=PERSON_WITHIN)
+        answers = ask_in_threads(self._cells.to_ask(asked.app), kept, within=PERSON_WITHIN)
         return personal_data.exported(list(answers.told(on_away)))
 
     def erase_person(
@@ -605,7 +563,7 @@ class Client:
                 ask once more when all are there.
         """
         asked = Asked(user=user, app=app)
-        cells = self._among(asked.app)
+        cells = self._cells.to_ask(asked.app)
         # What goes on has to run where the person's data is.
         apps = {
             cell: asked.app or personal_data.app_in(cell.settings)
@@ -628,7 +586,7 @@ class Client:
 
     def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first. `on_away` is as for `jobs`."""
-        return self._statuses(keys.DEAD, limit, on_away)
+        return self._cells.statuses(keys.DEAD, limit, on_away)
 
     def close(self) -> None:
         """Close the connections; the client opens new ones if it is used again."""
@@ -649,149 +607,6 @@ class Client:
 
     def _draft(self, job: Contract) -> Draft:
         return record.draft(checked_job(job), sender=self.settings.sender)
-
-    def _enqueue(
-        self, drafts: Mapping[Group, Draft], away: dict[str, str]
-    ) -> dict[Group, Enqueued]:
-        """Enqueue the job of each group in its cell; what became of it.
-
-        Those of cells that are away are missing; which cells these are is added to `away`.
-        """
-        by_cell = self._by_cell(drafts)
-        with sending(drafts.values()):
-            asked: dict[str, tuple[Connection, list[Draft], list[Written]]] = {}
-            for name, groups in by_cell.items():
-                cell, own = self._cells.named(name), [drafts[group] for group in groups]
-                asked[name] = cell, own, cell.written(own)
-            answers = ask_in_threads(asked, lambda each: each[0].enqueue(each[1], each[2]))
-            if len(self._cells.names) == 1:
-                answers.whole()
-        away |= answers.away
-        return {
-            group: answer
-            for name, found in answers.found.items()
-            for group, answer in zip(by_cell[name], found, strict=True)
-        }
-
-    def _wake(self, drafts: Mapping[Group, Draft], answers: Mapping[Group, Enqueued]) -> None:
-        for name, groups in self._by_cell(drafts).items():
-            self._cells.named(name).wake(answers[group] for group in groups if group in answers)
-
-    def _by_cell(self, drafts: Mapping[Group, Draft]) -> dict[str, list[Group]]:
-        if len(self._cells.names) == 1:
-            return {self._cells.names[0]: list(drafts)}
-        found: dict[str, list[Group]] = {}
-        for group, draft in drafts.items():
-            found.setdefault(self._cells.name_of(draft.app), []).append(group)
-        return found
-
-    @property
-    def _only(self) -> Connection:
-        """The connection of a client without cells, or of one cell."""
-        return self._cells.named(self._cells.names[0])
-
-    def _among(self, app: str | None) -> dict[str, Connection]:
-        """The cells to ask: the one that has an app, or all."""
-        return (
-            self._cells.among() if app is None else {self._cells.name_of(app): self._cells.of(app)}
-        )
-
-    def _settings_of(self, app: str | None) -> Settings:
-        """The settings of the cell that has an app, which must be told where there are several."""
-        if app is not None:
-            return self._cells.of(app).settings
-        if len(self._cells.names) > 1:
-            raise InvalidArgument("app", "given, as there are cells", app)
-        return self.settings
-
-    def _holder(self, job_id: str, app: str | None) -> Connection:
-        """The cell that has a job: by its app if that is given, else all are asked.
-
-        Raises:
-            JobNotFound: all were asked, and none has it.
-            CellUnavailable: not all could be asked, and none of the others has it.
-        """
-        if app is not None:
-            return self._cells.of(app)
-        if len(self._cells.names) == 1:
-            return self._only
-        if known := self._found.get(job_id):
-            return self._cells.named(known)
-        apps = ask_in_threads(
-            self._cells.among(),
-            lambda cell: cell.app_of(job_id),
-            # Where an app has moved, the cell that it was in may still have a record with this id.
-            enough=lambda name, found: found is not None and self.settings.owner_of(found) == name,
-        )
-        holders = {name: found for name, found in apps.found.items() if found is not None}
-        if not holders:
-            apps.whole()
-            raise JobNotFound(job_id)
-        names = [name for name, found in holders.items() if self.settings.owner_of(found) == name]
-        name = next(iter(names or holders))
-        self._found.put(job_id, name)
-        return self._cells.named(name)
-
-    def _statuses(self, index: str, limit: int, on_away: OnAway | None) -> list[JobStatus]:
-        most = checked_limit(limit)
-        answers = ask_in_threads(self._cells.among(), lambda cell: cell.statuses(index, most))
-        found = [each for some in answers.told(on_away) for each in some]
-        if len(self._cells.names) > 1:
-            found.sort(key=lambda each: each[0], reverse=True)
-        return [status for _, status in found[:most]]
-
-
-class JobRef:
-    """One job, by its id."""
-
-    __slots__ = ("_client", "app", "id", "threads")
-
-    def __init__(self, client: Client, job_id: str, app: str | None = None) -> None:
-        self._client = client
-        self.id = checked_id(job_id)
-        self.app = app
-        self.threads = client.threads
-
-    def status(self) -> JobStatus:
-        """What the record tells; see `Client.status`."""
-        return self._client.status(self.id, app=self.app)
-
-    def wait(self, timeout: float = 60) -> JobStatus:
-        """The status once the job has ended, however it ended.
-
-        Raises:
-            WaitTimeout: not within `timeout` seconds.
-        """
-        deadline = time.monotonic() + checked_timeout(timeout)
-        for pause in pauses():
-            status = self.status()
-            if status.state.ended:
-                return status
-            if time.monotonic() + pause > deadline:
-                raise WaitTimeout(f"job {self.id} is {status.state} after {timeout:g} s")
-            time.sleep(pause)
-        raise AssertionError  # pragma: no cover - the pauses never end
-
-    def cancel(self) -> bool:
-        """Cancel the job if it does not run; see `Client.cancel`."""
-        return self._client.cancel(self.id, app=self.app)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, JobRef) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"JobRef({self.id!r})"
-
-
-def pauses() -> Iterator[float]:
-    """Seconds between two looks of `wait`: short ones first, without an end."""
-    pause, longest = POLL_SECONDS
-    while True:
-        yield pause
-        pause = min(pause * 1.5, longest)
 
 
 def _batches(items: Iterable[Contract], size: int) -> Iterator[list[Contract]]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from redis import Redis
@@ -20,7 +20,7 @@ from dingrelay_tasks.message_send import USERS_PER_CALL, MessageSend
 
 SHORTEST = 4
 """Characters of an id that are taken for its beginning."""
-TOLD = 5
+NAMED = 5
 """Jobs that are named where several ids begin so."""
 LOOKED_AT = 5_000
 """Ids that Redis compares in one step."""
@@ -52,14 +52,19 @@ def whole_id(
     found: set[str] = use(lambda redis: _beginning(redis, beginning))
     if history is not None and len(found) <= 1:
         try:
-            found |= set(run(history.beginning(beginning, TOLD)))
+            found |= set(run(history.beginning(beginning, NAMED)))
         except ServiceUnavailable:
             if not found:
                 raise
     if len(found) > 1:
-        some = ", ".join(sorted(found)[:TOLD])
-        raise InvalidArgument("job_id", f"the beginning of one id; there are {some}", beginning)
+        raise several(sorted(found), beginning)
     return next(iter(found), given)
+
+
+def several(found: Sequence[str], beginning: str) -> InvalidArgument:
+    """The error of a beginning that several ids have; some are named."""
+    some = ", ".join(found[:NAMED])
+    return InvalidArgument("job_id", f"the beginning of one id; there are {some}", beginning)
 
 
 def details(

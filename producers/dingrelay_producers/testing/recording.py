@@ -7,13 +7,14 @@ from typing import Any
 
 from redis import Redis
 
-from dingrelay_producers.cells.cells import Cells
 from dingrelay_producers.client import media
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.async_job import AsyncJobRef
-from dingrelay_producers.client.client import Client, JobRef, OnAway
+from dingrelay_producers.client.cell_connections import CellConnections, OnAway
+from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.connection import Connection
+from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
 from dingrelay_producers.settings import DEFAULT_APP, Settings
@@ -59,7 +60,7 @@ class RecordingClient(Client):
         self._jobs: dict[str, JobStatus] = {}
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
-        self._cells = Cells[Connection](self.settings, lambda own: _Recorder(own, self._record))
+        self._cells = CellConnections(self.settings, lambda own: _Recorder(own, self._record))
 
     def messages_to(self, user: str) -> list[MessageSend]:
         """The messages that name a userid, in order."""
@@ -201,7 +202,7 @@ class RecordedAsyncJobRef(AsyncJobRef):
 
     async def wait(self, timeout: float = 60) -> JobStatus:
         """As `RecordedJobRef.wait`."""
-        return self._ref.wait(timeout)
+        return self._blocking.wait(timeout)
 
 
 class RecordingAsyncClient(AsyncClient):
@@ -212,19 +213,24 @@ class RecordingAsyncClient(AsyncClient):
         sender: as of `RecordingClient`.
     """
 
-    client: RecordingClient
+    _blocking: RecordingClient
 
     def __init__(self, outcome: Callable[[Contract], Outcome] = _done, *, sender: str = "") -> None:
-        self.client = RecordingClient(outcome, sender=sender)
+        self._blocking = RecordingClient(outcome, sender=sender)
+
+    @property
+    def client(self) -> RecordingClient:
+        """The blocking one."""
+        return self._blocking
 
     def job(self, job_id: str, *, app: str | None = None) -> AsyncJobRef:
         """The reference of a job by its id; it need not exist."""
-        return RecordedAsyncJobRef(self.client.job(job_id, app=app))
+        return RecordedAsyncJobRef(self._blocking.job(job_id, app=app))
 
     @property
     def sent(self) -> list[Contract]:
         """The jobs that were accepted, in order."""
-        return self.client.sent
+        return self._blocking.sent
 
 
 def _ended(status: JobStatus, outcome: Mapping[str, Any] | JobError) -> JobStatus:

@@ -115,7 +115,8 @@ def _announce_and_enqueue(
         Exit: the answer is no, or with `wait` a job has not ended well.
     """
     from dingrelay_producers.cli.output import console, print_json
-    from dingrelay_producers.client.client import Client, JobRef
+    from dingrelay_producers.client.client import Client
+    from dingrelay_producers.client.job_ref import JobRef
     from dingrelay_producers.settings import Settings
 
     plan, month = asyncio.run(_plan(Settings.load(), campaign, act))
