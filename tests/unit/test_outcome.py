@@ -27,8 +27,8 @@ from dingrelay_workers.dingtalk.errors import (
 )
 from dingrelay_workers.jobs import outcome, retry
 from dingrelay_workers.limiter.grant import Draining, Outage, Parked
+from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.failures import Failures
-from dingrelay_workers.store.records import Claim
 from dingrelay_workers.store.redis_time import RedisTime
 
 SETTINGS = Settings.load(env="test", max_attempts=8, max_throttles=5)

@@ -13,7 +13,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.celery_worker.task_events import SHOWN, TaskEvents, words
 from dingrelay_workers.jobs.outcome import Outcome, done
-from dingrelay_workers.store.records import Claim
+from dingrelay_workers.store.claim import Claim
 from dingrelay_workers.store.redis_time import RedisTime
 
 MESSAGE = {

@@ -77,7 +77,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "clocks-not-compared",
         "approvals are looked up from a moment of our clock on, whatever DingTalk's is",
-        f"{_WORKERS}/jobs/context.py",
+        f"{_WORKERS}/jobs/job_approvals.py",
         "begin = min(since, self._now()) + offset - LOOK_BACK_MS",
         "begin = min(since, self._now())",
         (*_LOST_APPROVALS, "dingtalk_clock"),
@@ -132,7 +132,7 @@ MUTATIONS: tuple[Mutation, ...] = (
     Mutation(
         "expires-by-the-workers-clock",
         "a worker whose clock is fast lets jobs expire before their time",
-        f"{_WORKERS}/store/records.py",
+        f"{_WORKERS}/store/claim.py",
         "self.expires <= self.time.at",
         'self.expires <= __import__("time").time() * 1000',
         ("expiring", "slow"),

@@ -14,7 +14,8 @@ from dingrelay_tasks.message_send import USERS_PER_CALL
 from dingrelay_workers.calls.batch import Batch, BatchKey, Member
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.turns import Turns
-from dingrelay_workers.store.records import ClaimedJob, Records
+from dingrelay_workers.store.claim import ClaimedJob
+from dingrelay_workers.store.records import Records
 
 log = get_logger("dingrelay.jobs")
 

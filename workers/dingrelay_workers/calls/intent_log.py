@@ -7,7 +7,8 @@ from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_tasks.context import Intent, Json
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.dingtalk.clock import DingTalkClock
-from dingrelay_workers.store.records import Claim, Records, Usage
+from dingrelay_workers.store.claim import Claim
+from dingrelay_workers.store.records import Records, Usage
 
 LEAVES_WITHIN = 0.5
 """Share of the settle delay within which a call leaves once its intent is written, or it is written

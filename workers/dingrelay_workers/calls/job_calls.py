@@ -34,7 +34,7 @@ from dingrelay_workers.limiter.rules import JITTER
 from dingrelay_workers.limiter.slot_request import SlotRequest
 from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.metrics import CALL_SECONDS, CALLS, LIMIT_WAIT_SECONDS
-from dingrelay_workers.store.records import Claim
+from dingrelay_workers.store.claim import Claim
 
 MOST_INTENTS = 4
 """How often the intent of a call that could not leave in time is written anew before it is given up."""

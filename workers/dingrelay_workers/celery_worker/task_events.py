@@ -14,7 +14,7 @@ from dingrelay_producers.store.states import State
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.store.records import Claim
+from dingrelay_workers.store.claim import Claim
 
 SHOWN = 200
 """Characters of a result at most, in an event."""

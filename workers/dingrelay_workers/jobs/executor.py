@@ -26,7 +26,8 @@ from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.jobs.run_span import ended, running
 from dingrelay_workers.metrics import JOB_SECONDS, JOBS
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.records import Claim, ClaimedJob, Usage
+from dingrelay_workers.store.claim import Claim, ClaimedJob
+from dingrelay_workers.store.records import Usage
 from dingrelay_workers.store.wakeup import ReceivedWakeup
 
 LOOK_AGAIN = 0.1

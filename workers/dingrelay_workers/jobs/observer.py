@@ -5,7 +5,7 @@ from typing import Protocol
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.store.records import Claim
+from dingrelay_workers.store.claim import Claim
 
 
 class Observer(Protocol):

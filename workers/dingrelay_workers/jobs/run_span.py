@@ -7,7 +7,7 @@ from dingrelay_producers.tracing import spans
 from dingrelay_producers.tracing.spans import Attributes, Span
 from dingrelay_tasks.kinds import Kind
 from dingrelay_workers.jobs.outcome import Outcome
-from dingrelay_workers.store.records import Claim
+from dingrelay_workers.store.claim import Claim
 
 FAILED = frozenset({State.DEAD, State.UNKNOWN})
 """Ends that somebody should look at. A run after which the job waits has not failed."""

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from redis.exceptions import RedisError
 
 from dingrelay_workers.metrics import RUNNING
-from dingrelay_workers.store.records import Claim, Records
+from dingrelay_workers.store.claim import Claim
+from dingrelay_workers.store.records import Records
 
 
 class Leases:

@@ -1,30 +1,37 @@
 """The job record from the worker's side: every transition one script, under a fencing number."""
 
 import asyncio
-import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 from redis.asyncio import Redis
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
-from dingrelay_producers.store.ownership import Ownership
 from dingrelay_producers.store.record import ENDING, Draft, Wakeup, transition
 from dingrelay_producers.store.scripts import Value, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_producers.tracing import spans
 from dingrelay_tasks.context import Json
-from dingrelay_tasks.contract import LANES, Lane
-from dingrelay_tasks.kinds import KINDS
+from dingrelay_tasks.contract import LANES
 from dingrelay_workers.limiter.grant import Turn
 from dingrelay_workers.limiter.rules import Rule
 from dingrelay_workers.limiter.turns import Turns
+from dingrelay_workers.store.claim import (
+    BatchClaim,
+    Claim,
+    ClaimedJob,
+    ClaimResult,
+    Verdict,
+    claim_of,
+    claimed_job,
+)
 from dingrelay_workers.store.failures import Failures
-from dingrelay_workers.store.redis_time import RedisTime
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+
+__all__ = ["BatchClaim", "Claim", "Records", "Usage", "progress_slot"]
 
 _PACKAGE = "dingrelay_workers.store"
 _CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
@@ -37,8 +44,6 @@ _PARK = transition(_PACKAGE, "reschedule", preludes=["owned", *ENDING])
 _SETTLE = transition(_PACKAGE, "settle", preludes=["owned", "reservations", "endings"])
 _WAKE = transition(_PACKAGE, "wake")
 
-STEP = "step:"
-
 LARGE_RESULT = 1_000_000
 """Characters of a result as JSON; only answers to an api-call are larger."""
 LARGE_RESULT_TTL = 3600.0
@@ -46,103 +51,6 @@ LARGE_RESULT_TTL = 3600.0
 
 MOST_LOOKED_AT = 200
 """Waiting jobs that one call considers; twice as many as it can carry."""
-
-Verdict = Literal["claimed", "ended", "busy", "early", "newer"]
-"""Newer: only a worker of a newer release knows how to run the job; it is woken again for one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job that this worker owns.
-
-    Attributes:
-        sender: who asks; empty where the payload doesn't say.
-        nonce: its owner; each claim of a job has another.
-        fence: grows with each owner; see `Ownership`.
-        attempts: attempts spent before this run.
-        crashes: workers that vanished while a call of it was under way, since it last parked.
-        losses: workers that vanished while they ran it otherwise.
-        expires: when it is of no use any more, in ms; None for never.
-        intent: of a call whose answer is not known, if there is one.
-        requeued: a person had it carried on since that call left.
-        steps: outcomes of steps that earlier runs finished.
-        waiting: since when it waits for a limit, in ms; 0 if it does not.
-        woken: it was parked, and woken in its sender's turn.
-        queue: that its wake-ups come from.
-        time: Redis's clock, since the claim.
-        started: when a worker first had it, in ms; 0 if that is not known.
-        failures: its failed attempts.
-        batch_key: where jobs wait with which it may share a call; empty if it goes alone.
-        recipients: how many recipients it adds to such a call.
-        summary: one line, free of the job's text.
-        trace: that it belongs to (`tracing.trace_context`); empty for none.
-    """
-
-    id: str
-    nonce: str
-    fence: int
-    app: str
-    lane: Lane
-    sender: str
-    payload: Any
-    parent: str
-    attempts: int
-    throttles: int
-    crashes: int
-    expires: int | None
-    waiting: int
-    intent: Json | None
-    steps: Mapping[str, Json]
-    created: int
-    time: RedisTime = field(compare=False)
-    losses: int = 0
-    requeued: bool = False
-    woken: bool = False
-    queue: str = ""
-    started: int = 0
-    failures: Failures = field(default_factory=Failures)
-    batch_key: str = ""
-    recipients: int = 0
-    summary: str = ""
-    trace: str = ""
-
-    @property
-    def ownership(self) -> Ownership:
-        """This run of the job."""
-        return Ownership(self.id, self.nonce, self.fence)
-
-    @property
-    def expired(self) -> bool:
-        """Whether it was of no use any more when it was claimed."""
-        return self.expires is not None and self.expires <= self.time.at
-
-    @property
-    def age(self) -> float:
-        """Seconds since a worker first had it, by Redis's clock."""
-        return (self.time.now() - self.started) / 1000 if self.started else 0.0
-
-    @property
-    def shared(self) -> str:
-        """Key of what is known of parked jobs that it could share a call with; empty if it goes alone."""
-        content = self.batch_key.rpartition(":")[2]
-        return keys.parked_content(self.app, content) if content else ""
-
-
-ClaimedJob = tuple[ReceivedWakeup, Claim]
-"""A job claimed without a wake-up, as if one had come."""
-
-
-class ClaimResult(NamedTuple):
-    """How taking a job ended.
-
-    Attributes:
-        claim: the job, if it was to be had.
-        waiting: where others wait for a call like its, if somebody else took it.
-    """
-
-    verdict: Verdict
-    claim: Claim | None = None
-    waiting: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,19 +66,6 @@ class Usage:
     throttles: int = 0
     answered: bool = False
     steps: Mapping[str, Json] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class BatchClaim:
-    """Jobs that were claimed for a call.
-
-    Attributes:
-        jobs: they go with it.
-        next: more wait than there was room for, and this one makes the next call.
-    """
-
-    jobs: list[ClaimedJob]
-    next: ClaimedJob | None
 
 
 class Records:
@@ -220,7 +115,7 @@ class Records:
         verdict: Verdict = answer[0].decode()
         if verdict != "claimed":
             return ClaimResult(verdict, waiting=answer[1].decode())
-        return ClaimResult(verdict, _claim(wakeup.id, answer[1], _texts(answer[2])))
+        return ClaimResult(verdict, claim_of(wakeup.id, answer[1], answer[2]))
 
     async def leave(self, job_id: str) -> None:
         """Have a job woken again, if it is due, since this release does not know its kind."""
@@ -242,7 +137,7 @@ class Records:
         arguments: list[Value] = [self._owner + nonce, self._lease, room, lane, MOST_LOOKED_AT]
         arguments += (bucket.burst, bucket.rate) if bucket else ()
         next_caller, now, *found = await run_async(self.redis, _CLAIM_BATCH.call(where, arguments))
-        taken = [_claimed_job(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
+        taken = [claimed_job(job_id.decode(), now, pairs) for job_id, pairs in found]
         return BatchClaim(taken, taken.pop() if next_caller else None)
 
     async def claim_late(
@@ -260,7 +155,7 @@ class Records:
         arguments: list[Value] = [self._owner + nonce, self._lease, queue, most, int(late * 1000)]
         call = _CLAIM_LATE.call([turns.coming], arguments)
         now, *found = await run_async(self.redis, call)
-        return [_claimed_job(job_id.decode(), now, _texts(pairs)) for job_id, pairs in found]
+        return [claimed_job(job_id.decode(), now, pairs) for job_id, pairs in found]
 
     async def write_intent(
         self, claim: Claim, intent: Json, usage: Usage, *, until: int = 0
@@ -363,10 +258,10 @@ class Records:
         A record with a large result is kept for a shorter time, so that a few of them don't fill
         Redis.
         """
-        told = record.canonical_json(result) if result is not None else ""
+        answer_json = record.canonical_json(result) if result is not None else ""
         record_ttl = self._settings.record_ttl
         steps: Mapping[str, Json] = usage.steps
-        if len(told) > LARGE_RESULT:
+        if len(answer_json) > LARGE_RESULT:
             record_ttl = min(record_ttl, LARGE_RESULT_TTL)
             steps = {}  # the same once more, which a job that is done has no use for
         answer = await run_async(
@@ -378,7 +273,7 @@ class Records:
                     state,
                     usage.attempts,
                     usage.throttles,
-                    told,
+                    answer_json,
                     record.canonical_json(error) if error else "",
                     int(usage.answered),
                     int(record_ttl * 1000),
@@ -432,64 +327,6 @@ class Records:
 def progress_slot(settings: Settings) -> int:
     """Milliseconds of a slot of a queue's progress; six are a grace."""
     return max(1, int(settings.wake_grace * 1000 / 6))
-
-
-def _claimed_job(job_id: str, now: int, fields: Mapping[str, str]) -> ClaimedJob:
-    claim = _claim(job_id, now, fields)
-    kind, queue = KINDS[fields["kind"]], fields["queue"]
-    return ReceivedWakeup(
-        job_id, kind, claim.payload, queue, woken=claim.created, nonce=claim.nonce
-    ), claim
-
-
-def _texts(pairs: Sequence[bytes]) -> dict[str, str]:
-    return {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
-
-
-def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
-    payload: Any = json.loads(fields["payload"])
-    sender: Any = payload.get("sender") if isinstance(payload, dict) else None
-    return Claim(
-        id=job_id,
-        nonce=fields["owner"],
-        fence=int(fields["fence"]),
-        app=fields["app"],
-        lane=_lane(fields["lane"]),
-        sender=sender if isinstance(sender, str) else "",
-        payload=payload,
-        parent=fields.get("parent", ""),
-        attempts=int(fields.get("attempts", 0)),
-        throttles=int(fields.get("throttles", 0)),
-        crashes=int(fields.get("crashes", 0)),
-        expires=int(fields["expires"]) if "expires" in fields else None,
-        waiting=int(fields.get("waiting", 0)),
-        intent=json.loads(fields["intent"]) if "intent" in fields else None,
-        steps={
-            name.removeprefix(STEP): json.loads(value)
-            for name, value in fields.items()
-            if name.startswith(STEP)
-        },
-        created=int(fields["created"]),
-        time=RedisTime(now),
-        losses=int(fields.get("losses", 0)),
-        requeued="requeued" in fields,
-        woken="turn" in fields,
-        queue=fields["queue"],
-        started=int(fields.get("started", 0)),
-        failures=Failures.read(json.loads(fields.get("failures", "{}"))),
-        batch_key=fields.get("batch_key", ""),
-        recipients=int(fields.get("recipients", 0)),
-        summary=fields.get("summary", ""),
-        trace=fields.get("trace", ""),
-    )
-
-
-def _lane(name: str) -> Lane:
-    match name:
-        case "urgent" | "normal" | "bulk":
-            return name
-        case _:
-            return "normal"
 
 
 def _pairs(steps: Mapping[str, Json]) -> list[str]:
