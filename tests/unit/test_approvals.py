@@ -5,7 +5,12 @@ from typing import Any
 import pytest
 
 from dingrelay_workers.dingtalk import apis
-from dingrelay_workers.dingtalk.approvals import Approvals, ApprovalsTopapi, ApprovalsV1
+from dingrelay_workers.dingtalk.approvals import (
+    Approvals,
+    ApprovalsTopapi,
+    ApprovalsV1,
+    NewInstance,
+)
 from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Transient
 from unit.fake_calls import Asked, FakeCalls, Reply
 
@@ -83,13 +88,15 @@ async def matches(
 async def test_the_body_of_a_create() -> None:
     calls = FakeCalls(lambda _: {"instanceId": "i1"})
     created = await ApprovalsV1(calls).create(
-        process_code="PROC-1",
-        originator="u1",
-        department=-1,
-        form=FORM,
-        approvers=[("AND", ["a", "b"])],
-        cc=["c"],
-        cc_position="FINISH",
+        NewInstance(
+            process_code="PROC-1",
+            originator="u1",
+            department=-1,
+            form=FORM,
+            approvers=[("AND", ["a", "b"])],
+            cc=["c"],
+            cc_position="FINISH",
+        )
     )
     assert created == "i1"
     assert calls.asked[0].body == {
@@ -110,12 +117,14 @@ async def test_the_body_of_a_create() -> None:
 async def test_the_body_of_an_old_create() -> None:
     calls = FakeCalls(lambda _: {"errcode": 0, "process_instance_id": "i1"})
     created = await ApprovalsTopapi(calls).create(
-        process_code="PROC-1",
-        originator="u1",
-        department=5,
-        form=FORM[:1],
-        approvers=[("NONE", ["a"])],
-        cc=["c", "d"],
+        NewInstance(
+            process_code="PROC-1",
+            originator="u1",
+            department=5,
+            form=FORM[:1],
+            approvers=[("NONE", ["a"])],
+            cc=["c", "d"],
+        )
     )
     assert created == "i1"
     assert calls.asked[0].body == {
@@ -139,7 +148,7 @@ async def test_an_answer_without_an_instance_leaves_the_create_ambiguous(
 ) -> None:
     with pytest.raises(Ambiguous, match="missing in a successful answer"):
         await generation(FakeCalls(lambda _: answer)).create(
-            process_code="P", originator="u", department=-1, form=FORM
+            NewInstance(process_code="P", originator="u", department=-1, form=FORM)
         )
 
 

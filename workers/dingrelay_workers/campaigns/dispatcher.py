@@ -27,8 +27,8 @@ Time is Redis's: the workers' clocks may differ.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -38,9 +38,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from structlog.stdlib import get_logger
 
 from dingrelay_producers.publisher import Publisher
-from dingrelay_producers.store.states import State as JobState
-from dingrelay_tasks import beijing
-from dingrelay_workers.campaigns import chunks, notices, overview, removal
+from dingrelay_workers.campaigns import chunks, notices, overview, pace, removal
+from dingrelay_workers.campaigns.campaign_tick import CampaignTick
 from dingrelay_workers.campaigns.chunks import (
     CANCELLED,
     Campaign,
@@ -51,10 +50,9 @@ from dingrelay_workers.campaigns.chunks import (
 )
 from dingrelay_workers.campaigns.failures import Latest
 from dingrelay_workers.campaigns.models import CampaignRow, State
-from dingrelay_workers.campaigns.queue import STOPPING, ChunkQueue, Found
-from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_workers.campaigns.queue import ChunkQueue
 from dingrelay_workers.campaigns.split import split
-from dingrelay_workers.campaigns.window import Allowance, Share, Stride, Window
+from dingrelay_workers.campaigns.window import Share, Stride, Window
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.maintenance.leader import Work
 from dingrelay_workers.metrics import (
@@ -76,51 +74,6 @@ ago.
 """
 
 log = get_logger("dingrelay.campaigns")
-
-
-@dataclass(slots=True)
-class Turn:
-    """What a tick does for one campaign.
-
-    Attributes:
-        queued: its chunks that have a job → when it was made.
-        goes: whether it may send now.
-        endings: chunks that ended for good.
-        back: chunks whose jobs certainly made no call.
-        lost: chunks whose jobs are gone.
-        revived: jobs that were withdrawn after a call.
-        stop: why it must be paused.
-        free: chunks that may be released.
-        clock_stepped: the moment from which its rate is counted has not come yet.
-    """
-
-    campaign: Campaign
-    queued: Mapping[Release, datetime]
-    goes: bool
-    endings: list[Ending] = field(default_factory=list[Ending])
-    back: list[Release] = field(default_factory=list[Release])
-    lost: list[Release] = field(default_factory=list[Release])
-    revived: list[Release] = field(default_factory=list[Release])
-    stop: str = ""
-    free: int = 0
-    clock_stepped: bool = False
-
-    @property
-    def under_way(self) -> int:
-        """Chunks that have a job which has not ended."""
-        return len(self.queued) - len(self.endings) - len(self.back)
-
-    @property
-    def over(self) -> list[Release]:
-        """The releases whose records are of no use once SQL knows."""
-        return [*(ending.release for ending in self.endings), *self.back]
-
-    @property
-    def changes(self) -> bool:
-        """Whether SQL has to be told or asked anything."""
-        done = self.campaign.settled >= self.campaign.chunks and self.goes
-        found = self.over or self.lost or self.revived
-        return bool(found or self.stop or self.free or self.clock_stepped or done)
 
 
 class Dispatcher(Work):
@@ -176,28 +129,28 @@ class Dispatcher(Work):
         if not self._ready and not await self._database.has(CampaignRow):
             return None
         self._ready = True
-        turns = await self._read()
-        await self._tell_states(turns)
+        ticks = await self._read()
+        await self._tell_states(ticks)
         await self._show()
         if not self._looked_back:
             await self._look_back()
         removing = await self._remove_some()
-        if not turns:
+        if not ticks:
             CAMPAIGN_CHUNKS.set(0)
             return BUSY if removing else None
-        for turn in turns:
-            await self._tidy(turn.campaign)
-            await self._judge(turn)
+        for tick in ticks:
+            await self._tidy(tick.campaign)
+            await self._judge(tick)
             self._step()
-        self._share(turns)
+        self._share(ticks)
         # A campaign that can't be written must not keep the others waiting behind it for ever.
-        for turn in sorted(turns, key=lambda turn: turn.campaign.id in self._failed):
-            if turn.changes:
-                await self._write(turn)
+        for tick in sorted(ticks, key=lambda tick: tick.campaign.id in self._failed):
+            if tick.changes:
+                await self._write(tick)
             self._step()
-        self._stride.keep(turn.campaign.id for turn in turns)
-        CAMPAIGN_CHUNKS.set(sum(turn.under_way + turn.free for turn in turns))
-        return BUSY if any(turn.goes and (turn.queued or turn.free) for turn in turns) else IDLE
+        self._stride.keep(tick.campaign.id for tick in ticks)
+        CAMPAIGN_CHUNKS.set(sum(tick.under_way + tick.free for tick in ticks))
+        return BUSY if any(tick.goes and (tick.queued or tick.free) for tick in ticks) else IDLE
 
     async def _show(self) -> None:
         """Keep what the metrics show of campaigns current."""
@@ -207,15 +160,15 @@ class Dispatcher(Work):
             CAMPAIGNS.shown = await overview.standing(connection)
         self._show_at = time.monotonic() + SHOWN_EVERY
 
-    async def _read(self) -> list[Turn]:
+    async def _read(self) -> list[CampaignTick]:
         self._step()
         now = self._now()
         async with self._database.read() as connection:
             return [
-                Turn(
+                CampaignTick(
                     campaign,
                     await chunks.queued(connection, campaign.id),
-                    campaign.state == State.RUNNING and _may_send(campaign, now),
+                    campaign.state == State.RUNNING and pace.may_send(campaign, now),
                 )
                 for campaign in await chunks.active(connection)
             ]
@@ -249,111 +202,88 @@ class Dispatcher(Work):
             self._step()
         return bool(left)
 
-    async def _judge(self, turn: Turn) -> None:
+    async def _judge(self, tick: CampaignTick) -> None:
         """Find out what became of the campaign's jobs."""
-        if not turn.queued:
+        if not tick.queued:
             return
-        if not turn.goes:
-            await self._queue.withdraw(turn.campaign, turn.queued)
-        for found in await self._queue.look(turn.campaign, turn.queued):
-            if turn.campaign.state == State.CANCELLED:
-                turn.endings.append(found.last())
+        if not tick.goes:
+            await self._queue.withdraw(tick.campaign, tick.queued)
+        for found in await self._queue.look(tick.campaign, tick.queued):
+            if tick.campaign.state == State.CANCELLED:
+                tick.endings.append(found.last())
             else:
-                self._judge_one(turn, found)
+                tick.judge(found, self._now())
 
-    def _judge_one(self, turn: Turn, found: Found) -> None:
-        release = found.release
-        match found.state:
-            case None if beijing.day(turn.queued[release]) != beijing.day(self._now()):
-                turn.endings.append(found.lost())
-            case None:
-                if turn.goes:
-                    turn.lost.append(release)
-            case JobState.CANCELLED if found.touched:
-                if turn.goes:
-                    turn.revived.append(release)
-            case JobState.CANCELLED:
-                turn.back.append(release)
-            case JobState.DEAD if found.too_large:
-                # The limit was lowered since it was released: it is split before the next time.
-                turn.back.append(release)
-                log.warning("chunk_too_large", campaign=turn.campaign.id, number=release.number)
-            case JobState.DEAD if found.stops:
-                turn.back.append(release)
-                turn.stop = f"{STOPPING[found.error['class']]}: {found.error.get('message', '')}"
-            case _:
-                turn.endings.append(found.ending())
-
-    def _share(self, turns: list[Turn]) -> None:
+    def _share(self, ticks: list[CampaignTick]) -> None:
         """Give the free places of each app's window to its campaigns."""
         clock = self._clock()
-        for app in {turn.campaign.app for turn in turns}:
-            ours = [turn for turn in turns if turn.campaign.app == app]
+        for app in {tick.campaign.app for tick in ticks}:
+            ours = [tick for tick in ticks if tick.campaign.app == app]
             window = self._windows.setdefault(app, Window())
-            window.settled(sum(len(turn.endings) for turn in ours), clock)
-            free = window.size - sum(turn.under_way for turn in ours)
+            window.settled(sum(len(tick.endings) for tick in ours), clock)
+            free = window.size - sum(tick.under_way for tick in ours)
             asked = {
-                turn.campaign.id: Share(turn.campaign.weight, self._most(turn)) for turn in ours
+                tick.campaign.id: Share(tick.campaign.weight, self._most(tick)) for tick in ours
             }
             got = self._stride.share(free, asked)
-            for turn in ours:
-                turn.free = got.get(turn.campaign.id, 0)
+            for tick in ours:
+                tick.free = got.get(tick.campaign.id, 0)
 
-    def _most(self, turn: Turn) -> int:
+    def _most(self, tick: CampaignTick) -> int:
         """Chunks of the campaign that could be released now."""
-        campaign, now = turn.campaign, self._now()
-        if not turn.goes or turn.stop:
+        campaign, now = tick.campaign, self._now()
+        if not tick.goes or tick.stop:
             return 0
-        turn.clock_stepped = campaign.rate_at is not None and campaign.rate_at > now
-        pending = campaign.chunks - campaign.settled - len(turn.queued) + len(turn.back)
-        return _allowed(campaign, now, pending, turn.under_way)
+        tick.clock_stepped = campaign.rate_at is not None and campaign.rate_at > now
+        pending = campaign.chunks - campaign.settled - len(tick.queued) + len(tick.back)
+        return pace.allowed(campaign, now, pending, tick.under_way)
 
-    async def _write(self, turn: Turn) -> None:
+    async def _write(self, tick: CampaignTick) -> None:
         """Go on; if that fails, it may have been committed and not been told to Redis."""
-        campaign = turn.campaign
+        campaign = tick.campaign
         self._failed.add(campaign.id)
         self._tidied.discard(campaign.id)
         self._looked_back = False
-        await self._carry_on(turn)
+        await self._carry_on(tick)
         self._tidied.add(campaign.id)
         self._failed.discard(campaign.id)
         self._looked_back = True
 
-    async def _carry_on(self, turn: Turn) -> None:
+    async def _carry_on(self, tick: CampaignTick) -> None:
         """Write what ended, release what may go, in one transaction; then tell Redis."""
-        campaign = turn.campaign
+        campaign = tick.campaign
         async with self._database.write(f"campaign {campaign.id}") as connection:
-            counts = await chunks.settle(connection, campaign.id, turn.endings)
-            await chunks.give_back(connection, campaign.id, turn.back)
+            counts = await chunks.settle(connection, campaign.id, tick.endings)
+            await chunks.give_back(connection, campaign.id, tick.back)
             now = await chunks.read(connection, campaign.id)
             if now is None:  # ended by a later dispatcher, and deleted
                 return
             if now.state == State.CANCELLED:
                 await chunks.cancel_pending(connection, campaign.id)
-            goes = await self._goes_on(connection, turn, now, counts)
-            released = await self._release(connection, turn, now) if goes else []
-        _tell(campaign, turn.endings, counts)
-        await self._queue.forget(campaign, turn.over)
+            goes = await self._goes_on(connection, tick, now, counts)
+            released = await self._release(connection, tick, now) if goes else []
+        _tell(campaign, tick.endings, counts)
+        await self._queue.forget(campaign, tick.over)
         self._unsent -= {(campaign.id, chunk.release) for chunk in released}
         await self._queue.enqueue(campaign, released)
-        if goes and turn.revived:
-            await self._queue.revive(campaign, turn.revived)
+        if goes and tick.revived:
+            await self._queue.revive(campaign, tick.revived)
 
     async def _goes_on(
-        self, connection: AsyncConnection, turn: Turn, campaign: Campaign, counts: Counts
+        self, connection: AsyncConnection, tick: CampaignTick, campaign: Campaign, counts: Counts
     ) -> bool:
         """Whether the campaign runs on; it is paused or ended here if it is time to."""
         latest = Latest(campaign.recent_people, campaign.recent_failed).after(counts, campaign)
         values: dict[str, Any] = {}
-        if turn.endings:
+        if tick.endings:
             values = {"recent_people": latest.people, "recent_failed": latest.failed}
         goes = False
         if campaign.state != State.RUNNING:
             pass
         elif campaign.settled >= campaign.chunks:
             values |= {"state": State.DONE, "ended_at": self._now()}
-        elif turn.stop:
-            values |= {"state": State.PAUSED, "reason": chunks.storable(turn.stop)}
+        elif tick.stop:
+            values |= {"state": State.PAUSED, "reason": chunks.storable(tick.stop)}
         elif counts.failed > counts.lost and latest.too_many(campaign):
             values |= {"state": State.PAUSED, "reason": str(latest)}
         else:
@@ -369,9 +299,9 @@ class Dispatcher(Work):
         return goes
 
     async def _release(
-        self, connection: AsyncConnection, turn: Turn, campaign: Campaign
+        self, connection: AsyncConnection, tick: CampaignTick, campaign: Campaign
     ) -> list[Chunk]:
-        again = await chunks.lost(connection, campaign.id, turn.lost)
+        again = await chunks.lost(connection, campaign.id, tick.lost)
         # What this dispatcher released and never got to enqueue has certainly made no call.
         again = [
             replace(chunk, repeated=(campaign.id, chunk.release) not in self._unsent)
@@ -379,12 +309,12 @@ class Dispatcher(Work):
         ]
         now = self._now()
         fresh: list[Chunk] = []
-        most = _allowed(campaign, now, turn.free, turn.under_way)
-        if most and _may_send(campaign, now):
+        most = pace.allowed(campaign, now, tick.free, tick.under_way)
+        if most and pace.may_send(campaign, now):
             await split(connection, campaign.id, most, self._users_per_call(campaign.app))
             fresh = await chunks.release(connection, campaign.id, most, now)
-        if campaign.rate is not None and (fresh or turn.clock_stepped):
-            people = _allowance(campaign, now).people - sum(len(chunk.users) for chunk in fresh)
+        if campaign.rate is not None and (fresh or tick.clock_stepped):
+            people = pace.allowance(campaign, now).people - sum(len(chunk.users) for chunk in fresh)
             await connection.execute(
                 update(CampaignRow)
                 .where(CampaignRow.id == campaign.id)
@@ -393,9 +323,9 @@ class Dispatcher(Work):
         self._unsent |= {(campaign.id, chunk.release) for chunk in fresh}
         return [*again, *fresh]
 
-    async def _tell_states(self, turns: list[Turn]) -> None:
+    async def _tell_states(self, ticks: list[CampaignTick]) -> None:
         """One line for each campaign that has begun to run, or stopped."""
-        running = {turn.campaign.id for turn in turns if turn.campaign.state == State.RUNNING}
+        running = {tick.campaign.id for tick in ticks if tick.campaign.state == State.RUNNING}
         for campaign in running - self._running:
             log.info("campaign_state_changed", campaign=campaign, state=State.RUNNING)
         stopped = self._running - running
@@ -423,22 +353,3 @@ def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
             reason = ending.error.get("message", "")
             number = ending.release.number
             log.warning("chunk_failed", campaign=campaign.id, number=number, reason=reason)
-
-
-def _may_send(campaign: Campaign, now: datetime) -> bool:
-    if campaign.start_at is not None and now < campaign.start_at:
-        return False
-    return QuietHours.parse(campaign.quiet).ends(now) is None
-
-
-def _allowance(campaign: Campaign, now: datetime) -> Allowance:
-    """What its rate lets it send, a rate being there."""
-    return Allowance(campaign.rate_credit, campaign.rate_at or now).later(campaign.rate or 0, now)
-
-
-def _allowed(campaign: Campaign, now: datetime, most: int, under_way: int) -> int:
-    """How many chunks its rate lets go, `most` at most."""
-    if campaign.rate is None:
-        return most
-    size = campaign.chunk_size
-    return min(most, _allowance(campaign, now).chunks(campaign.rate, size, under_way))

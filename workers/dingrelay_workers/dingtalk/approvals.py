@@ -76,6 +76,37 @@ class Names:
     form: str
     url: str
     """Of a task."""
+    created_id: str
+    """Its id, where it has just been created."""
+    read: str
+    """The instance, in the answer to a look-up."""
+    cursor: str
+    """Of the next page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewInstance:
+    """An instance to create.
+
+    Attributes:
+        process_code: the template.
+        originator: the userid of who asks.
+        department: the originator's; -1 is the whole organisation.
+        form: (name, value) with the values as DingTalk's strings (API §4.4).
+        approvers: (``AND``, ``OR`` or ``NONE``, userids) of each step; none for the template's.
+        target_actioners: (key of the step, userids) that the originator chooses.
+        cc: userids of who gets a copy.
+        cc_position: ``START``, ``FINISH`` or ``START_FINISH``.
+    """
+
+    process_code: str
+    originator: str
+    department: int
+    form: Form
+    approvers: Sequence[tuple[str, Sequence[str]]] = ()
+    target_actioners: Sequence[tuple[str, Sequence[str]]] = ()
+    cc: Sequence[str] = ()
+    cc_position: str | None = None
 
 
 class Approvals(ABC):
@@ -91,34 +122,30 @@ class Approvals(ABC):
         self._calls = calls
 
     @abstractmethod
-    async def create(
-        self,
-        *,
-        process_code: str,
-        originator: str,
-        department: int,
-        form: Form,
-        approvers: Sequence[tuple[str, Sequence[str]]] = (),
-        target_actioners: Sequence[tuple[str, Sequence[str]]] = (),
-        cc: Sequence[str] = (),
-        cc_position: str | None = None,
-    ) -> str:
+    def _creation(self, new: NewInstance) -> Request:
+        """The call that creates an instance."""
+
+    @abstractmethod
+    def _look_up(self, instance_id: str) -> Request:
+        """The call that tells of one instance."""
+
+    @abstractmethod
+    def _list(
+        self, process_code: str, originator: str, since: int, until: int | None, cursor: int | str
+    ) -> Request:
+        """The call that lists instances; see `page`."""
+
+    async def create(self, new: NewInstance) -> str:
         """Create an instance; its id.
 
-        Args:
-            process_code: the template.
-            originator: the userid of who asks.
-            department: the originator's; -1 is the whole organisation.
-            form: (name, value) with the values as DingTalk's strings (API §4.4).
-            approvers: (``AND``, ``OR`` or ``NONE``, userids) of each step; none for the template's.
-            target_actioners: (key of the step, userids) that the originator chooses.
-            cc: userids of who gets a copy.
-            cc_position: ``START``, ``FINISH`` or ``START_FINISH``.
+        Raises:
+            Refused: this generation has no field for what is asked.
         """
+        return (await self._answer(self._creation(new))).text(self.names.created_id)
 
     async def read(self, instance_id: str) -> Instance:
         """One instance."""
-        result, names = await self._told(instance_id), self.names
+        result, names = await self._instance(instance_id), self.names
         return Instance(
             instance_id,
             result.text(names.originator),
@@ -131,7 +158,7 @@ class Approvals(ABC):
 
     async def look(self, instance_id: str) -> ApprovalChange:
         """How one instance stands."""
-        result, names = await self._told(instance_id), self.names
+        result, names = await self._instance(instance_id), self.names
         tasks, business_id = result.entries("tasks"), result.text(names.business_id, "")
         return ApprovalChange(
             instance=instance_id,
@@ -146,15 +173,20 @@ class Approvals(ABC):
             finished=moment(result.text(names.finished, "")),
         )
 
-    @abstractmethod
-    async def _told(self, instance_id: str) -> Answer:
-        """What DingTalk tells of one instance."""
+    async def _instance(self, instance_id: str) -> Answer:
+        return (await self._answer(self._look_up(instance_id))).part(self.names.read)
 
-    @abstractmethod
     async def page(
         self, process_code: str, originator: str, since: int, until: int | None, cursor: str
     ) -> tuple[list[str], str]:
         """A page of instance ids and the cursor of the next, empty on the last. Times in ms."""
+        place = int(cursor) if cursor.isdecimal() else cursor
+        asked = self._list(process_code, originator, since, until, place)
+        result = (await self._answer(asked)).part("result")
+        return result.texts("list"), result.text(self.names.cursor, "")
+
+    async def _answer(self, request: Request) -> Answer:
+        return Answer(request.api, await self._calls.send(request))
 
     async def listed(
         self, process_code: str, originator: str, since: int, until: int | None = None
@@ -221,64 +253,49 @@ class ApprovalsV1(Approvals):
         business_id="businessId",
         form="formComponentValues",
         url="pcUrl",
+        created_id="instanceId",
+        read="result",
+        cursor="nextToken",
     )
 
-    async def create(
-        self,
-        *,
-        process_code: str,
-        originator: str,
-        department: int,
-        form: Form,
-        approvers: Sequence[tuple[str, Sequence[str]]] = (),
-        target_actioners: Sequence[tuple[str, Sequence[str]]] = (),
-        cc: Sequence[str] = (),
-        cc_position: str | None = None,
-    ) -> str:
-        """Create an instance; its id."""
+    def _creation(self, new: NewInstance) -> Request:
         body: dict[str, Any] = {
-            "originatorUserId": originator,
-            "processCode": process_code,
-            "deptId": department,
+            "originatorUserId": new.originator,
+            "processCode": new.process_code,
+            "deptId": new.department,
             "microappAgentId": agent(self._calls),
             "approvers": [
-                {"actionType": action, "userIds": list(users)} for action, users in approvers
+                {"actionType": action, "userIds": list(users)} for action, users in new.approvers
             ],
             "targetSelectActioners": [
                 {"actionerKey": key, "actionerUserIds": list(users)}
-                for key, users in target_actioners
+                for key, users in new.target_actioners
             ],
-            "ccList": list(cc),
-            "ccPosition": cc_position,
-            "formComponentValues": _values(form),
+            "ccList": list(new.cc),
+            "ccPosition": new.cc_position,
+            "formComponentValues": _values(new.form),
         }
-        content = await self._calls.send(Request(APPROVAL_CREATE, body=_filled(body)))
-        return Answer(APPROVAL_CREATE, content).text("instanceId")
+        return Request(APPROVAL_CREATE, body=_filled(body))
 
-    async def _told(self, instance_id: str) -> Answer:
-        query = {"processInstanceId": instance_id}
-        content = await self._calls.send(Request(APPROVAL_READ, query=query))
-        return Answer(APPROVAL_READ, content).part("result")
+    def _look_up(self, instance_id: str) -> Request:
+        return Request(APPROVAL_READ, query={"processInstanceId": instance_id})
 
-    async def page(
-        self, process_code: str, originator: str, since: int, until: int | None, cursor: str
-    ) -> tuple[list[str], str]:
-        """A page of instance ids and the cursor of the next."""
+    def _list(
+        self, process_code: str, originator: str, since: int, until: int | None, cursor: int | str
+    ) -> Request:
         body = {
             "processCode": process_code,
             "userIds": [originator],
             "startTime": since,
             "endTime": until,
-            "nextToken": int(cursor) if cursor.isdecimal() else cursor,
+            "nextToken": cursor,
             "maxResults": PAGE_SIZE,
         }
-        content = await self._calls.send(Request(APPROVAL_LIST, body=_filled(body)))
-        result = Answer(APPROVAL_LIST, content).part("result")
-        return result.texts("list"), result.text("nextToken", "")
+        return Request(APPROVAL_LIST, body=_filled(body))
 
 
 class ApprovalsTopapi(Approvals):
-    """The old generation (API §4.3)."""
+    """The old generation (API §4.3). It has no field for people that the originator chooses."""
 
     names = Names(
         originator="originator_userid",
@@ -287,26 +304,13 @@ class ApprovalsTopapi(Approvals):
         business_id="business_id",
         form="form_component_values",
         url="url",
+        created_id="process_instance_id",
+        read="process_instance",
+        cursor="next_cursor",
     )
 
-    async def create(
-        self,
-        *,
-        process_code: str,
-        originator: str,
-        department: int,
-        form: Form,
-        approvers: Sequence[tuple[str, Sequence[str]]] = (),
-        target_actioners: Sequence[tuple[str, Sequence[str]]] = (),
-        cc: Sequence[str] = (),
-        cc_position: str | None = None,
-    ) -> str:
-        """Create an instance; its id.
-
-        Raises:
-            Refused: the originator chooses somebody, which this generation has no field for.
-        """
-        if target_actioners:
+    def _creation(self, new: NewInstance) -> Request:
+        if new.target_actioners:
             raise Refused(
                 "target_actioners",
                 "the old approval API has no field for people that the originator chooses",
@@ -314,39 +318,34 @@ class ApprovalsTopapi(Approvals):
             )
         body: dict[str, Any] = {
             "agent_id": agent(self._calls),
-            "process_code": process_code,
-            "originator_user_id": originator,
-            "dept_id": department,
+            "process_code": new.process_code,
+            "originator_user_id": new.originator,
+            "dept_id": new.department,
             "approvers_v2": [
-                {"task_action_type": action, "user_ids": list(users)} for action, users in approvers
+                {"task_action_type": action, "user_ids": list(users)}
+                for action, users in new.approvers
             ],
-            "cc_list": ",".join(cc),
-            "cc_position": cc_position,
-            "form_component_values": _values(form),
+            "cc_list": ",".join(new.cc),
+            "cc_position": new.cc_position,
+            "form_component_values": _values(new.form),
         }
-        content = await self._calls.send(Request(APPROVAL_CREATE_TOPAPI, body=_filled(body)))
-        return Answer(APPROVAL_CREATE_TOPAPI, content).text("process_instance_id")
+        return Request(APPROVAL_CREATE_TOPAPI, body=_filled(body))
 
-    async def _told(self, instance_id: str) -> Answer:
-        body = {"process_instance_id": instance_id}
-        content = await self._calls.send(Request(APPROVAL_READ_TOPAPI, body=body))
-        return Answer(APPROVAL_READ_TOPAPI, content).part("process_instance")
+    def _look_up(self, instance_id: str) -> Request:
+        return Request(APPROVAL_READ_TOPAPI, body={"process_instance_id": instance_id})
 
-    async def page(
-        self, process_code: str, originator: str, since: int, until: int | None, cursor: str
-    ) -> tuple[list[str], str]:
-        """A page of instance ids and the cursor of the next."""
+    def _list(
+        self, process_code: str, originator: str, since: int, until: int | None, cursor: int | str
+    ) -> Request:
         body = {
             "process_code": process_code,
             "userid_list": originator,
             "start_time": since,
             "end_time": until,
-            "cursor": int(cursor) if cursor.isdecimal() else cursor,
+            "cursor": cursor,
             "size": PAGE_SIZE,
         }
-        content = await self._calls.send(Request(APPROVAL_LIST_TOPAPI, body=_filled(body)))
-        result = Answer(APPROVAL_LIST_TOPAPI, content).part("result")
-        return result.texts("list"), result.text("next_cursor", "")
+        return Request(APPROVAL_LIST_TOPAPI, body=_filled(body))
 
 
 def _values(form: Form) -> list[dict[str, str]]:

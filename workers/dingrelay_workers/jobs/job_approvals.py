@@ -12,7 +12,7 @@ from dingrelay_tasks.context import (
 from dingrelay_tasks.outcomes import Wait
 from dingrelay_workers.calls.job_calls import JobCalls
 from dingrelay_workers.dingtalk.approval_form import Form
-from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1
+from dingrelay_workers.dingtalk.approvals import ApprovalsTopapi, ApprovalsV1, NewInstance
 from dingrelay_workers.dingtalk.errors import Ambiguous, Final, NotFound, Transient
 from dingrelay_workers.limiter.grant import Outage
 from dingrelay_workers.resources import Resources
@@ -58,7 +58,7 @@ class JobApprovals:
                 be found for ours.
         """
         try:
-            instance = await self._approvals.create(**approval)
+            instance = await self._approvals.create(NewInstance(**approval))
         except Ambiguous:
             # DingTalk may have worked on it until now: the wait for it to appear starts here.
             await self._intents.write()
