@@ -54,7 +54,7 @@ class _Channel(virtual.Channel):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         self.put: list[Any] = []
-        self.told: list[tuple[str, Any]] = []
+        self.published: list[tuple[str, Any]] = []
 
     def _queue_bind(self, *args: Any, **kwargs: Any) -> None:
         """Nobody reads from here."""
@@ -63,7 +63,7 @@ class _Channel(virtual.Channel):
         self.put.append(message)
 
     def _put_fanout(self, exchange: str, message: Any, routing_key: str, **kwargs: Any) -> None:
-        self.told.append((f"{exchange}/{routing_key}", message))
+        self.published.append((f"{exchange}/{routing_key}", message))
 
 
 class _Transport(virtual.Transport):
@@ -137,11 +137,11 @@ class Envelopes:
             producer = self._celery.amqp.Producer(channel)
             send(self._celery, Wakeup(_ID, kind, queue, app, lane, _SUMMARY, _WOKEN), producer)
             (message,) = channel.put
-            told = list(channel.told)
+            events = list(channel.published)
         before, _, after = _text(_slim(message)).partition(str(_WOKEN))
-        if not told:
+        if not events:
             return _Texts(before, after, "", "", "")
-        ((where, event),) = told
+        ((where, event),) = events
         body = json.loads(base64.b64decode(event["body"]))
         body |= {"timestamp": _TIME, "clock": _CLOCK}
         event["body"] = _BODY
@@ -161,9 +161,9 @@ def _slim(message: dict[str, Any]) -> dict[str, Any]:
         for name, value in message["headers"].items()
         if name not in {"root_id", "origin"} and value not in (None, "", 0, {}, [None, None])
     }
-    told = {"delivery_info": message["properties"]["delivery_info"], "delivery_tag": _TAG}
+    properties = {"delivery_info": message["properties"]["delivery_info"], "delivery_tag": _TAG}
     body = _json([arguments, named, {}])
-    return {**message, "body": body, "headers": headers, "properties": told}
+    return {**message, "body": body, "headers": headers, "properties": properties}
 
 
 def send(celery: Celery, wakeup: Wakeup, producer: Any, **options: Any) -> None:

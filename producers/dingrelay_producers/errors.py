@@ -44,12 +44,10 @@ class CellUnavailable(ServiceUnavailable):
     """
 
     def __init__(self, cells: "Mapping[str, str]", *, accepted: int = 0, refused: int = 0) -> None:
-        told = "; ".join(f"cell {name} is away: {problem}" for name, problem in cells.items())
+        problems = "; ".join(f"cell {name} is away: {problem}" for name, problem in cells.items())
         if refused:
-            told = (
-                f"{told}; {refused} of its jobs were not accepted, {accepted} of other cells were"
-            )
-        super().__init__(told)
+            problems = f"{problems}; {refused} of its jobs were not accepted, {accepted} of other cells were"
+        super().__init__(problems)
         self.cells = dict(cells)
         self.accepted = accepted
         self.refused = refused

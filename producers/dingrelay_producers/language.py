@@ -118,8 +118,8 @@ def tr(message: str, /, **values: object) -> str:
             given as a literal.
         values: what is put in.
     """
-    told = _said(message, _spoken)
-    return told.format(**values) if values else told
+    spoken = _said(message, _spoken)
+    return spoken.format(**values) if values else spoken
 
 
 def translated(sentence: str, language: str | None = None) -> str:
@@ -160,10 +160,10 @@ def _again(sentence: str, language: str, depth: int) -> str | None:
     for template in _templates(language):
         values = _values(template, sentence)
         if values is not None:
-            told = {
+            filled = {
                 name: _again(value, language, depth - 1) or value for name, value in values.items()
             }
-            return _put_in(_catalogue(language).pgettext(SENTENCE, template.message), told)
+            return _put_in(_catalogue(language).pgettext(SENTENCE, template.message), filled)
     # An error names its field first: the rest is the sentence.
     head, colon, tail = sentence.partition(": ")
     if colon and (rest := _again(tail, language, depth - 1)):

@@ -71,8 +71,8 @@ def _without_values(_: Any, __: str, event: EventDict) -> EventDict:
 
     Its text, and the variables of a traceback, may be what somebody sent, or a secret.
     """
-    told = event.pop("exc_info", None)
-    error = told[1] if isinstance(told, tuple) and told else told
+    raised = event.pop("exc_info", None)
+    error = raised[1] if isinstance(raised, tuple) and raised else raised
     if isinstance(error, BaseException):
         event.update(error=type(error).__name__, at=places(error))
     # asyncio tells of the exception once more, in the lines behind the first.

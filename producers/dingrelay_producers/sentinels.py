@@ -57,8 +57,8 @@ class AsyncSentinels(aio.Sentinel):
 def _not_found(
     name: str, trouble: RedisError | None, options: Mapping[str, Any]
 ) -> MasterNotFoundError:
-    told = f"no Sentinel names a primary {name!r}"
+    problem = f"no Sentinel names a primary {name!r}"
     if trouble is None:
-        return MasterNotFoundError(told)
+        return MasterNotFoundError(problem)
     unshown = bool(options.get("ssl")) and not options.get("ssl_certfile")
-    return MasterNotFoundError(f"{told} ({cause(trouble, unshown=unshown)})")
+    return MasterNotFoundError(f"{problem} ({cause(trouble, unshown=unshown)})")

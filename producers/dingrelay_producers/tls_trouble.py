@@ -28,13 +28,13 @@ def tls_trouble(error: BaseException, *, unshown: bool = False) -> str | None:
         if isinstance(each, ssl.SSLCertVerificationError):
             return f"its certificate is refused: {each.verify_message}"
         if isinstance(each, ssl.SSLError):
-            return _told(each.reason or "")
+            return _reason_of(each.reason or "")
     if unshown and any(word in str(each) for each in _chain(error) for word in CLOSED):
         return ENDED
     return None
 
 
-def _told(reason: str) -> str:
+def _reason_of(reason: str) -> str:
     if reason.endswith(ASKED):
         return "TLS fails: it asks for a certificate of ours"
     if reason in NO_REASONS:

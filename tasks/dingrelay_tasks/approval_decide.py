@@ -133,6 +133,6 @@ async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:
 
 async def _record(job: ApprovalDecide, task: str, ctx: Context) -> None:
     """Tell the table at once: the event comes later, or not."""
-    told = ApprovalTask(id=task, user=job.user, state=STATES[job.decision], ended=ctx.now())
-    change = ApprovalChange(instance=job.instance, source="event", tasks=[told])
+    decided = ApprovalTask(id=task, user=job.user, state=STATES[job.decision], ended=ctx.now())
+    change = ApprovalChange(instance=job.instance, source="event", tasks=[decided])
     await ctx.approval_states.record(change, at=ctx.now())

@@ -64,10 +64,10 @@ async def run(job: CampaignRecall, ctx: Context) -> Json:
     recalled: list[int] = []
     refused: list[int] = []
     for call in await ctx.campaigns.recallable(job.campaign, job.numbers):
-        told = await ctx.once(f"recall:{call.number}", partial(_recall, ctx, call))
-        if told["recalled"]:
+        outcome = await ctx.once(f"recall:{call.number}", partial(_recall, ctx, call))
+        if outcome["recalled"]:
             await ctx.campaigns.note_recall(job.campaign, call.number)
-        (recalled if told["recalled"] else refused).append(call.number)
+        (recalled if outcome["recalled"] else refused).append(call.number)
     if under_way:
         raise Wait(UNDER_WAY_PAUSE, f"{len(under_way)} calls are under way")
     return CampaignRecallResult(recalled=recalled, refused=refused).model_dump(mode="json")

@@ -57,8 +57,8 @@ class Event(Contract):
         """DingTalk's id, or a digest of the content: a repeated event is the same job."""
         if self.event_id:
             return self.event_id
-        told = [self.event_type, self.corp_id, self.born_at, self.data]
-        return "content:" + hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+        content = [self.event_type, self.corp_id, self.born_at, self.data]
+        return "content:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @property
     def queue(self) -> str:
@@ -147,16 +147,16 @@ async def _read_user(user: str, ctx: Context) -> Json:
     except OutOfScope:
         return {"there": None, "added": 0, "changed": 0, "left": 0}
     if member is None:
-        told = await ctx.directory.drop_user(ctx.job_id, user, calls=1)
+        written = await ctx.directory.drop_user(ctx.job_id, user, calls=1)
     else:
-        told = await ctx.directory.put_user(ctx.job_id, member, calls=1)
-        if told.outdated:
+        written = await ctx.directory.put_user(ctx.job_id, member, calls=1)
+        if written.outdated:
             raise Wait(timedelta(0), READ_TOO_EARLY)
     return {
         "there": member is not None,
-        "added": told.added,
-        "changed": told.changed,
-        "left": told.left,
+        "added": written.added,
+        "changed": written.changed,
+        "left": written.left,
     }
 
 
@@ -230,10 +230,10 @@ async def _read_departments(job: Event, numbers: Sequence[int], ctx: Context) ->
 
 async def _changed_leaders(department: Department, ctx: Context) -> list[str]:
     """Who heads the department since now, and who does no longer."""
-    told = department.fields.get("dept_manager_userid_list")
-    if not isinstance(told, list):
+    named = department.fields.get("dept_manager_userid_list")
+    if not isinstance(named, list):
         return []
-    leaders = {user for user in cast("Sequence[Any]", told) if _is_user_id(user)}
+    leaders = {user for user in cast("Sequence[Any]", named) if _is_user_id(user)}
     return sorted(leaders.symmetric_difference(await ctx.directory.leaders(department.id)))
 
 
@@ -269,8 +269,8 @@ def _ids(job: Event, name: str, adapter: TypeAdapter[Any]) -> list[Any]:
     Raises:
         Refused: it tells none, or something else.
     """
-    told = value(job.data, name)
-    listed = cast("Sequence[Any]", told) if isinstance(told, list) else [told]
+    given = value(job.data, name)
+    listed = cast("Sequence[Any]", given) if isinstance(given, list) else [given]
     try:
         found = [adapter.validate_python(_plain(each, adapter)) for each in listed]
     except ValidationError:
@@ -301,24 +301,24 @@ def value(data: Mapping[str, Any], name: str) -> Any:
     if name in data:
         return data[name]
     wanted = name.lower()
-    return next((told for each, told in data.items() if each.lower() == wanted), None)
+    return next((found for each, found in data.items() if each.lower() == wanted), None)
 
 
-def _plain(told: Any, adapter: TypeAdapter[Any]) -> Any:
+def _plain(given: Any, adapter: TypeAdapter[Any]) -> Any:
     """An id in the type that it has with us: a number may come as text, and a text as a number."""
     if adapter is _USER_ID:
-        return str(told) if isinstance(told, int) and not isinstance(told, bool) else told
-    if isinstance(told, str):
+        return str(given) if isinstance(given, int) and not isinstance(given, bool) else given
+    if isinstance(given, str):
         try:
-            return int(told)
+            return int(given)
         except ValueError:
-            return told
-    return told
+            return given
+    return given
 
 
-def _is_user_id(told: Any) -> bool:
+def _is_user_id(given: Any) -> bool:
     try:
-        _USER_ID.validate_python(told)
+        _USER_ID.validate_python(given)
     except ValidationError:
         return False
     return True

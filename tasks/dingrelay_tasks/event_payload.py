@@ -82,8 +82,8 @@ def of_failed(app: str, entry: Mapping[str, Any]) -> Event:
         ContractError: names the field that is wrong.
     """
     event_type = value(entry, "call_back_tag")
-    told = value(entry, event_type) if isinstance(event_type, str) else None
-    fields = cast("dict[str, Any]", told) if isinstance(told, dict) else {}
+    payload = value(entry, event_type) if isinstance(event_type, str) else None
+    fields = cast("dict[str, Any]", payload) if isinstance(payload, dict) else {}
     data = {name: given for name, given in fields.items() if name not in FAILED_DATA}
     for name in FAILED_DATA:
         inner = fields.get(name)
@@ -104,7 +104,7 @@ def of_failed(app: str, entry: Mapping[str, Any]) -> Event:
 def _own(fields: Mapping[str, Any]) -> dict[str, Any]:
     """The fields that not every event has."""
     common = {name.lower() for name in COMMON}
-    return {name: told for name, told in fields.items() if name.lower() not in common}
+    return {name: each for name, each in fields.items() if name.lower() not in common}
 
 
 def _event(
@@ -139,16 +139,16 @@ def _moment(given: Any) -> int | None:
     return moment if 0 <= moment < 2**53 else None
 
 
-def _whole(told: Any) -> Any:
+def _whole(given: Any) -> Any:
     """The same with each half of a character replaced."""
-    if isinstance(told, str):
-        return told.encode("utf-8", "replace").decode()
-    if isinstance(told, list):
-        return [_whole(each) for each in cast("Sequence[Any]", told)]
-    if isinstance(told, dict):
-        members = cast("dict[str, Any]", told)
+    if isinstance(given, str):
+        return given.encode("utf-8", "replace").decode()
+    if isinstance(given, list):
+        return [_whole(each) for each in cast("Sequence[Any]", given)]
+    if isinstance(given, dict):
+        members = cast("dict[str, Any]", given)
         return {_whole(name): _whole(each) for name, each in members.items()}
-    return told
+    return given
 
 
 def _depth(content: Any) -> int:

@@ -64,7 +64,7 @@ class Kind:
         return self.contract.kind
 
     @property
-    def is_told(self) -> bool:
+    def is_reported(self) -> bool:
         """Whether subscribers hear of its end: somebody outside has asked for it."""
         return self.on_request or not self.internal
 

@@ -57,5 +57,5 @@ async def run(job: MediaUpload, ctx: Context) -> Json:
 
 
 async def _upload(job: MediaUpload, ctx: Context) -> Json:
-    told = await ctx.media.upload(job.upload, content_type=job.content_type, query=job.query)
-    return {"answer": told}
+    answer = await ctx.media.upload(job.upload, content_type=job.content_type, query=job.query)
+    return {"answer": answer}

@@ -48,8 +48,8 @@ async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
 def deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
     """What was told of the calls, the last one of each step."""
     made = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
-    told = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
-    return [delivery for delivery in told if delivery is not None]
+    remembered = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
+    return [delivery for delivery in remembered if delivery is not None]
 
 
 def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
@@ -58,7 +58,7 @@ def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> Mess
     Raises:
         Refused: DingTalk says that nobody was.
     """
-    result = with_told(result, deliveries)
+    result = with_deliveries(result, deliveries)
     named = unreached(result, deliveries)
     if not named:
         return result
@@ -70,13 +70,13 @@ def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> Mess
     )
 
 
-def with_told(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
+def with_deliveries(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
     """The result with what DingTalk told of deliveries."""
-    told = {
+    lists = {
         name: [each for delivery in deliveries for each in delivery.get(name, ())]
         for name in ("invalid", "forbidden", "failed")
     }
-    return result.model_copy(update=told)
+    return result.model_copy(update=lists)
 
 
 def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:

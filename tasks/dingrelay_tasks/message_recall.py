@@ -77,20 +77,23 @@ async def run(job: MessageRecall, ctx: Context) -> Json:
         Wait: DingTalk still delivers a call, and so does not tell which people it reached.
         Refused: nothing was taken back.
     """
-    told: dict[str, list[int]] = {"recalled": [], "refused": [], "shared": []}
+    calls_by_outcome: dict[str, list[int]] = {"recalled": [], "refused": [], "shared": []}
     for call in job.calls:
         step = f"recall:{call.task_id}"
         outcome = await ctx.once(step, partial(_recall, call, job.users, ctx))
-        told[outcome["outcome"]].append(call.task_id)
-    if not told["recalled"]:
-        reasons = ((len(told["refused"]), "too old"), (len(told["shared"]), "shared with others"))
+        calls_by_outcome[outcome["outcome"]].append(call.task_id)
+    if not calls_by_outcome["recalled"]:
+        reasons = (
+            (len(calls_by_outcome["refused"]), "too old"),
+            (len(calls_by_outcome["shared"]), "shared with others"),
+        )
         named = ", ".join(f"{count} {reason}" for count, reason in reasons if count)
         raise Refused(
             "nothing_recalled",
             f"DingTalk took back none of {len(job.calls)} calls: {named}",
             "Messages can be recalled for 24 hours, and only with all that their call carried.",
         )
-    return MessageRecallResult(**told).model_dump()
+    return MessageRecallResult(**calls_by_outcome).model_dump()
 
 
 async def _recall(call: SentCall, users: Sequence[str], ctx: Context) -> Json:

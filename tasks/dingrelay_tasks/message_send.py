@@ -17,8 +17,8 @@ from dingrelay_tasks.message_delivery import (
     deliveries,
     deliveries_in,
     unreached,
+    with_deliveries,
     with_delivery,
-    with_told,
 )
 from dingrelay_tasks.message_result import (
     LEFT_OUT,
@@ -210,7 +210,7 @@ def so_far(steps: Mapping[str, Json]) -> Json | None:
     if not outcomes and found is None:
         return None
     result = result_of(outcomes, found["unresolved"] if found else ())
-    return with_told(result, deliveries_in(steps)).model_dump(mode="json")
+    return with_deliveries(result, deliveries_in(steps)).model_dump(mode="json")
 
 
 def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
@@ -227,20 +227,20 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
     named = job["to"].get("users", [])
     users = list(dict.fromkeys([*named, *found["users"]]))
     size = steps.get(SIZE, {"users": USERS_PER_CALL})["users"]
-    told: dict[str, str] = {}
+    by_user: dict[str, str] = {}
     for number, start in enumerate(range(0, len(users), size), 1):
         outcome = steps.get(f"{STEP}{number}")
         verdict = "not_sent" if outcome is None else "accepted"
-        told |= dict.fromkeys(users[start : start + size], verdict)
+        by_user |= dict.fromkeys(users[start : start + size], verdict)
         for reason in LEFT_OUT:
-            told |= dict.fromkeys(outcome.get(reason, ()) if outcome else (), reason)
+            by_user |= dict.fromkeys(outcome.get(reason, ()) if outcome else (), reason)
     for delivery in deliveries_in(steps):
-        told |= dict.fromkeys(delivery["invalid"], "invalid")
-        told |= {each["userid"]: "forbidden" for each in delivery["forbidden"]}
-        told |= dict.fromkeys(delivery.get("failed", ()), "failed")
+        by_user |= dict.fromkeys(delivery["invalid"], "invalid")
+        by_user |= {each["userid"]: "forbidden" for each in delivery["forbidden"]}
+        by_user |= dict.fromkeys(delivery.get("failed", ()), "failed")
     for address in found["unresolved"]:
-        told |= {value: "unresolved" for name, value in address.items() if name != "reason"}
-    return told
+        by_user |= {value: "unresolved" for name, value in address.items() if name != "reason"}
+    return by_user
 
 
 async def _resolved(job: MessageSend, ctx: Context) -> Json:
@@ -296,11 +296,13 @@ async def _reached_nobody(calls: Sequence[Call], ctx: Context) -> bool:
     """Whether DingTalk has said of all calls of an earlier life of the job that they reached nobody."""
     steps = {call.step: await ctx.step_result(call.step) for call in calls}
     made = [Outcome(**known) for known in steps.values() if known]
-    told = [await ctx.step_result(f"{DELIVERY}{each.task_id}") for each in made if each.recipients]
+    reports = [
+        await ctx.step_result(f"{DELIVERY}{each.task_id}") for each in made if each.recipients
+    ]
     result = result_of(made, ())
-    if len(made) < len(calls) or not result.calls or None in told:
+    if len(made) < len(calls) or not result.calls or None in reports:
         return False
-    return bool(unreached(with_told(result, [each for each in told if each]), told))
+    return bool(unreached(with_deliveries(result, [each for each in reports if each]), reports))
 
 
 async def _outcome(job: MessageSend, ctx: Context, call: Call, *, again: bool) -> Outcome:

@@ -93,7 +93,7 @@ def tell(form: dict[str, Any]) -> list[Control]:
         {"name": TABLE, "componentType": "TableField", "value": json.dumps(rows or columns)}
     )
     told.append({"name": "合计", "componentType": "CalculateField", "value": "400"})
-    return [Control.told(entry) for entry in told]
+    return [Control.read(entry) for entry in told]
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
@@ -150,7 +150,7 @@ def test_another_value_is_never_equal(form: dict[str, Any], data: st.DataObject)
 
 
 def compared(form: Any, *told: dict[str, Any]) -> Comparison:
-    return compare(sent(form), [Control.told(entry) for entry in told])
+    return compare(sent(form), [Control.read(entry) for entry in told])
 
 
 TEXT = {"componentType": "TextField", "name": "a", "value": "x"}

@@ -90,7 +90,7 @@ def told_of(sandbox: Caller, form: list[tuple[str, str]], generation: str) -> li
         asked = {"process_instance_id": made.body["process_instance_id"]}
         told = sandbox.post("/topapi/processinstance/get", asked)
         controls = told.body["process_instance"]["form_component_values"]
-    return [Control.told(control) for control in controls]
+    return [Control.read(control) for control in controls]
 
 
 @pytest.mark.parametrize("generation", ["v1", "topapi"])

@@ -64,7 +64,7 @@ class FakeOrganisation:
         }
 
     def _page(self, body: dict[str, Any]) -> Reply:
-        start = int(body.get("nextToken", body.get("cursor")))
+        start = int(body["nextToken"] if "nextToken" in body else body["cursor"])
         ids = list(self.made)
         page: dict[str, Any] = {"list": ids[start : start + 20]}
         if start + 20 < len(ids):

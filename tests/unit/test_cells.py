@@ -167,12 +167,12 @@ async def test_those_that_are_there_answer_and_the_others_are_named(how: str) ->
         "silent": "it does not answer in time",
     }
     told: list[CellUnavailable] = []
-    assert list(answers.told(told.append)) == ["A", "B"]
+    assert list(answers.available(told.append)) == ["A", "B"]
     assert [error.cells for error in told] == [answers.away]
     with pytest.raises(
         CellUnavailable, match="cell gone is away: Redis cannot be reached; cell silent"
     ):
-        answers.told(None)
+        answers.available(None)
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])
@@ -185,10 +185,12 @@ async def test_what_is_enough_is_not_waited_for_any_longer(how: str) -> None:
         return cell
 
     cells = {name: name for name in ("silent", "holder", "other")}
+
+    def is_the_holder(name: str, _: str) -> bool:
+        return name == "holder"
+
     try:
-        answers = await answers_of(
-            how, question, cells, within=15, enough=lambda name, _: name == "holder"
-        )
+        answers = await answers_of(how, question, cells, within=15, enough=is_the_holder)
         assert not over.is_set()
     finally:
         over.set()
@@ -203,7 +205,7 @@ async def test_nobody_is_told_of_a_part_where_none_is_there(how: str) -> None:
 
     answers = await answers_of(how, question, {"a": "a", "b": "b"})
     with pytest.raises(CellUnavailable):
-        answers.told(lambda _: None)
+        answers.available(lambda _: None)
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])

@@ -48,8 +48,8 @@ class Answers(Generic[_R]):
             raise CellUnavailable(self.away)
         return self.found.values()
 
-    def told(self, on_away: Callable[[CellUnavailable], object] | None) -> Iterable[_R]:
-        """What the cells answer that are there; the others are told to `on_away`.
+    def available(self, on_away: Callable[[CellUnavailable], object] | None) -> Iterable[_R]:
+        """What the cells answer that are there; the others are reported to `on_away`.
 
         Raises:
             CellUnavailable: there is nobody to tell, or no cell answered.
@@ -106,8 +106,8 @@ async def ask(
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 _note(answers, asking[task], task.result)
-            told = [asking[task] for task in done if asking[task] in answers.found]
-            if any(enough(name, answers.found[name]) for name in told):
+            answered = [asking[task] for task in done if asking[task] in answers.found]
+            if any(enough(name, answers.found[name]) for name in answered):
                 break
     finally:
         for task in left:

@@ -137,10 +137,10 @@ class _Telling(Retry):
         self._breaker = breaker
 
     async def call_with_retry(self, do: Any, fail: Any, *args: Any, **options: Any) -> Any:
-        async def told(error: Exception, *count: int) -> Any:
+        async def failed(error: Exception, *count: int) -> Any:
             # A connection that broke tells nothing: the server may have closed it long ago.
             if isinstance(error, RedisTimeoutError):
                 self._breaker.failed()
             return await fail(error, *count)
 
-        return await super().call_with_retry(do, told, *args, **options)
+        return await super().call_with_retry(do, failed, *args, **options)

@@ -8,18 +8,18 @@ from collections.abc import Sequence
 from typing import Any
 
 
-def together(told: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def together(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What the cells tell, each as ``dingrelay limits --json`` does."""
-    if len(told) == 1:
-        return told[0]
+    if len(parts) == 1:
+        return parts[0]
     rules = {
-        "workers": sum(each["rules"]["workers"] for each in told),
-        "differences": [one for each in told for one in each["rules"]["differences"]],
+        "workers": sum(each["rules"]["workers"] for each in parts),
+        "differences": [one for each in parts for one in each["rules"]["differences"]],
     }
-    lists = {name: [one for each in told for one in each[name]] for name in ("buckets", "outages")}
+    lists = {name: [one for each in parts for one in each[name]] for name in ("buckets", "outages")}
     used = Counter[str]()
     months: dict[str, dict[str, Any]] = {}
-    for month in (one for each in told for one in each["quota"]):
+    for month in (one for each in parts for one in each["quota"]):
         used[month["organisation"]] += month["used"]
         months[month["organisation"]] = month
     quota = [{**months[name], "used": used[name]} for name in sorted(months)]

@@ -17,21 +17,21 @@ class CellsAway:
     """Collects what is away, and tells it once the others have been shown."""
 
     def __init__(self) -> None:
-        self._told: dict[str, CellUnavailable] = {}
+        self._away: dict[str, CellUnavailable] = {}
 
     def __call__(self, error: CellUnavailable) -> None:
         """These are away."""
-        self._told[str(error)] = error
+        self._away[str(error)] = error
 
     @property
     def names(self) -> list[str]:
         """Those that are away."""
-        return sorted({cell for error in self._told.values() for cell in error.cells})
+        return sorted({cell for error in self._away.values() for cell in error.cells})
 
     @property
     def field(self) -> dict[str, list[str]]:
         """What a document says of them; nothing where none is away."""
-        return {CELLS_AWAY: self.names} if self._told else {}
+        return {CELLS_AWAY: self.names} if self._away else {}
 
     def tell(self) -> None:
         """Name them.
@@ -41,9 +41,9 @@ class CellsAway:
         """
         from dingrelay_producers.cli.output import tell
 
-        for sentence in self._told:
+        for sentence in self._away:
             tell(translated(sentence), style="yellow")
-        if self._told:
+        if self._away:
             raise typer.Exit(UNREACHABLE)
 
 

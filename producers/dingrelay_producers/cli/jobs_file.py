@@ -82,8 +82,8 @@ def send_jobs(
         console(stderr=True).print(tr("{count} jobs accepted", count=progress.count))
         if wait:
             states = wait_for_all(progress.refs, timeout)
-            told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-            console(stderr=True).print(told or tr("nothing to wait for"))
+            counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+            console(stderr=True).print(counts or tr("nothing to wait for"))
             if not all(state.ended for state in states):
                 raise typer.Exit(NOT_ENDED)
             raise typer.Exit(DONE if set(states) <= {State.DONE} else OTHERWISE)
@@ -115,15 +115,15 @@ class _Progress:
                 print_json({"id": ref.id})
 
     def __str__(self) -> str:
-        told = tr(
+        line = tr(
             "{count} jobs accepted; to go on, give --from {next}", count=self.count, next=self.next
         )
         if self.unsure:
-            told += tr(
+            line += tr(
                 " (lines up to {unsure} may be accepted already; a line with a key makes no second job)",
                 unsure=self.unsure,
             )
-        return told
+        return line
 
 
 def _send(

@@ -95,16 +95,16 @@ def print_job(status: JobStatus, *, as_json: bool) -> None:
         console().print(_job(status))
 
 
-TOLD_PEOPLE = 20
+NAMED_PEOPLE = 20
 """People of one outcome who are named; JSON has all."""
 
 
 def print_details(details: JobDetails, *, as_json: bool) -> None:
     """One job with its key and its people."""
     if as_json:
-        told = details.status.to_json()
+        job = details.status.to_json()
         more = {"key": details.key, "recipients": dict(details.recipients)}
-        print_json(told | {name: value for name, value in more.items() if value})
+        print_json(job | {name: value for name, value in more.items() if value})
         return
     grid = _job(details.status)
     if details.key:
@@ -113,9 +113,9 @@ def print_details(details: JobDetails, *, as_json: bool) -> None:
     for user, outcome in details.recipients.items():
         by_outcome.setdefault(outcome, []).append(user)
     for outcome, users in by_outcome.items():
-        named = ", ".join(users[:TOLD_PEOPLE])
-        if len(users) > TOLD_PEOPLE:
-            named = tr("{named} and {more:,} more", named=named, more=len(users) - TOLD_PEOPLE)
+        named = ", ".join(users[:NAMED_PEOPLE])
+        if len(users) > NAMED_PEOPLE:
+            named = tr("{named} and {more:,} more", named=named, more=len(users) - NAMED_PEOPLE)
         grid.add_row(outcome, named)
     console().print(grid)
 
@@ -174,8 +174,8 @@ def _job(status: JobStatus) -> Table:
         )
     if status.result is not None:
         # A message's result has a list for each reason why somebody was not reached; most are empty.
-        told = {name: value for name, value in status.result.items() if value != []}
-        grid.add_row(tr("result"), Text(json.dumps(told, ensure_ascii=False)))
+        shown = {name: value for name, value in status.result.items() if value != []}
+        grid.add_row(tr("result"), Text(json.dumps(shown, ensure_ascii=False)))
     if status.resolved:
         verdict = tr("it happened") if status.resolved.happened else tr("it did not happen")
         who = tr(" by {by}", by=status.resolved.by) if status.resolved.by else ""

@@ -55,8 +55,8 @@ _OF_PYDANTIC = "Value error, "
 
 def speak_error(error: Any) -> None:
     """Let a usage error tell what is wrong in the language that is spoken."""
-    told = translated(error.format_message().replace(_OF_PYDANTIC, ""))
-    vars(error)["format_message"] = lambda: told
+    message = translated(error.format_message().replace(_OF_PYDANTIC, ""))
+    vars(error)["format_message"] = lambda: message
 
 
 def _help_option_of(kind: Any, command: Any) -> Any:
@@ -71,7 +71,7 @@ def _help_option_of(kind: Any, command: Any) -> Any:
 
 def _usage_of(kind: Any, command: Any) -> Any:
     def get_usage(context: Any) -> str:
-        told: str = kind.get_usage(command, context)
-        return told.replace(_USAGE, tr("Usage: "), 1)
+        usage: str = kind.get_usage(command, context)
+        return usage.replace(_USAGE, tr("Usage: "), 1)
 
     return get_usage

@@ -31,8 +31,8 @@ def wait_for(ref: JobRef, timeout: float) -> JobStatus:
     try:
         return _ended(ref, timeout)
     except WaitTimeout as error:
-        told = tr("{problem}. {advice}", problem=translated(str(error)), advice=_goes_on(ref))
-        tell(told, style="yellow")
+        message = tr("{problem}. {advice}", problem=translated(str(error)), advice=_goes_on(ref))
+        tell(message, style="yellow")
         raise typer.Exit(NOT_ENDED) from None
     except KeyboardInterrupt:
         tell(f"\n{_goes_on(ref)}", style="yellow")

@@ -157,5 +157,5 @@ class CellConnections(Cells[Connection]):
         """The last jobs of an index, latest first."""
         most = checked_limit(limit)
         answers = ask_in_threads(self.among(), lambda cell: cell.statuses(index, most))
-        found = merged(answers.told(on_away), lambda each: each[0], reverse=True)
+        found = merged(answers.available(on_away), lambda each: each[0], reverse=True)
         return [status for _, status in found[:most]]

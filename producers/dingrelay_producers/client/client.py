@@ -279,7 +279,7 @@ class Client:
             self._cells.among(asked.apps),
             lambda cell: run(reader(cell.settings).list(asked, limit=most)).approvals,
         )
-        return merged(pages.told(on_away), lambda each: each.known_since, reverse=True)[:most]
+        return merged(pages.available(on_away), lambda each: each.known_since, reverse=True)[:most]
 
     def status(self, job_id: str, *, app: str | None = None) -> JobStatus:
         """What the record tells.
@@ -475,7 +475,7 @@ class Client:
 
         answers = ask_in_threads(self._cells.to_ask(asked.app), listed)
         place = attrgetter("created_at", "id")
-        return merged(answers.told(on_away), place, reverse=True)[:most]
+        return merged(answers.available(on_away), place, reverse=True)[:most]
 
     def person(
         self,
@@ -503,7 +503,7 @@ class Client:
         def found(cell: Connection) -> PersonHistory:
             return run(history_reader(cell.settings).person(user, app=app, limit=most))
 
-        parts = list(ask_in_threads(self._cells.to_ask(app), found).told(on_away))
+        parts = list(ask_in_threads(self._cells.to_ask(app), found).available(on_away))
         messages = merged(
             [part.messages for part in parts], lambda message: message.at, reverse=True
         )
@@ -535,7 +535,7 @@ class Client:
             return run(personal_data.backend(cell.settings).export(asked.user, app=asked.app))
 
         answers = ask_in_threads(self._cells.to_ask(asked.app), kept, within=PERSON_WITHIN)
-        return personal_data.exported(list(answers.told(on_away)))
+        return personal_data.exported(list(answers.available(on_away)))
 
     def erase_person(
         self, user: str, *, app: str | None = None, on_away: OnAway | None = None
@@ -582,7 +582,7 @@ class Client:
             return erasure.followed_by(draft.id)
 
         answers = ask_in_threads(cells, erased, within=PERSON_WITHIN)
-        return personal_data.together(list(answers.told(on_away)))
+        return personal_data.together(list(answers.available(on_away)))
 
     def dead(self, limit: int = 50, *, on_away: OnAway | None = None) -> list[JobStatus]:
         """The jobs that ended dead or unknown, latest first. `on_away` is as for `jobs`."""

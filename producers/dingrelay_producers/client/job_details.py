@@ -105,7 +105,7 @@ def recall_of(details: JobDetails) -> MessageRecall:
     named = not _goes_alone(status.result or {})
     sent = [{"task_id": call["task_id"], "named": named} for call in made]
     # Whoever was left out may be in the same call for another message that they had first.
-    people = (user for user, told in details.recipients.items() if told == "accepted")
+    people = (user for user, outcome in details.recipients.items() if outcome == "accepted")
     fields = {"message": status.id, "calls": sent, "users": sorted(people) if named else []}
     more = {"app": status.app, "lane": status.lane}
     return MessageRecall.parse({**fields, **more})
@@ -144,14 +144,14 @@ def _recipients(
         if name.startswith(STEP.encode())
     }
     try:
-        told = kind.outcomes(dict(job), steps)
+        by_user = kind.outcomes(dict(job), steps)
     except (KeyError, TypeError, AttributeError):  # what another release wrote
         return {}
     unsent = "not_sent" if status.state.ended else "waiting"
     unsent = "unknown" if status.state == "unknown" else unsent
     return {
         user: unsent if outcome == "not_sent" else outcome
-        for user, outcome in list(told.items())[:MOST_RECIPIENTS]
+        for user, outcome in list(by_user.items())[:MOST_RECIPIENTS]
     }
 
 

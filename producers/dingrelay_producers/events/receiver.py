@@ -138,8 +138,8 @@ class Receiver:
     def _check_time(self, timestamp: str) -> None:
         if not timestamp.isascii() or not timestamp.isdecimal():
             raise Refused("timestamp")
-        told = int(timestamp)
-        seconds = told if len(timestamp) <= SECONDS_DIGITS else told / 1000
+        sent_at = int(timestamp)
+        seconds = sent_at if len(timestamp) <= SECONDS_DIGITS else sent_at / 1000
         if abs(self._clock() - seconds) > OLDEST_SECONDS:
             raise Refused("timestamp")
 

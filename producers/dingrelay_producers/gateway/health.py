@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.context import GatewayContext
-from dingrelay_producers.gateway.backend.server_watch import told
+from dingrelay_producers.gateway.backend.server_watch import problem_of
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
 from dingrelay_producers.gateway.problems import FieldError, Problem
 
@@ -38,7 +38,7 @@ async def readyz(call: ApiCall) -> web.StreamResponse:
         checks = {name: _check_cell(cell) for name, cell in context.cells.items()}
     else:
         checks = {"redis": context.records.ping(), "database": context.backend.check()}
-    answers = await asyncio.gather(*(told(check) for check in checks.values()))
+    answers = await asyncio.gather(*(problem_of(check) for check in checks.values()))
     away = [
         FieldError(pointer=f"/{name}", detail=detail)
         for name, detail in zip(checks, answers, strict=True)

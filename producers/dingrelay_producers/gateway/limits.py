@@ -86,8 +86,8 @@ class Limits(BaseModel):
 
 async def show_limits(call: ApiCall) -> web.StreamResponse:
     """Every bucket of the fleet, what is out, and the month's calls."""
-    told, away = await cell_of.each_cell(call, lambda context: context.backend.limits())
-    return json_response({**together(told), **away})
+    parts, away = await cell_of.each_cell(call, lambda context: context.backend.limits())
+    return json_response({**together(parts), **away})
 
 
 ROUTES = (

@@ -119,7 +119,7 @@ class Problem(Exception):
         """A problem with one place of the request."""
         return cls(kind, detail, errors=[FieldError(pointer=pointer, detail=detail)])
 
-    def told(self, language: str) -> dict[str, Any]:
+    def fields(self, language: str) -> dict[str, Any]:
         """The members of its document but the request's id. What programs read is the same in each language."""
         found: dict[str, Any] = {
             "type": URN + self.kind.name,
@@ -136,7 +136,7 @@ class Problem(Exception):
 
     def response(self, request_id: str, language: str = ENGLISH) -> web.Response:
         """The answer that tells of it."""
-        document = ProblemDocument(**self.told(language), request_id=request_id)
+        document = ProblemDocument(**self.fields(language), request_id=request_id)
         spoken = {} if language == ENGLISH else {"Content-Language": language.replace("_", "-")}
         return web.Response(
             status=self.kind.status,

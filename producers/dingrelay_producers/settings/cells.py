@@ -21,7 +21,7 @@ SERVERS = ("redis_url", "broker_url", "database_url")
 HOME = "home"
 """What stands for a cell in the settings of what all cells share."""
 POSTGRES_PORT = 5432
-TOLD = 8
+NAMED = 8
 """Cells that one sentence names."""
 
 
@@ -165,5 +165,5 @@ def _has_password(url: Any) -> bool:
 def names_of(cells: Iterable[str]) -> str:
     """Cells in a sentence: of a hundred, the first ones."""
     known = list(cells)
-    told = ", ".join(known[:TOLD])
-    return told if len(known) <= TOLD else f"{told} and {len(known) - TOLD} more"
+    some = ", ".join(known[:NAMED])
+    return some if len(known) <= NAMED else f"{some} and {len(known) - NAMED} more"

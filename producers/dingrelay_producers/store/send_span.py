@@ -22,7 +22,11 @@ def sending(
     kinds = {draft.kind for draft in drafts}
     name = TASK_PREFIX + kinds.pop() if len(kinds) == 1 else "dingrelay"
     return spans.span(
-        f"send {name}", "PRODUCER", parent=parent, links=links, attributes=lambda: _told(drafts)
+        f"send {name}",
+        "PRODUCER",
+        parent=parent,
+        links=links,
+        attributes=lambda: _attributes(drafts),
     )
 
 
@@ -37,9 +41,9 @@ def in_a_trace_of_its_own(draft: Draft, cause: str) -> Draft:
         return draft._replace(trace=span.trace)
 
 
-def _told(drafts: Collection[Draft]) -> Attributes:
+def _attributes(drafts: Collection[Draft]) -> Attributes:
     """What a span says of jobs: OpenTelemetry's conventions for messaging, and words of ours."""
-    told: dict[str, str | int] = {
+    attributes: dict[str, str | int] = {
         "messaging.system": "dingrelay",
         "messaging.operation.name": "send",
         "messaging.operation.type": "send",
@@ -51,9 +55,9 @@ def _told(drafts: Collection[Draft]) -> Attributes:
         ("dingrelay.lane", {draft.lane for draft in drafts}),
     ):
         if len(values) == 1:
-            told[attribute] = values.pop()
+            attributes[attribute] = values.pop()
     if len(drafts) == 1:
-        told["messaging.message.id"] = next(iter(drafts)).id
+        attributes["messaging.message.id"] = next(iter(drafts)).id
     else:
-        told["messaging.batch.message_count"] = len(drafts)
-    return told
+        attributes["messaging.batch.message_count"] = len(drafts)
+    return attributes

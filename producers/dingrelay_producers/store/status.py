@@ -58,7 +58,7 @@ class JobError(BaseModel):
         default_factory=list[Candidate], exclude_if=lambda found: not found
     )
     """What may be the effect of a call whose answer was lost."""
-    answer: ErrorAnswer | None = Field(default=None, exclude_if=lambda told: told is None)
+    answer: ErrorAnswer | None = Field(default=None, exclude_if=lambda answer: answer is None)
     """DingTalk's own words, of an api-call."""
 
     @property

@@ -35,12 +35,12 @@ class Frame:
 def read(text: str) -> Frame | None:
     """A frame; None for what is none."""
     try:
-        told = json.loads(text)
+        content = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         return None
-    frame = cast("dict[str, Any]", told)
+    frame = cast("dict[str, Any]", content)
     headers = frame.get("headers")
     if not isinstance(headers, dict):
         return None

@@ -69,10 +69,10 @@ async def open_ticket(
         raise NoTicket(f"DingTalk cannot be reached ({type(error).__name__})") from None
     if status != 200:
         code = content.get("code")
-        told = f"HTTP {status} {code}" if isinstance(code, str) else f"HTTP {status}"
+        problem = f"HTTP {status} {code}" if isinstance(code, str) else f"HTTP {status}"
         # A throttle or an outage passes by itself; anything else of this kind is about the app.
-        passes = status in {408, 429} or status >= 500 or "Throttl" in told or "Qps" in told
-        raise (NoTicket if passes else CredentialsRefused)(told[:200])
+        passes = status in {408, 429} or status >= 500 or "Throttl" in problem or "Qps" in problem
+        raise (NoTicket if passes else CredentialsRefused)(problem[:200])
     endpoint, value = content.get("endpoint"), content.get("ticket")
     if not isinstance(endpoint, str) or not isinstance(value, str) or not value:
         raise NoTicket("DingTalk's answer holds no ticket")

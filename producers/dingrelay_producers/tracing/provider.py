@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import (
 log = logging.getLogger("dingrelay")
 
 
-class Told(SpanExporter):
+class LoggedExporter(SpanExporter):
     """An exporter of which one line says that it fails, and one that it works again.
 
     The SDK would say so for each batch, with a traceback.
@@ -80,7 +80,7 @@ def install(service: str, exporters: Sequence[str]) -> TracerProvider | None:
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     for name in exporters:
         exporter = ConsoleSpanExporter() if name == "console" else OTLPSpanExporter()
-        provider.add_span_processor(BatchSpanProcessor(Told(exporter)))
+        provider.add_span_processor(BatchSpanProcessor(LoggedExporter(exporter)))
     trace.set_tracer_provider(provider)
     return provider
 

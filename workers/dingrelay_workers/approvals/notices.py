@@ -11,7 +11,7 @@ from dingrelay_tasks.context import ApprovalTask
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.notice import Notice, id_of
 
-_TOLD = ("instance", "job", "template", "originator", "title", "business_id", "link", "state")
+_SHOWN = ("instance", "job", "template", "originator", "title", "business_id", "link", "state")
 """Columns that say which approval it is; what stands in its form is not kept."""
 
 
@@ -47,7 +47,7 @@ def _notice(row: RowMapping, what: str, at: datetime, *which: str, **more: Any) 
         sender=row["sender"],
         kind="approval-create" if row["job"] else "",
         data={
-            **{name: row[name] for name in _TOLD},
+            **{name: row[name] for name in _SHOWN},
             "finished_at": row["finished_at"] and row["finished_at"].isoformat(),
             **more,
         },

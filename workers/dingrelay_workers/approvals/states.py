@@ -167,12 +167,12 @@ class JobApprovalStates:
         app, sender, payload = await self._redis.hmget(keys.job(job), ["app", "sender", "payload"])
         if _text(app) != self._app:
             return None
-        told = json.loads(payload or "{}")
+        asked = json.loads(payload or "{}")
         return {
             "job": job,
             "sender": _text(sender),
-            "template": str(told.get("process_code", "")),
-            "originator": str(told.get("originator", "")),
+            "template": str(asked.get("process_code", "")),
+            "originator": str(asked.get("originator", "")),
         }
 
     async def _follow(

@@ -66,7 +66,7 @@ class ApprovalStore:
 
     async def tasks(self, instances: Collection[str]) -> dict[str, list[RowMapping]]:
         """The tasks of some approvals, in the order of DingTalk's numbers."""
-        told: dict[str, list[RowMapping]] = {instance: [] for instance in instances}
+        by_instance: dict[str, list[RowMapping]] = {instance: [] for instance in instances}
         async with self._database.read() as connection:
             rows = await connection.execute(
                 select(ApprovalTaskRow.__table__)
@@ -74,8 +74,8 @@ class ApprovalStore:
                 .order_by(ApprovalTaskRow.since, ApprovalTaskRow.task)
             )
             for row in rows.mappings():
-                told[row["instance"]].append(row)
-        return told
+                by_instance[row["instance"]].append(row)
+        return by_instance
 
     async def open(
         self,
@@ -188,15 +188,15 @@ class ApprovalStore:
         self, connection: AsyncConnection, row: RowMapping, change: ApprovalChange, at: datetime
     ) -> Moved:
         known = {task["task"]: task for task in await self._tasks(connection, change.instance)}
-        told = [task for task in change.tasks if _is_news(known.get(task.id), task)]
+        news = [task for task in change.tasks if _is_news(known.get(task.id), task)]
         state = change.state if change.state and _outranks(change.state, row["state"]) else None
         ended = _RANKS[state or row["state"]] > 0
         if has_ended(row):
-            told = [task for task in told if task.state != RUNNING]  # nobody is asked any more
-        left = _left_open(known, told, change) if ended else []
+            news = [task for task in news if task.state != RUNNING]  # nobody is asked any more
+        left = _left_open(known, news, change) if ended else []
         if state == "deleted" or (change.source == "look" and change.state != RUNNING):
-            told, left = [*told, *left], []
-        await self._put_tasks(connection, change.instance, told, known)
+            news, left = [*news, *left], []
+        await self._put_tasks(connection, change.instance, news, known)
         looks = row["looks"] + (change.source == "look")
         look_at: datetime | None = self._next_look(looks, at)
         if ended:
@@ -210,7 +210,7 @@ class ApprovalStore:
             values |= {"state": state, "source": change.source}
         if ended and not row["finished_at"]:
             values["finished_at"] = change.finished or at
-        if state or told or values.keys() - {"looks", "look_at"}:
+        if state or news or values.keys() - {"looks", "look_at"}:
             values["changed_at"] = at
         await connection.execute(
             update(ApprovalRow)
@@ -219,8 +219,8 @@ class ApprovalStore:
         )
         after = await self._row(connection, change.instance)
         assert after is not None, "only those that ended long ago are deleted"
-        await notices.tell(connection, after, state, told, at)
-        return Moved(after, state, told)
+        await notices.tell(connection, after, state, news, at)
+        return Moved(after, state, news)
 
     def _last_look(self, row: RowMapping, at: datetime) -> datetime:
         """When to ask how its tasks ended, for an approval that has; `row` is from before."""
@@ -298,14 +298,14 @@ def _is_news(known: RowMapping | None, task: ApprovalTask) -> bool:
 
 
 def _left_open(
-    known: dict[str, RowMapping], told: Sequence[ApprovalTask], change: ApprovalChange
+    known: dict[str, RowMapping], news: Sequence[ApprovalTask], change: ApprovalChange
 ) -> list[ApprovalTask]:
     """Tasks that an approval which has ended leaves open, as they are if nobody decided them.
 
     Whoever decided is told by an event of its own, which may come later.
     """
-    closed = {task.id for task in told if task.state != RUNNING}
-    left = [task for task in told if task.state == RUNNING]
+    closed = {task.id for task in news if task.state != RUNNING}
+    left = [task for task in news if task.state == RUNNING]
     still = [
         ApprovalTask(id=row["task"], user=row["user"], state="running", since=row["since"])
         for row in known.values()
@@ -321,7 +321,7 @@ def _left_open(
 
 def _details(row: RowMapping, change: ApprovalChange) -> dict[str, Any]:
     """What is told for the first time of an approval beside its state."""
-    told = {
+    details = {
         "template": change.template,
         "originator": change.originator,
         "title": change.title,
@@ -329,4 +329,4 @@ def _details(row: RowMapping, change: ApprovalChange) -> dict[str, Any]:
         "link": change.link,
         "created_at": change.created,
     }
-    return {name: value for name, value in told.items() if value and not row[name]}
+    return {name: value for name, value in details.items() if value and not row[name]}

@@ -68,21 +68,21 @@ class Shown:
         text = await self._redis.get(keys.BACKLOG)
         if text is None:
             return Waiting()
-        told = json.loads(text)
+        shown = json.loads(text)
         return Waiting(
-            lanes=[WaitingJobs(*lane) for lane in told["lanes"]],
+            lanes=[WaitingJobs(*lane) for lane in shown["lanes"]],
             # An older worker, which may have counted, tells none of these.
-            kinds=told.get("kinds", {}),
-            senders=[(app, sender, jobs) for app, sender, jobs in told.get("senders", ())],
-            dead=told.get("dead"),
-            workers=told.get("workers"),
-            quotas={name: (used, limit) for name, used, limit in told["quotas"]},
+            kinds=shown.get("kinds", {}),
+            senders=[(app, sender, jobs) for app, sender, jobs in shown.get("senders", ())],
+            dead=shown.get("dead"),
+            workers=shown.get("workers"),
+            quotas={name: (used, limit) for name, used, limit in shown["quotas"]},
         )
 
     async def _count(self) -> None:
         began = time.monotonic()
         counted, lanes = await read(self._redis, self._rules, most=MOST)
-        told = {
+        shown = {
             "lanes": self._lanes(counted, lanes),
             "kinds": _kinds(counted),
             "senders": self._senders(counted),
@@ -93,7 +93,9 @@ class Shown:
             ],
         }
         rest = max(EVERY, (time.monotonic() - began) / SHARE)
-        await self._redis.set(keys.BACKLOG, canonical_json(told), px=int((rest + 3 * EVERY) * 1000))
+        await self._redis.set(
+            keys.BACKLOG, canonical_json(shown), px=int((rest + 3 * EVERY) * 1000)
+        )
         if rest > EVERY:
             await self._redis.pexpire(keys.BACKLOG_READER, int(rest * 1000))
 

@@ -122,8 +122,8 @@ async def _count(redis: Redis, place: str, most: int, found: dict[Name, Group]) 
     for number in range(looked_at):
         start = number * parts // looked_at * SLICE
         _, *groups = await run_async(redis, _TALLY.call([place], [start, start + SLICE - 1]))
-        for told in groups:
-            group = _group(told)
+        for counted in groups:
+            group = _group(counted)
             here.setdefault(_name(group), Group(*_name(group))).add(group)
     scale = parts / looked_at if looked_at else 1
     for name, group in here.items():
@@ -137,10 +137,10 @@ def _name(group: Group) -> Name:
     return group.app, group.lane, group.kind, group.sender, group.queue
 
 
-def _group(told: Sequence[Any]) -> Group:
-    app, lane, kind, sender, queue = (each.decode(errors="replace") for each in told[:5])
+def _group(counted: Sequence[Any]) -> Group:
+    app, lane, kind, sender, queue = (each.decode(errors="replace") for each in counted[:5])
     group = Group(app, lane, kind, sender, queue)
-    for name, count in zip(COUNTS, told[5:-1], strict=True):
+    for name, count in zip(COUNTS, counted[5:-1], strict=True):
         setattr(group, name, int(count))
-    group.since = datetime.fromtimestamp(told[-1] / 1000, UTC) if told[-1] else None
+    group.since = datetime.fromtimestamp(counted[-1] / 1000, UTC) if counted[-1] else None
     return group

@@ -210,12 +210,12 @@ class Tokens:
         seconds: float,
         failure: DingTalkError | None = None,
     ) -> int:
-        told = ""
+        failure_json = ""
         if failure is not None:
-            told = json.dumps(
+            failure_json = json.dumps(
                 [failure.name, failure.code, failure.message, failure.hint, failure.outage]
             )
-        call = _PUT.call(entry, [self._worker, value, int(seconds * 1000), told])
+        call = _PUT.call(entry, [self._worker, value, int(seconds * 1000), failure_json])
         return int(await run_async(self._redis, call))
 
     @property
@@ -248,9 +248,9 @@ def _keys(app: str, configured: AppSettings) -> tuple[str, str]:
     return keys.token(app), keys.token_failure(app, configured.credentials)
 
 
-def _failure(told: bytes, left: float) -> DingTalkError:
+def _failure(kept: bytes, left: float) -> DingTalkError:
     """How a fetch failed, for the jobs that come within `left` seconds of it."""
-    name, code, message, hint, outage = json.loads(told)
+    name, code, message, hint, outage = json.loads(kept)
     if name == Throttled.name:
         return Throttled(code, message, pause=left, hint=hint)
     meaning = next((error for error in _LASTING if error.name == name), Transient)

@@ -251,10 +251,10 @@ class _Gatherer:
         if not wanted:
             return {}
         asked = [row.userid for row in _sound(rows) if not wanted <= row.fields.keys()]
-        told = await directory.fields(self._database, self._app, asked)
+        found = await directory.fields(self._database, self._app, asked)
         return {
             userid: {name: value for name in wanted if isinstance(value := fields.get(name), str)}
-            for userid, fields in told.items()
+            for userid, fields in found.items()
         }
 
     def _complain(self, gathered: Gathered, malformed: Malformed) -> None:

@@ -34,7 +34,7 @@ _FORBIDDEN = {
 }
 
 
-_TOLD = (OutcomeKind.INVALID, OutcomeKind.FORBIDDEN, OutcomeKind.FAILED)
+_NOT_REACHED = (OutcomeKind.INVALID, OutcomeKind.FORBIDDEN, OutcomeKind.FAILED)
 """Outcomes of single people that only DingTalk tells."""
 
 
@@ -136,7 +136,7 @@ class CampaignCalls:
                 delete(OutcomeRow).where(
                     OutcomeRow.campaign == campaign,
                     OutcomeRow.chunk == call.number,
-                    OutcomeRow.outcome.in_(_TOLD),
+                    OutcomeRow.outcome.in_(_NOT_REACHED),
                 )
             )
             await insert_missing(connection, OutcomeRow, rows)

@@ -15,7 +15,7 @@ _ENTERED = {
     State.CANCELLED: "campaign.cancelled",
 }
 
-_TOLD = (
+_SHOWN = (
     "id",
     "name",
     "app",
@@ -35,7 +35,7 @@ async def tell_of_move(
     connection: AsyncConnection, campaign: str, before: State, at: datetime
 ) -> None:
     """Tell of a campaign whose row has its new state already."""
-    columns = [getattr(CampaignRow, name) for name in _TOLD]
+    columns = [getattr(CampaignRow, name) for name in _SHOWN]
     row = (
         (await connection.execute(select(*columns).where(CampaignRow.id == campaign)))
         .mappings()

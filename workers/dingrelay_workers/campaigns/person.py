@@ -54,10 +54,10 @@ async def campaigns_of(
             numbers = known.get(row.id)
             result = await _in_campaign(connection, row.id, numbers, user)
             if result is not None:
-                at, told = result
+                at, outcome = result
                 found.append(
                     PersonCampaign(
-                        row.id, row.app, row.name, row.sender, at or row.created_at, told
+                        row.id, row.app, row.name, row.sender, at or row.created_at, outcome
                     )
                 )
     return found

@@ -146,15 +146,15 @@ def _of_csv(
     kinds: list[AddressKind] = [kind for kind in PARSERS if kind in header]
     if column is not None and column.name not in header:
         raise ContractError(
-            line, f'the header has no column "{column.name}"; it has {_told(header)}'
+            line, f'the header has no column "{column.name}"; it has {_quoted(header)}'
         )
     if column is None and USERID not in header and len(kinds) != 1:
-        wanted_columns = f'no column "{USERID}", nor one of {_told(PARSERS)}'
+        wanted_columns = f'no column "{USERID}", nor one of {_quoted(PARSERS)}'
         if kinds:
-            wanted_columns = f'no column "{USERID}", and more than one of {_told(PARSERS)}'
-        raise ContractError(line, f"the header has {wanted_columns}; it has {_told(header)}")
+            wanted_columns = f'no column "{USERID}", and more than one of {_quoted(PARSERS)}'
+        raise ContractError(line, f"the header has {wanted_columns}; it has {_quoted(header)}")
     if twice := sorted({name for name in header if name and header.count(name) > 1}):
-        raise ContractError(line, f"the header has two columns {_told(twice)}")
+        raise ContractError(line, f"the header has two columns {_quoted(twice)}")
     columns = {name: header.index(name) for name in wanted if name in header}
     kind = None if USERID in header else kinds[0] if kinds else None
     place = header.index(column.name if column else kind or USERID)
@@ -286,7 +286,7 @@ def _of_mapping(
     if column is None and USERID not in row:
         kinds = [kind for kind in PARSERS if kind in row]
     if len(kinds) > 1:
-        return Malformed(line, f"has no userid, and more than one of {_told(kinds)}")
+        return Malformed(line, f"has no userid, and more than one of {_quoted(kinds)}")
     if not kinds and (problem := problem_of(userid)):
         return Malformed(line, problem)
     fields: dict[str, str] = {}
@@ -322,5 +322,5 @@ def _encoding(lines: TextReader) -> str:
     return lines.encoding.upper()
 
 
-def _told(names: Collection[str]) -> str:
+def _quoted(names: Collection[str]) -> str:
     return ", ".join(f'"{name}"' for name in list(names)[:20])

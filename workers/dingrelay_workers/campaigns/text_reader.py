@@ -78,9 +78,9 @@ class TextReader:
 
 def _guess(data: bytes) -> str:
     """Chinese text in GB18030 is hardly ever valid UTF-8, but the other way round it may be."""
-    told = [line for line in data.split(b"\n") if not line.isascii()]
-    valid = sum(map(_is_utf_8, told))
-    return "utf-8" if valid * 2 >= len(told) else "gb18030"
+    coded = [line for line in data.split(b"\n") if not line.isascii()]
+    valid = sum(map(_is_utf_8, coded))
+    return "utf-8" if valid * 2 >= len(coded) else "gb18030"
 
 
 def _is_utf_8(line: bytes) -> bool:

@@ -61,9 +61,9 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]  # celery ships no type
             try:
                 _check(message.payload)
                 if _is_of_newer_kind(message.headers, self.strategies):
-                    told = message.headers["task"]
+                    task = message.headers["task"]
                     # Celery shows it by its shadow.
-                    message.headers |= {"shadow": told, "task": NewerKindTask.name}
+                    message.headers |= {"shadow": task, "task": NewerKindTask.name}
                 handle(message)
             except Exception as error:
                 # On Redis a KeyError counts as a lost connection; here it is a missing header.

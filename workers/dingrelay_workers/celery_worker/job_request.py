@@ -20,13 +20,13 @@ class JobRequest(Request):  # type: ignore[misc]  # celery ships no types
 
         The message of a client without our package holds the job itself, perhaps with a token in it.
         """
-        told: str = super().kwargsrepr
-        return redact(told, None)
+        shown: str = super().kwargsrepr
+        return redact(shown, None)
 
     def info(self, safe: bool = False) -> dict[str, Any]:
         """What ``inspect`` tells of the job; see `kwargsrepr`."""
-        told: dict[str, Any] = super().info(safe=safe)
-        return {**told, "kwargs": self.kwargsrepr}
+        shown: dict[str, Any] = super().info(safe=safe)
+        return {**shown, "kwargs": self.kwargsrepr}
 
     def on_accepted(self, pid: int, time_accepted: float) -> None:
         """The message is about to be looked at. Celery counts it as a task; `task_events.py` counts runs."""

@@ -47,16 +47,16 @@ class TaskEvents:
         self, kind: Kind, claim: Claim, outcome: Outcome, state: State, seconds: float
     ) -> None:
         """A run has ended."""
-        told = words(outcome, state)
+        reason = words(outcome, state)
         match state:
             case State.DONE | State.DUPLICATE:
-                self._send("task-succeeded", claim, result=told, runtime=seconds)
+                self._send("task-succeeded", claim, result=reason, runtime=seconds)
             case State.DEAD | State.UNKNOWN | State.EXPIRED:
-                self._send("task-failed", claim, exception=told, traceback="")
+                self._send("task-failed", claim, exception=reason, traceback="")
             case State.CANCELLED:
                 self._send("task-revoked", claim, terminated=False, signum=None, expired=False)
             case _:
-                self._send("task-retried", claim, exception=told, traceback="")
+                self._send("task-retried", claim, exception=reason, traceback="")
 
     def _send(self, event: str, claim: Claim, **fields: Any) -> None:
         if self._dispatcher is not None:

@@ -64,21 +64,21 @@ def _print(results: "list[CheckResult]") -> None:
     arrow = " → " if can_print("→") else ": "
     for result in results:
         mark, word, colour = MARKS[result.verdict]
-        told = Text(_found(result.found))
+        said = Text(_found(result.found))
         if result.advice:
-            told.append(f"{arrow}{translated(result.advice)}", style=colour)
+            said.append(f"{arrow}{translated(result.advice)}", style=colour)
         grid.add_row(
-            Text(mark if can_print(mark) else word, style=colour), _check(result.check), told
+            Text(mark if can_print(mark) else word, style=colour), _check(result.check), said
         )
     console().print(grid)
 
 
 def _check(name: str) -> str:
     """What was looked at; most names are made of words that the catalogue has."""
-    told = translated(name)
-    return told if told != name else " ".join(tr(word) for word in name.split(" "))
+    spoken = translated(name)
+    return spoken if spoken != name else " ".join(tr(word) for word in name.split(" "))
 
 
 def _found(text: str) -> str:
-    told = translated(text)
-    return told if told != text else tr(text)
+    spoken = translated(text)
+    return spoken if spoken != text else tr(text)

@@ -175,12 +175,12 @@ def _tell_unknown_apps(names: list[str]) -> None:
     known = Settings.load().apps
     for name in names:
         if known and name not in known and name != "*":
-            told = tr(
+            warning = tr(
                 "note: no app {name} in the settings here; there are {names}",
                 name=name,
                 names=", ".join(sorted(known)),
             )
-            console(stderr=True).print(told, style="yellow", markup=False)
+            console(stderr=True).print(warning, style="yellow", markup=False)
 
 
 def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
@@ -192,10 +192,12 @@ def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
         print_json(key_documents.issued(made))
         return
     typer.echo(made.text)
-    told = tr("Keep it: it is shown this once only, and nobody can find it out again.")
+    advice = tr("Keep it: it is shown this once only, and nobody can find it out again.")
     if made.old_secret_until:
-        told += tr(" The one before is taken until {moment}.", moment=local(made.old_secret_until))
-    console(stderr=True).print(told, style="dim")
+        advice += tr(
+            " The one before is taken until {moment}.", moment=local(made.old_secret_until)
+        )
+    console(stderr=True).print(advice, style="dim")
 
 
 def _print_table(found: "Sequence[KeyStatus]") -> None:

@@ -69,7 +69,7 @@ async def _read(settings: "Settings", away: "CellsAway") -> dict[str, Any]:
             return await overview.read(redis, own)
 
     answers = await ask(Cells(settings, lambda own: own).among(), of_cell)
-    return together(list(answers.told(away)))
+    return together(list(answers.available(away)))
 
 
 def _page(read: dict[str, Any]) -> "Group":

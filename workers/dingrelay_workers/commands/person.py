@@ -102,7 +102,7 @@ async def _find(
                 return []
             return await search.find(database, text, app=app, limit=limit)
 
-    lists = (await ask(cell_settings.asked(settings, app), of_cell)).told(away)
+    lists = (await ask(cell_settings.asked(settings, app), of_cell)).available(away)
     return merged(lists, search.place)[:limit]
 
 

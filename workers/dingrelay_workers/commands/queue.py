@@ -70,7 +70,7 @@ async def _read(settings: Any, app: str, away: "CellsAway") -> "tuple[Tally, lis
 
     cells = Cells(settings, lambda own: own)
     asked = {cells.name_of(app): cells.of(app)} if app else cells.among()
-    tallies, lanes = zip(*(await ask(asked, of_cell)).told(away), strict=True)
+    tallies, lanes = zip(*(await ask(asked, of_cell)).available(away), strict=True)
     found = sorted(chain.from_iterable(lanes), key=lambda each: each.jobs.app)
     return together(tallies), found
 

@@ -127,8 +127,8 @@ def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     from dingrelay_producers.cli import exits
     from dingrelay_producers.cli.output import console, print_json
 
-    told = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
-    if told is None:
+    answer = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
+    if answer is None:
         problem = tr(
             "no worker has done it within {seconds:g} s; is there one that serves webhooks?",
             seconds=ANSWER,
@@ -136,10 +136,10 @@ def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
         console(stderr=True).print(problem, style="red", markup=False)
         raise typer.Exit(exits.UNREACHABLE)
     if as_json:
-        print_json(told)
+        print_json(answer)
     else:
-        console().print(translated(told["reason"]), markup=False)
-    raise typer.Exit(exits.DONE if told["verdict"] == "taken" else exits.OTHERWISE)
+        console().print(translated(answer["reason"]), markup=False)
+    raise typer.Exit(exits.DONE if answer["verdict"] == "taken" else exits.OTHERWISE)
 
 
 @app.command()
@@ -231,7 +231,7 @@ async def _list(away: "CellsAway") -> "Sequence[Endpoint]":
         async with _opened(own) as webhooks:
             return await webhooks.list()
 
-    lists = (await ask(cell_settings.asked(Settings.load(), None), of_cell)).told(away)
+    lists = (await ask(cell_settings.asked(Settings.load(), None), of_cell)).available(away)
     return merged(lists, lambda each: each.created_at, reverse=True)
 
 
@@ -298,10 +298,10 @@ def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
         print_json(documents.issued(made))
         return
     typer.echo(f"{made.endpoint.id} {made.secret}")
-    told = tr("The receiver verifies signatures with this secret. It is never shown again.")
+    advice = tr("The receiver verifies signatures with this secret. It is never shown again.")
     if until := made.endpoint.old_secret_until:
-        told += tr(" The old secret signs as well until {moment}.", moment=local(until))
-    console(stderr=True).print(told, style="dim")
+        advice += tr(" The old secret signs as well until {moment}.", moment=local(until))
+    console(stderr=True).print(advice, style="dim")
 
 
 def _show_state(found: "Endpoint", *, as_json: bool) -> None:

@@ -34,7 +34,7 @@ class VisibleRange:
         return ROOT_DEPARTMENT in self.departments or not (named or self.admins_only)
 
     @property
-    def is_told(self) -> bool:
+    def is_known(self) -> bool:
         """Whether it can be told from departments and users who is in it."""
         return not (self.roles or self.admins_only)
 

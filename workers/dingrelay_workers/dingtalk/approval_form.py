@@ -64,7 +64,7 @@ class Control:
     aliases: tuple[str, ...] = ()
 
     @classmethod
-    def told(cls, entry: Mapping[str, Any]) -> "Control":
+    def read(cls, entry: Mapping[str, Any]) -> "Control":
         """A control as either generation of the API tells it, or as a row of a table does."""
 
         def first(*names: str) -> Any:
@@ -84,13 +84,13 @@ class Control:
         )
 
 
-def compare(sent: Form, told: Iterable[Control]) -> Comparison:
+def compare(sent: Form, controls: Iterable[Control]) -> Comparison:
     """Whether a form that was sent can be the one that an instance holds.
 
     What was not sent is no difference: DingTalk tells every control of the template, and fills
     some by itself. But what only a person or another job can have filled in makes it unclear.
     """
-    return _worst(_fields(sent, [control for control in told if control.kind not in _NO_INPUT]))
+    return _worst(_fields(sent, [control for control in controls if control.kind not in _NO_INPUT]))
 
 
 def _worst(results: Iterable[Comparison]) -> Comparison:
@@ -98,14 +98,14 @@ def _worst(results: Iterable[Comparison]) -> Comparison:
     return next((each for each in (DIFFERENT, UNCLEAR) if each in found), EQUAL)
 
 
-def _fields(sent: Form, told: Sequence[Control]) -> Iterator[Comparison]:
+def _fields(sent: Form, controls: Sequence[Control]) -> Iterator[Comparison]:
     wanted: dict[str, list[str]] = {}
     for name, value in sent:
         wanted.setdefault(_name(name), []).append(value)
-    unsent = list(told)
+    unsent = list(controls)
     for name, values in wanted.items():
-        found = [control for control in told if _name(control.name) == name]
-        found = found or [control for control in told if name in _other_names(control)]
+        found = [control for control in controls if _name(control.name) == name]
+        found = found or [control for control in controls if name in _other_names(control)]
         unsent = [control for control in unsent if control not in found]
         if len(found) == len(values) == 1:
             yield _compare(values[0], found[0])
@@ -117,9 +117,9 @@ def _fields(sent: Form, told: Sequence[Control]) -> Iterator[Comparison]:
         yield UNCLEAR
 
 
-def _same_name(sent: Sequence[str], told: Sequence[Control]) -> Comparison:
+def _same_name(sent: Sequence[str], controls: Sequence[Control]) -> Comparison:
     """Several controls have one name; which is which is only known if they come in order."""
-    pairs = zip(sent, told, strict=True)
+    pairs = zip(sent, controls, strict=True)
     return EQUAL if all(_compare(*pair) is EQUAL for pair in pairs) else UNCLEAR
 
 
@@ -148,35 +148,35 @@ def _compare(sent: str, control: Control) -> Comparison:
     return _BY_KIND.get(control.kind, _of_unknown_kind)(sent, control)
 
 
-def _same(sent: str, told: Any) -> bool:
+def _same(sent: str, value: Any) -> bool:
     """The same text, or the same JSON in whatever spelling."""
-    if sent == as_text(told):
+    if sent == as_text(value):
         return True
     parsed = as_json(sent)
-    return parsed is not None and parsed == as_json(told)
+    return parsed is not None and parsed == as_json(value)
 
 
 def _as_text(sent: str, control: Control) -> Comparison:
-    told = as_text(control.value)
-    if _same(sent, control.value) or lines(sent) == lines(told):
+    text = as_text(control.value)
+    if _same(sent, control.value) or lines(sent) == lines(text):
         return EQUAL
-    if squeezed(sent) == squeezed(told) or any(ord(letter) > 0xFFFF for letter in sent):
+    if squeezed(sent) == squeezed(text) or any(ord(letter) > 0xFFFF for letter in sent):
         return UNCLEAR
-    if MASKED in told:
+    if MASKED in text:
         return UNCLEAR
-    cut = len(told) >= LONGEST_UNCUT and squeezed(sent).startswith(squeezed(told))
+    cut = len(text) >= LONGEST_UNCUT and squeezed(sent).startswith(squeezed(text))
     return UNCLEAR if cut else DIFFERENT
 
 
 def _as_number(sent: str, control: Control) -> Comparison:
-    wanted, told = number(sent), number(as_text(control.value))
-    if wanted is None or told is None:
+    wanted, shown = number(sent), number(as_text(control.value))
+    if wanted is None or shown is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    if wanted == told:
+    if wanted == shown:
         return EQUAL
     # A control may keep fewer digits than were sent, rounded or cut.
-    step = Decimal(1).scaleb(min(int(told.as_tuple().exponent), 0))
-    return UNCLEAR if abs(wanted - told) < step else DIFFERENT
+    step = Decimal(1).scaleb(min(int(shown.as_tuple().exponent), 0))
+    return UNCLEAR if abs(wanted - shown) < step else DIFFERENT
 
 
 def _as_select(sent: str, control: Control) -> Comparison:
@@ -187,15 +187,15 @@ def _as_select(sent: str, control: Control) -> Comparison:
 
 def _as_multi_select(sent: str, control: Control) -> Comparison:
     extras: list[Any] = control.extra if isinstance(control.extra, list) else []
-    wanted, told = as_list(sent), as_list(control.value)
-    if wanted is None or told is None:
+    wanted, chosen = as_list(sent), as_list(control.value)
+    if wanted is None or chosen is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    return _options(wanted, told, extras)
+    return _options(wanted, chosen, extras)
 
 
-def _options(sent: Sequence[Any], told: Sequence[Any], extras: Sequence[Any]) -> Comparison:
+def _options(sent: Sequence[Any], shown: Sequence[Any], extras: Sequence[Any]) -> Comparison:
     """Options are told by their label, and beside it by label and key."""
-    spellings: list[set[str]] = [{as_text(value)} for value in told]
+    spellings: list[set[str]] = [{as_text(value)} for value in shown]
     for spelling, extra in zip(spellings, extras, strict=False):
         if isinstance(extra, dict):
             known = cast("dict[str, Any]", extra)
@@ -207,12 +207,12 @@ def _options(sent: Sequence[Any], told: Sequence[Any], extras: Sequence[Any]) ->
         mine = next((spelling for spelling in left if option in spelling), None)
         if mine is not None:
             left.remove(mine)
-    if not left and len(sent) == len(told):
+    if not left and len(sent) == len(shown):
         return EQUAL
     if any("other" in spelling for spelling in spellings):
         return UNCLEAR  # a text of one's own, which may be told as the option's label
     loose = sorted(squeezed(as_text(option)) for option in sent)
-    return UNCLEAR if loose == sorted(squeezed(as_text(option)) for option in told) else DIFFERENT
+    return UNCLEAR if loose == sorted(squeezed(as_text(option)) for option in shown) else DIFFERENT
 
 
 DATE = re.compile(r"\s*(\d{4})\D{1,2}(\d{1,2})(?:\D{1,2}(\d{1,2}))?(?!\d)\D?\s*(.*)", re.DOTALL)
@@ -224,11 +224,11 @@ def _as_date(sent: str, control: Control) -> Comparison:
     return EQUAL if _same(sent, control.value) else _dates(sent, as_text(control.value))
 
 
-def _dates(sent: str, told: str) -> Comparison:
-    wanted, found = DATE.fullmatch(sent), DATE.fullmatch(told)
+def _dates(sent: str, shown: str) -> Comparison:
+    wanted, found = DATE.fullmatch(sent), DATE.fullmatch(shown)
     # The time of another zone may be on another day.
-    if wanted is None or found is None or _ZONE.search(sent) or _ZONE.search(told):
-        return EQUAL if sent == told else UNCLEAR
+    if wanted is None or found is None or _ZONE.search(sent) or _ZONE.search(shown):
+        return EQUAL if sent == shown else UNCLEAR
     for one, other in zip(wanted.groups()[:3], found.groups()[:3], strict=True):
         if one is None or other is None:
             return EQUAL if one == other and wanted[4] == found[4] else UNCLEAR
@@ -246,10 +246,10 @@ def _dates(sent: str, told: str) -> Comparison:
 def _as_range(sent: str, control: Control) -> Comparison:
     if _same(sent, control.value):
         return EQUAL
-    wanted, told = as_list(sent), as_list(control.value)
-    if wanted is None or told is None or len(wanted) < 2 or len(told) < 2:
+    wanted, ends_shown = as_list(sent), as_list(control.value)
+    if wanted is None or ends_shown is None or len(wanted) < 2 or len(ends_shown) < 2:
         return UNCLEAR
-    ends = zip(map(as_text, wanted[:2]), map(as_text, told[:2]), strict=True)
+    ends = zip(map(as_text, wanted[:2]), map(as_text, ends_shown[:2]), strict=True)
     return _worst(_dates(*pair) for pair in ends)
 
 
@@ -266,13 +266,13 @@ def _as_departments(sent: str, control: Control) -> Comparison:
 
 def _by_id(sent: str, control: Control, names: Sequence[str]) -> Comparison:
     """People and departments come back as names; who they are is beside."""
-    wanted, told = (
+    wanted, ids = (
         _ids(as_list(sent), names) or set(split(sent)),
         _ids(as_list(control.extra), names),
     )
-    if not told:
+    if not ids:
         return EQUAL if _same(sent, control.value) else UNCLEAR
-    return EQUAL if wanted == told else DIFFERENT
+    return EQUAL if wanted == ids else DIFFERENT
 
 
 def _ids(entries: Sequence[Any] | None, names: Sequence[str]) -> set[str]:
@@ -290,12 +290,12 @@ def _ids(entries: Sequence[Any] | None, names: Sequence[str]) -> set[str]:
 
 def _as_address(sent: str, control: Control) -> Comparison:
     wanted = [squeezed(as_text(part)) for part in as_list(sent) or split(sent)]
-    told = [squeezed(part) for part in split(as_text(control.value))]
-    if _same(sent, control.value) or wanted == told:
+    shown_parts = [squeezed(part) for part in split(as_text(control.value))]
+    if _same(sent, control.value) or wanted == shown_parts:
         return EQUAL
-    if len(wanted) != len(told):
+    if len(wanted) != len(shown_parts):
         return UNCLEAR
-    alike = all(a in b or b in a for a, b in zip(wanted, told, strict=True))
+    alike = all(a in b or b in a for a, b in zip(wanted, shown_parts, strict=True))
     return UNCLEAR if alike else DIFFERENT
 
 
@@ -308,8 +308,8 @@ def _as_phone(sent: str, control: Control) -> Comparison:
     shown = as_text(control.value)
     if not _NUMBER.fullmatch(sent) or not _NUMBER.fullmatch(shown):
         return UNCLEAR
-    wanted, told = re.sub(r"\D", "", sent), re.sub(r"\D", "", shown)
-    return UNCLEAR if wanted.endswith(told) or told.endswith(wanted) else DIFFERENT
+    wanted, digits = re.sub(r"\D", "", sent), re.sub(r"\D", "", shown)
+    return UNCLEAR if wanted.endswith(digits) or digits.endswith(wanted) else DIFFERENT
 
 
 def _as_link(sent: str, control: Control) -> Comparison:
@@ -326,20 +326,20 @@ def _of_unknown_kind(sent: str, control: Control) -> Comparison:
         return _table(sent, control)
     if as_json(sent) is not None or as_json(control.value) is not None:
         return UNCLEAR
-    told = as_text(control.value)
+    text = as_text(control.value)
     wanted = number(sent)
-    alike = squeezed(sent) in squeezed(told) or squeezed(told) in squeezed(sent)
-    if alike or (wanted is not None and wanted == number(told)):
+    alike = squeezed(sent) in squeezed(text) or squeezed(text) in squeezed(sent)
+    if alike or (wanted is not None and wanted == number(text)):
         return UNCLEAR
     return _as_text(sent, control)
 
 
 def _table(sent: str, control: Control) -> Comparison:
-    wanted, told = rows_of(sent), rows_of(control.value)
-    if wanted is None or told is None:
+    wanted, shown_rows = rows_of(sent), rows_of(control.value)
+    if wanted is None or shown_rows is None:
         return EQUAL if _same(sent, control.value) else UNCLEAR
     rows = [row for row in wanted if any(not is_empty(cell.value) for cell in row)]
-    found = [row for row in told if _filled(row)]
+    found = [row for row in shown_rows if _filled(row)]
     if len(rows) != len(found):
         return DIFFERENT if rows and len(rows) == len(wanted) else UNCLEAR
     result = _worst(map(_row, rows, found))
@@ -351,8 +351,8 @@ def _table(sent: str, control: Control) -> Comparison:
     return UNCLEAR if both else DIFFERENT
 
 
-def _row(sent: Sequence[Control], told: Sequence[Control]) -> Comparison:
-    return compare([(as_text(cell.name), as_text(cell.value)) for cell in sent], told)
+def _row(sent: Sequence[Control], cells: Sequence[Control]) -> Comparison:
+    return compare([(as_text(cell.name), as_text(cell.value)) for cell in sent], cells)
 
 
 def _holds(control: Control) -> bool:
@@ -382,7 +382,7 @@ def rows_of(value: Any) -> list[list[Control]] | None:
                 cells = [{"name": name, "value": cell} for name, cell in fields.items()]
         if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
             return None
-        rows.append([Control.told(cell) for cell in cells])
+        rows.append([Control.read(cell) for cell in cells])
     return rows
 
 

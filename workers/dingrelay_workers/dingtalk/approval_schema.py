@@ -20,7 +20,7 @@ MOST_ROWS = 100
 """Rows of a table (API §4.4)."""
 MOST_LINKS = 9
 """Pictures or related approvals of one control (API §4.4)."""
-MOST_TOLD = 3
+MOST_NAMED = 3
 """Problems that one message names."""
 ALIKE = 0.4
 """How alike two names are, between 0 and 1, for one to be taken for the other."""
@@ -101,7 +101,7 @@ class Schema:
         if not problems:
             return None
         first, *others = problems
-        also = "".join(f"; {other.field}: {other.text}" for other in others[: MOST_TOLD - 1])
+        also = "".join(f"; {other.field}: {other.text}" for other in others[: MOST_NAMED - 1])
         return Problem(f"form.{first.field}", first.text + also)
 
     def _names(self, form: Form) -> Iterator[Problem]:
@@ -212,11 +212,13 @@ def _options(props: Mapping[str, Any]) -> tuple[frozenset[str], ...]:
         return ()
     options: list[frozenset[str]] = []
     for option in listed:
-        told = _object(option)
-        spellings = [told[name] for name in ("value", "label", "key") if told.get(name)] or [option]
+        spelled = _object(option)
+        spellings = [spelled[name] for name in ("value", "label", "key") if spelled.get(name)] or [
+            option
+        ]
         if not all(isinstance(spelling, str) for spelling in spellings):
             return ()
-        if (told.get("key") or option) in _OWN_WORDS:
+        if (spelled.get("key") or option) in _OWN_WORDS:
             return ()
         options.append(frozenset(map(squeezed, spellings)))
     return tuple(options)
@@ -230,7 +232,7 @@ def _wrong(field: Field, value: str) -> str:
         known = frozenset[str]().union(*field.options)
         wrong = [str(each) for each in chosen if squeezed(str(each)) not in known]
         if wrong:
-            return f"{wrong[0]!r} is none of the options {_told(field.options)}"
+            return f"{wrong[0]!r} is none of the options {_labels(field.options)}"
     if field.kind in _NUMBERS and not _is_number(value):
         return f"must be a number, not {value[:40]!r}"
     if field.kind == "DDDateField" and not re.search(r"\d{4}", value):
@@ -246,7 +248,7 @@ def _wrong(field: Field, value: str) -> str:
     return ""
 
 
-def _told(options: Sequence[frozenset[str]]) -> str:
+def _labels(options: Sequence[frozenset[str]]) -> str:
     words = [next(iter(sorted(spellings, key=len))) for spellings in options[:20]]
     return ", ".join(words)
 

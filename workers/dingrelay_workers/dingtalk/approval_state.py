@@ -37,7 +37,7 @@ def state_of(status: str, result: str) -> ApprovalState | None:
 
 def tasks_of(entries: Sequence[Mapping[str, Any]]) -> list[ApprovalTask]:
     """The tasks in an answer of either generation; one without a number or a person is left out."""
-    told: list[ApprovalTask] = []
+    found: list[ApprovalTask] = []
     for entry in entries:
         number = _text(entry, "taskId", "taskid")
         user = _text(entry, "userId", "userid")
@@ -45,7 +45,7 @@ def tasks_of(entries: Sequence[Mapping[str, Any]]) -> list[ApprovalTask]:
             continue
         status = _text(entry, "status", "task_status").upper()
         result = _text(entry, "result", "task_result").upper()
-        told.append(
+        found.append(
             ApprovalTask(
                 id=number,
                 user=user,
@@ -54,7 +54,7 @@ def tasks_of(entries: Sequence[Mapping[str, Any]]) -> list[ApprovalTask]:
                 ended=moment(_text(entry, "finishTime", "finish_time")),
             )
         )
-    return told
+    return found
 
 
 def moment(text: str) -> datetime | None:

@@ -358,7 +358,7 @@ def _filled(body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _form(controls: Sequence[Mapping[str, Any]]) -> list[Control]:
-    return [Control.told(control) for control in controls]
+    return [Control.read(control) for control in controls]
 
 
 def _link(instance_id: str, business_id: str, url: str) -> str:

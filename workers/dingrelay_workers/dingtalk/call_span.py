@@ -67,17 +67,17 @@ def _around(request: Request, host: str, others: Sequence[str]) -> Generator[Spa
 def _of_request(request: Request, host: str) -> Attributes:
     api = request.api
     origin, address, port = _server(host)
-    told: dict[str, str | int | float | bool] = {
+    attributes: dict[str, str | int | float | bool] = {
         "http.request.method": api.method,
         "server.address": address,
         "server.port": port,
         "dingrelay.api": api.name,
     }
     if path := without_ids(api):
-        told |= {"url.template": path, "url.full": origin + path}
+        attributes |= {"url.template": path, "url.full": origin + path}
     if request.recipients:
-        told["dingrelay.recipients"] = request.recipients
-    return told
+        attributes["dingrelay.recipients"] = request.recipients
+    return attributes
 
 
 @lru_cache(maxsize=8)

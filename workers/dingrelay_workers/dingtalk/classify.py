@@ -295,9 +295,9 @@ class Classifier:
             DingTalkError: exactly one of its classes, and never anything else.
         """
         answer = error_body.parse(body)
-        told = error_body.of_answer(answer, status) if answer is not None else None
-        if answer is not None and told is not None:
-            error = self._error(api, status, told, now or datetime.now(UTC))
+        body_error = error_body.of_answer(answer, status) if answer is not None else None
+        if answer is not None and body_error is not None:
+            error = self._error(api, status, body_error, now or datetime.now(UTC))
             if api.verbatim and len(body) <= LONGEST_VERBATIM and error_body.tellable(answer):
                 error.verbatim = Verbatim(status, redacted(answer))
             raise error
@@ -310,19 +310,19 @@ class Classifier:
             return answer
         if api.verbatim and api.dialect == "rest" and 200 <= status < 300 and not body.strip():
             return {}  # what an API without anything to tell answers
-        told = error_body.of_unreadable(status, body)
+        body_error = error_body.of_unreadable(status, body)
         begins = body.lstrip()[:1] if answer is None else b""
-        row = _TABLE.get(told.code) or _of_unreadable(status, begins)
-        raise _raised_as(row, api, told, sick="way")
+        row = _TABLE.get(body_error.code) or _of_unreadable(status, begins)
+        raise _raised_as(row, api, body_error, sick="way")
 
-    def _error(self, api: Api, status: int, told: ErrorBody, now: datetime) -> DingTalkError:
-        row = self._find(told.keys)
+    def _error(self, api: Api, status: int, found: ErrorBody, now: datetime) -> DingTalkError:
+        row = self._find(found.keys)
         if row is None:
-            row = _of_unknown(status, told.code)
-            self._report(told)
-        error = _raised_as(row, api, told, sick="answer")
-        if isinstance(error, Throttled) and told.until is not None:
-            left = (told.until - now).total_seconds()
+            row = _of_unknown(status, found.code)
+            self._report(found)
+        error = _raised_as(row, api, found, sick="answer")
+        if isinstance(error, Throttled) and found.until is not None:
+            left = (found.until - now).total_seconds()
             longest = min(LONGEST_PAUSE, row.pause * STRETCH)
             error.pause = min(max(left, SHORTEST_PAUSE), longest)
         return error
@@ -336,11 +336,11 @@ class Classifier:
                     return row
         return None
 
-    def _report(self, told: ErrorBody) -> None:
-        known = told.code == "-" or told.code in self._unknown
+    def _report(self, found: ErrorBody) -> None:
+        known = found.code == "-" or found.code in self._unknown
         if self._on_unknown is not None and not known and len(self._unknown) < CODES_KEPT:
-            self._unknown.add(told.code)
-            self._on_unknown(told.code, told.message)
+            self._unknown.add(found.code)
+            self._on_unknown(found.code, found.message)
 
 
 def _override(code: str, name: str) -> Row:
@@ -378,18 +378,18 @@ def _of_unreadable(status: int, begins: bytes) -> Row:
     return REFUSED if 400 <= status < 500 else SERVER_SIDE
 
 
-def _raised_as(row: Row, api: Api, told: ErrorBody, *, sick: Sickness) -> DingTalkError:
+def _raised_as(row: Row, api: Api, found: ErrorBody, *, sick: Sickness) -> DingTalkError:
     """The error of a row, with everything that its class can carry.
 
     `sick` is what the answer says of DingTalk's health if the row calls it transient.
     """
     error = Ambiguous if row.ambiguous and api.changes else row.error
-    if api.name == "token" and (error is TokenInvalid or told.code == "40035"):
+    if api.name == "token" and (error is TokenInvalid or found.code == "40035"):
         # There is no token to renew: what is wrong is what the token is asked for with.
         error = Credentials
     details: dict[str, Any] = {
         "hint": (row.hint if error is row.error else "") or HINTS[error],
-        "request_id": told.request_id,
+        "request_id": found.request_id,
     }
     if issubclass(error, Throttled):
         details |= {"pause": row.pause, "everything": row.everything, "alone": row.alone}
@@ -397,4 +397,4 @@ def _raised_as(row: Row, api: Api, told: ErrorBody, *, sick: Sickness) -> DingTa
         # Whoever asks for a token asks for the same: no job has a part in the answer.
         details |= {"sick": "way" if api.name == "token" else sick}
         details |= {"max_attempts": row.max_attempts}
-    return error(told.code, told.message, **details)
+    return error(found.code, found.message, **details)

@@ -41,8 +41,8 @@ class DingTalkClock:
             moment = parsedate_to_datetime(date)
         except ValueError:
             return
-        told = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-        low, high = told - came, told + RESOLUTION - sent
+        shown = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        low, high = shown - came, shown + RESOLUTION - sent
         if known:
             drift = (came - known.at) * DRIFT
             narrowed = max(low, known.low - drift), min(high, known.high + drift)

@@ -164,11 +164,11 @@ def read(fields: Fields, answer: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: _read(parser, name, answer[name])
         for name, parser in fields.items()
-        if _is_told(answer.get(name), parser)
+        if _is_given(answer.get(name), parser)
     }
 
 
-def _is_told(value: Any, parser: Parser) -> bool:
+def _is_given(value: Any, parser: Parser) -> bool:
     """An empty string is a text that was cleared, but no number and no boolean."""
     return value is not None and (value != "" or parser in {text, extension})
 

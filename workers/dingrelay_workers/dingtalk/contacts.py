@@ -39,8 +39,8 @@ class ContactsV2:
     async def scope(self) -> ContactScope:
         """What the app may see."""
         answer = await self._calls.send(Request(AUTH_SCOPES))
-        told = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
-        read = fields.read({"authed_dept": lenient.integers, "authed_user": lenient.texts}, told)
+        scopes = fields.mapping(answer.get("auth_org_scopes"), "the app's scope")
+        read = fields.read({"authed_dept": lenient.integers, "authed_user": lenient.texts}, scopes)
         return ContactScope(read.get("authed_dept", []), read.get("authed_user", []))
 
     async def department(self, department: int) -> Department | None:

@@ -26,14 +26,14 @@ DETAILS = DEPARTMENT_FIELDS.keys() - LISTED
 """Fields that only a department's own answer tells."""
 
 
-def _change(known: Mapping[str, Any], told: Mapping[str, Any]) -> DepartmentChange | None:
-    """What `told` changes of a department; that a field becomes known is no change.
+def _change(known: Mapping[str, Any], given: Mapping[str, Any]) -> DepartmentChange | None:
+    """What `given` changes of a department; that a field becomes known is no change.
 
     One of which nothing was known, but its number, is added.
     """
-    if told and not known:
+    if given and not known:
         return DepartmentChange("added")
-    changed = {name for name, value in told.items() if known.get(name, value) != value}
+    changed = {name for name, value in given.items() if known.get(name, value) != value}
     return DepartmentChange("changed", changed) if changed else None
 
 
@@ -42,11 +42,11 @@ async def put(connection: AsyncConnection, run: Run, departments: Iterable[Depar
 
     One that was found to be gone since it was read stays so.
     """
-    told = {department.id: department for department in departments}
-    known = await _known(connection, run.app, told)
+    given = {department.id: department for department in departments}
+    known = await _known(connection, run.app, given)
     rows: list[dict[str, Any]] = []
     changes: dict[int, DepartmentChange] = {}
-    for number, department in told.items():
+    for number, department in given.items():
         row = known.get(number)
         if row is not None and row.left_at is not None and is_newer(row.read_at, run):
             continue

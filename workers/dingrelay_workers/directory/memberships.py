@@ -67,16 +67,16 @@ def of_user(member: Member) -> list[Membership] | None:
 
 
 async def replace_department(
-    connection: AsyncConnection, run: Run, department: int, told: Sequence[Membership]
+    connection: AsyncConnection, run: Run, department: int, given: Sequence[Membership]
 ) -> Changes:
     """These people and nobody else are in the department; who changed within it."""
-    elsewhere = await _elsewhere(connection, run, told)
+    elsewhere = await _elsewhere(connection, run, given)
     here = MembershipRow.department == department
-    return await _replace(connection, run, here, told, without=elsewhere)
+    return await _replace(connection, run, here, given, without=elsewhere)
 
 
 async def replace_user(
-    connection: AsyncConnection, run: Run, userid: str, told: Sequence[Membership]
+    connection: AsyncConnection, run: Run, userid: str, given: Sequence[Membership]
 ) -> Changes:
     """The person is in these departments and in no other; whether they changed within one."""
     person = UserRow.app == run.app, UserRow.userid == userid
@@ -86,7 +86,7 @@ async def replace_user(
     if row.left_at is not None or is_newer(row.placed_at, run):
         return {}
     await connection.execute(update(UserRow).where(*person).values(placed_at=run.read_at))
-    return await _replace(connection, run, MembershipRow.userid == userid, told, without=())
+    return await _replace(connection, run, MembershipRow.userid == userid, given, without=())
 
 
 async def stranded(connection: AsyncConnection, run: Run, most: int) -> Sequence[str]:
@@ -146,10 +146,10 @@ async def leaders(connection: AsyncConnection, app: str, department: int) -> Seq
 
 
 async def _elsewhere(
-    connection: AsyncConnection, run: Run, told: Sequence[Membership]
+    connection: AsyncConnection, run: Run, given: Sequence[Membership]
 ) -> Collection[Key]:
     """Who was found to be in other departments, or to have left, after the list was read."""
-    departments = {membership.userid: membership.department for membership in told}
+    departments = {membership.userid: membership.department for membership in given}
     found: set[Key] = set()
     for some in chunks(departments):
         rows = await connection.execute(
@@ -167,7 +167,7 @@ async def _replace(
     connection: AsyncConnection,
     run: Run,
     which: ColumnElement[bool],
-    told: Sequence[Membership],
+    given: Sequence[Membership],
     *,
     without: Collection[Key],
 ) -> Changes:
@@ -187,7 +187,7 @@ async def _replace(
     known = {(row["department"], row["userid"]): row for row in found.mappings()}
     changes: Changes = {}
     rows: dict[Key, dict[str, Any]] = {}
-    for membership in told:
+    for membership in given:
         key = membership.department, membership.userid
         before = known.get(key)
         if is_newer(before["read_at"], run) if before is not None else key in without:
@@ -206,7 +206,7 @@ async def _replace(
             change.fields |= changed
         rows[key] = row
     await upsert(connection, MembershipRow, list(rows.values()))
-    here = {(membership.department, membership.userid) for membership in told}
+    here = {(membership.department, membership.userid) for membership in given}
     await _delete(
         connection,
         run.app,

@@ -37,11 +37,11 @@ async def tell_of_people(
     connection: AsyncConnection, app: str, changes: Changes, at: datetime
 ) -> None:
     """Tell of people whose rows are written already."""
-    told = {userid: change for userid, change in changes.items() if change.event in _OF_PEOPLE}
-    if not told or not await outbox.has_readers(connection):
+    of_people = {userid: change for userid, change in changes.items() if change.event in _OF_PEOPLE}
+    if not of_people or not await outbox.has_readers(connection):
         return
     names: dict[str, str | None] = {}
-    for some in chunks(told):
+    for some in chunks(of_people):
         rows = await connection.execute(
             select(UserRow.userid, UserRow.name).where(UserRow.app == app, UserRow.userid.in_(some))
         )
@@ -59,7 +59,7 @@ async def tell_of_people(
                     **_changed(change.event == Event.CHANGED, change.fields),
                 },
             )
-            for userid, change in told.items()
+            for userid, change in of_people.items()
         ],
     )
 

@@ -43,14 +43,14 @@ class Held:
     read_at: int = 0
     detailed_at: int = 0
 
-    def taken(self, told: Mapping[str, Any], run: Run, details: Collection[str]) -> dict[str, Any]:
+    def taken(self, given: Mapping[str, Any], run: Run, details: Collection[str]) -> dict[str, Any]:
         """What is to be taken of what the run tells: all that the row does not hold from later.
 
         What a newer read did not tell is not known better.
         """
         return {
             name: value
-            for name, value in told.items()
+            for name, value in given.items()
             if name not in self.fields
             or not is_newer(self.detailed_at if name in details else self.read_at, run)
         }

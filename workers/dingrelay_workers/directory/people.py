@@ -32,7 +32,7 @@ DETAILS = frozenset(
 """Fields that a list of members never holds (API §3.1): that one becomes known is no change."""
 
 
-def news(known: Mapping[str, Any], told: Mapping[str, Any]) -> set[str]:
+def news(known: Mapping[str, Any], given: Mapping[str, Any]) -> set[str]:
     """The fields whose value is another one than before.
 
     A field that was not known may have been hidden or empty. It counts if it has a value now and
@@ -40,7 +40,7 @@ def news(known: Mapping[str, Any], told: Mapping[str, Any]) -> set[str]:
     """
     return {
         name
-        for name, value in told.items()
+        for name, value in given.items()
         if (known[name] != value if name in known else value and name not in DETAILS)
     }
 
@@ -50,9 +50,9 @@ async def meet(connection: AsyncConnection, run: Run, members: Sequence[Member])
 
     Whoever was found to have left since it was read stays so.
     """
-    told = {member.userid: _personal(member) for member in members}
+    given = {member.userid: _personal(member) for member in members}
     changes: Changes = {}
-    for some in chunks(told):
+    for some in chunks(given):
         known = {
             row.userid: row
             for row in await connection.execute(
@@ -65,7 +65,7 @@ async def meet(connection: AsyncConnection, run: Run, members: Sequence[Member])
             if row is not None and row.left_at is not None and is_newer(row.read_at, run):
                 continue
             before = Held(row.fields, row.read_at, row.detailed_at) if row else Held()
-            taken = before.taken(told[userid], run, DETAILS)
+            taken = before.taken(given[userid], run, DETAILS)
             if row is None or row.left_at is not None:
                 changes[userid] = Change(Event.ADDED)
             elif changed := news(row.fields, taken):

@@ -22,8 +22,10 @@ async def find(
         app: of this app's directory only; None for all.
         limit: how many at most.
     """
-    told = addresses.columns({"mobile": text, "email": text, "org_email": text, "job_number": text})
-    same = [getattr(UserRow, name) == value for name, value in told.items() if value]
+    addressed = addresses.columns(
+        {"mobile": text, "email": text, "org_email": text, "job_number": text}
+    )
+    same = [getattr(UserRow, name) == value for name, value in addressed.items() if value]
     query = (
         select(UserRow.app, UserRow.userid, UserRow.name, UserRow.job_number, UserRow.left_at)
         .where(or_(UserRow.name.contains(text, autoescape=True), UserRow.userid == text, *same))

@@ -94,10 +94,12 @@ class AppDirectory:
             found = await self._found(connection, run)
             if await runs.state(connection, found, department.id) != State.DONE:
                 await departments.put_children(connection, found, department, children)
-                told = memberships.in_department(department.id, members)
+                places = memberships.in_department(department.id, members)
                 changes = await people.meet(connection, found, members)
                 await people.record(connection, found, changes, _now())
-                moved = await memberships.replace_department(connection, found, department.id, told)
+                moved = await memberships.replace_department(
+                    connection, found, department.id, places
+                )
                 await people.record(connection, found, moved, _now())
                 below = [child.id for child in children]
                 await runs.note(connection, found, below, parent=department.id)
@@ -264,11 +266,11 @@ async def _put_user(connection: AsyncConnection, run: Run, member: Member) -> No
     """Write all that is told of one user: their fields, and where they are."""
     changes = await people.meet(connection, run, [member])
     await people.record(connection, run, changes, _now())
-    told = memberships.of_user(member)
-    if told is None:
+    places = memberships.of_user(member)
+    if places is None:
         return
-    await departments.mention(connection, run, [membership.department for membership in told])
-    moved = await memberships.replace_user(connection, run, member.userid, told)
+    await departments.mention(connection, run, [membership.department for membership in places])
+    moved = await memberships.replace_user(connection, run, member.userid, places)
     await people.record(connection, run, moved, _now())
 
 

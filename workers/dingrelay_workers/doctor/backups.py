@@ -164,8 +164,8 @@ def _last_end(redis: Redis) -> int:
     """When the last job ended that Redis knows of; 0 for none."""
     if not redis.exists(keys.ENDINGS):
         return 0
-    told = redis.xinfo_stream(keys.ENDINGS)
-    return int(_text(told["last-generated-id"]).partition("-")[0])
+    stream = redis.xinfo_stream(keys.ENDINGS)
+    return int(_text(stream["last-generated-id"]).partition("-")[0])
 
 
 def _text(value: Any) -> str:

@@ -39,11 +39,11 @@ def format_task(task: Any) -> Any:
     # Why a job waits or failed stands where the result of others does. Flower remembers it afterwards.
     if task.state != SUCCESS:
         task.result = task.exception or task.result
-    told = str(task.kwargs or "")
-    if told.startswith("{"):
+    shown = str(task.kwargs or "")
+    if shown.startswith("{"):
         task.kwargs = "a job without a summary"
     else:
-        task.kwargs = told.removeprefix(f"{str(task.name).removeprefix(TASK_PREFIX)} ")
+        task.kwargs = shown.removeprefix(f"{str(task.name).removeprefix(TASK_PREFIX)} ")
     task.name = str(task.name).removeprefix(TASK_PREFIX)
     return task
 

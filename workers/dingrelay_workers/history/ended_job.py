@@ -57,26 +57,26 @@ def _recipients(kind: str, state: str, job: dict[str, Any], read: "_Reader") -> 
     if known is None or known.outcomes is None or not job:
         return {}
     try:
-        told = known.outcomes(job, read.steps())
+        by_user = known.outcomes(job, read.steps())
     except (KeyError, TypeError, AttributeError):  # what another release wrote
         return {}
-    if len(told) > MOST_RECIPIENTS:
+    if len(by_user) > MOST_RECIPIENTS:
         return {}
     # Nobody knows whether a call arrived whose answer was lost.
     unsent = "unknown" if state == "unknown" else "not_sent"
     return {
         _text(user, 128): unsent if outcome == "not_sent" else outcome
-        for user, outcome in told.items()
+        for user, outcome in by_user.items()
         if "\0" not in user
     }
 
 
 def _ids(result: Mapping[str, Any]) -> list[str]:
     calls: Any = result.get("calls")
-    told: list[Any] = [result, *(calls if isinstance(calls, list) else [])]
+    answers: list[Any] = [result, *(calls if isinstance(calls, list) else [])]
     return [
         str(each[name])
-        for each in told
+        for each in answers
         if isinstance(each, dict)
         for name in _IDS
         if each.get(name)

@@ -101,4 +101,4 @@ class Writer(Work):
 def _is_kept(ending: Ending) -> bool:
     """Whether somebody asked for the job."""
     kind = KINDS.get(ending.kind)
-    return kind is not None and kind.is_told
+    return kind is not None and kind.is_reported

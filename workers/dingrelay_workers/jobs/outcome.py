@@ -133,8 +133,8 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
         )
     if open_call and led_to.state == State.DEAD and led_to.error:
         # Whatever ends it tells nothing of the call that has no answer.
-        told = led_to.error
-        return _unknown(told["code"], told["message"], attempts=led_to.attempts)
+        failure = led_to.error
+        return _unknown(failure["code"], failure["message"], attempts=led_to.attempts)
     return led_to
 
 
@@ -151,7 +151,7 @@ def _ended_by_body(error: Exception) -> Outcome | None:
                 reason=error.reason,
                 delay=error.delay.total_seconds(),
                 attempts=1,
-                error=_told("transient", error.code, error.reason, error.hint),
+                error=_job_error("transient", error.code, error.reason, error.hint),
             )
         case Refused():
             return _dead("refused", error.code, error.reason, error.hint)
@@ -174,8 +174,8 @@ def _ended_by_machinery(error: Exception, claim: Claim, settings: Settings) -> O
                 turn=error.turn,
             )
         case Outage():
-            told = Transient(error.kind, error.reason)
-            return _waits(told, error.name, claim, settings)
+            transient = Transient(error.kind, error.reason)
+            return _waits(transient, error.name, claim, settings)
         case Draining():
             return given_back()
         case BatchSplit():
@@ -283,7 +283,7 @@ def _not_served(error: NotServed, claim: Claim, settings: Settings) -> Outcome:
     """The job waits for whoever moves its app, or has mixed up two cells. It has spent nothing."""
     message = str(error)
     if claim.age < settings.max_age:
-        waits = _told("cell", "cell", message, CELL_WAITS)
+        waits = _job_error("cell", "cell", message, CELL_WAITS)
         pause = error.pause * random.uniform(1, 1.5)
         return Outcome(State.SNOOZED, reason=message, delay=pause, error=waits)
     return _dead("cell", "cell", f"waited {claim.age / 3600:.3g} h in vain: {message}", CELL_HINT)
@@ -297,11 +297,11 @@ def _given_up(error: DingTalkError, *, throttles: int = 0) -> Outcome:
 
 
 def _dead(error_class: str, code: str, message: str, hint: str) -> Outcome:
-    error = _told(error_class, code, message, hint)
+    error = _job_error(error_class, code, message, hint)
     return Outcome(State.DEAD, reason=message, attempts=1, error=error)
 
 
-def _told(error_class: str, code: str, message: str, hint: str) -> Json:
+def _job_error(error_class: str, code: str, message: str, hint: str) -> Json:
     return {"class": error_class, "code": code, "message": message, "hint": hint}
 
 
@@ -320,12 +320,12 @@ def _unknown(
 
 
 def _error(error: DingTalkError) -> Json:
-    told: Json = {
+    document: Json = {
         "class": error.name,
         "code": error.code,
         "message": error.message,
         "hint": error.hint,
     }
     if error.verbatim is not None:
-        told["answer"] = {"status": error.verbatim.status, "body": error.verbatim.body}
-    return told
+        document["answer"] = {"status": error.verbatim.status, "body": error.verbatim.body}
+    return document

@@ -30,14 +30,14 @@ def ended(span: Span, outcome: Outcome, state: State | None) -> None:
     """
     if not span.recorded:
         return
-    told: dict[str, str | int | float | bool] = {"dingrelay.state": str(state or "lost")}
+    attributes: dict[str, str | int | float | bool] = {"dingrelay.state": str(state or "lost")}
     error = outcome.error or {}
     if error and state is not None:
-        told["dingrelay.error.code"] = str(error.get("code", ""))
-        told["error.type"] = str(error.get("class", ""))
+        attributes["dingrelay.error.code"] = str(error.get("code", ""))
+        attributes["error.type"] = str(error.get("class", ""))
     if state is not None and not state.ended:
-        told["dingrelay.delay"] = round(outcome.delay, 3)
-    span.tell(told)
+        attributes["dingrelay.delay"] = round(outcome.delay, 3)
+    span.tell(attributes)
     if state in FAILED:
         span.fail(str(error.get("class") or state))
 

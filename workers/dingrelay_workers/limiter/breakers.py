@@ -273,7 +273,7 @@ class Breakers:
         found = verdict(await run_async(self._redis, call))
         for name in found.opened:
             event = "app_held" if name == "hold" else "breaker_opened"
-            log.warning(event, **_told(circuit, name), reason=reason)
+            log.warning(event, **_log_fields(circuit, name), reason=reason)
         return found
 
     async def sane(self, circuit: Circuit, *, trial: bool) -> None:
@@ -281,7 +281,7 @@ class Breakers:
         calls = self._rules.of(circuit.app, circuit.api)[0]
         for name in await run_async(self._redis, sane(circuit, calls, trial=trial)):
             event = "app_released" if name == b"hold" else "breaker_closed"
-            log.info(event, **_told(circuit, name.decode()))
+            log.info(event, **_log_fields(circuit, name.decode()))
 
     async def forget_other_holds(self, app: str) -> None:
         """DingTalk takes the app's credentials: what held it under others is over for everybody.
@@ -350,7 +350,7 @@ def _moment(micros: bytes) -> datetime:
     return datetime.fromtimestamp(float(micros) / MICRO, UTC)
 
 
-def _told(circuit: Circuit, name: str) -> dict[str, str]:
+def _log_fields(circuit: Circuit, name: str) -> dict[str, str]:
     """What a line of the log names."""
     match name:
         case "hold":

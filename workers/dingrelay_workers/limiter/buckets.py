@@ -73,9 +73,9 @@ class Heard:
 
     def take(self) -> tuple[int, int]:
         """How many there were and the microseconds of the slowest; from here on they are told."""
-        told = self.answers, round(self.slowest * MICRO)
+        taken = self.answers, round(self.slowest * MICRO)
         self.answers, self.slowest = 0, 0.0
-        return told
+        return taken
 
 
 @dataclass(frozen=True, slots=True)

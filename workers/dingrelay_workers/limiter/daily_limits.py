@@ -342,10 +342,10 @@ class DailyLimits:
         found: dict[str, tuple[str, int]] = {}
         looks = iter(LOOKS)
         for _ in range(ASK_AGAIN):
-            told = json.dumps(found) if found else ""
+            counts = json.dumps(found) if found else ""
 
-            def ask(day: _Day, told: str = told) -> Call:
-                return call(day, told)
+            def ask(day: _Day, counts: str = counts) -> Call:
+                return call(day, counts)
 
             day, answer = await self._ask(day, ask)
             if answer[0] != b"near":
@@ -406,9 +406,9 @@ def _names(campaigns: str) -> list[str]:
 
 def _called(answer: Any, users: Sequence[str]) -> set[str]:
     """Those of a chunk's users that its call was for, by what that brought."""
-    told: dict[str, Any] = json.loads(answer)
-    left_out = {user for name in LEFT_OUT for user in told.get(name, ())}
-    return {*users} - left_out if told["call"] else set()
+    result: dict[str, Any] = json.loads(answer)
+    left_out = {user for name in LEFT_OUT for user in result.get(name, ())}
+    return {*users} - left_out if result["call"] else set()
 
 
 def _keys(app: str, day: _Day, content: str) -> tuple[str, ...]:

@@ -30,26 +30,26 @@ class Difference:
 class FleetRules:
     """The rules of all workers; where they differ those that most of them keep."""
 
-    def __init__(self, told: Mapping[str, Rules], own: Rules) -> None:
+    def __init__(self, of_workers: Mapping[str, Rules], own: Rules) -> None:
         """Nothing is asked of Redis.
 
         Args:
-            told: worker → what it keeps.
+            of_workers: worker → what it keeps.
             own: stand in where no worker tells any.
         """
-        self._told = dict(sorted(told.items()))
+        self._of_workers = dict(sorted(of_workers.items()))
         alike: defaultdict[str, list[Rules]] = defaultdict(list)
-        for rules in self._told.values():
+        for rules in self._of_workers.values():
             alike[canonical_json(_plain(rules))].append(rules)
         most = max(alike.values(), key=len, default=[own])
         self._rules = most[0]
-        by_address = {rules.address: rules for rules in [*self._told.values(), own]}
+        by_address = {rules.address: rules for rules in [*self._of_workers.values(), own]}
         self._others = list(by_address.values())
 
     @property
     def workers(self) -> int:
         """How many workers tell theirs; 0: these are the settings of whoever looks."""
-        return len(self._told)
+        return len(self._of_workers)
 
     def of(self, app: str, api: str) -> tuple[Rule, ...]:
         """The rules that a call of this API by this app falls under."""
@@ -64,12 +64,12 @@ class FleetRules:
     @property
     def differences(self) -> Sequence[Difference]:
         """The limits that not all workers keep alike."""
-        names = sorted({name for rules in self._told.values() for name in rules.limits})
+        names = sorted({name for rules in self._of_workers.values() for name in rules.limits})
         found: list[Difference] = []
         for api in names:
             for unit in UNITS:
                 limits: defaultdict[str, list[str]] = defaultdict(list)
-                for worker, rules in self._told.items():
+                for worker, rules in self._of_workers.items():
                     limits[_text(rules, api, unit)].append(worker)
                 if len(limits) > 1:
                     found.append(Difference(api, unit, dict(limits)))
@@ -78,8 +78,8 @@ class FleetRules:
 
 async def publish(redis: Redis, worker: str, rules: Rules) -> None:
     """Tell which rules a worker keeps, for a minute."""
-    told = canonical_json({"limits": _plain(rules), "address": rules.address})
-    await redis.set(keys.rules(worker), told, px=keys.RULES_TTL_MS)
+    text = canonical_json({"limits": _plain(rules), "address": rules.address})
+    await redis.set(keys.rules(worker), text, px=keys.RULES_TTL_MS)
 
 
 async def read(redis: Redis, own: Rules) -> FleetRules:
@@ -87,12 +87,12 @@ async def read(redis: Redis, own: Rules) -> FleetRules:
     workers: list[Any] = await redis.hkeys(keys.PRESENCE)
     names = sorted(name.decode(errors="replace") for name in workers)
     texts = await redis.mget([keys.rules(name) for name in names]) if names else []
-    told: dict[str, Rules] = {}
+    of_workers: dict[str, Rules] = {}
     for name, text in zip(names, texts, strict=True):
         rules = _read(text) if text else None
         if rules is not None:
-            told[name] = rules
-    return FleetRules(told, own)
+            of_workers[name] = rules
+    return FleetRules(of_workers, own)
 
 
 def _plain(rules: Rules) -> dict[str, Any]:
@@ -102,18 +102,18 @@ def _plain(rules: Rules) -> dict[str, Any]:
 def _read(text: bytes | str) -> Rules | None:
     """What `publish` told; None if another version wrote something else."""
     try:
-        told = json.loads(text)
+        kept = json.loads(text)
         limits: dict[str, dict[Unit, tuple[int, float] | None]] = {
             str(api): {
                 unit: None if units[unit] is None else (int(units[unit][0]), float(units[unit][1]))
                 for unit in UNITS
                 if unit in units
             }
-            for api, units in told["limits"].items()
+            for api, units in kept["limits"].items()
         }
         if "calls" not in limits["*"] or "calls" not in limits["egress"]:
             return None
-        return Rules(limits, str(told["address"]))
+        return Rules(limits, str(kept["address"]))
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
 

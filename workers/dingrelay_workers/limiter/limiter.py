@@ -211,10 +211,10 @@ class Limiter:
             can't be told: the error stands for itself then.
         """
         with _whatever_redis_does(error.name):
-            return await self._told_of(grant, error, job=job)
+            return await self._report(grant, error, job=job)
         return 0.0
 
-    async def _told_of(self, grant: Grant, error: DingTalkError, *, job: str) -> float:
+    async def _report(self, grant: Grant, error: DingTalkError, *, job: str) -> float:
         circuit = self.breakers.circuit(grant.app, grant.api, grant.host)
         reason = f"{error.code}: {error.message}"[:REASON]
         match error:
@@ -230,12 +230,14 @@ class Limiter:
                 return 0.0
             case Held():
                 await self.answered(replace(grant, trial=False))
-                told = await self.breakers.sick(circuit, "held", trial=grant.trial, reason=reason)
+                sickness = await self.breakers.sick(
+                    circuit, "held", trial=grant.trial, reason=reason
+                )
             case _ if error.sick:
                 self._suspected.add(circuit)
                 symptom = "cut" if error.code == UNREACHABLE else error.sick
                 alone = grant.api == TOKEN.name
-                told = await self.breakers.sick(
+                sickness = await self.breakers.sick(
                     circuit,
                     symptom,
                     job=job,
@@ -246,9 +248,9 @@ class Limiter:
             case _:
                 await self.answered(grant)
                 return 0.0
-        if told.outage:
+        if sickness.outage:
             error.outage = circuit.name
-        return told.wait
+        return sickness.wait
 
     async def forgone(self, grant: Grant) -> None:
         """The call did not leave: if it was a probe, another one is needed."""

@@ -92,8 +92,8 @@ class Quota:
     async def used(self, organisation: str) -> int:
         """The calls of this month, of the whole fleet."""
         month = beijing.month(self._now())
-        told = await self._redis.hget(quota_key(organisation, month), FIELD)
-        return int(told or 0) + self._pending[organisation, month]
+        count = await self._redis.hget(quota_key(organisation, month), FIELD)
+        return int(count or 0) + self._pending[organisation, month]
 
     async def close(self) -> None:
         """Tell the fleet what is still counted here only.
@@ -112,8 +112,8 @@ class Quota:
             reading = self._readings.get(organisation)
             stale = reading is None or self._clock() - reading.at > FRESH
             if reading is None or stale or reading.month != month:
-                told = await self._redis.hget(quota_key(organisation, month), FIELD)
-                reading = Reading(int(told or 0), month, self._clock())
+                count = await self._redis.hget(quota_key(organisation, month), FIELD)
+                reading = Reading(int(count or 0), month, self._clock())
                 self._readings[organisation] = reading
         return reading.calls + self._pending[organisation, month]
 

@@ -91,9 +91,9 @@ async def parked(redis: Redis) -> dict[tuple[str, str], ParkedTotal]:
     for name in names:
         turns = Turns.named(name.decode())
         call = _PARKED.call([turns.key], [turns.parked(""), MOST_SENDERS, MOST_JOBS])
-        told = await run_async(redis, call)
+        counted = await run_async(redis, call)
         known = found.get((turns.app, turns.api), ParkedTotal())
-        found[turns.app, turns.api] = ParkedTotal(*map(sum, zip(known, told, strict=True)))
+        found[turns.app, turns.api] = ParkedTotal(*map(sum, zip(known, counted, strict=True)))
     return found
 
 

@@ -122,8 +122,8 @@ class Leader:
 
     def now(self) -> datetime:
         """Redis's time, as of its last answer and what has passed since."""
-        told, at = self._clock
-        return datetime.fromtimestamp(told, UTC) + timedelta(seconds=time.monotonic() - at)
+        moment, at = self._clock
+        return datetime.fromtimestamp(moment, UTC) + timedelta(seconds=time.monotonic() - at)
 
     async def run(self) -> None:
         """Lead for ever."""

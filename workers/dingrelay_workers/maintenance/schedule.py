@@ -86,7 +86,7 @@ class Schedule:
         )
         if not answer[0]:
             return DueBatch(mine=False, wakeups=[], batch="", next_due=None)
-        wakeups = [_wakeup(*told) for told in answer[3:]]
+        wakeups = [_wakeup(*fields) for fields in answer[3:]]
         next_due = None if answer[1] < 0 else answer[1] / 1000
         return DueBatch(True, wakeups, answer[2].decode(), next_due)
 
@@ -96,7 +96,7 @@ class Schedule:
             await self._redis.delete(keys.SCHEDULER)
 
 
-def _wakeup(*told: Any) -> Wakeup:
+def _wakeup(*fields: Any) -> Wakeup:
     """A wake-up as the script answers it: texts, and a time."""
-    job_id, kind, queue, app, lane, summary = (text.decode() for text in told[:-1])
-    return Wakeup(job_id, kind, queue, app, lane, summary, at=told[-1])
+    job_id, kind, queue, app, lane, summary = (text.decode() for text in fields[:-1])
+    return Wakeup(job_id, kind, queue, app, lane, summary, at=fields[-1])

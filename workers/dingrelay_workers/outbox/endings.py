@@ -85,12 +85,12 @@ class Endings:
 
 def _ending(fields: Sequence[Any]) -> Ending:
     texts = [field.decode(errors="replace") for field in fields]
-    told = dict(zip(texts[::2], texts[1::2], strict=True))
+    values = dict(zip(texts[::2], texts[1::2], strict=True))
     return Ending(
-        id=told.get("id", ""),
-        kind=told.get("kind", ""),
-        app=told.get("app", ""),
-        sender=told.get("sender", ""),
-        state=told.get("state", ""),
-        at=int(told.get("at", 0)),
+        id=values.get("id", ""),
+        kind=values.get("kind", ""),
+        app=values.get("app", ""),
+        sender=values.get("sender", ""),
+        state=values.get("state", ""),
+        at=int(values.get("at", 0)),
     )

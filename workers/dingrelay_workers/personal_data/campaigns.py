@@ -41,11 +41,11 @@ async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str
         chunk = await _chunk(connection, campaign.id, subject.user)
         if chunk is None and campaign.sender != subject.user:
             continue
-        told: dict[str, Any] = {}
+        figures: dict[str, Any] = {}
         if chunk is not None:
             result = await result_of(connection, campaign.id, chunk, subject.user)
             assert result is not None, "they are in the chunk"
-            told = {
+            figures = {
                 "outcome": result.outcome,
                 "reason": result.reason,
                 "task_id": result.task_id,
@@ -59,7 +59,7 @@ async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str
                 "sender": campaign.sender,
                 "created_at": campaign.created_at,
                 "message": (chunk.message if chunk is not None else None) or campaign.message,
-                **told,
+                **figures,
             }
         )
     return found

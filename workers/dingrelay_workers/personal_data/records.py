@@ -141,18 +141,18 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
     elif kind == ApiCall.kind and b"result" in values:
         # What DingTalk tells of a person is more than their userid.
         values[b"result"] = {"answer": {}}
-    told: list[bytes | str] = []
+    changed: list[bytes | str] = []
     for name, value in values.items():
         if value != known.get(name):
-            told += [name, canonical_json(value)]
+            changed += [name, canonical_json(value)]
     if _text(fields, b"sender") == erasing.user:
-        told += [b"sender", erasing.tombstone]
+        changed += [b"sender", erasing.tombstone]
     summary = _text(fields, b"summary")
     if (line := erasing.without_in_line(summary)) != summary:
-        told += [b"summary", line]
+        changed += [b"summary", line]
     if erasing.user.encode() in fields.get(_RESERVED, b""):
-        told += [_RESERVED, ""]
-    return told
+        changed += [_RESERVED, ""]
+    return changed
 
 
 def _objects(fields: Mapping[bytes, bytes]) -> dict[bytes, dict[str, Any]]:

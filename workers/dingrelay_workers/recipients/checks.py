@@ -155,7 +155,7 @@ class RecipientChecks:
     ) -> Collection[str]:
         """Those of the users that the directory does not show in the range."""
         departments = None
-        if visible is not None and visible.is_told and not visible.everybody:
+        if visible is not None and visible.is_known and not visible.everybody:
             departments = visible.departments
         mark = frozenset({ROOT_DEPARTMENT}) if departments is None else departments
         unsure = [user for user in users if self._here.get(app, user) != mark]
@@ -295,7 +295,7 @@ class _Judge:
 
 def _sees(user: str, visible: VisibleRange | None) -> bool:
     """Whether somebody sees the app, or might: DingTalk tells of no person whether they do."""
-    if visible is None or not visible.is_told:
+    if visible is None or not visible.is_known:
         return True
     return visible.everybody or user in visible.users
 

@@ -55,24 +55,24 @@ class Reading:
 
     def as_text(self) -> str:
         """This reading as Redis keeps it."""
-        told = self.range and {
+        visible = self.range and {
             "departments": sorted(self.range.departments),
             "users": sorted(self.range.users),
             "roles": sorted(self.range.roles),
             "admins_only": self.range.admins_only,
         }
-        return record.canonical_json({"range": told, "read": self.read})
+        return record.canonical_json({"range": visible, "read": self.read})
 
     @classmethod
     def of(cls, text: str | bytes) -> "Reading":
         """What `as_text` made."""
         kept = json.loads(text)
-        told = kept["range"]
-        found = told and VisibleRange(
-            frozenset(told["departments"]),
-            frozenset(told["users"]),
-            frozenset(told["roles"]),
-            told["admins_only"],
+        visible = kept["range"]
+        found = visible and VisibleRange(
+            frozenset(visible["departments"]),
+            frozenset(visible["users"]),
+            frozenset(visible["roles"]),
+            visible["admins_only"],
         )
         return cls(found, kept["read"])
 

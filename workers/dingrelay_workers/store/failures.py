@@ -26,9 +26,9 @@ class Failures:
     suspects: tuple[str, ...] = ()
 
     @classmethod
-    def read(cls, told: Json) -> "Failures":
+    def read(cls, kept: Json) -> "Failures":
         """As `wire` wrote it."""
-        return cls(told.get("counts", {}), tuple(told.get("suspects", ())))
+        return cls(kept.get("counts", {}), tuple(kept.get("suspects", ())))
 
     @property
     def wire(self) -> Json:

@@ -114,7 +114,7 @@ class Deliverer:
                 notice = await notices.find(connection, number)
             if notice is None:
                 return Receipt("void", "forgotten", "the notice is not kept any more")
-            receipt = await self._told(endpoint, notice, job_id, now(), secrets)
+            receipt = await self._request(endpoint, notice, job_id, now(), secrets)
             if receipt.code == GONE:  # nobody else may try while that is being written down
                 receipt = replace(receipt, retry_after=CLOSED)
             if await leave(receipt):
@@ -143,7 +143,7 @@ class Deliverer:
             secrets = endpoint.secrets(self._settings.webhook_keys, at)
         except SettingsError as error:
             return Receipt("failed", "settings", str(error))
-        return await self._told(endpoint, notice, job_id, at, secrets)
+        return await self._request(endpoint, notice, job_id, at, secrets)
 
     async def _enter(self, endpoint: StoredEndpoint, job_id: str) -> bool:
         """Take one of the endpoint's places, and of this process's; False: the endpoint is removed.
@@ -170,9 +170,9 @@ class Deliverer:
         async def leave(receipt: Receipt | None) -> bool:
             nonlocal left
             left = True
-            told = await self._gate.leave(endpoint.id, job_id, receipt)
-            await self._wake(told.wakeups)
-            return told.opened
+            gate_left = await self._gate.leave(endpoint.id, job_id, receipt)
+            await self._wake(gate_left.wakeups)
+            return gate_left.opened
 
         try:
             yield leave
@@ -193,7 +193,7 @@ class Deliverer:
             log.error("webhook_unsigned", endpoint=endpoint.id, reason=str(error))  # noqa: TRY400
             raise Wait(UNSIGNED, str(error)) from None
 
-    async def _told(
+    async def _request(
         self,
         endpoint: StoredEndpoint,
         notice: Notice,

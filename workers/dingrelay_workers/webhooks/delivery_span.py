@@ -30,7 +30,7 @@ def delivering(endpoint: StoredEndpoint, notice: Notice) -> Generator[Span]:
         "CLIENT" if by_http else "PRODUCER",
         parent=notice.trace if elsewhere else None,
         links=[run] if elsewhere else [],
-        attributes=lambda: _told(endpoint, notice, by_http=by_http),
+        attributes=lambda: _attributes(endpoint, notice, by_http=by_http),
     ) as span:
         yield span
     if elsewhere:
@@ -45,18 +45,18 @@ def delivered(span: Span, receipt: Receipt) -> None:
         span.fail(receipt.code)
 
 
-def _told(endpoint: StoredEndpoint, notice: Notice, *, by_http: bool) -> Attributes:
+def _attributes(endpoint: StoredEndpoint, notice: Notice, *, by_http: bool) -> Attributes:
     """What is said of an endpoint: not its URL, which may hold a secret."""
-    told: dict[str, str | int | float | bool] = {
+    attributes: dict[str, str | int | float | bool] = {
         "dingrelay.endpoint": endpoint.id,
         "dingrelay.notice": notice.id,
         "dingrelay.notice_type": notice.type,
         "dingrelay.app": notice.app,
     }
     if by_http:
-        told["http.request.method"] = "POST"
-        told["server.address"] = urlsplit(endpoint.endpoint.url).hostname or ""
+        attributes["http.request.method"] = "POST"
+        attributes["server.address"] = urlsplit(endpoint.endpoint.url).hostname or ""
     else:
-        told["messaging.system"] = "celery"
-        told["messaging.operation.type"] = "send"
-    return told
+        attributes["messaging.system"] = "celery"
+        attributes["messaging.operation.type"] = "send"
+    return attributes

@@ -168,16 +168,16 @@ class Dispatcher(Work):
             Whether there is more to do at once.
         """
         wanted = _anybody(known)
-        told = [notice for _, notice in waiting]
-        told += await notices_of(self._redis, page.endings, wanted)
-        told = [notice for notice in told if wanted(_subject(notice))]
+        to_record = [notice for _, notice in waiting]
+        to_record += await notices_of(self._redis, page.endings, wanted)
+        to_record = [notice for notice in to_record if wanted(_subject(notice))]
         ended = await self._ended(page.endings)
         now = self._now()
         released, over = Released(), list[tuple[str, str]]()
-        if waiting or told or ended or behind:
+        if waiting or to_record or ended or behind:
             self._untold = True
             async with self._database.write(WRITER) as connection:
-                await notices.record(connection, told, now)
+                await notices.record(connection, to_record, now)
                 await outbox.forget(connection, [number for number, _ in waiting])
                 over = await releases.end(connection, ended)
                 released = await releases.release(connection, free, now)
@@ -185,10 +185,10 @@ class Dispatcher(Work):
             await self._forget(over)
             self._untold = False
         await self._pass(page)
-        oldest = min((notice.at for notice in told), default=now)
+        oldest = min((notice.at for notice in to_record), default=now)
         WEBHOOK_LAG_SECONDS.set(max(0.0, (now - oldest).total_seconds()))
         full = len(waiting) == AT_ONCE or len(page.endings) == AT_ONCE
-        return full or released.more or bool(told or ended)
+        return full or released.more or bool(to_record or ended)
 
     async def _ended(self, endings: Sequence[Ending]) -> list[str]:
         """Deliveries among the jobs that ended, and that need no more."""

@@ -28,8 +28,10 @@ log = get_logger("dingrelay.webhooks")
 
 async def notices_of(redis: Redis, endings: Sequence[Ending], wanted: Wanted) -> list[Notice]:
     """What is to be told of jobs that ended; nothing of those that only dingrelay asks for."""
-    told = [ending for ending in endings if _may_be_wanted(ending, wanted)]
-    records = await read_records(redis, told, with_payload=lambda ending: ending.kind == EVENT)
+    wanted_endings = [ending for ending in endings if _may_be_wanted(ending, wanted)]
+    records = await read_records(
+        redis, wanted_endings, with_payload=lambda ending: ending.kind == EVENT
+    )
     return [notice for record in records if (notice := _notice(record)) is not None]
 
 
@@ -55,7 +57,7 @@ def _may_be_wanted(ending: Ending, wanted: Wanted) -> bool:
         return True  # its type is in its record
     kind = KINDS.get(ending.kind)
     name = f"job.{ending.state}"
-    if kind is None or not kind.is_told or not notice_types.is_type(name):
+    if kind is None or not kind.is_reported or not notice_types.is_type(name):
         return False
     return wanted(Subject(name, ending.app, ending.sender, ending.kind))
 
@@ -87,10 +89,10 @@ def _document(record: EndedRecord, at: datetime) -> dict[str, Any]:
         "settled_at": at.isoformat().replace("+00:00", "Z"),
     }
     try:
-        told = JobStatus.from_record(ending.id, record.fields).to_json()
+        document = JobStatus.from_record(ending.id, record.fields).to_json()
     except UnreadableRecord:
         return known
-    return {**told, "result_omitted": True} if "result" in record.omitted else told
+    return {**document, "result_omitted": True} if "result" in record.omitted else document
 
 
 def _event(record: EndedRecord) -> Notice | None:
@@ -128,7 +130,7 @@ def _trace(record: EndedRecord) -> str:
     return trace_context.read(parent, state)
 
 
-def _born(told: object, ended: int) -> datetime:
+def _born(sent_at: object, ended: int) -> datetime:
     """When an event happened; when its job ended, if DingTalk did not say."""
-    moment = told if isinstance(told, int) and 0 < told < 2**43 else ended
+    moment = sent_at if isinstance(sent_at, int) and 0 < sent_at < 2**43 else ended
     return datetime.fromtimestamp(moment / 1000, UTC)

@@ -127,7 +127,7 @@ class Gate:
             ],
         )
         opened, woken = await run_async(self._redis, call)
-        return Left(bool(opened), [_wakeup(*told) for told in woken])
+        return Left(bool(opened), [_wakeup(*fields) for fields in woken])
 
     async def close(self, endpoint: str) -> None:
         """Forget what the endpoint failed before: who waits may go, and is woken by the leader."""
@@ -140,13 +140,13 @@ class Gate:
             How the endpoint does, and the wake-ups to publish.
         """
         call = _RESUME.call(_keys(endpoint), [PLACES, 0])
-        told, woken = await run_async(self._redis, call)
-        return _health(told), [_wakeup(*each) for each in woken]
+        fields, woken = await run_async(self._redis, call)
+        return _health(fields), [_wakeup(*each) for each in woken]
 
     async def look(self, endpoint: str) -> Health:
         """How the endpoint does."""
-        told: Any = await self._redis.hgetall(keys.webhook_gate(endpoint))
-        return _health([part for pair in told.items() for part in pair])
+        fields: Any = await self._redis.hgetall(keys.webhook_gate(endpoint))
+        return _health([part for pair in fields.items() for part in pair])
 
     async def failed(self, endpoints: Sequence[str]) -> dict[str, int]:
         """How many deliveries of each endpoint failed by themselves and will be tried again."""
@@ -192,8 +192,8 @@ def _milliseconds(length: timedelta) -> int:
     return int(length.total_seconds() * 1000)
 
 
-def _health(told: Sequence[bytes]) -> Health:
-    texts = [text.decode() for text in told]
+def _health(pairs: Sequence[bytes]) -> Health:
+    texts = [text.decode() for text in pairs]
     fields = dict(zip(texts[::2], texts[1::2], strict=True))
 
     def moment(name: str) -> datetime | None:
@@ -209,6 +209,6 @@ def _health(told: Sequence[bytes]) -> Health:
     )
 
 
-def _wakeup(*told: Any) -> Wakeup:
-    job_id, kind, queue, app, lane, summary = (text.decode() for text in told[:-1])
-    return Wakeup(job_id, kind, queue, app, lane, summary, at=told[-1])
+def _wakeup(*fields: Any) -> Wakeup:
+    job_id, kind, queue, app, lane, summary = (text.decode() for text in fields[:-1])
+    return Wakeup(job_id, kind, queue, app, lane, summary, at=fields[-1])

@@ -47,10 +47,10 @@ class Generation:
         return {"number": self.number, "made_from": self.made_from, "until": until}
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> "Generation":
+    def read(cls, kept: Mapping[str, Any]) -> "Generation":
         """As `wire` wrote it."""
-        until = datetime.fromisoformat(told["until"]) if told["until"] else None
-        return cls(told["number"], told["made_from"], until)
+        until = datetime.fromisoformat(kept["until"]) if kept["until"] else None
+        return cls(kept["number"], kept["made_from"], until)
 
 
 def fingerprint(key: str) -> str:

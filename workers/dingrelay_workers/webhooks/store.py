@@ -230,15 +230,15 @@ class SqlWebhookStore:
             state, result, error = found
             if state is not None and state.decode() in ENDS:
                 if result is None:
-                    told = json.loads(error or b"{}")
+                    kept = json.loads(error or b"{}")
                     return {
                         "verdict": "failed",
-                        "code": told.get("code", state.decode()),
-                        "reason": told.get("message", "the test did not come to its end"),
+                        "code": kept.get("code", state.decode()),
+                        "reason": kept.get("message", "the test did not come to its end"),
                         "status": 0,
                     }
-                told = json.loads(result)
-                return {name: told[name] for name in ("verdict", "code", "reason", "status")}
+                kept = json.loads(result)
+                return {name: kept[name] for name in ("verdict", "code", "reason", "status")}
             await asyncio.sleep(ANSWER_PAUSE)
         return None
 

@@ -32,7 +32,7 @@ class StoredEndpoint:
     @classmethod
     def of(cls, row: RowMapping) -> Self:
         """The endpoint of a row."""
-        generations = [Generation.read(told) for told in row["secrets"]]
+        generations = [Generation.read(kept) for kept in row["secrets"]]
         return cls(
             endpoint=Endpoint(
                 id=row["id"],

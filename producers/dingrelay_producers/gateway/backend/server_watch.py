@@ -18,7 +18,7 @@ Check = Callable[[], Awaitable[None]]
 log = get_logger("dingrelay.gateway.servers")
 
 
-async def told(check: Awaitable[None]) -> str:
+async def problem_of(check: Awaitable[None]) -> str:
     """What is wrong with a server; empty if nothing."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
@@ -32,7 +32,7 @@ async def told(check: Awaitable[None]) -> str:
 
 async def _answer(check: Check) -> str:
     try:
-        return await told(check())
+        return await problem_of(check())
     except Exception as error:  # noqa: BLE001 - the watch goes on, and a server that can't be asked is told
         return type(error).__name__
 

@@ -41,7 +41,7 @@ PATIENCE = 1.8
 COUNTING = 20.0
 """Seconds for what counts over all of a campaign's people."""
 
-TOLD_IDS = 100
+NAMED_IDS = 100
 """Ids of accepted jobs in an answer."""
 
 
@@ -273,10 +273,10 @@ def _malformed(error: MalformedRecipients) -> Problem:
         FieldError(pointer=_part(error.field), detail=_text(row.problem), line=row.line or None)
         for row in error.first
     ]
-    told = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
+    summary = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
     if error.count > len(rows):
-        told += f", of which the first {len(rows)} are told"
-    return Problem(problems.INVALID, told, errors=rows)
+        summary += f", of which the first {len(rows)} are told"
+    return Problem(problems.INVALID, summary, errors=rows)
 
 
 def _invalid(error: ContractError, fields: object) -> Problem:
@@ -313,8 +313,8 @@ async def _enqueued(call: ApiCall, jobs: Sequence[Contract]) -> web.Response:
     drafts = [record.draft(_signed(call, job)) for job in jobs]
     if drafts:
         await call.context.records.enqueue(drafts)
-    told = JobsDocument(jobs=len(drafts), ids=[draft.id for draft in drafts[:TOLD_IDS]])
-    return _answer(told, status=202)
+    document = JobsDocument(jobs=len(drafts), ids=[draft.id for draft in drafts[:NAMED_IDS]])
+    return _answer(document, status=202)
 
 
 @asynccontextmanager

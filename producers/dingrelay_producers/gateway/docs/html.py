@@ -60,8 +60,8 @@ class _Page:
         if not operations:
             return
         zh = self._language == "zh"
-        told = TAGS.get(tag["name"], tag["description"]) if zh else tag["description"]
-        yield f'<h2 id="{escape(tag["name"])}">{escape(told)}</h2>'
+        title = TAGS.get(tag["name"], tag["description"]) if zh else tag["description"]
+        yield f'<h2 id="{escape(tag["name"])}">{escape(title)}</h2>'
         for method, path, operation in operations:
             yield from self._operation(method, path, operation)
 

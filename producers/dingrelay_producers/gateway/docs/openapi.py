@@ -146,8 +146,8 @@ def _answer(answer: Answer, route: Route, status: int, schemas: "_Schemas") -> S
     found: Schema = {"description": answer.description}
     if headers:
         found["headers"] = {
-            name: {"description": told, "schema": {"type": "string"}}
-            for name, told in headers.items()
+            name: {"description": text, "schema": {"type": "string"}}
+            for name, text in headers.items()
         }
     if answer.model is not None:
         schema = schemas.of(answer.model, "serialization")

@@ -110,10 +110,10 @@ def _form(value: Any) -> list[dict[str, Any]] | None:
     for control in controls:
         if not isinstance(control, dict):
             return None
-        told = {name: each for name, each in control.items() if each is not None}  # pyright: ignore[reportUnknownVariableType]
-        if told.keys() != {"name", "value"}:
+        entry = {name: each for name, each in control.items() if each is not None}  # pyright: ignore[reportUnknownVariableType]
+        if entry.keys() != {"name", "value"}:
             return None
-        form.append(cast("dict[str, Any]", told))
+        form.append(cast("dict[str, Any]", entry))
     return form
 
 

@@ -52,10 +52,10 @@ def refusal_of(status: JobStatus) -> Words:
     error = status.error
     if status.state != State.DEAD or error is None:
         return words.BUSY
-    return _OLD_CODES.get(error.code) or _told(error) or words.BUSY
+    return _OLD_CODES.get(error.code) or _words_of(error) or words.BUSY
 
 
-def _told(error: JobError) -> Words | None:
+def _words_of(error: JobError) -> Words | None:
     """DingTalk's code as far as it is one of either dialect, with the class's word in the other."""
     if error.error_class == "contract":
         found = words.FORM if error.code.startswith("form") else words.PARAMETER

@@ -144,8 +144,8 @@ async def _progress(context: GatewayContext, caller: Caller, call: Incoming) -> 
     if not task.status.state.ended:
         return words.ok(progress=WAITING)
     worst: Mapping[str, Any] = FINISHED
-    for told in await _ask(context, caller, call, PROGRESS, task):
-        progress: Mapping[str, Any] = told.get("progress") or WAITING
+    for answer in await _ask(context, caller, call, PROGRESS, task):
+        progress: Mapping[str, Any] = answer.get("progress") or WAITING
         worst = min(worst, progress, key=lambda each: int(each.get("status", 0)))
     return words.ok(progress=dict(worst))
 
@@ -157,7 +157,7 @@ async def _result(context: GatewayContext, caller: Caller, call: Incoming) -> An
             words.Words(41_052, "发送进度未完成，暂时不返回结果", 400, "invalidParameter")
         )
     answers = await _ask(context, caller, call, RESULT, task)
-    results = [told.get("send_result") or {} for told in answers]
+    results = [answer.get("send_result") or {} for answer in answers]
     result: dict[str, Any] = {
         name: [user for each in results for user in each.get(name) or [] if _own(task, user)]
         for name in _LISTS
@@ -192,8 +192,8 @@ async def _recall(context: GatewayContext, caller: Caller, call: Incoming) -> An
 
 async def _check_own(context: GatewayContext, caller: Caller, call: Incoming, task: Task) -> None:
     """Refuse to recall what others have sent in the same call: DingTalk recalls all of it."""
-    for told in await _ask(context, caller, call, RESULT, task):
-        result = told.get("send_result") or {}
+    for answer in await _ask(context, caller, call, RESULT, task):
+        result = answer.get("send_result") or {}
         reached = {user for name in _LISTS for user in result.get(name) or []}
         if not all(_own(task, user) for user in reached):
             problem = "the message shared its call with others, and can't be recalled alone"
@@ -214,7 +214,7 @@ async def _ask(
     Raises:
         Refusal: it refuses one of them.
     """
-    told: list[Mapping[str, Any]] = []
+    answers: list[Mapping[str, Any]] = []
     changes = path == RECALL
     for number in task.calls:
         body = {"agent_id": call.fields.get("agent_id"), parameter: number}
@@ -229,8 +229,8 @@ async def _ask(
         status = await run_job(context, caller, job, ["POST", path, body], reads=not changes)
         if status.state != State.DONE:
             raise Answered(verbatim(status, path))
-        told.append(verbatim(status, path).content)
-    return told
+        answers.append(verbatim(status, path).content)
+    return answers
 
 
 class Answered(Exception):

@@ -48,9 +48,9 @@ class Passage:
         errcode = content.get("errcode")
         if errcode in _GATEWAY_CODES:
             named = ("sub_code", "sub_msg", "request_id")
-            told = {"code": errcode, "msg": content.get("errmsg", "")}
-            told |= {name: content[name] for name in named if name in content}
-            return Answer({"error_response": told})
+            error = {"code": errcode, "msg": content.get("errmsg", "")}
+            error |= {name: content[name] for name in named if name in content}
+            return Answer({"error_response": error})
         if self.method in _FORMER:
             request_id = content.pop("request_id", "")
             ended: dict[str, Any] = {

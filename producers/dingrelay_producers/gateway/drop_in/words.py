@@ -148,8 +148,10 @@ class Answer:
         text = json.dumps(self.content, ensure_ascii=False, separators=(",", ":"))
         headers = {"Content-Type": "application/json; charset=utf-8"}
         if dialect == "rest":
-            told = self.content.get("requestid")
-            headers[REQUEST_ID_HEADER] = str(told) if _plain(told) else new_request_id("rest")
+            request_id = self.content.get("requestid")
+            headers[REQUEST_ID_HEADER] = (
+                str(request_id) if _plain(request_id) else new_request_id("rest")
+            )
         if self.status == HTTPStatus.SERVICE_UNAVAILABLE:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         body = text.encode("utf-8", "backslashreplace")

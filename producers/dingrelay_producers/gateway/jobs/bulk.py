@@ -58,7 +58,7 @@ async def take_jobs(call: ApiCall) -> web.StreamResponse:
             try:
                 # The key may have been revoked, or have expired, since the first line.
                 await authentication.caller(call.request, call.context)
-                told = await _take(call, lines)
+                answered = await _take(call, lines)
             except ServiceUnavailable as error:
                 # The rest is not read: what has no answer was not accepted.
                 refusal = problems.unavailable(str(error))
@@ -66,7 +66,7 @@ async def take_jobs(call: ApiCall) -> web.StreamResponse:
                     raise refusal from error
                 await answers.write(_refused(line.number, refusal, language) for line in lines)
                 return await answers.close(ended=False)
-            await answers.write(told)
+            await answers.write(answered)
     except Problem as problem:
         if not answers.begun:
             raise
@@ -87,13 +87,13 @@ async def _take(call: ApiCall, lines: Sequence[Line]) -> Iterator[bytes]:
         places.setdefault(context.settings.cell_of(draft.app), []).append(place)
     cells = {name: (context.cells.get(name, context), some) for name, some in places.items()}
     answers = await ask(cells, lambda asked: _enqueue(*asked, batch))
-    told: dict[int, Enqueued | Problem] = {}
+    by_place: dict[int, Enqueued | Problem] = {}
     for some in answers.found.values():
-        told |= some
+        by_place |= some
     for name, problem in answers.away.items():
         refusal = problems.unavailable(str(CellUnavailable({name: problem})))
-        told |= dict.fromkeys(places[name], refusal)
-    return _told(batch, told, language)
+        by_place |= dict.fromkeys(places[name], refusal)
+    return _answers(batch, by_place, language)
 
 
 async def _enqueue(
@@ -110,15 +110,15 @@ async def _enqueue(
     answers = await context.records.enqueue(
         [batch.drafts[place] for place in chosen], [batch.written[place] for place in chosen]
     )
-    told: dict[int, Enqueued | Problem] = dict(zip(chosen, answers, strict=True))
-    return told | {
+    by_place: dict[int, Enqueued | Problem] = dict(zip(chosen, answers, strict=True))
+    return by_place | {
         place: full[batch.drafts[place].queue]
         for place in places
         if batch.drafts[place].queue in full
     }
 
 
-def _told(
+def _answers(
     batch: _Prepared, answers: Mapping[int, Enqueued | Problem], language: str
 ) -> Iterator[bytes]:
     for number, job in batch.lines:
@@ -140,11 +140,11 @@ def _answered(number: int, draft: Draft, answer: Enqueued, language: str) -> byt
 
 
 def _refused(number: int | None, problem: Problem, language: str) -> bytes:
-    error = problem.told(language)
+    error = problem.fields(language)
     if problem.errors:
         error["errors"] = [each.model_dump() for each in error["errors"]]
-    told = {"error": error} if number is None else {"line": number, "error": error}
-    return json.dumps(told, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    entry = {"error": error} if number is None else {"line": number, "error": error}
+    return json.dumps(entry, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
 
 
 def _prepare(lines: Sequence[Line], key: ApiKey, sender: str, context: GatewayContext) -> _Prepared:

@@ -48,8 +48,8 @@ class Position(NamedTuple):
         Raises:
             ValueError: it is none of ours.
         """
-        told = paging.unpack(cursor).decode("utf-8", "surrogateescape")
-        match = re.fullmatch(r"([0-9]{1,15}) (.+)", told)
+        text = paging.unpack(cursor).decode("utf-8", "surrogateescape")
+        match = re.fullmatch(r"([0-9]{1,15}) (.+)", text)
         if match is None:
             raise ValueError(paging.NONE_OF_OURS)
         return cls(int(match[1]), match[2])

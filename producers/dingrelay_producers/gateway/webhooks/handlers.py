@@ -198,8 +198,8 @@ async def replay_webhook(call: ApiCall) -> web.StreamResponse:
 async def test_webhook(call: ApiCall) -> web.StreamResponse:
     """Tell an endpoint of nothing, and see what comes of it."""
     asked: TestWait = call.query
-    told = await _store(call).test(await _found(call), within=asked.wait)
-    return json_response(PENDING, status=202) if told is None else json_response(told)
+    answer = await _store(call).test(await _found(call), within=asked.wait)
+    return json_response(PENDING, status=202) if answer is None else json_response(answer)
 
 
 async def remove_webhook(call: ApiCall) -> web.StreamResponse:

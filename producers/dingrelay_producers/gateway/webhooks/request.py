@@ -28,7 +28,7 @@ OWN = (TASK_PREFIX, "celery.")
 
 FAMILIES = ("job", "approval", "directory", "campaign", "dingtalk")
 
-KIND_NAMES = tuple(sorted(kind.name for kind in KINDS.values() if kind.is_told))
+KIND_NAMES = tuple(sorted(kind.name for kind in KINDS.values() if kind.is_reported))
 """Kinds of jobs whose ends are reported."""
 
 

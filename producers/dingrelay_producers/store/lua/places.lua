@@ -29,8 +29,8 @@ end
 -- Which history of the data this is: another one after a failover or a restart, which may have lost
 -- the last second. Empty where nobody may ask.
 local function history()
-  local told = redis.pcall('INFO', 'replication')
-  return type(told) == 'string' and string.match(told, 'master_replid:(%x+)') or ''
+  local info = redis.pcall('INFO', 'replication')
+  return type(info) == 'string' and string.match(info, 'master_replid:(%x+)') or ''
 end
 
 -- Keep a key until then at least.

@@ -7,7 +7,7 @@
 -- Answers {state before}, {'newer'} if this release does not know how to, or {'taken', job} if the
 -- instance is another job's; nil if there is no such job.
 local record, dead, instance, own = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local id, happened, told, result, ttl = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
+local id, happened, said, result, ttl = ARGV[1], ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
 local found, found_ttl, own_ttl = ARGV[6], ARGV[7], ARGV[8]
 local state, bare, kind, app, sender =
   unpack(redis.call('HMGET', record, 'state', 'bare', 'kind', 'app', 'sender'))
@@ -22,7 +22,7 @@ if instance then
   redis.call('SET', instance, now .. ' ' .. id, 'PX', found_ttl)
   redis.call('SET', own, found, 'PX', own_ttl)
 end
-local resolved = cjson.decode(told)
+local resolved = cjson.decode(said)
 resolved.at = now
 redis.call('HSET', record, 'resolved', cjson.encode(resolved))
 redis.call('HDEL', record, 'intent')

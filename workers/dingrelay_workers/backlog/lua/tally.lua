@@ -38,23 +38,23 @@ local function cost(group, batch_key, recipients, summary)
 end
 
 for _, id in ipairs(redis.call('ZRANGE', place, ARGV[1], ARGV[2])) do
-  local told = redis.call('HMGET', JOB .. id, 'state', 'app', 'lane', 'kind', 'sender', 'queue', 'created',
+  local fields = redis.call('HMGET', JOB .. id, 'state', 'app', 'lane', 'kind', 'sender', 'queue', 'created',
     'due', 'not_before', 'parked', 'batch_key', 'recipients', 'summary')
-  local state, due, created = told[1], tonumber(told[8]) or 0, tonumber(told[7]) or now
-  if told[2] and told[3] and told[4] and told[6] and (waits(state) or state == 'running') then
-    local group = group_of(told[2], told[3], told[4], told[5] or '', told[6])
+  local state, due, created = fields[1], tonumber(fields[8]) or 0, tonumber(fields[7]) or now
+  if fields[2] and fields[3] and fields[4] and fields[6] and (waits(state) or state == 'running') then
+    local group = group_of(fields[2], fields[3], fields[4], fields[5] or '', fields[6])
     if state == 'running' then
       add(group, ACTIVE, 1)
     elseif state == 'queued' and due > now then
       add(group, SCHEDULED, 1)
     else
       local index = READY
-      if state == 'snoozed' then index = told[10] and PARKED or SNOOZED end
+      if state == 'snoozed' then index = fields[10] and PARKED or SNOOZED end
       if state == 'retrying' then index = RETRYING end
       add(group, index, 1)
-      local since = math.max(created, tonumber(told[9]) or 0)
+      local since = math.max(created, tonumber(fields[9]) or 0)
       if group[SINCE] == 0 or since < group[SINCE] then group[SINCE] = since end
-      cost(group, told[11], told[12], told[13] or '')
+      cost(group, fields[11], fields[12], fields[13] or '')
     end
   end
 end

@@ -6,11 +6,11 @@ local key, failed = KEYS[1], KEYS[2]
 local worker, value, validity, failure = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local told = redis.call('HMGET', key, 'fetcher', 'value', 'generation')
-local generation = tonumber(told[3] or 0)
-if told[1] ~= worker then
+local known = redis.call('HMGET', key, 'fetcher', 'value', 'generation')
+local generation = tonumber(known[3] or 0)
+if known[1] ~= worker then
   -- The first answer to this very call may have been lost, and DingTalk gives all the same token.
-  return told[2] == value and generation or 0
+  return known[2] == value and generation or 0
 end
 redis.call('HDEL', key, 'fetcher', 'until')
 if value == '' then

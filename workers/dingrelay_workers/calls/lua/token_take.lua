@@ -8,15 +8,15 @@ local key, failed, worker = KEYS[1], KEYS[2], ARGV[1]
 local margin, lease, distrusted = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local clock = redis.call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-local told = redis.call('HMGET', key, 'value', 'generation', 'expires', 'fetcher', 'until')
-local value, generation = told[1], tonumber(told[2] or 0)
+local known = redis.call('HMGET', key, 'value', 'generation', 'expires', 'fetcher', 'until')
+local value, generation = known[1], tonumber(known[2] or 0)
 
 -- A token that DingTalk called invalid goes, but only that generation: it may be replaced by now.
 if value and distrusted == generation then
   redis.call('HDEL', key, 'value', 'expires')
   value = nil
 end
-local left = value and tonumber(told[3]) - now or 0
+local left = value and tonumber(known[3]) - now or 0
 if left > margin then return {'use', value, generation, left} end
 local failure = redis.call('GET', failed)
 if failure then
@@ -25,8 +25,8 @@ if failure then
 end
 
 -- A lease that ends later than it could is from before the server's clock stepped back.
-local leased = tonumber(told[5] or 0) - now
-local fetched_by_another = told[4] and told[4] ~= worker and leased > 0 and leased <= lease
+local leased = tonumber(known[5] or 0) - now
+local fetched_by_another = known[4] and known[4] ~= worker and leased > 0 and leased <= lease
 if fetched_by_another then
   if left > 0 then return {'use', value, generation, left} end
   return {'wait', '', generation, leased}

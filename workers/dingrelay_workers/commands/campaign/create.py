@@ -126,8 +126,8 @@ def _complaints(name: str | None) -> "Generator[Callable[[Malformed], None] | No
                 Path(name).open("w", encoding=spreadsheet_encoding(), newline="")
             )
         except OSError as error:
-            told = f"{name}: {error.strerror}"
-            raise typer.BadParameter(told, param_hint="--malformed-file") from None
+            reason = f"{name}: {error.strerror}"
+            raise typer.BadParameter(reason, param_hint="--malformed-file") from None
         table = csv.writer(file)
         table.writerow((tr("line"), tr("problem")))
 

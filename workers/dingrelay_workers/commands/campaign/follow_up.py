@@ -120,7 +120,7 @@ def _announce_and_enqueue(
     from dingrelay_producers.settings import Settings
 
     plan, month = asyncio.run(_plan(Settings.load(), campaign, act))
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "id": campaign,
         **{
             name: getattr(plan, name)
@@ -130,7 +130,7 @@ def _announce_and_enqueue(
     }
     err = console(stderr=True)
     if not as_json:
-        console().print(_words(plan, told), markup=False)
+        console().print(_words(plan, document), markup=False)
     refs: list[JobRef] = []
     if plan.jobs:
         if not yes:
@@ -145,7 +145,7 @@ def _announce_and_enqueue(
     else:
         failed = 0
     if as_json:
-        print_json({**told, "jobs": [ref.id for ref in refs]})
+        print_json({**document, "jobs": [ref.id for ref in refs]})
     elif refs:
         console().print(
             tr("accepted {count:,} jobs, such as {id}", count=len(refs), id=refs[0].id),
@@ -168,7 +168,7 @@ def _wait(refs: "list[Any]", timeout: float) -> int:
     return len(refs) - states[State.DONE]
 
 
-def _words(plan: "Plan", told: dict[str, Any]) -> str:
+def _words(plan: "Plan", document: dict[str, Any]) -> str:
     from dingrelay_workers.commands.campaign.preview import month_text
 
     lines = [
@@ -177,7 +177,9 @@ def _words(plan: "Plan", told: dict[str, Any]) -> str:
             chunks=plan.chunks,
             people=plan.people,
         ),
-        tr("costs: {calls:,} calls: {month}", calls=plan.calls, month=month_text(told["quota"])),
+        tr(
+            "costs: {calls:,} calls: {month}", calls=plan.calls, month=month_text(document["quota"])
+        ),
     ]
     if plan.under_way:
         lines.append(

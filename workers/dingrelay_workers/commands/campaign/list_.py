@@ -76,5 +76,5 @@ async def _read(
         async with opened_store(own) as store:
             return await store.list(limit=limit, app=app)
 
-    lists = (await ask(cell_settings.asked(settings, app), of_cell)).told(away)
+    lists = (await ask(cell_settings.asked(settings, app), of_cell)).available(away)
     return merged(lists, lambda row: (row.created_at, row.id), reverse=True)[:limit]

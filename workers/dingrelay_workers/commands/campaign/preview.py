@@ -148,10 +148,10 @@ def month_text(quota: dict[str, Any]) -> str:
     """What calls take of the month, in one sentence."""
     if quota["limit"] is None:
         return tr("{used:,} calls are used, no limit is configured", used=quota["used"])
-    told = tr(
+    line = tr(
         "{share:.1%} of {limit:,} calls; {used:,} are used",
         share=quota["share"],
         limit=quota["limit"],
         used=quota["used"],
     )
-    return told if quota["fits"] else tr("{told}: it stops before it is through", told=told)
+    return line if quota["fits"] else tr("{line}: it stops before it is through", line=line)

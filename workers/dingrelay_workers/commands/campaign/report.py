@@ -90,8 +90,8 @@ def _csv(name: str) -> Generator[Write]:
 
         def write(page: "Sequence[Result]") -> None:
             for result in page:
-                told = result._replace(reason=translated(result.reason))
-                table.writerow([_harmless(value) for value in told])
+                translated_result = result._replace(reason=translated(result.reason))
+                table.writerow([_harmless(value) for value in translated_result])
 
         yield write
 
@@ -133,8 +133,8 @@ def _page(summary: "Summary") -> "Table":
         if people:
             grid.add_row(outcome, f"{people:,}")
     grid.add_row(tr("calls"), f"{summary.calls:,}")
-    for title, told in _special(summary):
-        grid.add_row(title, told)
+    for title, value in _special(summary):
+        grid.add_row(title, value)
     for title, moment in (("started", summary.started_at), ("ended", summary.ended_at)):
         if moment is not None:
             grid.add_row(tr(title), local(moment))
@@ -152,7 +152,7 @@ def _page(summary: "Summary") -> "Table":
 def _special(summary: "Summary") -> Iterator[tuple[str, str]]:
     from dingrelay_workers.campaigns.report import SAME_CONTENT
 
-    ambiguous, recalled, told = summary.ambiguous, summary.recalled, summary.delivery
+    ambiguous, recalled, reports = summary.ambiguous, summary.recalled, summary.delivery
     if ambiguous.calls:
         people = tr(
             "{calls:,} calls for {people:,} people", calls=ambiguous.calls, people=ambiguous.people
@@ -167,9 +167,9 @@ def _special(summary: "Summary") -> Iterator[tuple[str, str]]:
                 people=recalled.people,
             ),
         )
-    if told.calls:
+    if reports.calls:
         counts: dict[str, Any] = {
-            name: getattr(told, name)
+            name: getattr(reports, name)
             for name in ("delivered", "read", "unread", "invalid", "forbidden", "failed")
         }
         words = ", ".join(f"{count:,} {tr(name)}" for name, count in counts.items())
@@ -177,8 +177,8 @@ def _special(summary: "Summary") -> Iterator[tuple[str, str]]:
             tr("confirmed"),
             tr(
                 "{calls:,} calls for {people:,} people: {words}",
-                calls=told.calls,
-                people=told.people,
+                calls=reports.calls,
+                people=reports.people,
                 words=words,
             ),
         )

@@ -62,8 +62,8 @@ def _dry_run(campaign: str, *, as_json: bool) -> None:
     found = asyncio.run(_dry_run_of(Settings.load(), campaign))
     if as_json:
         first = [{"users": users, "message": message} for users, message in found.first]
-        told = {"id": campaign, "recipients": found.recipients, "calls": found.calls}
-        print_json({**told, "first": first})
+        document = {"id": campaign, "recipients": found.recipients, "calls": found.calls}
+        print_json({**document, "first": first})
         return
     out = console()
     out.print(

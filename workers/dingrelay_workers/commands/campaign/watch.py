@@ -58,11 +58,11 @@ async def _print_lines(looks: AsyncGenerator[dict[str, Any], None]) -> None:
     """A line when the state changes, when people were reached, and now and then in any case."""
     before, printed = None, 0.0
     async for look in looks:
-        told, now = (look["state"], look["reason"], _known(look)), time.monotonic()
-        if told != before and (
-            before is None or told[:2] != before[:2] or now >= printed + LINE_SECONDS
+        shown, now = (look["state"], look["reason"], _known(look)), time.monotonic()
+        if shown != before and (
+            before is None or shown[:2] != before[:2] or now >= printed + LINE_SECONDS
         ):
-            before, printed = told, now
+            before, printed = shown, now
             typer.echo(_line(look))
 
 
@@ -203,9 +203,9 @@ def _outcome(look: dict[str, Any]) -> str:
 
 
 def _pressure(limit: dict[str, Any]) -> str:
-    told = tr("{unit} {used:.0%} used", unit=tr(limit["unit"]), used=limit["used"])
+    pressure = tr("{unit} {used:.0%} used", unit=tr(limit["unit"]), used=limit["used"])
     if limit["parked_seconds"]:
-        told += tr(
+        pressure += tr(
             ", jobs wait up to {parked_seconds:,.0f} s", parked_seconds=limit["parked_seconds"]
         )
-    return f"{told} ({translated(limit['paused'])})" if limit["paused"] else told
+    return f"{pressure} ({translated(limit['paused'])})" if limit["paused"] else pressure

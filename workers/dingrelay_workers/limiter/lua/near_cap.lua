@@ -9,9 +9,9 @@
 local function stands_to(cap, had, campaigns, near, found, user)
   if had >= cap then return 'at' end
   if had + campaigns < cap then return 'below' end
-  local told = found[user]
-  if not told or redis.call('HGET', near, user) ~= told[1] then return 'doubtful' end
-  return had + told[2] < cap and 'below' or 'at'
+  local counted = found[user]
+  if not counted or redis.call('HGET', near, user) ~= counted[1] then return 'doubtful' end
+  return had + counted[2] < cap and 'below' or 'at'
 end
 
 -- The answer that asks about users: {'near', the day's campaigns, then each user and their entry}.

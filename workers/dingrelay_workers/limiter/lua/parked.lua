@@ -20,12 +20,12 @@ for _, sender in ipairs(senders) do
   local some = redis.call('ZRANGE', parked, 0, math.floor(most_jobs / #senders))
   local contents, here, own_calls, own_recipients = {}, 0, 0, 0
   for _, id in ipairs(some) do
-    local told = redis.call('HMGET', JOB .. id, 'state', 'parked', 'batch_key', 'recipients')
-    if told[1] == 'snoozed' and told[2] == parked then
-      local people = tonumber(told[4] or 1)
+    local job = redis.call('HMGET', JOB .. id, 'state', 'parked', 'batch_key', 'recipients')
+    if job[1] == 'snoozed' and job[2] == parked then
+      local people = tonumber(job[4] or 1)
       here, own_recipients = here + 1, own_recipients + people
-      if told[3] then
-        contents[told[3]] = (contents[told[3]] or 0) + people
+      if job[3] then
+        contents[job[3]] = (contents[job[3]] or 0) + people
       else
         own_calls = own_calls + 1
       end

@@ -24,22 +24,22 @@ local function wake(id, queue)
   take_out(id, queue)
   redis.call('HSET', JOB .. id, 'woken', now)
   place_woken(id, queue, now)
-  local told = redis.call('HMGET', JOB .. id, 'kind', 'app', 'lane', 'summary')
-  answer[#answer + 1] = {id, told[1], queue, told[2], told[3], told[4], now}
+  local job = redis.call('HMGET', JOB .. id, 'kind', 'app', 'lane', 'summary')
+  answer[#answer + 1] = {id, job[1], queue, job[2], job[3], job[4], now}
   taken[#taken + 1] = id
 end
 
 -- What a job waits for: nil if it has ended, else since when it is due, its wake-up and its queue.
 -- What lacks a field that every record has is no job: it must not keep the others from being woken.
 local function look(id)
-  local told = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue',
+  local values = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue',
     'kind', 'app', 'lane', 'summary', 'parked')
   for _, index in ipairs({3, 5, 6, 7, 8, 9}) do
-    if not told[index] then return nil end
+    if not values[index] then return nil end
   end
-  local state = told[1]
-  if waits(state) then return tonumber(told[2]), tonumber(told[3]), told[5], false, told[10] end
-  if state == 'running' then return tonumber(told[4]), tonumber(told[3]), told[5], true end
+  local state = values[1]
+  if waits(state) then return tonumber(values[2]), tonumber(values[3]), values[5], false, values[10] end
+  if state == 'running' then return tonumber(values[4]), tonumber(values[3]), values[5], true end
   return nil
 end
 
@@ -85,19 +85,19 @@ end
 -- How far a queue has come (`claim.lua`): what was woken before `passed` and has not started has
 -- been overtaken for a grace, so it is lost.
 local function progress_of(queue)
-  local told, passed = {}, 0
+  local kept, passed = {}, 0
   local fields = redis.call('HGETALL', PROGRESS .. queue)
   for index = 1, #fields, 2 do
     local number, latest = string.match(fields[index + 1], '^(%d+) (%d+)$')
     if not number then
-      told[fields[index]] = tonumber(fields[index + 1])
+      kept[fields[index]] = tonumber(fields[index + 1])
     elseif (tonumber(number) + 1) * slot <= now - grace then
       passed = math.max(passed, tonumber(latest))
     end
   end
   -- After a clock that has stepped back, all that is published now is older than what it told before.
-  passed = math.min(math.max(passed, told.passed or 0), now - grace)
-  return passed, told.started or 0, told.probed or 0, told.probes or 0
+  passed = math.min(math.max(passed, kept.passed or 0), now - grace)
+  return passed, kept.started or 0, kept.probed or 0, kept.probes or 0
 end
 
 -- A queue that is served, and not by new workers only, and has started nothing for a grace has lost what

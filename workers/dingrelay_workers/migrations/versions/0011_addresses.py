@@ -56,10 +56,10 @@ def _fill(connection: sa.Connection) -> None:
 
 def _compared(fields: Any) -> dict[str, str | None]:
     known: Mapping[str, Any] = json.loads(fields) if isinstance(fields, str) else fields
-    told = {**known, "mobile": addresses.mobile_of(known)}
+    given = {**known, "mobile": addresses.mobile_of(known)}
     found: dict[str, str | None] = {}
     for name in NAMES:
-        text = told.get(name)
+        text = given.get(name)
         try:
             parse = PARSERS[name]
             found[f"to_{name}"] = parse(text.strip()) if isinstance(text, str) and text else None

@@ -9,9 +9,9 @@ if redis.call('HGET', marks, reader) ~= before then return 0 end
 redis.call('HSET', marks, reader, last .. ' ' .. number)
 redis.call('PEXPIRE', marks, ttl)
 if redis.call('EXISTS', stream) == 0 then return 1 end
-local added, told = 0, redis.call('XINFO', 'STREAM', stream)
-for index = 1, #told, 2 do
-  if told[index] == 'entries-added' then added = told[index + 1] end
+local added, info = 0, redis.call('XINFO', 'STREAM', stream)
+for index = 1, #info, 2 do
+  if info[index] == 'entries-added' then added = info[index + 1] end
 end
 local slowest, behind = last, tonumber(number)
 for _, mark in ipairs(redis.call('HVALS', marks)) do

@@ -12,8 +12,8 @@ local reader, most, ttl = ARGV[1], ARGV[2], ARGV[3]
 
 local added, length = 0, 0
 if redis.call('EXISTS', stream) == 1 then
-  local info, told = {}, redis.call('XINFO', 'STREAM', stream)
-  for index = 1, #told, 2 do info[told[index]] = told[index + 1] end
+  local info, reply = {}, redis.call('XINFO', 'STREAM', stream)
+  for index = 1, #reply, 2 do info[reply[index]] = reply[index + 1] end
   added, length = info['entries-added'], info['length']
 end
 local gone = added - length

@@ -13,9 +13,9 @@ local LOOKED_AT = 50
 -- How many deliveries may begin now: none while the breaker is open, one to try, else what is free.
 local function room(most)
   redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
-  local told = redis.call('HMGET', gate, 'until', 'level')
-  if tonumber(told[1] or 0) > now then return 0 end
-  if tonumber(told[2] or 0) > 0 then most = 1 end
+  local breaker = redis.call('HMGET', gate, 'until', 'level')
+  if tonumber(breaker[1] or 0) > now then return 0 end
+  if tonumber(breaker[2] or 0) > 0 then most = 1 end
   return most - redis.call('ZCARD', places)
 end
 
@@ -24,15 +24,15 @@ local function wake(most)
   local woken = {}
   if most < 1 then return woken end
   for _, id in ipairs(redis.call('ZRANGE', waiting, 0, LOOKED_AT - 1)) do
-    local told = redis.call('HMGET', JOB .. id, 'state', 'queue', 'kind', 'app', 'lane', 'summary')
-    if told[1] == 'snoozed' or told[1] == 'retrying' then
+    local delivery = redis.call('HMGET', JOB .. id, 'state', 'queue', 'kind', 'app', 'lane', 'summary')
+    if delivery[1] == 'snoozed' or delivery[1] == 'retrying' then
       redis.call('ZREM', waiting, id)
-      take_out(id, told[2])
+      take_out(id, delivery[2])
       redis.call('HSET', JOB .. id, 'due', now, 'woken', now)
-      place_woken(id, told[2], now)
-      woken[#woken + 1] = {id, told[3], told[2], told[4], told[5], told[6], now}
+      place_woken(id, delivery[2], now)
+      woken[#woken + 1] = {id, delivery[3], delivery[2], delivery[4], delivery[5], delivery[6], now}
       if #woken == most then break end
-    elseif told[1] ~= 'running' then
+    elseif delivery[1] ~= 'running' then
       -- It has ended. One that runs is just about to wait, or to ask anew.
       redis.call('ZREM', waiting, id)
     end

@@ -12,10 +12,10 @@ redis.call('PEXPIRE', gate, mark_ttl)
 local left = 0
 for _, place in ipairs({waiting, failed}) do
   for _, id in ipairs(redis.call('ZRANGE', place, 0, most - 1)) do
-    local told = redis.call('HMGET', JOB .. id, 'state', 'queue')
-    if told[1] ~= 'running' or place == failed then redis.call('ZREM', place, id) end
-    if told[1] and waits(told[1]) then
-      take_out(id, told[2])
+    local delivery = redis.call('HMGET', JOB .. id, 'state', 'queue')
+    if delivery[1] ~= 'running' or place == failed then redis.call('ZREM', place, id) end
+    if delivery[1] and waits(delivery[1]) then
+      take_out(id, delivery[2])
       redis.call('HSET', JOB .. id, 'due', now, 'woken', 0)
       place_until(id, now)
     end
