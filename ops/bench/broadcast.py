@@ -56,9 +56,9 @@ def create(testbed: Testbed, name: str, people: int, *, first: int = 1, weight: 
             time.sleep(LOOK)
         seconds = time.monotonic() - began
         assert process.stdout
-        told = json.loads(process.stdout.read())
+        document = json.loads(process.stdout.read())
     source.unlink()
-    return Created(told["id"], text, seconds, peak)
+    return Created(document["id"], text, seconds, peak)
 
 
 def move(testbed: Testbed, action: str, campaign: Created) -> float:
@@ -75,9 +75,9 @@ def row(testbed: Testbed, campaign: Created) -> dict[str, Any]:
     with sqlite3.connect(testbed.database) as connection:
         connection.row_factory = sqlite3.Row
         found = connection.execute("SELECT * FROM campaigns WHERE id = ?", [campaign.id])
-        told = dict(found.fetchone())
+        found_row = dict(found.fetchone())
     connection.close()
-    return told
+    return found_row
 
 
 def wait_done(testbed: Testbed, campaign: Created, seconds: float) -> dict[str, Any]:
@@ -90,9 +90,9 @@ def wait_done(testbed: Testbed, campaign: Created, seconds: float) -> dict[str, 
     return row(testbed, campaign)
 
 
-def lasted(told: dict[str, Any]) -> float:
+def lasted(campaign: dict[str, Any]) -> float:
     """Seconds from the start of a campaign to its end."""
-    began, ended = (datetime.fromisoformat(told[name]) for name in ("started_at", "ended_at"))
+    began, ended = (datetime.fromisoformat(campaign[name]) for name in ("started_at", "ended_at"))
     return (ended - began).total_seconds()
 
 

@@ -212,8 +212,8 @@ def _draw(
     axes.text(left, -0.9, words.say(panel.hint), color=HINT, fontsize=11)
     for place, (bar, value) in enumerate(bars):
         weight = "bold" if bar.ours else "normal"
-        label, told = words.say(bar.label), f"{number(value)} {words.say(panel.unit)}".strip()
-        for x, text, side in ((-0.03, label, "right"), (1.03, told, "left")):
+        label, figure = words.say(bar.label), f"{number(value)} {words.say(panel.unit)}".strip()
+        for x, text, side in ((-0.03, label, "right"), (1.03, figure, "left")):
             axes.text(
                 x * longest, place, text, ha=side, va="center_baseline", color=TEXT, weight=weight
             )

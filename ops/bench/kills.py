@@ -44,14 +44,14 @@ def measure(testbed: Testbed, people: int, kills: int) -> list[Figure]:
             time.sleep(random.uniform(*PAUSE))
         if broadcast.row(testbed, created)["state"] == "done":
             raise RuntimeError("the campaign was over before the last kill")
-        told = broadcast.wait_done(testbed, created, PATIENCE)
+        campaign = broadcast.wait_done(testbed, created, PATIENCE)
     taken = testbed.sandbox.audit()["calls"][API]["ok"]
-    wrong = broadcast.wrong(testbed, people) + abs(people - told["accepted"])
-    seconds = broadcast.lasted(told)
+    wrong = broadcast.wrong(testbed, people) + abs(people - campaign["accepted"])
+    seconds = broadcast.lasted(campaign)
     note = (
         f"{people:,} people in {seconds:.0f} s, the dispatcher in {len(dispatchers - {None})} hands"
     )
     return [
         Figure(group, "not exactly once", wrong, "people", at_most=0, note=note),
-        Figure(group, "repeated", taken - told["chunks"], "calls", at_most=kills * WINDOW),
+        Figure(group, "repeated", taken - campaign["chunks"], "calls", at_most=kills * WINDOW),
     ]

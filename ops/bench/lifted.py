@@ -31,9 +31,9 @@ def measure(testbed: Testbed, people: int) -> list[Figure]:
             return broadcast.row(testbed, created)["state"] == "done"
 
         wait_until(ended, PATIENCE)
-        told = broadcast.row(testbed, created)
-    seconds = broadcast.lasted(told)
-    note = f"{seconds:.1f} s, {told['calls']:,} calls"
+        campaign = broadcast.row(testbed, created)
+    seconds = broadcast.lasted(campaign)
+    note = f"{seconds:.1f} s, {campaign['calls']:,} calls"
     return [
         Figure(group, "people a second", people / seconds, "/s", at_least=25_000, note=note),
         Figure(group, "Redis over idle", (most - idle) / MEGABYTE, "MB", at_most=10),

@@ -135,10 +135,10 @@ def _attempts(ports: Sequence[int]) -> int:
         r'^dingrelay_(?:calls_total\{.*verdict="(?!ok").*|token_fetches_total\{.*) (\S+)$',
         re.MULTILINE,
     )
-    told = [
+    lines = [
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode() for port in ports
     ]
-    return round(sum(float(value) for text in told for value in pattern.findall(text)))
+    return round(sum(float(value) for text in lines for value in pattern.findall(text)))
 
 
 def _message(number: int) -> MessageSend:

@@ -41,10 +41,10 @@ def main() -> int:
     whole = complete and not options.quick and not options.only
     path = options.json or (PUBLISHED if whole or options.add else None)
     if path:
-        told = report.to_json()
+        document = report.to_json()
         if options.add:
-            told = added(json.loads(path.read_text("utf-8")), told)
-        path.write_text(json.dumps(told, ensure_ascii=False, indent=2) + "\n", "utf-8")
+            document = added(json.loads(path.read_text("utf-8")), document)
+        path.write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", "utf-8")
         print(f"written to {path}", file=sys.stderr)
     broken = [figure for figure in report.figures if figure.holds is False]
     if options.quick:

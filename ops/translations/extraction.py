@@ -59,7 +59,7 @@ BUGS = {
     "TypeError",
 }
 """What is raised only where a program is wrong."""
-NOT_TOLD = BUGS | {
+NOT_SHOWN = BUGS | {
     "Argument",
     "Counter",
     "Field",
@@ -118,8 +118,8 @@ def of_file(path: Path) -> Iterator[Text]:
             yield Text(literal, place)
     if place.startswith(SILENT):
         return
-    passed = set(_not_told(tree))
-    roots = _told_by_gateway(tree) if place.startswith(DOCUMENTED) else (tree,)
+    passed = set(_not_shown(tree))
+    roots = _shown_by_gateway(tree) if place.startswith(DOCUMENTED) else (tree,)
     for part in (part for root in roots for part in ast.walk(root)):
         if (
             part not in passed
@@ -155,17 +155,17 @@ def template(node: ast.AST) -> str | None:
         return node.value if isinstance(node.value, str) else None
     if not isinstance(node, ast.JoinedStr):
         return None
-    told, names = "", []
+    text, names = "", []
     for part in node.values:
         if isinstance(part, ast.Constant):
-            told += str(part.value).replace("{", "{{").replace("}", "}}")
+            text += str(part.value).replace("{", "{{").replace("}", "}}")
         elif isinstance(part, ast.FormattedValue):
             name = _name(part.value).strip("_") or "value"
             if name in names:
                 name += str(len(names))
             names.append(name)
-            told += f"{{{name}}}"
-    return told
+            text += f"{{{name}}}"
+    return text
 
 
 def is_sentence(text: str) -> bool:
@@ -174,7 +174,7 @@ def is_sentence(text: str) -> bool:
         part.partition("}")[2] if "{" in text else part for part in ("}" + text).split("{")
     )
     words = [word for word in bare.replace("-", " ").split() if word.strip(".,:;()'\"").isalpha()]
-    told = not (
+    shown = not (
         text in NOT_SENTENCES
         or all(word.startswith("--") for word in text.split())
         or " | " in text  # a type
@@ -182,10 +182,10 @@ def is_sentence(text: str) -> bool:
         or text.startswith(("^", "API §"))
         or re.match("(BEGIN|CREATE|DELETE|INSERT|PRAGMA|SELECT|UPDATE) ", text)
     )
-    return told and " " in text.strip() and any(len(word) > 2 for word in words)
+    return shown and " " in text.strip() and any(len(word) > 2 for word in words)
 
 
-def _told_by_gateway(tree: ast.AST) -> Iterator[ast.AST]:
+def _shown_by_gateway(tree: ast.AST) -> Iterator[ast.AST]:
     """What is raised, with the variables that it is put together in."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) or (
@@ -198,7 +198,7 @@ def _told_by_gateway(tree: ast.AST) -> Iterator[ast.AST]:
             yield node.value
 
 
-def _not_told(tree: ast.AST) -> Iterator[ast.AST]:
+def _not_shown(tree: ast.AST) -> Iterator[ast.AST]:
     """The nodes of what no person is told."""
     for node in ast.walk(tree):
         match node:
@@ -214,7 +214,7 @@ def _not_told(tree: ast.AST) -> Iterator[ast.AST]:
                 yield from ast.walk(note)
             case ast.Call(func=function, args=arguments) if _name(function) == "Row":
                 yield from (part for each in arguments[:3] for part in ast.walk(each))
-            case ast.Call(func=function) if _name(function) in NOT_TOLD:
+            case ast.Call(func=function) if _name(function) in NOT_SHOWN:
                 yield from ast.walk(node)
             case _:
                 pass

@@ -74,12 +74,12 @@ class Screen:
 
     def job(self, name: str, status: JobStatus) -> None:
         """One job that has ended."""
-        told = Text(f"{INDENT}{name:<40}")
-        told.append(f"{status.state:<6}", style=COLOURS[status.state])
-        told.append(f"{self.took(status):>8}", style="dim")
+        line = Text(f"{INDENT}{name:<40}")
+        line.append(f"{status.state:<6}", style=COLOURS[status.state])
+        line.append(f"{self.took(status):>8}", style="dim")
         if status.error:
-            told.append(f"  {status.error.code} {status.error.message}", style="red")
-        self._console.print(told)
+            line.append(f"  {status.error.code} {status.error.message}", style="red")
+        self._console.print(line)
 
     def note(self, text: str) -> None:
         """What has just been seen, in a sentence."""

@@ -49,7 +49,7 @@ class Verdict:
     @property
     def disagreements(self) -> list[str]:
         """What is not as it must be."""
-        found = [tr("not done: {told}", told=told) for told in self.unfinished]
+        found = [tr("not done: {job}", job=job) for job in self.unfinished]
         found += self.misunderstood
         for name, column in (
             ("messages", self.messages),

@@ -23,7 +23,7 @@ async def verify(context: DemoContext) -> Verdict:
         approvals=await asyncio.to_thread(_approvals, context),
         people=await _people(context),
         jobs=len(every),
-        unfinished=[_told(status) for status in every if status.state != State.DONE],
+        unfinished=[_as_unfinished(status) for status in every if status.state != State.DONE],
         throttled=audit["throttled"],
         retried=sum(max(0, status.attempts - 1) for status in every),
         taken_over=await asyncio.to_thread(
@@ -73,15 +73,15 @@ def _misunderstood(context: DemoContext) -> list[str]:
     for made in context.system.sandbox.approvals():
         truth = ends.get(made["result"], "running")
         known = context.system.client.approval(made["id"]).status().state
-        told = context.expected.decisions.get(made["id"], "nothing")
-        if not truth == known == told:
+        heard = context.expected.decisions.get(made["id"], "nothing")
+        if not truth == known == heard:
             found.append(
                 tr(
-                    "approval {id}: DingTalk says {truth}, the table {known}, the webhook {told}",
+                    "approval {id}: DingTalk says {truth}, the table {known}, the webhook {heard}",
                     id=made["id"],
                     truth=truth,
                     known=known,
-                    told=told,
+                    heard=heard,
                 )
             )
     return found
@@ -106,6 +106,6 @@ async def _people(context: DemoContext) -> Column:
     )
 
 
-def _told(status: JobStatus) -> str:
+def _as_unfinished(status: JobStatus) -> str:
     reason = f" {status.error.code} {status.error.message}" if status.error else ""
     return f"{status.kind} {status.id} is {status.state}{reason}"

@@ -54,7 +54,7 @@ class Facts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Spelling:
     """A control's value as it comes back; `extra` is the structure beside it."""
 
     value: str
@@ -98,26 +98,28 @@ def check_form(controls: Iterable[Control], form: Mapping[str, str], facts: Fact
         check_value(control, value, facts)
 
 
-def tell(control: Control, value: str | None, organisation: Organisation) -> Told:
+def tell(control: Control, value: str | None, organisation: Organisation) -> Spelling:
     """A control's value as the APIs tell it, whether or not the form had it."""
     if value is None or is_empty(control, value):
-        return Told(_column_definitions(control) if control.type == TABLE else NULL)
+        return Spelling(_column_definitions(control) if control.type == TABLE else NULL)
     match control.type:
         case "DDSelectField":
-            return Told(value, _option(control, value))
+            return Spelling(value, _option(control, value))
         case "DDMultiSelectField":
-            return Told(_compact(_list(value)), [_option(control, each) for each in _list(value)])
+            return Spelling(
+                _compact(_list(value)), [_option(control, each) for each in _list(value)]
+            )
         case "InnerContactField":
             people = [_contact(organisation, userid) for userid in _list(value)]
-            return Told(",".join(each["name"] for each in people), people)
+            return Spelling(",".join(each["name"] for each in people), people)
         case "DepartmentField":
             places = [organisation.departments.get(int(each)) for each in value.split(",")]
             known = [{"id": str(place.id), "name": place.name} for place in places if place]
-            return Told(",".join(each["name"] for each in known), known)
+            return Spelling(",".join(each["name"] for each in known), known)
         case "DDPhotoField":
-            return Told(_compact([_rehosted(url) for url in _list(value)]))
+            return Spelling(_compact([_rehosted(url) for url in _list(value)]))
         case "DDAttachment" | "RelateField" | "DDDateRangeField":
-            return Told(_compact(json.loads(value)))
+            return Spelling(_compact(json.loads(value)))
         case kind if kind == TABLE:
             rows = [
                 {
@@ -126,9 +128,9 @@ def tell(control: Control, value: str | None, organisation: Organisation) -> Tol
                 }
                 for number, row in enumerate(rows_of(value))
             ]
-            return Told(_compact(rows), {"statValue": [], "componentName": TABLE})
+            return Spelling(_compact(rows), {"statValue": [], "componentName": TABLE})
         case _:
-            return Told(value)
+            return Spelling(value)
 
 
 def rows_of(value: str) -> list[dict[str, str]]:
@@ -244,11 +246,11 @@ def _cells(
         value = row.get(column.label)
         if is_empty(column, value):
             continue
-        told = tell(column, value, organisation)
+        spelled = tell(column, value, organisation)
         cell: dict[str, Any] = {"componentType": column.type, "label": column.label}
-        if told.extra is not None:
-            cell["extendValue"] = told.extra
-        cells.append({**cell, "value": told.value, "key": column.id})
+        if spelled.extra is not None:
+            cell["extendValue"] = spelled.extra
+        cells.append({**cell, "value": spelled.value, "key": column.id})
     return cells
 
 

@@ -68,9 +68,9 @@ def passage(query: Mapping[str, str], payload: Mapping[str, Any] | None) -> Pass
 
 def _error(content: dict[str, Any]) -> dict[str, Any]:
     """The gateway's refusal under the door's names."""
-    told = {"code": content["errcode"], "msg": content.get("errmsg", "")}
+    error = {"code": content["errcode"], "msg": content.get("errmsg", "")}
     names = ("sub_code", "sub_msg", "request_id")
-    return {**told, **{name: content[name] for name in names if name in content}}
+    return {**error, **{name: content[name] for name in names if name in content}}
 
 
 def _wrapped(answer: Answer, content: dict[str, Any]) -> Answer:

@@ -61,14 +61,14 @@ def read_form(
     return tuple(form.items())
 
 
-def told_form(instance: Instance, organisation: Organisation) -> Iterator[Component]:
+def spelled_form(instance: Instance, organisation: Organisation) -> Iterator[Component]:
     """The form as DingTalk tells it: every control of the template, empty ones as ``"null"``."""
     submitted = dict(instance.request.form)
     for control in instance.request.template.fields:
-        told = tell(control, submitted.get(control.label), organisation)
-        extra = None if told.extra is None else json.dumps(told.extra, ensure_ascii=False)
+        spelled = tell(control, submitted.get(control.label), organisation)
+        extra = None if spelled.extra is None else json.dumps(spelled.extra, ensure_ascii=False)
         alias = control.biz_alias
-        yield Component(control.id, control.label, control.type, told.value, extra, alias)
+        yield Component(control.id, control.label, control.type, spelled.value, extra, alias)
     if not instance.request.template.fields:
         for number, (name, value) in enumerate(submitted.items(), 1):
             yield Component(f"TextField-{number}", name, "TextField", value or NULL)

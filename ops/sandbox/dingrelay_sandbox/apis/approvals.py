@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
-from dingrelay_sandbox.apis.approval_form import read_form, told_form
+from dingrelay_sandbox.apis.approval_form import read_form, spelled_form
 from dingrelay_sandbox.apis.approval_request import (
     ROOT_DEPARTMENT,
     Wording,
@@ -81,7 +81,7 @@ def create(world: World, call: Call) -> Answer:
 def get(world: World, call: Call) -> Answer:
     """``GET /v1.0/workflow/processInstances``."""
     instance = _find_instance(world, call.parameters.text("processInstanceId"))
-    return json_answer({"result": _told(world, instance), "success": True})
+    return json_answer({"result": _instance_document(world, instance), "success": True})
 
 
 def query(world: World, call: Call) -> Answer:
@@ -145,10 +145,10 @@ def _find_instance(world: World, instance_id: str) -> Instance:
     return instance
 
 
-def _told(world: World, instance: Instance) -> dict[str, Any]:
+def _instance_document(world: World, instance: Instance) -> dict[str, Any]:
     request, flow = instance.request, instance.flow
     place = world.organisation.departments.get(max(request.department, 1))
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "title": title_of(instance, world.organisation),
         "createTime": iso_minute(instance.created_at),
         "originatorUserId": request.originator,
@@ -174,12 +174,12 @@ def _told(world: World, instance: Instance) -> dict[str, Any]:
                     "bizAlias": each.biz_alias or None,
                 }
             )
-            for each in told_form(instance, world.organisation)
+            for each in spelled_form(instance, world.organisation)
         ],
     }
     if flow.finished_at is not None:
-        told["finishTime"] = iso_minute(flow.finished_at)
-    return told
+        document["finishTime"] = iso_minute(flow.finished_at)
+    return document
 
 
 def _record(record: Record) -> dict[str, Any]:

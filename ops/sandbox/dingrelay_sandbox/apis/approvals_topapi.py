@@ -3,7 +3,7 @@
 from typing import Any
 
 from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
-from dingrelay_sandbox.apis.approval_form import read_form, told_form
+from dingrelay_sandbox.apis.approval_form import read_form, spelled_form
 from dingrelay_sandbox.apis.approval_request import (
     Wording,
     create_instance,
@@ -50,7 +50,7 @@ def create(world: World, call: Call) -> Answer:
 def get(world: World, call: Call) -> Answer:
     """``/topapi/processinstance/get``."""
     instance = find_instance(world, call.parameters.text("process_instance_id"))
-    return oapi_ok(call.request_id, process_instance=_told(world, instance))
+    return oapi_ok(call.request_id, process_instance=_instance_document(world, instance))
 
 
 def list_ids(world: World, call: Call) -> Answer:
@@ -97,10 +97,10 @@ def find_instance(world: World, instance_id: str) -> Instance:
     return instance
 
 
-def _told(world: World, instance: Instance) -> dict[str, Any]:
+def _instance_document(world: World, instance: Instance) -> dict[str, Any]:
     request, flow = instance.request, instance.flow
     place = world.organisation.departments.get(max(request.department, 1))
-    told: dict[str, Any] = {
+    document: dict[str, Any] = {
         "title": title_of(instance, world.organisation),
         "create_time": clock(instance.created_at),
         "originator_userid": request.originator,
@@ -123,12 +123,12 @@ def _told(world: World, instance: Instance) -> dict[str, Any]:
                 "value": each.value,
                 **({} if each.extra is None else {"ext_value": each.extra}),
             }
-            for each in told_form(instance, world.organisation)
+            for each in spelled_form(instance, world.organisation)
         ],
     }
     if flow.finished_at is not None:
-        told["finish_time"] = clock(flow.finished_at)
-    return told
+        document["finish_time"] = clock(flow.finished_at)
+    return document
 
 
 def _record(record: Record) -> dict[str, Any]:

@@ -13,11 +13,11 @@ def failed_result(world: World, call: Call) -> Answer:
     app = call.caller
     events, more = world.callbacks.fetch_failed(app.app_key, now=call.monotonic)
     hollow = world.delivery_times.failed_hollow
-    failed = [_told(event, app.organisation, hollow=hollow) for event in events]
+    failed = [_failed_push(event, app.organisation, hollow=hollow) for event in events]
     return oapi_ok(call.request_id, failed_list=failed, has_more=more)
 
 
-def _told(event: Event, corp_id: str, *, hollow: bool) -> dict[str, Any]:
+def _failed_push(event: Event, corp_id: str, *, hollow: bool) -> dict[str, Any]:
     """One entry: the data lie under the type's own name, and there is no id of the event."""
     return {
         event.type: {**_data({} if hollow else dict(event.fields), event.type), "corpid": corp_id},

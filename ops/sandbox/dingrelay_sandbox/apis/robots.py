@@ -145,8 +145,8 @@ def webhook(world: World, call: Call) -> Answer:
         raise OapiRefusal(400_105, "description:不支持的消息类型")
     parameters.part(kind)
     assert call.payload is not None, "the type was read from it"
-    told = json.dumps(call.payload, ensure_ascii=False)
-    if robot.keywords and not any(word in told for word in robot.keywords):
+    body_text = json.dumps(call.payload, ensure_ascii=False)
+    if robot.keywords and not any(word in body_text for word in robot.keywords):
         raise OapiRefusal(310_000, "keywords not in content")
     world.robots.post(robot, call.payload, at=call.at, call_id=call.id)
     return json_answer({"errcode": 0, "errmsg": "ok"})

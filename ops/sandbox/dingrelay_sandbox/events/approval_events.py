@@ -26,32 +26,32 @@ def approval_event(instance: Instance, change: FlowChange, title: str) -> Event:
 
 
 def _instance(instance: Instance, change: FlowChange) -> dict[str, Any]:
-    told: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "businessType": "",
         "staffId": instance.request.originator,
         "url": f"https://aflow.dingtalk.com/dingtalk/mobile/homepage.htm?procInstId={instance.id}",
         "createTime": _milliseconds(instance.created_at),
     }
     if change.type != "start":
-        told["finishTime"] = _milliseconds(change.at)
+        payload["finishTime"] = _milliseconds(change.at)
     if change.type == "finish":
-        told["result"] = instance.flow.result
-    return told
+        payload["result"] = instance.flow.result
+    return payload
 
 
 def _task(change: FlowChange) -> dict[str, Any]:
-    told: dict[str, Any] = {"staffId": change.user}
+    payload: dict[str, Any] = {"staffId": change.user}
     if change.remark:
-        told["remark"] = change.remark
+        payload["remark"] = change.remark
     task = change.task
     if task is None:
-        return told | {"createTime": _milliseconds(change.at)}
-    told |= {"taskId": task.id, "createTime": _milliseconds(task.created_at)}
+        return payload | {"createTime": _milliseconds(change.at)}
+    payload |= {"taskId": task.id, "createTime": _milliseconds(task.created_at)}
     if change.type in {"finish", "cancel"}:
-        told["finishTime"] = _milliseconds(change.at)
+        payload["finishTime"] = _milliseconds(change.at)
     if change.type == "finish":
-        told["result"] = RESULTS[task.result]
-    return told
+        payload["result"] = RESULTS[task.result]
+    return payload
 
 
 def _milliseconds(at: float) -> int:

@@ -50,8 +50,8 @@ def read_ack(text: str) -> tuple[str, str, str] | None:
     if not isinstance(headers, dict) or not isinstance(headers.get("messageId"), str):
         return None
     data = answer.get("data")
-    told = data if isinstance(data, str) else ""
-    return headers["messageId"], _worth(answer.get("code"), told), told
+    message = data if isinstance(data, str) else ""
+    return headers["messageId"], _worth(answer.get("code"), message), message
 
 
 def unified_app_id(app_key: str) -> str:

@@ -137,7 +137,7 @@ class EventLog:
         Raises:
             LookupError: there is none, or it was long ago.
         """
-        return _told(self._row(event_id))
+        return _report(self._row(event_id))
 
     def reports(self, *, since: float, kind: str, state: str, limit: int) -> list[EventReport]:
         """The newest events that happened at `since` (Unix seconds) or later, oldest first.
@@ -155,7 +155,7 @@ class EventLog:
             and kind in {"", row.event.type}
             and (not state or any(each.state == state for each in row.deliveries))
         )
-        return [_told(row) for row in reversed(list(islice(found, limit)))]
+        return [_report(row) for row in reversed(list(islice(found, limit)))]
 
     def summary(self) -> EventsReport:
         """The sums since the last reset."""
@@ -182,7 +182,7 @@ class EventLog:
         return row
 
 
-def _told(row: _Row) -> EventReport:
+def _report(row: _Row) -> EventReport:
     event = row.event
     return EventReport(
         id=event.id,

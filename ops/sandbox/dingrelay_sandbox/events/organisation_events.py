@@ -24,7 +24,7 @@ def organisation_event(change: Change, at: float) -> Event:
     """The event of a change at a Unix time."""
     if change.user:
         fields: dict[str, Any] = {"timeStamp": str(int(at * 1_000)), "userId": [change.user]}
-        previous, current = _told(change.before), _told(change.after)
+        previous, current = _differences(change.before), _differences(change.after)
         if change.type == "user_modify_org" and previous != current:
             fields["diffInfo"] = {"prev": previous, "curr": current, "userid": change.user}
     else:
@@ -32,9 +32,9 @@ def organisation_event(change: Change, at: float) -> Event:
     return Event(change.type, at, fields, user=change.user, departments=change.places)
 
 
-def _told(fields: Mapping[str, Any]) -> dict[str, str]:
-    told = {DIFFERENCES[name]: str(fields[name]) for name in DIFFERENCES if name in fields}
-    if "hiredDate" in told:
-        hired = datetime.fromtimestamp(int(told["hiredDate"]) / 1_000, UTC)
-        told["hiredDate"] = f"{hired:%Y-%m-%d}"
-    return told
+def _differences(fields: Mapping[str, Any]) -> dict[str, str]:
+    named = {DIFFERENCES[name]: str(fields[name]) for name in DIFFERENCES if name in fields}
+    if "hiredDate" in named:
+        hired = datetime.fromtimestamp(int(named["hiredDate"]) / 1_000, UTC)
+        named["hiredDate"] = f"{hired:%Y-%m-%d}"
+    return named
