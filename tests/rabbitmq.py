@@ -1,10 +1,11 @@
 """A RabbitMQ of a test's own, on loopback, with what newer releases will drop switched off already."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from certificates import Authority
@@ -16,11 +17,12 @@ CONFIG = """
 {listener}
 loopback_users = none
 log.file.level = warning
-deprecated_features.permit.transient_nonexcl_queues = false
 deprecated_features.permit.global_qos = false
 deprecated_features.permit.classic_queue_mirroring = false
 {more}
 """
+NO_TRANSIENT = "deprecated_features.permit.transient_nonexcl_queues = false"
+"""Not after a crash: RabbitMQ 4.0 then takes what is left of exclusive queues for these, and does not start."""
 PLAIN = "listeners.tcp.1 = 127.0.0.1:{port}"
 TLS = """
 listeners.tcp = none
@@ -60,18 +62,20 @@ class RabbitMq:
         self._log = directory / "log"
         self._process: subprocess.Popen[bytes] | None = None
         self._epmd = free_port()
-        config = directory / "rabbitmq.conf"
-        config.write_text(CONFIG.format(listener=listener, more=more))
+        self._settings = CONFIG.format(listener=listener, more=more)
+        self._config = directory / "rabbitmq.conf"
+        self._config.write_text(f"{self._settings}\n{NO_TRANSIENT}\n")
         enabled = directory / "plugins"
         enabled.write_text(f"[{','.join(plugins)}].")
         self._env: Mapping[str, str] = {
             **os.environ,
             "HOME": str(directory),
+            "ERL_CRASH_DUMP": str(directory / "crash"),
             "RABBITMQ_NODENAME": "test@localhost",
             "RABBITMQ_DIST_PORT": str(free_port()),
             "RABBITMQ_MNESIA_BASE": str(directory / "data"),
             "RABBITMQ_LOG_BASE": str(directory / "logs"),
-            "RABBITMQ_CONFIG_FILE": str(config),
+            "RABBITMQ_CONFIG_FILE": str(self._config),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(enabled),
             "ERL_EPMD_PORT": str(self._epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -113,15 +117,35 @@ class RabbitMq:
     def kill(self) -> None:
         """kill -9 of all its processes."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
             self._process = None
+            self._config.write_text(self._settings)
+
+    def stop(self) -> None:
+        """End it as a service manager does, which closes every connection in order."""
+        if self._process is not None:
+            self._control("stop")
+            self._process.wait(60)
+            self._process = None
+
+    def freeze(self, *, on: bool) -> None:
+        """It answers nobody, and closes no connection, until it goes on."""
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGSTOP if on else signal.SIGCONT)
+
+    def lose_all(self) -> None:
+        """Forget what it has stored, as a new node in its place; it must not run."""
+        shutil.rmtree(self._directory / "data")
 
     def alarm(self, *, on: bool) -> None:
         """A memory alarm: it takes nothing of whoever publishes."""
-        share = "0.0000001" if on else "0.6"
+        self._control("set_vm_memory_high_watermark", "0.0000001" if on else "0.6")
+
+    def _control(self, *arguments: str) -> None:
         subprocess.run(
-            [f"{SCRIPTS}/rabbitmqctl", "set_vm_memory_high_watermark", share],
+            [f"{SCRIPTS}/rabbitmqctl", *arguments],
             env=self._env,
             check=True,
             capture_output=True,

@@ -1,7 +1,11 @@
 """RabbitMQ as the broker: quorum queues, confirms, an alarm, a crash."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from amqp.exceptions import PreconditionFailed
@@ -16,11 +20,20 @@ from dingrelay_producers import Client, Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.doctor.broker import check_broker
 from rabbitmq import RabbitMq, rabbitmq
-from thorough import THOROUGH, either
+from thorough import either
 
 PUBLISHED = either(600, 3_000)
 ALARM_COSTS = 30
 """Seconds that handing over jobs may take while nothing is taken: a few time-outs, on a busy machine."""
+
+LASTS = either(3.0, 40.0)
+"""Seconds that it is in trouble."""
+THROUGH = either(90, 20)
+"""Seconds after it within which all has ended; the suite's machine may be busy."""
+BEFORE = either(60, 300)
+"""Messages that were asked for before it."""
+RATE = 5
+"""Messages a second that are asked for meanwhile."""
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +76,7 @@ def test_jobs_go_through_quorum_queues_and_an_alarm(
     traffic.assert_done(wait_for_ends(client, ids, timeout=60))
     classic = Queue("dingrelay.normal", queue_arguments={"x-queue-type": "classic"})
     with Connection(broker.url) as connection:
-        bound = classic(connection.channel())
+        bound = classic(connection.default_channel)
         with pytest.raises(PreconditionFailed):
             bound.declare()
     broker.alarm(on=True)
@@ -80,19 +93,79 @@ def test_jobs_go_through_quorum_queues_and_an_alarm(
     assert worker.stop() == 0
 
 
-if THOROUGH:
+def killed(broker: RabbitMq) -> None:
+    """It is killed, and starts again with what it had."""
+    broker.kill()
+    time.sleep(LASTS)
+    broker.start()
 
-    @pytest.mark.timeout(300)
-    def test_jobs_outlive_a_crash_of_the_broker(
-        fleet: Fleet, client: Client, sandbox: SandboxAdmin, broker: RabbitMq
-    ) -> None:
-        sandbox.set_latency(50, 100)
-        workers = fleet.spawn(2)
-        ids = traffic.send_all(client, map(traffic.message, range(100)))
-        broker.kill()
-        ids += traffic.send_all(client, map(traffic.message, range(100, 150)))
-        broker.start()
-        ids += traffic.send_all(client, map(traffic.message, range(150, 200)))
-        traffic.assert_done(wait_for_ends(client, ids, timeout=120))
-        traffic.assert_each_arrived_once(sandbox, range(200))
-        assert all(worker.alive for worker in workers)
+
+def restarted(broker: RabbitMq) -> None:
+    """It ends in order, and starts again."""
+    broker.stop()
+    broker.start()
+
+
+def frozen(broker: RabbitMq) -> None:
+    """Its connections stay open, and nobody answers on them."""
+    broker.freeze(on=True)
+    time.sleep(LASTS)
+    broker.freeze(on=False)
+
+
+def alarmed(broker: RabbitMq) -> None:
+    """It takes nothing of whoever publishes."""
+    broker.alarm(on=True)
+    time.sleep(LASTS)
+    broker.alarm(on=False)
+
+
+def replaced(broker: RabbitMq) -> None:
+    """Another one is in its place, which has none of its queues and messages."""
+    broker.kill()
+    broker.lose_all()
+    time.sleep(LASTS)
+    broker.start()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("trouble", [killed, restarted, frozen, alarmed, replaced])
+def test_jobs_outlive_a_broker_in_trouble(
+    fleet: Fleet,
+    client: Client,
+    sandbox: SandboxAdmin,
+    broker: RabbitMq,
+    tmp_path: Path,
+    trouble: Callable[[RabbitMq], None],
+) -> None:
+    sandbox.set_limits(calls=None)
+    sandbox.set_latency(50, 100)
+    fleet.env |= traffic.write_rules(tmp_path, message_send="200/1s")
+    workers = fleet.spawn(2)
+    ids = traffic.send_all(client, map(traffic.message, range(BEFORE)))
+    with asked_meanwhile(client, BEFORE) as meanwhile:
+        trouble(broker)
+    ids += meanwhile
+    ids += traffic.send_all(client, map(traffic.message, range(len(ids), len(ids) + 20)))
+    traffic.assert_done(wait_for_ends(client, ids, timeout=THROUGH))
+    traffic.assert_each_arrived_once(sandbox, range(len(ids)))
+    assert all(worker.alive for worker in workers)
+
+
+@contextmanager
+def asked_meanwhile(client: Client, first: int) -> Generator[list[str]]:
+    """The ids of messages that are sent one by one while the block runs, numbered from `first` on."""
+    ids: list[str] = []
+    stopping = threading.Event()
+
+    def send() -> None:
+        while not stopping.wait(1 / RATE):
+            ids.append(client.send(traffic.message(first + len(ids))).id)
+
+    with ThreadPoolExecutor(1) as threads:
+        sending = threads.submit(send)
+        try:
+            yield ids
+        finally:
+            stopping.set()
+        sending.result(ALARM_COSTS)

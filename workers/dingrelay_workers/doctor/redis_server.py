@@ -26,8 +26,8 @@ from dingrelay_workers.doctor.check_result import CheckResult, Verdict
 from dingrelay_workers.doctor.tls import ADVICE
 
 TIMEOUT = 3.0
-OLDEST = (6, 2)
-"""The first version with all the commands that the scripts use."""
+OLDEST = (7, 2)
+"""The oldest version that the scripts were tried on; 6.2 does not know what some of them ask of PEXPIRE."""
 TRIAL_MS = 10_000
 """Milliseconds for which what is written to try it stays."""
 ACL_ADVICE = "give the user the rights that the operating guide names"
@@ -83,7 +83,7 @@ def _look(redis: Redis, *, strict: bool) -> list[CheckResult]:
     ended = time.time()
     info = redis.info()
     return [
-        _version(info),
+        check_version(info),
         _eviction(info),
         _persistence(info, _snapshots(redis), strict=strict),
         _clock(seconds + micros / 1e6, began, ended),
@@ -123,7 +123,8 @@ def _writes(redis: Redis, info: Info) -> CheckResult:
     return CheckResult(check, "ok", "accepted")
 
 
-def _version(info: Info) -> CheckResult:
+def check_version(info: Info) -> CheckResult:
+    """Whether it is new enough, by what its INFO tells."""
     # Valkey also tells the version of Redis that it is compatible with.
     name = "Valkey" if "valkey_version" in info else "Redis"
     version = str(info.get("valkey_version") or info["redis_version"])

@@ -26,6 +26,8 @@ from dingrelay_producers.gateway.backend.waiting import EndWatch
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.settings.cells import HOME
 
+CAMPAIGN_PLACES = 10
+"""Requests that ask for campaigns at the same time; the others wait, since each opens a connection to SQL."""
 FAREWELL = 1.0
 """Seconds in which background work heeds its cancellation."""
 
@@ -44,6 +46,7 @@ class GatewayContext:
         metrics: counters of this process.
         ends: waits for the ends of jobs.
         campaigns: makes campaigns of files.
+        campaign_places: of requests that ask for campaigns at the same time, each with a connection of its own.
         depths: knows how many jobs wait in each lane.
         receiver: the callbacks of the apps.
         missed: has the events read that could not be taken.
@@ -63,6 +66,7 @@ class GatewayContext:
     ends: EndWatch
     depths: QueueDepths
     campaigns: CampaignWriter
+    campaign_places: asyncio.Semaphore
     receiver: Receiver
     missed: MissedReader
     door_tokens: LastKnown[bytes | str | None]
@@ -191,6 +195,7 @@ async def _context(
             ends=ends,
             depths=depths,
             campaigns=writer,
+            campaign_places=asyncio.Semaphore(CAMPAIGN_PLACES),
             receiver=shared.receiver,
             missed=missed,
             door_tokens=shared.door_tokens,

@@ -331,7 +331,7 @@ async def _asking(call: ApiCall, *, within: float | None = None) -> AsyncGenerat
 @asynccontextmanager
 async def _patient(context: GatewayContext, within: float | None = None) -> AsyncGenerator[Backend]:
     try:
-        async with asyncio.timeout(within or PATIENCE):
+        async with asyncio.timeout(within or PATIENCE), context.campaign_places:
             yield context.backend.campaigns
     except TimeoutError:
         raise ServiceUnavailable("the database or Redis does not answer") from None

@@ -1,0 +1,144 @@
+"""PostgreSQL in trouble under a campaign and a walk of the directory, with and without a pooler before it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import campaigns
+from acceptance import traffic
+from acceptance.fleet import Fleet, wait_for_ends
+from acceptance.test_user_sync import kept, told
+from cli_runner import Cli
+from conftest import wait_until
+from databases import rows
+from dingrelay_producers import Client
+from dingrelay_producers import State as JobState
+from dingrelay_producers.celery_config import QUEUES
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import UserSync
+from dingrelay_workers.campaigns.models import State
+from dingrelay_workers.database.database import Database
+from pgbouncer import pgbouncer
+from postgres import Postgres, postgres
+from tables import prepare
+from thorough import either
+
+RECIPIENTS, SIZE = either(1_000, 20_000), either(10, 20)
+"""People of the organisation, who are those of the campaign, and people of one chunk."""
+DEPARTMENTS = either(10, 200)
+"""In which they are."""
+AWAY = either(2.0, 20.0)
+"""Seconds for which it is away."""
+STROKES = either(2, 10)
+"""How often all connections are ended, a second apart."""
+
+
+def connections_ended(server: Postgres) -> None:
+    """All connections end, again and again."""
+    for _ in range(STROKES):
+        server.end_connections()
+        time.sleep(1)
+
+
+def restarted(server: Postgres) -> None:
+    """It ends in order, and starts again."""
+    server.stop("fast")
+    server.start()
+
+
+def crashed(server: Postgres) -> None:
+    """It ends without a word, and starts again from its log."""
+    server.stop("immediate")
+    server.start()
+
+
+def away(server: Postgres) -> None:
+    """It is not there for a while."""
+    server.stop("fast")
+    time.sleep(AWAY)
+    server.start()
+
+
+TROUBLES: list[Callable[[Postgres], None]] = [connections_ended, restarted, crashed, away]
+
+
+@pytest.fixture
+def server() -> Iterator[Postgres]:
+    with postgres() as server:
+        prepare(server.url)
+        yield server
+
+
+@pytest.fixture(params=["direct", "pooled"])
+def fleet(
+    request: pytest.FixtureRequest,
+    fleet: Fleet,
+    sandbox_env: dict[str, str],
+    server: Postgres,
+    tmp_path: Path,
+) -> Iterator[Fleet]:
+    """Of workers that reach the database themselves, or by pgbouncer."""
+    with ExitStack() as stack:
+        url = server.url
+        if request.param == "pooled":
+            url = stack.enter_context(pgbouncer(url, tmp_path))
+        fleet.env["DINGRELAY_DATABASE_URL"] = sandbox_env["DINGRELAY_DATABASE_URL"] = url
+        fleet.env |= traffic.write_rules(tmp_path, message_send="50/1s")
+        yield fleet
+        fleet.stop()
+
+
+async def drafted(url: str) -> str:
+    """A campaign that nobody has started."""
+    database = Database(url)
+    try:
+        return await campaigns.put(database, people=RECIPIENTS, size=SIZE, state=State.DRAFT)
+    finally:
+        await database.dispose()
+
+
+def campaign_row(server: Postgres, campaign: str) -> dict[str, Any]:
+    (row,) = rows(server.url, "select * from campaigns where id = :id", id=campaign)
+    return row
+
+
+@pytest.mark.timeout(400)
+def test_everybody_is_reached_once_and_the_directory_is_right(
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, server: Postgres
+) -> None:
+    sandbox.seed(users=RECIPIENTS, departments=DEPARTMENTS)
+    sandbox.set_limits(calls="", egress="", recipients="")
+    sandbox.set_latency(5, 30)
+    workers = fleet.spawn(2, queues=QUEUES)
+    campaign = asyncio.run(drafted(server.url))
+    assert Cli(fleet.env).json("campaign", "start", campaign)["state"] == "running"
+    walks: list[str] = []
+    for number, trouble in enumerate(TROUBLES, start=1):
+        walks.append(client.send(UserSync()).id)
+        wait_until(
+            lambda: client.status(walks[-1]).state is not JobState.QUEUED, what="the walk is on"
+        )
+        goal = RECIPIENTS // SIZE * number // (len(TROUBLES) + 1)
+        wait_until(
+            lambda goal=goal: campaign_row(server, campaign)["settled"] >= goal,
+            timeout=120,
+            what=f"{goal} chunks are settled before {trouble.__name__}",
+        )
+        trouble(server)
+    traffic.assert_done(wait_for_ends(client, walks, timeout=120))
+    wait_until(
+        lambda: campaign_row(server, campaign)["state"] == State.DONE,
+        timeout=120,
+        what="the campaign is done",
+    )
+    row = campaign_row(server, campaign)
+    assert (row["accepted"], row["failed"], row["left_out"]) == (RECIPIENTS, 0, 0)
+    contents = sandbox.inboxes(limit=10)["contents"]
+    assert [(each["delivered"], each["repeated"]) for each in contents] == [(RECIPIENTS, 0)]
+    assert kept({"DINGRELAY_DATABASE_URL": server.url}) == told(sandbox)
+    assert all(worker.alive for worker in workers)

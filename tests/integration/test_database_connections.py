@@ -1,0 +1,106 @@
+"""A process opens only so many connections to PostgreSQL, as the guide says, however much is asked of it."""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+from conftest import wait_until
+from dingrelay_producers.gateway.backend.access import Grant
+from dingrelay_producers.gateway.backend.campaign_writer import AT_ONCE
+from dingrelay_producers.gateway.backend.context import CAMPAIGN_PLACES
+from dingrelay_producers.settings import Settings
+from dingrelay_workers.database.database import CONNECTIONS, OVERFLOW, Database
+from dingrelay_workers.gateway_backend import GatewayBackend
+from gateways import gateway_thread, stored_keys
+from tables import prepare
+
+ASKED = 60
+"""At the same time: more than there are connections."""
+MOST = CONNECTIONS + OVERFLOW
+OF_GATEWAY = MOST + CAMPAIGN_PLACES + AT_ONCE
+GUIDE = Path(__file__).parents[2] / "docs/guide"
+
+
+@pytest.fixture
+def observer(postgres_url: str) -> Iterator[psycopg.Connection]:
+    prepare(postgres_url)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        yield connection
+
+
+def connections(observer: psycopg.Connection) -> int:
+    """How many others there are."""
+    found = observer.execute(
+        "select count(*) from pg_stat_activity"
+        " where datname = current_database() and pid != pg_backend_pid()"
+    ).fetchone()
+    assert found is not None
+    return int(found[0])
+
+
+async def test_a_database_has_so_many(observer: psycopg.Connection, postgres_url: str) -> None:
+    database = Database(postgres_url)
+    most = 0
+
+    async def ask() -> None:
+        nonlocal most
+        async with database.read() as connection:
+            found = await connection.scalar(
+                text("select count(*) from pg_stat_activity where datname = current_database()")
+            )
+            # Without that of the observer.
+            most = max(most, int(found or 0) - 1)
+
+    await asyncio.gather(*(ask() for _ in range(ASKED)))
+    await database.dispose()
+    assert CONNECTIONS < most <= MOST
+
+
+def test_a_gateway_has_so_many(
+    observer: psycopg.Connection, postgres_url: str, valkey_url: str
+) -> None:
+    settings = Settings.load(env="test", redis_url=valkey_url, database_url=postgres_url)
+    kept: Any = GatewayBackend(settings)
+    key = stored_keys(settings, (Grant(name="all", scopes=frozenset({"*"})),))["all"]
+    with (
+        gateway_thread(settings, kept) as gateway,
+        ThreadPoolExecutor(2 * ASKED) as threads,
+    ):
+        assert gateway.ask("GET", "/v1/campaigns", key=key).status == 200
+
+        def ask(path: str) -> int:
+            return gateway.ask("GET", path, key=key).status
+
+        with observer.transaction():
+            observer.execute("lock table campaigns, users in access exclusive mode")
+            asked = [
+                threads.submit(ask, path)
+                for path in ("/v1/campaigns", "/v1/directory/users")
+                for _ in range(ASKED)
+            ]
+            most = 0
+
+            def all_answered() -> bool:
+                nonlocal most
+                most = max(most, connections(observer))
+                return all(each.done() for each in asked)
+
+            # Whoever waits for long is told that the database is away.
+            wait_until(all_answered, timeout=60, what="all are answered")
+        wait(asked)
+        assert {each.result() for each in asked} <= {200, 503}
+        assert CAMPAIGN_PLACES < most <= OF_GATEWAY
+
+
+@pytest.mark.parametrize("page", ["settings.md", "zh-CN/settings.md"])
+def test_the_guide_says_how_many(page: str) -> None:
+    told = (GUIDE / page).read_text("utf-8")
+    assert re.search(rf"\b{MOST} (connections to PostgreSQL|个 PostgreSQL 连接)", told)
+    assert re.search(rf"(at most {OF_GATEWAY}:|最多 {OF_GATEWAY} 个)", told)
