@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -347,7 +348,12 @@ async def test_a_requeued_job_keeps_its_times_while_they_are_ahead(
     assert not (await claimed(records, over)).expired
 
 
-async def test_expiry_is_judged_by_the_clock_of_redis(redis: Redis, records: Records) -> None:
+@pytest.mark.parametrize("ahead_seconds", [-7200, 7200])
+async def test_expiry_is_judged_by_the_clock_of_redis(
+    redis: Redis, records: Records, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int
+) -> None:
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + ahead_seconds)
     never, epoch = a_draft(), a_draft(expires_at="1970-01-01T00:00:00Z")
     ahead = a_draft(expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
     told: list[bool] = []
