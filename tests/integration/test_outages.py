@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+import campaigns
 from dingrelay_producers.store.record import Draft
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import UserSync
+from dingrelay_workers.campaigns import leader
+from dingrelay_workers.database.database import Database
 from dingrelay_workers.dingtalk.errors import Credentials
 from dingrelay_workers.jobs import retry
 from dingrelay_workers.limiter import breakers
@@ -159,6 +162,28 @@ async def test_refused_credentials_hold_the_app_until_they_are_right(
     assert status.error.error_class == "credentials"
     sandbox.delete_fault(fault)
     await fleet.done(drafts)
+
+
+async def test_a_campaign_waits_for_credentials_that_are_right(
+    opened: OpenFleet, sandbox: SandboxAdmin, sqlite_url: str
+) -> None:
+    fleet = await opened(token_circuit=1)
+    fault = sandbox.add_fault("credentials_refused", api="/gettoken")
+    database = Database(sqlite_url)
+    campaign = await campaigns.put(database, people=60, size=10)
+    await leader.signal(fleet.redis)
+    await eventually(lambda: is_out(fleet, "hold"))
+    row = await campaigns.read(database, campaign)
+    assert (row.state, row.settled) == ("running", 0)
+    sandbox.delete_fault(fault)
+
+    async def over() -> bool:
+        return (await campaigns.read(database, campaign)).state != "running"
+
+    await eventually(over)
+    row = await campaigns.read(database, campaign)
+    assert (row.state, row.accepted, row.failed) == ("done", 60, 0)
+    await database.dispose()
 
 
 async def test_a_hold_ends_where_the_worker_still_has_a_token_that_was_revoked(
