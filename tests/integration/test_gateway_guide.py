@@ -45,6 +45,7 @@ def served(valkey_server: ValkeyServer) -> Iterator[GatewayClient]:
         yield client
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(
     ("language", "code"),
     SNIPPETS,
@@ -64,7 +65,7 @@ def test_it_runs(
         env={**os.environ, "KEY": key},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,  # where Go has its own library still to compile
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
