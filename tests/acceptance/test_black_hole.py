@@ -11,8 +11,9 @@ from acceptance.black_hole import BlackHole
 from acceptance.fleet import Fleet, wait_for_ends
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
+from thorough import either
 
-MESSAGES = 300
+MESSAGES = either(220, 300)
 CONCURRENCY = 12
 BACK = 30
 """Seconds within which the workers take and finish jobs again."""

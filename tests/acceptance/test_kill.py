@@ -13,9 +13,9 @@ from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from thorough import either
 
-MESSAGES = either(160, 320)
-APPROVALS = either(32, 64)
-KILLS = either(5, 10)
+MESSAGES = either(120, 320)
+APPROVALS = either(24, 64)
+KILLS = either(4, 10)
 ENDED_BETWEEN_KILLS = 22
 NEVER = 3600
 """Seconds: neither the end of a lease nor a grace brings anything back in this test, only that a

@@ -15,7 +15,7 @@ from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_sandbox.admin import SandboxAdmin
 
-MESSAGES = 150
+MESSAGES = 110
 APPROVALS = 10
 SOFT_SHUTDOWN = 25
 """Seconds that a stopping worker has."""

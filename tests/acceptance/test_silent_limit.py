@@ -10,7 +10,7 @@ from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 
-MESSAGES = 260
+MESSAGES = 200
 LOWERED = 10
 """Calls a second, from 20."""
 ADAPTED_AFTER = 5.0

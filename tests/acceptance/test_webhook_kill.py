@@ -22,9 +22,9 @@ from dingrelay_workers.webhooks.store import SqlWebhookStore
 from receivers import Receiver, receiver_thread, verified
 from thorough import either
 
-MESSAGES = either(60, 100)
-KILLS = either(3, 4)
-PEOPLE = either(100, 200)
+MESSAGES = either(40, 100)
+KILLS = either(2, 4)
+PEOPLE = either(60, 200)
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_workers_die_and_every_endpoint_hears_of_everything(
     walk = client.send(UserSync()).id
     for kill in range(KILLS):
         wait_until(
-            lambda kill=kill: len(receivers[0].taken) > kill * 30 or ended(client, ids),
+            lambda kill=kill: len(receivers[0].taken) > kill * 20 or ended(client, ids),
             timeout=60,
             what="notices go on",
         )

@@ -377,4 +377,4 @@ async def _follow(world: World, changes: int) -> None:
 
 @pytest.mark.parametrize("seed", either([2], list(range(2, 22))))
 async def test_by_events_alone_it_becomes_the_organisation(sqlite_url: str, seed: int) -> None:
-    await follow(sqlite_url, seed, changes=100)
+    await follow(sqlite_url, seed, changes=either(60, 100))

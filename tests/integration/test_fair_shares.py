@@ -15,7 +15,7 @@ from thorough import either
 
 LIMIT = 20
 RULES = {"*": {"calls": f"{LIMIT}/1s"}}
-SENDERS, FEW, MANY = 100, 6, 120
+SENDERS, FEW, MANY = either(50, 100), 7, 120
 SIZES = [FEW + round((MANY - FEW) * (number / (SENDERS - 1)) ** 12) for number in range(SENDERS)]
 """Jobs of each sender: a few have a hundred, and most have six."""
 SETTLED = 4
@@ -55,7 +55,7 @@ def test_bursts_in_any_order_share_the_limit_evenly(redis: Redis, seed: int) -> 
                 for number in order:
                     group.create_task(burst(number, chance.uniform(0, 2)))
             await asyncio.sleep(SETTLED)
-            await check(fleet, 18)
+            await check(fleet, either(9, 18))
             # A parked job is run twice, and hardly one is woken in vain.
             assert fleet.runs < 1.05 * (len(fleet.seen) + len(fleet.calls))
 

@@ -43,6 +43,8 @@ FOLDER_OF_SECRETS = "/run/secrets/"
 TRUSTED = "/etc/dingtalk.pem"
 """All that a container has here and not in production is this file, and SSL_CERT_FILE with its name:
 DingTalk's certificate is a test's."""
+PAUSE = 1.5
+"""Seconds between two looks into a container: each starts an interpreter there."""
 PROCESSES = "import os; print(*(each for each in os.listdir('/proc') if each.isdecimal()))"
 GET = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=5).status)"
 POST = """
@@ -237,9 +239,9 @@ def test_each_service_of_the_compose_file_works_as_it_stands(
         if asked := composed["services"][name].get("healthcheck"):
             assert asked["test"][0] == "CMD"
             healthy = answers(started.all[name], *asked["test"][1:])
-            wait_until(healthy, timeout=90, what=f"{name} is healthy", pause=0.5)
+            wait_until(healthy, timeout=90, what=f"{name} is healthy", pause=PAUSE)
     listening = answers(started.all["flower"], "python", "-c", CONNECT, POD_ADDRESS, "5555")
-    wait_until(listening, timeout=60, what="Flower listens", pause=0.5)
+    wait_until(listening, timeout=60, what="Flower listens", pause=PAUSE)
 
     webhooks = started.all["worker-webhooks"]
     added = webhooks.run("dingrelay", "webhook", "add", "celery://crm/crm.heard", "--type", "job.*")
@@ -335,7 +337,7 @@ def test_each_kind_of_pod_works_as_process_1_with_its_probes(
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
             if asked := manifests.container(name).get(kind):
                 succeeds = probe(started.all[name], name, asked)
-                wait_until(succeeds, timeout=90, what=f"{kind} of {name}", pause=0.5)
+                wait_until(succeeds, timeout=90, what=f"{kind} of {name}", pause=PAUSE)
     job = servers.client.send(MessageSend.parse(message("urgent", "from a pod")))
     assert job.wait(60).state == State.DONE
     for name, each in started.all.items():

@@ -114,6 +114,7 @@ def test_a_result_is_numbers_and_ids(result: dict[str, Any], told: str) -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=10,
 )
 
 
