@@ -90,6 +90,46 @@ async def test_the_scheduler_wakes_what_is_due_once(
     assert again.wakeups == []
 
 
+async def test_jobs_that_are_due_together_share_what_waking_them_costs(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    drafts = [a_draft() for _ in range(MOST)]
+    for draft in drafts:
+        await enqueue(redis, draft)
+        await records.park(await claimed(records, draft), State.RETRYING, delay=0, usage=Usage())
+    before = (await redis.info("stats"))["total_commands_processed"]
+    assert set(await woken_now(schedule, published=False)) == {draft.id for draft in drafts}
+    spent = (await redis.info("stats"))["total_commands_processed"] - before
+    assert spent <= 3 * MOST + 25
+
+
+async def test_a_queue_lives_for_a_month_after_its_latest_wakeup(redis: Redis) -> None:
+    first, second, later = a_draft(), a_draft(), a_draft()
+    place = keys.woken(first.queue)
+    await enqueue(redis, first)
+    for name in (place, keys.QUEUES):
+        assert await redis.pttl(name) > keys.JOB_MARGIN_MS
+        await redis.pexpire(name, keys.JOB_MARGIN_MS + 60_000)
+    await enqueue(redis, second)
+    assert await redis.pttl(place) <= keys.JOB_MARGIN_MS + 60_000, "there is time enough"
+    await redis.pexpire(place, keys.JOB_MARGIN_MS)
+    await redis.delete(keys.QUEUES)
+    await enqueue(redis, later)
+    assert await redis.pttl(place) > keys.JOB_MARGIN_MS + 60_000
+    assert await redis.smembers(keys.QUEUES) == {first.queue.encode()}
+    assert await redis.pttl(keys.QUEUES) > keys.JOB_MARGIN_MS + 60_000
+
+
+async def test_a_queue_is_known_again_once_it_was_empty(redis: Redis, schedule: Schedule) -> None:
+    draft, other = a_draft(), a_draft()
+    await enqueue(redis, draft)
+    await redis.zrem(keys.woken(draft.queue), draft.id)
+    await woken_now(schedule)
+    assert not await redis.exists(keys.QUEUES)
+    await enqueue(redis, other)
+    assert await redis.smembers(keys.QUEUES) == {other.queue.encode()}
+
+
 async def test_wakeups_that_were_not_published_are_taken_again(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:

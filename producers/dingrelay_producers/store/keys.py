@@ -95,7 +95,7 @@ SCHEDULE = PREFIX + "schedule"
 RUNNING = PREFIX + "running"
 """Sorted set: running job → when its lease ends (ms). TTL: JOB_MARGIN_MS, renewed by each claim."""
 QUEUES = PREFIX + "queues"
-"""Set: queues that hold wake-ups. TTL: JOB_MARGIN_MS, renewed by each wake-up."""
+"""Set: queues that hold wake-ups. TTL: JOB_MARGIN_MS after each wake-up, and a day more at most."""
 PRESENCE = PREFIX + "presence"
 """Hash: worker → its last sign of life. TTL: PRESENCE_TTL_MS."""
 SCHEDULER = PREFIX + "scheduler"
@@ -193,7 +193,7 @@ def tombstone(job_id: str) -> str:
 def woken(queue_name: str) -> str:
     """Sorted set: job → when its wake-up was published (ms), until it is started.
 
-    TTL: JOB_MARGIN_MS, renewed by each wake-up.
+    TTL: JOB_MARGIN_MS after each wake-up, and a day more at most.
     """
     return f"{PREFIX}woken:{queue_name}"
 
@@ -216,7 +216,7 @@ NEW = 0
 
 
 def bucket(scope: str, api: str, unit: str) -> str:
-    """Hash: one rule's token bucket. TTL: BUCKET_TTL_MS, or the penalty if that is longer.
+    """Hash: one rule's token bucket. TTL: BUCKET_TTL_MS and ten minutes at most, or the penalty if that is longer.
 
     `scope` is ``app:NAME``, ``egress:NAME`` or ``key:ID`` of an API key.
     """

@@ -17,6 +17,14 @@ local function add(list, name, value)
   list[size + 2] = value
 end
 
+-- Write names and values in turn into a record: so many at a time as Lua passes to a command.
+local AT_ONCE = 2000
+local function write(record, list)
+  for first = 1, #list, AT_ONCE do
+    redis.call('HSET', record, unpack(list, first, math.min(first + AT_ONCE - 1, #list)))
+  end
+end
+
 local function waits(state)
   return state == 'queued' or state == 'snoozed' or state == 'retrying'
 end
@@ -39,12 +47,29 @@ local function keep(key, moment)
   redis.call('PEXPIREAT', key, moment, 'GT')
 end
 
+-- Places that have their time to live: in one run of a script once is enough.
+local renewed = {}
+
+local function renew(place)
+  if renewed[place] then return end
+  redis.call('PEXPIRE', place, MARGIN)
+  renewed[place] = true
+end
+
+-- Jobs leave a place; how many were there. A place that is empty is gone, and so is its time to live.
+local function leave_place(place, ...)
+  renewed[place] = nil
+  return redis.call('ZREM', place, ...)
+end
+
 -- A job waits for a time; its record lives until long after.
 local function place_until(id, due)
   redis.call('ZADD', SCHEDULE, due, id)
   redis.call('PEXPIREAT', JOB .. id, due + MARGIN)
   keep(SCHEDULE, due + MARGIN)
 end
+
+local SPARE = 86400000  -- ms by which a place lives longer, so that it is not renewed for each job
 
 -- Jobs wait until their wake-ups, which were published then, are started.
 local function place_all_woken(ids, queue, moment)
@@ -54,10 +79,16 @@ local function place_all_woken(ids, queue, moment)
     places[#places + 1] = id
     redis.call('PEXPIREAT', JOB .. id, now + MARGIN)
   end
-  redis.call('ZADD', WOKEN .. queue, unpack(places))
-  redis.call('PEXPIRE', WOKEN .. queue, MARGIN)
+  local place = WOKEN .. queue
+  redis.call('ZADD', place, unpack(places))
+  if renewed[place] then return end
+  renewed[place] = true
+  -- Its queue is among those that hold wake-ups: both are written together, and the scheduler forgets only
+  -- queues that have no such place.
+  if redis.call('PTTL', place) > MARGIN then return end
+  redis.call('PEXPIRE', place, MARGIN + SPARE)
   redis.call('SADD', QUEUES, queue)
-  redis.call('PEXPIRE', QUEUES, MARGIN)
+  redis.call('PEXPIRE', QUEUES, MARGIN + SPARE)
 end
 
 -- A job does.
@@ -68,19 +99,19 @@ end
 -- A job runs until its worker says otherwise.
 local function place_running(id, lease_end)
   redis.call('ZADD', RUNNING, lease_end, id)
-  redis.call('PEXPIRE', RUNNING, MARGIN)
+  renew(RUNNING)
 end
 
 -- A job leaves all places.
 local function take_out(id, queue)
-  redis.call('ZREM', SCHEDULE, id)
-  redis.call('ZREM', RUNNING, id)
-  if queue then redis.call('ZREM', WOKEN .. queue, id) end
+  leave_place(SCHEDULE, id)
+  leave_place(RUNNING, id)
+  if queue then leave_place(WOKEN .. queue, id) end
 end
 
 -- A job leaves the place in which it should be, or else that in which it is.
 local function take_from(place, id, queue)
-  if redis.call('ZREM', place, id) == 0 then take_out(id, queue) end
+  if leave_place(place, id) == 0 then take_out(id, queue) end
 end
 
 -- A job is over, and its record goes after `ttl` (ms). The message of a client without our package is

@@ -20,27 +20,40 @@ local LATER = 30000  -- ms after which to look again at a job that waits for its
 local name = string.format('%.0f.%.0f', clock[1], clock[2])
 local answer, taken, more_wait = {1, 0, name}, {}, false
 
-local function wake(id, queue)
-  take_out(id, queue)
+-- Jobs that are woken and not yet in their new place: queue -> ids. What they share is done once.
+local moving = {}
+
+local function wake(id, job)
   redis.call('HSET', JOB .. id, 'woken', now)
-  place_woken(id, queue, now)
-  local job = redis.call('HMGET', JOB .. id, 'kind', 'app', 'lane', 'summary')
-  answer[#answer + 1] = {id, job[1], queue, job[2], job[3], job[4], now}
+  local ids = moving[job.queue] or {}
+  moving[job.queue] = ids
+  ids[#ids + 1] = id
+  answer[#answer + 1] = {id, job.kind, job.queue, job.app, job.lane, job.summary, now}
   taken[#taken + 1] = id
 end
 
--- What a job waits for: nil if it has ended, else since when it is due, its wake-up and its queue.
--- What lacks a field that every record has is no job: it must not keep the others from being woken.
+local function move_woken()
+  for queue, ids in pairs(moving) do
+    leave_place(SCHEDULE, unpack(ids))
+    leave_place(RUNNING, unpack(ids))
+    place_all_woken(ids, queue, now)
+  end
+  moving = {}
+end
+
+-- An open job, and since when it is due; nil if it has ended. What lacks a field that every record has
+-- is no job: it must not keep the others from being woken.
+local NEEDED = {3, 5, 6, 7, 8, 9}
 local function look(id)
   local values = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue',
     'kind', 'app', 'lane', 'summary', 'parked')
-  for _, index in ipairs({3, 5, 6, 7, 8, 9}) do
+  for _, index in ipairs(NEEDED) do
     if not values[index] then return nil end
   end
-  local state = values[1]
-  if waits(state) then return tonumber(values[2]), tonumber(values[3]), values[5], false, values[10] end
-  if state == 'running' then return tonumber(values[4]), tonumber(values[3]), values[5], true end
-  return nil
+  local running = values[1] == 'running'
+  local due = tonumber(running and values[4] or waits(values[1]) and values[2] or nil)
+  return due and {due = due, running = running, woken = tonumber(values[3]), queue = values[5], kind = values[6],
+    app = values[7], lane = values[8], summary = values[9], parked = not running and values[10]}
 end
 
 -- What is no job leaves its place. What a newer release has left there waits for a scheduler that knows it.
@@ -48,33 +61,34 @@ local function drop(place, id)
   if newer(JOB .. id) then
     redis.call('ZADD', place, now + LATER, id)
   else
-    redis.call('ZREM', place, id)
+    leave_place(place, id)
   end
 end
 
 -- Wake the job, or put it where it belongs: an older version kept all of them in one place.
 local function attend(place, id, lost)
-  local due, woken, queue, running, parked = look(id)
-  if not due then
+  local job = look(id)
+  if not job then
     drop(place, id)
-  elseif due > now then
-    take_out(id, queue)
-    if running then place_running(id, due) else place_until(id, due) end
-  elseif parked and redis.call('ZSCORE', parked, id) then
+  elseif job.due > now then
+    take_out(id, job.queue)
+    if job.running then place_running(id, job.due) else place_until(id, job.due) end
+  elseif job.parked and redis.call('ZSCORE', job.parked, id) then
     -- Its sender's turn is later than was guessed: then it is woken (`wake_parked.lua`).
     redis.call('HSET', JOB .. id, 'due', now + LATER)
     place_until(id, now + LATER)
-  elseif woken < due or lost then
-    wake(id, queue)
+  elseif job.woken < job.due or lost then
+    wake(id, job)
   else
-    take_out(id, queue)
-    place_woken(id, queue, woken)
+    take_out(id, job.queue)
+    place_woken(id, job.queue, job.woken)
   end
 end
 
 local function attend_all(place, ids, room, lost)
   if #ids == room then more_wait = true end
   for _, id in ipairs(ids) do attend(place, id, lost) end
+  move_woken()
   return #ids
 end
 
@@ -150,9 +164,10 @@ end
 local open = redis.call('HMGET', batch, 'name', 'ids')
 if open[1] and open[1] ~= published then
   for _, id in ipairs(cjson.decode(open[2])) do
-    local since, _, queue = look(id)
-    if since and since <= now then wake(id, queue) end
+    local job = look(id)
+    if job and job.due <= now then wake(id, job) end
   end
+  move_woken()
 else
   -- Each kind of work has a share of the room, so that none waits for another's backlog.
   local half, quarter = math.floor(most / 2), math.floor(most / 4)
