@@ -13,7 +13,6 @@ from typing import Any, NamedTuple, Self
 from unittest.mock import patch
 
 from redis import Redis
-from redis.exceptions import NoScriptError
 
 from dingrelay_producers.settings import AppSettings, Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -105,12 +104,9 @@ class SimulatedServer:
         self.redis.hset("clock", mapping=moment)
         script = self._scripts.get(call.script)
         if script is None:
-            script = self._scripts[call.script] = Script.of(CLOCK + call.script.body)
-        parts = (*call.keys, *call.arguments)
-        try:
-            return self.redis.evalsha(script.sha, len(call.keys), *parts)
-        except NoScriptError:
-            return self.redis.eval(script.body, len(call.keys), *parts)
+            script = Script.of(CLOCK + call.script.body, together=call.script.together)
+            self._scripts[call.script] = script
+        return scripts.run(self.redis, script.call(call.keys, call.arguments))
 
     def save(self) -> None:
         """Write all that it holds to its disk."""

@@ -666,3 +666,28 @@ async def test_an_approval_that_was_made_is_not_looked_for(redis: Redis, records
     await records.park(await claimed(records, draft), State.QUEUED, delay=0, usage=made)
     await redis.hset(keys.job(draft.id), "history", "0" * 40)
     assert (await claimed(records, draft)).intent is None
+
+
+async def test_jobs_of_one_moment_share_what_running_them_costs(
+    redis: Redis, records: Records
+) -> None:
+    async def commands() -> int:
+        return int((await redis.info("stats"))["total_commands_processed"])
+
+    async def life(draft: Draft) -> None:
+        claim = await claimed(records, draft)
+        assert await records.write_intent(claim, {"step": "call:1"}, Usage()) == "written"
+        usage = Usage(answered=True, steps={"call:1": {}})
+        assert await records.settle(claim, State.DONE, usage=usage)
+
+    count = 2 * scripts.CALLS_TOGETHER
+    drafts = [a_draft() for _ in range(count + 1)]
+    for draft in drafts:
+        await enqueue(redis, draft)
+    await life(drafts.pop())  # Redis learns the scripts
+    before = await commands()
+    await asyncio.gather(*map(life, drafts))
+    # Of each 5 to claim it, 2 for its intent, 6 to settle it; of all that go together, what they share.
+    assert await commands() - before <= 13 * count + 2 * 3 * 5 + 5
+    assert {await state(redis, draft) for draft in drafts} == {"done"}
+    assert not await redis.exists(keys.RUNNING, keys.woken(drafts[0].queue))

@@ -10,9 +10,10 @@ from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import ResponseError
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from dingrelay_producers.store import scripts
 from dingrelay_producers.store.scripts import Call, Script, run, run_async
 
 ECHO = "return ARGV[1]"
@@ -87,6 +88,87 @@ async def test_a_call_that_fails_fails_alone(valkey_url: str) -> None:
     assert answers[2] == b"2"
 
 
+TWICE = """
+if ARGV[1] == 'wrong' then return redis.call('INCR', KEYS[1], 'too many') end
+if ARGV[1] == 'nonsense' then return nothing.there end
+if ARGV[1] == 'absent' then return nil end
+return {#KEYS, redis.call('INCR', KEYS[#KEYS]), #ARGV, ARGV[#ARGV]}
+"""
+
+
+@pytest.fixture
+def together(monkeypatch: pytest.MonkeyPatch) -> Script:
+    """A script whose calls may go together."""
+    source = scripts._source  # pyright: ignore[reportPrivateUsage]
+
+    def known(package: str, name: str) -> str:
+        return TWICE if name == "twice" else source(package, name)
+
+    monkeypatch.setattr(scripts, "_source", known)
+    return Script.load("dingrelay_producers.store", "twice", together=True)
+
+
+async def evals(redis: AsyncRedis) -> int:
+    """How often Redis has run a script."""
+    stats: Any = await redis.info("commandstats")
+    return sum(stats.get(f"cmdstat_{name}", {}).get("calls", 0) for name in ("eval", "evalsha"))
+
+
+async def test_calls_that_go_together_are_one_run_and_each_has_its_own_answer(
+    valkey_url: str, together: Script
+) -> None:
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        await redis.config_resetstat()
+        calls = [together.call(["other"] * (n % 3) + [f"n{n}"], range(1 + n)) for n in range(5)]
+        answers = await asyncio.gather(*(run_async(redis, call) for call in calls))
+        assert answers == [[1 + n % 3, 1, 1 + n, str(n).encode()] for n in range(5)]
+        # The first one taught Redis the script.
+        assert await evals(redis) == 2
+        assert [await redis.get(f"n{n}") for n in range(5)] == [b"1"] * 5
+
+
+async def test_a_run_carries_a_few_calls_and_a_few_values(
+    valkey_url: str, together: Script
+) -> None:
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        await run_async(redis, together.call(["n"], [0]))
+        for count, size, runs in ((33, 1, 3), (4, 200, 2), (3, 1000, 3)):
+            await redis.config_resetstat()
+            calls = [run_async(redis, together.call(["n"], range(size))) for _ in range(count)]
+            assert len({answer[1] for answer in await asyncio.gather(*calls)}) == count
+            assert await evals(redis) == runs
+
+
+async def test_a_call_that_fails_beside_others_fails_alone(
+    valkey_url: str, together: Script
+) -> None:
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        words = ("a", "wrong", "b", "nonsense", "absent", "c")
+        answers = await asyncio.gather(
+            *(run_async(redis, together.call(["n"], [word])) for word in words),
+            return_exceptions=True,
+        )
+    wrong, nonsense = answers.pop(1), answers.pop(2)
+    assert isinstance(wrong, ResponseError)
+    assert isinstance(nonsense, ResponseError)
+    assert "nothing" in str(nonsense)
+    assert answers == [[1, 1, 1, b"a"], [1, 2, 1, b"b"], None, [1, 3, 1, b"c"]]
+
+
+async def test_a_replica_refuses_the_run_and_not_its_calls(
+    valkey_url: str, together: Script
+) -> None:
+    """By such an error a connection knows that it has to look for the new primary."""
+    async with AsyncRedis.from_url(valkey_url) as redis:
+        await redis.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]
+        try:
+            script = await redis.script_load(together.body)
+            with pytest.raises(ReadOnlyError):
+                await redis.evalsha(script, 1, "n", 1, 1, "a")
+        finally:
+            await redis.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
+
+
 async def test_who_gives_up_takes_nobody_along(valkey_url: str) -> None:
     echo = script_of(ECHO)
     async with AsyncRedis.from_url(valkey_url) as redis:
@@ -121,3 +203,11 @@ async def test_all_hear_of_a_connection_that_is_gone(unused_tcp_port: int) -> No
         calls = [run_async(redis, echo.call([], [number])) for number in range(3)]
         answers = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(answer).__name__ for answer in answers] == ["ConnectionError"] * 3
+
+
+def test_such_a_script_can_be_called_alone(valkey_url: str, together: Script) -> None:
+    with Redis.from_url(valkey_url) as redis:
+        assert run(redis, together.call(["n"], ["a"])) == [1, 1, 1, b"a"]
+        assert run(redis, together.call(["n"], ["absent"])) is None
+        with pytest.raises(ResponseError, match="nothing"):
+            run(redis, together.call(["n"], ["nonsense"]))

@@ -62,14 +62,17 @@ its step that DingTalk carries out twice when it is asked twice; and the kind wh
 the campaigns' dispatcher, which made it, looks for it; and what of records this release knows."""
 
 
-def transition(package: str, *names: str, preludes: Sequence[str] = ()) -> Script:
+def transition(
+    package: str, *names: str, preludes: Sequence[str] = (), together: bool = False
+) -> Script:
     """The script ``lua/<name>.lua`` of a package, with the keys and `lua/places.lua` before it.
 
-    `names` and `preludes` as for `Script.load`.
+    `names`, `preludes` and `together` as for `Script.load`.
     """
     # A Python string without quotes in it is spelled as in Lua.
     constants = "".join(f"local {key} = {value!r}\n" for key, value in _CONSTANTS.items())
-    return Script.of(constants + Script.load(package, *names, preludes=["places", *preludes]).body)
+    script = Script.load(package, *names, preludes=["places", *preludes], together=together)
+    return Script.of(constants + script.body, together=together)
 
 
 ENDING = ("reservations", "endings", "cancelled")
@@ -82,7 +85,7 @@ _DISCARD = transition(_PACKAGE, "discard")
 _READ = Script.load(_PACKAGE, "read", preludes=["fields"])
 
 _NO_ENVELOPE = ("", "", "", "")
-_FIELDS = 20
+_FIELDS = 21
 """Values of a job as the script reads it; a call has fewer besides."""
 _PAYLOAD = 5
 """The place of what it asks for, among these."""

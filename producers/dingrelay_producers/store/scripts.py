@@ -22,29 +22,47 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 Value = str | bytes | int | float
 
+_PACKAGE = "dingrelay_producers.store"
+CALLS_TOGETHER = 16
+"""Calls that one run of a script carries at most: Redis does nothing else meanwhile, for half a millisecond."""
+VALUES_TOGETHER = 500
+"""Keys and arguments that these have at most, for the same reason; a call of more goes alone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script and the hash by which Redis knows it."""
+    """A Lua script and the hash by which Redis knows it.
+
+    Attributes:
+        together: `run_async` has Redis run it once for calls that are made at the same time (`lua/together.lua`).
+    """
 
     body: str
     sha: str
+    together: bool = False
 
     @classmethod
-    def load(cls, package: str, *names: str, preludes: Sequence[str] = ()) -> "Script":
+    def load(
+        cls, package: str, *names: str, preludes: Sequence[str] = (), together: bool = False
+    ) -> "Script":
         """The script ``lua/<name>.lua`` of a package, behind what it shares with others.
 
         `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package;
         of several `names` all but the last are the same, of that package.
         """
-        body = "".join(_source("dingrelay_producers.store", prelude) for prelude in preludes)
-        body += "\n".join(_source(package, name) for name in names)
-        return cls.of(body)
+        *shared, name = names
+        body = "".join(_source(_PACKAGE, prelude) for prelude in preludes)
+        body += "".join(_source(package, each) + "\n" for each in shared)
+        text = _source(package, name)
+        if together:
+            text = f"local function call(KEYS, ARGV)\n{text}end\n{_source(_PACKAGE, 'together')}"
+        return cls.of(body + text, together=together)
 
     @classmethod
-    def of(cls, body: str) -> "Script":
+    def of(cls, body: str, *, together: bool = False) -> "Script":
         """The script with this text."""
-        return cls(body, hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest())
+        sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
+        return cls(body, sha, together)
 
     def call(self, keys: Sequence[str], arguments: Sequence[Value] = ()) -> "Call":
         """This script with its KEYS and ARGV."""
@@ -65,11 +83,16 @@ class Call(NamedTuple):
 
 def run(redis: Redis, call: Call) -> Any:
     """Run the call; Redis learns the script the first time."""
-    parts = (*call.keys, *call.arguments)
+    script, parts = _parts([call])
     try:
-        return redis.evalsha(call.script.sha, len(call.keys), *parts)
+        answer = redis.evalsha(script.sha, *parts)
     except NoScriptError:
-        return redis.eval(call.script.body, len(call.keys), *parts)
+        answer = redis.eval(script.body, *parts)
+    if not script.together:
+        return answer
+    if isinstance(answer[0], Exception):
+        raise answer[0]
+    return answer[0]
 
 
 async def run_async(redis: AsyncRedis, call: Call) -> Any:
@@ -125,17 +148,47 @@ class _Pending:
 
 async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
-    answers = await round_trip(
-        redis,
-        [
-            ("EVALSHA", call.script.sha, len(call.keys), *call.keys, *call.arguments)
-            for call in calls
-        ],
-    )
-    for index, answer in enumerate(answers):
-        if isinstance(answer, NoScriptError):
-            answers[index] = await _taught(redis, calls[index])
+    groups = _together(calls)
+    asked = [_parts([calls[index] for index in group]) for group in groups]
+    told = await round_trip(redis, [("EVALSHA", script.sha, *parts) for script, parts in asked])
+    answers: list[Any] = [None] * len(calls)
+    for group, (script, parts), answer in zip(groups, asked, told, strict=True):
+        known = await _taught(redis, script, parts) if isinstance(answer, NoScriptError) else answer
+        if isinstance(known, Exception) or not script.together:
+            known = [known] * len(group)
+        for index, each in zip(group, known, strict=True):
+            answers[index] = each
     return answers
+
+
+def _together(calls: Sequence[Call]) -> list[list[int]]:
+    """Which of the calls, by their places, leave as one."""
+    groups: list[list[int]] = []
+    open_groups: dict[str, tuple[list[int], int]] = {}
+    for index, call in enumerate(calls):
+        if not call.script.together:
+            groups.append([index])
+            continue
+        size = len(call.keys) + len(call.arguments)
+        group, held = open_groups.get(call.script.sha, ([], 0))
+        if not group or len(group) == CALLS_TOGETHER or held + size > VALUES_TOGETHER:
+            group, held = [], 0
+            groups.append(group)
+        group.append(index)
+        open_groups[call.script.sha] = group, held + size
+    return groups
+
+
+def _parts(calls: Sequence[Call]) -> tuple[Script, list[Any]]:
+    """The script of calls that leave as one, and what follows its name: how many keys there are, and the rest."""
+    script = calls[0].script
+    keys = [key for call in calls for key in call.keys]
+    arguments: list[Value] = []
+    for call in calls:
+        if script.together:
+            arguments += (len(call.keys), len(call.arguments))
+        arguments += call.arguments
+    return script, [len(keys), *keys, *arguments]
 
 
 async def round_trip(redis: AsyncRedis, commands: Sequence[Sequence[Value]]) -> list[Any]:
@@ -172,11 +225,10 @@ async def _exchange(
     return answers
 
 
-async def _taught(redis: AsyncRedis, call: Call) -> Any:
-    """The answer of a call whose script Redis does not know yet, or its error."""
-    parts = (*call.keys, *call.arguments)
+async def _taught(redis: AsyncRedis, script: Script, parts: Sequence[Value]) -> Any:
+    """The answer of a script that Redis does not know yet, or its error."""
     try:
-        return await redis.eval(call.script.body, len(call.keys), *parts)
+        return await redis.execute_command("EVAL", script.body, *parts)  # type: ignore[no-untyped-call]
     except RedisError as error:
         return error
 

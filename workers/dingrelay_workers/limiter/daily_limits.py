@@ -34,7 +34,7 @@ from dingrelay_tasks.outcomes import Refused, Wait
 _PACKAGE = "dingrelay_workers.limiter"
 _PRELUDES = ("reservations", "beijing_day")
 _OWN = ("owned", *_PRELUDES)
-RESERVE = Script.load(_PACKAGE, "near_cap", "reserve_daily", preludes=_OWN)
+RESERVE = Script.load(_PACKAGE, "near_cap", "reserve_daily", preludes=_OWN, together=True)
 RESERVE_DEPARTMENTS = Script.load(_PACKAGE, "reserve_daily_departments", preludes=_OWN)
 RESERVE_EVERYONE = Script.load(_PACKAGE, "reserve_daily_everyone", preludes=_OWN)
 CHECK = Script.load(_PACKAGE, "near_cap", "check_daily", preludes=_PRELUDES)

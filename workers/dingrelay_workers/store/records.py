@@ -36,12 +36,14 @@ __all__ = ["BatchClaim", "Claim", "Records", "Usage", "progress_slot"]
 _PACKAGE = "dingrelay_workers.store"
 _CLAIM_BATCH = transition(_PACKAGE, "running", "claim_batch")
 _CLAIM_LATE = transition(_PACKAGE, "running", "claim_late")
-_CLAIM = transition(_PACKAGE, "running", "claim")
+_CLAIM = transition(_PACKAGE, "running", "progress", "claim", together=True)
 _LEAVE = transition(_PACKAGE, "running", "leave_to_newer")
 _HEARTBEAT = transition(_PACKAGE, "heartbeat", preludes=["owned"])
-_WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"])
+_WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"], together=True)
 _PARK = transition(_PACKAGE, "reschedule", preludes=["owned", *ENDING])
-_SETTLE = transition(_PACKAGE, "settle", preludes=["owned", "reservations", "endings"])
+_SETTLE = transition(
+    _PACKAGE, "settle", preludes=["owned", "reservations", "endings"], together=True
+)
 _WAKE = transition(_PACKAGE, "wake")
 
 LARGE_RESULT = 1_000_000

@@ -4,10 +4,13 @@
 --
 -- An entry holds id, kind, app, sender, state, and `at`, when it ended (ms). The stream is bounded: a
 -- reader that is away for too long is told how many entries it has missed.
+local ends_told = false
+
 local function tell_end(id, state, kind, app, sender)
   if kind == UNTOLD then return end
   redis.call('XADD', ENDINGS, 'MAXLEN', '~', MOST_ENDINGS, '*', 'id', id, 'kind', kind or '',
     'app', app or '', 'sender', sender or '', 'state', state, 'at', now)
-  redis.call('PEXPIRE', ENDINGS, ENDINGS_TTL)
+  if not ends_told then redis.call('PEXPIRE', ENDINGS, ENDINGS_TTL) end
+  ends_told = true
 end
 

@@ -8,25 +8,7 @@ local record, progress = KEYS[1], KEYS[2]
 local id, owner, lease = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local woken, slot_ms = math.min(tonumber(ARGV[4]), now), tonumber(ARGV[5])
 
--- How far the queue has come: when the latest of the wake-ups that were started in a slot had been
--- published, for the last SLOTS of them, and before those. What was published before a wake-up that
--- was started a grace ago should have been started too (`schedule.lua`). It is written a few times
--- a slot, not for each job.
-local slot = math.floor(now / slot_ms)
-local field = 's' .. slot % SLOTS
-local told = redis.call('HMGET', progress, field, 'passed', 'started')
-local known_slot, latest = string.match(told[1] or '', '^(%d+) (%d+)$')
-local same_slot = known_slot == tostring(slot)
-if not same_slot and latest and tonumber(latest) > tonumber(told[2] or 0) then
-  redis.call('HSET', progress, 'passed', latest)
-end
-local pause = slot_ms / 8
-if not same_slot or woken >= latest + pause or now >= (told[3] or 0) + pause then
-  latest = same_slot and math.max(latest, woken) or woken
-  redis.call('HSET', progress, field, string.format('%.0f %.0f', slot, latest), 'started', now)
-  redis.call('PEXPIRE', progress, PROGRESS_TTL)
-end
-
+note_started(progress, woken, slot_ms)
 local answer, known = read(record)
 local state, batch_key = known.state, known.batch_key
 if not state then return {'missing', ''} end

@@ -25,11 +25,9 @@ else
   -- Whatever a job reserved that is done was sent.
   if state == 'done' then over[#over + 1] = 'reserved' end
 end
-redis.call('HSET', record, unpack(told))
+for index = 12, #ARGV, 2 do add(told, 'step:' .. ARGV[index], ARGV[index + 1]) end
+write(record, told)
 if #over > 0 then redis.call('HDEL', record, unpack(over)) end
-for index = 12, #ARGV, 2 do
-  redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1])
-end
 if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
 
 take_from(RUNNING, id, queue)

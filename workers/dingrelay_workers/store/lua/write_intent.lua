@@ -14,7 +14,8 @@ if leaves_until > 0 and now >= leaves_until then return 'late' end
 local told = cjson.decode(intent)
 told.at = told.at or now
 told.since = told.since or told.at
-redis.call('HSET', record, 'intent', cjson.encode(told), 'called', fence)
+local fields = {'intent', cjson.encode(told), 'called', fence}
+for index = 6, #ARGV, 2 do add(fields, 'step:' .. ARGV[index], ARGV[index + 1]) end
+write(record, fields)
 if requeued then redis.call('HDEL', record, 'requeued') end
-for index = 6, #ARGV, 2 do redis.call('HSET', record, 'step:' .. ARGV[index], ARGV[index + 1]) end
 return 'written'

@@ -1,0 +1,22 @@
+-- Calls that came at the same time: `call` is run for each with its own KEYS and ARGV. It is put behind a
+-- script whose calls may go together.
+-- KEYS: those of all calls
+-- ARGV: for each call the number of its keys, of its arguments, and these
+-- Answers what each call answers, or its error: that is no other call's.
+local answers, key, at = {}, 0, 1
+while ARGV[at] do
+  local keys, arguments = {}, {}
+  local key_count, size = tonumber(ARGV[at]), tonumber(ARGV[at + 1])
+  for index = 1, key_count do keys[index] = KEYS[key + index] end
+  for index = 1, size do arguments[index] = ARGV[at + 1 + index] end
+  key, at = key + key_count, at + 2 + size
+  local done, answer = pcall(call, keys, arguments)
+  if not done then
+    -- Servers tell errors as texts, or as tables.
+    answer = {err = type(answer) == 'table' and answer.err or tostring(answer)}
+    -- Nothing was written. Only the error of a whole run has a connection look for the new primary.
+    if string.find(answer.err, 'READONLY', 1, true) == 1 then return answer end
+  end
+  answers[#answers + 1] = answer or false
+end
+return answers

@@ -1,0 +1,26 @@
+-- How far a queue has come, for the script that this is put before.
+
+-- When the latest of the wake-ups that were started in a slot had been published, for the last SLOTS of
+-- them, and before those. What was published before a wake-up that was started a grace ago should have been
+-- started too (`schedule.lua`). It is read once a run, and written a few times a slot, not for each job.
+local known_progress = {}
+
+local function note_started(progress, woken, slot_ms)
+  local slot = math.floor(now / slot_ms)
+  local field = 's' .. slot % SLOTS
+  local told = known_progress[progress] or redis.call('HMGET', progress, field, 'passed', 'started')
+  known_progress[progress] = told
+  local known_slot, latest = string.match(told[1] or '', '^(%d+) (%d+)$')
+  local same_slot = known_slot == tostring(slot)
+  if not same_slot and latest and tonumber(latest) > tonumber(told[2] or 0) then
+    redis.call('HSET', progress, 'passed', latest)
+  end
+  local pause = slot_ms / 8
+  if not same_slot or woken >= latest + pause or now >= (told[3] or 0) + pause then
+    latest = same_slot and math.max(latest, woken) or woken
+    told[1], told[3] = string.format('%.0f %.0f', slot, latest), now
+    redis.call('HSET', progress, field, told[1], 'started', now)
+    redis.call('PEXPIRE', progress, PROGRESS_TTL)
+  end
+end
+
