@@ -263,7 +263,9 @@ async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
 async def test_what_goes_to_everyone_is_part_of_each_users_500(
     office: Office, redis: Redis
 ) -> None:
-    await redis.hset(keys.received("a", TODAY), mapping={"u1": 498, "u2": 497})
+    received = keys.received("a", TODAY)
+    await redis.hset(received, mapping={"u1": 498, "u2": 497})
+    await redis.pexpire(received, keys.DAY_TTL_MS)
     for job in ("job1", "job2"):
         await office.daily_limits.reserve_everyone("a", await office.job(job), text(job))
     assert await office.reserve("job3", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
@@ -283,6 +285,7 @@ async def test_who_is_in_everyone_has_their_content(office: Office, redis: Redis
 async def test_a_user_gets_500_a_day(office: Office, redis: Redis) -> None:
     received = keys.received("a", TODAY)
     await redis.hset(received, mapping={"u1": 500, "u2": 499})
+    await redis.pexpire(received, keys.DAY_TTL_MS)
     assert await office.reserve("job", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
     assert await redis.hget(received, "u2") == b"500"
     assert await office.reserve("job", "u2") == DailyVerdict(["u2"])

@@ -123,6 +123,8 @@ class Draft(NamedTuple):
     """Who asks."""
     trace: str = ""
     """That it belongs to (`tracing.trace_context`), where that is not the one of whoever enqueues it."""
+    named: bool = True
+    """Its id follows from what it is called, so that it may be enqueued again after it was discarded."""
 
     @property
     def payload(self) -> str:
@@ -212,6 +214,7 @@ def draft(
         batch_key=batch_key(contract),
         recipients=contract.recipients,
         sender=contract.sender,
+        named=bool(key),
     )
 
 
@@ -268,6 +271,7 @@ def written(draft: Draft, envelope: Envelope | None = None) -> Written:
         draft.recipients,
         draft.sender,
         draft.trace or spans.current(),
+        int(draft.named),
         *(envelope or _NO_ENVELOPE),
     )
 

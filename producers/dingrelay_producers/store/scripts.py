@@ -150,9 +150,9 @@ async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
     groups = _together(calls)
     asked = [_parts([calls[index] for index in group]) for group in groups]
-    told = await round_trip(redis, [("EVALSHA", script.sha, *parts) for script, parts in asked])
+    replies = await round_trip(redis, [("EVALSHA", script.sha, *parts) for script, parts in asked])
     answers: list[Any] = [None] * len(calls)
-    for group, (script, parts), answer in zip(groups, asked, told, strict=True):
+    for group, (script, parts), answer in zip(groups, asked, replies, strict=True):
         known = await _taught(redis, script, parts) if isinstance(answer, NoScriptError) else answer
         if isinstance(known, Exception) or not script.together:
             known = [known] * len(group)

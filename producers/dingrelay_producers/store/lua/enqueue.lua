@@ -5,14 +5,15 @@
 --       value or '', and for each job: id, kind, app, lane, queue, payload, digest, summary, due or 0,
 --       expires or '', parent, bare (1: the message of a client without our package), where it waits
 --       for a call that carries several jobs or '', recipients it takes there, sender or '', its trace
---       or '', the wake-up up to its time or '', what follows the time, the channel that hears of it
---       or '', what it hears (times in ms)
+--       or '', named (1: a job of this id may have been discarded), the wake-up up to its time or '',
+--       what follows the time, the channel that hears of it or '', what it hears (times in ms)
 -- Answers for each job, one behind the other: verdict, time of the wake-up that is still to be published
 -- or 0; verdict: created | exists | conflict | gone: the job of this message is over and forgotten
 -- | fenced: the lease is another's.
 local recent, lease = KEYS[1], KEYS[2]
-local recent_size, recent_ttl, batch_key_ttl, holder = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
-local FIRST, FIELDS = 5, 20
+local recent_size, recent_ttl, batch_key_ttl, holder = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+local FIRST, FIELDS = 5, 21
+local TRIMMED = 1000  -- ms between two looks at whether the newest are too many
 
 -- What is answered, and what is written for all jobs at once at the end.
 local answers, latest, tombstones, woken = {}, {}, {}, {}
@@ -20,7 +21,7 @@ local this_history
 
 local function accept(
   id, kind, app, lane, queue, payload, digest, summary, due, expires, parent, bare,
-  batch_key, recipients, sender, trace, before, after, channel, event
+  batch_key, recipients, sender, trace, named, before, after, channel, event
 )
   local record, due, bare = JOB .. id, tonumber(due), bare == '1'
   local known = redis.call('HGET', record, 'digest')
@@ -50,7 +51,7 @@ local function accept(
   redis.call('HSET', record, unpack(fields))
 
   add(latest, now, id)
-  tombstones[#tombstones + 1] = TOMBSTONE .. id
+  if named == '1' then tombstones[#tombstones + 1] = TOMBSTONE .. id end
   if later then
     place_until(id, due)
     return add(answers, 'created', 0)
@@ -81,11 +82,13 @@ if not latest[1] then return answers end
 
 for queue, queued in pairs(woken) do place_all_woken(queued.ids, queue, now) end
 redis.call('ZADD', recent, unpack(latest))
-redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_size)
-redis.call('PEXPIRE', recent, recent_ttl)
+if redis.call('PTTL', recent) < recent_ttl - TRIMMED then
+  redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_size)
+  redis.call('PEXPIRE', recent, recent_ttl)
+end
 -- After the first write, which a full Redis refuses: once a script has written it takes the rest.
 -- Whoever asks for a job by its key once more, after it was discarded, means it.
-redis.call('DEL', unpack(tombstones))
+if tombstones[1] then redis.call('DEL', unpack(tombstones)) end
 
 for queue, queued in pairs(woken) do
   -- The jobs are accepted already: that their user may not write to the queue must not end in an error.

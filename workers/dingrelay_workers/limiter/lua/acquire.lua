@@ -29,7 +29,7 @@ local AGED_SHARE = 10          -- of so many slots, one is for jobs that have wa
 local PROBE_TIME = 1000000     -- us to wait for the answer of a probe
 local PROBE_POLL = 50000       -- us after which to ask whether the probe has been answered
 local DUST = 0.000001          -- tokens that rounding may cost
-local NOTED = 600000000        -- us between two notes in the index
+local NOTED = 600000000        -- us between two notes in the index, and by which a bucket lives longer
 local NEAR_TOP = 0.9875        -- share of the limit to which a rate climbs: at the limit itself, calls
                                -- that cross on their way put one too many into every few seconds
 local CLIMB = 0.01             -- share of the limit by which a climb quickens every second: the first
@@ -123,13 +123,12 @@ if hushed and first.hush > now and waiters > 0 then
   shut = math.max(shut, math.min(LISTEN, first.hush - now))
 end
 
-local function note_calls()
-  redis.call('HSET', first.key, 'unheard', first.unheard, 'since', first.since, 'hush', first.hush,
-    'slowest', first.slowest)
+local function answers_of_calls()
+  return 'unheard', first.unheard, 'since', first.since, 'hush', first.hush, 'slowest', first.slowest
 end
 
 if shut > 0 or waiters == 0 then
-  if heard > 0 and not first.new then note_calls() end
+  if heard > 0 and not first.new then redis.call('HSET', first.key, answers_of_calls()) end
   return {{}, math.ceil(shut), 0, paused, 0, parked, 0, reason, sick, 0, ''}
 end
 if probing == 1 or trial == 1 or hushed then waiters = 1 end
@@ -210,19 +209,22 @@ end
 for i = 1, rules do
   local bucket = buckets[i]
   if bucket.busy and not bucket.half_open and bucket.top > bucket.first then grow(bucket) end
-  redis.call('HSET', bucket.key, 'balance', bucket.balance, 'at', now, 'rate', bucket.rate,
-    'grown', now, 'aged', bucket.aged, 'calls', bucket.calls, 'climbs', bucket.climbs)
+  local function write(...)
+    redis.call('HSET', bucket.key, 'balance', bucket.balance, 'at', now, 'rate', bucket.rate,
+      'grown', now, 'aged', bucket.aged, 'calls', bucket.calls, 'climbs', bucket.climbs, ...)
+  end
+  if i == 1 then write(answers_of_calls()) else write() end
   if bucket.probe then redis.call('HSET', bucket.key, 'probe', bucket.probe) end
-  if now - bucket.noted > NOTED then
+  local noted = now - bucket.noted > NOTED
+  if noted then
     redis.call('HSET', bucket.key, 'noted', now)
     redis.call('ZADD', index, math.floor(now / 1000), bucket.key)
     redis.call('PEXPIRE', index, 2 * ttl)
   end
-  if i == 1 then note_calls() end
   if bucket.new then
-    redis.call('PEXPIRE', bucket.key, ttl)
-  else
-    redis.call('PEXPIRE', bucket.key, ttl, 'GT')
+    redis.call('PEXPIRE', bucket.key, ttl + NOTED / 1000)
+  elseif noted then
+    redis.call('PEXPIRE', bucket.key, ttl + NOTED / 1000, 'GT')
   end
 end
 

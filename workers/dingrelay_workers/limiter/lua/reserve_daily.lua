@@ -29,7 +29,10 @@ local over = day_is_over(ARGV[8], ARGV[9])
 if over then return over end
 
 local everyone_has_it, campaigns, departments, of_campaigns = false, '', 0, 0
-if redis.call('EXISTS', to_everyone, campaigns_today, contents, departments_today) > 0 then
+-- EXISTS counts a key as often as it is named.
+local known = redis.call('EXISTS', to_everyone, campaigns_today, contents, departments_today,
+  received, received, received, received, received)
+if known % 5 > 0 then
   local sends = redis.call('HGETALL', to_everyone)
   for i = 1, #sends, 2 do
     local stands = standing(prefix .. sends[i], '')
@@ -53,11 +56,13 @@ if redis.call('EXISTS', to_everyone, campaigns_today, contents, departments_toda
   end
 end
 
-local verdicts, own, fresh, taken_over, doubtful = {}, {}, {}, {}, {}
+local verdicts, own, gets, fresh, doubtful = {}, {}, {}, {}, {}
 local found = ARGV[12] ~= '' and cjson.decode(ARGV[12]) or {}
-for i = FIRST, #ARGV do
-  local user, verdict = ARGV[i], 0
-  local holder = redis.call('HGET', taken, user)
+local users = {unpack(ARGV, FIRST)}
+local holders = redis.call('HMGET', taken, unpack(users))
+local counts = redis.call('HMGET', received, unpack(users))
+for i, user in ipairs(users) do
+  local verdict, holder, had = 0, holders[i], tonumber(counts[i] or 0)
   if holder == job then
     own[#own + 1] = user
     if everyone_has_it then verdict = 1 end
@@ -67,18 +72,16 @@ for i = FIRST, #ARGV do
     if stands == 'sent' then
       verdict = 1
     elseif stands == 'free' then
-      if everyone_has_it then verdict = 1 else taken_over[#taken_over + 1] = user end
+      if everyone_has_it then verdict = 1 else gets[#gets + 1], gets[#gets + 2] = user, job end
     end
   elseif everyone_has_it then
     verdict = 1
   else
     local at = 'below'
-    if not anyway then
-      local had = tonumber(redis.call('HGET', received, user)) or 0
-      at = stands_to(cap, had, of_campaigns, near, found, user)
-    end
+    if not anyway then at = stands_to(cap, had, of_campaigns, near, found, user) end
     if at == 'below' then
-      fresh[#fresh + 1] = user
+      gets[#gets + 1], gets[#gets + 2] = user, job
+      fresh[#fresh + 1], fresh[#fresh + 2] = user, had + 1
     elseif at == 'at' then
       verdict = 2
     else
@@ -93,15 +96,14 @@ if #doubtful > 0 then return ask_about(doubtful, campaigns_today, near, ttl) end
 if everyone_has_it then
   for _, user in ipairs(own) do forget(taken, received, user) end
 end
-for _, user in ipairs(fresh) do
-  redis.call('HSET', taken, user, job)
-  redis.call('HINCRBY', received, user, 1)
+if #gets > 0 then redis.call('HSET', taken, unpack(gets)) end
+if #fresh > 0 then
+  redis.call('HSET', received, unpack(fresh))
+  if known < 5 then redis.call('PEXPIRE', received, ttl) end
 end
-for _, user in ipairs(taken_over) do redis.call('HSET', taken, user, job) end
-if #own + #fresh + #taken_over > 0 then
+if #own + #gets > 0 then
   redis.call('PEXPIRE', taken, ttl)
-  redis.call('PEXPIRE', received, ttl)
   redis.call('HSET', record, 'reserved', step .. '\n' .. taken .. '\n' .. received .. '\n'
-    .. table.concat(ARGV, ',', FIRST))
+    .. table.concat(users, ','))
 end
 return {'ok', campaigns, departments, unpack(verdicts)}

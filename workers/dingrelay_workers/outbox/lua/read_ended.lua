@@ -4,8 +4,9 @@
 -- Answers for each record names and values in turn. What is longer has an empty name before its own;
 -- nothing where there is no record.
 --
--- Names, states, times and counts are short by what they are. The others are measured first: to ask for
--- each field by itself would be half of all commands that a job costs.
+-- Where Redis packs a record, its values are short, and all of it is read at once. Else names, states, times
+-- and counts are short by what they are, and the others are measured first: to ask for each field by itself
+-- would be half of all commands that a job costs.
 local longest = tonumber(ARGV[1])
 local SHORT = {}
 for name in string.gmatch([[
@@ -13,13 +14,27 @@ for name in string.gmatch([[
   lease called settled attempts throttles not_before expires sender parent bare cancel
 ]], '%S+') do SHORT[name] = true end
 
-local answer = {}
-for index, record in ipairs(KEYS) do
+local PACKED = {listpack = true, ziplist = true}
+
+-- A record whose values are short. They may be longer than is asked for.
+local function read_packed(record, payload)
+  local values, fields = redis.call('HGETALL', record), {}
+  for index = 1, #values, 2 do
+    local name, value = values[index], values[index + 1]
+    if name ~= 'payload' or payload then
+      if #value > longest then name, value = '', name end
+      fields[#fields + 1], fields[#fields + 2] = name, value
+    end
+  end
+  return fields
+end
+
+local function read_measured(record, payload)
   local fields, names = {}, {}
   for _, name in ipairs(redis.call('HKEYS', record)) do
     if SHORT[name] then
       names[#names + 1] = name
-    elseif name ~= 'payload' or ARGV[index + 1] == '1' then
+    elseif name ~= 'payload' or payload then
       if redis.call('HSTRLEN', record, name) <= longest then
         names[#names + 1] = name
       else
@@ -28,6 +43,12 @@ for index, record in ipairs(KEYS) do
     end
   end
   add_fields(fields, record, names)
-  answer[index] = fields
+  return fields
+end
+
+local answer = {}
+for index, record in ipairs(KEYS) do
+  local packed = PACKED[redis.call('OBJECT', 'ENCODING', record)]
+  answer[index] = (packed and read_packed or read_measured)(record, ARGV[index + 1] == '1')
 end
 return answer
