@@ -202,7 +202,10 @@ async def test_the_stream_is_bounded(
 ) -> None:
     monkeypatch.setitem(record._CONSTANTS, "MOST_ENDINGS", 100)
     settle = record.transition(
-        "dingrelay_workers.store", "settle", preludes=["owned", "reservations", "endings"]
+        "dingrelay_workers.store",
+        *("leaving", "settle"),
+        preludes=["owned", "reservations", "endings"],
+        together=True,
     )
     monkeypatch.setattr("dingrelay_workers.store.records._SETTLE", settle)
     for _ in range(500):

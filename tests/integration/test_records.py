@@ -687,7 +687,7 @@ async def test_jobs_of_one_moment_share_what_running_them_costs(
     await life(drafts.pop())  # Redis learns the scripts
     before = await commands()
     await asyncio.gather(*map(life, drafts))
-    # Of each 5 to claim it, 2 for its intent, 6 to settle it; of all that go together, what they share.
-    assert await commands() - before <= 13 * count + 2 * 3 * 5 + 5
+    # Of each 3 to claim it, 2 for its intent, 5 to settle it; of all that go together, what they share.
+    assert await commands() - before <= 10 * count + 2 * (7 + 2 + 4) + 4
     assert {await state(redis, draft) for draft in drafts} == {"done"}
     assert not await redis.exists(keys.RUNNING, keys.woken(drafts[0].queue))

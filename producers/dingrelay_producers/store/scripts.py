@@ -55,6 +55,7 @@ class Script:
         body += "".join(_source(package, each) + "\n" for each in shared)
         text = _source(package, name)
         if together:
+            body = f"local finish\n{body}"
             text = f"local function call(KEYS, ARGV)\n{text}end\n{_source(_PACKAGE, 'together')}"
         return cls.of(body + text, together=together)
 

@@ -42,7 +42,7 @@ _HEARTBEAT = transition(_PACKAGE, "heartbeat", preludes=["owned"])
 _WRITE_INTENT = transition(_PACKAGE, "write_intent", preludes=["owned"], together=True)
 _PARK = transition(_PACKAGE, "reschedule", preludes=["owned", *ENDING])
 _SETTLE = transition(
-    _PACKAGE, "settle", preludes=["owned", "reservations", "endings"], together=True
+    _PACKAGE, "leaving", "settle", preludes=["owned", "reservations", "endings"], together=True
 )
 _WAKE = transition(_PACKAGE, "wake")
 

@@ -109,11 +109,6 @@ local function take_out(id, queue)
   if queue then leave_place(WOKEN .. queue, id) end
 end
 
--- A job leaves the place in which it should be, or else that in which it is.
-local function take_from(place, id, queue)
-  if leave_place(place, id) == 0 then take_out(id, queue) end
-end
-
 -- A job is over, and its record goes after `ttl` (ms). The message of a client without our package is
 -- the job: a broker that brings it once more must not have it done once more. The record tells so
 -- while it is there, and a tombstone only where it goes sooner than a broker may do that.

@@ -58,4 +58,5 @@ end
 
 if batch_key then redis.call('ZREM', batch_key, id) end
 if known.left then redis.call('HDEL', record, 'left') end
+finish = place_starting
 return {'claimed', now, run(record, id, answer, known, owner, lease, again)}

@@ -53,4 +53,5 @@ if balance and taken > 0 then
   redis.call('HSET', bucket, 'balance', balance - taken, 'at', clock[1] * 1000000 + clock[2])
 end
 if #gone > 0 then redis.call('ZREM', waiting, unpack(gone)) end
+place_starting()
 return answer

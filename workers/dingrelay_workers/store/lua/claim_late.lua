@@ -18,4 +18,5 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', coming, '-inf', now - late)) do
     answer[#answer + 1] = {id, run(record, id, told, fields, owner .. '-' .. #answer, lease, false)}
   end
 end
+place_starting()
 return answer

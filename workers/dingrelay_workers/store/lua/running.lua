@@ -29,17 +29,35 @@ local function read(record)
   return told, fields
 end
 
+-- Jobs that begin to run and are not yet in their place: queue -> ids, and the ends of their leases with ids.
+local starting, leases = {}, {}
+
+-- Put them there, by a few commands for all.
+local function place_starting()
+  if not leases[1] then return end
+  for queue, ids in pairs(starting) do
+    if leave_place(WOKEN .. queue, unpack(ids)) < #ids then
+      leave_place(SCHEDULE, unpack(ids))
+      leave_place(RUNNING, unpack(ids))
+    end
+  end
+  redis.call('ZADD', RUNNING, unpack(leases))
+  renew(RUNNING)
+end
+
 -- The job, whose record was just read, is this owner's until the lease ends. A new owner has a new fence;
 -- one that claims `again`, since its first answer was lost, keeps its own. Answers the record: of what is
--- told of a field twice, the second holds.
+-- told of a field twice, the second holds. Before the script ends, `place_starting` must be called.
 local function run(record, id, told, fields, owner, lease, again)
   local lease_end = now + lease
   local fence = string.format('%.0f', (fields.fence or 0) + (again and 0 or 1))
   local started = fields.started or string.format('%.0f', now)
   redis.call('HSET', record, 'state', 'running', 'owner', owner, 'lease', lease_end, 'woken', now,
     'fence', fence, 'started', started)
-  take_from(WOKEN .. fields.queue, id)
-  place_running(id, lease_end)
+  local ids = starting[fields.queue] or {}
+  starting[fields.queue] = ids
+  ids[#ids + 1] = id
+  add(leases, lease_end, id)
   add(told, 'owner', owner)
   add(told, 'fence', fence)
   add(told, 'started', started)

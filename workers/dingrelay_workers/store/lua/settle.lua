@@ -30,7 +30,8 @@ write(record, told)
 if #over > 0 then redis.call('HDEL', record, unpack(over)) end
 if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
 
-take_from(RUNNING, id, queue)
+add(leaving, id, queue)
+finish = leave_running
 local kept = ttl
 if state == 'dead' or state == 'unknown' then
   redis.call('ZADD', dead, now, id)
