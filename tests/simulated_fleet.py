@@ -100,7 +100,10 @@ class SimulatedServer:
     def run(self, call: Call) -> Any:
         """Run a script that sees the loop's time."""
         seconds, part = divmod(self._loop.now, 1)
-        moment = {"seconds": self.epoch + int(seconds), "micros": int(part * 1_000_000)}
+        moment: dict[Any, Any] = {
+            "seconds": self.epoch + int(seconds),
+            "micros": int(part * 1_000_000),
+        }
         self.redis.hset("clock", mapping=moment)
         script = self._scripts.get(call.script)
         if script is None:
@@ -315,7 +318,7 @@ class SimulatedFleet:
         """One worker more."""
         redis = SimulatedRedis(self.server)
         publisher: Any = self
-        with patch.object(resources, "open_redis", lambda _: redis):
+        with patch.object(resources, "open_redis", return_value=redis):
             made = Resources(self._settings, publisher, concurrency=self._concurrency)
         anything: Any = made
         anything._transport = anything._tokens = self.dingtalk

@@ -200,7 +200,8 @@ async def test_a_stream_that_was_lost_is_read_from_its_beginning(
 async def test_the_stream_is_bounded(
     redis: Redis, records: Records, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(record._CONSTANTS, "MOST_ENDINGS", 100)
+    known = record._CONSTANTS  # pyright: ignore[reportPrivateUsage]
+    monkeypatch.setitem(known, "MOST_ENDINGS", 100)
     settle = record.transition(
         "dingrelay_workers.store",
         *("leaving", "settle"),

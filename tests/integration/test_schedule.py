@@ -59,7 +59,7 @@ async def told(schedule: Schedule, batch: DueBatch) -> None:
 async def progress(redis: Redis, draft: Draft, *, woken: int, ago: int) -> None:
     """As if a wake-up that was published at `woken` had been started `ago` ms ago."""
     slot = (await server_time(redis) - ago) // (GRACE * 1000 // 6)
-    entry = {
+    entry: dict[Any, Any] = {
         f"s{slot % keys.PROGRESS_SLOTS}": f"{slot} {woken}",
         "started": slot * GRACE * 1000 // 6,
     }
@@ -210,7 +210,7 @@ async def test_a_clock_that_stepped_back_makes_no_wakeup_lost(
 async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_url: str) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.006)
     records = Records(redis, settings)
-    latest = 0
+    latest, draft = 0, a_draft()
     for _ in range(60):
         draft = a_draft()
         answer = await enqueue(redis, draft)
@@ -349,9 +349,9 @@ async def test_nothing_new_is_taken_while_a_batch_is_open(
     assert len(first) == MOST
     for _ in range(3):
         assert await woken_now(schedule, published=False) == first
-    batch = await redis.hget(keys.UNPUBLISHED, "name")
-    assert batch
-    batch = await schedule.take_due("w", lease=60, most=MOST, published=batch.decode())
+    name: Any = await redis.hget(keys.UNPUBLISHED, "name")
+    assert name
+    batch = await schedule.take_due("w", lease=60, most=MOST, published=name.decode())
     assert len(batch.wakeups) == MOST
     assert not {wakeup.id for wakeup in batch.wakeups} & set(first)
 

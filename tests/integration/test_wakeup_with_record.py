@@ -58,21 +58,28 @@ def test_it_is_the_message_and_the_event_that_the_publisher_writes(
         answers = accepted(settings, redis, drafts)
         assert all(answer.created and answer.wakeup is None for answer in answers)
         told = [read(event(events)) for _ in drafts]
-        messages = [read(each) for each in reversed(redis.lrange(QUEUE, 0, -1))]
+        messages = waiting(redis)
         woken = [int(redis.hget(keys.job(draft.id), "woken") or 0) for draft in drafts]
-        assert dict(redis.zrange(keys.woken(QUEUE), 0, -1, withscores=True)) == {
+        places: Any = redis.zrange(keys.woken(QUEUE), 0, -1, withscores=True)
+        assert dict(places) == {
             draft.id.encode(): at for draft, at in zip(drafts, woken, strict=True)
         }
         redis.delete(QUEUE)
         publisher = Publisher(settings)
         publisher.publish(
-            Wakeup(*(getattr(draft, name) for name in Wakeup._fields[:-1]), at)
+            Wakeup._make([*(getattr(draft, name) for name in Wakeup._fields[:-1]), at])
             for draft, at in zip(drafts, woken, strict=True)
         )
         publisher.close()
         assert told == [read(event(events)) for _ in drafts]
-    assert messages == [read(each) for each in reversed(redis.lrange(QUEUE, 0, -1))]
+    assert messages == waiting(redis)
     assert [each["headers"][WOKEN_HEADER] for each in messages] == woken
+
+
+def waiting(redis: Redis) -> list[Any]:
+    """What the queue holds, oldest first."""
+    messages: Any = redis.lrange(QUEUE, 0, -1)
+    return [read(each) for each in reversed(messages)]
 
 
 def event(events: Any) -> bytes:
@@ -177,8 +184,9 @@ def test_a_user_who_may_not_write_to_the_queue_has_the_job_accepted(
 def test_without_the_lease_none_of_them_is_accepted(redis: Redis) -> None:
     drafts = [record.draft(message(f"text {number}")) for number in range(3)]
     redis.set("dingrelay:lease-of-a-test", "another", px=60_000)
-    call = record._enqueue(list(map(record.written, drafts)), ("dingrelay:lease-of-a-test", "me"))
-    assert scripts.run_many(redis, [call]) == [[b"fenced", 0] * 3]
+    lease = ("dingrelay:lease-of-a-test", "me")
+    calls = [record.enqueue(draft, fence=lease) for draft in drafts]
+    assert scripts.run_many(redis, calls) == [[b"fenced", 0]] * 3
     assert redis.keys("dingrelay:job:*") == []
 
 
