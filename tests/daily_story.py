@@ -6,7 +6,6 @@ knows what was asked and what the sandbox's inboxes hold, and nothing of how the
 
 import asyncio
 import random
-import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,12 +24,11 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend, beijing
 from dingrelay_tasks.context import Json
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns import leader
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.wakeup import ReceivedWakeup
+from wakeups import received
 
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
 PEOPLE = [f"u{number}" for number in range(1, 9)]
@@ -62,15 +60,7 @@ class Wakeups:
 
     def _start(self, wakeups: list[Wakeup]) -> None:
         for wakeup in wakeups:
-            received = ReceivedWakeup(
-                id=wakeup.id,
-                kind=KINDS[wakeup.kind],
-                job={"app": wakeup.app, "lane": wakeup.lane},
-                queue=wakeup.queue,
-                woken=wakeup.at,
-                nonce=uuid.uuid4().hex,
-            )
-            run = self._dice.choice(self.executors).execute(received)
+            run = self._dice.choice(self.executors).execute(received(wakeup))
             task = self._loop.create_task(run)
             self._running.add(task)
             task.add_done_callback(self._running.discard)

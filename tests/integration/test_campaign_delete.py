@@ -1,7 +1,6 @@
 """A campaign that has ended goes with all its rows, on each database, whoever dies meanwhile."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -35,14 +34,6 @@ from dingrelay_workers.store.records import Records
 from tables import prepare
 
 TABLES = (CampaignRow, ChunkRow, OutcomeRow, IndexRow)
-
-
-@pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    prepare(database_url)
-    database = Database(database_url)
-    yield database
-    await database.dispose()
 
 
 async def ended(database: Database, *, people: int = 8, **fields: Any) -> str:

@@ -1,0 +1,19 @@
+"""Wake-ups as a worker receives them."""
+
+import uuid
+
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.store.wakeup import ReceivedWakeup
+
+
+def received(wakeup: Wakeup) -> ReceivedWakeup:
+    """A published wake-up, with a nonce of its own each time."""
+    return ReceivedWakeup(
+        id=wakeup.id,
+        kind=KINDS[wakeup.kind],
+        job={"app": wakeup.app, "lane": wakeup.lane},
+        queue=wakeup.queue,
+        woken=wakeup.at,
+        nonce=uuid.uuid4().hex,
+    )
