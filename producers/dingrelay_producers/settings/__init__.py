@@ -11,7 +11,8 @@ from dingrelay_producers.settings.apps import (
 from dingrelay_producers.settings.errors import SettingsError
 from dingrelay_producers.settings.secret_files import read_secret
 from dingrelay_producers.settings.sections import LOOKS, QuotaSettings, RecipientSettings
-from dingrelay_producers.settings.settings import SANDBOX_WEBHOOK_KEY, Settings
+from dingrelay_producers.settings.settings import Settings
+from dingrelay_producers.settings.webhooks import SANDBOX_WEBHOOK_KEY
 
 __all__ = [
     "DEFAULT_APP",

@@ -1,6 +1,5 @@
 """The settings: every one with its default, and what they say of cells and servers."""
 
-import ipaddress
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
@@ -9,6 +8,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from dingrelay_producers.language import language_of
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress, TlsFiles
+from dingrelay_producers.settings import webhooks
 from dingrelay_producers.settings.addresses import (
     check_dingtalk_url,
     check_management_api,
@@ -39,10 +39,6 @@ from dingrelay_tasks.problems import sentence
 
 EMBEDDED_REDIS = "redis://127.0.0.1:6379/0"
 DEFAULT_DATABASE = "sqlite:///dingrelay.db"
-SHORTEST_WEBHOOK_KEY = 32
-SANDBOX_WEBHOOK_KEY = "the-webhook-key-of-sandboxes-and-tests"
-"""Outside production a webhook needs no setting; its secrets are then no secrets."""
-
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -252,7 +248,7 @@ class Settings(BaseSettings):
             "DINGRELAY_FLOWER_BROKER_API", self.flower_broker_api.get_secret_value()
         )
         check_apps(self.apps)
-        _check_webhooks(self)
+        webhooks.check(self)
         return self
 
     def _check_organisations(self) -> None:
@@ -400,14 +396,7 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: none is configured, in production.
         """
-        keys = _listed(self.webhook_key.get_secret_value())
-        if not keys and self.env != "production":
-            return (SANDBOX_WEBHOOK_KEY,)
-        if not keys:
-            raise SettingsError(
-                "DINGRELAY_WEBHOOK_KEY: required for webhooks; make one with `openssl rand -hex 32`"
-            )
-        return keys
+        return webhooks.keys(self)
 
     def app(self, name: str) -> AppSettings:
         """The app of that name.
@@ -416,32 +405,6 @@ class Settings(BaseSettings):
             SettingsError: there is none, or its key or secret is missing.
         """
         return complete_app(self.apps, name)
-
-
-def _listed(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _check_webhooks(settings: "Settings") -> None:
-    if any(
-        len(key) < SHORTEST_WEBHOOK_KEY for key in _listed(settings.webhook_key.get_secret_value())
-    ):
-        raise ValueError(
-            f"DINGRELAY_WEBHOOK_KEY: must be {SHORTEST_WEBHOOK_KEY} characters or more"
-        )
-    for network in _listed(settings.webhook_networks):
-        try:
-            ipaddress.ip_network(network)
-        except ValueError:
-            raise ValueError(
-                "DINGRELAY_WEBHOOK_NETWORKS: must be networks such as 10.0.0.0/8, comma-separated"
-            ) from None
-    if settings.webhook_timeout >= settings.job_timeout:
-        raise ValueError("DINGRELAY_WEBHOOK_TIMEOUT: must be shorter than DINGRELAY_JOB_TIMEOUT")
-    if settings.webhook_retention < settings.webhook_give_up:
-        raise ValueError(
-            "DINGRELAY_WEBHOOK_RETENTION: must be as long as DINGRELAY_WEBHOOK_GIVE_UP or longer"
-        )
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
