@@ -94,7 +94,7 @@ class Publisher:
     async def publish_on_loop(self, batch: Sequence[Wakeup], redis: AsyncRedis) -> int:
         """As `publish`, for a few wake-ups, on an event loop and over this connection to the broker.
 
-        A thread for them costs more than they do. `on_loop` says whether it can be used.
+        A thread for them costs more than they do. The broker is a Redis that is written to directly.
         """
         assert self._direct is not None
         if time.monotonic() < self._away_until:
@@ -107,11 +107,6 @@ class Publisher:
             self._left_alone(len(batch), error)
             return 0
         return len(batch)
-
-    @property
-    def on_loop(self) -> bool:
-        """Whether `publish_on_loop` can be used: the broker is a Redis that is written to directly."""
-        return self._direct is not None
 
     def _left_alone(self, count: int, error: Exception) -> None:
         self._away_until = time.monotonic() + AWAY_PAUSE
