@@ -1,15 +1,19 @@
 """No window holds more recipients than DingTalk delivers to, by the sandbox's own count."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from daily_story import SEND, a_story
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import MessageSend
 from dingrelay_workers.limiter.grant import Grant
+from one_worker import one_worker
 from tables import prepare
 
 WAY = 1.2
@@ -93,3 +97,28 @@ async def test_a_slot_that_passed_while_the_process_was_stopped_is_not_used(
         await story.ended()
     assert len(left) == 2
     assert sandbox.audit()["delivered"] == 1
+
+
+async def test_sizes_of_departments_are_kept_for_an_hour_and_so_many_only(
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keys, "MEMBER_COUNTS", 2)
+    counts = keys.member_count("default")
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+
+        async def sent_to(department: int) -> None:
+            message = {"msgtype": "text", "text": {"content": f"to {department}"}}
+            job = {"to": {"departments": [department]}, "message": message}
+            assert await worker.finish(await worker.send(MessageSend.parse(job))) == State.DONE
+
+        await sent_to(2)
+        assert await redis.pttl(counts) > 3_590_000
+        await redis.pexpire(counts, 60_000)  # 59 minutes pass
+        await sent_to(3)
+        await sent_to(4)
+        assert await redis.pttl(counts) <= 60_000
+    assert sorted(await redis.hkeys(counts)) == [b"2", b"3"]

@@ -270,7 +270,7 @@ async def test_a_queue_that_only_new_workers_serve_is_left_alone_and_one_of_othe
 async def test_a_served_queue_that_starts_nothing_is_probed_and_does_not_grow(
     redis: Redis, schedule: Schedule
 ) -> None:
-    first, *others = await a_silent_queue(redis, 4)
+    first, *others = await a_silent_queue(redis, 30)
     assert await woken_now(schedule) == [first.id]
     woken = []
     for _ in range(20):  # graces that pass: the probe's time is moved into the past
