@@ -186,6 +186,9 @@ def test_a_management_api_is_a_url_and_is_never_quoted(url: str) -> None:
 
 @pytest.mark.parametrize("path", ["", "/", "/api", "/api/"])
 def test_flower_is_given_the_management_api_with_its_path(path: str) -> None:
-    assert management_api(f"https://u:p@rabbit:15671{path}") == "https://u:p@rabbit:15671/api/"
-    assert management_api("https://rabbit/behind/api") == "https://rabbit/behind/api/"
-    assert management_api("") is None
+    def given(url: str) -> str | None:
+        return management_api(Settings.load(env="sandbox", flower_broker_api=url))
+
+    assert given(f"https://u:p@rabbit:15671{path}") == "https://u:p@rabbit:15671/api/"
+    assert given("https://rabbit/behind/api") == "https://rabbit/behind/api/"
+    assert given("") is None

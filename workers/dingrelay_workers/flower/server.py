@@ -52,7 +52,7 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     """Run Flower until SIGINT or SIGTERM.
 
     Raises:
-        SettingsError: a password is needed and not set.
+        SettingsError: a password is needed and not set, or would be sent in plain.
         OSError: the port is taken.
     """
     options.basic_auth = flower_credentials(settings, address=address)
@@ -64,8 +64,9 @@ def serve(settings: Settings, *, address: str, port: int) -> None:
     options.format_task = format_task
     # It asks the workers once at its start, and calls it a failure that none runs yet.
     logging.getLogger("flower.inspector").setLevel(logging.ERROR)
+    options.broker_api = queues.management_api(settings)
     queues.install(settings.broker_address)
-    options.broker_api = queues.management_api(settings.flower_broker_api.get_secret_value())
+    queues.install_rabbitmq(settings)
     celery = Celery("dingrelay-flower", set_as_current=False)
     # Without a zone of its own the browser shows the reader's.
     celery.config_from_object(celery_config(settings) | {"timezone": None})

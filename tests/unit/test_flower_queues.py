@@ -1,0 +1,70 @@
+"""What Flower asks of RabbitMQ, and with what it may not ask."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flower.utils import broker
+from structlog.testing import capture_logs
+from tornado.httpclient import AsyncHTTPClient
+
+from dingrelay_producers import Settings, SettingsError
+from dingrelay_workers.flower import queues
+
+
+@pytest.mark.parametrize(("scheme", "asked"), [("amqps", False), ("amqp", True)])
+async def test_the_management_api_is_not_guessed_where_the_broker_has_tls(
+    scheme: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flower's guess is plain HTTP, with the password of the broker."""
+    guesses: list[str] = []
+
+    async def fetch(_: Any, url: str, **options: Any) -> Any:
+        guesses.append(url)
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(AsyncHTTPClient, "fetch", fetch)
+    monkeypatch.setattr(broker, "RabbitMQ", broker.RabbitMQ)
+    url = f"{scheme}://u:p@rabbit:5671//"
+    with capture_logs() as lines:
+        queues.install_rabbitmq(Settings.load(env="sandbox", broker_url=url))
+    found: Any = broker.Broker(url, http_api=None)
+    assert await found.queues(["dingrelay.normal"]) == []
+    assert len(guesses) == asked
+    assert all("http://u:p@rabbit:15672/" in each for each in guesses)
+    told = [line["set"] for line in lines if line["event"] == "flower_shows_no_queues"]
+    assert told == ["DINGRELAY_FLOWER_BROKER_API"] * (not asked)
+
+
+async def test_the_authorities_of_the_broker_hold_for_its_management_api(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    used: list[Any] = []
+
+    async def fetch(_: Any, url: str, **options: Any) -> Any:
+        used.append((options["validate_cert"], options["ca_certs"]))
+        raise ConnectionRefusedError
+
+    monkeypatch.setattr(AsyncHTTPClient, "fetch", fetch)
+    monkeypatch.setattr(broker, "RabbitMQ", broker.RabbitMQ)
+    (tmp_path / "ca.pem").write_text("")
+    for ca in ("", str(tmp_path / "ca.pem")):
+        url, api = "amqps://u:p@rabbit//", "https://u:p@rabbit:15671/api/"
+        settings = Settings.load(env="sandbox", broker_url=url, flower_broker_api=api, tls_ca=ca)
+        queues.install_rabbitmq(settings)
+        found: Any = broker.Broker(url, http_api=queues.management_api(settings))
+        assert await found.queues(["dingrelay.normal"]) == []
+    assert used == [(True, None), (True, str(tmp_path / "ca.pem"))]
+
+
+def test_no_password_goes_to_the_management_api_in_plain_where_the_broker_has_tls() -> None:
+    def given(url: str, broker_url: str) -> str | None:
+        settings = Settings.load(env="sandbox", broker_url=broker_url, flower_broker_api=url)
+        return queues.management_api(settings)
+
+    for url in ("http://rabbit:15672/api/", "http://u:s3cret@rabbit:15672"):
+        with pytest.raises(SettingsError, match="must be https") as refused:
+            given(url, "amqps://u:s3cret@rabbit//")
+        assert "s3cret" not in str(refused.value)
+        assert given(url, "amqp://u:s3cret@rabbit//")
+    assert given("http://127.0.0.1:15672", "amqps://rabbit//") == "http://127.0.0.1:15672/api/"
