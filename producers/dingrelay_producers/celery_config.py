@@ -6,7 +6,7 @@ from urllib.parse import quote, urlsplit
 
 from kombu.entity import Exchange, Queue
 
-from dingrelay_producers.redis_address import RedisAddress
+from dingrelay_producers.redis_address import TLS_OPTION, RedisAddress
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.timeouts import HEALTH_CHECK, SOCKET_TIMEOUT
 
@@ -29,15 +29,17 @@ def celery_config(settings: Settings, *, timeout: float = SOCKET_TIMEOUT) -> dic
         settings: where the broker is.
         timeout: seconds to wait for the broker.
     """
+    tls = _broker_tls(settings)
     return {
         "broker_url": _broker_url(settings),
-        "broker_use_ssl": _broker_tls(settings),
+        "broker_use_ssl": tls,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_connection_timeout": timeout,
         # What a full, demoted or starting Redis answers; Celery would end the worker over it.
         "broker_channel_error_retry": True,
-        "broker_transport_options": _transport_options(settings, timeout),
+        "broker_transport_options": _transport_options(settings, timeout)
+        | ({TLS_OPTION: tls} if tls else {}),
         # As Celery itself would make a queue of that name, so that a client without this
         # configuration publishes to the same one.
         "task_queues": [_queue(settings, name) for name in QUEUES],

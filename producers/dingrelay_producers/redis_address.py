@@ -26,6 +26,10 @@ CERT_REQS = {
 }
 """What ``ssl_cert_reqs`` may be in a URL: redis-py's words and Celery's."""
 
+TLS_OPTION = "dingrelay_tls"
+"""A transport option of kombu's that nobody reads. Its pools tell brokers apart by their URLs and options, and not by
+certificates: a client with another one would publish over the connection of the first."""
+
 _OURS = ("master", "sentinel_username", "sentinel_password", "db")
 
 

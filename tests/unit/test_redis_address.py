@@ -2,12 +2,14 @@
 
 import ssl
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu.connection import Connection
+from kombu.transport import pyamqp
 
 from dingrelay_producers import Settings
 from dingrelay_producers.celery_config import celery_config
@@ -99,6 +101,38 @@ def test_certificates_are_verified_by_default(tmp_path: Path) -> None:
         "ca_certs": str(ca),
         "server_hostname": "rabbit",
     }
+
+
+@pytest.mark.parametrize("broker", ["amqps://rabbit//", "rediss://h/0", "sentinels://h/0?master=m"])
+def test_two_tls_settings_share_no_connections_to_one_broker(broker: str, tmp_path: Path) -> None:
+    """kombu's pools are those of the process."""
+    (tmp_path / "ca.pem").write_text("")
+    files = ("", "", str(tmp_path / "ca.pem"))
+    made: list[Any] = []
+    for ca in files:
+        celery = Celery(set_as_current=False)
+        settings = Settings.load(env="test", broker_url=broker, tls_ca=ca)
+        celery.config_from_object(celery_config(settings))
+        made.append(celery.connection())
+    first, same, other = (repr(each.__eqhash__()) for each in made)
+    assert first != other
+    if "sentinel" not in broker:  # a new object each time tells those apart in any case
+        assert first == same
+
+
+def test_py_amqp_is_not_given_what_tells_pools_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+
+    def connect(self: Any) -> None:
+        given.append(dict(self.client.transport_options))
+
+    monkeypatch.setattr(pyamqp.SSLTransport, "establish_connection", connect)
+    celery = Celery(set_as_current=False)
+    celery.config_from_object(celery_config(Settings.load(env="test", broker_url="amqps://h//")))
+    connection: Any = celery.connection()
+    connection.transport.establish_connection()
+    assert given == [{}]
+    assert connection.transport_options
 
 
 def test_a_certificate_needs_its_key(tmp_path: Path) -> None:
