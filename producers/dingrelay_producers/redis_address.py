@@ -1,7 +1,7 @@
 """Where a Redis is, and how it is reached: read once from a URL, for records and for the broker."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -29,6 +29,21 @@ CERT_REQS = {
 TLS_OPTION = "dingrelay_tls"
 """A transport option of kombu's that nobody reads. Its pools tell brokers apart by their URLs and options, and not by
 certificates: a client with another one would publish over the connection of the first."""
+OPTIONS = frozenset(
+    {
+        "client_name",
+        "health_check_interval",
+        "max_connections",
+        "socket_connect_timeout",
+        "socket_keepalive",
+        "socket_read_size",
+        "socket_timeout",
+    }
+)
+"""What a URL may set of redis-py's connections. Others change what they return, or what becomes of a broken one."""
+TLS_OPTIONS = frozenset(
+    {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
+)
 
 _OURS = ("master", "sentinel_username", "sentinel_password", "db")
 
@@ -60,7 +75,8 @@ class RedisAddress:
         sentinel://[user:password@]host[:port],host[:port]…/[database]?master=name
 
     User and password are the Redis servers'; the Sentinels' own are ``sentinel_username`` and
-    ``sentinel_password`` in the query. What else is in the query goes to redis-py.
+    ``sentinel_password`` in the query. What else may be there are `OPTIONS` of redis-py's, with TLS also
+    `TLS_OPTIONS`.
 
     Attributes:
         hosts: of the Redis, or of the Sentinels; none for a socket file.
@@ -117,6 +133,7 @@ class RedisAddress:
             raise ValueError("must name the primary as the Sentinels know it: ?master=NAME")
         rest = {name: value for name, value in query.items() if name not in _OURS}
         secure = scheme in {"rediss", "sentinels"}
+        _check_options(rest, OPTIONS | TLS_OPTIONS if secure else OPTIONS)
         tls = _tls(rest, files) if secure else {}
         return cls(
             scheme=scheme,
@@ -210,10 +227,11 @@ def _tls(rest: dict[str, str], files: TlsFiles) -> dict[str, Any]:
     if word not in CERT_REQS:
         raise ValueError("ssl_cert_reqs must be required, optional or none")
     found: dict[str, Any] = {"ssl_cert_reqs": CERT_REQS[word]}
+    named = rest.pop("ssl_check_hostname", "")
     if CERT_REQS[word] is ssl.CERT_NONE:
         found["ssl_check_hostname"] = False
-    elif "ssl_check_hostname" in rest:
-        found["ssl_check_hostname"] = _truth(rest.pop("ssl_check_hostname"))
+    elif named:
+        found["ssl_check_hostname"] = _truth(named)
     for name, value in (
         ("ssl_ca_certs", files.ca),
         ("ssl_certfile", files.cert),
@@ -228,6 +246,12 @@ def _truth(text: str) -> bool:
     if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
         raise ValueError("ssl_check_hostname must be true or false")
     return text.lower() in {"true", "1", "yes"}
+
+
+def _check_options(given: Iterable[str], allowed: frozenset[str]) -> None:
+    for name in given:
+        if name not in allowed:
+            raise ValueError(f"{name} in its query is none of: {', '.join(sorted(allowed))}")
 
 
 def _options(rest: Mapping[str, str]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from urllib.parse import urlencode
 
 import pytest
 from redis import Redis
@@ -20,6 +21,7 @@ from dingrelay_producers import (
     State,
     WaitTimeout,
 )
+from dingrelay_producers.redis_address import OPTIONS
 from dingrelay_producers.store import keys
 from dingrelay_tasks import ApprovalCreate, ContractError, MessageSend, UserSync
 
@@ -46,6 +48,23 @@ def client(settings: Settings) -> Iterator[Client]:
 def broker(valkey_url: str) -> Iterator[Redis]:
     with Redis.from_url(valkey_url) as redis:
         yield redis
+
+
+def test_every_option_that_a_url_may_have_is_taken(valkey_url: str, broker: Redis) -> None:
+    values = {
+        "client_name": "orders",
+        "health_check_interval": "5",
+        "max_connections": "7",
+        "socket_connect_timeout": "1.5",
+        "socket_keepalive": "yes",
+        "socket_read_size": "4096",
+        "socket_timeout": "1.5",
+    }
+    assert values.keys() == OPTIONS
+    settings = Settings.load(env="test", redis_url=f"{valkey_url}?{urlencode(values)}")
+    with Client(settings) as client:
+        assert client.send(message()).status().state is State.QUEUED
+        assert "orders" in {each["name"] for each in broker.client_list()}
 
 
 def test_a_job_is_accepted_and_published_by_name(client: Client, broker: Redis) -> None:

@@ -30,6 +30,11 @@ WRONG = {
     "sentinel://h:26379/0": "master=NAME",
     "sentinel://h,,g/0?master=m": "must name each Sentinel",
     "rediss://h/0?ssl_cert_reqs=maybe": "ssl_cert_reqs must be",
+    "redis://h/0?decode_responses=1": "decode_responses in its query is none of: client_name, ",
+    "sentinel://h/0?master=m&protocol=2": "protocol in its query is none of: ",
+    "rediss://h/0?ssl_min_version=2": "ssl_min_version in its query is none of: ",
+    "redis://h/0?ssl_cert_reqs=none": "ssl_cert_reqs in its query is none of: ",
+    "redis://h/0?socket_timeout=soon": "Invalid value for 'socket_timeout'",
 }
 
 
