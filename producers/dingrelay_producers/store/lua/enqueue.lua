@@ -14,6 +14,7 @@ local recent, lease = KEYS[1], KEYS[2]
 local recent_size, recent_ttl, batch_key_ttl, holder = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local FIRST, FIELDS = 5, 21
 local TRIMMED = 1000  -- ms between two looks at whether the newest are too many
+local DUE, LATEST = 8, 2 ^ 53 - MARGIN  -- its place among a job's; what Redis still takes for a time
 
 -- What is answered, and what is written for all jobs at once at the end.
 local answers, latest, tombstones, woken = {}, {}, {}, {}
@@ -74,6 +75,13 @@ local function accept(
   end
 end
 
+-- An error after the first write would leave jobs without a place.
+for at = FIRST, #ARGV, FIELDS do
+  local due = tonumber(ARGV[at + DUE])
+  if not due or due ~= math.floor(due) or due > LATEST then
+    return redis.error_reply('ERR the due of ' .. ARGV[at] .. ' is no time')
+  end
+end
 local fenced = lease and redis.call('GET', lease) ~= holder
 for at = FIRST, #ARGV, FIELDS do
   if fenced then add(answers, 'fenced', 0) else accept(unpack(ARGV, at, at + FIELDS - 1)) end
