@@ -149,3 +149,9 @@ def test_a_request_id_of_the_callers_is_kept_if_a_log_can_hold_it(
     assert served.ask("GET", "/healthz", X_Request_Id="a-1").headers["X-Request-Id"] == "a-1"
     odd = served.ask("GET", "/healthz", X_Request_Id="a b\tc")
     assert odd.headers["X-Request-Id"] not in {"a b\tc", ""}
+
+
+def test_a_scraper_of_the_wrong_port_is_told_the_right_one(served: GatewayClient) -> None:
+    reply = served.ask("GET", "/metrics")
+    assert (reply.status, reply.json["type"]) == (404, "urn:dingrelay:problem:not-found")
+    assert "DINGRELAY_METRICS_PORT" in reply.json["detail"]

@@ -40,8 +40,9 @@ STRANGERS_LIMIT = 100_000
 """Bytes of a body from somebody whose key is not known before it is read."""
 
 METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
-_OURS = re.compile(r"/(?:v1(?:/.*)?|callbacks/.*|docs/.*|favicon\.ico|robots\.txt)?")
-"""Paths that are none of DingTalk's, whatever comes of them."""
+_OURS = re.compile(r"/(?:v1(?:/.*)?|callbacks/.*|docs/.*|metrics|favicon\.ico|robots\.txt)?")
+"""Paths that are none of DingTalk's, whatever comes of them. In its old dialect a refusal is a 200, which a scraper
+would take for metrics."""
 _CORPORATION_TOKEN = re.compile(r"/v1\.0/oauth2/[^/]+/token")
 
 _NAMING_AGENTS = {*messages.PATHS, approvals.CREATE, approvals.CREATE_TOPAPI}

@@ -94,7 +94,7 @@ async def _answer(request: web.Request, handler: Handler, request_id: str) -> we
     except Problem as problem:
         return problem.response(request_id, wanted_language(request))
     except web.HTTPException as error:
-        return _from_aiohttp(error).response(request_id, wanted_language(request))
+        return _from_aiohttp(error, request.path).response(request_id, wanted_language(request))
     except ConnectionError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller learns no more of it
@@ -133,10 +133,12 @@ def _check_headers(request: web.Request) -> None:
         raise Problem(problems.MALFORMED, "Content-Length: contradicts Transfer-Encoding")
 
 
-def _from_aiohttp(error: web.HTTPException) -> Problem:
+def _from_aiohttp(error: web.HTTPException, path: str) -> Problem:
     kind = _KIND_OF_STATUS.get(error.status, problems.INTERNAL)
     headers = {name: value for name, value in error.headers.items() if name == "Allow"}
     detail = "no such path" if kind is problems.NOT_FOUND else kind.title.lower()
+    if path == "/metrics":
+        detail = "metrics are on DINGRELAY_METRICS_PORT, not on this port"
     return Problem(kind, detail, headers=headers)
 
 
