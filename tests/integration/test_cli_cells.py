@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from cli_runner import Cli
+from dingrelay_producers import Client
+from dingrelay_tasks import MessageSend
 from two_cells import TwoCells, two_cells
 
 FILE = """
@@ -175,3 +177,19 @@ def test_a_person_is_erased_in_all_cells_and_those_that_are_away_are_named(
     assert "cell two is away" in told.stderr
     refused = cli("person", "erase", "u1", "--app", "shop", "--yes")
     assert (refused.exit_code, "cell two is away" in refused.stderr) == (3, True)
+
+
+def test_a_person_is_erased_also_in_a_cell_of_which_no_app_is_known(cells: TwoCells) -> None:
+    cells.prepare()
+    one = {name: value for name, value in cells.cells["one"].items() if name != "apps"}
+    two = {**cells.cells["two"], "apps": ["shop", "default", "one0"]}
+    settings = cells.settings(cells={"one": one, "two": two})
+    with Client(settings) as client:
+        message = {"msgtype": "text", "text": {"content": "x"}}
+        job = {"app": "unknown", "to": {"users": ["u1"]}, "message": message}
+        sent = client.send(MessageSend.parse(job)).id
+        erasure = client.erase_person("u1")
+        assert [each.id for each in erasure.remaining] == [sent]
+        assert client.job(erasure.job).status().kind == "person-erase"
+    with cells.redis("one") as redis:
+        assert redis.hget(f"dingrelay:job:{erasure.job}", "app") == b"one1"

@@ -556,7 +556,6 @@ class Client:
 
         Raises:
             ContractError: as `export_person`.
-            InvalidArgument: no app of some cell is known here; nothing was erased.
             NotInstalled: as `export_person`.
             ServiceUnavailable: as `export_person`; a part may be erased. Ask once more.
             CellUnavailable: cells are away, and `on_away` is not given. In the others the person is erased;

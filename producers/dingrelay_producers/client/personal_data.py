@@ -9,9 +9,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import chain, count
 from typing import Any, Protocol
 
-from dingrelay_producers.errors import InvalidArgument
 from dingrelay_producers.installed import load
 from dingrelay_producers.settings import DEFAULT_APP, Settings
 from dingrelay_tasks.contract import AppName, Document, UserId
@@ -105,18 +105,11 @@ def exported(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def app_in(settings: Settings) -> str:
-    """An app that is in the cell of these settings: a job that names it is carried out there.
-
-    Raises:
-        InvalidArgument: none is known here.
-    """
-    named = settings.cells[settings.cell].apps
-    for app in (*named, *settings.apps, DEFAULT_APP):
-        if settings.serves(app):
-            return app
-    raise InvalidArgument(
-        "app", f"given, as no app of the cell {settings.cell} is known here", None
-    )
+    """An app of the cell of these settings, known or not: a job that names it is carried out there."""
+    known = (*settings.cells[settings.cell].apps, *settings.apps, DEFAULT_APP)
+    # A cell that names none has all that no other names.
+    any_other = (f"{settings.cell}{number}" for number in count())
+    return next(app for app in chain(known, any_other) if settings.serves(app))
 
 
 def new_tombstone() -> str:
