@@ -339,14 +339,13 @@ class DailyLimits:
         Raises:
             Wait: a campaign may just be calling them.
         """
-        found: dict[str, tuple[str, int]] = {}
+        found: dict[_Day, dict[str, tuple[str, int]]] = {}
         looks = iter(LOOKS)
+
+        def ask(day: _Day) -> Call:
+            return call(day, json.dumps(found[day]) if day in found else "")
+
         for _ in range(ASK_AGAIN):
-            counts = json.dumps(found) if found else ""
-
-            def ask(day: _Day, counts: str = counts) -> Call:
-                return call(day, counts)
-
             day, answer = await self._ask(day, ask)
             if answer[0] != b"near":
                 return day, answer[1:]
@@ -358,9 +357,9 @@ class DailyLimits:
                 if pause is None:
                     raise _look_later()
                 await asyncio.sleep(pause)
-            found |= {
-                user: (entry, had[user]) for user, entry in zip(users, entries[1::2], strict=True)
-            }
+            found.setdefault(day, {}).update(
+                {user: (entry, had[user]) for user, entry in zip(users, entries[1::2], strict=True)}
+            )
         raise _look_later()
 
     async def _ask(self, day: _Day, call: Callable[[_Day], Call]) -> tuple[_Day, list[Any]]:
