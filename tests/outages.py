@@ -4,15 +4,17 @@ A beat is a tenth of a second here, so an outage of four seconds is one of forty
 """
 
 import asyncio
+import time
 import uuid
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from conftest import next_look
 from dingrelay_producers.celery_config import QUEUES
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import AppSettings, Settings
@@ -48,9 +50,10 @@ class Wakeups(Publisher):
         self.executors: list[Executor] = []
         self.runs: Counter[str] = Counter()
 
-    def publish(self, wakeups: Sequence[Wakeup]) -> int:
-        self._loop.call_soon_threadsafe(self._take, wakeups)
-        return len(wakeups)
+    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+        taken = list(wakeups)
+        self._loop.call_soon_threadsafe(self._take, taken)
+        return len(taken)
 
     def _take(self, wakeups: Sequence[Wakeup]) -> None:
         for wakeup in wakeups:
@@ -107,7 +110,8 @@ class Fleet:
         return drafts
 
     async def status(self, draft: Draft) -> JobStatus:
-        return JobStatus.from_record(draft.id, await self.redis.hgetall(keys.job(draft.id)))
+        found: Any = await self.redis.hgetall(keys.job(draft.id))
+        return JobStatus.from_record(draft.id, found)
 
     async def states(self, drafts: Sequence[Draft]) -> Counter[State]:
         async with self.redis.pipeline(transaction=False) as pipe:
@@ -229,9 +233,10 @@ async def has_ended(fleet: Fleet, draft: Draft) -> bool:
 
 
 async def eventually(predicate: Callable[[], Awaitable[bool]], *, within: float = 40) -> None:
+    began = time.monotonic()
     async with asyncio.timeout(within):
         while not await predicate():  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(next_look(time.monotonic() - began))
 
 
 async def more_calls(sandbox: SandboxAdmin, than: int) -> bool:
