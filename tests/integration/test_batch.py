@@ -32,7 +32,7 @@ SLOW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
 """Two thirds of a second between slots."""
 NEVER = {"*": {"calls": "2/100s"}, "message.send": {"recipients": ""}}
 """After the first slot none comes within a test."""
-FEW = {"*": {"calls": "5/2s"}, "message.send": {"recipients": "101/3600s"}}
+FEW = {"*": {"calls": "2/4s"}, "message.send": {"recipients": "101/36000s"}}
 """A hundred recipients, and hardly any more within a test."""
 
 Running = asyncio.Task[Outcome | None]
@@ -93,13 +93,16 @@ class Office:
 
     async def waits_for(self, recipients: int) -> None:
         """Return once a call to so many recipients waits for its slot."""
-        batches = self.resources.batches._open
+        batches: Any = self.resources.batches
         await eventually(
-            lambda: any(each.slot_request.recipients == recipients for each in batches.values())
+            lambda: any(
+                each.slot_request.recipients == recipients for each in batches._open.values()
+            )
         )
 
     async def status(self, draft: Draft) -> JobStatus:
-        return JobStatus.from_record(draft.id, await self.redis.hgetall(keys.job(draft.id)))
+        found: Any = await self.redis.hgetall(keys.job(draft.id))
+        return JobStatus.from_record(draft.id, found)
 
     async def ended(self, drafts: Sequence[Draft]) -> list[JobStatus]:
         """The statuses, once all have ended."""
@@ -114,7 +117,8 @@ class Office:
         return self.sandbox.calls(api=SEND)
 
     async def index(self, draft: Draft) -> list[str]:
-        return [job.decode() for job in await self.redis.zrange(draft.batch_key, 0, -1)]
+        found: list[Any] = await self.redis.zrange(draft.batch_key, 0, -1)
+        return [job.decode() for job in found]
 
 
 OpenOffice = Callable[..., Awaitable[Office]]
@@ -383,8 +387,8 @@ async def test_the_limit_on_recipients_holds_for_claimed_members(
     office = await opened(FEW)
     rule = office.resources.limiter.recipients_rule("default", "message.send")
     assert rule
-    await office.take_the_slot()
     drafts = [await office.enqueue(f"u{number}") for number in range(1, 101)]
+    await office.take_the_slot()
     await office.redis.hset(rule.key, mapping={"balance": 10, "at": int(time.time() * 1e6)})
     await office.wake(drafts[0])
     left = set(await office.index(drafts[0]))

@@ -138,11 +138,12 @@ async def test_a_message_of_several_calls_is_one_trace(worker: OneWorker, spans:
 async def test_a_call_that_jobs_share_links_all_their_traces(
     spans: Spans, sandbox: SandboxAdmin, valkey_url: str, redis: Redis, tmp_path: Path
 ) -> None:
-    rules = {"*": {"calls": "5/2s"}, "message.send": {"recipients": ""}}
+    rules = {"*": {"calls": "2/4s"}, "message.send": {"recipients": ""}}
     async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
+        jobs = [await worker.send(message(f"u{number}")) for number in range(1, 6)]
+        # It takes the slot, for which the others then wait together.
         await worker.run(await worker.send(message("u9", text="先行")))
         spans.clear()
-        jobs = [await worker.send(message(f"u{number}")) for number in range(1, 6)]
         assert set(await asyncio.gather(*map(worker.run, jobs))) == {State.DONE}
     call = one(spans.named(SEND))
     runs = spans.named(RUN)
@@ -213,7 +214,7 @@ async def test_the_departments_of_a_sync_are_children_of_its_run(
     run = one(spans.named("process dingrelay.user-sync"))
     found = [key async for key in worker.redis.scan_iter(keys.job("*"))]
     found.remove(keys.job(parent).encode())
-    traces = [await worker.redis.hget(key, "trace") for key in found]
+    traces: list[Any] = [await worker.redis.hget(key, "trace") for key in found]
     assert [place(each.decode()) for each in traces if each] == [run.place]
 
 
