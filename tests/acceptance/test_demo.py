@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,10 @@ from conftest import wait_until
 
 SMALLER = """
 from dingrelay_demo import scenarios
-scenarios.BURST, scenarios.URGENT_AFTER = 120, 40
-scenarios.STORM_BURST, scenarios.STORM_SECONDS = 60, 2
+scenarios.BURST, scenarios.URGENT_AFTER = 80, 30
+scenarios.STORM_BURST, scenarios.STORM_SECONDS = 50, 2
 scenarios.CAMPAIGN_RATE = 30_000
-scenarios.KILL_BURST, scenarios.KILL_AFTER = 60, 20
+scenarios.KILL_BURST, scenarios.KILL_AFTER = 40, 12
 """
 """Each act as it is, of fewer messages: most of the demo's time is the limit of 20 calls a second."""
 SECONDS = 200
@@ -27,7 +27,7 @@ SECONDS = 200
 
 
 @contextmanager
-def demo(folder: Path) -> Iterator[processes.Popen[bytes]]:
+def demo(folder: Path) -> Generator[processes.Popen[bytes]]:
     """The demo without a terminal, in a folder with settings that it must not heed."""
     (folder / ".env").write_text("DINGRELAY_ENV=production\nDINGRELAY_MAX_ATTEMPTS=none\n", "utf-8")
     environment = {**os.environ, **supervised.variables()}
