@@ -61,7 +61,19 @@ __all__ = [
 ]
 
 PACKAGES = ("dingrelay_tasks", "dingrelay_producers", "dingrelay_workers", "dingrelay_sandbox")
-IMPORTED_LATE = ("celery.apps.worker", "celery.bin.worker")
+IMPORTED_LATE = (
+    *("celery.apps.worker", "celery.bin.worker", "celery.app.amqp", "celery.app.control"),
+    *("celery.app.events", "celery.app.log", "celery.backends.base", "celery.fixups.django"),
+    *("celery.worker.autoscale", "celery.worker.components", "celery.worker.strategy"),
+    *(
+        "typer._adapters",
+        "typer.rich_utils",
+        "rich.markdown",
+        "dingrelay_demo.command",
+        "encodings.idna",
+    ),
+)
+"""What a worker or a command imports once it runs."""
 LEFT_OUT = (
     "dingrelay_workers.app",
     "dingrelay_workers.migrations",
