@@ -249,7 +249,7 @@ def test_alerts_are_raised_when_they_should_be() -> None:
         ["check", "config", "prometheus.yml"],
         ["check", "config", "--syntax-only", "kubernetes.yml"],
         ["check", "rules", "alerts.yml"],
-        ["test", "rules", "alerts.test.yml"],
+        ["test", "rules", "alerts.test.yml", "day.test.yml"],
     ):
         done = subprocess.run(
             [promtool, *command],
@@ -265,9 +265,10 @@ def test_alerts_are_raised_when_they_should_be() -> None:
 def test_every_alert_is_tested_to_be_raised_and_not_to_be() -> None:
     folder = ROOT / "ops/prometheus"
     told: dict[bool, set[str]] = {True: set(), False: set()}
-    for test in yaml.safe_load((folder / "alerts.test.yml").read_text("utf-8"))["tests"]:
-        for case in test["alert_rule_test"]:
-            told[bool(case["exp_alerts"])].add(case["alertname"])
+    for file in folder.glob("*.test.yml"):
+        for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
+            for case in test["alert_rule_test"]:
+                told[bool(case["exp_alerts"])].add(case["alertname"])
     assert (told[True], told[False]) == (ALERTS.keys(), ALERTS.keys())
 
 
