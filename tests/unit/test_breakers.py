@@ -131,7 +131,7 @@ def test_a_dingtalk_that_is_merely_slow_is_soon_called_at_the_full_rate(fleet: F
     assert counted >= 19 * 20 * 0.9
 
 
-@pytest.mark.parametrize("ago", [0.5, HOUR])
+@pytest.mark.parametrize("ago", [0.5, 300.0, HOUR])
 def test_a_clock_that_steps_back_freezes_no_bucket_and_no_pause(fleet: Fleet, ago: float) -> None:
     for _ in range(30):
         fleet.sleep(fleet.ask(heard=(1, 0)).wait or 0.05)
@@ -149,10 +149,23 @@ def test_a_clock_that_steps_back_freezes_no_bucket_and_no_pause(fleet: Fleet, ag
     assert 50 <= fleet.calls <= 201, "neither frozen nor a burst"
 
 
-def test_a_clock_that_steps_back_freezes_no_breaker(fleet: Fleet) -> None:
+@pytest.mark.parametrize("ago", [0.5, 300.0, HOUR])
+def test_a_pause_is_no_longer_when_the_clock_steps_back(fleet: Fleet, ago: float) -> None:
+    fleet.ask(heard=(1, 0))
+    run(fleet.redis, buckets.penalize(CALLS, 5, "90018", 0.025, fleet.now))
+    assert not fleet.ask().starts
+    fleet.sleep(-ago)
+    began = fleet.now
+    while not fleet.ask(heard=(1, 0)).starts:
+        fleet.sleep(0.1)
+        assert fleet.now - began <= 6 * MICRO
+
+
+@pytest.mark.parametrize("ago", [300.0, HOUR])
+def test_a_clock_that_steps_back_freezes_no_breaker(fleet: Fleet, ago: float) -> None:
     for _ in range(5):
         fleet.sick()
-    fleet.sleep(-HOUR)
+    fleet.sleep(-ago)
     assert fleet.ask().trial
 
 
