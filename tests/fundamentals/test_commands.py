@@ -1,0 +1,73 @@
+"""Each command line of ours that a document shows is one that there is, with these options."""
+
+import re
+import shlex
+from functools import cache
+from typing import Any
+
+import pytest
+import typer
+
+from dingrelay_producers.cli import app
+from fundamentals.documents import DOCUMENTS, text
+
+_BLOCK = re.compile(r"^ *```(?:console|bash)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`dingrelay ([a-z][^`\n]+)`")
+_OURS = re.compile(r"(?:^|[\s;&|(])(?:[\w./]+/)?dingrelay ([a-z].*)$")
+_END = ("|", "&&", ";", "--", "&", ">", ">>", "<")
+"""Words after which there is something else than our command."""
+CHANGELOG = "CHANGELOG.md"
+"""Of other releases as well."""
+
+
+@cache
+def root() -> Any:
+    return typer.main.get_command(app)
+
+
+def lines(document: str) -> list[str]:
+    """What the document shows after ``dingrelay``."""
+    content = text(document)
+    found: list[str] = _INLINE.findall(content)
+    for block in _BLOCK.findall(content):
+        for line in block.replace("\\\n", " ").splitlines():
+            found += _OURS.findall(line.removeprefix("$ "))
+    return found
+
+
+def words(line: str) -> list[str]:
+    split = shlex.split(line, comments=True)
+    ends = [place for place, word in enumerate(split) if word in _END]
+    return split[: min(ends, default=len(split))]
+
+
+def wrong(line: str) -> str:
+    """What there is not; nothing where all is right."""
+    path: list[str] = []
+    command, left = root(), words(line)
+    while left and hasattr(command, "commands") and not left[0].startswith("-"):
+        names = left.pop(0).split("|")
+        found = [command.get_command(None, name) for name in names]
+        if None in found:
+            return f"{' '.join([*path, *names])}: no such command"
+        path.append(names[0])
+        command = found[0]
+    options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    for word in left:
+        name = word.strip("[]").partition("=")[0]
+        if re.fullmatch(r"--?[a-z][a-z-]*", name) and name not in {*options, "--help", "-h"}:
+            return f"{' '.join(path)} has no {name}"
+    return ""
+
+
+@pytest.mark.parametrize("document", [each for each in DOCUMENTS if each != CHANGELOG])
+def test_every_command_and_option_exists(document: str) -> None:
+    assert [told for line in lines(document) if (told := wrong(line))] == []
+
+
+def test_what_is_not_there_is_found() -> None:
+    assert wrong("campaign watch ID") == ""
+    assert wrong("dead requeue --all --code CODE  # those of one") == ""
+    assert wrong("campaign observe ID").endswith("no such command")
+    assert wrong("dead requeue --each") == "dead requeue has no --each"
+    assert sum(len(lines(document)) for document in DOCUMENTS) > 100
