@@ -45,11 +45,11 @@ def _many(seeds: range, options: argparse.Namespace) -> int:
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             running.append(process)
-            told, _ = process.communicate()
+            output, _ = process.communicate()
             running.remove(process)
         if process.returncode:
             failed.append(seed)
-        print(told, end="", flush=True)
+        print(output, end="", flush=True)
 
     with ThreadPoolExecutor(options.jobs) as pool:
         try:

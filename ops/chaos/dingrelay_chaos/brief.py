@@ -8,8 +8,8 @@ def brief(value: Any) -> str:
     """A frozen value without the fields that have their defaults."""
     if not is_dataclass(value) or isinstance(value, type):
         return str(value)
-    told = [_field(value, each) for each in fields(value)]
-    return f"{type(value).__name__}({', '.join(filter(None, told))})"
+    shown = [_field(value, each) for each in fields(value)]
+    return f"{type(value).__name__}({', '.join(filter(None, shown))})"
 
 
 def _field(value: Any, field: Any) -> str:

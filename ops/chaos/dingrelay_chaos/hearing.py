@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from dingrelay_chaos.receiver import Told
+from dingrelay_chaos.receiver import Heard
 from dingrelay_chaos.subscribers import QUEUE
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.report_types import EventReport
@@ -27,7 +27,7 @@ class Hearing:
         changes: what the directory found out about people since the first walk, and when it began to
             look (`opened_at`): one a run and person, with all that the run found out.
         endpoints: id → row.
-        told: what the receiver was told.
+        requests: what the receiver was told.
         published: what was published to Celery: id and document.
         dead: id, kind and error of the jobs that are dead or unknown.
         followers: approval → state of the job that follows it.
@@ -39,7 +39,7 @@ class Hearing:
     notices: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    told: list[Told] = field(default_factory=list[Told])
+    requests: list[Heard] = field(default_factory=list[Heard])
     published: list[tuple[str, dict[str, Any]]] = field(
         default_factory=list[tuple[str, dict[str, Any]]]
     )
@@ -69,7 +69,7 @@ class Hearing:
                 system.walked,
             ),
             endpoints={row["id"]: row for row in sql.rows("select * from webhook_endpoints")},
-            told=list(system.receiver.told),
+            requests=list(system.receiver.requests),
             published=_published(system),
             dead=_dead(system),
             followers=_followers(system, approvals),
@@ -94,8 +94,8 @@ def _dead(system: "System") -> list[tuple[str, str, str]]:
         jobs = cast("list[bytes]", redis.zrange(keys.DEAD, 0, -1))
         found: list[tuple[str, str, str]] = []
         for job in jobs:
-            told = cast("list[bytes | None]", redis.hmget(keys.job(job.decode()), "kind", "error"))
-            kind, error = ((each or b"").decode() for each in told)
+            pair = cast("list[bytes | None]", redis.hmget(keys.job(job.decode()), "kind", "error"))
+            kind, error = ((each or b"").decode() for each in pair)
             found.append((job.decode(), kind, error))
         return found
 

@@ -43,13 +43,15 @@ def _noticed(options: argparse.Namespace, mutation: Mutation) -> bool:
         first = mutation.first if options.seed is None else options.seed
         for seed in range(first, first + options.seeds):
             began = time.monotonic()
-            told = _failure(tree, seed, options.seconds, mutation.only)
+            failure = _failure(tree, seed, options.seconds, mutation.only)
             took = time.monotonic() - began
-            if told is None:
+            if failure is None:
                 continue
             clean = _failure(ROOT, seed, options.seconds, mutation.only)
             word = "seed" if clean is None else "BUT the source fails, too, at seed"
-            print(f"{mutation.name}: noticed by {word} {seed} in {took:.0f} s: {told}", flush=True)
+            print(
+                f"{mutation.name}: noticed by {word} {seed} in {took:.0f} s: {failure}", flush=True
+            )
             if clean is None:
                 return True
     print(f"{mutation.name}: not noticed in {options.seeds} seeds ({mutation.what})", flush=True)

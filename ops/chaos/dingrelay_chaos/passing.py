@@ -87,5 +87,5 @@ def waits_for_a_look(system: "System", moment: datetime) -> bool:
 
 
 def _moment(text: str) -> datetime:
-    told = datetime.fromisoformat(text)
-    return told if told.tzinfo else told.replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

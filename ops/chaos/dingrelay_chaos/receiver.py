@@ -27,7 +27,7 @@ START_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Heard:
     """One request.
 
     Attributes:
@@ -55,7 +55,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.port = ports.reserve()
-        self.told: list[Told] = []
+        self.requests: list[Heard] = []
         """Everything, in order; only appended to."""
         self.manners: dict[str, Manner] = {}
         """Endpoint → how it misbehaves; ``*`` for all."""
@@ -116,8 +116,8 @@ class Receiver:
         manner = self.manners.get(name) or self.manners.get("*")
         status = _status(manner)
         headers = request.headers
-        self.told.append(
-            Told(
+        self.requests.append(
+            Heard(
                 name,
                 at,
                 headers.get("webhook-id", ""),

@@ -85,14 +85,14 @@ def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
             violations = invariants.judge(evidence, running)
             violations += [Violation(0, error) for error in journal.errors]
             stories = _stories(violations, evidence, running)
-            told = figures(evidence, schedule)
+            summary = figures(evidence, schedule)
     except BaseException:
         keep = True
         raise
     finally:
         if not keep and not locals().get("violations"):
             shutil.rmtree(folder, ignore_errors=True)
-    return Verdict(schedule, violations, stories, told, folder)
+    return Verdict(schedule, violations, stories, summary, folder)
 
 
 def run_schedule(schedule: Schedule, running: System, journal: Journal) -> None:
@@ -153,12 +153,12 @@ def _safely(act: "object", journal: Journal) -> None:
 
 def _stories(violations: list[Violation], evidence: Evidence, running: System) -> list[str]:
     """A story of each kind of violation."""
-    told: dict[str, str] = {}
+    stories: dict[str, str] = {}
     for some in _alike(violations):
         first = some[0]
-        if first.job and first.job not in told and len(told) < MOST_STORIES:
-            told[first.job] = f"--- {first}\n{story(evidence, running, first.job)}"
-    return list(told.values())
+        if first.job and first.job not in stories and len(stories) < MOST_STORIES:
+            stories[first.job] = f"--- {first}\n{story(evidence, running, first.job)}"
+    return list(stories.values())
 
 
 def figures(evidence: Evidence, schedule: Schedule) -> str:
@@ -168,9 +168,9 @@ def figures(evidence: Evidence, schedule: Schedule) -> str:
         name = str(status.state) if status else "gone"
         states[name] = states.get(name, 0) + 1
     faults = sum(isinstance(step.what, Fault) for step in schedule.steps)
-    told = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
+    counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
     return (
         f"{len(schedule.steps) - faults} operations, {faults} faults, "
-        f"{len(evidence.truth.calls)} calls; {told}; settled after {evidence.waited:.0f} s"
+        f"{len(evidence.truth.calls)} calls; {counts}; settled after {evidence.waited:.0f} s"
         + (f", {evidence.last[:160]}" if evidence.waited > LONG_SECONDS else "")
     )

@@ -139,9 +139,9 @@ def _open_jobs(system: System) -> str:
 
 
 def _untold_events(system: System) -> str:
-    told = system.sandbox.events_summary()
-    if told["waiting"]:
-        return f"{told['waiting']} events are on their way"
+    events = system.sandbox.events_summary()
+    if events["waiting"]:
+        return f"{events['waiting']} events are on their way"
     # DingTalk has given up pushing: what it keeps is there to be read.
     passing.pass_for_missed_events(system)
     return ""

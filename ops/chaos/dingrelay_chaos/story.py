@@ -41,8 +41,8 @@ def story(evidence: Evidence, system: System, job: str) -> str:
         left_out = len(lines) - MOST_LINES
         gap = [(lines[MOST_LINES // 2][0], "…", f"{left_out} lines are left out")]
         lines = lines[: MOST_LINES // 2] + gap + lines[-MOST_LINES // 2 :]
-    told = [f"{at:8.3f}  {who:8} {what}" for at, who, what in lines]
-    return "\n".join([*told, *_records(system, ids)])
+    shown = [f"{at:8.3f}  {who:8} {what}" for at, who, what in lines]
+    return "\n".join([*shown, *_records(system, ids)])
 
 
 def _ids(asked: Asked, job: str) -> set[str]:
@@ -124,15 +124,15 @@ def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[
     for content in contents:
         for user, entries in truth.by_content.get(content, {}).items():
             for entry in entries:
-                told = f"{user}{' ' + entry['reason'] if entry['reason'] else ''}"
-                calls.setdefault(entry["call_id"], []).append(told)
+                outcome = f"{user}{' ' + entry['reason'] if entry['reason'] else ''}"
+                calls.setdefault(entry["call_id"], []).append(outcome)
     for entry in truth.entries:
         if any(
             text_of(entry).startswith(each.tag) and each.campaign in ids
             for each in evidence.asked.campaigns
         ):
-            told = f"{entry['user']}{' ' + entry['reason'] if entry['reason'] else ''}"
-            calls.setdefault(entry["call_id"], []).append(told)
+            outcome = f"{entry['user']}{' ' + entry['reason'] if entry['reason'] else ''}"
+            calls.setdefault(entry["call_id"], []).append(outcome)
     for tag in tags:
         for instance in truth.instances(tag):
             calls.setdefault(instance["call_id"], []).append(f"creates {instance['id']}")
@@ -148,5 +148,5 @@ def _records(system: System, ids: set[str]) -> Iterator[str]:
         for each in sorted(ids):
             record = cast("dict[bytes, bytes]", redis.hgetall(f"dingrelay:job:{each}"))
             if record:
-                told = {name.decode(): value.decode() for name, value in record.items()}
-                yield f"record {each}: {json.dumps(told, ensure_ascii=False)}"
+                fields = {name.decode(): value.decode() for name, value in record.items()}
+                yield f"record {each}: {json.dumps(fields, ensure_ascii=False)}"

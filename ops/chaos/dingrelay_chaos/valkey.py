@@ -189,22 +189,22 @@ def _wait_for(done: Callable[[], bool], seconds: float) -> None:
         time.sleep(LOOK_SECONDS)
 
 
-def _told(redis: Redis, section: str) -> dict[str, Any]:
+def _info(redis: Redis, section: str) -> dict[str, Any]:
     return redis.info(section)
 
 
 def _linked(replica: Redis) -> bool:
-    return _told(replica, "replication").get("master_link_status") == "up"
+    return _info(replica, "replication").get("master_link_status") == "up"
 
 
 def _offset(redis: Redis) -> int:
-    told = _told(redis, "replication")
-    replica = told["role"] == "slave"
-    return int(told["slave_repl_offset" if replica else "master_repl_offset"])
+    info = _info(redis, "replication")
+    replica = info["role"] == "slave"
+    return int(info["slave_repl_offset" if replica else "master_repl_offset"])
 
 
 def _on_disk(redis: Redis) -> bool:
     """Whether what a replica was given is in its append-only file, so that a restart keeps it."""
-    told = _told(redis, "persistence")
-    busy = told["aof_rewrite_in_progress"] or told["aof_rewrite_scheduled"]
-    return not busy and told["aof_last_bgrewrite_status"] == "ok"
+    info = _info(redis, "persistence")
+    busy = info["aof_rewrite_in_progress"] or info["aof_rewrite_scheduled"]
+    return not busy and info["aof_last_bgrewrite_status"] == "ok"

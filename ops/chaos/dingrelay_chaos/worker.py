@@ -34,7 +34,7 @@ class Worker:
         self.memory: list[int] = []
         """Bytes that the present process held, once a look."""
         self._started_at = 0
-        self._told_to_stop = False
+        self._stopping = False
 
     def start(self, skew: float) -> None:
         """Start it, unless it runs."""
@@ -44,7 +44,7 @@ class Worker:
             return
         self.skews.append((time.time(), skew))
         self.memory.clear()
-        self._told_to_stop = False
+        self._stopping = False
         self._started_at = self.process.log.stat().st_size if self.process.log.exists() else 0
         self.process.spawn(shifted(self._environment, skew))
 
@@ -56,7 +56,7 @@ class Worker:
     def terminate(self) -> None:
         """SIGTERM."""
         self.wanted = False
-        self._told_to_stop = True
+        self._stopping = True
         self.process.terminate()
 
     def suspend(self) -> None:
@@ -79,7 +79,7 @@ class Worker:
                 self.memory.append(psutil.Process(self.process.pid).memory_info().rss)
         elif self.wanted:
             # One that never came up found Valkey away; one that was told to stop did so.
-            if self._said_ready() and not self._told_to_stop:
+            if self._said_ready() and not self._stopping:
                 self.failures.append(f"{self.name} ended with {self.process.exit_code}")
             self.start(self.skews[-1][1] if self.skews else 0.0)
 

@@ -56,18 +56,20 @@ def _row(evidence: Evidence, true: ApprovalReport, row: dict[str, Any]) -> Itera
     if row["state"] != state:
         yield Violation(8, f"{instance} is {state}, and followed as {row['state']}", instance)
     tasks = task_states(true)
-    told = {
+    followed = {
         each["task"]: (each["user"], each["state"])
         for each in evidence.hearing.tasks.get(instance, ())
     }
-    if told == tasks:
+    if followed == tasks:
         return
     if row["source"] == "event" and _may_have_missed(evidence, instance):
         # Once it has ended nobody asks any more. What is known of its tasks is true all the same.
-        told = {task: each for task, each in told.items() if each[1] != "cancelled"}
-        tasks = {task: each for task, each in tasks.items() if task in told}
-    if told != tasks:
-        yield Violation(8, f"the tasks of {instance} are {tasks}, and followed as {told}", instance)
+        followed = {task: each for task, each in followed.items() if each[1] != "cancelled"}
+        tasks = {task: each for task, each in tasks.items() if task in followed}
+    if followed != tasks:
+        yield Violation(
+            8, f"the tasks of {instance} are {tasks}, and followed as {followed}", instance
+        )
 
 
 def true_state(true: ApprovalReport) -> str:

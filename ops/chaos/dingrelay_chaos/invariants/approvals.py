@@ -47,8 +47,8 @@ def _group(
     perhaps += min(unnoted, sum(state in SILENT_ENDS for state in states.values()))
     # One that a person discarded or resolved is settled by their word.
     if len(made) > len(done) + perhaps:
-        told = {job: str(state) for job, state in states.items()}
-        text = f"{tag!r} exists {len(made)} times for jobs that are {told}"
+        shown = {job: str(state) for job, state in states.items()}
+        text = f"{tag!r} exists {len(made)} times for jobs that are {shown}"
         yield Violation(3, text, _suspect(evidence, states, made))
 
 

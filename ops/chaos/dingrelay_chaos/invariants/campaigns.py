@@ -15,27 +15,27 @@ NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Campaigns that hang, miss or tell otherwise than it was."""
     for asked in evidence.asked.campaigns:
-        told = evidence.campaigns.get(asked.campaign)
-        if told is not None:
-            yield from _state(asked, told)
-            yield from _people(evidence, asked, told)
-            yield from _sums(asked, told)
+        found = evidence.campaigns.get(asked.campaign)
+        if found is not None:
+            yield from _state(asked, found)
+            yield from _people(evidence, asked, found)
+            yield from _sums(asked, found)
 
 
-def _state(asked: CampaignAsked, told: CampaignEvidence) -> Iterator[Violation]:
-    state, reason = told.row["state"], told.row["reason"]
+def _state(asked: CampaignAsked, found: CampaignEvidence) -> Iterator[Violation]:
+    state, reason = found.row["state"], found.row["reason"]
     if state not in {"done", "cancelled", "draft"}:
-        text = f"campaign {asked.campaign} is {state} for ever ({reason}): {told.row['settled']}"
-        yield Violation(5, f"{text} of {told.row['chunks']} chunks", asked.campaign)
+        text = f"campaign {asked.campaign} is {state} for ever ({reason}): {found.row['settled']}"
+        yield Violation(5, f"{text} of {found.row['chunks']} chunks", asked.campaign)
     if state == "draft" and asked.started:
         yield Violation(5, f"campaign {asked.campaign} was started and is a draft", asked.campaign)
 
 
 def _people(
-    evidence: Evidence, asked: CampaignAsked, told: CampaignEvidence
+    evidence: Evidence, asked: CampaignAsked, found: CampaignEvidence
 ) -> Iterator[Violation]:
     truth = evidence.truth
-    outcomes = {each["userid"]: each for each in told.people}
+    outcomes = {each["userid"]: each for each in found.people}
     if sorted(outcomes) != sorted(asked.users):
         yield Violation(5, f"campaign {asked.campaign} has other people than asked", asked.campaign)
     entries = [
@@ -62,13 +62,13 @@ def _people(
             yield Violation(5, f"{said}, who has it", asked.campaign)
 
 
-def _sums(asked: CampaignAsked, told: CampaignEvidence) -> Iterator[Violation]:
-    counted = Counter(each["outcome"] for each in told.people)
-    outcomes = {name: count for name, count in told.summary["outcomes"].items() if count}
+def _sums(asked: CampaignAsked, found: CampaignEvidence) -> Iterator[Violation]:
+    counted = Counter(each["outcome"] for each in found.people)
+    outcomes = {name: count for name, count in found.summary["outcomes"].items() if count}
     if dict(counted) != outcomes:
         text = f"campaign {asked.campaign} counts {outcomes}, its people are {dict(counted)}"
         yield Violation(5, text, asked.campaign)
-    row = told.row
+    row = found.row
     total = row["accepted"] + row["left_out"] + row["failed"]
     if row["state"] == "done" and total != row["recipients"]:
         text = f"campaign {asked.campaign} is done with {total} of {row['recipients']} people"

@@ -26,14 +26,14 @@ def violations(
         skew: seconds by which the clocks of two workers differ, at most.
     """
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    told: dict[str, list[Mapping[str, Any]]] = {}
+    named: dict[str, list[Mapping[str, Any]]] = {}
     for row in found:
         rows.setdefault(row["userid"], []).append({**row, "fields": json.loads(row["fields"])})
     for each in notices:
         if each["type"].startswith(PREFIX):
-            told.setdefault(each["data"]["userid"], []).append(each)
-    for user in sorted({*rows, *told}):
-        yield from _of(user, rows.get(user, []), told.get(user, []), timedelta(seconds=skew))
+            named.setdefault(each["data"]["userid"], []).append(each)
+    for user in sorted({*rows, *named}):
+        yield from _of(user, rows.get(user, []), named.get(user, []), timedelta(seconds=skew))
 
 
 @dataclass
@@ -80,10 +80,10 @@ class _Found:
 
 
 def _of(
-    user: str, rows: list[Mapping[str, Any]], told: list[Mapping[str, Any]], skew: timedelta
+    user: str, rows: list[Mapping[str, Any]], named: list[Mapping[str, Any]], skew: timedelta
 ) -> Iterator[Violation]:
     left: list[Mapping[str, Any]] = []
-    for each in told:
+    for each in named:
         if any(_same(each, other) for other in left):
             yield Violation(9, f"{user} is told twice to be {_named(each)}", user)
         else:

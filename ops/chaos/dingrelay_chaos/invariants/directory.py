@@ -84,6 +84,11 @@ def _differences(
         if number not in nor
     }
     for number in sorted(known.keys() | there.keys()):
-        told, true = known.get(number), there.get(number)
-        if told is None or true is None or told[0] != true[0] or (told[1] or 0) != (true[1] or 0):
-            yield Violation(4, f"department {number} is {true}, in the directory {when} {told}")
+        stored, true = known.get(number), there.get(number)
+        if (
+            stored is None
+            or true is None
+            or stored[0] != true[0]
+            or (stored[1] or 0) != (true[1] or 0)
+        ):
+            yield Violation(4, f"department {number} is {true}, in the directory {when} {stored}")

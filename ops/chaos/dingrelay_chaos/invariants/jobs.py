@@ -79,8 +79,8 @@ def _inner(evidence: Evidence) -> Iterator[Violation]:
     A webhook is tried for three days.
     """
     for job, kind, error in evidence.hearing.dead:
-        told = json.loads(error or "{}")
-        if kind in INNER and told.get("class") != "poison":
+        document = json.loads(error or "{}")
+        if kind in INNER and document.get("class") != "poison":
             yield Violation(1, f"the {kind} {job} died: {error[:200]}", job)
 
 

@@ -21,7 +21,7 @@ FORGETTING = (
     *(WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes, ValkeyRefuses),
 )
 """Faults in which answers, or what was counted of them, are lost."""
-TOLD_SECONDS, TOLD_PAUSE = 5.0, 0.5
+SHOWN_SECONDS, SHOWN_PAUSE = 5.0, 0.5
 """How long a process may take to tell what it has counted, and the pause between two looks."""
 STRAY_SHARE = 0.2
 STRAY_LEAST = 6
@@ -84,16 +84,16 @@ def _month(evidence: Evidence, system: System) -> Iterator[Violation]:
     # A process tells five times a second what it has counted, so each that ends may take some
     # along, and so may each time that Redis is away. One that is busy may tell late.
     slack = spoilt + broken * evidence.schedule.setting.concurrency
-    deadline = time.monotonic() + TOLD_SECONDS
+    deadline = time.monotonic() + SHOWN_SECONDS
     while True:
-        told = json.loads(reading.command("limits", "--json"))
-        used = sum(int(row["used"]) for row in told["quota"])
+        document = json.loads(reading.command("limits", "--json"))
+        used = sum(int(row["used"]) for row in document["quota"])
         # Approvals are still looked at, so there may have been calls since the first count.
         since = sum(system.sandbox.audit()["quota"].values())
         if counted - slack <= used <= since + slack:
             return
         if used > since + slack or time.monotonic() > deadline:
             break
-        time.sleep(TOLD_PAUSE)
+        time.sleep(SHOWN_PAUSE)
     counts = f"{counted}, then {since} (± {slack})"
     yield Violation(6, f"{used} calls of the month, and DingTalk counts {counts}")

@@ -27,11 +27,11 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         if status is None or asked.accepted != "yes":
             continue
         if status.state in {State.DONE, State.DUPLICATE}:
-            told = _told(status)
+            by_user = _outcomes(status)
             unresolved = _unresolved(status)
             yield from _named_truly(evidence, asked, status, unresolved)
             for user in _expected(asked, truth, unresolved):
-                yield from _judged(evidence, asked, user, told.get(user, ""))
+                yield from _judged(evidence, asked, user, by_user.get(user, ""))
         if status.state == State.DEAD and asked.addressed:
             yield from _nobody(evidence, asked, status)
         if askers[asked.content] == 1:
@@ -45,9 +45,12 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
 
 def _unresolved(status: JobStatus) -> dict[str, str]:
     """Address → why it names nobody."""
-    told: list[dict[str, str]] = (status.result or {}).get("unresolved", [])
+    addresses: list[dict[str, str]] = (status.result or {}).get("unresolved", [])
     return {
-        value: each["reason"] for each in told for kind, value in each.items() if kind != "reason"
+        value: each["reason"]
+        for each in addresses
+        for kind, value in each.items()
+        if kind != "reason"
     }
 
 
@@ -133,10 +136,10 @@ def _times(
             yield Violation(2, f"{asked.job} expired {early:.1f} s before its time", asked.job)
 
 
-def _told(status: JobStatus) -> dict[str, str]:
+def _outcomes(status: JobStatus) -> dict[str, str]:
     """Person → why the result says that they did not get it."""
     result: dict[str, Any] = status.result or {}
-    told = {
+    by_user = {
         user: reason
         for reason in (
             "duplicate",
@@ -149,7 +152,7 @@ def _told(status: JobStatus) -> dict[str, str]:
         )
         for user in _names(result.get(reason))
     }
-    return told | {each["userid"]: "forbidden" for each in result.get("forbidden", ())}
+    return by_user | {each["userid"]: "forbidden" for each in result.get("forbidden", ())}
 
 
 def _names(value: Any) -> list[str]:

@@ -26,9 +26,9 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """What subscribers missed, and what was told to them wrongly."""
     hearing = evidence.hearing
     heard: dict[str, set[str]] = {}
-    for told in hearing.told:
-        if told.taken:
-            heard.setdefault(told.path, set()).add(told.id)
+    for request in hearing.requests:
+        if request.taken:
+            heard.setdefault(request.path, set()).add(request.id)
     heard["celery"] = {each for each, _ in hearing.published}
     for each in system.subscribers.all.values():
         yield from _completeness(evidence, each, heard.get(each.name, set()))
@@ -86,8 +86,8 @@ def _subject(notice: Mapping[str, Any]) -> str:
 def _ids(evidence: Evidence) -> Iterator[Violation]:
     """One id, one document, whoever is told and however often; one document, one id."""
     documents: dict[str, set[str]] = {}
-    for told in evidence.hearing.told:
-        documents.setdefault(told.id, set()).add(_canonical(json.loads(told.body)))
+    for request in evidence.hearing.requests:
+        documents.setdefault(request.id, set()).add(_canonical(json.loads(request.body)))
     for notice, document in evidence.hearing.published:
         documents.setdefault(notice, set()).add(_canonical(document))
     for notice, bodies in documents.items():
@@ -108,20 +108,20 @@ def _canonical(document: Any) -> str:
 
 
 def _signatures(evidence: Evidence, system: System) -> Iterator[Violation]:
-    for told in evidence.hearing.told:
-        of = system.subscribers.all.get(told.path)
+    for request in evidence.hearing.requests:
+        of = system.subscribers.all.get(request.path)
         if of is None or not of.surely:
             continue
         newest = max((at for at, _ in of.secrets), default=0)
         secrets = [
             secret
             for at, secret in of.secrets
-            if at == newest or told.at < newest + CACHED_SECONDS + LONGEST_OVERLAP
+            if at == newest or request.at < newest + CACHED_SECONDS + LONGEST_OVERLAP
         ]
-        signed = set(told.signatures.split())
-        if not any(_signature(secret, told.id, told.timestamp, told.body) in signed
+        signed = set(request.signatures.split())
+        if not any(_signature(secret, request.id, request.timestamp, request.body) in signed
                    for secret in secrets):  # fmt: skip
-            yield Violation(9, f"{told.path} was told of {told.id} with a wrong signature")
+            yield Violation(9, f"{request.path} was told of {request.id} with a wrong signature")
 
 
 def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
@@ -131,10 +131,10 @@ def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
     return "v1," + base64.b64encode(hmac.new(key, content, hashlib.sha256).digest()).decode()
 
 
-def _jobs(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+def _jobs(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
     """Every end of a job is told; an end that it does not have was one before it was revived."""
     ends: dict[str, list[str]] = {}
-    for each in told:
+    for each in documents:
         if each["type"].startswith("job."):
             ends.setdefault(each["data"]["id"], []).append(each["type"].removeprefix("job."))
     for job, kind in evidence.asked.jobs().items():
@@ -151,12 +151,12 @@ def _jobs(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]
 
 
 def _approvals(
-    evidence: Evidence, told: list[dict[str, Any]], system: System
+    evidence: Evidence, documents: list[dict[str, Any]], system: System
 ) -> Iterator[Violation]:
     """How approvals ended is told, and is true."""
     truth = {each["id"]: each for each in evidence.truth.approvals}
     heard: set[tuple[str, str]] = set()
-    for each in told:
+    for each in documents:
         what = each["type"].removeprefix("approval.")
         if each["type"] in {what, "approval.task"}:
             continue
@@ -170,10 +170,10 @@ def _approvals(
             yield Violation(9, f"nobody heard that {instance} is {row['state']}", instance)
 
 
-def _tasks(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
     """Who is asked, and what they decided, is told and true."""
     heard: dict[str, set[tuple[str, str, str]]] = {}
-    for each in told:
+    for each in documents:
         if each["type"] == "approval.task":
             task = each["data"]["task"]
             one = (task["id"], task["user"], task["state"])
@@ -192,12 +192,14 @@ def _tasks(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation
                 yield Violation(9, text, true["id"])
 
 
-def _people(evidence: Evidence, told: list[dict[str, Any]], skew: float) -> Iterator[Violation]:
+def _people(
+    evidence: Evidence, documents: list[dict[str, Any]], skew: float
+) -> Iterator[Violation]:
     """What the directory found out is told, once each, and nothing else."""
-    yield from changes.violations(evidence.hearing.changes, told, skew)
+    yield from changes.violations(evidence.hearing.changes, documents, skew)
     heard = {
         (each["data"]["userid"], each["type"].removeprefix(changes.PREFIX))
-        for each in told
+        for each in documents
         if each["type"].startswith(changes.PREFIX)
     }
     for user, what in heard:
@@ -205,10 +207,10 @@ def _people(evidence: Evidence, told: list[dict[str, Any]], skew: float) -> Iter
             yield Violation(9, f"{user} is told to be {what}, and was there all the time", user)
 
 
-def _campaigns(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+def _campaigns(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
     heard = {
         (str(each["data"].get("id")), each["type"].removeprefix("campaign."))
-        for each in told
+        for each in documents
         if each["type"].startswith("campaign.")
     }
     for number, campaign in evidence.campaigns.items():
@@ -217,10 +219,10 @@ def _campaigns(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Viola
             yield Violation(9, f"nobody heard that campaign {number} was {end}", number)
 
 
-def _events(evidence: Evidence, told: list[dict[str, Any]]) -> Iterator[Violation]:
+def _events(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
     """DingTalk's events are passed on, once each."""
     heard = Counter(
-        each["data"]["event_id"] for each in told if each["type"].startswith("dingtalk.")
+        each["data"]["event_id"] for each in documents if each["type"].startswith("dingtalk.")
     )
     known = {event["id"] for event in evidence.hearing.events}
     for event in evidence.hearing.events:

@@ -122,15 +122,15 @@ def _moment(seconds: float | None) -> str | None:
 
 
 def _post(system: System, asked: MessageAsked, document: dict[str, Any], once: str) -> None:
-    status, told = system.gateway.post("/v1/messages", document, once)
+    status, answer = system.gateway.post("/v1/messages", document, once)
     match status:
         case 202:
-            asked.job, asked.accepted, asked.answered = told["id"], "yes", system.now()
+            asked.job, asked.accepted, asked.answered = answer["id"], "yes", system.now()
         case 0:
             pass
         case _:
             asked.accepted = "no"
-            raise AssertionError(f"the gateway refused a message: {status} {told}")
+            raise AssertionError(f"the gateway refused a message: {status} {answer}")
 
 
 def _sent_bare(system: System, asked: MessageAsked, document: dict[str, Any]) -> bool:
