@@ -17,6 +17,8 @@ from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
 
+from dingrelay_producers.reader_settings import asked
+
 ENGLISH = "en"
 CHINESE = "zh_CN"
 
@@ -46,9 +48,9 @@ _spoken = ENGLISH
 def chosen() -> str:
     """The language that the environment asks for: ``en`` or ``zh_CN``.
 
-    ``DINGRELAY_LANGUAGE`` counts first, also from ``.env``, then the system's own variables.
+    ``DINGRELAY_LANGUAGE`` counts first, also from a file, then the system's own variables.
     """
-    own = language_of(os.environ.get(VARIABLE) or _from_dotenv())
+    own = language_of(asked(VARIABLE))
     if own is not None:
         return own
     system = next((os.environ[name] for name in _SYSTEM if os.environ.get(name)), "")
@@ -263,16 +265,3 @@ def _can_print(language: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _from_dotenv() -> str:
-    """The variable in ``.env`` of this folder, which the settings are read from as well."""
-    try:
-        text = Path(".env").read_text("utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
-    if VARIABLE not in text:
-        return ""
-    from dotenv import dotenv_values  # noqa: PLC0415  # few have such a file with it
-
-    return dotenv_values(".env").get(VARIABLE) or ""

@@ -1,10 +1,10 @@
 """The zone in which commands show and read times: DingTalk's own, unless another one is asked for."""
 
-import os
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
-from functools import cache, lru_cache
-from pathlib import Path
+from functools import cache
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from dingrelay_producers.reader_settings import asked
 
 DEFAULT_ZONE = "Asia/Shanghai"
 VARIABLE = "DINGRELAY_TIMEZONE"
@@ -18,23 +18,7 @@ def zone() -> tzinfo:
     Raises:
         SettingsError: there is none of this name.
     """
-    return named(os.environ.get(VARIABLE) or _of_file() or DEFAULT_ZONE)
-
-
-def _of_file() -> str | None:
-    """What ``.env`` says. A table of a thousand moments asks a thousand times, and reading takes 5 ms."""
-    file = Path(".env").absolute()
-    try:
-        return _written(file, file.stat().st_mtime_ns)
-    except OSError:
-        return None
-
-
-@lru_cache(maxsize=1)
-def _written(file: Path, _: int) -> str | None:
-    from dotenv import dotenv_values  # noqa: PLC0415  # not for the help of a command
-
-    return dotenv_values(file).get(VARIABLE)
+    return named(asked(VARIABLE) or DEFAULT_ZONE)
 
 
 @cache

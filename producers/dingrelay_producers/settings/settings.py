@@ -176,7 +176,7 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     language: str = ""
     """What commands speak, ``zh`` or ``en``; empty: what the system's locale says. They ask `language.chosen`
-    before there are settings, which looks into the environment and ``.env`` only."""
+    before there are settings."""
     flower_user: str = ""
     flower_password: SecretStr = SecretStr("")
     """Flower's basic authentication; required outside the sandbox."""
