@@ -1,6 +1,7 @@
 """The client that records, as the test of a business application uses it."""
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from dingrelay_producers import (
 from dingrelay_producers.testing import Outcome, RecordingAsyncClient, RecordingClient
 from dingrelay_tasks import ContractError, MessageSend
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.message_recall import MessageRecall
 
 REFUSED = JobError.model_validate({"class": "permission", "code": "60011", "message": "no"})
 
@@ -99,9 +101,53 @@ def test_what_is_due_later_waits_and_can_be_cancelled() -> None:
     assert client.recent() == []
 
 
-def test_nothing_is_asked_of_a_redis() -> None:
-    with RecordingClient() as client, pytest.raises(NotImplementedError):
-        client.jobs(history=False)
+def test_a_message_can_be_recalled_whose_outcome_has_calls() -> None:
+    call = {"task_id": 7, "request_id": "r", "recipients": 1}
+    client = RecordingClient(lambda job: {"calls": [call], "accepted": 1, "duplicate": ["u2"]})
+    sent = client.send(message("u1", "u2", idempotency_key="1"))
+    details = client.details(sent.id)
+    assert (details.key, details.recipients) == ("1", {"u1": "accepted", "u2": "duplicate"})
+    client.recall(sent.id)
+    recall = client.sent[-1]
+    assert isinstance(recall, MessageRecall)
+    assert (recall.message, recall.users) == (sent.id, ["u1"])
+    client = RecordingClient()
+    with pytest.raises(ContractError, match="no call that is known"):
+        client.recall(client.send(message("u1")).id)
+
+
+def test_what_is_done_with_an_approval_is_recorded() -> None:
+    client = RecordingClient()
+    approval = client.approval("PROC-1")
+    approval.agree("u1")
+    approval.terminate("no longer needed")
+    approval.comment("why?", "u1")
+    assert [job.kind for job in client.sent] == ["approval-decide", "api-call", "api-call"]
+    with pytest.raises(NotImplementedError, match="use the fixture `dingrelay`"):
+        approval.wait()
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("approvals", {}),
+        ("campaign", {"name": "spring", "message": {}, "recipients": ["u1"]}),
+        ("campaign_ref", {"campaign_id": "1"}),
+        ("erase_person", {"user": "u1"}),
+        ("export_person", {"user": "u1"}),
+        ("jobs", {"history": False}),
+        ("person", {"user": "u1"}),
+        ("resolve", {"job_id": "1", "sent": True}),
+        ("whole_id", {"beginning": "1234"}),
+    ],
+)
+def test_what_needs_a_database_says_so_and_makes_none(
+    method: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotImplementedError, match=f"no database, which {method} needs: use the"):
+        getattr(RecordingClient(), method)(**arguments)
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_the_same_for_asyncio() -> None:
@@ -112,3 +158,8 @@ async def test_the_same_for_asyncio() -> None:
         client.client.end(ref.id, {"task_id": 1})
         assert (await ref.wait()).result == {"task_id": 1}
         assert [job.kind for job in client.sent] == ["message-send"]
+        with pytest.raises(NotImplementedError):
+            await client.erase_person("u1")
+        await client.approval("PROC-1").agree("u1")
+        with pytest.raises(NotImplementedError):
+            await client.approval("PROC-1").wait()

@@ -8,12 +8,14 @@ from typing import Any
 from redis import Redis
 
 from dingrelay_producers.client import media
+from dingrelay_producers.client.approvals import ApprovalRef
 from dingrelay_producers.client.arguments import checked_id
 from dingrelay_producers.client.async_client import AsyncClient
 from dingrelay_producers.client.async_job import AsyncJobRef
 from dingrelay_producers.client.cell_connections import CellConnections, OnAway
 from dingrelay_producers.client.client import Client
 from dingrelay_producers.client.connection import Connection
+from dingrelay_producers.client.history_backend import JobDetails
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.client.media import Medium
 from dingrelay_producers.errors import JobNotFound, WaitTimeout
@@ -22,16 +24,31 @@ from dingrelay_producers.store import record
 from dingrelay_producers.store.record import Draft, Enqueued, Written
 from dingrelay_producers.store.states import State
 from dingrelay_producers.store.status import JobError, JobStatus
+from dingrelay_tasks.approval_actions import Termination
 from dingrelay_tasks.contract import Contract, Lane, check_size
 from dingrelay_tasks.kinds import KINDS
 from dingrelay_tasks.media_upload import MediaType
+from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.message_send import MessageSend
 
+_TOLD = dict.fromkeys(State, "waiting") | {State.DONE: "accepted", State.DEAD: "not_sent"}
+"""State → what became of a message for whoever is not named in its result."""
 Outcome = Mapping[str, Any] | JobError | None
 """How a job ends: done with this result, dead for this reason, or not yet."""
 
 NOWHERE = "redis://127.0.0.1:1/0"
 """Settings name a Redis; nothing connects to it."""
+
+
+def _not_recorded(method: str) -> Any:
+    """A method that would use the database which the environment names, or one in this folder."""
+
+    def refuse(*_: object, **__: object) -> Any:
+        raise NotImplementedError(
+            f"RecordingClient has no database, which {method} needs: use the fixture `dingrelay`"
+        )
+
+    return refuse
 
 
 def _done(job: Contract) -> Outcome:
@@ -42,7 +59,8 @@ class RecordingClient(Client):
     """A `Client` without Redis and workers, for tests of what an application enqueues.
 
     Jobs are checked as by `Client`: their size, their keys, and messages that `send_many` joins.
-    Campaigns and the states of approvals need their database and are not recorded.
+    What is done with an approval is recorded, and so is a recall of a message whose outcome has calls. Campaigns, the
+    states of approvals, lists and people's data need a database: these methods raise NotImplementedError.
 
     Args:
         outcome: how each job ends at once; done with an empty result if not given. One that answers
@@ -58,6 +76,7 @@ class RecordingClient(Client):
         self.sent: list[Contract] = []
         self._outcome = outcome
         self._jobs: dict[str, JobStatus] = {}
+        self._contracts: dict[str, Contract] = {}
         self._asked: dict[str, str] = {}
         self._uploaded: set[tuple[str, str]] = set()
         self._cells = CellConnections(self.settings, lambda own: _Recorder(own, self._record))
@@ -84,6 +103,30 @@ class RecordingClient(Client):
         if found is None:
             raise JobNotFound(job_id)
         return found
+
+    def details(self, job_id: str, *, app: str | None = None) -> JobDetails:
+        """A job with its key, and of a message what became of it for each person; see `Client.details`."""
+        status, job = self.status(job_id), self._contracts[job_id]
+        people = dict.fromkeys(
+            job.users if isinstance(job, MessageSend) else (), _TOLD[status.state]
+        )
+        for reason in LEFT_OUT:
+            people |= dict.fromkeys((status.result or {}).get(reason, ()), reason)
+        return JobDetails(status, getattr(job, "idempotency_key", None) or "", people)
+
+    def approval(self, instance: str, *, app: str = DEFAULT_APP) -> ApprovalRef:
+        """The reference of an approval: what is done with it is recorded, and its state is not known."""
+        return RecordedApprovalRef(self, instance, app, self.settings)
+
+    approvals = _not_recorded("approvals")
+    campaign = _not_recorded("campaign")
+    campaign_ref = _not_recorded("campaign_ref")
+    erase_person = _not_recorded("erase_person")
+    export_person = _not_recorded("export_person")
+    jobs = _not_recorded("jobs")
+    person = _not_recorded("person")
+    resolve = _not_recorded("resolve")
+    whole_id = _not_recorded("whole_id")
 
     def upload(
         self,
@@ -146,6 +189,7 @@ class RecordingClient(Client):
             return Enqueued(created=False, conflict=known != asked, wakeup=None)
         job = KINDS[draft.kind].contract.parse(draft.job)
         self.sent.append(job)
+        self._contracts[draft.id] = job
         now = datetime.now(UTC)
         due = datetime.fromtimestamp(draft.due / 1000, UTC)
         status = JobStatus.of_draft(draft, created=now, due=max(now, due))
@@ -193,6 +237,18 @@ class RecordedJobRef(JobRef):
         if not status.state.ended:
             raise WaitTimeout(f"job {self.id} is {status.state}, and the test has not ended it")
         return status
+
+
+class RecordedApprovalRef(ApprovalRef):
+    """One approval, of which nothing is known."""
+
+    __slots__ = ()
+    known = _not_recorded("the state of an approval")
+
+    def terminate(self, reason: str = "", *, user: str | None = None) -> JobRef:
+        """Withdraw it; see `ApprovalRef.terminate`."""
+        asked = Termination(instance=self.id, app=self.app, reason=reason, user=user)
+        return self._client.send(asked.job(self._client.settings.approval_api, known_since=None))
 
 
 class RecordedAsyncJobRef(AsyncJobRef):
