@@ -9,6 +9,7 @@ A campaign is indexed while it is made, in parts of `PART` people, so that this 
 for any campaign: 8 bytes and some more for each person of a part.
 """
 
+import json
 import sys
 from array import array
 from collections import Counter, defaultdict
@@ -18,7 +19,7 @@ from itertools import product
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import and_, func, or_, select, tuple_, update
+from sqlalchemy import Integer, String, and_, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from dingrelay_tasks.message import digest
@@ -39,6 +40,14 @@ BUCKET = 128
 """People in a bucket, about: a row of 1 KB, which a database keeps in one page."""
 PART = 1 << 20
 """People of a part: 10 MB while it is made."""
+_PAIRS = {
+    "sqlite": "SELECT json_extract(value, '$[0]') AS campaign, json_extract(value, '$[1]') AS number "
+    "FROM json_each(:pairs)",
+    "postgresql": "SELECT value ->> 0 AS campaign, CAST(value ->> 1 AS integer) AS number "
+    "FROM json_array_elements(CAST(:pairs AS json))",
+}
+"""Campaigns and chunks as a table, by the dialect. A list of pairs makes PostgreSQL read all chunks and compare each
+with each pair, or plan a look into the index for each."""
 _BITS = 32
 _WORD = 4
 """Bytes of a checksum, and of a number."""
@@ -171,9 +180,19 @@ async def _live(
     found: list[Any] = []
     for campaigns in database.chunks(whole):
         found += await connection.execute(live.where(ChunkRow.campaign.in_(campaigns)))
-    for pairs in database.chunks(single, database.CHUNK // 2):
-        key = tuple_(ChunkRow.campaign, ChunkRow.number)
-        found += await connection.execute(live.where(key.in_(pairs)))
+    if single:
+        pairs = (
+            text(_PAIRS[connection.dialect.name])
+            .bindparams(pairs=json.dumps(single))
+            .columns(campaign=String, number=Integer)
+            .subquery("pairs")
+        )
+        found += await connection.execute(
+            live.join(
+                pairs,
+                and_(pairs.c.campaign == ChunkRow.campaign, pairs.c.number == ChunkRow.number),
+            )
+        )
     return found
 
 
