@@ -11,9 +11,6 @@ from dingrelay_workers.campaigns.people_index import chunks_of
 from dingrelay_workers.campaigns.report import Result, result_of
 from dingrelay_workers.database import database
 
-MOST_CAMPAIGNS = 1_000
-"""Campaigns, the newest, in which a person is looked for: a read of one page each."""
-
 
 @dataclass(frozen=True, slots=True)
 class PersonCampaign:
@@ -35,24 +32,27 @@ class PersonCampaign:
 async def campaigns_of(
     connection: AsyncConnection, user: str, *, app: str | None, most: int
 ) -> list[PersonCampaign]:
-    """Campaigns to a person, the newest first; drafts are none yet."""
-    query = (
-        select(CampaignRow.__table__)
-        .where(CampaignRow.state.not_in([State.CREATING, State.DRAFT]))
-        .order_by(CampaignRow.created_at.desc())
-        .limit(MOST_CAMPAIGNS)
-    )
+    """Campaigns to a person, the newest first; drafts are none yet.
+
+    A campaign in which they are not costs the read of one page.
+    """
+    latest_first = CampaignRow.created_at.desc(), CampaignRow.id
+    query = select(CampaignRow.id).where(CampaignRow.state.not_in([State.CREATING, State.DRAFT]))
     if app is not None:
         query = query.where(CampaignRow.app == app)
-    rows = (await connection.execute(query)).all()
+    names = (await connection.scalars(query.order_by(*latest_first))).all()
     found: list[PersonCampaign] = []
-    for some in database.chunks(rows):
-        known = await chunks_of(connection, [user], [row.id for row in some])
-        for row in some:
+    for some in database.chunks(names):
+        known = await chunks_of(connection, [user], some)
+        # Those without an index may be to anybody.
+        here = [name for name, numbers in known.items() if numbers != set()]
+        rows = await connection.execute(
+            select(CampaignRow.__table__).where(CampaignRow.id.in_(here)).order_by(*latest_first)
+        )
+        for row in rows.all():
             if len(found) == most:
                 return found
-            numbers = known.get(row.id)
-            result = await _in_campaign(connection, row.id, numbers, user)
+            result = await _in_campaign(connection, row.id, known[row.id], user)
             if result is not None:
                 at, outcome = result
                 found.append(
@@ -66,8 +66,6 @@ async def campaigns_of(
 async def _in_campaign(
     connection: AsyncConnection, campaign: str, numbers: set[int] | None, user: str
 ) -> tuple[datetime | None, Result] | None:
-    if numbers == set():
-        return None
     query = select(ChunkRow.__table__).where(ChunkRow.campaign == campaign)
     if numbers is not None:
         query = query.where(ChunkRow.number.in_(sorted(numbers)))
