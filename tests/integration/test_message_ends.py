@@ -15,6 +15,7 @@ from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
+from dingrelay_workers.limiter import daily_limits
 from one_worker import one_worker
 from tables import prepare
 
@@ -105,3 +106,23 @@ async def test_a_message_that_waits_for_its_slot_until_it_expires_does_not_leave
         ends = await asyncio.gather(*map(worker.finish, jobs))
     assert ends == [State.EXPIRED, State.DONE]
     assert [len(sandbox.inbox(user)["delivered"]) for user in ("u2", "u3")] == [0, 1]
+
+
+@pytest.mark.parametrize("to", [{"users": ["u1"]}, {"departments": [2]}, {"everyone": True}])
+async def test_a_slot_that_comes_after_midnight_is_not_used_for_the_day_before(
+    redis: Redis,
+    sandbox: SandboxAdmin,
+    valkey_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    to: dict[str, Any],
+) -> None:
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        message = {"msgtype": "text", "text": {"content": "late"}}
+        job = await worker.send(MessageSend.parse({"to": to, "message": message}))
+        with monkeypatch.context() as patched:
+            # The day for which it is admitted is over by the time at which its call would leave.
+            patched.setattr(daily_limits, "STILL_MS", daily_limits.DAY_MS)
+            assert await worker.run(job) == State.SNOOZED
+        assert sandbox.calls(api=SEND) == []
+        assert await worker.finish(job) == State.DONE
