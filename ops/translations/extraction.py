@@ -79,8 +79,8 @@ NOT_SHOWN = BUGS | {
 """Calls whose texts are for programs, or are found elsewhere."""
 TAKERS = {"FieldError", "Kind", "Problem", "at", "invalid", "unavailable"}
 """Calls of the gateway whose texts are told."""
-NAMES = {"detail", "hint", "problem", "told", "wanted", "what", "why"}
-"""Variables of the gateway that hold what is told."""
+NAMES = {"detail", "hint", "problem", "wanted", "what", "why"}
+"""Variables of the gateway that hold what is shown."""
 
 
 class Text(NamedTuple):
@@ -179,7 +179,7 @@ def is_sentence(text: str) -> bool:
         or all(word.startswith("--") for word in text.split())
         or " | " in text  # a type
         or re.search("%[a-z]", text)  # a log's
-        or text.startswith(("^", "API §"))
+        or text.startswith(("^", "API §", "local "))  # "local" begins Lua
         or re.match("(BEGIN|CREATE|DELETE|INSERT|PRAGMA|SELECT|UPDATE) ", text)
     )
     return shown and " " in text.strip() and any(len(word) > 2 for word in words)

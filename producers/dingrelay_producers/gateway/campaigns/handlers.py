@@ -273,10 +273,10 @@ def _malformed(error: MalformedRecipients) -> Problem:
         FieldError(pointer=_part(error.field), detail=_text(row.problem), line=row.line or None)
         for row in error.first
     ]
-    summary = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
+    problem = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
     if error.count > len(rows):
-        summary += f", of which the first {len(rows)} are told"
-    return Problem(problems.INVALID, summary, errors=rows)
+        problem += f", of which the first {len(rows)} are told"
+    return Problem(problems.INVALID, problem, errors=rows)
 
 
 def _invalid(error: ContractError, fields: object) -> Problem:
