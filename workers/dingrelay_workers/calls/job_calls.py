@@ -172,7 +172,7 @@ class JobCalls:
             await member.slot()
             await self.intents.write()
             member.ready()
-            return _checked(await member.answer())
+            return _traced(await member.answer())
         except (BatchClosed, Parked, Draining):  # it has not left
             if not open_before:
                 self.intents.close()
@@ -341,7 +341,7 @@ class JobCalls:
         return self._settings.app(self.app).organisation
 
 
-def _checked(answer: Json) -> Json:
+def _traced(answer: Json) -> Json:
     """The answer to a call that another job made, which the trace of this one tells of, too."""
     if spans.active() and (request_id := request_id_of(answer)):
         spans.tell({REQUEST_ID: request_id})
