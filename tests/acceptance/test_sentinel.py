@@ -27,6 +27,7 @@ from dingrelay_producers import (
 )
 from dingrelay_producers.celery_config import celery_config
 from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_tasks import ApprovalCreate
 from dingrelay_tasks.contract import Contract
 from dingrelay_workers.doctor.broker import check_broker, check_workers
 from dingrelay_workers.doctor.redis_server import check_redis
@@ -126,7 +127,7 @@ def test_a_primary_dies_under_messages_and_approvals(
             what="a job that was asked for afterwards is done",
         )
         goal = len(asked.accepted) + AFTER * (MESSAGES + APPROVALS)
-        wait_until(lambda: len(asked.accepted) >= goal, what="traffic is on again")
+        wait_until(lambda: len(asked.accepted) >= goal, timeout=90, what="traffic is on again")
     found = {job: status_of(client, job) for job in asked.accepted}
     lost = [job for job, status in found.items() if status is None]
     for job in lost:
@@ -145,7 +146,7 @@ def test_a_primary_dies_under_messages_and_approvals(
     assert not [form for form, count in forms.items() if count > 1]
     for job in kept:
         contract, _ = asked.accepted[job]
-        if contract.kind == "approval-create":
+        if isinstance(contract, ApprovalCreate):
             assert contract.form_values[0][1] in forms
     contents = sandbox.inboxes()["contents"]
     assert max(content["delivered"] for content in contents) == 1
@@ -180,7 +181,7 @@ def flowers_queues(settings: Settings) -> dict[str, int]:
             broker_use_ssl=config["broker_use_ssl"],
         )
 
-    found: list[dict[str, Any]] = asyncio.run(broker.queues(["dingrelay.normal"]))
+    found: Any = asyncio.run(broker.queues(["dingrelay.normal"]))
     return {each["name"]: each["messages"] for each in found}
 
 

