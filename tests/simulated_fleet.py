@@ -107,8 +107,7 @@ class SimulatedServer:
         self.redis.hset("clock", mapping=moment)
         script = self._scripts.get(call.script)
         if script is None:
-            script = Script.of(CLOCK + call.script.body, together=call.script.together)
-            self._scripts[call.script] = script
+            script = self._scripts[call.script] = Script.of(CLOCK + call.script.body)
         return scripts.run(self.redis, script.call(call.keys, call.arguments))
 
     def save(self) -> None:

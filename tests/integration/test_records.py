@@ -681,10 +681,10 @@ async def test_jobs_of_one_moment_share_what_running_them_costs(
         assert await records.settle(claim, State.DONE, usage=usage)
 
     count = 2 * scripts.CALLS_TOGETHER
-    drafts = [a_draft() for _ in range(count + 1)]
+    drafts = [a_draft() for _ in range(count + 2)]
     for draft in drafts:
         await enqueue(redis, draft)
-    await life(drafts.pop())  # Redis learns the scripts
+    await asyncio.gather(life(drafts.pop()), life(drafts.pop()))  # Redis learns the scripts
     before = await commands()
     await asyncio.gather(*map(life, drafts))
     # Of each 3 to claim it, 2 for its intent, 5 to settle it; of all that go together, what they share.

@@ -131,6 +131,7 @@ async def test_a_run_carries_a_few_calls_and_a_few_values(
     valkey_url: str, together: Script
 ) -> None:
     async with AsyncRedis.from_url(valkey_url) as redis:
+        await asyncio.gather(*(run_async(redis, together.call(["n"], [0])) for _ in range(2)))
         await run_async(redis, together.call(["n"], [0]))
         for count, size, runs in ((33, 1, 3), (4, 200, 2), (3, 1000, 3)):
             await redis.config_resetstat()
@@ -162,7 +163,8 @@ async def test_a_replica_refuses_the_run_and_not_its_calls(
     async with AsyncRedis.from_url(valkey_url) as redis:
         await redis.replicaof("127.0.0.1", 1)  # type: ignore[no-untyped-call]
         try:
-            script = await redis.script_load(together.body)
+            assert together.together
+            script = await redis.script_load(together.together.body)
             with pytest.raises(ReadOnlyError):
                 await redis.evalsha(script, 1, "n", 1, 1, "a")
         finally:

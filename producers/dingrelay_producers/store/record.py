@@ -71,8 +71,9 @@ def transition(
     """
     # A Python string without quotes in it is spelled as in Lua.
     constants = "".join(f"local {key} = {value!r}\n" for key, value in _CONSTANTS.items())
-    script = Script.load(package, *names, preludes=["places", *preludes], together=together)
-    return Script.of(constants + script.body, together=together)
+    return Script.load(
+        package, *names, preludes=["places", *preludes], constants=constants, together=together
+    )
 
 
 ENDING = ("reservations", "endings", "cancelled")

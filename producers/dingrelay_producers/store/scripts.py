@@ -7,7 +7,7 @@ synchronous client and the asynchronous workers share every signature and differ
 import hashlib
 from asyncio import Future, Task, get_running_loop, sleep, timeout
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from math import inf
 from typing import Any, NamedTuple
@@ -34,36 +34,42 @@ class Script:
     """A Lua script and the hash by which Redis knows it.
 
     Attributes:
-        together: `run_async` has Redis run it once for calls that are made at the same time (`lua/together.lua`).
+        together: the same for several calls, which `run_async` asks for where they leave at the same time.
     """
 
     body: str
     sha: str
-    together: bool = False
+    together: "Script | None" = None
 
     @classmethod
     def load(
-        cls, package: str, *names: str, preludes: Sequence[str] = (), together: bool = False
+        cls,
+        package: str,
+        *names: str,
+        preludes: Sequence[str] = (),
+        constants: str = "",
+        together: bool = False,
     ) -> "Script":
         """The script ``lua/<name>.lua`` of a package, behind what it shares with others.
 
         `preludes` are functions that several scripts call, ``lua/<prelude>.lua`` of this package;
-        of several `names` all but the last are the same, of that package.
+        of several `names` all but the last are the same, of that package. `constants` stand before all.
+        What a script whose calls may go `together` leaves for its end, for all of them, it names as `finish`.
         """
         *shared, name = names
-        body = "".join(_source(_PACKAGE, prelude) for prelude in preludes)
+        body = constants + "".join(_source(_PACKAGE, prelude) for prelude in preludes)
         body += "".join(_source(package, each) + "\n" for each in shared)
         text = _source(package, name)
-        if together:
-            body = f"local finish\n{body}"
-            text = f"local function call(KEYS, ARGV)\n{text}end\n{_source(_PACKAGE, 'together')}"
-        return cls.of(body + text, together=together)
+        if not together:
+            return cls.of(body + text)
+        body = f"local finish\n{body}local function call(KEYS, ARGV)\n{text}end\n"
+        several = cls.of(body + _source(_PACKAGE, "together"))
+        return replace(cls.of(body + _source(_PACKAGE, "alone")), together=several)
 
     @classmethod
-    def of(cls, body: str, *, together: bool = False) -> "Script":
+    def of(cls, body: str) -> "Script":
         """The script with this text."""
-        sha = hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest()
-        return cls(body, sha, together)
+        return cls(body, hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest())
 
     def call(self, keys: Sequence[str], arguments: Sequence[Value] = ()) -> "Call":
         """This script with its KEYS and ARGV."""
@@ -84,16 +90,11 @@ class Call(NamedTuple):
 
 def run(redis: Redis, call: Call) -> Any:
     """Run the call; Redis learns the script the first time."""
-    script, parts = _parts([call])
+    parts = (*call.keys, *call.arguments)
     try:
-        answer = redis.evalsha(script.sha, *parts)
+        return redis.evalsha(call.script.sha, len(call.keys), *parts)
     except NoScriptError:
-        answer = redis.eval(script.body, *parts)
-    if not script.together:
-        return answer
-    if isinstance(answer[0], Exception):
-        raise answer[0]
-    return answer[0]
+        return redis.eval(call.script.body, len(call.keys), *parts)
 
 
 async def run_async(redis: AsyncRedis, call: Call) -> Any:
@@ -150,15 +151,15 @@ class _Pending:
 async def run_many_async(redis: AsyncRedis, calls: Sequence[Call]) -> list[Any]:
     """Run many calls in one round trip; for each its answer, or the error that Redis answered."""
     groups = _together(calls)
-    asked = [_parts([calls[index] for index in group]) for group in groups]
+    asked = [_run_of([calls[index] for index in group]) for group in groups]
     replies = await round_trip(redis, [("EVALSHA", script.sha, *parts) for script, parts in asked])
     answers: list[Any] = [None] * len(calls)
-    for group, (script, parts), answer in zip(groups, asked, replies, strict=True):
-        known = await _taught(redis, script, parts) if isinstance(answer, NoScriptError) else answer
-        if isinstance(known, Exception) or not script.together:
+    for group, (script, parts), reply in zip(groups, asked, replies, strict=True):
+        known = await _taught(redis, script, parts) if isinstance(reply, NoScriptError) else reply
+        if isinstance(known, Exception) or len(group) == 1:
             known = [known] * len(group)
-        for index, each in zip(group, known, strict=True):
-            answers[index] = each
+        for index, answer in zip(group, known, strict=True):
+            answers[index] = answer
     return answers
 
 
@@ -167,7 +168,7 @@ def _together(calls: Sequence[Call]) -> list[list[int]]:
     groups: list[list[int]] = []
     open_groups: dict[str, tuple[list[int], int]] = {}
     for index, call in enumerate(calls):
-        if not call.script.together:
+        if call.script.together is None:
             groups.append([index])
             continue
         size = len(call.keys) + len(call.arguments)
@@ -180,16 +181,17 @@ def _together(calls: Sequence[Call]) -> list[list[int]]:
     return groups
 
 
-def _parts(calls: Sequence[Call]) -> tuple[Script, list[Any]]:
-    """The script of calls that leave as one, and what follows its name: how many keys there are, and the rest."""
+def _run_of(calls: Sequence[Call]) -> tuple[Script, list[Any]]:
+    """What is run for calls that leave as one: a script, the number of its keys, and keys and arguments."""
     script = calls[0].script
+    if len(calls) == 1 or script.together is None:
+        (call,) = calls
+        return script, [len(call.keys), *call.keys, *call.arguments]
     keys = [key for call in calls for key in call.keys]
     arguments: list[Value] = []
     for call in calls:
-        if script.together:
-            arguments += (len(call.keys), len(call.arguments))
-        arguments += call.arguments
-    return script, [len(keys), *keys, *arguments]
+        arguments += (len(call.keys), len(call.arguments), *call.arguments)
+    return script.together, [len(keys), *keys, *arguments]
 
 
 async def round_trip(redis: AsyncRedis, commands: Sequence[Sequence[Value]]) -> list[Any]:

@@ -1,6 +1,5 @@
 -- Calls that came at the same time: `call` is run for each with its own KEYS and ARGV. It is put behind a
 -- script whose calls may go together.
--- What such a script leaves for its end, for all of them, it names as `finish`.
 -- KEYS: those of all calls
 -- ARGV: for each call the number of its keys, of its arguments, and these
 -- Answers what each call answers, or its error: that is no other call's.
