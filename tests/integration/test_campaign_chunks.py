@@ -9,6 +9,7 @@ from dingrelay_tasks.message import digest
 from dingrelay_workers.campaigns import chunks, people_index
 from dingrelay_workers.campaigns.chunks import CANCELLED, Ending, Release
 from dingrelay_workers.campaigns.models import ChunkRow, OutcomeKind, State
+from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.database.database import Database
 
 NOW = datetime.now(UTC)
@@ -166,3 +167,12 @@ async def reached(
     since = NOW - timedelta(hours=1)
     called, coming = await people_index.reached(database, users, names, content, since)
     return set(called), coming
+
+
+def test_each_release_of_a_chunk_has_a_job_of_its_own() -> None:
+    releases = [
+        chunks.Release(number, generation) for number in (0, 1, 11) for generation in range(3)
+    ]
+    jobs = {chunk_job("default", "campaign", release) for release in releases}
+    assert len(jobs) == len(releases)
+    assert jobs.isdisjoint(chunk_job("default", "another", release) for release in releases)
