@@ -1,5 +1,6 @@
-"""What the judge of the chaos test excuses of messages that DingTalk dropped after a person's 500 of the day."""
+"""What the judge of the chaos test calls a day, and what it excuses of messages beyond a person's 500 of it."""
 
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,17 +10,25 @@ from dingrelay_chaos.asked import Asked, MessageAsked
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.truth import TOO_MANY_A_DAY, Truth
 
+MIDNIGHT = datetime(2026, 11, 26, 16, tzinfo=UTC).timestamp()
+"""Of Beijing."""
 
-def entry(content: str, reason: str = "") -> Any:
+
+def entry(content: str, reason: str = "", at: float = MIDNIGHT + 3) -> Any:
     message = {"text": {"content": content}}
-    return {"user": "u1", "message": message, "reason": reason, "call_id": 1}
+    return {"user": "u1", "at": at, "message": message, "reason": reason, "call_id": 1}
+
+
+def truth_of(entries: list[Any]) -> Truth:
+    nothing: Any = None
+    return Truth(entries, [], [], nothing, {}, {}, [])
 
 
 def excused(asked: list[MessageAsked], entries: list[Any]) -> set[str]:
     """The contents that somebody may have missed without being told."""
-    nothing: Any = None
-    truth = Truth(entries, [], [], nothing, {}, {}, [])
+    truth = truth_of(entries)
     schedule: Any = SimpleNamespace(setting=SimpleNamespace(recipients="5000/60s"))
+    nothing: Any = None
     found = Evidence(schedule, Asked(messages=asked), truth, nothing, {})
     for content in {asked.content for asked in asked}:
         assert found.unreachable(content, "u1") is ((content, "u1") in found.beyond_the_day)
@@ -48,3 +57,21 @@ def test_each_message_to_departments_that_arrived_excuses_one_other() -> None:
 
 def test_what_is_dropped_for_another_reason_is_not_excused() -> None:
     assert excused([plain("one", everyone=True)], [entry("one", "143103")]) == set()
+
+
+def test_a_message_to_departments_excuses_none_of_the_next_day() -> None:
+    asked = [plain("theirs", departments=(2,)), plain("one")]
+    entries = [entry("theirs", at=MIDNIGHT - 3), entry("one", TOO_MANY_A_DAY)]
+    assert excused(asked, entries) == set()
+
+
+def test_an_equal_message_after_midnight_is_another_one() -> None:
+    before, after = entry("one", at=MIDNIGHT - 3), entry("one")
+    assert truth_of([before, after]).delivered("one", "u1") == 1
+    assert truth_of([after, after]).delivered("one", "u1") == 2
+
+
+def test_what_somebody_received_is_counted_by_day() -> None:
+    before, after = entry("one", at=MIDNIGHT - 3), entry("two")
+    assert truth_of([before, after]).received("u1") == 1
+    assert truth_of([after, entry("one")]).received("u1") == 2

@@ -24,7 +24,7 @@ from dingrelay_chaos.faults.valkey import (
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
 from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.truth import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Truth, text_of
+from dingrelay_chaos.truth import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Truth, day_of, text_of
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_sandbox.report_types import AttemptReport, EventReport
@@ -172,19 +172,19 @@ class Evidence:
             if asked.departments or asked.everyone or asked.allow_duplicate
         }
         to_departments = {each.content for each in self.asked.messages if each.departments}
-        uncounted: Counter[str] = Counter()
-        dropped: dict[str, list[str]] = {}
+        uncounted: Counter[tuple[str, str]] = Counter()
+        dropped: dict[tuple[str, str], list[str]] = {}
         for entry in self.truth.entries:
-            content, user = text_of(entry), entry["user"]
+            content, key = text_of(entry), (entry["user"], day_of(entry))
             if entry["reason"] == TOO_MANY_A_DAY:
-                dropped.setdefault(user, []).append(content)
+                dropped.setdefault(key, []).append(content)
             elif not entry["reason"]:
-                uncounted[user] += content in to_departments
+                uncounted[key] += content in to_departments
         found: set[tuple[str, str]] = set()
-        for user, contents in dropped.items():
+        for key, contents in dropped.items():
             counted = [content for content in contents if content not in in_any_case]
-            excused = contents if len(counted) <= uncounted[user] else in_any_case & {*contents}
-            found |= {(content, user) for content in excused}
+            excused = contents if len(counted) <= uncounted[key] else in_any_case & {*contents}
+            found |= {(content, key[0]) for content in excused}
         return found
 
     def unreachable(self, content: str, user: str) -> bool:

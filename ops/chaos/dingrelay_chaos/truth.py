@@ -1,12 +1,15 @@
 """What really happened at DingTalk, as the sandbox tells it at the end of a run."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any
 
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_sandbox.report_types import ApprovalReport, AuditReport, CallReport, EntryReport
+from dingrelay_tasks import beijing
 
 NOT_REACHABLE = frozenset({"unknown_user", "scope"})
 """Why DingTalk drops a message to somebody who is gone, which the app could not know."""
@@ -54,12 +57,22 @@ class Truth:
         return found
 
     def delivered(self, content: str, user: str) -> int:
-        """How many times it arrived."""
-        return sum(not each["reason"] for each in self.by_content.get(content, {}).get(user, ()))
+        """How many times it arrived on one day: an equal message is another one on the next."""
+        entries = self.by_content.get(content, {}).get(user, ())
+        days = Counter(day_of(each) for each in entries if not each["reason"])
+        return max(days.values(), default=0)
 
     def received(self, user: str) -> int:
-        """How many messages arrived at somebody."""
-        return sum(each["user"] == user for each in self.entries if not each["reason"])
+        """How many messages arrived at somebody on one day at most."""
+        return self._received.get(user, 0)
+
+    @cached_property
+    def _received(self) -> dict[str, int]:
+        days = Counter((each["user"], day_of(each)) for each in self.entries if not each["reason"])
+        found: dict[str, int] = {}
+        for (user, _), count in days.items():
+            found[user] = max(count, found.get(user, 0))
+        return found
 
     def unreachable(self, content: str, user: str) -> bool:
         """Whether it was sent to somebody who was not there at the time."""
@@ -88,6 +101,11 @@ class Truth:
         }:
             found |= more
         return found
+
+
+def day_of(entry: EntryReport) -> str:
+    """The Beijing day of a message, by DingTalk's clock."""
+    return beijing.day(datetime.fromtimestamp(entry["at"], UTC))
 
 
 def text_of(entry: EntryReport) -> str:

@@ -40,7 +40,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     for content, people in truth.by_content.items():
         for user in people:
             if truth.delivered(content, user) > 1:
-                yield Violation(2, f"{user} has {content!r} more than once", content)
+                yield Violation(2, f"{user} has {content!r} more than once a day", content)
 
 
 def _unresolved(status: JobStatus) -> dict[str, str]:
