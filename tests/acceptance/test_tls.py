@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from kombu import pools
 
 from acceptance import traffic
 from acceptance.fleet import Fleet, settings_of, wait_for_ends
@@ -53,12 +52,6 @@ class Trust:
 
     def variables(self, wrong: str = "") -> dict[str, str]:
         return {f"DINGRELAY_{name.upper()}": path for name, path in self.files(wrong).items()}
-
-
-@pytest.fixture(autouse=True)
-def fresh_connections() -> None:
-    """kombu's pools know brokers by their URLs, whatever certificates they were connected to with."""
-    pools.reset()
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +107,9 @@ def test_a_rabbitmq_that_is_not_verified_or_does_not_know_us_is_said_so(
 ) -> None:
     url = broker.url_at("localhost") if "another name" in wrong else broker.url
     settings = over_tls(sandbox_env, trust, wrong, broker_url=url)
+    # The connection of another client of this process, with the right files, must not be used.
+    with Client(over_tls(sandbox_env, trust, broker_url=broker.url)) as client:
+        client.send(traffic.message(0))
     told = check_broker(settings)
     assert told.verdict == "failed"
     with Client(settings) as client:
