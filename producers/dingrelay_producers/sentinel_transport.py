@@ -4,6 +4,7 @@ kombu wants a URL for each, with the password in every one, and asks them with w
 of the Redis itself.
 """
 
+from functools import cache
 from typing import Any
 
 from kombu.transport import TRANSPORT_ALIASES, redis
@@ -55,12 +56,21 @@ def install() -> None:
         TRANSPORT_ALIASES[ALIAS] = f"{__name__}:SentinelTransport"
 
 
+# kombu keeps a pool for each text of the options: an object of its own for each client would be a pool of its own.
+_ONE_TRY = Retry(NoBackoff(), 0)
+
+
+@cache
+def _login(**credentials: str) -> UsernamePasswordCredentialProvider:
+    """User and password, not as text, which would be seen."""
+    return UsernamePasswordCredentialProvider(**credentials)
+
+
 def options(address: RedisAddress) -> dict[str, Any]:
     """The transport options for this address. Celery shows them to whoever asks a worker."""
-    asked: dict[str, Any] = {**address.sentinel, "retry": Retry(NoBackoff(), 0)}
+    asked: dict[str, Any] = {**address.sentinel, "retry": _ONE_TRY}
     if credentials := address.sentinel_credentials:
-        # Not as text, which would be seen.
-        asked["credential_provider"] = UsernamePasswordCredentialProvider(**credentials)
+        asked["credential_provider"] = _login(**credentials)
     return {
         "master_name": address.master,
         "sentinels": address.hosts,
