@@ -157,9 +157,11 @@ class Publisher:
             try:
                 # kombu would try for ever.
                 connection.ensure_connection(**ONE_MORE_TRY, timeout=PRODUCER_TIMEOUT)
-                confirms = Confirms.of(producer.channel)
-                publish(producer)
-                confirms.wait(PRODUCER_TIMEOUT)
+                # Without it a channel or a queue is waited for as long as RabbitMQ reads nothing.
+                with connection.connection.transport.having_timeout(PRODUCER_TIMEOUT):
+                    confirms = Confirms.of(producer.channel)
+                    publish(producer)
+                    confirms.wait(PRODUCER_TIMEOUT)
             except Exception:
                 # On it something may be half written, and answers may come that nobody waits for.
                 connection.collect()

@@ -93,6 +93,21 @@ def test_jobs_go_through_quorum_queues_and_an_alarm(
     assert worker.stop() == 0
 
 
+def test_a_lane_that_is_new_to_a_connection_is_not_waited_for_for_ever(
+    client: Client, broker: RabbitMq, sandbox: SandboxAdmin
+) -> None:
+    client.send(traffic.message(1))  # over the connection, which has made this lane's queue only
+    urgent = traffic.message(2).model_copy(update={"lane": "urgent"})
+    sending = threading.Thread(target=client.send, args=[urgent], daemon=True)
+    broker.freeze(on=True)
+    try:
+        sending.start()
+        sending.join(ALARM_COSTS)
+        assert not sending.is_alive()
+    finally:
+        broker.freeze(on=False)
+
+
 def killed(broker: RabbitMq) -> None:
     """It is killed, and starts again with what it had."""
     broker.kill()
