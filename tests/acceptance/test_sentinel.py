@@ -41,6 +41,8 @@ BEFORE, AFTER = either(2, 10), either(1, 10)
 """Seconds of traffic before the primary dies, and after jobs go through again."""
 BACK = either(30, 15)
 """Seconds until jobs go through; the suite's machine may be busy."""
+LAST = 100_000
+"""Number of a message that the traffic never reaches: an equal one would be a duplicate."""
 LOST_FOR = 1.0
 """Seconds before its death whose writes a primary may take along: it does not wait for its replica."""
 
@@ -187,5 +189,5 @@ def flowers_queues(settings: Settings) -> dict[str, int]:
 
 async def sent_by_async_client(settings: Settings) -> JobStatus:
     async with AsyncClient(settings) as client:
-        job = await client.send(traffic.message(199))
+        job = await client.send(traffic.message(LAST))
         return await job.wait(60)
