@@ -18,6 +18,8 @@ SECONDS = {
     "integration/test_outages.py": 75,
     "acceptance/test_chaos.py": 60,
     "integration/test_gateway_schema.py": 50,
+    "acceptance/test_rabbitmq.py": 60,
+    "acceptance/test_postgres_trouble.py": 50,
     "acceptance/test_user_sync.py": 45,
     "acceptance/test_observation.py": 40,
     "acceptance/test_demo.py": 40,
