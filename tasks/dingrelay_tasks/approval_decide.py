@@ -120,6 +120,7 @@ async def _chosen(task: ApprovalTask) -> Json:
 
 
 async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:
+    """Decide it; raises `Refused` where DingTalk says no without a code."""
     body: Json = {
         "processInstanceId": job.instance,
         "taskId": int(task) if task.isdecimal() else task,
@@ -127,7 +128,14 @@ async def _decide(job: ApprovalDecide, task: str, ctx: Context) -> Json:
         "result": job.decision,
         "remark": job.remark,
     }
-    await ctx.apis.call(method="POST", path=EXECUTE, query={}, body=body, changes=True)
+    answer = await ctx.apis.call(method="POST", path=EXECUTE, query={}, body=body, changes=True)
+    # What is called by its path is passed on as it is, a "no" without a code as well.
+    if any(str(answer.get(name)).lower() == "false" for name in ("success", "result")):
+        raise Refused(
+            "not_decided",
+            "DingTalk answered that the decision did not succeed",
+            "`dingrelay approval show ID --look` shows how the approval stands.",
+        )
     return {"task": task}
 
 

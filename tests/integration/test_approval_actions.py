@@ -105,6 +105,22 @@ async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxA
     await client.aclose()
 
 
+@pytest.mark.parametrize("answer", [{"success": False}, {"result": "false", "success": True}])
+async def test_a_no_without_a_code_is_no_decision(
+    worker: OneWorker, sandbox: SandboxAdmin, answer: dict[str, Any]
+) -> None:
+    client = AsyncClient(worker.client.settings)
+    ref = client.approval(await created(worker))
+    path = "/v1.0/workflow/processInstances/execute"
+    sandbox.add_fault("http", api=path, status=200, body=answer, count=1)
+    told = await (await ref.agree("u2")).wait()
+    assert told.error is not None, told
+    assert (told.state, told.error.code) == ("unknown", "not_decided")
+    assert (await ref.status()).state == "running"
+    assert (await (await ref.agree("u2", "again")).wait()).state == "done"
+    await client.aclose()
+
+
 async def test_an_approval_is_withdrawn(worker: OneWorker, sandbox: SandboxAdmin) -> None:
     instance = await created(worker)
     client = AsyncClient(worker.client.settings)
