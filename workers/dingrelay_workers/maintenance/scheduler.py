@@ -14,13 +14,13 @@ LEASE = 5.0
 """Seconds after which another worker schedules, if the one that did is gone."""
 LONGEST_PAUSE = 0.25
 """Seconds between two looks when nothing is due: what a job that becomes due meanwhile may wait."""
-SHORTEST_PAUSE = 0.02
+SHORTEST_PAUSE = 0.01
 WAKE_PAUSE = 0.1
 """Seconds between two looks at parked jobs: they are woken a second before their slots."""
 FAILURE_PAUSE = 1.0
 """Seconds before the next try where Redis or the broker was away."""
-BATCH = 200
-"""Most jobs that are looked at together: five milliseconds in which Redis serves nobody else."""
+BATCH = 100
+"""Most jobs that are looked at together: one or two milliseconds in which Redis serves nobody else."""
 
 log = get_logger("dingrelay.scheduler")
 
