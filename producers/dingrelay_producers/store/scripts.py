@@ -69,6 +69,7 @@ class Script:
     @classmethod
     def of(cls, body: str) -> "Script":
         """The script with this text."""
+        body = _source(_PACKAGE, "exact_numbers") + body
         return cls(body, hashlib.sha1(body.encode(), usedforsecurity=False).hexdigest())
 
     def call(self, keys: Sequence[str], arguments: Sequence[Value] = ()) -> "Call":
