@@ -1,7 +1,8 @@
 """Where a Redis is, and how it is reached: read once from a URL, for records and for the broker."""
 
+import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -44,6 +45,10 @@ OPTIONS = frozenset(
 TLS_OPTIONS = frozenset(
     {"ssl_ca_certs", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile"}
 )
+
+_OPTION = re.compile("[a-z]+(_[a-z]+)+|encoding|password|protocol|timeout|username")
+"""What redis-py's options look like."""
+_NO_URL = "is no URL: quote what is special in user and password"
 
 _OURS = ("master", "sentinel_username", "sentinel_password", "db")
 
@@ -112,7 +117,7 @@ class RedisAddress:
             parts = urlsplit(url)
         except ValueError:
             # Python's own message quotes what may hold a password.
-            raise ValueError("is no URL: quote what is special in user and password") from None
+            raise ValueError(_NO_URL) from None
         credentials, _, netloc = parts.netloc.rpartition("@")
         username, _, password = credentials.partition(":")
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
@@ -248,10 +253,14 @@ def _truth(text: str) -> bool:
     return text.lower() in {"true", "1", "yes"}
 
 
-def _check_options(given: Iterable[str], allowed: frozenset[str]) -> None:
-    for name in given:
-        if name not in allowed:
-            raise ValueError(f"{name} in its query is none of: {', '.join(sorted(allowed))}")
+def _check_options(given: Mapping[str, str], allowed: frozenset[str]) -> None:
+    for name, value in given.items():
+        if name in allowed:
+            continue
+        if not value or not _OPTION.fullmatch(name):
+            # It may be the rest of a password that has "?" or "&" in it.
+            raise ValueError(_NO_URL)
+        raise ValueError(f"{name} in its query is none of: {', '.join(sorted(allowed))}")
 
 
 def _options(rest: Mapping[str, str]) -> dict[str, Any]:

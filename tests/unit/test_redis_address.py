@@ -80,6 +80,21 @@ def test_no_password_is_in_an_error_or_a_repr(word: str) -> None:
         assert "hunter2" not in found
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:12?hunter2@h:1/0",
+        "redis://:12?hunter&x=2@h:1/0",
+        "sentinel://h/0?master=m&sentinel_password=ab&hunter",
+        "sentinel://h/0?master=m&sentinel_password=ab&hunter==",
+    ],
+)
+def test_no_rest_of_a_password_is_taken_for_the_name_of_an_option(url: str) -> None:
+    with pytest.raises(ValueError, match="is no URL: quote") as refused:
+        RedisAddress.parse(url)
+    assert "hunter" not in str(refused.value)
+
+
 def test_certificates_are_verified_by_default(tmp_path: Path) -> None:
     files = TlsFiles("ca.pem", "cert.pem", "key.pem")
     assert RedisAddress.parse("rediss://h/0", files).tls == {
