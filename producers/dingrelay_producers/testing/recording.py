@@ -31,8 +31,9 @@ from dingrelay_tasks.media_upload import MediaType
 from dingrelay_tasks.message_result import LEFT_OUT
 from dingrelay_tasks.message_send import MessageSend
 
-_TOLD = dict.fromkeys(State, "waiting") | {State.DONE: "accepted", State.DEAD: "not_sent"}
+_OUTCOMES = dict.fromkeys(State, "waiting") | {State.DONE: "accepted", State.DEAD: "not_sent"}
 """State → what became of a message for whoever is not named in its result."""
+
 Outcome = Mapping[str, Any] | JobError | None
 """How a job ends: done with this result, dead for this reason, or not yet."""
 
@@ -108,7 +109,7 @@ class RecordingClient(Client):
         """A job with its key, and of a message what became of it for each person; see `Client.details`."""
         status, job = self.status(job_id), self._contracts[job_id]
         people = dict.fromkeys(
-            job.users if isinstance(job, MessageSend) else (), _TOLD[status.state]
+            job.users if isinstance(job, MessageSend) else (), _OUTCOMES[status.state]
         )
         for reason in LEFT_OUT:
             people |= dict.fromkeys((status.result or {}).get(reason, ()), reason)
