@@ -49,7 +49,6 @@ LIBRARIES = (
     "Aborted!",
     "Try [blue]'{command_path} {help_option}'[/] for help.",
     "Missing command.",
-    "No such command {name!r}.",
     "default: {default}",
     "env var: {var}",
     "required",

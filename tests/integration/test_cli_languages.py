@@ -250,6 +250,15 @@ def test_what_is_wrong_is_told_in_the_readers_language(cli: Cli, tmp_path: Path)
     assert {code for found in codes.values() for code in found} == {2}
 
 
+@pytest.mark.parametrize("wrong", [("workr",), ("campain", "list"), ("campaign", "creat")])
+def test_a_command_that_is_like_it_is_suggested(cli: Cli, wrong: tuple[str, ...]) -> None:
+    right = {"workr": "worker", "campain": "campaign", "campaign": "create"}[wrong[0]]
+    for terminal in TERMINALS:
+        words = re.sub(r"[\s│|]+", " ", ESCAPE.sub("", run(terminal, *wrong).err))
+        assert (f"是不是 '{right}'" if terminal.chinese else f"Did you mean '{right}'") in words
+        assert terminal.chinese != ("Did you mean" in words)
+
+
 @dataclass
 class Story:
     """Commands in an order in which each has something to do; values in braces are its ids."""

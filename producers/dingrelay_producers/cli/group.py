@@ -32,6 +32,8 @@ class Commands(TyperGroup):
         """The command of that name in the reader's language, or None."""
         if cmd_name not in self.commands:
             self._load(cmd_name)
+        if cmd_name not in self.commands:
+            self._load()  # what is like it is suggested
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             speak(command)
