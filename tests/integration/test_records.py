@@ -393,6 +393,20 @@ async def test_a_message_without_a_record_makes_one(redis: Redis, records: Recor
     assert await redis.zscore(keys.RECENT, draft.id) is not None
 
 
+@pytest.mark.parametrize("passed", [1_001, -3_600_000], ids=["a second", "an hour back"])
+async def test_the_newest_jobs_are_trimmed_however_the_clock_goes(
+    redis: Redis, passed: int
+) -> None:
+    older = {f"old{number}": number for number in range(keys.RECENT_JOBS)}
+    await redis.zadd(keys.RECENT, older)
+    await redis.pexpire(keys.RECENT, keys.RECENT_TTL_MS - passed)
+    draft = a_draft()
+    await enqueue(redis, draft)
+    assert await redis.zcard(keys.RECENT) == keys.RECENT_JOBS
+    assert await redis.zscore(keys.RECENT, draft.id) is not None
+    assert await redis.pttl(keys.RECENT) <= keys.RECENT_TTL_MS
+
+
 async def test_a_foreign_job_for_later_waits_on_the_schedule(
     redis: Redis, records: Records
 ) -> None:

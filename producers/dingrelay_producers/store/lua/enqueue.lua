@@ -90,7 +90,9 @@ if not latest[1] then return answers end
 
 for queue, queued in pairs(woken) do place_all_woken(queued.ids, queue, now) end
 redis.call('ZADD', recent, unpack(latest))
-if redis.call('PTTL', recent) < recent_ttl - TRIMMED then
+local left = redis.call('PTTL', recent)
+-- More is left than was given where the clock has stepped back.
+if left < recent_ttl - TRIMMED or left > recent_ttl then
   redis.call('ZREMRANGEBYRANK', recent, 0, -1 - recent_size)
   redis.call('PEXPIRE', recent, recent_ttl)
 end
