@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -16,6 +17,7 @@ from dingrelay_producers.store.resolution import Resolution
 from dingrelay_producers.store.states import State
 from dingrelay_tasks import ApprovalCreate
 from dingrelay_workers.limiter.rules import Rule
+from dingrelay_workers.limiter.turns import Turns
 from dingrelay_workers.maintenance.leases import Leases
 from dingrelay_workers.store.records import BatchClaim, Claim, Records, Usage
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time, state
@@ -405,6 +407,31 @@ async def test_the_newest_jobs_are_trimmed_however_the_clock_goes(
     assert await redis.zcard(keys.RECENT) == keys.RECENT_JOBS
     assert await redis.zscore(keys.RECENT, draft.id) is not None
     assert await redis.pttl(keys.RECENT) <= keys.RECENT_TTL_MS
+
+
+async def test_a_full_redis_lets_no_job_be_claimed(redis: Redis, records: Records) -> None:
+    drafts = [a_draft() for _ in range(4)]
+    for draft in drafts:
+        await enqueue(redis, draft)
+    claim = await claimed(records, drafts.pop())  # its queue has been noted just now
+    turns = Turns("default", "message.send", "normal")
+    late = {"state": "snoozed", "turn": turns.coming}
+    await redis.hset(keys.job(drafts[0].id), mapping=late)
+    await redis.zadd(turns.coming, {drafts[0].id: 1})
+    await redis.pexpire(turns.coming, 60_000)
+    before = [await places(redis, draft) for draft in drafts]
+    await redis.config_set("maxmemory", 1)
+    try:
+        for some in (drafts[:1], drafts):
+            calls = [records.claim(a_wakeup(draft)) for draft in some]
+            refused = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(each) for each in refused] == [OutOfMemoryError] * len(some)
+        with pytest.raises(OutOfMemoryError):
+            await records.claim_late(turns, claim.queue, nonce="n", most=9, late=0)
+    finally:
+        await redis.config_set("maxmemory", 0)
+    assert [await places(redis, draft) for draft in drafts] == before
+    assert await redis.zcard(claim.batch_key) == len(drafts)
 
 
 async def test_a_foreign_job_for_later_waits_on_the_schedule(

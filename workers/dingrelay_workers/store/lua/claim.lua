@@ -56,7 +56,9 @@ if accepted_in then
   redis.call('HSET', record, 'history', present)
 end
 
+finish = place_starting
+local told = run(record, id, answer, known, owner, lease, again)
+-- After the first write that a full Redis refuses: once a script has written it takes the rest.
 if batch_key then redis.call('ZREM', batch_key, id) end
 if known.left then redis.call('HDEL', record, 'left') end
-finish = place_starting
-return {'claimed', now, run(record, id, answer, known, owner, lease, again)}
+return {'claimed', now, told}
