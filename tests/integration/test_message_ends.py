@@ -20,6 +20,7 @@ from one_worker import one_worker
 from tables import prepare
 
 USERS = [f"u{number}" for number in range(1, 151)]
+PROGRESS = "/topapi/message/corpconversation/getsendprogress"
 SECOND_CALL = {"userid_list": ",".join(USERS[100:])}
 
 
@@ -74,6 +75,20 @@ async def test_what_was_sent_is_told_whatever_the_end_and_the_rest_is_free(
     result = (await story.status(again)).result or {}
     assert (result["duplicate"], result["accepted"]) == (["u1"], 1)
     assert len(sandbox.inbox("u150")["delivered"]) == 1
+
+
+async def test_what_was_sent_in_time_is_confirmed_after_it_expired(
+    story: Story, sandbox: SandboxAdmin
+) -> None:
+    under_way = {"errcode": 0, "progress": {"progress_in_percent": 50, "status": 1}}
+    sandbox.add_fault("http", api=PROGRESS, status=200, body=under_way)
+    job = await send(story, "u1", confirm=True)
+    await reaches(story, job, lambda state: state == State.SNOOZED)
+    await story.redis.hset(keys.job(job), "expires", "1")
+    sandbox.clear_faults()
+    await reaches(story, job, lambda state: state.ended)
+    status = await story.status(job)
+    assert (status.state, (status.result or {})["accepted"]) == (State.DONE, 1), status
 
 
 async def test_of_two_equal_messages_at_the_same_moment_one_is_sent(

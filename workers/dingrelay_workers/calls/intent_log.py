@@ -28,6 +28,10 @@ class Cancelled(Exception):
     """The job was cancelled while it ran, and its next call has not left."""
 
 
+class Expired(Exception):
+    """The job expired while it ran, and its next call has not left."""
+
+
 class IntentLog:
     """Writes down what is about to leave, and knows what has left without an answer.
 
@@ -128,7 +132,8 @@ class IntentLog:
         Raises:
             OwnershipLost: the job is another worker's by now, and the call must not leave.
             Cancelled: the job was cancelled while it waited.
-            Wait: the call may not leave any more: its day is over, or the job has expired.
+            Expired: the job's time is over.
+            Wait: the day is over for which the call was admitted.
         """
         # Taken before: Redis writes its own time into the intent, which is a little later.
         leave_by = time.monotonic() + self._settle_delay * LEAVES_WITHIN
@@ -142,11 +147,12 @@ class IntentLog:
             written["since"] = self._begin()
         usage = Usage(answered=self.answered or self._ruled_out, steps=self.finished)
         ends = [moment for moment in (self.leaves_until, self._claim.expires) if moment]
-        verdict = await self._records.write_intent(
-            self._claim, written, usage, until=min(ends, default=0)
-        )
+        until = min(ends, default=0)
+        verdict = await self._records.write_intent(self._claim, written, usage, until=until)
         if verdict == "late":
-            raise Wait(timedelta(0), "the time in which its call may leave is over")
+            if until == self._claim.expires:
+                raise Expired
+            raise Wait(timedelta(0), "it is admitted for a day that is over")
         if verdict == "lost":
             raise OwnershipLost
         if verdict == "cancelled":

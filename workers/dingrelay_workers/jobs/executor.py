@@ -164,7 +164,8 @@ class Executor:
             run.contract = _contract(run)
             if outcome.is_poison(claim, resources.settings):
                 return outcome.poison(claim, open_call=run.intents.open)
-            if claim.expired:
+            # What was sent in time may still be asked about; nothing more leaves (`IntentLog.write`).
+            if claim.expired and (run.intents.open or not claim.steps):
                 return outcome.expired(open_call=run.intents.open)
             async with resources.deadlines.kept():
                 return outcome.done(await run.wakeup.kind.run(run.contract, run.context))

@@ -15,7 +15,7 @@ from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import ContractError
 from dingrelay_tasks.outcomes import Duplicate, Refused, TryAgain, Unknown, Wait
 from dingrelay_workers.calls.batch import BatchSplit
-from dingrelay_workers.calls.intent_log import Cancelled
+from dingrelay_workers.calls.intent_log import Cancelled, Expired
 from dingrelay_workers.cells.claims import NotServed
 from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
@@ -123,6 +123,8 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
         settings: how often it may be tried.
         open_call: a call of the job left and has no answer.
     """
+    if isinstance(error, Expired):
+        return expired(open_call=open_call)
     if isinstance(error, NotServed):
         led_to = _not_served(error, claim, settings)
     else:
