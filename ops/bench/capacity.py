@@ -197,8 +197,8 @@ def _send(client: Client, first: int, jobs: int) -> None:
 
 def _used(redis: Redis) -> float:
     """CPU seconds of the server so far, of all its threads."""
-    told = redis.info("cpu")
-    return told["used_cpu_user"] + told["used_cpu_sys"]
+    cpu = redis.info("cpu")
+    return cpu["used_cpu_user"] + cpu["used_cpu_sys"]
 
 
 def _history(testbed: Testbed) -> tuple[int, int]:

@@ -23,8 +23,8 @@ def measure(testbed: Testbed, people: int) -> list[Figure]:
     least = max(people / broadcast.A_CALL / LIMIT, people / A_MINUTE * 60)
     with testbed.workers(2, env=testbed.rules(**LIMITS)):
         broadcast.move(testbed, "start", created)
-        told = broadcast.wait_done(testbed, created, least * 3 + 10)
-    seconds = broadcast.lasted(told)
+        campaign = broadcast.wait_done(testbed, created, least * 3 + 10)
+    seconds = broadcast.lasted(campaign)
     note = f"{seconds:.1f} of {least:.1f} s"
     return [
         Figure(group, "time ÷ the limits' own", seconds / least, "×", at_most=1.05, note=note),

@@ -80,9 +80,9 @@ def succeeded(answer: Mapping[str, Any], api: Api) -> bool:
     """
     if api.dialect == "oapi":
         return integer(answer.get("errcode")) == 0
-    told = answer.get("success")
+    success = answer.get("success")
     try:
-        return told is None or lenient.boolean(told) or api.verbatim
+        return success is None or lenient.boolean(success) or api.verbatim
     except lenient.Unreadable:
         return False
 

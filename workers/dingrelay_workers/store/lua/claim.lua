@@ -57,8 +57,8 @@ if accepted_in then
 end
 
 finish = place_starting
-local told = run(record, id, answer, known, owner, lease, again)
+local claimed = run(record, id, answer, known, owner, lease, again)
 -- After the first write that a full Redis refuses: once a script has written it takes the rest.
 if batch_key then redis.call('ZREM', batch_key, id) end
 if known.left then redis.call('HDEL', record, 'left') end
-return {'claimed', now, told}
+return {'claimed', now, claimed}

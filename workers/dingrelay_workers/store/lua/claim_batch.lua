@@ -22,8 +22,8 @@ local function claim(id)
   local record = JOB .. id
   redis.call('HSETNX', record, 'waiting', now)
   gone[#gone + 1] = id
-  local told, fields = read(record)
-  answer[#answer + 1] = {id, run(record, id, told, fields, owner .. '.' .. #answer, lease, false)}
+  local known, fields = read(record)
+  answer[#answer + 1] = {id, run(record, id, known, fields, owner .. '.' .. #answer, lease, false)}
 end
 
 local taken, next = 0, nil

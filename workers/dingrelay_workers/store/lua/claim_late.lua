@@ -13,8 +13,8 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', coming, '-inf', now - late)) do
   local known = redis.call('HMGET', record, 'state', 'turn', 'queue', 'batch_key', 'v', 'kind')
   if known[1] == 'snoozed' and known[2] == coming and known[3] == queue
       and known_here(known[5], known[6]) then
-    local told, fields = read(record)
-    answer[#answer + 1] = {id, run(record, id, told, fields, owner .. '-' .. #answer, lease, false)}
+    local known, fields = read(record)
+    answer[#answer + 1] = {id, run(record, id, known, fields, owner .. '-' .. #answer, lease, false)}
     if known[4] then redis.call('ZREM', known[4], id) end
   end
 end

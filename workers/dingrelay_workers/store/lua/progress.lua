@@ -8,18 +8,18 @@ local known_progress = {}
 local function note_started(progress, woken, slot_ms)
   local slot = math.floor(now / slot_ms)
   local field = 's' .. slot % SLOTS
-  local told = known_progress[progress] or redis.call('HMGET', progress, field, 'passed', 'started')
-  known_progress[progress] = told
-  local known_slot, latest = string.match(told[1] or '', '^(%d+) (%d+)$')
+  local noted = known_progress[progress] or redis.call('HMGET', progress, field, 'passed', 'started')
+  known_progress[progress] = noted
+  local known_slot, latest = string.match(noted[1] or '', '^(%d+) (%d+)$')
   local same_slot = known_slot == tostring(slot)
-  if not same_slot and latest and tonumber(latest) > tonumber(told[2] or 0) then
+  if not same_slot and latest and tonumber(latest) > tonumber(noted[2] or 0) then
     redis.call('HSET', progress, 'passed', latest)
   end
   local pause = slot_ms / 8
-  if not same_slot or woken >= latest + pause or now >= (told[3] or 0) + pause then
+  if not same_slot or woken >= latest + pause or now >= (noted[3] or 0) + pause then
     latest = same_slot and math.max(latest, woken) or woken
-    told[1], told[3] = string.format('%.0f %.0f', slot, latest), now
-    redis.call('HSET', progress, field, told[1], 'started', now)
+    noted[1], noted[3] = string.format('%.0f %.0f', slot, latest), now
+    redis.call('HSET', progress, field, noted[1], 'started', now)
     redis.call('PEXPIRE', progress, PROGRESS_TTL)
   end
 end

@@ -24,9 +24,9 @@ end
 
 -- A record as Redis tells it, and its fields by name; none if there is no such job.
 local function read(record)
-  local told, fields = redis.call('HGETALL', record), {}
-  for index = 1, #told, 2 do fields[told[index]] = told[index + 1] end
-  return told, fields
+  local flat, fields = redis.call('HGETALL', record), {}
+  for index = 1, #flat, 2 do fields[flat[index]] = flat[index + 1] end
+  return flat, fields
 end
 
 -- Jobs that begin to run and are not yet in their place: queue -> ids, and the ends of their leases with ids.
@@ -48,7 +48,7 @@ end
 -- The job, whose record was just read, is this owner's until the lease ends. A new owner has a new fence;
 -- one that claims `again`, since its first answer was lost, keeps its own. Answers the record: of what is
 -- told of a field twice, the second holds. Before the script ends, `place_starting` must be called.
-local function run(record, id, told, fields, owner, lease, again)
+local function run(record, id, answer, fields, owner, lease, again)
   local lease_end = now + lease
   local fence = string.format('%.0f', (fields.fence or 0) + (again and 0 or 1))
   local started = fields.started or string.format('%.0f', now)
@@ -58,9 +58,9 @@ local function run(record, id, told, fields, owner, lease, again)
   starting[fields.queue] = ids
   ids[#ids + 1] = id
   add(leases, lease_end, id)
-  add(told, 'owner', owner)
-  add(told, 'fence', fence)
-  add(told, 'started', started)
-  return told
+  add(answer, 'owner', owner)
+  add(answer, 'fence', fence)
+  add(answer, 'started', started)
+  return answer
 end
 

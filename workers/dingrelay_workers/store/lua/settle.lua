@@ -14,19 +14,19 @@ local current, queue, bare, spent, met, kind, app, sender = owned(record, owner,
 if current == state then return 1 end
 if current ~= 'running' then return 0 end
 
-local told = {'state', state, 'settled', now,
+local values = {'state', state, 'settled', now,
   'attempts', (spent or 0) + attempts, 'throttles', (met or 0) + throttles}
 local over = {answered and 'intent' or nil}
-if result ~= '' then add(told, 'result', result) end
+if result ~= '' then add(values, 'result', result) end
 if error ~= '' then
-  add(told, 'error', error)
+  add(values, 'error', error)
 else
   over[#over + 1] = 'error'
   -- Whatever a job reserved that is done was sent.
   if state == 'done' then over[#over + 1] = 'reserved' end
 end
-for index = 12, #ARGV, 2 do add(told, 'step:' .. ARGV[index], ARGV[index + 1]) end
-write(record, told)
+for index = 12, #ARGV, 2 do add(values, 'step:' .. ARGV[index], ARGV[index + 1]) end
+write(record, values)
 if #over > 0 then redis.call('HDEL', record, unpack(over)) end
 if state ~= 'done' and state ~= 'unknown' then give_back(record, id) end
 

@@ -11,10 +11,10 @@ local state, cancelled, open, requeued = owned(record, owner, fence, 'cancel', '
 if state ~= 'running' then return 'lost' end
 if cancelled and (answered or not open) then return 'cancelled' end
 if leaves_until > 0 and now >= leaves_until then return 'late' end
-local told = cjson.decode(intent)
-told.at = told.at or now
-told.since = told.since or told.at
-local fields = {'intent', cjson.encode(told), 'called', fence}
+local document = cjson.decode(intent)
+document.at = document.at or now
+document.since = document.since or document.at
+local fields = {'intent', cjson.encode(document), 'called', fence}
 for index = 6, #ARGV, 2 do add(fields, 'step:' .. ARGV[index], ARGV[index + 1]) end
 write(record, fields)
 if requeued then redis.call('HDEL', record, 'requeued') end
