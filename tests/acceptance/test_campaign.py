@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sqlite3
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ async def make(env: dict[str, str], people: int = PEOPLE) -> str:
 
 def progress(env: dict[str, str], campaign: str) -> dict[str, Any]:
     path = env["DINGRELAY_DATABASE_URL"].removeprefix("sqlite:///")
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         connection.row_factory = sqlite3.Row
         rows = connection.execute("select * from campaigns where id = ?", [campaign])
         return dict(rows.fetchone())
