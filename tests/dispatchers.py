@@ -24,14 +24,13 @@ from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import CampaignState
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.control import Control
 from dingrelay_workers.campaigns.dispatcher import Dispatcher
 from dingrelay_workers.campaigns.report import Report
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.wakeup import ReceivedWakeup
+from wakeups import received
 
 STEPS = 120
 """Decisions of a run, before the faults stop."""
@@ -235,15 +234,7 @@ class World:
         if self._ended and self.random.random() < 0.3:
             taken.append(self.random.choice(self._ended))
         for wakeup in taken:
-            received = ReceivedWakeup(
-                id=wakeup.id,
-                kind=KINDS[wakeup.kind],
-                job={"app": wakeup.app, "lane": wakeup.lane},
-                queue=wakeup.queue,
-                woken=wakeup.at,
-                nonce=uuid.uuid4().hex,
-            )
-            running = asyncio.create_task(self._executor.execute(received))
+            running = asyncio.create_task(self._executor.execute(received(wakeup)))
             if self.random.random() < 0.1:
                 await asyncio.wait({running}, timeout=self.random.random() / 100)
                 running.cancel()

@@ -5,7 +5,6 @@ A beat is a tenth of a second here, so an outage of four seconds is one of forty
 
 import asyncio
 import time
-import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,12 +24,11 @@ from dingrelay_producers.store.status import JobStatus
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend, UserSync
 from dingrelay_tasks.contract import Contract, Lane
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.limiter import breakers
 from dingrelay_workers.resources import Resources
-from dingrelay_workers.store.wakeup import ReceivedWakeup
 from tables import prepare, sqlite_connections_ended
+from wakeups import received
 
 BEAT = 0.1
 SEND = "/topapi/message/corpconversation/asyncsend_v2"
@@ -71,16 +69,8 @@ class Wakeups(Publisher):
     async def _execute(self, wakeup: Wakeup) -> None:
         async with self._places:
             self.runs[wakeup.id] += 1
-            received = ReceivedWakeup(
-                id=wakeup.id,
-                kind=KINDS[wakeup.kind],
-                job={"app": wakeup.app, "lane": wakeup.lane},
-                queue=wakeup.queue,
-                woken=wakeup.at,
-                nonce=uuid.uuid4().hex,
-            )
             executor = self.executors[self.runs.total() % len(self.executors)]
-            await executor.execute(received)
+            await executor.execute(received(wakeup))
 
 
 class Fleet:

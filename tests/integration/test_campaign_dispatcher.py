@@ -21,7 +21,6 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import State as JobState
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns import chunks as chunks_of_campaigns
 from dingrelay_workers.campaigns.chunks import Release
 from dingrelay_workers.campaigns.control import Control
@@ -33,9 +32,9 @@ from dingrelay_workers.maintenance import leader as leaders
 from dingrelay_workers.maintenance.leader import Leader
 from dingrelay_workers.metrics import CAMPAIGNS, OpenCampaigns
 from dingrelay_workers.store.records import Claim, Records, Usage
-from dingrelay_workers.store.wakeup import ReceivedWakeup
 from subscriptions import subscribe, taken
 from tables import prepare
+from wakeups import received
 
 NOON = datetime.now(UTC).replace(hour=4, minute=0)
 """Noon in Beijing."""
@@ -85,15 +84,7 @@ class Fleet:
         )
 
     async def claim(self, wakeup: Wakeup) -> Claim | None:
-        received = ReceivedWakeup(
-            id=wakeup.id,
-            kind=KINDS[wakeup.kind],
-            job={"app": wakeup.app, "lane": wakeup.lane},
-            queue=wakeup.queue,
-            woken=wakeup.at,
-            nonce=uuid.uuid4().hex,
-        )
-        return (await self.records.claim(received))[1]
+        return (await self.records.claim(received(wakeup)))[1]
 
     async def run(self, *, error: dict[str, str] | None = None) -> list[int]:
         """Run every published job to its end; the numbers of the chunks."""

@@ -21,14 +21,12 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Wakeup
 from dingrelay_producers.store.states import State
-from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.outbox import outbox
 from dingrelay_workers.outbox.endings import Ending
 from dingrelay_workers.outbox.models import EndpointRow, OutboxRow
 from dingrelay_workers.outbox.notice import Notice
 from dingrelay_workers.store.records import Records, Usage
-from dingrelay_workers.store.wakeup import ReceivedWakeup
 from dingrelay_workers.webhooks import dispatcher as dispatchers
 from dingrelay_workers.webhooks import notices, releases
 from dingrelay_workers.webhooks.dispatcher import Dispatcher
@@ -37,6 +35,7 @@ from dingrelay_workers.webhooks.models import DeliveryRow, NoticeRow
 from jobs import a_draft, claimed, enqueue
 from subscriptions import subscribe
 from thorough import either
+from wakeups import received
 
 AWAY = OperationalError("", {}, Exception())
 
@@ -76,15 +75,7 @@ class Fleet:
         """Run every published job to its end."""
         wakeups, self.published = self.published, []
         for wakeup in wakeups:
-            received = ReceivedWakeup(
-                id=wakeup.id,
-                kind=KINDS[wakeup.kind],
-                job={"app": wakeup.app, "lane": wakeup.lane},
-                queue=wakeup.queue,
-                woken=wakeup.at,
-                nonce=uuid.uuid4().hex,
-            )
-            claim = (await self.records.claim(received))[1]
+            claim = (await self.records.claim(received(wakeup)))[1]
             if claim is None:
                 continue
             self.told[claim.payload["endpoint"], claim.payload["notice"]] += 1
