@@ -8,6 +8,7 @@ import hashlib
 from asyncio import Future, Task, get_running_loop, sleep, timeout
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib import resources
 from math import inf
 from typing import Any, NamedTuple
@@ -77,6 +78,7 @@ class Script:
         return Call(self, tuple(keys), tuple(arguments))
 
 
+@cache
 def _source(package: str, name: str) -> str:
     return resources.files(package).joinpath("lua", f"{name}.lua").read_text("utf-8")
 
