@@ -10,7 +10,6 @@ from typing import Annotated, Any, ClassVar, NoReturn
 
 from pydantic import ConfigDict, Field
 
-from dingrelay_tasks import beijing
 from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
@@ -98,9 +97,9 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
         Refused: it is more than a call may be by now, and made none. The dispatcher splits it.
     """
     intent = ctx.intent
-    if intent is not None and beijing.day(intent.since) != beijing.day(ctx.now()):
+    if intent is not None and ctx.day(intent.since) != ctx.day(ctx.now()):
         raise Unknown("a call's answer was lost, and a repeat on another day could arrive twice")
-    if job.repeated and job.released and beijing.day(job.released) != beijing.day(ctx.now()):
+    if job.repeated and job.released and ctx.day(job.released) != ctx.day(ctx.now()):
         raise Unknown("an earlier job was lost, and a repeat on another day could arrive twice")
     return await ctx.once(STEP, partial(_call, job, ctx, lost=intent is not None))
 

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
@@ -21,7 +23,10 @@ from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import ApprovalCreate, MessageSend
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.dingtalk.apis import AUTH_SCOPES
 from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.dingtalk.errors import DingTalkError
+from dingrelay_workers.dingtalk.request import Request
 from dingrelay_workers.jobs.executor import Executor
 from dingrelay_workers.jobs.outcome import Outcome
 from dingrelay_workers.resources import Resources
@@ -449,6 +454,30 @@ def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
     clock.saw("rest", "Thu, 01 Jan 1970 05:00:00 GMT", sent=1_020.0, came=1_020.0)
     assert clock.now() == 5 * 3_600_000  # it was set
     assert clock.less(4 * 3_600_000) == 3_600_000
+
+
+async def test_the_time_of_a_proxy_is_not_taken_for_dingtalks(
+    sandbox: SandboxAdmin, valkey_url: str
+) -> None:
+    yesterday = {"Date": "Wed, 25 Nov 2026 01:00:00 GMT"}
+    answers = [
+        web.Response(status=502, text="<html>bad gateway</html>", headers=yesterday),
+        web.json_response({"errcode": -1}, headers=yesterday),
+    ]
+
+    async def answer(_: web.Request) -> web.Response:
+        return answers.pop(0)
+
+    proxy = web.Application()
+    proxy.router.add_route("*", "/{path:.*}", answer)
+    async with TestServer(proxy) as server:
+        url = str(server.make_url(""))
+        settings = settings_of(sandbox, valkey_url).model_copy(update={"oapi_url": url})
+        async with Resources(settings, NoPublisher(settings)) as behind:
+            for known in (False, True):
+                with pytest.raises(DingTalkError):
+                    await behind.transport.request(Request(AUTH_SCOPES), "token")
+                assert (behind.transport.clock.now() is not None) == known
 
 
 async def test_the_time_of_a_claim_is_redis(

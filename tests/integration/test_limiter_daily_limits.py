@@ -355,6 +355,42 @@ async def test_the_day_is_that_of_redis(
     assert await redis.exists(keys.received("a", beijing.day(now)))
 
 
+@pytest.mark.parametrize(
+    ("at", "ahead", "name", "last"),
+    [
+        (30, 20, "2026-11-24", 38),
+        (43, 20, "2026-11-25", 86_438),
+        (70, -20, "2026-11-24", 78),
+        (83, -20, "2026-11-25", 86_478),
+    ],
+)
+async def test_the_day_is_that_of_dingtalk_where_its_clock_was_measured(
+    office: Office, redis: Redis, day: Day, at: int, ahead: int, name: str, last: int
+) -> None:
+    """Days and moments are told in seconds from 23:59 by Redis's clock on."""
+    day.moment = EVENING + timedelta(seconds=at)
+    run, message, limits = await office.job("job"), text("hi"), office.daily_limits
+    until = int((EVENING + timedelta(seconds=last)).timestamp() * 1000)
+    by = ahead * 1000
+    assert (await limits.reserve("a", run, ["u1"], message, ahead=by))[1] == until
+    assert (await limits.reserve_departments("a", run, [1], message, ahead=by))[1] == until
+    assert (await limits.reserve_everyone("a", run, message, ahead=by))[1] == until
+    checked = await limits.check("a", ["u2"], text("ho"), campaign="c", uniform=True, ahead=by)
+    assert checked[1] == until
+    assert await redis.hkeys(keys.received("a", name)) == [b"u1"]
+
+
+@pytest.mark.parametrize(("at", "ahead", "delay"), [(41, 20, 1), (80, -20, 2), (39, 20, 3)])
+async def test_nothing_is_admitted_around_the_midnight_of_dingtalk(
+    office: Office, day: Day, at: int, ahead: int, delay: int
+) -> None:
+    day.moment = EVENING + timedelta(seconds=at)
+    run = await office.job("job")
+    with pytest.raises(Wait) as waits:
+        await office.daily_limits.reserve("a", run, ["u1"], text("hi"), ahead=ahead * 1000)
+    assert waits.value.delay == timedelta(seconds=delay)
+
+
 async def test_keys_live_a_day_and_some_hours(office: Office, redis: Redis) -> None:
     run = await office.job("job")
     await office.reserve("job", "u1")

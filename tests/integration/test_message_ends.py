@@ -14,7 +14,7 @@ from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
-from dingrelay_tasks import MessageSend
+from dingrelay_tasks import MessageSend, beijing
 from dingrelay_workers.limiter import daily_limits
 from one_worker import one_worker
 from tables import prepare
@@ -141,3 +141,19 @@ async def test_a_slot_that_comes_after_midnight_is_not_used_for_the_day_before(
             assert await worker.run(job) == State.SNOOZED
         assert sandbox.calls(api=SEND) == []
         assert await worker.finish(job) == State.DONE
+
+
+async def test_the_day_of_a_message_is_that_of_dingtalks_clock(
+    redis: Redis, sandbox: SandboxAdmin, valkey_url: str, tmp_path: Path
+) -> None:
+    noon = datetime.now(beijing.BEIJING).replace(hour=12) + timedelta(days=2)
+    sandbox.set_clock((noon - datetime.now(UTC)).total_seconds())
+    async with one_worker(sandbox, valkey_url, redis, tmp_path) as worker:
+        for user in ("u1", "u2"):  # the answer to the first tells what time it is there
+            job = {
+                "to": {"users": [user]},
+                "message": {"msgtype": "text", "text": {"content": user}},
+            }
+            assert await worker.finish(await worker.send(MessageSend.parse(job))) == State.DONE
+        (received,) = await redis.keys(f"{keys.PREFIX}received:*:{beijing.day(noon)}")
+        assert await redis.hkeys(received) == [b"u2"]

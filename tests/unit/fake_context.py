@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from dingrelay_tasks import beijing
 from dingrelay_tasks.context import (
     Candidate,
     DailyVerdict,
@@ -206,6 +207,7 @@ class FakeContext:
         self.attempt = 1
         self.intent: Intent | None = None
         self.clock = START
+        self.ahead = timedelta()
         self.settle_delay = timedelta(seconds=10)
         self.remembered: dict[str, Json] = {}
         self.messages = FakeMessages(self)
@@ -224,6 +226,9 @@ class FakeContext:
 
     def now(self) -> datetime:
         return self.clock
+
+    def day(self, moment: datetime) -> str:
+        return beijing.day(moment + self.ahead)
 
     def leaves(self) -> None:
         since = self.intent.since if self.intent else self.clock

@@ -182,6 +182,18 @@ async def test_a_lost_answer_is_not_repeated_on_another_day(ctx: FakeContext) ->
     assert ctx.messages.calls == 1
 
 
+async def test_the_day_of_a_lost_answer_is_dingtalks(ctx: FakeContext) -> None:
+    ctx.messages.lose = 1
+    ctx.clock = datetime(2026, 11, 24, 15, 59, 35, tzinfo=UTC)
+    ctx.ahead = timedelta(seconds=20)
+    with pytest.raises(AnswerLost):
+        await run(to("u1"), ctx)
+    ctx.clock += timedelta(seconds=10)
+    with pytest.raises(Unknown):
+        await run(to("u1"), ctx)
+    assert ctx.messages.calls == 1
+
+
 async def test_whoever_requeues_a_lost_answer_has_it_repeated(ctx: FakeContext) -> None:
     ctx.messages.lose = 1
     with pytest.raises(AnswerLost):

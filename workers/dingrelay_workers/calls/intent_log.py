@@ -91,6 +91,12 @@ class IntentLog:
         """When the first call left that has no remembered outcome, in ms; 0 if there is none."""
         return self._open_since
 
+    @property
+    def ahead(self) -> int:
+        """By how many ms DingTalk's clock is ahead of Redis's, as far as this or the last run knows."""
+        measured = self._offset_now()
+        return (self._offset or 0) if measured is None else measured
+
     def rule_out(self) -> None:
         """The call that has no answer is known to have done nothing.
 

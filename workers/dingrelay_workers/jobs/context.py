@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dingrelay_producers.store import keys, record
+from dingrelay_tasks import beijing
 from dingrelay_tasks.context import (
     Apis,
     Approvals,
@@ -81,6 +82,10 @@ class JobContext:
     def now(self) -> datetime:
         """The time of Redis's clock, which all workers share, with its zone."""
         return datetime.fromtimestamp(self._claim.time.now() / 1000, UTC)
+
+    def day(self, moment: datetime) -> str:
+        """The Beijing day that DingTalk has at a moment of Redis's clock, such as ``2026-11-24``."""
+        return beijing.day(moment + timedelta(milliseconds=self._intents.ahead))
 
     @property
     def messages(self) -> Messages:

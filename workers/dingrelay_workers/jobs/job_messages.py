@@ -57,7 +57,13 @@ class JobMessages:
     ) -> DailyVerdict:
         """Reserve today's limits for these users."""
         verdict, self._intents.leaves_until = await self._daily_limits.reserve(
-            self._app, self._run, users, message, step=step, anyway=anyway
+            self._app,
+            self._run,
+            users,
+            message,
+            step=step,
+            anyway=anyway,
+            ahead=self._intents.ahead,
         )
         return verdict
 
@@ -66,7 +72,13 @@ class JobMessages:
     ) -> list[int]:
         """Reserve the message of today for these departments; those that have not got it yet."""
         left, self._intents.leaves_until = await self._daily_limits.reserve_departments(
-            self._app, self._run, departments, message, step=step, anyway=anyway
+            self._app,
+            self._run,
+            departments,
+            message,
+            step=step,
+            anyway=anyway,
+            ahead=self._intents.ahead,
         )
         return left
 
@@ -75,7 +87,7 @@ class JobMessages:
     ) -> bool:
         """Reserve one of the day's sends to everyone; False: everyone has the message."""
         admitted, self._intents.leaves_until = await self._daily_limits.reserve_everyone(
-            self._app, self._run, message, step=step, anyway=anyway
+            self._app, self._run, message, step=step, anyway=anyway, ahead=self._intents.ahead
         )
         return admitted
 
@@ -84,7 +96,7 @@ class JobMessages:
     ) -> DailyVerdict:
         """Which users would get the campaign's message today; reserves nothing."""
         verdict, self._intents.leaves_until = await self._daily_limits.check(
-            self._app, users, message, campaign=campaign, uniform=uniform
+            self._app, users, message, campaign=campaign, uniform=uniform, ahead=self._intents.ahead
         )
         return verdict
 

@@ -82,17 +82,17 @@ for any content: then whoever may have been called counts as called."""
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """A Beijing day."""
+    """A Beijing day by DingTalk's clock; it began at this moment of Redis's clock, in ms."""
 
     name: str
     began: int
 
     @classmethod
-    def of(cls, moment: datetime) -> "_Day":
-        start = moment.astimezone(beijing.BEIJING).replace(
-            hour=0, minute=0, second=0, microsecond=0
-        )
-        return cls(beijing.day(moment), int(start.timestamp() * 1000))
+    def of(cls, moment: datetime, ahead: int) -> "_Day":
+        """The day of a moment of Redis's clock, which DingTalk's is so many ms ahead of."""
+        there = moment.astimezone(beijing.BEIJING) + timedelta(milliseconds=ahead)
+        start = there.replace(hour=0, minute=0, second=0, microsecond=0)
+        return cls(beijing.day(there), int(start.timestamp() * 1000) - ahead)
 
     @property
     def start(self) -> datetime:
@@ -110,8 +110,9 @@ class DailyLimits:
     A campaign leaves no trace of its recipients here, only of its contents. Where another message
     has the same content, or somebody may have had the day's messages, `reached` finds out who they are.
 
-    Every method but `release` tells until when (ms of Redis's clock) the call may leave: after
-    that it counts for another day, for which it has to ask anew.
+    Every method tells until when (ms of Redis's clock) the call may leave: after that it counts for
+    another day, for which it has to ask anew. The days are DingTalk's: `ahead` says by how many ms its
+    clock is ahead of Redis's, as far as that was measured.
     """
 
     def __init__(
@@ -127,7 +128,6 @@ class DailyLimits:
         self._redis = redis
         self._reached = reached
         self._now = now
-        self._day = _Day("", 0)
 
     async def reserve(
         self,
@@ -138,6 +138,7 @@ class DailyLimits:
         *,
         step: str = "call:1",
         anyway: bool = False,
+        ahead: int = 0,
     ) -> tuple[DailyVerdict, int]:
         """Reserve today's limits for those users who would get the message.
 
@@ -150,6 +151,7 @@ class DailyLimits:
             message: DingTalk's ``msg`` object.
             step: of the job, whose call it is.
             anyway: admit all of them, and reserve for those who would get it.
+            ahead: of Redis's clock, in ms: DingTalk's.
 
         Raises:
             Wait: another job's call to one of them may just be leaving, or the day ends.
@@ -158,7 +160,7 @@ class DailyLimits:
         content = digest(message)
         verdicts: dict[str, int] = {}
         campaigns, departments = "", False
-        day = self._guess()
+        day = self._guess(ahead)
         for some in _parts(users):
             head: list[Value] = [*run, step, content, DAILY_MESSAGES, keys.DAY_TTL_MS]
 
@@ -169,7 +171,7 @@ class DailyLimits:
                 tail: list[Value] = [keys.job(""), int(anyway), found, *some]
                 return RESERVE.call(names, [*head, day.began, self._time(), *tail])
 
-            day, (alike, by_department, *judged) = await self._ask_near(app, day, call)
+            day, (alike, by_department, *judged) = await self._ask_near(app, day, ahead, call)
             campaigns = alike.decode()
             departments = departments or bool(by_department)
             verdicts |= zip(some, judged, strict=True)
@@ -190,6 +192,7 @@ class DailyLimits:
         *,
         step: str = "call:1",
         anyway: bool = False,
+        ahead: int = 0,
     ) -> tuple[list[int], int]:
         """Those of the departments that have not got this content today; they are noted.
 
@@ -205,7 +208,7 @@ class DailyLimits:
                 names, [*arguments, keys.job(""), int(anyway), *departments]
             )
 
-        day, (_, *verdicts) = await self._ask(self._guess(), call)
+        day, (_, *verdicts) = await self._ask(self._guess(ahead), ahead, call)
         left = [
             department
             for department, verdict in zip(departments, verdicts, strict=True)
@@ -221,6 +224,7 @@ class DailyLimits:
         *,
         step: str = "call:1",
         anyway: bool = False,
+        ahead: int = 0,
     ) -> tuple[bool, int]:
         """Reserve one of the day's sends to everyone; False: everyone has this content today.
 
@@ -236,7 +240,7 @@ class DailyLimits:
             arguments = [*head, day.began, self._time(), keys.job(""), int(anyway)]
             return RESERVE_EVERYONE.call(names, arguments)
 
-        day, (_, verdict) = await self._ask(self._guess(), call)
+        day, (_, verdict) = await self._ask(self._guess(ahead), ahead, call)
         if verdict == NO_PLACE_LEFT:
             raise Refused(
                 "everyone_cap",
@@ -253,6 +257,7 @@ class DailyLimits:
         *,
         campaign: str,
         uniform: bool,
+        ahead: int = 0,
     ) -> tuple[DailyVerdict, int]:
         """Which users would get a campaign's message today; reserves nothing.
 
@@ -262,6 +267,7 @@ class DailyLimits:
             message: DingTalk's ``msg`` object.
             campaign: is registered as one message more for everybody today.
             uniform: the message is the same in all its calls.
+            ahead: as of `reserve`.
 
         Raises:
             Wait: as of `reserve`.
@@ -273,7 +279,9 @@ class DailyLimits:
             arguments = [*head, day.began, self._time(), keys.job(""), found, *users]
             return CHECK.call(_keys(app, day, content), arguments)
 
-        day, (alike, _, *judged) = await self._ask_near(app, self._guess(), call, besides=campaign)
+        day, (alike, _, *judged) = await self._ask_near(
+            app, self._guess(ahead), ahead, call, besides=campaign
+        )
         verdicts = dict(zip(users, judged, strict=True))
         admitted = [user for user in users if verdicts[user] == ADMITTED]
         others = [name for name in _names(alike.decode()) if name != campaign]
@@ -332,7 +340,13 @@ class DailyLimits:
             await run_async(self._redis, RELEASE.call(reservations, [job_id, *some]))
 
     async def _ask_near(
-        self, app: str, day: _Day, call: Callable[[_Day, str], Call], *, besides: str = ""
+        self,
+        app: str,
+        day: _Day,
+        ahead: int,
+        call: Callable[[_Day, str], Call],
+        *,
+        besides: str = "",
     ) -> tuple[_Day, list[Any]]:
         """As `_ask`, for a script that wants to know how many campaigns reached somebody.
 
@@ -346,7 +360,7 @@ class DailyLimits:
             return call(day, json.dumps(found[day]) if day in found else "")
 
         for _ in range(ASK_AGAIN):
-            day, answer = await self._ask(day, ask)
+            day, answer = await self._ask(day, ahead, ask)
             if answer[0] != b"near":
                 return day, answer[1:]
             campaigns, *entries = (each.decode() for each in answer[1:])
@@ -362,8 +376,10 @@ class DailyLimits:
             )
         raise _look_later()
 
-    async def _ask(self, day: _Day, call: Callable[[_Day], Call]) -> tuple[_Day, list[Any]]:
-        """The script's answer, for the day that it is by Redis's clock."""
+    async def _ask(
+        self, day: _Day, ahead: int, call: Callable[[_Day], Call]
+    ) -> tuple[_Day, list[Any]]:
+        """The script's answer, for the day that it is when Redis runs it."""
         looks = iter(LOOKS)
         while True:
             answer = await run_async(self._redis, call(day))
@@ -371,7 +387,7 @@ class DailyLimits:
                 case b"lost":
                     raise OwnershipLost
                 case b"another day":
-                    day = _Day.of(datetime.fromtimestamp(answer[1] / 1000, UTC))
+                    day = _Day.of(datetime.fromtimestamp(answer[1] / 1000, UTC), ahead)
                 case b"wait":
                     raise Wait(timedelta(milliseconds=answer[1]), "the day changes in Beijing")
                 case b"busy":
@@ -382,12 +398,9 @@ class DailyLimits:
                 case _:
                     return day, answer
 
-    def _guess(self) -> _Day:
+    def _guess(self, ahead: int) -> _Day:
         """The day that it most likely is; the scripts know better."""
-        now = self._now() if self._now else beijing.now()
-        if not self._day.began <= now.timestamp() * 1000 < self._day.began + DAY_MS:
-            self._day = _Day.of(now)
-        return self._day
+        return _Day.of(self._now() if self._now else beijing.now(), ahead)
 
     def _time(self) -> Value:
         return int(self._now().timestamp() * 1000) if self._now else ""
