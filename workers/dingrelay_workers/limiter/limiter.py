@@ -40,15 +40,15 @@ log = get_logger("dingrelay.limiter")
 
 
 @contextmanager
-def _whatever_redis_does(of: str) -> Generator[None]:
-    """Tell the fleet something after a call: the call's own outcome must not be lost with it.
+def _despite_redis_errors(of: str) -> Generator[None]:
+    """Update the limits after a call: the call's own outcome must not be lost with an update.
 
-    What is not told costs a probe more, or a throttle that the next call meets itself.
+    A lost update costs a probe more, or a throttle that the next call meets itself.
     """
     try:
         yield
     except (RedisError, OSError) as error:
-        log.warning("fleet_not_told", of=of, reason=type(error).__name__)
+        log.warning("limit_update_failed", of=of, reason=type(error).__name__)
 
 
 class Limiter:
@@ -192,7 +192,7 @@ class Limiter:
         took = self._clock() - grant.left
         self._latencies[grant.app, grant.api].add(took)
         self._heard[grant.app, grant.api].add(took)
-        with _whatever_redis_does("an answer"):
+        with _despite_redis_errors("an answer"):
             if grant.probing:
                 rules = self._rules.of(grant.app, grant.api)
                 await run_async(self._redis, buckets.succeed(rules))
@@ -210,7 +210,7 @@ class Limiter:
             Seconds to the next probe, if it is an outage or the app is held. 0 too where Redis
             can't be told: the error stands for itself then.
         """
-        with _whatever_redis_does(error.name):
+        with _despite_redis_errors(error.name):
             return await self._report(grant, error, job=job)
         return 0.0
 
@@ -258,7 +258,7 @@ class Limiter:
             await self._forgone(self.breakers.circuit(grant.app, grant.api, grant.host))
 
     async def _forgone(self, circuit: Circuit) -> None:
-        with _whatever_redis_does("a probe that did not leave"):
+        with _despite_redis_errors("a probe that did not leave"):
             await self.breakers.sick(circuit, "forgone", trial=True)
 
     async def trial(self, app: str, api: str, host: str) -> Grant:
@@ -317,7 +317,7 @@ class Limiter:
         rule = self._counted(grant)
         if rule and self.stale(grant):
             call = buckets.charge(rule, grant.costs["recipients"])
-            with _whatever_redis_does("a slow call"):
+            with _despite_redis_errors("a slow call"):
                 await run_async(self._redis, call)
 
     def _counted(self, grant: Grant) -> Rule | None:

@@ -156,7 +156,7 @@ class Presence:
             except (RedisError, OSError) as error:
                 self._watch.interrupt()
                 self._disconnect()
-                log.debug("presence_not_told", reason=type(error).__name__)
+                log.debug("presence_write_failed", reason=type(error).__name__)
             if self._stopping.wait(self._period):
                 return
 

@@ -1,4 +1,4 @@
-"""Notices of jobs that ended: `job.…`, and `dingtalk.…` for events that DingTalk told us of."""
+"""Notices of jobs that ended: `job.…`, and `dingtalk.…` for events of DingTalk."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ log = get_logger("dingrelay.webhooks")
 
 
 async def notices_of(redis: Redis, endings: Sequence[Ending], wanted: Wanted) -> list[Notice]:
-    """What is to be told of jobs that ended; nothing of those that only dingrelay asks for."""
+    """The notices of jobs that ended; none of those that only dingrelay asks for."""
     wanted_endings = [ending for ending in endings if _may_be_wanted(ending, wanted)]
     records = await read_records(
         redis, wanted_endings, with_payload=lambda ending: ending.kind == EVENT
@@ -36,9 +36,9 @@ async def notices_of(redis: Redis, endings: Sequence[Ending], wanted: Wanted) ->
 
 
 def _notice(record: EndedRecord) -> Notice | None:
-    """The notice of one job; one whose record holds what nobody can be told is told without it.
+    """The notice of one job, without its record where JSON cannot hold that.
 
-    It must not keep all others from being told.
+    It must not hold up the others.
     """
     ending = record.ending
     make = _event if ending.kind == EVENT else _job
@@ -47,7 +47,7 @@ def _notice(record: EndedRecord) -> Notice | None:
         if notice is not None:
             json.dumps(dict(notice.data), allow_nan=False)
     except (ValueError, RecursionError) as error:
-        log.warning("record_not_told", id=ending.id, reason=type(error).__name__)
+        log.warning("ended_job_unreadable", id=ending.id, reason=type(error).__name__)
         return None if ending.kind == EVENT else _job(EndedRecord(ending, {}, record.omitted))
     return notice
 
@@ -105,11 +105,13 @@ def _event(record: EndedRecord) -> Notice | None:
     name = notice_types.DINGTALK + str(job.get("event_type", ""))
     if not notice_types.is_type(name):
         log.warning(
-            "event_not_told", id=ending.id, reason="its type is no name, or its record is gone"
+            "event_notice_skipped",
+            id=ending.id,
+            reason="its type is no name, or its record is gone",
         )
         return None
     return Notice(
-        # Without its state: it is told once, also if a person has its job carried out again.
+        # Without its state: it is sent once, also if a person has its job carried out again.
         id=id_of("event", ending.id),
         type=name,
         app=ending.app,
