@@ -46,21 +46,21 @@ class DingTalk:
         }
 
     def push(self, content: object | None = None, *, at: float | None = None) -> Pushed:
-        told = self.content() if content is None else content
-        text = told if isinstance(told, str) else json.dumps(told)
+        event = self.content() if content is None else content
+        text = event if isinstance(event, str) else json.dumps(event)
         return self.sealed(CallbackCrypto(self.aes_key, self.owner).encrypt(text), at=at)
 
     def sealed(self, encrypt: str, *, at: float | None = None, **query: str) -> Pushed:
         """A push of a text that is encrypted already, with the right signature."""
         timestamp, nonce = str(int((time.time() if at is None else at) * 1000)), new_nonce()
         sign = signature(self.token, timestamp, nonce, encrypt)
-        told = {self.names[0]: sign, self.names[1]: timestamp, "nonce": nonce, **query}
-        return Pushed(urlencode(told), json.dumps({"encrypt": encrypt}).encode())
+        parameters = {self.names[0]: sign, self.names[1]: timestamp, "nonce": nonce, **query}
+        return Pushed(urlencode(parameters), json.dumps({"encrypt": encrypt}).encode())
 
     def opened(self, answer: Any) -> str:
         """What an answer says, once its signature is right."""
-        told = [answer[name] for name in ("timeStamp", "nonce", "encrypt")]
-        assert answer["msg_signature"] == signature(self.token, *told)
+        signed = [answer[name] for name in ("timeStamp", "nonce", "encrypt")]
+        assert answer["msg_signature"] == signature(self.token, *signed)
         return CallbackCrypto(self.aes_key, self.owner).decrypt(answer["encrypt"])
 
 
@@ -100,8 +100,8 @@ class Stranger:
         good = self.dingtalk.push()
         encrypt = bytearray(base64.b64decode(json.loads(good.body)["encrypt"]))
         encrypt[self.rng.randrange(len(encrypt))] ^= 1 << self.rng.randrange(8)
-        told = {"encrypt": base64.b64encode(encrypt).decode()}
-        return Pushed(good.query, json.dumps(told).encode())
+        body = {"encrypt": base64.b64encode(encrypt).decode()}
+        return Pushed(good.query, json.dumps(body).encode())
 
     def padding(self) -> Pushed:
         plain = _plain(self._text())

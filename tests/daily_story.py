@@ -88,7 +88,7 @@ class Story:
         """Campaign → user → content."""
         self.excused = set(CONTENTS if self.loses_answers else ())
         """Contents of which DingTalk may drop copies: that was asked for, or answers were lost."""
-        self.told: list[str] = []
+        self.log: list[str] = []
 
     async def tell(self, steps: int) -> None:
         """Do so many things, then wait for the end of all jobs."""
@@ -200,7 +200,7 @@ class Story:
             self.wakeups.publish([enqueued.wakeup])
 
     def _note(self, deed: str, what: str, how: object) -> None:
-        self.told.append(f"{deed} {what[:8]} {how}")
+        self.log.append(f"{deed} {what[:8]} {how}")
 
     async def ended(self) -> None:
         states: list[State] = []

@@ -273,19 +273,19 @@ class World:
             if chunk.ambiguous or (chunk.error or {}).get("class") == "unknown"
             for user in chunk.users.split(",")
         }
-        told: Counter[str] = Counter()
+        reported: Counter[str] = Counter()
         report = Report(self._database)
         async for page in report.results(campaign):
             for userid, outcome, _, reason in page:
-                told[userid] += 1
+                reported[userid] += 1
                 has = inboxes[userid]
                 wrong = {"accepted": has != 1, "duplicate": has != 1, "cancelled": has != 0}
                 if wrong.get(outcome, outcome != "unknown"):
                     yield f"{userid} is {outcome} ({reason}) and has it {has} times"
                 if doubled[userid] and userid not in ambiguous:
                     yield f"{userid} was called for {1 + doubled[userid]} times, and nobody says so"
-        if told != Counter(inboxes.keys()):
-            yield f"not everybody is told once: {told}"
+        if reported != Counter(inboxes.keys()):
+            yield f"not everybody is reported once: {reported}"
         summary = await report.summary(campaign)
         if sum(summary.outcomes.values()) != people or summary.outcomes["pending"]:
             yield f"the report does not add up: {summary.outcomes}"

@@ -119,13 +119,13 @@ class Story:
     def __init__(self, ask: Ask, key: str, secret: str) -> None:
         self._ask = ask
         self.pair = {"appkey": key, "appsecret": secret}
-        self.told: list[tuple[str, int, Any]] = []
+        self.answers: list[tuple[str, int, Any]] = []
         self.token = ""
 
     def call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         status, answer = self._ask(method, path, **how)
         what = how.get("body") or how.get("form")
-        self.told.append((f"{method} {path} {what}", status, bare(answer)))
+        self.answers.append((f"{method} {path} {what}", status, bare(answer)))
         return answer
 
     def post(self, path: str, body: object = None, **how: Any) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class Story:
         self.refusals()
         self.refused_tokens()
         self.refused_forms()
-        return self.told
+        return self.answers
 
     def tokens(self) -> None:
         self.token = self.call("GET", "/gettoken", query=self.pair)["access_token"]

@@ -259,11 +259,11 @@ def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[
     loop = asyncio.new_event_loop()
     ready: threading.Event = threading.Event()
     stop = asyncio.Event()
-    told: list[Any] = []
+    results: list[Any] = []
 
     async def serve() -> None:
         async with listening(settings, kept or backend, "127.0.0.1", 0) as url:
-            told.append(url)
+            results.append(url)
             ready.set()
             await stop.wait()
 
@@ -271,7 +271,7 @@ def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[
         try:
             loop.run_until_complete(serve())
         except BaseException as error:  # noqa: BLE001 - told to the test
-            told.append(error)
+            results.append(error)
             ready.set()
         finally:
             loop.close()
@@ -280,10 +280,10 @@ def gateway_thread(settings: Settings, kept: Backend | None = None) -> Iterator[
     thread.start()
     ready.wait()
     try:
-        assert isinstance(told[0], str), told
-        yield GatewayClient(told[0], backend, settings.metrics_port)
+        assert isinstance(results[0], str), results
+        yield GatewayClient(results[0], backend, settings.metrics_port)
     finally:
         if not loop.is_closed():
             loop.call_soon_threadsafe(stop.set)
         thread.join()
-    assert len(told) == 1, told
+    assert len(results) == 1, results

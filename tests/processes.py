@@ -215,18 +215,18 @@ class _Server:
         self._channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE)
         self._channel.connect(address)
-        self.told: dict[str, Any] = {}
+        self.report: dict[str, Any] = {}
         """What it was when it had imported everything."""
 
     def wait(self) -> None:
         """Return once it has imported everything."""
-        if self.told:
+        if self.report:
             return
-        self.told = json.loads(self._channel.recv(MESSAGE))
-        self._variables: dict[str, str] = self.told["variables"]
-        self._read = set(self.told["read"])
-        self._modules = {*self.told["modules"], "sitecustomize", "usercustomize"}
-        self._path: list[str] = self.told["path"]
+        self.report = json.loads(self._channel.recv(MESSAGE))
+        self._variables: dict[str, str] = self.report["variables"]
+        self._read = set(self.report["read"])
+        self._modules = {*self.report["modules"], "sitecustomize", "usercustomize"}
+        self._path: list[str] = self.report["path"]
 
     def understood(
         self,
@@ -383,9 +383,9 @@ def _import_all() -> set[str]:
 class _Forks:
     """The loop of the server."""
 
-    def __init__(self, listener: socket.socket, told: bytes) -> None:
+    def __init__(self, listener: socket.socket, report: bytes) -> None:
         self._listener = listener
-        self._told = told
+        self._report = report
         self._tests: socket.socket | None = None
         self._channels: dict[int, socket.socket] = {}
         self._running: dict[int, tuple[int, int]] = {}
@@ -406,7 +406,7 @@ class _Forks:
     def _welcome(self) -> None:
         channel, _ = self._listener.accept()
         self._tests = self._tests or channel  # which alone knows the address at first
-        channel.send(self._told)
+        channel.send(self._report)
         self._channels[channel.fileno()] = channel
         self._poll.register(channel, select.POLLIN)
 
@@ -547,9 +547,9 @@ def _end(code: int) -> NoReturn:
     os._exit(code & 0xFF)
 
 
-def serve(listener: socket.socket, told: bytes) -> NoReturn:
+def serve(listener: socket.socket, report: bytes) -> NoReturn:
     """Be a server until who connected first is gone; each fork ends here as its program ends."""
-    _end(_run(_Forks(listener, told).serve()))
+    _end(_run(_Forks(listener, report).serve()))
 
 
 if __name__ == "__main__":
@@ -559,11 +559,11 @@ if __name__ == "__main__":
     gc.disable()
     _read = _import_all()
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "an import started a thread"
-    _told = {
+    _report = {
         "variables": dict(os.environ),
         "read": list(_read),
         "modules": list({name.partition(".")[0] for name in sys.modules}),
         "path": sys.path,
     }
     gc.freeze()
-    serve(socket.socket(fileno=int(sys.argv[1])), json.dumps(_told).encode())
+    serve(socket.socket(fileno=int(sys.argv[1])), json.dumps(_report).encode())

@@ -43,9 +43,9 @@ class Prometheus:
     def ask(self, path: str, **query: object) -> Any:
         """What its API answers."""
         with urlopen(f"{self.url}/api/v1/{path}?{urlencode(query)}", timeout=30) as answer:
-            told: dict[str, Any] = json.load(answer)
-        assert told["status"] == "success"
-        return told["data"]
+            found: dict[str, Any] = json.load(answer)
+        assert found["status"] == "success"
+        return found["data"]
 
     def ready(self) -> bool:
         assert self._process.poll() is None, self._log.read_text()
@@ -63,10 +63,10 @@ class Prometheus:
     def had(self, expression: str, *, seconds: float) -> bool:
         """Whether an expression has had a number within the last seconds, as a graph of them shows."""
         end = self.clock()
-        told = self.ask("query_range", query=expression, start=end - seconds, end=end, step=1)[
+        found = self.ask("query_range", query=expression, start=end - seconds, end=end, step=1)[
             "result"
         ]
-        values = (float(value) for series in told for _, value in series["values"])
+        values = (float(value) for series in found for _, value in series["values"])
         return any(math.isfinite(value) for value in values)
 
     def clock(self) -> float:

@@ -1,4 +1,4 @@
-"""Receivers of webhooks: real servers that behave as a test says, and remember what they were told."""
+"""Receivers of webhooks: real servers that answer as a test says, and keep their requests."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ Behaviour = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass
-class Told:
+class ReceivedRequest:
     """One request that a receiver got, and what it answered."""
 
     path: str
@@ -39,44 +39,46 @@ class Receiver:
     """A server that takes webhooks.
 
     Attributes:
-        told: all requests, in their order.
+        requests: all, in their order.
         most: how many were under way at once at most.
         behaves: what it answers; 204 at first.
     """
 
     url: str
-    told: list[Told] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     most: int = 0
     under_way: int = 0
     behaves: Behaviour | None = None
 
     @property
-    def taken(self) -> list[Told]:
+    def taken(self) -> list[ReceivedRequest]:
         """What it took."""
-        return [told for told in self.told if 200 <= told.status < 300]
+        return [request for request in self.requests if 200 <= request.status < 300]
 
     @property
     def ids(self) -> Counter[str]:
         """How often it took each notice."""
-        return Counter(told.id for told in self.taken)
+        return Counter(request.id for request in self.taken)
 
     @property
     def types(self) -> list[str]:
-        return [told.document["type"] for told in self.taken]
+        return [request.document["type"] for request in self.taken]
 
     def data(self, kind: str = "") -> list[dict[str, Any]]:
         """The data of what it took, each notice once."""
-        found = {told.id: told.document for told in self.taken}
-        return [told["data"] for told in found.values() if told["type"].startswith(kind)]
+        found = {document.id: document.document for document in self.taken}
+        return [
+            document["data"] for document in found.values() if document["type"].startswith(kind)
+        ]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        told = Told(request.path, dict(request.headers), await request.read())
-        self.told.append(told)
+        kept = ReceivedRequest(request.path, dict(request.headers), await request.read())
+        self.requests.append(kept)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
             answer = await self.behaves(request) if self.behaves else web.Response(status=204)
-            told.status = answer.status
+            kept.status = answer.status
             return answer
         finally:
             self.under_way -= 1
@@ -136,11 +138,11 @@ def receiver_thread() -> Generator[Receiver]:
         loop.close()
 
 
-def verified(told: Told, secret: str) -> dict[str, Any]:
+def verified(request: ReceivedRequest, secret: str) -> dict[str, Any]:
     """The document, as a receiver with the public library gets it.
 
     Raises:
         WebhookVerificationError: it is not signed with the secret.
     """
-    headers = {name.lower(): value for name, value in told.headers.items()}
-    return Webhook(secret).verify(told.body, headers)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    return Webhook(secret).verify(request.body, headers)

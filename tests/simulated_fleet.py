@@ -497,8 +497,8 @@ def even(calls: int, wanted: Mapping[str, int]) -> dict[str, float]:
 def simulate(story: Callable[[], Awaitable[None]]) -> None:
     """Let it happen in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(_told(story))
+        runner.run(_finished(story))
 
 
-async def _told(story: Callable[[], Awaitable[None]]) -> None:
+async def _finished(story: Callable[[], Awaitable[None]]) -> None:
     await story()

@@ -27,14 +27,14 @@ class Client:
     async def send(self, kind: str, headers: dict[str, str], data: Any, **frame: Any) -> str:
         """A frame; the id of its message."""
         message_id = secrets.token_hex(8)
-        told = {
+        message = {
             "specVersion": "1.0",
             "type": kind,
             "headers": {"messageId": message_id, "contentType": "application/json", **headers},
             "data": data if isinstance(data, str) else json.dumps(data),
             **frame,
         }
-        await self.socket.send_str(json.dumps(told))
+        await self.socket.send_str(json.dumps(message))
         return message_id
 
     async def event(self, event_id: str, event_type: str = "chat_disband", **data: Any) -> str:

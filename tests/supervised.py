@@ -80,7 +80,7 @@ def _serve() -> None:
     above = processes.running_server()
     assert above
     # Supervisors want no buffers.
-    told = above.told | {"variables": above.told["variables"] | UNBUFFERED}
+    report = above.report | {"variables": above.report["variables"] | UNBUFFERED}
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(f"{tempfile.mkdtemp(prefix='forks-')}/server")
     listener.listen()
@@ -90,7 +90,7 @@ def _serve() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # of Ctrl-C the supervisor makes an end
         processes.show_command([SERVER])
         sys.stdout = io.TextIOWrapper(io.FileIO(1, "w", closefd=False), write_through=True)
-        processes.serve(listener, json.dumps(told).encode())
+        processes.serve(listener, json.dumps(report).encode())
     address: str = listener.getsockname()
     listener.close()
     mine = processes.use(address)

@@ -43,7 +43,7 @@ class Up:
         wait_until(
             lambda: file.exists() or self.process.poll() is not None, timeout=timeout, what="ready"
         )
-        assert file.exists(), self.told()
+        assert file.exists(), self.output()
         self.ready_within = min(self.ready_within, time.monotonic() - self._began)
         self.children()
 
@@ -70,7 +70,7 @@ class Up:
         text = (self.folder / ".dingrelay" / "env").read_text()
         return dict(line.split("=", 1) for line in text.splitlines())
 
-    def told(self) -> str:
+    def output(self) -> str:
         """Everything that it printed."""
         return self.log.read_text(errors="replace")
 

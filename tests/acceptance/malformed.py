@@ -159,9 +159,9 @@ def malformed_jobs(draw: st.DrawFn) -> Malformed:
     return Malformed(kind, job, ".".join(map(str, path)))
 
 
-def names(told: str, field: str) -> bool:
-    """Whether an error that tells of `told` is about `field`: it, a part of it, or its whole."""
-    return f"{told}.".startswith(f"{field}.") or f"{field}.".startswith(f"{told}.")
+def names(named: str, field: str) -> bool:
+    """Whether an error that names `named` is about `field`: it, a part of it, or its whole."""
+    return f"{named}.".startswith(f"{field}.") or f"{field}.".startswith(f"{named}.")
 
 
 def changed(value: Any, path: Path, other: Any) -> Any:

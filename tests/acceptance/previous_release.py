@@ -101,8 +101,8 @@ class PreviousRelease:
 
     def statuses(self, variables: Mapping[str, str], ids: Sequence[str]) -> list[dict[str, Any]]:
         """What its client says of jobs."""
-        told: list[dict[str, Any]] = json.loads(self.run(_STATUSES, variables, json.dumps(ids)))
-        return told
+        answer: list[dict[str, Any]] = json.loads(self.run(_STATUSES, variables, json.dumps(ids)))
+        return answer
 
 
 def build(folder: Path) -> PreviousRelease:

@@ -62,5 +62,5 @@ def test_every_mend_that_can_be_taken_out_is_still_there() -> None:
 
 def test_the_table_of_mutations_tells_which_seed_shows_each() -> None:
     text = (ROOT / "ops/chaos/README.md").read_text("utf-8")
-    told = re.findall(r"^\| `([a-z-]+)` \| \d \| (\d+) \|", text, re.MULTILINE)
-    assert told == [(each.name, str(each.first)) for each in MUTATIONS]
+    rows = re.findall(r"^\| `([a-z-]+)` \| \d \| (\d+) \|", text, re.MULTILINE)
+    assert rows == [(each.name, str(each.first)) for each in MUTATIONS]

@@ -26,14 +26,14 @@ GUIDES = [
 
 def rights() -> str:
     """Those that the operating guide gives the user of a Redis, in both languages the same."""
-    (told,) = {
+    (line,) = {
         match
         for page in GUIDES
         for match in re.findall(
             r"^ACL SETUSER dingrelay (.*)$", page.read_text("utf-8"), re.MULTILINE
         )
     }
-    return str(told)
+    return str(line)
 
 
 @pytest.fixture(params=["unix", "tls", "acl"])
@@ -41,8 +41,8 @@ def valkey_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "acl":
         with ValkeyServer(port=free_port()) as server:
             with Redis(port=server.port) as admin:
-                told = rights().replace(">PASSWORD", ">secret").split()
-                admin.execute_command("ACL", "SETUSER", "dingrelay", *told)
+                rules = rights().replace(">PASSWORD", ">secret").split()
+                admin.execute_command("ACL", "SETUSER", "dingrelay", *rules)
                 admin.execute_command("ACL", "SETUSER", "default", "off")
             yield f"redis://dingrelay:secret@127.0.0.1:{server.port}/0"
         return

@@ -52,18 +52,18 @@ def demo(folder: Path) -> Generator[processes.Popen[bytes]]:
 def test_the_audit_agrees_in_the_end(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
         code = process.wait(SECONDS)
-    told = (tmp_path / "out").read_text("utf-8")
-    assert code == 0, told
+    output = (tmp_path / "out").read_text("utf-8")
+    assert code == 0, output
     for line in ("lost 0 0 0", "duplicated 0 0 0", "token fetches 1", "the audit of the sandbox"):
-        assert re.search(line.replace(" ", r"\s+"), told), line
-    assert re.search(r"Flower was at http://127\.0\.0\.1:\d+", told)
+        assert re.search(line.replace(" ", r"\s+"), output), line
+    assert re.search(r"Flower was at http://127\.0\.0\.1:\d+", output)
 
 
 @pytest.mark.timeout(180)
 def test_nothing_is_left_of_a_demo_that_was_stopped(tmp_path: Path) -> None:
     with demo(tmp_path) as process:
-        told = tmp_path / "out"
-        wait_until(lambda: b"Flower" in told.read_bytes(), timeout=90, what="the demo plays")
+        output = tmp_path / "out"
+        wait_until(lambda: b"Flower" in output.read_bytes(), timeout=90, what="the demo plays")
         family = psutil.Process(process.pid)
         children = family.children(recursive=True)
         assert children

@@ -189,8 +189,8 @@ class Program:
         SECRETS.add(self.token)
 
     def post(self, path: str, body: object, *, status: int = 200, **how: Any) -> dict[str, Any]:
-        told, answer = self.ask("POST", path, **{"token": self.token, "body": body, **how})
-        assert told == status, answer
+        answered, answer = self.ask("POST", path, **{"token": self.token, "body": body, **how})
+        assert answered == status, answer
         return answer
 
 
@@ -444,7 +444,7 @@ def test_nothing_odd_is_forwarded(system: System, target: str) -> None:
         {},
         x_acs_dingtalk_access_token=program.token,
     )
-    told = reply.json
-    assert reply.status >= 400 or told["errcode"] != 0
-    assert "evil" not in str(told)
+    answer = reply.json
+    assert reply.status >= 400 or answer["errcode"] != 0
+    assert "evil" not in str(answer)
     assert system.sandbox.audit()["calls"] == before

@@ -72,10 +72,10 @@ class Program:
         query = {}
         if not token and not self._token:
             pair = {"appkey": self._key_id, "appsecret": self._secret}
-            told = self._asked("GET", "/gettoken", pair, None, {})
-            if "access_token" not in told:
-                return told
-            self._token = told["access_token"]
+            answer = self._asked("GET", "/gettoken", pair, None, {})
+            if "access_token" not in answer:
+                return answer
+            self._token = answer["access_token"]
         if path.startswith("/v1.0/"):
             headers["x-acs-dingtalk-access-token"] = self._token
         else:
@@ -172,26 +172,26 @@ def test_each_call_takes_effect_once(
     fleet.spawn(1)
     for gateway in gateways:
         wait_until(gateway.ready, timeout=60)
-    told: list[dict[str, Any]] = []
+    answers: list[dict[str, Any]] = []
     work = [call for number in range(ROUNDS) for call in calls(number)]
 
     def make(place: int) -> None:
         program = Program(gateways, key, place)
         for path, body, token in work[place::CLIENTS]:
-            told.append(program.call(path, body, token=token))
+            answers.append(program.call(path, body, token=token))
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         made = [pool.submit(make, place) for place in range(CLIENTS)]
         for kill in range(KILLS):
             enough = (kill + 1) * len(work) // (KILLS + 2)
             wait_until(
-                lambda enough=enough: len(told) >= enough or all(each.done() for each in made),
+                lambda enough=enough: len(answers) >= enough or all(each.done() for each in made),
                 timeout=300,
             )
             gateways[kill % 2].replace()
         for each in made:
             each.result()
-    refused = [answer for answer in told if answer.get("errcode", 0) != 0 or "code" in answer]
+    refused = [answer for answer in answers if answer.get("errcode", 0) != 0 or "code" in answer]
     assert not refused
     check_effects(sandbox)
     check_logs(gateways, key)

@@ -90,7 +90,7 @@ def begin(sandbox: SandboxAdmin, gateway: GatewayProcess) -> None:
     )
 
 
-def told(summary: EventsReport) -> bool:
+def all_delivered(summary: EventsReport) -> bool:
     """Whether nothing is under way any more."""
     return not summary["planned"] and not summary["waiting"]
 
@@ -118,7 +118,7 @@ def test_each_event_has_its_consequence_once(
     kills: Iterator[Callable[[], None]] = cycle([gateway.replace, replace_worker])
     killed_at, stopped_at = time.monotonic(), 0.0
     was_away = False
-    while not told(summary := sandbox.events_summary()):
+    while not all_delivered(summary := sandbox.events_summary()):
         now = time.monotonic()
         if now - killed_at > KILL_EVERY and summary["planned"]:
             killed_at = now

@@ -57,10 +57,10 @@ def test_no_event_is_lost_with_the_process_that_had_it(
     wait_until(lambda: connected(sandbox) == 0)
     jobs = [record.keyed_id("default", "event", each) for each in ids]
     assert [valkey.hget(keys.job(each), "state") for each in jobs] == [b"queued"] * EVENTS
-    told = "".join(log.read_text() for log in logs)
-    assert "Traceback" not in told
-    assert "sandbox-secret" not in told
-    assert "ticket=" not in told
+    output = "".join(log.read_text() for log in logs)
+    assert "Traceback" not in output
+    assert "sandbox-secret" not in output
+    assert "ticket=" not in output
 
 
 def test_without_an_app_to_listen_for_it_says_so(fleet: Fleet) -> None:

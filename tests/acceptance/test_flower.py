@@ -234,7 +234,7 @@ def test_queues_of_rabbitmq_are_asked_of_its_management_api_over_tls(
             assert BROKER_PASSWORD not in page
             return {queue for queue in QUEUES if queue in page}
 
-        def told(flower: Flower) -> bool:
+        def shows_worker(flower: Flower) -> bool:
             return "worker" in flower.get("/workers?json=1")
 
         api = f"https://operator:{BROKER_PASSWORD}@127.0.0.1:{port}"
@@ -243,7 +243,7 @@ def test_queues_of_rabbitmq_are_asked_of_its_management_api_over_tls(
             wait_until(lambda: listed(flower) == set(QUEUES), what="all are listed", pause=0.5)
         wrong = api.replace("operator", "nobody")
         with running_flower(fleet.env | {"DINGRELAY_FLOWER_BROKER_API": wrong}) as flower:
-            wait_until(lambda: told(flower), what="the worker", pause=0.5)
+            wait_until(lambda: shows_worker(flower), what="the worker", pause=0.5)
             assert listed(flower) == set()
 
 

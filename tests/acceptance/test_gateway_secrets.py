@@ -34,7 +34,7 @@ class Caller:
     def __init__(self, gateway: GatewayProcess, key: str) -> None:
         self._port = gateway.port
         self._key = key
-        self.told: list[str] = []
+        self.answers: list[str] = []
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> tuple[int, str]:
         sent = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
@@ -45,7 +45,7 @@ class Caller:
             connection.request(method, path, data, sent)
             answer = connection.getresponse()
             content = answer.read().decode()
-            self.told.append(f"{answer.getheaders()} {content}")
+            self.answers.append(f"{answer.getheaders()} {content}")
             connection.close()
             return answer.status, content
         connection.close()
@@ -56,7 +56,7 @@ class Caller:
         with socket.create_connection(("127.0.0.1", self._port), timeout=10) as client:
             client.sendall(content)
             with suppress(OSError):
-                self.told.append(client.recv(65_536).decode(errors="replace"))
+                self.answers.append(client.recv(65_536).decode(errors="replace"))
 
 
 @pytest.fixture
@@ -119,8 +119,8 @@ def shown(fleet: Fleet, caller: Caller) -> str:
     texts: list[str] = []
     for kind, options in (("robot-post", ["--json"]), ("message-send", [])):
         command = [*PYTHON, "dingrelay_producers.cli", "job", "show", jobs[kind], *options]
-        told = processes.run(command, env=fleet.environment(), capture_output=True, check=True)
-        texts.append(told.stdout.decode())
+        done = processes.run(command, env=fleet.environment(), capture_output=True, check=True)
+        texts.append(done.stdout.decode())
     return "\n".join(texts)
 
 
@@ -139,14 +139,14 @@ def test_no_secret_comes_out(
     key_id, _, secret = key.partition(".")
     pair = urlencode({"appkey": key_id, "appsecret": secret})
     token = json.loads(caller.ask("GET", f"/gettoken?{pair}")[1])["access_token"]
-    caller.told.clear()
+    caller.answers.clear()
     everything(caller, key, token)
     for kind in ("http", "html", "truncated", "lost_answer", "throttle", "token_expired"):
         code = {"code": "90018"} if kind == "throttle" else {}
         sandbox.add_fault(kind, count=2, **code)
     for number in range(3):
-        told = {"content": f"{BODY}{number}"}
-        message = {"to": {"users": ["u3"]}, "message": {"msgtype": "text", "text": told}}
+        text_message = {"content": f"{BODY}{number}"}
+        message = {"to": {"users": ["u3"]}, "message": {"msgtype": "text", "text": text_message}}
         caller.ask("POST", "/v1/messages?wait=2", message)
         called = {"method": "POST", "path": "/topapi/v2/user/get", "body": {"userid": BODY}}
         caller.ask("POST", "/v1/calls?wait=2", called)
@@ -166,7 +166,7 @@ def test_no_secret_comes_out(
     outputs = {
         "gateway": gateway.log.read_text(),
         "worker": fleet.logs(),
-        "answers": "\n".join(caller.told).replace(json.dumps(token), ""),  # asked for
+        "answers": "\n".join(caller.answers).replace(json.dumps(token), ""),  # asked for
         "job show": jobs,
         "records": records,
     }

@@ -12,7 +12,7 @@ import pytest
 import campaigns
 from acceptance import traffic
 from acceptance.fleet import Fleet, wait_for_ends
-from acceptance.test_user_sync import kept, told
+from acceptance.test_user_sync import expected, kept
 from cli_runner import Cli
 from conftest import wait_until
 from databases import rows
@@ -145,5 +145,5 @@ def test_everybody_is_reached_once_and_the_directory_is_right(
     assert (row["accepted"], row["failed"], row["left_out"]) == (RECIPIENTS, 0, 0)
     contents = sandbox.inboxes(limit=10)["contents"]
     assert [(each["delivered"], each["repeated"]) for each in contents] == [(RECIPIENTS, 0)]
-    assert kept({"DINGRELAY_DATABASE_URL": server.url}) == told(sandbox)
+    assert kept({"DINGRELAY_DATABASE_URL": server.url}) == expected(sandbox)
     assert all(worker.alive for worker in workers)

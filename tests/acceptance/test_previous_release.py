@@ -18,7 +18,7 @@ from acceptance import traffic
 from acceptance.fleet import MESSAGE_QUEUES, Fleet, settings_of, wait_for_ends
 from acceptance.gateway_process import GatewayProcess, made_key
 from acceptance.previous_release import PreviousRelease, build
-from acceptance.test_user_sync import kept, told
+from acceptance.test_user_sync import expected, kept
 from conftest import wait_until
 from databases import rows
 from dingrelay_producers import Client, JobStatus, State
@@ -199,7 +199,7 @@ def test_they_share_the_work_in_both_directions(
     assert {each["state"] for each in previous.statuses(fleet.env, load.ids)} == {State.DONE}
     assert client.dead() == []
     assert_carried_out_once(load, ended, campaigns, fleet.env, sandbox)
-    assert kept(fleet.env) == told(sandbox)
+    assert kept(fleet.env) == expected(sandbox)
 
 
 def assert_carried_out_once(

@@ -135,10 +135,10 @@ def test_workers_live_through_every_mood(
 
 
 @pytest.mark.parametrize(
-    ("mood", "told"), [(replica, "it is a replica"), (without_room, "memory is full")]
+    ("mood", "reason"), [(replica, "it is a replica"), (without_room, "memory is full")]
 )
 def test_who_starts_meanwhile_waits_and_the_doctor_says_one_line(
-    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, mood: Any, told: str
+    fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, mood: Any, reason: str
 ) -> None:
     with mood(valkey):
         (late,) = fleet.spawn(wait=False)
@@ -152,7 +152,7 @@ def test_who_starts_meanwhile_waits_and_the_doctor_says_one_line(
             timeout=60,
         )
         assert (doctor.returncode, doctor.stderr) == (1, "")
-        assert sum(told in line for line in doctor.stdout.splitlines()) == 1
+        assert sum(reason in line for line in doctor.stdout.splitlines()) == 1
         wait_until(
             lambda: "Trying to re-establish" in late.log.read_text() or not late.alive,
             what="the worker has met it",

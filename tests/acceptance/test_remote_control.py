@@ -108,19 +108,19 @@ def test_a_worker_runs_with_the_options_that_are_taken(
 
 
 @pytest.mark.parametrize(
-    ("options", "lease", "told"),
+    ("options", "lease", "reason"),
     [(["--autoscale", "8,2"], "30", "--autoscale: "), ([], "soon", "DINGRELAY_LEASE")],
     ids=["option", "setting"],
 )
 def test_a_worker_that_must_not_start_says_why_in_one_line(
-    fleet: Fleet, options: list[str], lease: str, told: str
+    fleet: Fleet, options: list[str], lease: str, reason: str
 ) -> None:
     (worker,) = fleet.spawn(app=APP, options=options, wait=False, DINGRELAY_LEASE=lease)
     assert worker.process.wait(90) == 2
     lines = [line for line in worker.log.read_text().splitlines() if line.strip()]
     assert len(lines) == 1
     assert lines[0].startswith("dingrelay: ")
-    assert told in lines[0]
+    assert reason in lines[0]
 
 
 def test_celery_multi_starts_and_stops_workers(fleet: Fleet, client: Client) -> None:

@@ -44,14 +44,14 @@ def message(user: str, text: str = "同文") -> MessageSend:
 def send(fleet: Fleet, *options: str, **env: str) -> str:
     """Enqueue a message on the command line; the job's id."""
     command = [sys.executable, "-W", "ignore", "-m", "dingrelay_producers.cli", "send", "--json"]
-    told = processes.run(
+    done = processes.run(
         [*command, *options],
         env={**os.environ, **fleet.env, **env},
         stdout=subprocess.PIPE,
         text=True,
         check=True,
     )
-    return str(json.loads(told.stdout)["id"])
+    return str(json.loads(done.stdout)["id"])
 
 
 def test_one_trace_from_the_command_line_through_a_worker_that_dies_to_dingtalk(
@@ -84,8 +84,8 @@ def test_one_trace_from_the_command_line_through_a_worker_that_dies_to_dingtalk(
     assert taken.attributes["dingtalk.request_id"] == made["request_id"]
     done = one_line(fleet, job)
     assert (done["trace_id"], done["span_id"]) == runs[1].place
-    told = words(collector.seen)
-    assert not [each for each in ("你好", "access_token", *sandbox.tokens()) if each in told]
+    exported = words(collector.seen)
+    assert not [each for each in ("你好", "access_token", *sandbox.tokens()) if each in exported]
 
 
 def one_line(fleet: Fleet, job: str) -> dict[str, str]:

@@ -83,14 +83,14 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(systems: Syst
     up = systems.running()
     assert up.ready_within < READY_SECONDS
     assert up.children().keys() == PROGRAMS
-    assert "dingrelay is ready in" in up.told()
+    assert "dingrelay is ready in" in up.output()
     assert (up.folder / ".dingrelay" / "env").stat().st_mode & 0o777 == 0o600
 
     sent = up.run(*SEND)
     assert sent.returncode == 0, sent.stderr
     assert json.loads(sent.stdout)["result"]["accepted"] == 2
 
-    (key,) = re.findall(r"drk_\S+", up.told())
+    (key,) = re.findall(r"drk_\S+", up.output())
     body = {"to": {"users": ["u3"]}, "message": {"msgtype": "text", "text": {"content": "早"}}}
     request = urllib.request.Request(
         f"http://127.0.0.1:{up.variables()['DINGRELAY_GATEWAY_PORT']}/v1/messages?wait=30",
@@ -110,7 +110,7 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(systems: Syst
     up.children()["urgent,normal"].kill()
     again = up.run("send", "--to", "u3", "--text", "再见", "--wait", "--timeout", "60")
     assert again.returncode == 0, again.stderr
-    assert "starting it again" in up.told()
+    assert "starting it again" in up.output()
 
     examined = up.run("doctor", "--json")
     findings = {found["check"]: found["verdict"] for found in json.loads(examined.stdout)}

@@ -30,7 +30,7 @@ Users = set[tuple[str, str, str | None]]
 Memberships = set[tuple[int, str]]
 
 
-def told(sandbox: SandboxAdmin) -> tuple[Departments, Users, Memberships]:
+def expected(sandbox: SandboxAdmin) -> tuple[Departments, Users, Memberships]:
     """Departments, people and who is where, by the sandbox."""
     truth = sandbox.organisation()
     return (
@@ -70,7 +70,7 @@ def left(env: Mapping[str, str]) -> tuple[set[int], set[str]]:
 
 def fewest_calls(sandbox: SandboxAdmin) -> int:
     """One call a department for those below it, and one for each page of its members."""
-    departments, _, memberships = told(sandbox)
+    departments, _, memberships = expected(sandbox)
     sizes = Counter(department for department, _ in memberships)
     return sum(1 + max(1, math.ceil(sizes[number] / PAGE)) for number, *_ in departments)
 
@@ -108,7 +108,7 @@ def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_
     first = client.send(UserSync()).wait(150)
     assert first.state == State.DONE, first
     assert first.result is not None
-    assert kept(sandbox_env) == told(sandbox)
+    assert kept(sandbox_env) == expected(sandbox)
     assert left(sandbox_env) == (set(), set())
     counts = ("departments", "users", "added", "changed", "left")
     assert [first.result[name] for name in counts] == [departments, users, users, 0, 0]
@@ -123,14 +123,14 @@ def test_the_directory_becomes_the_organisation_though_a_department_fails_for_a_
         sandbox.delete_user(userid)
     sandbox.put_user("u5", name="改名", dept_id_list=[3])
     dissolved = departments
-    for number, userid in told(sandbox)[2]:
+    for number, userid in expected(sandbox)[2]:
         if number == dissolved:
             sandbox.put_user(userid, dept_id_list=[2])
     sandbox.delete_department(dissolved)
     second = client.send(UserSync()).wait(150)
     assert second.state == State.DONE, second
     assert second.result is not None
-    assert kept(sandbox_env) == told(sandbox)
+    assert kept(sandbox_env) == expected(sandbox)
     assert left(sandbox_env) == ({dissolved}, gone)
     assert (second.result["added"], second.result["left"]) == (0, len(gone))
 
@@ -142,7 +142,7 @@ def test_a_scheduled_sync_is_made_once_though_the_workers_are_killed(
     every = '{"every": "24h"}'
     fleet.spawn(2, queues=[DIRECTORY_QUEUE], DINGRELAY_SYNC=every)
     wait_until(lambda: [each.state for each in scheduled(client)] == [State.DONE], timeout=60)
-    assert kept(sandbox_env) == told(sandbox)
+    assert kept(sandbox_env) == expected(sandbox)
 
     for worker in fleet.workers:
         worker.kill()

@@ -108,11 +108,12 @@ def test_workers_die_and_every_endpoint_hears_of_everything(
             pause=0.2,
         )
         names = {
-            (told.document["type"], str(told.document["data"])): told.id for told in receiver.told
+            (request.document["type"], str(request.document["data"])): request.id
+            for request in receiver.requests
         }
-        assert len(names) == len({told.id for told in receiver.told})
-        for told in receiver.taken:
-            verified(told, endpoint.secret)
+        assert len(names) == len({request.id for request in receiver.requests})
+        for request in receiver.taken:
+            verified(request, endpoint.secret)
     traces = fleet.logs()
     assert not [each for each in issued if each.secret in traces]
 
@@ -123,6 +124,6 @@ def ended(client: Client, ids: list[str]) -> bool:
 
 
 def heard_all(receiver: Receiver, jobs: set[str]) -> bool:
-    told = {data["id"] for data in receiver.data("job.")}
+    reported = {data["id"] for data in receiver.data("job.")}
     people = {data["userid"] for data in receiver.data("directory.user.added")}
-    return told >= jobs and len(people) == PEOPLE
+    return reported >= jobs and len(people) == PEOPLE

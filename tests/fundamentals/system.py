@@ -96,14 +96,14 @@ def running_system(folder: Path) -> Generator[System]:
 
 
 def _apps(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
-    """What is told of the apps in the folder's file: to all, and to the sandbox."""
+    """The settings of the apps in the folder's file: of all programs, and of the sandbox."""
     config = {"DINGRELAY_ENV": "sandbox", "DINGRELAY_CONFIG": str(folder / "dingrelay.toml")}
     with mock.patch.dict(os.environ, config), ports.choosing():
         planned = plan(Settings.load(), folder, sandbox=True, concurrency=1)
     assert planned.facts["apps"] == "default, hr"
     assert planned.facts["events"].endswith("default, hr")
-    told = {name: value for name, value in planned.variables.items() if SHARED.fullmatch(name)}
-    return told, planned.untold
+    shared = {name: value for name, value in planned.variables.items() if SHARED.fullmatch(name)}
+    return shared, planned.untold
 
 
 @contextmanager

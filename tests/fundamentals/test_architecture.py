@@ -16,8 +16,8 @@ DAYS, HOURS = 86_400_000, 3_600_000
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_its_table_holds_every_redis_key(document: str) -> None:
-    told = set(re.findall(r"^\| `(dingrelay:[^`]+)` \|", text(document), re.MULTILINE))
-    assert told == {*_lone_keys(), *_made_keys()}
+    listed = set(re.findall(r"^\| `(dingrelay:[^`]+)` \|", text(document), re.MULTILINE))
+    assert listed == {*_lone_keys(), *_made_keys()}
 
 
 def _lone_keys() -> set[str]:
@@ -110,8 +110,8 @@ def _rooms(document: str) -> list[list[str]]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_room_is_in_its_tables(document: str) -> None:
-    told = {name for row in _rooms(document) for name in row}
+    listed = {name for row in _rooms(document) for name in row}
     for package in ("workers/dingrelay_workers", "producers/dingrelay_producers/gateway"):
         rooms = {path.name + "/" for path in (ROOT / package).iterdir() if path.is_dir()}
-        told_elsewhere = {"doctor/", "embedded/", "flower/", "lua/", "__pycache__/"}
-        assert rooms - told_elsewhere <= told
+        others = {"doctor/", "embedded/", "flower/", "lua/", "__pycache__/"}
+        assert rooms - others <= listed

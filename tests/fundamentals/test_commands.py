@@ -62,7 +62,7 @@ def wrong(line: str) -> str:
 
 @pytest.mark.parametrize("document", [each for each in DOCUMENTS if each != CHANGELOG])
 def test_every_command_and_option_exists(document: str) -> None:
-    assert [told for line in lines(document) if (told := wrong(line))] == []
+    assert [problem for line in lines(document) if (problem := wrong(line))] == []
 
 
 def test_what_is_not_there_is_found() -> None:

@@ -182,9 +182,9 @@ def test_a_document_names_no_other_setting(document: str) -> None:
 @pytest.mark.parametrize("page", GUIDE["settings.md"])
 def test_the_defaults_in_the_guide_are_those_of_the_code(page: str) -> None:
     rows = re.findall(r"^\| `(DINGRELAY_\w+)` \| `?([\w.:/]+)`? \|", text(page), re.MULTILINE)
-    told = {variable.removeprefix("DINGRELAY_").lower(): value for variable, value in rows}
-    assert len(told) > 15
-    for name, value in told.items():
+    defaults = {variable.removeprefix("DINGRELAY_").lower(): value for variable, value in rows}
+    assert len(defaults) > 15
+    for name, value in defaults.items():
         default = Settings.model_fields[name].get_default()
         shown = default.get_secret_value() if hasattr(default, "get_secret_value") else default
         assert value == f"{shown:g}" if isinstance(shown, float) else value == str(shown), name
@@ -192,8 +192,8 @@ def test_the_defaults_in_the_guide_are_those_of_the_code(page: str) -> None:
 
 @pytest.mark.parametrize("page", GUIDE["jobs.md"])
 def test_every_state_is_in_the_guide(page: str) -> None:
-    told = set(re.findall(r"^\| `([a-z]+)` \|", text(page), re.MULTILINE))
-    assert told & set(State) == set(State)
+    listed = set(re.findall(r"^\| `([a-z]+)` \|", text(page), re.MULTILINE))
+    assert listed & set(State) == set(State)
 
 
 @pytest.mark.parametrize("page", GUIDE["python-api.md"])

@@ -140,7 +140,7 @@ async def test_messages_to_addresses_share_a_call(worker: OneWorker, sandbox: Sa
 
 
 @pytest.mark.parametrize(
-    ("to", "told"),
+    ("to", "error"),
     [
         ({"mobiles": ["+85251234567"]}, "to.mobiles.0: must be a mobile number such as"),
         ({"emails": ["nobody"]}, "to.emails.0: must be an e-mail address"),
@@ -148,8 +148,8 @@ async def test_messages_to_addresses_share_a_call(worker: OneWorker, sandbox: Sa
         ({"mobiles": ["13800000001"], "everyone": True}, "to.everyone"),
     ],
 )
-def test_what_is_no_address_is_refused_where_it_enters(to: Any, told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_what_is_no_address_is_refused_where_it_enters(to: Any, error: str) -> None:
+    with pytest.raises(ValueError, match=error):
         message(**to)
 
 

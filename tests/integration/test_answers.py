@@ -39,9 +39,9 @@ async def test_an_answer_that_is_too_large(
 ) -> None:
     piece = b" " * 2**20
     server.pieces = [*[piece] * (LARGEST_ANSWER // len(piece)), b"{}"]
-    with pytest.raises(meaning, match="larger than 10 MB") as told:
+    with pytest.raises(meaning, match="larger than 10 MB") as raised:
         await transport.request(Request(api, body={}))
-    assert told.value.code == TOO_LARGE
+    assert raised.value.code == TOO_LARGE
 
 
 async def test_a_redirect_is_not_followed(server: Answering, transport: Transport) -> None:

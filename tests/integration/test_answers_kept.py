@@ -27,7 +27,7 @@ def refuse_while_told(
     met: list[str] = []
 
     def refusing(tell: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def told(grant: Any, *rest: Any, **how: Any) -> Any:
+        async def refused(grant: Any, *rest: Any, **how: Any) -> Any:
             await redis.execute_command("ACL", "SETUSER", "default", "-@scripting")
             try:
                 met.append(name)
@@ -36,7 +36,7 @@ def refuse_while_told(
             finally:
                 await redis.execute_command("ACL", "SETUSER", "default", "+@all")
 
-        return told
+        return refused
 
     for executor in story.wakeups.executors:
         limiter: Limiter = executor.resources.limiter

@@ -57,9 +57,9 @@ async def test_any_api_is_called_with_our_token(worker: OneWorker, sandbox: Sand
     assert await worker.run(person) == State.DONE
     result = (await worker.status(person)).result
     assert result is not None
-    told = result["answer"]["result"]
+    user = result["answer"]["result"]
     job = await worker.send(
-        call(body={"mobile": told["mobile"]}, query={"access_token": "stolen"}, effect="none")
+        call(body={"mobile": user["mobile"]}, query={"access_token": "stolen"}, effect="none")
     )
     assert await worker.run(job) == State.DONE
     result = (await worker.status(job)).result

@@ -113,9 +113,9 @@ async def test_a_no_without_a_code_is_no_decision(
     ref = client.approval(await created(worker))
     path = "/v1.0/workflow/processInstances/execute"
     sandbox.add_fault("http", api=path, status=200, body=answer, count=1)
-    told = await (await ref.agree("u2")).wait()
-    assert told.error is not None, told
-    assert (told.state, told.error.code) == ("unknown", "not_decided")
+    ended = await (await ref.agree("u2")).wait()
+    assert ended.error is not None, ended
+    assert (ended.state, ended.error.code) == ("unknown", "not_decided")
     assert (await ref.status()).state == "running"
     assert (await (await ref.agree("u2", "again")).wait()).state == "done"
     await client.aclose()

@@ -331,12 +331,12 @@ async def test_subscribers_are_told_once_of_each_move(
         await heard(worker, instance, type="finish", result="refuse")
     async with database.read() as connection:
         notices = [notice for _, notice in await outbox.oldest(connection, 50)]
-    told = [
+    published = [
         (notice.type, notice.data.get("task", {}).get("state"))
         for notice in notices
         if notice.type.startswith("approval.")
     ]
-    assert told == [
+    assert published == [
         ("approval.task", "running"),
         ("approval.task", "refused"),
         ("approval.refused", None),

@@ -22,7 +22,7 @@ def task(number: int, state: str, user: str = "boss") -> ApprovalTask:
     return ApprovalTask(id=str(number), user=user, state=state, since=AT, ended=ended)  # type: ignore[arg-type]
 
 
-def told(source: str = "event", **fields: object) -> ApprovalChange:
+def a_change(source: str = "event", **fields: object) -> ApprovalChange:
     return ApprovalChange(instance="i1", source=source, **fields)  # type: ignore[arg-type]
 
 
@@ -31,11 +31,11 @@ async def opened(store: ApprovalStore, at: datetime = AT) -> None:
 
 
 STORY: Sequence[ApprovalChange] = [
-    told(state="running", title="Trip", business_id="2026", created=AT),
-    told(tasks=[task(1, "running"), task(2, "running", "other")]),
-    told(tasks=[task(1, "agreed")]),
-    told(tasks=[task(2, "cancelled", "other")]),
-    told(state="approved", finished=AT + MINUTE),
+    a_change(state="running", title="Trip", business_id="2026", created=AT),
+    a_change(tasks=[task(1, "running"), task(2, "running", "other")]),
+    a_change(tasks=[task(1, "agreed")]),
+    a_change(tasks=[task(2, "cancelled", "other")]),
+    a_change(state="approved", finished=AT + MINUTE),
 ]
 
 
@@ -67,13 +67,13 @@ async def test_only_what_is_new_counts_as_moved(database: Database) -> None:
     again = await store.record(STORY[1], at=AT)
     assert again is not None
     assert (again.state, list(again.tasks)) == (None, [])
-    end = await store.record(told(state="refused"), at=AT)
+    end = await store.record(a_change(state="refused"), at=AT)
     assert end is not None
     assert (end.state, list(end.tasks)) == ("refused", [])
-    late = await store.record(told(state="approved"), at=AT)
+    late = await store.record(a_change(state="approved"), at=AT)
     assert late is not None
     assert (late.state, late.row["state"]) == (None, "refused")
-    gone = await store.record(told(state="deleted"), at=AT)
+    gone = await store.record(a_change(state="deleted"), at=AT)
     assert gone is not None
     assert gone.state == "deleted"
 
@@ -82,24 +82,24 @@ async def test_who_decided_is_never_guessed(database: Database) -> None:
     store = ApprovalStore(database, "default")
     await opened(store)
     await store.record(STORY[1], at=AT)
-    end = await store.record(told(state="refused"), at=AT)
+    end = await store.record(a_change(state="refused"), at=AT)
     assert end is not None
     assert end.row["look_at"] == AT + FIRST_LOOK
-    late = await store.record(told(tasks=[task(1, "refused")]), at=AT + MINUTE)
+    late = await store.record(a_change(tasks=[task(1, "refused")]), at=AT + MINUTE)
     assert late is not None
     assert [(each.id, each.state) for each in late.tasks] == [("1", "refused")]
     assert late.row["look_at"] == AT + FIRST_LOOK
     # One that was asked before the end, and one that was asked after it.
-    stale = await store.record(told("look", state="running", tasks=[task(2, "running")]), at=AT)
+    stale = await store.record(a_change("look", state="running", tasks=[task(2, "running")]), at=AT)
     assert stale is not None
     assert list(stale.tasks) == []
     assert stale.row["look_at"] == AT + FIRST_LOOK
-    last = await store.record(told("look", state="refused"), at=AT + FIRST_LOOK)
+    last = await store.record(a_change("look", state="refused"), at=AT + FIRST_LOOK)
     assert last is not None
     assert [(each.id, each.state) for each in last.tasks] == [("2", "cancelled")]
     assert last.row["look_at"] is None
     # Whoever is said to be asked after all that is asked nothing.
-    again = await store.record(told(tasks=[task(3, "running")]), at=AT + FIRST_LOOK)
+    again = await store.record(a_change(tasks=[task(3, "running")]), at=AT + FIRST_LOOK)
     assert again is not None
     assert (list(again.tasks), again.row["look_at"]) == ([], None)
 
@@ -130,7 +130,7 @@ async def test_each_look_without_an_end_makes_the_next_one_later(database: Datab
     await opened(store)
     at, delays = AT, list[timedelta]()
     for _ in range(5):
-        moved = await store.record(told("look", state="running"), at=at)
+        moved = await store.record(a_change("look", state="running"), at=at)
         assert moved is not None
         delays.append(moved.row["look_at"] - at)
         at = moved.row["look_at"]
@@ -146,12 +146,12 @@ async def test_approvals_that_ended_long_ago_go_with_their_tasks(database: Datab
 
     async def add(instance: str, at: datetime, state: str, ended: datetime) -> None:
         await store.open(instance, job="", at=at, **names)
-        change = replace(told(tasks=[task(1, "agreed")]), instance=instance, state=state)
+        change = replace(a_change(tasks=[task(1, "agreed")]), instance=instance, state=state)
         await store.record(change, at=ended)
 
     late = AT + KEPT + timedelta(days=1)
     await other.open("another app's", job="", at=AT, **names)
-    await other.record(replace(told(state="approved"), instance="another app's"), at=AT)
+    await other.record(replace(a_change(state="approved"), instance="another app's"), at=AT)
     await add("old", AT, "approved", AT)
     await add("withdrawn", AT, "terminated", AT)
     await add("runs still", AT, "running", AT)

@@ -70,10 +70,10 @@ def test_every_method_is_there_with_the_same_arguments(blocking: type, asynchron
     for name, method in methods.items():
         twin = getattr(asynchronous, "aclose" if name == "close" else name)
         arguments = [inspect.signature(each).parameters for each in (method, twin)]
-        told = [
+        signatures = [
             [(each.name, each.kind, each.default) for each in found.values()] for found in arguments
         ]
-        assert told[0] == told[1], name
+        assert signatures[0] == signatures[1], name
 
 
 async def test_a_job_is_sent_found_and_cancelled(client: AsyncClient) -> None:
@@ -105,13 +105,13 @@ async def test_a_dead_job_is_listed_requeued_and_discarded(
 
 
 async def test_each_job_that_is_accepted_is_told_on_the_loop(client: AsyncClient) -> None:
-    told: list[tuple[AsyncJobRef, int]] = []
+    calls: list[tuple[AsyncJobRef, int]] = []
     jobs = (message(f"text {number}") for number in range(300))
     sent = await client.send_many(
-        jobs, on_sent=lambda ref: told.append((ref, threading.get_ident()))
+        jobs, on_sent=lambda ref: calls.append((ref, threading.get_ident()))
     )
-    assert sent == len(told) == len({ref for ref, _ in told}) == 300
-    assert {thread for _, thread in told} == {threading.get_ident()}
+    assert sent == len(calls) == len({ref for ref, _ in calls}) == 300
+    assert {thread for _, thread in calls} == {threading.get_ident()}
     assert await client.send_many([message("quietly")]) == 1
 
 

@@ -182,13 +182,13 @@ def test_the_command_shows_lanes_kinds_and_senders(cli: Cli, client: Client) -> 
     assert "none" in cli("queue").stderr
     client.send_many(message(f"{number}", lane="bulk", sender="crm") for number in range(1_200))
     client.send(message(app="hr"))
-    told = cli.json("queue")
-    assert told["exact"]
-    assert [(row["app"], row["lane"], row["waiting"]) for row in told["lanes"]] == [
+    answer = cli.json("queue")
+    assert answer["exact"]
+    assert [(row["app"], row["lane"], row["waiting"]) for row in answer["lanes"]] == [
         ("default", "bulk", 1_200),
         ("hr", "normal", 1),
     ]
-    assert told["groups"][0]["kind"] == "message-send"
+    assert answer["groups"][0]["kind"] == "message-send"
     shown = cli("queue").stdout
     assert "1,200" in shown
     assert "no worker" in shown
@@ -245,17 +245,17 @@ async def test_the_metrics_name_no_app_that_nobody_has_set_and_few_senders(
     )
     settings = Settings.load(env="sandbox")
     shown = Shown(redis, RULES, Quota(redis, settings), ["default"], None, apps=["default"])
-    told = await shown.current()
-    assert sorted((lane.app, lane.lane, lane.jobs["ready"]) for lane in told.lanes) == [
+    waiting = await shown.current()
+    assert sorted((lane.app, lane.lane, lane.jobs["ready"]) for lane in waiting.lanes) == [
         (OTHERS, "normal", 60),
         ("default", "normal", 32),
     ]
-    assert told.kinds["message-send"] == 92
-    named = {(app, sender): jobs for app, sender, jobs in told.senders}
+    assert waiting.kinds["message-send"] == 92
+    named = {(app, sender): jobs for app, sender, jobs in waiting.senders}
     assert named[OTHERS, "spam"] == 60
     assert len(named) == SENDERS + 1
     assert sum(named.values()) == 92
-    assert (told.dead, told.workers) == (0, 0)
+    assert (waiting.dead, waiting.workers) == (0, 0)
 
 
 async def test_the_metrics_tell_of_dead_jobs_and_of_senders_without_a_name(
@@ -279,8 +279,8 @@ async def test_what_an_older_worker_has_counted_can_be_read(redis: Redis) -> Non
     await redis.set(keys.BACKLOG, '{"lanes":[],"quotas":[["default",1,null]]}', px=60_000)
     await redis.set(keys.BACKLOG_READER, 1, px=60_000)
     settings = Settings.load(env="sandbox")
-    told = await Shown(redis, RULES, Quota(redis, settings), [], None, apps=[]).current()
-    assert told == Waiting(lanes=[], senders=[], quotas={"default": (1, None)})
+    waiting = await Shown(redis, RULES, Quota(redis, settings), [], None, apps=[]).current()
+    assert waiting == Waiting(lanes=[], senders=[], quotas={"default": (1, None)})
 
 
 async def test_the_limits_are_those_of_the_workers(
@@ -291,10 +291,10 @@ async def test_the_limits_are_those_of_the_workers(
         return Settings.load(env="sandbox", redis_url=valkey_url, rules=rules)
 
     async def read(*, workers: int) -> dict[str, Any]:
-        async def told() -> bool:
+        async def reported() -> bool:
             return (await limits.read(redis, local))["rules"]["workers"] == workers
 
-        await wait_until_async(told)
+        await wait_until_async(reported)
         return await limits.read(redis, local)
 
     local = Settings.load(env="sandbox", redis_url=valkey_url)

@@ -38,7 +38,7 @@ FEW = {"*": {"calls": "2/4s"}, "message.send": {"recipients": "101/36000s"}}
 Running = asyncio.Task[Outcome | None]
 
 
-class Told:
+class EventLog:
     """The runs that an executor has told of."""
 
     def __init__(self) -> None:
@@ -59,10 +59,10 @@ class Office:
     """A worker, jobs that wait in Redis, and wake-ups that the test hands over."""
 
     def __init__(
-        self, executor: Executor, redis: Redis, sandbox: SandboxAdmin, told: "Told"
+        self, executor: Executor, redis: Redis, sandbox: SandboxAdmin, log: "EventLog"
     ) -> None:
         self.executor = executor
-        self.told = told
+        self.log = log
         self.resources = executor.resources
         self.redis = redis
         self.sandbox = sandbox
@@ -143,9 +143,9 @@ async def opened(sandbox: SandboxAdmin, valkey_url: str, redis: Redis) -> AsyncI
             )
             resources = Resources(loaded, Publisher(loaded), concurrency=64)
             await stack.enter_async_context(resources)
-            told = Told()
-            executor = await stack.enter_async_context(Executor(resources, told))
-            return Office(executor, redis, sandbox, told)
+            log = EventLog()
+            executor = await stack.enter_async_context(Executor(resources, log))
+            return Office(executor, redis, sandbox, log)
 
         yield open_office
 
@@ -219,13 +219,13 @@ async def test_a_call_that_waited_takes_along_who_waits_in_any_queue(office: Off
     assert office.sandbox.audit()["dropped"] == {}
     assert await office.index(drafts[0]) == []
     # Each run is told once, as that of its own job, and a wake-up that finds nothing to do is none.
-    told = office.told
-    await eventually(lambda: len(told.ends) == 151)
+    log = office.log
+    await eventually(lambda: len(log.ends) == 151)
     late = await asyncio.gather(*map(office.wake, drafts))
     assert late == [None] * 150
-    assert sorted(told.began_ids) == sorted(job for job, _ in told.ends)
-    assert set(told.ends) >= {(draft.id, State.DONE) for draft in drafts}
-    assert len(set(told.began_ids)) == len(told.began_ids) == 151
+    assert sorted(log.began_ids) == sorted(job for job, _ in log.ends)
+    assert set(log.ends) >= {(draft.id, State.DONE) for draft in drafts}
+    assert len(set(log.began_ids)) == len(log.began_ids) == 151
 
 
 async def test_an_urgent_job_takes_bulk_along_and_waits_for_none(office: Office) -> None:

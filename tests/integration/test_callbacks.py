@@ -96,9 +96,9 @@ def test_strangers_get_one_answer_and_learn_nothing(gateway: GatewayClient, stor
     replies = [push(gateway, pushed) for pushed in pushes]
     replies += [push(gateway, good, app) for app in ("quiet", "nobody", "x" * 300, "%2e%2e")][:3]
     for reply in replies:
-        told = reply.json
-        assert told.pop("request_id")
-        answers.add((reply.status, json.dumps(told), reply.headers["Content-Type"]))
+        content = reply.json
+        assert content.pop("request_id")
+        answers.add((reply.status, json.dumps(content), reply.headers["Content-Type"]))
     assert len(answers) == 1
     [(status, text, _)] = answers
     assert status == 403

@@ -149,17 +149,17 @@ async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -
     assert lines[-1] == "and 10 more"
     assert await rows_in_all(campaigns) == [0, 0, 0]
 
-    told: list[Malformed] = []
+    reported: list[Malformed] = []
     created = await campaigns.create(
-        spec(), Audience(rows=file(table)), malformed="skip", on_malformed=told.append
+        spec(), Audience(rows=file(table)), malformed="skip", on_malformed=reported.append
     )
-    assert [row.line for row in told] == list(range(2, 32))
+    assert [row.line for row in reported] == list(range(2, 32))
     assert (created.campaign.recipients, created.campaign.malformed) == (1, 30)
-    assert list(created.malformed) == told[:20]
+    assert list(created.malformed) == reported[:20]
 
 
 @pytest.mark.parametrize(
-    ("content", "rows", "told"),
+    ("content", "rows", "error"),
     [
         ("{nmae}", "userid,name\nu1,x\n", "message: {nmae} is no field of the file (name, userid)"),
         ("{name}", "userid,name\nu1,x\nu2, \n", "line 3: u2 has no value for {name}"),
@@ -169,11 +169,11 @@ async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -
     ],
 )
 async def test_what_a_template_lacks_is_named(
-    campaigns: CampaignStore, content: str, rows: str, told: str
+    campaigns: CampaignStore, content: str, rows: str, error: str
 ) -> None:
     with pytest.raises(ContractError) as raised:
         await campaigns.create(spec(content), Audience(rows=file(rows)))
-    assert told in str(raised.value)
+    assert error in str(raised.value)
     assert await rows_in_all(campaigns) == [0, 0, 0]
 
 
@@ -226,7 +226,7 @@ async def test_fields_come_from_the_file_and_else_from_the_directory(
 
 @pytest.mark.usefixtures("organisation")
 @pytest.mark.parametrize(
-    ("content", "audience", "told"),
+    ("content", "audience", "error"),
     [
         ("x", Audience(departments=[9]), "departments: 9 is not in the directory"),
         ("x", Audience(users=["a", "b c"]), "users.1: userid: holds a comma, a blank"),
@@ -237,11 +237,11 @@ async def test_fields_come_from_the_file_and_else_from_the_directory(
     ],
 )
 async def test_an_audience_that_is_wrong_is_named(
-    campaigns: CampaignStore, content: str, audience: Audience, told: str
+    campaigns: CampaignStore, content: str, audience: Audience, error: str
 ) -> None:
     with pytest.raises(ContractError) as raised:
         await campaigns.create(spec(content), audience, malformed="skip")
-    assert told in str(raised.value)
+    assert error in str(raised.value)
 
 
 async def test_who_stops_in_the_middle_leaves_nothing(

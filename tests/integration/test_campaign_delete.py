@@ -73,10 +73,10 @@ def dispatcher(redis: Redis, database: Database) -> Dispatcher:
 
 async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None:
     gone, stays = await ended(database), await ended(database)
-    told: list[int] = []
+    progress: list[int] = []
     assert await removal.look(database, gone) == ("news", 8)
     await removal.hide(database, gone)
-    await removal.remove(database, gone, told.append)
+    await removal.remove(database, gone, progress.append)
     assert await counts(database) == [1, 4, 8, 4]
     assert (await campaigns.read(database, stays)).state == State.DONE
     with pytest.raises(CampaignNotFound):
@@ -86,7 +86,7 @@ async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None
 
 
 @pytest.mark.parametrize(
-    ("state", "chunk", "told"),
+    ("state", "chunk", "error"),
     [
         (State.DRAFT, ChunkState.PENDING, "is draft: cancel it first, or wait for its end"),
         (State.RUNNING, ChunkState.PENDING, "is running: cancel it first"),
@@ -95,14 +95,14 @@ async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None
     ],
 )
 async def test_what_has_not_ended_stays(
-    database: Database, state: State, chunk: ChunkState, told: str
+    database: Database, state: State, chunk: ChunkState, error: str
 ) -> None:
     campaign = await campaigns.put(database, state=state)
     async with database.write("tests") as connection:
         await connection.execute(update(ChunkRow).values(state=chunk))
-    with pytest.raises(CampaignConflict, match=told):
+    with pytest.raises(CampaignConflict, match=error):
         await removal.look(database, campaign)
-    with pytest.raises(CampaignConflict, match=told):
+    with pytest.raises(CampaignConflict, match=error):
         await removal.hide(database, campaign)
     assert (await campaigns.read(database, campaign)).state == state
 

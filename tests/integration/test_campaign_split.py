@@ -37,14 +37,14 @@ def on(redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str) ->
     return Engines(redis, sandbox, valkey_url, sqlite_url)
 
 
-def _opener(resources: Resources, told: Iterator[int]) -> Callable[[Leader], Awaitable[Work]]:
+def _opener(resources: Resources, limits: Iterator[int]) -> Callable[[Leader], Awaitable[Work]]:
     """Opens dispatchers that are told of these limits before the true ones."""
     real = resources.leader._open_work
 
     async def open_work(leads: Leader) -> Work:
         dispatcher: Any = await real(leads)
         now = dispatcher._users_per_call
-        dispatcher._users_per_call = lambda app: next(told, 0) or now(app)
+        dispatcher._users_per_call = lambda app: next(limits, 0) or now(app)
         work: Work = dispatcher
         return work
 
@@ -65,9 +65,9 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
         on.sandbox.set_limits(calls="", window="sliding")
         name = await campaigns.put(story.database, people=60, size=60)
         if released:
-            told = iter([60])
+            limits = iter([60])
             for executor in story.wakeups.executors:
-                executor.resources.leader._open_work = _opener(executor.resources, told)
+                executor.resources.leader._open_work = _opener(executor.resources, limits)
         story.campaigns[name] = {}
         await leader.signal(on.redis)
         await story.ended()

@@ -145,9 +145,9 @@ def test_a_lost_cell_fails_fast_and_by_its_name_and_the_other_goes_on(
             other.status(lost.id)
         assert other.status(kept.id).id == kept.id
 
-    told: list[CellUnavailable] = []
-    assert len(client.jobs(history=False, limit=99, on_away=told.append)) == 51
-    assert [list(error.cells) for error in told] == [["two"]]
+    errors: list[CellUnavailable] = []
+    assert len(client.jobs(history=False, limit=99, on_away=errors.append)) == 51
+    assert [list(error.cells) for error in errors] == [["two"]]
     with pytest.raises(CellUnavailable):
         client.recent()
 

@@ -36,8 +36,8 @@ def test_a_draft_is_created_listed_and_shown(cli: Cli) -> None:
     people = cli("campaign", "create", "P", *options, "--to", "u0,new").stdout
     assert "people: 251, calls: 3, duplicates: 1, excluded: 0, malformed: 0" in people
     for command in (("list",), ("show", created["id"])):
-        told = cli("campaign", *command)
-        assert (told.exit_code, "Party" in told.stdout) == (0, True)
+        result = cli("campaign", *command)
+        assert (result.exit_code, "Party" in result.stdout) == (0, True)
 
 
 def test_recipients_may_come_from_standard_input(cli: Cli) -> None:
@@ -70,10 +70,10 @@ def test_malformed_rows_are_told_with_their_lines(cli: Cli, tmp_path: Path) -> N
     ]
     assert cli.json("campaign", "list") == []
     skip = ("--malformed", "skip", "--malformed-file", "bad-lines.csv")
-    told = cli("campaign", "create", "n", *options, *skip)
-    assert told.exit_code == 0
-    assert "people: 1, calls: 1, duplicates: 1, excluded: 0, malformed: 2" in told.stdout
-    assert "line 5: columns: 1 instead of 2" in told.stderr
+    created = cli("campaign", "create", "n", *options, *skip)
+    assert created.exit_code == 0
+    assert "people: 1, calls: 1, duplicates: 1, excluded: 0, malformed: 2" in created.stdout
+    assert "line 5: columns: 1 instead of 2" in created.stderr
     assert (tmp_path / "bad-lines.csv").read_text().splitlines()[2] == "5,columns: 1 instead of 2"
 
 
@@ -106,7 +106,7 @@ def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["create", "n", "--text", "x"], "--file, --to, --department, --everyone"),
         (["create", "n", "--to", "u1"], "--text, --markdown, --message"),
@@ -122,9 +122,9 @@ def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli) -> None:
         (["show", "some"], "no campaign some"),
     ],
 )
-def test_what_is_wrong_is_named(cli: Cli, arguments: list[str], told: str) -> None:
+def test_what_is_wrong_is_named(cli: Cli, arguments: list[str], error: str) -> None:
     refused = cli("campaign", *arguments)
-    assert (refused.exit_code, told in refused.stderr) == (2, True), refused.output
+    assert (refused.exit_code, error in refused.stderr) == (2, True), refused.output
 
 
 def test_services_that_are_away_are_told(cli: Cli) -> None:
@@ -155,7 +155,7 @@ def test_ctrl_c_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
         with pipe.open("w") as rows:
             rows.write("userid\n" + "".join(f"user{number}\n" for number in range(20_000)))
             creating.send_signal(signal.SIGINT)
-        told, errors = creating.communicate(timeout=30)
+        output, errors = creating.communicate(timeout=30)
     assert creating.returncode != 0
-    assert (told, b"Traceback" in errors) == (b"", False)
+    assert (output, b"Traceback" in errors) == (b"", False)
     assert cli.json("campaign", "list") == []

@@ -79,16 +79,16 @@ def a_campaign(cli: Cli, **fields: Any) -> str:
 
 def test_a_report_counts_and_names_everybody(cli: Cli, tmp_path: Path) -> None:
     campaign = a_campaign(cli)
-    told = cli.json("campaign", "report", campaign, "--csv", "r.csv", "--json-file", "r.ndjson")
-    assert (told["id"], told["recipients"], told["calls"]) == (campaign, 6, 2)
-    assert {name: people for name, people in told["outcomes"].items() if people} == {
+    report = cli.json("campaign", "report", campaign, "--csv", "r.csv", "--json-file", "r.ndjson")
+    assert (report["id"], report["recipients"], report["calls"]) == (campaign, 6, 2)
+    assert {name: people for name, people in report["outcomes"].items() if people} == {
         "accepted": 3,
         "duplicate": 1,
         "pending": 2,
     }
     duplicate = {"outcome": "duplicate", "reason": "had this content already that day", "people": 1}
-    assert told["reasons"] == [duplicate]
-    assert told["ambiguous"] == {"calls": 1, "people": 2}
+    assert report["reasons"] == [duplicate]
+    assert report["ambiguous"] == {"calls": 1, "people": 2}
     with (tmp_path / "r.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["userid"] for row in rows] == [f"u{number}" for number in range(1, 7)]
@@ -165,14 +165,14 @@ def sent(cli: Cli, *, days_ago: int = 0) -> str:
     return campaign
 
 
-def run_accepted(cli: Cli, told: dict[str, Any], contract: type[Contract]) -> list[JobStatus]:
+def run_accepted(cli: Cli, answer: dict[str, Any], contract: type[Contract]) -> list[JobStatus]:
     """Run the jobs that a command had accepted."""
 
     async def run() -> list[JobStatus]:
         async with Redis.from_url(cli.variables["DINGRELAY_REDIS_URL"]) as redis:
             payloads = [
                 json.loads(await redis.hget(keys.job(each), "payload") or b"{}")
-                for each in told["jobs"]
+                for each in answer["jobs"]
             ]
         drafts = [record.draft(contract.parse(payload)) for payload in payloads]
         return await run_all(cli, drafts)
@@ -182,9 +182,9 @@ def run_accepted(cli: Cli, told: dict[str, Any], contract: type[Contract]) -> li
 
 def test_a_confirmation_tells_the_people_that_it_reached(cli: Cli) -> None:
     campaign = sent(cli)
-    told = cli.json("campaign", "confirm", campaign, "--all", "--yes")
-    assert (told["chunks"], told["people"], told["calls"], told["too_old"]) == (2, 4, 4, 0)
-    (status,) = run_accepted(cli, told, CampaignConfirm)
+    answer = cli.json("campaign", "confirm", campaign, "--all", "--yes")
+    assert (answer["chunks"], answer["people"], answer["calls"], answer["too_old"]) == (2, 4, 4, 0)
+    (status,) = run_accepted(cli, answer, CampaignConfirm)
     assert status.result == {"confirmed": [0, 1], "unfinished": []}
     report = cli.json("campaign", "report", campaign)
     assert report["outcomes"]["accepted"] == 3
@@ -207,8 +207,8 @@ def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> N
     refused = cli("campaign", "recall", campaign)
     assert (refused.exit_code, "--yes" in refused.stderr) == (2, True)
     assert "costs: 2 calls" in refused.stdout
-    told = cli.json("campaign", "recall", campaign, "--yes")
-    (status,) = run_accepted(cli, told, CampaignRecall)
+    answer = cli.json("campaign", "recall", campaign, "--yes")
+    (status,) = run_accepted(cli, answer, CampaignRecall)
     assert status.result == {"recalled": [0, 1], "refused": []}
     (entry,) = sandbox.inbox("u1")["delivered"]
     assert entry["recalled"] is True
@@ -219,14 +219,14 @@ def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> N
 def test_what_is_too_old_is_told_and_left_alone(cli: Cli) -> None:
     campaign = sent(cli, days_ago=2)
     for command in (("recall",), ("confirm", "--all")):
-        told = cli.json("campaign", command[0], campaign, *command[1:])
-        assert (told["too_old"], told["calls"], told["jobs"]) == (2, 0, [])
+        answer = cli.json("campaign", command[0], campaign, *command[1:])
+        assert (answer["too_old"], answer["calls"], answer["jobs"]) == (2, 0, [])
 
 
 def test_a_test_is_an_urgent_message_to_the_testers(cli: Cli) -> None:
     campaign = a_campaign(cli)
-    told = cli.json("campaign", "test", campaign, "--to", "u198,u199")
-    assert (told["kind"], told["lane"]) == ("message-send", "urgent")
+    job = cli.json("campaign", "test", campaign, "--to", "u198,u199")
+    assert (job["kind"], job["lane"]) == ("message-send", "urgent")
     refused = cli("campaign", "test", campaign, "--to", "u1", "--field", "name=x")
     assert (refused.exit_code, "no field {name}" in refused.stderr) == (2, True)
 
@@ -259,8 +259,8 @@ def test_what_is_under_way_at_a_pause_is_recalled_too(cli: Cli, sandbox: Sandbox
             await connection.execute(update(CampaignRow).values(state=State.PAUSED))
 
     in_database(cli, pause_with_a_call_under_way)
-    told = cli.json("campaign", "recall", campaign, "--yes")
-    assert (told["chunks"], told["people"], told["under_way"]) == (3, 5, 1)
+    answer = cli.json("campaign", "recall", campaign, "--yes")
+    assert (answer["chunks"], answer["people"], answer["under_way"]) == (3, 5, 1)
     assert "of these, 1 are under way" in cli("campaign", "recall", campaign, "--yes").output
 
 
@@ -292,9 +292,9 @@ def test_a_confirmation_asks_how_much(cli: Cli) -> None:
 
 def test_a_dry_run_sends_nothing(cli: Cli, sandbox: SandboxAdmin) -> None:
     campaign = a_campaign(cli, state=State.DRAFT)
-    told = cli.json("campaign", "start", campaign, "--dry-run")
-    (first,) = told["first"]
-    assert (told["recipients"], told["calls"], first["users"]) == (2, 1, ["u5", "u6"])
+    plan = cli.json("campaign", "start", campaign, "--dry-run")
+    (first,) = plan["first"]
+    assert (plan["recipients"], plan["calls"], first["users"]) == (2, 1, ["u5", "u6"])
     assert f"news {campaign}" in cli("campaign", "start", campaign, "--dry-run").stdout
     assert cli.json("campaign", "show", campaign)["state"] == "draft"
     assert sandbox.calls() == []

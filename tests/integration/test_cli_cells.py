@@ -171,10 +171,10 @@ def test_a_person_is_erased_in_all_cells_and_those_that_are_away_are_named(
     assert sent["default"] in {each["job"] for each in exported["jobs"]}
     erasure = cli.json("person", "erase", "u1", "--yes", code=3)
     assert (erasure["cells_away"], len(erasure["jobs"])) == (["two"], 1)
-    told = cli("person", "erase", "nobody", "--yes")
-    assert told.exit_code == 3
-    assert "NOT erased in two" in told.stdout
-    assert "cell two is away" in told.stderr
+    result = cli("person", "erase", "nobody", "--yes")
+    assert result.exit_code == 3
+    assert "NOT erased in two" in result.stdout
+    assert "cell two is away" in result.stderr
     refused = cli("person", "erase", "u1", "--app", "shop", "--yes")
     assert (refused.exit_code, "cell two is away" in refused.stderr) == (3, True)
 

@@ -96,7 +96,7 @@ def test_a_call_is_what_the_options_say(cli: Cli, records: Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["POST", "https://evil.example/x"], "path: must be a path"),
         (["TRACE", "/x"], "method: "),
@@ -104,10 +104,10 @@ def test_a_call_is_what_the_options_say(cli: Cli, records: Redis) -> None:
         (["POST", "/x", "--body", "{"], "is not JSON"),
     ],
 )
-def test_a_call_that_is_wrong(cli: Cli, arguments: list[str], told: str) -> None:
+def test_a_call_that_is_wrong(cli: Cli, arguments: list[str], error: str) -> None:
     result = cli("call", *arguments)
     assert result.exit_code == 2
-    assert told in result.output
+    assert error in result.output
 
 
 def test_any_message_comes_as_json(cli: Cli, records: Redis, tmp_path: Path) -> None:
@@ -119,10 +119,10 @@ def test_any_message_comes_as_json(cli: Cli, records: Redis, tmp_path: Path) -> 
 
 
 def test_people_are_told_the_id(cli: Cli, records: Redis) -> None:
-    told = cli("send", "--to", "u1", "--text", "[red]私密[/red]")
-    _, job_id, *_ = told.stdout.split()
+    result = cli("send", "--to", "u1", "--text", "[red]私密[/red]")
+    _, job_id, *_ = result.stdout.split()
     assert payload(records, job_id)["message"]["text"]["content"] == "[red]私密[/red]"
-    assert "私密" not in told.output
+    assert "私密" not in result.output
 
 
 def test_a_key_never_makes_a_second_job(cli: Cli) -> None:
@@ -288,7 +288,7 @@ def test_jobs_stream_from_lines(cli: Cli, records: Redis) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "error"),
     [
         ("{", "line 501: is not JSON"),
         ("[]", "line 501: must be a JSON object"),
@@ -300,11 +300,11 @@ def test_jobs_stream_from_lines(cli: Cli, records: Redis) -> None:
         ('{"kind": "user-sync", "scope": "moon"}', "line 501: scope: "),
     ],
 )
-def test_a_wrong_line_is_named_and_what_was_accepted_told(cli: Cli, line: str, told: str) -> None:
+def test_a_wrong_line_is_named_and_what_was_accepted_told(cli: Cli, line: str, error: str) -> None:
     stream = '{"kind": "user-sync"}\n' * 500 + line + "\n"
     refused = cli("send", "--jobs", "-", stdin=stream)
     assert refused.exit_code == 2
-    assert refused.stderr.startswith(f"500 jobs accepted; to go on, give --from 501\n{told}")
+    assert refused.stderr.startswith(f"500 jobs accepted; to go on, give --from 501\n{error}")
 
 
 def test_a_file_that_is_not_utf8_is_refused(cli: Cli, tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_options_hold_for_lines_that_do_not_say_otherwise(cli: Cli, records: Red
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "error"),
     [
         (["--key", "k"], "--key: each line has its own"),
         (["--at", "+1h"], "line 2: send_at: user-sync has no such field, so --at can't give it"),
@@ -355,12 +355,12 @@ def test_options_hold_for_lines_that_do_not_say_otherwise(cli: Cli, records: Red
     ],
 )
 def test_options_that_lines_cannot_take_are_refused(
-    cli: Cli, options: list[str], told: str
+    cli: Cli, options: list[str], error: str
 ) -> None:
     line = '{"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "a"}}}\n'
     refused = cli("send", "--jobs", "-", *options, stdin=line + '{"kind": "user-sync"}\n')
     assert refused.exit_code == 2
-    assert told in " ".join(refused.stderr.split())
+    assert error in " ".join(refused.stderr.split())
 
 
 def test_a_key_that_another_job_has_tells_which_lines_are_accepted(cli: Cli) -> None:
@@ -370,8 +370,8 @@ def test_a_key_that_another_job_has_tells_which_lines_are_accepted(cli: Cli) -> 
     stream = line % ("j", "a") + line % ("k", "b") + line % ("l", "a")
     refused = cli("send", "--jobs", "-", stdin=stream)
     assert refused.exit_code == 2
-    told, error = refused.stderr.splitlines()[:2]
-    assert told == "1 jobs accepted; to go on, give --from 4"
+    progress, error = refused.stderr.splitlines()[:2]
+    assert progress == "1 jobs accepted; to go on, give --from 4"
     assert error.startswith("line 2: idempotency_key: already used by job")
 
 
@@ -382,8 +382,8 @@ def test_ids_that_nobody_reads_are_accepted_all_the_same(
         raise BrokenPipeError(errno.EPIPE, "gone")
 
     monkeypatch.setattr(jobs_file, "print_json", gone)
-    told = cli("send", "--jobs", "-", "--json", stdin='{"kind": "user-sync"}\n' * 3)
-    assert told.stderr == "3 jobs accepted; to go on, give --from 4\n"
+    result = cli("send", "--jobs", "-", "--json", stdin='{"kind": "user-sync"}\n' * 3)
+    assert result.stderr == "3 jobs accepted; to go on, give --from 4\n"
 
 
 def test_a_line_leaves_when_it_is_read() -> None:
@@ -401,7 +401,7 @@ def test_waiting_for_a_stream_tells_how_many_ended_how(cli: Cli, records: Redis)
     line += '"idempotency_key": "%s"}\n'
     stream = "".join(line % (text, text) for text in "abc")
     sent = cli("send", "--jobs", "-", "--json", stdin=stream)
-    ids = [json.loads(told)["id"] for told in sent.stdout.splitlines()]
+    ids = [json.loads(output)["id"] for output in sent.stdout.splitlines()]
     for job_id in ids:
         end(records, job_id, State.DONE)
     assert cli("send", "--jobs", "-", "--wait", stdin=stream).exit_code == 0

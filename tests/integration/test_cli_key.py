@@ -24,10 +24,10 @@ def test_a_key_is_made_listed_rotated_and_revoked(
     assert made["key"].startswith(f"{made['id']}.")
 
     (listed,) = cli.json("key", "list")
-    told = {
+    expected = {
         name: listed[name] for name in ("id", "name", "state", "sender", "rate", "last_used_at")
     }
-    assert told == {
+    assert expected == {
         "id": made["id"],
         "name": "crm",
         "state": "live",

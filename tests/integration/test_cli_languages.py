@@ -399,11 +399,13 @@ def test_every_command_speaks_and_ends_alike_on_every_terminal(
     (tmp_path / "menu.png").write_bytes(b"x")
     (tmp_path / "jobs.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
     steps = Story().steps
-    told = {" ".join(path) for path in leaves(made(app, group.entry_points))}
+    commands = {" ".join(path) for path in leaves(made(app, group.entry_points))}
     shown = {
-        path for path in told if any(step == path or step.startswith(f"{path} ") for step in steps)
+        path
+        for path in commands
+        if any(step == path or step.startswith(f"{path} ") for step in steps)
     }
-    assert told - shown == LASTING
+    assert commands - shown == LASTING
     codes: dict[Terminal, list[tuple[str, int]]] = {}
     wrong: list[str] = []
     file = Path(sqlite_url.removeprefix("sqlite:///"))

@@ -42,16 +42,16 @@ def test_an_endpoint_is_added_shown_moved_and_removed(
     rotated = cli.json("webhook", "rotate", endpoint, "--overlap", "1h")
     assert rotated["secret"] != made["secret"]
     assert rotated["old_secret_until"]
-    told = cli("webhook", "show", endpoint)
+    shown = cli("webhook", "show", endpoint)
     assert {
-        word for word in (endpoint, URL, "directory.*", "crm") if word not in told.stdout
+        word for word in (endpoint, URL, "directory.*", "crm") if word not in shown.stdout
     } == set()
     assert cli("webhook", "remove", endpoint).exit_code == 0
     gone = cli("webhook", "show", endpoint)
     assert gone.exit_code == 2
     assert f"no webhook endpoint {endpoint}" in gone.stderr
     for secret in (made["secret"], rotated["secret"]):
-        assert secret not in told.output + caplog.text
+        assert secret not in shown.output + caplog.text
 
 
 def test_a_secret_is_shown_with_its_id_on_standard_output(cli: Cli) -> None:
@@ -68,23 +68,23 @@ def test_where_nobody_serves_webhooks_a_test_says_so(
 ) -> None:
     monkeypatch.setattr(webhook, "ANSWER", 0.3)
     endpoint = cli("webhook", "add", URL, "--type", "*").stdout.split()[0]
-    told = cli("webhook", "test", endpoint)
-    assert told.exit_code == 3
-    assert "serves webhooks" in told.stderr
+    result = cli("webhook", "test", endpoint)
+    assert result.exit_code == 3
+    assert "serves webhooks" in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "error"),
     [
         (("--type", "job.died"), '"job.dead"'),
         (("--type", "*", "--kind", "nope"), "--kind"),
         (("--type", "*", "--app", "a b"), "--app"),
     ],
 )
-def test_a_wrong_option_is_named(cli: Cli, options: tuple[str, ...], told: str) -> None:
+def test_a_wrong_option_is_named(cli: Cli, options: tuple[str, ...], error: str) -> None:
     refused = cli("webhook", "add", URL, *options)
     assert refused.exit_code == 2
-    assert told in refused.stderr
+    assert error in refused.stderr
 
 
 def test_a_wrong_url_is_told_and_nothing_is_added(cli: Cli) -> None:

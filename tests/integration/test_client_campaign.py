@@ -74,9 +74,9 @@ def test_it_is_tested_reported_confirmed_and_recalled(settings: Settings) -> Non
         assert (job.kind, job.lane) == ("message-send", "urgent")
         with pytest.raises(ContractError, match="no field"):
             campaign.test(["u8"], {"title": "T"})
-        told = campaign.report()
-        assert "<" not in repr(told), "no enum shows its Python side"
-        assert (told["recipients"], told["outcomes"]["pending"]) == (1, 1)
+        report = campaign.report()
+        assert "<" not in repr(report), "no enum shows its Python side"
+        assert (report["recipients"], report["outcomes"]["pending"]) == (1, 1)
         assert (campaign.confirm(), campaign.recall()) == (0, 0), "nothing was sent"
         campaign.start()
         with pytest.raises(CampaignConflict, match="is running"):

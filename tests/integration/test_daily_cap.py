@@ -79,9 +79,9 @@ async def test_who_is_in_no_campaign_gets_the_whole_day(story: Story) -> None:
     assert story.sandbox.audit()["dropped"] == {}
     delivered = [len(story.sandbox.inbox(user)["delivered"]) for user in ("u1", "u2", "u7")]
     assert delivered == [CAP, CAP, CAP]
-    told = [(await story.status(job)).result or {} for job in story.jobs]
-    assert sum("u1" in each["daily_cap"] for each in told) == CAP + 1
-    assert sum("u7" in each["daily_cap"] for each in told) == 1
+    results = [(await story.status(job)).result or {} for job in story.jobs]
+    assert sum("u1" in each["daily_cap"] for each in results) == CAP + 1
+    assert sum("u7" in each["daily_cap"] for each in results) == 1
 
 
 async def test_campaigns_that_may_have_reached_somebody_count(database_url: str) -> None:

@@ -20,4 +20,4 @@ async def test_what_jobs_say_of_a_day_is_true(
     ) as story:
         await story.tell(STEPS)
         problems = await Judge(story).problems()
-    assert not problems, "\n".join([*problems, *story.told])
+    assert not problems, "\n".join([*problems, *story.log])

@@ -101,6 +101,6 @@ def test_a_gateway_has_so_many(
 
 @pytest.mark.parametrize("page", ["settings.md", "zh-CN/settings.md"])
 def test_the_guide_says_how_many(page: str) -> None:
-    told = (GUIDE / page).read_text("utf-8")
-    assert re.search(rf"\b{MOST} (connections to PostgreSQL|个 PostgreSQL 连接)", told)
-    assert re.search(rf"(at most {OF_GATEWAY}:|最多 {OF_GATEWAY} 个)", told)
+    text = (GUIDE / page).read_text("utf-8")
+    assert re.search(rf"\b{MOST} (connections to PostgreSQL|个 PostgreSQL 连接)", text)
+    assert re.search(rf"(at most {OF_GATEWAY}:|最多 {OF_GATEWAY} 个)", text)

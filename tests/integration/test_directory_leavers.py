@@ -212,17 +212,17 @@ async def test_a_person_that_another_run_met_meanwhile_does_not_leave(
 
 async def test_one_user_is_a_run_of_its_own(store: DirectoryStore) -> None:
     directory = store.of("default")
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": "Ann",
         "dept_id_list": [5, 6],
         "leader_in_dept": [{"dept_id": 5, "leader": True}],
         "role_list": [{"id": 1}],
     }
-    first = await directory.put_user("r1", Member("ann", told), calls=1)
-    assert first == await directory.put_user("r1", Member("ann", told), calls=1)
+    first = await directory.put_user("r1", Member("ann", fields), calls=1)
+    assert first == await directory.put_user("r1", Member("ann", fields), calls=1)
     assert (first.users, first.added, first.changed, first.calls) == (1, 1, 0, 1)
-    told |= {"name": "Anne", "dept_id_list": [6]}
-    second = await directory.put_user("r2", Member("ann", told), calls=1)
+    fields |= {"name": "Anne", "dept_id_list": [6]}
+    second = await directory.put_user("r2", Member("ann", fields), calls=1)
     assert (second.added, second.changed, second.left) == (0, 1, 0)
     assert len(await users_below(directory, 5)) == 0
     assert len(await users_below(directory, 6)) == 1

@@ -17,7 +17,7 @@ from tables import prepare
 Write = Callable[[AppDirectory], Awaitable[Any]]
 
 
-def told(*departments: int, **fields: Any) -> Write:
+def answered(*departments: int, **fields: Any) -> Write:
     """A user's own answer."""
     member = Member("ann", {"dept_id_list": list(departments), **fields})
     return lambda directory: directory.put_user(f"put{directory._read_at}", member, calls=1)
@@ -57,14 +57,14 @@ def department(number: int, *, gone: bool = False, **fields: Any) -> Write:
 ANN = Member("ann", {"name": "listed"})
 
 CASES: dict[str, list[Write]] = {
-    "a person who left": [told(2, name="old"), unknown()],
-    "a person who left before they were known": [told(2), unknown(), unknown()],
-    "a person who came back": [told(2), unknown(), told(3, name="new")],
-    "a list after an answer": [told(2, name="old", manager_userid="m"), listed(2, ANN)],
-    "an answer after a list": [listed(2, ANN), told(3, name="new", manager_userid="m")],
-    "a move": [listed(2, ANN), told(3), listed(2), listed(3, ANN)],
+    "a person who left": [answered(2, name="old"), unknown()],
+    "a person who left before they were known": [answered(2), unknown(), unknown()],
+    "a person who came back": [answered(2), unknown(), answered(3, name="new")],
+    "a list after an answer": [answered(2, name="old", manager_userid="m"), listed(2, ANN)],
+    "an answer after a list": [listed(2, ANN), answered(3, name="new", manager_userid="m")],
+    "a move": [listed(2, ANN), answered(3), listed(2), listed(3, ANN)],
     "a person who left after a list": [listed(2, ANN), unknown()],
-    "a department that is gone": [told(2), department(2, name="x"), department(2, gone=True)],
+    "a department that is gone": [answered(2), department(2, name="x"), department(2, gone=True)],
     "a department that moved": [
         listed(1, below=(2,)),
         department(2, parent_id=3),
@@ -120,9 +120,9 @@ async def test_in_whatever_order_it_is_written_the_same_comes_out(
 
 async def test_what_was_read_in_time_to_come_is_overwritten(store: DirectoryStore) -> None:
     late = CLOCK_SET_BACK_MS + 1_000
-    await told(2, name="by a clock that was set back")(store.of("default", read_at=late))
+    await answered(2, name="by a clock that was set back")(store.of("default", read_at=late))
     directory = store.of("default", read_at=500)
-    await told(3, name="now")(directory)
+    await answered(3, name="now")(directory)
     assert await users_below(directory, 3) == ["ann"]
     assert await users_below(directory, 2) == []
     await unknown()(store.of("default", read_at=600))

@@ -196,9 +196,9 @@ async def is_the_organisation_of(store: DirectoryStore, sandbox: SandboxAdmin) -
         for each in truth["users"]:
             row = known[each["userid"]]
             assert row.name == each["name"]
-            told = {name: each.get(name) for name in row.fields}
-            told["dept_id_list"] = sorted(each["dept_id_list"])
-            assert row.fields == told
+            fields = {name: each.get(name) for name in row.fields}
+            fields["dept_id_list"] = sorted(each["dept_id_list"])
+            assert row.fields == fields
             assert {"mobile", "title", "active", "dept_id_list"} <= row.fields.keys()
         memberships = await connection.execute(
             select(MembershipRow.userid, MembershipRow.department)
@@ -403,8 +403,8 @@ async def test_whoever_is_hired_again_is_the_same_person(
     async with directory_store.database.read() as connection:
         people = select(UserRow.userid).where(UserRow.userid.like("u6%"))
         assert "u6" not in set(await connection.scalars(people))
-        told = select(ChangeRow.event).where(ChangeRow.userid == "u6-again")
-        assert list(await connection.scalars(told.order_by(ChangeRow.number))) == [
+        events = select(ChangeRow.event).where(ChangeRow.userid == "u6-again")
+        assert list(await connection.scalars(events.order_by(ChangeRow.number))) == [
             "added",
             "left",
             "added",

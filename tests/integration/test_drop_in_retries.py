@@ -52,8 +52,8 @@ class Door:
 
     def end(self, job: str, state: str, *, ago: timedelta = timedelta(), **fields: Any) -> None:
         settled = int((datetime.now(UTC) - ago).timestamp() * 1000)
-        told = {name: json.dumps(value) for name, value in fields.items()}
-        self._redis.hset(job, mapping={"state": state, "settled": settled, **told})
+        encoded = {name: json.dumps(value) for name, value in fields.items()}
+        self._redis.hset(job, mapping={"state": state, "settled": settled, **encoded})
 
     def only_job(self, *, but: set[str] = frozenset()) -> str:  # type: ignore[assignment]
         """The one that there is, or comes, beside those that were there."""

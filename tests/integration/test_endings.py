@@ -75,8 +75,8 @@ async def test_whatever_ends_a_job_is_told(
     lost = await end(redis, records, State.UNKNOWN)
     said = Resolution.of(lost, "message-send", instance=None, not_created=False, sent=True)
     await scripts.run_async(redis, said.call(settings, by="ops"))
-    told = [(ending.id, ending.state) for ending in await all_of(Endings(redis, "a"))]
-    assert told == [
+    ended = [(ending.id, ending.state) for ending in await all_of(Endings(redis, "a"))]
+    assert ended == [
         (waiting.id, "cancelled"),
         (running.id, "cancelled"),
         (lost, "unknown"),

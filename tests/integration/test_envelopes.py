@@ -52,11 +52,11 @@ def read(message: bytes) -> Any:
     envelope["body"] = json.loads(body)
     if "id" not in envelope["headers"]:
         return lasting(envelope)
-    told, arguments = envelope["headers"]["id"], envelope["body"]
+    task_id, arguments = envelope["headers"]["id"], envelope["body"]
     envelope["body"] = [*arguments[:2], {name: at for name, at in arguments[2].items() if at}]
     for part, assumed in ASSUMED.items():
         envelope[part] = assumed | envelope[part]
-    envelope["headers"].setdefault("root_id", told)
+    envelope["headers"].setdefault("root_id", task_id)
     # Of what Celery writes twice or for answers, nothing is read.
     for name in ("correlation_id", "argsrepr", "kwargsrepr"):
         envelope["properties"].pop(name, None)
@@ -89,10 +89,10 @@ def published(settings: Settings, *, directly: bool) -> tuple[dict[str, list[Any
             name: [read(message) for message in redis.lrange(name, 0, -1)]
             for name in {wakeup.queue for wakeup in WAKEUPS}
         }
-        told = []
-        while len(told) < len(WAKEUPS) and (event := events.get_message(timeout=5)):
-            told.append((event["channel"], read(event["data"])))
-        return queues, told
+        received = []
+        while len(received) < len(WAKEUPS) and (event := events.get_message(timeout=5)):
+            received.append((event["channel"], read(event["data"])))
+        return queues, received
 
 
 @pytest.mark.parametrize("database", [0, 3])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from dingrelay_sandbox.apis import contacts as told
+from dingrelay_sandbox.apis import contacts as sandbox_contacts
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_tasks import event, user_sync
 from dingrelay_tasks.context import Department, Json, Member, Progress
@@ -182,7 +182,9 @@ class Contacts:
         person = world.organisation.people.get(userid)
         found = None
         if person is not None:
-            found = contact_fields.member(told.person_fields(world.organisation, person))
+            found = contact_fields.member(
+                sandbox_contacts.person_fields(world.organisation, person)
+            )
         await world.pause()
         return found
 
@@ -191,7 +193,9 @@ class Contacts:
         row = world.organisation.departments.get(number)
         found = None
         if row is not None:
-            found = contact_fields.department(told.department_fields(world.organisation, row))
+            found = contact_fields.department(
+                sandbox_contacts.department_fields(world.organisation, row)
+            )
         await world.pause()
         return found
 
@@ -212,7 +216,7 @@ class Contacts:
             raise LookupError(number)
         found = [
             contact_fields.member(
-                told.member_fields(
+                sandbox_contacts.member_fields(
                     world.organisation, world.organisation.people[userid], number, ()
                 )
             )
@@ -316,7 +320,7 @@ async def differences(world: World) -> list[str]:
     found = [f"departments {_unlike(departments, known)}"] if departments != known else []
     people = {}
     for userid, person in organisation.people.items():
-        answer = contact_fields.member(told.person_fields(organisation, person)).fields
+        answer = contact_fields.member(sandbox_contacts.person_fields(organisation, person)).fields
         people[userid] = {
             name: answer.get(name) for name in ("name", "title", "manager_userid", "email")
         } | {"dept_id_list": sorted(answer["dept_id_list"])}
@@ -326,7 +330,7 @@ async def differences(world: World) -> list[str]:
     }
     found += [f"people {_unlike(seen, people)}"] if seen != people else []
     places = {
-        (place, userid): told.leads(organisation, person, place)
+        (place, userid): sandbox_contacts.leads(organisation, person, place)
         for userid, person in organisation.people.items()
         for place in person.departments
     }

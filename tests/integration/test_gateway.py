@@ -311,9 +311,9 @@ def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, settings: Setting
         "POST", "/v1/jobs", "\r\n".join(lines).encode(), key=key, Content_Type=NDJSON
     )
     assert reply.status == 200
-    told = [json.loads(line) for line in reply.content.splitlines()]
+    answers = [json.loads(line) for line in reply.content.splitlines()]
     verdicts = [
-        (each["line"], each["error"]["status"] if "error" in each else 202) for each in told
+        (each["line"], each["error"]["status"] if "error" in each else 202) for each in answers
     ]
     assert verdicts == [
         (1, 202),
@@ -329,9 +329,9 @@ def test_a_stream_answers_a_line_a_job(gateway: GatewayClient, settings: Setting
         (12, 413),
     ]
     # Equal messages to different people are one job of one call.
-    assert told[0]["id"] == told[1]["id"]
+    assert answers[0]["id"] == answers[1]["id"]
     with Client(settings) as client:
-        assert client.status(told[0]["id"]).sender == "bulk"
+        assert client.status(answers[0]["id"]).sender == "bulk"
 
 
 def test_a_client_that_reads_nothing_before_it_has_sent_all_is_no_deadlock(
@@ -340,9 +340,9 @@ def test_a_client_that_reads_nothing_before_it_has_sent_all_is_no_deadlock(
     count = 20_000
     body = b'{"x": 1}\n' * count
     reply = gateway.ask("POST", "/v1/jobs", body, key=key, Content_Type=NDJSON)
-    told = reply.content.splitlines()
-    assert [json.loads(line)["line"] for line in (told[0], told[-1])] == [1, count]
-    assert len(told) == count
+    lines = reply.content.splitlines()
+    assert [json.loads(line)["line"] for line in (lines[0], lines[-1])] == [1, count]
+    assert len(lines) == count
 
 
 def test_a_key_over_its_rate_and_a_full_lane_are_told_when_to_come_again(
@@ -364,8 +364,8 @@ def test_a_full_lane_takes_no_more(valkey_url: str) -> None:
         lines = b"".join(
             json.dumps(job).encode() + b"\n" for job in (MESSAGE, {**other, "lane": "bulk"})
         )
-        told = gateway.ask("POST", "/v1/jobs", lines, key=key, Content_Type=NDJSON).content
-        first, second = (json.loads(line) for line in told.splitlines())
+        answer = gateway.ask("POST", "/v1/jobs", lines, key=key, Content_Type=NDJSON).content
+        first, second = (json.loads(line) for line in answer.splitlines())
         assert (first["error"]["status"], "id" in second) == (429, True)
 
 

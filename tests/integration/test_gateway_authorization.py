@@ -314,23 +314,25 @@ def check_jobs(
             assert held.sees(old.get("sender", ""), old["app"])
 
 
-def check_told(held: Held, operation: str, reply: Reply) -> None:
+def check_answer(held: Held, operation: str, reply: Reply) -> None:
     """Nothing that the key may not see is told."""
     if reply.status not in range(200, 300) or operation in FREE or not reply.content:
         return
     if operation == "sendJobs":
         return
-    told = reply.json
-    for each in [*told.get("jobs", []), told] if isinstance(told.get("jobs", []), list) else []:
+    answer = reply.json
+    for each in (
+        [*answer.get("jobs", []), answer] if isinstance(answer.get("jobs", []), list) else []
+    ):
         if "kind" in each and "app" in each:
             assert held.sees(each.get("sender", ""), each["app"])
-    for each in [*told.get("campaigns", []), told]:
+    for each in [*answer.get("campaigns", []), answer]:
         if "sender" in each and "weight" in each:
             assert held.sees(each["sender"], each["app"])
-    for each in [*told.get("approvals", []), told]:
+    for each in [*answer.get("approvals", []), answer]:
         if "sender" in each and "originator" in each:
             assert held.sees(each["sender"], each["app"])
-    for each in told.get("keys", []):
+    for each in answer.get("keys", []):
         assert not set(each["scopes"]) - held.grant.scopes or "*" in held.grant.scopes
 
 
@@ -355,7 +357,7 @@ def test_no_route_gives_more_than_the_grant(
     try:
         assert reply.status < 500, reply.content
         check_jobs(held, operation, deployment.jobs, after)
-        check_told(held, operation, reply)
+        check_answer(held, operation, reply)
         check_campaigns(held, deployment, drafts)
         check_keys(held, deployment, keys, reply)
         expected = permitted(held, operation, app, sender, lane, target)
@@ -511,24 +513,24 @@ def covers(held: Held, other: Grant) -> bool:
 
 def check_campaigns(held: Held, deployment: Deployment, before: Mapping[str, Any]) -> None:
     after = deployment.drafts()
-    for campaign, told in after.items():
-        if before.get(campaign) != told:
+    for campaign, row in after.items():
+        if before.get(campaign) != row:
             assert held.scope("campaigns:write")
             assert "bulk" in held.grant.lanes
-            assert held.sees(told["sender"], told["app"]) or not told["sender"]
-            deployment.campaigns.setdefault(campaign, (told["sender"], told["app"]))
+            assert held.sees(row["sender"], row["app"]) or not row["sender"]
+            deployment.campaigns.setdefault(campaign, (row["sender"], row["app"]))
     assert before.keys() <= after.keys()
 
 
 def check_keys(held: Held, deployment: Deployment, before: Mapping[str, Any], reply: Reply) -> None:
     after = deployment.live_keys()
-    for key, told in after.items():
-        if before.get(key) == told:
+    for key, row in after.items():
+        if before.get(key) == row:
             continue
         assert held.scope("keys:write")
-        assert "*" in held.grant.scopes or set(told["scopes"]) <= held.grant.scopes
-        assert "*" in held.grant.apps or set(told["apps"]) <= held.grant.apps
-        assert set(told["lanes"]) <= held.grant.lanes
+        assert "*" in held.grant.scopes or set(row["scopes"]) <= held.grant.scopes
+        assert "*" in held.grant.apps or set(row["apps"]) <= held.grant.apps
+        assert set(row["lanes"]) <= held.grant.lanes
 
 
 def test_every_route_is_in_the_matrix() -> None:

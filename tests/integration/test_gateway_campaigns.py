@@ -77,8 +77,8 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
     made = upload(gateway, key, asked | {"users": []}, **files)
     assert made.status == 201, made.content
     draft = made.json
-    told = {name: draft[name] for name in ("state", "sender", "recipients", "excluded", "skipped")}
-    assert told == {
+    shown = {name: draft[name] for name in ("state", "sender", "recipients", "excluded", "skipped")}
+    assert shown == {
         "state": "draft",
         "sender": "crm",
         "recipients": 2,
@@ -135,9 +135,9 @@ def test_malformed_rows_are_told_with_their_lines_as_the_command_tells_them(
     assert [row["line"] for row in skipped.json["skipped"]] == [3, 5]
 
     many = b"userid\n" + b"a b\n" * 50
-    told = upload(gateway, keys["crm"], asked, recipients=many).json
-    assert told["detail"] == "50 rows are malformed, of which the first 20 are told"
-    assert [error["line"] for error in told["errors"]] == list(range(2, 22))
+    problem = upload(gateway, keys["crm"], asked, recipients=many).json
+    assert problem["detail"] == "50 rows are malformed, of which the first 20 are told"
+    assert [error["line"] for error in problem["errors"]] == list(range(2, 22))
 
 
 WRONG: list[tuple[object, dict[str, bytes], str]] = [

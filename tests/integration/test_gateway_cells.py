@@ -108,8 +108,8 @@ def test_requests_go_to_the_cells_of_their_apps_and_ids_are_found_there(
     assert gateway.ask("GET", f"/v1/jobs/{made['shop']}", key=keys["narrow"]).status == 404
     assert gateway.ask("GET", "/v1/jobs/never", key=key).status == 404
 
-    told = lines(gateway, key, "default", "shop", "default", "whoever")
-    assert [each["line"] for each in told] == [1, 2, 3, 4]
+    answers = lines(gateway, key, "default", "shop", "default", "whoever")
+    assert [each["line"] for each in answers] == [1, 2, 3, 4]
     page = gateway.ask("GET", "/v1/jobs?kind=message-send&limit=4", key=key).json
     assert "cells_away" not in page
     found = [job["id"] for job in page["jobs"]]
@@ -117,7 +117,7 @@ def test_requests_go_to_the_cells_of_their_apps_and_ids_are_found_there(
         "GET", f"/v1/jobs?kind=message-send&limit=4&cursor={page['next']}", key=key
     ).json
     found += [job["id"] for job in rest["jobs"]]
-    assert sorted(found) == sorted([*made.values(), *(each["id"] for each in told)])
+    assert sorted(found) == sorted([*made.values(), *(each["id"] for each in answers)])
     assert rest["next"] is None
     again = {"Idempotency_Key": "k1"}
     first = send(gateway, key, "shop", "again", **again)
@@ -145,9 +145,9 @@ def test_a_lost_cell_is_named_and_the_apps_of_the_other_go_on(
         assert page["cells_away"] == ["two"], path
         assert isinstance(page[name], list)
     assert "cells_away" not in gateway.ask("GET", "/v1/jobs", key=keys["narrow"]).json
-    told = lines(gateway, key, "default", "shop", "default")
-    assert ["id" in each for each in told] == [True, False, True]
-    assert "cell two is away" in str(told[1]["error"])
+    answers = lines(gateway, key, "default", "shop", "default")
+    assert ["id" in each for each in answers] == [True, False, True]
+    assert "cell two is away" in str(answers[1]["error"])
     ready = gateway.ask("GET", "/readyz")
     assert (ready.status, ready.json["cells_away"]) == (200, ["two"])
 

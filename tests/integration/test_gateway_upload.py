@@ -53,15 +53,15 @@ def test_an_upload_takes_no_memory(gateway: tuple[int, int], cli: Cli) -> None:
         body = form(asked, recipients=rows)
         connection.request("POST", "/v1/campaigns", body, headers, encode_chunked=True)
         answer = connection.getresponse()
-        told: dict[str, int] = json.loads(answer.read())
-        assert answer.status == 201, told
+        created: dict[str, int] = json.loads(answer.read())
+        assert answer.status == 201, created
         connection.close()
-        return told
+        return created
 
     ask(iter([b"userid\nu1\n"]))  # what the first one loads, stays
     before = highest(process)
-    told = ask(_rows())
-    assert (told["recipients"], told["planned"]) == (PEOPLE, PEOPLE // 100)
+    created = ask(_rows())
+    assert (created["recipients"], created["planned"]) == (PEOPLE, PEOPLE // 100)
     assert highest(process) - before < ROOM
 
 

@@ -145,8 +145,8 @@ async def test_who_was_in_no_call_that_was_answered(
     await archive.write()
     row = (await archive.rows())[job]
     assert (row["error_class"], row["error_code"]) == ("permission", "60011")
-    told = await archive.recipients(job)
-    assert [told[user] for user in users] == ["accepted"] * 100 + [outcome] * 50
+    outcomes = await archive.recipients(job)
+    assert [outcomes[user] for user in users] == ["accepted"] * 100 + [outcome] * 50
 
 
 async def test_texts_are_kept_only_where_that_is_asked_for(archive: Archive) -> None:
@@ -321,13 +321,13 @@ async def test_one_person_is_told_apart_in_messages_campaigns_and_the_directory(
             "DINGRELAY_DATABASE_URL": archive.settings.database,
         },
     )
-    told = await asyncio.to_thread(cli.json, "who", "u123")
-    outcomes = {each["job"] or each["campaign"]: each["outcome"] for each in told["messages"]}
+    found = await asyncio.to_thread(cli.json, "who", "u123")
+    outcomes = {each["job"] or each["campaign"]: each["outcome"] for each in found["messages"]}
     assert outcomes == {job: "duplicate", ids[0]: "forbidden", ids[1]: "pending"}
-    assert [each["reason"] for each in told["messages"] if each["campaign"] == ids[0]] == [
+    assert [each["reason"] for each in found["messages"] if each["campaign"] == ids[0]] == [
         "143105 no"
     ]
-    (known,) = told["known_as"]
+    (known,) = found["known_as"]
     assert (known["name"], known["departments"], known["left_at"]) == ("张三", ["研发"], None)
     shown = await asyncio.to_thread(cli, "who", "u123")
     for text in ("张三", "研发", job, "forbidden", "143105 no", "autumn"):

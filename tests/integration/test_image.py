@@ -101,9 +101,9 @@ def started(image: Image, servers: Production, tmp_path: Path) -> Iterator[Start
     with ExitStack() as stack:
         found = Started(image, servers, tmp_path / "containers", stack)
         yield found
-    told = found.logs()
-    assert servers.leaked(told) == []
-    assert "Traceback" not in told
+    logs = found.logs()
+    assert servers.leaked(logs) == []
+    assert "Traceback" not in logs
 
 
 def installed(image: Image) -> dict[str, Any]:

@@ -67,8 +67,8 @@ async def test_whoever_left_long_ago_goes_and_may_come_back_as_somebody_new(
     directory = store.of("default")
     # A second word of DingTalk's that they left, and then they are there again: once by their userid,
     # once under another.
-    told = await directory.drop_user("left-twice", "old", calls=1)
-    assert told.left == 0
+    progress = await directory.drop_user("left-twice", "old", calls=1)
+    assert progress.left == 0
     back = await directory.put_user("old-back", member("old", "union-old"), calls=1)
     assert (back.added, back.changed) == (1, 0)
     await left(store, "default", "third", days=31)

@@ -71,16 +71,16 @@ async def test_a_worker_tells_whether_redis_answers(
     async def away() -> list[BucketState]:
         raise RedisAway
 
-    async def told(value: float) -> None:
-        async def is_told() -> bool:
+    async def shown(value: float) -> None:
+        async def is_shown() -> bool:
             return REGISTRY.get_sample_value("dingrelay_redis_reachable") == value
 
-        await wait_until_async(is_told)
+        await wait_until_async(is_shown)
 
     settings = Settings.load(env="sandbox", redis_url=valkey_url, metrics_port=9464)
     async with Resources(settings, Publisher(settings)) as resources:
-        await told(1)
+        await shown(1)
         with monkeypatch.context() as broken:
             broken.setattr(resources.limiter, "states", away)
-            await told(0)
-        await told(1)
+            await shown(0)
+        await shown(1)

@@ -294,10 +294,10 @@ async def test_a_user_gets_500_a_day(office: Office, redis: Redis) -> None:
 async def test_concurrent_jobs_never_share_a_user(office: Office) -> None:
     users = [f"u{number}" for number in range(1200)]
     asking = (office.reserve(f"job{n}", *users) for n in range(5))
-    told = await asyncio.gather(*asking, return_exceptions=True)
-    admitted = [verdict.users for verdict in told if isinstance(verdict, DailyVerdict)]
+    verdicts = await asyncio.gather(*asking, return_exceptions=True)
+    admitted = [verdict.users for verdict in verdicts if isinstance(verdict, DailyVerdict)]
     assert admitted == [users]
-    assert sum(isinstance(verdict, Wait) for verdict in told) == 4, "they look again"
+    assert sum(isinstance(verdict, Wait) for verdict in verdicts) == 4, "they look again"
 
 
 async def everyone(office: Office, job: str, content: str) -> bool:

@@ -155,14 +155,14 @@ async def test_what_a_scheduler_does_not_understand_stays_on_the_schedule(
 
 async def test_people_are_told_to_upgrade(redis: Redis, settings: Settings) -> None:
     draft = await written_by_the_next(redis, a_draft())
-    told = f"job {draft.id}: v in its record is more than {RECORD_FORMAT}.* newer release"
+    error = f"job {draft.id}: v in its record is more than {RECORD_FORMAT}.* newer release"
     before = await redis.hgetall(keys.job(draft.id))
 
     def ask() -> None:
         with Client(settings) as client:
             assert client.status(draft.id).state == "queued"
             for change in (client.cancel, client.requeue):
-                with pytest.raises(UnreadableRecord, match=told):
+                with pytest.raises(UnreadableRecord, match=error):
                     change(draft.id)
 
     await asyncio.to_thread(ask)
@@ -170,7 +170,7 @@ async def test_people_are_told_to_upgrade(redis: Redis, settings: Settings) -> N
     await redis.hset(keys.job(draft.id), "state", "unknown")
 
     def resolve() -> None:
-        with Client(settings) as client, pytest.raises(UnreadableRecord, match=told):
+        with Client(settings) as client, pytest.raises(UnreadableRecord, match=error):
             client.resolve(draft.id, sent=True)
 
     await asyncio.to_thread(resolve)

@@ -26,8 +26,13 @@ class _Failed(Exception):
 
 
 def a_notice(**fields: Any) -> Notice:
-    told = {"type": "directory.user.left", "app": "default", "at": NOW, "data": {"userid": "u1"}}
-    return Notice(**{**told, **fields})
+    defaults = {
+        "type": "directory.user.left",
+        "app": "default",
+        "at": NOW,
+        "data": {"userid": "u1"},
+    }
+    return Notice(**{**defaults, **fields})
 
 
 async def test_a_notice_is_read_as_it_was_written(database: Database) -> None:
@@ -163,13 +168,13 @@ async def test_a_campaign_that_moves_is_told_once_a_move(database: Database, red
     for move in (control.start, control.pause, control.resume, control.cancel):
         for _ in range(2):
             await move(campaign)
-    told = await taken(database)
-    assert [what for what, _ in told] == [
+    notices = await taken(database)
+    assert [what for what, _ in notices] == [
         "campaign.started",
         "campaign.paused",
         "campaign.resumed",
         "campaign.cancelled",
     ]
-    assert [data["state"] for _, data in told] == ["running", "paused", "running", "cancelled"]
-    assert told[1][1]["reason"] == "asked for"
-    assert {data["id"] for _, data in told} == {campaign}
+    assert [data["state"] for _, data in notices] == ["running", "paused", "running", "cancelled"]
+    assert notices[1][1]["reason"] == "asked for"
+    assert {data["id"] for _, data in notices} == {campaign}

@@ -71,7 +71,7 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
     await enqueue(redis, orphan)
     await claimed(Records(redis, settings, worker="host.1:1:a"), orphan)
     await run_out(redis, orphan)
-    await told(schedule, await schedule.take_due("w", lease=60, most=10))
+    await confirm_published(schedule, await schedule.take_due("w", lease=60, most=10))
     assert list(await places(redis, orphan)) == ["woken"]
     for draft in waiting:
         await enqueue(redis, draft)
@@ -84,11 +84,11 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
     woken = {wakeup.id for wakeup in due.wakeups}
     assert len(due.wakeups) == len(woken) == HELD, "what it cannot have held stays as it is"
     assert orphan.id in woken
-    await told(schedule, due)
+    await confirm_published(schedule, due)
     assert (await schedule.take_due("w", lease=60, most=4 * HELD)).wakeups == []
 
 
-async def told(schedule: Schedule, due: DueBatch) -> None:
+async def confirm_published(schedule: Schedule, due: DueBatch) -> None:
     """Say that a batch was published, and look at nothing else."""
     await schedule.take_due("w", lease=60, most=0, published=due.batch)
 

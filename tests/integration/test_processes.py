@@ -19,11 +19,11 @@ from conftest import wait_until
 pytestmark = pytest.mark.skipif(not processes.forking(), reason="nothing is forked here")
 
 IMPORTED = "'dingrelay_workers.resources' in sys.modules"
-TELL = """
+PROGRAM = """
 import json, os, random, signal, sys, threading, time, uuid, warnings
 
 main = sys.modules["__main__"]
-told = {
+report = {
     "arguments": sys.argv,
     "path": [entry for entry in sys.path if os.path.basename(entry) != "tests"],
     "folder": os.getcwd(),
@@ -45,13 +45,13 @@ told = {
         for each in (sys.stdin, sys.stdout, sys.stderr)
     ],
 }
-print(json.dumps(told))
+print(json.dumps(report))
 print(json.dumps([random.random(), str(uuid.uuid4()), 'dingrelay_workers.resources' in sys.modules]))
 """
 
 
-def told(started: Any, command: list[str], **options: Any) -> tuple[Any, Any]:
-    """What a process tells of itself, and what is another one's each time."""
+def described(started: Any, command: list[str], **options: Any) -> tuple[Any, Any]:
+    """What a process reports of itself, and what is another one's each time."""
     options.setdefault("env", os.environ)
     ended = started.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True, **options
@@ -64,9 +64,9 @@ def told(started: Any, command: list[str], **options: Any) -> tuple[Any, Any]:
 @pytest.mark.parametrize("new_session", [False, True])
 @pytest.mark.parametrize("option", ["-c", "-m"])
 def test_it_is_the_same_process(option: str, new_session: bool, tmp_path: Path) -> None:
-    (tmp_path / "program.py").write_text(TELL)
+    (tmp_path / "program.py").write_text(PROGRAM)
     (tmp_path / "elsewhere").mkdir()
-    program = TELL if option == "-c" else "program"
+    program = PROGRAM if option == "-c" else "program"
     command = [sys.executable, "-W", "ignore", option, program, "one", "zwei"]
     variables = {
         **{name: value for name, value in os.environ.items() if name != "PATH"},
@@ -76,13 +76,13 @@ def test_it_is_the_same_process(option: str, new_session: bool, tmp_path: Path) 
         "DINGRELAY_ENV": "sandbox",
     }
     options = {"env": variables, "cwd": tmp_path, "start_new_session": new_session}
-    real, (_, _, imported) = told(subprocess, command, **options)
+    real, (_, _, imported) = described(subprocess, command, **options)
     assert not imported
-    fork, (number, identifier, imported) = told(processes, command, **options)
+    fork, (number, identifier, imported) = described(processes, command, **options)
     assert imported
     assert fork == real
     assert fork["variables"] == variables
-    again, (another_number, another_identifier, _) = told(processes, command, **options)
+    again, (another_number, another_identifier, _) = described(processes, command, **options)
     assert again == real
     assert number != another_number
     assert identifier != another_identifier
@@ -118,8 +118,10 @@ def test_it_ends_as_another(end: str) -> None:
 
 def is_fork(env: Mapping[str, str], **options: Any) -> bool:
     command = [sys.executable, "-c", f"import sys; print({IMPORTED})"]
-    told = processes.run(command, env=env, capture_output=True, text=True, check=True, **options)
-    return told.stdout == "True\n"
+    described = processes.run(
+        command, env=env, capture_output=True, text=True, check=True, **options
+    )
+    return described.stdout == "True\n"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_another_process_may_have_forks_of_the_same_server() -> None:
         "sys.exit(processes.run(command).returncode)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    told = [
+    described = [
         started.run(command, env=env | processes.address(), capture_output=True, check=True).stdout
         for started, command in (
             (subprocess, [sys.executable, "-c", code]),
@@ -224,8 +226,8 @@ def test_another_process_may_have_forks_of_the_same_server() -> None:
             (processes, [sys.executable, "-c", code]),
         )
     ]
-    assert told[0].endswith(b" True\n")
-    assert told == [told[0]] * 3
+    assert described[0].endswith(b" True\n")
+    assert described == [described[0]] * 3
 
 
 def test_forks_end_with_the_test_process() -> None:

@@ -76,7 +76,7 @@ async def sent(worker: OneWorker, job: MessageSend) -> JobStatus:
     return await worker.status(job_id)
 
 
-def told(status: JobStatus) -> tuple[Any, ...]:
+def outcome(status: JobStatus) -> tuple[Any, ...]:
     result = status.result
     assert result is not None
     return result["accepted"], result["unknown_user"], result["out_of_scope"]
@@ -86,7 +86,7 @@ async def test_without_a_synced_directory_nobody_is_doubted(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     status = await sent(worker, message("u1", "nobody"))
-    assert told(status) == (2, [], [])
+    assert outcome(status) == (2, [], [])
     assert sandbox.calls(api=USER) == sandbox.calls(api=RANGE) == []
 
 
@@ -96,7 +96,7 @@ async def test_who_does_not_exist_is_named_and_the_others_get_it(
     await sync(worker, sandbox, "u1", "u2")
     status = await sent(worker, message("u1", "nobody", "u2"))
     assert status.state == State.DONE
-    assert told(status) == (2, ["nobody"], [])
+    assert outcome(status) == (2, ["nobody"], [])
     assert [call["recipients"] for call in sandbox.calls(api=SEND)] == [2]
 
 
@@ -105,8 +105,8 @@ async def test_who_joined_since_the_sync_is_asked_about_and_sent_to(
 ) -> None:
     await sync(worker, sandbox, "u1")
     sandbox.put_user("new")
-    assert told(await sent(worker, message("new"))) == (1, [], [])
-    assert told(await sent(worker, message("new", text="again"))) == (1, [], [])
+    assert outcome(await sent(worker, message("new"))) == (1, [], [])
+    assert outcome(await sent(worker, message("new", text="again"))) == (1, [], [])
     assert len(sandbox.calls(api=USER)) == 1
     assert len(sandbox.calls(api=RANGE)) == 1
 
@@ -117,10 +117,10 @@ async def test_who_left_and_was_hired_again_is_sent_to(
     await sync(worker, sandbox, "u1", "u2")
     directory = worker.executor.resources.directory.of("default")
     await directory.drop_user("event", "u2", calls=1)
-    assert told(await sent(worker, message("u2"))) == (1, [], [])
+    assert outcome(await sent(worker, message("u2"))) == (1, [], [])
     await directory.drop_user("event2", "u1", calls=1)
     sandbox.delete_user("u1")
-    assert told(await sent(worker, message("u1", "u2", text="later"))) == (1, ["u1"], [])
+    assert outcome(await sent(worker, message("u1", "u2", text="later"))) == (1, ["u1"], [])
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["readable", "hidden"])
@@ -137,7 +137,7 @@ async def test_who_does_not_see_the_app_is_named(
     scope = {"departments": [2]} if hidden else {"visible_departments": [2]}
     sandbox.add_app(**APP, **{"visible_users": ["u4"], "visible_departments": [2], **scope})
     status = await sent(worker, message("u1", "u2", "u3", "u4", "nobody"))
-    assert told(status) == (3, ["nobody"], ["u3"])
+    assert outcome(status) == (3, ["nobody"], ["u3"])
     assert [len(sandbox.inbox(user)["delivered"]) for user in ("u1", "u2", "u3", "u4")] == [
         1,
         1,
@@ -152,7 +152,7 @@ async def test_who_was_just_added_to_the_range_is_sent_to(
     """Nobody is left out for a range that was read a minute ago or longer."""
     await sync(worker, sandbox, "u1", "u2")
     sandbox.add_app(**APP, visible_users=["u1"])
-    assert told(await sent(worker, message("u1"))) == (1, [], [])
+    assert outcome(await sent(worker, message("u1"))) == (1, [], [])
     sandbox.add_app(**APP, visible_users=["u1", "u2"])
     checks = worker.executor.resources.recipient_checks
     checks.forget()
@@ -160,7 +160,7 @@ async def test_who_was_just_added_to_the_range_is_sent_to(
     kept = await redis.get(key)
     assert kept is not None
     await redis.set(key, json.dumps({**json.loads(kept), "read": 1}), keepttl=True)
-    assert told(await sent(worker, message("u2"))) == (1, [], [])
+    assert outcome(await sent(worker, message("u2"))) == (1, [], [])
     assert len(sandbox.calls(api=RANGE)) == 2
 
 
@@ -172,7 +172,7 @@ async def test_a_message_that_reaches_nobody_is_dead_and_names_the_people(
     assert status.state == State.DEAD
     assert status.error is not None
     assert status.error.code == "nobody_reachable"
-    assert told(status) == (0, ["nobody", "no-one"], [])
+    assert outcome(status) == (0, ["nobody", "no-one"], [])
     assert sandbox.calls(api=SEND) == []
 
 
@@ -190,7 +190,7 @@ async def test_where_dingtalk_does_not_tell_they_are_sent_to(
             sandbox.add_fault("reset_before", api=USER)
         case _:
             sandbox.add_fault("error", api=USER, code="60011")
-    assert told(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+    assert outcome(await sent(worker, message("u1", "nobody"))) == (2, [], [])
 
 
 async def test_where_the_range_is_not_told_only_existence_counts(
@@ -200,7 +200,7 @@ async def test_where_the_range_is_not_told_only_existence_counts(
     sandbox.add_app(**APP, visible_users=["u1"])
     sandbox.put_user("u2")
     sandbox.add_fault("error", api=RANGE, code="Forbidden.AccessDenied.AccessTokenPermissionDenied")
-    assert told(await sent(worker, message("u1", "u2", "nobody"))) == (2, ["nobody"], [])
+    assert outcome(await sent(worker, message("u1", "u2", "nobody"))) == (2, ["nobody"], [])
 
 
 async def test_a_database_that_is_away_holds_no_message_up(
@@ -215,7 +215,7 @@ async def test_a_database_that_is_away_holds_no_message_up(
     people = worker.executor.resources.known_people
     monkeypatch.setattr("dingrelay_workers.recipients.checks.DATABASE_PATIENCE", 0.05)
     monkeypatch.setattr(people, "find", hangs)
-    assert told(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+    assert outcome(await sent(worker, message("u1", "nobody"))) == (2, [], [])
 
 
 async def test_the_check_can_be_off(
@@ -224,7 +224,7 @@ async def test_the_check_can_be_off(
     off = RecipientSettings(check="off")
     async with one_worker(sandbox, valkey_url, redis, tmp_path, recipients=off) as worker:
         await sync(worker, sandbox, "u1")
-        assert told(await sent(worker, message("u1", "nobody"))) == (2, [], [])
+        assert outcome(await sent(worker, message("u1", "nobody"))) == (2, [], [])
 
 
 async def test_a_sync_of_one_person_does_not_begin_the_check(
@@ -270,7 +270,7 @@ async def test_jobs_that_share_a_call_leave_out_their_own(
         jobs, [(1, ["nobody"]), (1, ["no-one"]), (0, ["nothing"])], strict=True
     ):
         await worker.finish(job)
-        accepted, unknown, _ = told(await worker.status(job))
+        accepted, unknown, _ = outcome(await worker.status(job))
         assert (accepted, unknown) == expected
     assert sum(call["recipients"] for call in sandbox.calls(api=SEND)) == 2
 
@@ -283,7 +283,7 @@ async def test_a_thousand_known_people_cost_no_call(
     people = [f"p{number}" for number in range(1_000)]
     async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
         await fill(worker, people)
-        assert told(await sent(worker, message(*people)))[0] == 1_000
+        assert outcome(await sent(worker, message(*people)))[0] == 1_000
     assert sandbox.calls(api=USER) == []
 
 
@@ -337,7 +337,7 @@ async def test_whoever_can_be_reached_by_now_gets_a_message_that_is_requeued(
     worker.executor.resources.recipient_checks.forget()
     assert await asyncio.to_thread(worker.client.requeue, job_id)
     assert await worker.finish(job_id) == State.DONE
-    assert told(await worker.status(job_id)) == (1, ["nobody"], [])
+    assert outcome(await worker.status(job_id)) == (1, ["nobody"], [])
     assert len(sandbox.inbox("new")["delivered"]) == 1
 
 
@@ -370,7 +370,7 @@ async def test_who_may_be_somewhere_the_app_may_not_read_is_sent_to(
         return seen
 
     monkeypatch.setattr(ContactsV2, "user", user)
-    assert told(await sent(worker, message("u1"))) == (1, [], [])
+    assert outcome(await sent(worker, message("u1"))) == (1, [], [])
 
 
 async def test_the_range_is_read_so_often_a_day_unless_that_saves_a_call(
@@ -386,7 +386,7 @@ async def test_the_range_is_read_so_often_a_day_unless_that_saves_a_call(
         if kept is not None:
             await redis.set(key, json.dumps({**json.loads(kept), "read": 1}), keepttl=True)
         worker.executor.resources.recipient_checks.forget()
-        return told(await sent(worker, message(*users, text=text)))
+        return outcome(await sent(worker, message(*users, text=text)))
 
     assert await later("u1", "u2", text="1") == (1, [], ["u2"])
     assert await later("u1", "u2", text="2") == (1, [], ["u2"])
@@ -405,7 +405,7 @@ async def test_a_range_of_another_shape_is_not_asked_for_each_minute(
 
     monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.visible_range", malformed)
     await sync(worker, sandbox, "u1")
-    assert told(await sent(worker, message("u1", "nobody"))) == (1, ["nobody"], [])
+    assert outcome(await sent(worker, message("u1", "nobody"))) == (1, ["nobody"], [])
     assert await redis.pttl(keys.visible_range("default")) > 60_000
 
 
@@ -415,7 +415,7 @@ async def test_after_no_answer_the_others_are_not_asked_about(
     await sync(worker, sandbox, "u1")
     sandbox.add_fault("error", api=USER, code="60011")
     people = [f"p{number}" for number in range(50)]
-    assert told(await sent(worker, message(*people))) == (50, [], [])
+    assert outcome(await sent(worker, message(*people))) == (50, [], [])
     assert len(sandbox.calls(api=USER)) <= 1
 
 
@@ -425,12 +425,12 @@ async def test_who_is_outside_is_so_no_longer_than_the_range_is_fresh(
     monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.FRESH_MS", 300)
     await sync(worker, sandbox, "u1", "u2")
     sandbox.add_app(**APP, visible_users=["u1"])
-    assert told(await sent(worker, message("u1", "u2"))) == (1, [], ["u2"])
+    assert outcome(await sent(worker, message("u1", "u2"))) == (1, [], ["u2"])
     sandbox.add_app(**APP, visible_users=["u1", "u2"])
     texts = itertools.count()
 
     async def reached() -> bool:
-        return told(await sent(worker, message("u2", text=f"{next(texts)}"))) == (1, [], [])
+        return outcome(await sent(worker, message("u2", text=f"{next(texts)}"))) == (1, [], [])
 
     await wait_until_async(reached)
 

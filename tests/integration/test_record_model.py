@@ -144,8 +144,8 @@ class Lives(RuleBasedStateMachine):
     def resolve(self, number: int, *, happened: bool) -> None:
         draft = self.pick(number)
         before = self.state(draft.id)
-        told = Resolution(draft.id, happened=happened)
-        scripts.run(self.redis, told.call(self.settings, by="me"))
+        resolution = Resolution(draft.id, happened=happened)
+        scripts.run(self.redis, resolution.call(self.settings, by="me"))
         ends = before is State.UNKNOWN and happened
         assert self.state(draft.id) == (State.DONE if ends else before)
 
@@ -219,9 +219,9 @@ class Lives(RuleBasedStateMachine):
         if held := self._claim(number):
             records, claim, owns = held
             before = self.fields(claim.id)
-            told = self.run(records.write_intent(claim, dict(NOTE), Usage(answered=answered)))
+            answer = self.run(records.write_intent(claim, dict(NOTE), Usage(answered=answered)))
             unheard = "cancel" in before and (answered or "intent" not in before)
-            assert told == (("cancelled" if unheard else "written") if owns else "lost")
+            assert answer == (("cancelled" if unheard else "written") if owns else "lost")
 
     @rule(number=chosen, state=st.sampled_from(WAITING), soon=st.booleans(), answered=st.booleans())
     def park(self, number: int, state: State, *, soon: bool, answered: bool) -> None:

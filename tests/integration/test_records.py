@@ -358,13 +358,13 @@ async def test_expiry_is_judged_by_the_clock_of_redis(
     monkeypatch.setattr(time, "time", lambda: clock() + ahead_seconds)
     never, epoch = a_draft(), a_draft(expires_at="1970-01-01T00:00:00Z")
     ahead = a_draft(expires_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat())
-    told: list[bool] = []
+    expired: list[bool] = []
     for draft in (never, epoch, ahead):
         await enqueue(redis, draft)
         claim = await claimed(records, draft)
         assert abs(claim.time.at - await server_time(redis)) < 60_000
-        told.append(claim.expired)
-    assert told == [False, True, False]
+        expired.append(claim.expired)
+    assert expired == [False, True, False]
 
 
 async def test_a_call_that_was_lost_is_known_to_be_accepted_by_whoever_requeued_it(

@@ -86,8 +86,8 @@ def test_a_message_travels_to_the_inbox(sandbox: SandboxAdmin, app: App) -> None
 
 def test_both_dialects_on_one_port(sandbox: SandboxAdmin, app: App) -> None:
     created = app.call("POST", INSTANCES, LEAVE)["instanceId"]
-    told = app.post("/topapi/processinstance/get", {"process_instance_id": created})
-    assert told["process_instance"]["originator_userid"] == "u1"
+    answer = app.post("/topapi/processinstance/get", {"process_instance_id": created})
+    assert answer["process_instance"]["originator_userid"] == "u1"
     assert [each["id"] for each in sandbox.approvals()] == [created]
 
 
@@ -291,14 +291,14 @@ def test_faults_are_listed_and_ended(sandbox: SandboxAdmin, app: App) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "told"),
+    ("kind", "verdict"),
     [("503", "503"), ("busy", "-1"), ("html", "502"), ("close", "closed"), ("reset", "reset")],
 )
 def test_an_outage_of_one_api_is_a_fault_of_its_calls(
-    sandbox: SandboxAdmin, app: App, kind: OutageKind, told: str
+    sandbox: SandboxAdmin, app: App, kind: OutageKind, verdict: str
 ) -> None:
     outage = sandbox.outage(kind, api=SEND)
-    assert verdict_on(app) == told
+    assert verdict_on(app) == verdict
     assert app.call("POST", INSTANCES, LEAVE)["instanceId"]
     assert sandbox.fault(outage)["met"] == 1
     sandbox.delete_fault(outage)
@@ -371,10 +371,10 @@ def test_the_clock_is_in_the_date_of_each_answer(sandbox: SandboxAdmin, app: App
     app.connection.request("GET", "/gettoken")
     response = app.connection.getresponse()
     response.read()
-    told = parsedate_to_datetime(str(response.getheader("Date"))).timestamp()
+    date = parsedate_to_datetime(str(response.getheader("Date"))).timestamp()
     clock = sandbox.clock()
     assert clock["offset"] == -86_400
-    assert told <= clock["now"] < told + 60
+    assert date <= clock["now"] < date + 60
     assert time.time() - clock["now"] > 86_000
 
 
@@ -394,8 +394,8 @@ def test_answers_of_the_new_host_carry_their_id(app: App) -> None:
     headers = {"x-acs-dingtalk-access-token": app.token}
     app.connection.request("GET", f"{INSTANCES}?processInstanceId=x", headers=headers)
     response = app.connection.getresponse()
-    told = json.loads(response.read())["requestid"]
-    assert response.getheader("x-acs-dingtalk-request-id") == told
+    request_id = json.loads(response.read())["requestid"]
+    assert response.getheader("x-acs-dingtalk-request-id") == request_id
 
 
 def test_a_fault_may_set_headers(sandbox: SandboxAdmin, app: App) -> None:

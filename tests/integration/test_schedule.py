@@ -47,11 +47,11 @@ async def woken_now(schedule: Schedule, *, published: bool = True) -> list[str]:
     """The jobs that one look wakes, and unless it fails their wake-ups are published."""
     batch = await schedule.take_due("w", lease=60, most=MOST)
     if published:
-        await told(schedule, batch)
+        await confirm_published(schedule, batch)
     return [wakeup.id for wakeup in batch.wakeups]
 
 
-async def told(schedule: Schedule, batch: DueBatch) -> None:
+async def confirm_published(schedule: Schedule, batch: DueBatch) -> None:
     """Say that a batch was published, and look at nothing else."""
     await schedule.take_due("w", lease=60, most=0, published=batch.batch)
 
@@ -337,7 +337,7 @@ async def test_one_look_takes_no_more_than_it_may(
         batch = await schedule.take_due("w", lease=60, most=MOST)
         assert len(batch.wakeups) <= MOST
         woken += [wakeup.id for wakeup in batch.wakeups]
-        await told(schedule, batch)
+        await confirm_published(schedule, batch)
     assert sorted(woken) == sorted(draft.id for draft in drafts)
 
 

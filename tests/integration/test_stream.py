@@ -289,10 +289,10 @@ async def test_refused_credentials_are_told_and_tried_slowly(
         await wait_until_async(refused_twice)
         server.refuses = None
         await server.client(1)
-    told = [line for line in lines if line["event"] == "stream_refused"]
-    assert {line["log_level"] for line in told} == {"error"}
-    assert answer[1]["code"] in told[0]["reason"]
-    assert "secret" in told[0]["hint"]
+    refusals = [line for line in lines if line["event"] == "stream_refused"]
+    assert {line["log_level"] for line in refusals} == {"error"}
+    assert answer[1]["code"] in refusals[0]["reason"]
+    assert "secret" in refusals[0]["hint"]
     assert "sandbox-secret" not in str(lines)
 
 
@@ -416,11 +416,11 @@ async def test_what_the_sandbox_tells_again_is_never_lost(
             await wait_until_async(some_more)
             sandbox.act_on_streams(action)
 
-        async def told() -> bool:
+        async def all_delivered() -> bool:
             summary = await asyncio.to_thread(sandbox.events_summary)
             return not summary["planned"] and not summary["waiting"]
 
-        await wait_until_async(told, timeout=60, what="everything is told")
+        await wait_until_async(all_delivered, timeout=60, what="everything is told")
     assert sandbox.events_summary()["failed"] == 0
     assert [await state(redis, each) for each in ids] == [b"queued"] * len(ids)
     assert await redis.llen("dingrelay.events") == len(ids)

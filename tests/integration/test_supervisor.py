@@ -53,7 +53,7 @@ class Stage:
         self.supervisor = Supervisor(stages, {}, screen)
         return self.supervisor
 
-    def told(self, file: str) -> list[str]:
+    def words(self, file: str) -> list[str]:
         path = self.folder / file
         return path.read_text().split() if path.exists() else []
 
@@ -84,9 +84,9 @@ async def until(predicate: Callable[[], object]) -> None:
 async def test_stages_start_in_order_and_end_in_the_other(stage: Stage) -> None:
     supervisor = stage.supervise([stage.sleeper("one")], [stage.sleeper("two")])
     await supervisor.start()
-    assert stage.told("starts") == ["one", "two"]
+    assert stage.words("starts") == ["one", "two"]
     await supervisor.stop()
-    assert stage.told("ends") == ["two", "one"]
+    assert stage.words("ends") == ["two", "one"]
 
 
 async def test_output_carries_the_name(stage: Stage) -> None:
@@ -102,7 +102,7 @@ async def test_a_program_that_ends_is_started_again(stage: Stage) -> None:
     await stage.supervise([stage.sleeper("one")]).start()
     (pid,) = stage.pids()
     psutil.Process(pid).send_signal(signal.SIGKILL)
-    await until(lambda: stage.told("starts") == ["one", "one"])
+    await until(lambda: stage.words("starts") == ["one", "one"])
     assert "one ended with -9; starting it again" in stage.output.getvalue()
 
 

@@ -214,11 +214,11 @@ async def test_wrong_credentials_open_a_circuit_for_the_fleet(
 ) -> None:
     fleet = [worker(secret="wrong", DINGTALK_TOKEN_API=api) for _ in range(3)]
     for _ in range(3):
-        for told in await asyncio.gather(
+        for error in await asyncio.gather(
             *(value(tokens) for tokens in fleet for _ in range(5)), return_exceptions=True
         ):
-            assert isinstance(told, Credentials)
-            assert (told.code, told.hint) == (code, module.CREDENTIALS_HINT)
+            assert isinstance(error, Credentials)
+            assert (error.code, error.hint) == (code, module.CREDENTIALS_HINT)
     assert fetches() == 1
 
 
@@ -302,10 +302,10 @@ async def test_a_failed_fetch_is_news_for_all_who_want_the_token(
 ) -> None:
     sandbox.add_fault(**fault, api="/gettoken", count=1)
     fleet = [worker() for _ in range(3)]
-    told = await asyncio.gather(
+    results = await asyncio.gather(
         *(value(tokens) for tokens in fleet for _ in range(10)), return_exceptions=True
     )
-    assert {type(each) for each in told} == {error}
+    assert {type(each) for each in results} == {error}
     assert fetches() == 1
     async with asyncio.timeout(3):
         while fetches() == 1:

@@ -86,9 +86,11 @@ async def test_one_trace_leads_from_the_caller_to_dingtalks_request(
     assert not any(span.failed for span in spans.seen)
     # The token was fetched for this job, as a call of its own.
     assert one(spans.named("GET /gettoken")).parent == run.id
-    told = words(spans.seen)
-    assert not [each for each in (TEXT, "u1", "access_token", *sandbox.tokens()) if each in told]
-    assert not [each for each in ("sandbox-secret", "sandbox-key") if each in told]
+    exported = words(spans.seen)
+    assert not [
+        each for each in (TEXT, "u1", "access_token", *sandbox.tokens()) if each in exported
+    ]
+    assert not [each for each in ("sandbox-secret", "sandbox-key") if each in exported]
     assert {(line["trace_id"], line["span_id"]) for line in lines if line["event"] == "done"} == {
         run.place
     }
@@ -167,11 +169,11 @@ async def test_a_bare_celery_clients_header_is_the_jobs_trace(
     worker: OneWorker, spans: Spans
 ) -> None:
     job = message().model_dump(mode="json", exclude_unset=True)
-    told = bare(job, traceparent=PARENT, tracestate="vendor=1")
-    assert await worker.executor.execute(told)
+    wakeup = bare(job, traceparent=PARENT, tracestate="vendor=1")
+    assert await worker.executor.execute(wakeup)
     run = one(spans.named(RUN))
     assert (run.trace, run.parent) == (TRACE, SPAN)
-    kept_as = await worker.redis.hget(keys.job(told.id), "trace")
+    kept_as = await worker.redis.hget(keys.job(wakeup.id), "trace")
     assert kept_as == f"{PARENT} vendor=1".encode()
 
     for wrong in ("00-zz", ["00"], 7, PARENT.upper()):
@@ -331,8 +333,8 @@ def test_a_request_goes_on_in_its_callers_trace(
     job = json.loads(bulk.content.splitlines()[0])["id"]
     assert place(trace_of(valkey_url, job)) == many.place
     assert one(spans.named("GET /v1/jobs/{id}")).attributes["http.response.status_code"] == 404
-    told = words(spans.seen)
-    assert not [each for each in (TEXT, "zhangsan", "/healthz", key) if each in told]
+    exported = words(spans.seen)
+    assert not [each for each in (TEXT, "zhangsan", "/healthz", key) if each in exported]
 
 
 async def test_a_trace_is_handed_on_by_processes_that_make_no_spans(
@@ -361,7 +363,7 @@ async def test_a_trace_is_handed_on_by_processes_that_make_no_spans(
             office.fleet.wakeups.publish([Wakeup(job, *names, at=1)])
             await eventually(lambda: heard(receiver))
         await office.close()
-    told = receiver.taken[0].headers
-    assert (told["traceparent"], told["tracestate"]) == (PARENT, "a=1")
+    headers = receiver.taken[0].headers
+    assert (headers["traceparent"], headers["tracestate"]) == (PARENT, "a=1")
     (done,) = [line for line in lines if line["event"] == "done" and line.get("id") == job]
     assert (done["trace_id"], "span_id" in done) == (TRACE, False)

@@ -49,7 +49,7 @@ class Story:
         self._chance = chance
         self._jobs: dict[str, list[str]] = {}
 
-    async def told(self, *, rough: bool) -> None:
+    async def play(self, *, rough: bool) -> None:
         """All of it, until no job waits any more."""
         chance, fleet = self._chance, self.fleet
         fleet.lost, fleet.late = 0.01, 0.05
@@ -221,7 +221,7 @@ def test_shares_limit_and_jobs_are_kept_whatever_happens(
     async def tell() -> None:
         async with SimulatedFleet(redis, rules=RULES, processes=3, seed=seed) as fleet:
             story = Story(fleet, random.Random(seed))
-            await story.told(rough=rough)
+            await story.play(rough=rough)
             check_limit(story)
             check_jobs(story)
             check_limit_is_used(story)

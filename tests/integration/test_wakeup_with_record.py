@@ -57,7 +57,7 @@ def test_it_is_the_message_and_the_event_that_the_publisher_writes(
         events.get_message(timeout=5)
         answers = accepted(settings, redis, drafts)
         assert all(answer.created and answer.wakeup is None for answer in answers)
-        told = [read(event(events)) for _ in drafts]
+        published = [read(event(events)) for _ in drafts]
         messages = waiting(redis)
         woken = [int(redis.hget(keys.job(draft.id), "woken") or 0) for draft in drafts]
         places: Any = redis.zrange(keys.woken(QUEUE), 0, -1, withscores=True)
@@ -71,7 +71,7 @@ def test_it_is_the_message_and_the_event_that_the_publisher_writes(
             for draft, at in zip(drafts, woken, strict=True)
         )
         publisher.close()
-        assert told == [read(event(events)) for _ in drafts]
+        assert published == [read(event(events)) for _ in drafts]
     assert messages == waiting(redis)
     assert [each["headers"][WOKEN_HEADER] for each in messages] == woken
 
@@ -199,8 +199,8 @@ def test_large_jobs_share_no_call_that_would_hold_up_redis(
         for number, size in enumerate(sizes)
     ]
     calls = record.enqueue_all([record.written(draft) for draft in drafts])
-    told = [len(answer) // 2 for answer in scripts.run_many(redis, calls)]
-    assert told == [50, 12, 2, 1, 1, 2]
+    counts = [len(answer) // 2 for answer in scripts.run_many(redis, calls)]
+    assert counts == [50, 12, 2, 1, 1, 2]
     assert redis.zcard(keys.RECENT) == len(sizes)
     error = RedisError("no")
     found = list(record.each_answer(calls, [error] * len(calls)))

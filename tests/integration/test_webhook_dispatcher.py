@@ -49,7 +49,7 @@ class Fleet:
         self.settings = settings
         self.records = Records(redis, settings)
         self.published: list[Wakeup] = []
-        self.told: Counter[tuple[str, int]] = Counter()
+        self.deliveries: Counter[tuple[str, int]] = Counter()
 
     def publish(self, wakeups: Iterable[Wakeup]) -> int:
         before = len(self.published)
@@ -78,7 +78,7 @@ class Fleet:
             claim = (await self.records.claim(received(wakeup)))[1]
             if claim is None:
                 continue
-            self.told[claim.payload["endpoint"], claim.payload["notice"]] += 1
+            self.deliveries[claim.payload["endpoint"], claim.payload["notice"]] += 1
             await self.records.settle(claim, state, usage=Usage())
 
     async def tell(self, count: int, *, type_: str = "directory.user.left") -> None:
@@ -122,17 +122,17 @@ async def fleet(redis: Redis, valkey_url: str, database: Database) -> Fleet:
 async def test_whatever_happens_is_told_to_each_endpoint_once(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page, told = either((50, 70), (500, 700))
+    page, count = either((50, 70), (500, 700))
     monkeypatch.setattr(dispatchers, "AT_ONCE", page)
     monkeypatch.setattr(releases, "PAGE", page)
     for name in ("a", "b"):
         await subscribe(fleet.database, id=f"drw_{name * 12}")
-    await fleet.tell(told)
+    await fleet.tell(count)
     await fleet.end_jobs(3)
     await fleet.finish(await fleet.dispatcher())
-    assert await fleet.count(NoticeRow) == told + 3
-    assert len(fleet.told) == 2 * (told + 3)
-    assert set(fleet.told.values()) == {1}
+    assert await fleet.count(NoticeRow) == count + 3
+    assert len(fleet.deliveries) == 2 * (count + 3)
+    assert set(fleet.deliveries.values()) == {1}
 
 
 async def test_a_notice_of_a_type_of_a_newer_release_holds_nothing_up(fleet: Fleet) -> None:
@@ -144,10 +144,10 @@ async def test_a_notice_of_a_type_of_a_newer_release_holds_nothing_up(fleet: Fle
         )
     await fleet.finish(await fleet.dispatcher())
     assert await fleet.count(OutboxRow) == 0
-    assert set(fleet.told.values()) == {1}
+    assert set(fleet.deliveries.values()) == {1}
     async with fleet.database.read() as connection:
-        told = [await notices.find(connection, number) for _, number in fleet.told]
-    types = [notice.type for notice in told if notice is not None]
+        delivered = [await notices.find(connection, number) for _, number in fleet.deliveries]
+    types = [notice.type for notice in delivered if notice is not None]
     assert sorted(types) == ["directory.user.left", "directory.user.left", "new.one"]
 
 
@@ -163,8 +163,12 @@ async def test_what_an_application_asks_for_is_told_by_whatever_method(redis: Re
         Ending(id=str(uuid.uuid4()), kind=kind, app="default", sender="", state="done", at=1)
         for kind in kinds
     ]
-    told = await notices_of(redis, endings, lambda subject: True)
-    assert [notice.kind for notice in told] == ["message-send", "approval-decide", "approval-look"]
+    written = await notices_of(redis, endings, lambda subject: True)
+    assert [notice.kind for notice in written] == [
+        "message-send",
+        "approval-decide",
+        "approval-look",
+    ]
 
 
 async def test_no_more_than_a_window_is_under_way(
@@ -179,7 +183,7 @@ async def test_no_more_than_a_window_is_under_way(
         assert await fleet.count(DeliveryRow) == 7
     assert len(fleet.published) == 7
     await fleet.finish(dispatcher)
-    assert len(fleet.told) == 20
+    assert len(fleet.deliveries) == 20
 
 
 async def test_an_endpoint_that_takes_little_gets_to_it(
@@ -196,7 +200,7 @@ async def test_an_endpoint_that_takes_little_gets_to_it(
     for _ in range(30):
         await dispatcher.tick()
     await fleet.run()
-    assert list(fleet.told) == [("drw_bbbbbbbbbbbb", 91)]
+    assert list(fleet.deliveries) == [("drw_bbbbbbbbbbbb", 91)]
 
 
 async def test_what_an_older_leader_still_does_changes_nothing(fleet: Fleet) -> None:
@@ -207,8 +211,8 @@ async def test_what_an_older_leader_still_does_changes_nothing(fleet: Fleet) -> 
     await old.tick()
     assert fleet.published == []
     await fleet.finish(new)
-    assert set(fleet.told.values()) == {1}
-    assert len(fleet.told) == 5
+    assert set(fleet.deliveries.values()) == {1}
+    assert len(fleet.deliveries) == 5
 
 
 async def test_before_the_first_migration_the_stream_is_passed(
@@ -238,7 +242,7 @@ async def test_what_ends_while_a_new_leader_has_no_database_is_told_later(
         await (await fleet.dispatcher()).tick()
     file.bring_back()
     await fleet.finish(await fleet.dispatcher())
-    assert len(fleet.told) == 3
+    assert len(fleet.deliveries) == 3
     await database.dispose()
 
 
@@ -276,7 +280,7 @@ async def test_whatever_dies_and_whenever_everything_is_told(
     last = await fleet.dispatcher()
     await fleet.finish(last)
     assert await fleet.count(NoticeRow) == expected
-    assert len(fleet.told) == 2 * expected
+    assert len(fleet.deliveries) == 2 * expected
     async with fleet.database.read() as connection:
         positions = set(await connection.scalars(select(EndpointRow.position)))
     assert len(positions) == 1
@@ -324,12 +328,12 @@ async def test_what_failed_by_itself_takes_no_room_from_the_rest(
     await fleet.redis.pexpire(keys.webhook_failed(endpoint), 60_000)
     await dispatcher.tick()
     await fleet.run()
-    assert sorted(notice for _, notice in fleet.told) == [6, 7, 8]
+    assert sorted(notice for _, notice in fleet.deliveries) == [6, 7, 8]
     for job in failing:
         await fleet.redis.delete(keys.job(job))
     dispatcher.begin(dispatcher.holder)
     await fleet.finish(dispatcher)
-    assert len(fleet.told) == 8
+    assert len(fleet.deliveries) == 8
     assert await fleet.redis.zcard(keys.webhook_failed(endpoint)) == 0
 
 

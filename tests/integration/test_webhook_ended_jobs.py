@@ -37,14 +37,14 @@ async def end(records: Records, state: State = State.DONE, **settled: Any) -> st
     return draft.id
 
 
-async def told(records: Records, wanted: Any = everything) -> list[Notice]:
+async def written(records: Records, wanted: Any = everything) -> list[Notice]:
     page = await Endings(records.redis, "tests").read(100)
     return await notices_of(records.redis, page.endings, wanted)
 
 
 async def test_a_job_is_told_as_its_record_tells_it(records: Records) -> None:
     job = await end(records, result={"accepted": 1})
-    (notice,) = await told(records)
+    (notice,) = await written(records)
     assert (notice.type, notice.app, notice.sender, notice.kind) == (
         "job.done",
         "default",
@@ -54,19 +54,19 @@ async def test_a_job_is_told_as_its_record_tells_it(records: Records) -> None:
     status = JobStatus.from_record(job, await records.redis.hgetall(keys.job(job)))
     assert notice.data == status.to_json()
     assert notice.at == status.settled_at
-    assert (await told(records))[0].id == notice.id
+    assert (await written(records))[0].id == notice.id
 
 
 async def test_each_end_of_a_job_is_another_notice(records: Records) -> None:
     error = {"class": "permanent", "code": "1", "message": "m", "hint": ""}
     job = await end(records, State.DEAD, error=error)
     await scripts.run_async(records.redis, record.requeue(job))
-    (notice,) = await told(records)
+    (notice,) = await written(records)
     # It is under way again: what it died of is not known any more.
     assert (notice.type, notice.data["state"], notice.data["error"]) == ("job.dead", "dead", None)
     draft = a_draft(sender="crm")._replace(id=job)
     await records.settle(await claimed(records, draft), State.DONE, usage=Usage(), result={"n": 1})
-    first, second = await told(records)
+    first, second = await written(records)
     assert (first.data["state"], second.data["state"]) == ("dead", "done")
     assert (first.data["result"], second.data["result"]) == (None, {"n": 1})
     assert first.id != second.id
@@ -75,7 +75,7 @@ async def test_each_end_of_a_job_is_another_notice(records: Records) -> None:
 async def test_a_job_whose_record_is_gone_is_told_as_far_as_it_is_known(records: Records) -> None:
     job = await end(records)
     await records.redis.delete(keys.job(job))
-    (notice,) = await told(records)
+    (notice,) = await written(records)
     assert notice.type == "job.done"
     assert {name: notice.data[name] for name in ("id", "state", "sender")} == {
         "id": job,
@@ -86,7 +86,7 @@ async def test_a_job_whose_record_is_gone_is_told_as_far_as_it_is_known(records:
 
 async def test_a_result_that_is_too_long_is_left_out_and_said_so(records: Records) -> None:
     await end(records, result={"answer": "x" * ended_records.LONGEST})
-    (notice,) = await told(records)
+    (notice,) = await written(records)
     assert notice.data["result_omitted"] is True
     assert notice.data["result"] is None
 
@@ -101,7 +101,7 @@ async def test_a_record_that_nobody_can_be_told_keeps_no_other_waiting(
     broken = result.encode("utf-8", "surrogateescape")
     await records.redis.hset(keys.job(job), "result", broken)
     sound = await end(records)
-    notices = await told(records)
+    notices = await written(records)
     assert [notice.data["id"] for notice in notices] == [job, sound]
     for notice in notices:
         json.dumps(notice.data, allow_nan=False)
@@ -123,7 +123,7 @@ async def test_a_record_of_thousands_of_steps_is_read_whole(records: Records) ->
 
 async def test_only_what_somebody_takes_is_read(records: Records) -> None:
     await end(records)
-    assert await told(records, lambda subject: subject.type == "job.dead") == []
+    assert await written(records, lambda subject: subject.type == "job.dead") == []
 
 
 @pytest.mark.parametrize("kind", ["webhook-deliver", "campaign-recall", "of-a-newer-release"])
@@ -146,13 +146,13 @@ async def test_an_event_is_told_in_dingtalks_words_however_its_job_ended(
     await enqueue(records.redis, draft)
     error = {"class": "permanent", "code": "1", "message": "m", "hint": ""}
     await records.settle(await claimed(records, draft), State.DEAD, usage=Usage(), error=error)
-    (notice,) = await told(records)
+    (notice,) = await written(records)
     assert notice.type == "dingtalk.user_add_org"
     assert notice.at == datetime(2026, 1, 1, tzinfo=UTC)
     assert notice.data == {"event_id": "e1", "corp_id": "c", "event": {"userId": ["u1"]}}
     await scripts.run_async(records.redis, record.requeue(draft.id))
     await records.settle(await claimed(records, draft), State.DONE, usage=Usage(), result={})
-    first, second = await told(records)
+    first, second = await written(records)
     assert first.id == second.id
 
 
@@ -161,4 +161,4 @@ async def test_an_event_of_a_strange_type_keeps_no_other_waiting(records: Record
     await enqueue(records.redis, draft)
     await records.settle(await claimed(records, draft), State.DONE, usage=Usage(), result={})
     await end(records)
-    assert [notice.type for notice in await told(records)] == ["job.done"]
+    assert [notice.type for notice in await written(records)] == ["job.done"]

@@ -1,4 +1,4 @@
-"""The receivers that the guide shows, run as their readers would, and told by us."""
+"""The receivers that the guide shows, run as their readers would, with our notices."""
 
 import os
 import re
@@ -53,12 +53,12 @@ def running(language: str, folder: Path) -> Iterator[tuple[str, Path]]:
     command = RUNTIMES[language]
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
-    path, told = folder / NAMES[language], folder / "told.txt"
+    path, log = folder / NAMES[language], folder / "log.txt"
     path.write_text(RECEIVERS[language], "utf-8")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     variables = {**os.environ, "SECRET": secret.spelled(OURS), "PORT": str(port)}
-    with told.open("w") as out:
+    with log.open("w") as out:
         process = subprocess.Popen(
             [*command, str(path)],
             env=variables,
@@ -69,7 +69,7 @@ def running(language: str, folder: Path) -> Iterator[tuple[str, Path]]:
     try:
         # Go has its own library still to compile where nothing is in its cache.
         wait_until(lambda: _listens(port), timeout=280, what=f"{language} listens", pause=0.1)
-        yield f"http://127.0.0.1:{port}/", told
+        yield f"http://127.0.0.1:{port}/", log
     finally:
         os.killpg(process.pid, 9)  # `go run` starts what it has built
         process.wait(10)
@@ -92,7 +92,7 @@ async def test_it_takes_what_is_signed_and_nothing_else(language: str, tmp_path:
     body, now = document.body(notice), datetime.now(UTC)
     sender = Sender(Settings.load(env="test"))
 
-    with running(language, tmp_path) as (url, told):
+    with running(language, tmp_path) as (url, log):
 
         async def answer(content: bytes, at: datetime, *secrets: bytes) -> Receipt:
             headers = document.headers(notice, body, at, secrets)
@@ -101,7 +101,7 @@ async def test_it_takes_what_is_signed_and_nothing_else(language: str, tmp_path:
         good = await answer(body, now, OURS)
         assert (good.verdict, good.status) == ("taken", 204)
         assert (await answer(body, now, OTHERS, OURS)).verdict == "taken"
-        wait_until(lambda: notice.id in told.read_text("utf-8", "replace"), what="it has the id")
+        wait_until(lambda: notice.id in log.read_text("utf-8", "replace"), what="it has the id")
         for content, at, by in (
             (body, now, OTHERS),
             (body.replace(b"done", b"dead"), now, OURS),

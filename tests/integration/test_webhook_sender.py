@@ -69,7 +69,7 @@ async def test_a_name_that_leads_inside_by_the_time_of_the_call_is_not_followed(
         receipt = await production.post(f"http://crm.example:{port_of(receiver)}/", b"{}", {})
         assert (receipt.verdict, receipt.code) == ("failed", "address")
     assert asked == ["crm.example"] * 3
-    assert receiver.told == []
+    assert receiver.requests == []
 
 
 async def test_of_several_addresses_only_those_that_may_be_reached_are_tried(
@@ -102,7 +102,7 @@ async def test_this_machine_is_not_reached_however_it_is_spelled(
 ) -> None:
     receipt = await production.post(f"http://{host}:{port_of(receiver)}/", b"{}", {})
     assert receipt.verdict == "failed"
-    assert receiver.told == []
+    assert receiver.requests == []
 
 
 async def test_a_proxy_of_the_environment_is_not_asked(
@@ -118,7 +118,7 @@ async def test_a_server_without_a_valid_certificate_is_not_told(
 ) -> None:
     receipt = await sender.post(receiver.url.replace("http:", "https:"), b"{}", {})
     assert (receipt.verdict, receipt.code) == ("failed", "tls")
-    assert receiver.told == []
+    assert receiver.requests == []
 
 
 async def test_cookies_are_not_kept_and_no_other_header_is_sent(
@@ -127,7 +127,7 @@ async def test_cookies_are_not_kept_and_no_other_header_is_sent(
     receiver.behaves = answering(200, headers={"Set-Cookie": "a=b; Path=/"})
     for _ in range(2):
         await sender.post(receiver.url, b"{}", {"webhook-id": "m"})
-    names = {name.lower() for told in receiver.told for name in told.headers}
+    names = {name.lower() for request in receiver.requests for name in request.headers}
     expected = {"host", "user-agent", "content-type", "content-length", "accept", "webhook-id"}
     assert names == expected
 

@@ -67,10 +67,10 @@ async def test_a_job_that_ends_is_told_and_signed(office: OpenOffice, receiver: 
     issued = await at.add(receiver.url, "job.*")
     (draft,) = await at.fleet.enqueue(message(1))
 
-    async def told() -> bool:
+    async def arrived() -> bool:
         return bool(receiver.taken)
 
-    await eventually(told)
+    await eventually(arrived)
     document = verified(receiver.taken[0], issued.secret)
     assert document["type"] == "job.done"
     assert document["data"] == (await at.fleet.status(draft)).to_json()
@@ -82,10 +82,10 @@ async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: R
     issued = await at.add(receiver.url, "directory.*")
     (notice,) = await at.tell(["ann"])
     await at.heard(receiver, [notice])
-    (told,) = receiver.told
-    assert told.id == notice
-    assert abs(int(told.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 60
-    document = verified(told, issued.secret)
+    (request,) = receiver.requests
+    assert request.id == notice
+    assert abs(int(request.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 60
+    document = verified(request, issued.secret)
     assert document.keys() == {"type", "timestamp", "data"}
     assert (document["type"], document["data"]) == (
         "directory.user.left",
@@ -93,7 +93,7 @@ async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: R
     )
     assert datetime.fromisoformat(document["timestamp"]).tzinfo
     with pytest.raises(WebhookVerificationError):
-        verified(told, (await at.add(receiver.url)).secret)
+        verified(request, (await at.add(receiver.url)).secret)
 
 
 async def test_an_endpoint_is_told_of_what_it_chose_only(
@@ -109,13 +109,13 @@ async def test_an_endpoint_is_told_of_what_it_chose_only(
     drafts = await at.fleet.enqueue(*jobs)
     await at.fleet.done(drafts)
 
-    async def all_told() -> bool:
+    async def all_arrived() -> bool:
         return len(receiver.taken) >= 4 and not await at.under_way()
 
-    await eventually(all_told)
-    told = {(each.path.removeprefix("/hook/"), each.document["type"]) for each in receiver.taken}
+    await eventually(all_arrived)
+    arrived = {(each.path.removeprefix("/hook/"), each.document["type"]) for each in receiver.taken}
     of_users = {(each.path, each.document["data"].get("userid")) for each in receiver.taken}
-    assert told == {
+    assert arrived == {
         ("hr", "directory.user.left"),
         ("crm", "directory.user.left"),
         ("crm", "job.done"),
@@ -160,7 +160,7 @@ async def test_a_slow_receiver_is_given_up_and_hears_all_the_same(
     ids = await at.tell(people(10))
 
     async def tried() -> bool:
-        return len(receiver.told) >= 6
+        return len(receiver.requests) >= 6
 
     await eventually(tried)
     assert receiver.most <= gate.PLACES
@@ -185,10 +185,10 @@ async def test_a_flapping_receiver_hears_of_everything_under_the_same_ids(
     await at.heard(receiver, ids)
     assert set(receiver.ids) == set(ids)
     assert receiver.most <= gate.PLACES
-    bodies = {told.id: told.body for told in receiver.told}
-    for told in receiver.told:
-        assert told.body == bodies[told.id]
-        verified(told, issued.secret)
+    bodies = {call.id: call.body for call in receiver.requests}
+    for call in receiver.requests:
+        assert call.body == bodies[call.id]
+        verified(call, issued.secret)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -202,10 +202,10 @@ async def test_a_redirect_is_a_failure_and_not_followed(
     await at.tell(["ann"])
 
     async def tried() -> bool:
-        return len(receiver.told) >= 3
+        return len(receiver.requests) >= 3
 
     await eventually(tried)
-    assert {told.path for told in receiver.told} == {"/hook"}
+    assert {request.path for request in receiver.requests} == {"/hook"}
     assert (await at.store.get(issued.endpoint.id)).health.last_failure == f"http_{status}"
 
 
@@ -221,7 +221,7 @@ async def test_410_disables_at_once_and_nothing_is_lost(
         return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
 
     await eventually(disabled)
-    assert len(receiver.told) <= gate.PLACES
+    assert len(receiver.requests) <= gate.PLACES
     ids += await at.tell(["later"])
     assert "410" in (await at.store.get(issued.endpoint.id)).endpoint.reason
     with pytest.raises(EndpointConflict, match="410"):
@@ -284,7 +284,7 @@ async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
     retry_at = (await at.store.get(issued.endpoint.id)).health.retry_at
     assert retry_at
     assert timedelta(minutes=59) < retry_at - datetime.now(UTC) <= timedelta(hours=1)
-    assert len(receiver.told) <= gate.PLACES
+    assert len(receiver.requests) <= gate.PLACES
 
 
 async def test_ten_megabytes_are_no_answer_and_are_not_read(office: OpenOffice) -> None:
@@ -363,7 +363,7 @@ async def test_a_paused_endpoint_hears_later_or_not_at_all(
     kept = await at.tell(people(3))
     await eventually(recorded)
     await asyncio.sleep(0.2)
-    assert receiver.told == []
+    assert receiver.requests == []
     await at.store.resume(endpoint)
     await at.heard(receiver, kept)
     await at.store.pause(endpoint)
@@ -422,14 +422,14 @@ async def test_while_a_secret_is_rotated_both_sign(office: OpenOffice, receiver:
     assert second.secret != first.secret
     await at.heard(receiver, await at.tell(["a"]))
     for issued in (first, second):
-        verified(receiver.told[-1], issued.secret)
+        verified(receiver.requests[-1], issued.secret)
     third = await at.store.rotate(endpoint, overlap=timedelta())
     await asyncio.sleep(0.2)
     await at.heard(receiver, await at.tell(["b"]))
-    verified(receiver.told[-1], third.secret)
+    verified(receiver.requests[-1], third.secret)
     for issued in (first, second):
         with pytest.raises(WebhookVerificationError):
-            verified(receiver.told[-1], issued.secret)
+            verified(receiver.requests[-1], issued.secret)
 
 
 async def test_no_secret_is_in_the_database(office: OpenOffice, receiver: Receiver) -> None:
@@ -452,7 +452,7 @@ async def test_a_removed_endpoint_is_told_nothing_more(
     await at.tell(people(20))
 
     async def tried() -> bool:
-        return len(receiver.told) >= 4
+        return len(receiver.requests) >= 4
 
     await eventually(tried)
     await at.store.remove(issued.endpoint.id)
@@ -461,7 +461,7 @@ async def test_a_removed_endpoint_is_told_nothing_more(
             await ask(issued.endpoint.id)
     assert await at.under_way() == 0
     receiver.behaves = None
-    jobs, known = list(at.fleet.runs), len(receiver.told)
+    jobs, known = list(at.fleet.runs), len(receiver.requests)
 
     async def ended() -> bool:
         states = await at.resources.records.states(jobs)
@@ -469,7 +469,7 @@ async def test_a_removed_endpoint_is_told_nothing_more(
 
     await eventually(ended)
     # What was under way may have been told.
-    assert len(receiver.told) <= known + gate.PLACES
+    assert len(receiver.requests) <= known + gate.PLACES
 
 
 async def test_a_test_tells_at_once_what_comes_of_it(
@@ -478,16 +478,16 @@ async def test_a_test_tells_at_once_what_comes_of_it(
     at = await office()
     issued = await at.add(receiver.url, "job.dead")
     endpoint = issued.endpoint.id
-    told = await at.store.test(endpoint, within=20)
-    assert told is not None
-    assert (told["verdict"], told["status"]) == ("taken", 204)
+    result = await at.store.test(endpoint, within=20)
+    assert result is not None
+    assert (result["verdict"], result["status"]) == ("taken", 204)
     assert verified(receiver.taken[0], issued.secret)["type"] == "webhook.test"
     receiver.behaves = answering(500)
     await at.store.pause(endpoint)
-    told = await at.store.test(endpoint, within=20)
-    assert told is not None
-    assert (told["verdict"], told["code"]) == ("failed", "http_500")
-    assert len(receiver.told) == 2
+    result = await at.store.test(endpoint, within=20)
+    assert result is not None
+    assert (result["verdict"], result["code"]) == ("failed", "http_500")
+    assert len(receiver.requests) == 2
 
 
 async def test_a_celery_application_needs_no_http(office: OpenOffice, redis: Redis) -> None:
@@ -616,7 +616,7 @@ async def test_a_delivery_that_fell_with_its_workers_is_told_all_the_same(
     ids = await at.tell(["ann"])
 
     async def begun() -> bool:
-        return bool(receiver.told)
+        return bool(receiver.requests)
 
     await eventually(begun)
     job = next(iter(at.fleet.runs))
@@ -653,7 +653,7 @@ async def test_hundreds_of_deliveries_that_hang_hold_up_no_message(
     )
     await at.fleet.done(drafts)
     assert await stuck()
-    by_endpoint = Counter(told.path for told in receiver.told)
+    by_endpoint = Counter(request.path for request in receiver.requests)
     assert max(by_endpoint.values()) <= gate.PLACES
     assert receiver.most == 16
     free.set()
@@ -676,9 +676,9 @@ async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
         return await at.under_way() == 3 and len(at.fleet.runs) == 3
 
     await eventually(snoozed)
-    told = await at.store.test(issued.endpoint.id, within=20)
-    assert told is not None
-    assert (told["verdict"], told["code"]) == ("failed", "settings")
-    assert receiver.told == []
+    result = await at.store.test(issued.endpoint.id, within=20)
+    assert result is not None
+    assert (result["verdict"], result["code"]) == ("failed", "settings")
+    assert receiver.requests == []
     at.resources.deliverer._settings = right
     await at.heard(receiver, ids)

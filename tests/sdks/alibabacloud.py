@@ -56,11 +56,11 @@ def read() -> flow.GetProcessInstanceResponseBodyResult:
     ).body.result
 
 
-told = read()
-controls = {control.name: control for control in told.form_component_values}
+instance = read()
+controls = {control.name: control for control in instance.form_component_values}
 assert controls["备注"].value == "null"
 assert json.loads(controls["负责人"].ext_value)[0]["emplId"] == "u2"
-task = told.tasks[0]
+task = instance.tasks[0]
 assert (task.user_id, task.status) == ("u2", "RUNNING")
 
 comment = flow.AddProcessInstanceCommentRequest(

@@ -35,6 +35,6 @@ made = client.bpms.processinstance_create(
 )
 listed = client.bpms.processinstance_listids("PROC-ANY", began, began + 60_000)
 assert made in listed["list"], listed
-told = client.bpms.processinstance_get(made)
-assert told["tasks"][0]["userid"] == "u2", told
-assert told["form_component_values"][0]["value"] == "1", told
+instance = client.bpms.processinstance_get(made)
+assert instance["tasks"][0]["userid"] == "u2", instance
+assert instance["form_component_values"][0]["value"] == "1", instance

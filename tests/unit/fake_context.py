@@ -130,8 +130,8 @@ class FakeMessages:
     async def delivery(self, task_id: int) -> DeliveryReport:
         if task_id not in self.deliveries:
             raise CallForgotten
-        told = self.deliveries[task_id]
-        return told.pop(0) if len(told) > 1 else told[0]
+        reports = self.deliveries[task_id]
+        return reports.pop(0) if len(reports) > 1 else reports[0]
 
     async def withdraw_message(self, task_id: int) -> bool:
         self.calls += 1

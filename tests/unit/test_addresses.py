@@ -49,14 +49,14 @@ def test_what_is_no_number_or_of_an_unknown_country_is_refused(text: str) -> Non
 
 
 def test_addresses_are_read_as_dingtalk_tells_of_people() -> None:
-    told = {
+    fields = {
         "mobile": "51234567",
         "state_code": "852",
         "email": "Zhang@Example.com",
         "org_email": "zhang@corp.example",
         "job_number": " 0042 ",
     }
-    assert columns(told) == {
+    assert columns(fields) == {
         "mobile": "+852-51234567",
         "email": "zhang@example.com",
         "org_email": "zhang@corp.example",

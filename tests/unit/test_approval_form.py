@@ -43,7 +43,7 @@ def sent(form: Any) -> list[tuple[str, str]]:
 
 def control(name: str, kind: str, value: Any, *, row: bool = False) -> dict[str, Any]:
     """A control of an answer, with what its kind adds; None is what nobody filled in."""
-    told: dict[str, Any] = {"value": "null" if value is None else value}
+    fields: dict[str, Any] = {"value": "null" if value is None else value}
     extra: Any = None
     if value is not None:
         match kind:
@@ -52,28 +52,30 @@ def control(name: str, kind: str, value: Any, *, row: bool = False) -> dict[str,
             case "DDMultiSelectField":
                 extra = [{"label": each, "key": f"option_{each}"} for each in json.loads(value)]
             case "DDDateRangeField":
-                told["value"] = json.dumps([*json.loads(value), None])
+                fields["value"] = json.dumps([*json.loads(value), None])
             case "InnerContactField":
                 extra = [{"emplId": each, "name": f"N{each}"} for each in json.loads(value)]
-                told["value"] = ",".join(f"N{each}" for each in json.loads(value))
+                fields["value"] = ",".join(f"N{each}" for each in json.loads(value))
             case "DepartmentField":
                 extra = [{"id": each, "name": f"D{each}"} for each in value.split(",")]
-                told["value"] = ",".join(f"D{each}" for each in value.split(","))
+                fields["value"] = ",".join(f"D{each}" for each in value.split(","))
             case "DDPhotoField":
-                told["value"] = json.dumps([f"https://static/{each}" for each in json.loads(value)])
+                fields["value"] = json.dumps(
+                    [f"https://static/{each}" for each in json.loads(value)]
+                )
             case _:
                 pass
     if row:
         label = json.loads(name) if kind == "DDDateRangeField" else name
-        told |= {"label": label, "key": f"{kind}_X1"}
-        return told | ({"extendValue": extra} if extra else {})
-    told |= {"name": name, "id": f"{kind}_X1", "componentType": kind}
-    return told | ({"extValue": json.dumps(extra)} if extra else {})
+        fields |= {"label": label, "key": f"{kind}_X1"}
+        return fields | ({"extendValue": extra} if extra else {})
+    fields |= {"name": name, "id": f"{kind}_X1", "componentType": kind}
+    return fields | ({"extValue": json.dumps(extra)} if extra else {})
 
 
-def tell(form: dict[str, Any]) -> list[Control]:
+def returned_for(form: dict[str, Any]) -> list[Control]:
     values = dict(sent(form)) if form else {}
-    told = [control(name, kind, values.get(name) or None) for name, kind in TEMPLATE.items()]
+    controls = [control(name, kind, values.get(name) or None) for name, kind in TEMPLATE.items()]
     rows = [
         {
             "rowValue": [
@@ -89,11 +91,11 @@ def tell(form: dict[str, Any]) -> list[Control]:
         if any(value != "" for value in row.values())
     ]
     columns = [{"componentName": "TextField", "props": {"label": "x", "required": True}}]
-    told.append(
+    controls.append(
         {"name": TABLE, "componentType": "TableField", "value": json.dumps(rows or columns)}
     )
-    told.append({"name": "合计", "componentType": "CalculateField", "value": "400"})
-    return [Control.read(entry) for entry in told]
+    controls.append({"name": "合计", "componentType": "CalculateField", "value": "400"})
+    return [Control.read(entry) for entry in controls]
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=8)
@@ -126,7 +128,7 @@ forms = st.fixed_dictionaries({}, optional=fields | {TABLE: st.lists(rows, max_s
 @settings(deadline=None)
 @given(forms.filter(bool))
 def test_a_form_is_never_different_from_itself(form: dict[str, Any]) -> None:
-    result = compare(sent(form), tell(form))
+    result = compare(sent(form), returned_for(form))
     assert result is not DIFFERENT
     everything = [form, *(form.get(TABLE) or [])]
     if not any(row.get(name) for row in everything for name in ("图片", "关联")):
@@ -141,27 +143,27 @@ def test_another_value_is_never_equal(form: dict[str, Any], data: st.DataObject)
     one = data.draw(values[kind])
     other = data.draw(values[kind])
     if dict(sent({name: one})) != dict(sent({name: other})):
-        told = tell({**form, name: other})
+        returned = returned_for({**form, name: other})
         same_set = kind in {"DDMultiSelectField", "InnerContactField", "DepartmentField"}
         if same_set and sorted(one) == sorted(other):
             return
-        result = compare(sent({**form, name: one}), told)
+        result = compare(sent({**form, name: one}), returned)
         assert result is not EQUAL or not str(one).strip()
 
 
-def compared(form: Any, *told: dict[str, Any]) -> Comparison:
-    return compare(sent(form), [Control.read(entry) for entry in told])
+def compared(form: Any, *returned: dict[str, Any]) -> Comparison:
+    return compare(sent(form), [Control.read(entry) for entry in returned])
 
 
 TEXT = {"componentType": "TextField", "name": "a", "value": "x"}
 
 
-def told_as(kind: str, value: str, extra: str = "") -> dict[str, Any]:
+def first_generation(kind: str, value: str, extra: str = "") -> dict[str, Any]:
     return {"name": "a", "component_type": kind, "value": value, "ext_value": extra or None}
 
 
 @pytest.mark.parametrize(
-    ("form", "told", "result"),
+    ("form", "returned", "result"),
     [
         # what nobody filled in, in either generation's way
         ({"a": "x"}, [TEXT, {"componentType": "TextField", "name": "b", "value": "null"}], EQUAL),
@@ -319,24 +321,30 @@ def told_as(kind: str, value: str, extra: str = "") -> dict[str, Any]:
         # spellings that may be those of what was sent
         (
             {"a": "13800000000"},
-            [told_as("PhoneField", '{"value":"13800000000","code":1}')],
+            [first_generation("PhoneField", '{"value":"13800000000","code":1}')],
             UNCLEAR,
         ),
-        ({"a": "13800000000"}, [told_as("PhoneField", "138****0000")], UNCLEAR),
-        ({"a": "13800000000"}, [told_as("PhoneField", "+86-13800000001")], DIFFERENT),
-        ({"a": "密码 123"}, [told_as("TextField", "密码 ***")], UNCLEAR),
-        ({"a": 'say "x"'}, [told_as("TextField", 'say \\"x\\"')], UNCLEAR),
-        ({"a": "2022-05-30"}, [told_as("DDDateField", "2022-05-29T16:00Z")], UNCLEAR),
-        ({"a": "2022-05-30"}, [told_as("DDDateField", "2022-05-29T16:00+0000")], UNCLEAR),
-        ({"a": "2022-05-30"}, [told_as("DDDateField", "2022-05-29 16:00")], DIFFERENT),
-        ({"a": "年假"}, [told_as("DDSelectField", '["年假"]')], UNCLEAR),
-        ({"a": "年假"}, [told_as("DDSelectField", '{"label":"年假","key":"o"}')], UNCLEAR),
-        ({"a": ["u1"]}, [told_as("InnerContactField", "肖", '[{"userId":"88"}]')], UNCLEAR),
-        ({"a": ["u1"]}, [told_as("InnerContactField", "肖", '[{"userId":"u1"}]')], EQUAL),
+        ({"a": "13800000000"}, [first_generation("PhoneField", "138****0000")], UNCLEAR),
+        ({"a": "13800000000"}, [first_generation("PhoneField", "+86-13800000001")], DIFFERENT),
+        ({"a": "密码 123"}, [first_generation("TextField", "密码 ***")], UNCLEAR),
+        ({"a": 'say "x"'}, [first_generation("TextField", 'say \\"x\\"')], UNCLEAR),
+        ({"a": "2022-05-30"}, [first_generation("DDDateField", "2022-05-29T16:00Z")], UNCLEAR),
+        ({"a": "2022-05-30"}, [first_generation("DDDateField", "2022-05-29T16:00+0000")], UNCLEAR),
+        ({"a": "2022-05-30"}, [first_generation("DDDateField", "2022-05-29 16:00")], DIFFERENT),
+        ({"a": "年假"}, [first_generation("DDSelectField", '["年假"]')], UNCLEAR),
+        ({"a": "年假"}, [first_generation("DDSelectField", '{"label":"年假","key":"o"}')], UNCLEAR),
+        (
+            {"a": ["u1"]},
+            [first_generation("InnerContactField", "肖", '[{"userId":"88"}]')],
+            UNCLEAR,
+        ),
+        ({"a": ["u1"]}, [first_generation("InnerContactField", "肖", '[{"userId":"u1"}]')], EQUAL),
     ],
 )
-def test_what_is_told_of_a_form(form: Any, told: list[dict[str, Any]], result: Comparison) -> None:
-    assert compared(form, *told) is result
+def test_what_is_told_of_a_form(
+    form: Any, returned: list[dict[str, Any]], result: Comparison
+) -> None:
+    assert compared(form, *returned) is result
 
 
 def rows_of(*values: str) -> dict[str, Any]:
@@ -347,7 +355,7 @@ def rows_of(*values: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("form", "told", "result"),
+    ("form", "returned", "result"),
     [
         ([{"物品": "电脑"}], rows_of("电脑"), EQUAL),
         ([{"物品": "电脑"}, {"物品": ""}], rows_of("电脑"), EQUAL),
@@ -362,9 +370,9 @@ def rows_of(*values: str) -> dict[str, Any]:
     ],
 )
 def test_tables_are_compared_row_by_row(
-    form: Any, told: dict[str, Any], result: Comparison
+    form: Any, returned: dict[str, Any], result: Comparison
 ) -> None:
-    assert compared({"明细": form}, told) is result
+    assert compared({"明细": form}, returned) is result
 
 
 @settings(deadline=None)
@@ -382,7 +390,7 @@ def test_tables_are_compared_row_by_row(
     st.sampled_from(sorted({*TEMPLATE.values(), "TableField", "", "New"})),
 )
 def test_whatever_is_told_is_compared(value: Any, kind: str) -> None:
-    told = {"name": "a", "componentType": kind, "value": value, "extValue": value}
+    returned = {"name": "a", "componentType": kind, "value": value, "extValue": value}
     for form in ({"a": "x"}, {"a": "1"}, {"a": ["x"]}, {"a": [{"b": "x"}]}, {"a": ""}):
-        assert compared(form, told) in Comparison
-        assert compared(form, {**told, "value": json.dumps(value)}) in Comparison
+        assert compared(form, returned) in Comparison
+        assert compared(form, {**returned, "value": json.dumps(value)}) in Comparison

@@ -71,7 +71,7 @@ def sandbox() -> Caller:
     return caller
 
 
-def told_of(sandbox: Caller, form: list[tuple[str, str]], generation: str) -> list[Control]:
+def controls_of(sandbox: Caller, form: list[tuple[str, str]], generation: str) -> list[Control]:
     values = [{"name": name, "value": value} for name, value in form]
     sandbox.now += 1
     sandbox.log_in()
@@ -79,8 +79,8 @@ def told_of(sandbox: Caller, form: list[tuple[str, str]], generation: str) -> li
         asked = {"originatorUserId": "u1", "deptId": -1, "formComponentValues": values}
         made = sandbox.post(V1, {"processCode": TEMPLATE.process_code, **asked})
         assert made.status == 200, made.body
-        told = sandbox.get(V1, processInstanceId=made.body["instanceId"])
-        controls = told.body["result"]["formComponentValues"]
+        answer = sandbox.get(V1, processInstanceId=made.body["instanceId"])
+        controls = answer.body["result"]["formComponentValues"]
     else:
         asked = {"originator_user_id": "u1", "dept_id": -1, "form_component_values": values}
         made = sandbox.post(
@@ -88,8 +88,8 @@ def told_of(sandbox: Caller, form: list[tuple[str, str]], generation: str) -> li
         )
         assert made.code == "0", made.body
         asked = {"process_instance_id": made.body["process_instance_id"]}
-        told = sandbox.post("/topapi/processinstance/get", asked)
-        controls = told.body["process_instance"]["form_component_values"]
+        answer = sandbox.post("/topapi/processinstance/get", asked)
+        controls = answer.body["process_instance"]["form_component_values"]
     return [Control.read(control) for control in controls]
 
 
@@ -100,7 +100,7 @@ def test_a_form_is_never_different_from_itself(
     sandbox: Caller, generation: str, form: dict[str, Any]
 ) -> None:
     job = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": form})
-    result = compare(job.form_values, told_of(sandbox, job.form_values, generation))
+    result = compare(job.form_values, controls_of(sandbox, job.form_values, generation))
     assert result is not Comparison.DIFFERENT
     # Pictures are kept at other addresses.
     if not any(each.get("图片") for each in [form, *(form.get("明细") or [])]):
@@ -110,10 +110,10 @@ def test_a_form_is_never_different_from_itself(
 def schema_of(sandbox: Caller) -> Schema:
     sandbox.now += 1
     sandbox.log_in()
-    told = sandbox.get(
+    answer = sandbox.get(
         "/v1.0/workflow/forms/schemas/processCodes", processCode=TEMPLATE.process_code
     )
-    schema = Schema.of(items(told.body) or [])
+    schema = Schema.of(items(answer.body) or [])
     assert schema is not None
     return schema
 

@@ -162,15 +162,15 @@ async def test_a_refusal_splits_the_batch(error: Permanent | NotFound) -> None:
         await other.slot()
 
 
-@pytest.mark.parametrize(("left", "told"), [(False, BatchClosed), (True, Ambiguous)])
+@pytest.mark.parametrize(("left", "raised"), [(False, BatchClosed), (True, Ambiguous)])
 @pytest.mark.parametrize("error", [OwnershipLost(), asyncio.CancelledError()])
 async def test_an_error_of_the_sender_only_is_not_the_others(
-    error: BaseException, left: bool, told: type[Exception]
+    error: BaseException, left: bool, raised: type[Exception]
 ) -> None:
     batch = Batch(["u1"], eager=False)
     other = batch.join(["u2"], eager=False)
     assert batch.fail(error, left=left) is error
-    with pytest.raises(told):
+    with pytest.raises(raised):
         await other.slot()
 
 

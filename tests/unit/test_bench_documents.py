@@ -99,7 +99,7 @@ def test_what_nobody_has_translated_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "told"),
+    ("figure", "row"),
     [
         (
             Figure("campaign to 1,000,000", "most memory", 101, "MB", at_most=120),
@@ -156,8 +156,8 @@ def test_what_nobody_has_translated_is_an_error() -> None:
         ),
     ],
 )
-def test_figures_of_campaigns_are_told_in_chinese(figure: Figure, told: str) -> None:
-    assert table(report(L=[figure]), CHINESE_README).splitlines()[2:] == [told]
+def test_figures_of_campaigns_are_told_in_chinese(figure: Figure, row: str) -> None:
+    assert table(report(L=[figure]), CHINESE_README).splitlines()[2:] == [row]
 
 
 def test_every_word_of_the_chart_is_translated() -> None:
@@ -241,13 +241,13 @@ def a_run(**letters: float) -> dict[str, Any]:
 
 
 def test_what_is_measured_later_is_added_to_the_run_before() -> None:
-    told = added(a_run(B=1, A=2), a_run(B=3, C=4))
-    assert [(each["letter"], each["seconds"]) for each in told["measurements"]] == [
+    run = added(a_run(B=1, A=2), a_run(B=3, C=4))
+    assert [(each["letter"], each["seconds"]) for each in run["measurements"]] == [
         ("A", 2),
         ("B", 3),
         ("C", 4),
     ]
-    assert told["seconds"] == 9
+    assert run["seconds"] == 9
     other = a_run(C=4)
     other["versions"]["redis"] = "9"
     with pytest.raises(ValueError, match="other versions"):

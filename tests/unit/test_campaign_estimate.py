@@ -118,7 +118,7 @@ def test_a_broadcast_leaves_the_last_calls_of_the_month(
 
 
 @pytest.mark.parametrize(
-    ("fields", "told"),
+    ("fields", "error"),
     [
         ({"name": ""}, "name: "),
         ({"app": "a b"}, "app: "),
@@ -133,9 +133,9 @@ def test_a_broadcast_leaves_the_last_calls_of_the_month(
         ({"speed": 1}, "speed: "),
     ],
 )
-def test_every_field_of_a_campaign_is_checked(fields: dict[str, object], told: str) -> None:
+def test_every_field_of_a_campaign_is_checked(fields: dict[str, object], error: str) -> None:
     whole = {"name": "n", "message": {"msgtype": "text", "text": {"content": "x"}}}
     assert CampaignSpec.parse(whole).weight == 1
     with pytest.raises(ContractError) as raised:
         CampaignSpec.parse(whole | fields)
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(error)

@@ -27,7 +27,7 @@ class FakeCampaigns:
     def __init__(self) -> None:
         self.recalled: list[int] = []
         self.under_way_now: set[int] = set()
-        self.told: dict[int, DeliveryReport] = {}
+        self.reports: dict[int, DeliveryReport] = {}
 
     async def recallable(self, campaign: str, numbers: list[int]) -> list[CampaignCall]:
         gone = {*self.recalled, *self.under_way_now}
@@ -42,12 +42,12 @@ class FakeCampaigns:
     async def confirmable(
         self, campaign: str, numbers: list[int], *, since: datetime
     ) -> list[CampaignCall]:
-        return [call_of(number) for number in numbers if number not in self.told]
+        return [call_of(number) for number in numbers if number not in self.reports]
 
     async def note_delivery(
         self, campaign: str, call: CampaignCall, delivery: DeliveryReport
     ) -> None:
-        self.told[call.number] = delivery
+        self.reports[call.number] = delivery
 
 
 def call_of(number: int) -> CampaignCall:
@@ -100,7 +100,7 @@ async def test_what_was_told_is_kept_and_the_rest_asked_again(ctx: FakeContext) 
     ctx.messages.deliveries = {100: [DONE], 101: [UNDER_WAY, DONE]}
     with pytest.raises(Wait):
         await campaign_confirm.run(confirm(0, 1), ctx)
-    assert ctx.campaigns.told == {0: DONE}
+    assert ctx.campaigns.reports == {0: DONE}
     assert await campaign_confirm.run(confirm(0, 1), ctx) == {"confirmed": [1], "unfinished": []}
 
 

@@ -54,8 +54,8 @@ def test_any_objects_come_back_as_they_were_written(people: list[tuple[str, str]
     text = "\n\n".join(json.dumps(item, ensure_ascii=False) for item in objects)
     wanted = [Recipient(1 + 2 * at, u, {"name": name}) for at, (u, name) in enumerate(people)]
     assert rows(text, "name") == wanted
-    told = list(read(objects, ["name"]))
-    assert told == [row._replace(line=at) for at, row in enumerate(wanted, 1)]
+    result = list(read(objects, ["name"]))
+    assert result == [row._replace(line=at) for at, row in enumerate(wanted, 1)]
 
 
 @given(st.binary(max_size=400))
@@ -124,14 +124,14 @@ def test_values_are_userids_or_mappings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("encoding", "told"), [("utf-8", "UTF-8"), ("gb18030", "GB18030")], ids=["utf-8", "gb18030"]
+    ("encoding", "name"), [("utf-8", "UTF-8"), ("gb18030", "GB18030")], ids=["utf-8", "gb18030"]
 )
-def test_bytes_of_no_character_spoil_their_own_row(encoding: str, told: str) -> None:
+def test_bytes_of_no_character_spoil_their_own_row(encoding: str, name: str) -> None:
     lines = ["userid,name", "u1,张三", "u2,李四", "u3,王五", "u4,x"]
     data = [line.encode(encoding) for line in lines]
     data[2] = b"u2,\xff"
     found = rows(b"\r\n".join(data), "name")
-    assert problems(found) == [(3, f"holds bytes that are no {told}")]
+    assert problems(found) == [(3, f"holds bytes that are no {name}")]
     assert [row.fields for row in found if isinstance(row, Recipient)] == [
         {"name": "张三"},
         {"name": "王五"},
@@ -147,7 +147,7 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "error"),
     [
         (b"", "line 1: the header has no column"),
         (b"\n \n", "line 2: the header has no column"),
@@ -157,8 +157,8 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
         (b"userid\n" + b"x" * (LONGEST + BLOCK), "line 2: is longer than"),
     ],
 )
-def test_what_is_no_list_of_recipients_is_refused(content: bytes, told: str) -> None:
-    with pytest.raises(ContractError, match=told):
+def test_what_is_no_list_of_recipients_is_refused(content: bytes, error: str) -> None:
+    with pytest.raises(ContractError, match=error):
         rows(content)
 
 
@@ -195,7 +195,7 @@ def test_a_text_of_several_lines_is_a_value() -> None:
 
 def test_what_no_database_takes_is_malformed() -> None:
     for content in ("userid,name\nu1,a\0b\n", '{"userid": "u1", "name": "a\\u0000b"}\n'):
-        assert [told for _, told in problems(rows(content, "name"))] == [
+        assert [problem for _, problem in problems(rows(content, "name"))] == [
             "name: holds a NUL character"
         ]
 

@@ -77,7 +77,7 @@ def test_every_text_of_a_message_may_vary() -> None:
 
 
 @pytest.mark.parametrize(
-    ("message", "told"),
+    ("message", "error"),
     [
         (text("a } b"), r'message.text.content: a single "}" must be written "}}"'),
         (text("a { b"), r'message.text.content: a single "{" must be written "{{"'),
@@ -91,10 +91,10 @@ def test_every_text_of_a_message_may_vary() -> None:
         ({"msgtype": "markdown", "markdown": {"text": "{a}"}}, "message.markdown.title: "),
     ],
 )
-def test_what_no_value_can_mend_is_refused(message: dict[str, Any], told: str) -> None:
+def test_what_no_value_can_mend_is_refused(message: dict[str, Any], error: str) -> None:
     with pytest.raises(ContractError) as raised:
         Template(message)
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(error)
 
 
 def test_a_text_that_values_make_too_long_is_refused() -> None:

@@ -103,7 +103,7 @@ def test_a_worker_in_production_has_the_secrets_of_its_cells_apps_and_needs_no_o
 
 
 @pytest.mark.parametrize(
-    ("cells", "told"),
+    ("cells", "error"),
     [
         ({"one": {**ONE, "redis_url": ""}}, "cells.one.redis_url: required"),
         ({"one": {**ONE, "redis_url": "http://x"}}, "cells.one.redis_url: must begin with"),
@@ -145,10 +145,10 @@ def test_a_worker_in_production_has_the_secrets_of_its_cells_apps_and_needs_no_o
         ),
     ],
 )
-def test_what_is_wrong_is_named_by_its_field(cells: Mapping[str, Any], told: str) -> None:
+def test_what_is_wrong_is_named_by_its_field(cells: Mapping[str, Any], error: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(cells)
-    assert str(caught.value).startswith(told)
+    assert str(caught.value).startswith(error)
     assert "pw" not in str(caught.value)
 
 

@@ -166,9 +166,9 @@ async def test_those_that_are_there_answer_and_the_others_are_named(how: str) ->
         "gone": "Redis cannot be reached",
         "silent": "it does not answer in time",
     }
-    told: list[CellUnavailable] = []
-    assert list(answers.available(told.append)) == ["A", "B"]
-    assert [error.cells for error in told] == [answers.away]
+    errors: list[CellUnavailable] = []
+    assert list(answers.available(errors.append)) == ["A", "B"]
+    assert [error.cells for error in errors] == [answers.away]
     with pytest.raises(
         CellUnavailable, match="cell gone is away: Redis cannot be reached; cell silent"
     ):

@@ -16,25 +16,25 @@ def row(event: str, *fields: str) -> dict[str, Any]:
     return {**found, "opened_at": OPENED, "at": LAST}
 
 
-def told(what: str, at: str, *changed: str, name: str = "A") -> dict[str, Any]:
+def notice(what: str, at: str, *changed: str, name: str = "A") -> dict[str, Any]:
     data = {"userid": "u1", "name": name, **({"changed": [*changed]} if changed else {})}
     return {"type": f"directory.user.{what}", "at": at, "data": data}
 
 
-NAME = told("changed", LAST, "name")
-ADDED, LEFT = told("added", LAST), told("left", LAST)
+NAME = notice("changed", LAST, "name")
+ADDED, LEFT = notice("added", LAST), notice("left", LAST)
 
 
 @pytest.mark.parametrize(
     ("found", "notices"),
     [
         (row("changed", "name"), [NAME]),
-        (row("changed", "name"), [told("changed", MIDST, "name", name="B"), NAME]),
-        (row("changed", "name", "title"), [told("changed", MIDST, "title"), NAME]),
+        (row("changed", "name"), [notice("changed", MIDST, "name", name="B"), NAME]),
+        (row("changed", "name", "title"), [notice("changed", MIDST, "title"), NAME]),
         (row("added"), [ADDED]),
-        (row("added"), [told("added", MIDST), NAME]),
-        (row("left"), [told("added", MIDST), LEFT]),
-        (row("left"), [told("changed", MIDST, "name"), LEFT]),
+        (row("added"), [notice("added", MIDST), NAME]),
+        (row("left"), [notice("added", MIDST), LEFT]),
+        (row("left"), [notice("changed", MIDST, "name"), LEFT]),
         (row("gone"), []),
     ],
 )
@@ -49,13 +49,13 @@ def test_what_a_run_found_may_be_told_so(
     [
         (row("changed", "name"), []),
         (row("changed", "name"), [NAME, NAME]),
-        (row("changed", "name"), [told("changed", MIDST, "name"), NAME]),
+        (row("changed", "name"), [notice("changed", MIDST, "name"), NAME]),
         (row("changed", "name", "title"), [NAME]),
         (row("added"), [ADDED, ADDED]),
-        (row("added"), [told("added", MIDST), ADDED]),
+        (row("added"), [notice("added", MIDST), ADDED]),
         (row("added"), [NAME]),
         (row("left"), [LEFT, LEFT]),
-        (row("left"), [told("left", MIDST), LEFT]),
+        (row("left"), [notice("left", MIDST), LEFT]),
         (row("gone"), [NAME, NAME]),
     ],
 )

@@ -148,9 +148,9 @@ def test_codes_of_the_old_dialect(error: type[DingTalkError], code: str) -> None
     if code != "40000":
         assert type(meaning(OLD_READ, 200, wrapped(code))) is error
         assert type(meaning(OLD_READ, 200, wrapped(code, "15"))) is error
-    told = meaning(OLD_READ, 200, wrapped(code))
-    assert (told.code, told.request_id) == (code, "r1")
-    assert told.hint
+    failure = meaning(OLD_READ, 200, wrapped(code))
+    assert (failure.code, failure.request_id) == (code, "r1")
+    assert failure.hint
 
 
 @pytest.mark.parametrize(
@@ -158,10 +158,10 @@ def test_codes_of_the_old_dialect(error: type[DingTalkError], code: str) -> None
     [(error, status, code) for error, status, codes in NEW_CODES for code in codes.split()],
 )
 def test_codes_of_the_new_dialect(error: type[DingTalkError], status: int, code: str) -> None:
-    told = meaning(NEW_READ, status, new(code))
-    assert type(told) is error
-    assert (told.code, told.message, told.request_id) == (code, "出错了", "r1")
-    assert told.hint
+    failure = meaning(NEW_READ, status, new(code))
+    assert type(failure) is error
+    assert (failure.code, failure.message, failure.request_id) == (code, "出错了", "r1")
+    assert failure.hint
 
 
 @pytest.mark.parametrize(
@@ -179,16 +179,16 @@ def test_codes_of_the_new_dialect(error: type[DingTalkError], status: int, code:
     ],
 )
 def test_how_long_a_throttle_lasts(pause: float, code: str) -> None:
-    told = meaning(OLD_SEND, 200, top(code))
-    assert isinstance(told, Throttled)
-    assert (told.pause, told.everything) == (pause, False)
+    failure = meaning(OLD_SEND, 200, top(code))
+    assert isinstance(failure, Throttled)
+    assert (failure.pause, failure.everything) == (pause, False)
 
 
 def test_a_minutes_limit_of_the_new_dialect_lasts_a_minute() -> None:
     code = "Forbidden.AccessDenied.QpmLimitForAppkeyAndApi"
-    told = meaning(NEW_READ, 403, new(code))
-    assert isinstance(told, Throttled)
-    assert told.pause == 60
+    failure = meaning(NEW_READ, 403, new(code))
+    assert isinstance(failure, Throttled)
+    assert failure.pause == 60
 
 
 @pytest.mark.parametrize(
@@ -205,18 +205,18 @@ def test_a_minutes_limit_of_the_new_dialect_lasts_a_minute() -> None:
 )
 @pytest.mark.parametrize("field", ["errmsg", "sub_msg"])
 def test_the_end_of_a_limit_that_dingtalk_tells_of(text: str, pause: float, field: str) -> None:
-    told = meaning(OLD_READ, 200, wrapped(90018) | {field: f"请求被暂时限制了, {text}"})
-    assert isinstance(told, Throttled)
-    assert told.pause == pytest.approx(pause)
+    failure = meaning(OLD_READ, 200, wrapped(90018) | {field: f"请求被暂时限制了, {text}"})
+    assert isinstance(failure, Throttled)
+    assert failure.pause == pytest.approx(pause)
 
 
 @pytest.mark.parametrize("code", ["-1", "15", "isp.-1", "isp.timeout"])
 def test_dingtalks_busy_is_asked_three_times_at_most(code: str) -> None:
     body = wrapped(code, 15) if code.startswith("isp") else top(code)
     for api in (OLD_READ, OLD_SEND):
-        told = meaning(api, 200, body)
-        assert type(told) is (Ambiguous if api.changes else Transient)
-        assert (told.max_attempts, told.sick) == (3, "answer")
+        failure = meaning(api, 200, body)
+        assert type(failure) is (Ambiguous if api.changes else Transient)
+        assert (failure.max_attempts, failure.sick) == (3, "answer")
 
 
 @pytest.mark.parametrize(
@@ -277,8 +277,8 @@ def test_a_success_that_is_false_is_none_but_for_who_asked_for_dingtalks_words()
     any_api = apis.of_path("GET", "/v1.0/x", ruled=lambda _: "", changes=False)
     assert Classifier().read(any_api, 200, json.dumps(body).encode()) == body
     for true in (True, "true", None):
-        told = {"result": {}, "success": true}
-        assert Classifier().read(apis.APPROVAL_LIST, 200, json.dumps(told).encode()) == told
+        answer = {"result": {}, "success": true}
+        assert Classifier().read(apis.APPROVAL_LIST, 200, json.dumps(answer).encode()) == answer
 
 
 @pytest.mark.parametrize(
@@ -319,9 +319,9 @@ def test_http_tells_where_the_body_does_not(
     ],
 )
 def test_a_banned_address_pauses_everything(api: Api, status: int, body: object) -> None:
-    told = meaning(api, status, body)
-    assert isinstance(told, Throttled)
-    assert (told.pause, told.everything) == (300, True)
+    failure = meaning(api, status, body)
+    assert isinstance(failure, Throttled)
+    assert (failure.pause, failure.everything) == (300, True)
 
 
 @pytest.mark.parametrize(
@@ -367,8 +367,8 @@ def test_a_banned_address_pauses_everything(api: Api, status: int, body: object)
     ],
 )
 def test_every_shape_of_a_body(body: object, code: str, error: type[DingTalkError]) -> None:
-    told = meaning(OLD_READ, 200, body)
-    assert (told.code, type(told)) == (code, error)
+    failure = meaning(OLD_READ, 200, body)
+    assert (failure.code, type(failure)) == (code, error)
 
 
 @pytest.mark.parametrize(
@@ -406,9 +406,9 @@ def test_a_success_status_with_an_error_in_it_is_an_error() -> None:
 def test_what_the_token_is_refused_for_is_the_credentials(
     api: Api, status: int, body: object
 ) -> None:
-    told = meaning(api, status, body)
-    assert type(told) is Credentials
-    assert "secret" in told.hint
+    failure = meaning(api, status, body)
+    assert type(failure) is Credentials
+    assert "secret" in failure.hint
 
 
 def test_settings_override_the_table() -> None:
@@ -426,22 +426,22 @@ def test_an_override_without_a_class_names_both() -> None:
 
 
 def test_an_unknown_code_is_told_of_once() -> None:
-    told: Counter[str] = Counter()
-    classifier = Classifier(on_unknown=lambda code, message: told.update([f"{code} {message}"]))
+    logged: Counter[str] = Counter()
+    classifier = Classifier(on_unknown=lambda code, message: logged.update([f"{code} {message}"]))
     for _ in range(3):
         meaning(OLD_READ, 200, top(999_999), classifier)
         meaning(NEW_READ, 400, new("never.heard.of"), classifier)
         meaning(NEW_READ, 403, new("-"), classifier)
         meaning(NEW_READ, 400, new("invalidParameter"), classifier)
-    assert told == {"999999 出错了": 1, "never.heard.of 出错了": 1}
+    assert logged == {"999999 出错了": 1, "never.heard.of 出错了": 1}
 
 
 def test_nonsense_codes_do_not_fill_the_memory() -> None:
-    told: list[str] = []
-    classifier = Classifier(on_unknown=lambda code, message: told.append(code))
+    logged: list[str] = []
+    classifier = Classifier(on_unknown=lambda code, message: logged.append(code))
     for number in range(2_000):
         meaning(NEW_READ, 400, new(f"code.{number}"), classifier)
-    assert len(told) == 1_000
+    assert len(logged) == 1_000
 
 
 def test_no_code_stands_in_the_table_twice() -> None:
@@ -453,9 +453,9 @@ def test_no_code_stands_in_the_table_twice() -> None:
 def test_an_error_holds_no_token() -> None:
     secret = "fw8ef8we8f76e6f7s8dxxxx"
     body = {"errcode": 1, "errmsg": f"bad url ?access_token={secret}", "request_id": secret * 20}
-    told = meaning(OLD_READ, 200, body)
-    assert f"={secret}" not in f"{told} {told.message}"
-    assert len(told.request_id) <= 100
+    failure = meaning(OLD_READ, 200, body)
+    assert f"={secret}" not in f"{failure} {failure.message}"
+    assert len(failure.request_id) <= 100
     assert len(meaning(OLD_READ, 200, {"errcode": 1, "errmsg": "长" * 5_000}).message) == 300
 
 
@@ -542,9 +542,9 @@ def test_which_answers_are_signs_of_an_outage(
 
 
 def test_a_limit_of_messages_to_everyone_pauses_no_other_message() -> None:
-    told = meaning(OLD_SEND, 200, top(41046))
-    assert isinstance(told, Throttled)
-    assert (told.pause, told.alone) == (60, True)
+    failure = meaning(OLD_SEND, 200, top(41046))
+    assert isinstance(failure, Throttled)
+    assert (failure.pause, failure.alone) == (60, True)
     others = meaning(OLD_SEND, 200, top(41047))
     assert isinstance(others, Throttled)
     assert not others.alone
@@ -555,6 +555,6 @@ def test_no_text_and_no_clock_makes_a_pause_longer_than_its_class(
     code: str, longest: float
 ) -> None:
     text = {"sub_msg": "请求被暂时限制了, 限制将在 2036-01-01 00:00:00 结束."}
-    told = meaning(OLD_READ, 200, wrapped(code) | text)
-    assert isinstance(told, Throttled)
-    assert told.pause == longest
+    failure = meaning(OLD_READ, 200, wrapped(code) | text)
+    assert isinstance(failure, Throttled)
+    assert failure.pause == longest

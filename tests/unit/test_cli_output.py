@@ -9,7 +9,7 @@ from dingrelay_producers.cli.table import Column, fitting, print_table
 
 
 @pytest.mark.parametrize(
-    ("seconds", "told"),
+    ("seconds", "text"),
     [
         (0, "0 s"),
         (0.4, "0 s"),
@@ -24,8 +24,8 @@ from dingrelay_producers.cli.table import Column, fitting, print_table
         (-5, "0 s"),
     ],
 )
-def test_a_length_of_time_has_two_units_at_most(seconds: float, told: str) -> None:
-    assert length(seconds) == told
+def test_a_length_of_time_has_two_units_at_most(seconds: float, text: str) -> None:
+    assert length(seconds) == text
 
 
 COLUMNS = (

@@ -59,7 +59,7 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "error"),
     [
         (["send", "--to", "u1"], "--text, --markdown, --message"),
         (["send", "--to", "u1", "--text", "a", "--message", "{}"], "--text, --markdown"),
@@ -105,10 +105,10 @@ def test_help_needs_none_of_the_heavy_packages() -> None:
         (["approve", "PROC-1", "--originator", "u1"], "form: "),
     ],
 )
-def test_a_wrong_job_or_option_is_named(cli: Cli, arguments: list[str], told: str) -> None:
+def test_a_wrong_job_or_option_is_named(cli: Cli, arguments: list[str], error: str) -> None:
     refused = cli(*arguments)
     assert refused.exit_code == 2
-    assert told in refused.stderr
+    assert error in refused.stderr
     assert "Traceback" not in refused.output
 
 
@@ -140,10 +140,10 @@ def test_the_sandbox_is_not_started_in_production(cli: Cli) -> None:
 )
 def test_a_missing_package_is_a_sentence(module: str, extra: str) -> None:
     missing = ModuleNotFoundError(f"No module named {module!r}", name=f"{module}.part")
-    code, told = explain(missing, command="worker") or (0, "")
+    code, error = explain(missing, command="worker") or (0, "")
     assert code == 2
-    assert told.startswith(f"dingrelay worker needs {module}, which is not installed")
-    assert told.endswith(f"pip install 'dingrelay[{extra}]'")
+    assert error.startswith(f"dingrelay worker needs {module}, which is not installed")
+    assert error.endswith(f"pip install 'dingrelay[{extra}]'")
 
 
 def test_the_extra_for_flower_can_run_it() -> None:
@@ -163,14 +163,14 @@ def test_the_extra_for_flower_can_run_it() -> None:
         "for name in sys.argv[1:]: sys.modules[name] = None\n"  # its import raises then
         "import dingrelay_workers.commands, dingrelay_workers.logs, dingrelay_workers.flower.server"
     )
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", code, *absent],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert told.returncode == 0, told.stderr
+    assert done.returncode == 0, done.stderr
 
 
 def _with_requirements(requirements: list[str]) -> set[str]:

@@ -63,16 +63,16 @@ def test_a_database_that_is_away_is_a_service_that_cannot_be_reached(
 
 
 @pytest.mark.parametrize(
-    ("toml", "told"),
+    ("toml", "error"),
     [('[rules."*"]\ncalls = "20 a second"', 'rules."*".calls'), ('[codes]\n88 = "odd"', "odd")],
 )
 def test_settings_of_the_limits_and_errors_are_checked_before_it_starts(
-    cli: Cli, executed: list[list[str]], tmp_path: Path, toml: str, told: str
+    cli: Cli, executed: list[list[str]], tmp_path: Path, toml: str, error: str
 ) -> None:
     (tmp_path / "dingrelay.toml").write_text(toml)
     refused = cli("worker", DINGRELAY_CONFIG="dingrelay.toml")
     assert refused.exit_code == 2
-    assert told in refused.stderr
+    assert error in refused.stderr
     assert not executed
 
 

@@ -264,12 +264,12 @@ def test_alerts_are_raised_when_they_should_be() -> None:
 
 def test_every_alert_is_tested_to_be_raised_and_not_to_be() -> None:
     folder = ROOT / "ops/prometheus"
-    told: dict[bool, set[str]] = {True: set(), False: set()}
+    tested: dict[bool, set[str]] = {True: set(), False: set()}
     for file in folder.glob("*.test.yml"):
         for test in yaml.safe_load(file.read_text("utf-8"))["tests"]:
             for case in test["alert_rule_test"]:
-                told[bool(case["exp_alerts"])].add(case["alertname"])
-    assert (told[True], told[False]) == (ALERTS.keys(), ALERTS.keys())
+                tested[bool(case["exp_alerts"])].add(case["alertname"])
+    assert (tested[True], tested[False]) == (ALERTS.keys(), ALERTS.keys())
 
 
 def test_every_alert_has_its_runbook() -> None:
@@ -281,15 +281,15 @@ def test_every_alert_has_its_runbook() -> None:
 
 @pytest.mark.parametrize("page", ["docs/guide/operating.md", "docs/guide/zh-CN/operating.md"])
 def test_the_guide_leads_from_each_alert_to_its_runbook(page: str) -> None:
-    told: dict[str, str] = {}
+    linked: dict[str, str] = {}
     for names, runbook in re.findall(
         r"^\| (`[A-Z].*`) \| \[.*\]\(.*runbooks/(.*)\) \|$",
         (ROOT / page).read_text("utf-8"),
         re.MULTILINE,
     ):
-        told |= dict.fromkeys(re.findall(r"`(\w+)`", names), runbook.removeprefix("zh-CN/"))
+        linked |= dict.fromkeys(re.findall(r"`(\w+)`", names), runbook.removeprefix("zh-CN/"))
     runbooks = {name: Path(rule["annotations"]["runbook"]).name for name, rule in ALERTS.items()}
-    assert told == runbooks
+    assert linked == runbooks
 
 
 def test_prometheus_finds_the_workers_and_the_gateways(compose: Json) -> None:

@@ -190,15 +190,15 @@ async def test_what_the_app_may_not_see_is_not_said_to_be_gone(make: Any) -> Non
 
 
 @pytest.mark.parametrize(
-    ("told", "departments", "users"),
+    ("scopes", "departments", "users"),
     [
         ({"authed_dept": [2, "-7"], "authed_user": ["a"]}, [2, -7], ["a"]),
         ({"authed_dept": 2, "authed_user": "a"}, [2], ["a"]),
         ({}, [], []),
     ],
 )
-async def test_the_scope_is_read(told: Any, departments: list[int], users: list[str]) -> None:
-    calls = canned({"auth_org_scopes": told, "auth_user_field": ["name"]})
+async def test_the_scope_is_read(scopes: Any, departments: list[int], users: list[str]) -> None:
+    calls = canned({"auth_org_scopes": scopes, "auth_user_field": ["name"]})
     assert await ContactsV2(calls).scope() == ContactScope(departments, users)
     assert made(calls) == [("/auth/scopes", {})]
 

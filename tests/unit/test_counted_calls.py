@@ -50,21 +50,21 @@ async def test_a_refused_call_that_is_not_of_the_month_does_not_count() -> None:
 @pytest.mark.parametrize("answer", [{}, Permanent("40035", "a parameter is wrong")])
 async def test_a_call_counts_although_redis_is_away_by_then(answer: Any) -> None:
     away = AsyncMock(side_effect=RedisConnectionError)
-    assert await calls_of_the_month(apis.MESSAGE_SEND, answer, told=away) == 1
+    assert await calls_of_the_month(apis.MESSAGE_SEND, answer, report=away) == 1
 
 
-async def calls_of_the_month(api: Api, answer: Any, *, told: Any = None) -> int:
+async def calls_of_the_month(api: Api, answer: Any, *, report: Any = None) -> int:
     """How many calls were counted after one to which DingTalk gave this answer."""
     whose: Any = SimpleNamespace(
         id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", woken=False, queue=""
     )
-    told = told or AsyncMock()
+    report = report or AsyncMock()
     limiter: Any = SimpleNamespace(
         acquire=AsyncMock(return_value=SimpleNamespace(costs={})),
         wanted=lambda *_: 0,
         stale=lambda _: False,
-        answered=told,
-        failed=told,
+        answered=report,
+        failed=report,
         over=AsyncMock(),
     )
     nothing: Any = SimpleNamespace(claim_late=lambda *_: None)

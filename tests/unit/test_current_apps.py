@@ -86,14 +86,14 @@ def test_a_file_that_holds_no_secret_changes_nothing_and_is_told_of_once(
             apps.look()
     assert pair(apps) == ("key-1", "secret-1")
     assert pair(apps, "hr") == ("key-hr", "secret-hr-2"), "the others are taken all the same"
-    told = [line["reason"] for line in lines if line["event"] == "secret_unreadable"]
-    assert len(told) == (0 if content in {b"", b"\n"} else 1)
-    assert all(reason.startswith("DINGTALK_APP_SECRET_FILE: ") for reason in told)
-    assert "secret-2" not in str(told)
+    reasons = [line["reason"] for line in lines if line["event"] == "secret_unreadable"]
+    assert len(reasons) == (0 if content in {b"", b"\n"} else 1)
+    assert all(reason.startswith("DINGTALK_APP_SECRET_FILE: ") for reason in reasons)
+    assert "secret-2" not in str(reasons)
 
 
 @pytest.mark.parametrize(
-    ("name", "wrong", "right", "told"),
+    ("name", "wrong", "right", "reason"),
     [
         ("CALLBACK_TOKEN_HR", "no token!", "token2", "DINGTALK_CALLBACK_TOKEN_HR: must be"),
         ("CALLBACK_AES_KEY_HR", "short", "b" * 43, "DINGTALK_CALLBACK_AES_KEY_HR: must be"),
@@ -101,7 +101,7 @@ def test_a_file_that_holds_no_secret_changes_nothing_and_is_told_of_once(
     ],
 )
 def test_what_makes_no_sense_is_refused_once_and_the_old_one_kept(
-    apps: CurrentApps, name: str, wrong: str, right: str, told: str
+    apps: CurrentApps, name: str, wrong: str, right: str, reason: str
 ) -> None:
     before = dict(apps.all)
     Path(name).write_text(wrong)
@@ -111,7 +111,7 @@ def test_what_makes_no_sense_is_refused_once_and_the_old_one_kept(
     assert apps.all == before
     (line,) = lines
     assert line["event"] == "secrets_refused"
-    assert line["reason"].startswith(told)
+    assert line["reason"].startswith(reason)
     assert wrong not in line["reason"]
     Path(name).write_text(right)
     apps.look()

@@ -70,8 +70,8 @@ def test_the_table_shows_every_number() -> None:
     with console.capture() as captured:
         console.print(replace(VERDICT, jobs=1593).table())
     shown = captured.get()
-    for told in ("asked for", "lost", "duplicated", "1,593", "token fetches"):
-        assert told in shown
+    for words in ("asked for", "lost", "duplicated", "1,593", "token fetches"):
+        assert words in shown
 
 
 def test_what_is_expected_tells_lost_from_duplicated() -> None:

@@ -38,7 +38,7 @@ def test_what_surely_changes_nothing(method: str, path: str, *, reading: bool) -
 
 
 def ended(state: str, **error: Any) -> JobStatus:
-    told = {"class": "permanent", "code": "1", "message": "m", **error} if error else None
+    failure = {"class": "permanent", "code": "1", "message": "m", **error} if error else None
     return JobStatus.model_validate(
         {
             "id": "j",
@@ -47,7 +47,7 @@ def ended(state: str, **error: Any) -> JobStatus:
             "lane": "normal",
             "state": state,
             "created_at": "2026-11-25T00:00:00Z",
-            "error": told,
+            "error": failure,
         }
     )
 
@@ -85,11 +85,11 @@ def test_ends_in_both_dialects(status: JobStatus, old: int, new: tuple[int, str]
 
 def test_who_can_not_be_reached_is_told_of_as_dingtalk_does() -> None:
     """Its answer is a task all the same; only what became of it tells."""
-    told = {"unknown_user": ["u1"], "out_of_scope": ["u2"]}
+    result = {"unknown_user": ["u1"], "out_of_scope": ["u2"]}
     status = ended("dead", code="nobody_reachable", **{"class": "refused"})
     assert reaches_nobody(status)
     assert not reaches_nobody(ended("dead", code="nobody_found"))
-    task = Task(frozenset({"u1", "u2"}), [], status.model_copy(update={"result": told}))
+    task = Task(frozenset({"u1", "u2"}), [], status.model_copy(update={"result": result}))
     assert (task.invalid, task.left_out) == (["u1", "u2"], [])
 
 
@@ -135,9 +135,9 @@ def test_what_dingtalk_lets_pass_is_let_pass() -> None:
     }
     given = {"msgtype": "oa", "oa": oa, "at": {"isAtAll": True}}
     job = message_send({"users": ["u1"]}, given)
-    told = job.wire()["message"]["oa"]
-    assert told["head"] == {"bgcolor": "FFBBBBBB", "text": "h"}
-    assert told["body"] == {"form": [{"key": "天数", "value": "3"}], "rich": {"num": "15.6"}}
+    content = job.wire()["message"]["oa"]
+    assert content["head"] == {"bgcolor": "FFBBBBBB", "text": "h"}
+    assert content["body"] == {"form": [{"key": "天数", "value": "3"}], "rich": {"num": "15.6"}}
     assert given["at"] == {"isAtAll": True}, "what was given stays as it was"
 
 

@@ -29,7 +29,7 @@ class Organisation:
         self.stranded: list[str] = []
         self.heads: dict[int, list[str]] = {}
         self.outdated: dict[str, bool] = {}
-        self.told: list[tuple[Any, ...]] = []
+        self.writes: list[tuple[Any, ...]] = []
         self.asked = 0
         self.open: set[int] = set()
         self.counts = Progress(
@@ -50,11 +50,11 @@ class Organisation:
         return None if found is None else Department(number, found)
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        self.told.append(("put", member.userid))
+        self.writes.append(("put", member.userid))
         return replace(self.counts, outdated=self.outdated.pop(member.userid, False))
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
-        self.told.append(("drop", userid))
+        self.writes.append(("drop", userid))
         return self.counts
 
     async def strangers(self, run: str, numbers: list[int]) -> list[int]:
@@ -66,10 +66,10 @@ class Organisation:
     async def note_departments(
         self, run: str, *, met: list[Department], hidden: list[int], gone: list[int]
     ) -> None:
-        self.told.append(("departments", [each.id for each in met], hidden, gone))
+        self.writes.append(("departments", [each.id for each in met], hidden, gone))
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
-        self.told.append(("vanish", department))
+        self.writes.append(("vanish", department))
         self.stranded += self.inside.get(department, [])
 
     async def unmet(self, run: str, *, most: int, confirm_removals: bool) -> Unmet:
@@ -78,7 +78,7 @@ class Organisation:
     async def note_users(
         self, run: str, *, met: list[Member], hidden: list[str], gone: list[str]
     ) -> None:
-        self.told.append(("users", len(met), hidden, gone))
+        self.writes.append(("users", len(met), hidden, gone))
         asked = {*(member.userid for member in met), *hidden, *gone}
         self.stranded = [user for user in self.stranded if user not in asked]
 
@@ -95,7 +95,7 @@ class Organisation:
         return self.counts
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        self.told.append(("close",))
+        self.writes.append(("close",))
         return self.counts
 
 
@@ -131,7 +131,7 @@ async def test_each_person_of_an_event_is_asked_for_once(event_type: str) -> Non
     ctx.organisation.people = {"a": True, "7": True}
     result = await run(tell(event_type, UserId=["a", 7, "a"]), ctx)
     assert (result["follows"], result["users"], result["gone"]) == ("directory", 2, 0)
-    assert ctx.organisation.told == [("put", "a"), ("put", "7")]
+    assert ctx.organisation.writes == [("put", "a"), ("put", "7")]
     await run(tell(event_type, UserId=["a", 7, "a"]), ctx)
     assert ctx.organisation.asked == 2
 
@@ -143,11 +143,11 @@ async def test_an_answer_that_contradicts_the_event_is_asked_for_once_more() -> 
     with pytest.raises(Wait) as wait:
         await run(leave, ctx)
     assert wait.value.delay == timedelta(seconds=10)
-    assert ctx.organisation.told == [("put", "a"), ("drop", "b")]
+    assert ctx.organisation.writes == [("put", "a"), ("drop", "b")]
     ctx.organisation.people = {}
     result = await run(leave, ctx)
     assert result["gone"] == 2
-    assert ctx.organisation.told[2:] == [("drop", "a")]
+    assert ctx.organisation.writes[2:] == [("drop", "a")]
 
 
 async def test_what_dingtalk_says_twice_is_believed() -> None:
@@ -162,11 +162,11 @@ async def test_people_that_the_app_may_not_see_stay_as_they_are() -> None:
     ctx = Ctx()
     ctx.organisation.hidden = {"a", 9}
     assert (await run(tell("user_leave_org", userId="a"), ctx))["gone"] == 0
-    assert ctx.organisation.told == []
+    assert ctx.organisation.writes == []
     ctx = Ctx()
     ctx.organisation.hidden = {9}
     await run(tell("org_dept_modify", deptId=[9]), ctx)
-    assert ctx.organisation.told == [("departments", [], [9], []), ("close",)]
+    assert ctx.organisation.writes == [("departments", [], [9], []), ("close",)]
 
 
 async def test_a_known_department_costs_a_call_and_who_heads_it_another() -> None:
@@ -176,12 +176,12 @@ async def test_a_known_department_costs_a_call_and_who_heads_it_another() -> Non
     ctx.organisation.people = {"new": True, "old": True}
     await run(tell("org_dept_modify", DeptId=["5"]), ctx)
     assert ctx.organisation.asked == 3
-    assert {("put", "new"), ("put", "old")} < set(map(tuple, map(str_of, ctx.organisation.told)))
+    assert {("put", "new"), ("put", "old")} < set(map(tuple, map(str_of, ctx.organisation.writes)))
     assert ctx.spawned == []
 
 
-def str_of(told: tuple[Any, ...]) -> tuple[str, ...]:
-    return tuple(map(str, told))
+def str_of(write: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(map(str, write))
 
 
 async def test_a_new_department_is_walked() -> None:
@@ -210,7 +210,7 @@ async def test_the_members_of_a_department_that_is_gone_are_asked_for() -> None:
         assert len(ctx.organisation.stranded) == left
     assert (await run(remove, ctx))["gone"] == 1
     assert ctx.organisation.asked == 1 + len(everybody)
-    assert ctx.organisation.told[1:] == [
+    assert ctx.organisation.writes[1:] == [
         ("vanish", 5),
         ("users", ASKED_AT_ONCE, [], []),
         ("users", 0, everybody[-2:-1], everybody[-1:]),
@@ -227,7 +227,7 @@ async def test_an_answer_that_is_older_than_the_end_of_a_department_is_asked_for
         await run(edit, ctx)
     assert wait.value.delay == timedelta(0)
     assert (await run(edit, ctx))["gone"] == 0
-    assert ctx.organisation.told == [("put", "a"), ("put", "a")]
+    assert ctx.organisation.writes == [("put", "a"), ("put", "a")]
 
 
 @pytest.mark.parametrize(

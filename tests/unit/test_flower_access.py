@@ -61,13 +61,13 @@ def a_task(name: str | None, kwargs: str | None) -> SimpleNamespace:
 
 
 def test_the_summary_does_not_repeat_the_name() -> None:
-    told = "message-send app=default lane=bulk text to 2 users"
-    shown = format_task(a_task("dingrelay.message-send", told))
+    summary = "message-send app=default lane=bulk text to 2 users"
+    shown = format_task(a_task("dingrelay.message-send", summary))
     assert (shown.name, shown.kwargs) == ("message-send", "app=default lane=bulk text to 2 users")
 
 
 @pytest.mark.parametrize(
-    ("state", "result", "exception", "told"),
+    ("state", "result", "exception", "text"),
     [
         ("SUCCESS", "done accepted=2", "snoozed: the limit", "done accepted=2"),
         ("RETRY", None, "snoozed: the limit", "snoozed: the limit"),
@@ -76,11 +76,11 @@ def test_the_summary_does_not_repeat_the_name() -> None:
     ],
 )
 def test_a_result_or_the_reason_is_in_one_column(
-    state: str, result: str | None, exception: str | None, told: str | None
+    state: str, result: str | None, exception: str | None, text: str | None
 ) -> None:
     task = a_task("dingrelay.message-send", "x")
     task.state, task.result, task.exception = state, result, exception
-    assert format_task(task).result == told
+    assert format_task(task).result == text
 
 
 @pytest.mark.parametrize("kwargs", ["{'job': {'message': 'private'}}", "{}"])

@@ -32,8 +32,8 @@ async def test_the_management_api_is_not_guessed_where_the_broker_has_tls(
     assert await found.queues(["dingrelay.normal"]) == []
     assert len(guesses) == asked
     assert all("http://u:p@rabbit:15672/" in each for each in guesses)
-    told = [line["set"] for line in lines if line["event"] == "flower_shows_no_queues"]
-    assert told == ["DINGRELAY_FLOWER_BROKER_API"] * (not asked)
+    named = [line["set"] for line in lines if line["event"] == "flower_shows_no_queues"]
+    assert named == ["DINGRELAY_FLOWER_BROKER_API"] * (not asked)
 
 
 async def test_the_authorities_of_the_broker_hold_for_its_management_api(

@@ -25,7 +25,7 @@ def test_valid_json_is_read_as_it_is(values: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "detail"),
     [
         (b"", "is not JSON"),
         (b"{", "is not JSON"),
@@ -47,11 +47,11 @@ def test_valid_json_is_read_as_it_is(values: Any) -> None:
         (b'{"a":' * 100_000, "levels"),
     ],
 )
-def test_what_programs_read_differently_is_refused(content: bytes, told: str) -> None:
+def test_what_programs_read_differently_is_refused(content: bytes, detail: str) -> None:
     with pytest.raises(Problem) as refused:
         parse_json(content)
     assert refused.value.kind.status == 400
-    assert told in refused.value.detail
+    assert detail in refused.value.detail
 
 
 def test_brackets_in_texts_are_no_levels() -> None:
@@ -79,7 +79,7 @@ def test_lines_are_the_same_however_the_body_is_cut(lines: list[bytes], cuts: li
 
 
 @pytest.mark.parametrize(
-    ("field", "body", "told"),
+    ("field", "body", "expected"),
     [
         ("job", {}, ""),
         ("to.users.3", {"to": {"users": ["a"]}}, "/to/users/3"),
@@ -88,5 +88,5 @@ def test_lines_are_the_same_however_the_body_is_cut(lines: list[bytes], cuts: li
         ("form.0.name", {"form": [{"name": 1}]}, "/form/0/name"),
     ],
 )
-def test_a_pointer_follows_the_body(field: str, body: object, told: str) -> None:
-    assert pointer(field, body) == told
+def test_a_pointer_follows_the_body(field: str, body: object, expected: str) -> None:
+    assert pointer(field, body) == expected

@@ -28,6 +28,6 @@ def test_what_is_told_of_a_job_holds_no_token() -> None:
         body=([], {"job": job}, {}),
         task=app.tasks["dingrelay.api-call"],
     )
-    for told in (request.kwargsrepr, request.info(), request.info(safe=True)):
-        assert "stolen" not in repr(told)
-        assert "/x" in repr(told)
+    for text in (request.kwargsrepr, request.info(), request.info(safe=True)):
+        assert "stolen" not in repr(text)
+        assert "/x" in repr(text)

@@ -139,8 +139,8 @@ def test_the_guide_scales_by_what_workers_tell(page: str) -> None:
     metric, lane, state = asked.groups()
     backlog = Backlog()
     backlog.shown = Waiting([WaitingJobs("default", lane, dict.fromkeys(STATES, 1), 1.0, None)])
-    (told,) = (family for family in backlog.collect() if family.name == metric)
-    samples = {(sample.labels["lane"], sample.labels["state"]) for sample in told.samples}
+    (shown,) = (family for family in backlog.collect() if family.name == metric)
+    samples = {(sample.labels["lane"], sample.labels["state"]) for sample in shown.samples}
     assert (lane, state) in samples
     assert lane in args[args.index("--lanes") + 1].split(",")
     # What the table reckons.

@@ -125,7 +125,7 @@ def test_files_of_the_same_name_and_content_are_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "name", "kind", "told"),
+    ("file", "name", "kind", "error"),
     [
         ("missing.png", None, None, "file: must be a file that can be read \\(No such file"),
         (".", None, "image", "file: must be a file that can be read \\(Is a directory"),
@@ -146,8 +146,8 @@ def test_files_of_the_same_name_and_content_are_one(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_file_of_dingtalks_is_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Any, name: Any, kind: Any, told: str
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Any, name: Any, kind: Any, error: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InvalidArgument, match=told):
+    with pytest.raises(InvalidArgument, match=error):
         media.read(file, name, kind)

@@ -27,8 +27,8 @@ class Cell:
     """Jobs of which a filter takes some; a look at them is bounded, as in `Listing`."""
 
     def __init__(self, places: list[tuple[int, bool]], name: str, most: int) -> None:
-        told = [(Position(at, f"{name}{number}"), fits) for number, (at, fits) in enumerate(places)]
-        self._places = sorted(told, reverse=True)
+        jobs = [(Position(at, f"{name}{number}"), fits) for number, (at, fits) in enumerate(places)]
+        self._places = sorted(jobs, reverse=True)
         self._most = most
         self.fitting = [place for place, fits in self._places if fits]
 

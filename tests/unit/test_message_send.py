@@ -281,8 +281,12 @@ async def test_who_can_not_be_reached_is_left_out_before_the_call_and_named(
     assert [len(sent.users) for sent in ctx.messages.sent] == [99, 49]
     assert (result["unknown_user"], result["out_of_scope"]) == (["u1"], ["u120"])
     assert result["accepted"] == 148
-    told = outcomes({"to": {"users": people(150)}}, ctx.remembered)
-    assert (told["u1"], told["u120"], told["u2"]) == ("unknown_user", "out_of_scope", "accepted")
+    by_user = outcomes({"to": {"users": people(150)}}, ctx.remembered)
+    assert (by_user["u1"], by_user["u120"], by_user["u2"]) == (
+        "unknown_user",
+        "out_of_scope",
+        "accepted",
+    )
 
 
 async def test_a_message_that_can_reach_nobody_is_dead(ctx: FakeContext) -> None:
@@ -293,9 +297,9 @@ async def test_a_message_that_can_reach_nobody_is_dead(ctx: FakeContext) -> None
         await run(to("u1", "u2", "u3"), ctx)
     assert error.value.code == "nobody_reachable"
     assert ctx.messages.calls == 0
-    told = so_far(ctx.remembered)
-    assert told is not None
-    assert (told["unknown_user"], told["out_of_scope"]) == (["u1", "u2"], ["u3"])
+    result = so_far(ctx.remembered)
+    assert result is not None
+    assert (result["unknown_user"], result["out_of_scope"]) == (["u1", "u2"], ["u3"])
 
 
 async def test_a_message_that_the_others_have_is_a_duplicate(ctx: FakeContext) -> None:
@@ -342,9 +346,9 @@ async def test_a_confirmed_message_is_done_if_somebody_has_it(
     with pytest.raises(Refused, match=f"none of 2 people: {ends}") as error:
         await run(job, ctx)
     assert error.value.code == "nobody_reached"
-    told = so_far(ctx.remembered)
-    assert told is not None
-    assert (told["invalid"], told["failed"]) == (report.invalid, report.failed)
+    result = so_far(ctx.remembered)
+    assert result is not None
+    assert (result["invalid"], result["failed"]) == (report.invalid, report.failed)
 
 
 async def test_a_delivery_that_does_not_finish_is_done(ctx: FakeContext) -> None:

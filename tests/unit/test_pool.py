@@ -69,17 +69,17 @@ async def raises(error: BaseException) -> object:
 def ended(loop: Loop, how: Coroutine[Any, Any, Any]) -> tuple[bool, Any]:
     app = SimpleNamespace(tasks={"answers": Answers(loop, how)}, conf=CONF)
     pool = JobPool(2, app=app)
-    told: list[Any] = []
+    results: list[Any] = []
     accepted: list[Any] = []
     pool.on_apply(
         print,
         ("answers", "id", {}, b"", "json", "utf-8"),
-        callback=told.append,
+        callback=results.append,
         accept_callback=lambda *when: accepted.append(when),
     )
     pool.on_stop()
     assert len(accepted) == 1
-    ((failed, result, seconds),) = told
+    ((failed, result, seconds),) = results
     assert seconds >= 0
     return failed, result
 
@@ -100,13 +100,13 @@ def test_what_was_never_meant_to_happen_is_shown(loop: Loop) -> None:
 
 def test_another_celery_task_runs_in_a_thread(loop: Loop) -> None:
     pool = JobPool(2, app=SimpleNamespace(tasks={"other": object()}, conf=CONF))
-    told: list[Any] = []
+    results: list[Any] = []
     target = threading.get_ident
     applied = pool.on_apply(
-        lambda *_: target(), ("other", "id", {}), {}, told.append, lambda *_: None
+        lambda *_: target(), ("other", "id", {}), {}, results.append, lambda *_: None
     )
     assert applied is not None
     applied.wait(5)
-    assert told
-    assert told[0] not in {threading.get_ident(), loop.thread.ident}
+    assert results
+    assert results[0] not in {threading.get_ident(), loop.thread.ident}
     pool.on_stop()

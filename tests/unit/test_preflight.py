@@ -10,7 +10,7 @@ REDIS = SecretStr("redis://127.0.0.1:6379/0")
 
 
 @pytest.mark.parametrize(
-    ("apps", "told"),
+    ("apps", "error"),
     [
         ({}, "no DingTalk application is configured"),
         ({"default": AppSettings(app_key=SecretStr("k"))}, "DINGTALK_APP_SECRET is required"),
@@ -18,10 +18,10 @@ REDIS = SecretStr("redis://127.0.0.1:6379/0")
     ],
 )
 def test_a_worker_in_production_names_what_is_missing(
-    apps: dict[str, AppSettings], told: str
+    apps: dict[str, AppSettings], error: str
 ) -> None:
     settings = Settings(env="production", redis_url=REDIS, apps=apps)
-    with pytest.raises(SettingsError, match=told):
+    with pytest.raises(SettingsError, match=error):
         preflight.check_apps(settings)
     preflight.check_apps(settings.model_copy(update={"env": "sandbox"}))
 

@@ -12,7 +12,7 @@ TO = {"users": ["u1"]}
 
 
 @pytest.mark.parametrize(
-    ("kind", "job", "told"),
+    ("kind", "job", "sentence"),
     [
         (MessageSend, {"message": TEXT}, "to: is required"),
         (MessageSend, {"to": TO, "message": TEXT, "colour": 1}, "colour: there is no such field"),
@@ -58,7 +58,7 @@ TO = {"users": ["u1"]}
         ),
     ],
 )
-def test_a_refusal_is_a_sentence(kind: type[Contract], job: dict[str, Any], told: str) -> None:
+def test_a_refusal_is_a_sentence(kind: type[Contract], job: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ContractError) as refused:
         kind.parse(job)
-    assert str(refused.value) == told
+    assert str(refused.value) == sentence

@@ -37,8 +37,8 @@ def test_what_was_sent_is_there_and_done() -> None:
     assert tell(client, "u1") == State.DONE
     client.call("POST", "/topapi/v2/user/get", body={"userid": "u1"}, effect="none")
     assert [job.kind for job in client.sent] == ["message-send", "api-call"]
-    (told,) = client.messages_to("u1")
-    assert told.message.model_dump()["text"]["content"] == "订单已付款"
+    (recorded,) = client.messages_to("u1")
+    assert recorded.message.model_dump()["text"]["content"] == "订单已付款"
     assert client.messages_to("u2") == []
 
 

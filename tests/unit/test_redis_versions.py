@@ -24,8 +24,8 @@ GUIDES = [
 def test_one_that_lacks_a_command_is_refused(
     info: dict[str, str], verdict: str, found: str
 ) -> None:
-    told = redis_server.check_version(info)
-    assert (told.verdict, told.found) == (verdict, found)
+    finding = redis_server.check_version(info)
+    assert (finding.verdict, finding.found) == (verdict, found)
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.parent.name)

@@ -32,19 +32,19 @@ def create(caller: Caller, *steps: tuple[str, list[str]], **fields: Any) -> str:
     return str(reply.body.get("instanceId") or reply.code)
 
 
-def told(caller: Caller, instance: str) -> dict[str, Any]:
+def instance_of(caller: Caller, instance: str) -> dict[str, Any]:
     result = caller.get(INSTANCES, processInstanceId=instance).body["result"]
     assert isinstance(result, dict)
     return result
 
 
 def tasks(caller: Caller, instance: str) -> list[tuple[str, str, str]]:
-    found = told(caller, instance)["tasks"]
+    found = instance_of(caller, instance)["tasks"]
     return [(each["userId"], each["status"], each["result"]) for each in found]
 
 
 def decide(caller: Caller, instance: str, user: str, result: str = "agree", **fields: Any) -> Reply:
-    found = told(caller, instance)["tasks"]
+    found = instance_of(caller, instance)["tasks"]
     task = next(each["taskId"] for each in reversed(found) if each["userId"] == user)
     payload = {"processInstanceId": instance, "taskId": task, "actionerUserId": user}
     return caller.post(f"{INSTANCES}/execute", {**payload, "result": result, **fields})
@@ -57,7 +57,7 @@ def test_all_of_a_step_must_agree_before_the_next_is_asked(caller: Caller) -> No
     decide(caller, made, "u3")
     assert tasks(caller, made)[-1] == ("u4", "RUNNING", "NONE")
     decide(caller, made, "u4")
-    end = told(caller, made)
+    end = instance_of(caller, made)
     assert (end["status"], end["result"]) == ("COMPLETED", "agree")
     assert end["finishTime"]
     records = [(each["type"], each["result"], each["userId"]) for each in end["operationRecords"]]
@@ -74,13 +74,13 @@ def test_one_of_a_step_is_enough_and_the_others_are_let_go(caller: Caller) -> No
     made = create(caller, ("OR", ["u2", "u3"]))
     decide(caller, made, "u3")
     assert tasks(caller, made) == [("u2", "CANCELED", "NONE"), ("u3", "COMPLETED", "AGREE")]
-    assert told(caller, made)["status"] == "COMPLETED"
+    assert instance_of(caller, made)["status"] == "COMPLETED"
 
 
 def test_one_refusal_ends_it(caller: Caller) -> None:
     made = create(caller, ("AND", ["u2", "u3"]), ("NONE", ["u4"]))
     decide(caller, made, "u2", "refuse")
-    end = told(caller, made)
+    end = instance_of(caller, made)
     assert (end["status"], end["result"]) == ("COMPLETED", "refuse")
     assert tasks(caller, made) == [("u2", "COMPLETED", "REFUSE"), ("u3", "CANCELED", "NONE")]
 
@@ -126,7 +126,7 @@ def test_a_task_is_its_owners_and_open(caller: Caller) -> None:
 
 def test_a_task_can_be_handed_on(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]))
-    (task,) = told(caller, made)["tasks"]
+    (task,) = instance_of(caller, made)["tasks"]
     wanted = {"taskId": task["taskId"], "operateUserId": "u2", "toUserId": "u3", "remark": "请看"}
     path = f"{WORKFLOW}/tasks/redirect"
 
@@ -139,10 +139,10 @@ def test_a_task_can_be_handed_on(caller: Caller) -> None:
     assert code(operateUserId="u3") == "param.illegal.operator"
     assert caller.post(path, wanted).body == {"result": True}
     assert tasks(caller, made) == [("u2", "COMPLETED", "REDIRECTED"), ("u3", "RUNNING", "NONE")]
-    assert told(caller, made)["operationRecords"][-1]["type"] == "REDIRECT_TASK"
+    assert instance_of(caller, made)["operationRecords"][-1]["type"] == "REDIRECT_TASK"
     assert code() == "task.status.error"
     decide(caller, made, "u3")
-    assert told(caller, made)["result"] == "agree"
+    assert instance_of(caller, made)["result"] == "agree"
     assert code() == "instance.status.error"
 
 
@@ -151,7 +151,7 @@ def test_a_comment_is_in_the_records(caller: Caller) -> None:
     path = f"{INSTANCES}/comments"
     wanted = {"processInstanceId": made, "text": "请尽快", "commentUserId": "u3"}
     assert caller.post(path, wanted).body == {"result": True, "success": True}
-    record = told(caller, made)["operationRecords"][-1]
+    record = instance_of(caller, made)["operationRecords"][-1]
     assert (record["type"], record["userId"], record["remark"]) == ("ADD_REMARK", "u3", "请尽快")
     many = {"attachments": [{"fileId": "1"}] * 21}
     assert caller.post(path, {**wanted, "file": many}).code == "invalidParameter"
@@ -177,7 +177,7 @@ def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
     assert code(operatingUserId="u2") == code(remark="x" * 1_025) == "invalidParameter"
     assert caller.post(path, {**wanted, "remark": "误"}).body["result"] is True
     assert tasks(caller, made) == [("u2", "CANCELED", "NONE")]
-    end = told(caller, made)
+    end = instance_of(caller, made)
     assert (end["status"], end["result"]) == ("TERMINATED", "")
     assert end["operationRecords"][-1]["type"] == "TERMINATE_PROCESS_INSTANCE"
     assert code() == "aflowProcessInstStatusException"
@@ -196,7 +196,7 @@ def test_a_template_may_forbid_withdrawal(caller: Caller) -> None:
 def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> None:
     path = "/topapi/process/instance"
     made = create(caller, ("AND", ["u2", "u3"]))
-    (first, _) = told(caller, made)["tasks"]
+    (first, _) = instance_of(caller, made)["tasks"]
 
     def post(verb: str, **fields: Any) -> Reply:
         request = {"process_instance_id": made, **fields}
@@ -218,7 +218,7 @@ def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> 
     assert post("terminate", is_system=False, operating_userid="u2").code == "400002"
     assert post("terminate", is_system=True, remark="x" * 1_025).code == "400002"
     assert post("terminate", is_system=True).body["success"] is True
-    records = [each["type"] for each in told(caller, made)["operationRecords"]]
+    records = [each["type"] for each in instance_of(caller, made)["operationRecords"]]
     assert records == [
         "START_PROCESS_INSTANCE",
         "EXECUTE_TASK_NORMAL",

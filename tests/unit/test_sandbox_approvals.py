@@ -54,10 +54,10 @@ def test_an_instance_of_either_generation_is_seen_by_both(caller: Caller) -> Non
     seen = caller.post(f"{OLD}/get", {"process_instance_id": new}).body["process_instance"]
     assert seen["form_component_values"][0]["value"] == "出差"
     assert (seen["status"], seen["create_time"]) == ("RUNNING", "2026-11-24 12:00:00")
-    told = caller.get(INSTANCES, processInstanceId=old).body
-    assert told["result"]["originatorUserId"] == "u1"
-    assert told["result"]["createTime"] == "2026-11-24T04:00Z"
-    assert told["success"] is True
+    answer = caller.get(INSTANCES, processInstanceId=old).body
+    assert answer["result"]["originatorUserId"] == "u1"
+    assert answer["result"]["createTime"] == "2026-11-24T04:00Z"
+    assert answer["success"] is True
 
 
 def test_two_equal_creates_make_two_and_the_audit_says_so(caller: Caller) -> None:

@@ -96,7 +96,7 @@ def caller() -> Caller:
     return caller
 
 
-def told(caller: Caller) -> list[tuple[str, dict[str, Any]]]:
+def emitted(caller: Caller) -> list[tuple[str, dict[str, Any]]]:
     """The events since the start, and what each tells; their ids differ."""
     events = caller.world.events.reports(since=0, kind="", state="", limit=1_000)
     assert len({event["id"] for event in events}) == len(events)
@@ -113,7 +113,7 @@ def test_people_come_change_and_go(caller: Caller) -> None:
     people.put_user("new", {"job_number": "7", "email": None, "hired_date": 1_577_836_800_000})
     people.delete_user("new")
     moment = {"timeStamp": str(NOON_MS), "userId": ["new"]}
-    (added, active, moved, changed, left) = told(caller)
+    (added, active, moved, changed, left) = emitted(caller)
     assert added == ("user_add_org", moment)
     assert active == ("user_active_org", moment)
     assert moved == ("user_modify_org", moment)
@@ -135,7 +135,7 @@ def test_departments_come_change_and_go(caller: Caller) -> None:
     organisation.put_department(99, {"parent_id": 2})
     organisation.delete_department(99)
     assert [
-        (kind, fields.get("deptId", fields.get("userId"))) for kind, fields in told(caller)
+        (kind, fields.get("deptId", fields.get("userId"))) for kind, fields in emitted(caller)
     ] == [
         ("org_dept_create", [99]),
         ("user_modify_org", ["u2"]),
@@ -150,7 +150,7 @@ def test_departments_come_change_and_go(caller: Caller) -> None:
 
 def test_another_organisation_is_told_of_nothing(caller: Caller) -> None:
     caller.world.organisation.seed(users=5, departments=2, seed=3)
-    assert told(caller) == []
+    assert emitted(caller) == []
 
 
 def create(caller: Caller, *steps: tuple[str, list[str]]) -> str:
@@ -168,7 +168,7 @@ def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
     """Of each event of approvals: whose, its type, who it names, and the result."""
     return [
         (kind.split("_")[1], fields["type"], fields["staffId"], fields.get("result", ""))
-        for kind, fields in told(caller)
+        for kind, fields in emitted(caller)
     ]
 
 
@@ -199,7 +199,7 @@ def test_what_an_instance_tells_of_itself(caller: Caller) -> None:
     flow = caller.world.approvals.find(made).flow
     flow.terminate("u1", at=NOON)
     caller.world.approvals.delete(made, at=NOON)
-    start, begun, cancelled, ended, deleted = (fields for _, fields in told(caller))
+    start, begun, cancelled, ended, deleted = (fields for _, fields in emitted(caller))
     name = caller.world.organisation.fields(caller.world.organisation.people["u1"])["name"]
     common = {
         "processInstanceId": made,
@@ -400,8 +400,8 @@ def test_an_organisation_that_lives_makes_an_event_of_each_change() -> None:
     kinds = [[Churn(each.world.organisation, 7)] for each in (first, second)]
     steps = [[churn.step() for _ in range(400)] for (churn,) in kinds]
     assert steps[0] == steps[1]
-    assert told(first) == told(second)
-    assert {kind for kind, _ in told(first)} == {
+    assert emitted(first) == emitted(second)
+    assert {kind for kind, _ in emitted(first)} == {
         "user_add_org",
         "user_modify_org",
         "user_leave_org",

@@ -56,13 +56,13 @@ def create(caller: Caller, form: dict[str, Any], code: str = "PROC-PURCHASE") ->
 
 
 def old_form(caller: Caller, instance: str) -> dict[str, dict[str, Any]]:
-    told = caller.post(f"{OLD}/get", {"process_instance_id": instance}).body["process_instance"]
-    return {each["name"]: each for each in told["form_component_values"]}
+    found = caller.post(f"{OLD}/get", {"process_instance_id": instance}).body["process_instance"]
+    return {each["name"]: each for each in found["form_component_values"]}
 
 
 def new_form(caller: Caller, instance: str) -> dict[str, dict[str, Any]]:
-    told = caller.get(INSTANCES, processInstanceId=instance).body["result"]
-    return {each["name"]: each for each in told["formComponentValues"]}
+    found = caller.get(INSTANCES, processInstanceId=instance).body["result"]
+    return {each["name"]: each for each in found["formComponentValues"]}
 
 
 def test_controls_that_were_never_named_come_back_as_the_text_null(caller: Caller) -> None:
@@ -79,13 +79,13 @@ def test_controls_that_were_never_named_come_back_as_the_text_null(caller: Calle
 @pytest.mark.parametrize("empty", ["", "null"])
 def test_an_empty_value_comes_back_as_the_text_null(caller: Caller, empty: str) -> None:
     form = {**LEAST, "备注": empty, "总价": empty, "图片": "[]", "负责人": "[]"}
-    told = new_form(caller, create(caller, form))
-    assert {told[name]["value"] for name in ("备注", "总价", "图片", "负责人")} == {"null"}
+    controls = new_form(caller, create(caller, form))
+    assert {controls[name]["value"] for name in ("备注", "总价", "图片", "负责人")} == {"null"}
 
 
 def test_a_template_without_controls_tells_what_was_sent_as_text(caller: Caller) -> None:
-    told = new_form(caller, create(caller, {"a": "1", "b": ""}, "PROC-ANY"))
-    assert {name: each["value"] for name, each in told.items()} == {"a": "1", "b": "null"}
+    controls = new_form(caller, create(caller, {"a": "1", "b": ""}, "PROC-ANY"))
+    assert {name: each["value"] for name, each in controls.items()} == {"a": "1", "b": "null"}
 
 
 def test_both_generations_tell_the_same_under_their_own_names(caller: Caller) -> None:
@@ -97,28 +97,30 @@ def test_both_generations_tell_the_same_under_their_own_names(caller: Caller) ->
 
 
 def test_selects_have_their_option_beside_the_label(caller: Caller) -> None:
-    told = old_form(caller, create(caller, FULL))
-    assert told["采购类型"]["value"] == "设备"
-    assert json.loads(told["采购类型"]["ext_value"]) == {"label": "设备", "key": "option_1"}
-    assert told["标签"]["value"] == '["加急","无"]'
-    assert json.loads(told["标签"]["ext_value"]) == [
+    controls = old_form(caller, create(caller, FULL))
+    assert controls["采购类型"]["value"] == "设备"
+    assert json.loads(controls["采购类型"]["ext_value"]) == {"label": "设备", "key": "option_1"}
+    assert controls["标签"]["value"] == '["加急","无"]'
+    assert json.loads(controls["标签"]["ext_value"]) == [
         {"label": "加急", "key": "option_0"},
         {"label": "无", "key": "option_2"},
     ]
 
 
 def test_people_and_departments_come_back_as_names(caller: Caller) -> None:
-    told = old_form(caller, create(caller, FULL))
+    controls = old_form(caller, create(caller, FULL))
     organisation = caller.world.organisation
     names = [organisation.fields(organisation.people[each])["name"] for each in ("u2", "u3")]
-    assert told["负责人"]["value"] == ",".join(names)
-    assert [each["emplId"] for each in json.loads(told["负责人"]["ext_value"])] == ["u2", "u3"]
-    assert told["使用部门"]["value"] == ",".join(organisation.departments[n].name for n in (2, 3))
+    assert controls["负责人"]["value"] == ",".join(names)
+    assert [each["emplId"] for each in json.loads(controls["负责人"]["ext_value"])] == ["u2", "u3"]
+    assert controls["使用部门"]["value"] == ",".join(
+        organisation.departments[n].name for n in (2, 3)
+    )
 
 
 def test_a_table_comes_back_as_rows_of_cells(caller: Caller) -> None:
-    told = old_form(caller, create(caller, FULL))["采购明细"]
-    first, second = json.loads(told["value"])
+    table = old_form(caller, create(caller, FULL))["采购明细"]
+    first, second = json.loads(table["value"])
     assert [(cell["label"], cell["value"]) for cell in second["rowValue"]] == [
         ("名称", "线"),
         ("数量", "1"),
@@ -129,13 +131,13 @@ def test_a_table_comes_back_as_rows_of_cells(caller: Caller) -> None:
     assert cells["经办人"]["extendValue"][0]["emplId"] == "u2"
     assert all(cell["key"].startswith(cell["componentType"]) for cell in cells.values())
     assert first["rowNumber"] != second["rowNumber"]
-    assert json.loads(told["ext_value"]) == {"statValue": [], "componentName": "TableField"}
+    assert json.loads(table["ext_value"]) == {"statValue": [], "componentName": "TableField"}
 
 
 @pytest.mark.parametrize("form", [LEAST, {**LEAST, "采购明细": "[]"}])
 def test_an_empty_table_comes_back_as_its_columns(caller: Caller, form: dict[str, str]) -> None:
-    told = old_form(caller, create(caller, form))["采购明细"]
-    columns = json.loads(told["value"])
+    table = old_form(caller, create(caller, form))["采购明细"]
+    columns = json.loads(table["value"])
     assert [each["props"]["label"] for each in columns] == [
         "名称",
         "规格",
@@ -145,15 +147,15 @@ def test_an_empty_table_comes_back_as_its_columns(caller: Caller, form: dict[str
     ]
     assert columns[0]["componentName"] == "TextField"
     assert columns[0]["props"]["required"] is True
-    assert "ext_value" not in told
+    assert "ext_value" not in table
 
 
 def test_pictures_lie_elsewhere_and_the_rest_comes_back_as_text(caller: Caller) -> None:
-    told = old_form(caller, create(caller, FULL))
-    (picture,) = json.loads(told["图片"]["value"])
+    controls = old_form(caller, create(caller, FULL))
+    (picture,) = json.loads(controls["图片"]["value"])
     assert picture != PICTURE
-    assert (told["总价"]["value"], told["期望日期"]["value"]) == ("12000.50", "2026-12-01")
-    assert json.loads(told["附件"]["value"]) == [FILE]
+    assert (controls["总价"]["value"], controls["期望日期"]["value"]) == ("12000.50", "2026-12-01")
+    assert json.loads(controls["附件"]["value"]) == [FILE]
 
 
 def test_the_truth_keeps_what_was_sent(caller: Caller) -> None:
@@ -219,8 +221,8 @@ def test_the_schema_tells_labels_options_and_what_is_required(caller: Caller) ->
         "NumberField",
         True,
     )
-    told = new_form(caller, create(caller, LEAST))
-    assert {name: each["id"] for name, each in told.items()} == {
+    controls = new_form(caller, create(caller, LEAST))
+    assert {name: each["id"] for name, each in controls.items()} == {
         name: each["props"]["id"] for name, each in items.items()
     }
     assert caller.get(SCHEMAS, processCode="PROC-NONE").code == "processCodeError"

@@ -316,7 +316,7 @@ SHARED.limit(calls="", egress="")
 
 def test_the_month_is_counted_as_the_workers_count_it() -> None:
     known = {(api.method, api.path): api.counted for api in APIS}
-    told = {key: each.counted for key, each in ENDPOINTS.items() if each.access == "token"}
-    assert {key: told[key] for key in known.keys() & told.keys()} == {
-        key: known[key] for key in known.keys() & told.keys()
+    counted = {key: each.counted for key, each in ENDPOINTS.items() if each.access == "token"}
+    assert {key: counted[key] for key in known.keys() & counted.keys()} == {
+        key: known[key] for key in known.keys() & counted.keys()
     }

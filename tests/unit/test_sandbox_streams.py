@@ -20,8 +20,8 @@ ROBOT = Subscription("CALLBACK", "/v1.0/im/bot/messages/get")
 
 
 def ack(code: object = 200, data: object = "{}", **headers: Any) -> str:
-    told = {"contentType": "application/json", "messageId": "m1", **headers}
-    return json.dumps({"code": code, "headers": told, "message": "OK", "data": data})
+    sent = {"contentType": "application/json", "messageId": "m1", **headers}
+    return json.dumps({"code": code, "headers": sent, "message": "OK", "data": data})
 
 
 @pytest.mark.parametrize(

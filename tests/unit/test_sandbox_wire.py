@@ -54,18 +54,18 @@ def test_the_new_host_takes_no_form(caller: Caller) -> None:
 def test_booleans_in_a_query_come_as_clients_spell_them(
     caller: Caller, text: str, deep: int
 ) -> None:
-    told = caller.get("/department/list", id="1", fetch_child=text).body["department"]
-    assert len(told) == 5
+    children = caller.get("/department/list", id="1", fetch_child=text).body["department"]
+    assert len(children) == 5
     caller.world.organisation.put_department(50, {"parent_id": 5})
     again = caller.get("/department/list", id="1", fetch_child=text).body["department"]
-    assert len(again) - len(told) == deep
+    assert len(again) - len(children) == deep
     assert caller.get("/department/list", fetch_child="perhaps").code == "400002"
 
 
 def test_a_list_of_departments_begins_with_the_root(caller: Caller) -> None:
-    told = caller.get("/department/list").body["department"]
-    assert [each["id"] for each in told] == [1, 2, 3, 4, 5]
-    assert "parentid" not in told[0]
+    departments = caller.get("/department/list").body["department"]
+    assert [each["id"] for each in departments] == [1, 2, 3, 4, 5]
+    assert "parentid" not in departments[0]
     assert [each["id"] for each in caller.get("/department/list", id="2").body["department"]] == []
 
 
@@ -185,8 +185,8 @@ def test_an_upload(caller: Caller, kind: str, upload: Upload | None, code: str) 
     outcome = caller.outcome(
         "POST", "/media/upload", query=query, content_type="multipart/form-data", upload=upload
     )
-    told = json.loads(outcome.answer.body)
-    assert str(told["errcode"]) == code
+    answer = json.loads(outcome.answer.body)
+    assert str(answer["errcode"]) == code
     assert [each.kind for each in caller.world.media.files.values()] == (
         [kind] if code == "0" else []
     )
@@ -201,8 +201,8 @@ def test_a_call_through_the_gateway_is_a_call_of_its_api() -> None:
     through = passage(query, {"only_active": "true"})
     assert (through.path, through.token) == ("/topapi/user/count", "T")
     assert through.payload == {"only_active": "true"}
-    told = json.loads(through.envelope(Answer(200, b'{"errcode":0,"result":{"count":1}}')).body)
-    assert told == {"dingtalk_oapi_user_count_response": {"errcode": 0, "result": {"count": 1}}}
+    answer = json.loads(through.envelope(Answer(200, b'{"errcode":0,"result":{"count":1}}')).body)
+    assert answer == {"dingtalk_oapi_user_count_response": {"errcode": 0, "result": {"count": 1}}}
     refused = Answer(200, b'{"errcode":88,"errmsg":"no","sub_code":"40014","request_id":"r"}')
     assert json.loads(through.envelope(refused).body) == {
         "error_response": {"code": 88, "msg": "no", "sub_code": "40014", "request_id": "r"}
@@ -215,8 +215,8 @@ def test_the_oldest_methods_wrap_their_result_once_more() -> None:
     through = passage({"method": "dingtalk.smartwork.bpms.processinstance.get"}, None)
     assert through.path == "/topapi/processinstance/get"
     inner = Answer(200, b'{"errcode":0,"errmsg":"ok","process_instance":{},"request_id":"r"}')
-    told = json.loads(through.envelope(inner).body)
-    assert told["dingtalk_smartwork_bpms_processinstance_get_response"]["result"] == {
+    answer = json.loads(through.envelope(inner).body)
+    assert answer["dingtalk_smartwork_bpms_processinstance_get_response"]["result"] == {
         "ding_open_errcode": 0,
         "error_msg": "ok",
         "success": True,
@@ -248,9 +248,9 @@ def test_a_wrong_robot_call_has_its_own_code(
 def test_a_robots_message_is_read_about_and_recalled(caller: Caller) -> None:
     key = caller.post(BATCH, {**SAYING, "userIds": ["u1"]}).body["processQueryKey"]
     path = "/v1.0/robot/oToMessages/readStatus"
-    told = caller.get(path, robotCode="sandbox-key", processQueryKey=key).body
-    assert told["sendStatus"] == "SUCCESS"
-    assert [(each["userId"], each["readStatus"]) for each in told["messageReadInfoList"]] == [
+    answer = caller.get(path, robotCode="sandbox-key", processQueryKey=key).body
+    assert answer["sendStatus"] == "SUCCESS"
+    assert [(each["userId"], each["readStatus"]) for each in answer["messageReadInfoList"]] == [
         ("u1", "UNREAD")
     ]
     recall = {"robotCode": "sandbox-key", "processQueryKeys": [key, "query5"]}
@@ -301,10 +301,10 @@ def test_an_app_tells_who_may_see_it(caller: Caller) -> None:
     narrow = App(app_key="n", app_secret="s", agent_id="7", departments=(2,), users=("u1",))
     caller.world.apps["n"] = narrow
     caller.log_in("n", "s")
-    told = caller.get(path.format("7")).body["result"]
-    assert (told["deptIds"], told["userIds"]) == ([2], ["u1"])
+    answer = caller.get(path.format("7")).body["result"]
+    assert (answer["deptIds"], answer["userIds"]) == ([2], ["u1"])
     caller.world.apps["n"] = narrow.model_copy(update={"visible_users": ("u2",)})
-    told = caller.get(path.format("7")).body["result"]
-    assert (told["deptIds"], told["userIds"]) == ([], ["u2"])
+    answer = caller.get(path.format("7")).body["result"]
+    assert (answer["deptIds"], answer["userIds"]) == ([], ["u2"])
     assert caller.get(path.format("8")).status == 400
     assert caller.get("/v1.0/microApp/apps//scopes").status == 404

@@ -14,21 +14,21 @@ def test_the_installed_releases_have_it_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "name", "told"),
+    ("owner", "name", "expected"),
     [
         (kombu_redis.Channel, "_brpop_read", "kombu.transport.redis.Channel._brpop_read"),
         (request, "Request", "celery.worker.request.Request."),
     ],
 )
 def test_what_is_missing_is_named_with_the_versions_that_have_it(
-    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, told: str
+    monkeypatch: pytest.MonkeyPatch, owner: object, name: str, expected: str
 ) -> None:
     monkeypatch.delattr(owner, name)
     with pytest.raises(SettingsError) as raised:
         supported.check()
     line = str(raised.value)
     assert "\n" not in line
-    assert told in line
+    assert expected in line
     assert "celery<5.8,>=5.7" in line
     assert "kombu 5.7" in line
 

@@ -63,7 +63,7 @@ def a_claim() -> Claim:
 
 
 @pytest.mark.parametrize(
-    ("outcome", "state", "shown", "told"),
+    ("outcome", "state", "shown", "text"),
     [
         (done(MESSAGE), State.DONE, "SUCCESS", "done task_id=7,8 accepted=3 duplicate=2"),
         (Outcome(State.DUPLICATE), State.DUPLICATE, "SUCCESS", "duplicate"),
@@ -73,7 +73,7 @@ def a_claim() -> Claim:
         (Outcome(State.SNOOZED, reason="limit"), State.CANCELLED, "REVOKED", None),
     ],
 )
-def test_a_run_is_one_story(outcome: Outcome, state: State, shown: str, told: str | None) -> None:
+def test_a_run_is_one_story(outcome: Outcome, state: State, shown: str, text: str | None) -> None:
     events, dispatcher, claim = TaskEvents(), Dispatcher(), a_claim()
     events.send_through(dispatcher)
     counted = worker_state.total_count[KIND.task]
@@ -83,7 +83,7 @@ def test_a_run_is_one_story(outcome: Outcome, state: State, shown: str, told: st
     assert task.retries == 2
     events.ended(KIND, claim, outcome, state, 0.5)
     assert dispatcher.tasks.tasks[claim.id].state == shown
-    assert (task.result or task.exception) == told
+    assert (task.result or task.exception) == text
     assert task.runtime == (0.5 if shown == "SUCCESS" else None)
     assert dispatcher.sent[:2] == ["task-received", "task-started"]
     assert len(dispatcher.sent) == 3
@@ -98,7 +98,7 @@ def test_without_a_connection_nothing_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("result", "told"),
+    ("result", "text"),
     [
         (MESSAGE, "done task_id=7,8 accepted=3 duplicate=2"),
         ({"instance_id": "abc"}, "done instance_id=abc"),
@@ -107,8 +107,8 @@ def test_without_a_connection_nothing_is_told() -> None:
         ({}, "done"),
     ],
 )
-def test_a_result_is_numbers_and_ids(result: dict[str, Any], told: str) -> None:
-    assert words(done(result), State.DONE) == told
+def test_a_result_is_numbers_and_ids(result: dict[str, Any], text: str) -> None:
+    assert words(done(result), State.DONE) == text
 
 
 JSON = st.recursive(
@@ -120,6 +120,6 @@ JSON = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(["calls", "x_id", "a", "users"]) | st.text(), JSON))
 def test_no_result_fails_the_run(result: dict[str, Any]) -> None:
-    told = words(done(result), State.DONE)
-    assert isinstance(told, str)
-    assert len(told) <= SHOWN
+    text = words(done(result), State.DONE)
+    assert isinstance(text, str)
+    assert len(text) <= SHOWN

@@ -47,10 +47,10 @@ def test_a_process_that_is_not_told_where_to_loads_nothing() -> None:
         loaded = sys.modules.keys() - before
         print([name for name in loaded if name.startswith(("opentelemetry", "google"))])
     """
-    told = subprocess.run(
+    done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True
     )
-    assert told.stdout.strip() == "[]"
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_a_missing_extra_is_named(
     monkeypatch.setenv(OTLP, "http://127.0.0.1:9")
     monkeypatch.setitem(sys.modules, "dingrelay_producers.tracing.provider", None)
     export.start("dingrelay-worker")
-    (told,) = caplog.messages
-    assert told == (
+    (message,) = caplog.messages
+    assert message == (
         f"no traces: {OTLP} is set, and the extra otel is not installed: "
         "pip install 'dingrelay[otel]'"
     )

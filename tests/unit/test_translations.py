@@ -43,9 +43,9 @@ def markup(text: str) -> list[str]:
 
 def test_extracting_finds_nothing_that_the_catalogue_lacks_and_the_catalogue_nothing_else() -> None:
     found = {(message.context, message.id) for message in catalogue.extracted() if message.id}
-    told = "run `make translations`, translate what it names, and run it again"
-    assert found - BY_KEY.keys() == set(), told
-    assert BY_KEY.keys() - found == set(), told
+    advice = "run `make translations`, translate what it names, and run it again"
+    assert found - BY_KEY.keys() == set(), advice
+    assert BY_KEY.keys() - found == set(), advice
 
 
 def test_each_text_is_translated_and_none_is_fuzzy_or_obsolete() -> None:

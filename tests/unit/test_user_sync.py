@@ -67,7 +67,7 @@ class FakeContacts:
 class FakeDirectory:
     """Notes what it is told, and counts pending departments."""
 
-    told: list[tuple[Any, ...]] = field(default_factory=list)
+    writes: list[tuple[Any, ...]] = field(default_factory=list)
     open: set[int] = field(default_factory=set)
     counts: Progress = NOTHING
     failing: bool = False
@@ -78,7 +78,7 @@ class FakeDirectory:
     async def open_run(
         self, run: str, *, scope: str, roots: Sequence[Department], calls: int
     ) -> None:
-        self.told.append(("open", run, scope, *((root.id, dict(root.fields)) for root in roots)))
+        self.writes.append(("open", run, scope, *((root.id, dict(root.fields)) for root in roots)))
         self.open |= {root.id for root in roots}
         self.counts = replace(self.counts, calls=self.counts.calls + calls)
 
@@ -93,13 +93,13 @@ class FakeDirectory:
     ) -> list[int]:
         if self.failing:
             raise ConnectionError
-        self.told.append(("fill", department.id, [member.userid for member in members], calls))
+        self.writes.append(("fill", department.id, [member.userid for member in members], calls))
         self.open |= {child.id for child in children}
         self._settle(department.id, calls, departments=1)
         return [child.id for child in children]
 
     async def vanish(self, run: str, department: int, *, calls: int) -> None:
-        self.told.append(("vanish", department, calls))
+        self.writes.append(("vanish", department, calls))
         self._settle(department, calls, departments=0)
 
     async def fail(self, run: str, department: int) -> None:
@@ -121,7 +121,7 @@ class FakeDirectory:
         self, run: str, *, met: Sequence[Member], hidden: Sequence[str], gone: Sequence[str]
     ) -> None:
         noted = [member.userid for member in met]
-        self.told.append(("users", noted, list(hidden), list(gone)))
+        self.writes.append(("users", noted, list(hidden), list(gone)))
         asked = {*noted, *hidden, *gone}
         self.unmet_users = [userid for userid in self.unmet_users if userid not in asked]
 
@@ -129,7 +129,7 @@ class FakeDirectory:
         self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
     ) -> None:
         noted = [department.id for department in met]
-        self.told.append(("departments", noted, list(hidden), list(gone)))
+        self.writes.append(("departments", noted, list(hidden), list(gone)))
         asked = {*noted, *hidden, *gone}
         self.unmet_departments = [each for each in self.unmet_departments if each not in asked]
 
@@ -137,15 +137,15 @@ class FakeDirectory:
         return self.counts
 
     async def close_run(self, run: str, *, confirm_removals: bool) -> Progress:
-        self.told.append(("close", confirm_removals))
+        self.writes.append(("close", confirm_removals))
         return self.counts
 
     async def put_user(self, run: str, member: Member, *, calls: int) -> Progress:
-        self.told.append(("put", run, member.userid))
+        self.writes.append(("put", run, member.userid))
         return replace(NOTHING, users=1, calls=calls)
 
     async def drop_user(self, run: str, userid: str, *, calls: int) -> Progress:
-        self.told.append(("drop", run, userid))
+        self.writes.append(("drop", run, userid))
         return replace(NOTHING, left=1, calls=calls)
 
     def _settle(self, department: int, calls: int, *, departments: int) -> None:
@@ -224,7 +224,7 @@ async def test_a_walk_reads_each_department_once_and_ends_when_the_last_is_done(
     job = UserSync(confirm_removals=True)
     with pytest.raises(Wait):
         await run(job, ctx)
-    assert ctx.directory.told == [("open", "r", "everything", (1, {"name": "?"}))]
+    assert ctx.directory.writes == [("open", "r", "everything", (1, {"name": "?"}))]
     assert not ctx.woken
     await run_children(ctx)
     assert ctx.woken == ["r"]
@@ -238,9 +238,9 @@ async def test_a_walk_reads_each_department_once_and_ends_when_the_last_is_done(
         "left": 0,
         "calls": 10,
     }
-    assert ctx.directory.told[-1] == ("close", True)
+    assert ctx.directory.writes[-1] == ("close", True)
     assert ctx.contacts.calls == result["calls"]
-    assert ("fill", 2, ["ann", "bob"], 3) in ctx.directory.told
+    assert ("fill", 2, ["ann", "bob"], 3) in ctx.directory.writes
 
 
 async def test_children_stay_in_the_family_of_their_parent() -> None:
@@ -256,7 +256,7 @@ async def test_a_waiting_parent_opens_its_run_once() -> None:
     for _ in range(3):
         with pytest.raises(Wait, match="1 departments pending"):
             await run(UserSync(), ctx)
-    assert ctx.contacts.calls == len(ctx.directory.told) == 1
+    assert ctx.contacts.calls == len(ctx.directory.writes) == 1
 
 
 async def test_a_department_that_was_written_is_not_read_again() -> None:
@@ -284,7 +284,7 @@ async def test_a_department_without_children_spawns_nothing() -> None:
     ctx = FakeContext("r", organisation())
     await run_department(DepartmentSync(run="r", department=3), ctx.child())
     assert not ctx.spawned
-    assert ctx.directory.told == [("fill", 3, [], 2)]
+    assert ctx.directory.writes == [("fill", 3, [], 2)]
 
 
 @pytest.mark.parametrize(("pages", "calls"), [(None, 1), ([["ann"], ["gone"]], 3)])
@@ -294,7 +294,7 @@ async def test_a_department_that_disappears_is_settled(
     ctx = FakeContext("r", FakeContacts({} if pages is None else {2: ([], pages)}))
     ctx.directory.open = {2}
     result = await run_department(DepartmentSync(run="r", department=2), ctx.child())
-    assert ctx.directory.told == [("vanish", 2, calls)]
+    assert ctx.directory.writes == [("vanish", 2, calls)]
     assert result == {"users": 0, "children": [], "calls": calls}
     assert ctx.contacts.calls == calls
     assert ctx.woken == ["r"]
@@ -310,7 +310,7 @@ async def test_a_dead_department_lets_nobody_be_marked_as_left() -> None:
         await run(UserSync(confirm_removals=True), ctx)
     assert refused.value.code == "departments_failed"
     assert "1 departments were not read: 1" in str(refused.value)
-    assert ("close", True) not in ctx.directory.told
+    assert ("close", True) not in ctx.directory.writes
 
 
 async def test_a_dead_department_does_not_wake_a_parent_that_waits_for_others() -> None:
@@ -337,13 +337,13 @@ async def test_a_department_can_be_the_root_of_a_walk() -> None:
     await run_children(ctx)
     await run(UserSync(scope="department", department=2), ctx)
     assert ctx.spawned.keys() == {"2", "4"}
-    assert ctx.directory.told[0] == ("open", "r", "department", (2, {"name": "?"}))
+    assert ctx.directory.writes[0] == ("open", "r", "department", (2, {"name": "?"}))
 
 
 async def test_a_removed_department_is_removed_from_the_directory() -> None:
     ctx = FakeContext("r", FakeContacts({}))
     result = await run(UserSync(scope="department", department=7), ctx)
-    assert ("vanish", 7, 0) in ctx.directory.told
+    assert ("vanish", 7, 0) in ctx.directory.writes
     assert (result["departments"], result["calls"]) == (0, 1)
     assert not ctx.spawned
 
@@ -353,7 +353,7 @@ async def test_an_organisation_without_root_is_refused() -> None:
     with pytest.raises(Refused) as refused:
         await run(UserSync(), ctx)
     assert refused.value.code == "nothing_visible"
-    assert not ctx.directory.told
+    assert not ctx.directory.writes
 
 
 async def test_an_app_that_sees_some_departments_walks_those() -> None:
@@ -364,14 +364,14 @@ async def test_an_app_that_sees_some_departments_walks_those() -> None:
     with pytest.raises(Wait):
         await run(UserSync(), ctx)
     root = {"name": "?"}
-    assert ctx.directory.told == [
+    assert ctx.directory.writes == [
         ("open", "r", "everything", (2, root), (3, root)),
         ("users", ["eve"], [], []),
     ]
     await run_children(ctx)
     await run(UserSync(), ctx)
     assert ctx.spawned.keys() == {"2", "3", "4"}
-    assert ctx.directory.told[-1] == ("close", False)
+    assert ctx.directory.writes[-1] == ("close", False)
 
 
 @pytest.mark.parametrize("state", ["cancelled", "dead", "unknown", "expired", None])
@@ -425,7 +425,7 @@ async def test_what_a_walk_did_not_meet_is_asked_for_before_it_is_removed() -> N
         with pytest.raises(Wait):
             await run(UserSync(), ctx)
     await run(UserSync(), ctx)
-    assert ctx.directory.told == [
+    assert ctx.directory.writes == [
         ("users", ["moved"], ["shy"], ["left"]),
         ("departments", [3], [8], [7]),
         ("close", False),
@@ -448,7 +448,7 @@ async def test_one_user_is_put_or_dropped() -> None:
     assert (put["run"], put["users"], put["calls"]) == ("r", 1, 1)
     dropped = await run(UserSync(scope="user", user="bob"), ctx)
     assert (dropped["users"], dropped["left"]) == (0, 1)
-    assert ctx.directory.told == [("put", "r", "ann"), ("drop", "r", "bob")]
+    assert ctx.directory.writes == [("put", "r", "ann"), ("drop", "r", "bob")]
 
 
 @pytest.mark.parametrize(

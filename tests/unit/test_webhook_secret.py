@@ -30,8 +30,8 @@ def test_what_is_signed_verifies_with_the_public_library(text: str) -> None:
     content = document.body(notice)
     made = secret.derive([KEY], "drw_a", FIRST)
     headers = dict(document.headers(notice, content, datetime.now(UTC), [b"x" * 32, made]))
-    told = Webhook(secret.spelled(made)).verify(content, headers)
-    assert told["data"] == {"app": "default", "text": text}
+    verified = Webhook(secret.spelled(made)).verify(content, headers)
+    assert verified["data"] == {"app": "default", "text": text}
 
 
 def test_each_endpoint_and_each_rotation_has_a_secret_of_its_own() -> None:

@@ -107,9 +107,9 @@ async def test_whatever_is_told_of_a_delivery_is_read_or_tried_again(
 ) -> None:
     calls = delivery_of({"progress": progress}, {"send_result": result})
     finished = delivery_of(DONE, {"send_result": result})
-    for told in (calls, finished):
+    for api in (calls, finished):
         with suppress(Transient):
-            await WorkNotifications(told).delivery(7)
+            await WorkNotifications(api).delivery(7)
 
 
 async def test_one_entry_alone_counts_as_a_list_but_no_empty_text() -> None:

@@ -115,7 +115,7 @@ def test_an_app_that_is_held_is_named_and_not_its_credentials() -> None:
     (found,) = (
         family for family in limits.collect() if family.name == "dingrelay_breaker_open_seconds"
     )
-    told = {tuple(each.labels.values()): each.value for each in found.samples}
-    assert len(told) == len(found.samples) == 2
-    assert told["hold:hr", "hr"] >= 90
-    assert told["app:hr", "message.send"] >= 10
+    samples = {tuple(each.labels.values()): each.value for each in found.samples}
+    assert len(samples) == len(found.samples) == 2
+    assert samples["hold:hr", "hr"] >= 90
+    assert samples["app:hr", "message.send"] >= 10

@@ -68,13 +68,13 @@ def parsed(app: Celery, arguments: list[str]) -> dict[str, Any]:
         return dict(context.params)
 
 
-@pytest.mark.parametrize(("arguments", "told"), REFUSED, ids=str)
+@pytest.mark.parametrize(("arguments", "error"), REFUSED, ids=str)
 def test_what_would_not_do_what_it_says_is_refused(
-    app: Celery, arguments: list[str], told: str
+    app: Celery, arguments: list[str], error: str
 ) -> None:
     with pytest.raises(SettingsError) as raised:
         worker_options.check(parsed(app, arguments))
-    assert told in str(raised.value)
+    assert error in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
