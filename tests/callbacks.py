@@ -72,8 +72,8 @@ def _sealed_raw(plain: bytes) -> str:
 
 
 def _plain(content: bytes, owner: str = APP_KEY, length: int | None = None) -> bytes:
-    said = len(content) if length is None else length
-    return b"r" * 16 + said.to_bytes(4, "big") + content + owner.encode()
+    stated = len(content) if length is None else length
+    return b"r" * 16 + stated.to_bytes(4, "big") + content + owner.encode()
 
 
 def _padded(plain: bytes, block: int = 32) -> bytes:
@@ -118,8 +118,8 @@ class Stranger:
     def length(self) -> Pushed:
         content = self._text()
         size = len(content)
-        said = self.rng.choice((0, size - 1, size + 1, size + 500, 2**32 - 1))
-        return self.dingtalk.sealed(_sealed_raw(_padded(_plain(content, length=said))))
+        stated = self.rng.choice((0, size - 1, size + 1, size + 500, 2**32 - 1))
+        return self.dingtalk.sealed(_sealed_raw(_padded(_plain(content, length=stated))))
 
     def owner(self) -> Pushed:
         others = ("", "other-key", APP_KEY[:-1], APP_KEY + "x", APP_KEY.upper())

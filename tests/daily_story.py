@@ -90,7 +90,7 @@ class Story:
         """Contents of which DingTalk may drop copies: that was asked for, or answers were lost."""
         self.log: list[str] = []
 
-    async def tell(self, steps: int) -> None:
+    async def play(self, steps: int) -> None:
         """Do so many things, then wait for the end of all jobs."""
         deeds = {
             self.send: 12,

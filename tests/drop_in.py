@@ -136,7 +136,7 @@ class Story:
         """With the token."""
         return self.call("GET", path, token=self.token, query=query)
 
-    def tell(self) -> list[tuple[str, int, Any]]:
+    def run(self) -> list[tuple[str, int, Any]]:
         """Everything."""
         self.tokens()
         self.messages()

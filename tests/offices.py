@@ -1,4 +1,4 @@
-"""A worker that tells endpoints, in quick time, and a way to make things happen that are told."""
+"""A worker that sends notices to endpoints, in quick time, and ways to write notices."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -50,8 +50,8 @@ class Office:
             Subscription(name="test", url=url, types=types or ("*",), **fields)
         )
 
-    async def tell(self, userids: Iterable[str], *, app: str = "default") -> list[str]:
-        """That these people left; the ids of the notices."""
+    async def people_left(self, userids: Iterable[str], *, app: str = "default") -> list[str]:
+        """Write the notices that these people left; their ids."""
         at = datetime.now(UTC)
         notices = [
             Notice(type="directory.user.left", app=app, at=at, data={"userid": userid})
@@ -72,7 +72,7 @@ class Office:
             found = await connection.scalar(select(func.count()).select_from(DeliveryRow))
         return found or 0
 
-    async def heard(self, receiver: Receiver, ids: Iterable[str], *, within: float = 60) -> None:
+    async def arrived(self, receiver: Receiver, ids: Iterable[str], *, within: float = 60) -> None:
         """Return once a receiver has taken all of these, and nothing is under way."""
         wanted = set(ids)
 

@@ -399,7 +399,7 @@ class _Forks:
                 if ready == self._listener.fileno():
                     self._welcome()
                 elif ready in self._running:
-                    self._tell_end(ready)
+                    self._report_end(ready)
                 elif start := self._forked(self._channels[ready]):
                     return start
 
@@ -410,7 +410,7 @@ class _Forks:
         self._channels[channel.fileno()] = channel
         self._poll.register(channel, select.POLLIN)
 
-    def _tell_end(self, watched: int) -> None:
+    def _report_end(self, watched: int) -> None:
         pid, news = self._running.pop(watched)
         self._poll.unregister(watched)
         os.close(watched)

@@ -20,7 +20,7 @@ class Client:
 
     socket: web.WebSocketResponse
     transport: asyncio.Transport
-    said: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    answers: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     closed_with: int | None = None
     pinged: int = 0
 
@@ -55,10 +55,10 @@ class Client:
         """What was said to a message, once something was."""
 
         async def is_there() -> bool:
-            return any(each["headers"]["messageId"] == message_id for each in self.said)
+            return any(each["headers"]["messageId"] == message_id for each in self.answers)
 
         await wait_until_async(is_there, what="an answer")
-        [found] = [each for each in self.said if each["headers"]["messageId"] == message_id]
+        [found] = [each for each in self.answers if each["headers"]["messageId"] == message_id]
         return found
 
     async def status(self, message_id: str) -> str:
@@ -144,7 +144,7 @@ class StreamServer:
             message = await client.socket.receive()
             match message.type:
                 case WSMsgType.TEXT:
-                    client.said.append(json.loads(message.data))
+                    client.answers.append(json.loads(message.data))
                 case WSMsgType.PING:
                     client.pinged += 1
                     if not self.deaf:

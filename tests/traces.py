@@ -22,7 +22,7 @@ TRACE, SPAN = PARENT[3:35], PARENT[36:52]
 
 
 @dataclass(frozen=True)
-class Seen:
+class EndedSpan:
     """A span that has ended.
 
     Attributes:
@@ -53,11 +53,11 @@ class Spans:
         self._exporter = exporter
 
     @property
-    def seen(self) -> list[Seen]:
-        return [_seen(span) for span in self._exporter.get_finished_spans()]
+    def ended(self) -> list[EndedSpan]:
+        return [_ended(span) for span in self._exporter.get_finished_spans()]
 
-    def named(self, name: str) -> list[Seen]:
-        return [span for span in self.seen if span.name == name]
+    def named(self, name: str) -> list[EndedSpan]:
+        return [span for span in self.ended if span.name == name]
 
     def clear(self) -> None:
         self._exporter.clear()
@@ -73,10 +73,10 @@ def kept(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Spans:
     return Spans(exporter)
 
 
-def _seen(span: ReadableSpan) -> Seen:
+def _ended(span: ReadableSpan) -> EndedSpan:
     context = span.get_span_context()
     assert context is not None
-    return Seen(
+    return EndedSpan(
         name=span.name,
         kind=span.kind.name,
         trace=f"{context.trace_id:032x}",
@@ -105,11 +105,11 @@ class Collector:
     bodies: list[bytes] = field(default_factory=list)
 
     @property
-    def seen(self) -> list[Seen]:
+    def ended(self) -> list[EndedSpan]:
         return [span for body in list(self.bodies) for span in _decoded(body)]
 
-    def named(self, name: str) -> list[Seen]:
-        return [span for span in self.seen if span.name == name]
+    def named(self, name: str) -> list[EndedSpan]:
+        return [span for span in self.ended if span.name == name]
 
     async def handle(self, request: web.Request) -> web.Response:
         # As it is when it is asked: whoever sees that it was asked may change it.
@@ -124,12 +124,12 @@ class Collector:
         return web.Response()
 
 
-def _decoded(body: bytes) -> Iterator[Seen]:
+def _decoded(body: bytes) -> Iterator[EndedSpan]:
     for each in ExportTraceServiceRequest.FromString(body).resource_spans:
         service = _attributes(each.resource.attributes).get("service.name", "")
         for scope in each.scope_spans:
             for span in scope.spans:
-                yield Seen(
+                yield EndedSpan(
                     name=span.name,
                     kind=span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
                     trace=span.trace_id.hex(),
@@ -175,13 +175,15 @@ def collecting(port: int = 0) -> Iterator[Collector]:
         loop.close()
 
 
-def one(spans: Sequence[Seen], chosen: Callable[[Seen], bool] = lambda _: True) -> Seen:
+def one(
+    spans: Sequence[EndedSpan], chosen: Callable[[EndedSpan], bool] = lambda _: True
+) -> EndedSpan:
     """The only one of these that is chosen."""
     (found,) = [span for span in spans if chosen(span)]
     return found
 
 
-def words(spans: Sequence[Seen]) -> str:
+def words(spans: Sequence[EndedSpan]) -> str:
     """Everything that spans tell, as text."""
     return "\n".join(f"{span.name} {dict(span.attributes)}" for span in spans)
 

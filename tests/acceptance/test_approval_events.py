@@ -71,7 +71,7 @@ def truth(sandbox: SandboxAdmin) -> dict[str, str]:
     }
 
 
-def heard_of_the_end(sandbox: SandboxAdmin) -> set[str]:
+def ends_delivered(sandbox: SandboxAdmin) -> set[str]:
     """Approvals whose end DingTalk could tell."""
     return {
         event["fields"]["processInstanceId"]
@@ -115,11 +115,11 @@ def test_states_are_right_though_events_are_lost(
         return {instance: row["state"] for instance, row in table(fleet).items()} == decided
 
     wait_until(right, timeout=90, what="the table says what DingTalk says")
-    rows, heard = table(fleet), heard_of_the_end(sandbox)
-    assert 0 < len(heard) < APPROVALS, "some events were lost, and not all"
+    rows, delivered = table(fleet), ends_delivered(sandbox)
+    assert 0 < len(delivered) < APPROVALS, "some events were lost, and not all"
     assert {row["source"] for row in rows.values()} == {"event", "look"}
-    assert max(rows[instance]["looks"] for instance in heard) <= 2
-    assert all(rows[instance]["looks"] for instance in rows.keys() - heard)
+    assert max(rows[instance]["looks"] for instance in delivered) <= 2
+    assert all(rows[instance]["looks"] for instance in rows.keys() - delivered)
 
     def reads() -> int:
         return sum(call["api"] == READ for call in sandbox.calls()) - APPROVALS

@@ -120,10 +120,10 @@ def test_answers_are_those_of_dingtalk_field_by_field(
     system: System, capsys: pytest.CaptureFixture[str]
 ) -> None:
     system.sandbox.add_robot(ROBOT, "")
-    direct = Story(asking(system.sandbox.base_url), "sandbox-key", "sandbox-secret").tell()
+    direct = Story(asking(system.sandbox.base_url), "sandbox-key", "sandbox-secret").run()
     system.sandbox.reset()
     system.sandbox.add_robot(ROBOT, "")
-    through = Story(asking(system.gateway.url), *system.key()).tell()
+    through = Story(asking(system.gateway.url), *system.key()).run()
     differing = [
         f"{theirs[0]}\n  DingTalk {theirs[1:]}\n  the door {ours[1:]}"
         for theirs, ours in zip(direct, through, strict=True)

@@ -136,8 +136,8 @@ def check_effects(sandbox: SandboxAdmin) -> None:
     received: dict[str, Counter[str]] = {"work": Counter(), "robot": Counter()}
     for number in range(1, min(ROUNDS, 200) + 1):
         for entry in sandbox.inbox(f"u{number}")["delivered"]:
-            told_by = entry["message"]
-            text = told_by["text"]["content"] if "text" in told_by else told_by["msgParam"]
+            message = entry["message"]
+            text = message["text"]["content"] if "text" in message else message["msgParam"]
             received[entry["channel"]][text] += 1
     assert received["work"] == texts
     assert received["robot"] == Counter(

@@ -16,7 +16,7 @@ from conftest import wait_until
 from dingrelay_producers import Client, State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
-from traces import PARENT, TRACE, Collector, Seen, collecting, kept, one, words
+from traces import PARENT, TRACE, Collector, EndedSpan, collecting, kept, one, words
 
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
 RUN, ASK = "process dingrelay.message-send", "send dingrelay.message-send"
@@ -84,7 +84,7 @@ def test_one_trace_from_the_command_line_through_a_worker_that_dies_to_dingtalk(
     assert taken.attributes["dingtalk.request_id"] == made["request_id"]
     done = one_line(fleet, job)
     assert (done["trace_id"], done["span_id"]) == runs[1].place
-    exported = words(collector.seen)
+    exported = words(collector.ended)
     assert not [each for each in ("你好", "access_token", *sandbox.tokens()) if each in exported]
 
 
@@ -118,7 +118,7 @@ def test_jobs_that_share_a_call_link_it_and_it_links_them(
     assert every_run_leads_to_a_call(runs, calls)
 
 
-def every_run_leads_to_a_call(runs: list[Seen], calls: list[Seen]) -> bool:
+def every_run_leads_to_a_call(runs: list[EndedSpan], calls: list[EndedSpan]) -> bool:
     makers, places = {call.parent for call in calls}, {call.place for call in calls}
     return all(run.id in makers or places.intersection(run.links) for run in runs)
 

@@ -102,7 +102,7 @@ def test_workers_die_and_every_endpoint_hears_of_everything(
     wait_until(lambda: ended(client, [*ids, walk]), timeout=90, what="all jobs have ended")
     for receiver, endpoint in zip(receivers, issued, strict=True):
         wait_until(
-            lambda receiver=receiver: heard_all(receiver, {*ids, walk}),
+            lambda receiver=receiver: all_arrived(receiver, {*ids, walk}),
             timeout=90,
             what="an endpoint has heard of everything",
             pause=0.2,
@@ -123,7 +123,7 @@ def ended(client: Client, ids: list[str]) -> bool:
     return not open_states & set(states(client, ids))
 
 
-def heard_all(receiver: Receiver, jobs: set[str]) -> bool:
+def all_arrived(receiver: Receiver, jobs: set[str]) -> bool:
     reported = {data["id"] for data in receiver.data("job.")}
     people = {data["userid"] for data in receiver.data("directory.user.added")}
     return reported >= jobs and len(people) == PEOPLE

@@ -20,19 +20,19 @@ MESSAGE = {
 }
 
 
-def refuse_while_told(
+def refuse_during(
     story: Story, redis: Redis, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> list[str]:
     """Let Redis refuse every script while the limiter is told of the end of a probe's call."""
     met: list[str] = []
 
-    def refusing(tell: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def refusing(report: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
         async def refused(grant: Any, *rest: Any, **how: Any) -> Any:
             await redis.execute_command("ACL", "SETUSER", "default", "-@scripting")
             try:
                 met.append(name)
                 probe = replace(grant, probing=True, sick=True, trial=True)
-                return await tell(probe, *rest, **how)
+                return await report(probe, *rest, **how)
             finally:
                 await redis.execute_command("ACL", "SETUSER", "default", "+@all")
 
@@ -53,7 +53,7 @@ async def test_a_message_that_was_taken_is_done(
 ) -> None:
     prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
-        met = refuse_while_told(story, redis, monkeypatch, "answered")
+        met = refuse_during(story, redis, monkeypatch, "answered")
         await story.enqueue(MESSAGE)
         await story.ended()
         (status,) = [await story.status(job) for job in story.jobs]
@@ -73,7 +73,7 @@ async def test_a_refusal_stays_a_refusal(
     prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
         sandbox.add_fault("error", api=SEND, count=1, code="60011")
-        met = refuse_while_told(story, redis, monkeypatch, "failed")
+        met = refuse_during(story, redis, monkeypatch, "failed")
         await story.enqueue(MESSAGE)
         await story.ended()
         (status,) = [await story.status(job) for job in story.jobs]
@@ -93,7 +93,7 @@ async def test_an_answer_that_was_lost_is_never_dead(
     prepare(sqlite_url)
     async with a_story(1, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url) as story:
         sandbox.add_fault("reset_after", api=SEND, count=1)
-        met = refuse_while_told(story, redis, monkeypatch, "failed")
+        met = refuse_during(story, redis, monkeypatch, "failed")
         await story.enqueue(MESSAGE)
         await story.ended()
         (status,) = [await story.status(job) for job in story.jobs]

@@ -89,8 +89,8 @@ async def test_people_decide_through_python(worker: OneWorker, sandbox: SandboxA
     instance = await created(worker, approvers="u2 u3")
     ref = client.approval(instance)
     assert (await ref.status()).state == "running"
-    said = await (await ref.comment("hurry", "u3")).wait()
-    assert said.state == "done", said
+    comment = await (await ref.comment("hurry", "u3")).wait()
+    assert comment.state == "done", comment
     for user in ("u2", "u3"):
         done = await (await ref.agree(user, "fine")).wait()
         assert done.state == "done", done

@@ -169,17 +169,17 @@ async def test_looks_keep_to_their_share_of_the_month(
         assert reads(sandbox) == 2
 
 
-async def heard(worker: OneWorker, instance: str, **fields: Any) -> bool:
+async def instance_event(worker: OneWorker, instance: str, **fields: Any) -> bool:
     """Whether an event is about an approval that is followed."""
-    return await heard_of("bpms_instance_change", worker, instance, **fields)
+    return await send_event("bpms_instance_change", worker, instance, **fields)
 
 
-async def heard_of_task(worker: OneWorker, instance: str, **fields: Any) -> bool:
+async def task_event(worker: OneWorker, instance: str, **fields: Any) -> bool:
     """The same of an event of a task."""
-    return await heard_of("bpms_task_change", worker, instance, **fields)
+    return await send_event("bpms_task_change", worker, instance, **fields)
 
 
-async def heard_of(event_type: str, worker: OneWorker, instance: str, **fields: Any) -> bool:
+async def send_event(event_type: str, worker: OneWorker, instance: str, **fields: Any) -> bool:
     data = {"processInstanceId": instance, "processCode": "PROC-ANY", **fields}
     event = Event(event_type=event_type, event_id=uuid.uuid4().hex, data=data)
     job_id = await worker.send(event)
@@ -194,11 +194,11 @@ async def test_an_event_ends_the_waiting_and_costs_no_call(
 ) -> None:
     instance = await created(worker)
     # It comes before the job that follows the approval has made its row.
-    assert await heard(worker, instance, type="start", title="Trip")
+    assert await instance_event(worker, instance, type="start", title="Trip")
     assert await worker.run(follower(instance)) == State.SNOOZED
     row = await row_of(worker, instance)
     assert (row["title"], row["originator"], row["job"] != "") == ("Trip", "u1", True)
-    assert await heard(worker, instance, type="finish", result="agree")
+    assert await instance_event(worker, instance, type="finish", result="agree")
     due = await worker.redis.hget(keys.job(follower(instance)), "due")
     assert due is not None
     assert int(due) <= (await row_of(worker, instance))["changed_at"].timestamp() * 1000 + 60_000
@@ -213,9 +213,9 @@ async def test_whose_decision_no_event_told_is_asked_for_once(
     instance = await created(worker)
     assert await worker.run(follower(instance)) == State.SNOOZED
     (asked,) = sandbox.approvals()[-1]["tasks"]
-    await heard_of_task(worker, instance, type="start", taskId=str(asked["id"]), staffId="u2")
+    await task_event(worker, instance, type="start", taskId=str(asked["id"]), staffId="u2")
     await asyncio.to_thread(sandbox.advance, instance, "agree")
-    assert await heard(worker, instance, type="finish", result="agree")
+    assert await instance_event(worker, instance, type="finish", result="agree")
     assert await worker.run(follower(instance)) == State.SNOOZED
     row = await row_of(worker, instance)
     assert (row["state"], row["look_at"] - row["finished_at"]) == (
@@ -252,7 +252,7 @@ async def test_an_event_that_comes_long_before_the_answer_of_the_creation_leads_
     instance = await created(worker)
     # As if the answer to the creation were still to come.
     owner = await worker.redis.getdel(keys.approval_owner(instance))
-    assert not await heard(worker, instance, type="finish", result="agree")
+    assert not await instance_event(worker, instance, type="finish", result="agree")
     await worker.redis.set(keys.approval_owner(instance), owner or b"", ex=60)
     await asyncio.to_thread(sandbox.advance, instance, "agree")
     assert await worker.run(follower(instance)) == State.DONE
@@ -273,7 +273,7 @@ async def test_what_is_followed_is_a_setting(
 ) -> None:
     settings = {"approvals": {"follow": follow}}
     async with one_worker(sandbox, valkey_url, redis, tmp_path, **settings) as worker:
-        assert await heard(worker, "somebodys", type="start") == followed
+        assert await instance_event(worker, "somebodys", type="start") == followed
         assert await redis.exists(keys.job(follower("somebodys"))) == followed
         instance = await created(worker)
         assert await redis.exists(keys.job(follower(instance))) == (follow != "none")
@@ -285,7 +285,7 @@ async def test_an_event_has_an_approval_of_a_job_followed_that_nothing_follows(
     """Such as one that a person named, where the client died before it enqueued the job."""
     instance = await created(worker)
     await worker.redis.delete(keys.job(follower(instance)))
-    assert await heard(worker, instance, type="start", title="Trip")
+    assert await instance_event(worker, instance, type="start", title="Trip")
     owner = await worker.redis.get(keys.approval_owner(instance))
     assert owner is not None
     assert (await row_of(worker, instance))["job"] == owner.decode().partition(" ")[2]
@@ -325,10 +325,10 @@ async def test_subscribers_are_told_once_of_each_move(
     instance = await created(worker)
     asked = {"taskId": "71", "staffId": "u2"}
     for _ in range(2):
-        await heard(worker, instance, type="start")
-        await heard_of_task(worker, instance, type="start", **asked)
-        await heard_of_task(worker, instance, type="finish", result="refuse", **asked)
-        await heard(worker, instance, type="finish", result="refuse")
+        await instance_event(worker, instance, type="start")
+        await task_event(worker, instance, type="start", **asked)
+        await task_event(worker, instance, type="finish", result="refuse", **asked)
+        await instance_event(worker, instance, type="finish", result="refuse")
     async with database.read() as connection:
         notices = [notice for _, notice in await outbox.oldest(connection, 50)]
     published = [

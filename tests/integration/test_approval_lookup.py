@@ -401,9 +401,9 @@ async def test_what_is_said_must_fit_the_job(relay: Relay) -> None:
     ]
     with pytest.raises(InvalidArgument):
         relay.client.resolve(job, instance="")
-    for said in wrong:
+    for arguments in wrong:
         with pytest.raises(CannotResolve):
-            relay.client.resolve(job, **said)
+            relay.client.resolve(job, **arguments)
     with pytest.raises(JobNotFound):
         relay.client.resolve("nobody", not_created=True)
     assert not relay.client.resolve(job, not_created=True)

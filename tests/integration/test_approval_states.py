@@ -135,9 +135,9 @@ async def test_each_look_without_an_end_makes_the_next_one_later(database: Datab
         delays.append(moved.row["look_at"] - at)
         at = moved.row["look_at"]
     assert [delay.total_seconds() for delay in delays] == [*LOOKS[1:], LOOKS[-1], LOOKS[-1]]
-    heard = await store.record(replace(STORY[0], title="x"), at=at)
-    assert heard is not None
-    assert heard.row["looks"] == 5, "an event costs no call"
+    recorded = await store.record(replace(STORY[0], title="x"), at=at)
+    assert recorded is not None
+    assert recorded.row["looks"] == 5, "an event costs no call"
 
 
 async def test_approvals_that_ended_long_ago_go_with_their_tasks(database: Database) -> None:

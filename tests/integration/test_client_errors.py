@@ -224,8 +224,8 @@ async def test_what_a_campaign_can_not_be_asked(client: Client) -> None:
 
 def test_what_can_not_be_said_of_an_unknown_job(client: Client) -> None:
     resolve: Any = client.resolve
-    said: list[dict[str, Any]] = [{"sent": "no"}, {"not_created": "no"}, {"instance": 1}]
-    for arguments in said:
+    wrong: list[dict[str, Any]] = [{"sent": "no"}, {"not_created": "no"}, {"instance": 1}]
+    for arguments in wrong:
         (name,) = arguments
         with pytest.raises(InvalidArgument, match=f"^{name}: must be"):
             resolve("some", **arguments)

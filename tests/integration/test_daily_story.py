@@ -18,6 +18,6 @@ async def test_what_jobs_say_of_a_day_is_true(
     async with a_story(
         seed, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url
     ) as story:
-        await story.tell(STEPS)
+        await story.play(STEPS)
         problems = await Judge(story).problems()
     assert not problems, "\n".join([*problems, *story.log])

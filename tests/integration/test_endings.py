@@ -73,8 +73,8 @@ async def test_whatever_ends_a_job_is_told(
     await scripts.run_async(redis, record.cancel(running.id, **ttl))
     assert await records.park(claim, State.SNOOZED, delay=1, usage=Usage()) == State.CANCELLED
     lost = await end(redis, records, State.UNKNOWN)
-    said = Resolution.of(lost, "message-send", instance=None, not_created=False, sent=True)
-    await scripts.run_async(redis, said.call(settings, by="ops"))
+    resolution = Resolution.of(lost, "message-send", instance=None, not_created=False, sent=True)
+    await scripts.run_async(redis, resolution.call(settings, by="ops"))
     ended = [(ending.id, ending.state) for ending in await all_of(Endings(redis, "a"))]
     assert ended == [
         (waiting.id, "cancelled"),

@@ -55,7 +55,7 @@ class World:
         self.clock += 1
         return self.clock
 
-    def tell(self, event_type: str, **data: Any) -> None:
+    def send_event(self, event_type: str, **data: Any) -> None:
         """An event comes, at some time, and now and then twice."""
         self.tick()
         found = Event(event_type=event_type, event_id=f"e{next(self.numbers)}", data=data)
@@ -239,7 +239,7 @@ def change(world: World) -> None:
     # Who heads a department is a matter of the department.
     for number, head in _heads(world.organisation).items():
         if number in heads and heads[number] != head:
-            world.tell("org_dept_modify", deptId=[number])
+            world.send_event("org_dept_modify", deptId=[number])
 
 
 def _change(world: World, people: Sequence[str], places: Sequence[int]) -> None:
@@ -251,32 +251,32 @@ def _change(world: World, people: Sequence[str], places: Sequence[int]) -> None:
         case "join":
             userid = f"n{next(world.numbers)}"
             organisation.put_user(userid, {"name": userid, "dept_id_list": _some(rng, places)})
-            world.tell("user_add_org", userId=[userid], timeStamp="1")
+            world.send_event("user_add_org", userId=[userid], timeStamp="1")
         case "edit":
             some = rng.sample(people, rng.randint(1, 2))
             for each in some:
                 name = rng.choice(["title", "manager_userid", "email"])
                 organisation.put_user(each, {name: f"{name} {next(world.numbers)}"})
-            world.tell("user_modify_org", userId=some)
+            world.send_event("user_modify_org", userId=some)
         case "move":
             organisation.put_user(userid, {"dept_id_list": _some(rng, places)})
-            world.tell("user_modify_org", UserId=[userid])
+            world.send_event("user_modify_org", UserId=[userid])
         case "leave" if len(people) > 20:
             organisation.delete_user(userid)
-            world.tell("user_leave_org", userId=[userid])
+            world.send_event("user_leave_org", userId=[userid])
         case "found":
             number = 10_000 + next(world.numbers)
             organisation.put_department(number, {"parent_id": rng.choice(places)})
-            world.tell("org_dept_create", deptId=[number])
+            world.send_event("org_dept_create", deptId=[number])
         case "rename":
             organisation.put_department(number, {"name": f"name {next(world.numbers)}"})
-            world.tell("org_dept_modify", deptId=[str(number)])
+            world.send_event("org_dept_modify", deptId=[str(number)])
         case "shift":
             organisation.put_department(number, {"parent_id": rng.choice(places)})
-            world.tell("org_dept_modify", deptId=[number])
+            world.send_event("org_dept_modify", deptId=[number])
         case "dissolve":
             organisation.delete_department(number)
-            world.tell("org_dept_remove", deptId=number)
+            world.send_event("org_dept_remove", deptId=number)
         case _:
             return
 

@@ -403,13 +403,13 @@ def request_of(  # noqa: C901 - a table of operations
         return path.replace("{id}", campaign), body, {}, deployment.campaigns[campaign]
     if operation.endswith("Approval"):
         instance = data.draw(st.sampled_from(sorted(deployment.approvals)))
-        whose = Approval(*deployment.approvals[instance])
-        path, body = request_of_approval(operation, path.replace("{instance}", instance), whose)
-        return path, body and {**names, **body}, {}, whose
+        approval = Approval(*deployment.approvals[instance])
+        path, body = request_of_approval(operation, path.replace("{instance}", instance), approval)
+        return path, body and {**names, **body}, {}, approval
     if operation.endswith("Webhook"):
-        whose_hook = Webhook(data.draw(st.sampled_from(["", *SENDERS])), app)
-        path, body = request_of_webhook(deployment, operation, path, whose_hook)
-        return path, body, {}, whose_hook
+        webhook = Webhook(data.draw(st.sampled_from(["", *SENDERS])), app)
+        path, body = request_of_webhook(deployment, operation, path, webhook)
+        return path, body, {}, webhook
     if operation in {"listUsers", "listDepartments"}:
         return f"{path}?app={app}", None, {}, None
     if operation == "createKey":
@@ -428,12 +428,12 @@ def request_of(  # noqa: C901 - a table of operations
 
 
 def request_of_webhook(
-    deployment: Deployment, operation: str, path: str, whose: Webhook
+    deployment: Deployment, operation: str, path: str, webhook: Webhook
 ) -> tuple[str, dict[str, Any] | None]:
     """Path and body of a request about an endpoint of its own, or for a new one."""
-    asked = {"url": "http://127.0.0.1:9/", "types": ["job.*"], "apps": [whose.app]}
-    if whose.sender:
-        asked["senders"] = [whose.sender]
+    asked = {"url": "http://127.0.0.1:9/", "types": ["job.*"], "apps": [webhook.app]}
+    if webhook.sender:
+        asked["senders"] = [webhook.sender]
     if operation == "addWebhook":
         return path, asked
     path = path.replace("{id}", deployment.add_webhook(asked))
@@ -442,14 +442,14 @@ def request_of_webhook(
 
 
 def request_of_approval(
-    operation: str, path: str, whose: Approval
+    operation: str, path: str, approval: Approval
 ) -> tuple[str, dict[str, Any] | None]:
     """Path and body of a request about an approval that is there."""
     if operation == "getApproval":
-        return f"{path}?app={whose.app}", None
-    who = {} if operation == "terminateApproval" else {"user": "u1"}
-    what = {"text": "x"} if operation == "commentApproval" else {}
-    return path, {"app": whose.app, **who, **what}
+        return f"{path}?app={approval.app}", None
+    actor = {} if operation == "terminateApproval" else {"user": "u1"}
+    text = {"text": "x"} if operation == "commentApproval" else {}
+    return path, {"app": approval.app, **actor, **text}
 
 
 def permitted(held: Held, operation: str, app: str, sender: str, lane: Lane, target: Any) -> bool:

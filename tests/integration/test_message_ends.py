@@ -109,15 +109,15 @@ async def test_a_message_that_waits_for_its_slot_until_it_expires_does_not_leave
     rules = {"*": {"calls": ""}, "message.send": {"calls": "1/3s"}}
     async with one_worker(sandbox, valkey_url, redis, tmp_path, rules=rules) as worker:
 
-        async def said(text: str, user: str, **fields: Any) -> str:
+        async def send(text: str, user: str, **fields: Any) -> str:
             message = {"msgtype": "text", "text": {"content": text}}
             job = {"to": {"users": [user]}, "message": message, **fields}
             return await worker.send(MessageSend.parse(job))
 
-        assert await worker.finish(await said("first", "u1")) == State.DONE
+        assert await worker.finish(await send("first", "u1")) == State.DONE
         soon = (datetime.now(UTC) + timedelta(seconds=1)).isoformat()
         # Of two that share a call, only the one that has time left is in it.
-        jobs = [await said("shared", "u2", expires_at=soon), await said("shared", "u3")]
+        jobs = [await send("shared", "u2", expires_at=soon), await send("shared", "u3")]
         ends = await asyncio.gather(*map(worker.finish, jobs))
     assert ends == [State.EXPIRED, State.DONE]
     assert [len(sandbox.inbox(user)["delivered"]) for user in ("u2", "u3")] == [0, 1]

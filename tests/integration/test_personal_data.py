@@ -49,8 +49,8 @@ from jobs import a_draft, claimed, enqueue
 from one_worker import one_worker
 from tables import prepare
 
-WHO = "zhang-san"
-"""Whose data it is. `OTHER` must keep theirs, although it looks alike."""
+SUBJECT = "zhang-san"
+"""The person whose data is exported and erased. `OTHER` must keep theirs, although it looks alike."""
 OTHER = "zhang-san2"
 LONG_AGO = datetime.now(UTC) - timedelta(days=3)
 TEXT = {"msgtype": "text", "text": {"content": "hi"}}
@@ -92,7 +92,7 @@ class Office:
 
     async def erase(self, *, app: str | None = None, since: datetime | None = None) -> Result:
         since = since or await self.passes.now()
-        return await self.passes.erase_now(WHO, app=app, since=since, tombstone=self.tombstone)
+        return await self.passes.erase_now(SUBJECT, app=app, since=since, tombstone=self.tombstone)
 
     async def places(self) -> set[str]:
         """Tables and keys in which the person is named, wherever and however."""
@@ -108,7 +108,7 @@ class Office:
         return found
 
     def _names(self, text: str) -> bool:
-        return WHO in text.replace(OTHER, "")
+        return SUBJECT in text.replace(OTHER, "")
 
     async def _value(self, key: bytes) -> Any:
         match (await self.redis.type(key)).decode():
@@ -166,8 +166,8 @@ def an_approval(instance: str, state: str = "approved", **fields: Any) -> dict[s
         "instance": instance,
         "template": "PROC-1",
         "state": state,
-        "originator": WHO,
-        "title": f"{WHO}提交的请假",
+        "originator": SUBJECT,
+        "title": f"{SUBJECT}提交的请假",
         "source": "event",
         "looks": 1,
         "look_at": LONG_AGO if state == "running" else None,
@@ -184,34 +184,38 @@ def a_notice(data: dict[str, Any], **fields: Any) -> dict[str, Any]:
 async def fill(office: Office) -> None:
     """Name the person in every place that there is, in nothing that is still needed."""
     departments = {"app": "default", "met_in": 1, "parent": None, "left_at": None, "read_at": 1}
-    manager = {"dept_manager_userid_list": [WHO, OTHER]}
+    manager = {"dept_manager_userid_list": [SUBJECT, OTHER]}
     await office.put(DepartmentRow, {**departments, "id": 7, "name": "d", "fields": manager})
     await office.put(
         UserRow,
-        a_person(WHO, left_at=LONG_AGO),
-        a_person(OTHER, fields={"manager_userid": WHO}),
+        a_person(SUBJECT, left_at=LONG_AGO),
+        a_person(OTHER, fields={"manager_userid": SUBJECT}),
     )
     member = {"app": "default", "department": 7, "met_in": 1, "leader": True}
-    await office.put(MembershipRow, {**member, "userid": WHO}, {**member, "userid": OTHER})
+    await office.put(MembershipRow, {**member, "userid": SUBJECT}, {**member, "userid": OTHER})
     run = {"app": "default", "scope": "everything", "opened_at": LONG_AGO, "calls": 1}
     await office.put(RunRow, {**run, "number": 1, "run": "r", "closed_at": LONG_AGO})
     change = {"number": 1, "app": "default", "event": "left", "fields": [], "at": LONG_AGO}
-    await office.put(ChangeRow, {**change, "userid": WHO}, {**change, "userid": OTHER})
+    await office.put(ChangeRow, {**change, "userid": SUBJECT}, {**change, "userid": OTHER})
 
-    both = json.dumps({"to": {"users": [WHO, OTHER], "mobiles": ["13800000000"]}, "message": TEXT})
-    alone = json.dumps({"to": {"users": [WHO]}, "message": TEXT})
-    approval = json.dumps({"originator": WHO, "form": [{"name": "why", "value": "ill"}]})
+    both = json.dumps(
+        {"to": {"users": [SUBJECT, OTHER], "mobiles": ["13800000000"]}, "message": TEXT}
+    )
+    alone = json.dumps({"to": {"users": [SUBJECT]}, "message": TEXT})
+    approval = json.dumps({"originator": SUBJECT, "form": [{"name": "why", "value": "ill"}]})
     await office.put(
         JobRow,
-        a_job("both", content=both, key=f"slip-{WHO}", sender="crm"),
-        a_job("alone", content=alone, sender=WHO, summary=f"message-send sender={WHO} text"),
+        a_job("both", content=both, key=f"slip-{SUBJECT}", sender="crm"),
+        a_job(
+            "alone", content=alone, sender=SUBJECT, summary=f"message-send sender={SUBJECT} text"
+        ),
         a_job("approval", kind="approval-create", content=approval),
         a_job("other", content=json.dumps({"to": {"users": [OTHER]}})),
     )
     got = {"outcome": "accepted", "at": LONG_AGO}
     await office.put(
         RecipientRow,
-        *({"job": job, "user": WHO, **got} for job in ("both", "alone")),
+        *({"job": job, "user": SUBJECT, **got} for job in ("both", "alone")),
         *({"job": job, "user": OTHER, **got} for job in ("both", "other")),
     )
     task = {"app": "default", "task": "1", "state": "agreed", "since": None, "ended_at": None}
@@ -220,10 +224,10 @@ async def fill(office: Office) -> None:
     await office.put(
         ApprovalTaskRow,
         {**task, "instance": "theirs", "user": OTHER},
-        {**task, "instance": "others", "user": WHO},
+        {**task, "instance": "others", "user": SUBJECT},
     )
-    user = {"userid": WHO, "name": "张三"}
-    event = {"event": {"userId": [WHO, OTHER]}}
+    user = {"userid": SUBJECT, "name": "张三"}
+    event = {"event": {"userId": [SUBJECT, OTHER]}}
     await office.put(
         NoticeRow,
         *(
@@ -231,7 +235,7 @@ async def fill(office: Office) -> None:
             for notice in (
                 a_notice(user, type="directory.user.left"),
                 a_notice(event, type="dingtalk.user_leave_org"),
-                a_notice({"result": {}}, sender=WHO),
+                a_notice({"result": {}}, sender=SUBJECT),
             )
         ),
     )
@@ -242,23 +246,25 @@ async def fill(office: Office) -> None:
     async with office.database.write("tests") as connection:
         ours = ChunkRow.campaign == campaign
         await connection.execute(
-            update(ChunkRow).where(ours).values(users=f"{OTHER},{WHO}", task_id=5, **calls)
+            update(ChunkRow).where(ours).values(users=f"{OTHER},{SUBJECT}", task_id=5, **calls)
         )
     outcome = {"campaign": campaign, "chunk": 0, "outcome": "forbidden", "reason": "143106"}
-    await office.put(OutcomeRow, {**outcome, "userid": WHO})
+    await office.put(OutcomeRow, {**outcome, "userid": SUBJECT})
 
-    step = {"call:1": {"task_id": 1, "request_id": "r", "duplicate": [WHO]}}
-    await office.ended(to={"users": [WHO]}, sender=WHO, steps=step, result={"duplicate": [WHO]})
-    await office.ended(State.DEAD, to={"users": [OTHER, WHO], "departments": [1]})
+    step = {"call:1": {"task_id": 1, "request_id": "r", "duplicate": [SUBJECT]}}
+    await office.ended(
+        to={"users": [SUBJECT]}, sender=SUBJECT, steps=step, result={"duplicate": [SUBJECT]}
+    )
+    await office.ended(State.DEAD, to={"users": [OTHER, SUBJECT], "departments": [1]})
 
 
 async def test_everything_of_a_person_is_handed_out_and_then_nowhere(office: Office) -> None:
     await fill(office)
     before = await office.places()
     assert len(before) == 13, before
-    exported = await office.passes.export(Subject(WHO))
+    exported = await office.passes.export(Subject(SUBJECT))
     (person,) = exported["directory"]
-    assert (person["name"], person["departments"][0]["id"]) == (WHO.upper(), 7)
+    assert (person["name"], person["departments"][0]["id"]) == (SUBJECT.upper(), 7)
     assert person["named_by"] == {"departments": [7], "people": [OTHER]}
     assert {each["job"] for each in exported["history"]} == {"both", "alone", "approval"}
     assert [each["outcome"] for each in exported["campaigns"]] == ["forbidden"]
@@ -273,7 +279,7 @@ async def test_everything_of_a_person_is_handed_out_and_then_nowhere(office: Off
     assert await office.places() == {"endings"}
     again = await office.erase()
     assert again.changed.total() == 0
-    empty = await office.passes.export(Subject(WHO))
+    empty = await office.passes.export(Subject(SUBJECT))
     assert not any(empty.values())
 
 
@@ -320,7 +326,7 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
         State.DEAD,
         to={"mobiles": ["13800000000", "13900000000"], "users": [OTHER]},
         idempotency_key="k",
-        steps={"addresses": {"users": [WHO, "u9"], "unresolved": []}},
+        steps={"addresses": {"users": [SUBJECT, "u9"], "unresolved": []}},
     )
     alive = await office.redis.pttl(keys.job(job))
     assert (await office.erase()).changed["jobs"] == 1
@@ -338,15 +344,15 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
 
 async def test_what_is_under_way_or_still_needed_stays_and_is_told(office: Office) -> None:
     now = datetime.now(UTC)
-    draft = a_draft(to={"users": [WHO]})
+    draft = a_draft(to={"users": [SUBJECT]})
     await enqueue(office.redis, draft)
-    lately = await office.ended(to={"users": [WHO]}, ago=timedelta(hours=1))
+    lately = await office.ended(to={"users": [SUBJECT]}, ago=timedelta(hours=1))
     today = (now + timedelta(hours=8)).date().isoformat()
     received = keys.received("default", today)
-    await office.redis.hset(received, WHO, "3")
+    await office.redis.hset(received, SUBJECT, "3")
     await office.redis.pexpire(received, 1_000_000)
     answer = keys.idempotency("key", "digest")
-    await office.redis.hset(answer, "body", json.dumps({"result": {"invalid": [WHO]}}))
+    await office.redis.hset(answer, "body", json.dumps({"result": {"invalid": [SUBJECT]}}))
     await office.redis.pexpire(answer, 80_000_000)
     await office.put(ApprovalRow, an_approval("open", "running"))
     waiting = {"id": "e1", "name": "crm", "url": "https://a.example", "types": ["*"]}
@@ -354,12 +360,12 @@ async def test_what_is_under_way_or_still_needed_stays_and_is_told(office: Offic
     moments = {"created_at": LONG_AGO, "changed_at": LONG_AGO}
     endpoint = {**waiting, **lists, **moments, "state": "paused", "reason": ""}
     await office.put(EndpointRow, {**endpoint, "position": 0})
-    notice = {**a_notice({"userid": WHO}), "recorded_at": now}
+    notice = {**a_notice({"userid": SUBJECT}), "recorded_at": now}
     await office.put(NoticeRow, notice)
-    await office.put(OutboxRow, a_notice({"userid": WHO}, type="directory.user.left"))
+    await office.put(OutboxRow, a_notice({"userid": SUBJECT}, type="directory.user.left"))
     run = {"app": "default", "run": "r", "scope": "everything", "opened_at": now, "calls": 0}
     await office.put(RunRow, {**run, "closed_at": None})
-    await office.put(UserRow, a_person(WHO))
+    await office.put(UserRow, a_person(SUBJECT))
 
     found = await office.erase()
     left = {(each.place, each.id) for each in found.left}
@@ -398,7 +404,7 @@ async def test_a_notice_is_left_until_its_delivery_is_over(office: Office) -> No
     texts = {"id": "e1", "name": "crm", "url": "https://a.example", "reason": ""}
     endpoint = {**texts, **lists, **moments, "types": ["*"], "state": "enabled"}
     await office.put(EndpointRow, {**endpoint, "position": 10**6})
-    await office.put(NoticeRow, {**a_notice({"userid": WHO}), "recorded_at": LONG_AGO})
+    await office.put(NoticeRow, {**a_notice({"userid": SUBJECT}), "recorded_at": LONG_AGO})
     (notice,) = await office.rows(NoticeRow)
     delivery = {"endpoint": "e1", "notice": notice["number"], "round": 0, "app": "default"}
     await office.put(DeliveryRow, {**delivery, "job": "j", "released_at": LONG_AGO})
@@ -413,15 +419,17 @@ async def test_what_is_newer_than_the_question_is_not_touched(office: Office) ->
     """So an erasure comes to an end, although its person works on."""
     since = await office.passes.now() - timedelta(minutes=5)
     now = datetime.now(UTC)
-    await office.put(UserRow, a_person(WHO, read_at=int(now.timestamp() * 1000)))
+    await office.put(UserRow, a_person(SUBJECT, read_at=int(now.timestamp() * 1000)))
     await office.put(JobRow, a_job("new", created_at=now))
-    await office.put(RecipientRow, {"job": "new", "user": WHO, "outcome": "accepted", "at": now})
+    await office.put(
+        RecipientRow, {"job": "new", "user": SUBJECT, "outcome": "accepted", "at": now}
+    )
     await office.put(ApprovalRow, an_approval("new", known_at=now))
-    await office.put(NoticeRow, {**a_notice({"userid": WHO}, at=now), "recorded_at": now})
+    await office.put(NoticeRow, {**a_notice({"userid": SUBJECT}, at=now), "recorded_at": now})
     await campaigns.put(office.database, people=2, first=1)
     async with office.database.write("tests") as connection:
-        await connection.execute(update(ChunkRow).values(users=WHO))
-    await office.ended(to={"users": [WHO]})
+        await connection.execute(update(ChunkRow).values(users=SUBJECT))
+    await office.ended(to={"users": [SUBJECT]})
     before = await office.places()
     found = await office.erase(since=since)
     assert (found.changed.total(), found.left, found.returns) == (0, [], True)
@@ -429,17 +437,17 @@ async def test_what_is_newer_than_the_question_is_not_touched(office: Office) ->
 
 
 async def test_only_one_application_is_asked_about(office: Office) -> None:
-    await office.put(UserRow, a_person(WHO), a_person(WHO, app="hr"))
+    await office.put(UserRow, a_person(SUBJECT), a_person(SUBJECT, app="hr"))
     await office.put(JobRow, a_job("a"), a_job("b", app="hr"))
-    got = {"user": WHO, "outcome": "accepted", "at": LONG_AGO}
+    got = {"user": SUBJECT, "outcome": "accepted", "at": LONG_AGO}
     await office.put(RecipientRow, {"job": "a", **got}, {"job": "b", **got})
-    jobs = [await office.ended(to={"users": [WHO]}, app=app) for app in ("default", "hr")]
+    jobs = [await office.ended(to={"users": [SUBJECT]}, app=app) for app in ("default", "hr")]
     await office.erase(app="hr")
     assert [row["app"] for row in await office.rows(UserRow)] == ["default"]
     users = {row["job"]: row["user"] for row in await office.rows(RecipientRow)}
-    assert users == {"a": WHO, "b": office.tombstone}
+    assert users == {"a": SUBJECT, "b": office.tombstone}
     payloads = [await office.redis.hget(keys.job(job), "payload") for job in jobs]
-    assert [WHO.encode() in (payload or b"") for payload in payloads] == [True, False]
+    assert [SUBJECT.encode() in (payload or b"") for payload in payloads] == [True, False]
 
 
 async def created(office: Office, users: list[str], **plan: Any) -> tuple[CampaignStore, str]:
@@ -452,7 +460,7 @@ async def created(office: Office, users: list[str], **plan: Any) -> tuple[Campai
 
 
 async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(office: Office) -> None:
-    users = [WHO, OTHER, *(f"u{number}" for number in range(200))]
+    users = [SUBJECT, OTHER, *(f"u{number}" for number in range(200))]
     store, campaign = await created(office, users)
     found = await office.erase()
     assert (found.changed["campaigns"], found.left) == (1, [])
@@ -463,7 +471,7 @@ async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(office: Of
         if chunk.state == ChunkState.PENDING
         for user in chunk.users.split(",")
     ]
-    assert sorted(sent_to) == sorted(user for user in users if user != WHO)
+    assert sorted(sent_to) == sorted(user for user in users if user != SUBJECT)
     assert all(len(chunk.users.split(",")) == chunk.size for chunk in chunks)
     row = await store.get(campaign)
     assert (row.recipients, row.chunks, row.settled) == (202, len(chunks), 1)
@@ -471,7 +479,7 @@ async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(office: Of
     assert report.outcomes["cancelled"] == 1
     assert report.outcomes["pending"] == 201
     async with office.database.read() as connection:
-        assert await chunks_of(connection, [WHO], [campaign]) == {campaign: set()}
+        assert await chunks_of(connection, [SUBJECT], [campaign]) == {campaign: set()}
         known = (await chunks_of(connection, [OTHER], [campaign]))[campaign]
     assert known
     assert await office.places() == set()
@@ -479,7 +487,7 @@ async def test_a_campaign_goes_on_without_them_and_its_report_adds_up(office: Of
 
 
 async def test_the_last_person_of_a_chunk_ends_it(office: Office) -> None:
-    store, campaign = await created(office, [WHO])
+    store, campaign = await created(office, [SUBJECT])
     await office.erase()
     row = await store.get(campaign)
     assert (row.chunks, row.settled, row.recipients) == (1, 1, 1)
@@ -492,7 +500,7 @@ async def test_the_last_person_of_a_chunk_ends_it(office: Office) -> None:
 @pytest.mark.parametrize("state", [ChunkState.QUEUED, ChunkState.SETTLED])
 async def test_a_call_of_today_keeps_its_people(office: Office, state: ChunkState) -> None:
     """Messages of equal content find out by it who has them, and so does a recall."""
-    store, campaign = await created(office, [WHO, OTHER])
+    store, campaign = await created(office, [SUBJECT, OTHER])
     async with office.database.write("tests") as connection:
         lately = datetime.now(UTC) - timedelta(hours=2)
         await connection.execute(update(ChunkRow).values(state=state, called_at=lately))
@@ -505,10 +513,10 @@ async def test_a_call_of_today_keeps_its_people(office: Office, state: ChunkStat
 
 async def test_a_message_made_for_one_person_goes_with_them(office: Office) -> None:
     message = {"msgtype": "text", "text": {"content": "{name}, hello"}}
-    store, campaign = await created(office, [WHO, OTHER])
+    store, campaign = await created(office, [SUBJECT, OTHER])
     filled = {"msgtype": "text", "text": {"content": "张三, hello"}}
     async with office.database.write("tests") as connection:
-        values = {"state": ChunkState.SETTLED, "called_at": LONG_AGO, "users": WHO, "size": 1}
+        values = {"state": ChunkState.SETTLED, "called_at": LONG_AGO, "users": SUBJECT, "size": 1}
         await connection.execute(update(ChunkRow).values(message=filled, **values))
         await connection.execute(update(CampaignRow).values(message=message))
     await office.erase()

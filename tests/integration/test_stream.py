@@ -365,7 +365,7 @@ async def test_what_was_taken_is_answered_before_it_stops(
         messages = [await client.event(f"e{number}") for number in range(50)]
         await client.answer(messages[0])
         await listening.stop()
-    answered = {each["headers"]["messageId"] for each in client.said}
+    answered = {each["headers"]["messageId"] for each in client.answers}
 
     async def closed() -> bool:
         return client.closed_with is not None

@@ -83,10 +83,10 @@ async def test_one_trace_leads_from_the_caller_to_dingtalks_request(
     (result,) = (await worker.status(job)).result["calls"]  # type: ignore[index]
     assert call.attributes["dingtalk.request_id"] == result["request_id"]
     assert call.attributes["http.response.status_code"] == 200
-    assert not any(span.failed for span in spans.seen)
+    assert not any(span.failed for span in spans.ended)
     # The token was fetched for this job, as a call of its own.
     assert one(spans.named("GET /gettoken")).parent == run.id
-    exported = words(spans.seen)
+    exported = words(spans.ended)
     assert not [
         each for each in (TEXT, "u1", "access_token", *sandbox.tokens()) if each in exported
     ]
@@ -125,7 +125,7 @@ async def test_the_runs_of_a_job_are_one_trace_and_a_failure_is_no_error_before_
     # A person has it carried out again: it is still the same trace.
     await asyncio.to_thread(worker.client.requeue, dead)
     assert await worker.run(dead) == State.DONE
-    assert {span.trace for span in spans.seen} == {run.trace}
+    assert {span.trace for span in spans.ended} == {run.trace}
 
 
 async def test_a_message_of_several_calls_is_one_trace(worker: OneWorker, spans: Spans) -> None:
@@ -203,7 +203,7 @@ async def test_the_runs_of_a_job_that_nobody_traced_are_one_trace(
 async def test_an_api_call_tells_no_path_with_ids_in_it(worker: OneWorker, spans: Spans) -> None:
     call = {"method": "GET", "path": "/v1.0/contact/users/zhangsan", "effect": "none"}
     await worker.run(await worker.send(ApiCall.parse(call)))
-    assert "zhangsan" not in words(spans.seen)
+    assert "zhangsan" not in words(spans.ended)
     assert one(spans.named("GET call.rest")).failed
 
 
@@ -274,7 +274,7 @@ async def test_a_webhook_hands_the_trace_of_the_job_on(
         await office.add(f"{receiver.url}?secret=s3cret", "job.*")
         with making.span("POST /orders", "SERVER", parent=PARENT):
             (draft,) = await office.fleet.enqueue(message())
-        await eventually(lambda: heard(receiver))
+        await eventually(lambda: arrived(receiver))
         await office.close()
     delivery = one(spans.named("POST webhook"))
     run = one(spans.named(RUN))
@@ -285,11 +285,11 @@ async def test_a_webhook_hands_the_trace_of_the_job_on(
     assert delivery.parent == order.id
     assert (delivery.links, delivering.links) == ([delivering.place], [delivery.place])
     assert place(receiver.taken[0].headers["traceparent"]) == delivery.place
-    assert "s3cret" not in words(spans.seen)
+    assert "s3cret" not in words(spans.ended)
     assert draft.id == receiver.taken[0].document["data"]["id"]
 
 
-async def heard(receiver: Receiver) -> bool:
+async def arrived(receiver: Receiver) -> bool:
     return bool(receiver.taken)
 
 
@@ -333,7 +333,7 @@ def test_a_request_goes_on_in_its_callers_trace(
     job = json.loads(bulk.content.splitlines()[0])["id"]
     assert place(trace_of(valkey_url, job)) == many.place
     assert one(spans.named("GET /v1/jobs/{id}")).attributes["http.response.status_code"] == 404
-    exported = words(spans.seen)
+    exported = words(spans.ended)
     assert not [each for each in (TEXT, "zhangsan", "/healthz", key) if each in exported]
 
 
@@ -361,7 +361,7 @@ async def test_a_trace_is_handed_on_by_processes_that_make_no_spans(
             assert trace_of(valkey_url, job) == f"{PARENT} a=1"
             names = ("message-send", "dingrelay.normal", "default", "normal", "")
             office.fleet.wakeups.publish([Wakeup(job, *names, at=1)])
-            await eventually(lambda: heard(receiver))
+            await eventually(lambda: arrived(receiver))
         await office.close()
     headers = receiver.taken[0].headers
     assert (headers["traceparent"], headers["tracestate"]) == (PARENT, "a=1")

@@ -218,7 +218,7 @@ def check_limit_is_used(story: Story) -> None:
 def test_shares_limit_and_jobs_are_kept_whatever_happens(
     redis: Redis, seed: int, rough: bool
 ) -> None:
-    async def tell() -> None:
+    async def play() -> None:
         async with SimulatedFleet(redis, rules=RULES, processes=3, seed=seed) as fleet:
             story = Story(fleet, random.Random(seed))
             await story.play(rough=rough)
@@ -227,4 +227,4 @@ def test_shares_limit_and_jobs_are_kept_whatever_happens(
             check_limit_is_used(story)
             assert furthest_off(story)[0] <= (ROUGHLY if rough else OFF)
 
-    simulate(tell)
+    simulate(play)

@@ -81,7 +81,7 @@ class Fleet:
             self.deliveries[claim.payload["endpoint"], claim.payload["notice"]] += 1
             await self.records.settle(claim, state, usage=Usage())
 
-    async def tell(self, count: int, *, type_: str = "directory.user.left") -> None:
+    async def write(self, count: int, *, type_: str = "directory.user.left") -> None:
         async with self.database.write("tests") as connection:
             await outbox.write(
                 connection,
@@ -127,7 +127,7 @@ async def test_whatever_happens_is_told_to_each_endpoint_once(
     monkeypatch.setattr(releases, "PAGE", page)
     for name in ("a", "b"):
         await subscribe(fleet.database, id=f"drw_{name * 12}")
-    await fleet.tell(count)
+    await fleet.write(count)
     await fleet.end_jobs(3)
     await fleet.finish(await fleet.dispatcher())
     assert await fleet.count(NoticeRow) == count + 3
@@ -137,7 +137,7 @@ async def test_whatever_happens_is_told_to_each_endpoint_once(
 
 async def test_a_notice_of_a_type_of_a_newer_release_holds_nothing_up(fleet: Fleet) -> None:
     await subscribe(fleet.database, id="drw_aaaaaaaaaaaa", types=["*"])
-    await fleet.tell(3)
+    await fleet.write(3)
     async with fleet.database.write("tests") as connection:
         await connection.execute(
             update(OutboxRow).where(OutboxRow.number == 2).values(type="new.one")
@@ -176,7 +176,7 @@ async def test_no_more_than_a_window_is_under_way(
 ) -> None:
     monkeypatch.setattr(releases, "WINDOW", 7)
     await subscribe(fleet.database, id="drw_aaaaaaaaaaaa")
-    await fleet.tell(20)
+    await fleet.write(20)
     dispatcher = await fleet.dispatcher()
     for _ in range(3):
         await dispatcher.tick()
@@ -194,8 +194,8 @@ async def test_an_endpoint_that_takes_little_gets_to_it(
     await subscribe(fleet.database, id="drw_aaaaaaaaaaaa", state="paused")
     await subscribe(fleet.database, id="drw_bbbbbbbbbbbb", types=["directory.user.added"])
     for _ in range(10):
-        await fleet.tell(9)
-    await fleet.tell(1, type_="directory.user.added")
+        await fleet.write(9)
+    await fleet.write(1, type_="directory.user.added")
     dispatcher = await fleet.dispatcher()
     for _ in range(30):
         await dispatcher.tick()
@@ -205,7 +205,7 @@ async def test_an_endpoint_that_takes_little_gets_to_it(
 
 async def test_what_an_older_leader_still_does_changes_nothing(fleet: Fleet) -> None:
     await subscribe(fleet.database, id="drw_aaaaaaaaaaaa")
-    await fleet.tell(5)
+    await fleet.write(5)
     old = await fleet.dispatcher()
     new = await fleet.dispatcher()
     await old.tick()
@@ -260,7 +260,7 @@ async def test_whatever_dies_and_whenever_everything_is_told(
     expected = 0
     for _ in range(40):
         if expected < 60:
-            await fleet.tell(2)
+            await fleet.write(2)
             await fleet.end_jobs(1)
             expected += 3
         dispatcher = await fleet.dispatcher()
@@ -319,7 +319,7 @@ async def test_what_failed_by_itself_takes_no_room_from_the_rest(
     monkeypatch.setattr(releases, "WINDOW", 5)
     endpoint = "drw_aaaaaaaaaaaa"
     await subscribe(fleet.database, id=endpoint)
-    await fleet.tell(8)
+    await fleet.write(8)
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
     failing, fleet.published = [wakeup.id for wakeup in fleet.published], []

@@ -80,8 +80,8 @@ async def test_a_job_that_ends_is_told_and_signed(office: OpenOffice, receiver: 
 async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     issued = await at.add(receiver.url, "directory.*")
-    (notice,) = await at.tell(["ann"])
-    await at.heard(receiver, [notice])
+    (notice,) = await at.people_left(["ann"])
+    await at.arrived(receiver, [notice])
     (request,) = receiver.requests
     assert request.id == notice
     assert abs(int(request.headers["webhook-timestamp"]) - datetime.now(UTC).timestamp()) < 60
@@ -103,8 +103,8 @@ async def test_an_endpoint_is_told_of_what_it_chose_only(
     await at.add(f"{receiver.url}/hr", "directory.*", apps=frozenset({"hr"}))
     await at.add(f"{receiver.url}/crm", "job.*", "directory.*", senders=frozenset({"crm"}))
     await at.add(f"{receiver.url}/syncs", "job.done", kinds=frozenset({"user-sync"}))
-    await at.tell(["a"], app="hr")
-    await at.tell(["b"])
+    await at.people_left(["a"], app="hr")
+    await at.people_left(["b"])
     jobs = [message(1), message(2).model_copy(update={"sender": "crm"})]
     drafts = await at.fleet.enqueue(*jobs)
     await at.fleet.done(drafts)
@@ -141,13 +141,13 @@ async def test_a_receiver_that_is_down_for_an_hour_hears_of_everything(
 
     monkeypatch.setattr(at.resources.deliverer._sender, "post", counted)
     await at.add(f"http://127.0.0.1:{port}/hook")
-    ids = await at.tell(people(300))
+    ids = await at.people_left(people(300))
     await asyncio.sleep(3)
     # Five failures open the breaker; then one at a time tries, and the rest spends no attempt.
     assert attempts < 40
     assert releases.WINDOW <= await at.under_way() <= releases.WINDOW + attempts
     async with a_receiver(port) as receiver:
-        await at.heard(receiver, ids)
+        await at.arrived(receiver, ids)
         assert receiver.most <= gate.PLACES
 
 
@@ -157,7 +157,7 @@ async def test_a_slow_receiver_is_given_up_and_hears_all_the_same(
     at = await office(webhook_timeout=0.3)
     await at.add(receiver.url)
     receiver.behaves = hanging
-    ids = await at.tell(people(10))
+    ids = await at.people_left(people(10))
 
     async def tried() -> bool:
         return len(receiver.requests) >= 6
@@ -165,7 +165,7 @@ async def test_a_slow_receiver_is_given_up_and_hears_all_the_same(
     await eventually(tried)
     assert receiver.most <= gate.PLACES
     receiver.behaves = None
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)
 
 
 async def test_a_flapping_receiver_hears_of_everything_under_the_same_ids(
@@ -181,8 +181,8 @@ async def test_a_flapping_receiver_hears_of_everything_under_the_same_ids(
         return web.Response(status=dice.choice([200, 202, 204]))
 
     receiver.behaves = flaps
-    ids = await at.tell(people(100))
-    await at.heard(receiver, ids)
+    ids = await at.people_left(people(100))
+    await at.arrived(receiver, ids)
     assert set(receiver.ids) == set(ids)
     assert receiver.most <= gate.PLACES
     bodies = {call.id: call.body for call in receiver.requests}
@@ -199,7 +199,7 @@ async def test_a_redirect_is_a_failure_and_not_followed(
     issued = await at.add(receiver.url)
     elsewhere = receiver.url.replace("/hook", "/elsewhere")
     receiver.behaves = answering(status, headers={"Location": elsewhere})
-    await at.tell(["ann"])
+    await at.people_left(["ann"])
 
     async def tried() -> bool:
         return len(receiver.requests) >= 3
@@ -215,20 +215,20 @@ async def test_410_disables_at_once_and_nothing_is_lost(
     at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(410)
-    ids = await at.tell(people(20))
+    ids = await at.people_left(people(20))
 
     async def disabled() -> bool:
         return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
 
     await eventually(disabled)
     assert len(receiver.requests) <= gate.PLACES
-    ids += await at.tell(["later"])
+    ids += await at.people_left(["later"])
     assert "410" in (await at.store.get(issued.endpoint.id)).endpoint.reason
     with pytest.raises(EndpointConflict, match="410"):
         await at.store.pause(issued.endpoint.id)
     receiver.behaves = None
     await at.store.resume(issued.endpoint.id)
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)
 
 
 async def test_three_days_of_failure_disable_an_endpoint(
@@ -238,7 +238,7 @@ async def test_three_days_of_failure_disable_an_endpoint(
     at = await office(webhook_give_up=3)
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
-    ids = await at.tell(people(20))
+    ids = await at.people_left(people(20))
 
     async def disabled() -> bool:
         return (await at.store.get(issued.endpoint.id)).endpoint.state == "disabled"
@@ -252,7 +252,7 @@ async def test_three_days_of_failure_disable_an_endpoint(
     assert len(dead) <= gate.NEEDED
     for job in dead:
         await run_async(at.resources.redis, record.requeue(job))
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)
 
 
 async def test_a_delivery_that_only_waited_for_its_endpoint_is_not_dead_of_age(
@@ -261,11 +261,11 @@ async def test_a_delivery_that_only_waited_for_its_endpoint_is_not_dead_of_age(
     at = await office(webhook_give_up=0.5)
     issued = await at.add(receiver.url)
     await at.store.pause(issued.endpoint.id)
-    ids = await at.tell(people(3))
+    ids = await at.people_left(people(3))
     await asyncio.sleep(0.8)
     receiver.behaves = None
     await at.store.resume(issued.endpoint.id)
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)
     assert not await at.resources.redis.exists(keys.DEAD)
 
 
@@ -275,7 +275,7 @@ async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
     at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(429, headers={"Retry-After": "3600"})
-    await at.tell(people(9))
+    await at.people_left(people(9))
 
     async def tried() -> bool:
         return (await at.store.get(issued.endpoint.id)).health.retry_at is not None
@@ -309,7 +309,7 @@ async def test_ten_megabytes_are_no_answer_and_are_not_read(office: OpenOffice) 
     async with await asyncio.start_server(endless, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
         await at.add(f"http://127.0.0.1:{port}/hook")
-        await at.tell(["ann"])
+        await at.people_left(["ann"])
 
         async def over() -> bool:
             return written > 0 and not await at.under_way()
@@ -340,7 +340,7 @@ async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
     async with await asyncio.start_server(garbage, "127.0.0.1") as server:
         port = server.sockets[0].getsockname()[1]
         issued = await at.add(f"http://127.0.0.1:{port}/hook")
-        await at.tell(["ann"])
+        await at.people_left(["ann"])
 
         async def failed() -> bool:
             health = (await at.store.get(issued.endpoint.id)).health
@@ -360,18 +360,18 @@ async def test_a_paused_endpoint_hears_later_or_not_at_all(
     async def recorded() -> bool:
         return (await at.store.get(endpoint)).health.backlog == 3
 
-    kept = await at.tell(people(3))
+    kept = await at.people_left(people(3))
     await eventually(recorded)
     await asyncio.sleep(0.2)
     assert receiver.requests == []
     await at.store.resume(endpoint)
-    await at.heard(receiver, kept)
+    await at.arrived(receiver, kept)
     await at.store.pause(endpoint)
-    skipped = await at.tell(people(3))
+    skipped = await at.people_left(people(3))
     await eventually(recorded)
     await at.store.resume(endpoint, skip=True)
-    later = await at.tell(["later"])
-    await at.heard(receiver, later)
+    later = await at.people_left(["later"])
+    await at.arrived(receiver, later)
     assert not set(skipped) & set(receiver.ids)
 
 
@@ -380,12 +380,12 @@ async def test_a_new_endpoint_does_not_hear_the_past(
 ) -> None:
     at = await office()
     await at.add(receiver.url)
-    past = await at.tell(people(3))
-    await at.heard(receiver, past)
+    past = await at.people_left(people(3))
+    await at.arrived(receiver, past)
     async with a_receiver() as other:
         await at.add(other.url)
-        ids = await at.tell(["now"])
-        await at.heard(other, ids)
+        ids = await at.people_left(["now"])
+        await at.arrived(other, ids)
         assert set(other.ids) == set(ids)
 
 
@@ -394,12 +394,12 @@ async def test_what_happened_since_is_told_once_more_under_the_same_ids(
 ) -> None:
     at = await office()
     issued = await at.add(receiver.url)
-    before = await at.tell(people(2))
-    await at.heard(receiver, before)
+    before = await at.people_left(people(2))
+    await at.arrived(receiver, before)
     since = datetime.now(UTC)
     await asyncio.sleep(0.05)
-    after = await at.tell(people(3))
-    await at.heard(receiver, after)
+    after = await at.people_left(people(3))
+    await at.arrived(receiver, after)
     for round_ in (2, 3):
         assert await at.store.replay(issued.endpoint.id, since=since) == 3
 
@@ -420,12 +420,12 @@ async def test_while_a_secret_is_rotated_both_sign(office: OpenOffice, receiver:
     endpoint = first.endpoint.id
     second = await at.store.rotate(endpoint, overlap=timedelta(hours=1))
     assert second.secret != first.secret
-    await at.heard(receiver, await at.tell(["a"]))
+    await at.arrived(receiver, await at.people_left(["a"]))
     for issued in (first, second):
         verified(receiver.requests[-1], issued.secret)
     third = await at.store.rotate(endpoint, overlap=timedelta())
     await asyncio.sleep(0.2)
-    await at.heard(receiver, await at.tell(["b"]))
+    await at.arrived(receiver, await at.people_left(["b"]))
     verified(receiver.requests[-1], third.secret)
     for issued in (first, second):
         with pytest.raises(WebhookVerificationError):
@@ -449,7 +449,7 @@ async def test_a_removed_endpoint_is_told_nothing_more(
     at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
-    await at.tell(people(20))
+    await at.people_left(people(20))
 
     async def tried() -> bool:
         return len(receiver.requests) >= 4
@@ -493,7 +493,7 @@ async def test_a_test_tells_at_once_what_comes_of_it(
 async def test_a_celery_application_needs_no_http(office: OpenOffice, redis: Redis) -> None:
     at = await office()
     issued = await at.add("celery://crm/crm.tasks.on_notice")
-    (notice,) = await at.tell(["ann"])
+    (notice,) = await at.people_left(["ann"])
 
     async def published() -> bool:
         return await redis.llen("crm") == 1
@@ -547,7 +547,7 @@ async def test_where_nobody_listens_nothing_grows(
     at = await office()
     issued = await at.add(receiver.url)
     await at.store.pause(issued.endpoint.id)
-    await at.tell(people(3))
+    await at.people_left(people(3))
     await at.store.remove(issued.endpoint.id)
     await at.fleet.done(await at.fleet.enqueue(*map(message, range(5))))
 
@@ -566,7 +566,7 @@ async def test_deliveries_that_redis_lost_are_begun_again(
     at = await office()
     await at.add(receiver.url)
     receiver.behaves = answering(500)
-    ids = await at.tell(people(30))
+    ids = await at.people_left(people(30))
 
     async def begun() -> bool:
         return await at.under_way() == 30
@@ -576,7 +576,7 @@ async def test_deliveries_that_redis_lost_are_begun_again(
         if b"webhook" in key or b"job:" in key or b"endings" in key:
             await redis.delete(key)
     receiver.behaves = None
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)
 
 
 async def test_old_notices_go_and_who_has_not_heard_of_them_is_told_of(
@@ -585,10 +585,10 @@ async def test_old_notices_go_and_who_has_not_heard_of_them_is_told_of(
     monkeypatch.setattr(dispatcher, "PURGE", 0.1)
     at = await office()
     issued = await at.add(receiver.url)
-    heard = await at.tell(people(3))
-    await at.heard(receiver, heard)
+    early = await at.people_left(people(3))
+    await at.arrived(receiver, early)
     await at.store.pause(issued.endpoint.id)
-    await at.tell(people(4))
+    await at.people_left(people(4))
 
     async def count(expected: int) -> bool:
         async with at.database.read() as connection:
@@ -602,9 +602,9 @@ async def test_old_notices_go_and_who_has_not_heard_of_them_is_told_of(
         )
     await eventually(lambda: count(0))
     await at.store.resume(issued.endpoint.id)
-    later = await at.tell(["later"])
-    await at.heard(receiver, later)
-    assert set(receiver.ids) == {*heard, *later}
+    later = await at.people_left(["later"])
+    await at.arrived(receiver, later)
+    assert set(receiver.ids) == {*early, *later}
 
 
 async def test_a_delivery_that_fell_with_its_workers_is_told_all_the_same(
@@ -613,7 +613,7 @@ async def test_a_delivery_that_fell_with_its_workers_is_told_all_the_same(
     at = await office()
     await at.add(receiver.url)
     receiver.behaves = answering(500)
-    ids = await at.tell(["ann"])
+    ids = await at.people_left(["ann"])
 
     async def begun() -> bool:
         return bool(receiver.requests)
@@ -622,7 +622,7 @@ async def test_a_delivery_that_fell_with_its_workers_is_told_all_the_same(
     job = next(iter(at.fleet.runs))
     await at.resources.redis.hset(keys.job(job), "crashes", "9")
     receiver.behaves = None
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)
     assert await at.resources.redis.hget(keys.job(job), "state") != State.DEAD.encode()
 
 
@@ -641,7 +641,7 @@ async def test_hundreds_of_deliveries_that_hang_hold_up_no_message(
     receiver.behaves = hangs
     for number in range(10):
         await at.add(f"{receiver.url}/{number}", "directory.*")
-    ids = await at.tell(people(window + 10))
+    ids = await at.people_left(people(window + 10))
 
     async def stuck() -> bool:
         # 64 jobs at once: a quarter of them at most are deliveries.
@@ -657,7 +657,7 @@ async def test_hundreds_of_deliveries_that_hang_hold_up_no_message(
     assert max(by_endpoint.values()) <= gate.PLACES
     assert receiver.most == 16
     free.set()
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)
     assert set(receiver.ids.values()) == {10}
 
 
@@ -670,7 +670,7 @@ async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
     right = at.resources.deliverer._settings
     wrong = Settings.load(env="sandbox", webhook_key="z" * 32)
     at.resources.deliverer._settings = wrong
-    ids = await at.tell(people(3))
+    ids = await at.people_left(people(3))
 
     async def snoozed() -> bool:
         return await at.under_way() == 3 and len(at.fleet.runs) == 3
@@ -681,4 +681,4 @@ async def test_a_worker_without_the_key_of_a_secret_loses_no_notice(
     assert (result["verdict"], result["code"]) == ("failed", "settings")
     assert receiver.requests == []
     at.resources.deliverer._settings = right
-    await at.heard(receiver, ids)
+    await at.arrived(receiver, ids)

@@ -161,9 +161,9 @@ def test_figures_of_campaigns_are_told_in_chinese(figure: Figure, row: str) -> N
 
 
 def test_every_word_of_the_chart_is_translated() -> None:
-    said = {text for panel in PANELS for text in (panel.title, panel.hint, panel.unit)}
-    said |= {bar.label for panel in PANELS for bar in panel.bars}
-    assert said <= CHINESE.keys() | SAME
+    shown = {text for panel in PANELS for text in (panel.title, panel.hint, panel.unit)}
+    shown |= {bar.label for panel in PANELS for bar in panel.bars}
+    assert shown <= CHINESE.keys() | SAME
 
 
 def widths(drawing: ET.Element, *colours: str) -> list[float]:
@@ -183,8 +183,8 @@ def test_the_chart_draws_on_one_scale_and_leaves_out_what_was_not_measured() -> 
     assert sliding / ours == pytest.approx(91.5 / 98.44, rel=0.01)
     assert loop / ours == pytest.approx(48 / 98.44, rel=0.01)
     assert refused == ours, "a panel has a scale of its own"
-    said = [each.text for each in drawing.iter(f"{SVG}text")]
-    titles = [text for text in said if text in {panel.title for panel in PANELS}]
+    texts = [each.text for each in drawing.iter(f"{SVG}text")]
+    titles = [text for text in texts if text in {panel.title for panel in PANELS}]
     assert titles == [panel.title for panel in PANELS[:2]]
 
 

@@ -55,7 +55,7 @@ async def test_a_call_counts_although_redis_is_away_by_then(answer: Any) -> None
 
 async def calls_of_the_month(api: Api, answer: Any, *, report: Any = None) -> int:
     """How many calls were counted after one to which DingTalk gave this answer."""
-    whose: Any = SimpleNamespace(
+    claim: Any = SimpleNamespace(
         id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", woken=False, queue=""
     )
     report = report or AsyncMock()
@@ -73,7 +73,7 @@ async def calls_of_the_month(api: Api, answer: Any, *, report: Any = None) -> in
     intents: Any = SimpleNamespace(open=False, write=AsyncMock(), close=lambda: None)
     transport: Any = SimpleNamespace(request=AsyncMock(side_effect=[answer]))
     calls = JobCalls(
-        whose,
+        claim,
         settings=settings,
         limiter=limiter,
         quota=quota,

@@ -114,13 +114,13 @@ class Ctx(FakeContext):
         return []
 
 
-def tell(event_type: str, **data: Any) -> Event:
+def event_of(event_type: str, **data: Any) -> Event:
     return Event(event_type=event_type, event_id="e", data=data)
 
 
 async def test_a_type_without_a_row_is_done_and_asks_nothing() -> None:
     ctx = Ctx()
-    result = await run(tell("chat_add_member", ChatId="x"), ctx)
+    result = await run(event_of("chat_add_member", ChatId="x"), ctx)
     assert result["follows"] == "nothing"
     assert ctx.organisation.asked == 0
 
@@ -129,17 +129,17 @@ async def test_a_type_without_a_row_is_done_and_asks_nothing() -> None:
 async def test_each_person_of_an_event_is_asked_for_once(event_type: str) -> None:
     ctx = Ctx()
     ctx.organisation.people = {"a": True, "7": True}
-    result = await run(tell(event_type, UserId=["a", 7, "a"]), ctx)
+    result = await run(event_of(event_type, UserId=["a", 7, "a"]), ctx)
     assert (result["follows"], result["users"], result["gone"]) == ("directory", 2, 0)
     assert ctx.organisation.writes == [("put", "a"), ("put", "7")]
-    await run(tell(event_type, UserId=["a", 7, "a"]), ctx)
+    await run(event_of(event_type, UserId=["a", 7, "a"]), ctx)
     assert ctx.organisation.asked == 2
 
 
 async def test_an_answer_that_contradicts_the_event_is_asked_for_once_more() -> None:
     ctx = Ctx()
     ctx.organisation.people = {"a": True}
-    leave = tell("user_leave_org", userId=["a", "b"])
+    leave = event_of("user_leave_org", userId=["a", "b"])
     with pytest.raises(Wait) as wait:
         await run(leave, ctx)
     assert wait.value.delay == timedelta(seconds=10)
@@ -152,7 +152,7 @@ async def test_an_answer_that_contradicts_the_event_is_asked_for_once_more() -> 
 
 async def test_what_dingtalk_says_twice_is_believed() -> None:
     ctx = Ctx()
-    join = tell("user_add_org", userId=["a"])
+    join = event_of("user_add_org", userId=["a"])
     with pytest.raises(Wait):
         await run(join, ctx)
     assert (await run(join, ctx))["gone"] == 1
@@ -161,11 +161,11 @@ async def test_what_dingtalk_says_twice_is_believed() -> None:
 async def test_people_that_the_app_may_not_see_stay_as_they_are() -> None:
     ctx = Ctx()
     ctx.organisation.hidden = {"a", 9}
-    assert (await run(tell("user_leave_org", userId="a"), ctx))["gone"] == 0
+    assert (await run(event_of("user_leave_org", userId="a"), ctx))["gone"] == 0
     assert ctx.organisation.writes == []
     ctx = Ctx()
     ctx.organisation.hidden = {9}
-    await run(tell("org_dept_modify", deptId=[9]), ctx)
+    await run(event_of("org_dept_modify", deptId=[9]), ctx)
     assert ctx.organisation.writes == [("departments", [], [9], []), ("close",)]
 
 
@@ -174,7 +174,7 @@ async def test_a_known_department_costs_a_call_and_who_heads_it_another() -> Non
     ctx.organisation.departments = {5: {"dept_manager_userid_list": ["new", "", 3]}}
     ctx.organisation.known, ctx.organisation.heads = {5}, {5: ["old"]}
     ctx.organisation.people = {"new": True, "old": True}
-    await run(tell("org_dept_modify", DeptId=["5"]), ctx)
+    await run(event_of("org_dept_modify", DeptId=["5"]), ctx)
     assert ctx.organisation.asked == 3
     assert {("put", "new"), ("put", "old")} < set(map(tuple, map(str_of, ctx.organisation.writes)))
     assert ctx.spawned == []
@@ -188,7 +188,7 @@ async def test_a_new_department_is_walked() -> None:
     ctx = Ctx()
     ctx.organisation.departments = {5: {}, 6: {}}
     ctx.organisation.known = {6}
-    create = tell("org_dept_create", deptId=[5, 6])
+    create = event_of("org_dept_create", deptId=[5, 6])
     with pytest.raises(Wait, match="1 departments pending"):
         await run(create, ctx)
     assert ctx.spawned == [5]
@@ -203,7 +203,7 @@ async def test_the_members_of_a_department_that_is_gone_are_asked_for() -> None:
     ctx.organisation.people = dict.fromkeys(everybody[:-1], True)
     ctx.organisation.hidden = {everybody[-2]}
     ctx.organisation.inside = {5: everybody}
-    remove = tell("org_dept_remove", deptId=5)
+    remove = event_of("org_dept_remove", deptId=5)
     for left in (2, 0):
         with pytest.raises(Wait):
             await run(remove, ctx)
@@ -222,7 +222,7 @@ async def test_an_answer_that_is_older_than_the_end_of_a_department_is_asked_for
     ctx = Ctx()
     ctx.organisation.people = {"a": True}
     ctx.organisation.outdated = {"a": True}
-    edit = tell("user_modify_org", userId="a")
+    edit = event_of("user_modify_org", userId="a")
     with pytest.raises(Wait, match="deleted after it was read") as wait:
         await run(edit, ctx)
     assert wait.value.delay == timedelta(0)
@@ -235,14 +235,14 @@ async def test_an_answer_that_is_older_than_the_end_of_a_department_is_asked_for
 )
 async def test_an_event_without_ids_is_refused_by_name(data: dict[str, Any]) -> None:
     with pytest.raises(Refused, match=r"data\.userId") as refused:
-        await run(tell("user_modify_org", **data), Ctx())
+        await run(event_of("user_modify_org", **data), Ctx())
     assert refused.value.code == "event_unreadable"
 
 
 async def test_a_thousand_people_are_asked_for_a_hundred_a_run() -> None:
     ctx = Ctx()
     ctx.organisation.people = {f"u{number}": True for number in range(250)}
-    event = tell("user_modify_org", userId=list(ctx.organisation.people))
+    event = event_of("user_modify_org", userId=list(ctx.organisation.people))
     for asked in (100, 200):
         with pytest.raises(Wait):
             await run(event, ctx)
@@ -251,7 +251,7 @@ async def test_a_thousand_people_are_asked_for_a_hundred_a_run() -> None:
 
 
 def test_the_same_event_is_the_same_job() -> None:
-    first, again = tell("user_add_org", userId=["a"]), tell("user_add_org", userId=["b"])
+    first, again = event_of("user_add_org", userId=["a"]), event_of("user_add_org", userId=["b"])
     assert record.draft(first).id == record.draft(again).id
     other = first.model_copy(update={"app": "hr"})
     assert record.draft(other).id != record.draft(first).id

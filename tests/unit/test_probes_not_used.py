@@ -156,14 +156,14 @@ async def probe_with(
     fleet: Fleet, *, write: Any = None, transport: Any = None, token: Any = None
 ) -> Any:
     """A job's call, which is the probe."""
-    whose: Any = SimpleNamespace(
+    claim: Any = SimpleNamespace(
         id="j", app=APP, lane="normal", waiting=0, batch_key="", sender="", woken=False, queue=""
     )
     nothing: Any = SimpleNamespace(claim_late=lambda *_: None)
     intents: Any = SimpleNamespace(open=False, write=write or AsyncMock(), close=lambda: None)
     tokens: Any = SimpleNamespace(token=token or AsyncMock())
     calls = JobCalls(
-        whose,
+        claim,
         settings=nothing,
         limiter=fleet.limiter,
         quota=nothing,

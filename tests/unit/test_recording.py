@@ -27,14 +27,14 @@ def message(*users: str, text: str = "订单已付款", **fields: Any) -> Messag
     return MessageSend.parse({"to": {"users": list(users)}, "message": content, **fields})
 
 
-def tell(client: Client, user: str) -> State:
+def place_order(client: Client, user: str) -> State:
     """What an application does."""
     return client.send(message(user, idempotency_key=f"order-{user}")).wait().state
 
 
 def test_what_was_sent_is_there_and_done() -> None:
     client = RecordingClient()
-    assert tell(client, "u1") == State.DONE
+    assert place_order(client, "u1") == State.DONE
     client.call("POST", "/topapi/v2/user/get", body={"userid": "u1"}, effect="none")
     assert [job.kind for job in client.sent] == ["message-send", "api-call"]
     (recorded,) = client.messages_to("u1")

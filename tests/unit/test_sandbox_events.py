@@ -366,12 +366,12 @@ def test_the_log_keeps_the_newest_and_counts_nothing_of_before_a_reset() -> None
 
 
 def test_an_event_that_is_sent_again_is_the_same() -> None:
-    log, heard = EventLog(), list[Event]()
-    log.deliver = heard.append
+    log, delivered = EventLog(), list[Event]()
+    log.deliver = delivered.append
     event = Event("user_add_org", NOON, {})
     log.add(event)
     log.add(log.find(event.id))
-    assert heard == [event, event]
+    assert delivered == [event, event]
     assert len(log.reports(since=0, kind="", state="", limit=9)) == 1
 
 

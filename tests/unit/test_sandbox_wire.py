@@ -14,7 +14,7 @@ from unit.sandbox_caller import SEND, Caller
 
 BATCH = "/v1.0/robot/oToMessages/batchSend"
 GROUPS = "/v1.0/robot/groupMessages"
-SAYING = {"robotCode": "sandbox-key", "msgKey": "sampleText", "msgParam": '{"content":"x"}'}
+ROBOT_MESSAGE = {"robotCode": "sandbox-key", "msgKey": "sampleText", "msgParam": '{"content":"x"}'}
 
 
 @pytest.fixture
@@ -240,13 +240,13 @@ def test_the_oldest_methods_wrap_their_result_once_more() -> None:
 def test_a_wrong_robot_call_has_its_own_code(
     caller: Caller, fields: dict[str, Any], code: str
 ) -> None:
-    reply = caller.post(BATCH, {**SAYING, "userIds": ["u1"], **fields})
+    reply = caller.post(BATCH, {**ROBOT_MESSAGE, "userIds": ["u1"], **fields})
     assert (reply.status, reply.code) == (400, code)
     assert caller.reasons("u1") == []
 
 
 def test_a_robots_message_is_read_about_and_recalled(caller: Caller) -> None:
-    key = caller.post(BATCH, {**SAYING, "userIds": ["u1"]}).body["processQueryKey"]
+    key = caller.post(BATCH, {**ROBOT_MESSAGE, "userIds": ["u1"]}).body["processQueryKey"]
     path = "/v1.0/robot/oToMessages/readStatus"
     answer = caller.get(path, robotCode="sandbox-key", processQueryKey=key).body
     assert answer["sendStatus"] == "SUCCESS"
@@ -262,11 +262,11 @@ def test_a_robots_message_is_read_about_and_recalled(caller: Caller) -> None:
 
 
 def test_a_robot_posts_in_a_group(caller: Caller) -> None:
-    saying = {**SAYING, "openConversationId": FIRST_GROUP}
-    assert caller.post(f"{GROUPS}/send", {**saying, "openConversationId": "x"}).status == 400
-    long = {**saying, "msgParam": json.dumps({"content": "x" * 15_000})}
+    message = {**ROBOT_MESSAGE, "openConversationId": FIRST_GROUP}
+    assert caller.post(f"{GROUPS}/send", {**message, "openConversationId": "x"}).status == 400
+    long = {**message, "msgParam": json.dumps({"content": "x" * 15_000})}
     assert caller.post(f"{GROUPS}/send", long).code == "invalidParameter.msgParam.invalid"
-    key = caller.post(f"{GROUPS}/send", saying).body["processQueryKey"]
+    key = caller.post(f"{GROUPS}/send", message).body["processQueryKey"]
     (posted,) = caller.world.robots.posts
     assert (posted["group"], posted["message"]["msgKey"]) == (FIRST_GROUP, "sampleText")
     asked = {"robotCode": "sandbox-key", "openConversationId": FIRST_GROUP}

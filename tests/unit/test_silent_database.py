@@ -18,17 +18,17 @@ def silent() -> Iterator[str]:
         yield f"postgresql://nobody@127.0.0.1:{server.getsockname()[1]}/none"
 
 
-@pytest.mark.parametrize("said", ["", "?connect_timeout=2"])
+@pytest.mark.parametrize("query", ["", "?connect_timeout=2"])
 def test_nobody_waits_for_it_as_long_as_its_driver_would(
-    silent: str, said: str, monkeypatch: pytest.MonkeyPatch
+    silent: str, query: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PGCONNECT_TIMEOUT", raising=False)
-    monkeypatch.setattr(schema, "CONNECT_SECONDS", 600 if said else 2)
+    monkeypatch.setattr(schema, "CONNECT_SECONDS", 600 if query else 2)
     refused: list[OperationalError] = []
 
     def ask() -> None:
         try:
-            schema.upgrade(silent + said)
+            schema.upgrade(silent + query)
         except OperationalError as error:
             refused.append(error)
 

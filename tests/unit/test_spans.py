@@ -70,7 +70,7 @@ def test_an_exception_ends_a_span_as_failed_and_without_its_text(
     seen = kept(monkeypatch)
     with pytest.raises(ValueError, match="secret"), spans.span("run", "CONSUMER", parent=""):
         raise ValueError("secret")
-    run = one(seen.seen)
+    run = one(seen.ended)
     assert (run.failed, run.attributes) == (True, {"error.type": "ValueError"})
     (span,) = seen._exporter.get_finished_spans()
     assert not span.events
@@ -89,7 +89,7 @@ def test_who_is_not_sampled_is_not_sampled_later_either(monkeypatch: pytest.Monk
         # Sampled by whoever began it, whose state goes along.
         assert run.trace.endswith("-01 a=1")
         assert run.recorded
-    assert [span.name for span in seen.seen] == ["run"]
+    assert [span.name for span in seen.ended] == ["run"]
 
 
 def test_an_application_without_a_provider_hands_its_trace_on() -> None:

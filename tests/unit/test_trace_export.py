@@ -73,7 +73,7 @@ def test_the_standard_variables_decide(
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "error"),
     [
         (
             "OTEL_TRACES_EXPORTER",
@@ -93,12 +93,12 @@ def test_what_is_wrong_is_one_line_and_no_reason_to_stop(
     caplog: pytest.LogCaptureFixture,
     name: str,
     value: str,
-    said: str,
+    error: str,
 ) -> None:
     monkeypatch.setenv(OTLP, "http://127.0.0.1:9")
     monkeypatch.setenv(name, value)
     export.start("dingrelay-worker")
-    assert caplog.messages == [f"no traces: {said}"]
+    assert caplog.messages == [f"no traces: {error}"]
     assert not isinstance(trace.get_tracer_provider(), provider.TracerProvider)
 
 
@@ -144,7 +144,7 @@ def test_what_is_left_is_exported_at_the_end(
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")
     export_a_run()
-    run = one(collector.seen)
+    run = one(collector.ended)
     assert (run.name, run.kind, run.service) == ("run", "CONSUMER", "dingrelay-worker")
     export.stop()
 
@@ -154,7 +154,7 @@ def test_the_environment_names_the_service(
 ) -> None:
     monkeypatch.setenv("OTEL_SERVICE_NAME", "notifications")
     export_a_run()
-    assert one(collector.seen).service == "notifications"
+    assert one(collector.ended).service == "notifications"
 
 
 def test_a_collector_that_is_away_is_told_of_once_and_when_it_is_back(
@@ -172,7 +172,7 @@ def test_a_collector_that_is_away_is_told_of_once_and_when_it_is_back(
     def comes_again() -> bool:
         with spans.span("kept", "CONSUMER", parent=""):
             pass
-        return bool(collector.seen)
+        return bool(collector.ended)
 
     wait_until(comes_again, what="spans arrive again")
     export.stop()

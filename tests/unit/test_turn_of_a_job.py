@@ -10,7 +10,7 @@ from dingrelay_workers.dingtalk.request import Request
 
 
 async def test_calls_aside_leave_the_turn_to_the_call_that_it_is_for() -> None:
-    whose: Any = SimpleNamespace(
+    claim: Any = SimpleNamespace(
         id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", woken=True, queue=""
     )
     asked: list[tuple[str, str]] = []
@@ -31,7 +31,7 @@ async def test_calls_aside_leave_the_turn_to_the_call_that_it_is_for() -> None:
     quota: Any = SimpleNamespace(check=AsyncMock(), count=lambda _: None)
     intents: Any = SimpleNamespace(open=False, write=AsyncMock(), close=lambda: None)
     calls = JobCalls(
-        whose,
+        claim,
         settings=settings,
         limiter=limiter,
         quota=quota,
