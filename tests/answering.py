@@ -20,12 +20,12 @@ class Answering:
     status: int = 200
     pieces: Sequence[bytes] = (b'{"errcode": 0}',)
     headers: dict[str, str] = field(default_factory=dict)
-    asked: list[tuple[str, str]] = field(default_factory=list)
+    requests: list[tuple[str, str]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     tokens: list[str] = field(default_factory=list)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
-        self.asked.append((request.method, request.raw_path))
+        self.requests.append((request.method, request.raw_path))
         self.tokens.append(request.headers.get("x-acs-dingtalk-access-token", ""))
         self.bodies.append(await request.read())
         if request.path == "/gettoken":

@@ -235,8 +235,8 @@ class Judge:
 
     async def problems(self) -> list[str]:
         found = [f"{key} arrived {times} times" for key, times in self.had.items() if times > 1]
-        for job, asked in self.story.jobs.items():
-            found += self._job(job, asked, await self.story.status(job))
+        for job, request in self.story.jobs.items():
+            found += self._job(job, request, await self.story.status(job))
         for name, people in self.story.campaigns.items():
             found += await self._campaign(name, people)
         if not self.story.loses_answers:
@@ -247,9 +247,9 @@ class Judge:
                 found.append(f"dropped for nothing: {entry['user']} {content} {entry['reason']}")
         return found
 
-    def _job(self, job: str, asked: Json, status: JobStatus) -> list[str]:
-        content, result = _content(asked), status.result or {}
-        users = asked["to"].get("users", [])
+    def _job(self, job: str, request: Json, status: JobStatus) -> list[str]:
+        content, result = _content(request), status.result or {}
+        users = request["to"].get("users", [])
         left_out = {*result.get("duplicate", []), *result.get("daily_cap", [])}
         if result.get("calls"):
             self.sent |= {(user, content) for user in {*users} - left_out}
@@ -265,9 +265,9 @@ class Judge:
                 for user in {*users} - left_out
                 if not self.had[user, content]
             ]
-        if status.state == State.DONE and asked["to"].get("everyone"):
+        if status.state == State.DONE and request["to"].get("everyone"):
             found += [f"everyone but {user}" for user in PEOPLE if not self.had[user, content]]
-        if status.state == State.DUPLICATE and not (users or asked["to"].get("departments")):
+        if status.state == State.DUPLICATE and not (users or request["to"].get("departments")):
             found += [f"everyone but {user}" for user in PEOPLE if not self.had[user, content]]
         return found
 
@@ -300,8 +300,8 @@ async def _all(redis: Redis, key: str) -> dict[bytes, bytes]:
     return dict(found)
 
 
-def _content(asked: Json) -> str:
-    content: str = asked["message"]["text"]["content"]
+def _content(request: Json) -> str:
+    content: str = request["message"]["text"]["content"]
     return content
 
 

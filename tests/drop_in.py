@@ -124,8 +124,8 @@ class Story:
 
     def call(self, method: str, path: str, **how: Any) -> dict[str, Any]:
         status, answer = self._ask(method, path, **how)
-        what = how.get("body") or how.get("form")
-        self.answers.append((f"{method} {path} {what}", status, bare(answer)))
+        body = how.get("body") or how.get("form")
+        self.answers.append((f"{method} {path} {body}", status, bare(answer)))
         return answer
 
     def post(self, path: str, body: object = None, **how: Any) -> dict[str, Any]:
@@ -156,10 +156,10 @@ class Story:
 
     def messages(self) -> None:
         sent = self.post(SEND, WORK)
-        asked = {"agent_id": AGENT, "task_id": sent["task_id"]}
-        self.post(PROGRESS, asked)
-        self.post(RESULT, asked)
-        self.post(RESULT, form=asked)
+        body = {"agent_id": AGENT, "task_id": sent["task_id"]}
+        self.post(PROGRESS, body)
+        self.post(RESULT, body)
+        self.post(RESULT, form=body)
         self.post(RECALL, {"agent_id": AGENT, "msg_task_id": sent["task_id"]})
         self.post(SEND, {**WORK, "msg": SLOPPY})
         form = {"agent_id": AGENT, "dept_id_list": "2", "msg": json.dumps(TEXT)}

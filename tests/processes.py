@@ -358,10 +358,10 @@ def use(address: str) -> _Server:
 class _Noting(type(os.environ)):
     """The variables, and which of them were asked for."""
 
-    asked: ClassVar[set[str]] = set()
+    used: ClassVar[set[str]] = set()
 
     def __getitem__(self, key: str) -> str:
-        self.asked.add(key)
+        self.used.add(key)
         return super().__getitem__(key)
 
 
@@ -377,7 +377,7 @@ def _import_all() -> set[str]:
             if not module.name.startswith(LEFT_OUT) and not module.name.endswith("__main__"):
                 importlib.import_module(module.name)
     os.environ.__class__ = kind
-    return _Noting.asked
+    return _Noting.used
 
 
 class _Forks:

@@ -81,8 +81,8 @@ class StreamServer:
 
     def __init__(self) -> None:
         self.url = ""
-        self.asked: list[dict[str, Any]] = []
-        self.asked_at: list[float] = []
+        self.opened: list[dict[str, Any]] = []
+        self.opened_at: list[float] = []
         self.clients: list[Client] = []
         self.tickets: set[str] = set()
         self.refused_tickets = 0
@@ -106,8 +106,8 @@ class StreamServer:
         return self.clients[number - 1]
 
     async def _ticket(self, request: web.Request) -> web.Response:
-        self.asked.append(await request.json())
-        self.asked_at.append(time.monotonic())
+        self.opened.append(await request.json())
+        self.opened_at.append(time.monotonic())
         if self.refuses:
             status, body = self.refuses
             return web.Response(

@@ -101,7 +101,7 @@ class Collector:
 
     url: str = ""
     behaves: str = "takes"
-    asked: int = 0
+    requests: int = 0
     bodies: list[bytes] = field(default_factory=list)
 
     @property
@@ -114,7 +114,7 @@ class Collector:
     async def handle(self, request: web.Request) -> web.Response:
         # As it is when it is asked: whoever sees that it was asked may change it.
         behaves = self.behaves
-        self.asked += 1
+        self.requests += 1
         body = await request.read()
         if behaves == "silent":
             await asyncio.sleep(3_600)

@@ -43,11 +43,11 @@ async def claim_or_die(self: Records, *args: Any) -> Any:
     return answer
 
 
-async def request_or_die(self: Transport, asked: Request, *args: Any, **kwargs: Any) -> Any:
-    if asked.api.changes:
+async def request_or_die(self: Transport, call: Request, *args: Any, **kwargs: Any) -> Any:
+    if call.api.changes:
         await reach("before the call")
-    answer = await request(self, asked, *args, **kwargs)
-    if asked.api.changes:
+    answer = await request(self, call, *args, **kwargs)
+    if call.api.changes:
         await reach("after the call")
     return answer
 

@@ -90,8 +90,8 @@ class PreviousRelease:
 
     def enqueue(self, variables: Mapping[str, str], jobs: Sequence[Contract]) -> list[str]:
         """Enqueue jobs by its client; their ids in order."""
-        asked = json.dumps([(job.kind, job.wire()) for job in jobs])
-        ids: list[str] = json.loads(self.run(_ENQUEUE, variables, asked))
+        content = json.dumps([(job.kind, job.wire()) for job in jobs])
+        ids: list[str] = json.loads(self.run(_ENQUEUE, variables, content))
         return ids
 
     def broadcast(self, variables: Mapping[str, str], **plan: Any) -> str:

@@ -30,14 +30,14 @@ def sandbox_env(sandbox_env: dict[str, str]) -> dict[str, str]:
 def test_a_job_whose_worker_dies_is_done_once(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, boundary: str
 ) -> None:
-    message, asked = traffic.message(1), traffic.approval(1)
+    message, approval = traffic.message(1), traffic.approval(1)
     doomed = fleet.spawn(
         app="acceptance.boundary_worker", concurrency=2, BOUNDARY=boundary, BOUNDARY_JOBS="2"
     )[0]
-    ids = [client.send(message).id, client.send(asked).id]
+    ids = [client.send(message).id, client.send(approval).id]
     assert doomed.process.wait(30) == -signal.SIGKILL
     fleet.spawn()
     ended = wait_for_ends(client, ids, timeout=60)
     traffic.assert_done(ended)
     traffic.assert_each_arrived_once(sandbox, [1])
-    traffic.assert_each_exists_once(sandbox, [asked], ended[1:])
+    traffic.assert_each_exists_once(sandbox, [approval], ended[1:])

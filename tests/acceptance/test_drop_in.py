@@ -299,13 +299,13 @@ def test_a_message_that_would_be_dropped_is_told_as_such(system: System) -> None
     program, other = Program(system), Program(system, name="shop")
     program.post(SEND, WORK)
     again = other.post(SEND, {**WORK, "userid_list": "u1,u2"})
-    asked = {"agent_id": AGENT, "task_id": again["task_id"]}
-    assert other.post(PROGRESS, asked)["progress"]["status"] == 2
-    result = other.post(RESULT, asked)["send_result"]
+    body = {"agent_id": AGENT, "task_id": again["task_id"]}
+    assert other.post(PROGRESS, body)["progress"]["status"] == 2
+    result = other.post(RESULT, body)["send_result"]
     assert result["forbidden_user_id_list"] == ["u1", "u2"]
     assert {entry["code"] for entry in result["forbidden_list"]} == {"143106"}
     assert calls(system, SEND) == 1
-    assert program.post(RESULT, asked)["errcode"] == 400002, "another key's task"
+    assert program.post(RESULT, body)["errcode"] == 400002, "another key's task"
 
 
 def test_a_call_that_others_share_is_told_of_and_recalled_for_oneself_only(system: System) -> None:
@@ -316,8 +316,8 @@ def test_a_call_that_others_share_is_told_of_and_recalled_for_oneself_only(syste
         entry = keys.door_task(program.key, str(task))
         noted = json.loads(redis.get(entry) or "")
         redis.set(entry, json.dumps({**noted, "users": ["u1"]}), px=60_000)
-    asked = {"agent_id": AGENT, "task_id": task}
-    assert program.post(RESULT, asked)["send_result"]["unread_user_id_list"] == ["u1"]
+    body = {"agent_id": AGENT, "task_id": task}
+    assert program.post(RESULT, body)["send_result"]["unread_user_id_list"] == ["u1"]
     recall = {"agent_id": AGENT, "msg_task_id": task}
     assert program.post(RECALL, recall)["errcode"] == 400002
     assert [entry["recalled"] for entry in inbox(system, "u2")] == [False]

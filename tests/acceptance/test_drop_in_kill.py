@@ -72,7 +72,7 @@ class Program:
         query = {}
         if not token and not self._token:
             pair = {"appkey": self._key_id, "appsecret": self._secret}
-            answer = self._asked("GET", "/gettoken", pair, None, {})
+            answer = self._request("GET", "/gettoken", pair, None, {})
             if "access_token" not in answer:
                 return answer
             self._token = answer["access_token"]
@@ -80,9 +80,9 @@ class Program:
             headers["x-acs-dingtalk-access-token"] = self._token
         else:
             query["access_token"] = token or self._token
-        return self._asked("POST", path, query, json.dumps(body), headers)
+        return self._request("POST", path, query, json.dumps(body), headers)
 
-    def _asked(
+    def _request(
         self, method: str, path: str, query: dict[str, str], body: str | None, headers: Any
     ) -> dict[str, Any]:
         port = self._random.choice(self._gateways).port

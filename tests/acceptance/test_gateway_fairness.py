@@ -37,14 +37,14 @@ def gateway(fleet: Fleet, tmp_path: Path) -> Iterator[GatewayProcess]:
 
 def posted(gateway: GatewayProcess, key: str, path: str, body: bytes, media_type: str) -> bytes:
     """The answer; a busy machine's Redis may be late, and what can be repeated is asked again."""
-    status, content = asked_once(gateway, key, path, body, media_type)
+    status, content = posted_once(gateway, key, path, body, media_type)
     while status == 503:
-        status, content = asked_once(gateway, key, path, body, media_type)
+        status, content = posted_once(gateway, key, path, body, media_type)
     assert status in {200, 201}, content
     return content
 
 
-def asked_once(
+def posted_once(
     gateway: GatewayProcess, key: str, path: str, body: bytes, media_type: str
 ) -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
@@ -107,11 +107,11 @@ def test_who_has_few_jobs_waits_no_longer_for_those_who_have_many(
     own = [another_key(gateway, master, f"team-{number}") for number in range(len(SIZES))]
     with ThreadPoolExecutor(8) as pool:
         # The longest first: whoever has few comes late, and behind them.
-        asked = [
+        requests = [
             pool.submit(burst, gateway, own[number], number)
             for number in reversed(range(len(SIZES)))
         ]
-        jobs = [each.result() for each in asked]
+        jobs = [each.result() for each in requests]
     fleet.spawn(1, concurrency=CONCURRENCY, DINGRELAY_RULES=RULES)
     few = [ids for ids in jobs if len(ids) == FEW]
     wait_until(

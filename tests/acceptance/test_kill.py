@@ -79,9 +79,9 @@ def test_workers_die_and_every_job_is_carried_out_once(
     fleet.env |= traffic.write_rules(tmp_path, approval_create="5/1s")
     fleet.env |= {"DINGRELAY_LEASE": str(NEVER), "DINGRELAY_WAKE_GRACE": str(NEVER)}
     fleet.spawn(3)
-    asked = [traffic.approval(number, alike=4) for number in range(APPROVALS)]
+    forms = [traffic.approval(number, alike=4) for number in range(APPROVALS)]
     messages = traffic.send_all(client, map(traffic.message, range(MESSAGES)))
-    approvals = traffic.send_all(client, asked)
+    approvals = traffic.send_all(client, forms)
     ids = [*messages, *approvals]
 
     reaper = Reaper(fleet, valkey, ids)
@@ -94,4 +94,4 @@ def test_workers_die_and_every_job_is_carried_out_once(
     assert reaper.recovered
     traffic.assert_done(ended)
     traffic.assert_each_arrived_once(sandbox, range(MESSAGES))
-    traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])
+    traffic.assert_each_exists_once(sandbox, forms, ended[MESSAGES:])

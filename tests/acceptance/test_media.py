@@ -41,9 +41,9 @@ def test_a_file_is_uploaded_once_and_shown_by_messages_of_any_command(
     lines = [json.dumps({"to": {"users": [user]}, "message": image}) for user in ("u2", "u3")]
     sent = cli("send", "--jobs", "-", "--wait", stdin="\n".join(lines))
     assert sent.exit_code == 0, sent.output
-    asked = ("--to", "u4,u5", "--message", json.dumps(image))
-    assert cli.json("campaign", "preview", *asked)["recipients"] == 2
-    campaign = cli.json("campaign", "create", "菜单", *asked)["id"]
+    arguments = ("--to", "u4,u5", "--message", json.dumps(image))
+    assert cli.json("campaign", "preview", *arguments)["recipients"] == 2
+    campaign = cli.json("campaign", "create", "菜单", *arguments)["id"]
     assert cli.json("campaign", "show", campaign)["recipients"] == 2
     assert [each["id"] for each in sandbox.media()] == [medium["id"]], "all of them use the one"
     for user in ("u1", "u2", "u3"):

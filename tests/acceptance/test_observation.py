@@ -66,13 +66,13 @@ class System:
 
     def post(self, path: str, body: object, key: str = "") -> int:
         """The status of an answer of the gateway's."""
-        asked = urllib.request.Request(
+        request = urllib.request.Request(
             self.gateway.url + path,
             body if isinstance(body, bytes) else json.dumps(body).encode(),
             {"Authorization": f"Bearer {key or self.key}", "Content-Type": "application/json"},
         )
         try:
-            with urllib.request.urlopen(asked, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=30) as answer:
                 return int(answer.status)
         except HTTPError as refused:
             return refused.code
@@ -227,13 +227,13 @@ def test_prometheus_has_an_answer_to_all_that_is_asked(system: System) -> None:
     assert {rule["name"] for rule in rules} >= set(alerts())
     wrong = {rule["name"]: rule.get("lastError") for rule in rules if rule["health"] != "ok"}
     assert not wrong
-    asked = {("alert", name, ""): watched(expression) for name, expression in alerts().items()}
-    for (_, name, _), expression in list(asked.items()):
+    queries = {("alert", name, ""): watched(expression) for name, expression in alerts().items()}
+    for (_, name, _), expression in list(queries.items()):
         for number, selector in enumerate(selectors(expression)):
-            asked["alert", name, f"series {number}"] = selector
+            queries["alert", name, f"series {number}"] = selector
     silent = [
         (*place, expression)
-        for place, expression in {**asked, **panels()}.items()
+        for place, expression in {**queries, **panels()}.items()
         if not found.had(expression, seconds=RUN)
     ]
     assert not silent, "\n".join(map(str, silent))

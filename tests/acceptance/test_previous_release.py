@@ -88,12 +88,12 @@ class Load:
 
 def post(gateway: GatewayProcess, key: str, path: str, job: Contract) -> str:
     """The id of a job that the gateway accepts."""
-    asked = urllib.request.Request(
+    request = urllib.request.Request(
         gateway.url + path,
         json.dumps(job.wire()).encode(),
         {"Authorization": f"Bearer {key}", "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(asked, timeout=30) as answer:
+    with urllib.request.urlopen(request, timeout=30) as answer:
         job_id: str = json.load(answer)["id"]
         return job_id
 

@@ -158,7 +158,7 @@ def test_jobs_outlive_a_broker_in_trouble(
     fleet.env |= traffic.write_rules(tmp_path, message_send="200/1s")
     workers = fleet.spawn(2)
     ids = traffic.send_all(client, map(traffic.message, range(BEFORE)))
-    with asked_meanwhile(client, BEFORE) as meanwhile:
+    with jobs_sent_meanwhile(client, BEFORE) as meanwhile:
         trouble(broker)
     ids += meanwhile
     ids += traffic.send_all(client, map(traffic.message, range(len(ids), len(ids) + 20)))
@@ -168,7 +168,7 @@ def test_jobs_outlive_a_broker_in_trouble(
 
 
 @contextmanager
-def asked_meanwhile(client: Client, first: int) -> Generator[list[str]]:
+def jobs_sent_meanwhile(client: Client, first: int) -> Generator[list[str]]:
     """The ids of messages that are sent one by one while the block runs, numbered from `first` on."""
     ids: list[str] = []
     stopping = threading.Event()

@@ -58,8 +58,8 @@ def test_what_ended_since_is_not_carried_out_again(
     tmp_path: Path,
 ) -> None:
     fleet.env["DINGRELAY_HISTORY"] = '{"days": 90}'
-    asked = [traffic.approval(number) for number in range(APPROVALS)]
-    jobs = [*map(traffic.message, range(MESSAGES)), *asked]
+    approvals = [traffic.approval(number) for number in range(APPROVALS)]
+    jobs = [*map(traffic.message, range(MESSAGES)), *approvals]
     ids = traffic.send_all(client, jobs)
     data, backup = tmp_path / "valkey" / "appendonlydir", tmp_path / "backup"
     valkey.set(keys.DOCTOR, 1, px=1_000)
@@ -86,4 +86,4 @@ def test_what_ended_since_is_not_carried_out_again(
     traffic.assert_done(wait_for_ends(client, more, timeout=60))
     assert doctor(fleet, code=0)["verdict"] == "ok"
     traffic.assert_each_arrived_once(sandbox, range(MESSAGES + 1))
-    traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])
+    traffic.assert_each_exists_once(sandbox, approvals, ended[MESSAGES:])

@@ -115,26 +115,26 @@ def test_a_primary_dies_under_messages_and_approvals(
 ) -> None:
     sandbox.set_latency(20, 80)
     workers = fleet.spawn(2)
-    with Traffic(client) as asked:
+    with Traffic(client) as sent:
         wait_until(
-            lambda: len(asked.accepted) >= BEFORE * (MESSAGES + APPROVALS), what="traffic is on"
+            lambda: len(sent.accepted) >= BEFORE * (MESSAGES + APPROVALS), what="traffic is on"
         )
         killed = replicated.kill_primary()
         wait_until(
             lambda: any(
                 (found := status_of(client, job)) is not None and found.state is State.DONE
-                for job in asked.since(killed)
+                for job in sent.since(killed)
             ),
             timeout=BACK,
             what="a job that was asked for afterwards is done",
         )
-        goal = len(asked.accepted) + AFTER * (MESSAGES + APPROVALS)
-        wait_until(lambda: len(asked.accepted) >= goal, timeout=90, what="traffic is on again")
-    found = {job: status_of(client, job) for job in asked.accepted}
+        goal = len(sent.accepted) + AFTER * (MESSAGES + APPROVALS)
+        wait_until(lambda: len(sent.accepted) >= goal, timeout=90, what="traffic is on again")
+    found = {job: status_of(client, job) for job in sent.accepted}
     lost = [job for job, status in found.items() if status is None]
     for job in lost:
         # Only its producer knows it: accepted by a primary that told nobody before it died.
-        assert killed - LOST_FOR < asked.accepted[job][1] <= killed + 0.5
+        assert killed - LOST_FOR < sent.accepted[job][1] <= killed + 0.5
     kept = [job for job in found if job not in set(lost)]
     wait_until(
         lambda: all(client.status(job).state.ended for job in kept),
@@ -147,7 +147,7 @@ def test_a_primary_dies_under_messages_and_approvals(
     forms = Counter(instance["form"][0][1] for instance in sandbox.approvals())
     assert not [form for form, count in forms.items() if count > 1]
     for job in kept:
-        contract, _ = asked.accepted[job]
+        contract, _ = sent.accepted[job]
         if isinstance(contract, ApprovalCreate):
             assert contract.form_values[0][1] in forms
     contents = sandbox.inboxes()["contents"]

@@ -29,9 +29,9 @@ def test_a_busy_worker_stops_in_time_and_another_goes_on(
     for api in (traffic.SEND, traffic.CREATE):
         sandbox.add_fault("latency", api=api, min_ms=1_000, max_ms=3_000)
     fleet.env |= traffic.write_rules(tmp_path, message_send="15/1s", approval_create="2/1s")
-    asked = [traffic.approval(number) for number in range(APPROVALS)]
+    forms = [traffic.approval(number) for number in range(APPROVALS)]
     messages = traffic.send_all(client, map(traffic.message, range(MESSAGES)))
-    approvals = traffic.send_all(client, asked)
+    approvals = traffic.send_all(client, forms)
     ids = [*messages, *approvals]
     stopping = fleet.spawn(concurrency=32)[0]
     traffic.wait_for_done(valkey, ids, 10)
@@ -59,7 +59,7 @@ def test_a_busy_worker_stops_in_time_and_another_goes_on(
     traffic.assert_done(ended)
     assert {status.attempts for status in ended} == {1}
     traffic.assert_each_arrived_once(sandbox, range(MESSAGES))
-    traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])
+    traffic.assert_each_exists_once(sandbox, forms, ended[MESSAGES:])
     calls = sandbox.audit()["calls"]
     # Answers take 1 to 3 s, so calls may meet at DingTalk though they left apart.
     assert calls[traffic.SEND]["ok"] == MESSAGES

@@ -23,9 +23,9 @@ def test_a_worker_that_stood_still_repeats_no_call(
     sandbox.add_fault("latency", api=traffic.CREATE, min_ms=200, max_ms=600)
     fleet.env |= {"DINGRELAY_PRESENCE_TIMEOUT": "2", "DINGRELAY_SETTLE_DELAY": "2"}
     stalled, heir = fleet.spawn(2, concurrency=16)
-    asked = [traffic.approval(number) for number in range(APPROVALS)]
+    forms = [traffic.approval(number) for number in range(APPROVALS)]
     ids = traffic.send_all(client, map(traffic.message, range(MESSAGES)))
-    ids += traffic.send_all(client, asked)
+    ids += traffic.send_all(client, forms)
 
     def in_the_midst() -> bool:
         owners = [str(valkey.hget(keys.job(job_id), "owner")) for job_id in ids]
@@ -45,5 +45,5 @@ def test_a_worker_that_stood_still_repeats_no_call(
     traffic.assert_done([*ended, *wait_for_ends(client, last, timeout=30)])
     assert {job_id: valkey.hgetall(keys.job(job_id)) for job_id in ids} == before
     traffic.assert_each_arrived_once(sandbox, range(MESSAGES + 1))
-    traffic.assert_each_exists_once(sandbox, asked, ended[MESSAGES:])
+    traffic.assert_each_exists_once(sandbox, forms, ended[MESSAGES:])
     assert "worker_vanished" in heir.log.read_text()

@@ -19,12 +19,12 @@ from sentinels import Replicated
 from servers import free_port
 from tables import prepare
 
-ASKED = "asks? for a certificate of ours"
+MISSING = "asks? for a certificate of ours"
 REFUSED = {
     "an authority that nobody knows": "its certificate is refused: self-signed certificate",
     "a certificate for another name": "its certificate is refused: Hostname mismatch",
-    "no certificate of ours": ASKED,
-    "a certificate of another authority": f"unknown ca|for another one|{ASKED}",
+    "no certificate of ours": MISSING,
+    "a certificate of another authority": f"unknown ca|for another one|{MISSING}",
 }
 """What is wrong → what is said of it, in one line. OpenSSL does not always learn why a server ends a
 connection."""
@@ -187,7 +187,7 @@ def test_a_worker_without_a_certificate_says_why_it_waits(
         (worker,) = fleet.spawn(wait=False)
         wait_until(lambda: "Cannot connect to" in worker.log.read_text(), what="it has tried")
         lines = [each for each in worker.log.read_text().splitlines() if "Cannot connect" in each]
-        assert matches(f"{ASKED}|certificate required", lines[0]), lines[0]
+        assert matches(f"{MISSING}|certificate required", lines[0]), lines[0]
         assert len(lines[0]) < 600
         assert "Traceback" not in worker.log.read_text()
     finally:

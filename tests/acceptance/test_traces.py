@@ -19,7 +19,7 @@ from dingrelay_tasks import MessageSend
 from traces import PARENT, TRACE, Collector, EndedSpan, collecting, kept, one, words
 
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
-RUN, ASK = "process dingrelay.message-send", "send dingrelay.message-send"
+RUN, PUBLISH = "process dingrelay.message-send", "send dingrelay.message-send"
 
 
 @pytest.fixture
@@ -71,13 +71,13 @@ def test_one_trace_from_the_command_line_through_a_worker_that_dies_to_dingtalk(
     wait_until(lambda: len(collector.named(RUN)) == 2, what="both runs are at the collector")
     wait_until(lambda: len(collector.named(SEND)) == 2, what="and both calls")
 
-    ask = one(collector.named(ASK))
+    publish = one(collector.named(PUBLISH))
     runs, calls = collector.named(RUN), collector.named(SEND)
-    assert {span.trace for span in (ask, *runs, *calls)} == {TRACE}
-    assert ask.parent == PARENT[36:52]
-    assert {run.parent for run in runs} == {ask.id}
+    assert {span.trace for span in (publish, *runs, *calls)} == {TRACE}
+    assert publish.parent == PARENT[36:52]
+    assert {run.parent for run in runs} == {publish.id}
     assert [run.attributes["dingrelay.state"] for run in runs] == ["retrying", "done"]
-    assert (ask.service, runs[0].service) == ("dingrelay", "dingrelay-worker")
+    assert (publish.service, runs[0].service) == ("dingrelay", "dingrelay-worker")
     assert status.result is not None
     (made,) = status.result["calls"]
     taken = one(calls, lambda call: not call.failed)
@@ -106,10 +106,10 @@ def test_jobs_that_share_a_call_link_it_and_it_links_them(
     assert {status.state for status in wait_for_ends(client, jobs, timeout=40)} == {State.DONE}
     wait_until(lambda: len(collector.named(RUN)) == 12, what="all runs are at the collector")
     orders = one(mine.named("orders"))
-    asked = {span.id for span in mine.named(ASK)}
+    sent = {span.id for span in mine.named(PUBLISH)}
     runs, calls = collector.named(RUN), collector.named(SEND)
     assert {run.trace for run in runs} == {orders.trace}
-    assert {run.parent for run in runs} == asked
+    assert {run.parent for run in runs} == sent
     shared = max(calls, key=lambda call: len(call.links))
     members = [run for run in runs if shared.place in run.links]
     assert len(members) > 2
@@ -135,7 +135,7 @@ def test_a_collector_that_is_away_costs_no_job_and_no_time_at_the_end(
     jobs = [client.send(message(f"u{number}", f"第{number}条")).id for number in range(1, 9)]
     assert {status.state for status in wait_for_ends(client, jobs, timeout=40)} == {State.DONE}
     if behaves != "gone":
-        wait_until(lambda: collector.asked, what="the collector was asked")
+        wait_until(lambda: collector.requests, what="the collector was asked")
     began = time.monotonic()
     assert worker.stop() == 0
     # `soft_shutdown` and 5 s, and what a busy machine takes.

@@ -82,14 +82,14 @@ def assert_each_arrived_once(sandbox: SandboxAdmin, numbers: Iterable[int]) -> N
 
 
 def assert_each_exists_once(
-    sandbox: SandboxAdmin, asked: Sequence[ApprovalCreate], statuses: Sequence[JobStatus]
+    sandbox: SandboxAdmin, jobs: Sequence[ApprovalCreate], statuses: Sequence[JobStatus]
 ) -> None:
     """Each approval exists once, and each job names an instance of its own with its form."""
     made = {instance["id"]: instance for instance in sandbox.approvals()}
     named = [(status.result or {}).get("instance_id", "") for status in statuses]
-    assert len(made) == len(asked)
+    assert len(made) == len(jobs)
     assert sorted(named) == sorted(made)
-    for job, instance_id in zip(asked, named, strict=True):
+    for job, instance_id in zip(jobs, named, strict=True):
         instance = made[instance_id]
         form = [list(pair) for pair in job.form_values]
         assert (instance["originator"], instance["form"]) == (job.originator, form)

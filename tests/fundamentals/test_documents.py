@@ -58,8 +58,8 @@ def test_every_snippet_runs(document: str, system: System) -> None:
     expected = MESSAGES[document]
     wait_until(lambda: _received(system, expected) == expected, what="everybody has their messages")
     if document == GUIDE["jobs.md"][0]:
-        asked = Counter(made["originator"] for made in system.sandbox.approvals())
-        assert (asked["u3"], asked["u4"]) == (1, 1)
+        originators = Counter(made["originator"] for made in system.sandbox.approvals())
+        assert (originators["u3"], originators["u4"]) == (1, 1)
         (waiting,) = [job for job in system.client.recent() if job.state == State.QUEUED]
         assert waiting.lane == "bulk", "the one of --at +1h"
 

@@ -49,4 +49,4 @@ async def test_a_redirect_is_not_followed(server: Answering, transport: Transpor
     server.pieces = [b"<html>moved</html>"]
     with pytest.raises(DingTalkError, match="HTTP 302"):
         await transport.request(Request(USER, body={}), "token")
-    assert len(server.asked) == 1
+    assert len(server.requests) == 1

@@ -132,7 +132,7 @@ async def test_what_was_asked_is_what_leaves(elsewhere: OneWorker, server: Answe
         call("PUT", "/v1.0/im/cid%2Ba%40b/x", query={"a": "b c&d=é\r\n"}, body=[{"n": 1.5}])
     )
     assert await elsewhere.run(job) == State.DONE
-    method, target = server.asked[-1]
+    method, target = server.requests[-1]
     assert method == "PUT"
     assert target.split("?")[0] in {"/v1.0/im/cid%2Ba%40b/x", "/v1.0/im/cid%2Ba@b/x"}
     assert "\r" not in target
@@ -141,7 +141,7 @@ async def test_what_was_asked_is_what_leaves(elsewhere: OneWorker, server: Answe
 
     job = await elsewhere.send(call("GET", "/department/list", query={"id": 1}))
     assert await elsewhere.run(job) == State.DONE
-    assert server.asked[-1][1] == "/department/list?id=1&access_token=ours"
+    assert server.requests[-1][1] == "/department/list?id=1&access_token=ours"
     assert (server.tokens[-1], server.bodies[-1]) == ("", b"")
 
 
@@ -183,7 +183,10 @@ async def test_an_answer_that_is_no_json_object(
         "unreadable",
         f"HTTP {status} without a readable answer",
     )
-    assert [target.split("?")[0] for _, target in server.asked] == ["/gettoken", "/topapi/report"]
+    assert [target.split("?")[0] for _, target in server.requests] == [
+        "/gettoken",
+        "/topapi/report",
+    ]
 
 
 async def test_an_empty_answer_of_the_new_host_is_a_success(

@@ -294,10 +294,10 @@ async def test_a_key_that_is_revoked_while_it_is_read_is_not_kept(keys: SqlKeySt
 
 
 async def test_the_cache_holds_so_many_and_no_key_that_nobody_has() -> None:
-    asked: list[str] = []
+    looked_up: list[str] = []
 
     async def read(key_id: str) -> object:
-        asked.append(key_id)
+        looked_up.append(key_id)
         return None if key_id == "nobody" else object()
 
     kept = cache.KeyCache(read)  # type: ignore[arg-type]
@@ -306,5 +306,5 @@ async def test_the_cache_holds_so_many_and_no_key_that_nobody_has() -> None:
     await kept.get("nobody")
     await kept.get("nobody")
     assert len(kept._entries) == cache.LARGEST
-    assert asked.count("nobody") == 2
+    assert looked_up.count("nobody") == 2
     assert kept._reading == {}

@@ -212,8 +212,8 @@ async def test_whose_decision_no_event_told_is_asked_for_once(
 ) -> None:
     instance = await created(worker)
     assert await worker.run(follower(instance)) == State.SNOOZED
-    (asked,) = sandbox.approvals()[-1]["tasks"]
-    await task_event(worker, instance, type="start", taskId=str(asked["id"]), staffId="u2")
+    (waiting,) = sandbox.approvals()[-1]["tasks"]
+    await task_event(worker, instance, type="start", taskId=str(waiting["id"]), staffId="u2")
     await asyncio.to_thread(sandbox.advance, instance, "agree")
     assert await instance_event(worker, instance, type="finish", result="agree")
     assert await worker.run(follower(instance)) == State.SNOOZED
@@ -323,11 +323,11 @@ async def test_subscribers_are_told_once_of_each_move(
     database = worker.executor.resources.directory.database
     await subscribed(database)
     instance = await created(worker)
-    asked = {"taskId": "71", "staffId": "u2"}
+    task = {"taskId": "71", "staffId": "u2"}
     for _ in range(2):
         await instance_event(worker, instance, type="start")
-        await task_event(worker, instance, type="start", **asked)
-        await task_event(worker, instance, type="finish", result="refuse", **asked)
+        await task_event(worker, instance, type="start", **task)
+        await task_event(worker, instance, type="finish", result="refuse", **task)
         await instance_event(worker, instance, type="finish", result="refuse")
     async with database.read() as connection:
         notices = [notice for _, notice in await outbox.oldest(connection, 50)]
@@ -423,8 +423,8 @@ async def test_the_originator_chooses_who_decides_where_the_template_asks_for_it
     api = {"DINGTALK_APPROVAL_API": generation}
     async with one_worker(sandbox, valkey_url, redis, tmp_path, **api) as worker:
         assert await worker.finish(await worker.send(job)) == state
-    asked = [task["user"] for made in sandbox.approvals() for task in made["tasks"]]
-    assert asked == (["u7"] if state == "done" else [])
+    users = [task["user"] for made in sandbox.approvals() for task in made["tasks"]]
+    assert users == (["u7"] if state == "done" else [])
 
 
 async def subscribed(database: Database) -> None:

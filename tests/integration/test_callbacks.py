@@ -61,8 +61,8 @@ def test_an_event_is_a_job_before_dingtalk_hears_of_success(
     content = dingtalk.content("user_add_org", userId=["张三"], timeStamp="1")
     reply = push(gateway, dingtalk.push(content))
     assert (reply.status, dingtalk.opened(reply.json)) == (200, "success")
-    [asked] = jobs(store)
-    assert asked == {
+    [job] = jobs(store)
+    assert job == {
         "event_type": "user_add_org",
         "event_id": content["eventId"],
         "corp_id": "dingcorp",

@@ -129,10 +129,10 @@ async def test_people_that_a_campaign_has_called_today_are_found(database: Datab
         Ending(Release(0, 1), called_at=NOW, accepted=1, left_out={OutcomeKind.DUPLICATE: ["u2"]}),
         Ending(Release(1, 1), called_at=NOW - timedelta(days=2), accepted=2),
     )
-    asked = [f"u{number}" for number in range(15)]
+    users = [f"u{number}" for number in range(15)]
     coming = [(campaign, Release(2, 1), ["u5", "u6"])]
-    assert await reached(database, asked, campaign) == ({"u1"}, coming)
-    assert await reached(database, asked) == (set(), [])
+    assert await reached(database, users, campaign) == ({"u1"}, coming)
+    assert await reached(database, users) == (set(), [])
 
 
 async def test_who_one_campaign_left_out_another_has_called_all_the_same(

@@ -30,7 +30,7 @@ class World:
         self.redis = redis
         self.called: dict[str, set[str]] = {}
         self.coming: dict[str, dict[str, list[str]]] = {}
-        self.asked: list[list[str]] = []
+        self.queries: list[list[str]] = []
         self.moment = NOON
         self.daily_limits = DailyLimits(redis, self.reached, now=lambda: self.moment)
 
@@ -42,7 +42,7 @@ class World:
         content: str | None,
         since: object,
     ) -> Reach:
-        self.asked.append(list(users))
+        self.queries.append(list(users))
         called = Counter(user for name in campaigns for user in self.called.get(name, set()))
         jobs = {job: some for name in campaigns for job, some in self.coming.get(name, {}).items()}
         coming = {job: [user for user in some if user in users] for job, some in jobs.items()}
@@ -94,11 +94,11 @@ async def test_a_campaign_is_one_of_the_500_of_everybody_it_reached(
     await redis.hset(keys.received("a", DAY), mapping=had)
     await redis.expire(keys.received("a", DAY), 60)
     assert await world.check("c", "u1", "u2") == DailyVerdict(["u1"], daily_cap=["u2"])
-    assert not world.asked, "nobody else has sent a campaign"
+    assert not world.queries, "nobody else has sent a campaign"
     world.called["c"] = {"u1"}
     admitted = await world.reserve("job", "u1", "u3", content="ho")
     assert admitted == DailyVerdict(["u3"], daily_cap=["u1"])
-    assert world.asked == [["u1", "u3"]], "both are asked about at once"
+    assert world.queries == [["u1", "u3"]], "both are asked about at once"
     checked = await world.check("c2", "u1", "u3", "u4", content="he")
     assert checked == DailyVerdict(["u4"], daily_cap=["u1", "u3"])
     assert 0 < await redis.pttl(keys.near_cap("a", DAY)) <= keys.DAY_TTL_MS
@@ -116,9 +116,9 @@ async def test_nobody_far_from_the_cap_is_asked_about(world: World, redis: Redis
     assert await world.reserve("job", "far", "nobody", content="ho") == DailyVerdict(
         ["far", "nobody"]
     )
-    assert not world.asked
+    assert not world.queries
     assert await world.reserve("job", "near", content="ho") == DailyVerdict(["near"])
-    assert world.asked == [["near"]]
+    assert world.queries == [["near"]]
 
 
 async def test_a_campaign_that_calls_somebody_while_sql_is_asked_counts(
@@ -127,9 +127,9 @@ async def test_a_campaign_that_calls_somebody_while_sql_is_asked_counts(
     await one_below_the_cap(redis, "u1")
     await world.check("c", "u2")
 
-    async def called_then(*asked: Any) -> Reach:
-        reach = await world.reached(*asked)
-        if len(world.asked) == 1:
+    async def called_then(*arguments: Any) -> Reach:
+        reach = await world.reached(*arguments)
+        if len(world.queries) == 1:
             # Of another campaign nobody has heard before.
             assert await one_of_two.check("c", "u1") == DailyVerdict(["u1"])
             world.called["c"] = {"u1"}
@@ -138,7 +138,7 @@ async def test_a_campaign_that_calls_somebody_while_sql_is_asked_counts(
     one_of_two = World(redis)
     world.daily_limits = DailyLimits(redis, called_then, now=lambda: world.moment)
     assert await world.reserve("job", "u1", content="ho") == DailyVerdict([], daily_cap=["u1"])
-    assert len(world.asked) == 2
+    assert len(world.queries) == 2
 
 
 async def test_whoever_is_called_again_and_again_is_looked_at_later(
@@ -149,9 +149,9 @@ async def test_whoever_is_called_again_and_again_is_looked_at_later(
     for number in range(30):
         await world.check(f"c{number}", "u2", content=f"c{number}")
 
-    async def busy(*asked: Any) -> Reach:
+    async def busy(*arguments: Any) -> Reach:
         await redis.hincrby(keys.near_cap("a", DAY), "u1", 1)
-        return await world.reached(*asked)
+        return await world.reached(*arguments)
 
     world.daily_limits = DailyLimits(redis, busy, now=lambda: world.moment)
     with pytest.raises(Wait):
@@ -203,7 +203,7 @@ async def test_a_message_of_a_campaigns_content_goes_to_people_that_it_has_not_c
     for _ in range(2):
         admitted = await world.reserve("job", "u1", "u2")
         assert admitted == DailyVerdict(["u2"], duplicate=["u1"])
-    assert world.asked == [["u1", "u2"], ["u1", "u2"]]
+    assert world.queries == [["u1", "u2"], ["u1", "u2"]]
     # And the campaign finds out who has it by now.
     assert await world.check("c", "u2") == DailyVerdict([], duplicate=["u2"])
 
@@ -214,8 +214,8 @@ async def test_a_chunk_that_is_settled_between_the_looks_at_sql_and_at_redis_cou
     await world.check("c", "u1")
     world.coming["c"] = {"chunk": ["u1"]}
 
-    async def settled_then(*asked: Any) -> Reach:
-        reach = await world.reached(*asked)
+    async def settled_then(*arguments: Any) -> Reach:
+        reach = await world.reached(*arguments)
         # The dispatcher commits its end and deletes its record.
         world.coming, world.called = {}, {"c": {"u1"}}
         return reach
@@ -242,7 +242,7 @@ async def test_another_content_asks_the_store_nothing(world: World) -> None:
     assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
     await world.check("d", "u2", content="for u2", uniform=False)
     assert await world.reserve("job", "u2", content="for u3") == DailyVerdict(["u2"])
-    assert not world.asked
+    assert not world.queries
 
 
 async def test_campaigns_with_fields_meet_others_by_what_each_person_gets(world: World) -> None:

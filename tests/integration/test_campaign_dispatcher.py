@@ -769,8 +769,8 @@ async def test_the_end_of_a_campaign_is_told_with_its_counts(fleet: Fleet) -> No
     await subscribe(fleet.database)
     campaign = await campaigns.put(fleet.database, people=4, size=2, sender="crm")
     await fleet.run_to_end(await fleet.dispatcher(), campaign)
-    ((what, data),) = await taken(fleet.database)
-    assert what == "campaign.completed"
+    ((event, data),) = await taken(fleet.database)
+    assert event == "campaign.completed"
     assert (data["id"], data["state"], data["accepted"], data["calls"]) == (campaign, "done", 4, 2)
 
 
@@ -781,6 +781,6 @@ async def test_a_campaign_that_pauses_itself_is_told(fleet: Fleet) -> None:
     await dispatcher.tick()
     await fleet.run(error={**BAD, "class": "quota"})
     await dispatcher.tick()
-    ((what, data),) = await taken(fleet.database)
-    assert (what, data["id"], data["state"]) == ("campaign.paused", campaign, "paused")
+    ((event, data),) = await taken(fleet.database)
+    assert (event, data["id"], data["state"]) == ("campaign.paused", campaign, "paused")
     assert data["reason"].endswith("bad")

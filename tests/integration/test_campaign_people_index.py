@@ -57,11 +57,11 @@ async def test_people_of_chunks_that_were_called_today_are_reached(store: Campai
     campaign = await create(store, (f"u{number}" for number in range(1_000)))
     await call(store, campaign, NOW, 0, 9)
     await call(store, campaign, NOW - timedelta(days=2), 1)
-    asked = ["u0", "u99", "u100", "u500", "u900", "u999", "u1000", "nobody"]
-    assert await reached(store, asked, [campaign]) == {"u0", "u99", "u900", "u999"}
-    assert await reached(store, asked, []) == set()
+    users = ["u0", "u99", "u100", "u500", "u900", "u999", "u1000", "nobody"]
+    assert await reached(store, users, [campaign]) == {"u0", "u99", "u900", "u999"}
+    assert await reached(store, users, []) == set()
     assert await reached(store, [], [campaign]) == set()
-    assert await reached(store, asked, ["none"]) == set()
+    assert await reached(store, users, ["none"]) == set()
 
 
 async def test_who_was_left_out_of_one_campaign_may_have_been_reached_by_another(

@@ -90,7 +90,7 @@ async def test_whoever_is_in_another_chunk_now_is_found_there(database: Database
     people = {chunk.release.number: chunk.users for chunk in released}
     assert people == {0: ["u1", "u2"], 1: ["u5", "u6"], 2: ["u4"], 3: ["u3"], 4: ["u7"]}
     assert (await campaigns.read(database, name)).chunks == 5
-    asked = ["u3", "u4", "u7"]
+    wanted = ["u3", "u4", "u7"]
     since = NOW - timedelta(hours=1)
-    _, coming = await people_index.reached(database, asked, [name], str(message), since)
-    assert sorted(user for _, _, users in coming for user in users) == asked
+    _, coming = await people_index.reached(database, wanted, [name], str(message), since)
+    assert sorted(user for _, _, users in coming for user in users) == wanted

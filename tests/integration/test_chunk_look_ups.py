@@ -32,11 +32,11 @@ async def test_a_question_about_many_people_is_one_look_at_the_chunks(store: Cam
     campaign = (await store.create(spec, Audience(rows=users))).campaign.id
     async with store.database.write("test") as connection:
         await connection.execute(update(ChunkRow).values(called_at=NOW, state=ChunkState.SETTLED))
-    asked: list[int] = []
+    counts: list[int] = []
 
     def note(_: object, __: object, statement: str, parameters: Collection[Any], *___: Any) -> None:
         if "FROM campaign_chunks" in statement:
-            asked.append(len(parameters))
+            counts.append(len(parameters))
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
@@ -47,5 +47,5 @@ async def test_a_question_about_many_people_is_one_look_at_the_chunks(store: Cam
         event.remove(Engine, "before_cursor_execute", note)
     assert called == dict.fromkeys(users[::100], 1)
     # A parameter for each of them, and a look into the index that is planned, took most of the time.
-    assert len(asked) == 1
-    assert asked[0] < 10
+    assert len(counts) == 1
+    assert counts[0] < 10

@@ -51,8 +51,8 @@ def test_the_file_may_name_people_under_another_column(cli: Cli) -> None:
     rows = "姓名,工号\n张三,u1\n李四,u2\n"
     made = cli("campaign", "create", "n", *table, "--column", "工号", "--json", stdin=rows)
     assert json.loads(made.stdout)["recipients"] == 2
-    seen = cli("campaign", "preview", *table, "--column", "工号", "--json", stdin=rows)
-    assert json.loads(seen.stdout)["recipients"] == 2
+    result = cli("campaign", "preview", *table, "--column", "工号", "--json", stdin=rows)
+    assert json.loads(result.stdout)["recipients"] == 2
     refused = cli("campaign", "create", "n", *table, "--column", "编号", stdin=rows)
     assert (refused.exit_code, 'no column "编号"' in refused.stderr) == (2, True)
     alone = cli("campaign", "create", "n", "--text", "x", "--to", "u1", "--column", "工号")

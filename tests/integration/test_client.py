@@ -220,8 +220,8 @@ def test_a_broker_that_is_silent_costs_its_time_out_once(valkey_url: str) -> Non
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
         with Client(Settings.load(env="test", redis_url=valkey_url, broker_url=url)) as client:
             assert client.send(message("first")).status().state == State.QUEUED
-            asked = accepted(silent)
-            assert asked > 0
+            connections = accepted(silent)
+            assert connections > 0
             assert client.send(message("second")).status().state == State.QUEUED
             assert accepted(silent) == 0, "it was asked again"
 

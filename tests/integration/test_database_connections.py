@@ -21,7 +21,7 @@ from dingrelay_workers.gateway_backend import GatewayBackend
 from gateways import gateway_thread, stored_keys
 from tables import prepare
 
-ASKED = 60
+REQUESTS = 60
 """At the same time: more than there are connections."""
 MOST = CONNECTIONS + OVERFLOW
 OF_GATEWAY = MOST + CAMPAIGN_PLACES + AT_ONCE
@@ -58,7 +58,7 @@ async def test_a_database_has_so_many(observer: psycopg.Connection, postgres_url
             # Without that of the observer.
             most = max(most, int(found or 0) - 1)
 
-    await asyncio.gather(*(ask() for _ in range(ASKED)))
+    await asyncio.gather(*(ask() for _ in range(REQUESTS)))
     await database.dispose()
     assert CONNECTIONS < most <= MOST
 
@@ -71,7 +71,7 @@ def test_a_gateway_has_so_many(
     key = stored_keys(settings, (Grant(name="all", scopes=frozenset({"*"})),))["all"]
     with (
         gateway_thread(settings, kept) as gateway,
-        ThreadPoolExecutor(2 * ASKED) as threads,
+        ThreadPoolExecutor(2 * REQUESTS) as threads,
     ):
         assert gateway.ask("GET", "/v1/campaigns", key=key).status == 200
 
@@ -80,22 +80,22 @@ def test_a_gateway_has_so_many(
 
         with observer.transaction():
             observer.execute("lock table campaigns, users in access exclusive mode")
-            asked = [
+            requests = [
                 threads.submit(ask, path)
                 for path in ("/v1/campaigns", "/v1/directory/users")
-                for _ in range(ASKED)
+                for _ in range(REQUESTS)
             ]
             most = 0
 
             def all_answered() -> bool:
                 nonlocal most
                 most = max(most, connections(observer))
-                return all(each.done() for each in asked)
+                return all(each.done() for each in requests)
 
             # Whoever waits for long is told that the database is away.
             wait_until(all_answered, timeout=60, what="all are answered")
-        wait(asked)
-        assert {each.result() for each in asked} <= {200, 503}
+        wait(requests)
+        assert {each.result() for each in requests} <= {200, 503}
         assert CAMPAIGN_PLACES < most <= OF_GATEWAY
 
 

@@ -120,10 +120,10 @@ def test_a_job_that_ended_long_ago_is_another_requests(door: Door) -> None:
 
 def test_a_call_of_which_nobody_knows_is_not_made_again(door: Door, redis: Redis) -> None:
     """Until a person says what became of it."""
-    asked = door.call()
+    call = door.call()
     job = door.only_job()
     door.end(job, "unknown", ago=timedelta(minutes=11))
-    assert asked.result().items() >= BUSY.items()
+    assert call.result().items() >= BUSY.items()
     assert door.call().result().items() >= BUSY.items()
     assert door.jobs() == {job}
     assert redis.pttl(door.entry) > TEN_MINUTES

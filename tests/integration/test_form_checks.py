@@ -18,7 +18,7 @@ from dingrelay_workers.dingtalk.apis import APPROVAL_SCHEMA
 from dingrelay_workers.dingtalk.errors import DingTalkError, Permission, Transient
 from dingrelay_workers.limiter.grant import Draining, Parked
 from dingrelay_workers.store.redis_time import RedisTime
-from unit.fake_calls import Asked, FakeCalls, Reply
+from unit.fake_calls import FakeCalls, FakeRequest, Reply
 
 GOOD, WRONG = [("事由", "x")], [("事曲", "x")]
 
@@ -31,9 +31,9 @@ class Template:
         self.error: Exception | None = None
         self.calls = FakeCalls(self._answer)
 
-    def _answer(self, asked: Asked) -> Reply:
-        assert asked.api is APPROVAL_SCHEMA
-        assert asked.query == {"processCode": "P"}
+    def _answer(self, request: FakeRequest) -> Reply:
+        assert request.api is APPROVAL_SCHEMA
+        assert request.query == {"processCode": "P"}
         if self.error:
             return self.error
         items = [{"componentName": "TextField", "props": {"label": each}} for each in self.labels]
@@ -41,7 +41,7 @@ class Template:
 
     @property
     def reads(self) -> int:
-        return len(self.calls.asked)
+        return len(self.calls.requests)
 
 
 class Worker:

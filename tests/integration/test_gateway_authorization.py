@@ -140,9 +140,9 @@ class Deployment:
                 pipe.expire(key, 3_600)
         pipe.execute()
 
-    def add_webhook(self, asked: Mapping[str, Any]) -> str:
+    def add_webhook(self, body: Mapping[str, Any]) -> str:
         """An endpoint of somebody else's; its id."""
-        made = self.gateway.ask("POST", "/v1/webhooks", asked, key=self.admin)
+        made = self.gateway.ask("POST", "/v1/webhooks", body, key=self.admin)
         assert made.status == 201, made.content
         return str(made.json["id"])
 
@@ -175,8 +175,8 @@ def deployment(
         campaigns = {}
         for sender in SENDERS:
             for app in APPS:
-                asked = {"name": "n", "message": TEXT, "users": ["u1"], "sender": sender}
-                made = gateway.ask("POST", "/v1/campaigns", {**asked, "app": app}, key=texts["all"])
+                draft = {"name": "n", "message": TEXT, "users": ["u1"], "sender": sender}
+                made = gateway.ask("POST", "/v1/campaigns", {**draft, "app": app}, key=texts["all"])
                 campaigns[made.json["id"]] = (sender, app)
         made_keys = {
             text.partition(".")[0]: others[name] for name, text in texts.items() if name != "all"
@@ -394,9 +394,9 @@ def request_of(  # noqa: C901 - a table of operations
         seen = (old.get("sender", ""), old["app"])
         return path.replace("{id}", job.rpartition(":")[2]), body, {}, seen
     if operation in {"createCampaign", "previewPlan"}:
-        asked = {"name": "n", "message": TEXT, "users": ["u1"], **names}
-        del asked["lane"]
-        return path, asked, {}, None
+        wanted = {"name": "n", "message": TEXT, "users": ["u1"], **names}
+        del wanted["lane"]
+        return path, wanted, {}, None
     if operation.endswith("Campaign"):
         campaign = data.draw(st.sampled_from(sorted(deployment.campaigns)))
         body = {"testCampaign": {"users": ["u1"]}, "confirmCampaign": {}}.get(operation)
@@ -413,14 +413,14 @@ def request_of(  # noqa: C901 - a table of operations
     if operation in {"listUsers", "listDepartments"}:
         return f"{path}?app={app}", None, {}, None
     if operation == "createKey":
-        asked = {
+        wanted = {
             "name": "n",
             "scopes": sorted(data.draw(grants).scopes),
             "apps": [app],
             "lanes": [lane],
             **({"sender": sender} if sender else {}),
         }
-        return path, asked, {}, asked
+        return path, wanted, {}, wanted
     if operation.endswith("Key"):
         other = data.draw(st.sampled_from(sorted(deployment.others)))
         return path.replace("{id}", other), None, {}, deployment.others[other]
@@ -431,12 +431,12 @@ def request_of_webhook(
     deployment: Deployment, operation: str, path: str, webhook: Webhook
 ) -> tuple[str, dict[str, Any] | None]:
     """Path and body of a request about an endpoint of its own, or for a new one."""
-    asked = {"url": "http://127.0.0.1:9/", "types": ["job.*"], "apps": [webhook.app]}
+    body = {"url": "http://127.0.0.1:9/", "types": ["job.*"], "apps": [webhook.app]}
     if webhook.sender:
-        asked["senders"] = [webhook.sender]
+        body["senders"] = [webhook.sender]
     if operation == "addWebhook":
-        return path, asked
-    path = path.replace("{id}", deployment.add_webhook(asked))
+        return path, body
+    path = path.replace("{id}", deployment.add_webhook(body))
     bodies = {"replayWebhook": {"since": "2026-01-01T00:00:00Z"}, "resumeWebhook": {}}
     return path + "?wait=1" * (operation == "testWebhook"), bodies.get(operation)
 
@@ -491,24 +491,24 @@ def may_name(held: Held, operation: str, app: str, sender: str, lane: Lane, targ
     return True
 
 
-def gives(held: Held, asked: Mapping[str, Any]) -> bool:
+def gives(held: Held, wanted: Mapping[str, Any]) -> bool:
     """Whether a key may make another one."""
     return (
-        ("*" in held.grant.scopes or set(asked["scopes"]) <= held.grant.scopes)
-        and all(map(held.app, asked["apps"]))
-        and set(asked["lanes"]) <= held.grant.lanes
-        and ("*" in held.grant.scopes or held.sender(asked.get("sender", held.grant.sender)))
+        ("*" in held.grant.scopes or set(wanted["scopes"]) <= held.grant.scopes)
+        and all(map(held.app, wanted["apps"]))
+        and set(wanted["lanes"]) <= held.grant.lanes
+        and ("*" in held.grant.scopes or held.sender(wanted.get("sender", held.grant.sender)))
     )
 
 
 def covers(held: Held, other: Grant) -> bool:
-    asked = {
+    wanted = {
         "scopes": other.scopes,
         "apps": other.apps,
         "lanes": other.lanes,
         "sender": other.sender,
     }
-    return gives(held, asked) and ("*" not in other.apps or "*" in held.grant.apps)
+    return gives(held, wanted) and ("*" not in other.apps or "*" in held.grant.apps)
 
 
 def check_campaigns(held: Held, deployment: Deployment, before: Mapping[str, Any]) -> None:

@@ -67,14 +67,14 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
     gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
     key = keys["crm"]
-    asked = {"name": "Party", "message": TEXT, "quiet": "22:00-08:00", "users": ["u3"]}
+    fields = {"name": "Party", "message": TEXT, "quiet": "22:00-08:00", "users": ["u3"]}
     files = {"recipients": GUESTS, "without": b'{"userid": "u1"}\n'}
-    before = upload(gateway, key, asked | {"users": []}, "/v1/campaign-previews", **files)
+    before = upload(gateway, key, fields | {"users": []}, "/v1/campaign-previews", **files)
     assert before.status == 200, before.content
     assert (before.json["recipients"], before.json["excluded"]) == (2, 1)
     assert gateway.ask("GET", "/v1/campaigns", key=key).json == {"campaigns": [], "next": None}
 
-    made = upload(gateway, key, asked | {"users": []}, **files)
+    made = upload(gateway, key, fields | {"users": []}, **files)
     assert made.status == 201, made.content
     draft = made.json
     shown = {name: draft[name] for name in ("state", "sender", "recipients", "excluded", "skipped")}
@@ -115,8 +115,8 @@ def test_malformed_rows_are_told_with_their_lines_as_the_command_tells_them(
     gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
     rows = b"userid,name\nu1,a\nu 2,b\nu1,c\nu3\n"
-    asked = {"name": "n", "message": PLAIN}
-    refused = upload(gateway, keys["crm"], asked, recipients=rows)
+    fields = {"name": "n", "message": PLAIN}
+    refused = upload(gateway, keys["crm"], fields, recipients=rows)
     assert refused.status == 422
     assert refused.json["detail"] == "2 rows are malformed"
     assert refused.json["errors"] == [
@@ -129,13 +129,13 @@ def test_malformed_rows_are_told_with_their_lines_as_the_command_tells_them(
     ]
     assert gateway.ask("GET", "/v1/campaigns", key=keys["crm"]).json["campaigns"] == []
 
-    skipped = upload(gateway, keys["crm"], {**asked, "malformed": "skip"}, recipients=rows)
+    skipped = upload(gateway, keys["crm"], {**fields, "malformed": "skip"}, recipients=rows)
     assert skipped.status == 201
     assert (skipped.json["recipients"], skipped.json["malformed"]) == (1, 2)
     assert [row["line"] for row in skipped.json["skipped"]] == [3, 5]
 
     many = b"userid\n" + b"a b\n" * 50
-    problem = upload(gateway, keys["crm"], asked, recipients=many).json
+    problem = upload(gateway, keys["crm"], fields, recipients=many).json
     assert problem["detail"] == "50 rows are malformed, of which the first 20 are told"
     assert [error["line"] for error in problem["errors"]] == list(range(2, 22))
 
@@ -241,8 +241,8 @@ def test_an_upload_that_is_too_large_or_stands_still_is_refused(
 
 def test_json_alone_makes_a_campaign(gateway: GatewayClient, keys: dict[str, str]) -> None:
     rows = [{"userid": "u1", "name": "A", "n": 1}, {"userid": "u2", "name": "B"}]
-    asked = {"name": "n", "message": TEXT, "recipients": rows, "without_users": ["u2"]}
-    made = gateway.ask("POST", "/v1/campaigns", asked, key=keys["crm"])
+    fields = {"name": "n", "message": TEXT, "recipients": rows, "without_users": ["u2"]}
+    made = gateway.ask("POST", "/v1/campaigns", fields, key=keys["crm"])
     assert made.status == 201, made.content
     assert (made.json["recipients"], made.json["excluded"]) == (1, 1)
     start = {**NEWS, "start_at": "2999-01-01T00:00:00Z", "rate": 10, "weight": 3}
@@ -315,8 +315,8 @@ def test_pages_hold_each_campaign_once(gateway: GatewayClient, keys: dict[str, s
 def test_it_is_tested_confirmed_and_recalled(
     gateway: GatewayClient, keys: dict[str, str], settings: Settings
 ) -> None:
-    asked = {"name": "n", "message": TEXT, "recipients": [{"userid": "u1", "name": "A"}]}
-    place = gateway.ask("POST", "/v1/campaigns", asked, key=keys["crm"]).headers["Location"]
+    fields = {"name": "n", "message": TEXT, "recipients": [{"userid": "u1", "name": "A"}]}
+    place = gateway.ask("POST", "/v1/campaigns", fields, key=keys["crm"]).headers["Location"]
     body = {"users": ["u8"], "fields": {"name": "T"}}
     sent = gateway.ask("POST", f"{place}/test", body, key=keys["crm"], Idempotency_Key="one")
     assert sent.status == 202, sent.content

@@ -184,10 +184,10 @@ def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(
     home: ValkeyServer,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: list[str] = []
+    looked_up: list[str] = []
 
     async def away(presented: str) -> None:
-        asked.append(presented)
+        looked_up.append(presented)
         raise ServiceUnavailable("the database cannot be reached")
 
     assert send(gateway, keys["all"], "shop").status == 202
@@ -195,7 +195,7 @@ def test_keys_that_were_used_are_known_while_what_all_cells_share_is_away(
     monkeypatch.setattr(kept.keys, "verify", away)
     for app in ("default", "shop", "default"):
         assert send(gateway, keys["all"], app, "later").status == 202
-    assert asked == [keys["all"]]  # and not for each request
+    assert looked_up == [keys["all"]]  # and not for each request
     assert send(gateway, keys["narrow"], "default").status == 503
     monkeypatch.setattr(last_known, "LIVES", 0.0)
     assert send(gateway, keys["all"], "shop", "too late").status == 503

@@ -40,8 +40,8 @@ def gateway(settings: Settings, keys: dict[str, str]) -> Iterator[GatewayClient]
 def test_a_key_is_made_used_rotated_and_revoked(
     gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
-    asked = {"name": "crm", "scopes": ["messages:write", "keys:write"], "rate": "50/1s"}
-    made = gateway.ask("POST", "/v1/keys", {**asked, "expires": "90d"}, key=keys["all"])
+    wanted = {"name": "crm", "scopes": ["messages:write", "keys:write"], "rate": "50/1s"}
+    made = gateway.ask("POST", "/v1/keys", {**wanted, "expires": "90d"}, key=keys["all"])
     assert made.status == 201, made.content
     assert set(made.json) == {"id", "key"}
     place = made.headers["Location"]
@@ -115,20 +115,20 @@ def test_a_database_that_others_write_to_is_told_in_time(
     gateway: GatewayClient, keys: dict[str, str], settings: Settings
 ) -> None:
     """SQLite makes a writer wait for another process, and nothing of ours ends that wait."""
-    asked = {"name": "x", "scopes": ["messages:write"]}
+    wanted = {"name": "x", "scopes": ["messages:write"]}
     text = {"msgtype": "text", "text": {"content": "hello"}}
     draft = {"name": "n", "message": text, "users": ["u1"]}
     place = gateway.ask("POST", "/v1/campaigns", draft, key=keys["all"]).headers["Location"]
     writer = sqlite3.connect(settings.database.partition("///")[2], isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     # The client's patience is 30 s, as long as a writer's that is no request.
-    for path, body in (("/v1/keys", asked), (f"{place}/start", None)):
+    for path, body in (("/v1/keys", wanted), (f"{place}/start", None)):
         reply = gateway.ask("POST", path, body, key=keys["all"])
         assert (reply.status, reply.headers["Retry-After"]) == (503, "2"), reply.content
     writer.execute("ROLLBACK")
     writer.close()
     assert gateway.ask("GET", place, key=keys["all"]).json["state"] == "draft"
-    assert gateway.ask("POST", "/v1/keys", asked, key=keys["all"]).status == 201
+    assert gateway.ask("POST", "/v1/keys", wanted, key=keys["all"]).status == 201
 
 
 def test_a_wrong_request_names_its_field(gateway: GatewayClient, keys: dict[str, str]) -> None:

@@ -28,7 +28,7 @@ def gateway(durable_server: ValkeyServer) -> Iterator[GatewayClient]:
         yield client
 
 
-def asked(gateway: GatewayClient, method: str, path: str, *body: object, **headers: str) -> Reply:
+def ask(gateway: GatewayClient, method: str, path: str, *body: object, **headers: str) -> Reply:
     began = time.monotonic()
     reply = gateway.ask(method, path, *body, key="drk_crm000000000.secret", **headers)
     assert time.monotonic() - began < PATIENCE
@@ -39,15 +39,15 @@ def refused(gateway: GatewayClient, *, reads: bool) -> None:
     """Everything that writes is refused, and so is what reads unless Redis still `reads`."""
     lines = json.dumps(MESSAGE).encode()
     for reply in (
-        asked(gateway, "POST", "/v1/messages", MESSAGE),
-        asked(gateway, "POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1"),
-        asked(gateway, "POST", "/v1/jobs", lines, Content_Type=NDJSON),
-        asked(gateway, "GET", "/readyz"),
+        ask(gateway, "POST", "/v1/messages", MESSAGE),
+        ask(gateway, "POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1"),
+        ask(gateway, "POST", "/v1/jobs", lines, Content_Type=NDJSON),
+        ask(gateway, "GET", "/readyz"),
     ):
         assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
     assert [error["pointer"] for error in reply.json["errors"]] == ["/redis"]
-    assert asked(gateway, "GET", "/healthz").status == 200
-    assert asked(gateway, "GET", "/v1/jobs").status == (200 if reads else 503)
+    assert ask(gateway, "GET", "/healthz").status == 200
+    assert ask(gateway, "GET", "/v1/jobs").status == (200 if reads else 503)
 
 
 def works_again(gateway: GatewayClient, redis: Redis) -> None:
@@ -56,14 +56,14 @@ def works_again(gateway: GatewayClient, redis: Redis) -> None:
     assert redis.keys("dingrelay:job:*") == []
     wait_until(
         lambda: (
-            asked(gateway, "POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1").status == 202
+            ask(gateway, "POST", "/v1/messages", MESSAGE, Idempotency_Key="order-1").status == 202
         )
     )
     assert len(redis.keys("dingrelay:job:*")) == 1
 
 
 def test_away(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
-    assert asked(gateway, "GET", "/readyz").status == 200
+    assert ask(gateway, "GET", "/readyz").status == 200
     durable_server.stop()
     refused(gateway, reads=False)
     durable_server.start()
@@ -76,8 +76,8 @@ def test_silent(gateway: GatewayClient, durable_server: ValkeyServer) -> None:
         pid = redis.info("server")["process_id"]
         os.kill(pid, signal.SIGSTOP)
         try:
-            assert asked(gateway, "POST", "/v1/messages", MESSAGE).status == 503
-            assert asked(gateway, "GET", "/readyz").status == 503
+            assert ask(gateway, "POST", "/v1/messages", MESSAGE).status == 503
+            assert ask(gateway, "GET", "/readyz").status == 503
         finally:
             os.kill(pid, signal.SIGCONT)
         wait_until(lambda: gateway.ask("GET", "/readyz").status == 200)

@@ -46,11 +46,11 @@ def test_an_upload_takes_no_memory(gateway: tuple[int, int], cli: Cli) -> None:
     process, port = gateway
     key = cli.json("key", "create", "crm", "--scope", "campaigns:write,campaigns:read")["key"]
     headers = {"Authorization": f"Bearer {key}", "Content-Type": CONTENT_TYPE}
-    asked = {"name": "n", "message": {"msgtype": "text", "text": {"content": "hi"}}}
+    draft = {"name": "n", "message": {"msgtype": "text", "text": {"content": "hi"}}}
 
     def ask(rows: Iterator[bytes]) -> dict[str, int]:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=90)
-        body = form(asked, recipients=rows)
+        body = form(draft, recipients=rows)
         connection.request("POST", "/v1/campaigns", body, headers, encode_chunked=True)
         answer = connection.getresponse()
         created: dict[str, int] = json.loads(answer.read())

@@ -261,25 +261,25 @@ async def test_lists_hold_what_redis_has_and_then_the_history(
         with Client(archive.settings) as client:
             return [status.id for status in client.jobs(**chosen)]
 
-    async def asked(**chosen: Any) -> list[str]:
+    async def listed(**chosen: Any) -> list[str]:
         return await asyncio.to_thread(ids, **chosen)
 
-    assert await asked() == everything
-    assert await asked(limit=4) == everything[:4]
-    assert await asked(history=False) == everything[:3]
-    assert await asked(sender="crm") == [new[0], old[0]]
-    assert await asked(state="dead") == [old[1]]
-    assert await asked(lane="bulk") == [old[1]]
-    assert await asked(app="hr") == [waiting.id]
-    assert await asked(kind="user-sync") == []
-    assert await asked(to="u7") == [waiting.id, old[0]]
-    assert await asked(text="你好") == everything[:3]
+    assert await listed() == everything
+    assert await listed(limit=4) == everything[:4]
+    assert await listed(history=False) == everything[:3]
+    assert await listed(sender="crm") == [new[0], old[0]]
+    assert await listed(state="dead") == [old[1]]
+    assert await listed(lane="bulk") == [old[1]]
+    assert await listed(app="hr") == [waiting.id]
+    assert await listed(kind="user-sync") == []
+    assert await listed(to="u7") == [waiting.id, old[0]]
+    assert await listed(text="你好") == everything[:3]
     soon = datetime.now(UTC) + timedelta(hours=1)
-    assert (await asked(since=soon), await asked(until=soon)) == ([], everything)
+    assert (await listed(since=soon), await listed(until=soon)) == ([], everything)
     with pytest.raises(InvalidArgument, match="since"):
-        await asked(since="yesterday")
+        await listed(since="yesterday")
     with pytest.raises(InvalidArgument, match="colour"):
-        await asked(colour="red")
+        await listed(colour="red")
 
 
 async def test_one_person_is_told_apart_in_messages_campaigns_and_the_directory(

@@ -236,9 +236,9 @@ def test_each_service_of_the_compose_file_works_as_it_stands(
     for name in ours:
         started.start(as_composed(composed, name))
     for name in ours:
-        if asked := composed["services"][name].get("healthcheck"):
-            assert asked["test"][0] == "CMD"
-            healthy = answers(started.all[name], *asked["test"][1:])
+        if check := composed["services"][name].get("healthcheck"):
+            assert check["test"][0] == "CMD"
+            healthy = answers(started.all[name], *check["test"][1:])
             wait_until(healthy, timeout=90, what=f"{name} is healthy", pause=PAUSE)
     listening = answers(started.all["flower"], "python", "-c", CONNECT, POD_ADDRESS, "5555")
     wait_until(listening, timeout=60, what="Flower listens", pause=PAUSE)
@@ -317,8 +317,8 @@ def probe(container: Container, name: str, probe: Json) -> Callable[[], bool]:
     """Whether a probe of the manifest succeeds."""
     ports = {each["name"]: each["containerPort"] for each in manifests.container(name)["ports"]}
     if "httpGet" in probe:
-        asked = probe["httpGet"]
-        url = f"http://{POD_ADDRESS}:{ports[asked['port']]}{asked['path']}"
+        http = probe["httpGet"]
+        url = f"http://{POD_ADDRESS}:{ports[http['port']]}{http['path']}"
         return answers(container, "python", "-c", GET, url)
     port = str(ports[probe["tcpSocket"]["port"]])
     return answers(container, "python", "-c", CONNECT, POD_ADDRESS, port)
@@ -335,8 +335,8 @@ def test_each_kind_of_pod_works_as_process_1_with_its_probes(
         started.start(as_pod(name, servers, tmp_path / name))
     for name in kinds.values():
         for kind in ("startupProbe", "livenessProbe", "readinessProbe"):
-            if asked := manifests.container(name).get(kind):
-                succeeds = probe(started.all[name], name, asked)
+            if spec := manifests.container(name).get(kind):
+                succeeds = probe(started.all[name], name, spec)
                 wait_until(succeeds, timeout=90, what=f"{kind} of {name}", pause=PAUSE)
     job = servers.client.send(MessageSend.parse(message("urgent", "from a pod")))
     assert job.wait(60).state == State.DONE

@@ -110,8 +110,8 @@ async def test_a_thousand_waiters_ask_as_one(process: Process, redis: Redis) -> 
     before = await questions(redis)
     tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(1000)]
     await eventually(lambda: sum(task.done() for task in tasks) >= 200)
-    asked = await questions(redis) - before
-    assert asked <= 150
+    count = await questions(redis) - before
+    assert count <= 150
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,8 +129,8 @@ async def test_an_answer_that_is_read_late_lets_nobody_overtake(
 ) -> None:
     limiter, order, answers = process(), list[int](), count()
 
-    async def read_late(*asked: Any, **options: Any) -> Reply:
-        reply = await ask(*asked, **options)
+    async def read_late(*arguments: Any, **options: Any) -> Reply:
+        reply = await ask(*arguments, **options)
         if next(answers) == 0:
             time.sleep(0.05)  # noqa: ASYNC251 - the loop does not run meanwhile
         return reply

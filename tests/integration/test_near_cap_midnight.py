@@ -16,16 +16,16 @@ EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 
 
 async def test_what_campaigns_brought_on_a_day_says_nothing_of_the_next(redis: Redis) -> None:
-    asked: list[datetime] = []
+    starts: list[datetime] = []
 
     def now() -> datetime:
-        return EVENING + timedelta(minutes=2 * bool(asked))
+        return EVENING + timedelta(minutes=2 * bool(starts))
 
     async def reached(
         app: str, users: Sequence[str], names: Sequence[str], content: str | None, since: datetime
     ) -> Reach:
-        asked.append(since)
-        return Reach(Counter(users) if len(asked) == 1 else Counter())
+        starts.append(since)
+        return Reach(Counter(users) if len(starts) == 1 else Counter())
 
     async def put(key: str, field: str, value: str) -> None:
         await redis.hset(key, field, value)
@@ -42,4 +42,4 @@ async def test_what_campaigns_brought_on_a_day_says_nothing_of_the_next(redis: R
     message = {"msgtype": "text", "text": {"content": "hi"}}
     verdict, _ = await DailyLimits(redis, reached, now=now).reserve("a", run, ["u1"], message)
     assert verdict == DailyVerdict(["u1"])
-    assert [each.day for each in asked] == [23, 24], "from midnight in Beijing on"
+    assert [each.day for each in starts] == [23, 24], "from midnight in Beijing on"

@@ -94,7 +94,7 @@ async def test_thousands_of_jobs_that_wait_cost_their_records_only(
     await eventually(lambda: all_wait(fleet, drafts), within=120)
     assert (await used(fleet) - memory) / MANY < 2_700, "bytes in Redis for each"
 
-    calls, runs, asked = met(sandbox).total(), fleet.runs.total(), await commands(fleet)
+    calls, runs, before = met(sandbox).total(), fleet.runs.total(), await commands(fleet)
     await eventually(lambda: more_calls(sandbox, calls + PROBES))
     assert len(asyncio.all_tasks()) < 100, "a job that waits is nowhere in the worker"
     # One for each probe, and some more where it does not come soon on a machine that is busy.
@@ -102,7 +102,7 @@ async def test_thousands_of_jobs_that_wait_cost_their_records_only(
     assert ran < MANY / 2
     # Dozens of looks at all that wait would be more, however many commands a run takes. One or two are
     # those that count what waits, for the metrics.
-    assert await commands(fleet) - asked < 100 * ran + 20 * MANY
+    assert await commands(fleet) - before < 100 * ran + 20 * MANY
 
     sandbox.delete_fault(fault)
     await fleet.done(drafts, within=240, first=False)
@@ -116,10 +116,10 @@ def one_of_many(number: int) -> MessageSend:
 
 async def used(fleet: Fleet) -> int:
     """Bytes of all keys: the server's own, such as connections' buffers, depend on the machine."""
-    async with fleet.redis.pipeline(transaction=False) as asked:
+    async with fleet.redis.pipeline(transaction=False) as pipeline:
         async for key in fleet.redis.scan_iter(count=1_000):
-            asked.memory_usage(key, samples=0)
-        return sum(size or 0 for size in await asked.execute())
+            pipeline.memory_usage(key, samples=0)
+        return sum(size or 0 for size in await pipeline.execute())
 
 
 async def commands(fleet: Fleet) -> int:

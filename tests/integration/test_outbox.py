@@ -169,7 +169,7 @@ async def test_a_campaign_that_moves_is_told_once_a_move(database: Database, red
         for _ in range(2):
             await move(campaign)
     notices = await taken(database)
-    assert [what for what, _ in notices] == [
+    assert [event for event, _ in notices] == [
         "campaign.started",
         "campaign.paused",
         "campaign.resumed",

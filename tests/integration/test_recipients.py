@@ -364,10 +364,10 @@ async def test_who_may_be_somewhere_the_app_may_not_read_is_sent_to(
     await sync(worker, sandbox, "u1")
     sandbox.put_user("u1", dept_id_list=[2, 3])
     sandbox.add_app(**APP, departments=[2], visible_departments=[3])
-    seen = Member("u1", {"dept_id_list": [2]})
+    member = Member("u1", {"dept_id_list": [2]})
 
     async def user(*_: object) -> Member:
-        return seen
+        return member
 
     monkeypatch.setattr(ContactsV2, "user", user)
     assert outcome(await sent(worker, message("u1"))) == (1, [], [])

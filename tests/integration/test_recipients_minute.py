@@ -87,8 +87,8 @@ async def test_a_slot_that_passed_while_the_process_was_stopped_is_not_used(
         for executor in story.wakeups.executors:
             limiter = executor.resources.limiter
 
-            async def stopped(*asked: Any, acquire: Any = limiter.acquire, **how: Any) -> Any:
-                grant = await acquire(*asked, **how)
+            async def stopped(*arguments: Any, acquire: Any = limiter.acquire, **how: Any) -> Any:
+                grant = await acquire(*arguments, **how)
                 left.append(grant)
                 return replace(grant, left=grant.left - 20) if len(left) == 1 else grant
 

@@ -28,10 +28,10 @@ async def client(sandbox: SandboxAdmin) -> AsyncIterator[StreamClient]:
 async def until(true: Any) -> None:
     """Wait for a plain predicate."""
 
-    async def asked() -> object:
+    async def holds() -> object:
         return true()
 
-    await wait_until_async(asked)
+    await wait_until_async(holds)
 
 
 async def delivered(sandbox: SandboxAdmin, event_id: str) -> list[AttemptReport]:

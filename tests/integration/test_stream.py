@@ -129,9 +129,9 @@ async def test_an_event_is_a_job_before_it_is_acknowledged(
     assert listening.count("dingrelay_events_total", door="stream", outcome="taken") == 1
     assert listening.count("dingrelay_events_total", door="stream", outcome="known") == 1
     assert listening.count("dingrelay_stream_connections") == 1
-    [asked] = server.asked
-    assert (asked["clientId"], asked["clientSecret"]) == ("sandbox-key", "sandbox-secret")
-    assert asked["subscriptions"] == [{"type": "EVENT", "topic": "*"}]
+    [request] = server.opened
+    assert (request["clientId"], request["clientSecret"]) == ("sandbox-key", "sandbox-secret")
+    assert request["subscriptions"] == [{"type": "EVENT", "topic": "*"}]
 
 
 async def test_a_ping_is_answered_with_what_it_sent(server: StreamServer, listen: Listen) -> None:
@@ -193,7 +193,7 @@ async def test_the_next_connection_is_open_before_one_that_ends_is_left(
     assert await second.status(await second.event("soon")) == "SUCCESS"
     await first.socket.close()
     assert await second.status(await second.event("after")) == "SUCCESS"
-    assert (len(server.clients), len(server.asked)) == (2, 2)
+    assert (len(server.clients), len(server.opened)) == (2, 2)
     assert server.refused_tickets == 0
     for event_id in ("late", "soon", "after"):
         assert await state(redis, event_id) == b"queued"
@@ -255,17 +255,17 @@ async def test_a_server_that_is_ill_is_not_stormed(server: StreamServer, listen:
     listening = await listen(Times(first_pause=0.05, longest_pause=0.4, lasting=5))
 
     async def tried() -> bool:
-        return len(server.asked) == 5
+        return len(server.opened) == 5
 
     await wait_until_async(tried)
     # 0.05, 0.1, 0.2 and 0.4 s, or half of each.
-    assert server.asked_at[-1] - server.asked_at[0] > 0.37
+    assert server.opened_at[-1] - server.opened_at[0] > 0.37
     assert listening.count("dingrelay_stream_connects_total", outcome="failed") >= 4
     # Nor one that takes connections and ends them at once.
     server.refuses, server.shuts = None, True
     await server.client(4)
     server.shuts = False
-    assert server.asked_at[-1] - server.asked_at[-4] > 0.59
+    assert server.opened_at[-1] - server.opened_at[-4] > 0.59
     await server.client(len(server.clients) + 1)
 
 

@@ -186,9 +186,9 @@ async def test_a_bad_token_is_replaced_once_and_only_its_own_generation(
         sandbox.revoke_tokens()
     else:
         sandbox.expire_tokens()
-    asked = zip(fleet, old, strict=True)
+    pairs = zip(fleet, old, strict=True)
     new = await asyncio.gather(
-        *(tokens.token(APP, distrust=token) for tokens, token in asked for _ in range(10))
+        *(tokens.token(APP, distrust=token) for tokens, token in pairs for _ in range(10))
     )
     assert {token.value for token in new} == {sandbox.tokens()[1]}
     assert fetches() == 2
@@ -248,9 +248,9 @@ async def test_a_refusal_of_a_secret_that_is_over_by_then_holds_nobody(
     tokens = worker(secret="old-secret")
     request = tokens._transport.request
 
-    async def renewed_meanwhile(asked: Request) -> dict[str, Any]:
+    async def renewed_meanwhile(call: Request) -> dict[str, Any]:
         try:
-            return await request(asked)
+            return await request(call)
         finally:
             file.write_text("sandbox-secret")
             tokens._apps.look()

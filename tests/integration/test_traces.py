@@ -42,7 +42,7 @@ from receivers import Receiver, a_receiver
 from traces import PARENT, SPAN, TRACE, Spans, kept, one, place, words
 
 SEND = "POST /topapi/message/corpconversation/asyncsend_v2"
-RUN, ASK = "process dingrelay.message-send", "send dingrelay.message-send"
+RUN, PUBLISH = "process dingrelay.message-send", "send dingrelay.message-send"
 TEXT = "机密内容"
 
 
@@ -74,11 +74,15 @@ async def test_one_trace_leads_from_the_caller_to_dingtalks_request(
     with capture_logs([merge_contextvars]) as lines:
         assert await worker.run(job) == State.DONE
 
-    order, ask, run, call = (one(spans.named(name)) for name in ("POST /orders", ASK, RUN, SEND))
-    assert {span.trace for span in (order, ask, run, call)} == {order.trace}
-    assert [ask.parent, run.parent, call.parent] == [order.id, ask.id, run.id]
-    assert [ask.kind, run.kind, call.kind] == ["PRODUCER", "CONSUMER", "CLIENT"]
-    assert ask.attributes["messaging.message.id"] == run.attributes["messaging.message.id"] == job
+    order, publish, run, call = (
+        one(spans.named(name)) for name in ("POST /orders", PUBLISH, RUN, SEND)
+    )
+    assert {span.trace for span in (order, publish, run, call)} == {order.trace}
+    assert [publish.parent, run.parent, call.parent] == [order.id, publish.id, run.id]
+    assert [publish.kind, run.kind, call.kind] == ["PRODUCER", "CONSUMER", "CLIENT"]
+    assert (
+        publish.attributes["messaging.message.id"] == run.attributes["messaging.message.id"] == job
+    )
     assert run.attributes["dingrelay.state"] == "done"
     (result,) = (await worker.status(job)).result["calls"]  # type: ignore[index]
     assert call.attributes["dingtalk.request_id"] == result["request_id"]
@@ -105,8 +109,8 @@ async def test_the_runs_of_a_job_are_one_trace_and_a_failure_is_no_error_before_
     assert await worker.run(job) == State.DONE
     first, second = spans.named(RUN)
     refused, taken = spans.named(SEND)
-    ask = one(spans.named(ASK))
-    assert {span.parent for span in (first, second)} == {ask.id}
+    publish = one(spans.named(PUBLISH))
+    assert {span.parent for span in (first, second)} == {publish.id}
     assert [refused.parent, taken.parent] == [first.id, second.id]
     assert [first.failed, second.failed, refused.failed, taken.failed] == [False] * 2 + [
         True,
@@ -320,10 +324,10 @@ def test_a_request_goes_on_in_its_callers_trace(
         gateway.ask("GET", "/v1/jobs/zhangsan", key=key, traceparent=PARENT)
         gateway.ask("GET", "/healthz", traceparent=PARENT)
     first, second = spans.named("POST /v1/messages")
-    ask, other = spans.named(ASK)
+    publish, other = spans.named(PUBLISH)
     assert (first.trace, first.parent, first.kind) == (TRACE, SPAN, "SERVER")
-    assert (ask.trace, ask.parent) == (TRACE, first.id)
-    assert place(trace_of(valkey_url, reply.json["id"])) == ask.place
+    assert (publish.trace, publish.parent) == (TRACE, first.id)
+    assert place(trace_of(valkey_url, reply.json["id"])) == publish.place
     assert first.attributes["http.response.status_code"] == 202
     assert first.attributes["dingrelay.request_id"] == reply.headers["X-Request-Id"]
     # What is no trace begins none of the caller's.

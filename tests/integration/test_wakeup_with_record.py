@@ -115,9 +115,9 @@ def test_a_job_is_one_round_trip(settings: Settings, redis: Redis) -> None:
         redis.config_resetstat()
         client.send(message("again"))
         client.send_many(message(f"text {number}") for number in range(100))
-    asked = redis.info("commandstats")
-    assert asked["cmdstat_evalsha"]["calls"] == 3
-    assert "cmdstat_ping" not in asked
+    stats = redis.info("commandstats")
+    assert stats["cmdstat_evalsha"]["calls"] == 3
+    assert "cmdstat_ping" not in stats
     assert redis.info("stats")["total_commands_processed"] <= 13 + 100 * 6 + 2 * 8
 
 

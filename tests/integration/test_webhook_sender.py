@@ -47,28 +47,28 @@ def port_of(receiver: Receiver) -> int:
 
 def leads(monkeypatch: pytest.MonkeyPatch, *answers: list[str]) -> list[str]:
     """Names lead to these addresses, one list after the other; the names that were asked for."""
-    asked: list[str] = []
+    hosts: list[str] = []
     real = socket.getaddrinfo
     coming = list(answers)
 
     def look_up(host: str, port: int, *options: Any, **named: Any) -> Any:
-        asked.append(host)
+        hosts.append(host)
         addresses = coming.pop(0) if len(coming) > 1 else coming[0]
         return [found for address in addresses for found in real(address, port, *options, **named)]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    return asked
+    return hosts
 
 
 async def test_a_name_that_leads_inside_by_the_time_of_the_call_is_not_followed(
     production: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever checks first and connects then asks twice, and is led elsewhere the second time."""
-    asked = leads(monkeypatch, ["127.0.0.1"])
+    hosts = leads(monkeypatch, ["127.0.0.1"])
     for _ in range(3):
         receipt = await production.post(f"http://crm.example:{port_of(receiver)}/", b"{}", {})
         assert (receipt.verdict, receipt.code) == ("failed", "address")
-    assert asked == ["crm.example"] * 3
+    assert hosts == ["crm.example"] * 3
     assert receiver.requests == []
 
 

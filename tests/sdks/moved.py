@@ -22,8 +22,8 @@ pair = {"appkey": KEY, "appsecret": SECRET}
 assert requests.get(f"{BASE}/gettoken", params=pair).json()["errcode"] == 0
 
 official = OAuth(Config(protocol="http", endpoint=urlsplit(BASE).netloc))
-asked = oauth.GetAccessTokenRequest(app_key=KEY, app_secret=SECRET)
-assert official.get_access_token(asked).body.access_token
+request = oauth.GetAccessTokenRequest(app_key=KEY, app_secret=SECRET)
+assert official.get_access_token(request).body.access_token
 
 
 class Client(AppKeyClient):

@@ -11,7 +11,7 @@ Reply = dict[str, Any] | Exception
 
 
 @dataclass
-class Asked:
+class FakeRequest:
     api: Api
     query: dict[str, str]
     body: dict[str, Any]
@@ -22,17 +22,17 @@ class Asked:
 class FakeCalls:
     """`answer` is called with each call; what it returns comes back, what is raised is raised."""
 
-    answer: Callable[[Asked], Reply]
+    answer: Callable[[FakeRequest], Reply]
     app: str = "default"
     agent_id: str = "4242"
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[FakeRequest] = field(default_factory=list)
 
     async def send(self, request: Request) -> dict[str, Any]:
-        asked = Asked(
+        sent = FakeRequest(
             request.api, dict(request.query or {}), dict(request.body or {}), request.recipients
         )
-        self.asked.append(asked)
-        reply = self.answer(asked)
+        self.requests.append(sent)
+        reply = self.answer(sent)
         if isinstance(reply, Exception):
             raise reply
         return reply

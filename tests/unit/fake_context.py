@@ -163,11 +163,11 @@ class FakeApprovals:
         if self.wrong:
             raise self.wrong
 
-    async def create(self, **asked: Any) -> str:
+    async def create(self, **fields: Any) -> str:
         self.ctx.leaves()
-        self.created_with = asked
+        self.created_with = fields
         instance_id = f"i{len(self.made) + 1}"
-        self.made.append((instance_id, self.ctx.clock, list(asked["form"])))
+        self.made.append((instance_id, self.ctx.clock, list(fields["form"])))
         if self.lose:
             raise AnswerLost
         self.ctx.intent = None

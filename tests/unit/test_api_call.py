@@ -175,11 +175,11 @@ class Apis:
         self.ctx = ctx
         self.calls = 0
 
-    async def call(self, **asked: Any) -> dict[str, Any]:
+    async def call(self, **arguments: Any) -> dict[str, Any]:
         self.calls += 1
-        if asked["changes"]:
+        if arguments["changes"]:
             self.ctx.leaves()
-        return {"errcode": 0, "asked": asked}
+        return {"errcode": 0, "asked": arguments}
 
 
 async def test_an_answered_call_is_not_repeated() -> None:

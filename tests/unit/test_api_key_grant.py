@@ -74,7 +74,7 @@ def test_no_repr_shows_a_key() -> None:
 
 
 def test_a_request_says_what_a_key_may_do() -> None:
-    asked = {
+    body = {
         "name": "crm",
         "scopes": ["messages:write"],
         "apps": ["hr"],
@@ -83,7 +83,7 @@ def test_a_request_says_what_a_key_may_do() -> None:
         "rate": "50/1s",
         "expires": "90d",
     }
-    grant = KeyRequest.parse(asked).grant(NOW)
+    grant = KeyRequest.parse(body).grant(NOW)
     assert grant == Grant(
         name="crm",
         scopes=frozenset({"messages:write"}),

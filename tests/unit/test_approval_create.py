@@ -25,8 +25,8 @@ def ctx() -> FakeContext:
 
 
 def approval(**fields: Any) -> ApprovalCreate:
-    asked = {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}
-    return ApprovalCreate.parse(asked | fields)
+    body = {"process_code": "PROC-1", "originator": "u1", "form": {"事由": "出差"}}
+    return ApprovalCreate.parse(body | fields)
 
 
 def refused(**fields: Any) -> str:

@@ -76,19 +76,19 @@ def controls_of(sandbox: Caller, form: list[tuple[str, str]], generation: str) -
     sandbox.now += 1
     sandbox.log_in()
     if generation == "v1":
-        asked = {"originatorUserId": "u1", "deptId": -1, "formComponentValues": values}
-        made = sandbox.post(V1, {"processCode": TEMPLATE.process_code, **asked})
+        body = {"originatorUserId": "u1", "deptId": -1, "formComponentValues": values}
+        made = sandbox.post(V1, {"processCode": TEMPLATE.process_code, **body})
         assert made.status == 200, made.body
         answer = sandbox.get(V1, processInstanceId=made.body["instanceId"])
         controls = answer.body["result"]["formComponentValues"]
     else:
-        asked = {"originator_user_id": "u1", "dept_id": -1, "form_component_values": values}
+        body = {"originator_user_id": "u1", "dept_id": -1, "form_component_values": values}
         made = sandbox.post(
-            "/topapi/processinstance/create", {"process_code": TEMPLATE.process_code, **asked}
+            "/topapi/processinstance/create", {"process_code": TEMPLATE.process_code, **body}
         )
         assert made.code == "0", made.body
-        asked = {"process_instance_id": made.body["process_instance_id"]}
-        answer = sandbox.post("/topapi/processinstance/get", asked)
+        body = {"process_instance_id": made.body["process_instance_id"]}
+        answer = sandbox.post("/topapi/processinstance/get", body)
         controls = answer.body["process_instance"]["form_component_values"]
     return [Control.read(control) for control in controls]
 
@@ -144,6 +144,6 @@ def test_a_form_that_is_refused_is_called_wrong(
     assert problem is not None
     assert problem.field == field
     values = [{"name": name, "value": value} for name, value in job.form_values]
-    asked = {"originatorUserId": "u1", "deptId": -1, "formComponentValues": values}
-    refused = sandbox.post(V1, {"processCode": TEMPLATE.process_code, **asked})
+    body = {"originatorUserId": "u1", "deptId": -1, "formComponentValues": values}
+    refused = sandbox.post(V1, {"processCode": TEMPLATE.process_code, **body})
     assert refused.code == "formConverterError", json.dumps(refused.body)

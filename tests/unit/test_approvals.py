@@ -12,7 +12,7 @@ from dingrelay_workers.dingtalk.approvals import (
     NewInstance,
 )
 from dingrelay_workers.dingtalk.errors import Ambiguous, NotFound, Transient
-from unit.fake_calls import Asked, FakeCalls, Reply
+from unit.fake_calls import FakeCalls, FakeRequest, Reply
 
 SINCE = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 SINCE_MS = int(SINCE.timestamp() * 1000)
@@ -31,10 +31,10 @@ class FakeOrganisation:
         self.gone: set[str] = set()
         self.url = ""
 
-    def __call__(self, asked: Asked) -> Reply:
-        if asked.api in {apis.APPROVAL_LIST, apis.APPROVAL_LIST_TOPAPI}:
-            return self._page(asked.body)
-        instance_id = asked.query.get("processInstanceId") or asked.body["process_instance_id"]
+    def __call__(self, request: FakeRequest) -> Reply:
+        if request.api in {apis.APPROVAL_LIST, apis.APPROVAL_LIST_TOPAPI}:
+            return self._page(request.body)
+        instance_id = request.query.get("processInstanceId") or request.body["process_instance_id"]
         if instance_id in self.gone:
             return NotFound("processInstanceNotExist", "x")
         _, originator, created, form = self.made[instance_id]
@@ -43,7 +43,7 @@ class FakeOrganisation:
         ]
         values += [{"name": "空", "value": None}, {"componentType": "TextNote", "value": "说明"}]
         tasks = [{"pcUrl": self.url, "url": self.url}]
-        if asked.api is apis.APPROVAL_READ:
+        if request.api is apis.APPROVAL_READ:
             return {
                 "result": {
                     "originatorUserId": originator,
@@ -99,7 +99,7 @@ async def test_the_body_of_a_create() -> None:
         )
     )
     assert created == "i1"
-    assert calls.asked[0].body == {
+    assert calls.requests[0].body == {
         "originatorUserId": "u1",
         "processCode": "PROC-1",
         "deptId": -1,
@@ -127,7 +127,7 @@ async def test_the_body_of_an_old_create() -> None:
         )
     )
     assert created == "i1"
-    assert calls.asked[0].body == {
+    assert calls.requests[0].body == {
         "agent_id": 4242,
         "process_code": "PROC-1",
         "originator_user_id": "u1",
@@ -158,8 +158,8 @@ async def test_a_list_is_read_to_its_end(generation: type[Approvals]) -> None:
     calls = FakeCalls(FakeOrganisation(*made))
     listed = await generation(calls).listed("PROC-1", "u1", SINCE_MS, SINCE_MS + 60_000)
     assert listed == [m[0] for m in made]
-    assert len(calls.asked) == 3
-    body = calls.asked[0].body
+    assert len(calls.requests) == 3
+    body = calls.requests[0].body
     assert SINCE_MS in {body.get("startTime"), body.get("start_time")}
     assert SINCE_MS + 60_000 in {body.get("endTime"), body.get("end_time")}
     assert 20 in {body.get("maxResults"), body.get("size")}

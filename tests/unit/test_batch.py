@@ -42,11 +42,11 @@ def users() -> st.SearchStrategy[list[list[str]]]:
     return st.lists(st.lists(user, min_size=1, max_size=100, unique=True), min_size=1, max_size=40)
 
 
-@given(asked=users())
-def test_no_call_holds_a_user_twice_or_more_than_it_takes(asked: list[list[str]]) -> None:
+@given(wanted=users())
+def test_no_call_holds_a_user_twice_or_more_than_it_takes(wanted: list[list[str]]) -> None:
     async def ask() -> list[Member]:
         batches = registry()
-        return [await join(batches, *each) for each in asked]
+        return [await join(batches, *each) for each in wanted]
 
     members = asyncio.run(ask())
     for batch in {member.batch for member in members}:
@@ -56,7 +56,7 @@ def test_no_call_holds_a_user_twice_or_more_than_it_takes(asked: list[list[str]]
         named = batch.freeze()
         assert len(named) == len(set(named)) <= 100
         assert named == [user for each in members if each.batch is batch for user in each.users]
-    assert [list(each.users) for each in members] == asked
+    assert [list(each.users) for each in members] == wanted
 
 
 async def test_jobs_join_the_call_that_waits_and_leave_room_when_they_go() -> None:

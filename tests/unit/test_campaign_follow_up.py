@@ -126,8 +126,8 @@ async def test_a_recall_is_refused_or_fails_as_dingtalk_says() -> None:
     answer: dict[str, Any] = {"errcode": 0}
     calls = FakeCalls(lambda _: answer)
     assert await WorkNotifications(calls).withdraw_message(7) is True
-    assert calls.asked[0].api is apis.MESSAGE_RECALL
-    assert calls.asked[0].body == {"agent_id": 4242, "msg_task_id": 7}
+    assert calls.requests[0].api is apis.MESSAGE_RECALL
+    assert calls.requests[0].body == {"agent_id": 4242, "msg_task_id": 7}
     refused = FakeCalls(lambda _: Permanent("400002", "no such task"))
     assert await WorkNotifications(refused).withdraw_message(7) is False
     wrong = FakeCalls(lambda _: Permanent("40056", "no such agent"))

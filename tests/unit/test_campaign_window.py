@@ -31,9 +31,9 @@ def test_a_window_follows_the_pace_within_its_bounds() -> None:
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=5), st.integers(1, 60))
 def test_shares_are_those_of_the_weights(weights: list[int], free: int) -> None:
     stride, got = Stride(), dict.fromkeys(map(str, range(len(weights))), 0)
-    asked = {str(index): Share(weight, 1_000) for index, weight in enumerate(weights)}
+    wanted = {str(index): Share(weight, 1_000) for index, weight in enumerate(weights)}
     for _ in range(20):
-        for name, chunks in stride.share(free, asked).items():
+        for name, chunks in stride.share(free, wanted).items():
             got[name] += chunks
     total = sum(got.values())
     assert total == 20 * free

@@ -139,10 +139,10 @@ async def answers_of(
     if how == "threads":
         return await asyncio.to_thread(ask_in_threads, cells, question, **options)
 
-    async def asked(cell: str) -> str:
+    async def ask_cell(cell: str) -> str:
         return await asyncio.to_thread(question, cell)
 
-    return await ask(cells, asked, **options)
+    return await ask(cells, ask_cell, **options)
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])

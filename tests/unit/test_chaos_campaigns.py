@@ -29,6 +29,6 @@ def test_only_the_message_that_was_dropped_is_excused(
     truth = SimpleNamespace(entries=entries, received=lambda user: 500)
     beyond = {(text_of(each), "u1") for each in entries if each["reason"]}
     evidence: Any = SimpleNamespace(truth=truth, uncounted=set(), beyond_the_day=beyond)
-    asked: Any = SimpleNamespace(campaign="c", users=["u1"], tag="campaign 1")
+    request: Any = SimpleNamespace(campaign="c", users=["u1"], tag="campaign 1")
     report: Any = SimpleNamespace(people=[{"userid": "u1", "outcome": outcome}])
-    assert (not list(_people(evidence, asked, report))) is excused
+    assert (not list(_people(evidence, request, report))) is excused

@@ -17,12 +17,12 @@ from unit.fake_calls import FakeCalls
 def canned(*answers: Any) -> FakeCalls:
     """Answers calls with these, in order."""
     ahead = list(answers)
-    return FakeCalls(lambda asked: ahead.pop(0))
+    return FakeCalls(lambda request: ahead.pop(0))
 
 
 def made(calls: FakeCalls) -> list[tuple[str, dict[str, Any]]]:
     """Path and parameters of each call."""
-    return [(asked.api.path, asked.query or asked.body) for asked in calls.asked]
+    return [(request.api.path, request.query or request.body) for request in calls.requests]
 
 
 def v2(*answers: Any) -> ContactsV2:
@@ -63,8 +63,8 @@ async def test_pages_follow_the_cursor() -> None:
         {"result": {"has_more": False, "list": [{"userid": "b"}]}},
     )
     assert [member.userid for member in await members(ContactsV2(calls))] == ["a", "b"]
-    asked = [body for _, body in made(calls)]
-    assert asked == [
+    bodies = [body for _, body in made(calls)]
+    assert bodies == [
         {"dept_id": 5, "cursor": 0, "size": 100},
         {"dept_id": 5, "cursor": 40, "size": 100},
     ]
@@ -216,9 +216,9 @@ async def test_a_department_that_disappears_between_pages_is_told() -> None:
         await members(v2(first, gone()))
 
 
-async def is_malformed(asked: Any) -> None:
+async def is_malformed(reading: Any) -> None:
     with pytest.raises(Transient) as raised:
-        await asked
+        await reading
     assert raised.value.code == "malformed_answer"
 
 

@@ -135,8 +135,8 @@ def test_a_job_made_in_python_fails_where_it_is_made() -> None:
 
 def test_null_means_the_default() -> None:
     nulls = {name: None for name in MessageSend.model_fields if name not in {"to", "message"}}
-    asked = {"to": {"users": ["u"], "departments": None}, "message": TEXT}
-    assert MessageSend.parse(nulls | asked) == MessageSend.parse(asked)
+    body = {"to": {"users": ["u"], "departments": None}, "message": TEXT}
+    assert MessageSend.parse(nulls | body) == MessageSend.parse(body)
 
 
 @pytest.mark.parametrize(

@@ -21,16 +21,16 @@ async def test_the_thread_of_a_question_that_was_cancelled_ends_before_the_loop(
 ) -> None:
     before = set(threading.enumerate())
     database = Database(f"sqlite:///{tmp_path / 'some.db'}")
-    asked = asyncio.Event()
+    started = asyncio.Event()
 
     async def ask() -> None:
         async with database.read() as connection:
             await connection.scalar(text("select 1"))
-            asked.set()
+            started.set()
             await connection.scalar(LONG)
 
     asking = asyncio.create_task(ask())
-    await asked.wait()
+    await started.wait()
     await asyncio.sleep(0)
     asking.cancel()
     await asyncio.gather(asking, return_exceptions=True)

@@ -21,19 +21,19 @@ JOB = MessageSend.parse(
 async def test_who_comes_while_redis_is_found_away_does_not_wait_as_long_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked, silent = asyncio.Event(), asyncio.Event()
+    started, silent = asyncio.Event(), asyncio.Event()
     calls: list[int] = []
 
     async def away(redis: Redis, batch: list[Any]) -> list[Any]:
         calls.append(len(batch))
-        asked.set()
+        started.set()
         await silent.wait()
         raise RedisConnectionError
 
     monkeypatch.setattr(scripts, "run_many_async", away)
     enqueuer = Enqueuer(Settings.load(env="sandbox"), Redis())
     first = asyncio.create_task(enqueuer.enqueue([record.draft(JOB)]))
-    await asked.wait()
+    await started.wait()
     second = asyncio.create_task(enqueuer.enqueue([record.draft(JOB)]))
     await asyncio.sleep(0)
     silent.set()
@@ -45,11 +45,11 @@ async def test_who_comes_while_redis_is_found_away_does_not_wait_as_long_again(
 
 
 async def test_what_is_sent_while_it_closes_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, answering = asyncio.Event(), asyncio.Event()
+    started, answering = asyncio.Event(), asyncio.Event()
     published: list[str] = []
 
     async def slow(redis: Redis, batch: list[Any]) -> list[Any]:
-        asked.set()
+        started.set()
         await answering.wait()
         return [[b"created", 1] for _ in batch]
 
@@ -62,7 +62,7 @@ async def test_what_is_sent_while_it_closes_is_published(monkeypatch: pytest.Mon
     monkeypatch.setattr(enqueuer._publisher, "publish_on_loop", publish)
     draft = record.draft(JOB)
     asking = asyncio.create_task(enqueuer.enqueue([draft]))
-    await asked.wait()
+    await started.wait()
     closing = asyncio.create_task(enqueuer.aclose())
     await asyncio.sleep(0)
     answering.set()

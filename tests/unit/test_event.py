@@ -30,20 +30,20 @@ class Organisation:
         self.heads: dict[int, list[str]] = {}
         self.outdated: dict[str, bool] = {}
         self.writes: list[tuple[Any, ...]] = []
-        self.asked = 0
+        self.reads = 0
         self.open: set[int] = set()
         self.counts = Progress(
             pending=0, failed=[], departments=0, users=0, added=0, changed=0, left=0, calls=0
         )
 
     async def user(self, userid: str) -> Member | None:
-        self.asked += 1
+        self.reads += 1
         if userid in self.hidden:
             raise OutOfScope("user")
         return Member(userid, {}) if self.people.get(userid) else None
 
     async def department(self, number: int) -> Department | None:
-        self.asked += 1
+        self.reads += 1
         if number in self.hidden:
             raise OutOfScope("department")
         found = self.departments.get(number)
@@ -79,8 +79,8 @@ class Organisation:
         self, run: str, *, met: list[Member], hidden: list[str], gone: list[str]
     ) -> None:
         self.writes.append(("users", len(met), hidden, gone))
-        asked = {*(member.userid for member in met), *hidden, *gone}
-        self.stranded = [user for user in self.stranded if user not in asked]
+        found = {*(member.userid for member in met), *hidden, *gone}
+        self.stranded = [user for user in self.stranded if user not in found]
 
     async def leaders(self, number: int) -> list[str]:
         return self.heads.get(number, [])
@@ -122,7 +122,7 @@ async def test_a_type_without_a_row_is_done_and_asks_nothing() -> None:
     ctx = Ctx()
     result = await run(event_of("chat_add_member", ChatId="x"), ctx)
     assert result["follows"] == "nothing"
-    assert ctx.organisation.asked == 0
+    assert ctx.organisation.reads == 0
 
 
 @pytest.mark.parametrize("event_type", ["user_add_org", "user_modify_org", "user_active_org"])
@@ -133,7 +133,7 @@ async def test_each_person_of_an_event_is_asked_for_once(event_type: str) -> Non
     assert (result["follows"], result["users"], result["gone"]) == ("directory", 2, 0)
     assert ctx.organisation.writes == [("put", "a"), ("put", "7")]
     await run(event_of(event_type, UserId=["a", 7, "a"]), ctx)
-    assert ctx.organisation.asked == 2
+    assert ctx.organisation.reads == 2
 
 
 async def test_an_answer_that_contradicts_the_event_is_asked_for_once_more() -> None:
@@ -175,7 +175,7 @@ async def test_a_known_department_costs_a_call_and_who_heads_it_another() -> Non
     ctx.organisation.known, ctx.organisation.heads = {5}, {5: ["old"]}
     ctx.organisation.people = {"new": True, "old": True}
     await run(event_of("org_dept_modify", DeptId=["5"]), ctx)
-    assert ctx.organisation.asked == 3
+    assert ctx.organisation.reads == 3
     assert {("put", "new"), ("put", "old")} < set(map(tuple, map(str_of, ctx.organisation.writes)))
     assert ctx.spawned == []
 
@@ -194,7 +194,7 @@ async def test_a_new_department_is_walked() -> None:
     assert ctx.spawned == [5]
     ctx.organisation.open.clear()
     assert (await run(create, ctx))["departments"] == 2
-    assert ctx.organisation.asked == 2
+    assert ctx.organisation.reads == 2
 
 
 async def test_the_members_of_a_department_that_is_gone_are_asked_for() -> None:
@@ -209,7 +209,7 @@ async def test_the_members_of_a_department_that_is_gone_are_asked_for() -> None:
             await run(remove, ctx)
         assert len(ctx.organisation.stranded) == left
     assert (await run(remove, ctx))["gone"] == 1
-    assert ctx.organisation.asked == 1 + len(everybody)
+    assert ctx.organisation.reads == 1 + len(everybody)
     assert ctx.organisation.writes[1:] == [
         ("vanish", 5),
         ("users", ASKED_AT_ONCE, [], []),
@@ -243,10 +243,10 @@ async def test_a_thousand_people_are_asked_for_a_hundred_a_run() -> None:
     ctx = Ctx()
     ctx.organisation.people = {f"u{number}": True for number in range(250)}
     event = event_of("user_modify_org", userId=list(ctx.organisation.people))
-    for asked in (100, 200):
+    for count in (100, 200):
         with pytest.raises(Wait):
             await run(event, ctx)
-        assert ctx.organisation.asked == asked
+        assert ctx.organisation.reads == count
     assert (await run(event, ctx))["users"] == 250
 
 

@@ -12,9 +12,9 @@ from dingrelay_producers import Settings, SettingsError
 from dingrelay_workers.flower import queues
 
 
-@pytest.mark.parametrize(("scheme", "asked"), [("amqps", False), ("amqp", True)])
+@pytest.mark.parametrize(("scheme", "guessed"), [("amqps", False), ("amqp", True)])
 async def test_the_management_api_is_not_guessed_where_the_broker_has_tls(
-    scheme: str, asked: bool, monkeypatch: pytest.MonkeyPatch
+    scheme: str, guessed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Flower's guess is plain HTTP, with the password of the broker."""
     guesses: list[str] = []
@@ -30,10 +30,10 @@ async def test_the_management_api_is_not_guessed_where_the_broker_has_tls(
         queues.install_rabbitmq(Settings.load(env="sandbox", broker_url=url))
     found: Any = broker.Broker(url, http_api=None)
     assert await found.queues(["dingrelay.normal"]) == []
-    assert len(guesses) == asked
+    assert len(guesses) == guessed
     assert all("http://u:p@rabbit:15672/" in each for each in guesses)
     named = [line["set"] for line in lines if line["event"] == "flower_shows_no_queues"]
-    assert named == ["DINGRELAY_FLOWER_BROKER_API"] * (not asked)
+    assert named == ["DINGRELAY_FLOWER_BROKER_API"] * (not guessed)
 
 
 async def test_the_authorities_of_the_broker_hold_for_its_management_api(

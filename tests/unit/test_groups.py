@@ -42,7 +42,7 @@ given_jobs = st.builds(
 
 @given(jobs=st.lists(given_jobs, max_size=30))
 def test_every_user_gets_each_message_as_often_as_asked_for(jobs: list[MessageSend]) -> None:
-    def asked(of: list[Any]) -> Counter[tuple[object, ...]]:
+    def messages(of: list[Any]) -> Counter[tuple[object, ...]]:
         return Counter(
             (user, job.lane, job.message.text.content, job.idempotency_key, job.confirm)
             for job in of
@@ -52,7 +52,7 @@ def test_every_user_gets_each_message_as_often_as_asked_for(jobs: list[MessageSe
     groups = list(grouped(jobs))
     made = jobs_of(list(jobs))
     assert len(groups) == len(jobs)
-    assert asked(made) == asked(list(jobs))
+    assert messages(made) == messages(list(jobs))
     for job, group in zip(jobs, groups, strict=True):
         assert isinstance(group.job, MessageSend)
         assert set(job.users) <= set(group.job.users)

@@ -89,8 +89,8 @@ def test_its_probes_ask_a_port_that_it_has(name: str) -> None:
     probes = {key: value for key, value in container(name).items() if key.endswith("Probe")}
     assert probes.keys() >= {"startupProbe", "livenessProbe"}
     for probe in probes.values():
-        (asked,) = (probe[kind]["port"] for kind in ("httpGet", "tcpSocket") if kind in probe)
-        assert asked in ports
+        (port,) = (probe[kind]["port"] for kind in ("httpGet", "tcpSocket") if kind in probe)
+        assert port in ports
     if "metrics" in ports:
         assert int(variables(name)["DINGRELAY_METRICS_PORT"]) == ports["metrics"]
     if ports.keys() == {"metrics"}:
@@ -131,12 +131,12 @@ def test_the_guide_scales_by_what_workers_tell(page: str) -> None:
     scaled = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```")[0])["spec"]
     args = container(scaled["scaleTargetRef"]["name"])["args"]
     (trigger,) = scaled["triggers"]
-    asked = re.fullmatch(
+    query = re.fullmatch(
         r"sum\(max by \(app, lane\) \((\w+)\{lane=\"(\w+)\",state=\"(\w+)\"\}\)\)",
         trigger["metadata"]["query"],
     )
-    assert asked
-    metric, lane, state = asked.groups()
+    assert query
+    metric, lane, state = query.groups()
     backlog = Backlog()
     backlog.shown = Waiting([WaitingJobs("default", lane, dict.fromkeys(STATES, 1), 1.0, None)])
     (shown,) = (family for family in backlog.collect() if family.name == metric)

@@ -155,8 +155,8 @@ async def test_confirmation_does_not_wait_for_ever(ctx: FakeContext) -> None:
 
 
 async def test_departments_are_not_confirmed(ctx: FakeContext) -> None:
-    asked = {"to": {"departments": [1]}, "message": TEXT, "confirm": True}
-    assert (await run(MessageSend.parse(asked), ctx))["invalid"] == []
+    body = {"to": {"departments": [1]}, "message": TEXT, "confirm": True}
+    assert (await run(MessageSend.parse(body), ctx))["invalid"] == []
 
 
 async def test_what_was_answered_is_told_of_a_job_that_ended_otherwise(ctx: FakeContext) -> None:

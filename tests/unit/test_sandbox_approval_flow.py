@@ -89,8 +89,8 @@ def test_the_first_generation_tells_tasks_its_own_way(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]), ccList=["u5"], ccPosition="START_FINISH")
     decide(caller, made, "u2")
     reply = caller.post("/topapi/processinstance/get", {"process_instance_id": made})
-    seen = reply.body["process_instance"]
-    (task,) = seen["tasks"]
+    instance = reply.body["process_instance"]
+    (task,) = instance["tasks"]
     assert (task["task_status"], task["task_result"], task["userid"]) == (
         "COMPLETED",
         "AGREE",
@@ -98,13 +98,13 @@ def test_the_first_generation_tells_tasks_its_own_way(caller: Caller) -> None:
     )
     assert task["taskid"].isdecimal()
     assert (task["create_time"], task["finish_time"]) == ("2026-11-24 12:00:00",) * 2
-    assert [each["operation_type"] for each in seen["operation_records"]] == [
+    assert [each["operation_type"] for each in instance["operation_records"]] == [
         "START_PROCESS_INSTANCE",
         "PROCESS_CC",
         "EXECUTE_TASK_NORMAL",
         "PROCESS_CC",
     ]
-    assert (seen["result"], seen["cc_userids"]) == ("agree", ["u5"])
+    assert (instance["result"], instance["cc_userids"]) == ("agree", ["u5"])
 
 
 def test_a_task_is_its_owners_and_open(caller: Caller) -> None:

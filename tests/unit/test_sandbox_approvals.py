@@ -51,9 +51,9 @@ def create_old(caller: Caller, **fields: Any) -> str:
 
 def test_an_instance_of_either_generation_is_seen_by_both(caller: Caller) -> None:
     new, old = create(caller), create_old(caller)
-    seen = caller.post(f"{OLD}/get", {"process_instance_id": new}).body["process_instance"]
-    assert seen["form_component_values"][0]["value"] == "出差"
-    assert (seen["status"], seen["create_time"]) == ("RUNNING", "2026-11-24 12:00:00")
+    instance = caller.post(f"{OLD}/get", {"process_instance_id": new}).body["process_instance"]
+    assert instance["form_component_values"][0]["value"] == "出差"
+    assert (instance["status"], instance["create_time"]) == ("RUNNING", "2026-11-24 12:00:00")
     answer = caller.get(INSTANCES, processInstanceId=old).body
     assert answer["result"]["originatorUserId"] == "u1"
     assert answer["result"]["createTime"] == "2026-11-24T04:00Z"

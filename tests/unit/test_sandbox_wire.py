@@ -34,8 +34,10 @@ def test_topapi_takes_a_form_whose_structures_are_json(caller: Caller) -> None:
     assert (sent["errcode"], caller.reasons("u1")) == (0, [""])
     assert post_form(caller, "/topapi/v2/department/listsub", dept_id="1")["result"]
     form = json.dumps([{"name": "a", "value": "1"}])
-    asked = {"process_code": "PROC-ANY", "originator_user_id": "u1", "dept_id": "-1"}
-    made = post_form(caller, "/topapi/processinstance/create", form_component_values=form, **asked)
+    request = {"process_code": "PROC-ANY", "originator_user_id": "u1", "dept_id": "-1"}
+    made = post_form(
+        caller, "/topapi/processinstance/create", form_component_values=form, **request
+    )
     assert made["process_instance_id"] in caller.world.approvals.instances
 
 
@@ -269,15 +271,15 @@ def test_a_robot_posts_in_a_group(caller: Caller) -> None:
     key = caller.post(f"{GROUPS}/send", message).body["processQueryKey"]
     (posted,) = caller.world.robots.posts
     assert (posted["group"], posted["message"]["msgKey"]) == (FIRST_GROUP, "sampleText")
-    asked = {"robotCode": "sandbox-key", "openConversationId": FIRST_GROUP}
-    assert caller.post(f"{GROUPS}/query", {**asked, "processQueryKey": key}).body["sendStatus"] == (
-        "SUCCESS"
-    )
-    done = caller.post(f"{GROUPS}/recall", {**asked, "processQueryKeys": [key, "no"]}).body
+    request = {"robotCode": "sandbox-key", "openConversationId": FIRST_GROUP}
+    assert caller.post(f"{GROUPS}/query", {**request, "processQueryKey": key}).body[
+        "sendStatus"
+    ] == ("SUCCESS")
+    done = caller.post(f"{GROUPS}/recall", {**request, "processQueryKeys": [key, "no"]}).body
     assert (done["successResult"], list(done["failedResult"])) == ([key], ["no"])
-    assert caller.post(f"{GROUPS}/query", {**asked, "processQueryKey": key}).body["sendStatus"] == (
-        "RECALLED"
-    )
+    assert caller.post(f"{GROUPS}/query", {**request, "processQueryKey": key}).body[
+        "sendStatus"
+    ] == ("RECALLED")
 
 
 def webhook(caller: Caller, token: str, message: dict[str, Any]) -> Any:

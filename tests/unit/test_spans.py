@@ -42,7 +42,7 @@ def test_without_opentelemetry_a_trace_is_handed_on_as_it_came() -> None:
 def test_a_span_belongs_to_the_current_one_or_to_the_trace_that_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen = kept(monkeypatch)
+    recorded = kept(monkeypatch)
     with trace.get_tracer_provider().get_tracer("app").start_as_current_span("request"):
         with spans.span("send", "PRODUCER") as send:
             assert spans.current() == send.trace
@@ -54,7 +54,7 @@ def test_a_span_belongs_to_the_current_one_or_to_the_trace_that_is_named(
     with spans.carried(PARENT), spans.span("carried", "INTERNAL"):
         pass
     request, send, run, root, carried = (
-        one(seen.named(name)) for name in ("request", "send", "run", "root", "carried")
+        one(recorded.named(name)) for name in ("request", "send", "run", "root", "carried")
     )
     assert (send.trace, send.parent, send.kind) == (request.trace, request.id, "PRODUCER")
     assert (run.trace, run.parent) == (TRACE, SPAN)
@@ -67,18 +67,18 @@ def test_a_span_belongs_to_the_current_one_or_to_the_trace_that_is_named(
 def test_an_exception_ends_a_span_as_failed_and_without_its_text(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    seen = kept(monkeypatch)
+    recorded = kept(monkeypatch)
     with pytest.raises(ValueError, match="secret"), spans.span("run", "CONSUMER", parent=""):
         raise ValueError("secret")
-    run = one(seen.ended)
+    run = one(recorded.ended)
     assert (run.failed, run.attributes) == (True, {"error.type": "ValueError"})
-    (span,) = seen._exporter.get_finished_spans()
+    (span,) = recorded._exporter.get_finished_spans()
     assert not span.events
     assert not span.status.description
 
 
 def test_who_is_not_sampled_is_not_sampled_later_either(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = kept(monkeypatch, sampler=ParentBased(ALWAYS_OFF))
+    recorded = kept(monkeypatch, sampler=ParentBased(ALWAYS_OFF))
     with spans.span("send", "PRODUCER", parent="") as send:
         assert int(send.trace[-2:], 16) & 1 == 0
         assert not send.recorded
@@ -89,7 +89,7 @@ def test_who_is_not_sampled_is_not_sampled_later_either(monkeypatch: pytest.Monk
         # Sampled by whoever began it, whose state goes along.
         assert run.trace.endswith("-01 a=1")
         assert run.recorded
-    assert [span.name for span in seen.ended] == ["run"]
+    assert [span.name for span in recorded.ended] == ["run"]
 
 
 def test_an_application_without_a_provider_hands_its_trace_on() -> None:

@@ -54,7 +54,7 @@ def test_a_process_that_is_not_told_where_to_loads_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variables", "asked"),
+    ("variables", "exporter"),
     [
         ({}, ""),
         ({OTLP: ""}, ""),
@@ -65,11 +65,11 @@ def test_a_process_that_is_not_told_where_to_loads_nothing() -> None:
     ],
 )
 def test_the_standard_variables_decide(
-    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], asked: str
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], exporter: str
 ) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert export.wanted() == asked
+    assert export.wanted() == exporter
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_a_collector_that_is_away_is_told_of_once_and_when_it_is_back(
     caplog.set_level(logging.INFO)
     export.start("dingrelay-worker")
     collector.behaves = "refuses"
-    for asked in (1, 2, 3):
+    for count in (1, 2, 3):
         with spans.span("lost", "CONSUMER", parent=""):
             pass
-        wait_until(lambda asked=asked: collector.asked >= asked, what="it was asked")
+        wait_until(lambda count=count: collector.requests >= count, what="it was asked")
     collector.behaves = "takes"
 
     def comes_again() -> bool:

@@ -13,10 +13,10 @@ async def test_calls_aside_leave_the_turn_to_the_call_that_it_is_for() -> None:
     claim: Any = SimpleNamespace(
         id="j", app="a", lane="normal", waiting=0, batch_key="", sender="", woken=True, queue=""
     )
-    asked: list[tuple[str, str]] = []
+    acquired: list[tuple[str, str]] = []
 
     async def acquire(_: str, api: str, *, woken: str, **__: Any) -> Any:
-        asked.append((api, woken))
+        acquired.append((api, woken))
         return SimpleNamespace(costs={})
 
     limiter: Any = SimpleNamespace(
@@ -44,7 +44,7 @@ async def test_calls_aside_leave_the_turn_to_the_call_that_it_is_for() -> None:
         await calls.send(Request(apis.USER))
     await calls.send(Request(apis.MESSAGE_SEND))
     await calls.send(Request(apis.MESSAGE_SEND))
-    assert asked == [
+    assert acquired == [
         (apis.USER.rule, ""),
         (apis.MESSAGE_SEND.rule, "j"),
         (apis.MESSAGE_SEND.rule, ""),

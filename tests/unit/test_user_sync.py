@@ -122,16 +122,16 @@ class FakeDirectory:
     ) -> None:
         noted = [member.userid for member in met]
         self.writes.append(("users", noted, list(hidden), list(gone)))
-        asked = {*noted, *hidden, *gone}
-        self.unmet_users = [userid for userid in self.unmet_users if userid not in asked]
+        found = {*noted, *hidden, *gone}
+        self.unmet_users = [userid for userid in self.unmet_users if userid not in found]
 
     async def note_departments(
         self, run: str, *, met: Sequence[Department], hidden: Sequence[int], gone: Sequence[int]
     ) -> None:
         noted = [department.id for department in met]
         self.writes.append(("departments", noted, list(hidden), list(gone)))
-        asked = {*noted, *hidden, *gone}
-        self.unmet_departments = [each for each in self.unmet_departments if each not in asked]
+        found = {*noted, *hidden, *gone}
+        self.unmet_departments = [each for each in self.unmet_departments if each not in found]
 
     async def progress(self, run: str) -> Progress:
         return self.counts

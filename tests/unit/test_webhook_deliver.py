@@ -53,14 +53,14 @@ async def test_it_is_tried_again_after_a_pause_that_grows_to_its_bound(attempt: 
 
 
 @pytest.mark.parametrize(
-    ("asked", "least"),
+    ("wait", "least"),
     [(timedelta(hours=2), timedelta(hours=2)), (timedelta(days=30), LONGEST_REST)],
 )
 async def test_an_endpoint_is_left_alone_for_as_long_as_it_asks(
-    asked: timedelta, least: timedelta
+    wait: timedelta, least: timedelta
 ) -> None:
     with pytest.raises(TryAgain) as again:
-        await webhook_deliver.run(JOB, context(failed(retry_after=asked)))
+        await webhook_deliver.run(JOB, context(failed(retry_after=wait)))
     assert again.value.delay == least
 
 

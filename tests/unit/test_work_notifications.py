@@ -17,7 +17,7 @@ DONE = {"errcode": 0, "progress": {"progress_in_percent": 100, "status": 2}}
 
 
 def delivery_of(progress: dict[str, Any], result: dict[str, Any]) -> FakeCalls:
-    return FakeCalls(lambda asked: progress if asked.api is apis.MESSAGE_PROGRESS else result)
+    return FakeCalls(lambda request: progress if request.api is apis.MESSAGE_PROGRESS else result)
 
 
 @pytest.mark.parametrize(
@@ -35,17 +35,17 @@ async def test_the_body_of_a_send(
     assert await WorkNotifications(calls).send(TEXT, **to, recipients=recipients) == SentCall(
         7, "r"
     )
-    (asked,) = calls.asked
-    assert asked.api is apis.MESSAGE_SEND
-    assert asked.body == {"agent_id": 4242, "msg": TEXT, **fields}
-    assert asked.recipients == recipients
+    (request,) = calls.requests
+    assert request.api is apis.MESSAGE_SEND
+    assert request.body == {"agent_id": 4242, "msg": TEXT, **fields}
+    assert request.recipients == recipients
 
 
 async def test_numbers_may_come_as_strings() -> None:
     calls = FakeCalls(lambda _: {"errcode": 0, "task_id": "7"}, agent_id="agent")
     sent = await WorkNotifications(calls).send(TEXT, users=["a"], recipients=1)
     assert sent == SentCall(7, "")
-    assert calls.asked[0].body["agent_id"] == "agent"
+    assert calls.requests[0].body["agent_id"] == "agent"
 
 
 @pytest.mark.parametrize("task_id", [None, "", "x", [], {}, True, 1.5])
@@ -59,8 +59,8 @@ async def test_an_answer_without_a_task_leaves_the_send_ambiguous(task_id: objec
 async def test_a_delivery_under_way_asks_for_no_result(status: object) -> None:
     calls = delivery_of({"progress": {"status": status}}, {})
     assert await WorkNotifications(calls).delivery(7) == DeliveryReport(finished=False)
-    assert [asked.api for asked in calls.asked] == [apis.MESSAGE_PROGRESS]
-    assert calls.asked[0].body == {"agent_id": 4242, "task_id": 7}
+    assert [request.api for request in calls.requests] == [apis.MESSAGE_PROGRESS]
+    assert calls.requests[0].body == {"agent_id": 4242, "task_id": 7}
 
 
 async def test_a_finished_delivery() -> None:
