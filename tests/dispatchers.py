@@ -54,14 +54,14 @@ class Gate:
 class GatedDispatcher:
     """One dispatcher, which has just taken the lease."""
 
-    def __init__(self, world: "World", holder: str, *, gated: bool = True) -> None:
+    def __init__(self, simulation: "DispatcherRun", holder: str, *, gated: bool = True) -> None:
         self.gate = Gate()
         self.lose: str = ""
         self._gated = gated
-        self._database = Database(world.url)
-        publisher: Any = world
+        self._database = Database(simulation.url)
+        publisher: Any = simulation
         self.dispatcher = Dispatcher(
-            world.resources.records,
+            simulation.resources.records,
             publisher,
             self._database,
             users_per_call=lambda _: 100,
@@ -129,7 +129,7 @@ class GatedDispatcher:
             raise OperationalError("commit", {}, Exception("the answer was lost"))
 
 
-class World:
+class DispatcherRun:
     """A campaign, its dispatchers, and the worker that runs what they publish."""
 
     def __init__(self, seed: int, url: str, resources: Resources, sandbox: SandboxAdmin) -> None:

@@ -63,7 +63,7 @@ def table(fleet: Fleet) -> dict[str, dict[str, Any]]:
         return {row["instance"]: dict(row) for row in database.execute("select * from approvals")}
 
 
-def truth(sandbox: SandboxAdmin) -> dict[str, str]:
+def states_at_dingtalk(sandbox: SandboxAdmin) -> dict[str, str]:
     ends = {"agree": "approved", "refuse": "refused", "": "running"}
     return {
         made["id"]: "terminated" if made["status"] == "TERMINATED" else ends[made["result"]]
@@ -102,13 +102,15 @@ def test_states_are_right_though_events_are_lost(
         ],
         on_sent=refs.append,
     )
-    wait_until(lambda: len(truth(sandbox)) == APPROVALS, timeout=90, what="all are created")
-    for number, instance in enumerate(truth(sandbox)):
+    wait_until(
+        lambda: len(states_at_dingtalk(sandbox)) == APPROVALS, timeout=90, what="all are created"
+    )
+    for number, instance in enumerate(states_at_dingtalk(sandbox)):
         if number % 5 == 0:
             sandbox.act(instance, "terminate", f"u{number + 1}")
         else:
             sandbox.advance(instance, "refuse" if number % 5 == 1 else "agree", to_end=True)
-    decided = truth(sandbox)
+    decided = states_at_dingtalk(sandbox)
     assert set(decided.values()) == {"approved", "refused", "terminated"}
 
     def right() -> bool:

@@ -1,4 +1,4 @@
-"""user-sync of a whole organisation through real workers, compared with the sandbox's truth."""
+"""user-sync of a whole organisation through real workers, compared with the sandbox's organisation."""
 
 import json
 import math
@@ -32,11 +32,18 @@ Memberships = set[tuple[int, str]]
 
 def expected(sandbox: SandboxAdmin) -> tuple[Departments, Users, Memberships]:
     """Departments, people and who is where, by the sandbox."""
-    truth = sandbox.organisation()
+    organisation = sandbox.organisation()
     return (
-        {(each["dept_id"], each.get("parent_id"), each["name"]) for each in truth["departments"]},
-        {(each["userid"], each["name"], each.get("email")) for each in truth["users"]},
-        {(where, each["userid"]) for each in truth["users"] for where in each["dept_id_list"]},
+        {
+            (each["dept_id"], each.get("parent_id"), each["name"])
+            for each in organisation["departments"]
+        },
+        {(each["userid"], each["name"], each.get("email")) for each in organisation["users"]},
+        {
+            (where, each["userid"])
+            for each in organisation["users"]
+            for where in each["dept_id_list"]
+        },
     )
 
 

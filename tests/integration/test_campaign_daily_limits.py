@@ -23,7 +23,7 @@ def text(content: str) -> dict[str, Any]:
     return {"msgtype": "text", "text": {"content": content}}
 
 
-class World:
+class Limits:
     """The daily limits, with the store behind them: campaign → the people it has called."""
 
     def __init__(self, redis: Redis) -> None:
@@ -72,90 +72,90 @@ class World:
 
 
 @pytest.fixture
-def world(redis: Redis) -> World:
-    return World(redis)
+def limits(redis: Redis) -> Limits:
+    return Limits(redis)
 
 
 async def test_a_campaign_leaves_out_who_has_the_content_and_reserves_nothing(
-    world: World, redis: Redis
+    limits: Limits, redis: Redis
 ) -> None:
-    await world.reserve("job", "u1")
+    await limits.reserve("job", "u1")
     for _ in range(2):
-        assert await world.check("c", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
+        assert await limits.check("c", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
     assert await redis.hlen(keys.received("a", DAY)) == 1
     assert await redis.hlen(keys.broadcasts("a", DAY)) == 1
     assert 0 < await redis.pttl(keys.broadcasts("a", DAY)) <= keys.DAY_TTL_MS
 
 
 async def test_a_campaign_is_one_of_the_500_of_everybody_it_reached(
-    world: World, redis: Redis
+    limits: Limits, redis: Redis
 ) -> None:
     had = {"u1": DAILY_MESSAGES - 1, "u2": DAILY_MESSAGES, "u3": DAILY_MESSAGES - 1}
     await redis.hset(keys.received("a", DAY), mapping=had)
     await redis.expire(keys.received("a", DAY), 60)
-    assert await world.check("c", "u1", "u2") == DailyVerdict(["u1"], daily_cap=["u2"])
-    assert not world.queries, "nobody else has sent a campaign"
-    world.called["c"] = {"u1"}
-    admitted = await world.reserve("job", "u1", "u3", content="ho")
+    assert await limits.check("c", "u1", "u2") == DailyVerdict(["u1"], daily_cap=["u2"])
+    assert not limits.queries, "nobody else has sent a campaign"
+    limits.called["c"] = {"u1"}
+    admitted = await limits.reserve("job", "u1", "u3", content="ho")
     assert admitted == DailyVerdict(["u3"], daily_cap=["u1"])
-    assert world.queries == [["u1", "u3"]], "both are asked about at once"
-    checked = await world.check("c2", "u1", "u3", "u4", content="he")
+    assert limits.queries == [["u1", "u3"]], "both are asked about at once"
+    checked = await limits.check("c2", "u1", "u3", "u4", content="he")
     assert checked == DailyVerdict(["u4"], daily_cap=["u1", "u3"])
     assert 0 < await redis.pttl(keys.near_cap("a", DAY)) <= keys.DAY_TTL_MS
-    world.moment += timedelta(days=1)
-    assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
+    limits.moment += timedelta(days=1)
+    assert await limits.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
 
 
-async def test_nobody_far_from_the_cap_is_asked_about(world: World, redis: Redis) -> None:
+async def test_nobody_far_from_the_cap_is_asked_about(limits: Limits, redis: Redis) -> None:
     campaigns = 20
     had = {"far": DAILY_MESSAGES - campaigns - 1, "near": DAILY_MESSAGES - campaigns}
     await redis.hset(keys.received("a", DAY), mapping=had)
     await redis.expire(keys.received("a", DAY), 60)
     for number in range(campaigns):
-        await world.check(f"c{number}", "somebody", content=f"c{number}")
-    assert await world.reserve("job", "far", "nobody", content="ho") == DailyVerdict(
+        await limits.check(f"c{number}", "somebody", content=f"c{number}")
+    assert await limits.reserve("job", "far", "nobody", content="ho") == DailyVerdict(
         ["far", "nobody"]
     )
-    assert not world.queries
-    assert await world.reserve("job", "near", content="ho") == DailyVerdict(["near"])
-    assert world.queries == [["near"]]
+    assert not limits.queries
+    assert await limits.reserve("job", "near", content="ho") == DailyVerdict(["near"])
+    assert limits.queries == [["near"]]
 
 
 async def test_a_campaign_that_calls_somebody_while_sql_is_asked_counts(
-    world: World, redis: Redis
+    limits: Limits, redis: Redis
 ) -> None:
     await one_below_the_cap(redis, "u1")
-    await world.check("c", "u2")
+    await limits.check("c", "u2")
 
     async def called_then(*arguments: Any) -> Reach:
-        reach = await world.reached(*arguments)
-        if len(world.queries) == 1:
+        reach = await limits.reached(*arguments)
+        if len(limits.queries) == 1:
             # Of another campaign nobody has heard before.
             assert await one_of_two.check("c", "u1") == DailyVerdict(["u1"])
-            world.called["c"] = {"u1"}
+            limits.called["c"] = {"u1"}
         return reach
 
-    one_of_two = World(redis)
-    world.daily_limits = DailyLimits(redis, called_then, now=lambda: world.moment)
-    assert await world.reserve("job", "u1", content="ho") == DailyVerdict([], daily_cap=["u1"])
-    assert len(world.queries) == 2
+    one_of_two = Limits(redis)
+    limits.daily_limits = DailyLimits(redis, called_then, now=lambda: limits.moment)
+    assert await limits.reserve("job", "u1", content="ho") == DailyVerdict([], daily_cap=["u1"])
+    assert len(limits.queries) == 2
 
 
 async def test_whoever_is_called_again_and_again_is_looked_at_later(
-    world: World, redis: Redis
+    limits: Limits, redis: Redis
 ) -> None:
     await redis.hset(keys.received("a", DAY), "u1", DAILY_MESSAGES - 30)
     await redis.expire(keys.received("a", DAY), 60)
     for number in range(30):
-        await world.check(f"c{number}", "u2", content=f"c{number}")
+        await limits.check(f"c{number}", "u2", content=f"c{number}")
 
     async def busy(*arguments: Any) -> Reach:
         await redis.hincrby(keys.near_cap("a", DAY), "u1", 1)
-        return await world.reached(*arguments)
+        return await limits.reached(*arguments)
 
-    world.daily_limits = DailyLimits(redis, busy, now=lambda: world.moment)
+    limits.daily_limits = DailyLimits(redis, busy, now=lambda: limits.moment)
     with pytest.raises(Wait):
-        await world.reserve("job", "u1", content="ho")
+        await limits.reserve("job", "u1", content="ho")
     assert await redis.hget(keys.received("a", DAY), "u1") == b"470", "nothing is reserved"
 
 
@@ -172,121 +172,121 @@ async def test_whoever_is_called_again_and_again_is_looked_at_later(
     ],
 )
 async def test_a_chunk_counts_once_it_may_have_called(
-    world: World, redis: Redis, record: dict[str, str], counts: bool
+    limits: Limits, redis: Redis, record: dict[str, str], counts: bool
 ) -> None:
     await one_below_the_cap(redis, "u1")
-    await world.check("c", "u1")
-    world.coming["c"] = {"chunk": ["u1"]}
+    await limits.check("c", "u1")
+    limits.coming["c"] = {"chunk": ["u1"]}
     await put_job(redis, "chunk", **record)
     expected = DailyVerdict([], daily_cap=["u1"]) if counts else DailyVerdict(["u1"])
-    assert await world.reserve("job", "u1", content="ho") == expected
+    assert await limits.reserve("job", "u1", content="ho") == expected
 
 
-async def test_near_the_cap_a_chunk_that_runs_is_waited_for(world: World, redis: Redis) -> None:
+async def test_near_the_cap_a_chunk_that_runs_is_waited_for(limits: Limits, redis: Redis) -> None:
     await one_below_the_cap(redis, "u1")
-    await world.check("c", "u1")
-    world.coming["c"] = {"chunk": ["u1"]}
+    await limits.check("c", "u1")
+    limits.coming["c"] = {"chunk": ["u1"]}
     await put_job(redis, "chunk", state="running")
     with pytest.raises(Wait):
-        await world.reserve("job", "u1", content="ho")
+        await limits.reserve("job", "u1", content="ho")
     with pytest.raises(Wait):
-        await world.check("c2", "u1", content="he")
+        await limits.check("c2", "u1", content="he")
     await redis.hset(keys.job("chunk"), "state", "cancelled")
-    assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
+    assert await limits.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
 
 
 async def test_a_message_of_a_campaigns_content_goes_to_people_that_it_has_not_called(
-    world: World,
+    limits: Limits,
 ) -> None:
-    world.called["c"] = {"u1"}
-    await world.check("c", "u1", "u2")
+    limits.called["c"] = {"u1"}
+    await limits.check("c", "u1", "u2")
     for _ in range(2):
-        admitted = await world.reserve("job", "u1", "u2")
+        admitted = await limits.reserve("job", "u1", "u2")
         assert admitted == DailyVerdict(["u2"], duplicate=["u1"])
-    assert world.queries == [["u1", "u2"], ["u1", "u2"]]
+    assert limits.queries == [["u1", "u2"], ["u1", "u2"]]
     # And the campaign finds out who has it by now.
-    assert await world.check("c", "u2") == DailyVerdict([], duplicate=["u2"])
+    assert await limits.check("c", "u2") == DailyVerdict([], duplicate=["u2"])
 
 
 async def test_a_chunk_that_is_settled_between_the_looks_at_sql_and_at_redis_counts(
-    world: World,
+    limits: Limits,
 ) -> None:
-    await world.check("c", "u1")
-    world.coming["c"] = {"chunk": ["u1"]}
+    await limits.check("c", "u1")
+    limits.coming["c"] = {"chunk": ["u1"]}
 
     async def settled_then(*arguments: Any) -> Reach:
-        reach = await world.reached(*arguments)
+        reach = await limits.reached(*arguments)
         # The dispatcher commits its end and deletes its record.
-        world.coming, world.called = {}, {"c": {"u1"}}
+        limits.coming, limits.called = {}, {"c": {"u1"}}
         return reach
 
-    world.daily_limits = DailyLimits(world.redis, settled_then, now=lambda: world.moment)
-    assert await world.reserve("job", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
+    limits.daily_limits = DailyLimits(limits.redis, settled_then, now=lambda: limits.moment)
+    assert await limits.reserve("job", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
 
 
-async def test_a_chunk_that_is_not_enqueued_yet_is_waited_for_by_nobody(world: World) -> None:
-    await world.check("c", "u1")
-    world.coming["c"] = {"chunk": ["u1"]}
-    assert await world.reserve("job", "u1") == DailyVerdict(["u1"])
-    assert await world.check("c", "u1") == DailyVerdict([], duplicate=["u1"])
+async def test_a_chunk_that_is_not_enqueued_yet_is_waited_for_by_nobody(limits: Limits) -> None:
+    await limits.check("c", "u1")
+    limits.coming["c"] = {"chunk": ["u1"]}
+    assert await limits.reserve("job", "u1") == DailyVerdict(["u1"])
+    assert await limits.check("c", "u1") == DailyVerdict([], duplicate=["u1"])
 
 
-async def test_two_campaigns_of_one_content_call_nobody_twice(world: World) -> None:
-    world.called["c1"] = {"u1"}
-    await world.check("c1", "u1")
-    assert await world.check("c2", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
+async def test_two_campaigns_of_one_content_call_nobody_twice(limits: Limits) -> None:
+    limits.called["c1"] = {"u1"}
+    await limits.check("c1", "u1")
+    assert await limits.check("c2", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
 
 
-async def test_another_content_asks_the_store_nothing(world: World) -> None:
-    await world.check("c", "u1")
-    assert await world.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
-    await world.check("d", "u2", content="for u2", uniform=False)
-    assert await world.reserve("job", "u2", content="for u3") == DailyVerdict(["u2"])
-    assert not world.queries
+async def test_another_content_asks_the_store_nothing(limits: Limits) -> None:
+    await limits.check("c", "u1")
+    assert await limits.reserve("job", "u1", content="ho") == DailyVerdict(["u1"])
+    await limits.check("d", "u2", content="for u2", uniform=False)
+    assert await limits.reserve("job", "u2", content="for u3") == DailyVerdict(["u2"])
+    assert not limits.queries
 
 
-async def test_campaigns_with_fields_meet_others_by_what_each_person_gets(world: World) -> None:
-    world.called["d"] = {"u1"}
-    await world.check("d", "u1", content="for u1", uniform=False)
-    assert await world.reserve("job", "u1", content="for u1") == DailyVerdict([], duplicate=["u1"])
-    again = await world.check("e", "u1", content="for u1", uniform=False)
+async def test_campaigns_with_fields_meet_others_by_what_each_person_gets(limits: Limits) -> None:
+    limits.called["d"] = {"u1"}
+    await limits.check("d", "u1", content="for u1", uniform=False)
+    assert await limits.reserve("job", "u1", content="for u1") == DailyVerdict([], duplicate=["u1"])
+    again = await limits.check("e", "u1", content="for u1", uniform=False)
     assert again == DailyVerdict([], duplicate=["u1"])
-    assert await world.check("f", "u1", content="for u1") == DailyVerdict([], duplicate=["u1"])
+    assert await limits.check("f", "u1", content="for u1") == DailyVerdict([], duplicate=["u1"])
 
 
-async def test_a_chunk_that_runs_is_waited_for(world: World, redis: Redis) -> None:
-    await world.check("c", "u1")
-    world.coming["c"] = {"chunk": ["u1"]}
+async def test_a_chunk_that_runs_is_waited_for(limits: Limits, redis: Redis) -> None:
+    await limits.check("c", "u1")
+    limits.coming["c"] = {"chunk": ["u1"]}
     await put_job(redis, "chunk", state="running")
     with pytest.raises(Wait):
-        await world.reserve("job", "u1", "u2")
+        await limits.reserve("job", "u1", "u2")
     assert await redis.hlen(keys.received("a", DAY)) == 0, "whoever waits keeps nothing"
     await redis.hset(keys.job("chunk"), "state", "snoozed")
-    assert await world.reserve("job", "u1", "u2") == DailyVerdict(["u1", "u2"])
+    assert await limits.reserve("job", "u1", "u2") == DailyVerdict(["u1", "u2"])
 
 
 async def test_a_chunk_that_is_done_has_called_before_sql_says_so(
-    world: World, redis: Redis
+    limits: Limits, redis: Redis
 ) -> None:
-    await world.check("c", "u1", "u2")
-    world.coming["c"] = {"chunk": ["u1", "u2"]}
+    await limits.check("c", "u1", "u2")
+    limits.coming["c"] = {"chunk": ["u1", "u2"]}
     result = {"call": {"task_id": 1}, "duplicate": [], "daily_cap": ["u2"]}
     await put_job(redis, "chunk", state="done", result=json.dumps(result))
-    assert await world.reserve("job", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
+    assert await limits.reserve("job", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
 
 
 async def test_a_chunk_takes_what_a_job_reserved_that_does_not_run(
-    world: World, redis: Redis
+    limits: Limits, redis: Redis
 ) -> None:
     await put_job(redis, "job", state="running")
-    assert await world.reserve("job", "u1") == DailyVerdict(["u1"])
+    assert await limits.reserve("job", "u1") == DailyVerdict(["u1"])
     with pytest.raises(Wait):
-        await world.check("c", "u1")
+        await limits.check("c", "u1")
     await redis.hset(keys.job("job"), "state", "snoozed")
-    assert await world.check("c", "u1") == DailyVerdict(["u1"])
+    assert await limits.check("c", "u1") == DailyVerdict(["u1"])
     assert await redis.hlen(keys.received("a", DAY)) == 0
-    world.called["c"] = {"u1"}
-    assert await world.reserve("job", "u1") == DailyVerdict([], duplicate=["u1"])
+    limits.called["c"] = {"u1"}
+    assert await limits.reserve("job", "u1") == DailyVerdict([], duplicate=["u1"])
 
 
 async def one_below_the_cap(redis: Redis, user: str) -> None:

@@ -8,7 +8,7 @@ from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_workers.resources import Resources
-from dispatchers import World
+from dispatchers import DispatcherRun
 from tables import prepare
 from thorough import either
 
@@ -39,6 +39,6 @@ async def resources(
 async def test_each_person_gets_it_once(
     seed: int, resources: Resources, sandbox: SandboxAdmin, database_url: str
 ) -> None:
-    world = World(seed, database_url, resources, sandbox)
-    faults = await world.run()
-    assert not faults, f"seed {seed}: {faults}; {', '.join(world.story)}"
+    run = DispatcherRun(seed, database_url, resources, sandbox)
+    faults = await run.run()
+    assert not faults, f"seed {seed}: {faults}; {', '.join(run.story)}"

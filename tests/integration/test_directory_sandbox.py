@@ -178,7 +178,7 @@ async def directory_store(sqlite_url: str) -> AsyncIterator[DirectoryStore]:
 
 async def is_the_organisation_of(store: DirectoryStore, sandbox: SandboxAdmin) -> None:
     """Departments, people, their names and who is where: as the sandbox has them."""
-    truth = sandbox.organisation()
+    organisation = sandbox.organisation()
     async with store.database.read() as connection:
         departments = await connection.execute(
             select(DepartmentRow.id, DepartmentRow.name, DepartmentRow.parent).where(
@@ -186,14 +186,15 @@ async def is_the_organisation_of(store: DirectoryStore, sandbox: SandboxAdmin) -
             )
         )
         assert {tuple(row) for row in departments} == {
-            (each["dept_id"], each["name"], each.get("parent_id")) for each in truth["departments"]
+            (each["dept_id"], each["name"], each.get("parent_id"))
+            for each in organisation["departments"]
         }
         users = await connection.execute(
             select(UserRow.userid, UserRow.name, UserRow.fields).where(UserRow.left_at.is_(None))
         )
         known = {row.userid: row for row in users}
-        assert known.keys() == {each["userid"] for each in truth["users"]}
-        for each in truth["users"]:
+        assert known.keys() == {each["userid"] for each in organisation["users"]}
+        for each in organisation["users"]:
             row = known[each["userid"]]
             assert row.name == each["name"]
             fields = {name: each.get(name) for name in row.fields}
@@ -204,7 +205,9 @@ async def is_the_organisation_of(store: DirectoryStore, sandbox: SandboxAdmin) -
             select(MembershipRow.userid, MembershipRow.department)
         )
         assert {tuple(row) for row in memberships} == {
-            (each["userid"], number) for each in truth["users"] for number in each["dept_id_list"]
+            (each["userid"], number)
+            for each in organisation["users"]
+            for number in each["dept_id_list"]
         }
 
 
@@ -227,10 +230,10 @@ async def test_the_directory_becomes_the_organisation(
     assert (result["departments"], result["users"], result["added"]) == (LARGE, MANY, MANY)
     assert (result["changed"], result["left"]) == (0, 0)
     assert result["calls"] == calls_made(sandbox)
-    truth = sandbox.organisation()["users"]
+    users_there = sandbox.organisation()["users"]
     sizes = [
-        sum(number in each["dept_id_list"] for each in truth)
-        for number in {number for each in truth for number in each["dept_id_list"]}
+        sum(number in each["dept_id_list"] for each in users_there)
+        for number in {number for each in users_there for number in each["dept_id_list"]}
     ]
     pages = sum(-(-size // 100) for size in sizes) + LARGE - len(sizes)
     assert pages > LARGE

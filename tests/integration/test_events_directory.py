@@ -30,7 +30,7 @@ AT_ONCE = 12
 """Jobs that run at the same time."""
 
 
-class World:
+class Simulation:
     """An organisation, its clock, and jobs whose reads and writes are mixed up at random."""
 
     def __init__(self, store: DirectoryStore, seed: int) -> None:
@@ -89,7 +89,7 @@ class World:
 class Job:
     """One job: a `Context` whose claims, reads and writes take their time."""
 
-    world: World
+    simulation: Simulation
     job: Contract
     job_id: str
     remembered: dict[str, Json] = field(default_factory=dict[str, Json])
@@ -100,14 +100,14 @@ class Job:
     async def finish(self) -> None:
         """Run until it ends. Once in a while a run dies before it has said what it did."""
         while True:
-            await self.world.pause()
-            self.claimed_at = self.world.tick()
+            await self.simulation.pause()
+            self.claimed_at = self.simulation.tick()
             before = dict(self.remembered)
             try:
                 await self._run()
             except Wait:
                 continue
-            if self.world.rng.random() < 0.03:
+            if self.simulation.rng.random() < 0.03:
                 self.remembered = before
                 continue
             return
@@ -134,13 +134,13 @@ class Job:
     async def spawn(self, children: Sequence[Contract], *, keys: Sequence[str]) -> None:
         family = self.family or self.job_id
         for child, key in zip(children, keys, strict=True):
-            if (name := f"{family}/{key}") not in self.world.spawned:
-                self.world.spawned.add(name)
-                self.world.start(child, name, family=family)
+            if (name := f"{family}/{key}") not in self.simulation.spawned:
+                self.simulation.spawned.add(name)
+                self.simulation.start(child, name, family=family)
 
     async def children(self, kind: str, keys: Sequence[str]) -> list[str | None]:
         family = self.family or self.job_id
-        return ["queued" if f"{family}/{key}" in self.world.spawned else None for key in keys]
+        return ["queued" if f"{family}/{key}" in self.simulation.spawned else None for key in keys]
 
     async def wake(self, job_id: str) -> None:
         return
@@ -161,11 +161,11 @@ class SlowDirectory:
     job: Job
 
     def __getattr__(self, name: str) -> Any:
-        store, read_at = self.job.world.store, self.job.claimed_at
+        store, read_at = self.job.simulation.store, self.job.claimed_at
         method = getattr(store.of("default", read_at=read_at), name)
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            await self.job.world.pause()
+            await self.job.simulation.pause()
             return await method(*args, **kwargs)
 
         return call
@@ -178,105 +178,109 @@ class Contacts:
     job: Job
 
     async def user(self, userid: str) -> Member | None:
-        world = await self._there()
-        person = world.organisation.people.get(userid)
+        simulation = await self._there()
+        person = simulation.organisation.people.get(userid)
         found = None
         if person is not None:
             found = contact_fields.member(
-                sandbox_contacts.person_fields(world.organisation, person)
+                sandbox_contacts.person_fields(simulation.organisation, person)
             )
-        await world.pause()
+        await simulation.pause()
         return found
 
     async def department(self, number: int) -> Department | None:
-        world = await self._there()
-        row = world.organisation.departments.get(number)
+        simulation = await self._there()
+        row = simulation.organisation.departments.get(number)
         found = None
         if row is not None:
             found = contact_fields.department(
-                sandbox_contacts.department_fields(world.organisation, row)
+                sandbox_contacts.department_fields(simulation.organisation, row)
             )
-        await world.pause()
+        await simulation.pause()
         return found
 
     async def children(self, number: int) -> list[Department] | None:
-        world = await self._there()
-        if number not in world.organisation.departments:
+        simulation = await self._there()
+        if number not in simulation.organisation.departments:
             return None
         found = [
             Department(child.id, {"name": child.name, "parent_id": child.parent_id})
-            for child in world.organisation.children(number)
+            for child in simulation.organisation.children(number)
         ]
-        await world.pause()
+        await simulation.pause()
         return found
 
     async def members(self, number: int) -> AsyncIterator[list[Member]]:
-        world = await self._there()
-        if number not in world.organisation.departments:
+        simulation = await self._there()
+        if number not in simulation.organisation.departments:
             raise LookupError(number)
         found = [
             contact_fields.member(
                 sandbox_contacts.member_fields(
-                    world.organisation, world.organisation.people[userid], number, ()
+                    simulation.organisation, simulation.organisation.people[userid], number, ()
                 )
             )
-            for userid in world.organisation.members(number)
+            for userid in simulation.organisation.members(number)
         ]
-        await world.pause()
+        await simulation.pause()
         yield found
 
-    async def _there(self) -> World:
-        world = self.job.world
-        await world.pause()
-        return world
+    async def _there(self) -> Simulation:
+        simulation = self.job.simulation
+        await simulation.pause()
+        return simulation
 
 
-def change(world: World) -> None:
+def change(simulation: Simulation) -> None:
     """One change of the organisation, with DingTalk's events of it."""
-    heads = _heads(world.organisation)
+    heads = _heads(simulation.organisation)
     with suppress(LookupError):  # nothing is below itself, and only what is empty is dissolved
-        _change(world, sorted(world.organisation.people), sorted(world.organisation.departments))
+        _change(
+            simulation,
+            sorted(simulation.organisation.people),
+            sorted(simulation.organisation.departments),
+        )
     # Who heads a department is a matter of the department.
-    for number, head in _heads(world.organisation).items():
+    for number, head in _heads(simulation.organisation).items():
         if number in heads and heads[number] != head:
-            world.send_event("org_dept_modify", deptId=[number])
+            simulation.send_event("org_dept_modify", deptId=[number])
 
 
-def _change(world: World, people: Sequence[str], places: Sequence[int]) -> None:
-    organisation, rng = world.organisation, world.rng
+def _change(simulation: Simulation, people: Sequence[str], places: Sequence[int]) -> None:
+    organisation, rng = simulation.organisation, simulation.rng
     userid, number = rng.choice(people), rng.choice(places)
     match rng.choice(
         ["join", "edit", "edit", "move", "move", "leave", "found", "rename", "shift", "dissolve"]
     ):
         case "join":
-            userid = f"n{next(world.numbers)}"
+            userid = f"n{next(simulation.numbers)}"
             organisation.put_user(userid, {"name": userid, "dept_id_list": _some(rng, places)})
-            world.send_event("user_add_org", userId=[userid], timeStamp="1")
+            simulation.send_event("user_add_org", userId=[userid], timeStamp="1")
         case "edit":
             some = rng.sample(people, rng.randint(1, 2))
             for each in some:
                 name = rng.choice(["title", "manager_userid", "email"])
-                organisation.put_user(each, {name: f"{name} {next(world.numbers)}"})
-            world.send_event("user_modify_org", userId=some)
+                organisation.put_user(each, {name: f"{name} {next(simulation.numbers)}"})
+            simulation.send_event("user_modify_org", userId=some)
         case "move":
             organisation.put_user(userid, {"dept_id_list": _some(rng, places)})
-            world.send_event("user_modify_org", UserId=[userid])
+            simulation.send_event("user_modify_org", UserId=[userid])
         case "leave" if len(people) > 20:
             organisation.delete_user(userid)
-            world.send_event("user_leave_org", userId=[userid])
+            simulation.send_event("user_leave_org", userId=[userid])
         case "found":
-            number = 10_000 + next(world.numbers)
+            number = 10_000 + next(simulation.numbers)
             organisation.put_department(number, {"parent_id": rng.choice(places)})
-            world.send_event("org_dept_create", deptId=[number])
+            simulation.send_event("org_dept_create", deptId=[number])
         case "rename":
-            organisation.put_department(number, {"name": f"name {next(world.numbers)}"})
-            world.send_event("org_dept_modify", deptId=[str(number)])
+            organisation.put_department(number, {"name": f"name {next(simulation.numbers)}"})
+            simulation.send_event("org_dept_modify", deptId=[str(number)])
         case "shift":
             organisation.put_department(number, {"parent_id": rng.choice(places)})
-            world.send_event("org_dept_modify", deptId=[number])
+            simulation.send_event("org_dept_modify", deptId=[number])
         case "dissolve":
             organisation.delete_department(number)
-            world.send_event("org_dept_remove", deptId=number)
+            simulation.send_event("org_dept_remove", deptId=number)
         case _:
             return
 
@@ -292,10 +296,10 @@ def _heads(organisation: Organisation) -> dict[int, str | None]:
     }
 
 
-async def differences(world: World) -> list[str]:
+async def differences(simulation: Simulation) -> list[str]:
     """Where the directory is not the organisation."""
-    organisation = world.organisation
-    async with world.store.database.read() as connection:
+    organisation = simulation.organisation
+    async with simulation.store.database.read() as connection:
         departments = {
             row.id: (row.name, row.parent)
             for row in await connection.execute(
@@ -343,11 +347,11 @@ def _unlike(have: dict[Any, Any], want: dict[Any, Any]) -> dict[Any, Any]:
     return {key: (have.get(key), want.get(key)) for key in keys[:5]}
 
 
-async def walk(world: World, name: str) -> Progress:
+async def walk(simulation: Simulation, name: str) -> Progress:
     """A walk of everything, alone; what it found."""
-    world.start(UserSync(), name)
-    await world.drain()
-    return await world.store.of("default").progress(name)
+    simulation.start(UserSync(), name)
+    await simulation.drain()
+    return await simulation.store.of("default").progress(name)
 
 
 async def follow(database_url: str, seed: int, changes: int) -> None:
@@ -355,27 +359,27 @@ async def follow(database_url: str, seed: int, changes: int) -> None:
     prepare(database_url)
     store = DirectoryStore(database_url, removal_share=1.0)
     try:
-        await _follow(World(store, seed), changes)
+        await _follow(Simulation(store, seed), changes)
     finally:
         await store.close()
 
 
-async def _follow(world: World, changes: int) -> None:
-    await walk(world, "first")
-    assert await differences(world) == []
+async def _follow(simulation: Simulation, changes: int) -> None:
+    await walk(simulation, "first")
+    assert await differences(simulation) == []
     for number in range(changes):
-        change(world)
-        if world.rng.random() < 0.4:
-            world.deliver(world.rng.randint(1, 8))
+        change(simulation)
+        if simulation.rng.random() < 0.4:
+            simulation.deliver(simulation.rng.randint(1, 8))
         if number == changes // 2:
             # One that overlaps with all of this must not bring anything back.
-            world.start(UserSync(), "overlapping")
-        while len(world.jobs) > AT_ONCE:
-            await asyncio.wait(world.jobs, return_when=asyncio.FIRST_COMPLETED)
-        await world.pause()
-    await world.drain()
-    assert await differences(world) == []
-    found = await walk(world, "last")
+            simulation.start(UserSync(), "overlapping")
+        while len(simulation.jobs) > AT_ONCE:
+            await asyncio.wait(simulation.jobs, return_when=asyncio.FIRST_COMPLETED)
+        await simulation.pause()
+    await simulation.drain()
+    assert await differences(simulation) == []
+    found = await walk(simulation, "last")
     assert (found.added, found.changed, found.left) == (0, 0, 0)
 
 

@@ -185,11 +185,11 @@ def test_the_organisation_can_be_changed_and_compared(sandbox: SandboxAdmin) -> 
     sandbox.put_department(99, name="新部门", parent_id=2)
     sandbox.put_user("new/one", name="新人", dept_id_list=[99])
     sandbox.delete_user("u2")
-    truth = sandbox.organisation()
-    users = {each["userid"]: each for each in truth["users"]}
+    organisation = sandbox.organisation()
+    users = {each["userid"]: each for each in organisation["users"]}
     assert users["new/one"]["dept_id_list"] == [99]
     assert "u2" not in users
-    assert {each["dept_id"] for each in truth["departments"]} == {*range(1, 11), 99}
+    assert {each["dept_id"] for each in organisation["departments"]} == {*range(1, 11), 99}
     sandbox.delete_user("new/one")
     sandbox.delete_department(99)
     sandbox.reset()

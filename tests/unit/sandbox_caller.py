@@ -1,4 +1,4 @@
-"""Calls into a sandbox's world without a socket, on a clock that the test turns."""
+"""Calls into a sandbox without a socket, on a clock that the test turns."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from dingrelay_sandbox.apis.table import dialect_of
 from dingrelay_sandbox.bodies import Upload
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.judge import Outcome, judge
-from dingrelay_sandbox.state import Start, World
+from dingrelay_sandbox.state import SandboxState, Start
 
 NOON = 1_795_492_800.0
 """2026-11-24 12:00:00 in Beijing."""
@@ -31,9 +31,11 @@ class Reply:
 class Caller:
     """An app that calls; fetches its token by itself."""
 
-    def __init__(self, world: World | None = None, *, users: int = 20) -> None:
+    def __init__(self, state: SandboxState | None = None, *, users: int = 20) -> None:
         self.now = NOON
-        self.world = world or World(Start(users=users, departments=5), clock=lambda: self.now)
+        self.state = state or SandboxState(
+            Start(users=users, departments=5), clock=lambda: self.now
+        )
         self.log_in()
 
     def log_in(self, key: str = "sandbox-key", secret: str = "sandbox-secret") -> None:
@@ -65,9 +67,9 @@ class Caller:
             remote=remote,
             upload=upload,
         )
-        self.world.last_call += 1
-        call.arrive(self.world.last_call, at=self.world.clock(), monotonic=self.now)
-        return judge(self.world, call)
+        self.state.last_call += 1
+        call.arrive(self.state.last_call, at=self.state.clock(), monotonic=self.now)
+        return judge(self.state, call)
 
     def get(self, path: str, *, token: str | None = None, **query: str) -> Reply:
         header = ""
@@ -109,11 +111,11 @@ class Caller:
         return self.post(SEND, payload)
 
     def limit(self, **patch: Any) -> None:
-        self.world.limiter.change(self.world.limits.changed(patch))
+        self.state.limiter.change(self.state.limits.changed(patch))
 
     def reasons(self, userid: str) -> list[str]:
         """What became of each message to a person; empty where it arrived."""
-        return [entry.reason for entry in self.world.sends.inboxes.of(userid)]
+        return [entry.reason for entry in self.state.sends.inboxes.of(userid)]
 
 
 def _reply(outcome: Outcome) -> Reply:

@@ -67,7 +67,7 @@ forms = st.fixed_dictionaries({}, optional=fields | {"明细": st.lists(row, max
 @pytest.fixture(scope="module")
 def sandbox() -> Caller:
     caller = Caller()
-    caller.world.approvals.templates[TEMPLATE.process_code] = TEMPLATE
+    caller.state.approvals.templates[TEMPLATE.process_code] = TEMPLATE
     return caller
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dingrelay_chaos.invariants.campaigns import _people
-from dingrelay_chaos.truth import TOO_MANY_A_DAY, text_of
+from dingrelay_chaos.snapshot import TOO_MANY_A_DAY, text_of
 
 
 def entry(text: str, reason: str) -> dict[str, Any]:
@@ -26,9 +26,9 @@ def entry(text: str, reason: str) -> dict[str, Any]:
 def test_only_the_message_that_was_dropped_is_excused(
     outcome: str, entries: list[dict[str, Any]], *, excused: bool
 ) -> None:
-    truth = SimpleNamespace(entries=entries, received=lambda user: 500)
+    snapshot = SimpleNamespace(entries=entries, received=lambda user: 500)
     beyond = {(text_of(each), "u1") for each in entries if each["reason"]}
-    evidence: Any = SimpleNamespace(truth=truth, uncounted=set(), beyond_the_day=beyond)
+    evidence: Any = SimpleNamespace(snapshot=snapshot, uncounted=set(), beyond_the_day=beyond)
     request: Any = SimpleNamespace(campaign="c", users=["u1"], tag="campaign 1")
     report: Any = SimpleNamespace(people=[{"userid": "u1", "outcome": outcome}])
     assert (not list(_people(evidence, request, report))) is excused

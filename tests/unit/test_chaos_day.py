@@ -8,7 +8,7 @@ import pytest
 
 from dingrelay_chaos.asked import Asked, MessageAsked
 from dingrelay_chaos.evidence import Evidence
-from dingrelay_chaos.truth import TOO_MANY_A_DAY, Truth
+from dingrelay_chaos.snapshot import TOO_MANY_A_DAY, Snapshot
 
 MIDNIGHT = datetime(2026, 11, 26, 16, tzinfo=UTC).timestamp()
 """Of Beijing."""
@@ -19,17 +19,17 @@ def entry(content: str, reason: str = "", at: float = MIDNIGHT + 3) -> Any:
     return {"user": "u1", "at": at, "message": message, "reason": reason, "call_id": 1}
 
 
-def truth_of(entries: list[Any]) -> Truth:
+def snapshot_of(entries: list[Any]) -> Snapshot:
     nothing: Any = None
-    return Truth(entries, [], [], nothing, {}, {}, [])
+    return Snapshot(entries, [], [], nothing, {}, {}, [])
 
 
 def excused(asked: list[MessageAsked], entries: list[Any]) -> set[str]:
     """The contents that somebody may have missed without being told."""
-    truth = truth_of(entries)
+    snapshot = snapshot_of(entries)
     schedule: Any = SimpleNamespace(setting=SimpleNamespace(recipients="5000/60s"))
     nothing: Any = None
-    found = Evidence(schedule, Asked(messages=asked), truth, nothing, {})
+    found = Evidence(schedule, Asked(messages=asked), snapshot, nothing, {})
     for content in {asked.content for asked in asked}:
         assert found.unreachable(content, "u1") is ((content, "u1") in found.beyond_the_day)
     return {content for content, _ in found.beyond_the_day}
@@ -67,11 +67,11 @@ def test_a_message_to_departments_excuses_none_of_the_next_day() -> None:
 
 def test_an_equal_message_after_midnight_is_another_one() -> None:
     before, after = entry("one", at=MIDNIGHT - 3), entry("one")
-    assert truth_of([before, after]).delivered("one", "u1") == 1
-    assert truth_of([after, after]).delivered("one", "u1") == 2
+    assert snapshot_of([before, after]).delivered("one", "u1") == 1
+    assert snapshot_of([after, after]).delivered("one", "u1") == 2
 
 
 def test_what_somebody_received_is_counted_by_day() -> None:
     before, after = entry("one", at=MIDNIGHT - 3), entry("two")
-    assert truth_of([before, after]).received("u1") == 1
-    assert truth_of([after, entry("one")]).received("u1") == 2
+    assert snapshot_of([before, after]).received("u1") == 1
+    assert snapshot_of([after, entry("one")]).received("u1") == 2

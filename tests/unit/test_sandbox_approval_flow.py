@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_sandbox.state_reports import Truth
+from dingrelay_sandbox.state_reports import Reports
 from dingrelay_sandbox.templates import Template
 from unit.sandbox_caller import Caller, Reply
 
@@ -158,7 +158,7 @@ def test_a_comment_is_in_the_records(caller: Caller) -> None:
     assert caller.post(path, {**wanted, "text": "x" * 1_025}).code == "invalidParameter"
     assert caller.post(path, {**wanted, "text": ""}).code == "invalidInstanceCommentText"
     assert caller.post(path, {**wanted, "commentUserId": "nobody"}).code == "userNotExist"
-    caller.world.approvals.find(made).flow.terminate("u1", at=caller.now)
+    caller.state.approvals.find(made).flow.terminate("u1", at=caller.now)
     assert caller.post(path, wanted).code == "aflowProcessInstCanNotBeExecuted"
 
 
@@ -184,7 +184,7 @@ def test_a_withdrawn_approval_leaves_no_task(caller: Caller) -> None:
 
 
 def test_a_template_may_forbid_withdrawal(caller: Caller) -> None:
-    caller.world.approvals.templates["P"] = Template(process_code="P", revocable=False)
+    caller.state.approvals.templates["P"] = Template(process_code="P", revocable=False)
     made = create(caller, ("NONE", ["u2"]), processCode="P")
     caller.now += 16
     refused = caller.post(f"{INSTANCES}/terminate", {"processInstanceId": made})
@@ -230,7 +230,7 @@ def test_the_first_generation_decides_comments_and_withdraws(caller: Caller) -> 
 
 def test_without_approvers_the_template_asks_its_own(caller: Caller) -> None:
     template = Template(process_code="P", approvers=("u7", "u8"))
-    caller.world.approvals.templates["P"] = template
+    caller.state.approvals.templates["P"] = template
     made = create(caller, processCode="P")
     assert tasks(caller, made) == [("u7", "RUNNING", "NONE")]
     decide(caller, made, "u7")
@@ -240,7 +240,7 @@ def test_without_approvers_the_template_asks_its_own(caller: Caller) -> None:
 
 def test_whoever_starts_it_chooses_the_approvers_that_a_forecast_asks_for(caller: Caller) -> None:
     template = Template(process_code="P", approvers=("u7",), target_select=("manual_1",))
-    caller.world.approvals.templates["P"] = template
+    caller.state.approvals.templates["P"] = template
     form = [{"name": "a", "value": "1"}]
     wanted = {"processCode": "P", "deptId": -1, "userId": "u1", "formComponentValues": form}
     rules = caller.post(f"{WORKFLOW}/processes/forecast", wanted).body["result"]
@@ -262,7 +262,7 @@ def test_whoever_starts_it_chooses_the_approvers_that_a_forecast_asks_for(caller
 
 
 def test_whoever_is_not_in_a_department_can_not_ask_for_it(caller: Caller) -> None:
-    place = caller.world.organisation.people["u2"].departments[0]
+    place = caller.state.organisation.people["u2"].departments[0]
     other = next(each for each in (2, 3, 4, 5) if each != place)
     assert create(caller, originatorUserId="u2", deptId=other) == "processInstanceInvalidParameter"
     assert len(create(caller, originatorUserId="u2", deptId=place)) == 36
@@ -271,6 +271,6 @@ def test_whoever_is_not_in_a_department_can_not_ask_for_it(caller: Caller) -> No
 def test_the_truth_tells_tasks_and_results(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]))
     decide(caller, made, "u2", "refuse")
-    (report,) = Truth(caller.world).approvals()
+    (report,) = Reports(caller.state).approvals()
     assert (report["status"], report["result"]) == ("COMPLETED", "refuse")
     assert [(task["user"], task["result"]) for task in report["tasks"]] == [("u2", "REFUSE")]

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from dingrelay_sandbox.state_reports import Truth
+from dingrelay_sandbox.state_reports import Reports
 from unit.sandbox_caller import NOON, Caller
 
 INSTANCES = "/v1.0/workflow/processInstances"
@@ -64,7 +64,7 @@ def test_two_equal_creates_make_two_and_the_audit_says_so(caller: Caller) -> Non
     assert create(caller) != create(caller)
     create(caller, "another")
     create(caller, originatorUserId="u2")
-    report = Truth(caller.world).audit()
+    report = Reports(caller.state).audit()
     assert (report["approvals"], report["duplicates"]["approvals"]) == (4, 1)
 
 
@@ -87,7 +87,7 @@ def test_two_equal_creates_make_two_and_the_audit_says_so(caller: Caller) -> Non
 )
 def test_a_wrong_create_is_refused(caller: Caller, fields: dict[str, Any], code: str) -> None:
     assert create(caller, **fields) == code
-    assert caller.world.approvals.instances == {}
+    assert caller.state.approvals.instances == {}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from unit.sandbox_caller import Caller
 @pytest.fixture
 def caller() -> Caller:
     caller = Caller(users=300)
-    caller.world.organisation.seed(users=300, departments=30, seed=7)
+    caller.state.organisation.seed(users=300, departments=30, seed=7)
     caller.limit(calls="")
     return caller
 
@@ -42,7 +42,7 @@ def walk(caller: Caller) -> tuple[set[int], dict[str, set[int]]]:
 
 
 def test_a_walk_meets_everybody_where_they_are(caller: Caller) -> None:
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     found, people = walk(caller)
     assert found == set(range(1, 31))
     assert people == {each.userid: set(each.departments) for each in organisation.people.values()}
@@ -63,7 +63,7 @@ def test_the_first_generation_tells_the_same(caller: Caller) -> None:
             ).body
             listed += [each["userid"] for each in page["userlist"]]
             offset, more = offset + 7, page["hasMore"]
-        assert listed == ids == caller.world.organisation.members(department)
+        assert listed == ids == caller.state.organisation.members(department)
 
 
 def test_ids_and_names(caller: Caller) -> None:
@@ -95,8 +95,8 @@ def test_the_same_seed_makes_the_same_people() -> None:
 
 
 def test_empty_and_hidden_fields_are_absent(caller: Caller) -> None:
-    caller.world.apps["narrow"] = App(app_key="narrow", app_secret="s", hidden_fields=("mobile",))
-    caller.world.organisation.put_user("u1", {"title": None, "remark": "new"})
+    caller.state.apps["narrow"] = App(app_key="narrow", app_secret="s", hidden_fields=("mobile",))
+    caller.state.organisation.put_user("u1", {"title": None, "remark": "new"})
     user = caller.post("/topapi/v2/user/get", {"userid": "u1"}).body["result"]
     assert "title" not in user
     assert (user["remark"], "mobile" in user) == ("new", True)
@@ -105,9 +105,9 @@ def test_empty_and_hidden_fields_are_absent(caller: Caller) -> None:
 
 
 def test_an_app_sees_its_scope_only(caller: Caller) -> None:
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     outside = next(u for u, p in organisation.people.items() if p.departments == (ROOT,))
-    caller.world.apps["narrow"] = App(app_key="narrow", app_secret="s", departments=(2,))
+    caller.state.apps["narrow"] = App(app_key="narrow", app_secret="s", departments=(2,))
     caller.log_in("narrow", "s")
     assert caller.post("/topapi/v2/department/listsub", {"dept_id": 2}).code == "0"
     assert caller.post("/topapi/v2/department/listsub", {"dept_id": 1}).code == "50004"
@@ -134,7 +134,7 @@ def test_what_does_not_exist_or_make_sense(
 
 
 def test_the_organisation_changes_at_run_time(caller: Caller) -> None:
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     organisation.put_department(500, {"name": "新部门", "parent_id": 2})
     organisation.put_user("new", {"name": "新人", "dept_id_list": [500]})
     organisation.delete_user("u2")
@@ -149,7 +149,7 @@ def test_the_organisation_changes_at_run_time(caller: Caller) -> None:
 
 
 def test_a_changed_name_does_not_move_anybody_in_the_pages(caller: Caller) -> None:
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     before = list(organisation.members(2))
     organisation.put_user(before[0], {"name": "改名"})
     assert organisation.members(2) == before
@@ -162,18 +162,18 @@ def test_a_department_stays_in_the_tree(
     caller: Caller, number: int, changes: dict[str, Any]
 ) -> None:
     with pytest.raises(LookupError):
-        caller.world.organisation.put_department(number, changes)
-    assert caller.world.organisation.below(ROOT) == frozenset(range(1, 31))
+        caller.state.organisation.put_department(number, changes)
+    assert caller.state.organisation.below(ROOT) == frozenset(range(1, 31))
 
 
 def test_departments_with_others_below_cannot_go(caller: Caller) -> None:
     for number in (ROOT, 2, 999):
         with pytest.raises(LookupError):
-            caller.world.organisation.delete_department(number)
+            caller.state.organisation.delete_department(number)
     with pytest.raises(LookupError):
-        caller.world.organisation.delete_user("nobody")
+        caller.state.organisation.delete_user("nobody")
     with pytest.raises(LookupError):
-        caller.world.organisation.put_user("u1", {"dept_id_list": [999]})
+        caller.state.organisation.put_user("u1", {"dept_id_list": [999]})
 
 
 def test_a_hundred_thousand_people_cost_seconds() -> None:

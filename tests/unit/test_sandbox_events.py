@@ -98,14 +98,14 @@ def caller() -> Caller:
 
 def emitted(caller: Caller) -> list[tuple[str, dict[str, Any]]]:
     """The events since the start, and what each tells; their ids differ."""
-    events = caller.world.events.reports(since=0, kind="", state="", limit=1_000)
+    events = caller.state.events.reports(since=0, kind="", state="", limit=1_000)
     assert len({event["id"] for event in events}) == len(events)
     assert {event["at"] for event in events} <= {NOON}
     return [(event["type"], event["fields"]) for event in events]
 
 
 def test_people_come_change_and_go(caller: Caller) -> None:
-    people = caller.world.organisation
+    people = caller.state.organisation
     people.put_user("new", {"name": "新人", "active": False, "remark": None})
     people.put_user("new", {"name": "新人"})
     people.put_user("new", {"active": True})
@@ -128,7 +128,7 @@ def test_people_come_change_and_go(caller: Caller) -> None:
 
 
 def test_departments_come_change_and_go(caller: Caller) -> None:
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     organisation.put_department(99, {"name": "新"})
     organisation.put_department(99, {"name": "新"})
     organisation.put_user("u2", {"dept_id_list": [99]})
@@ -149,7 +149,7 @@ def test_departments_come_change_and_go(caller: Caller) -> None:
 
 
 def test_another_organisation_is_told_of_nothing(caller: Caller) -> None:
-    caller.world.organisation.seed(users=5, departments=2, seed=3)
+    caller.state.organisation.seed(users=5, departments=2, seed=3)
     assert emitted(caller) == []
 
 
@@ -174,7 +174,7 @@ def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
 
 def test_the_way_of_an_approval_is_told(caller: Caller) -> None:
     made = create(caller, ("OR", ["u2", "u3"]), ("NONE", ["u4"]))
-    flow = caller.world.approvals.find(made).flow
+    flow = caller.state.approvals.find(made).flow
     flow.redirect(flow.open_tasks[0], "u5", at=NOON, remark="请看")
     flow.decide(flow.open_tasks[1], agree=True, at=NOON)
     flow.comment("u9", "快一点", at=NOON)
@@ -196,11 +196,11 @@ def test_the_way_of_an_approval_is_told(caller: Caller) -> None:
 
 def test_what_an_instance_tells_of_itself(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]))
-    flow = caller.world.approvals.find(made).flow
+    flow = caller.state.approvals.find(made).flow
     flow.terminate("u1", at=NOON)
-    caller.world.approvals.delete(made, at=NOON)
+    caller.state.approvals.delete(made, at=NOON)
     start, begun, cancelled, ended, deleted = (fields for _, fields in emitted(caller))
-    name = caller.world.organisation.fields(caller.world.organisation.people["u1"])["name"]
+    name = caller.state.organisation.fields(caller.state.organisation.people["u1"])["name"]
     common = {
         "processInstanceId": made,
         "processCode": "PROC-ANY",
@@ -272,8 +272,8 @@ def test_what_failed_is_fetched_once_and_not_for_ever() -> None:
 
 
 def test_the_failed_list_names_its_data_as_dingtalk_does(caller: Caller) -> None:
-    world = caller.world
-    world.callbacks.put(Callback(url="http://127.0.0.1/", token="abc", aes_key=REPLY["aes_key"]))
+    state = caller.state
+    state.callbacks.put(Callback(url="http://127.0.0.1/", token="abc", aes_key=REPLY["aes_key"]))
     kinds = {
         "user_add_org": {"userId": ["u1"], "timeStamp": "1"},
         "org_dept_create": {"deptId": [7]},
@@ -284,7 +284,7 @@ def test_the_failed_list_names_its_data_as_dingtalk_does(caller: Caller) -> None
     def fetch() -> dict[str, Any]:
         for kind, fields in kinds.items():
             event = Event(kind, NOON, fields)
-            world.callbacks.fail("sandbox-key", event, until=NOON + 1)
+            state.callbacks.fail("sandbox-key", event, until=NOON + 1)
         return caller.get("/call_back/get_call_back_failed_result").body
 
     answer = fetch()
@@ -304,7 +304,7 @@ def test_the_failed_list_names_its_data_as_dingtalk_does(caller: Caller) -> None
             strict=True,
         )
     ]
-    world.delivery_times = world.delivery_times.changed({"failed_hollow": True})
+    state.delivery_times = state.delivery_times.changed({"failed_hollow": True})
     hollow = fetch()["failed_list"]
     assert hollow[0]["user_add_org"]["userid"] == []
     assert hollow[2]["bpms_task_change"] == {"bpmsCallBackData": {}, **corp}
@@ -397,7 +397,7 @@ def test_a_fault_meets_its_share_its_count_and_its_time() -> None:
 
 def test_an_organisation_that_lives_makes_an_event_of_each_change() -> None:
     first, second = Caller(users=30), Caller(users=30)
-    kinds = [[Churn(each.world.organisation, 7)] for each in (first, second)]
+    kinds = [[Churn(each.state.organisation, 7)] for each in (first, second)]
     steps = [[churn.step() for _ in range(400)] for (churn,) in kinds]
     assert steps[0] == steps[1]
     assert emitted(first) == emitted(second)

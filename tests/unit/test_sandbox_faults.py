@@ -21,7 +21,7 @@ def caller() -> Caller:
 
 
 def script(caller: Caller, **spec: Any) -> None:
-    caller.world.faults.add(FaultSpec.model_validate(spec))
+    caller.state.faults.add(FaultSpec.model_validate(spec))
 
 
 def call(path: str = "/x") -> Call:
@@ -66,7 +66,7 @@ def test_a_throttle_with_any_code_in_either_dialect(
     reply = caller.post(path, {})
     assert reply.status == status
     assert expected.items() <= reply.body.items()
-    assert caller.world.audit.total("throttled") == 1
+    assert caller.state.audit.total("throttled") == 1
 
 
 def test_an_error_as_scripted(caller: Caller) -> None:
@@ -77,7 +77,7 @@ def test_an_error_as_scripted(caller: Caller) -> None:
     assert caller.post(LIST, {}).body["errcode"] == 60_011
     reply = caller.post(LIST, {})
     assert (reply.status, reply.body) == (418, {"errcode": "0"})
-    assert caller.world.audit.total("fault") == 3
+    assert caller.state.audit.total("fault") == 3
 
 
 ANSWERING = ["error", "html", "http", "throttle", "token_expired", "truncated", "wrong_types"]
@@ -93,7 +93,7 @@ def test_any_fault_strikes_before_or_after_the_effect(
     outcome = send(caller)
     assert outcome.ending == SILENT.get(kind, "answer")
     assert caller.reasons("u1") == ([""] if effect else [])
-    call = caller.world.audit.calls(since=0, api=SEND, limit=1)[0]
+    call = caller.state.audit.calls(since=0, api=SEND, limit=1)[0]
     assert (call["verdict"] == "ok", call["fault"]) == (effect, kind)
     if outcome.ending == "answer":
         with pytest.raises((KeyError, TypeError, ValueError)):
@@ -152,11 +152,11 @@ def test_a_fault_of_one_host_or_one_app_leaves_the_others(caller: Caller) -> Non
     script(caller, kind="error", dialect="rest", count=1)
     assert caller.send("x", "u1").code == "0"
     assert caller.get(INSTANCES, processInstanceId="x").code == "systemError"
-    caller.world.apps["other"] = App(app_key="other", app_secret="s")
+    caller.state.apps["other"] = App(app_key="other", app_secret="s")
     script(caller, kind="error", app="other")
     assert caller.send("x", "u1").code == "0"
     assert caller.get("/gettoken", appkey="other", appsecret="s").code == "-1"
-    caller.world.faults.delete()
+    caller.state.faults.delete()
     caller.log_in("other", "s")
     script(caller, kind="error", app="other")
     assert caller.send("x", "u1").code == "-1"
@@ -182,8 +182,8 @@ def test_a_fault_that_ends_the_token(caller: Caller) -> None:
     script(caller, kind="token_expired", count=1)
     assert caller.post(LIST, {}).code == "42001"
     assert caller.post(LIST, {}).code == "42001"
-    assert Caller(caller.world).token != caller.token
-    assert caller.world.tokens.issued == 2
+    assert Caller(caller.state).token != caller.token
+    assert caller.state.tokens.issued == 2
 
 
 def test_a_fault_meets_what_it_was_scripted_for(caller: Caller) -> None:

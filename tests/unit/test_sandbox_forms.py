@@ -68,7 +68,7 @@ def new_form(caller: Caller, instance: str) -> dict[str, dict[str, Any]]:
 def test_controls_that_were_never_named_come_back_as_the_text_null(caller: Caller) -> None:
     form = old_form(caller, create(caller, LEAST))
     assert list(form) == [
-        each.label for each in caller.world.approvals.templates["PROC-PURCHASE"].fields
+        each.label for each in caller.state.approvals.templates["PROC-PURCHASE"].fields
     ]
     assert {form[name]["value"] for name in ("总价", "标签", "负责人", "图片", "附件", "备注")} == {
         "null"
@@ -109,7 +109,7 @@ def test_selects_have_their_option_beside_the_label(caller: Caller) -> None:
 
 def test_people_and_departments_come_back_as_names(caller: Caller) -> None:
     controls = old_form(caller, create(caller, FULL))
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     names = [organisation.fields(organisation.people[each])["name"] for each in ("u2", "u3")]
     assert controls["负责人"]["value"] == ",".join(names)
     assert [each["emplId"] for each in json.loads(controls["负责人"]["ext_value"])] == ["u2", "u3"]
@@ -160,7 +160,7 @@ def test_pictures_lie_elsewhere_and_the_rest_comes_back_as_text(caller: Caller) 
 
 def test_the_truth_keeps_what_was_sent(caller: Caller) -> None:
     instance = create(caller, FULL)
-    assert dict(caller.world.approvals.instances[instance].request.form) == FULL
+    assert dict(caller.state.approvals.instances[instance].request.form) == FULL
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_wrong_form_is_refused_and_the_control_named(
     assert refused.body["message"].endswith(label)
     old = {"process_code": "PROC-PURCHASE", "originator_user_id": "u1", "dept_id": -1}
     assert caller.post(f"{OLD}/create", {**old, "form_component_values": form}).code == "810003"
-    assert caller.world.approvals.instances == {}
+    assert caller.state.approvals.instances == {}
 
 
 def test_an_approval_may_refer_to_another(caller: Caller) -> None:
@@ -231,7 +231,7 @@ def test_the_schema_tells_labels_options_and_what_is_required(caller: Caller) ->
 def test_a_template_of_labels_has_text_fields(caller: Caller) -> None:
     template = Template.model_validate({"process_code": "P", "fields": ["a", {"label": "b"}]})
     assert template.fields == (Control(label="a"), Control(label="b"))
-    caller.world.approvals.templates["P"] = template
+    caller.state.approvals.templates["P"] = template
     assert new_form(caller, create(caller, {"a": "[1]"}, "P"))["a"]["value"] == "[1]"
 
 
@@ -240,5 +240,5 @@ def test_templates_that_may_be_started_come_in_pages(caller: Caller) -> None:
     first = caller.get(path, userId="u1", maxResults="3", nextToken="0").body["result"]
     rest = caller.get(path, maxResults="100", nextToken=str(first["nextToken"])).body["result"]
     codes = [each["processCode"] for each in [*first["processList"], *rest["processList"]]]
-    assert codes == list(caller.world.approvals.templates)
+    assert codes == list(caller.state.approvals.templates)
     assert "nextToken" not in rest

@@ -30,7 +30,7 @@ def test_a_second_fetch_returns_the_same_token_renewed(caller: Caller) -> None:
     assert again.body == {"accessToken": caller.token, "expireIn": 7_200}
     caller.now += 7_000
     assert caller.post(LIST, {"dept_id": 1}).body["errcode"] == 0
-    assert (caller.world.tokens.fetches, caller.world.tokens.issued) == (2, 1)
+    assert (caller.state.tokens.fetches, caller.state.tokens.issued) == (2, 1)
 
 
 def test_a_token_is_good_on_both_hosts_until_it_expires(caller: Caller) -> None:
@@ -79,13 +79,13 @@ def test_bad_and_missing_tokens(
     assert reply.status == status
     assert body.items() <= reply.body.items()
     assert reply.body.get("request_id") or reply.body.get("requestid")
-    assert caller.world.audit.total("token") == 1
+    assert caller.state.audit.total("token") == 1
 
 
 def test_a_revoked_token_is_unknown_and_the_next_one_is_new(caller: Caller) -> None:
-    caller.world.tokens.revoke()
+    caller.state.tokens.revoke()
     assert caller.post(LIST, {"dept_id": 1}).code == "40014"
-    assert Caller(caller.world).token != caller.token
+    assert Caller(caller.state).token != caller.token
 
 
 def test_the_call_over_the_rate_is_told_until_when(caller: Caller) -> None:
@@ -104,8 +104,8 @@ def test_the_call_over_the_rate_is_told_until_when(caller: Caller) -> None:
 
 
 def test_each_api_and_each_app_has_its_own_rate(caller: Caller) -> None:
-    caller.world.apps["other"] = App(app_key="other", app_secret="s")
-    other = Caller(caller.world)
+    caller.state.apps["other"] = App(app_key="other", app_secret="s")
+    other = Caller(caller.state)
     other.log_in("other", "s")
     caller.limit(calls="1/1s")
     assert caller.post(LIST, {"dept_id": 1}).code == "0"
@@ -142,7 +142,7 @@ def test_the_throttle_code_can_be_chosen(caller: Caller) -> None:
     caller.limit(calls="1/1s", throttle_code="43004")
     caller.post(LIST, {"dept_id": 1})
     assert caller.post(LIST, {"dept_id": 1}).body["errcode"] == 43_004
-    assert caller.world.audit.total("throttled") == 1
+    assert caller.state.audit.total("throttled") == 1
 
 
 def test_the_month_runs_out_for_counted_calls_only(caller: Caller) -> None:
@@ -154,14 +154,14 @@ def test_the_month_runs_out_for_counted_calls_only(caller: Caller) -> None:
     caller.now += 8 * 86_400
     caller.log_in()
     assert caller.send("x", "u1").code == "0"
-    assert caller.world.limiter.used == {"sandbox-corp 2026-11": 2, "sandbox-corp 2026-12": 1}
+    assert caller.state.limiter.used == {"sandbox-corp 2026-11": 2, "sandbox-corp 2026-12": 1}
 
 
 def test_throttled_calls_do_not_count_for_the_month(caller: Caller) -> None:
     caller.limit(calls="1/1s")
     for _ in range(5):
         caller.send("x", "u1")
-    assert caller.world.limiter.used == {"sandbox-corp 2026-11": 1}
+    assert caller.state.limiter.used == {"sandbox-corp 2026-11": 1}
 
 
 @pytest.mark.parametrize("shape", ["html", "json"])
@@ -178,7 +178,7 @@ def test_an_address_that_calls_too_much_is_banned_for_five_minutes(
     caller.now += 299
     still = caller.outcome("POST", LIST, remote="10.0.0.1").answer
     assert (still.status, still.content_type) == (banned.status, banned.content_type)
-    assert caller.world.audit.total("throttled") == 2
+    assert caller.state.audit.total("throttled") == 2
     caller.now += 2
     assert caller.post(LIST, {"dept_id": 1}, remote="10.0.0.1").code == "0"
 
@@ -207,12 +207,12 @@ def test_every_call_is_in_the_audit(caller: Caller) -> None:
     caller.limit(calls="1/1s")
     caller.send("x", "u1", "u2")
     caller.send("x", "u1")
-    calls = caller.world.audit.calls(since=0, api=SEND, limit=10)
+    calls = caller.state.audit.calls(since=0, api=SEND, limit=10)
     assert [(each["verdict"], each["code"], each["recipients"]) for each in calls] == [
         ("ok", "", 2),
         ("throttled", "90018", 0),
     ]
-    assert caller.world.audit.most_calls()[SEND] == 2
+    assert caller.state.audit.most_calls()[SEND] == 2
 
 
 JSON = st.recursive(

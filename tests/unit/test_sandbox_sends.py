@@ -53,7 +53,7 @@ def test_the_same_content_reaches_a_person_once_a_day(caller: Caller) -> None:
 
 
 def test_another_app_may_send_the_same_content(caller: Caller) -> None:
-    caller.world.apps["other"] = App(app_key="other", app_secret="s")
+    caller.state.apps["other"] = App(app_key="other", app_secret="s")
     caller.send("hello", "u1")
     caller.log_in("other", "s")
     caller.send("hello", "u1")
@@ -65,7 +65,7 @@ def test_without_the_rule_a_second_copy_is_counted(caller: Caller) -> None:
     caller.send("hello", "u1")
     caller.send("hello", "u1")
     assert caller.reasons("u1") == ["", ""]
-    assert [(each.delivered, each.repeated) for each in caller.world.sends.contents] == [(2, 1)]
+    assert [(each.delivered, each.repeated) for each in caller.state.sends.contents] == [(2, 1)]
 
 
 def test_a_day_has_room_for_so_many_messages_to_a_person(caller: Caller) -> None:
@@ -84,17 +84,17 @@ def test_no_minute_reaches_more_people_than_allowed(caller: Caller) -> None:
     caller.now += 2
     caller.send("c", "u3", "u4")
     assert (caller.reasons("u3"), caller.reasons("u4")) == ([""], [""])
-    assert caller.world.sends.most_recipients() == 4
+    assert caller.state.sends.most_recipients() == 4
 
 
 def test_who_is_unknown_or_out_of_scope_gets_nothing(caller: Caller) -> None:
-    inside = caller.world.organisation.members(2)[0]
+    inside = caller.state.organisation.members(2)[0]
     outside = next(
         userid
-        for userid, person in caller.world.organisation.people.items()
-        if not caller.world.organisation.below(2) & set(person.departments)
+        for userid, person in caller.state.organisation.people.items()
+        if not caller.state.organisation.below(2) & set(person.departments)
     )
-    caller.world.apps["narrow"] = App(app_key="narrow", app_secret="s", departments=(2,))
+    caller.state.apps["narrow"] = App(app_key="narrow", app_secret="s", departments=(2,))
     caller.log_in("narrow", "s")
     task = caller.send("hello", inside, outside, "nobody").body["task_id"]
     assert caller.reasons(inside) == [""]
@@ -115,7 +115,7 @@ def test_the_result_names_who_was_held_back_and_why(caller: Caller) -> None:
 
 
 def test_a_department_stands_for_all_below_it(caller: Caller) -> None:
-    everybody = set(caller.world.organisation.people)
+    everybody = set(caller.state.organisation.people)
     caller.send("all", dept_id_list="1")
     assert {userid for userid in everybody if caller.reasons(userid) == [""]} == everybody
 
@@ -123,7 +123,7 @@ def test_a_department_stands_for_all_below_it(caller: Caller) -> None:
 def test_everyone_can_be_reached_three_times_a_day(caller: Caller) -> None:
     codes = [caller.send(f"all {n}", to_all_user=True).code for n in range(4)]
     assert codes == ["0", "0", "0", "41045"]
-    assert caller.world.sends.inboxes.delivered == 60
+    assert caller.state.sends.inboxes.delivered == 60
 
 
 def test_no_result_for_more_than_a_hundred() -> None:
@@ -135,7 +135,7 @@ def test_no_result_for_more_than_a_hundred() -> None:
 def test_a_message_can_be_recalled_within_a_day(caller: Caller) -> None:
     task = caller.send("hello", "u1").body["task_id"]
     assert ask(caller, "recall", msg_task_id=task)["errcode"] == 0
-    assert caller.world.sends.sends[0].recalled
+    assert caller.state.sends.sends[0].recalled
     assert ask(caller, "recall", msg_task_id=task + 1)["errcode"] == 400_002
 
 
@@ -173,7 +173,7 @@ def test_the_status_bar_of_an_oa_message(caller: Caller) -> None:
 )
 def test_a_malformed_send_is_refused(caller: Caller, fields: dict[str, Any], code: str) -> None:
     assert caller.send("hello", "u1", **fields).code == code
-    assert caller.world.sends.sends == []
+    assert caller.state.sends.sends == []
 
 
 def test_a_robot_reaches_single_people(caller: Caller) -> None:
@@ -200,18 +200,18 @@ def test_a_webhook_pays_ten_minutes_for_the_call_too_many(caller: Caller) -> Non
     assert '"errcode":410100' in post(caller)
     caller.now += 2
     assert '"errcode":0' in post(caller)
-    assert len(caller.world.robots.posts) == 21
+    assert len(caller.state.robots.posts) == 21
 
 
 def test_a_webhook_posts_once_for_a_uuid(caller: Caller) -> None:
     post(caller, uuid="a")
     post(caller, uuid="a")
-    assert len(caller.world.robots.posts) == 1
+    assert len(caller.state.robots.posts) == 1
     assert '"errcode":300005' in post(caller, access_token="unknown")
 
 
 def test_a_webhook_with_a_secret_wants_a_signature(caller: Caller) -> None:
-    caller.world.robots.robots["r"] = Robot(token="r", secret="SEC")
+    caller.state.robots.robots["r"] = Robot(token="r", secret="SEC")
     stamp = str(int(caller.now * 1000))
     digest = hmac.new(b"SEC", f"{stamp}\nSEC".encode(), hashlib.sha256).digest()
     sign = base64.b64encode(digest).decode()

@@ -124,7 +124,7 @@ def test_the_door_checks_who_asks() -> None:
 
     reply = caller.post(OPEN, wanted, token="")
     assert reply.body["endpoint"].startswith("ws://")
-    assert caller.world.tickets.take(reply.body["ticket"], now=caller.now + 89) is not None
+    assert caller.state.tickets.take(reply.body["ticket"], now=caller.now + 89) is not None
     assert (code(clientSecret="x"), code(clientId="x")) == ("authFailed", "authFailed")
     assert code(clientId="") == code(subscriptions=None) == "invalidParameter"
     many = [{"type": "EVENT", "topic": "*"}] * 101

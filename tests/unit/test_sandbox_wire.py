@@ -38,7 +38,7 @@ def test_topapi_takes_a_form_whose_structures_are_json(caller: Caller) -> None:
     made = post_form(
         caller, "/topapi/processinstance/create", form_component_values=form, **request
     )
-    assert made["process_instance_id"] in caller.world.approvals.instances
+    assert made["process_instance_id"] in caller.state.approvals.instances
 
 
 def test_a_list_in_a_form_may_be_json(caller: Caller) -> None:
@@ -58,7 +58,7 @@ def test_booleans_in_a_query_come_as_clients_spell_them(
 ) -> None:
     children = caller.get("/department/list", id="1", fetch_child=text).body["department"]
     assert len(children) == 5
-    caller.world.organisation.put_department(50, {"parent_id": 5})
+    caller.state.organisation.put_department(50, {"parent_id": 5})
     again = caller.get("/department/list", id="1", fetch_child=text).body["department"]
     assert len(again) - len(children) == deep
     assert caller.get("/department/list", fetch_child="perhaps").code == "400002"
@@ -72,7 +72,7 @@ def test_a_list_of_departments_begins_with_the_root(caller: Caller) -> None:
 
 
 def test_a_school_has_departments_with_negative_ids(caller: Caller) -> None:
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     organisation.put_department(-7, {"name": "家校通讯录"})
     organisation.put_department(-70, {"parent_id": -7, "name": "一年级"})
     organisation.put_user("teacher", {"dept_id_list": [-70]})
@@ -86,7 +86,7 @@ def test_a_school_has_departments_with_negative_ids(caller: Caller) -> None:
 
 
 def test_a_person_is_found_by_mobile_and_by_unionid(caller: Caller) -> None:
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     person = organisation.fields(organisation.people["u3"])
     mobile, union = {"mobile": person["mobile"]}, {"unionid": person["unionid"]}
     assert caller.post("/topapi/v2/user/getbymobile", mobile).body["result"]["userid"] == "u3"
@@ -101,18 +101,18 @@ def test_a_person_is_found_by_mobile_and_by_unionid(caller: Caller) -> None:
 
 
 def test_nobody_is_found_outside_the_scope(caller: Caller) -> None:
-    caller.world.apps["narrow"] = App(
+    caller.state.apps["narrow"] = App(
         app_key="narrow", app_secret="s", departments=(), users=("u2",)
     )
     caller.log_in("narrow", "s")
-    organisation = caller.world.organisation
+    organisation = caller.state.organisation
     mobiles = [organisation.fields(organisation.people[each])["mobile"] for each in ("u2", "u3")]
     codes = [caller.post("/topapi/v2/user/getbymobile", {"mobile": each}).code for each in mobiles]
     assert codes == ["0", "50002"]
 
 
 def test_people_are_counted(caller: Caller) -> None:
-    caller.world.organisation.put_user("u2", {"active": False})
+    caller.state.organisation.put_user("u2", {"active": False})
     active = caller.post("/topapi/user/count", {"only_active": True}).body["result"]["count"]
     assert caller.post("/topapi/user/count", {"only_active": False}).body["result"]["count"] == 20
     assert active < 20
@@ -130,7 +130,7 @@ def test_the_first_generation_tells_of_one_person_and_one_department(caller: Cal
 
 
 def test_the_first_generation_lists_members_with_and_without_pages(caller: Caller) -> None:
-    members = caller.world.organisation.members(2)
+    members = caller.state.organisation.members(2)
     everybody = caller.get("/user/simplelist", department_id="2").body
     assert [each["userid"] for each in everybody["userlist"]] == members
     assert everybody["hasMore"] is False
@@ -189,7 +189,7 @@ def test_an_upload(caller: Caller, kind: str, upload: Upload | None, code: str) 
     )
     answer = json.loads(outcome.answer.body)
     assert str(answer["errcode"]) == code
-    assert [each.kind for each in caller.world.media.files.values()] == (
+    assert [each.kind for each in caller.state.media.files.values()] == (
         [kind] if code == "0" else []
     )
 
@@ -269,7 +269,7 @@ def test_a_robot_posts_in_a_group(caller: Caller) -> None:
     long = {**message, "msgParam": json.dumps({"content": "x" * 15_000})}
     assert caller.post(f"{GROUPS}/send", long).code == "invalidParameter.msgParam.invalid"
     key = caller.post(f"{GROUPS}/send", message).body["processQueryKey"]
-    (posted,) = caller.world.robots.posts
+    (posted,) = caller.state.robots.posts
     assert (posted["group"], posted["message"]["msgKey"]) == (FIRST_GROUP, "sampleText")
     request = {"robotCode": "sandbox-key", "openConversationId": FIRST_GROUP}
     assert caller.post(f"{GROUPS}/query", {**request, "processQueryKey": key}).body[
@@ -288,7 +288,7 @@ def webhook(caller: Caller, token: str, message: dict[str, Any]) -> Any:
 
 
 def test_a_webhook_knows_its_kinds_and_keywords(caller: Caller) -> None:
-    caller.world.robots.robots["k"] = Robot(token="k", keywords=("告警",))
+    caller.state.robots.robots["k"] = Robot(token="k", keywords=("告警",))
     image = {"msgtype": "image", "image": {"media_id": "@x"}}
     assert webhook(caller, "sandbox-robot", image) == 400_105
     text = {"msgtype": "text", "text": {"content": "一切正常"}}
@@ -301,11 +301,11 @@ def test_an_app_tells_who_may_see_it(caller: Caller) -> None:
     everybody = caller.get(path.format("1000001")).body["result"]
     assert everybody == {"deptIds": [], "userIds": [], "roleIds": [], "onlyAdminVisible": False}
     narrow = App(app_key="n", app_secret="s", agent_id="7", departments=(2,), users=("u1",))
-    caller.world.apps["n"] = narrow
+    caller.state.apps["n"] = narrow
     caller.log_in("n", "s")
     answer = caller.get(path.format("7")).body["result"]
     assert (answer["deptIds"], answer["userIds"]) == ([2], ["u1"])
-    caller.world.apps["n"] = narrow.model_copy(update={"visible_users": ("u2",)})
+    caller.state.apps["n"] = narrow.model_copy(update={"visible_users": ("u2",)})
     answer = caller.get(path.format("7")).body["result"]
     assert (answer["deptIds"], answer["userIds"]) == ([], ["u2"])
     assert caller.get(path.format("8")).status == 400

@@ -1,4 +1,4 @@
-"""What was asked of the system: all that the oracle knows beside the sandbox's truth."""
+"""What was asked of the system: all that the oracle knows beside what the sandbox holds."""
 
 from dataclasses import dataclass, field
 from typing import Literal

@@ -24,7 +24,7 @@ from dingrelay_chaos.faults.valkey import (
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
 from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
-from dingrelay_chaos.truth import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Truth, day_of, text_of
+from dingrelay_chaos.snapshot import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Snapshot, day_of, text_of
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_sandbox.report_types import AttemptReport, EventReport
@@ -64,7 +64,7 @@ class Evidence:
 
     schedule: "Schedule"
     asked: Asked
-    truth: Truth
+    snapshot: Snapshot
     journal: Journal
     statuses: dict[str, JobStatus | None]
     """By id of every job that was asked for; None where there is no record."""
@@ -99,7 +99,7 @@ class Evidence:
         """The calls that arrived while a failover lost what was noted, or so much later."""
         return {
             each["id"]
-            for each in self.truth.calls
+            for each in self.snapshot.calls
             for lost in self.lost
             if lost.since <= each["monotonic"] - self.began <= lost.until + seconds
         }
@@ -144,7 +144,7 @@ class Evidence:
     @cached_property
     def _spoilt_lists(self) -> bool:
         """Whether an answer with events that could not be pushed may have been lost."""
-        asked = [each for each in self.truth.calls if each["api"].startswith(FAILED_EVENTS)]
+        asked = [each for each in self.snapshot.calls if each["api"].startswith(FAILED_EVENTS)]
         if any(each["fault"] for each in asked):
             return True
         moments = [each["monotonic"] - self.began for each in asked]
@@ -174,7 +174,7 @@ class Evidence:
         to_departments = {each.content for each in self.asked.messages if each.departments}
         uncounted: Counter[tuple[str, str]] = Counter()
         dropped: dict[tuple[str, str], list[str]] = {}
-        for entry in self.truth.entries:
+        for entry in self.snapshot.entries:
             content, key = text_of(entry), (entry["user"], day_of(entry))
             if entry["reason"] == TOO_MANY_A_DAY:
                 dropped.setdefault(key, []).append(content)
@@ -189,9 +189,9 @@ class Evidence:
 
     def unreachable(self, content: str, user: str) -> bool:
         """Whether nobody could know that a message, which was sent, would not arrive."""
-        entries = self.truth.by_content.get(content, {}).get(user, ())
+        entries = self.snapshot.by_content.get(content, {}).get(user, ())
         return (
-            self.truth.unreachable(content, user)
+            self.snapshot.unreachable(content, user)
             or any(
                 each["reason"] == TOO_MANY_A_MINUTE and each["call_id"] in self.uncounted
                 for each in entries

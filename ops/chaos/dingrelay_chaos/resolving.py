@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from dingrelay_chaos.asked import ApprovalAsked, MessageAsked
-from dingrelay_chaos.truth import text_of
+from dingrelay_chaos.snapshot import text_of
 from dingrelay_producers import State
 
 if TYPE_CHECKING:

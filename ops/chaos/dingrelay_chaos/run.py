@@ -171,6 +171,6 @@ def figures(evidence: Evidence, schedule: Schedule) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in sorted(states.items()))
     return (
         f"{len(schedule.steps) - faults} operations, {faults} faults, "
-        f"{len(evidence.truth.calls)} calls; {counts}; settled after {evidence.waited:.0f} s"
+        f"{len(evidence.snapshot.calls)} calls; {counts}; settled after {evidence.waited:.0f} s"
         + (f", {evidence.last[:160]}" if evidence.waited > LONG_SECONDS else "")
     )

@@ -18,8 +18,8 @@ from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
 from dingrelay_chaos.people import JOINING, MOVING, STAYING
 from dingrelay_chaos.schedule import Schedule
+from dingrelay_chaos.snapshot import Snapshot
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import Truth
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.store import keys
@@ -56,11 +56,11 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     by_events = Directory.read(system.database)
     walks = _walks(system, last)
     asked = system.asked
-    truth = Truth.read(system.sandbox, (*STAYING, *MOVING, *JOINING))
+    snapshot = Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING))
     found = Evidence(
         schedule=schedule,
         asked=asked,
-        truth=truth,
+        snapshot=snapshot,
         journal=journal,
         statuses=evidence.statuses(system.client, [*asked.jobs(), *walks]),
         discarded={each.job for each in asked.commands if each.verb == "discard"},

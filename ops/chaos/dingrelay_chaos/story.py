@@ -9,8 +9,8 @@ from dingrelay_chaos.asked import Asked
 from dingrelay_chaos.brief import brief
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.journal import Journal
+from dingrelay_chaos.snapshot import text_of
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import text_of
 
 NEAR_SECONDS = 3.0
 """Faults that ended so long before the job was asked for may still concern it."""
@@ -116,17 +116,17 @@ def _unix(text: str) -> float:
 
 
 def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
-    truth = evidence.truth
+    snapshot = evidence.snapshot
     contents = {each.content for each in evidence.asked.messages if each.job in ids}
-    contents |= {each for each in ids if each in truth.by_content}
+    contents |= {each for each in ids if each in snapshot.by_content}
     tags = {each.tag for each in evidence.asked.approvals if each.job in ids}
     calls: dict[int, list[str]] = {}
     for content in contents:
-        for user, entries in truth.by_content.get(content, {}).items():
+        for user, entries in snapshot.by_content.get(content, {}).items():
             for entry in entries:
                 outcome = f"{user}{' ' + entry['reason'] if entry['reason'] else ''}"
                 calls.setdefault(entry["call_id"], []).append(outcome)
-    for entry in truth.entries:
+    for entry in snapshot.entries:
         if any(
             text_of(entry).startswith(each.tag) and each.campaign in ids
             for each in evidence.asked.campaigns
@@ -134,9 +134,9 @@ def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[
             outcome = f"{entry['user']}{' ' + entry['reason'] if entry['reason'] else ''}"
             calls.setdefault(entry["call_id"], []).append(outcome)
     for tag in tags:
-        for instance in truth.instances(tag):
+        for instance in snapshot.instances(tag):
             calls.setdefault(instance["call_id"], []).append(f"creates {instance['id']}")
-    for call in truth.calls:
+    for call in snapshot.calls:
         if call["id"] in calls:
             spoilt = f" spoilt: {call['fault']}" if call["fault"] else ""
             what = f"{call['api']} {call['verdict']}{spoilt}: {', '.join(calls[call['id']])}"

@@ -1,4 +1,4 @@
-"""What was asked: written down before any worker sees it, and compared with the truth at the end."""
+"""What was asked: written down before any worker sees it, and compared with what DingTalk has at the end."""
 
 from collections import Counter
 from collections.abc import Iterable

@@ -71,17 +71,17 @@ def _misunderstood(context: DemoContext) -> list[str]:
     ends = {"agree": "approved", "refuse": "refused"}
     found: list[str] = []
     for made in context.system.sandbox.approvals():
-        truth = ends.get(made["result"], "running")
-        known = context.system.client.approval(made["id"]).status().state
-        heard = context.expected.decisions.get(made["id"], "nothing")
-        if not truth == known == heard:
+        dingtalk = ends.get(made["result"], "running")
+        table = context.system.client.approval(made["id"]).status().state
+        webhook = context.expected.decisions.get(made["id"], "nothing")
+        if not dingtalk == table == webhook:
             found.append(
                 tr(
-                    "approval {id}: DingTalk says {truth}, the table {known}, the webhook {heard}",
+                    "approval {id}: DingTalk says {dingtalk}, the table {table}, the webhook {webhook}",
                     id=made["id"],
-                    truth=truth,
-                    known=known,
-                    heard=heard,
+                    dingtalk=dingtalk,
+                    table=table,
+                    webhook=webhook,
                 )
             )
     return found
@@ -89,7 +89,7 @@ def _misunderstood(context: DemoContext) -> list[str]:
 
 async def _people(context: DemoContext) -> Column:
     organisation = context.system.sandbox.organisation()
-    truth = Counter(user["userid"] for user in organisation["users"])
+    actual = Counter(user["userid"] for user in organisation["users"])
     store = DirectoryStore(context.system.database)
     try:
         known = Counter([user async for page in store.of("default").everyone() for user in page])
@@ -97,12 +97,12 @@ async def _people(context: DemoContext) -> Column:
         await store.close()
     synced = await asyncio.to_thread(statuses, context.expected.syncs)
     return Column(
-        asked=len(truth),
+        asked=len(actual),
         accepted=sum(status.result["users"] for status in synced if status.result)
         + len(context.expected.joined),
         delivered=known.total(),
-        lost=(truth - known).total(),
-        duplicated=(known - truth).total(),
+        lost=(actual - known).total(),
+        duplicated=(known - actual).total(),
     )
 
 

@@ -1,4 +1,4 @@
-"""The admin API under ``/_sandbox/``: set the scene, script faults, read the truth."""
+"""The admin API under ``/_sandbox/``: set the state, script faults, read reports."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -12,9 +12,9 @@ from dingrelay_sandbox.events.delivery import DELIVERIES
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.latency import Latency
 from dingrelay_sandbox.robots import Robot
-from dingrelay_sandbox.state import World
-from dingrelay_sandbox.state_reports import Truth
-from dingrelay_sandbox.state_routes import truth_routes
+from dingrelay_sandbox.state import SandboxState
+from dingrelay_sandbox.state_reports import Reports
+from dingrelay_sandbox.state_routes import report_routes
 from dingrelay_sandbox.templates import Template
 
 YEAR_SECONDS = 366 * 86_400
@@ -100,9 +100,9 @@ class Act(BaseModel):
 _object = TypeAdapter(dict[str, Any])
 
 
-def admin_routes(world: World) -> list[web.RouteDef]:
+def admin_routes(state: SandboxState) -> list[web.RouteDef]:
     """All routes of the admin API."""
-    admin = _Admin(world)
+    admin = _Admin(state)
     return [
         web.post(f"{ROOT}/reset", answered(admin.reset)),
         web.post(f"{ROOT}/seed", answered(admin.seed)),
@@ -133,7 +133,7 @@ def admin_routes(world: World) -> list[web.RouteDef]:
         web.post(f"{ROOT}/approvals/{{id}}/advance", answered(admin.advance)),
         web.post(f"{ROOT}/approvals/{{id}}/act", answered(admin.act)),
         web.delete(f"{ROOT}/approvals/{{id}}", answered(admin.delete_approval)),
-        *truth_routes(Truth(world)),
+        *report_routes(Reports(state)),
         web.route("*", f"{ROOT}/{{rest:.*}}", answered(_no_such_route)),
     ]
 
@@ -141,99 +141,99 @@ def admin_routes(world: World) -> list[web.RouteDef]:
 class _Admin:
     """The routes that change something."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
 
     async def reset(self, request: web.Request) -> object:
         await request.app[DOOR].open()
         request.app[DELIVERIES].reset()
-        self._world.reset()
+        self._state.reset()
         return {}
 
     async def seed(self, request: web.Request) -> object:
         wanted = Seed.model_validate_json(await request.read())
-        self._world.organisation.seed(
+        self._state.organisation.seed(
             users=wanted.users, departments=wanted.departments, seed=wanted.seed
         )
         return {}
 
     async def put_app(self, request: web.Request) -> object:
         app = App.model_validate_json(await request.read())
-        self._world.apps[app.app_key] = app
+        self._state.apps[app.app_key] = app
         return {}
 
     async def change_secret(self, request: web.Request) -> object:
         wanted = Secret.model_validate_json(await request.read())
-        app = self._world.app(request.match_info["key"])
-        self._world.apps[app.app_key] = app.model_copy(update={"app_secret": wanted.secret})
+        app = self._state.app(request.match_info["key"])
+        self._state.apps[app.app_key] = app.model_copy(update={"app_secret": wanted.secret})
         return {}
 
     async def put_template(self, request: web.Request) -> object:
         template = Template.model_validate_json(await request.read())
-        self._world.approvals.templates[template.process_code] = template
+        self._state.approvals.templates[template.process_code] = template
         return {}
 
     async def put_robot(self, request: web.Request) -> object:
         robot = Robot.model_validate_json(await request.read())
-        self._world.robots.robots[robot.token] = robot
+        self._state.robots.robots[robot.token] = robot
         return {}
 
     async def put_group(self, request: web.Request) -> object:
-        self._world.robots.groups.add(request.match_info["id"])
+        self._state.robots.groups.add(request.match_info["id"])
         return {}
 
     async def limits(self, request: web.Request) -> object:
-        return self._world.limits.model_dump(mode="json")
+        return self._state.limits.model_dump(mode="json")
 
     async def change_limits(self, request: web.Request) -> object:
         patch = _object.validate_json(await request.read())
-        self._world.limiter.change(self._world.limits.changed(patch))
-        return self._world.limits.model_dump(mode="json")
+        self._state.limiter.change(self._state.limits.changed(patch))
+        return self._state.limits.model_dump(mode="json")
 
     async def change_latency(self, request: web.Request) -> object:
-        self._world.latency = Latency.model_validate_json(await request.read())
+        self._state.latency = Latency.model_validate_json(await request.read())
         return {}
 
     async def clock(self, request: web.Request) -> object:
-        return {"now": self._world.clock(), "offset": self._world.clock.offset}
+        return {"now": self._state.clock(), "offset": self._state.clock.offset}
 
     async def set_clock(self, request: web.Request) -> object:
-        self._world.set_clock(Offset.model_validate_json(await request.read()).offset)
+        self._state.set_clock(Offset.model_validate_json(await request.read()).offset)
         return await self.clock(request)
 
     async def faults(self, request: web.Request) -> object:
-        return self._world.faults.report()
+        return self._state.faults.report()
 
     async def fault(self, request: web.Request) -> object:
-        return self._world.faults.find(int(request.match_info["id"]))
+        return self._state.faults.find(int(request.match_info["id"]))
 
     async def add_fault(self, request: web.Request) -> object:
         spec = FaultSpec.model_validate_json(await request.read())
-        return {"id": self._world.faults.add(spec)}
+        return {"id": self._state.faults.add(spec)}
 
     async def clear_faults(self, request: web.Request) -> object:
-        return {"ended": self._world.faults.delete()}
+        return {"ended": self._state.faults.delete()}
 
     async def delete_fault(self, request: web.Request) -> object:
-        return {"ended": self._world.faults.delete(int(request.match_info["id"]))}
+        return {"ended": self._state.faults.delete(int(request.match_info["id"]))}
 
     async def tokens(self, _: web.Request) -> object:
-        return self._world.tokens.values
+        return self._state.tokens.values
 
     async def revoke_tokens(self, request: web.Request) -> object:
         choice = TokenChoice.model_validate_json(await request.read() or b"{}")
-        return {"ended": self._world.tokens.revoke(choice.app_key)}
+        return {"ended": self._state.tokens.revoke(choice.app_key)}
 
     async def expire_tokens(self, request: web.Request) -> object:
         choice = TokenChoice.model_validate_json(await request.read() or b"{}")
-        return {"ended": self._world.tokens.expire(self._world.clock(), choice.app_key)}
+        return {"ended": self._state.tokens.expire(self._state.clock(), choice.app_key)}
 
     async def advance(self, request: web.Request) -> object:
         wanted = Decision.model_validate_json(await request.read() or b"{}")
-        flow = self._world.approvals.find(request.match_info["id"]).flow
+        flow = self._state.approvals.find(request.match_info["id"]).flow
         if flow.status != "RUNNING":
             raise ValueError(f"the approval is {flow.status}")
-        agree, at = wanted.result == "agree", self._world.clock()
+        agree, at = wanted.result == "agree", self._state.clock()
         flow.advance(agree=agree, at=at, remark=wanted.remark)
         while wanted.to_end and flow.status == "RUNNING":
             flow.advance(agree=agree, at=at, remark=wanted.remark)
@@ -241,9 +241,9 @@ class _Admin:
 
     async def act(self, request: web.Request) -> object:
         wanted = Act.model_validate_json(await request.read())
-        flow, at = self._world.approvals.find(request.match_info["id"]).flow, self._world.clock()
+        flow, at = self._state.approvals.find(request.match_info["id"]).flow, self._state.clock()
         for person in filter(None, (wanted.user, wanted.to)):
-            if person not in self._world.organisation.people:
+            if person not in self._state.organisation.people:
                 raise LookupError(f"user {person} does not exist")
         if flow.status != "RUNNING" and wanted.action != "comment":
             raise ValueError(f"the approval is {flow.status}")
@@ -260,25 +260,25 @@ class _Admin:
         return {"status": flow.status, "result": flow.result}
 
     async def delete_approval(self, request: web.Request) -> object:
-        self._world.approvals.delete(request.match_info["id"], at=self._world.clock())
+        self._state.approvals.delete(request.match_info["id"], at=self._state.clock())
         return {}
 
     async def put_user(self, request: web.Request) -> object:
         changes = _object.validate_json(await request.read() or b"{}")
-        self._world.organisation.put_user(request.match_info["id"], changes)
+        self._state.organisation.put_user(request.match_info["id"], changes)
         return {}
 
     async def delete_user(self, request: web.Request) -> object:
-        self._world.organisation.delete_user(request.match_info["id"])
+        self._state.organisation.delete_user(request.match_info["id"])
         return {}
 
     async def put_department(self, request: web.Request) -> object:
         changes = _object.validate_json(await request.read() or b"{}")
-        self._world.organisation.put_department(int(request.match_info["id"]), changes)
+        self._state.organisation.put_department(int(request.match_info["id"]), changes)
         return {}
 
     async def delete_department(self, request: web.Request) -> object:
-        self._world.organisation.delete_department(int(request.match_info["id"]))
+        self._state.organisation.delete_department(int(request.match_info["id"]))
         return {}
 
 

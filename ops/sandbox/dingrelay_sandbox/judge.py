@@ -21,7 +21,7 @@ from dingrelay_sandbox.bodies import FORM, JSON, MULTIPART
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.faults import FaultSpec
 from dingrelay_sandbox.faulty_answers import fault_code, faulty_answer
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 Ending = Literal["answer", "hang", "reset", "close"]
 
@@ -51,26 +51,26 @@ ENDINGS: dict[str, Ending] = {
 """The kinds of faults that send no answer, and what they do instead."""
 
 
-def know_caller(world: World, call: Call) -> None:
+def know_caller(state: SandboxState, call: Call) -> None:
     """Note whose call it is, whatever its token is worth now."""
-    _, app_key = world.tokens.look_up(call.token, call.at)
-    call.app = world.apps.get(app_key)
+    _, app_key = state.tokens.look_up(call.token, call.at)
+    call.app = state.apps.get(app_key)
 
 
-def judge(world: World, call: Call) -> Outcome:
+def judge(state: SandboxState, call: Call) -> Outcome:
     """Carry the call out, or refuse or spoil it, and write it into the audit."""
-    know_caller(world, call)
+    know_caller(state, call)
     if call.app is not None:
-        rate = world.limits.calls_of(call.path)
-        world.audit.arrive(call.app.app_key, call.path, call.at, rate)
+        rate = state.limits.calls_of(call.path)
+        state.audit.arrive(call.app.app_key, call.path, call.at, rate)
     fault = None
-    if not world.limiter.egress(call.remote, call.at):
-        ruling = _refused(call, Banned(world.limits.egress_ban_answer))
+    if not state.limiter.egress(call.remote, call.at):
+        ruling = _refused(call, Banned(state.limits.egress_ban_answer))
     else:
-        fault = world.faults.draw(call) if world.faults else None
+        fault = state.faults.draw(call) if state.faults else None
         spoilt_before = fault is not None and not fault.after_effect
-        ruling = _spoilt(world, call, fault) if spoilt_before and fault else _rule(world, call)
-    world.audit.record(
+        ruling = _spoilt(state, call, fault) if spoilt_before and fault else _rule(state, call)
+    state.audit.record(
         call_id=call.id,
         at=call.at,
         monotonic=call.monotonic,
@@ -86,48 +86,48 @@ def judge(world: World, call: Call) -> Outcome:
         return Outcome("answer", ruling.answer)
     ending = ENDINGS.get(fault.kind, "answer")
     if ending == "answer" and fault.after_effect:
-        return Outcome(ending, _spoilt_after(world, call, fault, ruling.answer))
+        return Outcome(ending, _spoilt_after(state, call, fault, ruling.answer))
     return Outcome(ending, ruling.answer)
 
 
-def _rule(world: World, call: Call) -> _Ruling:
+def _rule(state: SandboxState, call: Call) -> _Ruling:
     try:
-        return _Ruling(_execute(world, call), "ok")
+        return _Ruling(_execute(state, call), "ok")
     except Refusal as refusal:
         return _refused(call, refusal)
 
 
-def _execute(world: World, call: Call) -> Answer:
+def _execute(state: SandboxState, call: Call) -> Answer:
     endpoint = find(call.method, call.path)
     if endpoint is None:
         raise path_unknown(call.dialect, call.path)
     if endpoint.access == "token":
-        _check_token(world, call)
-        _check_rate(world, call)
-        _check_quota(world, call, endpoint)
+        _check_token(state, call)
+        _check_rate(state, call)
+        _check_quota(state, call, endpoint)
     if call.method == "POST":
         _check_body(call, endpoint)
-    return endpoint.run(world, call)
+    return endpoint.run(state, call)
 
 
-def _check_token(world: World, call: Call) -> None:
+def _check_token(state: SandboxState, call: Call) -> None:
     value = call.token
     if not value:
         raise token_missing(call.dialect)
-    state, app_key = world.tokens.look_up(value, call.at)
-    if state != "good" or app_key not in world.apps:
-        raise token_refused(call.dialect, expired=state == "expired")
+    token_state, app_key = state.tokens.look_up(value, call.at)
+    if token_state != "good" or app_key not in state.apps:
+        raise token_refused(call.dialect, expired=token_state == "expired")
 
 
-def _check_rate(world: World, call: Call) -> None:
-    breach = world.limiter.call(call.caller.app_key, call.path, call.at)
+def _check_rate(state: SandboxState, call: Call) -> None:
+    breach = state.limiter.call(call.caller.app_key, call.path, call.at)
     if breach is not None:
-        code = world.limits.throttle_code
+        code = state.limits.throttle_code
         raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
 
 
-def _check_quota(world: World, call: Call, endpoint: Endpoint) -> None:
-    if endpoint.counted and not world.limiter.quota(call.caller.organisation, call.at):
+def _check_quota(state: SandboxState, call: Call, endpoint: Endpoint) -> None:
+    if endpoint.counted and not state.limiter.quota(call.caller.organisation, call.at):
         raise quota_used_up(call.dialect, call.path)
 
 
@@ -149,9 +149,9 @@ def _check_body(call: Call, endpoint: Endpoint) -> None:
         raise OapiRefusal(43_009, "post body必须是json格式")
 
 
-def _spoilt(world: World, call: Call, fault: FaultSpec) -> _Ruling:
+def _spoilt(state: SandboxState, call: Call, fault: FaultSpec) -> _Ruling:
     """The ruling of a fault that meets the call before its effect."""
-    _end_tokens(world, call, fault)
+    _end_tokens(state, call, fault)
     answer = NOTHING if fault.kind in ENDINGS else faulty_answer(fault, call)
     verdict: Verdict = "fault"
     if fault.kind == "throttle":
@@ -161,15 +161,15 @@ def _spoilt(world: World, call: Call, fault: FaultSpec) -> _Ruling:
     return _Ruling(answer, verdict, fault_code(fault))
 
 
-def _spoilt_after(world: World, call: Call, fault: FaultSpec, own: Answer) -> Answer:
+def _spoilt_after(state: SandboxState, call: Call, fault: FaultSpec, own: Answer) -> Answer:
     """What a fault makes of the answer of a call that was carried out, or refused."""
-    _end_tokens(world, call, fault)
+    _end_tokens(state, call, fault)
     return faulty_answer(fault, call, own)
 
 
-def _end_tokens(world: World, call: Call, fault: FaultSpec) -> None:
+def _end_tokens(state: SandboxState, call: Call, fault: FaultSpec) -> None:
     if fault.kind == "token_expired" and call.app is not None:
-        world.tokens.expire(call.at, call.app.app_key)
+        state.tokens.expire(call.at, call.app.app_key)
 
 
 def _refused(call: Call, refusal: Refusal) -> _Ruling:

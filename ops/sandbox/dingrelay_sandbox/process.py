@@ -8,7 +8,7 @@ from aiohttp import web
 
 from dingrelay_sandbox.door import DOOR, Door
 from dingrelay_sandbox.server import create_app
-from dingrelay_sandbox.state import Start, World
+from dingrelay_sandbox.state import SandboxState, Start
 
 if sys.platform == "win32":
     from asyncio import run as run_loop
@@ -20,17 +20,17 @@ SHUTDOWN_SECONDS = 0.2
 
 
 def run(start: Start, host: str, port: int) -> None:
-    """Serve a world that starts so, until SIGTERM or SIGINT."""
-    run_loop(serve(World(start), host, port))
+    """Serve a sandbox that starts so, until SIGTERM or SIGINT."""
+    run_loop(serve(SandboxState(start), host, port))
 
 
-async def serve(world: World, host: str, port: int) -> None:
+async def serve(state: SandboxState, host: str, port: int) -> None:
     """Listen until SIGTERM or SIGINT. One line on stdout tells the address."""
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    app = create_app(world)
+    app = create_app(state)
     runner = web.AppRunner(
         app, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS, handle_signals=False
     )

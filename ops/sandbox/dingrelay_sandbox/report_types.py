@@ -191,7 +191,7 @@ class MediumReport(TypedDict):
 
 
 class OrganisationReport(TypedDict):
-    """The whole truth about the directory; people with all fields, nothing hidden."""
+    """The whole directory; people with all fields, nothing hidden."""
 
     departments: list[dict[str, Any]]
     users: list[dict[str, Any]]

@@ -20,7 +20,7 @@ from dingrelay_sandbox.events.delivery import DELIVERIES, Deliveries
 from dingrelay_sandbox.events.event_routes import event_routes
 from dingrelay_sandbox.events.stream_gateway import PATH as STREAM_PATH
 from dingrelay_sandbox.judge import judge, know_caller
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 LARGEST_BODY_BYTES = 24 * 1024 * 1024
 """More than the largest file that may be uploaded."""
@@ -32,16 +32,16 @@ REQUEST_ID_HEADER = "x-acs-dingtalk-request-id"
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-def create_app(world: World) -> web.Application:
-    """The sandbox as an aiohttp application around a world."""
+def create_app(state: SandboxState) -> web.Application:
+    """The sandbox as an aiohttp application around its state."""
     app = web.Application(client_max_size=LARGEST_BODY_BYTES)
-    app[DELIVERIES] = deliveries = Deliveries(world)
+    app[DELIVERIES] = deliveries = Deliveries(state)
     app.cleanup_ctx.append(_delivering(deliveries))
     app.on_shutdown.append(_hang_up)
     app.router.add_get(STREAM_PATH, deliveries.stream.connect)
-    app.add_routes(event_routes(world))
-    app.add_routes(admin_routes(world))
-    app.router.add_route("*", "/{path:.*}", _dingtalk(world))
+    app.add_routes(event_routes(state))
+    app.add_routes(admin_routes(state))
+    app.router.add_route("*", "/{path:.*}", _dingtalk(state))
     return app
 
 
@@ -61,15 +61,15 @@ async def _hang_up(app: web.Application) -> None:
     await app[DELIVERIES].stream.close()
 
 
-def _dingtalk(world: World) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+def _dingtalk(state: SandboxState) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     async def handle(request: web.Request) -> web.StreamResponse:
         if request.app[DOOR].shut:
             return _cut(request, reset=True)
         call = _call(request, await request.read())
-        await _on_its_way(world.latency.draw() + _delay(world, call, effect=False))
-        world.last_call += 1
-        call.arrive(world.last_call, at=world.clock(), monotonic=time.monotonic())
-        outcome = judge(world, call)
+        await _on_its_way(state.latency.draw() + _delay(state, call, effect=False))
+        state.last_call += 1
+        call.arrive(state.last_call, at=state.clock(), monotonic=time.monotonic())
+        outcome = judge(state, call)
         match outcome.ending:
             case "reset":
                 return _cut(request, reset=True)
@@ -79,8 +79,8 @@ def _dingtalk(world: World) -> Callable[[web.Request], Awaitable[web.StreamRespo
                 await _hang(request)
                 return _cut(request, reset=False)
             case "answer":
-                await _on_its_way(world.latency.draw() + _delay(world, call, effect=True))
-                return _response(outcome.answer, call, world.clock.date())
+                await _on_its_way(state.latency.draw() + _delay(state, call, effect=True))
+                return _response(outcome.answer, call, state.clock.date())
 
     return handle
 
@@ -114,11 +114,11 @@ def _call(request: web.Request, content: bytes) -> Call:
     )
 
 
-def _delay(world: World, call: Call, *, effect: bool) -> float:
-    if not world.faults:
+def _delay(state: SandboxState, call: Call, *, effect: bool) -> float:
+    if not state.faults:
         return 0
-    know_caller(world, call)
-    return world.faults.delay(call, effect=effect)
+    know_caller(state, call)
+    return state.faults.delay(call, effect=effect)
 
 
 async def _on_its_way(seconds: float) -> None:

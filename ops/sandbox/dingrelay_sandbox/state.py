@@ -47,7 +47,7 @@ class Start:
     delivery_times: DeliveryTimes = field(default_factory=DeliveryTimes)
 
 
-class World:
+class SandboxState:
     """The state that both dialects and the admin API share.
 
     Args:

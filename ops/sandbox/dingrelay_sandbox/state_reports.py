@@ -1,4 +1,4 @@
-"""What really happened, as the admin API tells it."""
+"""What really happened, as the admin API reports it."""
 
 import json
 from typing import Any
@@ -20,22 +20,22 @@ from dingrelay_sandbox.report_types import (
     RecordReport,
     TaskReport,
 )
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 TOKEN_PATHS = ("/gettoken", "/v1.0/oauth2/")
 
 
-class Truth:
-    """Reports on a world."""
+class Reports:
+    """Reports on the state of a sandbox."""
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
 
     def audit(self) -> AuditReport:
         """The sums since the last reset."""
-        world = self._world
-        inboxes = world.sends.inboxes
-        calls = world.audit.verdicts()
+        state = self._state
+        inboxes = state.sends.inboxes
+        calls = state.audit.verdicts()
         return AuditReport(
             calls=calls,
             accepted=sum(
@@ -43,32 +43,32 @@ class Truth:
                 for api, verdicts in calls.items()
                 if not api.startswith(TOKEN_PATHS)
             ),
-            throttled=world.audit.total("throttled"),
+            throttled=state.audit.total("throttled"),
             delivered=inboxes.delivered,
             reached=inboxes.reached,
             dropped=dict(inboxes.dropped),
             duplicates=DuplicateReport(
-                approvals=world.approvals.duplicates,
-                messages_delivered=sum(content.repeated for content in world.sends.contents),
+                approvals=state.approvals.duplicates,
+                messages_delivered=sum(content.repeated for content in state.sends.contents),
                 messages_dropped=inboxes.dropped["143106"],
             ),
-            token_fetches=world.tokens.fetches,
-            tokens_issued=world.tokens.issued,
-            tokens_live=world.tokens.live(world.clock()),
-            max_recipients_60s=world.sends.most_recipients(),
-            max_calls=world.audit.most_calls(),
-            approvals=len(world.approvals.instances),
-            quota=dict(world.limiter.used),
-            faults=dict(world.audit.faults),
+            token_fetches=state.tokens.fetches,
+            tokens_issued=state.tokens.issued,
+            tokens_live=state.tokens.live(state.clock()),
+            max_recipients_60s=state.sends.most_recipients(),
+            max_calls=state.audit.most_calls(),
+            approvals=len(state.approvals.instances),
+            quota=dict(state.limiter.used),
+            faults=dict(state.audit.faults),
         )
 
     def calls(self, *, since: float, api: str, limit: int) -> list[CallReport]:
         """Single calls, oldest first."""
-        return self._world.audit.calls(since=since, api=api, limit=limit)
+        return self._state.audit.calls(since=since, api=api, limit=limit)
 
     def inbox(self, userid: str) -> InboxReport:
         """Everything that was sent to one person."""
-        entries = [self._entry(entry) for entry in self._world.sends.inboxes.of(userid)]
+        entries = [self._entry(entry) for entry in self._state.sends.inboxes.of(userid)]
         return InboxReport(
             user=userid,
             delivered=[entry for entry in entries if not entry["reason"]],
@@ -77,7 +77,7 @@ class Truth:
 
     def inboxes(self, *, limit: int) -> InboxesReport:
         """All inboxes together, with the newest contents."""
-        sends = self._world.sends
+        sends = self._state.sends
         return InboxesReport(
             delivered=sends.inboxes.delivered,
             reached=sends.inboxes.reached,
@@ -94,7 +94,7 @@ class Truth:
     def dropped(self, *, limit: int) -> list[EntryReport]:
         """The first recipients that silently got nothing."""
         found: list[EntryReport] = []
-        for entry in self._world.sends.inboxes.drops():
+        for entry in self._state.sends.inboxes.drops():
             if len(found) >= limit:
                 break
             found.append(self._entry(entry))
@@ -132,12 +132,12 @@ class Truth:
                 created_at=each.created_at,
                 finished_at=each.flow.finished_at,
             )
-            for each in self._world.approvals.instances.values()
+            for each in self._state.approvals.instances.values()
         ]
 
     def robot_posts(self) -> list[dict[str, Any]]:
         """What the webhook robots posted."""
-        return self._world.robots.posts
+        return self._state.robots.posts
 
     def media(self) -> list[MediumReport]:
         """Every uploaded file."""
@@ -145,12 +145,12 @@ class Truth:
             MediumReport(
                 id=each.id, app=each.app_key, kind=each.kind, name=each.name, size=each.size
             )
-            for each in self._world.media.files.values()
+            for each in self._state.media.files.values()
         ]
 
     def organisation(self) -> OrganisationReport:
         """The whole directory."""
-        organisation = self._world.organisation
+        organisation = self._state.organisation
         return OrganisationReport(
             departments=[
                 department_fields(organisation, each) for each in organisation.departments.values()
@@ -160,7 +160,7 @@ class Truth:
 
     def health(self) -> HealthReport:
         """That it runs."""
-        organisation = self._world.organisation
+        organisation = self._state.organisation
         return HealthReport(
             status="ok",
             users=len(organisation.people),
@@ -168,7 +168,7 @@ class Truth:
         )
 
     def _entry(self, entry: Entry) -> EntryReport:
-        sends = self._world.sends
+        sends = self._state.sends
         sent = sends.sends[entry.send]
         return EntryReport(
             user=entry.user,

@@ -17,13 +17,13 @@ _RESULTS = {"AGREE": "agreed", "REFUSE": "refused", "REDIRECTED": "redirected"}
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Rows that are missing, or tell otherwise than it is; decisions that were not taken."""
-    truth = {each["id"]: each for each in evidence.truth.approvals}
+    instances = {each["id"]: each for each in evidence.snapshot.approvals}
     rows = evidence.hearing.approvals
     for instance in _followed(evidence, system) - rows.keys():
         yield Violation(8, f"nobody follows the approval {instance}", instance)
     for instance, row in rows.items():
-        if instance in truth:
-            yield from _row(evidence, truth[instance], row)
+        if instance in instances:
+            yield from _row(evidence, instances[instance], row)
         elif instance not in system.deleted:
             yield Violation(8, f"the approval {instance} is followed, and there is none", instance)
         elif row["state"] != "deleted" and not _may_have_missed(evidence, instance):
@@ -33,7 +33,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             text = f"{instance} is {row['state']}, and the job that follows it {follower}"
             yield Violation(8, text, instance)
     for asked in evidence.asked.actions:
-        yield from _action(evidence, asked, truth.get(asked.instance))
+        yield from _action(evidence, asked, instances.get(asked.instance))
 
 
 def _followed(evidence: Evidence, system: System) -> set[str]:

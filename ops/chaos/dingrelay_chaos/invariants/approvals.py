@@ -19,7 +19,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     for tag, group in groups.items():
         yield from _group(evidence, tag, group, system.deleted)
     known = set(groups)
-    for instance in evidence.truth.approvals:
+    for instance in evidence.snapshot.approvals:
         if not any(tag in dict(instance["form"]).values() for tag in known):
             yield Violation(3, f"nobody asked for {instance['id']}: {instance['form']}")
 
@@ -27,7 +27,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
 def _group(
     evidence: Evidence, tag: str, group: list[ApprovalAsked], deleted: Collection[str]
 ) -> Iterator[Violation]:
-    made = {each["id"] for each in evidence.truth.instances(tag)}
+    made = {each["id"] for each in evidence.snapshot.instances(tag)}
     jobs = {each.job for each in group if each.job and each.accepted == "yes"}
     states = {job: _state(evidence, job) for job in jobs}
     done = [job for job, state in states.items() if state == State.DONE]
@@ -43,7 +43,7 @@ def _group(
     perhaps = sum(state in {State.UNKNOWN, None} for state in states.values())
     perhaps += sum(each.accepted == "perhaps" for each in group)
     # A failover may have lost the note of a call, and its job was cancelled after that.
-    unnoted = sum(each["call_id"] in evidence.unnoted for each in evidence.truth.instances(tag))
+    unnoted = sum(each["call_id"] in evidence.unnoted for each in evidence.snapshot.instances(tag))
     perhaps += min(unnoted, sum(state in SILENT_ENDS for state in states.values()))
     # One that a person discarded or resolved is settled by their word.
     if len(made) > len(done) + perhaps:

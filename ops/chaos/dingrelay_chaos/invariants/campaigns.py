@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 from dingrelay_chaos.asked import CampaignAsked
 from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
+from dingrelay_chaos.snapshot import USER_DAY, text_of
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import USER_DAY, text_of
 
 NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_scope"})
 """Outcomes that say: no call was made for this person."""
@@ -34,15 +34,15 @@ def _state(asked: CampaignAsked, found: CampaignEvidence) -> Iterator[Violation]
 def _people(
     evidence: Evidence, asked: CampaignAsked, found: CampaignEvidence
 ) -> Iterator[Violation]:
-    truth = evidence.truth
+    snapshot = evidence.snapshot
     outcomes = {each["userid"]: each for each in found.people}
     if sorted(outcomes) != sorted(asked.users):
         yield Violation(5, f"campaign {asked.campaign} has other people than asked", asked.campaign)
     entries = [
-        entry for entry in truth.entries if text_of(entry).split(" ")[:2] == asked.tag.split(" ")
+        entry for entry in snapshot.entries if text_of(entry).split(" ")[:2] == asked.tag.split(" ")
     ]
     arrived = Counter(entry["user"] for entry in entries if not entry["reason"])
-    uncounted = {each["user"] for each in truth.entries if each["call_id"] in evidence.uncounted}
+    uncounted = {each["user"] for each in snapshot.entries if each["call_id"] in evidence.uncounted}
     dropped = uncounted | {
         each["user"] for each in entries if (text_of(each), each["user"]) in evidence.beyond_the_day
     }
@@ -55,7 +55,7 @@ def _people(
             yield Violation(5, f"{said}, who never got it", asked.campaign)
         if outcome == "duplicate" and not times and user not in dropped:
             yield Violation(5, f"{said}, who has none", asked.campaign)
-        received = truth.received(user)
+        received = snapshot.received(user)
         if outcome == "daily_cap" and received < USER_DAY:
             yield Violation(5, f"{said}, who had {received} messages only", asked.campaign)
         if outcome in NOT_SENT and times and user not in uncounted:

@@ -4,8 +4,8 @@ from collections.abc import Collection, Iterator
 
 from dingrelay_chaos.directory import Directory
 from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.snapshot import Snapshot
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import Truth
 from dingrelay_producers import JobStatus
 
 
@@ -14,7 +14,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     if evidence.left_too_early:
         yield Violation(4, f"marked as left while they were there: {evidence.left_too_early}")
     yield from _by_events(evidence)
-    yield from _differences(Directory.read(system.database), evidence.truth, "after a walk")
+    yield from _differences(Directory.read(system.database), evidence.snapshot, "after a walk")
     yield from _last_walk(evidence)
 
 
@@ -31,7 +31,7 @@ def _by_events(evidence: Evidence) -> Iterator[Violation]:
     people = {user for user, event in of_people.items() if event in lost}
     departments = {number for number, event in of_departments.items() if event in lost}
     found = _differences(
-        evidence.by_events, evidence.truth, "by events", besides=people, nor=departments
+        evidence.by_events, evidence.snapshot, "by events", besides=people, nor=departments
     )
     yield from found
     if lost or evidence.lost or not evidence.walks:
@@ -55,7 +55,7 @@ def _found(status: JobStatus | None) -> dict[str, int]:
 
 def _differences(
     directory: Directory,
-    truth: Truth,
+    snapshot: Snapshot,
     when: str,
     *,
     besides: Collection[str] = (),
@@ -63,7 +63,7 @@ def _differences(
 ) -> Iterator[Violation]:
     """How the directory differs from the organisation, but for some people and departments."""
     here = {user: name for user, name in directory.people.items() if user not in besides}
-    people = {user: each for user, each in truth.people.items() if user not in besides}
+    people = {user: each for user, each in snapshot.people.items() if user not in besides}
     if missing := sorted(people.keys() - here.keys()):
         yield Violation(4, f"not in the directory {when}: {missing}", missing[0])
     if gone := sorted(here.keys() - people.keys()):
@@ -80,7 +80,7 @@ def _differences(
     known = {number: each for number, each in directory.departments.items() if number not in nor}
     there = {
         number: (each["name"], each.get("parent_id"))
-        for number, each in truth.departments.items()
+        for number, each in snapshot.departments.items()
         if number not in nor
     }
     for number in sorted(known.keys() | there.keys()):

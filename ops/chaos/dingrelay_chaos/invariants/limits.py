@@ -14,8 +14,8 @@ from dingrelay_chaos.faults.valkey import (
     ValkeyRestarts,
 )
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
+from dingrelay_chaos.snapshot import TOO_MANY_A_MINUTE, text_of
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import TOO_MANY_A_MINUTE, text_of
 
 FORGETTING = (
     *(WorkerEnds, WorkerSleeps, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes, ValkeyRefuses),
@@ -30,10 +30,10 @@ STRAY_LEAST = 6
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """People that a limit kept from a message in silence, throttles, and the month's count."""
-    truth = evidence.truth
+    snapshot = evidence.snapshot
     contents: dict[int, str] = {}
     dropped: dict[int, list[str]] = {}
-    for entry in truth.entries:
+    for entry in snapshot.entries:
         if entry["reason"] == TOO_MANY_A_MINUTE and entry["call_id"] not in evidence.uncounted:
             dropped.setdefault(entry["call_id"], []).append(entry["user"])
             contents[entry["call_id"]] = text_of(entry)
@@ -42,22 +42,22 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         job = next((a.job for a in evidence.asked.messages if a.content == content), content)
         text = f"{users} did not get {content!r}: {_window(evidence, system, call)}"
         yield Violation(6, text, job)
-    throttled = [each for each in truth.calls if each["verdict"] == "throttled"]
+    throttled = [each for each in snapshot.calls if each["verdict"] == "throttled"]
     stray = [each for each in throttled if not each["fault"]]
-    if len(stray) > max(STRAY_LEAST, STRAY_SHARE * len(truth.calls)):
-        yield Violation(6, f"{len(stray)} of {len(truth.calls)} calls were throttled")
+    if len(stray) > max(STRAY_LEAST, STRAY_SHARE * len(snapshot.calls)):
+        yield Violation(6, f"{len(stray)} of {len(snapshot.calls)} calls were throttled")
     yield from _month(evidence, system)
 
 
 def _window(evidence: Evidence, system: System, number: int) -> str:
     """The calls that had filled the recipients' window when this call came."""
     limit, _, window = evidence.schedule.setting.recipients.partition("/")
-    calls = {each["id"]: each for each in evidence.truth.calls}
+    calls = {each["id"]: each for each in evidence.snapshot.calls}
     last = calls[number]["monotonic"]
     since = last - float(window.removesuffix("s"))
     before = [
         f"{each['recipients']} at {each['monotonic'] - system.began:.3f}"
-        for each in evidence.truth.calls
+        for each in evidence.snapshot.calls
         if each["recipients"] and since < each["monotonic"] <= last
     ]
     return f"more than {limit} recipients in {window}: {', '.join(before)}"
@@ -74,11 +74,11 @@ def _slow_times(evidence: Evidence) -> list[tuple[float, float]]:
 
 def _month(evidence: Evidence, system: System) -> Iterator[Violation]:
     """The fleet counts answered calls; what it can't have counted is what no answer came to."""
-    counted = sum(evidence.truth.audit["quota"].values())
+    counted = sum(evidence.snapshot.audit["quota"].values())
     late = _slow_times(evidence)
     spoilt = sum(
         bool(each["fault"]) or any(a <= each["monotonic"] - system.began <= b for a, b in late)
-        for each in evidence.truth.calls
+        for each in evidence.snapshot.calls
     )
     broken = sum(isinstance(step.what, FORGETTING) for step in evidence.schedule.steps)
     # A process tells five times a second what it has counted, so each that ends may take some

@@ -7,8 +7,8 @@ from typing import Any, cast
 from dingrelay_chaos.asked import MessageAsked
 from dingrelay_chaos.evidence import Evidence, Violation
 from dingrelay_chaos.people import STAYING
+from dingrelay_chaos.snapshot import USER_DAY, Snapshot
 from dingrelay_chaos.system import System
-from dingrelay_chaos.truth import USER_DAY, Truth
 from dingrelay_producers import JobStatus, State
 from dingrelay_tasks import addresses
 
@@ -20,7 +20,7 @@ SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Messages that did not arrive and are said to have, and those whose reason is not true."""
-    truth = evidence.truth
+    snapshot = evidence.snapshot
     askers = Counter(each.content for each in evidence.asked.messages)
     for asked in evidence.asked.messages:
         status = evidence.statuses.get(asked.job)
@@ -30,16 +30,16 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             by_user = _outcomes(status)
             unresolved = _unresolved(status)
             yield from _named_truly(evidence, asked, status, unresolved)
-            for user in _expected(asked, truth, unresolved):
+            for user in _expected(asked, snapshot, unresolved):
                 yield from _judged(evidence, asked, user, by_user.get(user, ""))
         if status.state == State.DEAD and asked.addressed:
             yield from _nobody(evidence, asked, status)
         if askers[asked.content] == 1:
             yield from _silent(asked, status, evidence)
             yield from _times(asked, status, evidence, system)
-    for content, people in truth.by_content.items():
+    for content, people in snapshot.by_content.items():
         for user in people:
-            if truth.delivered(content, user) > 1:
+            if snapshot.delivered(content, user) > 1:
                 yield Violation(2, f"{user} has {content!r} more than once a day", content)
 
 
@@ -67,7 +67,7 @@ def _named_truly(
         if reason and (reason != "unknown" or not _unknown(evidence, kind, user, asked.at, ended)):
             text = f"{asked.job} calls {user}'s {kind} {address} {reason}"
             yield Violation(2, text, asked.job)
-    strangers = set(evidence.truth.by_content.get(asked.content, {})) - set(asked.named)
+    strangers = set(evidence.snapshot.by_content.get(asked.content, {})) - set(asked.named)
     if strangers:
         yield Violation(2, f"{asked.job} went to {sorted(strangers)} as well", asked.job)
 
@@ -103,7 +103,7 @@ def _unknown(evidence: Evidence, kind: str, user: str, since: float, until: floa
 def _silent(asked: MessageAsked, status: JobStatus, evidence: Evidence) -> Iterator[Violation]:
     """Whether a job that ended without success hides that somebody got it."""
     if status.state in SILENT_ENDS and not (status.result or {}).get("calls"):
-        reached = evidence.truth.reached(asked.content, besides=evidence.unnoted)
+        reached = evidence.snapshot.reached(asked.content, besides=evidence.unnoted)
         if reached:
             text = f"{status.id} is {status.state} and tells of no call, but {reached} have it"
             yield Violation(2, text, status.id)
@@ -113,8 +113,8 @@ def _times(
     asked: MessageAsked, status: JobStatus, evidence: Evidence, system: System
 ) -> Iterator[Violation]:
     """Whether a message left in its time, by the clock of the machine, which is Redis's."""
-    calls = {each["id"]: each["monotonic"] - system.began for each in evidence.truth.calls}
-    people = evidence.truth.by_content.get(asked.content, {})
+    calls = {each["id"]: each["monotonic"] - system.began for each in evidence.snapshot.calls}
+    people = evidence.snapshot.by_content.get(asked.content, {})
     left = [calls[each["call_id"]] for entries in people.values() for each in entries]
     if asked.not_before is not None and left and min(left) < asked.not_before - EARLY_SECONDS:
         early = asked.not_before - min(left)
@@ -159,7 +159,7 @@ def _names(value: Any) -> list[str]:
     return [each for each in value if isinstance(each, str)] if isinstance(value, list) else []
 
 
-def _expected(asked: MessageAsked, truth: Truth, unresolved: Collection[str]) -> list[str]:
+def _expected(asked: MessageAsked, snapshot: Snapshot, unresolved: Collection[str]) -> list[str]:
     """Its people. Of departments and everyone only those count who were there all along."""
     if asked.everyone:
         return list(STAYING)
@@ -170,14 +170,14 @@ def _expected(asked: MessageAsked, truth: Truth, unresolved: Collection[str]) ->
         if _compared(kind, address) not in unresolved
     ]
     if asked.departments:
-        meant = truth.below(asked.departments)
-        users += [user for user in STAYING if meant & set(truth.people[user]["dept_id_list"])]
+        meant = snapshot.below(asked.departments)
+        users += [user for user in STAYING if meant & set(snapshot.people[user]["dept_id_list"])]
     return list(dict.fromkeys(users))
 
 
 def _judged(evidence: Evidence, asked: MessageAsked, user: str, reason: str) -> Iterator[Violation]:
-    truth = evidence.truth
-    has = truth.delivered(asked.content, user)
+    snapshot = evidence.snapshot
+    has = snapshot.delivered(asked.content, user)
     match reason:
         case "":
             if not has and not evidence.unreachable(asked.content, user):
@@ -189,13 +189,13 @@ def _judged(evidence: Evidence, asked: MessageAsked, user: str, reason: str) -> 
                 text = f"{asked.job} calls {asked.content!r} a duplicate for {user}, who has none"
                 yield Violation(2, text, asked.job)
         case "daily_cap":
-            received = truth.received(user)
+            received = snapshot.received(user)
             if received < USER_DAY:
                 yield Violation(2, f"{asked.job}: {user} had {received} messages only", asked.job)
         case "unknown_user" | "out_of_scope":
             yield from _left_out(evidence, asked, user, reason)
         case "invalid" | "forbidden":
-            entries = truth.by_content.get(asked.content, {}).get(user, ())
+            entries = snapshot.by_content.get(asked.content, {}).get(user, ())
             if not any(each["reason"] for each in entries):
                 text = f"{asked.job} calls {user} {reason}, and nothing says so at DingTalk"
                 yield Violation(2, text, asked.job)

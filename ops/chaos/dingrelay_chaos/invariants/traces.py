@@ -23,7 +23,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """What a run leaves behind."""
     with system.valkey.connect() as redis:
         yield from _keys(redis)
-        secrets = [APP_SECRET, *evidence.truth.tokens]
+        secrets = [APP_SECRET, *evidence.snapshot.tokens]
         yield from _secrets(evidence, redis, secrets)
     for worker in system.workers:
         if len(worker.memory) > 10:

@@ -154,7 +154,7 @@ def _approvals(
     evidence: Evidence, documents: list[dict[str, Any]], system: System
 ) -> Iterator[Violation]:
     """How approvals ended is told, and is true."""
-    truth = {each["id"]: each for each in evidence.truth.approvals}
+    instances = {each["id"]: each for each in evidence.snapshot.approvals}
     heard: set[tuple[str, str]] = set()
     for each in documents:
         what = each["type"].removeprefix("approval.")
@@ -162,7 +162,7 @@ def _approvals(
             continue
         instance = each["data"]["instance"]
         heard.add((instance, what))
-        true = true_state(truth[instance]) if instance in truth else "deleted"
+        true = true_state(instances[instance]) if instance in instances else "deleted"
         if what != true and instance not in system.deleted:
             yield Violation(9, f"{instance} is told to be {what}, and is {true}", instance)
     for instance, row in evidence.hearing.approvals.items():
@@ -183,7 +183,7 @@ def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Viol
             one = (row["task"], row["user"], row["state"])
             if one not in heard.get(instance, set()):
                 yield Violation(9, f"nobody heard of the task {one} of {instance}", instance)
-    for true in evidence.truth.approvals:
+    for true in evidence.snapshot.approvals:
         known = task_states(true)
         for number, user, state in sorted(heard.get(true["id"], ())):
             real = known.get(number)

@@ -9,7 +9,7 @@ from dingrelay_sandbox.answers import Refusal
 from dingrelay_sandbox.approvals import Form, Instance
 from dingrelay_sandbox.form_values import NULL, FormError, check_form, tell
 from dingrelay_sandbox.organisation import Organisation
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import Template
 
 LONGEST_VALUE = 65_535
@@ -28,7 +28,7 @@ class Component:
 
 
 def read_form(
-    world: World,
+    state: SandboxState,
     components: Sequence[Mapping[str, Any]],
     template: Template,
     most: int,
@@ -37,7 +37,7 @@ def read_form(
     """The form: known controls, each once, with values that are texts and that the controls take.
 
     Args:
-        world: who and what a form may name.
+        state: who and what a form may name.
         components: as they came.
         template: what the form belongs to.
         most: how many controls a form may have.
@@ -55,7 +55,7 @@ def read_form(
         form[name] = value
     if template.fields:
         try:
-            check_form(template.fields, form, world)
+            check_form(template.fields, form, state)
         except FormError as error:
             raise refused(error.label) from None
     return tuple(form.items())

@@ -9,7 +9,7 @@ from dingrelay_sandbox.approval_flow import Step, Task
 from dingrelay_sandbox.approvals import Instance, Request
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import Template
 
 ROOT_DEPARTMENT = -1
@@ -34,39 +34,41 @@ class Wording:
     window: Refusal
 
 
-def find_template(world: World, process_code: str, wording: Wording) -> Template:
+def find_template(state: SandboxState, process_code: str, wording: Wording) -> Template:
     """The template, which must exist."""
-    template = world.approvals.templates.get(process_code)
+    template = state.approvals.templates.get(process_code)
     if template is None:
         raise wording.template
     return template
 
 
-def check_people(world: World, people: Sequence[str], wording: Wording) -> None:
+def check_people(state: SandboxState, people: Sequence[str], wording: Wording) -> None:
     """All of these must be in the organisation."""
-    if any(userid not in world.organisation.people for userid in people):
+    if any(userid not in state.organisation.people for userid in people):
         raise wording.people
 
 
-def template_steps(world: World, template: Template) -> list[Step]:
+def template_steps(state: SandboxState, template: Template) -> list[Step]:
     """The steps of the template's own flow."""
-    users = template.approvers or tuple(islice(world.organisation.people, 1))
+    users = template.approvers or tuple(islice(state.organisation.people, 1))
     return [Step("NONE", (user,)) for user in users]
 
 
-def create_instance(world: World, call: Call, request: Request, wording: Wording) -> Instance:
+def create_instance(
+    state: SandboxState, call: Call, request: Request, wording: Wording
+) -> Instance:
     """Check the people and the department, and start the instance."""
-    originator = world.organisation.people.get(request.originator)
+    originator = state.organisation.people.get(request.originator)
     if originator is None:
         raise wording.originator
     number = ROOT if request.department == ROOT_DEPARTMENT else request.department
-    if number not in world.organisation.departments:
+    if number not in state.organisation.departments:
         raise wording.department
     if number not in {ROOT, *originator.departments}:
         raise wording.outside
     approvers = [user for step in request.steps for user in step.users]
-    check_people(world, [*approvers, *request.cc], wording)
-    return world.approvals.create(
+    check_people(state, [*approvers, *request.cc], wording)
+    return state.approvals.create(
         request,
         app_key=call.caller.app_key,
         call_id=call.id,
@@ -76,7 +78,7 @@ def create_instance(world: World, call: Call, request: Request, wording: Wording
 
 
 def listed_ids(
-    world: World,
+    state: SandboxState,
     call: Call,
     *,
     process_code: str,
@@ -96,12 +98,12 @@ def listed_ids(
         raise wording.window
     if not 1 <= size <= LARGEST_PAGE or cursor < 0 or len(users) > MOST_LISTED_USERS:
         raise wording.window
-    found = world.approvals.listed(
+    found = state.approvals.listed(
         process_code,
         start=start_ms / 1000,
         # A millisecond includes all that lies within it.
         end=None if end_ms is None else (end_ms + 1) / 1000,
-        visible_until=call.monotonic - world.limits.listing_lag_seconds,
+        visible_until=call.monotonic - state.limits.listing_lag_seconds,
         users=frozenset(users),
         statuses=frozenset(statuses),
     )
@@ -110,12 +112,12 @@ def listed_ids(
     return page, following if following < len(found) else None
 
 
-def ended_or_too_young(world: World, call: Call, instance: Instance) -> str:
+def ended_or_too_young(state: SandboxState, call: Call, instance: Instance) -> str:
     """Why an instance can't be withdrawn: only a running one can, and not at first (API §4.2)."""
     if instance.flow.status != "RUNNING":
         return "审批单已结束"
-    if call.monotonic - instance.monotonic < world.limits.terminate_after_seconds:
-        return f"提交审批后 {world.limits.terminate_after_seconds:g} 秒内不允许撤销"
+    if call.monotonic - instance.monotonic < state.limits.terminate_after_seconds:
+        return f"提交审批后 {state.limits.terminate_after_seconds:g} 秒内不允许撤销"
     return ""
 
 

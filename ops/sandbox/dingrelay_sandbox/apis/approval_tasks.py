@@ -12,7 +12,7 @@ from dingrelay_sandbox.apis.approval_request import (
 )
 from dingrelay_sandbox.approvals import Instance
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 LONGEST_REDIRECT_REMARK = 256
 MOST_ATTACHMENTS = 20
@@ -20,10 +20,10 @@ RESULTS = {"agree": True, "refuse": False}
 DONE = {"result": True, "success": True}
 
 
-def execute(world: World, call: Call) -> Answer:
+def execute(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/processInstances/execute``: agree or refuse."""
     parameters = call.parameters
-    instance = _find(world, parameters)
+    instance = _find(state, parameters)
     user = _given(parameters, "actionerUserId", "invalidInstanceExecuteActionerUserId")
     if parameters.text_or("result", "") not in RESULTS:
         raise _refused("invalidInstanceExecuteResult", "审批操作取值必填 且值必须为agree或refuse")
@@ -41,19 +41,19 @@ def execute(world: World, call: Call) -> Answer:
     return json_answer(DONE)
 
 
-def redirect(world: World, call: Call) -> Answer:
+def redirect(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/tasks/redirect``: hand a task to somebody else."""
     parameters = call.parameters
     for name in ("taskId", "toUserId", "operateUserId"):
         if not parameters.has(name):
             raise _refused("param.blank", f"{name}参数不能为空")
     number = parameters.whole("taskId")
-    instance = world.approvals.of_task(number)
+    instance = state.approvals.of_task(number)
     task = instance.flow.find(number) if instance else None
     if instance is None or task is None:
         raise _refused("param.illegal", "不合法的参数taskId")
     to_user = parameters.text("toUserId")
-    if to_user not in world.organisation.people:
+    if to_user not in state.organisation.people:
         raise _refused("param.illegal", "不合法的参数toUserId")
     remark = _remark(parameters, LONGEST_REDIRECT_REMARK)
     if instance.flow.status != "RUNNING":
@@ -66,16 +66,16 @@ def redirect(world: World, call: Call) -> Answer:
     return json_answer({"result": True})
 
 
-def comment(world: World, call: Call) -> Answer:
+def comment(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/processInstances/comments``."""
     parameters = call.parameters
-    instance = _find(world, parameters)
+    instance = _find(state, parameters)
     text = _given(parameters, "text", "invalidInstanceCommentText")
     user = _given(parameters, "commentUserId", "invalidInstanceCommentUserId")
     if len(text) > LONGEST_REMARK:
         raise parameters.invalid("text")
     _check_files(parameters)
-    if user not in world.organisation.people:
+    if user not in state.organisation.people:
         raise _refused("userNotExist", "用户不存在")
     if instance.flow.status == "TERMINATED":
         raise _refused("aflowProcessInstCanNotBeExecuted", "审批状态异常，无法执行")
@@ -83,30 +83,30 @@ def comment(world: World, call: Call) -> Answer:
     return json_answer(DONE)
 
 
-def terminate(world: World, call: Call) -> Answer:
+def terminate(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/processInstances/terminate``."""
     parameters = call.parameters
-    instance = _find(world, parameters)
+    instance = _find(state, parameters)
     system = parameters.flag_or("isSystem", default=True)
     originator = instance.request.originator
     if not system:
         user = _given(parameters, "operatingUserId", "invalidInstanceTerminateOperatingUserId")
-        if user not in world.organisation.people:
+        if user not in state.organisation.people:
             raise _refused("userNotExist", "用户不存在")
         if user != originator:
             raise parameters.invalid("operatingUserId")
     remark = _remark(parameters, LONGEST_REMARK)
     if not instance.request.template.revocable:
         raise _refused("internalError", "您没有任务处理的权限")
-    if wrong := ended_or_too_young(world, call, instance):
+    if wrong := ended_or_too_young(state, call, instance):
         raise _refused("aflowProcessInstStatusException", wrong)
     user = parameters.text_or("operatingUserId", originator)
     instance.flow.terminate(user, at=call.at, remark=remark)
     return json_answer(DONE)
 
 
-def _find(world: World, parameters: Parameters) -> Instance:
-    instance = world.approvals.instances.get(
+def _find(state: SandboxState, parameters: Parameters) -> Instance:
+    instance = state.approvals.instances.get(
         _given(parameters, "processInstanceId", "invalidInstanceId")
     )
     if instance is None:

@@ -12,16 +12,16 @@ from dingrelay_sandbox.apis.approval_request import (
 from dingrelay_sandbox.apis.approval_tasks import RESULTS
 from dingrelay_sandbox.apis.approvals_topapi import find_instance
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 WRONG_STATE = 820_005
 NOT_REVOCABLE = 820_008
 
 
-def execute(world: World, call: Call) -> Answer:
+def execute(state: SandboxState, call: Call) -> Answer:
     """``/topapi/process/instance/execute``: agree or refuse."""
     request = call.parameters.part("request")
-    instance = find_instance(world, request.text("process_instance_id"))
+    instance = find_instance(state, request.text("process_instance_id"))
     user, result = request.text("actioner_userid"), request.text("result")
     if result not in RESULTS:
         raise request.invalid("result")
@@ -37,22 +37,22 @@ def execute(world: World, call: Call) -> Answer:
     return oapi_ok(call.request_id, result=True, success=True)
 
 
-def comment(world: World, call: Call) -> Answer:
+def comment(state: SandboxState, call: Call) -> Answer:
     """``/topapi/process/instance/comment/add``."""
     request = call.parameters.part("request")
-    instance = find_instance(world, request.text("process_instance_id"))
+    instance = find_instance(state, request.text("process_instance_id"))
     request.text("text")
     text, user = _short(request, "text"), request.text("comment_userid")
-    if user not in world.organisation.people:
+    if user not in state.organisation.people:
         raise OapiRefusal(60_121, "找不到该用户")
     instance.flow.comment(user, text, at=call.at)
     return oapi_ok(call.request_id, result=True, success=True)
 
 
-def terminate(world: World, call: Call) -> Answer:
+def terminate(state: SandboxState, call: Call) -> Answer:
     """``/topapi/process/instance/terminate``."""
     request = call.parameters.part("request")
-    instance = find_instance(world, request.text("process_instance_id"))
+    instance = find_instance(state, request.text("process_instance_id"))
     system = request.flag_or("is_system", default=True)
     originator = instance.request.originator
     if not system and request.text("operating_userid") != originator:
@@ -60,7 +60,7 @@ def terminate(world: World, call: Call) -> Answer:
     user, remark = request.text_or("operating_userid", originator), _short(request, "remark")
     if not instance.request.template.revocable:
         raise OapiRefusal(NOT_REVOCABLE, "审批系统错误, 您没有任务处理的权限")
-    if wrong := ended_or_too_young(world, call, instance):
+    if wrong := ended_or_too_young(state, call, instance):
         raise OapiRefusal(WRONG_STATE, wrong)
     instance.flow.terminate(user, at=call.at, remark=remark)
     return oapi_ok(call.request_id, result=True, success=True)

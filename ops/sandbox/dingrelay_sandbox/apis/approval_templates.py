@@ -7,15 +7,15 @@ from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
 from dingrelay_sandbox.apis.approval_request import template_steps
 from dingrelay_sandbox.apis.approvals import find_template_rest, read_request
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import Control, Template
 
 LARGEST_PAGE = 100
 
 
-def schema(world: World, call: Call) -> Answer:
+def schema(state: SandboxState, call: Call) -> Answer:
     """``GET /v1.0/workflow/forms/schemas/processCodes``."""
-    template = find_template_rest(world, call.parameters.text("processCode"))
+    template = find_template_rest(state, call.parameters.text("processCode"))
     result = {
         "name": template.name,
         "formCode": template.process_code,
@@ -29,16 +29,16 @@ def schema(world: World, call: Call) -> Answer:
     return json_answer({"result": result})
 
 
-def visible(world: World, call: Call) -> Answer:
+def visible(state: SandboxState, call: Call) -> Answer:
     """``GET /v1.0/workflow/processes/userVisibilities/templates``: all, a page at a time."""
     parameters = call.parameters
     size, start = parameters.whole("maxResults"), parameters.whole("nextToken")
     if not 1 <= size <= LARGEST_PAGE or start < 0:
         raise parameters.invalid("maxResults")
     userid = parameters.text_or("userId", "")
-    if userid and userid not in world.organisation.people:
+    if userid and userid not in state.organisation.people:
         raise RestRefusal("invalidParameter", "用户不存在")
-    templates = list(world.approvals.templates.values())
+    templates = list(state.approvals.templates.values())
     result: dict[str, Any] = {
         "processList": [_entry(each) for each in templates[start : start + size]]
     }
@@ -47,9 +47,9 @@ def visible(world: World, call: Call) -> Answer:
     return json_answer({"result": result})
 
 
-def forecast(world: World, call: Call) -> Answer:
+def forecast(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/processes/forecast``: the steps, and what the originator must choose."""
-    request = read_request(world, call.parameters, "userId")
+    request = read_request(state, call.parameters, "userId")
     template = request.template
     rules = [
         {
@@ -75,7 +75,7 @@ def forecast(world: World, call: Call) -> Answer:
             "isTargetSelect": False,
             "activityActioners": [{"userId": user} for user in step.users],
         }
-        for number, step in enumerate(template_steps(world, template))
+        for number, step in enumerate(template_steps(state, template))
     ]
     result = {
         "isForecastSuccess": True,

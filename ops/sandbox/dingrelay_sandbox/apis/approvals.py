@@ -17,7 +17,7 @@ from dingrelay_sandbox.approval_flow import Record, Step, Task
 from dingrelay_sandbox.approvals import Instance, Request, title_of
 from dingrelay_sandbox.beijing import iso_minute
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import Template
 
 MOST_APPROVERS = 20
@@ -26,36 +26,36 @@ MOST_FIELDS = 150
 CC_POSITIONS = frozenset({"START", "FINISH", "START_FINISH"})
 
 
-def find_template_rest(world: World, process_code: str) -> Template:
+def find_template_rest(state: SandboxState, process_code: str) -> Template:
     """The template with a code, which must exist."""
-    return find_template(world, process_code, _wording())
+    return find_template(state, process_code, _wording())
 
 
-def read_request(world: World, parameters: Parameters, user: str) -> Request:
+def read_request(state: SandboxState, parameters: Parameters, user: str) -> Request:
     """Template, originator, department and form, as creating and forecasting ask for them.
 
     Args:
-        world: where the template is.
+        state: where the template is.
         parameters: of the call.
         user: what the call names the originator.
     """
     wording = _wording()
     originator = parameters.text(user)
-    template = find_template_rest(world, parameters.text("processCode"))
+    template = find_template_rest(state, parameters.text("processCode"))
     components = parameters.objects("formComponentValues")
     return Request(
         template=template,
         originator=originator,
         department=parameters.whole_or("deptId", ROOT_DEPARTMENT),
-        form=read_form(world, components, template, MOST_FIELDS, wording.form),
+        form=read_form(state, components, template, MOST_FIELDS, wording.form),
     )
 
 
-def create(world: World, call: Call) -> Answer:
+def create(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/processInstances``."""
     wording = _wording()
     parameters = call.parameters
-    asked = read_request(world, parameters, "originatorUserId")
+    asked = read_request(state, parameters, "originatorUserId")
     steps = _steps(parameters)
     cc = parameters.texts("ccList")
     if len(cc) > MOST_CC:
@@ -71,25 +71,25 @@ def create(world: World, call: Call) -> Answer:
     template = asked.template
     request = replace(
         asked,
-        steps=steps or [*_selected(parameters, template), *template_steps(world, template)],
+        steps=steps or [*_selected(parameters, template), *template_steps(state, template)],
         cc=cc if steps else (),
         cc_position=cc_position,
     )
-    return json_answer({"instanceId": create_instance(world, call, request, wording).id})
+    return json_answer({"instanceId": create_instance(state, call, request, wording).id})
 
 
-def get(world: World, call: Call) -> Answer:
+def get(state: SandboxState, call: Call) -> Answer:
     """``GET /v1.0/workflow/processInstances``."""
-    instance = _find_instance(world, call.parameters.text("processInstanceId"))
-    return json_answer({"result": _instance_document(world, instance), "success": True})
+    instance = _find_instance(state, call.parameters.text("processInstanceId"))
+    return json_answer({"result": _instance_document(state, instance), "success": True})
 
 
-def query(world: World, call: Call) -> Answer:
+def query(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/processes/instanceIds/query``."""
     parameters = call.parameters
-    template = find_template_rest(world, parameters.text("processCode"))
+    template = find_template_rest(state, parameters.text("processCode"))
     page, following = listed_ids(
-        world,
+        state,
         call,
         process_code=template.process_code,
         start_ms=parameters.whole("startTime"),
@@ -137,19 +137,19 @@ def _selected(parameters: Parameters, template: Template) -> list[Step]:
     return [Step("AND", chosen[key]) for key in template.target_select]
 
 
-def _find_instance(world: World, instance_id: str) -> Instance:
+def _find_instance(state: SandboxState, instance_id: str) -> Instance:
     """The instance that a call is about."""
-    instance = world.approvals.instances.get(instance_id)
+    instance = state.approvals.instances.get(instance_id)
     if instance is None:
         raise RestRefusal("processInstanceNotExist", "审批实例不存在")
     return instance
 
 
-def _instance_document(world: World, instance: Instance) -> dict[str, Any]:
+def _instance_document(state: SandboxState, instance: Instance) -> dict[str, Any]:
     request, flow = instance.request, instance.flow
-    place = world.organisation.departments.get(max(request.department, 1))
+    place = state.organisation.departments.get(max(request.department, 1))
     document: dict[str, Any] = {
-        "title": title_of(instance, world.organisation),
+        "title": title_of(instance, state.organisation),
         "createTime": iso_minute(instance.created_at),
         "originatorUserId": request.originator,
         "originatorDeptId": str(request.department),
@@ -174,7 +174,7 @@ def _instance_document(world: World, instance: Instance) -> dict[str, Any]:
                     "bizAlias": each.biz_alias or None,
                 }
             )
-            for each in spelled_form(instance, world.organisation)
+            for each in spelled_form(instance, state.organisation)
         ],
     }
     if flow.finished_at is not None:

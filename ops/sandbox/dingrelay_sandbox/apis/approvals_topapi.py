@@ -15,19 +15,19 @@ from dingrelay_sandbox.approval_flow import Record, Step, Task
 from dingrelay_sandbox.approvals import Instance, Request, title_of
 from dingrelay_sandbox.beijing import clock
 from dingrelay_sandbox.call import Call, Parameters
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 MOST_PEOPLE = 20
 MOST_FIELDS = 200
 
 
-def create(world: World, call: Call) -> Answer:
+def create(state: SandboxState, call: Call) -> Answer:
     """``/topapi/processinstance/create``."""
     wording = _wording()
     parameters = call.parameters
-    template = find_template(world, parameters.text("process_code"), wording)
+    template = find_template(state, parameters.text("process_code"), wording)
     components = parameters.objects("form_component_values")
-    form = read_form(world, components, template, MOST_FIELDS, wording.form)
+    form = read_form(state, components, template, MOST_FIELDS, wording.form)
     if parameters.text_or("agent_id", call.caller.agent_id) != call.caller.agent_id:
         raise OapiRefusal(40_056, "不合法的agentid")
     cc = parameters.separated("cc_list")
@@ -39,27 +39,27 @@ def create(world: World, call: Call) -> Answer:
         originator=parameters.text("originator_user_id"),
         department=parameters.whole("dept_id"),
         form=form,
-        steps=steps or template_steps(world, template),
+        steps=steps or template_steps(state, template),
         cc=cc if steps else (),
         cc_position=parameters.text_or("cc_position", "START"),
     )
-    instance = create_instance(world, call, request, wording)
+    instance = create_instance(state, call, request, wording)
     return oapi_ok(call.request_id, process_instance_id=instance.id)
 
 
-def get(world: World, call: Call) -> Answer:
+def get(state: SandboxState, call: Call) -> Answer:
     """``/topapi/processinstance/get``."""
-    instance = find_instance(world, call.parameters.text("process_instance_id"))
-    return oapi_ok(call.request_id, process_instance=_instance_document(world, instance))
+    instance = find_instance(state, call.parameters.text("process_instance_id"))
+    return oapi_ok(call.request_id, process_instance=_instance_document(state, instance))
 
 
-def list_ids(world: World, call: Call) -> Answer:
+def list_ids(state: SandboxState, call: Call) -> Answer:
     """``/topapi/processinstance/listids``."""
     wording = _wording()
     parameters = call.parameters
-    template = find_template(world, parameters.text("process_code"), wording)
+    template = find_template(state, parameters.text("process_code"), wording)
     page, following = listed_ids(
-        world,
+        state,
         call,
         process_code=template.process_code,
         start_ms=parameters.whole("start_time"),
@@ -89,19 +89,19 @@ def _steps(parameters: Parameters) -> list[Step]:
     return steps
 
 
-def find_instance(world: World, instance_id: str) -> Instance:
+def find_instance(state: SandboxState, instance_id: str) -> Instance:
     """The instance that a call is about."""
-    instance = world.approvals.instances.get(instance_id)
+    instance = state.approvals.instances.get(instance_id)
     if instance is None:
         raise OapiRefusal(820_006, "审批实例不存在")
     return instance
 
 
-def _instance_document(world: World, instance: Instance) -> dict[str, Any]:
+def _instance_document(state: SandboxState, instance: Instance) -> dict[str, Any]:
     request, flow = instance.request, instance.flow
-    place = world.organisation.departments.get(max(request.department, 1))
+    place = state.organisation.departments.get(max(request.department, 1))
     document: dict[str, Any] = {
-        "title": title_of(instance, world.organisation),
+        "title": title_of(instance, state.organisation),
         "create_time": clock(instance.created_at),
         "originator_userid": request.originator,
         "originator_dept_id": str(request.department),
@@ -123,7 +123,7 @@ def _instance_document(world: World, instance: Instance) -> dict[str, Any]:
                 "value": each.value,
                 **({} if each.extra is None else {"ext_value": each.extra}),
             }
-            for each in spelled_form(instance, world.organisation)
+            for each in spelled_form(instance, state.organisation)
         ],
     }
     if flow.finished_at is not None:

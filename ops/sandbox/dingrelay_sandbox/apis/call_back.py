@@ -5,14 +5,14 @@ from typing import Any
 from dingrelay_sandbox.answers import Answer, oapi_ok
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.events.event import Event
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 
-def failed_result(world: World, call: Call) -> Answer:
+def failed_result(state: SandboxState, call: Call) -> Answer:
     """``GET /call_back/get_call_back_failed_result``: at most 200; each is told once."""
     app = call.caller
-    events, more = world.callbacks.fetch_failed(app.app_key, now=call.monotonic)
-    hollow = world.delivery_times.failed_hollow
+    events, more = state.callbacks.fetch_failed(app.app_key, now=call.monotonic)
+    hollow = state.delivery_times.failed_hollow
     failed = [_failed_push(event, app.organisation, hollow=hollow) for event in events]
     return oapi_ok(call.request_id, failed_list=failed, has_more=more)
 

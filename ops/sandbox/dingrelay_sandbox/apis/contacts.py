@@ -6,7 +6,7 @@ from typing import Any
 from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 LARGEST_PAGE = 100
 
@@ -38,9 +38,9 @@ LISTED_FIELDS = frozenset(
 """What a list tells of a person; `user/get` tells more."""
 
 
-def department_children(world: World, call: Call) -> Answer:
+def department_children(state: SandboxState, call: Call) -> Answer:
     """``v2/department/listsub``: direct children, no pages."""
-    parent = seen_department(world, call, call.parameters.whole_or("dept_id", ROOT))
+    parent = seen_department(state, call, call.parameters.whole_or("dept_id", ROOT))
     found = [
         {
             "dept_id": child.id,
@@ -49,39 +49,39 @@ def department_children(world: World, call: Call) -> Answer:
             "create_dept_group": child.changes.get("create_dept_group", False),
             "auto_add_user": child.changes.get("auto_add_user", False),
         }
-        for child in world.organisation.children(parent.id)
+        for child in state.organisation.children(parent.id)
     ]
     return oapi_ok(call.request_id, result=found)
 
 
-def department_child_ids(world: World, call: Call) -> Answer:
+def department_child_ids(state: SandboxState, call: Call) -> Answer:
     """``v2/department/listsubid``: not bound to the app's scope."""
-    parent = _department(world, call.parameters.whole("dept_id"))
-    ids = [child.id for child in world.organisation.children(parent.id)]
+    parent = _department(state, call.parameters.whole("dept_id"))
+    ids = [child.id for child in state.organisation.children(parent.id)]
     return oapi_ok(call.request_id, result={"dept_id_list": ids})
 
 
-def department(world: World, call: Call) -> Answer:
+def department(state: SandboxState, call: Call) -> Answer:
     """``v2/department/get``."""
-    found = seen_department(world, call, call.parameters.whole("dept_id"))
-    return oapi_ok(call.request_id, result=department_fields(world.organisation, found))
+    found = seen_department(state, call, call.parameters.whole("dept_id"))
+    return oapi_ok(call.request_id, result=department_fields(state.organisation, found))
 
 
-def members(world: World, call: Call) -> Answer:
+def members(state: SandboxState, call: Call) -> Answer:
     """``v2/user/list``: direct members of a department, a page at a time."""
-    parent, page, more = _page(world, call)
-    people = world.organisation.people
+    parent, page, more = _page(state, call)
+    people = state.organisation.people
     listed = [
-        member_fields(world.organisation, people[userid], parent.id, call.caller.hidden_fields)
+        member_fields(state.organisation, people[userid], parent.id, call.caller.hidden_fields)
         for userid in page
     ]
     return oapi_ok(call.request_id, result={**more, "list": listed})
 
 
-def members_simple(world: World, call: Call) -> Answer:
+def members_simple(state: SandboxState, call: Call) -> Answer:
     """``user/listsimple``: ids and names."""
-    _, page, more = _page(world, call)
-    organisation = world.organisation
+    _, page, more = _page(state, call)
+    organisation = state.organisation
     listed = [
         {"userid": userid, "name": organisation.fields(organisation.people[userid])["name"]}
         for userid in page
@@ -89,22 +89,22 @@ def members_simple(world: World, call: Call) -> Answer:
     return oapi_ok(call.request_id, result={**more, "list": listed})
 
 
-def member_ids(world: World, call: Call) -> Answer:
+def member_ids(state: SandboxState, call: Call) -> Answer:
     """``user/listid``: all direct members, no pages."""
-    parent = seen_department(world, call, call.parameters.whole("dept_id"))
-    ids = list(world.organisation.members(parent.id))
+    parent = seen_department(state, call, call.parameters.whole("dept_id"))
+    ids = list(state.organisation.members(parent.id))
     return oapi_ok(call.request_id, result={"userid_list": ids})
 
 
-def user(world: World, call: Call) -> Answer:
+def user(state: SandboxState, call: Call) -> Answer:
     """``v2/user/get``."""
-    fields = person_fields(world.organisation, seen_person(world, call))
+    fields = person_fields(state.organisation, seen_person(state, call))
     for hidden in call.caller.hidden_fields:
         fields.pop(hidden, None)
     return oapi_ok(call.request_id, result=fields)
 
 
-def scopes(world: World, call: Call) -> Answer:
+def scopes(state: SandboxState, call: Call) -> Answer:
     """``GET /auth/scopes``: what the app may see."""
     app = call.caller
     known = {*LISTED_FIELDS, "userid"} - {*app.hidden_fields}
@@ -119,21 +119,21 @@ def scopes(world: World, call: Call) -> Answer:
     )
 
 
-def seen_person(world: World, call: Call) -> Person:
+def seen_person(state: SandboxState, call: Call) -> Person:
     """The person that a call names, who exists and is within the app's scope."""
     userid = call.parameters.text("userid")
-    person = world.organisation.people.get(userid)
+    person = state.organisation.people.get(userid)
     if person is None:
         raise OapiRefusal(60_121, "找不到该用户")
-    if not world.scopes.of(call.caller).user(userid):
+    if not state.scopes.of(call.caller).user(userid):
         raise OapiRefusal(50_002, "企业员工不在授权范围内")
     return person
 
 
-def seen_department(world: World, call: Call, number: int) -> Department:
+def seen_department(state: SandboxState, call: Call, number: int) -> Department:
     """A department that exists and is within the app's scope."""
-    found = _department(world, number)
-    if not world.scopes.of(call.caller).department(number):
+    found = _department(state, number)
+    if not state.scopes.of(call.caller).department(number):
         raise OapiRefusal(50_004, "企业部门不在授权范围")
     return found
 
@@ -194,23 +194,23 @@ def leads(organisation: Organisation, person: Person, place: int) -> bool:
     return organisation.members(place)[0] == person.userid
 
 
-def _department(world: World, number: int) -> Department:
-    found = world.organisation.departments.get(number)
+def _department(state: SandboxState, number: int) -> Department:
+    found = state.organisation.departments.get(number)
     if found is None:
         raise OapiRefusal(60_003, "部门不存在")
     return found
 
 
-def _page(world: World, call: Call) -> tuple[Department, list[str], Mapping[str, Any]]:
+def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], Mapping[str, Any]]:
     """The department, one page of its members, and whether and where more follow."""
     parameters = call.parameters
-    parent = seen_department(world, call, parameters.whole("dept_id"))
+    parent = seen_department(state, call, parameters.whole("dept_id"))
     cursor, size = parameters.whole("cursor"), parameters.whole("size")
     if cursor < 0:
         raise OapiRefusal(40_068, "不合法的偏移量")
     if not 1 <= size <= LARGEST_PAGE:
         raise OapiRefusal(40_069, "不合法的分页大小")
-    everybody = world.organisation.members(parent.id)
+    everybody = state.organisation.members(parent.id)
     page = everybody[cursor : cursor + size]
     if cursor + size < len(everybody):
         return parent, page, {"has_more": True, "next_cursor": cursor + size}

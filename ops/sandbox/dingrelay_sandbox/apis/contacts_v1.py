@@ -7,7 +7,7 @@ from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
 from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, seen_department, seen_person
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 OLD_NAMES: Mapping[str, str] = {
     "userid": "userid",
@@ -32,14 +32,14 @@ OLD_NAMES: Mapping[str, str] = {
 """Today's names of a person's fields → their first ones."""
 
 
-def departments(world: World, call: Call) -> Answer:
+def departments(state: SandboxState, call: Call) -> Answer:
     """``GET /department/list``: children, or everything below with ``fetch_child``.
 
     The root is in its own list (API §11.3).
     """
     parameters = call.parameters
-    parent = seen_department(world, call, parameters.whole_or("id", ROOT))
-    organisation = world.organisation
+    parent = seen_department(state, call, parameters.whole_or("id", ROOT))
+    organisation = state.organisation
     found = [parent] if parent.id == ROOT else []
     if parameters.flag_or("fetch_child", default=False):
         numbers = sorted(organisation.below(parent.id) - {parent.id})
@@ -49,10 +49,10 @@ def departments(world: World, call: Call) -> Answer:
     return oapi_ok(call.request_id, department=[_department_fields(each) for each in found])
 
 
-def department(world: World, call: Call) -> Answer:
+def department(state: SandboxState, call: Call) -> Answer:
     """``GET /department/get``."""
-    found = seen_department(world, call, call.parameters.whole("id"))
-    organisation = world.organisation
+    found = seen_department(state, call, call.parameters.whole("id"))
+    organisation = state.organisation
     leaders = organisation.members(found.id)[:1]
     return oapi_ok(
         call.request_id,
@@ -70,17 +70,17 @@ def department(world: World, call: Call) -> Answer:
     )
 
 
-def department_ids(world: World, call: Call) -> Answer:
+def department_ids(state: SandboxState, call: Call) -> Answer:
     """``GET /department/list_ids``: direct children's ids."""
-    parent = seen_department(world, call, call.parameters.whole_or("id", ROOT))
-    ids = [child.id for child in world.organisation.children(parent.id)]
+    parent = seen_department(state, call, call.parameters.whole_or("id", ROOT))
+    ids = [child.id for child in state.organisation.children(parent.id)]
     return oapi_ok(call.request_id, sub_dept_id_list=ids)
 
 
-def user(world: World, call: Call) -> Answer:
+def user(state: SandboxState, call: Call) -> Answer:
     """``GET /user/get``."""
-    person = seen_person(world, call)
-    organisation = world.organisation
+    person = seen_person(state, call)
+    organisation = state.organisation
     fields = _person_fields(organisation, person, call)
     leads_in = {place: leads(organisation, person, place) for place in person.departments}
     fields["isLeaderInDepts"] = _pairs({k: str(v).lower() for k, v in leads_in.items()})
@@ -89,20 +89,20 @@ def user(world: World, call: Call) -> Answer:
     return oapi_ok(call.request_id, **fields)
 
 
-def members(world: World, call: Call) -> Answer:
+def members(state: SandboxState, call: Call) -> Answer:
     """``GET /user/listbypage`` and ``GET /user/list``: direct members by offset."""
-    parent, page, more = _page(world, call)
-    organisation = world.organisation
+    parent, page, more = _page(state, call)
+    organisation = state.organisation
     listed = [
         _member_fields(organisation, organisation.people[each], parent.id, call) for each in page
     ]
     return oapi_ok(call.request_id, hasMore=more, userlist=listed)
 
 
-def members_simple(world: World, call: Call) -> Answer:
+def members_simple(state: SandboxState, call: Call) -> Answer:
     """``GET /user/simplelist``: ids and names."""
-    _, page, more = _page(world, call)
-    organisation = world.organisation
+    _, page, more = _page(state, call)
+    organisation = state.organisation
     listed = [
         {"userid": each, "name": organisation.fields(organisation.people[each])["name"]}
         for each in page
@@ -110,20 +110,20 @@ def members_simple(world: World, call: Call) -> Answer:
     return oapi_ok(call.request_id, hasMore=more, userlist=listed)
 
 
-def member_ids(world: World, call: Call) -> Answer:
+def member_ids(state: SandboxState, call: Call) -> Answer:
     """``GET /user/getDeptMember``: all direct members' ids."""
-    parent = seen_department(world, call, call.parameters.whole("deptId"))
-    return oapi_ok(call.request_id, userIds=list(world.organisation.members(parent.id)))
+    parent = seen_department(state, call, call.parameters.whole("deptId"))
+    return oapi_ok(call.request_id, userIds=list(state.organisation.members(parent.id)))
 
 
-def _page(world: World, call: Call) -> tuple[Department, list[str], bool]:
+def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], bool]:
     """The department, one page of its members, and whether more follow.
 
     Without a page size `user/list` and `user/simplelist` tell of all members.
     """
     parameters = call.parameters
-    parent = seen_department(world, call, parameters.whole("department_id"))
-    everybody = list(world.organisation.members(parent.id))
+    parent = seen_department(state, call, parameters.whole("department_id"))
+    everybody = list(state.organisation.members(parent.id))
     if call.path != "/user/listbypage" and not parameters.has("size"):
         return parent, everybody, False
     offset, size = parameters.whole("offset"), parameters.whole("size")

@@ -3,10 +3,10 @@
 from dingrelay_sandbox.answers import Answer, RestRefusal, json_answer
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 
-def visible_scope(world: World, call: Call) -> Answer:
+def visible_scope(state: SandboxState, call: Call) -> Answer:
     """``GET /v1.0/microApp/apps/{agentId}/scopes``; for everybody it is empty."""
     app = call.caller
     if call.path.split("/")[4] != app.agent_id:

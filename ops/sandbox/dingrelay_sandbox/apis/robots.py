@@ -12,7 +12,7 @@ from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.inbox import DELIVERED
 from dingrelay_sandbox.robots import Robot
 from dingrelay_sandbox.sends import Send
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 MOST_USERS = 20
 LARGEST_BODY = 20_000
@@ -36,7 +36,7 @@ MESSAGE_KINDS = frozenset(
 )
 
 
-def batch_send(world: World, call: Call) -> Answer:
+def batch_send(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/robot/oToMessages/batchSend``."""
     parameters = call.parameters
     check_robot(call, parameters)
@@ -47,9 +47,9 @@ def batch_send(world: World, call: Call) -> Answer:
         raise RestRefusal("invalidParameter.userIds.overMax", f"userIds最多{MOST_USERS}个")
     content = read_message(parameters)
     call.recipients = len(users)
-    scope = world.scopes.reached_by(call.caller)
-    known = [u for u in users if u in world.organisation.people and scope.user(u)]
-    sent = world.sends.deliver(
+    scope = state.scopes.reached_by(call.caller)
+    known = [u for u in users if u in state.organisation.people and scope.user(u)]
+    sent = state.sends.deliver(
         "robot",
         call.caller.app_key,
         json.dumps(content, ensure_ascii=False, sort_keys=True),
@@ -68,33 +68,33 @@ def batch_send(world: World, call: Call) -> Answer:
     )
 
 
-def read_status(world: World, call: Call) -> Answer:
+def read_status(state: SandboxState, call: Call) -> Answer:
     """``GET /v1.0/robot/oToMessages/readStatus``: within 24 hours; nobody reads in the sandbox."""
     parameters = call.parameters
     check_robot(call, parameters)
-    sent = _find(world, call, parameters.text("processQueryKey"))
+    sent = _find(state, call, parameters.text("processQueryKey"))
     if sent is None:
         raise RestRefusal("invalidParameter.processQueryKey.invalid", "无效的processQueryKey")
-    organisation = world.organisation
+    organisation = state.organisation
     read = [
         {
             "userId": entry.user,
             "name": organisation.fields(organisation.people[entry.user])["name"],
             "readStatus": "UNREAD",
         }
-        for entry in map(world.sends.inboxes.entry, range(sent.first, sent.end))
+        for entry in map(state.sends.inboxes.entry, range(sent.first, sent.end))
         if entry.user in organisation.people
     ]
     status = "RECALLED" if sent.recalled else "SUCCESS"
     return json_answer({"sendStatus": status, "messageReadInfoList": read})
 
 
-def recall(world: World, call: Call) -> Answer:
+def recall(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/robot/otoMessages/batchRecall``: within 24 hours."""
     parameters = call.parameters
     check_robot(call, parameters)
     keys = read_keys(parameters)
-    found = {key: sent for key in keys if (sent := _find(world, call, key))}
+    found = {key: sent for key in keys if (sent := _find(state, call, key))}
     for sent in found.values():
         sent.recalled = True
     failed = {key: "消息不存在" for key in keys if key not in found}
@@ -128,14 +128,14 @@ def read_keys(parameters: Parameters) -> list[str]:
     return keys
 
 
-def webhook(world: World, call: Call) -> Answer:
+def webhook(state: SandboxState, call: Call) -> Answer:
     """``POST /robot/send``: the token names the robot, not an app."""
-    robot = world.robots.robots.get(call.query.get("access_token", ""))
+    robot = state.robots.robots.get(call.query.get("access_token", ""))
     if robot is None:
         raise OapiRefusal(300_005, "token is not exist", verdict="token")
     if not _signed(robot, call):
         raise OapiRefusal(310_000, "sign not match")
-    if not world.limiter.robot(robot.token, call.at):
+    if not state.limiter.robot(robot.token, call.at):
         raise OapiRefusal(410_100, "发送速度太快而限流", verdict="throttled")
     if call.size > LARGEST_BODY:
         raise OapiRefusal(460_101, "message too long, exceed 20000 bytes")
@@ -148,7 +148,7 @@ def webhook(world: World, call: Call) -> Answer:
     body_text = json.dumps(call.payload, ensure_ascii=False)
     if robot.keywords and not any(word in body_text for word in robot.keywords):
         raise OapiRefusal(310_000, "keywords not in content")
-    world.robots.post(robot, call.payload, at=call.at, call_id=call.id)
+    state.robots.post(robot, call.payload, at=call.at, call_id=call.id)
     return json_answer({"errcode": 0, "errmsg": "ok"})
 
 
@@ -166,10 +166,10 @@ def _signed(robot: Robot, call: Call) -> bool:
     return hmac.compare_digest(base64.b64encode(digest), given.encode())
 
 
-def _find(world: World, call: Call, key: str) -> Send | None:
+def _find(state: SandboxState, call: Call, key: str) -> Send | None:
     """The caller's own send of today, by the key that it was given."""
     number = key.removeprefix(QUERY_KEY)
-    sent = world.sends.find(int(number)) if number.isdecimal() and len(number) < 20 else None
+    sent = state.sends.find(int(number)) if number.isdecimal() and len(number) < 20 else None
     if sent is None or sent.channel != "robot" or sent.app_key != call.caller.app_key:
         return None
     return sent if sent.at >= call.at - DAY_SECONDS else None

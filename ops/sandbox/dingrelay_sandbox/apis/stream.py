@@ -7,22 +7,22 @@ from dingrelay_sandbox.apis.tokens import secret_fits
 from dingrelay_sandbox.call import Call, Parameters
 from dingrelay_sandbox.events.stream_gateway import PATH
 from dingrelay_sandbox.events.tickets import CALLBACK, EVENTS, EVERY_TOPIC, Subscription
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 MOST_SUBSCRIPTIONS = 100
 
 
-def open_connection(world: World, call: Call) -> Answer:
+def open_connection(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/gateway/connections/open``: a ticket, good once and for 90 s."""
     parameters = call.parameters
-    app = world.apps.get(parameters.text("clientId"))
+    app = state.apps.get(parameters.text("clientId"))
     if app is None or not secret_fits(app, parameters.text("clientSecret")):
         raise RestRefusal("authFailed", "鉴权失败", status=401, verdict="token")
-    ticket = world.tickets.issue(
+    ticket = state.tickets.issue(
         app.app_key,
         _subscriptions(parameters),
         client=parameters.text_or("ua", ""),
-        until=call.monotonic + world.delivery_times.ticket,
+        until=call.monotonic + state.delivery_times.ticket,
     )
     endpoint = f"{'wss' if call.secure else 'ws'}://{call.host}{PATH}"
     if "json" not in call.accept:

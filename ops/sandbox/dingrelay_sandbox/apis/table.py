@@ -24,7 +24,7 @@ from dingrelay_sandbox.apis import (
     tokens,
 )
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Endpoint:
         takes_file: whether its body is a form with a file.
     """
 
-    run: Callable[[World, Call], Answer]
+    run: Callable[[SandboxState, Call], Answer]
     access: Literal["token", "own"] = "token"
     counted: bool = False
     takes_file: bool = False

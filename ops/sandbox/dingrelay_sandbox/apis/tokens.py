@@ -12,59 +12,59 @@ from dingrelay_sandbox.answers import (
 )
 from dingrelay_sandbox.apps import App
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 
-def gettoken(world: World, call: Call) -> Answer:
+def gettoken(state: SandboxState, call: Call) -> Answer:
     """``GET /gettoken``: key and secret in the query."""
     key, secret = call.query.get("appkey", ""), call.query.get("appsecret", "")
     if not key or not secret:
         raise OapiRefusal(40_035, "缺少参数 corpid or appkey")
-    token = _fetch(world, call, key, secret)
+    token = _fetch(state, call, key, secret)
     content = {
         "errcode": 0,
         "access_token": token,
         "errmsg": "ok",
-        "expires_in": world.limits.token_seconds,
+        "expires_in": state.limits.token_seconds,
     }
     return json_answer(content)
 
 
-def access_token(world: World, call: Call) -> Answer:
+def access_token(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/oauth2/accessToken``."""
     key, secret = call.parameters.text("appKey"), call.parameters.text("appSecret")
-    token = _fetch(world, call, key, secret)
-    return json_answer({"accessToken": token, "expireIn": world.limits.token_seconds})
+    token = _fetch(state, call, key, secret)
+    return json_answer({"accessToken": token, "expireIn": state.limits.token_seconds})
 
 
-def corporation_token(world: World, call: Call) -> Answer:
+def corporation_token(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/oauth2/{corpId}/token``."""
     organisation = call.path.split("/")[3]
-    if organisation not in {app.organisation for app in world.apps.values()}:
+    if organisation not in {app.organisation for app in state.apps.values()}:
         raise RestRefusal("unknownError", "未知错误", status=500)
     parameters = call.parameters
     if parameters.text("grant_type") != "client_credentials":
         raise parameters.invalid("grant_type")
     key, secret = parameters.text("client_id"), parameters.text("client_secret")
-    app = world.apps.get(key)
+    app = state.apps.get(key)
     if app is not None and app.organisation != organisation:
         raise credentials_refused(call.dialect)
-    token = _fetch(world, call, key, secret)
-    return json_answer({"access_token": token, "expires_in": world.limits.token_seconds})
+    token = _fetch(state, call, key, secret)
+    return json_answer({"access_token": token, "expires_in": state.limits.token_seconds})
 
 
-def _fetch(world: World, call: Call, key: str, secret: str) -> str:
-    app = world.apps.get(key)
+def _fetch(state: SandboxState, call: Call, key: str, secret: str) -> str:
+    app = state.apps.get(key)
     if app is None or not secret_fits(app, secret):
         raise credentials_refused(call.dialect)
     call.app = app
-    rate = world.limits.calls_of(call.path)
-    world.audit.arrive(key, call.path, call.at, rate)
-    breach = world.limiter.call(key, call.path, call.at)
+    rate = state.limits.calls_of(call.path)
+    state.audit.arrive(key, call.path, call.at, rate)
+    breach = state.limiter.call(key, call.path, call.at)
     if breach is not None:
-        code = world.limits.throttle_code
+        code = state.limits.throttle_code
         raise too_many(call.dialect, call.path, breach, at=call.at, code=code)
-    return world.tokens.fetch(key, call.at, world.limits.token_seconds)
+    return state.tokens.fetch(key, call.at, state.limits.token_seconds)
 
 
 def secret_fits(app: App, secret: str) -> bool:

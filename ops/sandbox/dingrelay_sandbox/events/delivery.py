@@ -13,27 +13,27 @@ from dingrelay_sandbox.events.http_push import HttpPush
 from dingrelay_sandbox.events.log import Delivery, Way
 from dingrelay_sandbox.events.stream_gateway import StreamGateway
 from dingrelay_sandbox.organisation import ROOT
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 
 class Deliveries:
     """What is on its way now.
 
     Args:
-        world: whose events they are.
+        state: whose events they are.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
-        self.http = HttpPush(world)
-        self.stream = StreamGateway(world, self.start)
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
+        self.http = HttpPush(state)
+        self.stream = StreamGateway(state, self.start)
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: list[tuple[EventFaultSpec, Delivery]] = []
 
     async def open(self) -> None:
         """Deliver from now on."""
         await self.http.open()
-        self._world.events.deliver = self.deliver
+        self._state.events.deliver = self.deliver
 
     async def close(self) -> None:
         """Give everything up."""
@@ -49,12 +49,12 @@ class Deliveries:
 
     def deliver(self, event: Event) -> None:
         """Tell all apps of an event that have asked for it and may know of it."""
-        for app in list(self._world.apps.values()):
+        for app in list(self._state.apps.values()):
             way = self._way(app, event)
             if way is None:
                 continue
             delivery = Delivery(event, app.app_key, way)
-            self._world.events.begin(delivery)
+            self._state.events.begin(delivery)
             self._set_out(delivery)
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
@@ -67,27 +67,27 @@ class Deliveries:
         """How an app is told of an event; None: not at all."""
         if event.app not in {None, app.app_key} or not self._may_know(app, event):
             return None
-        pushing = self._world.callbacks.of(app.app_key)
+        pushing = self._state.callbacks.of(app.app_key)
         if pushing is not None:
             return "http" if pushing.wants(event) else None
-        return "stream" if self._world.tickets.wants_events(app.app_key) else None
+        return "stream" if self._state.tickets.wants_events(app.app_key) else None
 
     def _may_know(self, app: App, event: Event) -> bool:
         if event.departments is None or ROOT in app.departments or event.user in app.users:
             return True
-        scope = self._world.scopes.of(app)
+        scope = self._state.scopes.of(app)
         return any(scope.department(place) for place in event.departments)
 
     def _set_out(self, delivery: Delivery) -> None:
         """Let faults meet a delivery, and send it on its way."""
-        faults = self._world.event_faults
+        faults = self._state.event_faults
         if faults.draw("swallow", delivery):
-            self._world.events.settle(delivery, "swallowed")
+            self._state.events.settle(delivery, "swallowed")
             return
         if spec := faults.draw("duplicate", delivery):
             for _ in range(spec.copies):
                 copy = Delivery(delivery.event, delivery.app_key, delivery.way)
-                self._world.events.begin(copy)
+                self._state.events.begin(copy)
                 self.start(self._later(copy, faults.pause(spec)))
         if spec := faults.draw("reorder", delivery):
             self._hold(delivery, spec)
@@ -108,7 +108,7 @@ class Deliveries:
     def _let_go(self, spec: EventFaultSpec) -> None:
         held = [each for fault, each in self._held if fault is spec]
         self._held = [(fault, each) for fault, each in self._held if fault is not spec]
-        self._world.event_faults.mix(held)
+        self._state.event_faults.mix(held)
         for delivery in held:
             self.start(self._send(delivery))
 

@@ -17,7 +17,7 @@ from dingrelay_sandbox.events.event_faults import EventFaultSpec
 from dingrelay_sandbox.events.log import EventLog
 from dingrelay_sandbox.events.organisation_churn import Churn
 from dingrelay_sandbox.events.stream_gateway import StreamAction
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 MOST_EVENTS = "1000"
 MOST_AT_ONCE = 100_000
@@ -98,9 +98,9 @@ class StreamAct(BaseModel):
 _object = TypeAdapter(dict[str, Any])
 
 
-def event_routes(world: World) -> list[web.RouteDef]:
+def event_routes(state: SandboxState) -> list[web.RouteDef]:
     """All routes about events."""
-    routes = _Events(world)
+    routes = _Events(state)
     return [
         web.get(f"{ROOT}/callbacks", answered(routes.callbacks)),
         web.put(f"{ROOT}/callbacks", answered(routes.put_callback)),
@@ -123,38 +123,38 @@ def event_routes(world: World) -> list[web.RouteDef]:
 
 
 class _Events:
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
 
     async def callbacks(self, _: web.Request) -> object:
-        return [each.model_dump(mode="json") for each in self._world.callbacks.all()]
+        return [each.model_dump(mode="json") for each in self._state.callbacks.all()]
 
     async def put_callback(self, request: web.Request) -> object:
         wanted = Registration.model_validate_json(await request.read())
-        self._world.app(wanted.app_key)
+        self._state.app(wanted.app_key)
         callback = Callback.model_validate(wanted.model_dump(exclude={"check"}))
         if wanted.check:
             outcome = await request.app[DELIVERIES].http.check(callback)
             if outcome != SUCCESS:
                 raise ValueError(f"url: check_url was answered with: {outcome}")
-        self._world.callbacks.put(callback)
+        self._state.callbacks.put(callback)
         return {}
 
     async def delete_callback(self, request: web.Request) -> object:
-        self._world.callbacks.delete(request.match_info["app"])
+        self._state.callbacks.delete(request.match_info["app"])
         return {}
 
     async def times(self, _: web.Request) -> object:
-        return self._world.delivery_times.model_dump(mode="json")
+        return self._state.delivery_times.model_dump(mode="json")
 
     async def change_times(self, request: web.Request) -> object:
         patch = _object.validate_json(await request.read())
-        self._world.delivery_times = self._world.delivery_times.changed(patch)
+        self._state.delivery_times = self._state.delivery_times.changed(patch)
         return await self.times(request)
 
     async def events(self, request: web.Request) -> object:
         query = request.query
-        return self._world.events.reports(
+        return self._state.events.reports(
             since=float(query.get("since", "0")),
             kind=query.get("type", ""),
             state=query.get("state", ""),
@@ -162,37 +162,37 @@ class _Events:
         )
 
     async def summary(self, _: web.Request) -> object:
-        return self._world.events.summary()
+        return self._state.events.summary()
 
     async def event(self, request: web.Request) -> object:
-        return self._world.events.report(request.match_info["id"])
+        return self._state.events.report(request.match_info["id"])
 
     async def fire(self, request: web.Request) -> object:
         wanted = Firing.model_validate_json(await request.read())
         fired = iter(wanted.events)
 
         def happen() -> None:
-            self._world.events.add(next(fired).event(self._world.clock()))
+            self._state.events.add(next(fired).event(self._state.clock()))
 
         self._pace(request, happen, len(wanted.events), wanted.per_second)
         return {"ids": [each.event_id for each in wanted.events]}
 
     async def resend(self, request: web.Request) -> object:
-        self._world.events.add(self._world.events.find(request.match_info["id"]))
+        self._state.events.add(self._state.events.find(request.match_info["id"]))
         return {}
 
     async def faults(self, _: web.Request) -> object:
-        return self._world.event_faults.report()
+        return self._state.event_faults.report()
 
     async def add_fault(self, request: web.Request) -> object:
         spec = EventFaultSpec.model_validate_json(await request.read())
-        return {"id": self._world.event_faults.add(spec)}
+        return {"id": self._state.event_faults.add(spec)}
 
     async def clear_faults(self, _: web.Request) -> object:
-        return {"ended": self._world.event_faults.delete()}
+        return {"ended": self._state.event_faults.delete()}
 
     async def delete_fault(self, request: web.Request) -> object:
-        return {"ended": self._world.event_faults.delete(int(request.match_info["id"]))}
+        return {"ended": self._state.event_faults.delete(int(request.match_info["id"]))}
 
     async def streams(self, request: web.Request) -> object:
         return request.app[DELIVERIES].stream.report()
@@ -207,7 +207,7 @@ class _Events:
 
     async def change(self, request: web.Request) -> object:
         wanted = Changes.model_validate_json(await request.read())
-        churn = Churn(self._world.organisation, wanted.seed)
+        churn = Churn(self._state.organisation, wanted.seed)
         self._pace(request, churn.step, wanted.count, wanted.per_second)
         return {}
 
@@ -223,8 +223,8 @@ class _Events:
             for _ in range(count):
                 act()
             return
-        self._world.events.planned += count
-        request.app[DELIVERIES].start(_paced(self._world.events, act, count, per_second))
+        self._state.events.planned += count
+        request.app[DELIVERIES].start(_paced(self._state.events, act, count, per_second))
 
 
 async def _paced(

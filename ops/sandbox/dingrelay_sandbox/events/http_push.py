@@ -10,7 +10,7 @@ from yarl import URL
 
 from dingrelay_sandbox.events.callbacks import CHECK, SUCCESS, Callback, Pushing
 from dingrelay_sandbox.events.log import Attempt, Delivery
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 MOST_AT_ONCE = 256
 """Pushes under way; more wait, and their time does not run."""
@@ -23,11 +23,11 @@ class HttpPush:
     """The side of DingTalk that calls.
 
     Args:
-        world: where the callbacks are.
+        state: where the callbacks are.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world = world
+    def __init__(self, state: SandboxState) -> None:
+        self._state = state
         self._session: aiohttp.ClientSession | None = None
         self._room = asyncio.Semaphore(MOST_AT_ONCE)
 
@@ -49,36 +49,36 @@ class HttpPush:
 
     async def deliver(self, delivery: Delivery) -> None:
         """Push an event until it is taken, or no more is tried."""
-        world = self._world
-        waits = iter(world.delivery_times.retries)
+        state = self._state
+        waits = iter(state.delivery_times.retries)
         while True:
-            pushing = world.callbacks.of(delivery.app_key)
-            app = world.apps.get(delivery.app_key)
+            pushing = state.callbacks.of(delivery.app_key)
+            app = state.apps.get(delivery.app_key)
             if pushing is None or app is None:
-                world.events.settle(delivery, "failed")
+                state.events.settle(delivery, "failed")
                 return
-            at, began = world.clock(), time.monotonic()
+            at, began = state.clock(), time.monotonic()
             content = delivery.event.pushed(app.organisation, pushing.callback.casing)
             outcome = await self._post(pushing, content)
             took = time.monotonic() - began
-            world.events.attempt(delivery, Attempt(at, took, outcome))
+            state.events.attempt(delivery, Attempt(at, took, outcome))
             if outcome == SUCCESS:
-                world.events.settle(delivery, "delivered")
+                state.events.settle(delivery, "delivered")
                 return
             wait = next(waits, None)
             if wait is None:
                 break
-            await asyncio.sleep(world.delivery_times.scaled(wait))
-        until = time.monotonic() + world.delivery_times.failed_kept
-        world.callbacks.fail(delivery.app_key, delivery.event, until=until)
-        world.events.settle(delivery, "failed")
+            await asyncio.sleep(state.delivery_times.scaled(wait))
+        until = time.monotonic() + state.delivery_times.failed_kept
+        state.callbacks.fail(delivery.app_key, delivery.event, until=until)
+        state.events.settle(delivery, "failed")
 
     async def _post(self, pushing: Pushing, content: Mapping[str, Any]) -> str:
         assert self._session is not None, "opened when the server starts"
         async with self._room:
-            push = pushing.push(content, self._world.clock())
+            push = pushing.push(content, self._state.clock())
             url = URL(pushing.callback.url).update_query(push.query)
-            timeout = aiohttp.ClientTimeout(total=self._world.delivery_times.push_timeout)
+            timeout = aiohttp.ClientTimeout(total=self._state.delivery_times.push_timeout)
             try:
                 async with self._session.post(
                     url, data=push.body, headers=HEADERS, timeout=timeout, allow_redirects=False

@@ -18,7 +18,7 @@ from dingrelay_sandbox.events.frames import (
 )
 from dingrelay_sandbox.events.tickets import EVENTS, Ticket
 from dingrelay_sandbox.report_types import ConnectionReport
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 ConnectionState = Literal["open", "closing", "dead", "closed"]
 REASON = "persistent connection is timeout"
@@ -33,7 +33,7 @@ class StreamConnection:
         ticket: what it was opened with.
         socket: the WebSocket, ready to be used.
         transport: what lies under it; None where it is gone already.
-        world: whose clock and times it follows.
+        sandbox: whose clock and times it follows.
         faults: what is wrong with it.
 
     Attributes:
@@ -48,7 +48,7 @@ class StreamConnection:
         ticket: Ticket,
         socket: web.WebSocketResponse,
         transport: asyncio.Transport | None,
-        world: World,
+        sandbox: SandboxState,
         faults: set[ConnectionFaultKind],
     ) -> None:
         self.number = number
@@ -59,9 +59,9 @@ class StreamConnection:
         self._ticket = ticket
         self._socket = socket
         self._transport = transport
-        self._world = world
+        self._sandbox = sandbox
         self._id = secrets.token_hex(8)
-        self._opened_at = world.clock()
+        self._opened_at = sandbox.clock()
         self._waiting: dict[str, asyncio.Future[str]] = {}
         self._opaque = ""
         self._sent = self._acknowledged = self._pings = self._pongs = 0
@@ -95,10 +95,10 @@ class StreamConnection:
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._waiting[message_id] = answer
         frame = event_frame(
-            event, app, message_id=message_id, connection=self._id, at=self._world.clock()
+            event, app, message_id=message_id, connection=self._id, at=self._sandbox.clock()
         )
         try:
-            async with asyncio.timeout(self._world.delivery_times.acknowledgement):
+            async with asyncio.timeout(self._sandbox.delivery_times.acknowledgement):
                 if "deaf" not in self.faults:
                     await self._send(frame)
                 return await answer
@@ -113,7 +113,9 @@ class StreamConnection:
             return
         self.state = "closing"
         await self._system(DISCONNECT, {"reason": REASON})
-        await asyncio.sleep(self._world.delivery_times.scaled(self._world.delivery_times.closing))
+        await asyncio.sleep(
+            self._sandbox.delivery_times.scaled(self._sandbox.delivery_times.closing)
+        )
         await self.close()
 
     def silence(self) -> None:
@@ -129,7 +131,9 @@ class StreamConnection:
         """End the connection without a word, and be fed for some time as if it were there."""
         self.state, self.lossy = "dead", lossy
         self._abort()
-        await asyncio.sleep(self._world.delivery_times.scaled(self._world.delivery_times.dead_fed))
+        await asyncio.sleep(
+            self._sandbox.delivery_times.scaled(self._sandbox.delivery_times.dead_fed)
+        )
         self.state = "closed"
 
     async def close(self) -> None:
@@ -174,7 +178,7 @@ class StreamConnection:
                     """Frames that mean nothing here, and all to a silent connection."""
 
     async def _ping(self) -> None:
-        times = self._world.delivery_times
+        times = self._sandbox.delivery_times
         while True:
             await asyncio.sleep(times.scaled(times.ping))
             self._opaque = secrets.token_hex(8)
@@ -182,7 +186,7 @@ class StreamConnection:
             await self._system(PING, {"opaque": self._opaque})
 
     async def _system(self, topic: str, data: dict[str, str]) -> None:
-        frame = system_frame(topic, data, message_id=self._message_id(), at=self._world.clock())
+        frame = system_frame(topic, data, message_id=self._message_id(), at=self._sandbox.clock())
         await self._send(frame)
 
     async def _send(self, frame: str) -> None:

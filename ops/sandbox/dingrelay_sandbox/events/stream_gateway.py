@@ -12,7 +12,7 @@ from dingrelay_sandbox.events.frames import SUCCESS
 from dingrelay_sandbox.events.log import Attempt, Delivery
 from dingrelay_sandbox.events.stream_connection import StreamConnection
 from dingrelay_sandbox.report_types import ConnectionReport
-from dingrelay_sandbox.state import World
+from dingrelay_sandbox.state import SandboxState
 
 PATH = "/connect"
 CLOSED_KEPT = 1_000
@@ -28,19 +28,21 @@ class StreamGateway:
     """All connections.
 
     Args:
-        world: where tickets and times are.
+        state: where tickets and times are.
         start: does something in the background that a reset ends.
     """
 
-    def __init__(self, world: World, start: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-        self._world = world
+    def __init__(
+        self, state: SandboxState, start: Callable[[Coroutine[Any, Any, None]], None]
+    ) -> None:
+        self._state = state
         self._start = start
         self._connections: list[StreamConnection] = []
         self._last = 0
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """``GET /connect?ticket=``: the connection, until it ends."""
-        ticket = self._world.tickets.take(request.query.get("ticket", ""), now=time.monotonic())
+        ticket = self._state.tickets.take(request.query.get("ticket", ""), now=time.monotonic())
         if ticket is None:
             return web.json_response({"code": "authFailed", "message": "鉴权失败"}, status=401)
         socket = web.WebSocketResponse(
@@ -48,9 +50,9 @@ class StreamGateway:
         )
         await socket.prepare(request)
         self._last += 1
-        faults = self._world.event_faults.of_connection(ticket.app_key)
+        faults = self._state.event_faults.of_connection(ticket.app_key)
         connection = StreamConnection(
-            self._last, ticket, socket, request.transport, self._world, faults
+            self._last, ticket, socket, request.transport, self._state, faults
         )
         self._connections.append(connection)
         self._forget()
@@ -59,25 +61,25 @@ class StreamGateway:
 
     async def deliver(self, delivery: Delivery) -> None:
         """Send an event until it is acknowledged, or no more is tried."""
-        world = self._world
-        for _ in range(1 + world.delivery_times.redeliveries):
-            at, began = world.clock(), time.monotonic()
+        state = self._state
+        for _ in range(1 + state.delivery_times.redeliveries):
+            at, began = state.clock(), time.monotonic()
             connection = self._pick(delivery.app_key)
-            app = world.apps.get(delivery.app_key)
+            app = state.apps.get(delivery.app_key)
             outcome = "no connection"
             if connection is not None and app is not None:
                 outcome = await connection.push(delivery.event, app)
             took = time.monotonic() - began
             number = connection.number if connection is not None else 0
-            world.events.attempt(delivery, Attempt(at, took, outcome, number))
+            state.events.attempt(delivery, Attempt(at, took, outcome, number))
             if outcome == SUCCESS:
-                world.events.settle(delivery, "delivered")
+                state.events.settle(delivery, "delivered")
                 return
             if connection is not None and connection.lossy:
                 break
-            wait = world.delivery_times.scaled(world.delivery_times.redelivery)
+            wait = state.delivery_times.scaled(state.delivery_times.redelivery)
             await asyncio.sleep(began + wait - time.monotonic())
-        world.events.settle(delivery, "failed")
+        state.events.settle(delivery, "failed")
 
     def act(
         self, action: StreamAction, *, app_key: str | None, number: int | None, lossy: bool

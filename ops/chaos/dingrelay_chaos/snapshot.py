@@ -1,4 +1,4 @@
-"""What really happened at DingTalk, as the sandbox tells it at the end of a run."""
+"""What really happened at DingTalk, as the sandbox reports it at the end of a run."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable
@@ -20,7 +20,7 @@ USER_DAY = 500
 
 
 @dataclass(frozen=True)
-class Truth:
+class Snapshot:
     """A snapshot. People are userids, contents the texts of messages."""
 
     entries: list[EntryReport]
@@ -32,8 +32,8 @@ class Truth:
     tokens: list[str]
 
     @classmethod
-    def read(cls, sandbox: SandboxAdmin, users: Iterable[str]) -> "Truth":
-        """The truth as of now; `users` are all that a message may have gone to."""
+    def read(cls, sandbox: SandboxAdmin, users: Iterable[str]) -> "Snapshot":
+        """What the sandbox holds now; `users` are all that a message may have gone to."""
         organisation = sandbox.organisation()
         people = {each["userid"]: each for each in organisation["users"]}
         inboxes = [sandbox.inbox(user) for user in sorted({*users, *people})]
