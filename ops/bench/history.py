@@ -29,7 +29,7 @@ from dingrelay_workers.history.models import JobRow, RecipientRow
 
 DAYS = 90
 PEOPLE = 20_000
-ASKED = 50
+LIMIT = 50
 """Rows that are asked for: what the commands show if nobody says otherwise."""
 TIMES = 7
 
@@ -129,15 +129,15 @@ def questions(history: SqlHistory) -> dict[str, Callable[[], Awaitable[Any]]]:
     }
 
     def ask(fields: dict[str, Any]) -> Callable[[], Awaitable[Any]]:
-        return lambda: history.list(JobFilter(**fields), before=None, limit=ASKED)
+        return lambda: history.list(JobFilter(**fields), before=None, limit=LIMIT)
 
-    asked = {name: ask(fields) for name, fields in filters.items()}
-    asked["who u7"] = lambda: history.person("u7", app=None, limit=ASKED)
-    asked["who u7 --app hr"] = lambda: history.person("u7", app="hr", limit=ASKED)
-    asked["who nobody"] = lambda: history.person("nobody", app=None, limit=ASKED)
-    asked["find one"] = lambda: history.find(["00000000-0000-4000-8000-000000000007"])
-    asked["find by prefix"] = lambda: history.beginning("00000000-0000-4000-8000-0000000000", 10)
-    return asked
+    found = {name: ask(fields) for name, fields in filters.items()}
+    found["who u7"] = lambda: history.person("u7", app=None, limit=LIMIT)
+    found["who u7 --app hr"] = lambda: history.person("u7", app="hr", limit=LIMIT)
+    found["who nobody"] = lambda: history.person("nobody", app=None, limit=LIMIT)
+    found["find one"] = lambda: history.find(["00000000-0000-4000-8000-000000000007"])
+    found["find by prefix"] = lambda: history.beginning("00000000-0000-4000-8000-0000000000", 10)
+    return found
 
 
 async def measure(settings: Settings, database: Database | None) -> dict[str, float]:

@@ -182,7 +182,7 @@ async def open_loop(load: Load) -> Answers:
         free.put_nowait(connection)
     began = monotonic()
 
-    async def ask_once(due: float) -> None:
+    async def request_once(due: float) -> None:
         connection = await free.get()
         answers.take(await connection.ask(next(messages)), due, began)
         free.put_nowait(connection)
@@ -191,7 +191,7 @@ async def open_loop(load: Load) -> Answers:
         for number in range(int(load.rate * load.seconds)):
             due = began + number / load.rate
             await asyncio.sleep(due - monotonic())
-            asking.create_task(ask_once(due))
+            asking.create_task(request_once(due))
     answers.seconds = monotonic() - began
     return answers
 

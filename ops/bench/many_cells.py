@@ -189,7 +189,7 @@ class Bench:
         self.broken: list[str] = []
         self.medians: dict[str, float] = {}
 
-    def tell(self, name: str, value: float, unit: str) -> None:
+    def report(self, name: str, value: float, unit: str) -> None:
         """Note and show a figure."""
         self.figures[name] = round(value, 3)
         print(f"{value:12,.3f} {unit:4} {name}", flush=True)
@@ -197,12 +197,12 @@ class Bench:
     def measure(self) -> None:
         """All of it."""
         held = memory_bytes(self.servers.values())
-        self.tell("a store that holds nothing", statistics.mean(held) / 1e6, "MB")
+        self.report("a store that holds nothing", statistics.mean(held) / 1e6, "MB")
         urls = {name: f"redis://127.0.0.1:{each.port}/0" for name, each in self.servers.items()}
         began = time.perf_counter()
         settings = settings_of(urls, self.apps)
-        self.tell("reading the settings", (time.perf_counter() - began) * 1e3, "ms")
-        self.tell("finding the cell of an app", routing_seconds(settings, self.apps) * 1e6, "µs")
+        self.report("reading the settings", (time.perf_counter() - began) * 1e3, "ms")
+        self.report("finding the cell of an app", routing_seconds(settings, self.apps) * 1e6, "µs")
         alone = Settings.load(env="test", redis_url=next(iter(urls.values())))
         with Client(alone) as before, Client(settings) as client:
             self.compare_sends(before, client)
@@ -220,7 +220,7 @@ class Bench:
                 if number > ROUNDS // 10:
                     times[name].append(time.perf_counter() - began)
         for name, found in times.items():
-            self.tell(f"a send {name}", statistics.median(found) * 1e6, "µs")
+            self.report(f"a send {name}", statistics.median(found) * 1e6, "µs")
 
     def look(self, settings: Settings, client: Client) -> None:
         """What it takes to ask all cells."""
@@ -236,10 +236,10 @@ class Bench:
                 began = time.perf_counter()
                 assert stranger.status(job.id) == status
                 found.append(time.perf_counter() - began)
-            self.tell(f"{name}, all cells asked", statistics.median(found) * 1e3, "ms")
+            self.report(f"{name}, all cells asked", statistics.median(found) * 1e3, "ms")
         began = time.perf_counter()
         assert client.recent()
-        self.tell("the newest 50 jobs of all cells", (time.perf_counter() - began) * 1e3, "ms")
+        self.report("the newest 50 jobs of all cells", (time.perf_counter() - began) * 1e3, "ms")
 
     def lose(self, client: Client) -> None:
         """Lose a cell in both ways, and have it back."""
@@ -251,19 +251,19 @@ class Bench:
         self.phase("one refuses", client, LOST)
         server.start()
         returns = [seconds_until_back(client, lost)]
-        self.tell("back after its return", returns[-1], "s")
+        self.report("back after its return", returns[-1], "s")
         with Redis(port=server.port) as redis:
             # It takes connections and says nothing.
             redis.client_pause(int((self.seconds + 1) * 1000))
         self.phase("one is silent", client, LOST)
         time.sleep(1)
         returns.append(seconds_until_back(client, lost))
-        self.tell("back after its silence", returns[-1], "s")
+        self.report("back after its silence", returns[-1], "s")
         self.phase("all there again", client)
         if max(returns) > BACK:
             self.broken.append("the return")
         share = max(everywhere.sent.values()) / min(everywhere.sent.values())
-        self.tell("jobs of the busiest cell in those of the idlest", share, "×")
+        self.report("jobs of the busiest cell in those of the idlest", share, "×")
         for name, median in self.medians.items():
             # Threads of one process on a few cores make the slowest one anything.
             if median > 2 * self.medians["all there"]:
@@ -273,20 +273,22 @@ class Bench:
         """Send for a while, and tell what became of it."""
         tally = send_for(client, self.apps, lost, self.seconds)
         self.medians[name] = percentile(tally.others, 0.5)
-        self.tell(f"{name}: sends a second to other cells", len(tally.others) / self.seconds, "/s")
-        self._tell_times(f"{name}: a send to another cell", tally.others)
+        self.report(
+            f"{name}: sends a second to other cells", len(tally.others) / self.seconds, "/s"
+        )
+        self._report_times(f"{name}: a send to another cell", tally.others)
         if lost:
-            self.tell(f"{name}: refused sends to the lost cell", len(tally.lost), "")
-            self._tell_times(f"{name}: a refusal", tally.lost)
+            self.report(f"{name}: refused sends to the lost cell", len(tally.lost), "")
+            self._report_times(f"{name}: a refusal", tally.lost)
             if not tally.lost or max(tally.lost) > BOUND:
                 self.broken.append(f"{name}: the refusals")
         if tally.wrong or set(self.servers) - {lost} - set(tally.sent):
             self.broken.append(f"{name}: {dict(tally.wrong)}, {len(tally.sent)} cells")
         return tally
 
-    def _tell_times(self, name: str, times: Sequence[float]) -> None:
+    def _report_times(self, name: str, times: Sequence[float]) -> None:
         for share, called in ((0.5, "median"), (0.99, "99 %"), (1.0, "slowest")):
-            self.tell(f"{name}, {called}", percentile(times, share) * 1e3, "ms")
+            self.report(f"{name}, {called}", percentile(times, share) * 1e3, "ms")
 
 
 def main() -> int:

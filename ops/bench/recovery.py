@@ -36,7 +36,7 @@ def measure(testbed: Testbed, kills: int) -> list[Figure]:
     jobs = 0
     with (
         testbed.workers(WORKERS, env=env) as workers,
-        _asked(testbed),
+        _requests(testbed),
         Redis.from_url(testbed.redis_url) as redis,
     ):
         for _ in range(kills):
@@ -56,7 +56,7 @@ def measure(testbed: Testbed, kills: int) -> list[Figure]:
 
 
 @contextmanager
-def _asked(testbed: Testbed) -> Generator[None]:
+def _requests(testbed: Testbed) -> Generator[None]:
     """As many jobs a second as the limit lets through are asked for."""
     stopping = threading.Event()
 

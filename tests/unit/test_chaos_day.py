@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from dingrelay_chaos.asked import Asked, MessageAsked
 from dingrelay_chaos.evidence import Evidence
+from dingrelay_chaos.requests import MessageRequest, Requests
 from dingrelay_chaos.snapshot import TOO_MANY_A_DAY, Snapshot
 
 MIDNIGHT = datetime(2026, 11, 26, 16, tzinfo=UTC).timestamp()
@@ -24,19 +24,19 @@ def snapshot_of(entries: list[Any]) -> Snapshot:
     return Snapshot(entries, [], [], nothing, {}, {}, [])
 
 
-def excused(asked: list[MessageAsked], entries: list[Any]) -> set[str]:
+def excused(messages: list[MessageRequest], entries: list[Any]) -> set[str]:
     """The contents that somebody may have missed without being told."""
     snapshot = snapshot_of(entries)
     schedule: Any = SimpleNamespace(setting=SimpleNamespace(recipients="5000/60s"))
     nothing: Any = None
-    found = Evidence(schedule, Asked(messages=asked), snapshot, nothing, {})
-    for content in {asked.content for asked in asked}:
+    found = Evidence(schedule, Requests(messages=messages), snapshot, nothing, {})
+    for content in {each.content for each in messages}:
         assert found.unreachable(content, "u1") is ((content, "u1") in found.beyond_the_day)
     return {content for content, _ in found.beyond_the_day}
 
 
-def plain(content: str, **more: Any) -> MessageAsked:
-    return MessageAsked(1, 0.0, content, (), **more)
+def plain(content: str, **more: Any) -> MessageRequest:
+    return MessageRequest(1, 0.0, content, (), **more)
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,15 @@ def plain(content: str, **more: Any) -> MessageAsked:
 )
 def test_what_is_sent_in_any_case_may_be_dropped(how: dict[str, Any]) -> None:
     dropped = [entry("in any case", TOO_MANY_A_DAY), entry("counted", TOO_MANY_A_DAY)]
-    asked = [plain("in any case", **how), plain("counted")]
-    assert excused(asked, dropped) == {"in any case"}
+    messages = [plain("in any case", **how), plain("counted")]
+    assert excused(messages, dropped) == {"in any case"}
 
 
 def test_each_message_to_departments_that_arrived_excuses_one_other() -> None:
-    asked = [plain("theirs", departments=(2,)), plain("one"), plain("two")]
+    messages = [plain("theirs", departments=(2,)), plain("one"), plain("two")]
     arrived, one, two = entry("theirs"), entry("one", TOO_MANY_A_DAY), entry("two", TOO_MANY_A_DAY)
-    assert excused(asked, [arrived, one]) == {"one"}
-    assert excused(asked, [arrived, one, two]) == set()
+    assert excused(messages, [arrived, one]) == {"one"}
+    assert excused(messages, [arrived, one, two]) == set()
 
 
 def test_what_is_dropped_for_another_reason_is_not_excused() -> None:
@@ -60,9 +60,9 @@ def test_what_is_dropped_for_another_reason_is_not_excused() -> None:
 
 
 def test_a_message_to_departments_excuses_none_of_the_next_day() -> None:
-    asked = [plain("theirs", departments=(2,)), plain("one")]
+    messages = [plain("theirs", departments=(2,)), plain("one")]
     entries = [entry("theirs", at=MIDNIGHT - 3), entry("one", TOO_MANY_A_DAY)]
-    assert excused(asked, entries) == set()
+    assert excused(messages, entries) == set()
 
 
 def test_an_equal_message_after_midnight_is_another_one() -> None:

@@ -51,7 +51,7 @@ class Door(Service):
             return
         self.start()
         deadline = time.monotonic() + START_SECONDS
-        while not is_heard(sandbox):
+        while not is_connected(sandbox):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no stream is open; see {self.process.log}")
             time.sleep(0.1)
@@ -62,6 +62,6 @@ class Door(Service):
             super().start()
 
 
-def is_heard(sandbox: SandboxAdmin) -> bool:
+def is_connected(sandbox: SandboxAdmin) -> bool:
     """Whether DingTalk has a connection on which it tells of events."""
     return any(each["state"] == "open" and each["subscriptions"] for each in sandbox.streams())

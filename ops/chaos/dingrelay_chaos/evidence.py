@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dingrelay_chaos.asked import Asked, JobAsked
 from dingrelay_chaos.directory import Directory
 from dingrelay_chaos.faults.dingtalk import DingTalkClock
 from dingrelay_chaos.faults.valkey import (
@@ -22,9 +21,10 @@ from dingrelay_chaos.faults.valkey import (
     ValkeyRestarts,
 )
 from dingrelay_chaos.faults.workers import WorkerEnds, WorkerSleeps
-from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
+from dingrelay_chaos.requests import JobRequest, Requests
 from dingrelay_chaos.snapshot import TOO_MANY_A_DAY, TOO_MANY_A_MINUTE, Snapshot, day_of, text_of
+from dingrelay_chaos.system_state import SystemState
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers import Client, JobNotFound, JobStatus, Settings
 from dingrelay_sandbox.report_types import AttemptReport, EventReport
@@ -63,7 +63,7 @@ class Evidence:
     """Everything at the end of a run."""
 
     schedule: "Schedule"
-    asked: Asked
+    requests: Requests
     snapshot: Snapshot
     journal: Journal
     statuses: dict[str, JobStatus | None]
@@ -80,7 +80,7 @@ class Evidence:
     """The directory before the last walks."""
     walks: list[str] = field(default_factory=list[str])
     """The jobs of the last walks."""
-    hearing: Hearing = field(default_factory=Hearing)
+    system_state: SystemState = field(default_factory=SystemState)
     began: float = 0
     """When the schedule started, by the monotonic clock of `calls`."""
     began_at: float = 0
@@ -91,9 +91,11 @@ class Evidence:
     """A job that was among the last to settle."""
     logs: dict[str, str] = field(default_factory=dict[str, str])
 
-    def forgotten(self, asked: JobAsked) -> bool:
+    def forgotten(self, request: JobRequest) -> bool:
         """Whether a failover may have lost that this was accepted."""
-        return any(asked.at <= lost.until and asked.answered >= lost.since for lost in self.lost)
+        return any(
+            request.at <= lost.until and request.answered >= lost.since for lost in self.lost
+        )
 
     def calls_near_a_loss(self, seconds: float) -> set[int]:
         """The calls that arrived while a failover lost what was noted, or so much later."""
@@ -118,7 +120,7 @@ class Evidence:
     @cached_property
     def lost_events(self) -> set[str]:
         """The events of which the system may never have heard."""
-        return {event["id"] for event in self.hearing.events if self._may_be_lost(event)}
+        return {event["id"] for event in self.system_state.events if self._may_be_lost(event)}
 
     def _may_be_lost(self, event: EventReport) -> bool:
         for delivery in event["deliveries"]:
@@ -144,10 +146,10 @@ class Evidence:
     @cached_property
     def _spoilt_lists(self) -> bool:
         """Whether an answer with events that could not be pushed may have been lost."""
-        asked = [each for each in self.snapshot.calls if each["api"].startswith(FAILED_EVENTS)]
-        if any(each["fault"] for each in asked):
+        calls = [each for each in self.snapshot.calls if each["api"].startswith(FAILED_EVENTS)]
+        if any(each["fault"] for each in calls):
             return True
-        moments = [each["monotonic"] - self.began for each in asked]
+        moments = [each["monotonic"] - self.began for each in calls]
         return any(
             fault.began - LATEST_SECONDS <= at <= fault.ended + LATEST_SECONDS
             for at in moments
@@ -167,11 +169,11 @@ class Evidence:
         is in nobody's count, so for each that somebody got, another one may be sent to them in vain.
         """
         in_any_case = {
-            asked.content
-            for asked in self.asked.messages
-            if asked.departments or asked.everyone or asked.allow_duplicate
+            request.content
+            for request in self.requests.messages
+            if request.departments or request.everyone or request.allow_duplicate
         }
-        to_departments = {each.content for each in self.asked.messages if each.departments}
+        to_departments = {each.content for each in self.requests.messages if each.departments}
         uncounted: Counter[tuple[str, str]] = Counter()
         dropped: dict[tuple[str, str], list[str]] = {}
         for entry in self.snapshot.entries:

@@ -27,7 +27,7 @@ START_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class WebhookRequest:
     """One request.
 
     Attributes:
@@ -55,7 +55,7 @@ class Receiver:
 
     def __init__(self) -> None:
         self.port = ports.reserve()
-        self.requests: list[Heard] = []
+        self.requests: list[WebhookRequest] = []
         """Everything, in order; only appended to."""
         self.manners: dict[str, Manner] = {}
         """Endpoint → how it misbehaves; ``*`` for all."""
@@ -117,7 +117,7 @@ class Receiver:
         status = _status(manner)
         headers = request.headers
         self.requests.append(
-            Heard(
+            WebhookRequest(
                 name,
                 at,
                 headers.get("webhook-id", ""),

@@ -98,7 +98,7 @@ def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
 def run_schedule(schedule: Schedule, running: System, journal: Journal) -> None:
     """Operations in threads, faults one after the other in this one, which owns the processes."""
     ending: list[tuple[float, Fault, FaultTime]] = []
-    asked: list[Future[None]] = []
+    futures: list[Future[None]] = []
     with ThreadPoolExecutor(PRODUCERS, "producer") as producers:
         for step in schedule.steps:
             _wait(running, step.at, ending, journal)
@@ -110,13 +110,13 @@ def run_schedule(schedule: Schedule, running: System, journal: Journal) -> None:
                     journal.faults.append(time_of)
                     ending.append((began + fault.seconds, fault, time_of))
                 case operation:
-                    asked.append(producers.submit(_ask, operation, running, step.number, journal))
+                    futures.append(producers.submit(_ask, operation, running, step.number, journal))
         _wait(running, schedule.seconds, ending, journal)
         for _, fault, time_of in ending:
             time_of.ended = running.now()
             _safely(lambda fault=fault: fault.end(running), journal)
         running.mend()
-        for future in asked:
+        for future in futures:
             future.result(PATIENCE_SECONDS)
 
 

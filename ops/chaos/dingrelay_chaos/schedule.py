@@ -96,7 +96,7 @@ def schedule(
         # All of them end with the time of the run: then the system has to come to rest.
         drawn.append((at, name, shortened(fault, seconds - at)))
     past = Past()
-    asked = _kept(rng, OPERATIONS, only)
+    kinds = _kept(rng, OPERATIONS, only)
     moments: list[float] = []
     at = 0.0
     while (at := at + rng.uniform(*OPERATION_SECONDS)) < seconds:
@@ -107,14 +107,14 @@ def schedule(
         what: Operation | Fault | None = drawn_fault
         name = fault_name
         if what is None:
-            name = _pick(rng, asked)
+            name = _pick(rng, kinds)
             what = operation_draw.draw(rng, name, number, past, seconds - moment)
         if what is not None and not {name, f"#{number}"} & set(without):
             steps.append(Step(number, round(moment, 3), what))
     return Schedule(seed, seconds, setting, tuple(steps))
 
 
-def _setting(rng: random.Random, hearing: random.Random) -> Setting:
+def _setting(rng: random.Random, events_rng: random.Random) -> Setting:
     skewed = rng.random() < 0.6
     return Setting(
         worker_skews=tuple(
@@ -130,9 +130,9 @@ def _setting(rng: random.Random, hearing: random.Random) -> Setting:
         approval_api=rng.choice(("v1.0", "topapi")),
         contacts_api=rng.choice(("v2", "v2", "v1")),
         token_api=rng.choice(("oapi", "v1.0")),
-        door=hearing.choice(("http", "http", "stream")),
-        endpoints=hearing.choice(((), *LEVELS)),
-        follow=hearing.choice(("own", "own", "all")),
+        door=events_rng.choice(("http", "http", "stream")),
+        endpoints=events_rng.choice(((), *LEVELS)),
+        follow=events_rng.choice(("own", "own", "all")),
     )
 
 

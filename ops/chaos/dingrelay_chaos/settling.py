@@ -14,12 +14,12 @@ from redis.exceptions import RedisError
 from dingrelay_chaos import evidence, passing
 from dingrelay_chaos.directory import Directory
 from dingrelay_chaos.evidence import Evidence
-from dingrelay_chaos.hearing import Hearing
 from dingrelay_chaos.journal import Journal
 from dingrelay_chaos.people import JOINING, MOVING, STAYING
 from dingrelay_chaos.schedule import Schedule
 from dingrelay_chaos.snapshot import Snapshot
 from dingrelay_chaos.system import System
+from dingrelay_chaos.system_state import SystemState
 from dingrelay_chaos.valkey import Lost
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_producers.store import keys
@@ -55,15 +55,15 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
     left = system.marked_as_left & _present(system)
     by_events = Directory.read(system.database)
     walks = _walks(system, last)
-    asked = system.asked
+    requests = system.requests
     snapshot = Snapshot.read(system.sandbox, (*STAYING, *MOVING, *JOINING))
     found = Evidence(
         schedule=schedule,
-        asked=asked,
+        requests=requests,
         snapshot=snapshot,
         journal=journal,
-        statuses=evidence.statuses(system.client, [*asked.jobs(), *walks]),
-        discarded={each.job for each in asked.commands if each.verb == "discard"},
+        statuses=evidence.statuses(system.client, [*requests.jobs(), *walks]),
+        discarded={each.job for each in requests.commands if each.verb == "discard"},
         unacked=_unacked(system),
         lost=[
             Lost(lost.since - system.began - LAG_SECONDS, lost.until - system.began)
@@ -72,13 +72,13 @@ def settle(system: System, schedule: Schedule, journal: Journal) -> Evidence:
         left_too_early=sorted(left),
         by_events=by_events,
         walks=walks,
-        hearing=Hearing.read(system),
+        system_state=SystemState.read(system),
         began=system.began,
         began_at=system.began_at,
         waited=waited,
         last=last[0] if last else "",
     )
-    created = [each.campaign for each in asked.campaigns if each.campaign]
+    created = [each.campaign for each in requests.campaigns if each.campaign]
     found.campaigns = evidence.campaigns(system, created)
     found.logs = evidence.read_logs(system.folder)
     return found
@@ -132,13 +132,13 @@ def _tend(system: System) -> None:
 
 
 def _open_jobs(system: System) -> str:
-    for status in evidence.statuses(system.client, system.asked.jobs()).values():
+    for status in evidence.statuses(system.client, system.requests.jobs()).values():
         if status and not status.state.ended:
             return f"{status.kind} {status.id} {status.state} {status.error or ''}"
     return ""
 
 
-def _untold_events(system: System) -> str:
+def _undelivered_events(system: System) -> str:
     events = system.sandbox.events_summary()
     if events["waiting"]:
         return f"{events['waiting']} events are on their way"
@@ -172,7 +172,7 @@ def _open_campaigns(system: System) -> str:
     return ""
 
 
-def _untold_notices(system: System) -> str:
+def _undelivered_notices(system: System) -> str:
     """Notices that are not passed on, and deliveries that are under way."""
     if not system.subscribers.all:
         return ""
@@ -195,14 +195,14 @@ def _untold_notices(system: System) -> str:
 
 
 _LOOKS: tuple[Callable[[System], str], ...] = (
-    *(_open_jobs, _untold_events, _queued, _open_campaigns, _untold_notices),
+    *(_open_jobs, _undelivered_events, _queued, _open_campaigns, _undelivered_notices),
 )
 """Each tells what is under way."""
 
 
 def _present(system: System) -> set[str]:
     """People who were there all the time."""
-    return {user for user in (*STAYING, *MOVING) if not system.asked.was_absent(user)}
+    return {user for user in (*STAYING, *MOVING) if not system.requests.was_absent(user)}
 
 
 def _walks(system: System, last: list[str]) -> list[str]:

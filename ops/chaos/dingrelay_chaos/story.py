@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator
 from typing import Any, cast
 
-from dingrelay_chaos.asked import Asked
 from dingrelay_chaos.brief import brief
 from dingrelay_chaos.evidence import Evidence
 from dingrelay_chaos.journal import Journal
+from dingrelay_chaos.requests import Requests
 from dingrelay_chaos.snapshot import text_of
 from dingrelay_chaos.system import System
 
@@ -24,9 +24,9 @@ Line = tuple[float, str, str]
 
 def story(evidence: Evidence, system: System, job: str) -> str:
     """The story of a job, a campaign, or a content."""
-    ids = _ids(evidence.asked, job)
+    ids = _ids(evidence.requests, job)
     lines = [
-        *_driver(evidence.asked, ids),
+        *_driver(evidence.requests, ids),
         *_logged(evidence, system, ids),
         *_at_dingtalk(evidence, system, ids),
     ]
@@ -41,28 +41,28 @@ def story(evidence: Evidence, system: System, job: str) -> str:
         left_out = len(lines) - MOST_LINES
         gap = [(lines[MOST_LINES // 2][0], "…", f"{left_out} lines are left out")]
         lines = lines[: MOST_LINES // 2] + gap + lines[-MOST_LINES // 2 :]
-    shown = [f"{at:8.3f}  {who:8} {what}" for at, who, what in lines]
+    shown = [f"{at:8.3f}  {source:8} {what}" for at, source, what in lines]
     return "\n".join([*shown, *_records(system, ids)])
 
 
-def _ids(asked: Asked, job: str) -> set[str]:
+def _ids(requests: Requests, job: str) -> set[str]:
     """The job with all that were asked alike: equal approvals, messages of one content."""
     ids = {job}
-    contents = {each.content for each in asked.messages if job in {each.job, each.content}}
-    tags = {each.tag for each in asked.approvals if each.job == job}
-    ids |= {each.job for each in asked.messages if each.content in contents}
-    ids |= {each.job for each in asked.approvals if each.tag in tags}
+    contents = {each.content for each in requests.messages if job in {each.job, each.content}}
+    tags = {each.tag for each in requests.approvals if each.job == job}
+    ids |= {each.job for each in requests.messages if each.content in contents}
+    ids |= {each.job for each in requests.approvals if each.tag in tags}
     return {each for each in ids if each}
 
 
-def _driver(asked: Asked, ids: set[str]) -> Iterator[Line]:
-    for each in asked.everything():
+def _driver(requests: Requests, ids: set[str]) -> Iterator[Line]:
+    for each in requests.everything():
         if each.job in ids:
             yield each.at, "asked", f"#{each.step} {brief(each)}"
-    for campaign in asked.campaigns:
+    for campaign in requests.campaigns:
         if campaign.campaign in ids:
             yield campaign.at, "asked", f"#{campaign.step} campaign {campaign.tag!r}"
-    for command in asked.commands:
+    for command in requests.commands:
         if command.job in ids:
             yield (
                 command.at,
@@ -117,9 +117,9 @@ def _unix(text: str) -> float:
 
 def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[Line]:
     snapshot = evidence.snapshot
-    contents = {each.content for each in evidence.asked.messages if each.job in ids}
+    contents = {each.content for each in evidence.requests.messages if each.job in ids}
     contents |= {each for each in ids if each in snapshot.by_content}
-    tags = {each.tag for each in evidence.asked.approvals if each.job in ids}
+    tags = {each.tag for each in evidence.requests.approvals if each.job in ids}
     calls: dict[int, list[str]] = {}
     for content in contents:
         for user, entries in snapshot.by_content.get(content, {}).items():
@@ -129,7 +129,7 @@ def _at_dingtalk(evidence: Evidence, system: System, ids: set[str]) -> Iterator[
     for entry in snapshot.entries:
         if any(
             text_of(entry).startswith(each.tag) and each.campaign in ids
-            for each in evidence.asked.campaigns
+            for each in evidence.requests.campaigns
         ):
             outcome = f"{entry['user']}{' ' + entry['reason'] if entry['reason'] else ''}"
             calls.setdefault(entry["call_id"], []).append(outcome)

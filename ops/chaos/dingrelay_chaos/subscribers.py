@@ -142,7 +142,7 @@ class Subscribers:
         return found if found and found.id and not found.removed else None
 
     def _ask(self, act: Callable[[SqlWebhookStore], Awaitable[Answer]]) -> Answer:
-        async def asked() -> Answer:
+        async def answer() -> Answer:
             settings = Settings.load()
             database, redis = Database(settings.database), open_redis(settings)
             store = SqlWebhookStore(database, redis, settings)
@@ -153,7 +153,7 @@ class Subscribers:
                 await redis.aclose()
                 await database.dispose()
 
-        return asyncio.run(asked())
+        return asyncio.run(answer())
 
     def _last_notice(self) -> int:
         """A number that no notice has which the new endpoint may miss."""

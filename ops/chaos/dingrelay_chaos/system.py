@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 
-from dingrelay_chaos.asked import Absence, Asked
 from dingrelay_chaos.celery_events import CeleryEvents
 from dingrelay_chaos.database import Database
 from dingrelay_chaos.dingtalk import AGENT_ID, APP_KEY, APP_SECRET, DingTalk
@@ -20,6 +19,7 @@ from dingrelay_chaos.door import AES_KEY, TOKEN, Door
 from dingrelay_chaos.gateway import Gateway
 from dingrelay_chaos.people import DEPARTMENTS, JOINING, KINDS, PEOPLE, addresses_of_joining
 from dingrelay_chaos.receiver import TIMEOUT_SECONDS, Receiver
+from dingrelay_chaos.requests import Absence, Requests
 from dingrelay_chaos.subscribers import FIRST, KEY, NETWORKS, Subscribers
 from dingrelay_chaos.valkey import Valkey
 from dingrelay_chaos.worker import Worker
@@ -59,7 +59,7 @@ class System:
     def __init__(self, setting: "Setting", folder: Path) -> None:
         self.folder = folder
         self.setting = setting
-        self.asked = Asked()
+        self.requests = Requests()
         self.valkey = Valkey(folder)
         self.database = Database(folder)
         self.dingtalk = DingTalk(
@@ -117,17 +117,17 @@ class System:
         self.celery_events.start()
         self.wait_ready()
         self.gateway.open()
-        self._hear()
+        self._subscribe()
         self.began = time.monotonic()
         self.began_at = time.time()
 
-    def _hear(self) -> None:
+    def _subscribe(self) -> None:
         """Know everybody who is there, and hear of what happens from then on.
 
         Raises:
             WaitTimeout: the organisation could not be walked.
         """
-        self.asked.absences += [Absence(user, float("-inf")) for user in JOINING]
+        self.requests.absences += [Absence(user, float("-inf")) for user in JOINING]
         for person in self.sandbox.organisation()["users"]:
             known = {kind: str(person[kind]) for kind in KINDS if person.get(kind)}
             self.addresses[person["userid"]] = known

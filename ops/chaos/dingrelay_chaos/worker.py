@@ -70,7 +70,7 @@ class Worker:
     @property
     def ready(self) -> bool:
         """Whether the present process has said so."""
-        return self.process.alive and self._said_ready()
+        return self.process.alive and self._reported_ready()
 
     def supervise(self) -> None:
         """Start it again if it has ended by itself, as systemd would; note its memory."""
@@ -79,11 +79,11 @@ class Worker:
                 self.memory.append(psutil.Process(self.process.pid).memory_info().rss)
         elif self.wanted:
             # One that never came up found Valkey away; one that was told to stop did so.
-            if self._said_ready() and not self._stopping:
+            if self._reported_ready() and not self._stopping:
                 self.failures.append(f"{self.name} ended with {self.process.exit_code}")
             self.start(self.skews[-1][1] if self.skews else 0.0)
 
-    def _said_ready(self) -> bool:
+    def _reported_ready(self) -> bool:
         with self.process.log.open("rb") as log:
             log.seek(self._started_at)
             return b'"worker_ready"' in log.read()

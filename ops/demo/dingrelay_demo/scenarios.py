@@ -87,7 +87,7 @@ async def drop_in(context: DemoContext) -> None:
         return sent["task_id"], made["process_instance_id"], len(script.departments())
 
     task_id, instance, departments = await asyncio.to_thread(play)
-    asked = {
+    expected = {
         "message-send": messages.message("u3", content),
         "approval-create": ApprovalCreate.parse(
             {"process_code": "PROC-LEAVE", "originator": "u6", "form": form}
@@ -97,9 +97,9 @@ async def drop_in(context: DemoContext) -> None:
     newest = await asyncio.to_thread(context.system.client.recent, 6)
     refs: list[JobRef] = []
     for found in newest:
-        if found.kind in asked and not context.expected.has(found.id):
+        if found.kind in expected and not context.expected.has(found.id):
             refs.append(context.system.client.job(found.id))
-            context.expected.add(refs[-1], asked[found.kind])
+            context.expected.add(refs[-1], expected[found.kind])
     for status in await context.finish(refs):
         context.screen.job(status.kind, status)
     context.screen.note(
@@ -183,12 +183,12 @@ async def decisions(context: DemoContext) -> None:
     context.expected.decisions.update(receiver.states)
     for instance, state in receiver.states.items():
         context.screen.note(f"{instance}: {state}")
-    asked = sum([await context.looks(instance) for instance in wanted])
+    looks = sum([await context.looks(instance) for instance in wanted])
     context.screen.note(
         tr(
             "the last one was told {took:.1f} s after the first decision; questions to DingTalk: {asked}",
             took=took,
-            asked=asked,
+            asked=looks,
         )
     )
 
@@ -205,13 +205,13 @@ async def newcomer(context: DemoContext) -> None:
     job = messages.to_mobile(NEWCOMERS_MOBILE, messages.text("欢迎入职"))
     for status in await context.finish([await context.send(job)]):
         context.screen.job("welcome", status)
-    asked = sandbox.audit()["calls"].get(BY_MOBILE_API, {})
+    calls = sandbox.audit()["calls"].get(BY_MOBILE_API, {})
     context.screen.note(
         tr(
             "an event brought them into the directory after {took:.1f} s; questions to DingTalk about the "
             "number: {times}",
             took=took,
-            times=sum(asked.values()),
+            times=sum(calls.values()),
         )
     )
 

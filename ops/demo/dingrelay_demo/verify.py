@@ -54,14 +54,14 @@ def _messages(context: DemoContext) -> Column:
 
 
 def _approvals(context: DemoContext) -> Column:
-    asked = context.expected.approvals
-    named = [status.result["instance_id"] for status in statuses(asked) if status.result]
+    expected = context.expected.approvals
+    named = [status.result["instance_id"] for status in statuses(expected) if status.result]
     created = [made["id"] for made in context.system.sandbox.approvals()]
     return Column(
-        asked=len(asked),
+        asked=len(expected),
         accepted=len(named),
         delivered=len(created),
-        lost=len(asked) - len(set(named) & set(created)),
+        lost=len(expected) - len(set(named) & set(created)),
         duplicated=len(set(created) - set(named)),
     )
 

@@ -89,7 +89,7 @@ class Act(BaseModel):
     remark: str = ""
 
     @model_validator(mode="after")
-    def _says_what_it_must(self) -> Self:
+    def _has_what_its_action_needs(self) -> Self:
         if self.action == "redirect" and not self.to:
             raise ValueError("to: somebody must be named")
         if self.action == "comment" and not self.remark:

@@ -96,7 +96,7 @@ class Flow:
     cc: Sequence[str]
     cc_position: str
     new_task_id: Callable[[], int]
-    tell: Callable[[FlowChange], None] = _ignore
+    notify: Callable[[FlowChange], None] = _ignore
     status: FlowStatus = "RUNNING"
     result: FlowResult = ""
     finished_at: float | None = None
@@ -107,7 +107,7 @@ class Flow:
     def start(self, at: float) -> None:
         """Begin with the first step."""
         self._note(self.originator, at, "START_PROCESS_INSTANCE")
-        self.tell(FlowChange("instance", "start", at))
+        self.notify(FlowChange("instance", "start", at))
         self._copy("START", at)
         self._open(at)
 
@@ -136,7 +136,7 @@ class Flow:
         result: TaskResult = "AGREE" if agree else "REFUSE"
         task.end("COMPLETED", result, at)
         self._note(task.user, at, "EXECUTE_TASK_NORMAL", result, remark, task.activity)
-        self._tell_of(task, "finish", at, remark)
+        self._notify(task, "finish", at, remark)
         if not agree:
             self._end("COMPLETED", "refuse", at)
             return
@@ -150,13 +150,13 @@ class Flow:
         """A person hands a task to another one."""
         task.end("COMPLETED", "REDIRECTED", at)
         self._note(task.user, at, "REDIRECT_TASK", "NONE", remark, task.activity)
-        self._tell_of(task, "finish", at, remark)
+        self._notify(task, "finish", at, remark)
         self._ask(to_user, task.step, at)
 
     def comment(self, user: str, text: str, *, at: float) -> None:
         """Somebody says something."""
         self._note(user, at, "ADD_REMARK", "NONE", text)
-        self.tell(FlowChange("task", "comment", at, user, remark=text))
+        self.notify(FlowChange("task", "comment", at, user, remark=text))
 
     def terminate(self, user: str, *, at: float, remark: str = "") -> None:
         """It is withdrawn."""
@@ -182,7 +182,7 @@ class Flow:
     def _ask(self, user: str, step: int, at: float) -> None:
         task = Task(self.new_task_id(), user, step, at)
         self.tasks.append(task)
-        self._tell_of(task, "start", at)
+        self._notify(task, "start", at)
 
     def _end(self, status: FlowStatus, result: FlowResult, at: float) -> None:
         self._cancel(at)
@@ -190,17 +190,17 @@ class Flow:
         ended = status == "COMPLETED"
         if ended:
             self._copy("FINISH", at)
-        self.tell(FlowChange("instance", "finish" if ended else "terminate", at))
+        self.notify(FlowChange("instance", "finish" if ended else "terminate", at))
 
     def _cancel(self, at: float) -> None:
         for task in self.open_tasks:
             task.end("CANCELED", "NONE", at)
-            self._tell_of(task, "cancel", at)
+            self._notify(task, "cancel", at)
 
-    def _tell_of(
+    def _notify(
         self, task: Task, kind: Literal["start", "finish", "cancel"], at: float, remark: str = ""
     ) -> None:
-        self.tell(FlowChange("task", kind, at, task.user, task, remark))
+        self.notify(FlowChange("task", kind, at, task.user, task, remark))
 
     def _copy(self, moment: str, at: float) -> None:
         if self.cc and moment in self.cc_position:

@@ -64,7 +64,7 @@ class Approvals:
     """
 
     def __init__(self) -> None:
-        self.tell: Callable[[Instance, FlowChange], None] = _ignore
+        self.notify: Callable[[Instance, FlowChange], None] = _ignore
         self.templates = {each.process_code: each for each in DEFAULT_TEMPLATES}
         self.instances: dict[str, Instance] = {}
         self._by_template: dict[str, list[Instance]] = {}
@@ -90,7 +90,7 @@ class Approvals:
                 cc=request.cc,
                 cc_position=request.cc_position,
                 new_task_id=lambda: next(self._task_ids),
-                tell=lambda change: self.tell(instance, change),
+                notify=lambda change: self.notify(instance, change),
             ),
         )
         process_code = request.template.process_code
@@ -109,7 +109,7 @@ class Approvals:
         instance = self.find(instance_id)
         del self.instances[instance_id]
         self._by_template[instance.request.template.process_code].remove(instance)
-        self.tell(instance, FlowChange("instance", "delete", at))
+        self.notify(instance, FlowChange("instance", "delete", at))
 
     def find(self, instance_id: str) -> Instance:
         """The instance with an id.

@@ -98,7 +98,7 @@ def check_form(controls: Iterable[Control], form: Mapping[str, str], facts: Fact
         check_value(control, value, facts)
 
 
-def tell(control: Control, value: str | None, organisation: Organisation) -> Spelling:
+def spell(control: Control, value: str | None, organisation: Organisation) -> Spelling:
     """A control's value as the APIs tell it, whether or not the form had it."""
     if value is None or is_empty(control, value):
         return Spelling(_column_definitions(control) if control.type == TABLE else NULL)
@@ -246,7 +246,7 @@ def _cells(
         value = row.get(column.label)
         if is_empty(column, value):
             continue
-        spelled = tell(column, value, organisation)
+        spelled = spell(column, value, organisation)
         cell: dict[str, Any] = {"componentType": column.type, "label": column.label}
         if spelled.extra is not None:
             cell["extendValue"] = spelled.extra

@@ -70,7 +70,7 @@ class Organisation:
     """
 
     def __init__(self) -> None:
-        self.tell: Callable[[Change], None] = _ignore
+        self.notify: Callable[[Change], None] = _ignore
         self.seed_number = 0
         self.version = 0
         """Grows with every change."""
@@ -178,8 +178,8 @@ class Organisation:
             self._put_person(person)
         self._changed()
         kind = _kind(before, self.fields(person)) if old else "user_add_org"
-        self._tell_of(person, kind, before, {*left, *places})
-        self._tell_of_heads()
+        self._notify(person, kind, before, {*left, *places})
+        self._notify_heads()
         return person
 
     def delete_user(self, userid: str) -> None:
@@ -194,8 +194,8 @@ class Organisation:
         self._drop_person(person)
         del self.people[userid]
         self._changed()
-        self.tell(Change("user_leave_org", frozenset(person.departments), userid))
-        self._tell_of_heads()
+        self.notify(Change("user_leave_org", frozenset(person.departments), userid))
+        self._notify_heads()
 
     def put_department(self, number: int, changes: Mapping[str, Any]) -> Department:
         """Add a department, or change some fields of one; it may move below another parent.
@@ -222,7 +222,7 @@ class Organisation:
         if department != old:
             kind = "org_dept_modify" if old else "org_dept_create"
             places = {number, parent or ROOT, (old and old.parent_id) or ROOT}
-            self.tell(Change(kind, frozenset(places), department=number))
+            self.notify(Change(kind, frozenset(places), department=number))
         return department
 
     def delete_department(self, number: int) -> None:
@@ -248,10 +248,10 @@ class Organisation:
         del self.departments[number]
         self._changed()
         for person, before in moved:
-            self._tell_of(person, "user_modify_org", before, {number, *person.departments})
+            self._notify(person, "user_modify_org", before, {number, *person.departments})
         places = frozenset({number, department.parent_id})
-        self.tell(Change("org_dept_remove", places, department=number))
-        self._tell_of_heads()
+        self.notify(Change("org_dept_remove", places, department=number))
+        self._notify_heads()
 
     def _put_department(self, department: Department) -> None:
         self.departments[department.id] = department
@@ -268,20 +268,20 @@ class Organisation:
             self._heads.setdefault(place, self._members[place][0])
             self._members[place].remove(person.userid)
 
-    def _tell_of(
+    def _notify(
         self, person: Person, kind: str, before: Mapping[str, Any], places: Iterable[int]
     ) -> None:
         if kind:
             after = self.fields(person)
-            self.tell(Change(kind, frozenset(places), person.userid, before=before, after=after))
+            self.notify(Change(kind, frozenset(places), person.userid, before=before, after=after))
 
-    def _tell_of_heads(self) -> None:
+    def _notify_heads(self) -> None:
         """A department whose first member is another one has another head: that is its own change."""
         heads, self._heads = self._heads, {}
         for place, before in heads.items():
             members = self._members.get(place)
             if place in self.departments and members and members[0] != before:
-                self.tell(Change("org_dept_modify", frozenset({place}), department=place))
+                self.notify(Change("org_dept_modify", frozenset({place}), department=place))
 
     def _changed(self) -> None:
         self.version += 1

@@ -88,13 +88,13 @@ class SandboxState:
         self.apps = {app.app_key: app for app in (start.app, *start.more_apps)}
         self.organisation = Organisation()
         self.organisation.seed(users=start.users, departments=start.departments, seed=start.seed)
-        self.organisation.tell = self._organisation_changed
+        self.organisation.notify = self._organisation_changed
         self.scopes = Scopes(self.organisation)
         self.limiter = Limiter(start.limits)
         self.tokens = Tokens()
         self.sends = Sends(self.limiter)
         self.approvals = Approvals()
-        self.approvals.tell = self._approval_changed
+        self.approvals.notify = self._approval_changed
         self.media = Media()
         self.robots = Robots()
         robot = Robot()

@@ -8,7 +8,7 @@ from dingrelay_chaos.system import System
 
 @dataclass(frozen=True, slots=True)
 class EventsSpoilt:
-    """Events are swallowed, told twice, late, or in another order; `spec` is the sandbox's."""
+    """Events are swallowed, sent twice, late, or in another order; `spec` is the sandbox's."""
 
     kind: str
     seconds: float

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from dingrelay_chaos.asked import ActionAsked
 from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.requests import ActionRequest
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
 from dingrelay_sandbox.report_types import ApprovalReport
@@ -18,7 +18,7 @@ _RESULTS = {"AGREE": "agreed", "REFUSE": "refused", "REDIRECTED": "redirected"}
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Rows that are missing, or tell otherwise than it is; decisions that were not taken."""
     instances = {each["id"]: each for each in evidence.snapshot.approvals}
-    rows = evidence.hearing.approvals
+    rows = evidence.system_state.approvals
     for instance in _followed(evidence, system) - rows.keys():
         yield Violation(8, f"nobody follows the approval {instance}", instance)
     for instance, row in rows.items():
@@ -28,23 +28,23 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             yield Violation(8, f"the approval {instance} is followed, and there is none", instance)
         elif row["state"] != "deleted" and not _may_have_missed(evidence, instance):
             yield Violation(8, f"{instance} is deleted, and followed as {row['state']}", instance)
-        follower = evidence.hearing.followers.get(instance, "")
+        follower = evidence.system_state.followers.get(instance, "")
         if row["job"] and row["state"] != "running" and follower not in {"done", ""}:
             text = f"{instance} is {row['state']}, and the job that follows it {follower}"
             yield Violation(8, text, instance)
-    for asked in evidence.asked.actions:
-        yield from _action(evidence, asked, instances.get(asked.instance))
+    for request in evidence.requests.actions:
+        yield from _action(evidence, request, instances.get(request.instance))
 
 
 def _followed(evidence: Evidence, system: System) -> set[str]:
     """The approvals whose jobs are done, and have been for as long as a failover may forget."""
     found: set[str] = set()
-    for asked in evidence.asked.approvals:
-        status = evidence.statuses.get(asked.job)
+    for request in evidence.requests.approvals:
+        status = evidence.statuses.get(request.job)
         if status is None or status.state != State.DONE or evidence.lost:
             continue
         if any(each.answer.startswith(("True", "resolved")) for each in
-               evidence.asked.commands_on(asked.job, "resolve")):  # fmt: skip
+               evidence.requests.commands_on(request.job, "resolve")):  # fmt: skip
             continue
         found.add(str((status.result or {}).get("instance_id")))
     return found - system.deleted
@@ -58,7 +58,7 @@ def _row(evidence: Evidence, true: ApprovalReport, row: dict[str, Any]) -> Itera
     tasks = task_states(true)
     followed = {
         each["task"]: (each["user"], each["state"])
-        for each in evidence.hearing.tasks.get(instance, ())
+        for each in evidence.system_state.tasks.get(instance, ())
     }
     if followed == tasks:
         return
@@ -91,28 +91,28 @@ def _task_state(task: Any) -> str:
 def _may_have_missed(evidence: Evidence, instance: str) -> bool:
     return any(
         event["id"] in evidence.lost_events and event["fields"].get("processInstanceId") == instance
-        for event in evidence.hearing.events
+        for event in evidence.system_state.events
     )
 
 
 def _action(
-    evidence: Evidence, asked: ActionAsked, true: ApprovalReport | None
+    evidence: Evidence, request: ActionRequest, true: ApprovalReport | None
 ) -> Iterator[Violation]:
     """Whether what a job says that it did was done, once; and nothing of what it says it did not."""
-    status = evidence.statuses.get(asked.job)
-    if status is None or true is None or asked.verb == "look":
+    status = evidence.statuses.get(request.job)
+    if status is None or true is None or request.verb == "look":
         return
-    times = sum(each["remark"] == asked.remark for each in true["records"])
+    times = sum(each["remark"] == request.remark for each in true["records"])
     if times > 1:
-        yield Violation(8, f"{asked.job} did {asked.verb} {times} times", asked.job)
+        yield Violation(8, f"{request.job} did {request.verb} {times} times", request.job)
     if status.state in NOT_DONE and times:
-        text = f"{asked.job} is {status.state}, and {asked.verb} was done"
-        yield Violation(8, text, asked.job)
+        text = f"{request.job} is {status.state}, and {request.verb} was done"
+        yield Violation(8, text, request.job)
     if status.state != State.DONE or times:
         return
     decided = any(
-        each["user"] == asked.user and each["result"] == DECISIONS.get(asked.verb)
+        each["user"] == request.user and each["result"] == DECISIONS.get(request.verb)
         for each in true["tasks"]
     )
     if not decided:
-        yield Violation(8, f"{asked.job} is done, and {asked.verb} was not", asked.job)
+        yield Violation(8, f"{request.job} is done, and {request.verb} was not", request.job)

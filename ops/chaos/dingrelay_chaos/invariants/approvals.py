@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 
-from dingrelay_chaos.asked import ApprovalAsked
 from dingrelay_chaos.evidence import Evidence, Violation
+from dingrelay_chaos.requests import ApprovalRequest
 from dingrelay_chaos.system import System
 from dingrelay_producers import State
 
@@ -13,9 +13,9 @@ SILENT_ENDS = frozenset({State.CANCELLED, State.EXPIRED, State.DEAD})
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Judged by groups of equal forms: nobody can say whose of them an instance is."""
-    groups: dict[str, list[ApprovalAsked]] = {}
-    for asked in evidence.asked.approvals:
-        groups.setdefault(asked.tag, []).append(asked)
+    groups: dict[str, list[ApprovalRequest]] = {}
+    for request in evidence.requests.approvals:
+        groups.setdefault(request.tag, []).append(request)
     for tag, group in groups.items():
         yield from _group(evidence, tag, group, system.deleted)
     known = set(groups)
@@ -25,7 +25,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
 
 
 def _group(
-    evidence: Evidence, tag: str, group: list[ApprovalAsked], deleted: Collection[str]
+    evidence: Evidence, tag: str, group: list[ApprovalRequest], deleted: Collection[str]
 ) -> Iterator[Violation]:
     made = {each["id"] for each in evidence.snapshot.instances(tag)}
     jobs = {each.job for each in group if each.job and each.accepted == "yes"}

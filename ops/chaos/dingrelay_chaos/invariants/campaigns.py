@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from dingrelay_chaos.asked import CampaignAsked
 from dingrelay_chaos.evidence import CampaignEvidence, Evidence, Violation
+from dingrelay_chaos.requests import CampaignRequest
 from dingrelay_chaos.snapshot import USER_DAY, text_of
 from dingrelay_chaos.system import System
 
@@ -14,62 +14,68 @@ NOT_SENT = frozenset({"cancelled", "failed", "pending", "unknown_user", "out_of_
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Campaigns that hang, miss or tell otherwise than it was."""
-    for asked in evidence.asked.campaigns:
-        found = evidence.campaigns.get(asked.campaign)
+    for request in evidence.requests.campaigns:
+        found = evidence.campaigns.get(request.campaign)
         if found is not None:
-            yield from _state(asked, found)
-            yield from _people(evidence, asked, found)
-            yield from _sums(asked, found)
+            yield from _state(request, found)
+            yield from _people(evidence, request, found)
+            yield from _sums(request, found)
 
 
-def _state(asked: CampaignAsked, found: CampaignEvidence) -> Iterator[Violation]:
+def _state(request: CampaignRequest, found: CampaignEvidence) -> Iterator[Violation]:
     state, reason = found.row["state"], found.row["reason"]
     if state not in {"done", "cancelled", "draft"}:
-        text = f"campaign {asked.campaign} is {state} for ever ({reason}): {found.row['settled']}"
-        yield Violation(5, f"{text} of {found.row['chunks']} chunks", asked.campaign)
-    if state == "draft" and asked.started:
-        yield Violation(5, f"campaign {asked.campaign} was started and is a draft", asked.campaign)
+        text = f"campaign {request.campaign} is {state} for ever ({reason}): {found.row['settled']}"
+        yield Violation(5, f"{text} of {found.row['chunks']} chunks", request.campaign)
+    if state == "draft" and request.started:
+        yield Violation(
+            5, f"campaign {request.campaign} was started and is a draft", request.campaign
+        )
 
 
 def _people(
-    evidence: Evidence, asked: CampaignAsked, found: CampaignEvidence
+    evidence: Evidence, request: CampaignRequest, found: CampaignEvidence
 ) -> Iterator[Violation]:
     snapshot = evidence.snapshot
     outcomes = {each["userid"]: each for each in found.people}
-    if sorted(outcomes) != sorted(asked.users):
-        yield Violation(5, f"campaign {asked.campaign} has other people than asked", asked.campaign)
+    if sorted(outcomes) != sorted(request.users):
+        yield Violation(
+            5, f"campaign {request.campaign} has other people than asked", request.campaign
+        )
     entries = [
-        entry for entry in snapshot.entries if text_of(entry).split(" ")[:2] == asked.tag.split(" ")
+        entry
+        for entry in snapshot.entries
+        if text_of(entry).split(" ")[:2] == request.tag.split(" ")
     ]
     arrived = Counter(entry["user"] for entry in entries if not entry["reason"])
     uncounted = {each["user"] for each in snapshot.entries if each["call_id"] in evidence.uncounted}
     dropped = uncounted | {
         each["user"] for each in entries if (text_of(each), each["user"]) in evidence.beyond_the_day
     }
-    for user in asked.users:
+    for user in request.users:
         times, outcome = arrived[user], outcomes.get(user, {}).get("outcome", "missing")
-        said = f"campaign {asked.campaign} says {outcome} of {user}"
+        text = f"campaign {request.campaign} says {outcome} of {user}"
         if times > 1:
-            yield Violation(5, f"{said}, who has it {times} times", asked.campaign)
+            yield Violation(5, f"{text}, who has it {times} times", request.campaign)
         if outcome == "accepted" and not times and user not in dropped:
-            yield Violation(5, f"{said}, who never got it", asked.campaign)
+            yield Violation(5, f"{text}, who never got it", request.campaign)
         if outcome == "duplicate" and not times and user not in dropped:
-            yield Violation(5, f"{said}, who has none", asked.campaign)
+            yield Violation(5, f"{text}, who has none", request.campaign)
         received = snapshot.received(user)
         if outcome == "daily_cap" and received < USER_DAY:
-            yield Violation(5, f"{said}, who had {received} messages only", asked.campaign)
+            yield Violation(5, f"{text}, who had {received} messages only", request.campaign)
         if outcome in NOT_SENT and times and user not in uncounted:
-            yield Violation(5, f"{said}, who has it", asked.campaign)
+            yield Violation(5, f"{text}, who has it", request.campaign)
 
 
-def _sums(asked: CampaignAsked, found: CampaignEvidence) -> Iterator[Violation]:
+def _sums(request: CampaignRequest, found: CampaignEvidence) -> Iterator[Violation]:
     counted = Counter(each["outcome"] for each in found.people)
     outcomes = {name: count for name, count in found.summary["outcomes"].items() if count}
     if dict(counted) != outcomes:
-        text = f"campaign {asked.campaign} counts {outcomes}, its people are {dict(counted)}"
-        yield Violation(5, text, asked.campaign)
+        text = f"campaign {request.campaign} counts {outcomes}, its people are {dict(counted)}"
+        yield Violation(5, text, request.campaign)
     row = found.row
     total = row["accepted"] + row["left_out"] + row["failed"]
     if row["state"] == "done" and total != row["recipients"]:
-        text = f"campaign {asked.campaign} is done with {total} of {row['recipients']} people"
-        yield Violation(5, text, asked.campaign)
+        text = f"campaign {request.campaign} is done with {total} of {row['recipients']} people"
+        yield Violation(5, text, request.campaign)

@@ -1,7 +1,7 @@
-"""9: what a walk or an event finds out of people is told once, and nothing else is.
+"""9: what a walk or an event finds out of people is reported once, and nothing else is.
 
 The directory keeps one row a run and person, with all that the run found out. A run that reads somebody
-twice, as their own answer and among a department's people, may find out something each time: each is told.
+twice, as their own answer and among a department's people, may find out something each time: each is reported.
 """
 
 import json
@@ -18,11 +18,11 @@ PREFIX = "directory.user."
 def violations(
     found: Iterable[Mapping[str, Any]], notices: Iterable[Mapping[str, Any]], skew: float
 ) -> Iterator[Violation]:
-    """Changes that were not told, and notices of none.
+    """Changes that were not reported, and notices of none.
 
     Args:
         found: rows of the changes, with when their run began to look (`opened_at`).
-        notices: all that were told.
+        notices: all that were sent.
         skew: seconds by which the clocks of two workers differ, at most.
     """
     rows: dict[str, list[Mapping[str, Any]]] = {}
@@ -38,7 +38,7 @@ def violations(
 
 @dataclass
 class _Found:
-    """What a run found out of somebody, and which notices tell of it.
+    """What a run found out of somebody, and which notices report it.
 
     Attributes:
         row: of the table.
@@ -54,12 +54,12 @@ class _Found:
 
     def __post_init__(self) -> None:
         if self.last is not None:
-            self.happened.add(_what(self.last))
+            self.happened.add(_event(self.last))
             self.changed |= _changed(self.last)
 
-    def may_tell(self, notice: Mapping[str, Any], skew: timedelta) -> bool:
-        """Whether it may tell what the run found out before. Nobody is added twice by a run, or leaves twice."""
-        what = _what(notice)
+    def may_report(self, notice: Mapping[str, Any], skew: timedelta) -> bool:
+        """Whether it may report what the run found out before. Nobody is added twice by a run, or leaves twice."""
+        what = _event(notice)
         return (
             _at(self.row["opened_at"]) - skew <= _at(notice["at"]) <= _at(self.row["at"]) + skew
             and (what == "changed" or what not in self.happened)
@@ -67,16 +67,16 @@ class _Found:
         )
 
     def wrong(self) -> Iterator[str]:
-        """What of it was not told."""
+        """What of it was not reported."""
         row = self.row
         found = f"of {row['userid']} {row['event']} {row['fields']} was found at {row['at']}"
         if self.last is None:
-            if row["event"] != "gone":  # told once they are marked as left
-                yield f"{found}, and nobody told"
+            if row["event"] != "gone":  # reported once they are marked as left
+                yield f"{found}, and not reported"
         elif row["event"] == "added" and "added" not in self.happened:
-            yield f"{found}, and only changes told"
+            yield f"{found}, and only changes reported"
         elif row["event"] == "changed" and not set(row["fields"]) <= self.changed:
-            yield f"{found}, and {sorted(self.changed)} told"
+            yield f"{found}, and {sorted(self.changed)} reported"
 
 
 def _of(
@@ -85,7 +85,7 @@ def _of(
     left: list[Mapping[str, Any]] = []
     for each in named:
         if any(_same(each, other) for other in left):
-            yield Violation(9, f"{user} is told twice to be {_named(each)}", user)
+            yield Violation(9, f"{user} is reported twice to be {_named(each)}", user)
         else:
             left.append(each)
     all_found: list[_Found] = []
@@ -95,11 +95,13 @@ def _of(
             left.remove(last)
         all_found.append(_Found(row, last))
     for each in left:
-        runs = [found for found in all_found if found.may_tell(each, skew)]
+        runs = [found for found in all_found if found.may_report(each, skew)]
         if not runs:
-            yield Violation(9, f"{user} is told to be {_named(each)}, which was not found", user)
+            yield Violation(
+                9, f"{user} is reported to be {_named(each)}, which was not found", user
+            )
             continue
-        runs[0].happened.add(_what(each))
+        runs[0].happened.add(_event(each))
         for found in runs:
             found.changed |= _changed(each)
     for found in all_found:
@@ -108,10 +110,10 @@ def _of(
 
 
 def _is_last(notice: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Whether it tells what the run found out last. Who was added by a run stays added in its row."""
+    """Whether it reports what the run found out last. Who was added by a run stays added in its row."""
     if notice["at"] != row["at"]:
         return False
-    what = _what(notice)
+    what = _event(notice)
     if what == row["event"] == "changed":
         return _changed(notice) <= set(row["fields"])
     return what == row["event"] or what == "changed"
@@ -120,7 +122,7 @@ def _is_last(notice: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
 def _earlier(
     notice: Mapping[str, Any], row: Mapping[str, Any], last: Mapping[str, Any] | None
 ) -> bool:
-    """Whether it may tell what the run found out before. The same thing told again does not."""
+    """Whether it may report what the run found out before. The same thing reported again does not."""
     if row["event"] != "changed":
         return True
     again = last is not None and notice["data"]["name"] == last["data"]["name"]
@@ -129,15 +131,15 @@ def _earlier(
 
 
 def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two notices tell the same: nothing is found out of somebody twice within a microsecond."""
+    """Whether two notices report the same: nothing is found out of somebody twice within a microsecond."""
     return all(one[name] == other[name] for name in ("type", "at", "data"))
 
 
 def _named(notice: Mapping[str, Any]) -> str:
-    return f"{_what(notice)} {sorted(_changed(notice))} at {notice['at']}"
+    return f"{_event(notice)} {sorted(_changed(notice))} at {notice['at']}"
 
 
-def _what(notice: Mapping[str, Any]) -> str:
+def _event(notice: Mapping[str, Any]) -> str:
     return str(notice["type"]).removeprefix(PREFIX)
 
 

@@ -22,7 +22,7 @@ def _by_events(evidence: Evidence) -> Iterator[Violation]:
     """Every person is as their last event says, without a walk."""
     of_people: dict[str, str] = {}
     of_departments: dict[int, str] = {}
-    for event in evidence.hearing.events:
+    for event in evidence.system_state.events:
         for user in event["fields"].get("userId", ()):
             of_people[user] = event["id"]
         for number in event["fields"].get("deptId", ()):

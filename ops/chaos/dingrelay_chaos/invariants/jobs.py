@@ -23,7 +23,7 @@ LOSING = (WorkerEnds, ValkeyRestarts, ValkeyFailsOver, ValkeyFreezes)
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
     """Jobs that were lost, hang, or died of what was news for the fleet."""
-    for job, kind in evidence.asked.jobs().items():
+    for job, kind in evidence.requests.jobs().items():
         status = evidence.statuses[job]
         if status is None:
             if not _may_be_gone(evidence, job):
@@ -44,9 +44,9 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
 def _may_be_gone(evidence: Evidence, job: str) -> bool:
     if job in evidence.discarded or job in evidence.unacked:
         return True
-    if any(evidence.forgotten(each) for each in evidence.asked.everything() if each.job == job):
+    if any(evidence.forgotten(each) for each in evidence.requests.everything() if each.job == job):
         return True
-    bare = any(each.job == job and each.bare for each in evidence.asked.messages)
+    bare = any(each.job == job and each.bare for each in evidence.requests.messages)
     losing = any(isinstance(step.what, LOSING) for step in evidence.schedule.steps)
     return bare and losing
 
@@ -78,7 +78,7 @@ def _inner(evidence: Evidence) -> Iterator[Violation]:
 
     A webhook is tried for three days.
     """
-    for job, kind, error in evidence.hearing.dead:
+    for job, kind, error in evidence.system_state.dead:
         document = json.loads(error or "{}")
         if kind in INNER and document.get("class") != "poison":
             yield Violation(1, f"the {kind} {job} died: {error[:200]}", job)
@@ -86,16 +86,16 @@ def _inner(evidence: Evidence) -> Iterator[Violation]:
 
 def _keys(evidence: Evidence) -> Iterator[Violation]:
     """Equal keys are one job, and a key holds one payload."""
-    by_step = {each.step: each for each in evidence.asked.messages}
-    for asked in evidence.asked.messages:
-        first = by_step.get(asked.same_as) if asked.same_as is not None else None
-        if first is None or first.accepted != "yes" or first.at > asked.at:
+    by_step = {each.step: each for each in evidence.requests.messages}
+    for request in evidence.requests.messages:
+        first = by_step.get(request.same_as) if request.same_as is not None else None
+        if first is None or first.accepted != "yes" or first.at > request.at:
             continue
         if first.job in evidence.discarded or evidence.forgotten(first):
             continue
-        same = first.content == asked.content
-        if same and asked.accepted == "yes" and asked.job != first.job:
-            yield Violation(1, f"one key, two jobs: {first.job} and {asked.job}", asked.job)
-        if asked.accepted == ("no" if same else "yes"):
+        same = first.content == request.content
+        if same and request.accepted == "yes" and request.job != first.job:
+            yield Violation(1, f"one key, two jobs: {first.job} and {request.job}", request.job)
+        if request.accepted == ("no" if same else "yes"):
             word = "refused" if same else "taken"
-            yield Violation(1, f"a key's job was wrongly {word} again: {asked.job}", asked.job)
+            yield Violation(1, f"a key's job was wrongly {word} again: {request.job}", request.job)

@@ -39,7 +39,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             contents[entry["call_id"]] = text_of(entry)
     for call, users in dropped.items():
         content = contents[call]
-        job = next((a.job for a in evidence.asked.messages if a.content == content), content)
+        job = next((a.job for a in evidence.requests.messages if a.content == content), content)
         text = f"{users} did not get {content!r}: {_window(evidence, system, call)}"
         yield Violation(6, text, job)
     throttled = [each for each in snapshot.calls if each["verdict"] == "throttled"]

@@ -23,19 +23,19 @@ REVIVING = ("requeue", "resolve", "cancel", "discard")
 
 
 def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
-    """What subscribers missed, and what was told to them wrongly."""
-    hearing = evidence.hearing
-    heard: dict[str, set[str]] = {}
-    for request in hearing.requests:
+    """What subscribers missed, and what they got wrongly."""
+    state = evidence.system_state
+    received: dict[str, set[str]] = {}
+    for request in state.requests:
         if request.taken:
-            heard.setdefault(request.path, set()).add(request.id)
-    heard["celery"] = {each for each, _ in hearing.published}
+            received.setdefault(request.path, set()).add(request.id)
+    received["celery"] = {each for each, _ in state.published}
     for each in system.subscribers.all.values():
-        yield from _completeness(evidence, each, heard.get(each.name, set()))
+        yield from _completeness(evidence, each, received.get(each.name, set()))
     yield from _ids(evidence)
     yield from _signatures(evidence, system)
     if ALL in system.subscribers.all and not evidence.lost:
-        notices = [each for each in hearing.notices if each["id"] in heard.get(ALL, set())]
+        notices = [each for each in state.notices if each["id"] in received.get(ALL, set())]
         yield from _jobs(evidence, notices)
         yield from _approvals(evidence, notices, system)
         yield from _tasks(evidence, notices)
@@ -45,9 +45,9 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
         yield from _events(evidence, notices)
 
 
-def _completeness(evidence: Evidence, of: Subscriber, heard: set[str]) -> Iterator[Violation]:
+def _completeness(evidence: Evidence, of: Subscriber, received: set[str]) -> Iterator[Violation]:
     """Whether an endpoint heard of all that was passed on since it was there."""
-    row = evidence.hearing.endpoints.get(of.id)
+    row = evidence.system_state.endpoints.get(of.id)
     if not of.surely or of.removed or of.skipped:
         return
     if row is None:
@@ -62,8 +62,8 @@ def _completeness(evidence: Evidence, of: Subscriber, heard: set[str]) -> Iterat
         return  # messages are as safe as the broker
     missed = [
         each
-        for each in evidence.hearing.notices
-        if each["number"] > of.born and _takes(of, each["type"]) and each["id"] not in heard
+        for each in evidence.system_state.notices
+        if each["number"] > of.born and _takes(of, each["type"]) and each["id"] not in received
     ]
     for each in missed:
         text = f"{of.name} never heard of {each['type']} {each['id']}: {each['data']}"
@@ -84,15 +84,15 @@ def _subject(notice: Mapping[str, Any]) -> str:
 
 
 def _ids(evidence: Evidence) -> Iterator[Violation]:
-    """One id, one document, whoever is told and however often; one document, one id."""
+    """One id, one document, whoever gets it and however often; one document, one id."""
     documents: dict[str, set[str]] = {}
-    for request in evidence.hearing.requests:
+    for request in evidence.system_state.requests:
         documents.setdefault(request.id, set()).add(_canonical(json.loads(request.body)))
-    for notice, document in evidence.hearing.published:
+    for notice, document in evidence.system_state.published:
         documents.setdefault(notice, set()).add(_canonical(document))
     for notice, bodies in documents.items():
         if len(bodies) > 1:
-            yield Violation(9, f"{notice} is told as {sorted(bodies)}")
+            yield Violation(9, f"{notice} is reported as {sorted(bodies)}")
     ids: dict[str, set[str]] = {}
     for notice, bodies in documents.items():
         for body in bodies:
@@ -100,7 +100,7 @@ def _ids(evidence: Evidence) -> Iterator[Violation]:
                 ids.setdefault(body, set()).add(notice)
     for body, notices in ids.items():
         if len(notices) > 1:
-            yield Violation(9, f"{body} is told as {sorted(notices)}")
+            yield Violation(9, f"{body} is reported as {sorted(notices)}")
 
 
 def _canonical(document: Any) -> str:
@@ -108,7 +108,7 @@ def _canonical(document: Any) -> str:
 
 
 def _signatures(evidence: Evidence, system: System) -> Iterator[Violation]:
-    for request in evidence.hearing.requests:
+    for request in evidence.system_state.requests:
         of = system.subscribers.all.get(request.path)
         if of is None or not of.surely:
             continue
@@ -121,7 +121,7 @@ def _signatures(evidence: Evidence, system: System) -> Iterator[Violation]:
         signed = set(request.signatures.split())
         if not any(_signature(secret, request.id, request.timestamp, request.body) in signed
                    for secret in secrets):  # fmt: skip
-            yield Violation(9, f"{request.path} was told of {request.id} with a wrong signature")
+            yield Violation(9, f"{request.path} got {request.id} with a wrong signature")
 
 
 def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
@@ -132,103 +132,105 @@ def _signature(secret: str, notice: str, timestamp: str, body: bytes) -> str:
 
 
 def _jobs(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
-    """Every end of a job is told; an end that it does not have was one before it was revived."""
+    """Every end of a job is reported; an end that it does not have was one before it was revived."""
     ends: dict[str, list[str]] = {}
     for each in documents:
         if each["type"].startswith("job."):
             ends.setdefault(each["data"]["id"], []).append(each["type"].removeprefix("job."))
-    for job, kind in evidence.asked.jobs().items():
+    for job, kind in evidence.requests.jobs().items():
         status = evidence.statuses.get(job)
         if status is None or not status.state.ended:
             continue
-        heard = ends.get(job, [])
-        if str(status.state) not in heard:
-            text = f"nobody heard that the {kind} {job} is {status.state}, only {heard}"
+        reported = ends.get(job, [])
+        if str(status.state) not in reported:
+            text = f"nobody heard that the {kind} {job} is {status.state}, only {reported}"
             yield Violation(9, text, job)
-        revived = any(evidence.asked.commands_on(job, verb) for verb in REVIVING)
-        if len(heard) > 1 and not revived:
-            yield Violation(9, f"the {kind} {job} is told to have ended as {heard}", job)
+        revived = any(evidence.requests.commands_on(job, verb) for verb in REVIVING)
+        if len(reported) > 1 and not revived:
+            yield Violation(9, f"the {kind} {job} is reported to have ended as {reported}", job)
 
 
 def _approvals(
     evidence: Evidence, documents: list[dict[str, Any]], system: System
 ) -> Iterator[Violation]:
-    """How approvals ended is told, and is true."""
+    """How approvals ended is reported, and is true."""
     instances = {each["id"]: each for each in evidence.snapshot.approvals}
-    heard: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for each in documents:
         what = each["type"].removeprefix("approval.")
         if each["type"] in {what, "approval.task"}:
             continue
         instance = each["data"]["instance"]
-        heard.add((instance, what))
+        reported.add((instance, what))
         true = true_state(instances[instance]) if instance in instances else "deleted"
         if what != true and instance not in system.deleted:
-            yield Violation(9, f"{instance} is told to be {what}, and is {true}", instance)
-    for instance, row in evidence.hearing.approvals.items():
-        if row["state"] != "running" and (instance, row["state"]) not in heard:
+            yield Violation(9, f"{instance} is reported to be {what}, and is {true}", instance)
+    for instance, row in evidence.system_state.approvals.items():
+        if row["state"] != "running" and (instance, row["state"]) not in reported:
             yield Violation(9, f"nobody heard that {instance} is {row['state']}", instance)
 
 
 def _tasks(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
-    """Who is asked, and what they decided, is told and true."""
-    heard: dict[str, set[tuple[str, str, str]]] = {}
+    """Who is asked, and what they decided, is reported and true."""
+    reported: dict[str, set[tuple[str, str, str]]] = {}
     for each in documents:
         if each["type"] == "approval.task":
             task = each["data"]["task"]
             one = (task["id"], task["user"], task["state"])
-            heard.setdefault(each["data"]["instance"], set()).add(one)
-    for instance, rows in evidence.hearing.tasks.items():
+            reported.setdefault(each["data"]["instance"], set()).add(one)
+    for instance, rows in evidence.system_state.tasks.items():
         for row in rows:
             one = (row["task"], row["user"], row["state"])
-            if one not in heard.get(instance, set()):
+            if one not in reported.get(instance, set()):
                 yield Violation(9, f"nobody heard of the task {one} of {instance}", instance)
     for true in evidence.snapshot.approvals:
         known = task_states(true)
-        for number, user, state in sorted(heard.get(true["id"], ())):
+        for number, user, state in sorted(reported.get(true["id"], ())):
             real = known.get(number)
             if real is None or real[0] != user or state not in {"running", real[1]}:
-                text = f"task {number} of {true['id']} is told as {state} of {user}, is {real}"
+                text = f"task {number} of {true['id']} is reported as {state} of {user}, is {real}"
                 yield Violation(9, text, true["id"])
 
 
 def _people(
     evidence: Evidence, documents: list[dict[str, Any]], skew: float
 ) -> Iterator[Violation]:
-    """What the directory found out is told, once each, and nothing else."""
-    yield from changes.violations(evidence.hearing.changes, documents, skew)
-    heard = {
+    """What the directory found out is reported, once each, and nothing else."""
+    yield from changes.violations(evidence.system_state.changes, documents, skew)
+    reported = {
         (each["data"]["userid"], each["type"].removeprefix(changes.PREFIX))
         for each in documents
         if each["type"].startswith(changes.PREFIX)
     }
-    for user, what in heard:
-        if what in {"added", "left"} and not evidence.asked.was_absent(user):
-            yield Violation(9, f"{user} is told to be {what}, and was there all the time", user)
+    for user, what in reported:
+        if what in {"added", "left"} and not evidence.requests.was_absent(user):
+            yield Violation(9, f"{user} is reported to be {what}, and was there all the time", user)
 
 
 def _campaigns(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
-    heard = {
+    reported = {
         (str(each["data"].get("id")), each["type"].removeprefix("campaign."))
         for each in documents
         if each["type"].startswith("campaign.")
     }
     for number, campaign in evidence.campaigns.items():
         end = {"done": "completed", "cancelled": "cancelled"}.get(campaign.row["state"])
-        if end and (str(number), end) not in heard:
+        if end and (str(number), end) not in reported:
             yield Violation(9, f"nobody heard that campaign {number} was {end}", number)
 
 
 def _events(evidence: Evidence, documents: list[dict[str, Any]]) -> Iterator[Violation]:
     """DingTalk's events are passed on, once each."""
-    heard = Counter(
+    reported = Counter(
         each["data"]["event_id"] for each in documents if each["type"].startswith("dingtalk.")
     )
-    known = {event["id"] for event in evidence.hearing.events}
-    for event in evidence.hearing.events:
+    known = {event["id"] for event in evidence.system_state.events}
+    for event in evidence.system_state.events:
         pushed = any(each["state"] == "delivered" for each in event["deliveries"])
-        if pushed and event["id"] not in evidence.lost_events and heard[event["id"]] != 1:
-            text = f"the event {event['type']} {event['id']} is told {heard[event['id']]} times"
+        if pushed and event["id"] not in evidence.lost_events and reported[event["id"]] != 1:
+            text = (
+                f"the event {event['type']} {event['id']} is reported {reported[event['id']]} times"
+            )
             yield Violation(9, text, event["id"])
-    for event in heard.keys() - known - {""}:
-        yield Violation(9, f"an event is told that never was: {event}")
+    for event in reported.keys() - known - {""}:
+        yield Violation(9, f"an event is reported that never was: {event}")

@@ -5,9 +5,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from dingrelay_chaos.asked import ActionAsked
 from dingrelay_chaos.operations.operation import accept
 from dingrelay_chaos.people import STAYING
+from dingrelay_chaos.requests import ActionRequest
 from dingrelay_chaos.system import System
 from dingrelay_producers.errors import DingrelayError
 from dingrelay_sandbox.admin import SandboxError
@@ -37,7 +37,7 @@ class AtDingTalk:
                 system.deleted.add(found["id"])
                 system.sandbox.delete_approval(found["id"])
                 return
-            user = _asked(found) if self.verb in {"agree", "refuse", "redirect"} else ""
+            user = _decider(found) if self.verb in {"agree", "refuse", "redirect"} else ""
             user = user or found["originator"]
             system.sandbox.act(found["id"], self.verb, user, to=self.other, remark=f"意见 {step}")
 
@@ -56,32 +56,32 @@ class Act:
         found = _instance(system, self.target)
         if found is None:
             return
-        user = STAYING[-1] if self.stranger else _asked(found) or found["originator"]
-        asked = ActionAsked(step, system.now(), self.verb, found["id"], user, f"意见 {step}")
+        user = STAYING[-1] if self.stranger else _decider(found) or found["originator"]
+        request = ActionRequest(step, system.now(), self.verb, found["id"], user, f"意见 {step}")
         approval = system.client.approval(found["id"])
-        system.asked.actions.append(asked)
+        system.requests.actions.append(request)
 
         def act() -> str:
             match self.verb:
                 case "agree":
-                    return approval.agree(user, asked.remark).id
+                    return approval.agree(user, request.remark).id
                 case "refuse":
-                    return approval.refuse(user, asked.remark).id
+                    return approval.refuse(user, request.remark).id
                 case "comment":
-                    return approval.comment(asked.remark, user).id
+                    return approval.comment(request.remark, user).id
                 case "terminate":
-                    return approval.terminate(asked.remark).id
+                    return approval.terminate(request.remark).id
                 case "look":
                     return approval.look().id
 
         # The table is read first for some of them, and the database may be away.
         with suppress(DingrelayError):
-            accept(system, asked, act)
+            accept(system, request, act)
 
 
 def _instance(system: System, target: int) -> ApprovalReport | None:
     """An approval that a step asked for; of equal ones any."""
-    tag = next((each.tag for each in system.asked.approvals if each.step == target), None)
+    tag = next((each.tag for each in system.requests.approvals if each.step == target), None)
     found = [
         each
         for each in system.sandbox.approvals()
@@ -90,6 +90,6 @@ def _instance(system: System, target: int) -> ApprovalReport | None:
     return random.choice(found) if found else None
 
 
-def _asked(instance: ApprovalReport) -> str:
+def _decider(instance: ApprovalReport) -> str:
     """Somebody who is asked to decide; empty if nobody is."""
     return next((task["user"] for task in instance["tasks"] if task["status"] == "RUNNING"), "")

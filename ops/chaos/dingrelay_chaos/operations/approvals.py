@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from dingrelay_chaos.asked import ApprovalAsked
 from dingrelay_chaos.operations.operation import enqueue
+from dingrelay_chaos.requests import ApprovalRequest
 from dingrelay_chaos.system import System
 from dingrelay_tasks import ApprovalCreate
 
@@ -27,15 +27,15 @@ class Approve:
 
     def run(self, system: System, step: int) -> None:
         """Enqueue it."""
-        asked = ApprovalAsked(step, system.now(), self.tag)
-        system.asked.approvals.append(asked)
+        request = ApprovalRequest(step, system.now(), self.tag)
+        system.requests.approvals.append(request)
         job = {
             "process_code": self.process_code,
             "originator": self.originator,
             "form": {"事由": self.tag, **{name: _thawed(value) for name, value in self.form}},
             "idempotency_key": self.key,
         }
-        enqueue(system, ApprovalCreate.parse(job), asked)
+        enqueue(system, ApprovalCreate.parse(job), request)
 
 
 def _thawed(value: Any) -> Any:

@@ -4,8 +4,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from dingrelay_chaos.asked import CampaignAsked, Command
 from dingrelay_chaos.operations.operation import answered
+from dingrelay_chaos.requests import CampaignRequest, Command
 from dingrelay_chaos.system import System
 from dingrelay_producers.errors import DingrelayError
 
@@ -27,8 +27,8 @@ class Broadcast:
 
     def run(self, system: System, step: int) -> None:
         """Store and start it."""
-        asked = CampaignAsked(step, system.now(), self.tag, tuple(dict.fromkeys(self.users)))
-        system.asked.campaigns.append(asked)
+        request = CampaignRequest(step, system.now(), self.tag, tuple(dict.fromkeys(self.users)))
+        system.requests.campaigns.append(request)
         rows: list[object] = [{"userid": user, "name": user} for user in self.users]
         text = f"{self.tag} {{name}}" if self.fields else self.tag
         plan = system.client.campaign(
@@ -40,9 +40,9 @@ class Broadcast:
         # Ten people a chunk would need a setting; what is small here is the audience.
         with suppress(DingrelayError):
             campaign = plan.create()
-            asked.campaign = campaign.id
+            request.campaign = campaign.id
             campaign.start()
-            asked.started = True
+            request.started = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,11 @@ class CampaignCommand:
 
     def run(self, system: System, step: int) -> None:
         """Ask for it."""
-        campaign = system.asked.campaign_of(self.target)
+        campaign = system.requests.campaign_of(self.target)
         if not campaign:
             return
         answer = answered(lambda: _call(system.client.campaign_ref(campaign), self.verb))
-        system.asked.commands.append(Command(step, system.now(), self.verb, campaign, answer))
+        system.requests.commands.append(Command(step, system.now(), self.verb, campaign, answer))
 
 
 def _call(of: object, verb: str) -> object:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from dingrelay_chaos.asked import Command
 from dingrelay_chaos.operations.operation import answered
+from dingrelay_chaos.requests import Command
 from dingrelay_chaos.system import System
 
 JobVerb = Literal["cancel", "requeue", "discard", "resolve"]
@@ -19,7 +19,7 @@ class JobCommand:
 
     def run(self, system: System, step: int) -> None:
         """Ask for it."""
-        job = system.asked.job_of(self.target)
+        job = system.requests.job_of(self.target)
         if not job:
             return
         at = system.now()
@@ -27,4 +27,4 @@ class JobCommand:
             answer = answered(lambda: system.resolve(job))
         else:
             answer = answered(lambda: getattr(system.client, self.verb)(job))
-        system.asked.commands.append(Command(step, at, self.verb, job, answer))
+        system.requests.commands.append(Command(step, at, self.verb, job, answer))

@@ -4,8 +4,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from dingrelay_chaos.asked import Absence, SyncAsked
 from dingrelay_chaos.operations.operation import enqueue
+from dingrelay_chaos.requests import Absence, SyncRequest
 from dingrelay_chaos.system import System
 from dingrelay_sandbox.admin import SandboxError
 from dingrelay_tasks import UserSync
@@ -20,12 +20,12 @@ class Sync:
 
     def run(self, system: System, step: int) -> None:
         """Enqueue it."""
-        asked = SyncAsked(step, system.now())
-        system.asked.syncs.append(asked)
+        request = SyncRequest(step, system.now())
+        system.requests.syncs.append(request)
         job: dict[str, Any] = {"scope": self.scope, "confirm_removals": True}
         if self.scope != "everything":
             job[self.scope] = int(self.target) if self.scope == "department" else self.target
-        enqueue(system, UserSync.parse(job), asked)
+        enqueue(system, UserSync.parse(job), request)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +42,13 @@ class Organise:
             there = {person["userid"] for person in system.sandbox.organisation()["users"]}
             if not self.departments:
                 if self.user in there:
-                    system.asked.absences.append(Absence(self.user, system.now()))
+                    system.requests.absences.append(Absence(self.user, system.now()))
                     system.sandbox.delete_user(self.user)
                 return
             changes = {"dept_id_list": list(self.departments), "name": f"{self.user} #{step}"}
             with suppress(SandboxError):
                 system.sandbox.put_user(self.user, **changes, **system.addresses[self.user])
-                for each in system.asked.absences:
+                for each in system.requests.absences:
                     if each.user == self.user:
                         each.until = min(each.until, system.now())
 

@@ -216,8 +216,8 @@ def _approval_action(rng: random.Random, step: int, past: Past, left: float) -> 
 
 def _approval_of(rng: random.Random, past: Past) -> int | None:
     """An approval that is likely to be there by now."""
-    asked = list(past.approvals)
-    return rng.choice(asked[-10:]) if asked else None
+    approvals = list(past.approvals)
+    return rng.choice(approvals[-10:]) if approvals else None
 
 
 def _subscriber(rng: random.Random, step: int, past: Past, left: float) -> Subscribe:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
-from dingrelay_chaos.asked import MessageAsked
 from dingrelay_chaos.operations.operation import enqueue
+from dingrelay_chaos.requests import MessageRequest
 from dingrelay_chaos.system import System
 from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_tasks import MessageSend
@@ -39,22 +39,22 @@ class Send:
 
     def run(self, system: System, step: int) -> None:
         """Enqueue it, by our client, over HTTP, or by a bare Celery client."""
-        asked = self.asked(system, step)
-        system.asked.messages.append(asked)
+        request = self.request(system, step)
+        system.requests.messages.append(request)
         if self.bare:
-            asked.accepted = "yes" if _sent_bare(system, asked, self.document()) else "perhaps"
+            request.accepted = "yes" if _sent_bare(system, request, self.document()) else "perhaps"
         elif self.http:
-            _post(system, asked, self.document(), f"step-{step}")
+            _post(system, request, self.document(), f"step-{step}")
         else:
             document = self.document()
-            for kind, address, _ in asked.addressed:
+            for kind, address, _ in request.addressed:
                 document["to"].setdefault(PLURALS[kind], []).append(address)
-            enqueue(system, MessageSend.parse(document), asked)
+            enqueue(system, MessageSend.parse(document), request)
 
-    def asked(self, system: System, step: int) -> MessageAsked:
+    def request(self, system: System, step: int) -> MessageRequest:
         """What the oracle is to know of it."""
         now = system.now()
-        return MessageAsked(
+        return MessageRequest(
             step,
             now,
             self.tag,
@@ -97,9 +97,9 @@ class SendMany:
 
     def run(self, system: System, step: int) -> None:
         """Enqueue them; equal ones become one job."""
-        asked = [each.asked(system, step) for each in self.sends]
-        system.asked.messages.extend(asked)
-        left = iter(asked)
+        requests = [each.request(system, step) for each in self.sends]
+        system.requests.messages.extend(requests)
+        left = iter(requests)
 
         def accept(job: Any) -> None:
             each = next(left)
@@ -121,21 +121,21 @@ def _moment(seconds: float | None) -> str | None:
     return None if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
-def _post(system: System, asked: MessageAsked, document: dict[str, Any], once: str) -> None:
+def _post(system: System, request: MessageRequest, document: dict[str, Any], once: str) -> None:
     status, answer = system.gateway.post("/v1/messages", document, once)
     match status:
         case 202:
-            asked.job, asked.accepted, asked.answered = answer["id"], "yes", system.now()
+            request.job, request.accepted, request.answered = answer["id"], "yes", system.now()
         case 0:
             pass
         case _:
-            asked.accepted = "no"
+            request.accepted = "no"
             raise AssertionError(f"the gateway refused a message: {status} {answer}")
 
 
-def _sent_bare(system: System, asked: MessageAsked, document: dict[str, Any]) -> bool:
+def _sent_bare(system: System, request: MessageRequest, document: dict[str, Any]) -> bool:
     try:
-        asked.job = system.send_bare("dingrelay.message-send", document)
+        request.job = system.send_bare("dingrelay.message-send", document)
     except Exception:  # noqa: BLE001 - kombu raises what its transport does
         return False
     return True

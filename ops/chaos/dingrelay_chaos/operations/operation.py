@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Protocol
 
-from dingrelay_chaos.asked import JobAsked
+from dingrelay_chaos.requests import JobRequest
 from dingrelay_chaos.system import System
 from dingrelay_producers.errors import DingrelayError, IdempotencyConflict, ServiceUnavailable
 from dingrelay_tasks.contract import Contract, ContractError
@@ -17,18 +17,18 @@ class Operation(Protocol):
         ...
 
 
-def enqueue(system: System, job: Contract, asked: JobAsked) -> None:
+def enqueue(system: System, job: Contract, request: JobRequest) -> None:
     """Enqueue a job, and write down what became of it."""
-    accept(system, asked, lambda: system.client.send(job).id)
+    accept(system, request, lambda: system.client.send(job).id)
 
 
-def accept(system: System, asked: JobAsked, act: Callable[[], str]) -> None:
+def accept(system: System, request: JobRequest, act: Callable[[], str]) -> None:
     """Do what enqueues a job and answers its id, and write down what became of it."""
     try:
-        asked.job = act()
-        asked.accepted, asked.answered = "yes", system.now()
+        request.job = act()
+        request.accepted, request.answered = "yes", system.now()
     except IdempotencyConflict as conflict:
-        asked.job, asked.accepted = conflict.job_id, "no"
+        request.job, request.accepted = conflict.job_id, "no"
     except ServiceUnavailable:
         pass
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dingrelay_sandbox.answers import Refusal
 from dingrelay_sandbox.approvals import Form, Instance
-from dingrelay_sandbox.form_values import NULL, FormError, check_form, tell
+from dingrelay_sandbox.form_values import NULL, FormError, check_form, spell
 from dingrelay_sandbox.organisation import Organisation
 from dingrelay_sandbox.state import SandboxState
 from dingrelay_sandbox.templates import Template
@@ -65,7 +65,7 @@ def spelled_form(instance: Instance, organisation: Organisation) -> Iterator[Com
     """The form as DingTalk tells it: every control of the template, empty ones as ``"null"``."""
     submitted = dict(instance.request.form)
     for control in instance.request.template.fields:
-        spelled = tell(control, submitted.get(control.label), organisation)
+        spelled = spell(control, submitted.get(control.label), organisation)
         extra = None if spelled.extra is None else json.dumps(spelled.extra, ensure_ascii=False)
         alias = control.biz_alias
         yield Component(control.id, control.label, control.type, spelled.value, extra, alias)

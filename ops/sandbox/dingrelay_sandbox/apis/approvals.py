@@ -55,7 +55,7 @@ def create(state: SandboxState, call: Call) -> Answer:
     """``POST /v1.0/workflow/processInstances``."""
     wording = _wording()
     parameters = call.parameters
-    asked = read_request(state, parameters, "originatorUserId")
+    wanted = read_request(state, parameters, "originatorUserId")
     steps = _steps(parameters)
     cc = parameters.texts("ccList")
     if len(cc) > MOST_CC:
@@ -68,9 +68,9 @@ def create(state: SandboxState, call: Call) -> Answer:
     agent = parameters.text_or("microappAgentId", call.caller.agent_id)
     if agent != call.caller.agent_id:
         raise RestRefusal("invalidAgentId", "无效的agentId")
-    template = asked.template
+    template = wanted.template
     request = replace(
-        asked,
+        wanted,
         steps=steps or [*_selected(parameters, template), *template_steps(state, template)],
         cc=cc if steps else (),
         cc_position=cc_position,

@@ -40,7 +40,7 @@ LISTED_FIELDS = frozenset(
 
 def department_children(state: SandboxState, call: Call) -> Answer:
     """``v2/department/listsub``: direct children, no pages."""
-    parent = seen_department(state, call, call.parameters.whole_or("dept_id", ROOT))
+    parent = visible_department(state, call, call.parameters.whole_or("dept_id", ROOT))
     found = [
         {
             "dept_id": child.id,
@@ -63,7 +63,7 @@ def department_child_ids(state: SandboxState, call: Call) -> Answer:
 
 def department(state: SandboxState, call: Call) -> Answer:
     """``v2/department/get``."""
-    found = seen_department(state, call, call.parameters.whole("dept_id"))
+    found = visible_department(state, call, call.parameters.whole("dept_id"))
     return oapi_ok(call.request_id, result=department_fields(state.organisation, found))
 
 
@@ -91,14 +91,14 @@ def members_simple(state: SandboxState, call: Call) -> Answer:
 
 def member_ids(state: SandboxState, call: Call) -> Answer:
     """``user/listid``: all direct members, no pages."""
-    parent = seen_department(state, call, call.parameters.whole("dept_id"))
+    parent = visible_department(state, call, call.parameters.whole("dept_id"))
     ids = list(state.organisation.members(parent.id))
     return oapi_ok(call.request_id, result={"userid_list": ids})
 
 
 def user(state: SandboxState, call: Call) -> Answer:
     """``v2/user/get``."""
-    fields = person_fields(state.organisation, seen_person(state, call))
+    fields = person_fields(state.organisation, visible_person(state, call))
     for hidden in call.caller.hidden_fields:
         fields.pop(hidden, None)
     return oapi_ok(call.request_id, result=fields)
@@ -119,7 +119,7 @@ def scopes(state: SandboxState, call: Call) -> Answer:
     )
 
 
-def seen_person(state: SandboxState, call: Call) -> Person:
+def visible_person(state: SandboxState, call: Call) -> Person:
     """The person that a call names, who exists and is within the app's scope."""
     userid = call.parameters.text("userid")
     person = state.organisation.people.get(userid)
@@ -130,7 +130,7 @@ def seen_person(state: SandboxState, call: Call) -> Person:
     return person
 
 
-def seen_department(state: SandboxState, call: Call, number: int) -> Department:
+def visible_department(state: SandboxState, call: Call, number: int) -> Department:
     """A department that exists and is within the app's scope."""
     found = _department(state, number)
     if not state.scopes.of(call.caller).department(number):
@@ -204,7 +204,7 @@ def _department(state: SandboxState, number: int) -> Department:
 def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], Mapping[str, Any]]:
     """The department, one page of its members, and whether and where more follow."""
     parameters = call.parameters
-    parent = seen_department(state, call, parameters.whole("dept_id"))
+    parent = visible_department(state, call, parameters.whole("dept_id"))
     cursor, size = parameters.whole("cursor"), parameters.whole("size")
     if cursor < 0:
         raise OapiRefusal(40_068, "不合法的偏移量")

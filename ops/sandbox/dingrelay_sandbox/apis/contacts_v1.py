@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dingrelay_sandbox.answers import Answer, OapiRefusal, oapi_ok
-from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, seen_department, seen_person
+from dingrelay_sandbox.apis.contacts import LARGEST_PAGE, leads, visible_department, visible_person
 from dingrelay_sandbox.call import Call
 from dingrelay_sandbox.organisation import ROOT, Department, Organisation, Person
 from dingrelay_sandbox.state import SandboxState
@@ -38,7 +38,7 @@ def departments(state: SandboxState, call: Call) -> Answer:
     The root is in its own list (API §11.3).
     """
     parameters = call.parameters
-    parent = seen_department(state, call, parameters.whole_or("id", ROOT))
+    parent = visible_department(state, call, parameters.whole_or("id", ROOT))
     organisation = state.organisation
     found = [parent] if parent.id == ROOT else []
     if parameters.flag_or("fetch_child", default=False):
@@ -51,7 +51,7 @@ def departments(state: SandboxState, call: Call) -> Answer:
 
 def department(state: SandboxState, call: Call) -> Answer:
     """``GET /department/get``."""
-    found = seen_department(state, call, call.parameters.whole("id"))
+    found = visible_department(state, call, call.parameters.whole("id"))
     organisation = state.organisation
     leaders = organisation.members(found.id)[:1]
     return oapi_ok(
@@ -72,14 +72,14 @@ def department(state: SandboxState, call: Call) -> Answer:
 
 def department_ids(state: SandboxState, call: Call) -> Answer:
     """``GET /department/list_ids``: direct children's ids."""
-    parent = seen_department(state, call, call.parameters.whole_or("id", ROOT))
+    parent = visible_department(state, call, call.parameters.whole_or("id", ROOT))
     ids = [child.id for child in state.organisation.children(parent.id)]
     return oapi_ok(call.request_id, sub_dept_id_list=ids)
 
 
 def user(state: SandboxState, call: Call) -> Answer:
     """``GET /user/get``."""
-    person = seen_person(state, call)
+    person = visible_person(state, call)
     organisation = state.organisation
     fields = _person_fields(organisation, person, call)
     leads_in = {place: leads(organisation, person, place) for place in person.departments}
@@ -112,7 +112,7 @@ def members_simple(state: SandboxState, call: Call) -> Answer:
 
 def member_ids(state: SandboxState, call: Call) -> Answer:
     """``GET /user/getDeptMember``: all direct members' ids."""
-    parent = seen_department(state, call, call.parameters.whole("deptId"))
+    parent = visible_department(state, call, call.parameters.whole("deptId"))
     return oapi_ok(call.request_id, userIds=list(state.organisation.members(parent.id)))
 
 
@@ -122,7 +122,7 @@ def _page(state: SandboxState, call: Call) -> tuple[Department, list[str], bool]
     Without a page size `user/list` and `user/simplelist` tell of all members.
     """
     parameters = call.parameters
-    parent = seen_department(state, call, parameters.whole("department_id"))
+    parent = visible_department(state, call, parameters.whole("department_id"))
     everybody = list(state.organisation.members(parent.id))
     if call.path != "/user/listbypage" and not parameters.has("size"):
         return parent, everybody, False

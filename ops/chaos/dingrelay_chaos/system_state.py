@@ -1,4 +1,4 @@
-"""What the system has heard of DingTalk, and has told others: events, approvals, webhooks."""
+"""What the system knows and has sent at the end of a run: events, approvals, webhooks."""
 
 import base64
 import json
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from dingrelay_chaos.receiver import Heard
+from dingrelay_chaos.receiver import WebhookRequest
 from dingrelay_chaos.subscribers import QUEUE
 from dingrelay_producers.store import keys, record
 from dingrelay_sandbox.report_types import EventReport
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Hearing:
+class SystemState:
     """A snapshot at the end of a run.
 
     Attributes:
@@ -27,7 +27,7 @@ class Hearing:
         changes: what the directory found out about people since the first walk, and when it began to
             look (`opened_at`): one a run and person, with all that the run found out.
         endpoints: id → row.
-        requests: what the receiver was told.
+        requests: what the receiver got.
         published: what was published to Celery: id and document.
         dead: id, kind and error of the jobs that are dead or unknown.
         followers: approval → state of the job that follows it.
@@ -39,7 +39,7 @@ class Hearing:
     notices: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     changes: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     endpoints: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
-    requests: list[Heard] = field(default_factory=list[Heard])
+    requests: list[WebhookRequest] = field(default_factory=list[WebhookRequest])
     published: list[tuple[str, dict[str, Any]]] = field(
         default_factory=list[tuple[str, dict[str, Any]]]
     )
@@ -48,7 +48,7 @@ class Hearing:
     followers: dict[str, str] = field(default_factory=dict[str, str])
 
     @classmethod
-    def read(cls, system: "System") -> "Hearing":
+    def read(cls, system: "System") -> "SystemState":
         """As of now."""
         sql = system.database
         tasks: dict[str, list[dict[str, Any]]] = {}

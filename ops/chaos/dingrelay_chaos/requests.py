@@ -9,7 +9,7 @@ what it is told where only the answer was lost."""
 
 
 @dataclass(slots=True)
-class MessageAsked:
+class MessageRequest:
     """A message that somebody asked for."""
 
     step: int
@@ -41,7 +41,7 @@ class MessageAsked:
 
 
 @dataclass(slots=True)
-class ApprovalAsked:
+class ApprovalRequest:
     """An approval. Equal ones have the same `tag`, which is in the form."""
 
     step: int
@@ -54,7 +54,7 @@ class ApprovalAsked:
 
 
 @dataclass(slots=True)
-class CampaignAsked:
+class CampaignRequest:
     """A campaign. The texts of its people all hold `tag`."""
 
     step: int
@@ -66,7 +66,7 @@ class CampaignAsked:
 
 
 @dataclass(slots=True)
-class SyncAsked:
+class SyncRequest:
     """A user-sync."""
 
     step: int
@@ -78,7 +78,7 @@ class SyncAsked:
 
 
 @dataclass(slots=True)
-class ActionAsked:
+class ActionRequest:
     """Something that is done to an approval, by a job.
 
     Attributes:
@@ -107,7 +107,7 @@ class Absence:
     until: float = float("inf")
 
 
-JobAsked = MessageAsked | ApprovalAsked | SyncAsked | ActionAsked
+JobRequest = MessageRequest | ApprovalRequest | SyncRequest | ActionRequest
 """Whatever is one job."""
 
 
@@ -123,23 +123,23 @@ class Command:
 
 
 @dataclass(slots=True)
-class Asked:
+class Requests:
     """Everything that was asked in a run. Lists are only appended to, so threads may share it."""
 
-    messages: list[MessageAsked] = field(default_factory=list[MessageAsked])
-    approvals: list[ApprovalAsked] = field(default_factory=list[ApprovalAsked])
-    campaigns: list[CampaignAsked] = field(default_factory=list[CampaignAsked])
-    syncs: list[SyncAsked] = field(default_factory=list[SyncAsked])
-    actions: list[ActionAsked] = field(default_factory=list[ActionAsked])
+    messages: list[MessageRequest] = field(default_factory=list[MessageRequest])
+    approvals: list[ApprovalRequest] = field(default_factory=list[ApprovalRequest])
+    campaigns: list[CampaignRequest] = field(default_factory=list[CampaignRequest])
+    syncs: list[SyncRequest] = field(default_factory=list[SyncRequest])
+    actions: list[ActionRequest] = field(default_factory=list[ActionRequest])
     commands: list[Command] = field(default_factory=list[Command])
     absences: list[Absence] = field(default_factory=list[Absence])
     """People who were not there at some time during the run, and when."""
 
     def job_of(self, step: int) -> str:
         """The id of the job that a step asked for, or empty."""
-        return next((asked.job for asked in self.everything() if asked.step == step), "")
+        return next((request.job for request in self.everything() if request.step == step), "")
 
-    def everything(self) -> list[JobAsked]:
+    def everything(self) -> list[JobRequest]:
         """All jobs that were asked for."""
         return [*self.messages, *self.approvals, *self.syncs, *self.actions]
 
@@ -150,9 +150,9 @@ class Asked:
     def jobs(self) -> dict[str, str]:
         """Job id → what it is, of all that were accepted."""
         return {
-            asked.job: type(asked).__name__.removesuffix("Asked").lower()
-            for asked in self.everything()
-            if asked.job and asked.accepted == "yes"
+            request.job: type(request).__name__.removesuffix("Request").lower()
+            for request in self.everything()
+            if request.job and request.accepted == "yes"
         }
 
     def was_absent(self, user: str, since: float = 0, until: float = float("inf")) -> bool:
