@@ -120,7 +120,7 @@ def tr(message: str, /, **values: object) -> str:
             given as a literal.
         values: what is put in.
     """
-    spoken = _said(message, _spoken)
+    spoken = _message(message, _spoken)
     return spoken.format(**values) if values else spoken
 
 
@@ -156,7 +156,7 @@ def _again(sentence: str, language: str, depth: int) -> str | None:
     if whole != sentence:
         return whole
     if _LENGTH.fullmatch(sentence):
-        return re.sub("[a-z]+", lambda unit: _said(unit[0], language), sentence)
+        return re.sub("[a-z]+", lambda unit: _message(unit[0], language), sentence)
     if not depth:
         return None
     for template in _templates(language):
@@ -193,10 +193,10 @@ def _values(template: _Template, sentence: str) -> Mapping[str, str] | None:
         rest = rest[at + len(literal) :]
     values.append(rest)
     found = dict(zip(template.names, values, strict=True))
-    said_once = all(
+    consistent = all(
         found[name] == value for name, value in zip(template.names, values, strict=True)
     )
-    return found if said_once and all(values) else None
+    return found if consistent and all(values) else None
 
 
 def _put_in(message: str, values: Mapping[str, str]) -> str:
@@ -234,7 +234,7 @@ def _words(literals: list[str]) -> bool:
     return any(len(word) >= 3 for literal in literals for word in re.findall("[A-Za-z]+", literal))
 
 
-def _said(message: str, language: str) -> str:
+def _message(message: str, language: str) -> str:
     if language == ENGLISH or not message:
         return message
     return _catalogue(language).gettext(message)

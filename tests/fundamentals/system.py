@@ -103,7 +103,7 @@ def _apps(folder: Path) -> tuple[dict[str, str], dict[str, str]]:
     assert planned.facts["apps"] == "default, hr"
     assert planned.facts["events"].endswith("default, hr")
     shared = {name: value for name, value in planned.variables.items() if SHARED.fullmatch(name)}
-    return shared, planned.untold
+    return shared, planned.own
 
 
 @contextmanager

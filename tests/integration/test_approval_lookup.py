@@ -441,17 +441,17 @@ def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
     clock = DingTalkClock()
     assert (clock.now(), clock.less(5)) == (None, None)
     for unread in (None, "", "yesterday"):
-        clock.saw("rest", unread, sent=now, came=now)
+        clock.observe("rest", unread, sent=now, came=now)
     assert clock.now() is None
-    clock.saw("rest", "Thu, 01 Jan 1970 01:00:00 GMT", sent=990.0, came=1_000.0)
+    clock.observe("rest", "Thu, 01 Jan 1970 01:00:00 GMT", sent=990.0, came=1_000.0)
     assert clock.now() == 3_600_000
-    clock.saw("rest", "Thu, 01 Jan 1970 03:00:00 GMT", sent=1_001.0, came=1_001.0)
+    clock.observe("rest", "Thu, 01 Jan 1970 03:00:00 GMT", sent=1_001.0, came=1_001.0)
     assert clock.now() == 3_600_000  # told again too soon to be read
     now = 1_010.0
-    clock.saw("rest", "Thu, 01 Jan 1970 01:00:19 GMT", sent=1_009.9, came=1_010.0)
+    clock.observe("rest", "Thu, 01 Jan 1970 01:00:19 GMT", sent=1_009.9, came=1_010.0)
     assert clock.now() == 3_619_000
     now = 1_020.0
-    clock.saw("rest", "Thu, 01 Jan 1970 05:00:00 GMT", sent=1_020.0, came=1_020.0)
+    clock.observe("rest", "Thu, 01 Jan 1970 05:00:00 GMT", sent=1_020.0, came=1_020.0)
     assert clock.now() == 5 * 3_600_000  # it was set
     assert clock.less(4 * 3_600_000) == 3_600_000
 

@@ -1,6 +1,6 @@
 """Forms as DingTalk tells them, against those that were sent.
 
-`tell` is written from recorded answers (API §11.1), not from the code that compares.
+`returned_for` is written from recorded answers (API §11.1), not from the code that compares.
 """
 
 import json

@@ -40,9 +40,15 @@ class Fleet:
     def sleep(self, seconds: float) -> None:
         self.now += round(seconds * MICRO)
 
-    def ask(self, *, heard: tuple[int, int] = (0, 0)) -> Reply:
+    def ask(self, *, unreported: tuple[int, int] = (0, 0)) -> Reply:
         call = buckets.acquire(
-            (CALLS,), "normal", [Ask((1,))], self.now, circuit=CIRCUIT.keys, pace=PACE, heard=heard
+            (CALLS,),
+            "normal",
+            [Ask((1,))],
+            self.now,
+            circuit=CIRCUIT.keys,
+            pace=PACE,
+            unreported=unreported,
         )
         reply = Reply.read(run(self.redis, call))
         self.calls += len(reply.starts)
@@ -123,7 +129,7 @@ def test_a_dingtalk_that_is_merely_slow_is_soon_called_at_the_full_rate(fleet: F
     while fleet.now < EPOCH + 30 * MICRO:
         due = [at for at in answers if at <= fleet.now]
         answers = [at for at in answers if at > fleet.now]
-        reply = fleet.ask(heard=(len(due), 4 * MICRO))
+        reply = fleet.ask(unreported=(len(due), 4 * MICRO))
         answers += [fleet.now + 4 * MICRO] * len(reply.starts)
         if fleet.now >= EPOCH + 10 * MICRO:
             counted += len(reply.starts)
@@ -134,29 +140,29 @@ def test_a_dingtalk_that_is_merely_slow_is_soon_called_at_the_full_rate(fleet: F
 @pytest.mark.parametrize("ago", [0.5, 300.0, HOUR])
 def test_a_clock_that_steps_back_freezes_no_bucket_and_no_pause(fleet: Fleet, ago: float) -> None:
     for _ in range(30):
-        fleet.sleep(fleet.ask(heard=(1, 0)).wait or 0.05)
+        fleet.sleep(fleet.ask(unreported=(1, 0)).wait or 0.05)
     run(fleet.redis, buckets.penalize(CALLS, 1, "90018", 0.025, fleet.now))
     fleet.sleep(-ago)
     began = fleet.now
-    while not fleet.ask(heard=(1, 0)).starts:
+    while not fleet.ask(unreported=(1, 0)).starts:
         fleet.sleep(0.1)
         assert fleet.now - began <= 3 * MICRO
     run(fleet.redis, buckets.succeed((CALLS,), fleet.now))
     fleet.calls, began = 0, fleet.now
     while fleet.now - began < 10 * MICRO:
-        reply = fleet.ask(heard=(1, 0))
+        reply = fleet.ask(unreported=(1, 0))
         fleet.sleep(max(reply.wait, *reply.starts, 0.01))
     assert 50 <= fleet.calls <= 201, "neither frozen nor a burst"
 
 
 @pytest.mark.parametrize("ago", [0.5, 300.0, HOUR])
 def test_a_pause_is_no_longer_when_the_clock_steps_back(fleet: Fleet, ago: float) -> None:
-    fleet.ask(heard=(1, 0))
+    fleet.ask(unreported=(1, 0))
     run(fleet.redis, buckets.penalize(CALLS, 5, "90018", 0.025, fleet.now))
     assert not fleet.ask().starts
     fleet.sleep(-ago)
     began = fleet.now
-    while not fleet.ask(heard=(1, 0)).starts:
+    while not fleet.ask(unreported=(1, 0)).starts:
         fleet.sleep(0.1)
         assert fleet.now - began <= 6 * MICRO
 
@@ -189,7 +195,7 @@ def test_whatever_happened_a_sane_dingtalk_is_called_again_soon(
         fleet.sleep(seconds)
         match what:
             case "ask":
-                trial = fleet.ask(heard=(1, 0)).trial
+                trial = fleet.ask(unreported=(1, 0)).trial
             case "sick":
                 fleet.sick(trial=trial)
                 trial = False
@@ -200,7 +206,7 @@ def test_whatever_happened_a_sane_dingtalk_is_called_again_soon(
                 trial = False
     deadline = fleet.now + 330 * MICRO
     while True:
-        reply = fleet.ask(heard=(1, 0))
+        reply = fleet.ask(unreported=(1, 0))
         if reply.starts:
             fleet.sane(trial=reply.trial)
             if not fleet.is_open():

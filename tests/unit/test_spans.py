@@ -30,11 +30,11 @@ def test_without_opentelemetry_a_trace_is_handed_on_as_it_came() -> None:
         with spans.span("apart", "CONSUMER", parent="") as apart:
             assert spans.current() == apart.trace == ""
             assert apart.names == {}
-        outer.tell({"a": 1})
+        outer.set_attributes({"a": 1})
         outer.link(PARENT)
         outer.rename("x")
         outer.fail("y")
-        spans.tell({"a": 1})
+        spans.set_attributes({"a": 1})
         spans.link(PARENT)
     assert spans.current() == ""
 
@@ -84,7 +84,7 @@ def test_who_is_not_sampled_is_not_sampled_later_either(monkeypatch: pytest.Monk
         assert not send.recorded
         assert send.names.keys() == {"trace_id", "span_id"}
         send.link(PARENT)
-        send.tell({"a": 1})
+        send.set_attributes({"a": 1})
     with spans.span("run", "CONSUMER", parent=f"{PARENT} a=1") as run:
         # Sampled by whoever began it, whose state goes along.
         assert run.trace.endswith("-01 a=1")

@@ -190,7 +190,7 @@ class Resources:
                 self.scheduler.run,
                 self._serve,
                 self._end_outages,
-                self._tell_rules,
+                self._publish_rules,
             ):
                 self._background.append(asyncio.create_task(_for_ever(work)))
         if self.apps.has_files:
@@ -370,7 +370,7 @@ class Resources:
                 BACKLOG.shown = Waiting()  # as above
             await asyncio.sleep(BACKLOG_EVERY)
 
-    async def _tell_rules(self) -> None:
+    async def _publish_rules(self) -> None:
         """Let whoever looks at the limits see those that this process keeps."""
         while True:
             with suppress(RedisError, OSError):

@@ -100,7 +100,7 @@ async def ask(
     }
     left = set(asking)
     for task in asking:
-        task.add_done_callback(_heard)
+        task.add_done_callback(_retrieved)
     try:
         while left:
             done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
@@ -115,7 +115,7 @@ async def ask(
     return answers.in_order(cells)
 
 
-def _heard(task: "asyncio.Task[_R]") -> None:
+def _retrieved(task: "asyncio.Task[_R]") -> None:
     """One error is raised; of the others nobody need be told."""
     if not task.cancelled():
         task.exception()

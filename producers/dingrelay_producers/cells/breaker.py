@@ -93,7 +93,7 @@ class Breaker:
 
     def retry(self, retries: int) -> "Retry":
         """How often asyncio's connections of redis-py try again, at once; silence is told."""
-        return _Telling(self, retries)
+        return _ReportingRetry(self, retries)
 
     def __deepcopy__(self, memo: object) -> Self:
         """The same: redis-py makes a copy of what each connection has."""
@@ -129,7 +129,7 @@ class Breaker:
         pool.get_connection, pool.ensure_connection = get_connection, ensure_connection
 
 
-class _Telling(Retry):
+class _ReportingRetry(Retry):
     """Tries again, and tells a breaker of what was not answered in time."""
 
     def __init__(self, breaker: Breaker, retries: int) -> None:

@@ -174,7 +174,7 @@ def terminate(
             approval.terminate(reason, user=user),
             tr("terminate {instance}", instance=instance),
         )
-        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
+        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -190,7 +190,7 @@ def agree(
     """Agree to an approval in the name of an approver."""
     with _approval(instance, app) as approval:
         job, what = approval.agree(user, remark), tr("agree {instance}", instance=instance)
-        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
+        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -206,7 +206,7 @@ def refuse(
     """Refuse an approval in the name of an approver."""
     with _approval(instance, app) as approval:
         job, what = approval.refuse(user, remark), tr("refuse {instance}", instance=instance)
-        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
+        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @app.command()
@@ -222,7 +222,7 @@ def comment(
     """Add a comment to an approval."""
     with _approval(instance, app) as approval:
         job, what = approval.comment(text, user), tr("comment {instance}", instance=instance)
-        _tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
+        _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 @contextmanager
@@ -234,11 +234,11 @@ def _approval(instance: str, app: str) -> "Generator[ApprovalRef]":
         yield client.approval(instance, app=app)
 
 
-def _tell(job: "JobRef", what: str, *, wait: bool, timeout: float, as_json: bool) -> None:
+def _show_accepted(job: "JobRef", what: str, *, wait: bool, timeout: float, as_json: bool) -> None:
     """Print the job of the action; with `wait`, once it has ended."""
-    from dingrelay_producers.cli.enqueue import tell
+    from dingrelay_producers.cli.enqueue import show_accepted
 
-    tell(job, what, wait=wait, timeout=timeout, as_json=as_json)
+    show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _line(status: "ApprovalStatus") -> str:

@@ -33,16 +33,16 @@ class CellsAway:
         """What a document says of them; nothing where none is away."""
         return {CELLS_AWAY: self.names} if self._away else {}
 
-    def tell(self) -> None:
+    def warn(self) -> None:
         """Name them.
 
         Raises:
             Exit: there are some.
         """
-        from dingrelay_producers.cli.output import tell
+        from dingrelay_producers.cli.output import note
 
         for sentence in self._away:
-            tell(translated(sentence), style="yellow")
+            note(translated(sentence), style="yellow")
         if self._away:
             raise typer.Exit(UNREACHABLE)
 
@@ -56,4 +56,4 @@ def cells_away() -> Generator[CellsAway]:
     """
     away = CellsAway()
     yield away
-    away.tell()
+    away.warn()

@@ -18,10 +18,10 @@ def enqueue(job: Contract, *, wait: bool, timeout: float, as_json: bool) -> None
         Exit: with `wait`, unless the job is done.
     """
     with Client() as client:
-        tell(client.send(job), job.summary(), wait=wait, timeout=timeout, as_json=as_json)
+        show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout, as_json=as_json)
 
 
-def tell(ref: JobRef, what: str, *, wait: bool, timeout: float, as_json: bool) -> None:
+def show_accepted(ref: JobRef, what: str, *, wait: bool, timeout: float, as_json: bool) -> None:
     """Print a job that was enqueued, and what it does; with `wait`, once it has ended.
 
     Raises:

@@ -67,9 +67,9 @@ class Commands(TyperGroup):
                 _speak_if_usage(error)
                 raise
             code, sentence = explained
-            from dingrelay_producers.cli.output import tell
+            from dingrelay_producers.cli.output import note
 
-            tell(translated(sentence), style="red")
+            note(translated(sentence), style="red")
             raise typer.Exit(code) from None
 
     def _load(self, only: str = "") -> None:

@@ -24,10 +24,10 @@ def recall(
 
     Calls that carried other messages like it, to other people, are left as they are.
     """
-    from dingrelay_producers.cli.enqueue import tell
+    from dingrelay_producers.cli.enqueue import show_accepted
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
         job_id = client.whole_id(job_id)
         ref = client.recall(job_id)
-        tell(ref, f"message-recall {job_id}", wait=wait, timeout=timeout, as_json=as_json)
+        show_accepted(ref, f"message-recall {job_id}", wait=wait, timeout=timeout, as_json=as_json)

@@ -45,7 +45,7 @@ def console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, width=width, highlight=False)
 
 
-def tell(sentence: str, *, style: str) -> None:
+def note(sentence: str, *, style: str) -> None:
     """Say something beside the result: whole words within the terminal, one line where none is."""
     err = console(stderr=True)
     err.print(Text(sentence, style=style), soft_wrap=not err.is_terminal)
@@ -178,21 +178,21 @@ def _job(status: JobStatus) -> Table:
         grid.add_row(tr("result"), Text(json.dumps(shown, ensure_ascii=False)))
     if status.resolved:
         verdict = tr("it happened") if status.resolved.happened else tr("it did not happen")
-        who = tr(" by {by}", by=status.resolved.by) if status.resolved.by else ""
+        by = tr(" by {by}", by=status.resolved.by) if status.resolved.by else ""
         grid.add_row(
             tr("resolved"),
             tr(
                 "{verdict}, said{who} at {moment}",
                 verdict=verdict,
-                who=who,
+                who=by,
                 moment=local(status.resolved.at),
             ),
         )
     if status.error:
         error = status.error
         name = f"{error.error_class} {error.prefix}".rstrip()
-        said = f"{name}: {translated(error.message)}"
-        grid.add_row(tr("error"), Text(said, style="red"))
+        text = f"{name}: {translated(error.message)}"
+        grid.add_row(tr("error"), Text(text, style="red"))
         for found in status.error.candidates:
             grid.add_row(
                 tr("may be"), Text(f"{found.id} {found.title} {found.created}\n{found.link}")

@@ -102,7 +102,7 @@ def send(
     if first > 1:
         raise typer.BadParameter(tr("is for --jobs"), param_hint="--from")
     content = read_message(text, markdown, message)
-    from dingrelay_producers.cli.enqueue import tell
+    from dingrelay_producers.cli.enqueue import show_accepted
     from dingrelay_producers.cli.media_files import Uploads, parsed
     from dingrelay_producers.client.client import Client
     from dingrelay_tasks.message_send import MessageSend
@@ -122,7 +122,7 @@ def send(
     }
     with Client() as client:
         job = parsed(asked, MessageSend.parse, Uploads(client).of(app))
-        tell(client.send(job), job.summary(), wait=wait, timeout=timeout, as_json=as_json)
+        show_accepted(client.send(job), job.summary(), wait=wait, timeout=timeout, as_json=as_json)
 
 
 def _is_given(context: typer.Context, option: str) -> bool:

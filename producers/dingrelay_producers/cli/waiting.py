@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.status import Status
 
 from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED
-from dingrelay_producers.cli.output import console, tell
+from dingrelay_producers.cli.output import console, note
 from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.language import tr, translated
@@ -32,10 +32,10 @@ def wait_for(ref: JobRef, timeout: float) -> JobStatus:
         return _ended(ref, timeout)
     except WaitTimeout as error:
         message = tr("{problem}. {advice}", problem=translated(str(error)), advice=_goes_on(ref))
-        tell(message, style="yellow")
+        note(message, style="yellow")
         raise typer.Exit(NOT_ENDED) from None
     except KeyboardInterrupt:
-        tell(f"\n{_goes_on(ref)}", style="yellow")
+        note(f"\n{_goes_on(ref)}", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -417,10 +417,10 @@ class Client:
             checked_id(instance, "instance", "an approval instance")
         job = self.status(job_id, app=app)
         cell = self._cells.of(job.app) if app is None else self._cells.of(app)
-        said = Resolution.of(
+        resolution = Resolution.of(
             job_id, job.kind, instance=instance, not_created=not_created, sent=sent
         )
-        answer = cell.run(said.call(self.settings, by=by))
+        answer = cell.run(resolution.call(self.settings, by=by))
         if answer is None:
             raise JobNotFound(job_id)
         state, *holder = (text.decode() for text in answer)
@@ -428,10 +428,10 @@ class Client:
             raise CannotResolve(job_id, f"can't have {instance}: it is the one of job {holder[0]}")
         if state_of(job_id, state.encode()) != State.UNKNOWN:
             return False
-        if not said.happened:
+        if not resolution.happened:
             # Should this never come, the job is still unknown, with nothing open.
             self.requeue(job_id, app=app)
-        if follower := said.follower(job, self.settings):
+        if follower := resolution.follower(job, self.settings):
             # Should this never come, the next event of the approval has it followed.
             cell.accept([follower])
         return True

@@ -48,8 +48,8 @@ class Resolution:
             raise CannotResolve(job_id, "needs one of instance, not_created and sent")
         of_call = sent is not None
         if kind not in {APPROVAL, MESSAGE, CALL} or of_call != (kind != APPROVAL):
-            said_by = {APPROVAL: "instance or not_created", MESSAGE: "sent", CALL: "sent"}
-            needed = said_by.get(kind, "nothing")
+            fields = {APPROVAL: "instance or not_created", MESSAGE: "sent", CALL: "sent"}
+            needed = fields.get(kind, "nothing")
             raise CannotResolve(job_id, f"is a job of kind {kind}, which is told by {needed}")
         if instance is not None and not (
             0 < len(instance) <= LONGEST_INSTANCE and instance.isprintable() and " " not in instance
@@ -74,10 +74,10 @@ class Resolution:
         nil if there is no such job. Only an unknown job is changed.
         """
         result = record.canonical_json({"instance_id": self.instance}) if self.instance else ""
-        said = record.canonical_json({"by": by, "happened": self.happened})
+        decision = record.canonical_json({"by": by, "happened": self.happened})
         where = [keys.job(self.job_id), keys.DEAD]
         ttl_ms = int(settings.record_ttl * 1000)
-        arguments: list[Value] = [self.job_id, int(self.happened), said, result, ttl_ms]
+        arguments: list[Value] = [self.job_id, int(self.happened), decision, result, ttl_ms]
         if self.instance:
             where += [keys.approval_owner(self.instance), keys.job_approval(self.job_id)]
             arguments += [self.instance, record.longest_life_ms(settings), keys.JOB_MARGIN_MS]

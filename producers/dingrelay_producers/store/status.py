@@ -102,7 +102,9 @@ class JobStatus(BaseModel):
     """When a job that waits is looked at next."""
     result: dict[str, Any] | None = None
     error: JobError | None = None
-    resolved: Resolved | None = Field(default=None, exclude_if=lambda said: said is None)
+    resolved: Resolved | None = Field(
+        default=None, exclude_if=lambda resolution: resolution is None
+    )
     """What a person said of it, if somebody did."""
 
     @classmethod

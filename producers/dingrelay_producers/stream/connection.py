@@ -64,7 +64,7 @@ class Connection:
         leaving: set once another connection is needed: DingTalk said that it ends this one, or it is
             over.
         ended: how it ended; None while it lasts.
-        opened_at, heard_at: when it was opened, and when the last frame came, by the loop's clock.
+        opened_at, received_at: when it was opened, and when the last frame came, by the loop's clock.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Connection:
     ) -> None:
         self.leaving = asyncio.Event()
         self.ended: Ended | None = None
-        self.opened_at = self.heard_at = _now()
+        self.opened_at = self.received_at = _now()
         self._socket = socket
         self._take = take
         self._times = times
@@ -121,7 +121,7 @@ class Connection:
         while True:
             message = await self._next()
             if message is not None:
-                self.heard_at, pinged = _now(), False
+                self.received_at, pinged = _now(), False
                 if ended := await self._read_message(message):
                     return ended
             elif self._leave_by is not None and _now() >= self._leave_by:
@@ -150,7 +150,7 @@ class Connection:
         """Do what a message asks for; how the connection ended, if it has."""
         match message.type:
             case WSMsgType.TEXT:
-                await self._hear(message.data)
+                await self._read_frame(message.data)
             case WSMsgType.PING:
                 await self._socket.pong(message.data)
             case WSMsgType.CLOSE | WSMsgType.CLOSING | WSMsgType.CLOSED:
@@ -161,7 +161,7 @@ class Connection:
                 """A pong, or bytes, which mean nothing here."""
         return None
 
-    async def _hear(self, text: str) -> None:
+    async def _read_frame(self, text: str) -> None:
         frame = frames.read(text)
         if frame is None:
             log.warning("frame_unreadable", app=self._app)

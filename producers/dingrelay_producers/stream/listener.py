@@ -62,7 +62,7 @@ class Listener:
                 if connection is not None:
                     await connection.leaving.wait()
                     # One that does not last counts as one that failed, or it would be tried at once.
-                    lasted = connection.heard_at - connection.opened_at >= self._times.lasting
+                    lasted = connection.received_at - connection.opened_at >= self._times.lasting
                     self._failures = 0 if lasted else self._failures + 1
                 if self._failures:
                     await asyncio.sleep(self._pause())

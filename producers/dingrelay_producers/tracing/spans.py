@@ -54,7 +54,7 @@ class Span:
         """Whether somebody keeps what it is told."""
         return self._span is not None and self._span.is_recording()
 
-    def tell(self, attributes: Attributes) -> None:
+    def set_attributes(self, attributes: Attributes) -> None:
         """Add attributes."""
         if self._span is not None:
             self._span.set_attributes(attributes)
@@ -96,7 +96,7 @@ def current() -> str:
     return _CARRIED.get()
 
 
-def tell(attributes: Attributes) -> None:
+def set_attributes(attributes: Attributes) -> None:
     """Add attributes to the current span, if there is one."""
     if (api := _api()) is not None:
         api.get_current_span().set_attributes(attributes)

@@ -54,7 +54,7 @@ class KeyCache:
         task = self._reading.get(key_id)
         if task is None:
             task = self._reading[key_id] = asyncio.create_task(self._fetch(key_id))
-            task.add_done_callback(_heard)
+            task.add_done_callback(_retrieved)
         # One of them may go away; the others need the answer still.
         return await asyncio.shield(task)
 
@@ -84,7 +84,7 @@ class KeyCache:
         self._entries[key_id] = _Entry(key, read_at)
 
 
-def _heard(task: "asyncio.Task[StoredKey | None]") -> None:
+def _retrieved(task: "asyncio.Task[StoredKey | None]") -> None:
     """Whoever waits is told of an error; where all have gone away, nobody need be."""
     if not task.cancelled():
         task.exception()

@@ -15,14 +15,14 @@ _SHOWN = ("instance", "job", "template", "originator", "title", "business_id", "
 """Columns that say which approval it is; what stands in its form is not kept."""
 
 
-async def tell(
+async def write(
     connection: AsyncConnection,
     row: RowMapping,
     state: str | None,
     tasks: Sequence[ApprovalTask],
     at: datetime,
 ) -> None:
-    """Tell of an approval whose row is written already.
+    """Write notices of an approval whose row is written already.
 
     Args:
         connection: of the transaction that wrote it.

@@ -219,7 +219,7 @@ class ApprovalStore:
         )
         after = await self._row(connection, change.instance)
         assert after is not None, "only those that ended long ago are deleted"
-        await notices.tell(connection, after, state, news, at)
+        await notices.write(connection, after, state, news, at)
         return Moved(after, state, news)
 
     def _last_look(self, row: RowMapping, at: datetime) -> datetime:

@@ -109,7 +109,7 @@ class Member:
         if self._answer.done() and not self._answer.cancelled():
             self._answer.exception()  # it is known, whether anybody waited for it or not
 
-    def tell(self, answer: Json | BaseException) -> None:
+    def settle(self, answer: Json | BaseException) -> None:
         """Say how the call ended, once."""
         if self._answer.done():
             return
@@ -183,7 +183,7 @@ class Batch:
         for member in list(self._members):
             carried += len(member.users)
             if paid is not None and carried > paid and member is not self.sender:
-                member.tell(BatchClosed())
+                member.settle(BatchClosed())
                 self.remove(member)
         self._expected |= self._members.keys() - {self.sender}
         self.closed.set()
@@ -201,7 +201,7 @@ class Batch:
     def freeze(self) -> list[str]:
         """The users of the call; members that are not ready stay behind."""
         for member in list(self._expected):
-            member.tell(BatchClosed())
+            member.settle(BatchClosed())
             self.remove(member)
         self.frozen.set()
         others = [member.trace for member in self._members if member is not self.sender]
@@ -211,7 +211,7 @@ class Batch:
     def complete(self, answer: Json) -> None:
         """DingTalk took the call."""
         for member in self._members:
-            member.tell(answer)
+            member.settle(answer)
 
     def fail(self, error: BaseException, *, left: bool) -> BaseException:
         """The call did not succeed.
@@ -226,7 +226,7 @@ class Batch:
         others = self._for_others(error, left=left)
         for member in self._members:
             if member is not self.sender:
-                member.tell(others)
+                member.settle(others)
         self.closed.set()
         self.frozen.set()
         return others if isinstance(others, BatchSplit) else error

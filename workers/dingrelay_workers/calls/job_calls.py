@@ -344,5 +344,5 @@ class JobCalls:
 def _traced(answer: Json) -> Json:
     """The answer to a call that another job made, which the trace of this one tells of, too."""
     if spans.active() and (request_id := request_id_of(answer)):
-        spans.tell({REQUEST_ID: request_id})
+        spans.set_attributes({REQUEST_ID: request_id})
     return answer

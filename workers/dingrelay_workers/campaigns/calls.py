@@ -68,8 +68,8 @@ class CampaignCalls:
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
         """Of these chunks, the calls of the last 24 hours of which nothing was told since then."""
-        untold = or_(ChunkRow.confirmed_at.is_(None), ChunkRow.confirmed_at < since)
-        return await self._calls(campaign, numbers, untold)
+        unconfirmed = or_(ChunkRow.confirmed_at.is_(None), ChunkRow.confirmed_at < since)
+        return await self._calls(campaign, numbers, unconfirmed)
 
     async def note_recall(self, campaign: str, number: int) -> None:
         """The chunk's message is taken back."""

@@ -76,5 +76,5 @@ class Control:
             if to == State.CANCELLED:
                 await chunks.cancel_pending(connection, campaign)
             if found != to:
-                await notices.tell_of_move(connection, campaign, State(found), datetime.now(UTC))
+                await notices.write(connection, campaign, State(found), datetime.now(UTC))
         await leader.signal(self._redis)

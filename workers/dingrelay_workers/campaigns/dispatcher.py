@@ -130,7 +130,7 @@ class Dispatcher(Work):
             return None
         self._ready = True
         ticks = await self._read()
-        await self._tell_states(ticks)
+        await self._log_states(ticks)
         await self._show()
         if not self._looked_back:
             await self._look_back()
@@ -262,7 +262,7 @@ class Dispatcher(Work):
                 await chunks.cancel_pending(connection, campaign.id)
             goes = await self._goes_on(connection, tick, now, counts)
             released = await self._release(connection, tick, now) if goes else []
-        _tell(campaign, tick.endings, counts)
+        _report(campaign, tick.endings, counts)
         await self._queue.forget(campaign, tick.over)
         self._unsent -= {(campaign.id, chunk.release) for chunk in released}
         await self._queue.enqueue(campaign, released)
@@ -295,7 +295,7 @@ class Dispatcher(Work):
         if "state" in values:
             if values["state"] == State.PAUSED:
                 CAMPAIGNS_PAUSED.inc()
-            await notices.tell_of_move(connection, campaign.id, campaign.state, self._now())
+            await notices.write(connection, campaign.id, campaign.state, self._now())
         return goes
 
     async def _release(
@@ -323,7 +323,7 @@ class Dispatcher(Work):
         self._unsent |= {(campaign.id, chunk.release) for chunk in fresh}
         return [*again, *fresh]
 
-    async def _tell_states(self, ticks: list[CampaignTick]) -> None:
+    async def _log_states(self, ticks: list[CampaignTick]) -> None:
         """One line for each campaign that has begun to run, or stopped."""
         running = {tick.campaign.id for tick in ticks if tick.campaign.state == State.RUNNING}
         for campaign in running - self._running:
@@ -344,7 +344,7 @@ class Dispatcher(Work):
                 )
 
 
-def _tell(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
+def _report(campaign: Campaign, endings: list[Ending], counts: Counts) -> None:
     for outcome in OUTCOMES:
         if people := getattr(counts, outcome):
             CAMPAIGN_RECIPIENTS.labels(campaign.app, outcome).inc(people)

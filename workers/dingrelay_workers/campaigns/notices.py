@@ -31,10 +31,8 @@ _SHOWN = (
 """Columns of a campaign that say what it is and how far it has come: counts of people, and of calls."""
 
 
-async def tell_of_move(
-    connection: AsyncConnection, campaign: str, before: State, at: datetime
-) -> None:
-    """Tell of a campaign whose row has its new state already."""
+async def write(connection: AsyncConnection, campaign: str, before: State, at: datetime) -> None:
+    """Write the notice of a campaign whose row has its new state already."""
     columns = [getattr(CampaignRow, name) for name in _SHOWN]
     row = (
         (await connection.execute(select(*columns).where(CampaignRow.id == campaign)))

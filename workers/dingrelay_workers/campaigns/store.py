@@ -63,7 +63,7 @@ class Written:
     listener: Callable[[int, int], None] | None
     written: int = 0
 
-    def tell(self, more: int) -> None:
+    def add(self, more: int) -> None:
         """So many more are."""
         self.written += more
         if self.listener is not None:
@@ -115,7 +115,7 @@ class CampaignStore:
         ) as gathered:
             with spans.span("create campaign", "INTERNAL") as span:
                 campaign = await self._write(spec, gathered, on_written)
-                span.tell({"dingrelay.app": spec.app, "dingrelay.campaign": campaign.id})
+                span.set_attributes({"dingrelay.app": spec.app, "dingrelay.campaign": campaign.id})
         return Created(campaign, gathered.excluded, tuple(gathered.first_malformed))
 
     async def get(self, campaign: str) -> CampaignRow:
@@ -235,7 +235,7 @@ class CampaignStore:
             for table, page in pages:
                 await connection.execute(insert(table), page)
                 if table is ChunkRow:
-                    to.tell(sum(chunk["size"] for chunk in page))
+                    to.add(sum(chunk["size"] for chunk in page))
                 _heed_cancellation()
                 if time.monotonic() - began > removal.HELD:
                     return True

@@ -21,12 +21,12 @@ def install(runtime: Runtime) -> None:
         worker_state.revoked.update(ids)  # for tasks that are no jobs
         dispatcher = state.consumer.event_dispatcher
 
-        def tell(job_id: str) -> None:
+        def report(job_id: str) -> None:
             if dispatcher:
                 gone = {"terminated": False, "signum": None, "expired": False}
                 dispatcher.send("task-revoked", uuid=job_id, **gone)
 
-        runtime.submit(lambda executor: executor.resources.revocations.revoke(ids, tell))
+        runtime.submit(lambda executor: executor.resources.revocations.revoke(ids, report))
         return {"ok": f"cancelling {', '.join(sorted(ids))}"}
 
     @control_command(

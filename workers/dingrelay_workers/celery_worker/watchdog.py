@@ -15,7 +15,7 @@ from structlog.stdlib import get_logger
 SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 BY_HAND = 0
 """Is read where no signal has come, but `stop` was called: no signal has this number."""
-TELLING = 0.5
+LOG_SECONDS = 0.5
 """Seconds for the last line: whoever reads the log may be as silent as Redis."""
 
 log = get_logger("dingrelay.worker")
@@ -79,10 +79,10 @@ class Watchdog:
         self._begin()
         if self._over.wait(self._longest):
             return
-        telling = threading.Thread(target=self._tell, daemon=True)
-        telling.start()
-        telling.join(TELLING)
+        writer = threading.Thread(target=self._log, daemon=True)
+        writer.start()
+        writer.join(LOG_SECONDS)
         self._end(1)
 
-    def _tell(self) -> None:
+    def _log(self) -> None:
         log.error("shutdown_forced", after=self._longest, jobs=self._running())

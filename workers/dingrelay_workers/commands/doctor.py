@@ -64,11 +64,11 @@ def _print(results: "list[CheckResult]") -> None:
     arrow = " → " if can_print("→") else ": "
     for result in results:
         mark, word, colour = MARKS[result.verdict]
-        said = Text(_found(result.found))
+        text = Text(_found(result.found))
         if result.advice:
-            said.append(f"{arrow}{translated(result.advice)}", style=colour)
+            text.append(f"{arrow}{translated(result.advice)}", style=colour)
         grid.add_row(
-            Text(mark if can_print(mark) else word, style=colour), _check(result.check), said
+            Text(mark if can_print(mark) else word, style=colour), _check(result.check), text
         )
     console().print(grid)
 

@@ -81,7 +81,7 @@ def create(
         grant = KeyRequest.parse(asked).grant()
     except ContractError as error:
         raise _refusal(error, asked) from None
-    _tell_unknown_apps(split(application))
+    _warn_of_unknown_apps(split(application))
     made = asyncio.run(_ask(lambda keys: keys.create(grant)))
     _show_once(made, as_json=as_json)
 
@@ -167,7 +167,7 @@ def _refusal(error: "ContractError", asked: dict[str, Any]) -> typer.BadParamete
     )
 
 
-def _tell_unknown_apps(names: list[str]) -> None:
+def _warn_of_unknown_apps(names: list[str]) -> None:
     """A slip in a name makes a key that may do nothing; but apps may be configured elsewhere."""
     from dingrelay_producers.cli.output import console
     from dingrelay_producers.settings import Settings

@@ -119,7 +119,7 @@ def export(
     import json
 
     from dingrelay_producers.cli.cells_away import cells_away
-    from dingrelay_producers.cli.output import document, print_json, tell
+    from dingrelay_producers.cli.output import document, note, print_json
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.errors import InvalidArgument
 
@@ -139,7 +139,7 @@ def export(
             except OSError as error:
                 problem = f"{output} ({error.strerror})"
                 raise InvalidArgument("output", "a file that can be made", problem) from None
-            tell(tr("written to {file}", file=output), style="green")
+            note(tr("written to {file}", file=output), style="green")
 
 
 def _print_counts(found: "Mapping[str, Any]") -> None:

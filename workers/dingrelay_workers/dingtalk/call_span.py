@@ -58,9 +58,9 @@ def _around(request: Request, host: str, others: Sequence[str]) -> Generator[Spa
             yield span
         except DingTalkError as error:
             span.fail(error.name)
-            span.tell({"dingrelay.error.code": error.code})
+            span.set_attributes({"dingrelay.error.code": error.code})
             if error.request_id:
-                span.tell({REQUEST_ID: error.request_id})
+                span.set_attributes({REQUEST_ID: error.request_id})
             raise
 
 

@@ -32,7 +32,7 @@ class DingTalkClock:
     def __init__(self) -> None:
         self._readings: dict[str, _Reading] = {}
 
-    def saw(self, host: str, date: str | None, *, sent: float, came: float) -> None:
+    def observe(self, host: str, date: str | None, *, sent: float, came: float) -> None:
         """Take note of an answer's ``Date``; `sent` and `came` are of the monotonic clock."""
         known = self._readings.get(host)
         if not date or (known and came - known.at < EVERY):

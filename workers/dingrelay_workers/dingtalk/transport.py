@@ -127,10 +127,10 @@ class Transport:
             if shared:
                 shared.trace = span.trace
             status, content, date = await self._exchange(request, token, leave_by)
-            span.tell({"http.response.status_code": status})
+            span.set_attributes({"http.response.status_code": status})
             answer = self._classifier.read(request.api, status, content, now=_moment(date))
             if span.recorded and (request_id := request_id_of(answer)):
-                span.tell({REQUEST_ID: request_id})
+                span.set_attributes({REQUEST_ID: request_id})
             return answer
 
     async def _exchange(
@@ -156,7 +156,7 @@ class Transport:
                 came, date = time.monotonic(), response.headers.get("Date", "")
                 content = await _content(api, response.content)
                 if content.startswith(b"{"):  # a proxy's page has the proxy's time
-                    self.clock.saw(api.dialect, date, sent=left, came=came)
+                    self.clock.observe(api.dialect, date, sent=left, came=came)
                 return response.status, content, date
         except _BEFORE_SENDING as error:
             raise Transient(

@@ -70,7 +70,7 @@ async def put(connection: AsyncConnection, run: Run, departments: Iterable[Depar
             }
         )
     await upsert(connection, DepartmentRow, rows)
-    await notices.tell_of_departments(connection, run.app, changes, datetime.now(UTC))
+    await notices.write_departments(connection, run.app, changes, datetime.now(UTC))
 
 
 async def mention(connection: AsyncConnection, run: Run, departments: Collection[int]) -> None:
@@ -141,7 +141,7 @@ async def remove(
             .where(DepartmentRow.app == run.app, DepartmentRow.id.in_(list(removed)))
             .values(left_at=at)
         )
-        await notices.tell_of_departments(connection, run.app, removed, at)
+        await notices.write_departments(connection, run.app, removed, at)
 
 
 async def strangers(

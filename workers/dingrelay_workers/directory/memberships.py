@@ -23,7 +23,7 @@ from dingrelay_workers.directory.runs import Run, gone_users
 Key = tuple[int, str]
 """Department and userid."""
 
-_IN_WHAT_IS_GONE = exists().where(
+_IN_REMOVED = exists().where(
     DepartmentRow.app == MembershipRow.app,
     DepartmentRow.id == MembershipRow.department,
     DepartmentRow.left_at.is_not(None),
@@ -98,7 +98,7 @@ async def stranded(connection: AsyncConnection, run: Run, most: int) -> Sequence
     query = (
         select(MembershipRow.userid)
         .distinct()
-        .where(MembershipRow.app == run.app, _IN_WHAT_IS_GONE)
+        .where(MembershipRow.app == run.app, _IN_REMOVED)
         .where(MembershipRow.userid.not_in(gone_users(run)))
         .order_by(MembershipRow.userid)
         .limit(most)
@@ -109,14 +109,12 @@ async def stranded(connection: AsyncConnection, run: Run, most: int) -> Sequence
     return list(await connection.scalars(query))
 
 
-async def leave_what_is_gone(
-    connection: AsyncConnection, run: Run, userids: Collection[str]
-) -> None:
+async def leave_removed(connection: AsyncConnection, run: Run, userids: Collection[str]) -> None:
     """These people are in no department that does not exist, and more is not told of them."""
     for some in chunks(userids):
         await connection.execute(
             delete(MembershipRow).where(
-                MembershipRow.app == run.app, MembershipRow.userid.in_(some), _IN_WHAT_IS_GONE
+                MembershipRow.app == run.app, MembershipRow.userid.in_(some), _IN_REMOVED
             )
         )
 

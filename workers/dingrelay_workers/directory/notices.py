@@ -33,10 +33,10 @@ class DepartmentChange(NamedTuple):
     fields: Collection[str] = ()
 
 
-async def tell_of_people(
+async def write_people(
     connection: AsyncConnection, app: str, changes: Changes, at: datetime
 ) -> None:
-    """Tell of people whose rows are written already."""
+    """Write notices of people whose rows are written already."""
     of_people = {userid: change for userid, change in changes.items() if change.event in _OF_PEOPLE}
     if not of_people or not await outbox.has_readers(connection):
         return
@@ -64,10 +64,10 @@ async def tell_of_people(
     )
 
 
-async def tell_of_departments(
+async def write_departments(
     connection: AsyncConnection, app: str, changes: Mapping[int, DepartmentChange], at: datetime
 ) -> None:
-    """Tell of departments whose rows are written already."""
+    """Write notices of departments whose rows are written already."""
     if not changes or not await outbox.has_readers(connection):
         return
     known: dict[int, tuple[str | None, int | None]] = {}

@@ -202,7 +202,7 @@ async def record(connection: AsyncConnection, run: Run, changes: Changes, at: da
 
     Someone who was added by the run stays added, whatever else it finds out.
     """
-    await notices.tell_of_people(connection, run.app, changes, at)
+    await notices.write_people(connection, run.app, changes, at)
     for some in chunks(changes):
         before = {
             row.userid: row

@@ -31,7 +31,7 @@ class Child:
         self._screen = screen
         self._process: Process | None = None
         self._output: asyncio.Task[None] | None = None
-        self._said_ready = asyncio.Event()
+        self._ready = asyncio.Event()
 
     async def start(self) -> None:
         """Start it, and return once it is ready.
@@ -39,7 +39,7 @@ class Child:
         Raises:
             StartFailed: it ended first, or was not ready in time.
         """
-        self._said_ready.clear()
+        self._ready.clear()
         self._process = await self._spawn()
         self._output = asyncio.create_task(self._dispatcher(self._process))
         try:
@@ -108,7 +108,7 @@ class Child:
 
     async def _is_ready(self) -> bool:
         if self.program.port is None:
-            return self._said_ready.is_set()
+            return self._ready.is_set()
         try:
             _, writer = await asyncio.open_connection("127.0.0.1", self.program.port)
         except OSError:
@@ -123,14 +123,14 @@ class Child:
         while chunk := await process.stdout.read(CHUNK):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
-                self._tell(line)
+                self._show(line)
         if rest:
-            self._tell(rest)
+            self._show(rest)
 
-    def _tell(self, line: bytes) -> None:
+    def _show(self, line: bytes) -> None:
         text = line.decode("utf-8", "replace").rstrip("\r")
         if self.program.ready_text and self.program.ready_text in text:
-            self._said_ready.set()
+            self._ready.set()
         self._screen.line(self.program.name, text)
 
 

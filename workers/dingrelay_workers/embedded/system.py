@@ -40,14 +40,14 @@ class System:
 
     Attributes:
         stages: see `Supervisor`.
-        variables: settings of every program, on top of the environment; told to other commands, too.
-        untold: the same, for these programs only.
-        facts: what to tell people, by name.
+        variables: settings of every program, on top of the environment; other commands have them, too.
+        own: the same, for these programs only.
+        facts: what people are shown, by name.
     """
 
     stages: list[list[Program]] = field(default_factory=list[list[Program]])
     variables: dict[str, str] = field(default_factory=dict[str, str])
-    untold: dict[str, str] = field(default_factory=dict[str, str])
+    own: dict[str, str] = field(default_factory=dict[str, str])
     facts: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -112,7 +112,7 @@ def _sandbox(system: System, settings: Settings) -> Program:
                 for part, value in credentials.items()
             }
     if others:
-        system.untold[SANDBOX_APPS] = json.dumps(others)
+        system.own[SANDBOX_APPS] = json.dumps(others)
         system.facts["apps"] = ", ".join(sorted({DEFAULT_APP, *settings.apps}))
     if config := os.environ.get("DINGRELAY_CONFIG"):
         # Other commands join from this folder, wherever the file is.

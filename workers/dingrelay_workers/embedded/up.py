@@ -68,7 +68,7 @@ async def _run(
             return DONE
         await starting
         started()
-        await _tell_key(system, settings, folder)
+        await _show_key(system, settings, folder)
         if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
             file = running.write(folder, system.variables)
         seconds = time.monotonic() - began
@@ -94,7 +94,7 @@ async def _run(
     return OTHERWISE
 
 
-async def _tell_key(system: System, settings: Settings, folder: Path) -> None:
+async def _show_key(system: System, settings: Settings, folder: Path) -> None:
     """Show a key to the gateway of a sandbox; elsewhere a person makes one."""
     if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
         database = system.variables.get("DINGRELAY_DATABASE_URL", settings.database)
@@ -120,7 +120,7 @@ def _on_signals(supervisor: Supervisor, screen: Screen) -> "asyncio.Future[None]
 
 
 def _environment(system: System) -> dict[str, str]:
-    environment = {**os.environ, **system.variables, **system.untold, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **system.variables, **system.own, "PYTHONUNBUFFERED": "1"}
     if system.variables["DINGRELAY_ENV"] == running.SANDBOX:
         # On a developer's machine, or in a container of a trial, running as root is no news.
         environment.setdefault("PYTHONWARNINGS", f"ignore:{ROOT_WARNING}")

@@ -89,7 +89,7 @@ class Executor:
             return await self._run((wakeup, result.claim), None)
         log.debug("claim_skipped", id=wakeup.id, verdict=result.verdict)
         if result.verdict == "newer":
-            self._tell_left(wakeup.id, wakeup.kind.name)
+            self._log_left(wakeup.id, wakeup.kind.name)
         if result.waiting:
             resources.batches.claim_next(BatchKey(result.waiting, wakeup.lane))
         return None
@@ -97,9 +97,9 @@ class Executor:
     async def leave(self, job_id: str, kind: str) -> None:
         """Have a job woken again, for a worker of a newer release: this one does not know its kind."""
         await self.resources.patience.begin(lambda: self.resources.records.leave(job_id))
-        self._tell_left(job_id, kind)
+        self._log_left(job_id, kind)
 
-    def _tell_left(self, job_id: str, kind: str) -> None:
+    def _log_left(self, job_id: str, kind: str) -> None:
         """One line for all such jobs: somebody has to upgrade this worker."""
         if not self._left:
             log.warning("left_to_newer_release", id=job_id, kind=kind)
@@ -184,7 +184,7 @@ class Executor:
         if led_to.state.ended:
             await _abandon(run, led_to)
         state = await self.resources.patience.finish(lambda: self._written(run, led_to))
-        _tell(run, led_to, state)
+        _report(run, led_to, state)
         return state
 
     async def _written(self, run: Run, led_to: Outcome) -> State | None:
@@ -269,7 +269,7 @@ async def _abandon(run: Run, led_to: Outcome) -> None:
         log.exception("abandon_failed")
 
 
-def _tell(run: Run, led_to: Outcome, state: State | None) -> None:
+def _report(run: Run, led_to: Outcome, state: State | None) -> None:
     """One line and one count for where the run led."""
     if state is None:
         log.warning("ownership_lost", led_to=led_to.state)
@@ -281,5 +281,5 @@ def _tell(run: Run, led_to: Outcome, state: State | None) -> None:
         JOB_SECONDS.labels(kind, lane).observe(max(0.0, time.time() - run.claim.created / 1000))
     else:
         words["delay"] = round(led_to.delay, 3)
-    tell = log.warning if state in {State.DEAD, State.UNKNOWN} else log.info
-    tell(str(state), **words)
+    write = log.warning if state in {State.DEAD, State.UNKNOWN} else log.info
+    write(str(state), **words)

@@ -37,7 +37,7 @@ def ended(span: Span, outcome: Outcome, state: State | None) -> None:
         attributes["error.type"] = str(error.get("class", ""))
     if state is not None and not state.ended:
         attributes["dingrelay.delay"] = round(outcome.delay, 3)
-    span.tell(attributes)
+    span.set_attributes(attributes)
     if state in FAILED:
         span.fail(str(error.get("class") or state))
 

@@ -29,8 +29,8 @@ MICRO = 1_000_000
 
 NO_CIRCUIT = tuple(breaker("none", name) for name in ("api", "host", "hold"))
 """Breakers that nobody opens, for a call that passes none."""
-ALL_HEARD = (1, 0)
-"""For calls of whose answers the buckets are not told."""
+ALL_REPORTED = (1, 0)
+"""For calls whose answers are not reported to the buckets."""
 NO_TURNS = Turns("none", "none", "normal")
 """A lane in which nobody waits, for a call that is never parked."""
 USUAL = Pace(beat=1.0, hold=60.0, call=15.0)
@@ -54,8 +54,8 @@ class Ask(NamedTuple):
     sender: str = ""
 
 
-class Heard:
-    """Sane answers of one API that came to this process and that the fleet has not been told of.
+class UnreportedAnswers:
+    """Sane answers of one API that came to this process and are not reported to the fleet yet.
 
     The next question carries them, so that they cost no round trip of their own.
     """
@@ -72,7 +72,7 @@ class Heard:
         self.slowest = max(self.slowest, seconds)
 
     def take(self) -> tuple[int, int]:
-        """How many there were and the microseconds of the slowest; from here on they are told."""
+        """How many there were and the microseconds of the slowest; from here on they are reported."""
         taken = self.answers, round(self.slowest * MICRO)
         self.answers, self.slowest = 0, 0.0
         return taken
@@ -85,7 +85,7 @@ class Reply:
     Attributes:
         starts: for each of the first waiters, seconds until its call may leave.
         wait: seconds after which to ask again for the first waiter that got no slot.
-        probing: the granted call comes out of a pause; how it is answered must be told.
+        probing: the granted call comes out of a pause; how it is answered must be reported.
         paused: a throttling answer has paused one of the buckets.
         saturated: somebody had to wait, not only for the end of a pause.
         parked: senders that have jobs parked in this lane.
@@ -171,7 +171,7 @@ def acquire(
     *,
     circuit: Sequence[str] = NO_CIRCUIT,
     pace: Pace = USUAL,
-    heard: tuple[int, int] = ALL_HEARD,
+    unreported: tuple[int, int] = ALL_REPORTED,
     max_wait: float = FOR_EVER,
     index: str = BUCKETS,
     turns: Turns = NO_TURNS,
@@ -179,12 +179,12 @@ def acquire(
     """Reserve slots for as many of the first waiters as can have one. Answer: `Reply`.
 
     No waiters at all only asks whether a bucket is paused. `circuit` are the keys of the breakers
-    before the call, `heard` what `Heard.take` says. A slot more than `max_wait` seconds away is
+    before the call, `unreported` what `UnreportedAnswers.take` gives. A slot more than `max_wait` seconds away is
     reserved for urgent calls and for those that are aged only. `index` is where the buckets are
     listed, `turns` the lane in which the senders take turns.
     """
     arguments: list[Value] = [_time(now), lane, BUCKET_TTL_MS, len(asks)]
-    arguments += (pace.longest, pace.micros[2], *heard, pace.quiet, pace.timeout)
+    arguments += (pace.longest, pace.micros[2], *unreported, pace.quiet, pace.timeout)
     arguments.append(int(max_wait * MICRO))
     for rule in rules:
         sibling = int(not rule.scope.startswith("egress:"))
@@ -259,7 +259,7 @@ async def ask(
     *,
     circuit: Sequence[str] = NO_CIRCUIT,
     pace: Pace = USUAL,
-    heard: tuple[int, int] = ALL_HEARD,
+    unreported: tuple[int, int] = ALL_REPORTED,
     max_wait: float = FOR_EVER,
     turns: Turns = NO_TURNS,
 ) -> Reply:
@@ -270,7 +270,7 @@ async def ask(
         asks,
         circuit=circuit,
         pace=pace,
-        heard=heard,
+        unreported=unreported,
         max_wait=max_wait,
         turns=turns,
     )

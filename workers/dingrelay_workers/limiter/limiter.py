@@ -21,7 +21,7 @@ from dingrelay_workers.dingtalk.apis import TOKEN
 from dingrelay_workers.dingtalk.errors import UNREACHABLE, DingTalkError, Held, Throttled
 from dingrelay_workers.limiter import buckets
 from dingrelay_workers.limiter.breakers import NEEDED, Breakers, Circuit
-from dingrelay_workers.limiter.buckets import MICRO, BucketState, Heard
+from dingrelay_workers.limiter.buckets import MICRO, BucketState, UnreportedAnswers
 from dingrelay_workers.limiter.grant import Draining, Grant, Outage, Parked, Turn
 from dingrelay_workers.limiter.latency import LatencyEstimator
 from dingrelay_workers.limiter.rules import JITTER, LARGEST_COST, Rule, Rules
@@ -85,7 +85,9 @@ class Limiter:
         self._latencies: defaultdict[tuple[str, str], LatencyEstimator] = defaultdict(
             LatencyEstimator
         )
-        self._heard: defaultdict[tuple[str, str], Heard] = defaultdict(Heard)
+        self._unreported: defaultdict[tuple[str, str], UnreportedAnswers] = defaultdict(
+            UnreportedAnswers
+        )
         self._suspected: set[Circuit] = set()
         self._draining = False
 
@@ -191,7 +193,7 @@ class Limiter:
         """
         took = self._clock() - grant.left
         self._latencies[grant.app, grant.api].add(took)
-        self._heard[grant.app, grant.api].add(took)
+        self._unreported[grant.app, grant.api].add(took)
         with _despite_redis_errors("an answer"):
             if grant.probing:
                 rules = self._rules.of(grant.app, grant.api)
@@ -277,7 +279,7 @@ class Limiter:
             [buckets.Ask(tuple(int(rule.unit == "calls") for rule in rules))],
             circuit=circuit.keys,
             pace=self.breakers.pace,
-            heard=self._heard[app, api].take(),
+            unreported=self._unreported[app, api].take(),
         )
         if reply.outage:
             raise Outage(circuit.name, reply.outage, reply.reason, reply.wait)
@@ -354,7 +356,7 @@ class Limiter:
                 clock=self._clock,
                 circuit=circuit if self._listens else None,
                 pace=self.breakers.pace,
-                heard=self._heard[app, api] if self._listens else None,
+                unreported=self._unreported[app, api] if self._listens else None,
                 forgone=lambda: self._forgone(circuit),
             )
         return wait_queue

@@ -16,13 +16,13 @@ from redis.asyncio import Redis
 from dingrelay_tasks.contract import Lane
 from dingrelay_workers.limiter.breakers import Circuit, Pace
 from dingrelay_workers.limiter.buckets import (
-    ALL_HEARD,
+    ALL_REPORTED,
     NO_CIRCUIT,
     NO_TURNS,
     USUAL,
     Ask,
-    Heard,
     Reply,
+    UnreportedAnswers,
     ask,
 )
 from dingrelay_workers.limiter.grant import Outage
@@ -137,7 +137,7 @@ class WaitQueue:
         clock: Callable[[], float] = time.monotonic,
         circuit: Circuit | None = None,
         pace: Pace = USUAL,
-        heard: Heard | None = None,
+        unreported: UnreportedAnswers | None = None,
         forgone: Callable[[], Coroutine[None, None, None]] | None = None,
     ) -> None:
         """Nothing is asked yet.
@@ -148,9 +148,9 @@ class WaitQueue:
         self.rules = rules
         self._circuit = circuit
         self._pace = pace
-        self._heard = heard
+        self._unreported = unreported
         self._forgone = forgone
-        self._telling: set[asyncio.Task[None]] = set()
+        self._reporting: set[asyncio.Task[None]] = set()
         self._redis = redis
         self._lane: Lane = lane
         self._max_wait = max_wait
@@ -247,7 +247,7 @@ class WaitQueue:
         if self._asking is not None:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        await asyncio.gather(*self._reporting, return_exceptions=True)
 
     def _next_turn(self, sender: str) -> int:
         if len(self._turns) > MANY:
@@ -284,8 +284,8 @@ class WaitQueue:
         """Have it told that a probe does not leave: the fleet would wait for its answer."""
         if waiter.trial and self._forgone is not None:
             task = asyncio.get_running_loop().create_task(self._forgone())
-            self._telling.add(task)
-            task.add_done_callback(self._telling.discard)
+            self._reporting.add(task)
+            task.add_done_callback(self._reporting.discard)
         waiter.trial = False
 
     def _ask(self) -> None:
@@ -322,7 +322,7 @@ class WaitQueue:
             asks,
             circuit=self._circuit.keys if self._circuit else NO_CIRCUIT,
             pace=self._pace,
-            heard=self._heard.take() if self._heard else ALL_HEARD,
+            unreported=self._unreported.take() if self._unreported else ALL_REPORTED,
             max_wait=self._max_wait,
             turns=self._taking_turns,
         )

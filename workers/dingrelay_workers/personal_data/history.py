@@ -122,7 +122,9 @@ def _without(content: str | None, erasing: Erasing, *, is_for_them: bool) -> str
     left = erasing.without(asked)
     if is_for_them and isinstance(left.get("to"), dict):
         # One of the addresses may be theirs.
-        left["to"] = {name: who for name, who in left["to"].items() if name not in BY_ADDRESS}
+        left["to"] = {
+            name: recipients for name, recipients in left["to"].items() if name not in BY_ADDRESS
+        }
     return content if left == asked else json.dumps(left, ensure_ascii=False)
 
 

@@ -108,7 +108,7 @@ async def _is_awaited(connection: AsyncConnection, number: int) -> bool:
 
 def _without(data: Mapping[str, Any], erasing: Erasing) -> dict[str, Any]:
     left: dict[str, Any] = erasing.without(data)
-    for who, name in _NAMES.items():
-        if data.get(who) == erasing.user and data.get(name):
+    for id_name, name in _NAMES.items():
+        if data.get(id_name) == erasing.user and data.get(name):
             left[name] = erasing.tombstone
     return left

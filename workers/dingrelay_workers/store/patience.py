@@ -82,7 +82,7 @@ class Patience:
             except (RedisError, OSError) as error:
                 if not passes(error) or over():
                     raise
-                self._tell(error)
+                self._log(error)
                 await asyncio.sleep(PAUSE)
             else:
                 if self._troubled:
@@ -90,7 +90,7 @@ class Patience:
                     log.info("redis_usable")
                 return answer
 
-    def _tell(self, error: Exception) -> None:
+    def _log(self, error: Exception) -> None:
         """One line for a trouble, however many jobs meet it."""
         if not self._troubled:
             self._troubled = True

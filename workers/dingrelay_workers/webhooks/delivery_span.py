@@ -40,7 +40,7 @@ def delivering(endpoint: StoredEndpoint, notice: Notice) -> Generator[Span]:
 def delivered(span: Span, receipt: Receipt) -> None:
     """Tell what came of it."""
     if receipt.status:
-        span.tell({"http.response.status_code": receipt.status})
+        span.set_attributes({"http.response.status_code": receipt.status})
     if receipt.verdict != "taken":
         span.fail(receipt.code)
 

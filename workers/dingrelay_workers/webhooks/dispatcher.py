@@ -109,7 +109,7 @@ class Dispatcher(Work):
         super().begin(holder)
         self._queue.holder = holder
         self._reconcile_at = self._purge_at = self._beat_at = -1.0
-        self._untold = False
+        self._unpublished = False
         WEBHOOK_LAG_SECONDS.set(0)  # of another worker by now
         self._show_no_more(self._shown)
 
@@ -124,7 +124,7 @@ class Dispatcher(Work):
             RedisError: Redis is away.
         """
         self._step()
-        if self._untold:  # of the last turn: what it committed may not have come to Redis
+        if self._unpublished:  # of the last turn: what it committed may not have come to Redis
             self._reconcile_at = -1.0
         self._ready = self._ready or await self._database.has(NoticeRow)
         page = await self._endings.read(AT_ONCE)
@@ -175,7 +175,7 @@ class Dispatcher(Work):
         now = self._now()
         released, over = Released(), list[tuple[str, str]]()
         if waiting or to_record or ended or behind:
-            self._untold = True
+            self._unpublished = True
             async with self._database.write(WRITER) as connection:
                 await notices.record(connection, to_record, now)
                 await outbox.forget(connection, [number for number, _ in waiting])
@@ -183,7 +183,7 @@ class Dispatcher(Work):
                 released = await releases.release(connection, free, now)
             await self._enqueue(released.rows)
             await self._forget(over)
-            self._untold = False
+            self._unpublished = False
         await self._pass(page)
         oldest = min((notice.at for notice in to_record), default=now)
         WEBHOOK_LAG_SECONDS.set(max(0.0, (now - oldest).total_seconds()))
@@ -224,9 +224,9 @@ class Dispatcher(Work):
         """What is not done in every turn."""
         now = time.monotonic()
         if now >= self._reconcile_at:
-            self._untold = True
+            self._unpublished = True
             await self._reconcile()
-            self._untold = False
+            self._unpublished = False
             self._reconcile_at = now + RECONCILE
         if now >= self._beat_at:
             await self._beat(known)

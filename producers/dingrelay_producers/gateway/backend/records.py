@@ -77,22 +77,22 @@ class Records:
         """Forget a dead or unknown job; whether it was one."""
         return bool(await self._run(record.discard(job_id)))
 
-    async def resolve(self, said: Resolution, *, by: str) -> State:
+    async def resolve(self, resolution: Resolution, *, by: str) -> State:
         """Say what became of an unknown job; its state before. See `Client.resolve`.
 
         Raises:
             JobNotFound: there is no such record.
             CannotResolve: the instance is another job's.
         """
-        answer = await self._run(said.call(self._settings, by=by))
+        answer = await self._run(resolution.call(self._settings, by=by))
         if answer is None:
-            raise JobNotFound(said.job_id)
+            raise JobNotFound(resolution.job_id)
         state, *holder = (text.decode() for text in answer)
         if holder:
-            raise CannotResolve(said.job_id, "can't have this instance: it is another job's")
-        if state == State.UNKNOWN and not said.happened:
-            await self.requeue(said.job_id)
-        return state_of(said.job_id, state.encode())
+            raise CannotResolve(resolution.job_id, "can't have this instance: it is another job's")
+        if state == State.UNKNOWN and not resolution.happened:
+            await self.requeue(resolution.job_id)
+        return state_of(resolution.job_id, state.encode())
 
     async def waiting(self, queue: str) -> int:
         """How many wake-ups of this queue wait to be started."""

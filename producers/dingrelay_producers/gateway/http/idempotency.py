@@ -89,8 +89,8 @@ async def once(route: Route, call: ApiCall) -> web.StreamResponse:
 
 def _digest(route: Route, call: ApiCall) -> str:
     """What makes two requests the same: the operation, its target and its body."""
-    said = [route.operation, call.request.rel_url.raw_path, call.request.rel_url.raw_query_string]
-    return hashlib.sha256(canonical_json([*said, call.body]).encode()).hexdigest()
+    parts = [route.operation, call.request.rel_url.raw_path, call.request.rel_url.raw_query_string]
+    return hashlib.sha256(canonical_json([*parts, call.body]).encode()).hexdigest()
 
 
 class _Attempt:

@@ -40,7 +40,7 @@ def served(span: Span, *, method: str, route: str, status: int, request_id: str)
         request_id: as the log tells it.
     """
     span.rename(f"{method} {route}" if route else "HTTP")
-    span.tell(
+    span.set_attributes(
         {
             "http.request.method": method if route else "_OTHER",
             **({"http.route": route} if route else {}),

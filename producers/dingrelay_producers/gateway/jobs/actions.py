@@ -22,7 +22,7 @@ class Nothing(Part):
     """An empty object, or no body at all."""
 
 
-class Said(Document):
+class JobResolution(Document):
     """What became of an unknown job: one of the three."""
 
     instance: Annotated[str, Field(min_length=1, max_length=LONGEST_INSTANCE)] | None = None
@@ -61,10 +61,14 @@ async def discard(call: ApiCall) -> web.StreamResponse:
 
 async def resolve(call: ApiCall) -> web.StreamResponse:
     """Say what became of an unknown job."""
-    said = Said.parse(call.body, strict=True)
+    document = JobResolution.parse(call.body, strict=True)
     job = await found(call, call.path("id"))
     resolution = Resolution.of(
-        job.id, job.kind, instance=said.instance, not_created=said.not_created, sent=said.sent
+        job.id,
+        job.kind,
+        instance=document.instance,
+        not_created=document.not_created,
+        sent=document.sent,
     )
     before = await call.context.records.resolve(resolution, by=call.key.name)
     if before != State.UNKNOWN:
@@ -97,12 +101,12 @@ def _route(verb: str, handler: Handler, what: str, done: Answer, body: Any, stat
     return Route(
         method="POST",
         path=f"/v1/jobs/{{id}}/{verb}",
-        handler=handler if body is Said else _checked(handler),
+        handler=handler if body is JobResolution else _checked(handler),
         operation=f"{verb}Job",
         summary=what,
         tag="jobs",
         scope="jobs:write",
-        body=Body(model=body, required=body is Said),
+        body=Body(model=body, required=body is JobResolution),
         answers={status: done},
         problems=frozenset({409, 422}),
         links={status: JOB_LINKS} if status == 200 else {},
@@ -123,5 +127,5 @@ ROUTES = (
         Nothing,
         204,
     ),
-    _route("resolve", resolve, "Say what became of an unknown job", _JOB, Said, 200),
+    _route("resolve", resolve, "Say what became of an unknown job", _JOB, JobResolution, 200),
 )

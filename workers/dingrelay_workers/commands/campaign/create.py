@@ -82,7 +82,7 @@ def create(
         _complaints(malformed_file) as complain,
     ):
         created = asyncio.run(_create(Settings.load(), spec, audience, malformed, complain))
-    _tell(created, as_json=as_json)
+    _show(created, as_json=as_json)
 
 
 async def _create(
@@ -137,7 +137,7 @@ def _complaints(name: str | None) -> "Generator[Callable[[Malformed], None] | No
         yield write
 
 
-def _tell(created: "Created", *, as_json: bool) -> None:
+def _show(created: "Created", *, as_json: bool) -> None:
     from dingrelay_producers.cli.output import console, print_json
     from dingrelay_workers.campaigns import documents
 

@@ -74,7 +74,7 @@ def preview(
             column=column,
         ) as audience:
             found = asyncio.run(_of_options(Settings.load(), spec, audience, malformed))
-    _tell(found, as_json=as_json)
+    _show(found, as_json=as_json)
 
 
 async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
@@ -104,7 +104,7 @@ async def _of_options(
     return documents.preview(found)
 
 
-def _tell(found: dict[str, Any], *, as_json: bool) -> None:
+def _show(found: dict[str, Any], *, as_json: bool) -> None:
     from dingrelay_producers.cli.output import console, print_json
 
     if as_json:

@@ -46,7 +46,7 @@ local lane, ttl, waiters = ARGV[2], ARGV[3], tonumber(ARGV[4])
 local rules, index, cursor = #KEYS - 6, KEYS[#KEYS - 5], 12
 local turns, coming = KEYS[#KEYS - 1], KEYS[#KEYS]
 local longest, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
-local heard, slow = tonumber(ARGV[7]), tonumber(ARGV[8])
+local answered, slow = tonumber(ARGV[7]), tonumber(ARGV[8])
 local quiet, timeout = tonumber(ARGV[9]), tonumber(ARGV[10])
 local max_wait = tonumber(ARGV[11]) / 1000000
 local buckets, shut, reason = {}, 0, ''
@@ -112,7 +112,7 @@ end
 -- some unanswered for longer than answers take, the next wait, each as long as all before it. A
 -- DingTalk that is merely slow is soon known to be; one answer ends it.
 local first = buckets[1]
-if heard > 0 then
+if answered > 0 then
   first.unheard, first.since, first.hush = 0, 0, 0
   first.slowest = math.max(slow, first.slowest + (slow - first.slowest) * EASE)
 end
@@ -128,7 +128,7 @@ local function answers_of_calls()
 end
 
 if shut > 0 or waiters == 0 then
-  if heard > 0 and not first.new then redis.call('HSET', first.key, answers_of_calls()) end
+  if answered > 0 and not first.new then redis.call('HSET', first.key, answers_of_calls()) end
   return {{}, math.ceil(shut), 0, paused, 0, parked, 0, reason, sick, 0, ''}
 end
 if probing == 1 or trial == 1 or hushed then waiters = 1 end
