@@ -140,7 +140,7 @@ def sandbox_server() -> Iterator[str]:
 
 @pytest.fixture
 def sandbox(sandbox_server: str) -> Iterator[SandboxAdmin]:
-    """A sandbox as after its start; it is the judge of what a test did."""
+    """A sandbox as after its start; it shows what a test did."""
     admin = SandboxAdmin(sandbox_server)
     admin.reset()
     yield admin

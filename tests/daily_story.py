@@ -1,6 +1,6 @@
 """A day of random messages on a whole system in one process, and what must be true of it after.
 
-Two workers' engines, the scheduler, campaigns on SQLite, a real Valkey and the sandbox. The judge
+Two workers' engines, the scheduler, campaigns on SQLite, a real Valkey and the sandbox. The verifier
 knows what was asked and what the sandbox's inboxes hold, and nothing of how the daily limits work.
 """
 
@@ -221,7 +221,7 @@ class Story:
         return JobStatus.from_record(job, await _all(self.redis, keys.job(job)))
 
 
-class Judge:
+class Verifier:
     """What is true by the sandbox, against what the jobs say."""
 
     def __init__(self, story: Story) -> None:

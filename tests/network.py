@@ -68,7 +68,7 @@ def _listeners(ports: list[int]) -> tuple[str, list[socket.socket]]:
     return f"/proc/{os.getpid()}/fd/{inside}", listening
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     with suppress(OSError):
         while content := await reader.read(CHUNK):
             writer.write(content)
@@ -88,7 +88,7 @@ async def _lead(
     except OSError:
         writer.close()
         return
-    await asyncio.gather(_pump(reader, there[1]), _pump(there[0], writer))
+    await asyncio.gather(_forward(reader, there[1]), _forward(there[0], writer))
 
 
 async def _serve(servers: Mapping[str, int | str]) -> None:

@@ -292,7 +292,7 @@ class Bench:
 
 
 def main() -> int:
-    """Measure, show and judge."""
+    """Measure, show and check the bounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=100)
     parser.add_argument("--apps", type=int, default=10_000)

@@ -55,7 +55,7 @@ KINDS: dict[str, Callable[[SandboxAdmin, float], object]] = {
 
 
 def main() -> int:
-    """Measure, show, and judge."""
+    """Measure, show, and check the bounds."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=", ".join(KINDS))
     parser.add_argument("--seconds", type=float, default=150, help="how long an outage lasts")

@@ -21,7 +21,7 @@ from testbed import testbed
 
 
 def main() -> int:
-    """Measure, show, and judge."""
+    """Measure, show, and check the bounds."""
     options = _options()
     chosen = options.only or [each for each in MEASUREMENTS if each.in_smoke or not options.quick]
     report = Report(_command(options))

@@ -32,7 +32,7 @@ class Testbed:
 
     Attributes:
         redis_url: an empty Valkey, for records, limits and broker alike.
-        sandbox: the judge: it counts what arrived and what it refused.
+        sandbox: it counts what arrived and what it refused.
         env: the environment of every process, ours and others'.
         database: the file of the directory and of campaigns.
     """

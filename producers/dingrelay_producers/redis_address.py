@@ -236,7 +236,7 @@ def _tls(rest: dict[str, str], files: TlsFiles) -> dict[str, Any]:
     if CERT_REQS[word] is ssl.CERT_NONE:
         found["ssl_check_hostname"] = False
     elif named:
-        found["ssl_check_hostname"] = _truth(named)
+        found["ssl_check_hostname"] = _boolean(named)
     for name, value in (
         ("ssl_ca_certs", files.ca),
         ("ssl_certfile", files.cert),
@@ -247,7 +247,7 @@ def _tls(rest: dict[str, str], files: TlsFiles) -> dict[str, Any]:
     return found
 
 
-def _truth(text: str) -> bool:
+def _boolean(text: str) -> bool:
     if text.lower() not in {"true", "false", "1", "0", "yes", "no"}:
         raise ValueError("ssl_check_hostname must be true or false")
     return text.lower() in {"true", "1", "yes"}

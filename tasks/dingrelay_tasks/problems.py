@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 MOMENT = "must be a date and time such as 2026-01-31T09:00:00+08:00"
 NUMBER = "must be a number"
 WHOLE = "must be a whole number"
-TRUTH = "must be true or false"
+BOOLEAN = "must be true or false"
 TEXT = "must be a text"
 LIST = "must be a list"
 OBJECT = "must be an object"
@@ -31,8 +31,8 @@ _SENTENCES: Mapping[str, str] = {
     "float_type": NUMBER,
     "float_parsing": NUMBER,
     "finite_number": "must be a finite number",
-    "bool_type": TRUTH,
-    "bool_parsing": TRUTH,
+    "bool_type": BOOLEAN,
+    "bool_parsing": BOOLEAN,
     "list_type": LIST,
     "tuple_type": LIST,
     "dict_type": OBJECT,

@@ -65,9 +65,9 @@ def test_jobs_go_through_quorum_queues_and_an_alarm(
     with Connection(broker.url) as connection:
         bound = older(connection.default_channel)
         bound.declare()
-        finding = check_broker(client.settings)
+        result = check_broker(client.settings)
         bound.delete()
-    assert (finding.verdict, "x-queue-type" in finding.found) == ("failed", True)
+    assert (result.verdict, "x-queue-type" in result.found) == ("failed", True)
     assert check_broker(client.settings).verdict == "ok"
     (worker,) = fleet.spawn()
     ids = traffic.send_all(client, map(traffic.message, range(20)))

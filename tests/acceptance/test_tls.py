@@ -110,13 +110,13 @@ def test_a_rabbitmq_that_is_not_verified_or_does_not_know_us_is_said_so(
     # The connection of another client of this process, with the right files, must not be used.
     with Client(over_tls(sandbox_env, trust, broker_url=broker.url)) as client:
         client.send(traffic.message(0))
-    finding = check_broker(settings)
-    assert finding.verdict == "failed"
+    result = check_broker(settings)
+    assert result.verdict == "failed"
     with Client(settings) as client:
         # The job is accepted all the same, by Redis, and the scheduler will wake it.
         client.send(traffic.message(1))
     (line,) = [each.message for each in caplog.records if each.name == "dingrelay"]
-    for text in (finding.found, line):
+    for text in (result.found, line):
         assert matches(REFUSED[wrong], text), text
 
 

@@ -295,7 +295,7 @@ async def test_two_dispatchers_at_once_settle_and_release_each_chunk_once(fleet:
         turns = await one._read()
         await two.tick()
         for turn in turns:
-            await one._judge(turn)
+            await one._sort_jobs(turn)
             turn.free = 3
             await one._carry_on(turn)
         await fleet.run()
@@ -616,7 +616,7 @@ async def test_a_stalled_dispatcher_can_not_give_back_what_was_released_again(fl
     await fleet.control.pause(campaign)
     stalled = await older._read()
     for turn in stalled:
-        await older._judge(turn)
+        await older._sort_jobs(turn)
     assert stalled[0].back
     newer = await fleet.dispatcher()
     await newer.tick()
@@ -637,7 +637,7 @@ async def test_what_a_turn_gives_back_to_a_cancelled_campaign_is_cancelled(fleet
     await fleet.control.pause(campaign)
     turns = await dispatcher._read()
     for turn in turns:
-        await dispatcher._judge(turn)
+        await dispatcher._sort_jobs(turn)
     await fleet.control.cancel(campaign)
     for turn in turns:
         await dispatcher._carry_on(turn)

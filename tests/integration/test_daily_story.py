@@ -3,7 +3,7 @@
 import pytest
 from redis.asyncio import Redis
 
-from daily_story import Judge, a_story
+from daily_story import Verifier, a_story
 from dingrelay_sandbox.admin import SandboxAdmin
 from tables import prepare
 
@@ -19,5 +19,5 @@ async def test_what_jobs_say_of_a_day_is_true(
         seed, redis, sandbox, valkey_url=valkey_url, database_url=sqlite_url
     ) as story:
         await story.play(STEPS)
-        problems = await Judge(story).problems()
+        problems = await Verifier(story).problems()
     assert not problems, "\n".join([*problems, *story.log])

@@ -260,8 +260,8 @@ async def test_processes_write_at_once(store: DirectoryStore, database_url: str)
         processes.Popen([sys.executable, "-c", PROCESS, database_url], stderr=subprocess.PIPE)
         for _ in range(3)
     ]
-    complaints = [(await asyncio.to_thread(worker.communicate))[1].decode() for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 3, complaints
+    errors = [(await asyncio.to_thread(worker.communicate))[1].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 3, errors
     progress = await directory.progress("r")
     assert (progress.pending, progress.departments) == (0, 21)
     assert (progress.users, progress.added, progress.changed) == (50, 50, 0)

@@ -129,8 +129,8 @@ def test_processes_that_start_at_once_migrate_once(database_url: str) -> None:
         assert worker.stdin
         worker.stdin.write(b"\n")
         worker.stdin.flush()
-    complaints = [worker.communicate(timeout=60)[1].decode() for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * 4, complaints
+    errors = [worker.communicate(timeout=60)[1].decode() for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4, errors
 
 
 def test_a_database_of_another_kind_is_refused_by_name_of_the_setting() -> None:

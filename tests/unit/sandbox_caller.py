@@ -8,8 +8,8 @@ from typing import Any
 from dingrelay_sandbox.apis.table import dialect_of
 from dingrelay_sandbox.bodies import Upload
 from dingrelay_sandbox.call import Call
-from dingrelay_sandbox.judge import Outcome, judge
 from dingrelay_sandbox.state import SandboxState, Start
+from dingrelay_sandbox.verdict import Outcome, respond
 
 NOON = 1_795_492_800.0
 """2026-11-24 12:00:00 in Beijing."""
@@ -69,7 +69,7 @@ class Caller:
         )
         self.state.last_call += 1
         call.arrive(self.state.last_call, at=self.state.clock(), monotonic=self.now)
-        return judge(self.state, call)
+        return respond(self.state, call)
 
     def get(self, path: str, *, token: str | None = None, **query: str) -> Reply:
         header = ""

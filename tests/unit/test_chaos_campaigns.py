@@ -1,4 +1,4 @@
-"""What the judge of the chaos test excuses in campaigns whose people got more than 500 messages a day."""
+"""What chaos excuses in campaigns whose people got more than 500 messages a day."""
 
 from types import SimpleNamespace
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the judge of the chaos test makes of changes of people, and of what was told of them."""
+"""What chaos makes of changes of people, and of what was told of them."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the judge of the chaos test calls a day, and what it excuses of messages beyond a person's 500 of it."""
+"""What chaos calls a day, and what it excuses of messages beyond a person's 500 of it."""
 
 from datetime import UTC, datetime
 from types import SimpleNamespace

@@ -1,4 +1,4 @@
-"""What the judge of the chaos test takes for a set that grows."""
+"""What chaos takes for a set that grows."""
 
 import pytest
 from redis import Redis

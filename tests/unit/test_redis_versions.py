@@ -24,8 +24,8 @@ GUIDES = [
 def test_one_that_lacks_a_command_is_refused(
     info: dict[str, str], verdict: str, found: str
 ) -> None:
-    finding = redis_server.check_version(info)
-    assert (finding.verdict, finding.found) == (verdict, found)
+    result = redis_server.check_version(info)
+    assert (result.verdict, result.found) == (verdict, found)
 
 
 @pytest.mark.parametrize("page", GUIDES, ids=lambda page: page.parent.name)

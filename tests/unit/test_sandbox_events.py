@@ -321,7 +321,7 @@ def test_the_failed_list_names_its_data_as_dingtalk_does(caller: Caller) -> None
 )
 def test_only_an_encrypted_success_is_one(status: int, body: bytes, verdict: str) -> None:
     callback = Callback(url="http://127.0.0.1/", token="abc", aes_key=REPLY["aes_key"])
-    assert Pushing(callback).judge(status, body) == verdict
+    assert Pushing(callback).verdict(status, body) == verdict
 
 
 def deliver(log: EventLog) -> Delivery:

@@ -1,4 +1,4 @@
-"""What the judge of the soak calls growth."""
+"""What the soak calls growth."""
 
 import asyncio
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""Chaos: the real system under a random schedule, judged by what really happened at DingTalk."""
+"""Chaos: the real system under a random schedule, verified by what really happened at DingTalk."""

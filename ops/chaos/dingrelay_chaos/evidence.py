@@ -1,4 +1,4 @@
-"""What the oracle judges: what was asked, what the system says now, and what is true."""
+"""What the invariants check: what was asked, what the system says now, and what is true."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""One seed: start the system, carry the schedule out, settle, judge."""
+"""One seed: start the system, carry the schedule out, settle, verify."""
 
 import re
 import shutil
@@ -75,14 +75,14 @@ def _gathered(violations: list[Violation]) -> list[str]:
 
 
 def run(schedule: Schedule, *, keep: bool = False) -> Verdict:
-    """Carry a schedule out, and judge."""
+    """Carry a schedule out, and verify the end."""
     folder = Path(tempfile.mkdtemp(prefix=f"dingrelay-chaos-{schedule.seed}-"))
     journal = Journal()
     try:
         with system.running(schedule.setting, folder) as running:
             run_schedule(schedule, running, journal)
             evidence = settle(running, schedule, journal)
-            violations = invariants.judge(evidence, running)
+            violations = invariants.verify(evidence, running)
             violations += [Violation(0, error) for error in journal.errors]
             stories = _stories(violations, evidence, running)
             summary = figures(evidence, schedule)

@@ -1,7 +1,7 @@
 """``make soak``: hours of mixed traffic, a kill a minute, and whether anything grows.
 
 The first worker is killed once a minute; all others live from the start to the end, and what they hold is
-sampled. It is judged by the same invariants as a seed of chaos.
+sampled. It is verified by the same invariants as a seed of chaos.
 """
 
 import argparse
@@ -85,7 +85,7 @@ def main() -> int:
         with Sampler(running, spared={running.workers[KILLED].name}) as sampler:
             run_schedule(schedule, running, journal)
         evidence = settle(running, schedule, journal)
-        violations = invariants.judge(evidence, running)
+        violations = invariants.verify(evidence, running)
         violations += [Violation(0, error) for error in journal.errors]
         print(figures(evidence, schedule))
     sampler.write(folder / "samples.csv")

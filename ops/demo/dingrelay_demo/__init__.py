@@ -1,1 +1,1 @@
-"""The demo: the main jobs on a local DingTalk, live on the terminal, and judged at the end."""
+"""The demo: the main jobs on a local DingTalk, live on the terminal, and verified at the end."""

@@ -1,4 +1,4 @@
-"""The judgement: what was asked, what the records say, and what DingTalk's own audit says."""
+"""The verification: what was asked, what the records say, and what DingTalk's own audit says."""
 
 import asyncio
 from collections import Counter

@@ -19,8 +19,8 @@ from dingrelay_sandbox.door import DOOR
 from dingrelay_sandbox.events.delivery import DELIVERIES, Deliveries
 from dingrelay_sandbox.events.event_routes import event_routes
 from dingrelay_sandbox.events.stream_gateway import PATH as STREAM_PATH
-from dingrelay_sandbox.judge import judge, know_caller
 from dingrelay_sandbox.state import SandboxState
+from dingrelay_sandbox.verdict import know_caller, respond
 
 LARGEST_BODY_BYTES = 24 * 1024 * 1024
 """More than the largest file that may be uploaded."""
@@ -69,7 +69,7 @@ def _dingtalk(state: SandboxState) -> Callable[[web.Request], Awaitable[web.Stre
         await _on_its_way(state.latency.draw() + _delay(state, call, effect=False))
         state.last_call += 1
         call.arrive(state.last_call, at=state.clock(), monotonic=time.monotonic())
-        outcome = judge(state, call)
+        outcome = respond(state, call)
         match outcome.ending:
             case "reset":
                 return _cut(request, reset=True)

@@ -2,7 +2,7 @@
 
 A wrong form would cost a call of the month to be refused, and one more each time that it is tried.
 The schema is shared in Redis; one worker reads it, under the limits like any call, and the others
-wait for it. Where it can't be read the approval is created all the same: DingTalk is the judge.
+wait for it. Where it can't be read the approval is created all the same: DingTalk decides.
 """
 
 import asyncio
@@ -53,13 +53,13 @@ class _Reading:
         schema: None if it could not be read.
         text: how it is kept in Redis.
         read: when it was read, in ms of Redis's clock.
-        doubted: when it was last read because a form contradicted it; 0 if it never was.
+        contradicted_at: when it was last read because a form contradicted it; 0 if it never was.
     """
 
     schema: Schema | None
     text: str
     read: int
-    doubted: int
+    contradicted_at: int
 
     @classmethod
     def of(cls, text: str) -> "_Reading":
@@ -115,40 +115,42 @@ class FormChecks:
         return reading
 
     async def _read(
-        self, calls: Calls, now: RedisTime, process_code: str, doubted: _Reading | None
+        self, calls: Calls, now: RedisTime, process_code: str, contradicted: _Reading | None
     ) -> _Reading | None:
         """Read the schema, unless another worker does; None if nobody has it in time.
 
-        With `doubted`, one that was read after it, or it if it was read for such a reason just now.
+        With `contradicted`, one that was read after it, or it if it was read for such a reason just now.
         """
         key = keys.form_schema(calls.app, process_code)
         lease = keys.form_schema_reader(calls.app, process_code)
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            known = await self._good(key, now, doubted)
+            known = await self._good(key, now, contradicted)
             if known:
                 return known
             if await self._redis.set(lease, 1, nx=True, px=keys.FORM_SCHEMA_READER_TTL_MS):
                 try:
                     # Another worker may have read it just before.
-                    return await self._good(key, now, doubted) or await self._fetch(
-                        calls, now, process_code, doubt=doubted is not None
+                    return await self._good(key, now, contradicted) or await self._fetch(
+                        calls, now, process_code, contradicting=contradicted is not None
                     )
                 finally:
                     await self._redis.delete(lease)
             await asyncio.sleep(LOOK_EVERY)
         return None
 
-    async def _good(self, key: str, now: RedisTime, doubted: _Reading | None) -> _Reading | None:
+    async def _good(
+        self, key: str, now: RedisTime, contradicted: _Reading | None
+    ) -> _Reading | None:
         """What Redis has, unless it is what a form contradicts and may be read anew."""
         self._kept.pop(key, None)
         known = await self._known(key)
-        if known is None or doubted is None or known.read > doubted.read:
+        if known is None or contradicted is None or known.read > contradicted.read:
             return known
-        return known if now.now() - known.doubted < REREAD_MS else None
+        return known if now.now() - known.contradicted_at < REREAD_MS else None
 
     async def _fetch(
-        self, calls: Calls, now: RedisTime, process_code: str, *, doubt: bool
+        self, calls: Calls, now: RedisTime, process_code: str, *, contradicting: bool
     ) -> _Reading | None:
         found: list[Any] | None = None
         ttl_ms = keys.FORM_SCHEMA_TTL_MS
@@ -165,7 +167,7 @@ class FormChecks:
             log.info("schema_not_read", process_code=process_code, reason=str(error))
             return None
         read = now.now()
-        kept = {"items": found, "read": read, "doubted": read if doubt else 0}
+        kept = {"items": found, "read": read, "doubted": read if contradicting else 0}
         text = record.canonical_json(kept)
         if len(text) > LARGEST:
             text = record.canonical_json({**kept, "items": None})

@@ -142,7 +142,7 @@ class _Gatherer:
         self._on_rows = on_rows
 
     async def add(self, gathered: Gathered, audience: Audience) -> None:
-        """Put everybody who is meant on the stage."""
+        """Put all recipients into the staging table."""
         _check_userids("users", audience.users)
         _check_userids("without_users", audience.without_users)
         rows = None

@@ -58,7 +58,7 @@ class CampaignTick:
         found = self.over or self.lost or self.revived
         return bool(found or self.stop or self.free or self.clock_stepped or done)
 
-    def judge(self, found: Found, now: datetime) -> None:
+    def sort(self, found: Found, now: datetime) -> None:
         """Sort one chunk's job in by what became of it, at Redis's present time."""
         release = found.release
         match found.state:

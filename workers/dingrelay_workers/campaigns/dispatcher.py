@@ -140,7 +140,7 @@ class Dispatcher(Work):
             return BUSY if removing else None
         for tick in ticks:
             await self._tidy(tick.campaign)
-            await self._judge(tick)
+            await self._sort_jobs(tick)
             self._step()
         self._share(ticks)
         # A campaign that can't be written must not keep the others waiting behind it for ever.
@@ -202,7 +202,7 @@ class Dispatcher(Work):
             self._step()
         return bool(left)
 
-    async def _judge(self, tick: CampaignTick) -> None:
+    async def _sort_jobs(self, tick: CampaignTick) -> None:
         """Find out what became of the campaign's jobs."""
         if not tick.queued:
             return
@@ -212,7 +212,7 @@ class Dispatcher(Work):
             if tick.campaign.state == State.CANCELLED:
                 tick.endings.append(found.last())
             else:
-                tick.judge(found, self._now())
+                tick.sort(found, self._now())
 
     def _share(self, ticks: list[CampaignTick]) -> None:
         """Give the free places of each app's window to its campaigns."""

@@ -48,7 +48,7 @@ BAD_AGENT = {"40056", "70003", "70004"}
 
 
 async def check_dingtalk(settings: Settings, *, redis_writes: bool) -> list[CheckResult]:
-    """One finding for each app's credentials, and one for its agent id and each permission.
+    """One result for each app's credentials, and one for its agent id and each permission.
 
     These are asked about with the fleet's token, and so only where Redis keeps one.
     """

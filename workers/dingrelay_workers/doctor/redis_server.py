@@ -38,7 +38,7 @@ Info = Mapping[str, Any]
 
 
 def check_redis(settings: Settings) -> list[CheckResult]:
-    """Whether it is reachable and keeps what it is given; one finding if it can't be asked."""
+    """Whether it is reachable and keeps what it is given; one result if it can't be asked."""
     try:
         redis = open_sync(
             settings.redis_address,

@@ -171,10 +171,10 @@ class DailyLimits:
                 tail: list[Value] = [keys.job(""), int(anyway), found, *some]
                 return RESERVE.call(names, [*head, day.began, self._time(), *tail])
 
-            day, (alike, by_department, *judged) = await self._ask_near(app, day, ahead, call)
+            day, (alike, by_department, *codes) = await self._ask_near(app, day, ahead, call)
             campaigns = alike.decode()
             departments = departments or bool(by_department)
-            verdicts |= zip(some, judged, strict=True)
+            verdicts |= zip(some, codes, strict=True)
         admitted = [user for user in users if verdicts[user] == ADMITTED]
         if campaigns and admitted and not anyway:
             # They are reserved by now, so whoever comes later waits for this job.
@@ -279,10 +279,10 @@ class DailyLimits:
             arguments = [*head, day.began, self._time(), keys.job(""), found, *users]
             return CHECK.call(_keys(app, day, content), arguments)
 
-        day, (alike, _, *judged) = await self._ask_near(
+        day, (alike, _, *codes) = await self._ask_near(
             app, self._guess(ahead), ahead, call, besides=campaign
         )
-        verdicts = dict(zip(users, judged, strict=True))
+        verdicts = dict(zip(users, codes, strict=True))
         admitted = [user for user in users if verdicts[user] == ADMITTED]
         others = [name for name in _names(alike.decode()) if name != campaign]
         if others and admitted:
@@ -438,12 +438,12 @@ def _keys(app: str, day: _Day, content: str) -> tuple[str, ...]:
 def _admission(
     users: Sequence[str], verdicts: Mapping[str, int], *, by_department: bool = False
 ) -> DailyVerdict:
-    def judged(verdict: int) -> list[str]:
+    def having(verdict: int) -> list[str]:
         return [user for user in users if verdicts[user] == verdict]
 
-    admitted = judged(ADMITTED)
+    admitted = having(ADMITTED)
     return DailyVerdict(
-        admitted, judged(DUPLICATE), judged(DAILY_CAP), admitted if by_department else []
+        admitted, having(DUPLICATE), having(DAILY_CAP), admitted if by_department else []
     )
 
 

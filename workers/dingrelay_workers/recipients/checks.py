@@ -2,7 +2,7 @@
 
 The directory only says about which people DingTalk need not be asked: somebody may have joined since it was read.
 Whoever is not in it, or not where the app is visible, is asked about at DingTalk, and left out if that
-says so. Where the answer is not to be had, such as in an outage, they are sent to: DingTalk is the judge.
+says so. Where the answer is not to be had, such as in an outage, they are sent to: DingTalk decides.
 """
 
 import asyncio
@@ -28,18 +28,18 @@ from dingrelay_workers.store.redis_time import RedisTime
 if TYPE_CHECKING:
     from dingrelay_workers.recipients.known_people import KnownPeople
 
-Judgement = Literal["reachable", "unknown_user", "out_of_scope"]
+Reachability = Literal["reachable", "unknown_user", "out_of_scope"]
 
 KNOWN_FOR = 300.0
 """Seconds for which somebody who was found is not looked up again. Should they leave meanwhile,
 DingTalk drops what is sent to them, as it does without a check."""
-JUDGED_FOR = 60.0
+ANSWERED_FOR = 60.0
 """Seconds for which somebody that DingTalk does not know is not looked up again, nor a department. Whoever is
 outside the range is so for as long as that was read within the last minute."""
 UNANSWERED_FOR = 30.0
 """Seconds for which nobody of an app is looked up after DingTalk did not answer: they are sent to."""
 MOST_KEPT = 50_000
-"""People, and judgements, that a process keeps at hand."""
+"""People, and answers about them, that a process keeps at hand."""
 ASKS_FOR = 10.0
 """Seconds for which one call's people are asked about; the rest is sent to."""
 DATABASE_PATIENCE = 2.0
@@ -99,20 +99,20 @@ class RecipientChecks:
         self._ranges = VisibleRanges(redis)
         self._synced = _Kept[bool](LOOK_FOR_SYNC)
         self._here = _Kept[frozenset[int]](KNOWN_FOR)
-        self._judged = _Kept[Judgement](JUDGED_FOR)
-        self._parents = _Kept[int](JUDGED_FOR)
+        self._answered = _Kept[Reachability](ANSWERED_FOR)
+        self._parents = _Kept[int](ANSWERED_FOR)
         self._unanswered = _Kept[bool](UNANSWERED_FOR)
         self._rests_until = 0.0
 
     async def note_synced(self, app: str) -> None:
-        """The app's whole directory was read: from now on it says of which people there is no doubt."""
+        """The app's whole directory was read: from now on it says which people surely exist."""
         await self._redis.set(keys.synced(app), 1, px=keys.SYNCED_TTL_MS)
         self._synced.put(app, "", True)
 
     def forget(self) -> None:
         """Ask anew for everything that is kept at hand."""
         self._ranges.forget()
-        for kept in (self._synced, self._here, self._judged, self._parents, self._unanswered):
+        for kept in (self._synced, self._here, self._answered, self._parents, self._unanswered):
             kept.clear()
 
     async def check(
@@ -132,17 +132,17 @@ class RecipientChecks:
         if self._off or not await self._is_synced(calls.app):
             return RecipientVerdict(list(users))
         visible = await self._ranges.of(calls, now)
-        doubted = await self._doubted(calls.app, users, visible)
-        if not doubted:
+        unconfirmed = await self._unconfirmed(calls.app, users, visible)
+        if not unconfirmed:
             return RecipientVerdict(list(users))
-        saves = len(doubted) == len({*users})
-        judge = _Judge(calls, contacts, now, self._ranges, self._parents, saves=saves)
-        judged: dict[str, Judgement] = {}
+        saves = len(unconfirmed) == len({*users})
+        lookup = _Lookup(calls, contacts, now, self._ranges, self._parents, saves=saves)
+        answers: dict[str, Reachability] = {}
         until = time.monotonic() + ASKS_FOR
         for user in users:
-            if user in doubted and time.monotonic() < until:
-                judged[user] = await self._judge(calls.app, user, judge, visible)
-        return _verdict(calls.app, users, judged)
+            if user in unconfirmed and time.monotonic() < until:
+                answers[user] = await self._reachability(calls.app, user, lookup, visible)
+        return _verdict(calls.app, users, answers)
 
     async def _is_synced(self, app: str) -> bool:
         known = self._synced.get(app, "")
@@ -150,7 +150,7 @@ class RecipientChecks:
             known = self._synced.put(app, "", bool(await self._redis.exists(keys.synced(app))))
         return known
 
-    async def _doubted(
+    async def _unconfirmed(
         self, app: str, users: Sequence[str], visible: VisibleRange | None
     ) -> Collection[str]:
         """Those of the users that the directory does not show in the range."""
@@ -184,28 +184,28 @@ class RecipientChecks:
         named = {*users} & visible.users if visible and departments is not None else set[str]()
         return found | (await self._people().find(app, named, None) if named else set())
 
-    async def _judge(
-        self, app: str, user: str, judge: "_Judge", visible: VisibleRange | None
-    ) -> Judgement:
-        known = self._judged.get(app, user)
+    async def _reachability(
+        self, app: str, user: str, lookup: "_Lookup", visible: VisibleRange | None
+    ) -> Reachability:
+        known = self._answered.get(app, user)
         if known is not None:
             return known
         if self._unanswered.get(app, ""):
             return "reachable"
         try:
-            found, seconds = await judge.judge(user, visible)
+            found, seconds = await lookup.reachability(user, visible)
         except MINE:
             raise
         except Exception as error:  # noqa: BLE001 - a limit, say, that is not the message's
-            log.info("recipient_unjudged", app=app, reason=type(error).__name__)
+            log.info("recipient_check_failed", app=app, reason=type(error).__name__)
             about_one = isinstance(error, Permanent) or getattr(error, "code", "") == MALFORMED
             if not about_one:
                 self._unanswered.put(app, "", True)
             return "reachable"
-        return self._judged.put(app, user, found, seconds=seconds)
+        return self._answered.put(app, user, found, seconds=seconds)
 
 
-class _Judge:
+class _Lookup:
     """Asks DingTalk about people."""
 
     def __init__(
@@ -225,13 +225,15 @@ class _Judge:
         self._parents = parents
         self._saves = saves
 
-    async def judge(self, user: str, visible: VisibleRange | None) -> tuple[Judgement, float]:
+    async def reachability(
+        self, user: str, visible: VisibleRange | None
+    ) -> tuple[Reachability, float]:
         """Whether DingTalk says that somebody gets nothing, and for how many seconds that is used."""
         member = None
         try:
             member = await self._contacts.user(user)
             if member is None:
-                return "unknown_user", JUDGED_FOR
+                return "unknown_user", ANSWERED_FOR
         except OutOfScope:
             pass  # which tells nothing of whether they exist
         if _sees(user, visible):
@@ -300,9 +302,9 @@ def _sees(user: str, visible: VisibleRange | None) -> bool:
     return visible.everybody or user in visible.users
 
 
-def _verdict(app: str, users: Sequence[str], judged: dict[str, Judgement]) -> RecipientVerdict:
-    def those(what: Judgement) -> list[str]:
-        return [user for user in users if judged.get(user, "reachable") == what]
+def _verdict(app: str, users: Sequence[str], answers: dict[str, Reachability]) -> RecipientVerdict:
+    def those(what: Reachability) -> list[str]:
+        return [user for user in users if answers.get(user, "reachable") == what]
 
     verdict = RecipientVerdict(those("reachable"), those("unknown_user"), those("out_of_scope"))
     for reason in REASONS_LEFT_OUT:

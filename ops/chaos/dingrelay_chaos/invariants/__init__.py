@@ -29,6 +29,6 @@ INVARIANTS: tuple[Callable[[Evidence, System], Iterator[Violation]], ...] = (
 )
 
 
-def judge(evidence: Evidence, system: System) -> list[Violation]:
+def verify(evidence: Evidence, system: System) -> list[Violation]:
     """Everything that does not hold."""
     return [found for check in INVARIANTS for found in check(evidence, system)]

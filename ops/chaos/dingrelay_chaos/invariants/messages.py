@@ -31,7 +31,7 @@ def violations(evidence: Evidence, system: System) -> Iterator[Violation]:
             unresolved = _unresolved(status)
             yield from _named_truly(evidence, request, status, unresolved)
             for user in _expected(request, snapshot, unresolved):
-                yield from _judged(evidence, request, user, by_user.get(user, ""))
+                yield from _checked(evidence, request, user, by_user.get(user, ""))
         if status.state == State.DEAD and request.addressed:
             yield from _nobody(evidence, request, status)
         if askers[request.content] == 1:
@@ -181,7 +181,7 @@ def _expected(
     return list(dict.fromkeys(users))
 
 
-def _judged(
+def _checked(
     evidence: Evidence, request: MessageRequest, user: str, reason: str
 ) -> Iterator[Violation]:
     snapshot = evidence.snapshot

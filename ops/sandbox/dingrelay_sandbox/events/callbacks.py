@@ -99,7 +99,7 @@ class Pushing:
         }
         return Push(query, json.dumps({"encrypt": encrypt}).encode())
 
-    def judge(self, status: int, body: bytes) -> str:
+    def verdict(self, status: int, body: bytes) -> str:
         """What an answer is worth: ``success``, or what is wrong with it."""
         if status != 200:
             return f"status {status}"

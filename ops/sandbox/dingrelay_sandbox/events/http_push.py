@@ -88,7 +88,7 @@ class HttpPush:
                         more := await answer.content.read(LARGEST_ANSWER - len(body))
                     ):
                         body += more
-                    return pushing.judge(answer.status, body)
+                    return pushing.verdict(answer.status, body)
             except TimeoutError:
                 return "timeout"
             except aiohttp.ClientConnectorError:

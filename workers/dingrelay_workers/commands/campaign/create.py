@@ -79,9 +79,9 @@ def create(
             without_file=without_file,
             column=column,
         ) as audience,
-        _complaints(malformed_file) as complain,
+        _malformed_writer(malformed_file) as on_malformed,
     ):
-        created = asyncio.run(_create(Settings.load(), spec, audience, malformed, complain))
+        created = asyncio.run(_create(Settings.load(), spec, audience, malformed, on_malformed))
     _show(created, as_json=as_json)
 
 
@@ -90,7 +90,7 @@ async def _create(
     spec: "CampaignSpec",
     audience: "Audience",
     malformed: "OnMalformed",
-    complain: "Callable[[Malformed], None] | None",
+    on_malformed: "Callable[[Malformed], None] | None",
 ) -> "Created":
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands import cell_settings
@@ -102,14 +102,14 @@ async def _create(
                 spec,
                 audience,
                 malformed=malformed,
-                on_malformed=complain,
+                on_malformed=on_malformed,
                 on_rows=progress.read,
                 on_written=progress.written,
             )
 
 
 @contextmanager
-def _complaints(name: str | None) -> "Generator[Callable[[Malformed], None] | None]":
+def _malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None] | None]":
     """Writes malformed rows into a file, if one is named.
 
     Raises:

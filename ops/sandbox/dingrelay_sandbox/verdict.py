@@ -57,7 +57,7 @@ def know_caller(state: SandboxState, call: Call) -> None:
     call.app = state.apps.get(app_key)
 
 
-def judge(state: SandboxState, call: Call) -> Outcome:
+def respond(state: SandboxState, call: Call) -> Outcome:
     """Carry the call out, or refuse or spoil it, and write it into the audit."""
     know_caller(state, call)
     if call.app is not None:
