@@ -60,7 +60,7 @@ def test_every_mend_that_can_be_taken_out_is_still_there() -> None:
     assert [each.name for each in MUTATIONS if not each.applies] == []
 
 
-def test_the_table_of_mutations_tells_which_seed_shows_each() -> None:
+def test_the_table_of_mutations_names_the_seed_of_each() -> None:
     text = (ROOT / "ops/chaos/README.md").read_text("utf-8")
     rows = re.findall(r"^\| `([a-z-]+)` \| \d \| (\d+) \|", text, re.MULTILINE)
     assert rows == [(each.name, str(each.first)) for each in MUTATIONS]

@@ -285,7 +285,7 @@ def test_a_token_ends_with_its_time_or_its_key(system: System) -> None:
     assert program.post(INSTANCES, PURCHASE, status=400)["code"] == "InvalidAuthentication"
 
 
-def test_what_is_away_is_told_as_dingtalk_tells_it(system: System) -> None:
+def test_what_is_away_is_answered_as_by_dingtalk(system: System) -> None:
     program = Program(system)
     system.gateway.backend.keys.away = True
     try:
@@ -295,7 +295,7 @@ def test_what_is_away_is_told_as_dingtalk_tells_it(system: System) -> None:
         system.gateway.backend.keys.away = False
 
 
-def test_a_message_that_would_be_dropped_is_told_as_such(system: System) -> None:
+def test_a_message_that_would_be_dropped_is_reported_as_such(system: System) -> None:
     program, other = Program(system), Program(system, name="shop")
     program.post(SEND, WORK)
     again = other.post(SEND, {**WORK, "userid_list": "u1,u2"})
@@ -308,7 +308,7 @@ def test_a_message_that_would_be_dropped_is_told_as_such(system: System) -> None
     assert program.post(RESULT, body)["errcode"] == 400002, "another key's task"
 
 
-def test_a_call_that_others_share_is_told_of_and_recalled_for_oneself_only(system: System) -> None:
+def test_a_shared_call_is_reported_and_recalled_for_its_own_people_only(system: System) -> None:
     program = Program(system)
     task = program.post(SEND, {**WORK, "userid_list": "u1,u2"})["task_id"]
     with Redis.from_url(system.settings.redis) as redis:
@@ -359,7 +359,7 @@ def form(content: bytes, *, field: str = "media", name: str = "a.zip") -> bytes:
     return head.encode() + content + b"\r\n--b--\r\n"
 
 
-def test_a_redis_that_takes_nothing_is_told_of_and_waited_for(system: System) -> None:
+def test_a_redis_that_takes_nothing_is_reported_and_waited_for(system: System) -> None:
     program = Program(system)
     with Redis.from_url(system.settings.redis) as redis:
         redis.config_set("maxmemory", 1)

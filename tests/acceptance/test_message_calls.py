@@ -69,7 +69,7 @@ def test_a_killed_worker_leaves_finished_calls_finished(
     assert sandbox.audit()["delivered"] == 250
 
 
-def test_a_job_tells_what_is_unknown_and_what_was_not_delivered(
+def test_a_job_reports_what_is_unknown_and_what_was_not_delivered(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin
 ) -> None:
     fleet.spawn(1, concurrency=4)

@@ -98,7 +98,7 @@ def test_jobs_go_through_a_rabbitmq_with_tls(
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("wrong", REFUSED)
-def test_a_rabbitmq_that_is_not_verified_or_does_not_know_us_is_said_so(
+def test_a_rabbitmq_that_is_not_verified_or_refuses_us_is_named(
     sandbox_env: dict[str, str],
     broker: RabbitMq,
     trust: Trust,
@@ -151,7 +151,7 @@ def test_jobs_go_through_sentinels_with_tls(
 
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize("wrong", REFUSED)
-def test_sentinels_that_are_not_verified_or_do_not_know_us_are_said_so(
+def test_sentinels_that_are_not_verified_or_refuse_us_are_named(
     sandbox_env: dict[str, str], replicated: Replicated, trust: Trust, wrong: str
 ) -> None:
     host = "localhost" if "another name" in wrong else "127.0.0.1"

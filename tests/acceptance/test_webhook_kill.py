@@ -64,7 +64,7 @@ def add(fleet: Fleet, url: str) -> IssuedEndpoint:
 
 
 @pytest.mark.timeout(240)
-def test_workers_die_and_every_endpoint_hears_of_everything(
+def test_workers_die_and_every_endpoint_gets_everything(
     fleet: Fleet,
     client: Client,
     valkey: Redis,

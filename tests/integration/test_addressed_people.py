@@ -194,7 +194,7 @@ async def test_a_file_names_people_by_one_kind_of_address(campaigns: CampaignSto
     assert await people(campaigns, made.campaign.id) == {"u1"}
 
 
-async def test_rows_that_name_nobody_or_several_are_told_with_their_lines(
+async def test_rows_that_name_nobody_or_several_are_named_with_their_lines(
     campaigns: CampaignStore,
 ) -> None:
     rows = csv("job_number,name", "0001,Ann", "shared,Bob", "none,Eve")

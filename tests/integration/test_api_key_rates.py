@@ -70,7 +70,7 @@ async def test_no_second_holds_more_than_four_percent_beyond_the_rate(redis: Red
     assert sum(1 <= start < 4 for start in starts) in range(148, 153)
 
 
-async def test_a_handful_waits_for_its_turn_and_a_flood_is_told_when_to_come(
+async def test_few_wait_for_their_turn_and_many_get_a_time_to_come_again(
     redis: Redis,
 ) -> None:
     rates, limited = KeyRates(redis), key(Rate(50, 1))
@@ -81,7 +81,7 @@ async def test_a_handful_waits_for_its_turn_and_a_flood_is_told_when_to_come(
     assert all(0 < wait <= 1 for wait in waits)
 
 
-async def test_a_slow_rate_tells_when_the_next_one_may_come(redis: Redis) -> None:
+async def test_a_slow_rate_shows_when_the_next_one_may_come(redis: Redis) -> None:
     rates, limited = KeyRates(redis), key(Rate(2, 60))
     assert await rates.take(limited) is None
     wait = await rates.take(limited)

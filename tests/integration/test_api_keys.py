@@ -235,7 +235,7 @@ async def test_a_wrong_secret_is_no_use(database: Database) -> None:
     assert (await keys.get(issued.key.id)).used_at is None
 
 
-async def test_a_database_that_is_away_is_said_and_costs_no_last_use() -> None:
+async def test_a_database_that_is_away_is_logged_and_costs_no_last_use() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nowhere")
     keys = SqlKeyStore(database, patience=PATIENCE)
     for ask in (keys.verify(f"drk_{'a' * 12}.x"), keys.create(CRM), keys.list()):
@@ -248,7 +248,7 @@ async def test_a_database_that_is_away_is_said_and_costs_no_last_use() -> None:
     await database.dispose()
 
 
-async def test_a_database_that_is_silent_is_said_in_time() -> None:
+async def test_a_silent_database_is_reported_in_time() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         database = Database(f"postgresql://someone@127.0.0.1:{port}/x")

@@ -132,7 +132,7 @@ async def test_an_approval_is_withdrawn(worker: OneWorker, sandbox: SandboxAdmin
     await client.aclose()
 
 
-async def test_what_nobody_follows_is_told_so(worker: OneWorker) -> None:
+async def test_an_approval_that_nobody_follows_is_reported_so(worker: OneWorker) -> None:
     ref = worker.client.approval("nobody-s")
     with pytest.raises(ApprovalNotFound):
         await asyncio.to_thread(ref.status)

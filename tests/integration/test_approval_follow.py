@@ -98,7 +98,7 @@ async def test_nothing_is_asked_before_the_first_look_is_due(
 
 
 @pytest.mark.parametrize("generation", ["v1.0", "topapi"])
-async def test_a_decision_that_no_event_told_of_is_found_by_looking(
+async def test_a_decision_without_an_event_is_found_by_looking(
     sandbox: SandboxAdmin,
     valkey_url: str,
     redis: Redis,
@@ -124,7 +124,7 @@ async def test_a_decision_that_no_event_told_of_is_found_by_looking(
 
 
 @pytest.mark.parametrize("dialect", ["v1.0", "topapi"])
-async def test_an_approval_that_was_deleted_is_told_so(
+async def test_a_deleted_approval_is_reported_so(
     sandbox: SandboxAdmin,
     valkey_url: str,
     redis: Redis,
@@ -207,7 +207,7 @@ async def test_an_event_ends_the_waiting_and_costs_no_call(
     assert (row["state"], row["source"], reads(sandbox)) == ("approved", "event", 0)
 
 
-async def test_whose_decision_no_event_told_is_asked_for_once(
+async def test_a_decision_without_a_known_decider_is_looked_up_once(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     instance = await created(worker)
@@ -317,7 +317,7 @@ async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_
     assert await store.find(instance) is None
 
 
-async def test_subscribers_are_told_once_of_each_move(
+async def test_each_move_of_an_approval_is_one_notice(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     database = worker.executor.resources.directory.database

@@ -216,7 +216,7 @@ async def test_a_second_call_is_waited_for_as_long_as_the_first(
     assert len(sandbox.approvals()) == 2
 
 
-async def test_what_cannot_be_told_apart_is_left_to_a_person(
+async def test_indistinguishable_approvals_are_left_to_a_person(
     relay: Relay, resources: Resources, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})
@@ -391,7 +391,7 @@ async def test_a_person_says_whether_a_message_was_sent(
         assert await relay.end(resources, job) == State.DONE
 
 
-async def test_what_is_said_must_fit_the_job(relay: Relay) -> None:
+async def test_a_resolution_must_fit_the_job(relay: Relay) -> None:
     job = relay.ask({"事由": "出差"})
     wrong: list[dict[str, Any]] = [
         {},

@@ -104,7 +104,7 @@ async def test_a_dead_job_is_listed_requeued_and_discarded(
         await client.requeue(ended_dead)
 
 
-async def test_each_job_that_is_accepted_is_told_on_the_loop(client: AsyncClient) -> None:
+async def test_on_sent_is_called_on_the_loop_for_each_accepted_job(client: AsyncClient) -> None:
     calls: list[tuple[AsyncJobRef, int]] = []
     jobs = (message(f"text {number}") for number in range(300))
     sent = await client.send_many(

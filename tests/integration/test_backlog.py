@@ -197,7 +197,7 @@ def test_the_command_shows_lanes_kinds_and_senders(cli: Cli, client: Client) -> 
     assert "default" not in cli("queue", "--app", "hr").stdout
 
 
-async def test_every_worker_tells_the_metrics_and_one_counts(
+async def test_every_worker_shows_the_metrics_and_one_counts(
     client: Client, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dingrelay_workers.resources.BACKLOG_EVERY", 0.01)
@@ -258,7 +258,7 @@ async def test_the_metrics_name_no_app_that_nobody_has_set_and_few_senders(
     assert (waiting.dead, waiting.workers) == (0, 0)
 
 
-async def test_the_metrics_tell_of_dead_jobs_and_of_senders_without_a_name(
+async def test_the_metrics_count_dead_jobs_and_senders_without_a_name(
     client: Client, redis: Redis
 ) -> None:
     client.send(message())

@@ -271,7 +271,7 @@ def test_the_guides_commands_bring_back_what_they_saved(system: System) -> None:
     assert system.doctor()[0] == "ok"
 
 
-def test_a_lost_redis_is_told_and_goes_on(system: System) -> None:
+def test_a_lost_redis_is_reported_and_goes_on(system: System) -> None:
     system.end(system.accept(2))
     system.restore_redis("")
     verdict, found = system.doctor()
@@ -281,7 +281,7 @@ def test_a_lost_redis_is_told_and_goes_on(system: System) -> None:
     assert system.doctor()[0] == "ok"
 
 
-def test_an_old_database_is_told_and_goes_on(system: System) -> None:
+def test_an_old_database_is_reported_and_goes_on(system: System) -> None:
     system.end(system.accept(1))
     system.save_database("backup")
     system.end(system.accept(1))
@@ -295,7 +295,7 @@ def test_an_old_database_is_told_and_goes_on(system: System) -> None:
     assert system.doctor()[0] == "ok"
 
 
-def test_a_lost_database_is_told_and_made_anew(system: System) -> None:
+def test_a_lost_database_is_reported_and_made_anew(system: System) -> None:
     system.end(system.accept(1))
     system.lose_database()
     system.code = 1

@@ -54,7 +54,7 @@ def jobs(store: Redis, kind: str = "event") -> list[dict[str, Any]]:
     return [json.loads(each["payload"]) for each in sorted(of_kind, key=lambda e: e["created"])]
 
 
-def test_an_event_is_a_job_before_dingtalk_hears_of_success(
+def test_an_event_is_a_job_before_dingtalk_gets_success(
     gateway: GatewayClient, store: Redis
 ) -> None:
     dingtalk = DingTalk()
@@ -136,7 +136,7 @@ def durable_gateway(durable_server: ValkeyServer) -> Iterator[GatewayClient]:
         yield client
 
 
-def test_while_redis_is_away_dingtalk_is_told_in_time_to_push_again(
+def test_while_redis_is_away_dingtalk_is_answered_in_time_to_push_again(
     durable_gateway: GatewayClient, durable_server: ValkeyServer
 ) -> None:
     dingtalk = DingTalk()

@@ -483,7 +483,7 @@ async def test_a_start_whose_signal_is_lost_is_found_in_the_database(
     assert len(fleet.published) == 2
 
 
-async def test_between_two_questions_to_the_database_only_a_signal_is_heard(
+async def test_between_two_looks_at_the_database_only_a_signal_counts(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leaders, "ASK", 3_600.0)
@@ -765,7 +765,7 @@ async def test_only_what_makes_sense_is_allowed(fleet: Fleet) -> None:
         await fleet.control.resume(draft)
 
 
-async def test_the_end_of_a_campaign_is_told_with_its_counts(fleet: Fleet) -> None:
+async def test_the_end_of_a_campaign_is_a_notice_with_its_counts(fleet: Fleet) -> None:
     await subscribe(fleet.database)
     campaign = await campaigns.put(fleet.database, people=4, size=2, sender="crm")
     await fleet.run_to_end(await fleet.dispatcher(), campaign)
@@ -774,7 +774,7 @@ async def test_the_end_of_a_campaign_is_told_with_its_counts(fleet: Fleet) -> No
     assert (data["id"], data["state"], data["accepted"], data["calls"]) == (campaign, "done", 4, 2)
 
 
-async def test_a_campaign_that_pauses_itself_is_told(fleet: Fleet) -> None:
+async def test_a_campaign_that_pauses_itself_is_a_notice(fleet: Fleet) -> None:
     await subscribe(fleet.database)
     campaign = await campaigns.put(fleet.database)
     dispatcher = await fleet.dispatcher()

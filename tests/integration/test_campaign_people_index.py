@@ -81,7 +81,7 @@ async def test_who_was_left_out_of_one_campaign_may_have_been_reached_by_another
     assert await reached(store, ["ann", "bob"], [first, second]) == {"ann"}
 
 
-async def test_people_with_one_checksum_are_told_apart(store: CampaignStore) -> None:
+async def test_people_with_one_checksum_are_distinguished(store: CampaignStore) -> None:
     one, other = TWINS
     assert crc32(one.encode()) == crc32(other.encode())
     campaign = await create(store, [one, *(f"v{number}" for number in range(99)), other])

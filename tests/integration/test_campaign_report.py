@@ -149,7 +149,7 @@ async def test_a_second_confirmation_takes_the_place_of_the_first(database: Data
     assert (summary.delivery.calls, summary.delivery.delivered, summary.delivery.read) == (1, 2, 1)
 
 
-async def test_what_dingtalk_tells_is_stored_whatever_it_holds(database: Database) -> None:
+async def test_any_answer_of_dingtalk_is_stored(database: Database) -> None:
     campaign, calls = await called(database)
     [call] = await calls.confirmable(campaign, [0], since=NOW)
     await calls.note_delivery(campaign, call, DeliveryReport(finished=True, failed=["u\0\ud8001"]))

@@ -59,7 +59,7 @@ def test_the_file_may_name_people_under_another_column(cli: Cli) -> None:
     assert (alone.exit_code, "--column" in alone.stderr) == (2, True)
 
 
-def test_malformed_rows_are_told_with_their_lines(cli: Cli, tmp_path: Path) -> None:
+def test_malformed_rows_are_named_with_their_lines(cli: Cli, tmp_path: Path) -> None:
     options = ("--text", "hello", "--file", "bad.csv")
     refused = cli("campaign", "create", "n", *options)
     assert refused.exit_code == 2
@@ -77,7 +77,7 @@ def test_malformed_rows_are_told_with_their_lines(cli: Cli, tmp_path: Path) -> N
     assert (tmp_path / "bad-lines.csv").read_text().splitlines()[2] == "5,columns: 1 instead of 2"
 
 
-def test_a_preview_tells_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path) -> None:
+def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path) -> None:
     (tmp_path / "dingrelay.toml").write_text('[quota]\nedition = "1000"')
     cli.variables["DINGRELAY_CONFIG"] = "dingrelay.toml"
     with Redis.from_url(valkey_url) as redis:
@@ -127,7 +127,7 @@ def test_what_is_wrong_is_named(cli: Cli, arguments: list[str], error: str) -> N
     assert (refused.exit_code, error in refused.stderr) == (2, True), refused.output
 
 
-def test_services_that_are_away_are_told(cli: Cli) -> None:
+def test_services_that_are_away_are_reported(cli: Cli) -> None:
     away = cli("campaign", "list", DINGRELAY_DATABASE_URL="sqlite:////nowhere/at/all.db")
     assert (away.exit_code, away.stderr.startswith("DINGRELAY_DATABASE_URL: ")) == (3, True)
     options = ("preview", "--text", "x", "--to", "u1")

@@ -100,7 +100,7 @@ def test_a_report_counts_and_names_everybody(cli: Cli, tmp_path: Path) -> None:
     assert "1 duplicate: had this content already that day" in shown
 
 
-def test_a_report_that_can_not_be_told_or_written_is_refused(cli: Cli) -> None:
+def test_a_report_of_no_campaign_or_into_no_folder_is_refused(cli: Cli) -> None:
     refused = cli("campaign", "report", "none")
     assert (refused.exit_code, "no campaign none" in refused.stderr) == (2, True)
     refused = cli("campaign", "report", a_campaign(cli), "--csv", "nowhere/r.csv")
@@ -180,7 +180,7 @@ def run_accepted(cli: Cli, answer: dict[str, Any], contract: type[Contract]) -> 
     return asyncio.run(run())
 
 
-def test_a_confirmation_tells_the_people_that_it_reached(cli: Cli) -> None:
+def test_a_confirmation_reports_the_people_that_it_reached(cli: Cli) -> None:
     campaign = sent(cli)
     answer = cli.json("campaign", "confirm", campaign, "--all", "--yes")
     assert (answer["chunks"], answer["people"], answer["calls"], answer["too_old"]) == (2, 4, 4, 0)
@@ -216,7 +216,7 @@ def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> N
     assert cli.json("campaign", "recall", campaign)["jobs"] == []
 
 
-def test_what_is_too_old_is_told_and_left_alone(cli: Cli) -> None:
+def test_what_is_too_old_is_counted_and_left_alone(cli: Cli) -> None:
     campaign = sent(cli, days_ago=2)
     for command in (("recall",), ("confirm", "--all")):
         answer = cli.json("campaign", command[0], campaign, *command[1:])

@@ -63,14 +63,14 @@ def test_a_campaign_is_started_paused_resumed_and_cancelled(
     assert "is cancelled" in refused.stderr
 
 
-def test_what_does_not_exist_is_told(cli: Cli) -> None:
+def test_what_does_not_exist_is_named(cli: Cli) -> None:
     for command in ("start", "watch"):
         result = cli("campaign", command, "none")
         assert result.exit_code == 2
         assert "no campaign none" in result.stderr
 
 
-def test_redis_away_is_told_with_the_state_changed(cli: Cli, sqlite_url: str) -> None:
+def test_redis_away_is_reported_with_the_state_changed(cli: Cli, sqlite_url: str) -> None:
     campaign = a_campaign(sqlite_url, state=State.DRAFT)
     cli.variables["DINGRELAY_REDIS_URL"] = "redis://127.0.0.1:1/0"
     assert cli("campaign", "start", campaign).exit_code == 3

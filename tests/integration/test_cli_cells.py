@@ -59,7 +59,7 @@ def test_all_cells_are_shown_and_one_can_be_chosen(cli: Cli, cells: TwoCells) ->
     assert made["default"] not in listed.stdout
 
 
-def test_a_lost_cell_is_named_and_the_exit_code_tells(cli: Cli, cells: TwoCells) -> None:
+def test_a_lost_cell_is_named_and_has_an_exit_code(cli: Cli, cells: TwoCells) -> None:
     kept = cli.json("send", "--to", "u1", "--text", "kept")["id"]
     lost = cli.json("send", "--app", "shop", "--to", "u1", "--text", "lost")["id"]
     cells.lose()

@@ -118,7 +118,7 @@ def test_any_message_comes_as_json(cli: Cli, records: Redis, tmp_path: Path) -> 
     assert (job["to"], job["message"]) == ({"everyone": True}, message)
 
 
-def test_people_are_told_the_id(cli: Cli, records: Redis) -> None:
+def test_the_id_is_printed(cli: Cli, records: Redis) -> None:
     result = cli("send", "--to", "u1", "--text", "[red]私密[/red]")
     _, job_id, *_ = result.stdout.split()
     assert payload(records, job_id)["message"]["text"]["content"] == "[red]私密[/red]"
@@ -157,7 +157,7 @@ def test_sync_and_approve_are_what_the_options_say(cli: Cli, records: Redis) -> 
 @pytest.mark.parametrize(
     ("state", "code"), [(State.DONE, 0), (State.DEAD, 1), (State.UNKNOWN, 1), (State.CANCELLED, 1)]
 )
-def test_the_exit_code_tells_how_a_job_ended(
+def test_the_exit_code_shows_how_a_job_ended(
     cli: Cli, records: Redis, state: State, code: int
 ) -> None:
     job_id = cli.json("send", "--to", "u1", "--text", "a", "--key", "k")["id"]
@@ -181,9 +181,7 @@ def test_a_job_that_has_not_ended_in_time_is_not_done(cli: Cli) -> None:
     assert cli("send", "--jobs", "-", "--wait", "--timeout", "0.1", stdin=line).exit_code == 4
 
 
-def test_whoever_presses_ctrl_c_is_told_that_the_job_goes_on(
-    cli: Cli, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ctrl_c_shows_that_the_job_goes_on(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def pressed(ref: JobRef, timeout: float) -> JobStatus:
         raise KeyboardInterrupt
 
@@ -300,7 +298,7 @@ def test_jobs_stream_from_lines(cli: Cli, records: Redis) -> None:
         ('{"kind": "user-sync", "scope": "moon"}', "line 501: scope: "),
     ],
 )
-def test_a_wrong_line_is_named_and_what_was_accepted_told(cli: Cli, line: str, error: str) -> None:
+def test_a_wrong_line_is_named_with_what_was_accepted(cli: Cli, line: str, error: str) -> None:
     stream = '{"kind": "user-sync"}\n' * 500 + line + "\n"
     refused = cli("send", "--jobs", "-", stdin=stream)
     assert refused.exit_code == 2
@@ -363,7 +361,7 @@ def test_options_that_lines_cannot_take_are_refused(
     assert error in " ".join(refused.stderr.split())
 
 
-def test_a_key_that_another_job_has_tells_which_lines_are_accepted(cli: Cli) -> None:
+def test_a_key_of_another_job_shows_which_lines_are_accepted(cli: Cli) -> None:
     line = '{"to": {"users": ["u1"]}, "idempotency_key": "%s", "message": '
     line += '{"msgtype": "text", "text": {"content": "%s"}}}\n'
     cli("send", "--jobs", "-", stdin=line % ("k", "a"))
@@ -396,7 +394,7 @@ def test_a_line_leaves_when_it_is_read() -> None:
             assert [line.number for line in next(arrived)] == [number]
 
 
-def test_waiting_for_a_stream_tells_how_many_ended_how(cli: Cli, records: Redis) -> None:
+def test_waiting_for_a_stream_counts_how_jobs_ended(cli: Cli, records: Redis) -> None:
     line = '{"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {"content": "%s"}}, '
     line += '"idempotency_key": "%s"}\n'
     stream = "".join(line % (text, text) for text in "abc")

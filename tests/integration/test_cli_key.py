@@ -70,7 +70,7 @@ def test_a_key_is_shown_alone_on_standard_output(cli: Cli) -> None:
     assert "is revoked" in cli("key", "revoke", key.partition(".")[0]).stdout
 
 
-def test_an_app_that_nobody_knows_is_told(cli: Cli) -> None:
+def test_an_unknown_app_is_warned_of(cli: Cli) -> None:
     made = cli("key", "create", "crm", "--scope", "messages:write", "--app", "defualt")
     assert made.exit_code == 0
     assert "no app defualt in the settings here; there are default" in made.stderr

@@ -236,7 +236,7 @@ MISTAKES = [
 ]
 
 
-def test_what_is_wrong_is_told_in_the_readers_language(cli: Cli, tmp_path: Path) -> None:
+def test_errors_are_in_the_readers_language(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "bad.csv").write_text("userid\nu 1\n\n,\n" + "x" * 70 + "\n", "utf-8")
     wrong: list[str] = []
     codes: dict[tuple[str, ...], set[int]] = {}

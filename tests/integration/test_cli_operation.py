@@ -44,7 +44,7 @@ def closed_port() -> int:
         return port
 
 
-def test_nothing_in_use_is_told(cli: Cli) -> None:
+def test_nothing_in_use_is_reported(cli: Cli) -> None:
     assert cli.json("limits") == {
         "rules": {"workers": 0, "differences": []},
         "buckets": [],
@@ -110,13 +110,13 @@ def test_a_rule_that_cannot_be_read_is_a_failure(verdicts: Verdicts, tmp_path: P
     assert verdicts(1, DINGRELAY_CONFIG="dingrelay.toml")["settings"] == "failed"
 
 
-def test_a_redis_that_is_away_is_told_with_the_rest(verdicts: Verdicts) -> None:
+def test_a_redis_that_is_away_is_reported_with_the_rest(verdicts: Verdicts) -> None:
     found = verdicts(3, DINGRELAY_REDIS_URL=f"redis://127.0.0.1:{closed_port()}/0")
     assert found["redis"] == "unreachable"
     assert (found["database"], found["dingtalk default credentials"]) == ("ok", "ok")
 
 
-def test_a_broker_that_is_away_is_told(verdicts: Verdicts) -> None:
+def test_a_broker_that_is_away_is_reported(verdicts: Verdicts) -> None:
     found = verdicts(3, DINGRELAY_BROKER_URL=f"redis://127.0.0.1:{closed_port()}/0")
     assert (found["redis version"], found["broker"]) == ("ok", "unreachable")
 
@@ -136,7 +136,7 @@ def test_eviction_is_a_failure(verdicts: Verdicts) -> None:
     assert (found["redis eviction"], found["redis persistence"]) == ("failed", "ok")
 
 
-def test_a_database_that_is_away_or_old_is_told(verdicts: Verdicts, tmp_path: Path) -> None:
+def test_a_database_that_is_away_or_old_is_reported(verdicts: Verdicts, tmp_path: Path) -> None:
     new = f"sqlite:///{tmp_path / 'new.db'}"
     assert verdicts(0, DINGRELAY_DATABASE_URL=new)["database"] == "warning"
     away = "sqlite:////nowhere/at/all/directory.db"
@@ -176,7 +176,7 @@ def test_a_permission_that_is_missing_is_found(
     assert code in cli("doctor").stdout.replace("\n", "").replace(" ", "")
 
 
-def test_a_dingtalk_that_is_away_is_told(verdicts: Verdicts) -> None:
+def test_a_dingtalk_that_is_away_is_reported(verdicts: Verdicts) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     found = verdicts(3, DINGTALK_OAPI_URL=url, DINGTALK_API_URL=url)
     assert found["dingtalk default credentials"] == "unreachable"

@@ -87,7 +87,7 @@ def test_a_wrong_option_is_named(cli: Cli, options: tuple[str, ...], error: str)
     assert error in refused.stderr
 
 
-def test_a_wrong_url_is_told_and_nothing_is_added(cli: Cli) -> None:
+def test_a_wrong_url_is_refused_and_nothing_is_added(cli: Cli) -> None:
     for url in ("ftp://x/", "https://10.0.0.1/", "https://a:b@c.example/"):
         assert cli("webhook", "add", url, "--type", "*").exit_code == 2
     assert cli.json("webhook", "list") == []

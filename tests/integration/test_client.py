@@ -180,7 +180,7 @@ def test_what_waits_can_be_cancelled(client: Client) -> None:
     assert job.status().state == State.QUEUED
 
 
-def test_a_job_that_is_not_there_is_said_so(client: Client) -> None:
+def test_a_job_that_is_not_there_is_reported_so(client: Client) -> None:
     for use in (client.status, client.cancel, client.requeue):
         with pytest.raises(JobNotFound, match="no-such-job"):
             use("no-such-job")

@@ -103,7 +103,7 @@ def test_a_field_that_no_campaign_has_is_named(client: Client) -> None:
         client.campaign(**fields)
 
 
-def test_what_redis_answers_is_told(valkey_url: str) -> None:
+def test_what_redis_answers_is_shown(valkey_url: str) -> None:
     url = valkey_url.removesuffix("/0") + "/9999"
     client = Client(Settings.load(env="test", redis_url=url))
     with client, pytest.raises(ServiceUnavailable, match=r"DINGRELAY_REDIS_URL: .*DB index"):
@@ -161,9 +161,7 @@ def test_a_record_of_a_release_to_come_names_its_field(
         assert (error.value.job_id, error.value.field) == (job.id, named)
 
 
-def test_a_state_of_a_release_to_come_is_told_by_whatever_asks(
-    client: Client, valkey_url: str
-) -> None:
+def test_an_unknown_state_is_named_in_each_error(client: Client, valkey_url: str) -> None:
     job = client.send(GOOD)
     with Redis.from_url(valkey_url) as redis:
         redis.hset(keys.job(job.id), "state", "paused")
@@ -222,7 +220,7 @@ async def test_what_a_campaign_can_not_be_asked(client: Client) -> None:
             await asynchronous.wait(timeout)
 
 
-def test_what_can_not_be_said_of_an_unknown_job(client: Client) -> None:
+def test_wrong_resolutions_of_an_unknown_job_are_refused(client: Client) -> None:
     resolve: Any = client.resolve
     wrong: list[dict[str, Any]] = [{"sent": "no"}, {"not_created": "no"}, {"instance": 1}]
     for arguments in wrong:

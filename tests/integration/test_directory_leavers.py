@@ -59,7 +59,7 @@ async def test_whoever_is_not_met_leaves_and_may_come_back(store: DirectoryStore
     assert (await events(store))[20:] == [("u019", "left"), ("u019", "added")]
 
 
-async def test_closing_again_tells_the_same(store: DirectoryStore) -> None:
+async def test_closing_again_answers_the_same(store: DirectoryStore) -> None:
     directory = store.of("default")
     await walk(directory, "r1", crowd(20))
     await open_with(directory, "r2", crowd(18))

@@ -40,7 +40,7 @@ async def all_of(reader: Endings) -> list[Ending]:
 
 
 @pytest.mark.parametrize("state", [state for state in State if state.ended])
-async def test_a_settled_job_is_told_with_who_asked_for_it(
+async def test_a_settled_job_is_reported_with_its_sender(
     redis: Redis, records: Records, state: State
 ) -> None:
     job_id = await end(redis, records, state, sender="crm")
@@ -49,7 +49,7 @@ async def test_a_settled_job_is_told_with_who_asked_for_it(
     assert ending == Ending(job_id, "message-send", "default", "crm", state, settled)
 
 
-async def test_an_outcome_that_is_written_twice_is_told_once(
+async def test_an_outcome_that_is_written_twice_is_one_ending(
     redis: Redis, records: Records
 ) -> None:
     draft = a_draft()
@@ -60,7 +60,7 @@ async def test_an_outcome_that_is_written_twice_is_told_once(
     assert len(await all_of(Endings(redis, "a"))) == 1
 
 
-async def test_whatever_ends_a_job_is_told(
+async def test_each_way_to_end_a_job_is_an_ending(
     redis: Redis, records: Records, settings: Settings
 ) -> None:
     ttl = {"record_ttl_ms": 1000, "dead_ttl_ms": 1000}
@@ -84,7 +84,7 @@ async def test_whatever_ends_a_job_is_told(
     ]
 
 
-async def test_a_job_that_goes_on_is_not_told(redis: Redis, records: Records) -> None:
+async def test_a_job_that_goes_on_is_no_ending(redis: Redis, records: Records) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     await records.park(await claimed(records, draft), State.SNOOZED, delay=9, usage=Usage())
@@ -93,7 +93,7 @@ async def test_a_job_that_goes_on_is_not_told(redis: Redis, records: Records) ->
     assert [ending.id for ending in await all_of(Endings(redis, "a"))] == [lost]
 
 
-async def test_chunks_of_campaigns_are_told_to_their_dispatcher_only(
+async def test_chunks_of_campaigns_are_reported_to_their_dispatcher_only(
     redis: Redis, records: Records
 ) -> None:
     chunk = Draft(

@@ -41,7 +41,7 @@ async def happens(worker: OneWorker, event_type: str, event_id: str, **data: Any
     return status.result
 
 
-async def test_what_dingtalk_tells_is_asked_for_and_written(
+async def test_what_dingtalk_announces_is_read_and_written(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     directory = worker.executor.resources.directory.of("default")

@@ -51,7 +51,7 @@ def key(gateway: GatewayClient) -> str:
     return gateway.backend.keys.add("crm")
 
 
-def test_a_message_is_a_job_whose_place_is_told(
+def test_a_message_is_a_job_with_a_location(
     gateway: GatewayClient, key: str, settings: Settings
 ) -> None:
     reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=key)
@@ -82,7 +82,7 @@ def test_a_wrong_field_is_named_by_its_pointer(gateway: GatewayClient, key: str)
         ("fr", "The request is not what its contract says", "is required"),
     ],
 )
-def test_a_refusal_is_told_in_the_callers_language(
+def test_a_refusal_is_in_the_callers_language(
     gateway: GatewayClient, key: str, languages: str, title: str, detail: str
 ) -> None:
     body = {"to": {"users": ["u1"]}, "message": {"msgtype": "text", "text": {}}}
@@ -184,7 +184,7 @@ def test_metrics_are_not_where_strangers_ask(gateway: GatewayClient) -> None:
     assert "dingrelay_gateway_requests_total" in gateway.metrics()
 
 
-def test_what_is_away_is_told(gateway: GatewayClient, key: str) -> None:
+def test_what_is_away_is_reported(gateway: GatewayClient, key: str) -> None:
     gateway.backend.keys.away = True
     reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=key)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "2")
@@ -272,7 +272,7 @@ def test_a_list_is_read_page_by_page(gateway: GatewayClient, key: str) -> None:
         assert reply.json["errors"][0]["pointer"] == f"?{query.partition('=')[0]}"
 
 
-def test_a_script_that_redis_refuses_is_told_as_redis_away(
+def test_a_script_that_redis_refuses_is_reported_as_redis_away(
     gateway: GatewayClient, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a failover, between the look at the index and that at the records."""
@@ -345,7 +345,7 @@ def test_a_client_that_reads_nothing_before_it_has_sent_all_is_no_deadlock(
     assert len(lines) == count
 
 
-def test_a_key_over_its_rate_and_a_full_lane_are_told_when_to_come_again(
+def test_a_key_over_its_rate_and_a_full_lane_get_a_time_to_come_again(
     gateway: GatewayClient, key: str, valkey_url: str
 ) -> None:
     gateway.backend.rates.waits["crm"] = 2.5

@@ -111,7 +111,7 @@ def test_a_file_becomes_a_campaign_and_each_verb_moves_it(
     assert "is draft: cancel it first" in refused.json["detail"]
 
 
-def test_malformed_rows_are_told_with_their_lines_as_the_command_tells_them(
+def test_malformed_rows_are_named_with_their_lines_as_by_the_command(
     gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
     rows = b"userid,name\nu1,a\nu 2,b\nu1,c\nu3\n"
@@ -363,7 +363,7 @@ def test_what_was_sent_is_recalled_by_jobs_of_its_sender(
             assert client.status(done.json["ids"][0]).lane == "bulk"
 
 
-def test_a_key_used_for_another_test_is_told_so(
+def test_a_key_used_for_another_test_is_refused(
     gateway: GatewayClient, keys: dict[str, str], valkey_url: str
 ) -> None:
     place = gateway.ask("POST", "/v1/campaigns", NEWS, key=keys["crm"]).headers["Location"]
@@ -379,7 +379,7 @@ def test_a_key_used_for_another_test_is_told_so(
     assert test("u9").status == 409
 
 
-def test_a_database_that_is_silent_is_told_in_time(
+def test_a_silent_database_is_reported_in_time(
     gateway: GatewayClient, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def silent(backend: SqlBackend, campaign: str) -> None:

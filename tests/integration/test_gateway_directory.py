@@ -67,7 +67,7 @@ async def test_people_of_a_department_are_those_in_and_below_it(filled: Director
     assert await inside(9) == []
 
 
-async def test_who_left_is_told_apart(filled: DirectoryPages) -> None:
+async def test_people_who_left_are_listed_apart(filled: DirectoryPages) -> None:
     (gone,) = await filled.users("default", department=None, left=True, after=None, limit=50)
     assert (gone.userid, list(gone.departments), gone.left_at is None) == ("u06", [], False)
 
@@ -84,7 +84,7 @@ async def test_departments_come_in_pages(filled: DirectoryPages) -> None:
     assert [entry.id for entry in below] == [2, 3]
 
 
-async def test_a_directory_that_is_away_is_said() -> None:
+async def test_a_directory_that_is_away_is_reported() -> None:
     database = Database("postgresql://nobody@127.0.0.1:1/nowhere")
     with pytest.raises(ServiceUnavailable):
         await DirectoryPages(database).departments("default", parent=None, after=None, limit=1)

@@ -111,7 +111,7 @@ def test_a_key_above_ones_own_is_not_there(gateway: GatewayClient, keys: dict[st
     assert [key["name"] for key in listed] == ["team"]
 
 
-def test_a_database_that_others_write_to_is_told_in_time(
+def test_a_busy_database_is_reported_in_time(
     gateway: GatewayClient, keys: dict[str, str], settings: Settings
 ) -> None:
     """SQLite makes a writer wait for another process, and nothing of ours ends that wait."""

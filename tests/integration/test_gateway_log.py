@@ -32,7 +32,7 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_a_librarys_exception_is_told_without_its_values(log_format: str) -> None:
+def test_a_librarys_exception_is_shown_without_its_values(log_format: str) -> None:
     command = [sys.executable, "-W", "ignore", "-c", FAIL, log_format]
     log = processes.run(command, capture_output=True, text=True, check=True).stderr
     assert "Task exception was never retrieved" in log

@@ -113,7 +113,7 @@ def test_every_answer_about_keys_is_as_documented(
 
 
 @pytest.mark.timeout(3_000)
-def test_without_a_key_nothing_is_told_and_nothing_done(
+def test_without_a_key_nothing_is_shown_and_nothing_done(
     gateway: GatewayClient, tmp_path: Path, valkey_url: str
 ) -> None:
     refused = "--exclude-checks=positive_data_acceptance"

@@ -127,7 +127,7 @@ def test_a_slow_body_is_not_waited_for(served: GatewayClient, valkey_url: str, s
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-def test_a_slow_stream_is_told_what_was_taken(served: GatewayClient, valkey_url: str) -> None:
+def test_a_slow_stream_gets_what_was_taken(served: GatewayClient, valkey_url: str) -> None:
     lines = head(target="/v1/jobs").replace("application/json", "application/x-ndjson")
     lines = lines.replace(f"Content-Length: {len(BODY)}", "Content-Length: 100000")
     answer = raw(served, lines, BODY + b"\n" + BODY[:10])
@@ -151,7 +151,7 @@ def test_a_request_id_of_the_callers_is_kept_if_a_log_can_hold_it(
     assert odd.headers["X-Request-Id"] not in {"a b\tc", ""}
 
 
-def test_a_scraper_of_the_wrong_port_is_told_the_right_one(served: GatewayClient) -> None:
+def test_a_scraper_of_the_wrong_port_gets_the_right_one(served: GatewayClient) -> None:
     reply = served.ask("GET", "/metrics")
     assert (reply.status, reply.json["type"]) == (404, "urn:dingrelay:problem:not-found")
     assert "DINGRELAY_METRICS_PORT" in reply.json["detail"]

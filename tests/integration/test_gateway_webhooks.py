@@ -151,7 +151,7 @@ TOO_MUCH: list[tuple[str, dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("name", "fields", "pointer"), TOO_MUCH)
-def test_a_key_has_nobody_told_of_what_it_may_not_read(
+def test_a_key_adds_no_endpoint_for_what_it_may_not_read(
     gateway: GatewayClient,
     keys: dict[str, str],
     name: str,
@@ -179,7 +179,7 @@ def test_a_key_with_a_sender_may_have_the_events_of_the_directory(
     assert made.status == 201, made.content
 
 
-def test_a_key_sees_no_endpoint_that_is_told_of_more(
+def test_a_key_sees_no_endpoint_that_gets_more(
     gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
     everything = add(gateway, keys["all"], types=["*"]).headers["Location"]

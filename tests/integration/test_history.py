@@ -282,7 +282,7 @@ async def test_lists_hold_what_redis_has_and_then_the_history(
         await listed(colour="red")
 
 
-async def test_one_person_is_told_apart_in_messages_campaigns_and_the_directory(
+async def test_one_person_is_found_in_messages_campaigns_and_the_directory(
     archive: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     campaigns = CampaignStore(archive.settings.database)

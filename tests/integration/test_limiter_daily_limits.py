@@ -307,7 +307,7 @@ async def everyone(office: Office, job: str, content: str) -> bool:
     return admitted
 
 
-async def test_everyone_hears_three_times_a_day(office: Office, day: Day) -> None:
+async def test_a_message_to_everyone_is_taken_three_times_a_day(office: Office, day: Day) -> None:
     for number in (1, 2, 3, 3, 1):
         await office.job(f"job{number}")
         assert await everyone(office, f"job{number}", f"hi{number}")

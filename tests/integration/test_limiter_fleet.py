@@ -396,7 +396,7 @@ async def test_draining_ends_every_wait(process: Process) -> None:
         await call(limiter)
 
 
-async def test_waiters_hear_of_a_redis_that_is_gone() -> None:
+async def test_waiters_end_when_redis_is_gone() -> None:
     redis = Redis.from_url("redis://127.0.0.1:1/0", retry=None)
     limiter = Limiter(redis, Rules.from_settings({}, "x"), max_wait=5, local_waiters=8)
     for _ in range(2):

@@ -48,7 +48,7 @@ async def reaches(story: Story, job: str, wanted: Callable[[State], bool]) -> No
 
 
 @pytest.mark.parametrize("end", [State.DEAD, State.CANCELLED, State.EXPIRED])
-async def test_what_was_sent_is_told_whatever_the_end_and_the_rest_is_free(
+async def test_what_was_sent_is_reported_whatever_the_end_and_the_rest_is_free(
     story: Story, sandbox: SandboxAdmin, end: State
 ) -> None:
     if end == State.DEAD:

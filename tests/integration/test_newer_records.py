@@ -54,7 +54,7 @@ async def woken(schedule: Schedule) -> list[str]:
     return [wakeup.id for wakeup in batch.wakeups]
 
 
-async def test_a_record_tells_its_format(redis: Redis) -> None:
+async def test_a_record_holds_its_format(redis: Redis) -> None:
     draft = a_draft()
     await enqueue(redis, draft)
     assert await redis.hget(keys.job(draft.id), "v") == str(RECORD_FORMAT).encode()
@@ -153,7 +153,7 @@ async def test_what_a_scheduler_does_not_understand_stays_on_the_schedule(
     assert await woken(schedule) == [draft.id]
 
 
-async def test_people_are_told_to_upgrade(redis: Redis, settings: Settings) -> None:
+async def test_the_error_asks_to_upgrade(redis: Redis, settings: Settings) -> None:
     draft = await written_by_the_next(redis, a_draft())
     error = f"job {draft.id}: v in its record is more than {RECORD_FORMAT}.* newer release"
     before = await redis.hgetall(keys.job(draft.id))

@@ -53,7 +53,7 @@ async def test_a_notice_is_read_as_it_was_written(database: Database) -> None:
         assert await outbox.oldest(connection, 10) == found[1:]
 
 
-async def test_what_is_rolled_back_is_not_told(database: Database) -> None:
+async def test_what_is_rolled_back_is_no_notice(database: Database) -> None:
     await subscribe(database)
     with suppress(_Failed):
         async with database.write("tests") as connection:
@@ -93,7 +93,7 @@ def person(userid: str, **fields: Any) -> Member:
     return Member(userid, {"name": userid.title(), **fields})
 
 
-async def test_people_who_come_change_and_go_are_told(store: DirectoryStore) -> None:
+async def test_people_who_come_change_and_go_are_notices(store: DirectoryStore) -> None:
     await subscribe(store.database)
     directory = store.of("default")
     await directory.put_user("1", person("ann", title="chief"), calls=1)
@@ -132,7 +132,7 @@ async def test_somebody_who_is_gone_has_left_once_the_walk_is_over(store: Direct
     ]
 
 
-async def test_departments_that_come_change_and_go_are_told(store: DirectoryStore) -> None:
+async def test_departments_that_come_change_and_go_are_notices(store: DirectoryStore) -> None:
     await subscribe(store.database)
     directory = store.of("default")
 
@@ -161,7 +161,7 @@ async def test_departments_that_come_change_and_go_are_told(store: DirectoryStor
     ]
 
 
-async def test_a_campaign_that_moves_is_told_once_a_move(database: Database, redis: Redis) -> None:
+async def test_each_move_of_a_campaign_is_one_notice(database: Database, redis: Redis) -> None:
     await subscribe(database)
     campaign = await campaigns.put(database, state=State.DRAFT, sender="crm")
     control = Control(database, redis)

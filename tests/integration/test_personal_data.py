@@ -342,7 +342,7 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
     assert not (await enqueue(office.redis, same)).conflict
 
 
-async def test_what_is_under_way_or_still_needed_stays_and_is_told(office: Office) -> None:
+async def test_what_is_under_way_or_still_needed_stays_and_is_named(office: Office) -> None:
     now = datetime.now(UTC)
     draft = a_draft(to={"users": [SUBJECT]})
     await enqueue(office.redis, draft)
@@ -564,7 +564,7 @@ async def test_nobody_gets_a_message_twice_because_of_an_erasure(
         assert status.result == {"tombstone": erasure.tombstone}
 
 
-def test_the_client_tells_what_it_found(valkey_url: str, sqlite_url: str, redis: Redis) -> None:
+def test_the_client_returns_what_it_found(valkey_url: str, sqlite_url: str, redis: Redis) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, database_url=sqlite_url)
     with Client(settings) as client:
         nothing = client.erase_person("nobody")

@@ -177,7 +177,7 @@ async def test_a_message_that_reaches_nobody_is_dead_and_names_the_people(
 
 
 @pytest.mark.parametrize("trouble", ["throttle", "error", "hang", "forbidden"])
-async def test_where_dingtalk_does_not_tell_they_are_sent_to(
+async def test_where_dingtalk_does_not_answer_they_are_sent_to(
     worker: OneWorker, sandbox: SandboxAdmin, trouble: str
 ) -> None:
     await sync(worker, sandbox, "u1")
@@ -193,7 +193,7 @@ async def test_where_dingtalk_does_not_tell_they_are_sent_to(
     assert outcome(await sent(worker, message("u1", "nobody"))) == (2, [], [])
 
 
-async def test_where_the_range_is_not_told_only_existence_counts(
+async def test_without_a_visible_range_only_existence_counts(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1")

@@ -39,7 +39,7 @@ def approval(**fields: Any) -> ApprovalCreate:
     )
 
 
-async def test_a_refusal_tells_nothing_of_the_call_before(
+async def test_a_refusal_shows_nothing_of_the_call_before(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     sandbox.add_fault("html", api=SEND, count=1, effect=True)

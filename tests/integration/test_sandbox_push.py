@@ -89,7 +89,7 @@ def test_both_names_of_the_parameters_and_both_spellings(
     assert (event["UserId"], "eventId" in event) == (["newcomer"], False)
 
 
-def test_an_app_hears_of_its_scope_only(sandbox: SandboxAdmin, receiver: Receiver) -> None:
+def test_an_app_gets_events_of_its_scope_only(sandbox: SandboxAdmin, receiver: Receiver) -> None:
     sandbox.add_app(app_key="few", app_secret="x", agent_id="2", departments=[2])
     with receiving() as other:
         sandbox.put_callback(

@@ -276,7 +276,7 @@ async def test_a_server_that_is_ill_is_not_stormed(server: StreamServer, listen:
         (400, {"code": "InvalidAuthentication"}),
     ],
 )
-async def test_refused_credentials_are_told_and_tried_slowly(
+async def test_refused_credentials_are_logged_and_tried_slowly(
     server: StreamServer, listen: Listen, answer: tuple[int, Any]
 ) -> None:
     server.refuses = answer
@@ -338,7 +338,7 @@ async def test_several_processes_listen_side_by_side(
     assert await redis.llen("dingrelay.events") == 1
 
 
-async def test_while_redis_is_away_dingtalk_is_to_tell_again(
+async def test_while_redis_is_away_dingtalk_is_asked_to_send_again(
     server: StreamServer, durable_server: ValkeyServer
 ) -> None:
     url = f"redis://{durable_server.host}:{durable_server.port}/0"
@@ -389,7 +389,7 @@ def test_which_apps_are_listened_for() -> None:
 
 
 @pytest.mark.parametrize("action", ["drop", "disconnect", "silence", "die"])
-async def test_what_the_sandbox_tells_again_is_never_lost(
+async def test_what_the_sandbox_sends_again_is_never_lost(
     sandbox: SandboxAdmin, valkey_url: str, redis: Redis, action: Any
 ) -> None:
     # Told again as often as a busy machine may take to connect anew, three times.

@@ -204,7 +204,7 @@ async def test_the_runs_of_a_job_that_nobody_traced_are_one_trace(
     assert (second.trace, second.parent) == (first.trace, first.id)
 
 
-async def test_an_api_call_tells_no_path_with_ids_in_it(worker: OneWorker, spans: Spans) -> None:
+async def test_an_api_call_shows_no_path_with_ids_in_it(worker: OneWorker, spans: Spans) -> None:
     call = {"method": "GET", "path": "/v1.0/contact/users/zhangsan", "effect": "none"}
     await worker.run(await worker.send(ApiCall.parse(call)))
     assert "zhangsan" not in words(spans.ended)

@@ -403,7 +403,7 @@ async def test_a_guess_is_no_further_off_than_a_sender_that_takes_turns_waits(la
     assert few[-1] < 1
 
 
-async def test_what_is_parked_is_told_over_all_lanes_and_senders(lanes: Lanes) -> None:
+async def test_parked_jobs_are_counted_over_all_lanes_and_senders(lanes: Lanes) -> None:
     """However the limit was paused, or shared with others, meanwhile."""
     await lanes.call("first")
     for _ in range(30):

@@ -122,7 +122,9 @@ def test_a_job_is_one_round_trip(settings: Settings, redis: Redis) -> None:
 
 
 @pytest.mark.parametrize("name", ["localhost", "other database"])
-def test_another_broker_is_told_by_the_publisher(valkey_url: str, redis: Redis, name: str) -> None:
+def test_another_broker_gets_its_message_from_the_publisher(
+    valkey_url: str, redis: Redis, name: str
+) -> None:
     url = valkey_url.removesuffix("/0")
     broker = f"{url}/3" if name == "other database" else url.replace("127.0.0.1", "localhost")
     settings = Settings.load(env="test", redis_url=valkey_url, broker_url=broker)

@@ -119,7 +119,7 @@ async def fleet(redis: Redis, valkey_url: str, database: Database) -> Fleet:
     return Fleet(redis, database, Settings.load(env="test", redis_url=valkey_url))
 
 
-async def test_whatever_happens_is_told_to_each_endpoint_once(
+async def test_each_notice_is_delivered_to_each_endpoint_once(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     page, count = either((50, 70), (500, 700))
@@ -151,7 +151,7 @@ async def test_a_notice_of_a_type_of_a_newer_release_holds_nothing_up(fleet: Fle
     assert sorted(types) == ["directory.user.left", "directory.user.left", "new.one"]
 
 
-async def test_what_an_application_asks_for_is_told_by_whatever_method(redis: Redis) -> None:
+async def test_jobs_of_an_application_are_notices_however_enqueued(redis: Redis) -> None:
     kinds = (
         "message-send",
         "approval-decide",
@@ -227,7 +227,7 @@ async def test_before_the_first_migration_the_stream_is_passed(
     await database.dispose()
 
 
-async def test_what_ends_while_a_new_leader_has_no_database_is_told_later(
+async def test_what_ends_while_a_new_leader_has_no_database_is_delivered_later(
     redis: Redis, valkey_url: str, tmp_path: Path
 ) -> None:
     file = SQLiteFile(tmp_path)
@@ -247,7 +247,7 @@ async def test_what_ends_while_a_new_leader_has_no_database_is_told_later(
 
 
 @pytest.mark.parametrize("seed", range(either(2, 30)))
-async def test_whatever_dies_and_whenever_everything_is_told(
+async def test_every_notice_is_delivered_once_whatever_dies_and_when(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
     """At each step a leader may die, or lose the answer of what it has just done."""

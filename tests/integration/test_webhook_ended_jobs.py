@@ -42,7 +42,7 @@ async def written(records: Records, wanted: Any = everything) -> list[Notice]:
     return await notices_of(records.redis, page.endings, wanted)
 
 
-async def test_a_job_is_told_as_its_record_tells_it(records: Records) -> None:
+async def test_the_notice_of_a_job_holds_its_record(records: Records) -> None:
     job = await end(records, result={"accepted": 1})
     (notice,) = await written(records)
     assert (notice.type, notice.app, notice.sender, notice.kind) == (
@@ -72,7 +72,7 @@ async def test_each_end_of_a_job_is_another_notice(records: Records) -> None:
     assert first.id != second.id
 
 
-async def test_a_job_whose_record_is_gone_is_told_as_far_as_it_is_known(records: Records) -> None:
+async def test_the_notice_of_a_job_without_a_record_holds_what_is_known(records: Records) -> None:
     job = await end(records)
     await records.redis.delete(keys.job(job))
     (notice,) = await written(records)
@@ -84,7 +84,7 @@ async def test_a_job_whose_record_is_gone_is_told_as_far_as_it_is_known(records:
     }
 
 
-async def test_a_result_that_is_too_long_is_left_out_and_said_so(records: Records) -> None:
+async def test_a_result_that_is_too_long_is_left_out_and_marked_so(records: Records) -> None:
     await end(records, result={"answer": "x" * ended_records.LONGEST})
     (notice,) = await written(records)
     assert notice.data["result_omitted"] is True
@@ -94,7 +94,7 @@ async def test_a_result_that_is_too_long_is_left_out_and_said_so(records: Record
 @pytest.mark.parametrize(
     "result", ['{"n": NaN}', '{"n": ' + "[" * 5_000 + "]" * 5_000 + "}", "[1]", "{", "\udcff"]
 )
-async def test_a_record_that_nobody_can_be_told_keeps_no_other_waiting(
+async def test_a_record_that_json_cannot_hold_keeps_no_other_waiting(
     records: Records, result: str
 ) -> None:
     job = await end(records, result={})
@@ -127,12 +127,12 @@ async def test_only_what_somebody_takes_is_read(records: Records) -> None:
 
 
 @pytest.mark.parametrize("kind", ["webhook-deliver", "campaign-recall", "of-a-newer-release"])
-async def test_jobs_of_our_own_are_not_told(redis: Redis, kind: str) -> None:
+async def test_jobs_of_our_own_are_no_notices(redis: Redis, kind: str) -> None:
     ending = Ending("j", kind, "default", "", "done", 1)
     assert await notices_of(redis, [ending], everything) == []
 
 
-async def test_an_event_is_told_in_dingtalks_words_however_its_job_ended(
+async def test_the_notice_of_an_event_is_dingtalks_own_however_its_job_ended(
     records: Records,
 ) -> None:
     event = Event(

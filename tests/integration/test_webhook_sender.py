@@ -113,7 +113,7 @@ async def test_a_proxy_of_the_environment_is_not_asked(
     assert (await sender.post(receiver.url, b"{}", {})).verdict == "taken"
 
 
-async def test_a_server_without_a_valid_certificate_is_not_told(
+async def test_a_server_without_a_valid_certificate_gets_nothing(
     sender: Sender, receiver: Receiver
 ) -> None:
     receipt = await sender.post(receiver.url.replace("http:", "https:"), b"{}", {})

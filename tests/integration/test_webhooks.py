@@ -62,7 +62,7 @@ def people(count: int) -> list[str]:
     return [f"u{number}" for number in range(count)]
 
 
-async def test_a_job_that_ends_is_told_and_signed(office: OpenOffice, receiver: Receiver) -> None:
+async def test_a_job_that_ends_is_a_signed_notice(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     issued = await at.add(receiver.url, "job.*")
     (draft,) = await at.fleet.enqueue(message(1))
@@ -96,9 +96,7 @@ async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: R
         verified(request, (await at.add(receiver.url)).secret)
 
 
-async def test_an_endpoint_is_told_of_what_it_chose_only(
-    office: OpenOffice, receiver: Receiver
-) -> None:
+async def test_an_endpoint_gets_what_it_chose_only(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     await at.add(f"{receiver.url}/hr", "directory.*", apps=frozenset({"hr"}))
     await at.add(f"{receiver.url}/crm", "job.*", "directory.*", senders=frozenset({"crm"}))
@@ -125,7 +123,7 @@ async def test_an_endpoint_is_told_of_what_it_chose_only(
     assert [data["id"] for data in of_jobs] == [drafts[1].id]
 
 
-async def test_a_receiver_that_is_down_for_an_hour_hears_of_everything(
+async def test_a_receiver_that_is_down_for_an_hour_gets_everything(
     office: OpenOffice, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = await office()
@@ -151,7 +149,7 @@ async def test_a_receiver_that_is_down_for_an_hour_hears_of_everything(
         assert receiver.most <= gate.PLACES
 
 
-async def test_a_slow_receiver_is_given_up_and_hears_all_the_same(
+async def test_a_slow_receiver_is_given_up_and_gets_everything_later(
     office: OpenOffice, receiver: Receiver
 ) -> None:
     at = await office(webhook_timeout=0.3)
@@ -168,7 +166,7 @@ async def test_a_slow_receiver_is_given_up_and_hears_all_the_same(
     await at.arrived(receiver, ids)
 
 
-async def test_a_flapping_receiver_hears_of_everything_under_the_same_ids(
+async def test_a_flapping_receiver_gets_everything_under_the_same_ids(
     office: OpenOffice, receiver: Receiver
 ) -> None:
     at = await office()
@@ -349,7 +347,7 @@ async def test_garbage_is_a_failure(office: OpenOffice, answer: bytes) -> None:
         await eventually(failed)
 
 
-async def test_a_paused_endpoint_hears_later_or_not_at_all(
+async def test_a_paused_endpoint_gets_notices_later_or_not_at_all(
     office: OpenOffice, receiver: Receiver
 ) -> None:
     at = await office()
@@ -375,7 +373,7 @@ async def test_a_paused_endpoint_hears_later_or_not_at_all(
     assert not set(skipped) & set(receiver.ids)
 
 
-async def test_a_new_endpoint_does_not_hear_the_past(
+async def test_a_new_endpoint_gets_nothing_from_before(
     office: OpenOffice, receiver: Receiver
 ) -> None:
     at = await office()
@@ -389,7 +387,7 @@ async def test_a_new_endpoint_does_not_hear_the_past(
         assert set(other.ids) == set(ids)
 
 
-async def test_what_happened_since_is_told_once_more_under_the_same_ids(
+async def test_a_replay_sends_the_same_ids_once_more(
     office: OpenOffice, receiver: Receiver
 ) -> None:
     at = await office()
@@ -443,9 +441,7 @@ async def test_no_secret_is_in_the_database(office: OpenOffice, receiver: Receiv
     assert issued.secret not in repr(issued)
 
 
-async def test_a_removed_endpoint_is_told_nothing_more(
-    office: OpenOffice, receiver: Receiver
-) -> None:
+async def test_a_removed_endpoint_gets_nothing_more(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     issued = await at.add(receiver.url)
     receiver.behaves = answering(500)
@@ -472,9 +468,7 @@ async def test_a_removed_endpoint_is_told_nothing_more(
     assert len(receiver.requests) <= known + gate.PLACES
 
 
-async def test_a_test_tells_at_once_what_comes_of_it(
-    office: OpenOffice, receiver: Receiver
-) -> None:
+async def test_a_test_reports_its_result_at_once(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     issued = await at.add(receiver.url, "job.dead")
     endpoint = issued.endpoint.id
@@ -579,7 +573,7 @@ async def test_deliveries_that_redis_lost_are_begun_again(
     await at.arrived(receiver, ids)
 
 
-async def test_old_notices_go_and_who_has_not_heard_of_them_is_told_of(
+async def test_old_notices_go_and_endpoints_that_missed_them_are_logged(
     office: OpenOffice, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "PURGE", 0.1)
@@ -607,7 +601,7 @@ async def test_old_notices_go_and_who_has_not_heard_of_them_is_told_of(
     assert set(receiver.ids) == {*early, *later}
 
 
-async def test_a_delivery_that_fell_with_its_workers_is_told_all_the_same(
+async def test_a_delivery_whose_worker_died_is_made_all_the_same(
     office: OpenOffice, receiver: Receiver
 ) -> None:
     at = await office()

@@ -48,7 +48,7 @@ def test_what_is_no_number_or_of_an_unknown_country_is_refused(text: str) -> Non
         addresses.mobile(text)
 
 
-def test_addresses_are_read_as_dingtalk_tells_of_people() -> None:
+def test_addresses_are_read_as_dingtalk_spells_them() -> None:
     fields = {
         "mobile": "51234567",
         "state_code": "852",

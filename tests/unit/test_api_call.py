@@ -124,7 +124,7 @@ def test_no_path_leads_to_another_host(path: str) -> None:
         ("/v1/x", False),
     ],
 )
-def test_the_form_of_a_path_tells_its_host(path: str, *, rest: bool) -> None:
+def test_the_form_of_a_path_decides_its_host(path: str, *, rest: bool) -> None:
     assert is_rest(path) is rest
 
 

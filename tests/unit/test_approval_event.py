@@ -54,7 +54,7 @@ def test_fields_are_read_whatever_their_capitals_and_misspellings() -> None:
         ({"type": "cancel"}, "cancelled"),
     ],
 )
-def test_a_task_is_told_of_with_its_person(fields: dict[str, str], state: Any) -> None:
+def test_a_task_is_a_notice_with_its_person(fields: dict[str, str], state: Any) -> None:
     change = change_of(TASK_CHANGE, instance(taskId=71, finishTime=AT, **fields))
     assert change is not None
     ended = None if state == "running" else MOMENT
@@ -83,7 +83,7 @@ def test_what_names_no_approval_is_no_change(fields: dict[str, Any]) -> None:
         {"type": "something new", "taskId": 1, "staffId": "u1"},
     ],
 )
-def test_what_tells_nothing_known_of_a_task_changes_none(fields: dict[str, Any]) -> None:
+def test_an_unknown_change_of_a_task_changes_none(fields: dict[str, Any]) -> None:
     change = change_of(TASK_CHANGE, {"processInstanceId": "i1", **fields})
     assert change is not None
     assert (change.state, change.tasks) == (None, [])

@@ -341,7 +341,7 @@ def first_generation(kind: str, value: str, extra: str = "") -> dict[str, Any]:
         ({"a": ["u1"]}, [first_generation("InnerContactField", "肖", '[{"userId":"u1"}]')], EQUAL),
     ],
 )
-def test_what_is_told_of_a_form(
+def test_a_form_is_compared_with_what_was_returned(
     form: Any, returned: list[dict[str, Any]], result: Comparison
 ) -> None:
     assert compared(form, *returned) is result
@@ -389,7 +389,7 @@ def test_tables_are_compared_row_by_row(
     ),
     st.sampled_from(sorted({*TEMPLATE.values(), "TableField", "", "New"})),
 )
-def test_whatever_is_told_is_compared(value: Any, kind: str) -> None:
+def test_any_returned_control_is_compared(value: Any, kind: str) -> None:
     returned = {"name": "a", "componentType": kind, "value": value, "extValue": value}
     for form in ({"a": "x"}, {"a": "1"}, {"a": ["x"]}, {"a": [{"b": "x"}]}, {"a": ""}):
         assert compared(form, returned) in Comparison

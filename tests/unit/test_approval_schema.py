@@ -188,7 +188,7 @@ def test_a_schema_of_another_shape_is_none(entries: list[Any]) -> None:
         max_leaves=10,
     )
 )
-def test_whatever_dingtalk_tells_of_a_template_is_read(props: Any) -> None:
+def test_any_schema_of_dingtalk_is_read(props: Any) -> None:
     schema = Schema.of([{"componentName": "DDSelectField", "props": props}, props])
     if schema:
         schema.problem([("a", "x"), ("b", "[1]")])

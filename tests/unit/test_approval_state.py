@@ -25,7 +25,7 @@ def test_status_and_result_are_the_state(status: str, result: str, state: str | 
     assert state_of(status, result) == state
 
 
-def test_both_generations_tell_of_tasks() -> None:
+def test_both_generations_have_tasks() -> None:
     new = {
         "taskId": 71,
         "userId": "u2",

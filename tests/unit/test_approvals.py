@@ -205,7 +205,7 @@ async def test_an_instance_that_is_listed_and_not_to_be_read_may_be_the_one(
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
-async def test_an_instance_tells_where_to_look_at_it(generation: type[Approvals]) -> None:
+async def test_an_instance_has_a_link(generation: type[Approvals]) -> None:
     organisation = FakeOrganisation(("i1", "u1", "2026-11-24T09:03Z", FORM))
     approvals = generation(FakeCalls(organisation))
     assert (

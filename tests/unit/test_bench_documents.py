@@ -156,7 +156,7 @@ def test_what_nobody_has_translated_is_an_error() -> None:
         ),
     ],
 )
-def test_figures_of_campaigns_are_told_in_chinese(figure: Figure, row: str) -> None:
+def test_figures_of_campaigns_are_in_chinese(figure: Figure, row: str) -> None:
     assert table(report(L=[figure]), CHINESE_README).splitlines()[2:] == [row]
 
 

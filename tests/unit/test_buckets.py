@@ -143,7 +143,7 @@ def test_no_address_sends_more_than_it_may(
     recipients=st.integers(1, 400),
 )
 @one_fleet_for_all
-def test_who_asks_again_when_told_gets_a_slot(
+def test_asking_again_at_the_given_time_gets_a_slot(
     fleet: Fleet, before: list[tuple[float, Lane, int]], lane: Lane, recipients: int
 ) -> None:
     fleet.restart()

@@ -51,7 +51,7 @@ async def test_nobody_left_is_no_call(ctx: FakeContext) -> None:
     assert not ctx.messages.sent
 
 
-async def test_a_lost_answer_is_repeated_with_the_same_bytes_and_told(ctx: FakeContext) -> None:
+async def test_a_lost_answer_is_repeated_with_the_same_bytes_and_reported(ctx: FakeContext) -> None:
     ctx.messages.lose = 1
     with pytest.raises(AnswerLost):
         await run(chunk("u1"), ctx)
@@ -77,7 +77,7 @@ async def test_a_lost_answer_of_another_day_is_not_repeated(ctx: FakeContext) ->
     assert len(ctx.messages.sent) == 1
 
 
-async def test_a_chunk_whose_job_was_lost_is_told_as_ambiguous(ctx: FakeContext) -> None:
+async def test_a_chunk_whose_job_was_lost_is_reported_as_ambiguous(ctx: FakeContext) -> None:
     assert (await run(chunk("u1", repeated=True), ctx))["ambiguous"] is True
 
 

@@ -96,7 +96,7 @@ async def test_a_recall_waits_for_what_is_under_way(ctx: FakeContext) -> None:
     assert ctx.messages.recalled == [100, 101]
 
 
-async def test_what_was_told_is_kept_and_the_rest_asked_again(ctx: FakeContext) -> None:
+async def test_reports_are_kept_and_the_rest_read_again(ctx: FakeContext) -> None:
     ctx.messages.deliveries = {100: [DONE], 101: [UNDER_WAY, DONE]}
     with pytest.raises(Wait):
         await campaign_confirm.run(confirm(0, 1), ctx)
@@ -117,7 +117,7 @@ def test_a_job_is_about_some_chunks(numbers: list[int]) -> None:
             make(*numbers)
 
 
-def test_summaries_tell_the_campaign() -> None:
+def test_summaries_hold_the_campaign() -> None:
     assert recall(0, 1).summary() == "campaign-recall app=default lane=normal c 2 calls"
     assert confirm(0).summary() == "campaign-confirm app=default lane=bulk c 1 calls"
 

@@ -181,7 +181,7 @@ def test_a_quote_that_is_never_closed_is_one_malformed_row() -> None:
         'u2,"Ann\nu3,Bob\nu4,Cid"\n',  # closed at the end of a row: good CSV
     ],
 )
-def test_a_quote_that_swallows_rows_is_told_with_its_line(swallowing: str) -> None:
+def test_a_quote_that_swallows_rows_is_reported_with_its_line(swallowing: str) -> None:
     found = rows(f"userid,name\nu1,Al\n{swallowing}u5,Eve\n", "name")
     assert userids(found) == ["u1", "u5"]
     assert problems(found) == [(3, "a quote that opens here holds all up to line 5")]
@@ -245,7 +245,7 @@ def test_the_column_that_names_people_may_have_another_name() -> None:
     assert list(read([{"id": "u9"}], column=Column("id"))) == [Recipient(1, "u9")]
 
 
-def test_a_column_that_is_not_there_is_told_with_those_that_are() -> None:
+def test_a_missing_column_is_named_with_those_that_are_there() -> None:
     with pytest.raises(ContractError, match='no column "工号"; it has "a", "b"'):
         read(io.BytesIO(b"a,b\n1,2\n"), column=Column.of("工号"))
     with pytest.raises(ContractError, match="column: must not be empty"):

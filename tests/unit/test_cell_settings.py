@@ -81,7 +81,7 @@ def test_what_all_cells_share_is_where_the_settings_point_or_in_the_default_cell
         _ = load({"two": TWO}).home
 
 
-def test_a_process_works_for_one_cell_if_it_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_works_for_one_cell_if_configured_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DINGRELAY_CELL", "two")
     settings = load({"one": ONE, "two": TWO})
     assert (settings.redis, settings.across_cells) == ("redis://two:6379/0", False)

@@ -114,7 +114,7 @@ def test_failures_that_are_far_apart_are_no_outage() -> None:
     assert not guarded.is_open
 
 
-def test_a_try_that_nobody_tells_of_does_not_keep_others_out_for_ever() -> None:
+def test_a_try_without_a_report_does_not_keep_others_out_for_ever() -> None:
     now = [0.0]
     guarded = Breaker(lambda: now[0])
     guarded.silent()
@@ -199,7 +199,7 @@ async def test_what_is_enough_is_not_waited_for_any_longer(how: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])
-async def test_nobody_is_told_of_a_part_where_none_is_there(how: str) -> None:
+async def test_a_missing_part_is_not_mentioned_where_there_are_no_parts(how: str) -> None:
     def question(cell: str) -> str:
         raise ServiceUnavailable("away")
 

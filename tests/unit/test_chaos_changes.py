@@ -38,7 +38,7 @@ ADDED, LEFT = notice("added", LAST), notice("left", LAST)
         (row("gone"), []),
     ],
 )
-def test_what_a_run_found_may_be_told_so(
+def test_notices_that_match_what_a_run_found_pass(
     found: dict[str, Any], notices: list[dict[str, Any]]
 ) -> None:
     assert not list(violations([found], notices, 0))
@@ -59,7 +59,7 @@ def test_what_a_run_found_may_be_told_so(
         (row("gone"), [NAME, NAME]),
     ],
 )
-def test_what_is_told_twice_or_not_at_all_is_seen(
+def test_notices_that_are_missing_or_repeated_are_found(
     found: dict[str, Any], notices: list[dict[str, Any]]
 ) -> None:
     assert len(list(violations([found], notices, 0))) == 1

@@ -204,7 +204,7 @@ def test_a_minutes_limit_of_the_new_dialect_lasts_a_minute() -> None:
     ],
 )
 @pytest.mark.parametrize("field", ["errmsg", "sub_msg"])
-def test_the_end_of_a_limit_that_dingtalk_tells_of(text: str, pause: float, field: str) -> None:
+def test_the_end_of_a_limit_that_dingtalk_names(text: str, pause: float, field: str) -> None:
     failure = meaning(OLD_READ, 200, wrapped(90018) | {field: f"请求被暂时限制了, {text}"})
     assert isinstance(failure, Throttled)
     assert failure.pause == pytest.approx(pause)
@@ -300,7 +300,7 @@ def test_a_success_that_is_false_is_none_but_for_who_asked_for_dingtalks_words()
         (401, b'{"code":"', TokenInvalid),
     ],
 )
-def test_http_tells_where_the_body_does_not(
+def test_the_http_status_decides_where_the_body_says_nothing(
     status: int, body: bytes, error: type[DingTalkError]
 ) -> None:
     assert type(meaning(NEW_READ, status, body)) is error
@@ -425,7 +425,7 @@ def test_an_override_without_a_class_names_both() -> None:
         Classifier({"43004": "throtled"})
 
 
-def test_an_unknown_code_is_told_of_once() -> None:
+def test_an_unknown_code_is_logged_once() -> None:
     logged: Counter[str] = Counter()
     classifier = Classifier(on_unknown=lambda code, message: logged.update([f"{code} {message}"]))
     for _ in range(3):

@@ -229,7 +229,7 @@ def _sample_names(family: Any) -> Iterator[str]:
         yield family.name + suffix
 
 
-def test_alerts_have_somebody_who_hears_them(compose: Json) -> None:
+def test_alerts_have_a_receiver(compose: Json) -> None:
     folder = ROOT / "ops/prometheus"
     prometheus = yaml.safe_load((folder / "prometheus.yml").read_text("utf-8"))
     (target,) = prometheus["alerting"]["alertmanagers"][0]["static_configs"][0]["targets"]

@@ -182,7 +182,7 @@ async def test_other_errors_pass(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", [v2, v1])
-async def test_what_the_app_may_not_see_is_not_said_to_be_gone(make: Any) -> None:
+async def test_what_the_app_may_not_see_is_not_reported_as_gone(make: Any) -> None:
     with pytest.raises(OutOfScope, match="department 5"):
         await make(Permission("50004", "企业部门不在授权范围")).department(5)
     with pytest.raises(OutOfScope):
@@ -210,7 +210,7 @@ async def test_a_school_has_departments_with_negative_ids(make: Any) -> None:
     assert [child.id for child in found] == [-7]
 
 
-async def test_a_department_that_disappears_between_pages_is_told() -> None:
+async def test_a_department_that_disappears_between_pages_is_reported() -> None:
     first = {"result": {"has_more": True, "next_cursor": 1, "list": [{"userid": "a"}]}}
     with pytest.raises(LookupError):
         await members(v2(first, gone()))

@@ -55,7 +55,7 @@ def test_all_is_well() -> None:
     ],
     ids=str,
 )
-def test_whatever_is_wrong_is_told(wrong: dict[str, object]) -> None:
+def test_every_disagreement_is_named(wrong: dict[str, object]) -> None:
     verdict = replace(VERDICT, **wrong)  # type: ignore[arg-type] # each field has its own type
     assert not verdict.agrees
     assert len(verdict.disagreements) == 1
@@ -74,7 +74,7 @@ def test_the_table_shows_every_number() -> None:
         assert words in shown
 
 
-def test_what_is_expected_tells_lost_from_duplicated() -> None:
+def test_lost_and_duplicated_messages_are_counted_apart() -> None:
     expected = Expected()
     settings = Settings.load(env="sandbox")
     with Client(settings) as client:

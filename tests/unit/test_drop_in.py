@@ -83,7 +83,7 @@ def test_ends_in_both_dialects(status: JobStatus, old: int, new: tuple[int, str]
     assert (answer.status, answer.content["code"]) == new
 
 
-def test_who_can_not_be_reached_is_told_of_as_dingtalk_does() -> None:
+def test_unreachable_people_are_reported_as_by_dingtalk() -> None:
     """Its answer is a task all the same; only what became of it tells."""
     result = {"unknown_user": ["u1"], "out_of_scope": ["u2"]}
     status = ended("dead", code="nobody_reachable", **{"class": "refused"})

@@ -266,7 +266,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.text(), json_values), st.text(min_size=1, max_size=20))
-def test_an_event_without_an_id_is_known_by_what_it_tells(data: Any, event_type: str) -> None:
+def test_an_event_without_an_id_is_known_by_its_content(data: Any, event_type: str) -> None:
     def of(data: dict[str, Any], at: int) -> str | None:
         return Event(event_type=event_type, born_at=at, data=data).identity
 

@@ -40,7 +40,7 @@ def test_a_password_needs_its_user() -> None:
         flower_credentials(settings(flower_user="a:b", flower_password=SecretStr("s")), address="")
 
 
-def test_a_password_that_flower_cannot_compare_is_refused_without_telling_it() -> None:
+def test_a_password_that_flower_cannot_compare_is_refused_and_not_shown() -> None:
     with pytest.raises(SettingsError) as refused:
         flower_credentials(
             settings(flower_user="ops", flower_password=SecretStr("密码")), address=""

@@ -19,7 +19,7 @@ def test_the_file_is_the_document() -> None:
     assert FILE.read_text("utf-8") == openapi.text(ROUTES)
 
 
-def test_every_operation_is_named_once_and_told_in_both_languages() -> None:
+def test_every_operation_is_named_once_and_described_in_both_languages() -> None:
     names = [route.operation for route in ROUTES]
     assert len(names) == len(set(names))
     assert set(names) == set(docs_text.CHINESE)
@@ -45,7 +45,7 @@ def test_every_reference_leads_somewhere() -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.operation)
-def test_a_route_tells_what_it_needs_and_how_it_can_end(route: object) -> None:
+def test_a_route_names_its_scope_and_its_statuses(route: object) -> None:
     assert isinstance(route, type(ROUTES[0]))
     assert route.scope in {None, "", *SCOPES}
     known = {kind.status for kind in problems.KINDS}

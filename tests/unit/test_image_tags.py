@@ -52,7 +52,7 @@ def test_a_tag_without_a_day_is_an_error(tmp_path: Path) -> None:
         list(image_tags.tags(copied(tmp_path, None)))
 
 
-def test_what_nobody_looked_at_for_a_quarter_is_told_and_is_an_error_where_asked_for(
+def test_tags_without_a_review_for_a_quarter_are_named_and_can_be_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     read = image_tags.tags

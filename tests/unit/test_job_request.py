@@ -8,7 +8,7 @@ from kombu import Message
 from dingrelay_workers.celery_worker.job_request import JobRequest
 
 
-def test_what_is_told_of_a_job_holds_no_token() -> None:
+def test_the_representation_of_a_job_holds_no_token() -> None:
     job = {"path": "/x", "query": {"access_token": "stolen"}}
     app = Celery("test", set_as_current=False)
     app.finalize(auto=False)

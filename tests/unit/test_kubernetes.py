@@ -126,7 +126,7 @@ def test_the_guide_makes_every_secret(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", GUIDE)
-def test_the_guide_scales_by_what_workers_tell(page: str) -> None:
+def test_the_guide_scales_by_a_metric_of_the_workers(page: str) -> None:
     text = (ROOT / page).read_text("utf-8")
     scaled = yaml.safe_load(text.split("```yaml\n", 1)[1].split("```")[0])["spec"]
     args = container(scaled["scaleTargetRef"]["name"])["args"]

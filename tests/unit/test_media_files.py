@@ -107,7 +107,7 @@ def test_a_form_carries_the_file_whole(name: str, content: bytes) -> None:
     ("name", "kind"),
     [("a.PNG", "image"), ("a.b.amr", "voice"), ("a.mp4", "video"), ("工资.pdf", "file")],
 )
-def test_the_type_is_told_by_the_ending(name: str, kind: str) -> None:
+def test_the_type_follows_from_the_ending(name: str, kind: str) -> None:
     assert media.read(b"x", name, None).type == kind
 
 

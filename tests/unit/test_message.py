@@ -159,7 +159,7 @@ def test_a_status_bar_is_for_five_users_at_most(to: dict[str, Any]) -> None:
     assert send("oa", OA, to=to)
 
 
-def test_several_buttons_stack_unless_told_otherwise() -> None:
+def test_several_buttons_stack_by_default() -> None:
     job = send("action_card", without(BUTTONS, "btn_orientation"))
     assert payload(job.message)["action_card"]["btn_orientation"] == "0"
 

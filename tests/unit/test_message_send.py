@@ -159,7 +159,7 @@ async def test_departments_are_not_confirmed(ctx: FakeContext) -> None:
     assert (await run(MessageSend.parse(body), ctx))["invalid"] == []
 
 
-async def test_what_was_answered_is_told_of_a_job_that_ended_otherwise(ctx: FakeContext) -> None:
+async def test_the_answer_is_reported_of_a_job_that_ended_otherwise(ctx: FakeContext) -> None:
     assert so_far({}) is None
     ctx.messages.fail = 2
     ctx.messages.capped = {"u0"}
@@ -220,7 +220,7 @@ async def test_departments_and_everyone_that_have_it_are_left_out(ctx: FakeConte
         await run(MessageSend.parse({"to": {"everyone": True}, "message": TEXT}), ctx)
 
 
-def test_the_summary_tells_who_and_not_what() -> None:
+def test_the_summary_holds_recipients_and_no_content() -> None:
     assert to("a", "b").summary() == "message-send app=default lane=normal text to 2 users"
     everyone = MessageSend.parse({"to": {"everyone": True}, "message": TEXT, "lane": "bulk"})
     assert everyone.summary().endswith("lane=bulk text to everyone")

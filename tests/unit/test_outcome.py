@@ -180,7 +180,7 @@ def test_nothing_is_called_dead_while_a_call_has_no_answer(error: Exception) -> 
     assert led_to(error, attempts=7, open_call=True).state == State.UNKNOWN
 
 
-def test_a_bug_tells_no_secret() -> None:
+def test_a_bug_shows_no_secret() -> None:
     found = led_to(RuntimeError("GET /x?access_token=abcdef123456 failed"))
     assert found.error
     assert "abcdef123456" not in str(found)

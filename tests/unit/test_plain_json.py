@@ -63,7 +63,7 @@ def test_what_cannot_be_written_is_named_and_replaced() -> None:
     assert job == {"to": "u1", "form": [{"value": "<bytes>"}, {"value": "<set>"}]}
 
 
-def test_what_is_nested_too_deeply_is_told() -> None:
+def test_too_deep_nesting_is_refused() -> None:
     deep: Any = MOMENT
     for _ in range(100_000):
         deep = [deep]

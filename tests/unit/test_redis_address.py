@@ -146,7 +146,7 @@ def test_two_tls_settings_share_no_connections_to_one_broker(broker: str, tmp_pa
     assert first == same != other
 
 
-def test_py_amqp_is_not_given_what_tells_pools_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_py_amqp_is_not_given_what_distinguishes_pools(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = []
 
     def connect(self: Any) -> None:

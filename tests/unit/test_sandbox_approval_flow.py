@@ -85,7 +85,7 @@ def test_one_refusal_ends_it(caller: Caller) -> None:
     assert tasks(caller, made) == [("u2", "COMPLETED", "REFUSE"), ("u3", "CANCELED", "NONE")]
 
 
-def test_the_first_generation_tells_tasks_its_own_way(caller: Caller) -> None:
+def test_the_first_generation_spells_tasks_its_own_way(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]), ccList=["u5"], ccPosition="START_FINISH")
     decide(caller, made, "u2")
     reply = caller.post("/topapi/processinstance/get", {"process_instance_id": made})
@@ -268,7 +268,7 @@ def test_whoever_is_not_in_a_department_can_not_ask_for_it(caller: Caller) -> No
     assert len(create(caller, originatorUserId="u2", deptId=place)) == 36
 
 
-def test_the_truth_tells_tasks_and_results(caller: Caller) -> None:
+def test_the_report_has_tasks_and_results(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]))
     decide(caller, made, "u2", "refuse")
     (report,) = Reports(caller.state).approvals()

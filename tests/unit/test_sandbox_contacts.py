@@ -49,7 +49,7 @@ def test_a_walk_meets_everybody_where_they_are(caller: Caller) -> None:
     assert any(len(places) > 1 for places in people.values())
 
 
-def test_the_first_generation_tells_the_same(caller: Caller) -> None:
+def test_the_first_generation_answers_the_same(caller: Caller) -> None:
     everything = caller.get("/department/list", id="1", fetch_child="true").body["department"]
     assert {each["id"] for each in everything} == set(range(1, 31))
     children = caller.get("/department/list", id="1").body["department"]

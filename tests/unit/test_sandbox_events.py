@@ -148,7 +148,7 @@ def test_departments_come_change_and_go(caller: Caller) -> None:
     ]
 
 
-def test_another_organisation_is_told_of_nothing(caller: Caller) -> None:
+def test_another_organisation_makes_no_events(caller: Caller) -> None:
     caller.state.organisation.seed(users=5, departments=2, seed=3)
     assert emitted(caller) == []
 
@@ -172,7 +172,7 @@ def steps(caller: Caller) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def test_the_way_of_an_approval_is_told(caller: Caller) -> None:
+def test_each_step_of_an_approval_is_an_event(caller: Caller) -> None:
     made = create(caller, ("OR", ["u2", "u3"]), ("NONE", ["u4"]))
     flow = caller.state.approvals.find(made).flow
     flow.redirect(flow.open_tasks[0], "u5", at=NOON, remark="请看")
@@ -194,7 +194,7 @@ def test_the_way_of_an_approval_is_told(caller: Caller) -> None:
     ]
 
 
-def test_what_an_instance_tells_of_itself(caller: Caller) -> None:
+def test_fields_of_the_events_of_an_instance(caller: Caller) -> None:
     made = create(caller, ("NONE", ["u2"]))
     flow = caller.state.approvals.find(made).flow
     flow.terminate("u1", at=NOON)
@@ -220,7 +220,7 @@ def test_what_an_instance_tells_of_itself(caller: Caller) -> None:
     assert isinstance(begun["taskId"], int)
 
 
-def test_an_event_is_told_over_http_in_two_spellings() -> None:
+def test_an_event_is_pushed_over_http_in_two_spellings() -> None:
     event = Event("user_add_org", NOON, {"timeStamp": str(NOON_MS), "userId": ["u1"]})
     assert event.pushed("corp") == {
         "EventType": "user_add_org",

@@ -122,7 +122,7 @@ def test_left_to_itself_a_fault_strikes_when_its_kind_does(
 
 @pytest.mark.parametrize("effect", [True, False])
 @pytest.mark.parametrize("kind", ANSWERING)
-def test_a_fault_answers_whatever_it_is_told(caller: Caller, kind: str, effect: bool) -> None:
+def test_a_fault_answers_as_it_is_configured(caller: Caller, kind: str, effect: bool) -> None:
     wanted = {"status": 418, "body": {"errcode": "0"}, "headers": {"Retry-After": "7"}}
     script(caller, kind=kind, effect=effect, **wanted)
     answer = send(caller).answer
@@ -221,7 +221,7 @@ def test_a_share_of_the_calls() -> None:
     assert 450 < met < 750
 
 
-def test_a_story_of_faults_is_told_by_their_times() -> None:
+def test_faults_are_drawn_by_their_times() -> None:
     now = 0.0
     faults = Faults(lambda: now)
     faults.add(FaultSpec(kind="http", seconds=10))

@@ -83,12 +83,12 @@ def test_an_empty_value_comes_back_as_the_text_null(caller: Caller, empty: str) 
     assert {controls[name]["value"] for name in ("备注", "总价", "图片", "负责人")} == {"null"}
 
 
-def test_a_template_without_controls_tells_what_was_sent_as_text(caller: Caller) -> None:
+def test_a_template_without_controls_returns_what_was_sent_as_text(caller: Caller) -> None:
     controls = new_form(caller, create(caller, {"a": "1", "b": ""}, "PROC-ANY"))
     assert {name: each["value"] for name, each in controls.items()} == {"a": "1", "b": "null"}
 
 
-def test_both_generations_tell_the_same_under_their_own_names(caller: Caller) -> None:
+def test_both_generations_have_the_same_under_their_own_names(caller: Caller) -> None:
     instance = create(caller, FULL)
     old, new = old_form(caller, instance), new_form(caller, instance)
     names = {"id": "id", "name": "name", "value": "value"}
@@ -158,7 +158,7 @@ def test_pictures_lie_elsewhere_and_the_rest_comes_back_as_text(caller: Caller) 
     assert json.loads(controls["附件"]["value"]) == [FILE]
 
 
-def test_the_truth_keeps_what_was_sent(caller: Caller) -> None:
+def test_the_report_has_what_was_sent(caller: Caller) -> None:
     instance = create(caller, FULL)
     assert dict(caller.state.approvals.instances[instance].request.form) == FULL
 
@@ -208,7 +208,7 @@ def test_an_approval_may_refer_to_another(caller: Caller) -> None:
     assert json.loads(new_form(caller, second)["相关审批"]["value"]) == [first]
 
 
-def test_the_schema_tells_labels_options_and_what_is_required(caller: Caller) -> None:
+def test_the_schema_has_labels_options_and_what_is_required(caller: Caller) -> None:
     content = caller.get(SCHEMAS, processCode="PROC-PURCHASE").body["result"]["schemaContent"]
     items = {each["props"]["label"]: each for each in content["items"]}
     assert content["title"] == "采购"

@@ -88,7 +88,7 @@ def test_a_revoked_token_is_unknown_and_the_next_one_is_new(caller: Caller) -> N
     assert Caller(caller.state).token != caller.token
 
 
-def test_the_call_over_the_rate_is_told_until_when(caller: Caller) -> None:
+def test_the_call_over_the_rate_gets_a_time_to_come_again(caller: Caller) -> None:
     assert all(caller.post(LIST, {"dept_id": 1}).code == "0" for _ in range(20))
     refused = caller.post(LIST, {"dept_id": 1})
     assert refused.status == 200

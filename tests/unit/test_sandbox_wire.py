@@ -119,7 +119,7 @@ def test_people_are_counted(caller: Caller) -> None:
     assert caller.get("/user/get_org_user_count", onlyActive="1").body["count"] == active
 
 
-def test_the_first_generation_tells_of_one_person_and_one_department(caller: Caller) -> None:
+def test_the_first_generation_has_one_person_and_one_department(caller: Caller) -> None:
     person = caller.get("/user/get", userid="u1").body
     assert (person["userid"], person["isAdmin"], person["errcode"]) == ("u1", True, 0)
     assert person["isLeaderInDepts"] == "{1:true}"
@@ -296,7 +296,7 @@ def test_a_webhook_knows_its_kinds_and_keywords(caller: Caller) -> None:
     assert webhook(caller, "k", {"msgtype": "text", "text": {"content": "告警: 磁盘"}}) == 0
 
 
-def test_an_app_tells_who_may_see_it(caller: Caller) -> None:
+def test_an_app_shows_who_may_see_it(caller: Caller) -> None:
     path = "/v1.0/microApp/apps/{}/scopes"
     everybody = caller.get(path.format("1000001")).body["result"]
     assert everybody == {"deptIds": [], "userIds": [], "roleIds": [], "onlyAdminVisible": False}

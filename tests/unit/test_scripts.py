@@ -199,7 +199,7 @@ async def test_a_late_answer_is_given_up_and_is_nobody_elses(valkey_url: str) ->
             assert await run_async(redis, echo.call([], [3])) == b"3"
 
 
-async def test_all_hear_of_a_connection_that_is_gone(unused_tcp_port: int) -> None:
+async def test_a_lost_connection_ends_all_that_wait_for_it(unused_tcp_port: int) -> None:
     echo = script_of(ECHO)
     async with AsyncRedis(port=unused_tcp_port) as redis:
         calls = [run_async(redis, echo.call([], [number])) for number in range(3)]

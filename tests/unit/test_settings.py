@@ -146,7 +146,7 @@ def test_a_wrong_file_is_refused_with_the_line_named(
     assert "s3cret" not in str(caught.value)
 
 
-def test_an_app_without_a_secret_is_told_which_variable_is_missing(
+def test_an_app_without_a_secret_names_the_missing_variable(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given(monkeypatch, DINGRELAY_ENV="sandbox", DINGTALK_APP_KEY_HR="k", DINGTALK_AGENT_ID_HR="1")

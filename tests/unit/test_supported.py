@@ -58,7 +58,7 @@ def test_what_is_overridden_is_in_the_table() -> None:
             assert overridden - known - {"QoS", "grow", "shrink"} == set(), kind
 
 
-def test_a_command_tells_it_in_one_line(
+def test_a_command_shows_it_in_one_line(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cli: Cli = in_folder(monkeypatch, tmp_path_factory.mktemp("here"), {"DINGRELAY_ENV": "sandbox"})

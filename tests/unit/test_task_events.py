@@ -90,7 +90,7 @@ def test_a_run_is_one_story(outcome: Outcome, state: State, shown: str, text: st
     assert worker_state.total_count[KIND.task] == counted + 1
 
 
-def test_without_a_connection_nothing_is_told() -> None:
+def test_without_a_connection_nothing_is_sent() -> None:
     events = TaskEvents()
     events.began(KIND, a_claim())
     events.send_through(None)

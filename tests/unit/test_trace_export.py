@@ -33,7 +33,7 @@ def own_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "3")
 
 
-def test_a_process_that_is_not_told_where_to_loads_nothing() -> None:
+def test_a_process_without_an_exporter_loads_nothing() -> None:
     program = """
         import sys
         import redis  # which loads what there is of OpenTelemetry's metrics, by itself
@@ -157,7 +157,7 @@ def test_the_environment_names_the_service(
     assert one(collector.ended).service == "notifications"
 
 
-def test_a_collector_that_is_away_is_told_of_once_and_when_it_is_back(
+def test_a_collector_that_is_away_is_logged_once_and_when_it_is_back(
     collector: Collector, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

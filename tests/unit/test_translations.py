@@ -179,7 +179,7 @@ def test_a_field_keeps_its_name_before_what_is_wrong_with_it() -> None:
 
 
 @examples(st.text(max_size=200), st.sampled_from([str(message.id) for message in STORED]))
-def test_any_text_is_said_again_and_ends_soon(text: str, message: str) -> None:
+def test_any_text_is_translated_in_bounded_time(text: str, message: str) -> None:
     assert isinstance(language.translated(text + message * 20 + text, CHINESE), str)
 
 

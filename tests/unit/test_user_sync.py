@@ -432,7 +432,7 @@ async def test_what_a_walk_did_not_meet_is_asked_for_before_it_is_removed() -> N
     ]
 
 
-async def test_what_was_told_before_a_failure_is_not_asked_again() -> None:
+async def test_reports_from_before_a_failure_are_not_read_again() -> None:
     ctx = FakeContext("r", organisation())
     ctx.remembered["open"] = {}
     ctx.directory.unmet_users = ["left", "other"]

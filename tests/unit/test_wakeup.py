@@ -18,7 +18,7 @@ def delivered(job: object, **headers: Any) -> ReceivedWakeup:
 
 
 @pytest.mark.parametrize(("header", "bare"), [(5, False), (0, True), (True, True), (2**60, True)])
-def test_a_wakeup_of_ours_tells_when_it_was_published(header: object, *, bare: bool) -> None:
+def test_a_wakeup_of_ours_holds_when_it_was_published(header: object, *, bare: bool) -> None:
     assert delivered({"app": "default"}, **{WOKEN_HEADER: header}).bare == bare
 
 

@@ -93,7 +93,7 @@ def test_the_settings_allow_networks(monkeypatch: pytest.MonkeyPatch) -> None:
             reachable.check(address)
 
 
-def test_outside_production_this_machine_may_be_told() -> None:
+def test_outside_production_this_machine_may_be_an_endpoint() -> None:
     reachable = Reachable.from_settings(Settings.load(env="test"))
     reachable.check("127.0.0.1")
     reachable.check("::1")

@@ -72,7 +72,7 @@ async def test_after_three_days_its_next_failure_is_the_last_one() -> None:
     assert (await webhook_deliver.run(JOB, context(TAKEN, now=late)))["verdict"] == "taken"
 
 
-async def test_a_test_is_made_once_and_told_as_it_went() -> None:
+async def test_a_test_is_made_once_and_reported() -> None:
     job = JOB.model_copy(update={"test": True})
     assert (await webhook_deliver.run(job, context(failed())))["verdict"] == "failed"
 
@@ -91,7 +91,7 @@ def test_the_number_of_attempts_in_the_settings_does_not_end_it(attempts: int) -
     }
 
 
-def test_its_summary_tells_no_content() -> None:
+def test_its_summary_holds_no_content() -> None:
     assert JOB.queue == "dingrelay.webhooks"
     assert JOB.summary().endswith(f"endpoint={JOB.endpoint} notice=7")
 
@@ -113,7 +113,7 @@ def test_an_endpoint_takes_what_it_chose() -> None:
     assert not takes(job, "*", kinds=["user-sync"])
 
 
-def test_who_narrows_jobs_down_still_hears_of_the_directory() -> None:
+def test_a_filter_for_jobs_still_lets_the_directory_through() -> None:
     left = ("directory.user.left", "hr", "", "")
     assert takes(left, "*", senders=["crm"], kinds=["message-send"])
     assert not takes(left, "*", apps=["default"])

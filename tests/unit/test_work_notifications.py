@@ -102,9 +102,7 @@ ANYTHING = st.recursive(
 
 
 @given(ANYTHING, ANYTHING)
-async def test_whatever_is_told_of_a_delivery_is_read_or_tried_again(
-    progress: object, result: object
-) -> None:
+async def test_any_delivery_report_is_read_or_tried_again(progress: object, result: object) -> None:
     calls = delivery_of({"progress": progress}, {"send_result": result})
     finished = delivery_of(DONE, {"send_result": result})
     for api in (calls, finished):

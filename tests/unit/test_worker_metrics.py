@@ -40,7 +40,7 @@ def test_what_alerts_watch_begins_at_zero() -> None:
     assert value("dingrelay_worker_app", app="default") == 1
 
 
-def test_doors_of_events_begin_at_zero_and_tell_when_they_began() -> None:
+def test_event_metrics_begin_at_zero_and_show_when_they_began() -> None:
     gateway, stream = GatewayMetrics(["default"]), StreamMetrics()
     stream.know("default")
     for reason in ("signature", "encryption"):
@@ -72,7 +72,7 @@ def test_the_time_from_an_event_to_its_job_counts_once_and_never_below_zero() ->
     assert read("dingrelay_events_total", {**labels, "outcome": "known"}) == 1
 
 
-def test_no_series_tells_when_another_was_made() -> None:
+def test_no_series_shows_when_another_was_made() -> None:
     assert b"_created" not in generate_latest(REGISTRY)
 
 
