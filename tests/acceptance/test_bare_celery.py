@@ -63,7 +63,7 @@ def contents(sandbox: SandboxAdmin, user: str) -> list[str]:
     return [entry["message"]["text"]["content"] for entry in sandbox.inbox(user)["delivered"]]
 
 
-def test_what_a_bare_celery_client_enqueues_is_carried_out(
+def test_jobs_of_a_bare_celery_client_are_carried_out(
     fleet: Fleet, client: Client, sandbox: SandboxAdmin, send: Send
 ) -> None:
     fleet.spawn(2, concurrency=4)

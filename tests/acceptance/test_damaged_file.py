@@ -58,7 +58,7 @@ def add_garbage(server: ValkeyServer, files: Path) -> None:
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("damage", [lose_the_end, add_garbage])
-def test_what_was_accepted_is_carried_out_once(
+def test_accepted_jobs_are_carried_out_once(
     fleet: Fleet,
     client: Client,
     valkey: Redis,

@@ -217,7 +217,7 @@ def test_the_same_request_again_is_the_same_call(system: System) -> None:
     assert len(system.sandbox.robot_posts()) == 1
 
 
-def test_what_reads_is_asked_anew_and_what_was_refused_may_be_tried_again(system: System) -> None:
+def test_reads_are_made_anew_and_refused_calls_may_be_tried_again(system: System) -> None:
     program = Program(system)
     for _ in range(2):
         program.post("/topapi/v2/user/get", {"userid": "u7"})
@@ -256,7 +256,7 @@ def test_an_answer_that_was_lost_is_not_guessed(system: System) -> None:
     assert calls(system, path) == 1
 
 
-def test_what_a_key_may_not_is_refused_in_both_dialects(system: System) -> None:
+def test_calls_beyond_the_scopes_of_a_key_are_refused_in_both_dialects(system: System) -> None:
     program = Program(system, "messages:write", name="narrow")
     assert program.post(SEND, WORK)["errcode"] == 0
     assert program.post(CREATE_TOPAPI, APPROVAL)["sub_code"] == "60011"
@@ -285,7 +285,7 @@ def test_a_token_ends_with_its_time_or_its_key(system: System) -> None:
     assert program.post(INSTANCES, PURCHASE, status=400)["code"] == "InvalidAuthentication"
 
 
-def test_what_is_away_is_answered_as_by_dingtalk(system: System) -> None:
+def test_a_lost_server_is_answered_as_by_dingtalk(system: System) -> None:
     program = Program(system)
     system.gateway.backend.keys.away = True
     try:

@@ -98,7 +98,7 @@ def settled(valkey: Redis, ids: Sequence[str]) -> list[int]:
 
 
 @pytest.mark.timeout(300)
-def test_who_has_few_jobs_waits_no_longer_for_those_who_have_many(
+def test_a_sender_of_few_jobs_does_not_wait_for_senders_of_many(
     fleet: Fleet, gateway: GatewayProcess, valkey: Redis, sandbox: SandboxAdmin
 ) -> None:
     sandbox.set_limits(calls=None)

@@ -95,7 +95,7 @@ def sent_by_all(gateway: GatewayProcess, key: str, between: Callable[[int], None
 
 
 @pytest.mark.timeout(600)
-def test_what_was_accepted_arrives_once(
+def test_accepted_messages_arrive_once(
     fleet: Fleet, gateway: GatewayProcess, key: str, client: Client, sandbox: SandboxAdmin
 ) -> None:
     sandbox.set_limits(calls=None)

@@ -137,7 +137,7 @@ def test_workers_live_through_every_mood(
 @pytest.mark.parametrize(
     ("mood", "reason"), [(replica, "it is a replica"), (without_room, "memory is full")]
 )
-def test_who_starts_meanwhile_waits_and_the_doctor_says_one_line(
+def test_a_worker_that_starts_meanwhile_waits_and_the_doctor_shows_one_line(
     fleet: Fleet, client: Client, valkey: Redis, sandbox: SandboxAdmin, mood: Any, reason: str
 ) -> None:
     with mood(valkey):

@@ -49,7 +49,7 @@ def doctor(fleet: Fleet, *options: str, code: int) -> Any:
 
 
 @pytest.mark.timeout(240)
-def test_what_ended_since_is_not_carried_out_again(
+def test_jobs_that_ended_since_the_backup_are_not_carried_out_again(
     fleet: Fleet,
     client: Client,
     valkey: Redis,

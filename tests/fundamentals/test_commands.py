@@ -65,7 +65,7 @@ def test_every_command_and_option_exists(document: str) -> None:
     assert [problem for line in lines(document) if (problem := wrong(line))] == []
 
 
-def test_what_is_not_there_is_found() -> None:
+def test_commands_that_do_not_exist_are_found() -> None:
     assert wrong("campaign watch ID") == ""
     assert wrong("dead requeue --all --code CODE  # those of one") == ""
     assert wrong("campaign observe ID").endswith("no such command")

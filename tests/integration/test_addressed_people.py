@@ -148,7 +148,7 @@ async def test_messages_to_addresses_share_a_call(worker: OneWorker, sandbox: Sa
         ({"mobiles": ["13800000001"], "everyone": True}, "to.everyone"),
     ],
 )
-def test_what_is_no_address_is_refused_where_it_enters(to: Any, error: str) -> None:
+def test_wrong_addresses_are_refused_where_they_enter(to: Any, error: str) -> None:
     with pytest.raises(ValueError, match=error):
         message(**to)
 

@@ -127,7 +127,7 @@ async def test_a_person_settles_a_call_whose_answer_was_lost(
     assert sum(sandbox.audit()["calls"][BY_MOBILE].values()) == 3
 
 
-async def test_what_was_asked_is_what_leaves(elsewhere: OneWorker, server: Answering) -> None:
+async def test_the_call_leaves_as_requested(elsewhere: OneWorker, server: Answering) -> None:
     job = await elsewhere.send(
         call("PUT", "/v1.0/im/cid%2Ba%40b/x", query={"a": "b c&d=é\r\n"}, body=[{"n": 1.5}])
     )
@@ -263,7 +263,7 @@ ODD_ANSWERS: dict[str, tuple[bytes, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("name", ODD_ANSWERS)
-async def test_whatever_comes_back_the_job_can_be_read(
+async def test_the_job_can_be_read_after_any_answer(
     elsewhere: OneWorker, server: Answering, name: str
 ) -> None:
     content, server.headers = ODD_ANSWERS[name]

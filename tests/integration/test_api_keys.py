@@ -57,7 +57,7 @@ async def test_a_key_comes_back_as_it_was_given(keys: SqlKeyStore) -> None:
     assert await keys.find(key_id, keys.digest(key_id, "another")) is None
 
 
-async def test_what_is_no_key_of_ours_is_refused(keys: SqlKeyStore) -> None:
+async def test_keys_of_another_form_are_refused(keys: SqlKeyStore) -> None:
     issued, other = await keys.create(CRM), await keys.create(CRM)
     key_id, _, secret = issued.text.partition(".")
     for wrong in (

@@ -135,7 +135,7 @@ class Job:
         return found.instance
 
 
-async def test_whose_instance_was_taken_gets_the_one_that_the_taker_made(redis: Redis) -> None:
+async def test_a_job_whose_instance_was_taken_gets_that_of_the_taker(redis: Redis) -> None:
     # a's call made i1 and its answer was lost. a looks it up while the answer to b is under way,
     # and is told of i2 first.
     instances = ["i1"]

@@ -263,7 +263,7 @@ async def test_an_event_that_comes_long_before_the_answer_of_the_creation_leads_
     ("follow", "followed"),
     [("own", False), ("none", False), ("all", True), (["PROC-ANY"], True), (["PROC-X"], False)],
 )
-async def test_what_is_followed_is_a_setting(
+async def test_a_setting_chooses_the_approvals_that_are_followed(
     sandbox: SandboxAdmin,
     valkey_url: str,
     redis: Redis,
@@ -346,7 +346,7 @@ async def test_each_move_of_an_approval_is_one_notice(
 
 
 @pytest.mark.parametrize("kind", [ApprovalDecide, ApprovalLook])
-async def test_what_somebody_waits_for_is_asked_again_at_once(
+async def test_an_approval_that_somebody_waits_for_is_read_at_once(
     worker: OneWorker, sandbox: SandboxAdmin, kind: type[ApprovalDecide | ApprovalLook]
 ) -> None:
     instance = await created(worker)

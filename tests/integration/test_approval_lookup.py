@@ -239,7 +239,7 @@ async def test_indistinguishable_approvals_are_left_to_a_person(
     assert shown[0]["link"] == candidate.link
 
 
-async def test_what_another_job_has_is_no_candidate_and_is_not_read(
+async def test_an_instance_of_another_job_is_no_candidate_and_is_not_read(
     relay: Relay, resources: Resources, sandbox: SandboxAdmin
 ) -> None:
     job, other = relay.ask({"事由": "出差 "}), relay.ask({"事由": "出差"})

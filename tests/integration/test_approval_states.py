@@ -78,7 +78,7 @@ async def test_only_what_is_new_counts_as_moved(database: Database) -> None:
     assert gone.state == "deleted"
 
 
-async def test_who_decided_is_never_guessed(database: Database) -> None:
+async def test_the_decider_is_never_guessed(database: Database) -> None:
     store = ApprovalStore(database, "default")
     await opened(store)
     await store.record(STORY[1], at=AT)

@@ -275,7 +275,7 @@ async def test_the_metrics_count_dead_jobs_and_senders_without_a_name(
     assert value("dingrelay_backlog_kind_jobs", {"kind": "approval-create"}) == 0
 
 
-async def test_what_an_older_worker_has_counted_can_be_read(redis: Redis) -> None:
+async def test_counts_of_an_older_worker_can_be_read(redis: Redis) -> None:
     await redis.set(keys.BACKLOG, '{"lanes":[],"quotas":[["default",1,null]]}', px=60_000)
     await redis.set(keys.BACKLOG_READER, 1, px=60_000)
     settings = Settings.load(env="sandbox")

@@ -254,7 +254,9 @@ async def test_the_wakeup_of_a_job_that_a_batch_claimed_is_not_wasted(office: Of
     assert len(office.calls()) == 2
 
 
-async def test_who_cannot_go_leaves_the_others_untouched(office: Office, redis: Redis) -> None:
+async def test_a_job_that_cannot_go_leaves_the_others_untouched(
+    office: Office, redis: Redis
+) -> None:
     had = await office.enqueue("u9")
     await office.wake(had)
     good = [await office.enqueue(f"u{number}") for number in range(1, 5)]

@@ -115,9 +115,7 @@ def test_only_post_is_taken(gateway: GatewayClient) -> None:
     assert gateway.ask("POST", "/callbacks/elsewhere", b"{}").status == 404
 
 
-def test_what_was_missed_before_is_read_at_once_and_later(
-    gateway: GatewayClient, store: Redis
-) -> None:
+def test_missed_events_are_read_at_once_and_later(gateway: GatewayClient, store: Redis) -> None:
     wait_until(lambda: len(jobs(store, "missed-events")) == 2)
     # Both are enqueued at one moment: what they are called tells them apart.
     by_key = {job["idempotency_key"]: job for job in jobs(store, "missed-events")}

@@ -69,7 +69,7 @@ async def test_an_end_counts_once(database: Database) -> None:
         assert await connection.scalar(without) == 3
 
 
-async def test_what_is_given_back_is_released_again(database: Database) -> None:
+async def test_chunks_that_are_given_back_are_released_again(database: Database) -> None:
     campaign = await campaigns.put(database)
     await release(database, campaign, 2)
     await settle(database, campaign, Ending(Release(0, 1), accepted=2))
@@ -80,7 +80,7 @@ async def test_what_is_given_back_is_released_again(database: Database) -> None:
         assert list(await chunks.queued(connection, campaign)) == [Release(1, 2)]
 
 
-async def test_what_is_known_of_a_release_says_nothing_of_the_next(database: Database) -> None:
+async def test_the_outcome_of_a_release_is_not_that_of_the_next(database: Database) -> None:
     campaign = await campaigns.put(database)
     await release(database, campaign, 1)
     async with database.write("x") as connection:
@@ -135,7 +135,7 @@ async def test_people_that_a_campaign_has_called_today_are_found(database: Datab
     assert await reached(database, users) == (set(), [])
 
 
-async def test_who_one_campaign_left_out_another_has_called_all_the_same(
+async def test_people_left_out_by_one_campaign_stay_reached_by_the_other(
     database: Database,
 ) -> None:
     """The first campaign called u1; the second left u1 out because of that."""

@@ -168,7 +168,7 @@ async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -
         ("x", "userid\n", "recipients: nobody is left to send to"),
     ],
 )
-async def test_what_a_template_lacks_is_named(
+async def test_fields_missing_in_a_template_are_named(
     campaigns: CampaignStore, content: str, rows: str, error: str
 ) -> None:
     with pytest.raises(ContractError) as raised:
@@ -244,7 +244,7 @@ async def test_an_audience_that_is_wrong_is_named(
     assert error in str(raised.value)
 
 
-async def test_who_stops_in_the_middle_leaves_nothing(
+async def test_a_creation_that_was_stopped_leaves_nothing(
     campaigns: CampaignStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "PAGE", 20)
@@ -283,7 +283,7 @@ asyncio.run(creating)
 """
 
 
-async def test_what_a_crash_leaves_is_seen_by_nobody_and_deleted(
+async def test_the_rest_of_a_crashed_creation_is_hidden_and_deleted(
     campaigns: CampaignStore, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = [sys.executable, "-c", _KILLED, database_url]

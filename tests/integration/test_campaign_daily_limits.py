@@ -141,7 +141,7 @@ async def test_a_campaign_that_calls_somebody_while_sql_is_asked_counts(
     assert len(limits.queries) == 2
 
 
-async def test_whoever_is_called_again_and_again_is_looked_at_later(
+async def test_people_who_are_called_again_and_again_are_checked_later(
     limits: Limits, redis: Redis
 ) -> None:
     await redis.hset(keys.received("a", DAY), "u1", DAILY_MESSAGES - 30)

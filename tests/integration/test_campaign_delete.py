@@ -94,7 +94,7 @@ async def test_all_of_it_goes_and_nothing_of_another(database: Database) -> None
         (State.CANCELLED, ChunkState.QUEUED, "has calls under way: delete it once they have ended"),
     ],
 )
-async def test_what_has_not_ended_stays(
+async def test_a_campaign_that_has_not_ended_stays(
     database: Database, state: State, chunk: ChunkState, error: str
 ) -> None:
     campaign = await campaigns.put(database, state=state)
@@ -107,14 +107,14 @@ async def test_what_has_not_ended_stays(
     assert (await campaigns.read(database, campaign)).state == state
 
 
-async def test_what_is_being_made_is_not_there_to_be_deleted(database: Database) -> None:
+async def test_a_campaign_that_is_being_created_cannot_be_deleted(database: Database) -> None:
     campaign = await campaigns.put(database, state=State.CREATING)
     with pytest.raises(CampaignNotFound):
         await removal.hide(database, campaign)
 
 
 @pytest.mark.parametrize("again", [True, False])
-async def test_who_dies_in_the_middle_is_finished(
+async def test_a_deletion_that_was_broken_off_is_finished(
     database: Database, redis: Redis, monkeypatch: pytest.MonkeyPatch, *, again: bool
 ) -> None:
     monkeypatch.setattr(removal, "PAGE", 3)

@@ -369,7 +369,7 @@ async def test_cancel_counts_the_rest_as_cancelled(fleet: Fleet) -> None:
 
 
 @pytest.mark.parametrize("name", ["quota", "outage", "settings"])
-async def test_what_every_chunk_would_meet_pauses_and_loses_nobody(fleet: Fleet, name: str) -> None:
+async def test_an_error_of_every_chunk_pauses_and_loses_nobody(fleet: Fleet, name: str) -> None:
     campaign = await campaigns.put(fleet.database)
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
@@ -630,7 +630,7 @@ async def test_a_stalled_dispatcher_can_not_give_back_what_was_released_again(fl
     assert (row.accepted, row.calls, len(fleet.payloads)) == (4, 1, 1)
 
 
-async def test_what_a_turn_gives_back_to_a_cancelled_campaign_is_cancelled(fleet: Fleet) -> None:
+async def test_chunks_given_back_to_a_cancelled_campaign_are_cancelled(fleet: Fleet) -> None:
     campaign = await campaigns.put(fleet.database, people=4)
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()

@@ -64,7 +64,7 @@ async def test_people_of_chunks_that_were_called_today_are_reached(store: Campai
     assert await reached(store, users, ["none"]) == set()
 
 
-async def test_who_was_left_out_of_one_campaign_may_have_been_reached_by_another(
+async def test_people_left_out_of_one_campaign_may_have_been_reached_by_another(
     store: CampaignStore,
 ) -> None:
     first, second = [await create(store, ["ann", "bob"]) for _ in range(2)]

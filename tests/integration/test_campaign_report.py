@@ -96,7 +96,7 @@ async def test_everybody_is_named_once(database: Database, monkeypatch: pytest.M
     assert found[13] == ("u14", "pending", None, "")
 
 
-async def test_who_could_not_be_reached_is_named(database: Database) -> None:
+async def test_unreachable_people_are_named(database: Database) -> None:
     campaign = await campaigns.put(database, people=4)
     endings = (
         Ending(

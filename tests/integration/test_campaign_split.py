@@ -80,7 +80,7 @@ async def test_a_small_limit_of_recipients_is_kept(on: Engines, *, released: boo
     assert len({user for chunk in rows for user in chunk.users.split(",")}) == 60
 
 
-async def test_whoever_is_in_another_chunk_now_is_found_there(database: Database) -> None:
+async def test_people_moved_to_another_chunk_are_found_there(database: Database) -> None:
     name = await campaigns.put(database, people=7, size=4, index_bits=0)
     message = {"msgtype": "text", "text": {"content": "x"}}
     async with database.write(name) as connection:

@@ -122,7 +122,7 @@ def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli) -> None:
         (["show", "some"], "no campaign some"),
     ],
 )
-def test_what_is_wrong_is_named(cli: Cli, arguments: list[str], error: str) -> None:
+def test_errors_are_named(cli: Cli, arguments: list[str], error: str) -> None:
     refused = cli("campaign", *arguments)
     assert (refused.exit_code, error in refused.stderr) == (2, True), refused.output
 

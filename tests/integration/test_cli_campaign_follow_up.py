@@ -216,7 +216,7 @@ def test_a_recall_takes_back_what_was_sent(cli: Cli, sandbox: SandboxAdmin) -> N
     assert cli.json("campaign", "recall", campaign)["jobs"] == []
 
 
-def test_what_is_too_old_is_counted_and_left_alone(cli: Cli) -> None:
+def test_chunks_that_are_too_old_are_counted_and_left_alone(cli: Cli) -> None:
     campaign = sent(cli, days_ago=2)
     for command in (("recall",), ("confirm", "--all")):
         answer = cli.json("campaign", command[0], campaign, *command[1:])
@@ -250,7 +250,7 @@ def test_a_test_fills_in_the_fields(cli: Cli, tmp_path: Path) -> None:
     assert (refused.exit_code, "name=value" in refused.stderr) == (2, True)
 
 
-def test_what_is_under_way_at_a_pause_is_recalled_too(cli: Cli, sandbox: SandboxAdmin) -> None:
+def test_chunks_under_way_at_a_pause_are_recalled_too(cli: Cli, sandbox: SandboxAdmin) -> None:
     campaign = a_campaign(cli, state=State.RUNNING)
 
     async def pause_with_a_call_under_way(database: Database) -> None:

@@ -171,7 +171,7 @@ def test_a_job_that_does_not_say_who_asks_gets_the_settings_sender(
     assert [payload["sender"] for payload in payloads] == ["hr", "payroll", "hr"]
 
 
-def test_what_waits_can_be_cancelled(client: Client) -> None:
+def test_waiting_jobs_can_be_cancelled(client: Client) -> None:
     job = client.send(message())
     assert job.cancel()
     assert job.status().state == State.CANCELLED

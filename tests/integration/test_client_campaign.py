@@ -135,9 +135,7 @@ def test_wait_returns_how_it_ended(settings: Settings, sqlite_url: str) -> None:
     assert (status.accepted, status.failed, status.ended, status.calls) == (3, 1, 2, 2)
 
 
-def test_what_is_not_installed_is_named(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_package_is_named(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(installed, "entry_points", lambda group: ())
     with pytest.raises(NotInstalled, match=r"pip install 'dingrelay\[worker\]'"):
         Client(settings).campaign_ref("x")

@@ -42,7 +42,7 @@ def shown(value: Any) -> str:
 
 
 @pytest.mark.parametrize("job", NO_JOBS, ids=shown)
-def test_what_is_no_job(client: Client, job: Any) -> None:
+def test_a_wrong_job_is_refused(client: Client, job: Any) -> None:
     with pytest.raises(InvalidArgument, match="job: must be"):
         client.send(job)
     with pytest.raises(InvalidArgument, match="job: must be"):
@@ -50,27 +50,27 @@ def test_what_is_no_job(client: Client, job: Any) -> None:
 
 
 @pytest.mark.parametrize("jobs", [None, 3, "x", {}, GOOD, MessageSend], ids=shown)
-def test_what_is_no_jobs(client: Client, jobs: Any) -> None:
+def test_wrong_lists_of_jobs_are_refused(client: Client, jobs: Any) -> None:
     with pytest.raises(InvalidArgument, match="jobs: must be"):
         client.send_many(jobs)
 
 
 @pytest.mark.parametrize("job_id", NO_IDS, ids=shown)
 @pytest.mark.parametrize("name", ["job", "status", "cancel", "requeue", "discard"])
-def test_what_is_no_id(client: Client, name: str, job_id: Any) -> None:
+def test_wrong_ids_are_refused(client: Client, name: str, job_id: Any) -> None:
     with pytest.raises(InvalidArgument, match="job_id: must be"):
         getattr(client, name)(job_id)
 
 
 @pytest.mark.parametrize("limit", NO_LIMITS, ids=shown)
 @pytest.mark.parametrize("name", ["recent", "dead"])
-def test_what_is_no_limit(client: Client, name: str, limit: Any) -> None:
+def test_wrong_limits_are_refused(client: Client, name: str, limit: Any) -> None:
     with pytest.raises(InvalidArgument, match="limit: must be"):
         getattr(client, name)(limit)
 
 
 @pytest.mark.parametrize("timeout", NO_TIMEOUTS, ids=shown)
-async def test_what_is_no_timeout(client: Client, timeout: Any) -> None:
+async def test_wrong_timeouts_are_refused(client: Client, timeout: Any) -> None:
     job = client.send(GOOD)
     with pytest.raises(InvalidArgument, match="timeout: must be"):
         job.wait(timeout)
@@ -83,7 +83,7 @@ def test_it_is_one_of_ours() -> None:
     assert issubclass(InvalidArgument, DingrelayError)
 
 
-def test_what_is_no_record_is_no_job(client: Client, valkey_url: str) -> None:
+def test_a_key_without_a_record_is_no_job(client: Client, valkey_url: str) -> None:
     with Redis.from_url(valkey_url) as redis:
         redis.hset(keys.job("half"), "note", "x")
         redis.expire(keys.job("half"), 60)
@@ -103,7 +103,7 @@ def test_a_field_that_no_campaign_has_is_named(client: Client) -> None:
         client.campaign(**fields)
 
 
-def test_what_redis_answers_is_shown(valkey_url: str) -> None:
+def test_errors_of_redis_are_shown(valkey_url: str) -> None:
     url = valkey_url.removesuffix("/0") + "/9999"
     client = Client(Settings.load(env="test", redis_url=url))
     with client, pytest.raises(ServiceUnavailable, match=r"DINGRELAY_REDIS_URL: .*DB index"):
@@ -197,12 +197,12 @@ def test_a_campaign_names_what_it_lacks(client: Client) -> None:
 
 
 @pytest.mark.parametrize("campaign", NO_IDS, ids=shown)
-def test_what_is_no_campaign(client: Client, campaign: Any) -> None:
+def test_an_unknown_campaign_is_refused(client: Client, campaign: Any) -> None:
     with pytest.raises(InvalidArgument, match=r"^campaign_id: must be"):
         client.campaign_ref(campaign)
 
 
-async def test_what_a_campaign_can_not_be_asked(client: Client) -> None:
+async def test_wrong_arguments_of_a_campaign_are_refused(client: Client) -> None:
     campaign: Any = client.campaign_ref("some")
     for users in (None, 1, "u1", {"u1": 1}):
         with pytest.raises(InvalidArgument, match=r"^users: must be"):

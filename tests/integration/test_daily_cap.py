@@ -69,7 +69,7 @@ async def test_campaigns_and_messages_meet_at_the_cap(story: Story) -> None:
     assert received == {"u1": CAP, "u2": CAP, "u3": 8, "u4": 8, "u5": 10}
 
 
-async def test_who_is_in_no_campaign_gets_the_whole_day(story: Story) -> None:
+async def test_a_person_in_no_campaign_gets_the_whole_day(story: Story) -> None:
     for _ in range(CAP):
         await start(story, first=1, people=2)
     await story.ended()

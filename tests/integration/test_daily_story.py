@@ -11,7 +11,7 @@ STEPS = 50
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_what_jobs_say_of_a_day_is_true(
+async def test_results_of_jobs_of_a_day_are_true(
     seed: int, redis: Redis, sandbox: SandboxAdmin, valkey_url: str, sqlite_url: str
 ) -> None:
     prepare(sqlite_url)

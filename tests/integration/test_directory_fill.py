@@ -172,7 +172,7 @@ async def test_of_many_old_changes_some_go_at_once(
     assert left == [3, 1, 0]
 
 
-async def test_what_holds_in_one_department_is_no_change_in_another(store: DirectoryStore) -> None:
+async def test_fields_of_one_department_are_no_change_in_another(store: DirectoryStore) -> None:
     directory = store.of("default")
     people = {
         2: [person("ann", leader=True, dept_order=1)],

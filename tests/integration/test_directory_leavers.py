@@ -49,7 +49,7 @@ async def events(store: DirectoryStore) -> list[tuple[str, str]]:
         return [tuple(row) for row in rows]
 
 
-async def test_whoever_is_not_met_leaves_and_may_come_back(store: DirectoryStore) -> None:
+async def test_people_missing_in_a_walk_leave_and_may_come_back(store: DirectoryStore) -> None:
     directory = store.of("default")
     await walk(directory, "r1", crowd(20))
     assert await walk(directory, "r2", crowd(19)) == 1
@@ -109,7 +109,7 @@ async def test_a_failed_department_keeps_everyone(store: DirectoryStore) -> None
     assert (await close(directory, "r2", confirm=False)).left == 1
 
 
-async def test_what_is_below_a_failure_does_not_stay_pending(store: DirectoryStore) -> None:
+async def test_departments_below_a_failed_one_do_not_stay_pending(store: DirectoryStore) -> None:
     directory = store.of("default")
     await directory.open_run("r", scope="everything", roots=[Department(1, {})], calls=1)
     await directory.fill("r", Department(1, {}), children=[Department(2, {})], members=[], calls=1)
@@ -134,9 +134,7 @@ async def test_a_vanished_department_is_empty_and_gone(store: DirectoryStore) ->
 
 
 @pytest.mark.parametrize("scope", ["everything", "department", "event"])
-async def test_who_was_in_a_department_that_is_gone_is_asked_for(
-    store: DirectoryStore, scope: str
-) -> None:
+async def test_people_of_a_removed_department_are_read(store: DirectoryStore, scope: str) -> None:
     early, late = store.of("default", read_at=100), store.of("default", read_at=200)
     await early.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
     below = [Department(2, {}), Department(3, {})]

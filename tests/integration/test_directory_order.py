@@ -118,7 +118,7 @@ async def test_in_whatever_order_it_is_written_the_same_comes_out(
     assert seen == seen[:1] * len(seen)
 
 
-async def test_what_was_read_in_time_to_come_is_overwritten(store: DirectoryStore) -> None:
+async def test_a_read_with_a_time_in_the_future_is_overwritten(store: DirectoryStore) -> None:
     late = CLOCK_SET_BACK_MS + 1_000
     await answered(2, name="by a clock that was set back")(store.of("default", read_at=late))
     directory = store.of("default", read_at=500)

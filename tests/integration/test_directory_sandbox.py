@@ -318,7 +318,7 @@ async def test_a_department_that_fails_for_a_while_costs_nobody(
     await is_the_organisation_of(directory_store, sandbox)
 
 
-async def test_whoever_and_whatever_moves_during_a_walk_does_not_leave(
+async def test_people_and_departments_that_move_during_a_walk_do_not_leave(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")
@@ -389,7 +389,7 @@ async def test_an_app_that_sees_a_part_syncs_that_part(
         assert refused.value.code == "nothing_visible"
 
 
-async def test_whoever_is_hired_again_is_the_same_person(
+async def test_a_person_who_is_hired_again_is_the_same(
     contacts: ContactsV2, directory_store: DirectoryStore, sandbox: SandboxAdmin
 ) -> None:
     directory = directory_store.of("default")

@@ -105,7 +105,7 @@ async def test_chunks_of_campaigns_are_reported_to_their_dispatcher_only(
     assert not await redis.exists(keys.ENDINGS)
 
 
-async def test_what_is_not_passed_comes_again(redis: Redis, records: Records) -> None:
+async def test_endings_that_are_not_passed_come_again(redis: Redis, records: Records) -> None:
     ids = [await end(redis, records) for _ in range(3)]
     reader = Endings(redis, "a")
     page = await reader.read(2)
@@ -166,7 +166,7 @@ async def test_a_reader_of_a_stream_that_was_lost_misses_nothing_of_the_next(
     assert await redis.xlen(keys.ENDINGS) <= 1
 
 
-async def test_what_went_unread_beyond_the_bound_is_counted_once(
+async def test_unread_endings_beyond_the_bound_are_counted_once(
     redis: Redis, records: Records
 ) -> None:
     reader = Endings(redis, "a")

@@ -101,7 +101,7 @@ async def failed_pushes(sandbox: SandboxAdmin, count: int) -> None:
     await wait_until_async(all_failed)
 
 
-async def test_what_could_not_be_pushed_is_read_in_pages(
+async def test_events_that_could_not_be_pushed_are_read_in_pages(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     sandbox.seed(users=250, departments=3)

@@ -43,7 +43,7 @@ async def test_redis_7_2_is_given_texts(redis: Redis, server: str, kind: str) ->
     assert len(answer[-1]) == 40
 
 
-async def test_what_this_server_writes_of_a_whole_number_is_read_as_one(redis: Redis) -> None:
+async def test_whole_numbers_written_by_this_server_are_read_as_such(redis: Redis) -> None:
     written = Script.of(
         "redis.call('SET', KEYS[1], 1.9e12, 'PX', 1000) return redis.call('GET', KEYS[1])"
     )

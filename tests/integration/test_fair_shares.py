@@ -77,7 +77,7 @@ def test_a_long_queue_does_not_stand_between_those_who_wait_and_their_turns(redi
     simulate(story)
 
 
-def test_who_comes_later_shares_from_then_on(redis: Redis) -> None:
+def test_a_later_sender_shares_from_then_on(redis: Redis) -> None:
     async def story() -> None:
         async with SimulatedFleet(redis, rules=RULES) as fleet:
             await fleet.enqueue("first", 300)

@@ -184,7 +184,7 @@ def test_metrics_are_not_where_strangers_ask(gateway: GatewayClient) -> None:
     assert "dingrelay_gateway_requests_total" in gateway.metrics()
 
 
-def test_what_is_away_is_reported(gateway: GatewayClient, key: str) -> None:
+def test_a_lost_server_is_reported(gateway: GatewayClient, key: str) -> None:
     gateway.backend.keys.away = True
     reply = gateway.ask("POST", "/v1/messages", MESSAGE, key=key)
     assert (reply.status, reply.headers["Retry-After"]) == (503, "2")

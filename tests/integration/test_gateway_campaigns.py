@@ -160,7 +160,7 @@ WRONG: list[tuple[object, dict[str, bytes], str]] = [
 """What is asked for, with which files, and the place that is wrong."""
 
 
-def test_what_is_wrong_is_named_and_nothing_is_created(
+def test_errors_are_named_and_nothing_is_created(
     gateway: GatewayClient, keys: dict[str, str]
 ) -> None:
     for campaign, files, pointer in WRONG:
@@ -336,7 +336,7 @@ def test_it_is_tested_confirmed_and_recalled(
     assert gateway.ask("POST", f"{place}/recall", key=keys["crm"]).status == 409
 
 
-def test_what_was_sent_is_recalled_by_jobs_of_its_sender(
+def test_sent_chunks_are_recalled_by_jobs_of_their_sender(
     gateway: GatewayClient, keys: dict[str, str], settings: Settings
 ) -> None:
     async def sent() -> str:

@@ -158,7 +158,7 @@ def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("looks_often")
-def test_what_is_away_is_shown_without_a_request(gateway: GatewayClient, cells: TwoCells) -> None:
+def test_a_lost_server_is_shown_without_a_request(gateway: GatewayClient, cells: TwoCells) -> None:
     def away() -> dict[str, float]:
         text = gateway.metrics()
         return {

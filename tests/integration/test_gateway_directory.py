@@ -130,7 +130,7 @@ async def test_a_client_walks_the_pages(gateway: GatewayClient, sqlite_url: str)
     assert [person["userid"] for person in inside["users"]] == ["u03", "u04", "u05"]
 
 
-def test_what_a_key_may_not_see_is_refused(gateway: GatewayClient) -> None:
+def test_reading_beyond_the_scopes_of_a_key_is_refused(gateway: GatewayClient) -> None:
     hr = gateway.backend.keys.add("hr", "directory:read", apps=frozenset({"hr"}))
     writer = gateway.backend.keys.add("writer", "messages:write")
     refused = gateway.ask("GET", "/v1/directory/users", key=hr)

@@ -23,7 +23,7 @@ def begin(redis: Redis, digest: str, attempt: str) -> list[bytes]:
     return answer
 
 
-def test_whoever_lost_the_answer_of_redis_has_begun_all_the_same(redis: Redis) -> None:
+def test_a_request_that_lost_the_answer_of_redis_has_begun(redis: Redis) -> None:
     """The connection's second try is not told that somebody else is at it, which is itself."""
     assert begin(redis, "request", "mine") == [b"begun"]
     assert begin(redis, "request", "mine") == [b"begun"]

@@ -136,7 +136,7 @@ def test_a_slow_stream_gets_what_was_taken(served: GatewayClient, valkey_url: st
     assert b'"status":408' in answer
 
 
-def test_what_the_client_awaits_before_it_sends_comes(
+def test_the_client_gets_100_continue_before_it_sends(
     served: GatewayClient, valkey_url: str
 ) -> None:
     answer = raw(served, head("Expect: 100-continue"), BODY)

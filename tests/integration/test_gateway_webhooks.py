@@ -113,7 +113,7 @@ WRONG: list[tuple[dict[str, object], str]] = [
 
 
 @pytest.mark.parametrize(("fields", "pointer"), WRONG)
-def test_what_is_wrong_is_named(
+def test_errors_are_named(
     gateway: GatewayClient, keys: dict[str, str], fields: dict[str, object], pointer: str
 ) -> None:
     refused = add(gateway, keys["all"], **fields)
@@ -191,9 +191,7 @@ def test_a_key_sees_no_endpoint_that_gets_more(
     assert gateway.ask("GET", own, key=keys["all"]).status == 200
 
 
-def test_whoever_may_only_look_changes_nothing(
-    gateway: GatewayClient, keys: dict[str, str]
-) -> None:
+def test_a_key_for_reading_changes_nothing(gateway: GatewayClient, keys: dict[str, str]) -> None:
     place = add(gateway, keys["team"]).headers["Location"]
     assert add(gateway, keys["reader"]).status == 403
     assert gateway.ask("GET", "/v1/webhooks", key=keys["reader"]).status == 200

@@ -136,7 +136,7 @@ async def test_an_end_is_written_with_what_came_of_each_person(archive: Archive)
 @pytest.mark.parametrize(
     ("state", "outcome"), [(State.DEAD, "not_sent"), (State.UNKNOWN, "unknown")]
 )
-async def test_who_was_in_no_call_that_was_answered(
+async def test_outcomes_of_people_in_no_answered_call(
     archive: Archive, state: State, outcome: str
 ) -> None:
     users = [f"u{number}" for number in range(150)]
@@ -219,7 +219,7 @@ async def test_a_record_that_is_gone_or_unreadable_keeps_nobody_out(
     assert rows[broken]["summary"] == "ab"
 
 
-async def test_what_is_too_old_goes_in_slices(
+async def test_old_history_is_deleted_in_slices(
     archive: Archive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(store, "SLICE", 2)

@@ -50,7 +50,7 @@ def a_retention(database: Database) -> Retention:
     return Retention(database, KEEP, now=lambda: datetime.now(UTC))
 
 
-async def test_whoever_left_long_ago_goes_and_may_come_back_as_somebody_new(
+async def test_people_who_left_long_ago_are_deleted_and_may_come_back_as_new(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for app, userid, days in (("default", "old", 31), ("default", "new", 29), ("hr", "old", 40)):
@@ -82,7 +82,7 @@ async def test_whoever_left_long_ago_goes_and_may_come_back_as_somebody_new(
     assert "default/new" not in await known(store.database, UserRow)
 
 
-async def test_who_came_back_meanwhile_stays(
+async def test_people_who_came_back_meanwhile_stay(
     store: DirectoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await left(store, "default", "u1", days=31)

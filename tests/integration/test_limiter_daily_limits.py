@@ -103,7 +103,7 @@ async def test_the_same_content_goes_to_a_user_once_a_day(office: Office, day: D
     assert await office.reserve("job5", "u2") == DailyVerdict(["u2"])
 
 
-async def test_what_is_admitted_may_leave_until_shortly_before_midnight(office: Office) -> None:
+async def test_admitted_messages_may_leave_until_shortly_before_midnight(office: Office) -> None:
     run, message = await office.job("job"), text("hi")
     last = int((EVENING + timedelta(seconds=58)).timestamp() * 1000)
     limits = office.daily_limits
@@ -137,7 +137,7 @@ async def test_a_call_that_is_answered_soon_is_waited_for_here(office: Office) -
 
 
 @pytest.mark.parametrize("state", ["queued", "snoozed", "retrying", "cancelled", "dead", "unknown"])
-async def test_what_nobody_sends_goes_to_who_does(office: Office, state: str) -> None:
+async def test_an_unused_reservation_goes_to_another_job(office: Office, state: str) -> None:
     await office.job("job1")
     await office.reserve("job1", "u1")
     await office.job("job1", state)
@@ -195,7 +195,7 @@ async def test_every_end_without_a_call_gives_back_the_message_of_the_day(
     assert await office.received() == ({} if given_back else {b"u1": b"1"})
 
 
-async def test_what_may_have_been_sent_stays_counted(office: Office) -> None:
+async def test_messages_that_may_have_been_sent_stay_counted(office: Office) -> None:
     await office.job("job1", intent='{"step":"call:1"}')
     await office.reserve("job1", "u1")
     await office.job("job1", "retrying")
@@ -232,7 +232,7 @@ async def test_a_run_that_lost_its_job_reserves_nothing(
     assert await redis.keys("dingrelay:*") == ([keys.job("job").encode()] if before else [])
 
 
-async def test_who_sends_anyway_keeps_what_others_have(office: Office) -> None:
+async def test_allow_duplicate_keeps_reservations_of_others(office: Office) -> None:
     await office.sent("job1", "u1")
     await office.job("job2")
     assert await office.reserve("job2", "u1", "u2", anyway=True) == DailyVerdict(["u1", "u2"])
@@ -260,9 +260,7 @@ async def test_a_department_gets_a_content_once_a_day(office: Office) -> None:
     assert await office.reserve("job4", "u1", content="ho") == DailyVerdict(["u1"])
 
 
-async def test_what_goes_to_everyone_is_part_of_each_users_500(
-    office: Office, redis: Redis
-) -> None:
+async def test_messages_to_everyone_count_for_each_users_500(office: Office, redis: Redis) -> None:
     received = keys.received("a", TODAY)
     await redis.hset(received, mapping={"u1": 498, "u2": 497})
     await redis.pexpire(received, keys.DAY_TTL_MS)
@@ -271,7 +269,9 @@ async def test_what_goes_to_everyone_is_part_of_each_users_500(
     assert await office.reserve("job3", "u1", "u2") == DailyVerdict(["u2"], daily_cap=["u1"])
 
 
-async def test_who_is_in_everyone_has_their_content(office: Office, redis: Redis) -> None:
+async def test_a_message_to_everyone_counts_as_received_by_each(
+    office: Office, redis: Redis
+) -> None:
     await office.job("job1")
     assert await everyone(office, "job1", "hi")
     with pytest.raises(Wait):

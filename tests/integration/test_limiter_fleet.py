@@ -202,7 +202,7 @@ async def take_turns(limiter: Limiter) -> tuple[list[str], float]:
     return order, max(stall)
 
 
-async def test_who_comes_while_others_are_parked_waits_for_its_turn_too(
+async def test_a_job_that_comes_while_others_are_parked_waits_for_its_turn(
     process: Process, redis: Redis
 ) -> None:
     one, two = process(SLOW, local_waiters=1), process(SLOW, local_waiters=1)
@@ -239,7 +239,7 @@ async def test_urgent_overtakes_a_broadcast(process: Process) -> None:
     await asyncio.gather(*broadcast, return_exceptions=True)
 
 
-async def test_who_gives_up_holds_up_nobody(process: Process) -> None:
+async def test_a_waiter_that_gives_up_holds_up_nobody(process: Process) -> None:
     limiter = process()
     tasks = [asyncio.create_task(call(limiter)) for _ in range(300)]
     await eventually(tasks[10].done)
@@ -330,7 +330,7 @@ async def test_a_banned_address_stops_every_app_and_api(process: Process) -> Non
         assert 240 < parked.value.due_in < 302
 
 
-async def test_who_would_wait_too_long_is_parked(process: Process, redis: Redis) -> None:
+async def test_a_call_that_would_wait_too_long_is_parked(process: Process, redis: Redis) -> None:
     limiter = process(SLOW, max_wait=1.5)
     outcomes = await asyncio.gather(
         *(call(limiter, "bulk") for _ in range(10)), return_exceptions=True
@@ -362,7 +362,7 @@ async def test_beyond_its_local_waiters_a_process_parks_at_once(
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_who_was_parked_joins_the_line_and_is_not_sent_to_its_end(process: Process) -> None:
+async def test_a_parked_job_keeps_its_place_in_the_wait_queue(process: Process) -> None:
     limiter = process(SLOW, local_waiters=1)
     tasks = [asyncio.create_task(call(limiter, "bulk")) for _ in range(60)]
     await eventually(lambda: sum(task.done() for task in tasks) >= 58)
@@ -453,7 +453,7 @@ async def test_a_call_that_comes_while_one_waits_need_not_wait_for_the_slowest_r
         await asyncio.gather(first, call(limiter))
 
 
-async def test_who_loses_a_far_slot_has_the_next_one_that_is_free(
+async def test_a_waiter_that_loses_a_far_slot_has_the_next_free_one(
     process: Process, redis: Redis
 ) -> None:
     limiter = process(SLOW)

@@ -48,7 +48,7 @@ async def reaches(story: Story, job: str, wanted: Callable[[State], bool]) -> No
 
 
 @pytest.mark.parametrize("end", [State.DEAD, State.CANCELLED, State.EXPIRED])
-async def test_what_was_sent_is_reported_whatever_the_end_and_the_rest_is_free(
+async def test_the_sent_part_is_reported_at_any_end_and_the_rest_is_free(
     story: Story, sandbox: SandboxAdmin, end: State
 ) -> None:
     if end == State.DEAD:
@@ -77,7 +77,7 @@ async def test_what_was_sent_is_reported_whatever_the_end_and_the_rest_is_free(
     assert len(sandbox.inbox("u150")["delivered"]) == 1
 
 
-async def test_what_was_sent_in_time_is_confirmed_after_it_expired(
+async def test_a_message_sent_in_time_is_confirmed_after_it_expired(
     story: Story, sandbox: SandboxAdmin
 ) -> None:
     under_way = {"errcode": 0, "progress": {"progress_in_percent": 50, "status": 1}}

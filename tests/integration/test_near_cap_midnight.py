@@ -15,7 +15,7 @@ EVENING = datetime(2026, 11, 24, 15, 59, tzinfo=UTC)
 """One minute before midnight in Beijing."""
 
 
-async def test_what_campaigns_brought_on_a_day_says_nothing_of_the_next(redis: Redis) -> None:
+async def test_counts_of_campaigns_hold_for_one_day_only(redis: Redis) -> None:
     starts: list[datetime] = []
 
     def now() -> datetime:

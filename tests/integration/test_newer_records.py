@@ -135,7 +135,7 @@ async def test_no_batch_and_no_turn_takes_a_newer_job_along(redis: Redis, record
 
 
 @pytest.mark.parametrize("change", ["state", "summary"])
-async def test_what_a_scheduler_does_not_understand_stays_on_the_schedule(
+async def test_unknown_entries_stay_on_the_schedule(
     redis: Redis, schedule: Schedule, change: str
 ) -> None:
     draft, damaged = await written_by_the_next(redis, a_draft()), a_draft()

@@ -235,7 +235,7 @@ async def test_a_permission_for_one_api_is_the_jobs_own(
     assert await fleet.resources.limiter.breakers.states() == []
 
 
-async def test_who_waits_longer_than_max_age_is_dead(
+async def test_a_job_that_waits_longer_than_max_age_is_dead(
     opened: OpenFleet, sandbox: SandboxAdmin
 ) -> None:
     fleet = await opened(max_age=1.5)

@@ -53,7 +53,7 @@ async def test_a_notice_is_read_as_it_was_written(database: Database) -> None:
         assert await outbox.oldest(connection, 10) == found[1:]
 
 
-async def test_what_is_rolled_back_is_no_notice(database: Database) -> None:
+async def test_a_transaction_that_is_rolled_back_makes_no_notice(database: Database) -> None:
     await subscribe(database)
     with suppress(_Failed):
         async with database.write("tests") as connection:

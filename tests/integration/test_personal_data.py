@@ -283,7 +283,7 @@ async def test_everything_of_a_person_is_handed_out_and_then_nowhere(office: Off
     assert not any(empty.values())
 
 
-async def test_what_others_have_and_how_many_there_were_stays(office: Office) -> None:
+async def test_data_of_others_and_counts_stay(office: Office) -> None:
     await fill(office)
     await office.erase()
     tombstone = office.tombstone
@@ -342,7 +342,7 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
     assert not (await enqueue(office.redis, same)).conflict
 
 
-async def test_what_is_under_way_or_still_needed_stays_and_is_named(office: Office) -> None:
+async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office) -> None:
     now = datetime.now(UTC)
     draft = a_draft(to={"users": [SUBJECT]})
     await enqueue(office.redis, draft)
@@ -415,7 +415,7 @@ async def test_a_notice_is_left_until_its_delivery_is_over(office: Office) -> No
     assert await office.places() == set()
 
 
-async def test_what_is_newer_than_the_question_is_not_touched(office: Office) -> None:
+async def test_data_newer_than_the_request_is_not_touched(office: Office) -> None:
     """So an erasure comes to an end, although its person works on."""
     since = await office.passes.now() - timedelta(minutes=5)
     now = datetime.now(UTC)

@@ -170,7 +170,7 @@ async def test_a_sign_just_before_the_end_saves_the_worker(
     assert verdict == "busy"
 
 
-async def test_what_is_no_worker_keeps_nobody_from_giving_signs(
+async def test_a_wrong_entry_does_not_keep_workers_from_their_signs(
     redis: Redis, settings: Settings
 ) -> None:
     await redis.hset(keys.PRESENCE, mapping={b"\xff": b"\xfe", "odd": "5 nan", "none": ""})
@@ -184,7 +184,9 @@ async def test_what_is_no_worker_keeps_nobody_from_giving_signs(
     presence.stop()
 
 
-async def test_whoever_stops_is_waited_for_by_nobody(redis: Redis, settings: Settings) -> None:
+async def test_a_worker_that_stops_is_waited_for_by_nobody(
+    redis: Redis, settings: Settings
+) -> None:
     presence = Presence(settings, worker="stops:1:f")
     presence.start()
 

@@ -138,7 +138,7 @@ def is_fork(env: Mapping[str, str], **options: Any) -> bool:
         {"NO_COLOR": "1"},
     ],
 )
-def test_what_was_read_before_there_was_a_fork_is_another_start(
+def test_variables_read_before_the_fork_need_another_start(
     variables: dict[str, str],
 ) -> None:
     env = {name: value for name, value in os.environ.items() if name not in variables}

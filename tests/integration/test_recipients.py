@@ -90,7 +90,7 @@ async def test_without_a_synced_directory_nobody_is_doubted(
     assert sandbox.calls(api=USER) == sandbox.calls(api=RANGE) == []
 
 
-async def test_who_does_not_exist_is_named_and_the_others_get_it(
+async def test_people_who_do_not_exist_are_named_and_the_others_get_it(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1", "u2")
@@ -100,7 +100,7 @@ async def test_who_does_not_exist_is_named_and_the_others_get_it(
     assert [call["recipients"] for call in sandbox.calls(api=SEND)] == [2]
 
 
-async def test_who_joined_since_the_sync_is_asked_about_and_sent_to(
+async def test_people_who_joined_since_the_sync_are_looked_up_and_sent_to(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1")
@@ -111,7 +111,7 @@ async def test_who_joined_since_the_sync_is_asked_about_and_sent_to(
     assert len(sandbox.calls(api=RANGE)) == 1
 
 
-async def test_who_left_and_was_hired_again_is_sent_to(
+async def test_people_who_left_and_were_hired_again_are_sent_to(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1", "u2")
@@ -124,7 +124,7 @@ async def test_who_left_and_was_hired_again_is_sent_to(
 
 
 @pytest.mark.parametrize("hidden", [False, True], ids=["readable", "hidden"])
-async def test_who_does_not_see_the_app_is_named(
+async def test_people_who_do_not_see_the_app_are_named(
     worker: OneWorker, sandbox: SandboxAdmin, hidden: bool
 ) -> None:
     """Whether the app may read them or not."""
@@ -146,7 +146,7 @@ async def test_who_does_not_see_the_app_is_named(
     ]
 
 
-async def test_who_was_just_added_to_the_range_is_sent_to(
+async def test_people_just_added_to_the_range_are_sent_to(
     worker: OneWorker, sandbox: SandboxAdmin, redis: Redis
 ) -> None:
     """Nobody is left out for a range that was read a minute ago or longer."""
@@ -304,7 +304,7 @@ async def test_a_message_is_recalled_by_how_its_id_begins(
     assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [True]
 
 
-async def test_what_others_have_in_the_same_call_is_not_recalled(
+async def test_messages_of_others_in_the_same_call_are_not_recalled(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     sent_to = await worker.send(message("u1"))
@@ -327,7 +327,7 @@ async def test_what_others_have_in_the_same_call_is_not_recalled(
     assert [entry["recalled"] for entry in sandbox.inbox("u1")["delivered"]] == [False]
 
 
-async def test_whoever_can_be_reached_by_now_gets_a_message_that_is_requeued(
+async def test_people_who_are_reachable_by_now_get_a_requeued_message(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     await sync(worker, sandbox, "u1")
@@ -355,7 +355,7 @@ async def test_a_message_of_yesterday_is_not_recalled_and_says_why(
     assert (error.code, "1 too old" in str(error)) == ("nothing_recalled", True)
 
 
-async def test_who_may_be_somewhere_the_app_may_not_read_is_sent_to(
+async def test_people_in_departments_that_the_app_may_not_read_are_sent_to(
     worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DingTalk may tell of a person only the departments that the app may read."""
@@ -419,7 +419,7 @@ async def test_after_no_answer_the_others_are_not_asked_about(
     assert len(sandbox.calls(api=USER)) <= 1
 
 
-async def test_who_is_outside_is_so_no_longer_than_the_range_is_fresh(
+async def test_people_are_outside_no_longer_than_the_range_is_fresh(
     worker: OneWorker, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dingrelay_workers.recipients.visible_ranges.FRESH_MS", 300)

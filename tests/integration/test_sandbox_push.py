@@ -106,7 +106,9 @@ def test_an_app_gets_events_of_its_scope_only(sandbox: SandboxAdmin, receiver: R
         assert kinds == [("user_add_org", "inside"), ("user_modify_org", "inside")]
 
 
-def test_what_is_not_taken_is_pushed_again(sandbox: SandboxAdmin, receiver: Receiver) -> None:
+def test_events_that_are_not_taken_are_pushed_again(
+    sandbox: SandboxAdmin, receiver: Receiver
+) -> None:
     sandbox.set_delivery(scale=0.002)
     answers = iter([(500, b""), (200, b"success")])
     receiver.reply = lambda receiver, _: next(answers, receiver.success())
@@ -121,7 +123,9 @@ def test_what_is_not_taken_is_pushed_again(sandbox: SandboxAdmin, receiver: Rece
     assert failed_list(sandbox)["failed_list"] == []
 
 
-def test_what_fails_three_times_is_in_the_list(sandbox: SandboxAdmin, receiver: Receiver) -> None:
+def test_events_that_fail_three_times_are_in_the_list(
+    sandbox: SandboxAdmin, receiver: Receiver
+) -> None:
     sandbox.set_delivery(scale=0.001)
     receiver.reply = lambda receiver, _: receiver.success("another text")
     events = [{"type": "user_add_org", "fields": {"userId": [f"p{n}"]}} for n in range(205)]
@@ -136,7 +140,7 @@ def test_what_fails_three_times_is_in_the_list(sandbox: SandboxAdmin, receiver: 
     assert people == {f"p{n}" for n in range(205)}
 
 
-def test_what_failed_is_kept_for_some_minutes(sandbox: SandboxAdmin, receiver: Receiver) -> None:
+def test_failed_events_are_kept_for_some_minutes(sandbox: SandboxAdmin, receiver: Receiver) -> None:
     sandbox.set_delivery(scale=0.001, failed_kept=0)
     receiver.reply = lambda *_: (404, b"")
     settled(sandbox, sandbox.fire("user_add_org"))

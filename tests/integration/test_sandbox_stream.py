@@ -66,7 +66,7 @@ async def test_a_ticket_is_for_those_who_know_the_secret(
     assert sandbox.audit()["calls"][OPEN] == {"token": 2, "error": 3}
 
 
-def test_who_does_not_ask_for_json_gets_none(sandbox: SandboxAdmin) -> None:
+def test_json_is_answered_only_where_it_is_accepted(sandbox: SandboxAdmin) -> None:
     wanted = {
         "clientId": "sandbox-key",
         "clientSecret": "sandbox-secret",
@@ -135,7 +135,7 @@ async def test_only_those_who_ask_for_events_get_them(
         ((404, '{"userId": ["u1"]}'), "code 404"),
     ],
 )
-async def test_what_is_not_taken_comes_again(
+async def test_events_that_are_not_taken_come_again(
     sandbox: SandboxAdmin, client: StreamClient, worth: tuple[int, str], outcome: str
 ) -> None:
     connection = await registered(await client.open())
@@ -152,7 +152,7 @@ async def test_what_is_not_taken_comes_again(
     assert len({frame["headers"]["messageId"] for frame in frames}) == len(frames)
 
 
-async def test_what_is_not_answered_comes_again_but_not_for_ever(
+async def test_unanswered_events_come_again_but_not_for_ever(
     sandbox: SandboxAdmin, client: StreamClient
 ) -> None:
     sandbox.set_delivery(acknowledgement=0.05, redeliveries=2)
@@ -218,7 +218,7 @@ async def test_after_disconnect_nothing_comes_and_tcp_lives_on(
     assert [each["state"] for each in sandbox.streams()] == ["closed", "open"]
 
 
-async def test_what_was_on_its_way_when_all_connections_dropped_comes_again(
+async def test_events_on_their_way_when_connections_drop_come_again(
     sandbox: SandboxAdmin, client: StreamClient
 ) -> None:
     connections = [await registered(await client.open()) for _ in range(2)]
@@ -249,7 +249,7 @@ async def test_a_dead_connection_is_fed(sandbox: SandboxAdmin, client: StreamCli
     await until(lambda: sandbox.streams()[0]["state"] == "closed")
 
 
-async def test_what_a_dead_connection_was_fed_may_be_lost(
+async def test_events_on_a_dead_connection_may_be_lost(
     sandbox: SandboxAdmin, client: StreamClient
 ) -> None:
     first = await registered(await client.open())

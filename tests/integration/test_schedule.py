@@ -173,7 +173,7 @@ async def test_a_wakeup_that_others_overtook_a_grace_ago_is_lost(
     assert await woken_now(schedule) == []
 
 
-async def test_what_was_started_just_now_overtakes_nobody_yet(
+async def test_a_wakeup_started_just_now_overtakes_no_other(
     redis: Redis, schedule: Schedule
 ) -> None:
     draft = a_draft()
@@ -280,7 +280,7 @@ async def test_a_served_queue_that_starts_nothing_is_probed_and_does_not_grow(
     assert set(woken) <= {draft.id for draft in (first, *others)}
 
 
-async def test_what_a_queue_has_lost_follows_its_probe(
+async def test_lost_wakeups_of_a_queue_follow_its_probe(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:
     first, *others = await a_silent_queue(redis, 4)
@@ -379,7 +379,7 @@ async def test_a_wakeup_carries_no_payload(
     ]
 
 
-async def test_what_an_older_version_kept_on_the_schedule_finds_its_place(
+async def test_schedule_entries_of_an_older_version_find_their_place(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:
     queued, running, ended = a_draft(), a_draft(), a_draft()

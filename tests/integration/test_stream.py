@@ -141,7 +141,7 @@ async def test_a_ping_is_answered_with_what_it_sent(server: StreamServer, listen
     assert (answer["code"], json.loads(answer["data"])) == (200, {"opaque": "0A+/é"})
 
 
-async def test_what_can_not_be_read_costs_nothing_else(
+async def test_an_unreadable_frame_costs_no_other(
     server: StreamServer, listen: Listen, redis: Redis
 ) -> None:
     await listen()
@@ -357,7 +357,7 @@ async def test_while_redis_is_away_dingtalk_is_asked_to_send_again(
         assert len(server.clients) == 1
 
 
-async def test_what_was_taken_is_answered_before_it_stops(
+async def test_taken_events_are_answered_before_it_stops(
     server: StreamServer, valkey_url: str
 ) -> None:
     async with opened(settings_for(server.url, valkey_url)) as listening:

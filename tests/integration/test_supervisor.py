@@ -137,7 +137,7 @@ async def test_a_program_that_ignores_the_end_is_killed(stage: Stage) -> None:
     assert "deaf does not end by itself; killing it" in stage.output.getvalue()
 
 
-async def test_what_a_program_leaves_behind_ends_too(stage: Stage) -> None:
+async def test_children_of_a_program_end_with_it(stage: Stage) -> None:
     code = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'input()'], "
     code += "stdin=subprocess.PIPE); print('hello from', flush=True); import time; time.sleep(60)"
     supervisor = stage.supervise(

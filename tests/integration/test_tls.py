@@ -49,7 +49,7 @@ async def test_records_and_broker_use_the_same_certificates(secured: Secured) ->
         pytest.param({"redis_url": "localhost"}, id="a certificate for another name"),
     ],
 )
-def test_what_is_not_verified_is_refused(secured: Secured, others: dict[str, str]) -> None:
+def test_a_server_that_is_not_verified_is_refused(secured: Secured, others: dict[str, str]) -> None:
     if others.get("redis_url"):
         others = {"redis_url": secured.url("localhost")}
     settings = trusting(secured, **others)
@@ -61,7 +61,7 @@ def test_what_is_not_verified_is_refused(secured: Secured, others: dict[str, str
         assert refused or (others.get("tls_cert") == "" and found.verdict != "ok")
 
 
-def test_who_asks_for_it_is_not_verified(secured: Secured) -> None:
+def test_verification_can_be_off(secured: Secured) -> None:
     settings = trusting(
         secured, redis_url=f"{secured.url('localhost')}?ssl_cert_reqs=none", tls_ca=""
     )

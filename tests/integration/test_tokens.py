@@ -166,7 +166,7 @@ async def test_a_fetcher_that_lost_its_lease_does_not_overwrite_the_newer_token(
     assert await value(slow) == good.value
 
 
-async def test_what_is_kept_twice_because_an_answer_was_lost_is_one_generation(
+async def test_a_token_kept_twice_after_a_lost_answer_is_one_generation(
     worker: Worker, redis: Redis
 ) -> None:
     tokens = worker()

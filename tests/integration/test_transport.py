@@ -67,7 +67,7 @@ def test_the_message_of_another_client_is_noted_until_it_is_acknowledged(
 
 
 @pytest.mark.parametrize("headers", [WAKEUP, {}], ids=["wake-up", "job"])
-def test_what_was_not_acknowledged_comes_first_again(
+def test_unacknowledged_messages_come_first_again(
     broker: Redis, valkey_url: str, headers: dict[str, Any]
 ) -> None:
     with connect(valkey_url) as connection:
@@ -96,7 +96,7 @@ def test_a_rejected_message_is_gone_or_back(
         assert not broker.exists("q", "unacked", "unacked_index")
 
 
-def test_what_waits_is_taken_together_and_in_order(broker: Redis, valkey_url: str) -> None:
+def test_waiting_messages_are_taken_together_and_in_order(broker: Redis, valkey_url: str) -> None:
     bodies = [str(number) for number in range(50)]
     with connect(valkey_url) as connection:
         for body in bodies:

@@ -150,7 +150,7 @@ async def test_senders_take_turns_however_many_jobs_each_has_and_whoever_came_fi
     assert since == sorted(since)
 
 
-async def test_who_comes_later_is_next_and_owes_nothing_for_what_others_had_before(
+async def test_a_later_sender_is_next_and_owes_nothing_for_earlier_turns(
     lanes: Lanes,
 ) -> None:
     for _ in range(100):
@@ -252,7 +252,7 @@ async def test_however_many_were_cancelled_the_next_slot_is_used(lanes: Lanes) -
     assert await ParkedJobs(lanes.redis, lanes.rules).wake() == 1
 
 
-async def test_whose_wake_ups_stand_behind_others_are_claimed_by_who_has_time(
+async def test_jobs_behind_in_the_queue_are_claimed_by_workers_with_time(
     lanes: Lanes,
 ) -> None:
     for _ in range(10):
@@ -304,7 +304,7 @@ async def test_a_lane_with_a_pause_wakes_nobody_until_it_ends(lanes: Lanes) -> N
     assert len(await lanes.wake()) == 1
 
 
-async def test_who_was_woken_and_had_no_call_has_its_turn_again(lanes: Lanes) -> None:
+async def test_a_job_woken_without_a_call_has_its_turn_again(lanes: Lanes) -> None:
     for _ in range(40):
         await lanes.park("one")
         await lanes.park("two")
@@ -439,7 +439,7 @@ async def test_nothing_is_left_of_a_lane_once_all_are_through(lanes: Lanes) -> N
     assert await lanes.horizon() == 0
 
 
-async def test_who_is_the_scheduler_wakes_parked_jobs_of_all_lanes(lanes: Lanes) -> None:
+async def test_the_scheduler_wakes_parked_jobs_of_all_lanes(lanes: Lanes) -> None:
     for lane in ("bulk", "normal"):
         await lanes.park("one", lane=lane)
     assert await ParkedJobs(lanes.redis, lanes.rules).wake() == 2

@@ -98,7 +98,7 @@ def read(text: bytes) -> Any:
     return envelope
 
 
-def test_what_is_asked_for_twice_is_woken_once(settings: Settings, redis: Redis) -> None:
+def test_a_job_that_is_enqueued_twice_is_woken_once(settings: Settings, redis: Redis) -> None:
     with Client(settings) as client:
         client.send(message(idempotency_key="k"))
         client.send(message(idempotency_key="k"))
@@ -140,7 +140,7 @@ def test_another_broker_gets_its_message_from_the_publisher(
 
 @pytest.mark.parametrize("jobs", [1, 120])
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
-def test_what_redis_refuses_is_one_error_and_leaves_nothing(
+def test_a_refusal_of_redis_is_one_error_and_leaves_nothing(
     settings: Settings, redis: Redis, trouble: str, jobs: int
 ) -> None:
     with Client(settings) as client:

@@ -203,7 +203,7 @@ async def test_an_endpoint_that_takes_little_gets_to_it(
     assert list(fleet.deliveries) == [("drw_bbbbbbbbbbbb", 91)]
 
 
-async def test_what_an_older_leader_still_does_changes_nothing(fleet: Fleet) -> None:
+async def test_an_older_leader_changes_nothing(fleet: Fleet) -> None:
     await subscribe(fleet.database, id="drw_aaaaaaaaaaaa")
     await fleet.write(5)
     old = await fleet.dispatcher()
@@ -313,7 +313,7 @@ def _break(dispatcher: Any, dice: random.Random) -> None:
     setattr(target, name, breaks)
 
 
-async def test_what_failed_by_itself_takes_no_room_from_the_rest(
+async def test_failed_deliveries_take_no_room_from_the_rest(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(releases, "WINDOW", 5)

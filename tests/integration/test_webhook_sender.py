@@ -216,6 +216,8 @@ async def test_a_retry_after_is_read_in_both_forms(
     assert least <= receipt.retry_after.total_seconds() <= most
 
 
-async def test_what_an_endpoint_says_is_in_no_receipt(sender: Sender, receiver: Receiver) -> None:
+async def test_the_answer_of_an_endpoint_is_in_no_receipt(
+    sender: Sender, receiver: Receiver
+) -> None:
     receiver.behaves = answering(500, text="s3cret", reason="s3cret", headers={"X-Why": "s3cret"})
     assert "s3cret" not in repr(await sender.post(receiver.url, b"{}", {}))

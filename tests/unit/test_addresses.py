@@ -43,7 +43,7 @@ def test_spellings_of_one_number_are_one(text: str, compared: str) -> None:
         "+0-12345",
     ],
 )
-def test_what_is_no_number_or_of_an_unknown_country_is_refused(text: str) -> None:
+def test_wrong_numbers_and_unknown_countries_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be a mobile number"):
         addresses.mobile(text)
 

@@ -91,7 +91,7 @@ def test_a_path(path: str) -> None:
 
 
 @pytest.mark.parametrize("path", [*BAD, *OTHERS])
-def test_what_is_no_path_or_another_jobs(path: str) -> None:
+def test_wrong_paths_and_those_of_other_kinds_are_refused(path: str) -> None:
     with pytest.raises(ContractError, match=r"^path: "):
         call(path=path)
 
@@ -141,7 +141,7 @@ def test_a_token_of_the_callers_is_kept_nowhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("job", [None, 3, [], {"query": 3}, {"query": {1: 2}}, {}])
-def test_what_hides_nothing_stays_as_it_is(job: object) -> None:
+def test_a_query_without_secrets_stays_as_it_is(job: object) -> None:
     assert ApiCall.without_secrets(job) == job
 
 

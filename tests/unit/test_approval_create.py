@@ -96,7 +96,7 @@ def test_a_form_is_a_list_or_an_object() -> None:
         ({"extra": 1}, "extra"),
     ],
 )
-def test_what_is_wrong_is_named(fields: dict[str, Any], field: str) -> None:
+def test_errors_are_named(fields: dict[str, Any], field: str) -> None:
     assert refused(**fields) == field
 
 
@@ -157,7 +157,7 @@ async def test_an_instance_that_appears_late_is_waited_for(ctx: FakeContext) -> 
     assert len(ctx.approvals.made) == 1
 
 
-async def test_what_is_not_there_after_the_delay_is_created(ctx: FakeContext) -> None:
+async def test_an_approval_that_is_missing_after_the_delay_is_created(ctx: FakeContext) -> None:
     ctx.approvals.lose = True
     job = approval()
     with pytest.raises(AnswerLost):

@@ -71,7 +71,7 @@ def test_a_task_is_a_notice_with_its_person(fields: dict[str, str], state: Any) 
         {"processInstanceId": "i" * 200},
     ],
 )
-def test_what_names_no_approval_is_no_change(fields: dict[str, Any]) -> None:
+def test_an_event_without_an_approval_is_no_change(fields: dict[str, Any]) -> None:
     assert change_of(TASK_CHANGE, fields) is None
 
 
@@ -110,7 +110,7 @@ NAMES = st.sampled_from(
 
 
 @given(st.sampled_from([INSTANCE_CHANGE, TASK_CHANGE]), st.dictionaries(NAMES, VALUES))
-def test_whatever_an_event_holds_is_read_or_left_out(kind: str, data: dict[str, Any]) -> None:
+def test_any_content_of_an_event_is_read_or_left_out(kind: str, data: dict[str, Any]) -> None:
     change = change_of(kind, data)
     if change is not None:
         for text in (change.instance, change.title, change.link, change.template):

@@ -109,11 +109,11 @@ HIDING = [
 
 
 @pytest.mark.parametrize("control", HIDING)
-def test_what_the_caller_need_not_fill_in_is_not_missed(control: dict[str, Any]) -> None:
+def test_optional_controls_are_not_required(control: dict[str, Any]) -> None:
     assert wrong({"事由": "x"}, control) is None
 
 
-def test_what_shows_only_for_some_choices_is_not_missed() -> None:
+def test_controls_that_show_for_some_choices_are_not_required() -> None:
     target = item("TextField", "另", required=True)
     linkage = [
         {"value": "a", "targets": [{"fieldId": target["props"]["id"], "behavior": "NORMAL"}]}
@@ -143,7 +143,7 @@ def test_a_control_that_may_bring_others_lets_any_name_pass(kind: str) -> None:
     assert wrong({"事由": "x", "请假类型": "年假"}, item(kind, "套件")) is None
 
 
-def test_what_stands_in_columns_is_of_the_form() -> None:
+def test_controls_in_columns_belong_to_the_form() -> None:
     inner = item("NumberField", "内")
     layout = {"componentName": "ColumnLayout", "props": {"id": "c"}, "children": [inner]}
     assert wrong({"事由": "x", "内": 1}, layout) is None

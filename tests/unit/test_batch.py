@@ -85,7 +85,7 @@ async def test_while_a_call_fills_up_others_wait_for_the_next() -> None:
     assert next_leader.batch.eager, "it waited"
 
 
-async def test_who_is_not_ready_in_time_stays_behind() -> None:
+async def test_a_member_that_is_not_ready_in_time_stays_behind() -> None:
     batch = Batch(["u1"], eager=False)
     slow, ready, never = batch.join(["u2"], eager=False), batch.reserve(), batch.reserve()
     batch.close(paid=None)
@@ -117,7 +117,7 @@ async def test_a_user_who_is_in_the_call_is_not_added_again() -> None:
     assert batch.freeze() == ["u1"]
 
 
-async def test_who_joined_after_the_slot_was_paid_for_stays_behind() -> None:
+async def test_a_member_that_joined_after_the_slot_was_paid_for_stays_behind() -> None:
     batch = Batch(["u1"], eager=False)
     paid, unpaid = batch.join(["u2"], eager=False), batch.join(["u3"], eager=False)
     batch.close(paid=2)
@@ -174,7 +174,7 @@ async def test_an_error_of_the_sender_only_is_not_the_others(
         await other.slot()
 
 
-async def test_whoever_is_still_on_the_way_is_waited_for() -> None:
+async def test_members_on_their_way_are_waited_for() -> None:
     batch = Batch(["u1"], eager=True)
     joined = batch.join(["u2"], eager=False)
     batch.close(paid=None)

@@ -93,7 +93,7 @@ def test_both_languages_show_the_same_numbers() -> None:
     assert "按自然秒计数" in made[1]
 
 
-def test_what_nobody_has_translated_is_an_error() -> None:
+def test_a_missing_translation_is_an_error() -> None:
     with pytest.raises(KeyError, match="a new figure"):
         CHINESE_README.say("a new figure")
 
@@ -240,7 +240,7 @@ def a_run(**letters: float) -> dict[str, Any]:
     }
 
 
-def test_what_is_measured_later_is_added_to_the_run_before() -> None:
+def test_later_measurements_are_added_to_the_run_before() -> None:
     run = added(a_run(B=1, A=2), a_run(B=3, C=4))
     assert [(each["letter"], each["seconds"]) for each in run["measurements"]] == [
         ("A", 2),

@@ -56,14 +56,14 @@ def test_the_second_public_vector() -> None:
 
 
 @given(st.text(max_size=300), st.text(min_size=1, max_size=40))
-def test_what_is_sealed_is_opened(message: str, owner: str) -> None:
+def test_sealed_text_is_opened(message: str, owner: str) -> None:
     crypto = CallbackCrypto(TOKEN, AES_KEY, [owner])
     opened = crypto.open(crypto.seal(message, owner))
     assert (opened.message.decode(), opened.owner) == (message, owner)
 
 
 @given(st.binary(max_size=200))
-def test_whatever_is_no_text_of_ours_ends_the_same_way(noise: bytes) -> None:
+def test_any_wrong_text_is_refused_the_same_way(noise: bytes) -> None:
     crypto = CallbackCrypto(TOKEN, AES_KEY, [APP_KEY])
     with pytest.raises(Undecipherable) as refused:
         crypto.open(noise.decode("latin-1"))
@@ -72,7 +72,7 @@ def test_whatever_is_no_text_of_ours_ends_the_same_way(noise: bytes) -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 42, "x" * 44, "-" * 43])
-def test_what_is_no_key_is_refused_without_being_quoted(key: str) -> None:
+def test_a_wrong_key_is_refused_and_not_quoted(key: str) -> None:
     with pytest.raises(ValueError, match="must") as refused:
         CallbackCrypto(TOKEN, key, [])
     assert not key or key not in str(refused.value)

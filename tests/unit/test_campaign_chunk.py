@@ -100,7 +100,7 @@ def test_a_chunk_is_one_call() -> None:
         chunk()
 
 
-async def test_who_can_not_be_reached_is_left_out_of_a_chunk(ctx: FakeContext) -> None:
+async def test_unreachable_people_are_left_out_of_a_chunk(ctx: FakeContext) -> None:
     ctx.messages.unknown, ctx.messages.outside = {"u1"}, {"u3"}
     result = await run(chunk("u1", "u2", "u3"), ctx)
     assert (result["unknown_user"], result["out_of_scope"]) == (["u1"], ["u3"])

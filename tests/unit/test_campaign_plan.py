@@ -13,7 +13,7 @@ def test_the_keyword_arguments_are_the_fields_of_a_plan() -> None:
     assert needed == PlanFields.__required_keys__
 
 
-def test_what_is_stored_of_a_plan_has_its_defaults() -> None:
+def test_a_stored_plan_has_its_defaults() -> None:
     defaults = {field.name: field.default for field in fields(Plan)}
     stored = {
         name: MISSING if field.is_required() else field.default

@@ -157,7 +157,7 @@ def test_an_encoding_that_shows_late_is_recognised() -> None:
         (b"userid\n" + b"x" * (LONGEST + BLOCK), "line 2: is longer than"),
     ],
 )
-def test_what_is_no_list_of_recipients_is_refused(content: bytes, error: str) -> None:
+def test_wrong_lists_of_recipients_are_refused(content: bytes, error: str) -> None:
     with pytest.raises(ContractError, match=error):
         rows(content)
 
@@ -193,7 +193,7 @@ def test_a_text_of_several_lines_is_a_value() -> None:
     assert found[0] == Recipient(2, "u1", {"address": "Street 1,\nTown, District"})
 
 
-def test_what_no_database_takes_is_malformed() -> None:
+def test_rows_that_no_database_takes_are_malformed() -> None:
     for content in ("userid,name\nu1,a\0b\n", '{"userid": "u1", "name": "a\\u0000b"}\n'):
         assert [problem for _, problem in problems(rows(content, "name"))] == [
             "name: holds a NUL character"

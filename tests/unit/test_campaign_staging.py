@@ -59,7 +59,7 @@ def test_equal_results_share_chunks_in_the_order_in_which_they_come_up(
 
 
 @given(PEOPLE, PEOPLE)
-def test_who_is_removed_is_gone(
+def test_removed_people_are_gone(
     people: list[tuple[str, int]], removed: list[tuple[str, int]]
 ) -> None:
     named = list(dict.fromkeys(userid for userid, _ in people))

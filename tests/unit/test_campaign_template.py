@@ -91,7 +91,7 @@ def test_every_text_of_a_message_may_vary() -> None:
         ({"msgtype": "markdown", "markdown": {"text": "{a}"}}, "message.markdown.title: "),
     ],
 )
-def test_what_no_value_can_mend_is_refused(message: dict[str, Any], error: str) -> None:
+def test_templates_that_no_value_can_fill_are_refused(message: dict[str, Any], error: str) -> None:
     with pytest.raises(ContractError) as raised:
         Template(message)
     assert str(raised.value).startswith(error)

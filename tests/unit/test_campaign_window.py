@@ -42,12 +42,12 @@ def test_shares_are_those_of_the_weights(weights: list[int], free: int) -> None:
         assert abs(got[str(index)] - fair) <= len(weights)
 
 
-def test_what_one_does_not_use_the_others_get() -> None:
+def test_unused_shares_go_to_the_others() -> None:
     got = Stride().share(10, {"a": Share(9, 2), "b": Share(1, 100), "c": Share(1, 0)})
     assert got == {"a": 2, "b": 8}
 
 
-def test_who_comes_later_gains_nothing_by_it() -> None:
+def test_a_later_campaign_gains_nothing_by_being_late() -> None:
     stride = Stride()
     stride.share(100, {"a": Share(1, 1_000)})
     assert stride.share(10, {"a": Share(1, 1_000), "b": Share(1, 1_000)}) == {"a": 5, "b": 5}
@@ -71,7 +71,7 @@ def test_no_minute_holds_more_than_the_rate_and_a_chunk(
         assert within <= rate + rate / 60 * Allowance.BURST_SECONDS + size
 
 
-def test_what_waits_for_the_end_of_a_pause_is_seconds_of_the_rate_at_most() -> None:
+def test_chunks_waiting_for_the_end_of_a_pause_are_bounded_by_the_rate() -> None:
     allowance = Allowance(0, datetime(2026, 11, 24, 4, tzinfo=UTC))
     allowed = [allowance.chunks(6_000, 100, under_way) for under_way in range(5)]
     assert allowed == [1, 1, 1, 0, 0]

@@ -63,14 +63,14 @@ def test_a_cell_has_its_own_servers_and_apps_only() -> None:
         two.cell_of("hr")
 
 
-def test_whoever_does_not_know_which_cell_is_not_given_some_server() -> None:
+def test_without_a_cell_no_server_is_chosen() -> None:
     settings = load({"one": ONE, "two": TWO}, redis_url="redis://home:1/0")
     for name in ("redis", "broker", "database", "redis_address"):
         with pytest.raises(SettingsError, match="DINGRELAY_CELL: name the cell, one of one, two"):
             getattr(settings, name)
 
 
-def test_what_all_cells_share_is_where_the_settings_point_or_in_the_default_cell() -> None:
+def test_shared_data_is_where_the_settings_point_or_in_the_default_cell() -> None:
     assert (
         load({"one": ONE, "two": TWO}, redis_url="redis://home:1/0").home.redis
         == "redis://home:1/0"
@@ -145,7 +145,7 @@ def test_a_worker_in_production_has_the_secrets_of_its_cells_apps_and_needs_no_o
         ),
     ],
 )
-def test_what_is_wrong_is_named_by_its_field(cells: Mapping[str, Any], error: str) -> None:
+def test_errors_name_their_field(cells: Mapping[str, Any], error: str) -> None:
     with pytest.raises(SettingsError) as caught:
         load(cells)
     assert str(caught.value).startswith(error)

@@ -49,7 +49,7 @@ class Server:
         return not self.away
 
 
-def test_what_a_cell_has_is_made_once_and_found_by_app(settings: Settings) -> None:
+def test_connections_of_a_cell_are_made_once_and_found_by_app(settings: Settings) -> None:
     made: list[str] = []
 
     def make(own: Settings) -> str:
@@ -176,7 +176,7 @@ async def test_those_that_are_there_answer_and_the_others_are_named(how: str) ->
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])
-async def test_what_is_enough_is_not_waited_for_any_longer(how: str) -> None:
+async def test_further_answers_are_not_waited_for_after_enough(how: str) -> None:
     over = threading.Event()
 
     def question(cell: str) -> str:
@@ -209,7 +209,9 @@ async def test_a_missing_part_is_not_mentioned_where_there_are_no_parts(how: str
 
 
 @pytest.mark.parametrize("how", ["threads", "loop"])
-async def test_what_is_no_outage_is_raised_once(how: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_other_errors_than_outages_are_raised_once(
+    how: str, caplog: pytest.LogCaptureFixture
+) -> None:
     def question(cell: str) -> str:
         raise ValueError(cell)
 

@@ -42,7 +42,7 @@ def plain(content: str, **more: Any) -> MessageRequest:
 @pytest.mark.parametrize(
     "how", [{"everyone": True}, {"departments": (2,)}, {"allow_duplicate": True}]
 )
-def test_what_is_sent_in_any_case_may_be_dropped(how: dict[str, Any]) -> None:
+def test_uncounted_messages_may_be_dropped(how: dict[str, Any]) -> None:
     dropped = [entry("in any case", TOO_MANY_A_DAY), entry("counted", TOO_MANY_A_DAY)]
     messages = [plain("in any case", **how), plain("counted")]
     assert excused(messages, dropped) == {"in any case"}
@@ -55,7 +55,7 @@ def test_each_message_to_departments_that_arrived_excuses_one_other() -> None:
     assert excused(messages, [arrived, one, two]) == set()
 
 
-def test_what_is_dropped_for_another_reason_is_not_excused() -> None:
+def test_messages_dropped_for_another_reason_are_not_excused() -> None:
     assert excused([plain("one", everyone=True)], [entry("one", "143103")]) == set()
 
 
@@ -71,7 +71,7 @@ def test_an_equal_message_after_midnight_is_another_one() -> None:
     assert snapshot_of([after, after]).delivered("one", "u1") == 2
 
 
-def test_what_somebody_received_is_counted_by_day() -> None:
+def test_received_messages_are_counted_by_day() -> None:
     before, after = entry("one", at=MIDNIGHT - 3), entry("two")
     assert snapshot_of([before, after]).received("u1") == 1
     assert snapshot_of([after, entry("one")]).received("u1") == 2

@@ -245,9 +245,7 @@ def test_dingtalks_busy_is_asked_three_times_at_most(code: str) -> None:
         (302, b""),
     ],
 )
-def test_what_may_have_been_carried_out_is_ambiguous_for_a_call_that_changes(
-    status: int, body: object
-) -> None:
+def test_a_lost_answer_is_ambiguous_for_a_call_that_changes(status: int, body: object) -> None:
     for api in (OLD_READ, NEW_READ):
         assert type(meaning(api, status, body)) is Transient
     for api in (OLD_SEND, NEW_CREATE, apis.APPROVAL_CREATE_TOPAPI):
@@ -403,7 +401,7 @@ def test_a_success_status_with_an_error_in_it_is_an_error() -> None:
         (401, b""),
     ],
 )
-def test_what_the_token_is_refused_for_is_the_credentials(
+def test_a_refused_token_fetch_is_an_error_of_the_credentials(
     api: Api, status: int, body: object
 ) -> None:
     failure = meaning(api, status, body)
@@ -500,7 +498,7 @@ STATUSES = st.sampled_from([200, 201, 204, 302, 400, 401, 403, 404, 429, 500, 50
 
 @settings(max_examples=either(200, 5_000), deadline=timedelta(seconds=1))
 @given(st.sampled_from(APIS), STATUSES, BODIES)
-def test_whatever_comes_has_exactly_one_meaning(api: Api, status: int, body: bytes) -> None:
+def test_any_answer_has_exactly_one_meaning(api: Api, status: int, body: bytes) -> None:
     try:
         answer = Classifier().read(api, status, body, now=NOW)
     except DingTalkError as refusal:

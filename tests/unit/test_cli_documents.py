@@ -97,7 +97,7 @@ def test_json_comes_as_such_or_from_a_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b""])
-def test_what_is_not_json_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_text_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "form.json"
     path.write_bytes(content)
     with pytest.raises(typer.BadParameter, match="is not JSON"):

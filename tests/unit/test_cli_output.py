@@ -41,7 +41,7 @@ ROWS = [[Text("a" * 36), Text("message-send"), Text("default"), Text("语" * 40)
     ("width", "shown"),
     [(200, [0, 1, 2, 3]), (77, [0, 1, 2, 3]), (76, [0, 1, 3]), (67, [0, 1]), (49, [0]), (10, [0])],
 )
-def test_what_has_no_room_is_left_out_and_no_id_is(width: int, shown: list[int]) -> None:
+def test_columns_without_room_are_left_out_but_no_id(width: int, shown: list[int]) -> None:
     assert list(fitting(COLUMNS, ROWS, width)) == shown
 
 

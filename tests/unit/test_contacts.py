@@ -159,7 +159,7 @@ async def test_a_user_is_read_with_what_holds_by_department() -> None:
 
 
 @pytest.mark.parametrize("make", [v2, v1])
-async def test_what_does_not_exist_is_none(make: Any) -> None:
+async def test_a_missing_person_or_department_is_none(make: Any) -> None:
     assert await make(gone()).department(5) is None
     assert await make(gone()).children(5) is None
     assert await make(gone()).user("a") is None

@@ -163,7 +163,7 @@ def test_null_means_the_default() -> None:
         ({"to": {"users": ["u"], "user": None}}, "to.user"),
     ],
 )
-def test_what_is_wrong_is_named(fields: dict[str, Any], field: str) -> None:
+def test_errors_are_named(fields: dict[str, Any], field: str) -> None:
     error = outcome(MessageSend, GOOD[MessageSend] | fields)
     assert error
     assert error.field == field

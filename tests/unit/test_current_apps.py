@@ -100,7 +100,7 @@ def test_a_file_without_a_secret_changes_nothing_and_is_logged_once(
         ("APP_KEY_HR", "key-1", "key-hr-2", "apps.hr.app_key: is that of apps.default"),
     ],
 )
-def test_what_makes_no_sense_is_refused_once_and_the_old_one_kept(
+def test_a_wrong_setting_is_refused_once_and_the_old_one_kept(
     apps: CurrentApps, name: str, wrong: str, right: str, reason: str
 ) -> None:
     before = dict(apps.all)

@@ -33,7 +33,7 @@ from dingrelay_producers.store.status import JobStatus
         ("DELETE", "/v1.0/x/get", False),
     ],
 )
-def test_what_surely_changes_nothing(method: str, path: str, *, reading: bool) -> None:
+def test_calls_that_surely_change_nothing(method: str, path: str, *, reading: bool) -> None:
     assert reads(method, path) is reading
 
 
@@ -127,7 +127,7 @@ def test_a_method_that_is_none(method: object) -> None:
         passage(incoming(method=method))
 
 
-def test_what_dingtalk_lets_pass_is_let_pass() -> None:
+def test_fields_that_dingtalk_accepts_are_accepted() -> None:
     oa = {
         "message_url": "https://x.example",
         "head": {"bgcolor": "FFBBBBBB", "text": "h", "icon": "?"},

@@ -18,7 +18,7 @@ JOB = MessageSend.parse(
 )
 
 
-async def test_who_comes_while_redis_is_found_away_does_not_wait_as_long_again(
+async def test_a_send_while_redis_is_found_away_does_not_wait_as_long_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     started, silent = asyncio.Event(), asyncio.Event()
@@ -44,7 +44,7 @@ async def test_who_comes_while_redis_is_found_away_does_not_wait_as_long_again(
     await enqueuer.aclose()
 
 
-async def test_what_is_sent_while_it_closes_is_published(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_jobs_sent_while_it_closes_are_published(monkeypatch: pytest.MonkeyPatch) -> None:
     started, answering = asyncio.Event(), asyncio.Event()
     published: list[str] = []
 

@@ -150,7 +150,7 @@ async def test_an_answer_that_contradicts_the_event_is_asked_for_once_more() -> 
     assert ctx.organisation.writes[2:] == [("drop", "a")]
 
 
-async def test_what_dingtalk_says_twice_is_believed() -> None:
+async def test_an_answer_that_dingtalk_repeats_is_believed() -> None:
     ctx = Ctx()
     join = event_of("user_add_org", userId=["a"])
     with pytest.raises(Wait):

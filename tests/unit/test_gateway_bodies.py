@@ -47,7 +47,7 @@ def test_valid_json_is_read_as_it_is(values: Any) -> None:
         (b'{"a":' * 100_000, "levels"),
     ],
 )
-def test_what_programs_read_differently_is_refused(content: bytes, detail: str) -> None:
+def test_ambiguous_json_is_refused(content: bytes, detail: str) -> None:
     with pytest.raises(Problem) as refused:
         parse_json(content)
     assert refused.value.kind.status == 400

@@ -76,7 +76,7 @@ def test_a_user_who_is_named_again_starts_another_job() -> None:
     ]
 
 
-def test_what_is_a_jobs_own_stays_its_own() -> None:
+def test_messages_with_fields_of_their_own_are_not_grouped() -> None:
     approval = ApprovalCreate.parse({"process_code": "P", "originator": "u1", "form": {"a": "b"}})
     own = [message(f"u{number}", **fields) for number, fields in enumerate(OWN)]
     others = [message("v1", lane="bulk"), message("v2", app="other"), message("v3", text="另")]

@@ -62,7 +62,7 @@ def test_a_file_stands_where_a_media_id_may(
         {"msgtype": "oa", "oa": []},
     ],
 )
-def test_whatever_else_it_holds_is_left_to_the_contract(message: Any) -> None:
+def test_other_fields_are_left_to_the_contract(message: Any) -> None:
     def upload(path: str, kind: MediaType) -> str:
         raise AssertionError(path)
 
@@ -145,7 +145,7 @@ def test_files_of_the_same_name_and_content_are_one(tmp_path: Path) -> None:
         (7, None, None, "file: must be a path, or bytes with a name"),
     ],
 )
-def test_what_is_no_file_of_dingtalks_is_refused(
+def test_files_that_dingtalk_does_not_take_are_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Any, name: Any, kind: Any, error: str
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -32,7 +32,7 @@ async def test_every_call_is_taken_back_once(ctx: FakeContext) -> None:
     assert ctx.messages.recalled == [1, 3, 3]
 
 
-async def test_what_was_shared_with_others_is_left_as_it_is(ctx: FakeContext) -> None:
+async def test_calls_shared_with_others_are_not_recalled(ctx: FakeContext) -> None:
     ctx.messages.deliveries = {1: [DeliveryReport(True, read=["u1"], unread=["u2"])]}
     with pytest.raises(Refused, match="none of 1 calls: 1 shared with others") as error:
         await run(recall(1, named=True, users=("u1",)), ctx)

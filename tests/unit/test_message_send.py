@@ -70,7 +70,7 @@ async def test_everyone_is_one_call(ctx: FakeContext) -> None:
     assert result["accepted"] == 0
 
 
-async def test_who_would_get_nothing_is_left_out_and_named(ctx: FakeContext) -> None:
+async def test_people_who_would_get_nothing_are_left_out_and_named(ctx: FakeContext) -> None:
     other = FakeContext("job-2")
     other.messages.taken = ctx.messages.taken
     await run(to("u1"), other)
@@ -194,7 +194,7 @@ async def test_the_day_of_a_lost_answer_is_dingtalks(ctx: FakeContext) -> None:
     assert ctx.messages.calls == 1
 
 
-async def test_whoever_requeues_a_lost_answer_has_it_repeated(ctx: FakeContext) -> None:
+async def test_requeueing_a_lost_answer_repeats_the_call(ctx: FakeContext) -> None:
     ctx.messages.lose = 1
     with pytest.raises(AnswerLost):
         await run(to("u1", on_unknown="stop"), ctx)
@@ -261,7 +261,7 @@ def test_equal_messages_of_any_lane_and_time_share_a_call() -> None:
     ],
     ids=str,
 )
-def test_what_one_call_cannot_carry_for_all_alike_goes_alone(fields: dict[str, Any]) -> None:
+def test_messages_that_cannot_share_a_call_go_alone(fields: dict[str, Any]) -> None:
     job = {"to": {"users": ["u1"]}, "message": TEXT, **fields}
     assert MessageSend.parse(job).batch_digest is None
 
@@ -273,7 +273,7 @@ def test_other_content_is_shared_with_nobody_else() -> None:
     assert other.batch_digest != to("u1").batch_digest
 
 
-async def test_who_can_not_be_reached_is_left_out_before_the_call_and_named(
+async def test_unreachable_people_are_left_out_before_the_call_and_named(
     ctx: FakeContext,
 ) -> None:
     ctx.messages.unknown, ctx.messages.outside = {"u1"}, {"u120"}
@@ -309,7 +309,7 @@ async def test_a_message_that_the_others_have_is_a_duplicate(ctx: FakeContext) -
     assert caught.value.result["unknown_user"] == ["u1"]
 
 
-async def test_who_was_in_a_call_without_an_answer_is_in_its_repeat(ctx: FakeContext) -> None:
+async def test_people_of_a_call_without_an_answer_are_in_its_repeat(ctx: FakeContext) -> None:
     ctx.messages.lose = 1
     job = to("u1", "u2")
     with pytest.raises(AnswerLost):

@@ -125,7 +125,7 @@ def test_a_cap_of_one_code_counts_that_codes_answers() -> None:
     assert led_to(few, attempts=7, failures=others).state == State.DEAD
 
 
-def test_what_the_beginning_of_an_outage_cost_is_given_back() -> None:
+def test_attempts_spent_at_the_start_of_an_outage_are_given_back() -> None:
     first = led_to(Transient("-1", "busy", sick="answer"), attempts=1, failures=Failures({"x": 1}))
     assert first.failures
     outage = Outage("default message.send oapi", "api", "-1", 1.0)

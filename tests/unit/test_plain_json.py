@@ -46,7 +46,7 @@ VALUES = st.recursive(
         ("字".encode(), "字"),
     ],
 )
-def test_what_only_celery_can_carry_is_a_text(value: object, text: str) -> None:
+def test_values_that_only_celery_can_carry_are_texts(value: object, text: str) -> None:
     assert plain_json({"form": [{"value": value}]}) == ({"form": [{"value": text}]}, None)
 
 
@@ -75,7 +75,7 @@ def test_too_deep_nesting_is_refused() -> None:
 
 
 @given(st.dictionaries(st.text(), VALUES))
-def test_whatever_a_celery_client_sends_has_a_record(job: dict[str, Any]) -> None:
+def test_any_message_of_a_celery_client_has_a_record(job: dict[str, Any]) -> None:
     request = {"id": "x", "args": [], "kwargs": loads(dumps({"job": job}))}
     wakeup = ReceivedWakeup.from_request(KINDS["message-send"], request)
     assert isinstance(wakeup.draft().payload, str)

@@ -92,7 +92,7 @@ def test_a_run_that_was_ended_is_left(loop: Loop) -> None:
     assert ended(loop, raises(asyncio.CancelledError())) == (False, None)
 
 
-def test_what_was_never_meant_to_happen_is_shown(loop: Loop) -> None:
+def test_an_unexpected_error_is_shown(loop: Loop) -> None:
     failed, result = ended(loop, raises(KeyError("kind")))
     assert failed
     assert "KeyError" in result.traceback

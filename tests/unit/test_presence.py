@@ -18,7 +18,7 @@ def watched(watch: Watch, start: int, end: int, **silent: int) -> list[str]:
     return gone
 
 
-def test_who_gives_no_sign_for_the_whole_time_is_gone() -> None:
+def test_a_worker_without_a_sign_for_the_whole_time_is_gone() -> None:
     watch = Watch(TIMEOUT)
     assert watched(watch, 0, SIGNS, b=7) == []
     assert watched(watch, SIGNS, SIGNS + 1, b=7) == ["b"]
@@ -32,7 +32,7 @@ def test_a_sign_of_an_older_state_is_one_too() -> None:
     assert watched(watch, SIGNS, SIGNS + 2, b=5) == []
 
 
-def test_whoever_was_cut_off_itself_takes_nobody_for_gone() -> None:
+def test_a_worker_that_was_cut_off_takes_nobody_for_gone() -> None:
     watch = Watch(TIMEOUT)
     watched(watch, 0, SIGNS, b=7)
     assert watched(watch, 3 * SIGNS, 4 * SIGNS, b=7) == []

@@ -32,7 +32,7 @@ def place_order(client: Client, user: str) -> State:
     return client.send(message(user, idempotency_key=f"order-{user}")).wait().state
 
 
-def test_what_was_sent_is_there_and_done() -> None:
+def test_sent_messages_are_recorded_and_done() -> None:
     client = RecordingClient()
     assert place_order(client, "u1") == State.DONE
     client.call("POST", "/topapi/v2/user/get", body={"userid": "u1"}, effect="none")
@@ -85,7 +85,7 @@ def test_jobs_end_as_the_test_says() -> None:
         client.end(waiting.id, {})
 
 
-def test_what_is_due_later_waits_and_can_be_cancelled() -> None:
+def test_jobs_that_are_due_later_wait_and_can_be_cancelled() -> None:
     client = RecordingClient()
     at = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
     later = client.send(message("u1", send_at=at.isoformat()))
@@ -116,7 +116,7 @@ def test_a_message_can_be_recalled_whose_outcome_has_calls() -> None:
         client.recall(client.send(message("u1")).id)
 
 
-def test_what_is_done_with_an_approval_is_recorded() -> None:
+def test_actions_on_an_approval_are_recorded() -> None:
     client = RecordingClient()
     approval = client.approval("PROC-1")
     approval.agree("u1")
@@ -141,7 +141,7 @@ def test_what_is_done_with_an_approval_is_recorded() -> None:
         ("whole_id", {"beginning": "1234"}),
     ],
 )
-def test_what_needs_a_database_says_so_and_makes_none(
+def test_methods_that_need_a_database_say_so_and_make_none(
     method: str, arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

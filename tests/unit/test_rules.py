@@ -157,6 +157,6 @@ def test_a_path_may_have_a_rule_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "//x", "/a/", "/a b", "/a?b", "/a/**"])
-def test_what_is_no_path_has_no_rule(path: str) -> None:
+def test_wrong_paths_have_no_rule(path: str) -> None:
     with pytest.raises(ValueError, match="no such API"):
         Rules.from_settings({path: {"calls": "5/1s"}}, "office")

@@ -238,7 +238,7 @@ def test_without_approvers_the_template_asks_its_own(caller: Caller) -> None:
     assert tasks(caller, create(caller)) == [("u1", "RUNNING", "NONE")]
 
 
-def test_whoever_starts_it_chooses_the_approvers_that_a_forecast_asks_for(caller: Caller) -> None:
+def test_the_originator_chooses_the_approvers_that_the_preview_names(caller: Caller) -> None:
     template = Template(process_code="P", approvers=("u7",), target_select=("manual_1",))
     caller.state.approvals.templates["P"] = template
     form = [{"name": "a", "value": "1"}]
@@ -261,7 +261,7 @@ def test_whoever_starts_it_chooses_the_approvers_that_a_forecast_asks_for(caller
     assert tasks(caller, made)[-1] == ("u7", "RUNNING", "NONE")
 
 
-def test_whoever_is_not_in_a_department_can_not_ask_for_it(caller: Caller) -> None:
+def test_an_originator_must_be_in_the_department(caller: Caller) -> None:
     place = caller.state.organisation.people["u2"].departments[0]
     other = next(each for each in (2, 3, 4, 5) if each != place)
     assert create(caller, originatorUserId="u2", deptId=other) == "processInstanceInvalidParameter"

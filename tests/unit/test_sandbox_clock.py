@@ -40,7 +40,7 @@ def test_create_times_and_lists_follow_the_clock(caller: Caller, offset: float) 
     assert listed(caller, NOON + offset + 1) == []
 
 
-def test_what_is_there_is_listed_after_the_clock_went_back(caller: Caller) -> None:
+def test_approvals_are_listed_after_the_clock_went_back(caller: Caller) -> None:
     made = create(caller)
     caller.state.set_clock(-60)
     assert listed(caller, NOON - 60) == [made]

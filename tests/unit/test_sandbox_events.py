@@ -68,7 +68,7 @@ def test_the_public_vectors_are_signed(vector: dict[str, str]) -> None:
 
 
 @given(message=st.text(max_size=200), owner=st.text(max_size=40))
-def test_whatever_is_encrypted_comes_back(message: str, owner: str) -> None:
+def test_any_encrypted_text_comes_back(message: str, owner: str) -> None:
     crypto = CallbackCrypto(REPLY["aes_key"], owner)
     assert crypto.decrypt(crypto.encrypt(message)) == message
 
@@ -76,7 +76,7 @@ def test_whatever_is_encrypted_comes_back(message: str, owner: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "no base64!", "AAAA", REPLY["encrypt"][:-8], SUITE["encrypt"]]
 )
-def test_what_is_no_text_of_that_key_is_refused(text: str) -> None:
+def test_text_of_another_key_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011
         CallbackCrypto(REPLY["aes_key"], REPLY["owner"]).decrypt(text)
     with pytest.raises(ValueError, match="owner"):
@@ -84,7 +84,7 @@ def test_what_is_no_text_of_that_key_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["short", "x" * 44, "!" * 43])
-def test_what_is_no_key_is_refused(key: str) -> None:
+def test_a_wrong_key_is_refused(key: str) -> None:
     with pytest.raises(ValueError, match="aes_key"):
         Callback(url="http://127.0.0.1/", token="abc", aes_key=key)
 
@@ -255,7 +255,7 @@ def test_an_app_chooses_its_events() -> None:
     assert not wants([path], Event("bpms_task_change", NOON, {"processCode": "PROC-1"}))
 
 
-def test_what_failed_is_fetched_once_and_not_for_ever() -> None:
+def test_failed_events_are_fetched_once_and_not_for_ever() -> None:
     callbacks = Callbacks()
     assert callbacks.fetch_failed("sandbox-key", now=0) == ([], False)
     callback = Callback(url="http://127.0.0.1/", token="abc", aes_key=REPLY["aes_key"])

@@ -257,6 +257,6 @@ def test_latency_adds_up_and_spoils_nothing() -> None:
         {"kind": "error", "unknown": 1},
     ],
 )
-def test_what_is_no_fault_is_refused(spec: dict[str, Any]) -> None:
+def test_a_wrong_fault_is_refused(spec: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         FaultSpec.model_validate(spec)

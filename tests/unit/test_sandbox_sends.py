@@ -87,7 +87,7 @@ def test_no_minute_reaches_more_people_than_allowed(caller: Caller) -> None:
     assert caller.state.sends.most_recipients() == 4
 
 
-def test_who_is_unknown_or_out_of_scope_gets_nothing(caller: Caller) -> None:
+def test_people_unknown_or_out_of_scope_get_nothing(caller: Caller) -> None:
     inside = caller.state.organisation.members(2)[0]
     outside = next(
         userid

@@ -48,7 +48,7 @@ def test_an_answer_is_worth_something(text: str, worth: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"headers": []}', ack(messageId=7), "[" * 99_999]
 )
-def test_what_names_no_message_is_no_answer(text: str) -> None:
+def test_a_frame_without_a_message_id_is_no_answer(text: str) -> None:
     assert read_ack(text) is None
 
 

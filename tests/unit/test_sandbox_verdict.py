@@ -294,7 +294,7 @@ GOOD: dict[str, Any] = {
     st.dictionaries(st.sampled_from(NAMES), JSON, max_size=8),
     st.booleans(),
 )
-def test_whatever_is_asked_is_answered(
+def test_any_request_is_answered(
     endpoint: tuple[str, str], payload: dict[str, Any], fill: bool
 ) -> None:
     caller = SHARED

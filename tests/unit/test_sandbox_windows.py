@@ -78,7 +78,7 @@ def test_a_peak_is_the_most_of_any_interval(gaps: list[float]) -> None:
 @pytest.mark.parametrize(
     "text", ["", "20", "20/", "/1s", "0/1s", "20/0s", "20/-1s", "a/b", "1/infs"]
 )
-def test_what_is_no_rate_is_refused(text: str) -> None:
+def test_a_wrong_rate_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a rate"):
         Rate.parse(text)
 

@@ -56,7 +56,7 @@ async def test_calls_made_at_once_share_a_round_trip(valkey_url: str, trips: lis
     assert trips == [50]
 
 
-async def test_who_asks_on_shares_a_round_trip_with_who_came_meanwhile(
+async def test_a_further_call_shares_a_round_trip_with_those_that_came_meanwhile(
     valkey_url: str, trips: list[int]
 ) -> None:
     echo = script_of(ECHO)
@@ -171,7 +171,7 @@ async def test_a_replica_refuses_the_run_and_not_its_calls(
             await redis.replicaof("NO", "ONE")  # type: ignore[no-untyped-call]
 
 
-async def test_who_gives_up_takes_nobody_along(valkey_url: str) -> None:
+async def test_a_call_that_gives_up_takes_no_other_along(valkey_url: str) -> None:
     echo = script_of(ECHO)
     async with AsyncRedis.from_url(valkey_url) as redis:
         first = asyncio.create_task(run_async(redis, echo.call([], [1])))

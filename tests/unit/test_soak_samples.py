@@ -23,7 +23,7 @@ def test_a_pool_may_grow_to_its_bound_and_no_further(what: str, most: float) -> 
 
 
 @pytest.mark.parametrize("what", ["descriptors", "threads"])
-def test_what_has_no_bound_may_not_grow(what: str) -> None:
+def test_samples_without_a_bound_may_not_grow(what: str) -> None:
     assert grown(series(what, 40, 40 + MORE_OF_OTHERS)) == []
     assert grown(series(what, 40, 41 + MORE_OF_OTHERS)) == [f"w1: {what} from 40 to 49"]
 

@@ -77,7 +77,7 @@ def test_an_exception_ends_a_span_as_failed_and_without_its_text(
     assert not span.status.description
 
 
-def test_who_is_not_sampled_is_not_sampled_later_either(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unsampled_trace_stays_unsampled(monkeypatch: pytest.MonkeyPatch) -> None:
     recorded = kept(monkeypatch, sampler=ParentBased(ALWAYS_OFF))
     with spans.span("send", "PRODUCER", parent="") as send:
         assert int(send.trace[-2:], 16) & 1 == 0

@@ -20,7 +20,7 @@ def test_the_installed_releases_have_it_all() -> None:
         (request, "Request", "celery.worker.request.Request."),
     ],
 )
-def test_what_is_missing_is_named_with_the_versions_that_have_it(
+def test_missing_names_are_shown_with_the_versions_that_have_them(
     monkeypatch: pytest.MonkeyPatch, owner: object, name: str, expected: str
 ) -> None:
     monkeypatch.delattr(owner, name)
@@ -40,7 +40,7 @@ def test_an_attribute_of_instances_is_looked_for_in_the_methods() -> None:
             supported.check()
 
 
-def test_what_is_overridden_is_in_the_table() -> None:
+def test_overridden_names_are_in_the_table() -> None:
     known = {name.rpartition(".")[2] for names in supported.NAMES.values() for name in names}
     for ours in (
         transport.QoS,

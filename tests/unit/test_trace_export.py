@@ -88,7 +88,7 @@ def test_the_standard_variables_decide(
         ("OTEL_BSP_MAX_QUEUE_SIZE", "-1", "OTEL_* can't be used (ValueError)"),
     ],
 )
-def test_what_is_wrong_is_one_line_and_no_reason_to_stop(
+def test_an_error_is_one_line_and_no_reason_to_stop(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     name: str,
@@ -115,7 +115,7 @@ def test_a_missing_extra_is_named(
     )
 
 
-def test_who_traces_the_program_already_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_existing_tracer_provider_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OTLP, "http://127.0.0.1:9")
     theirs = provider.TracerProvider(shutdown_on_exit=False)
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", theirs)
@@ -139,7 +139,7 @@ def export_a_run() -> None:
     export.stop()
 
 
-def test_what_is_left_is_exported_at_the_end(
+def test_remaining_spans_are_exported_at_the_end(
     monkeypatch: pytest.MonkeyPatch, collector: Collector
 ) -> None:
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "60000")

@@ -54,7 +54,7 @@ def test_each_text_is_translated_and_none_is_fuzzy_or_obsolete() -> None:
     assert list(catalogue.stored().obsolete) == []
 
 
-def test_what_gettext_reads_is_what_the_catalogue_says() -> None:
+def test_the_compiled_catalogue_is_the_catalogue() -> None:
     assert catalogue.MO.read_bytes() == catalogue.mo(catalogue.stored()), "run `make translations`"
 
 
@@ -157,7 +157,7 @@ def test_a_header_is_answered_in_the_language_that_it_likes_best(
     assert language.accepted(header) == expected
 
 
-def test_what_is_no_sentence_of_ours_is_left_as_it_is() -> None:
+def test_unknown_sentences_are_not_translated() -> None:
     for text in (
         "",
         "{",

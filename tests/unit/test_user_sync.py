@@ -414,7 +414,7 @@ async def test_a_department_that_is_written_while_it_is_looked_for_has_not_faile
     assert not ctx.directory.counts.failed
 
 
-async def test_what_a_walk_did_not_meet_is_asked_for_before_it_is_removed() -> None:
+async def test_people_and_departments_missing_in_a_walk_are_read_before_removal() -> None:
     ctx = FakeContext("r", organisation())
     ctx.remembered["open"] = {}
     ctx.contacts.users = {"moved"}

@@ -68,7 +68,7 @@ def test_others_are_refused(address: str) -> None:
 
 
 @given(st.ip_addresses())
-def test_what_python_calls_private_is_never_reached(address: Any) -> None:
+def test_private_addresses_are_never_reached(address: Any) -> None:
     if address.is_global and not address.is_multicast and not address.is_reserved:
         return
     with pytest.raises(Refused):
@@ -102,7 +102,7 @@ def test_outside_production_this_machine_may_be_an_endpoint() -> None:
 
 
 @pytest.mark.parametrize("networks", ["10.0.0.0/33", "office", "10.0.0.1/8"])
-def test_what_is_no_network_is_refused_by_name_of_the_setting(networks: str) -> None:
+def test_a_wrong_network_is_refused_by_name_of_the_setting(networks: str) -> None:
     with pytest.raises(SettingsError, match="DINGRELAY_WEBHOOK_NETWORKS"):
         Settings.load(env="test", webhook_networks=networks)
 

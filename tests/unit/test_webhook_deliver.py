@@ -38,7 +38,7 @@ def failed(**rest: Any) -> Receipt:
 
 
 @pytest.mark.parametrize("receipt", [TAKEN, Receipt("void", "removed", "gone")])
-async def test_what_needs_no_more_is_done(receipt: Receipt) -> None:
+async def test_a_delivery_that_is_not_needed_any_more_is_done(receipt: Receipt) -> None:
     result = await webhook_deliver.run(JOB, context(receipt))
     assert (result["verdict"], result["code"]) == (receipt.verdict, receipt.code)
 

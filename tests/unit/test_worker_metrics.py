@@ -23,7 +23,7 @@ def value(name: str, **labels: str) -> float | None:
     return REGISTRY.get_sample_value(name, labels)
 
 
-def test_what_alerts_watch_begins_at_zero() -> None:
+def test_counters_of_alerts_begin_at_zero() -> None:
     metrics.begin(["dingrelay.urgent", "dingrelay.webhooks"], ["default"])
     for kind in KINDS:
         for lane in LANES:

@@ -69,7 +69,7 @@ def parsed(app: Celery, arguments: list[str]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("arguments", "error"), REFUSED, ids=str)
-def test_what_would_not_do_what_it_says_is_refused(
+def test_options_without_their_effect_are_refused(
     app: Celery, arguments: list[str], error: str
 ) -> None:
     with pytest.raises(SettingsError) as raised:
