@@ -9,7 +9,7 @@ EVENTS = Dashboard(
     [
         Panel(
             "Events",
-            "A second, by how they come in. known: told again. unreadable: lost.",
+            "A second, by how they come in. known: sent again. unreadable: lost.",
             "ops",
             [
                 (
