@@ -21,7 +21,7 @@ class CampaignConfirm(Contract):
     Attributes:
         campaign: whose chunks they are.
         numbers: which ones. Those without a call, or with one older than 24 hours, cost nothing.
-        since: what was told before this moment is asked anew.
+        since: what was reported before this moment is asked anew.
     """
 
     kind: ClassVar[str] = "campaign-confirm"
@@ -40,7 +40,7 @@ class CampaignConfirmResult(Part):
     """What became of the question.
 
     Attributes:
-        confirmed: chunks of which DingTalk told it in the job's last run; SQL has them all.
+        confirmed: chunks of which DingTalk reported it in the job's last run; SQL has them all.
         unfinished: chunks that it still delivered after ten minutes.
     """
 
@@ -51,7 +51,7 @@ class CampaignConfirmResult(Part):
 async def run(job: CampaignConfirm, ctx: Context) -> Json:
     """Ask for one call after the other; a `CampaignConfirmResult` as JSON.
 
-    What was told is in SQL at once, so a rerun asks for the rest only.
+    What was reported is in SQL at once, so a rerun asks for the rest only.
 
     Raises:
         Wait: DingTalk has not finished some of the deliveries.

@@ -46,7 +46,7 @@ async def _delivery(ctx: Context, task_id: int, since: datetime) -> Json:
 
 
 def deliveries_in(steps: Mapping[str, Json]) -> list[Json]:
-    """What was told of the calls, the last one of each step."""
+    """The delivery reports of the calls, the last one of each step."""
     made = [outcome["task_id"] for step, outcome in steps.items() if step.startswith(STEP)]
     remembered = (steps.get(f"{DELIVERY}{task_id}") for task_id in made if task_id is not None)
     return [delivery for delivery in remembered if delivery is not None]
@@ -71,7 +71,7 @@ def with_delivery(result: MessageSendResult, deliveries: Sequence[Json]) -> Mess
 
 
 def with_deliveries(result: MessageSendResult, deliveries: Sequence[Json]) -> MessageSendResult:
-    """The result with what DingTalk told of deliveries."""
+    """The result with the delivery reports of DingTalk."""
     lists = {
         name: [each for delivery in deliveries for each in delivery.get(name, ())]
         for name in ("invalid", "forbidden", "failed")
@@ -81,7 +81,7 @@ def with_deliveries(result: MessageSendResult, deliveries: Sequence[Json]) -> Me
 
 def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> str:
     """Why surely nobody was reached; empty if somebody was, or may have been."""
-    unsure = len(deliveries) < len(result.calls)  # of departments and everyone nothing is told
+    unsure = len(deliveries) < len(result.calls)  # of departments and everyone nothing is reported
     if unsure or not all(each and each.get("finished", True) for each in deliveries):
         return ""
     codes = [each["code"] for each in result.forbidden if each["code"] != HAVE_IT]

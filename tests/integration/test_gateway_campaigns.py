@@ -136,7 +136,7 @@ def test_malformed_rows_are_named_with_their_lines_as_by_the_command(
 
     many = b"userid\n" + b"a b\n" * 50
     problem = upload(gateway, keys["crm"], fields, recipients=many).json
-    assert problem["detail"] == "50 rows are malformed, of which the first 20 are told"
+    assert problem["detail"] == "50 rows are malformed, of which the first 20 are listed"
     assert [error["line"] for error in problem["errors"]] == list(range(2, 22))
 
 

@@ -207,7 +207,7 @@ class WaitingJobs(NamedTuple):
     Attributes:
         jobs: ready, parked, snoozed, retrying, scheduled or running → how many.
         oldest_seconds: since the oldest of those which wait does so; 0 if none does.
-        drain_seconds: until they are through; None if that can't be told.
+        drain_seconds: until they are through; None if that can't be known.
     """
 
     app: str

@@ -79,7 +79,7 @@ LIMITS_WITHIN = 10.0
 BACKLOG_EVERY = 15.0
 """The same at what waits."""
 RULES_EVERY = 20.0
-"""Seconds between two times that the rules of this process are told."""
+"""Seconds between two times that the rules of this process are published."""
 RESTART_PAUSE = 1.0
 """Seconds before background work that failed unexpectedly is started again."""
 

@@ -116,7 +116,7 @@ async def ask(
 
 
 def _retrieved(task: "asyncio.Task[_R]") -> None:
-    """One error is raised; of the others nobody need be told."""
+    """One error is raised; the others count as retrieved, so that asyncio logs none."""
     if not task.cancelled():
         task.exception()
 

@@ -20,7 +20,7 @@ NEEDED = 2
 APART = 0.5
 """Seconds between two failures that count: what fails at the same moment is one."""
 TOGETHER = 5.0
-"""Seconds after which a failure is forgotten: not every answer is told of."""
+"""Seconds after which a failure is forgotten: not every answer is reported."""
 TRIAL = 10.0
 """Seconds after which a try counts as given up that nobody has heard of."""
 
@@ -92,7 +92,7 @@ class Breaker:
             self._try_at = self._clock() + PAUSE
 
     def retry(self, retries: int) -> "Retry":
-        """How often asyncio's connections of redis-py try again, at once; silence is told."""
+        """How often asyncio's connections of redis-py try again, at once; silence is reported."""
         return _ReportingRetry(self, retries)
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -130,7 +130,7 @@ class Breaker:
 
 
 class _ReportingRetry(Retry):
-    """Tries again, and tells a breaker of what was not answered in time."""
+    """Tries again, and reports to a breaker what was not answered in time."""
 
     def __init__(self, breaker: Breaker, retries: int) -> None:
         super().__init__(NoBackoff(), retries)

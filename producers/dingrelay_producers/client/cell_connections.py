@@ -19,7 +19,7 @@ from dingrelay_producers.store.send_span import sending
 from dingrelay_producers.store.status import JobStatus
 
 OnAway = Callable[[CellUnavailable], object]
-"""Is told of the cells that are away, once, while the others answer."""
+"""Is called with the cells that are away, once, while the others answer."""
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 

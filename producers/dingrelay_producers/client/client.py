@@ -188,7 +188,7 @@ class Client:
         Args:
             file: its path, or its content.
             name: how people see it; needed with a content, else that of the path.
-            media_type: told by the name's ending if not given.
+            media_type: by the name's ending if not given.
             app: whose messages may show it.
             lane: of the job that uploads it.
             timeout: seconds to wait.
@@ -548,7 +548,7 @@ class Client:
         Args:
             user: their userid.
             app: as `export_person`.
-            on_away: is told of cells that are away: nothing is erased there.
+            on_away: is called with cells that are away: nothing is erased there.
 
         Returns:
             What was erased, what has to wait, and the jobs that see to it (`Erasure`): of the cells that

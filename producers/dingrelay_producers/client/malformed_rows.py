@@ -1,4 +1,4 @@
-"""Rows of a list of people that name nobody, told with their lines."""
+"""Rows of a list of people that name nobody, with their lines."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -55,7 +55,7 @@ def read(file: Any, name: Any, media_type: Any) -> LocalFile:
     Args:
         file: its path, or its content.
         name: how it is called in DingTalk; that of the path if None.
-        media_type: the type; told by the name's ending if None.
+        media_type: the type; by the name's ending if None.
 
     Raises:
         InvalidArgument: it can't be read, or DingTalk has no such file.

@@ -66,10 +66,10 @@ class Difference(BaseModel):
 
 
 class Rules(BaseModel):
-    """Whose rules are told."""
+    """Whose rules are shown."""
 
     workers: int
-    """How many workers have told theirs; 0: they are those of the gateway's settings."""
+    """How many workers have published theirs; 0: they are those of the gateway's settings."""
     differences: list[Difference]
 
 

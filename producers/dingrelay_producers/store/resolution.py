@@ -39,7 +39,7 @@ class Resolution:
     def of(
         cls, job_id: str, kind: str, *, instance: str | None, not_created: bool, sent: bool | None
     ) -> Self:
-        """What is said in one of three ways, which must be the one of the job's kind.
+        """A decision given in one of three ways, which must be the one of the job's kind.
 
         Raises:
             CannotResolve: it is not.
@@ -50,7 +50,7 @@ class Resolution:
         if kind not in {APPROVAL, MESSAGE, CALL} or of_call != (kind != APPROVAL):
             fields = {APPROVAL: "instance or not_created", MESSAGE: "sent", CALL: "sent"}
             needed = fields.get(kind, "nothing")
-            raise CannotResolve(job_id, f"is a job of kind {kind}, which is told by {needed}")
+            raise CannotResolve(job_id, f"is a job of kind {kind}, which is resolved by {needed}")
         if instance is not None and not (
             0 < len(instance) <= LONGEST_INSTANCE and instance.isprintable() and " " not in instance
         ):

@@ -11,7 +11,7 @@ PING = "ping"
 DISCONNECT = "disconnect"
 
 Worth = Literal["SUCCESS", "LATER"]
-"""What an answer to an event says: it is taken, or is to be told again."""
+"""What an answer to an event says: it is taken, or is to be sent again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,9 +34,9 @@ class Taker:
         self._metrics = metrics
 
     async def take(self, app: str, frame: Frame) -> Worth:
-        """What to answer: that it is taken once it is a job, else that it is to be told again.
+        """What to answer: that it is taken once it is a job, else that it is to be sent again.
 
-        One that can't be read would be told again in vain, so it counts as taken.
+        One that can't be read would be sent again in vain, so it counts as taken.
         """
         try:
             # An event that tells nothing but its type is one all the same.

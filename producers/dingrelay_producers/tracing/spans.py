@@ -51,7 +51,7 @@ class Span:
 
     @property
     def recorded(self) -> bool:
-        """Whether somebody keeps what it is told."""
+        """Whether somebody keeps its attributes."""
         return self._span is not None and self._span.is_recording()
 
     def set_attributes(self, attributes: Attributes) -> None:
@@ -78,7 +78,7 @@ class Span:
 
     @property
     def failed(self) -> bool:
-        """Whether that was told."""
+        """Whether it ends in an error."""
         return self._failed
 
 

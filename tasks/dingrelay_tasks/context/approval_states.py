@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 ApprovalState = Literal["running", "approved", "refused", "terminated", "deleted"]
 TaskState = Literal["running", "agreed", "refused", "redirected", "cancelled"]
 Source = Literal["event", "look"]
-"""How it was learnt: DingTalk told by itself, or was asked."""
+"""How it was learnt: DingTalk sent an event, or was asked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +19,8 @@ class ApprovalTask:
         id: DingTalk's number of it.
         user: who decides.
         state: how that stands.
-        since: when they were asked; None if that was not told.
-        ended: when it ended; None while it runs, and where that was not told.
+        since: when they were asked; None if that was not reported.
+        ended: when it ended; None while it runs, and where that was not reported.
     """
 
     id: str
@@ -32,13 +32,13 @@ class ApprovalTask:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApprovalChange:
-    """What was told of an approval, by an event or in answer to a question. Empty: not told.
+    """What was reported of an approval, by an event or in answer to a question. Empty: not reported.
 
     Attributes:
         instance: its id.
         source: how it was learnt.
-        state: how it stands; None where only a task was told of.
-        tasks: those that were told of.
+        state: how it stands; None where only a task was reported.
+        tasks: those that were reported.
         created: when it was made.
         finished: when it ended.
     """
@@ -61,7 +61,7 @@ class Followed:
     """An approval in the table.
 
     Attributes:
-        state: as last told.
+        state: as last reported.
         ended: it will not move any more.
         looks: how often it was asked for since it was made.
         look_at: when to ask for it again; None once it has ended, and each of its tasks.
@@ -111,7 +111,7 @@ class ApprovalStates(Protocol):
         ...
 
     async def record(self, change: ApprovalChange, *, at: datetime) -> Followed | None:
-        """Write what was told, where it is news; None if nobody follows the approval.
+        """Write what was reported, where it is news; None if nobody follows the approval.
 
         What has ended does not go back: events come late, twice and in any order.
         """

@@ -85,6 +85,6 @@ class KeyCache:
 
 
 def _retrieved(task: "asyncio.Task[StoredKey | None]") -> None:
-    """Whoever waits is told of an error; where all have gone away, nobody need be."""
+    """Whoever waits gets the error; where all have gone away, asyncio need not log it."""
     if not task.cancelled():
         task.exception()

@@ -1,4 +1,4 @@
-"""What subscribers are told of approvals: how they are decided, and who is asked."""
+"""Notices of approvals: how they are decided, and who is asked."""
 
 from collections.abc import Sequence
 from datetime import datetime

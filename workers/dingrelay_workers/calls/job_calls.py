@@ -114,7 +114,7 @@ class JobCalls:
         """One call under all limits.
 
         Raises:
-            DingTalkError: exactly one of its classes; throttles are told to the fleet first.
+            DingTalkError: exactly one of its classes; throttles are reported to the fleet first.
             limiter.Parked: its slot is too far away to wait for it here.
             limiter.Outage: the API is out, or the app held.
             BatchSplit: DingTalk refused a call that several jobs shared.

@@ -30,7 +30,7 @@ BATCH = 2_000
 """Rows between two looks at whether somebody has had enough."""
 
 LISTED = 20
-"""Malformed rows that are told in full."""
+"""Malformed rows that are listed in full."""
 
 DIRECTORY_FIELDS = frozenset(name for name, parser in USER_FIELDS.items() if parser is text)
 """Fields that the directory may have of a person and that are text."""

@@ -67,7 +67,7 @@ class CampaignCalls:
     async def confirmable(
         self, campaign: str, numbers: Sequence[int], *, since: datetime
     ) -> list[CampaignCall]:
-        """Of these chunks, the calls of the last 24 hours of which nothing was told since then."""
+        """Of these chunks, the calls of the last 24 hours of which nothing was reported since then."""
         unconfirmed = or_(ChunkRow.confirmed_at.is_(None), ChunkRow.confirmed_at < since)
         return await self._calls(campaign, numbers, unconfirmed)
 

@@ -1,4 +1,4 @@
-"""What subscribers are told of campaigns: how they move from state to state."""
+"""Notices of campaigns: how they move from state to state."""
 
 from datetime import datetime
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class By(StrEnum):
-    """What the jobs of a lane are told apart by."""
+    """What distinguishes the jobs of a lane."""
 
     KIND = "kind"
     SENDER = "sender"

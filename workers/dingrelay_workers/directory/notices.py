@@ -1,4 +1,4 @@
-"""What subscribers are told of the directory: who and what is new, changed or gone.
+"""Notices of the directory: who and what is new, changed or gone.
 
 A notice names the person or department, and the fields that have another value; the values
 themselves stay here, where whoever may see them reads them.

@@ -91,7 +91,7 @@ class Reply:
         parked: senders that have jobs parked in this lane.
         slot: seconds that one call like the last one considered takes up.
         reason: of the pause, or of the outage.
-        sick: the fleet waits for a sane answer, which must be told.
+        sick: the fleet waits for a sane answer, which must be reported.
         trial: the granted call probes a breaker that stands open.
         outage: which one stands open and lets nothing leave: ``api``, ``host`` or ``hold``.
     """

@@ -1,4 +1,4 @@
-"""The rules that the workers keep, told by each, so that whoever looks sees theirs and not his own."""
+"""The rules that the workers keep, published by each, so that whoever looks sees theirs and not his own."""
 
 import json
 from collections import defaultdict
@@ -100,7 +100,7 @@ def _plain(rules: Rules) -> dict[str, Any]:
 
 
 def _read(text: bytes | str) -> Rules | None:
-    """What `publish` told; None if another version wrote something else."""
+    """What `publish` wrote; None if another version wrote something else."""
     try:
         kept = json.loads(text)
         limits: dict[str, dict[Unit, tuple[int, float] | None]] = {

@@ -18,7 +18,7 @@ class Grant:
         waited: no slot was free when it was asked for.
         left: the time of its slot, on the limiter's clock.
         host: whose API it calls.
-        sick: the fleet waits for a sane answer: this one must be told.
+        sick: the fleet waits for a sane answer: this one must be reported.
         trial: it probes a breaker that stands open.
     """
 

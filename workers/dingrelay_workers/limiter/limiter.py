@@ -71,7 +71,7 @@ class Limiter:
             rules: the limits to keep.
             max_wait: seconds a call may wait here before it is parked.
             local_waiters: calls of one API and lane that may wait here at a time.
-            breakers: of the fleet; None for calls that pass none and whose answers are not told.
+            breakers: of the fleet; None for calls that pass none and whose answers are not reported.
             clock: seconds that only grow.
         """
         self._redis = redis
@@ -210,7 +210,7 @@ class Limiter:
 
         Returns:
             Seconds to the next probe, if it is an outage or the app is held. 0 too where Redis
-            can't be told: the error stands for itself then.
+            can't be reached: the error stands for itself then.
         """
         with _despite_redis_errors(error.name):
             return await self._report(grant, error, job=job)

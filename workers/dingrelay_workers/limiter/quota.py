@@ -24,7 +24,7 @@ FIELD = "calls"
 FRESH = 1.0
 """Seconds for which a read count is good enough: no call waits for a question of its own."""
 FLUSH_EVERY = 0.2
-"""Seconds for which calls are counted here before they are told to the fleet."""
+"""Seconds for which calls are counted here before they are reported to the fleet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Quota:
         """Tell the fleet what is still counted here only.
 
         Raises:
-            RedisError: it can't be told.
+            RedisError: it can't be reported.
         """
         self._closing.set()
         if self._flusher is not None:
@@ -122,7 +122,7 @@ class Quota:
             with suppress(TimeoutError):
                 async with asyncio.timeout(FLUSH_EVERY):
                     await self._closing.wait()
-            # What can't be told stays here and is told with the next ones.
+            # What can't be reported stays here and is reported with the next ones.
             with suppress(RedisError):
                 await self._flush()
 

@@ -281,7 +281,7 @@ class WaitQueue:
         self._held.pop(waiter, None)
 
     def _forgo(self, waiter: Waiter) -> None:
-        """Have it told that a probe does not leave: the fleet would wait for its answer."""
+        """Have it reported that a probe does not leave: the fleet would wait for its answer."""
         if waiter.trial and self._forgone is not None:
             task = asyncio.get_running_loop().create_task(self._forgone())
             self._reporting.add(task)

@@ -1,1 +1,1 @@
-"""What is to be told to subscribers, written in one step with the change that it tells of."""
+"""What subscribers get, written in one step with the change that it is about."""

@@ -1,4 +1,4 @@
-"""A notice: one thing that happened, as subscribers are told of it."""
+"""A notice: one thing that happened, as subscribers get it."""
 
 import uuid
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ class Notice:
         data: what happened, as JSON values; no secret, since it leaves for other hosts.
         sender: who asked for what ended; empty where nobody did.
         kind: of the job that ended; empty where none did.
-        id: tells it from every other, and stays the same however often it is told.
+        id: is no other's, and stays the same however often it is sent.
         trace: in which it happened (`tracing.trace_context`); empty for none.
     """
 

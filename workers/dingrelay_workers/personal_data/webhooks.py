@@ -1,4 +1,4 @@
-"""A person in the notices that business applications are told."""
+"""A person in the notices of business applications."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -32,7 +32,7 @@ async def export(connection: AsyncConnection, subject: Subject) -> list[dict[str
 
 
 async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Erased:
-    """Take the person out of notices that every endpoint has been told.
+    """Take the person out of notices that every endpoint has got.
 
     Args:
         database: with the notices.
@@ -47,7 +47,7 @@ async def erase(database: Database, erasing: Erasing, *, kept: timedelta) -> Era
             erased.left.append(left)
         numbers = [row["number"] for row in await _before(connection, NoticeRow, erasing)]
     for some in chunks(numbers):
-        # As whoever passes notices on: none is begun to be told meanwhile.
+        # As whoever passes notices on: none is begun to be sent meanwhile.
         async with database.write(WRITER) as connection:
             query = select(NoticeRow.__table__).where(NoticeRow.number.in_(some))
             for row in (await connection.execute(query)).mappings().all():
@@ -90,7 +90,7 @@ def _names(row: Any, subject: Subject) -> bool:
 
 
 async def _is_awaited(connection: AsyncConnection, number: int) -> bool:
-    """Whether some endpoint may still be told of a notice: what it is told must not change."""
+    """Whether some endpoint may still get a notice: what it gets must not change."""
     under_way = select(DeliveryRow.job).where(DeliveryRow.notice == number).limit(1)
     behind = (
         select(EndpointRow.id)

@@ -1,1 +1,1 @@
-"""What business applications are told: endpoints, deliveries, and who sees to them."""
+"""What business applications get: endpoints, deliveries, and who sees to them."""

@@ -10,7 +10,7 @@ At least once, whatever dies and whenever:
   at all rows, and enqueues what has no record, under the same ids.
 * A delivery's row goes once its job has ended, which the stream tells, too; its record goes after
   that is committed. A job that Redis lost is found without a record and enqueued again, so its
-  notice may be told twice, with the same id, and is never told less than once.
+  notice may be sent twice, with the same id, and is never sent less than once.
 * What Redis is told (enqueue, forget) names the lease, and is refused to an older leader. Where an
   older one still writes to SQL, both go by what they read under the writer's lock.
 * The database away: nothing is passed on; the stream waits, up to its bound.

@@ -25,7 +25,7 @@ class ApprovalTaskDocument(BaseModel):
 
 
 class ApprovalDocument(BaseModel):
-    """An approval as it was last told."""
+    """An approval as it was last reported."""
 
     model_config = ConfigDict(from_attributes=True)
 

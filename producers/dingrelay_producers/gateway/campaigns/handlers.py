@@ -275,7 +275,7 @@ def _malformed(error: MalformedRecipients) -> Problem:
     ]
     problem = "1 row is malformed" if error.count == 1 else f"{error.count} rows are malformed"
     if error.count > len(rows):
-        problem += f", of which the first {len(rows)} are told"
+        problem += f", of which the first {len(rows)} are listed"
     return Problem(problems.INVALID, problem, errors=rows)
 
 

@@ -1,6 +1,6 @@
--- How a job that has ended is told to whoever keeps account: a stream that each reader reads at its own
--- pace (`read_endings.lua`). It is put before the transitions that end jobs, so that no end is told
--- without being written, or written without being told.
+-- How the end of a job is passed to its readers: a stream that each reader reads at its own
+-- pace (`read_endings.lua`). It is put before the transitions that end jobs, so that no end is passed on
+-- without being written, or written without being passed on.
 --
 -- An entry holds id, kind, app, sender, state, and `at`, when it ended (ms). The stream is bounded: a
 -- reader that is away for too long is told how many entries it has missed.

@@ -17,7 +17,7 @@
 --
 -- Answers granted {start in us, ...}, wait of the first one refused (us), probing, paused,
 -- saturated, senders with jobs parked in the lane, one slot (us), reason, and of the breakers: 1 if a
--- sane answer must be told, 1 if the call granted is a probe, which one stands open (api, host or hold;
+-- sane answer must be reported, 1 if the call granted is a probe, which one stands open (api, host or hold;
 -- then nothing is granted, and the reason is its).
 --
 -- A bucket is the generic cell rate algorithm: `balance` tokens at time `at`, at most `burst`,
