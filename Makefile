@@ -101,7 +101,7 @@ coverage: setup $(SDKS) ## run all tests and tell which branches none of them to
 chaos-mutations: setup ## undo fixes one by one and see whether chaos notices, 20 minutes
 	@PYTHONPATH=ops/chaos $(BIN)/python -m dingrelay_chaos.mutate --jobs $(JOBS) $(ARGS)
 
-chaos: setup ## run the system under random faults and judge it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
+chaos: setup ## run the system under random faults and check it (SEEDS=100 SECONDS=60 SEED=17 JOBS=2)
 	@$(CHAOS) --seeds $(SEEDS) --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) --jobs $(JOBS) $(ARGS)
 
 soak: setup ## hours of mixed traffic with a kill a minute: does anything grow? (HOURS=1)
