@@ -2,8 +2,8 @@
 
 Two processes with a full queue call a server that counts by one of the sandbox's windows, so many
 milliseconds away. A minute takes a fraction of a second, and a seed gives the same one again: the
-place to choose the constants of ``acquire.lua`` and ``penalize.lua``. ``limiter_loop.py`` shows
-the same in real time. Run: ``python ops/bench/limiter_sim.py``.
+place to choose the constants of ``acquire.lua`` and ``penalize.lua``. Run:
+``python ops/bench/limiter_sim.py``.
 """
 
 import argparse
