@@ -1,3 +1,5 @@
+from operator import itemgetter
+
 import pytest
 from rich.console import Console
 from rich.text import Text
@@ -29,10 +31,10 @@ def test_a_length_of_time_has_two_units_at_most(seconds: float, text: str) -> No
 
 
 COLUMNS = (
-    Column("id"),
-    Column("kind", rank=1),
-    Column("app", rank=3, right=True),
-    Column("reason", rank=2, cut=True),
+    Column("id", itemgetter(0)),
+    Column("kind", itemgetter(1), rank=1),
+    Column("app", itemgetter(2), rank=3, right=True),
+    Column("reason", itemgetter(3), rank=2, cut=True),
 )
 ROWS = [[Text("a" * 36), Text("message-send"), Text("default"), Text("语" * 40)]]
 
@@ -50,7 +52,7 @@ def test_every_id_is_whole_on_any_terminal(
     width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(table, "console", lambda: Console(width=width))
-    print_table(COLUMNS, ROWS)
+    print_table(ROWS, *COLUMNS)
     assert "a" * 36 in capsys.readouterr().out.replace("\n", "").replace(" ", "")
 
 

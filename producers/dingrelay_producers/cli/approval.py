@@ -4,14 +4,20 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
+from dingrelay_producers.cli.output import console, document, grid_of_fields, print_job, print_json
+from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.cli.waiting import wait_for
 from dingrelay_producers.language import tr
+from dingrelay_producers.store.states import State
+from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from collections.abc import Generator
-
-    from rich.table import Table
 
     from dingrelay_producers.client.approval_backend import ApprovalStatus
     from dingrelay_producers.client.approvals import ApprovalRef
@@ -41,11 +47,6 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """Show the stored state of an approval."""
-    from dingrelay_producers.cli.exits import of_state
-    from dingrelay_producers.cli.output import console, document, print_job, print_json
-    from dingrelay_producers.cli.waiting import wait_for
-    from dingrelay_producers.store.states import State
-
     with _approval(instance, app) as ref:
         if look:
             looked = wait_for(ref.look(), timeout)
@@ -78,12 +79,7 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List approvals, the newest first."""
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import document, print_json
-    from dingrelay_producers.cli.table import Column, print_table
     from dingrelay_producers.client.client import Client
-    from dingrelay_producers.zone import local
 
     with Client() as client:
         found = client.approvals(
@@ -97,29 +93,15 @@ def list_(
     if as_json:
         print_json([document(status) for status in found])
         return
-    columns = (
-        Column("state"),
-        Column("id"),
-        Column("app", rank=4),
-        Column("originator", rank=3),
-        Column("known since", rank=5),
-        Column("waits for", rank=1),
-        Column("title", rank=2, cut=True),
-    )
     print_table(
-        columns,
-        (
-            (
-                Text(status.state, style=COLOURS.get(status.state, "dim")),
-                status.instance,
-                status.app,
-                status.originator,
-                local(status.known_since),
-                ", ".join(task.user for task in status.tasks if task.state == "running"),
-                status.title,
-            )
-            for status in found
-        ),
+        found,
+        Column("state", _state),
+        Column("id", lambda status: status.instance),
+        Column("app", lambda status: status.app, rank=4),
+        Column("originator", lambda status: status.originator, rank=3),
+        Column("known since", lambda status: local(status.known_since), rank=5),
+        Column("waits for", _waits_for, rank=1),
+        Column("title", lambda status: status.title, rank=2, cut=True),
     )
 
 
@@ -136,8 +118,6 @@ def watch(
     """
     import time
 
-    from dingrelay_producers.cli.exits import DONE, OTHERWISE
-    from dingrelay_producers.cli.output import console, document, print_json
     from dingrelay_producers.client.approvals import POLL_SECONDS, Patience
 
     patience, printed = Patience(instance, timeout), None
@@ -170,10 +150,8 @@ def terminate(
 ) -> None:
     """Withdraw a running approval. DingTalk refuses it in the first 15 seconds; the job waits."""
     with _approval(instance, app) as approval:
-        job, what = (
-            approval.terminate(reason, user=user),
-            tr("terminate {instance}", instance=instance),
-        )
+        job = approval.terminate(reason, user=user)
+        what = tr("terminate {instance}", instance=instance)
         _show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
@@ -241,22 +219,23 @@ def _show_accepted(job: "JobRef", what: str, *, wait: bool, timeout: float, as_j
     show_accepted(job, what, wait=wait, timeout=timeout, as_json=as_json)
 
 
-def _line(status: "ApprovalStatus") -> str:
-    from dingrelay_producers.zone import local
+def _state(status: "ApprovalStatus") -> Text:
+    return Text(status.state, style=COLOURS.get(status.state, "dim"))
 
-    waiting = ", ".join(task.user for task in status.tasks if task.state == "running")
+
+def _waits_for(status: "ApprovalStatus") -> str:
+    return ", ".join(task.user for task in status.tasks if task.state == "running")
+
+
+def _line(status: "ApprovalStatus") -> str:
+    waiting = _waits_for(status)
     state = f"{local(status.changed_at)}  {status.state}"
     return tr("{state}, waits for {waiting}", state=state, waiting=waiting) if waiting else state
 
 
-def _page(status: "ApprovalStatus") -> "Table":
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import grid_of_fields
-    from dingrelay_producers.zone import local
-
+def _page(status: "ApprovalStatus") -> Table:
     grid = grid_of_fields()
-    grid.add_row(tr("state"), Text(status.state, style=COLOURS.get(status.state, "dim")))
+    grid.add_row(tr("state"), _state(status))
     grid.add_row(tr("updated by"), f"{tr(status.source)}, {local(status.changed_at)}")
     grid.add_row(tr("title"), Text(status.title))
     grid.add_row("id", status.instance)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import typer
 
 from dingrelay_producers.cli.exits import UNREACHABLE
+from dingrelay_producers.cli.output import note
 from dingrelay_producers.errors import CellUnavailable
 from dingrelay_producers.language import translated
 
@@ -39,8 +40,6 @@ class CellsAway:
         Raises:
             Exit: there are some.
         """
-        from dingrelay_producers.cli.output import note
-
         for sentence in self._away:
             note(translated(sentence), style="yellow")
         if self._away:

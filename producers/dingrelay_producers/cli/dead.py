@@ -6,6 +6,9 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.cells_away import cells_away
+from dingrelay_producers.cli.exits import OTHERWISE
+from dingrelay_producers.cli.output import console, print_details, print_json
 from dingrelay_producers.language import tr
 
 ALL = 100_000
@@ -24,7 +27,6 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List them with their reasons, latest first."""
-    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.job_table import print_jobs
     from dingrelay_producers.client.client import Client
 
@@ -38,7 +40,6 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """Show one job: why it died and what to do."""
-    from dingrelay_producers.cli.output import print_details
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
@@ -90,9 +91,6 @@ def _act(job_ids: list[str], act: Callable[[str], bool], verb: str, *, as_json: 
     Raises:
         Exit: a job that was named is none that this can be done to.
     """
-    from dingrelay_producers.cli.exits import OTHERWISE
-    from dingrelay_producers.cli.output import console, print_json
-
     done = [job_id for job_id in job_ids if act(job_id)]
     others = sorted(set(job_ids) - set(done))
     if as_json:

@@ -3,13 +3,15 @@
 import json
 import re
 import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from dingrelay_producers.language import tr
+from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local, zone
 
 STILL_NOW = timedelta(minutes=1)
@@ -115,6 +117,29 @@ def read_pair(text: str, sign: str, form: str, option: str) -> tuple[str, str]:
         problem = tr("{text!r} is not {form}", text=text, form=form)
         raise typer.BadParameter(problem, param_hint=option)
     return first, second
+
+
+@contextmanager
+def errors_of_options(options: Mapping[str, str], asked: Mapping[str, Any]) -> Generator[None]:
+    """Turns errors about fields of what is asked into errors about options.
+
+    Args:
+        options: field → the option that gives it.
+        asked: field → what it is; of a list the value that is wrong is named.
+
+    Raises:
+        BadParameter: names the option.
+    """
+    from dingrelay_tasks.contract import ContractError
+
+    try:
+        yield
+    except ContractError as error:
+        field, _, index = error.field.partition(".")
+        values = asked.get(field)
+        named = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
+        problem = f"{named}{translated(error.problem)}"
+        raise typer.BadParameter(problem, param_hint=options.get(field, field)) from None
 
 
 def split(values: list[str] | None) -> list[str]:

@@ -10,6 +10,7 @@ from typer.main import get_group
 
 from dingrelay_producers.cli.exits import explain
 from dingrelay_producers.cli.line_breaks import allow_between_characters
+from dingrelay_producers.cli.output import note
 from dingrelay_producers.cli.reader_language import speak, speak_error, speak_headings
 from dingrelay_producers.language import spoken, tr, translated
 
@@ -67,8 +68,6 @@ class Commands(TyperGroup):
                 _speak_if_usage(error)
                 raise
             code, sentence = explained
-            from dingrelay_producers.cli.output import note
-
             note(translated(sentence), style="red")
             raise typer.Exit(code) from None
 

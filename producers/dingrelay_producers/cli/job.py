@@ -5,7 +5,12 @@ from typing import Annotated
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.cells_away import cells_away
 from dingrelay_producers.cli.documents import read_past
+from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
+from dingrelay_producers.cli.output import console, print_details, print_job
+from dingrelay_producers.cli.waiting import wait_for
+from dingrelay_producers.errors import ServiceUnavailable
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
 
@@ -22,9 +27,6 @@ def show(
     as_json: options.AsJson = False,
 ) -> None:
     """Show one job; with --wait, once it has ended."""
-    from dingrelay_producers.cli.exits import of_state
-    from dingrelay_producers.cli.output import print_details
-    from dingrelay_producers.cli.waiting import wait_for
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
@@ -60,12 +62,9 @@ def list_(
     as_json: options.AsJson = False,
 ) -> None:
     """List jobs, the newest first: those in Redis, and those that ended, from the history."""
-    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.cli.job_table import print_jobs
-    from dingrelay_producers.cli.output import console
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.client.history_backend import JobFields
-    from dingrelay_producers.errors import ServiceUnavailable
 
     chosen = JobFields(
         state=state,
@@ -94,8 +93,6 @@ def list_(
 @app.command()
 def cancel(job_id: JobId, as_json: options.AsJson = False) -> None:
     """Cancel a job that does not run. Exit code 1 if it runs or has ended."""
-    from dingrelay_producers.cli.exits import DONE, OTHERWISE
-    from dingrelay_producers.cli.output import console, print_job
     from dingrelay_producers.client.client import Client
 
     with Client() as client:
@@ -132,8 +129,6 @@ def resolve(
 
     `dingrelay job show` lists the approvals that it may have created, with their links.
     """
-    from dingrelay_producers.cli.exits import DONE, OTHERWISE
-    from dingrelay_producers.cli.output import console, print_job
     from dingrelay_producers.client.client import Client
 
     with Client() as client:

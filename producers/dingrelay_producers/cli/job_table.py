@@ -8,17 +8,6 @@ from dingrelay_producers.language import translated
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
 
-_COLUMNS = (
-    Column("state"),
-    Column("id"),
-    Column("kind", rank=1),
-    Column("app", rank=5),
-    Column("lane", rank=4),
-    Column("att.", rank=6, right=True),
-    Column("created", rank=3),
-    Column("reason", rank=2, cut=True),
-)
-
 
 def print_jobs(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
     """A list of jobs; as JSON one array."""
@@ -26,20 +15,18 @@ def print_jobs(statuses: Iterable[JobStatus], *, as_json: bool) -> None:
         print_json([status.to_json() for status in statuses])
         return
     print_table(
-        _COLUMNS,
-        (
-            (
-                state_text(status.state),
-                status.id,
-                status.kind,
-                status.app,
-                status.lane,
-                str(status.attempts),
-                local(status.created_at),
-                f"{status.error.prefix} {translated(status.error.message)}".strip()
-                if status.error
-                else "",
-            )
-            for status in statuses
-        ),
+        statuses,
+        Column("state", lambda job: state_text(job.state)),
+        Column("id", lambda job: job.id),
+        Column("kind", lambda job: job.kind, rank=1),
+        Column("app", lambda job: job.app, rank=5),
+        Column("lane", lambda job: job.lane, rank=4),
+        Column("att.", lambda job: str(job.attempts), rank=6, right=True),
+        Column("created", lambda job: local(job.created_at), rank=3),
+        Column("reason", _reason, rank=2, cut=True),
     )
+
+
+def _reason(job: JobStatus) -> str:
+    error = job.error
+    return f"{error.prefix} {translated(error.message)}".strip() if error else ""

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.waiting import spinner
 from dingrelay_producers.language import tr
 
 app = typer.Typer(help="Upload files that messages show.", no_args_is_help=True)
@@ -39,8 +41,6 @@ def upload(
 
     dingrelay media upload menu.png
     """
-    from dingrelay_producers.cli.output import console, print_json
-    from dingrelay_producers.cli.waiting import spinner
     from dingrelay_producers.client.client import Client
 
     with Client() as client, spinner(tr("uploading {file}", file=file)):

@@ -6,6 +6,7 @@ Paths are those of whoever runs the command, from the folder in which they do.
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from dingrelay_producers.cli.waiting import spinner
 from dingrelay_producers.language import tr
 from dingrelay_tasks.media_upload import MediaType
 
@@ -70,8 +71,6 @@ class Uploads:
         return upload
 
     def _upload(self, path: str, media_type: MediaType, app: str) -> str:
-        from dingrelay_producers.cli.waiting import spinner
-
         with spinner(tr("uploading {file}", file=path)):
             return self._client.upload(path, media_type=media_type, app=app).id
 

@@ -5,18 +5,20 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dingrelay_producers.client.history_backend import JobDetails
 from dingrelay_producers.language import ENGLISH, now_spoken, tr, translated
 from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus
 from dingrelay_producers.zone import local
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.history_backend import JobDetails
+    from dingrelay_producers.store.status import JobStatus
 
 PIPED_COLUMNS = 200
 """Width of tables that no terminal shows: wide enough to cut nothing that matters."""
@@ -87,7 +89,7 @@ def can_print(text: str) -> bool:
     return True
 
 
-def print_job(status: JobStatus, *, as_json: bool) -> None:
+def print_job(status: "JobStatus", *, as_json: bool) -> None:
     """One job, with what to do if it failed."""
     if as_json:
         print_json(status.to_json())
@@ -99,7 +101,7 @@ NAMED_PEOPLE = 20
 """People of one outcome who are named; JSON has all."""
 
 
-def print_details(details: JobDetails, *, as_json: bool) -> None:
+def print_details(details: "JobDetails", *, as_json: bool) -> None:
     """One job with its key and its people."""
     if as_json:
         job = details.status.to_json()
@@ -148,7 +150,7 @@ def grid_of_fields() -> Table:
     return grid
 
 
-def _job(status: JobStatus) -> Table:
+def _job(status: "JobStatus") -> Table:
     grid = grid_of_fields()
     grid.add_row(tr("state"), state_text(status.state))
     grid.add_row("id", status.id)

@@ -1,7 +1,8 @@
 """Lists for people: what a terminal has no room for is left out column by column, and no id is cut."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from rich.cells import cell_len
 from rich.table import Table
@@ -16,25 +17,31 @@ READABLE = 16
 """Characters of a text that may be cut which are worth a column."""
 
 
-class Column(NamedTuple):
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
     """One column of a list.
 
     Attributes:
         title: its head, in English.
+        cell: what it shows of a row.
         rank: 0 for what is always shown; of the others the highest is left out first.
         right: whether it is flush right, as numbers are.
         cut: whether it may be cut at its end; others are folded where even the last ones have no room.
     """
 
     title: str
+    cell: Callable[[Row], Text | str]
     rank: int = 0
     right: bool = False
     cut: bool = False
 
 
-def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]]) -> None:
+def print_table(rows: Iterable[Row], *columns: Column[Row]) -> None:
     """Print a list, or that it is empty."""
-    texts = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    texts = [[_text(column.cell(row)) for column in columns] for row in rows]
     if not texts:
         console(stderr=True).print(tr("none"), style="dim")
         return
@@ -60,7 +67,7 @@ def print_table(columns: Sequence[Column], rows: Iterable[Sequence[Text | str]])
 
 
 def fitting(
-    columns: Sequence[Column], rows: Sequence[Sequence[Text]], available: int
+    columns: Sequence[Column[Any]], rows: Sequence[Sequence[Text]], available: int
 ) -> Sequence[int]:
     """Which columns there is room for, by their numbers."""
     shown = list(range(len(columns)))
@@ -73,7 +80,11 @@ def fitting(
     return shown
 
 
-def _width(column: Column, number: int, rows: Sequence[Sequence[Text]]) -> int:
+def _text(cell: Text | str) -> Text:
+    return Text(cell) if isinstance(cell, str) else cell
+
+
+def _width(column: Column[Any], number: int, rows: Sequence[Sequence[Text]]) -> int:
     longest = max((cell_len(row[number].plain) for row in rows), default=0)
     if column.cut:
         longest = min(longest, READABLE)

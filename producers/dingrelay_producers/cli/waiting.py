@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import typer
 from rich.markup import escape
@@ -11,17 +12,19 @@ from rich.status import Status
 
 from dingrelay_producers.cli.exits import INTERRUPTED, NOT_ENDED
 from dingrelay_producers.cli.output import console, note
-from dingrelay_producers.client.job_ref import JobRef
 from dingrelay_producers.errors import WaitTimeout
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.store.states import State
-from dingrelay_producers.store.status import JobStatus
+
+if TYPE_CHECKING:
+    from dingrelay_producers.client.job_ref import JobRef
+    from dingrelay_producers.store.status import JobStatus
 
 LOOK_SECONDS = 0.5
 """How often the terminal shows what a job that is waited for does."""
 
 
-def wait_for(ref: JobRef, timeout: float) -> JobStatus:
+def wait_for(ref: "JobRef", timeout: float) -> "JobStatus":
     """The status of a job once it has ended.
 
     Raises:
@@ -39,14 +42,14 @@ def wait_for(ref: JobRef, timeout: float) -> JobStatus:
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _goes_on(ref: JobRef) -> str:
+def _goes_on(ref: "JobRef") -> str:
     return tr(
         "It goes on: look at it with `dingrelay job show {id}`, or `dingrelay job cancel {id}`",
         id=ref.id,
     )
 
 
-def _ended(ref: JobRef, timeout: float) -> JobStatus:
+def _ended(ref: "JobRef", timeout: float) -> "JobStatus":
     with spinner(tr("waiting")) as moving:
         if moving is None:
             return ref.wait(timeout)
@@ -66,7 +69,7 @@ def _ended(ref: JobRef, timeout: float) -> JobStatus:
         return ref.wait(max(0.0, left))
 
 
-def wait_for_all(refs: Sequence[JobRef], timeout: float) -> Counter[State]:
+def wait_for_all(refs: "Sequence[JobRef]", timeout: float) -> Counter[State]:
     """In which states the jobs are once all have ended, or the time is over."""
     deadline = time.monotonic() + timeout
     states: Counter[State] = Counter()

@@ -3,9 +3,14 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.cells_away import cells_away
+from dingrelay_producers.cli.output import console, document, print_json
+from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.history_backend import PersonHistory
@@ -23,8 +28,6 @@ def who(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what a person was sent, by messages and campaigns, and why something did not arrive."""
-    from dingrelay_producers.cli.cells_away import cells_away
-    from dingrelay_producers.cli.output import document, print_json
     from dingrelay_producers.client.client import Client
 
     with Client() as client, cells_away() as away:
@@ -36,12 +39,6 @@ def who(
 
 
 def _print(found: "PersonHistory") -> None:
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import console
-    from dingrelay_producers.cli.table import Column, print_table
-    from dingrelay_producers.zone import local
-
     out = console()
     for known in found.known_as:
         left = tr(", left {moment}", moment=local(known.left_at)) if known.left_at else ""
@@ -49,23 +46,16 @@ def _print(found: "PersonHistory") -> None:
         out.print(Text(f"{known.app}: {known.name}{left}, {departments}"))
     if not found.known_as:
         out.print(tr("not in the directory"), style="dim")
-    columns = (
-        Column("at", rank=2),
-        Column("outcome"),
-        Column("app", rank=3),
-        Column("job or campaign"),
-        Column("what", rank=1, cut=True),
-    )
     print_table(
-        columns,
-        (
-            (
-                local(message.at),
-                Text(message.outcome, style=COLOURS.get(message.outcome, "red")),
-                message.app,
-                message.job or message.campaign,
-                f"{message.name}  {translated(message.reason)}".rstrip(),
-            )
-            for message in found.messages
+        found.messages,
+        Column("at", lambda sent: local(sent.at), rank=2),
+        Column("outcome", lambda sent: Text(sent.outcome, style=COLOURS.get(sent.outcome, "red"))),
+        Column("app", lambda sent: sent.app, rank=3),
+        Column("job or campaign", lambda sent: sent.job or sent.campaign),
+        Column(
+            "what",
+            lambda sent: f"{sent.name}  {translated(sent.reason)}".rstrip(),
+            rank=1,
+            cut=True,
         ),
     )

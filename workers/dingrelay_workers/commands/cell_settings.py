@@ -4,9 +4,10 @@ from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from dingrelay_producers.errors import CampaignNotFound, DingrelayError, EndpointNotFound
+
 if TYPE_CHECKING:
     from dingrelay_producers.cells.cells import Cells
-    from dingrelay_producers.errors import DingrelayError
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.models import CampaignRow
     from dingrelay_workers.database.base import Base
@@ -64,7 +65,6 @@ async def of_campaign(settings: "Settings", campaign: str) -> "Settings":
         CampaignNotFound: none has it.
         CellUnavailable: one that is away may have it.
     """
-    from dingrelay_producers.errors import CampaignNotFound
     from dingrelay_workers.campaigns.models import CampaignRow
 
     return await _of(settings, CampaignRow, campaign, CampaignNotFound(campaign))
@@ -77,7 +77,6 @@ async def of_endpoint(settings: "Settings", endpoint: str) -> "Settings":
         EndpointNotFound: none has it.
         CellUnavailable: one that is away may have it.
     """
-    from dingrelay_producers.errors import EndpointNotFound
     from dingrelay_workers.outbox.models import EndpointRow
 
     return await _of(settings, EndpointRow, endpoint, EndpointNotFound(endpoint))
@@ -87,7 +86,7 @@ async def _of(
     settings: "Settings",
     table: "type[CampaignRow | EndpointRow]",
     row: str,
-    missing: "DingrelayError",
+    missing: DingrelayError,
 ) -> "Settings":
     from sqlalchemy import select
 

@@ -5,7 +5,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
+from dingrelay_producers.cli.exits import DONE, OTHERWISE, UNREACHABLE
+from dingrelay_producers.cli.output import can_print, console, print_json
 from dingrelay_producers.language import ENGLISH, spoken, tr, translated
 
 if TYPE_CHECKING:
@@ -35,8 +39,6 @@ def doctor(
     Asks DingTalk for a token, and makes three reads an app that change nothing. Exit codes: 0 all is well, 1 something is
     wrong, 3 something cannot be reached.
     """
-    from dingrelay_producers.cli.exits import DONE, OTHERWISE, UNREACHABLE
-    from dingrelay_producers.cli.output import print_json
     from dingrelay_workers.doctor.run_checks import run_checks
 
     # What is found is the same in JSON whoever reads it, and is said again where it is printed.
@@ -52,11 +54,6 @@ def doctor(
 
 
 def _print(results: "list[CheckResult]") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import can_print, console
-
     grid = Table.grid(padding=(0, 1))
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, style="bold")

@@ -4,17 +4,19 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from dingrelay_producers.cli.documents import split
+from dingrelay_producers.cli.documents import errors_of_options, split
 from dingrelay_producers.cli.options import AsJson
-from dingrelay_producers.language import tr, translated
+from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.language import tr
+from dingrelay_producers.zone import local
 
 if TYPE_CHECKING:
     from dingrelay_producers.gateway.backend.access import IssuedKey, KeyStatus
-    from dingrelay_tasks.contract import ContractError
     from dingrelay_workers.api_keys.store import SqlKeyStore
 
 Found = TypeVar("Found")
@@ -66,7 +68,6 @@ def create(
     A key that may do all: --scope '*'.
     """
     from dingrelay_producers.gateway.keys.request import KeyRequest
-    from dingrelay_tasks.contract import ContractError
 
     asked = {
         "name": name,
@@ -77,10 +78,8 @@ def create(
         "rate": rate,
         "expires": expires,
     }
-    try:
+    with errors_of_options(_OPTIONS, asked):
         grant = KeyRequest.parse(asked).grant()
-    except ContractError as error:
-        raise _refusal(error, asked) from None
     _warn_of_unknown_apps(split(application))
     made = asyncio.run(_ask(lambda keys: keys.create(grant)))
     _show_once(made, as_json=as_json)
@@ -89,7 +88,6 @@ def create(
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the keys, the newest first, with their last use."""
-    from dingrelay_producers.cli.output import print_json
     from dingrelay_producers.gateway.keys import documents as key_documents
 
     found = asyncio.run(_ask(lambda keys: keys.list()))
@@ -109,12 +107,9 @@ def rotate(
 ) -> None:
     """Give a key a new secret, and show it: this once only. Its id stays."""
     from dingrelay_producers.gateway.keys.request import RotationRequest
-    from dingrelay_tasks.contract import ContractError
 
-    try:
+    with errors_of_options(_OPTIONS, {}):
         length = RotationRequest.parse({"overlap": overlap}).length()
-    except ContractError as error:
-        raise _refusal(error, {}) from None
     made = asyncio.run(_ask(lambda keys: keys.rotate(key_id, overlap=length)))
     _show_once(made, as_json=as_json)
 
@@ -122,7 +117,6 @@ def rotate(
 @app.command()
 def revoke(key_id: KeyId, as_json: AsJson = False) -> None:
     """Refuse a key from now on. Gateways that run notice within 5 s."""
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.gateway.keys import documents as key_documents
 
     status = asyncio.run(_ask(lambda keys: keys.revoke(key_id)))
@@ -157,19 +151,8 @@ async def _opened() -> "AsyncGenerator[SqlKeyStore]":
         await database.dispose()
 
 
-def _refusal(error: "ContractError", asked: dict[str, Any]) -> typer.BadParameter:
-    """The same in the words of the command: the option, and which of its values is meant."""
-    field, _, index = error.field.partition(".")
-    values = asked.get(field)
-    named = f"{values[int(index)]}: " if index.isdecimal() and values else ""
-    return typer.BadParameter(
-        f"{named}{translated(error.problem)}", param_hint=_OPTIONS.get(field, field)
-    )
-
-
 def _warn_of_unknown_apps(names: list[str]) -> None:
     """A slip in a name makes a key that may do nothing; but apps may be configured elsewhere."""
-    from dingrelay_producers.cli.output import console
     from dingrelay_producers.settings import Settings
 
     known = Settings.load().apps
@@ -184,9 +167,7 @@ def _warn_of_unknown_apps(names: list[str]) -> None:
 
 
 def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.gateway.keys import documents as key_documents
-    from dingrelay_producers.zone import local
 
     if as_json:
         print_json(key_documents.issued(made))
@@ -201,43 +182,23 @@ def _show_once(made: "IssuedKey", *, as_json: bool) -> None:
 
 
 def _print_table(found: "Sequence[KeyStatus]") -> None:
-    from dingrelay_producers.cli.table import Column, print_table
     from dingrelay_producers.gateway.keys import documents as key_documents
 
     now = datetime.now(UTC)
-    columns = (
-        Column("state"),
-        Column("id"),
-        Column("last use", rank=5),
-        Column("expires", rank=4),
-        Column("scopes", rank=2),
-        Column("apps", rank=6),
-        Column("lanes", rank=7),
-        Column("sender", rank=3),
-        Column("rate", rank=8),
-        Column("name", rank=1, cut=True),
-    )
     print_table(
-        columns,
-        (
-            (
-                key_documents.state(status, now),
-                status.key.id,
-                _moment(status.used_at),
-                _moment(status.key.expires_at),
-                " ".join(sorted(status.key.scopes)),
-                " ".join(sorted(status.key.apps)),
-                " ".join(sorted(status.key.lanes)),
-                status.key.sender,
-                str(status.key.rate or tr("none")),
-                status.key.name,
-            )
-            for status in found
-        ),
+        found,
+        Column("state", lambda status: key_documents.state(status, now)),
+        Column("id", lambda status: status.key.id),
+        Column("last use", lambda status: _moment(status.used_at), rank=5),
+        Column("expires", lambda status: _moment(status.key.expires_at), rank=4),
+        Column("scopes", lambda status: " ".join(sorted(status.key.scopes)), rank=2),
+        Column("apps", lambda status: " ".join(sorted(status.key.apps)), rank=6),
+        Column("lanes", lambda status: " ".join(sorted(status.key.lanes)), rank=7),
+        Column("sender", lambda status: status.key.sender, rank=3),
+        Column("rate", lambda status: str(status.key.rate or tr("none")), rank=8),
+        Column("name", lambda status: status.key.name, rank=1, cut=True),
     )
 
 
 def _moment(moment: "datetime | None") -> str:
-    from dingrelay_producers.zone import local
-
     return local(moment) if moment else tr("never")

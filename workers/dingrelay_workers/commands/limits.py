@@ -5,13 +5,18 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
 
+from dingrelay_producers.cli.cells_away import CellsAway, cells_away
+from dingrelay_producers.cli.output import console, length, print_json
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
+from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from rich.console import Group
-
-    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.settings import Settings
 
 LOOK_SECONDS = 1.0
@@ -22,18 +27,13 @@ def limits(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show how full the limits are: rates, pauses, outages, calls of the month."""
-    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.settings import Settings
 
     with cells_away() as away:
         asyncio.run(_show(Settings.load(), away, watch=watch, as_json=as_json))
 
 
-async def _show(settings: "Settings", away: "CellsAway", *, watch: bool, as_json: bool) -> None:
-    from rich.live import Live
-
-    from dingrelay_producers.cli.output import console, print_json
-
+async def _show(settings: "Settings", away: CellsAway, *, watch: bool, as_json: bool) -> None:
     if as_json:
         print_json(await _read(settings, away))
         while watch:
@@ -48,7 +48,7 @@ async def _show(settings: "Settings", away: "CellsAway", *, watch: bool, as_json
                 await asyncio.sleep(LOOK_SECONDS)
 
 
-async def _read(settings: "Settings", away: "CellsAway") -> dict[str, Any]:
+async def _read(settings: "Settings", away: CellsAway) -> dict[str, Any]:
     """Buckets and quota as JSON values, of all cells where there are some.
 
     Raises:
@@ -56,7 +56,6 @@ async def _read(settings: "Settings", away: "CellsAway") -> dict[str, Any]:
         SettingsError: a rule in the settings can't be read.
     """
     from dingrelay_producers.cells.answers import ask
-    from dingrelay_producers.cells.cells import Cells
     from dingrelay_producers.cells.limits import together
     from dingrelay_workers import preflight
     from dingrelay_workers.limiter import overview
@@ -68,15 +67,11 @@ async def _read(settings: "Settings", away: "CellsAway") -> dict[str, Any]:
         async with impatient_redis(own) as redis:
             return await overview.read(redis, own)
 
-    answers = await ask(Cells(settings, lambda own: own).among(), of_cell)
+    answers = await ask(cell_settings.asked(settings, None), of_cell)
     return together(list(answers.available(away)))
 
 
-def _page(read: dict[str, Any]) -> "Group":
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
+def _page(read: dict[str, Any]) -> Group:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column(tr("scope"), no_wrap=True)
     table.add_column(tr("api"), no_wrap=True)
@@ -132,8 +127,6 @@ def _notes(rules: dict[str, Any]) -> list[str]:
 
 def _outage(row: dict[str, Any]) -> str:
     """One line for an API or a host that is out, or an app that is held."""
-    from dingrelay_producers.zone import local
-
     since = tr("since {moment}", moment=local(datetime.fromisoformat(row["opened_at"])))
     tries = tr("next try at {moment}", moment=local(datetime.fromisoformat(row["next_probe"])))
     kind, _, name = row["scope"].partition(":")
@@ -146,10 +139,6 @@ def _outage(row: dict[str, Any]) -> str:
 
 
 def _now(bucket: dict[str, Any]) -> Any:
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import length
-
     def left(name: str) -> float:
         until = datetime.fromisoformat(bucket[name])
         return max(0.0, (until - datetime.now(UTC)).total_seconds())

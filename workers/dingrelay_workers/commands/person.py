@@ -2,18 +2,24 @@
 
 import asyncio
 import os
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dingrelay_producers.cli import options
-from dingrelay_producers.language import tr
+from dingrelay_producers.cli.cells_away import CELLS_AWAY, CellsAway, cells_away
+from dingrelay_producers.cli.output import console, document, note, print_json
+from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.errors import InvalidArgument
+from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
+from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.client.personal_data import Erasure
     from dingrelay_producers.settings import Settings
 
@@ -43,8 +49,6 @@ def find(
     as_json: options.AsJson = False,
 ) -> None:
     """Find people by name, or by an address; those who left come last."""
-    from dingrelay_producers.cli.cells_away import cells_away
-    from dingrelay_producers.cli.output import document, print_json
     from dingrelay_producers.settings import Settings
 
     with cells_away() as away:
@@ -56,35 +60,25 @@ def find(
 
 
 def _print(found: "Sequence[dict[str, Any]]") -> None:
-    from dingrelay_producers.cli.table import Column, print_table
-    from dingrelay_producers.zone import local
+    def departments(person: dict[str, Any]) -> str:
+        return ", ".join(person["departments"]) or tr("no department")
 
-    columns = (
-        Column("userid"),
-        Column("name"),
-        Column("app", rank=2),
-        Column("job number", rank=3),
-        Column("departments", rank=1, cut=True),
-        Column("left", rank=1),
-    )
+    def left(person: dict[str, Any]) -> str:
+        return local(person["left_at"]) if person["left_at"] else ""
+
     print_table(
-        columns,
-        (
-            (
-                each["userid"],
-                each["name"],
-                each["app"],
-                each["job_number"],
-                ", ".join(each["departments"]) or tr("no department"),
-                local(each["left_at"]) if each["left_at"] else "",
-            )
-            for each in found
-        ),
+        found,
+        Column("userid", lambda each: each["userid"]),
+        Column("name", lambda each: each["name"]),
+        Column("app", lambda each: each["app"], rank=2),
+        Column("job number", lambda each: each["job_number"], rank=3),
+        Column("departments", departments, rank=1, cut=True),
+        Column("left", left, rank=1),
     )
 
 
 async def _find(
-    settings: "Settings", text: str, app: str | None, limit: int, away: "CellsAway"
+    settings: "Settings", text: str, app: str | None, limit: int, away: CellsAway
 ) -> "list[dict[str, Any]]":
     """The people, as JSON values but for moments.
 
@@ -92,7 +86,6 @@ async def _find(
         ServiceUnavailable: the database can't be used; of cells, none.
     """
     from dingrelay_producers.cells.answers import ask, merged
-    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.directory import search
     from dingrelay_workers.directory.models import UserRow
 
@@ -118,10 +111,7 @@ def export(
     """Hand out all that is kept of a person. It may name others: look before you pass it on."""
     import json
 
-    from dingrelay_producers.cli.cells_away import cells_away
-    from dingrelay_producers.cli.output import document, note, print_json
     from dingrelay_producers.client.client import Client
-    from dingrelay_producers.errors import InvalidArgument
 
     with cells_away() as away:
         with Client() as client:
@@ -143,17 +133,16 @@ def export(
 
 
 def _print_counts(found: "Mapping[str, Any]") -> None:
-    from dingrelay_producers.cli.cells_away import CELLS_AWAY
-    from dingrelay_producers.cli.output import console
-    from dingrelay_producers.cli.table import Column, print_table
-
-    columns = (Column("where"), Column("entries", right=True))
     places = {
         place: len(kept)
         for place, kept in found.items()
         if isinstance(kept, list) and place != CELLS_AWAY
     }
-    print_table(columns, [(_named(place), f"{count}") for place, count in places.items() if count])
+    print_table(
+        [(_named(place), str(count)) for place, count in places.items() if count],
+        Column("where", itemgetter(0)),
+        Column("entries", itemgetter(1), right=True),
+    )
     if any(places.values()):
         console().print(tr("Write it to a file with `--output`, or print it with `--json`."))
 
@@ -170,8 +159,6 @@ def erase(
     as_json: options.AsJson = False,
 ) -> None:
     """Take a person out of all that is kept. What is still needed goes later, by itself."""
-    from dingrelay_producers.cli.cells_away import cells_away
-    from dingrelay_producers.cli.output import document, print_json
     from dingrelay_producers.client.client import Client
 
     with cells_away() as away, Client() as client:
@@ -196,8 +183,6 @@ def erase(
 
 
 def _print_erasure(erasure: "Erasure", settings: "Settings", away: "Sequence[str]") -> None:
-    from dingrelay_producers.cli.output import console
-
     out = console()
     if away:
         out.print(
@@ -244,29 +229,15 @@ def _print_erasure(erasure: "Erasure", settings: "Settings", away: "Sequence[str
 
 
 def _print_remaining(erasure: "Erasure") -> None:
-    from dingrelay_producers.cli.output import console
-    from dingrelay_producers.cli.table import Column, print_table
-    from dingrelay_producers.language import translated
-    from dingrelay_producers.zone import local
-
     out = console()
     out.print(tr("Still needed, and erased later:"))
-    columns = (
-        Column("where"),
-        Column("what"),
-        Column("why", rank=1, cut=True),
-        Column("until", rank=2),
+    print_table(
+        erasure.remaining[:MOST_REMAINING],
+        Column("where", lambda left: _named(left.place)),
+        Column("what", lambda left: left.id),
+        Column("why", lambda left: translated(left.reason), rank=1, cut=True),
+        Column("until", lambda left: local(left.until) if left.until else "", rank=2),
     )
-    rows = [
-        (
-            _named(each.place),
-            each.id,
-            translated(each.reason),
-            local(each.until) if each.until else "",
-        )
-        for each in erasure.remaining[:MOST_REMAINING]
-    ]
-    print_table(columns, rows)
     if len(erasure.remaining) > MOST_REMAINING:
         out.print(tr("and {count} more", count=len(erasure.remaining) - MOST_REMAINING))
 

@@ -3,16 +3,21 @@
 import asyncio
 from enum import StrEnum
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dingrelay_producers.cli.cells_away import CellsAway, cells_away
+from dingrelay_producers.cli.output import console, length, print_json
+from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.language import tr
+from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
-    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_workers.backlog.estimate import Backlog
     from dingrelay_workers.backlog.tally import Group, Tally
 
@@ -30,7 +35,6 @@ def queue(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON for programs.")] = False,
 ) -> None:
     """Show how many jobs wait, for how long, and when they will be through."""
-    from dingrelay_producers.cli.cells_away import cells_away
     from dingrelay_producers.settings import Settings
 
     with cells_away() as away:
@@ -40,8 +44,6 @@ def queue(
 def _show(
     tally: "Tally", lanes: "list[Backlog]", app: str, by: By | None, *, as_json: bool
 ) -> None:
-    from dingrelay_producers.cli.output import print_json
-
     lanes = [each for each in lanes if app in {"", each.jobs.app}]
     groups = [each for each in tally.groups if app in {"", each.app}]
     if as_json:
@@ -52,9 +54,8 @@ def _show(
         _print_groups(tally, _merged(groups, by), by)
 
 
-async def _read(settings: Any, app: str, away: "CellsAway") -> "tuple[Tally, list[Backlog]]":
+async def _read(settings: Any, app: str, away: CellsAway) -> "tuple[Tally, list[Backlog]]":
     from dingrelay_producers.cells.answers import ask
-    from dingrelay_producers.cells.cells import Cells
     from dingrelay_workers import preflight
     from dingrelay_workers.backlog import overview
     from dingrelay_workers.backlog.tally import together
@@ -68,78 +69,45 @@ async def _read(settings: Any, app: str, away: "CellsAway") -> "tuple[Tally, lis
         async with impatient_redis(own) as redis:
             return await overview.read(redis, rules)
 
-    cells = Cells(settings, lambda own: own)
-    asked = {cells.name_of(app): cells.of(app)} if app else cells.among()
-    tallies, lanes = zip(*(await ask(asked, of_cell)).available(away), strict=True)
+    answers = await ask(cell_settings.asked(settings, app or None), of_cell)
+    tallies, lanes = zip(*answers.available(away), strict=True)
     found = sorted(chain.from_iterable(lanes), key=lambda each: each.jobs.app)
     return together(tallies), found
 
 
 def _print_lanes(tally: "Tally", lanes: "list[Backlog]") -> None:
-    from dingrelay_producers.cli.table import Column, print_table
-
-    columns = (
-        Column("app"),
-        Column("lane"),
-        *_counts(),
-        Column("oldest", right=True),
-        Column("through in", right=True),
+    print_table(
+        lanes,
+        Column("app", lambda each: each.jobs.app),
+        Column("lane", lambda each: each.jobs.lane),
+        *_counts(attrgetter("jobs")),
+        Column("oldest", lambda each: _age(each.jobs, tally.now), right=True),
+        Column("through in", _drain, right=True),
     )
-    rows = [
-        [
-            each.jobs.app,
-            each.jobs.lane,
-            *_numbers(each.jobs),
-            _age(each.jobs, tally.now),
-            _drain(each),
-        ]
-        for each in lanes
-    ]
-    print_table(columns, rows)
     _note(tally)
 
 
 def _print_groups(tally: "Tally", groups: "list[Group]", by: By) -> None:
-    from dingrelay_producers.cli.table import Column, print_table
-
-    columns = (
-        Column("app"),
-        Column("lane"),
-        Column("kind") if by is By.KIND else Column("sender"),
-        *_counts(),
-        Column("oldest", right=True),
+    print_table(
+        groups,
+        Column("app", lambda each: each.app),
+        Column("lane", lambda each: each.lane),
+        Column("kind" if by is By.KIND else "sender", lambda each: getattr(each, by) or "-"),
+        *_counts(lambda each: each),
+        Column("oldest", lambda each: _age(each, tally.now), right=True),
     )
-    rows = [
-        [each.app, each.lane, getattr(each, by) or "-", *_numbers(each), _age(each, tally.now)]
-        for each in groups
-    ]
-    print_table(columns, rows)
     _note(tally)
 
 
-def _counts() -> list[Any]:
-    from dingrelay_producers.cli.table import Column
-
+def _counts(jobs: "Callable[[Any], Group]") -> list[Any]:
     return [
-        Column("waiting", right=True),
-        Column("parked", rank=2, right=True),
-        Column("snoozed", rank=2, right=True),
-        Column("retrying", rank=3, right=True),
-        Column("scheduled", rank=1, right=True),
-        Column("running", rank=1, right=True),
+        Column("waiting", lambda row: f"{jobs(row).waiting:,}", right=True),
+        Column("parked", lambda row: f"{jobs(row).parked:,}", rank=2, right=True),
+        Column("snoozed", lambda row: f"{jobs(row).snoozed:,}", rank=2, right=True),
+        Column("retrying", lambda row: f"{jobs(row).retrying:,}", rank=3, right=True),
+        Column("scheduled", lambda row: f"{jobs(row).scheduled:,}", rank=1, right=True),
+        Column("running", lambda row: f"{jobs(row).running:,}", rank=1, right=True),
     ]
-
-
-def _numbers(group: "Group") -> list[str]:
-    counts = (
-        group.waiting,
-        group.parked,
-        group.snoozed,
-        group.retrying,
-        group.scheduled,
-        group.running,
-    )
-    return [f"{count:,}" for count in counts]
 
 
 def _merged(groups: "list[Group]", by: By) -> "list[Group]":
@@ -155,14 +123,10 @@ def _merged(groups: "list[Group]", by: By) -> "list[Group]":
 
 
 def _age(group: "Group", now: "datetime") -> str:
-    from dingrelay_producers.cli.output import length
-
     return length((now - group.since).total_seconds()) if group.since else ""
 
 
 def _drain(backlog: "Backlog") -> str:
-    from dingrelay_producers.cli.output import length
-
     if not backlog.jobs.waiting:
         return ""
     match backlog.held_by:
@@ -177,8 +141,6 @@ def _drain(backlog: "Backlog") -> str:
 
 
 def _note(tally: "Tally") -> None:
-    from dingrelay_producers.cli.output import console
-
     if not tally.exact:
         text = tr("projected from a sample: too many jobs wait to count each")
         console(stderr=True).print(text, style="dim")

@@ -5,16 +5,24 @@ import importlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from dingrelay_producers.cli.documents import read_moment, split
+from dingrelay_producers.cli import exits
+from dingrelay_producers.cli.cells_away import CellsAway, cells_away
+from dingrelay_producers.cli.documents import errors_of_options, read_moment, split
 from dingrelay_producers.cli.options import AsJson
+from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.durations import duration
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
+from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.gateway.backend.webhooks import (
         Endpoint,
         EndpointStatus,
@@ -22,7 +30,6 @@ if TYPE_CHECKING:
         Subscription,
     )
     from dingrelay_producers.settings import Settings
-    from dingrelay_tasks.contract import ContractError
     from dingrelay_workers.webhooks.store import SqlWebhookStore
 
 Found = TypeVar("Found")
@@ -75,7 +82,6 @@ def add(
 ) -> None:
     """Add an endpoint, and show its secret, which is never shown again."""
     from dingrelay_producers.gateway.webhooks.request import EndpointRequest
-    from dingrelay_tasks.contract import ContractError
 
     asked = {
         "name": name,
@@ -85,19 +91,15 @@ def add(
         "senders": split(sender),
         "kinds": split(kind),
     }
-    try:
+    with errors_of_options(_OPTIONS, asked):
         wanted = EndpointRequest.parse(asked).subscription()
         made = asyncio.run(_add(wanted))
-    except ContractError as error:
-        raise _refusal(error, asked) from None
     _show_once(made, as_json=as_json)
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """List the endpoints, the newest first."""
-    from dingrelay_producers.cli.cells_away import cells_away
-    from dingrelay_producers.cli.output import print_json
     from dingrelay_producers.gateway.webhooks import documents
 
     with cells_away() as away:
@@ -111,7 +113,6 @@ def list_(as_json: AsJson = False) -> None:
 @app.command()
 def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     """Show an endpoint, its backlog, and since when it fails."""
-    from dingrelay_producers.cli.output import print_json
     from dingrelay_producers.gateway.webhooks import documents
 
     found = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.get(endpoint)))
@@ -124,9 +125,6 @@ def show(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
 @app.command("test")
 def probe(endpoint: EndpointArgument, as_json: AsJson = False) -> None:
     """Send a test notice to an endpoint, and show the answer."""
-    from dingrelay_producers.cli import exits
-    from dingrelay_producers.cli.output import console, print_json
-
     answer = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.test(endpoint, within=ANSWER)))
     if answer is None:
         problem = tr(
@@ -171,12 +169,9 @@ def rotate(
 ) -> None:
     """Give an endpoint a new secret, and show it; it is never shown again."""
     from dingrelay_producers.gateway.webhooks.request import SecretRotation
-    from dingrelay_tasks.contract import ContractError
 
-    try:
+    with errors_of_options(_OPTIONS, {}):
         length = SecretRotation.parse({"overlap": overlap}).length()
-    except ContractError as error:
-        raise _refusal(error, {}) from None
     made = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.rotate(endpoint, overlap=length)))
     _show_once(made, as_json=as_json)
 
@@ -188,8 +183,6 @@ def replay(
     as_json: AsJson = False,
 ) -> None:
     """Deliver an endpoint's notices since a moment again, with the same ids."""
-    from dingrelay_producers.cli.output import console, print_json
-
     moment = _since(since)
     count = asyncio.run(_ask(endpoint, lambda webhooks: webhooks.replay(endpoint, since=moment)))
     if as_json:
@@ -201,8 +194,6 @@ def replay(
 @app.command()
 def remove(endpoint: EndpointArgument) -> None:
     """Remove an endpoint."""
-    from dingrelay_producers.cli.output import console
-
     asyncio.run(_ask(endpoint, lambda webhooks: webhooks.remove(endpoint)))
     console().print(tr("{endpoint} is removed", endpoint=endpoint), markup=False)
 
@@ -214,18 +205,16 @@ async def _add(wanted: "Subscription") -> "IssuedEndpoint":
         ContractError: they are in several cells.
     """
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.commands import cell_settings
 
     async with _opened(cell_settings.of_apps(Settings.load(), wanted.apps)) as webhooks:
         return await webhooks.add(wanted)
 
 
-async def _list(away: "CellsAway") -> "Sequence[Endpoint]":
+async def _list(away: CellsAway) -> "Sequence[Endpoint]":
     # Imported here, since no cell is away because this machine takes long to import it.
     importlib.import_module("dingrelay_workers.webhooks.store")
     from dingrelay_producers.cells.answers import ask, merged
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.commands import cell_settings
 
     async def of_cell(own: "Settings") -> "Sequence[Endpoint]":
         async with _opened(own) as webhooks:
@@ -238,7 +227,6 @@ async def _list(away: "CellsAway") -> "Sequence[Endpoint]":
 async def _ask(endpoint: str, question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:
     """Ask whoever has an endpoint."""
     from dingrelay_producers.settings import Settings
-    from dingrelay_workers.commands import cell_settings
 
     async with _opened(await cell_settings.of_endpoint(Settings.load(), endpoint)) as webhooks:
         return await question(webhooks)
@@ -268,8 +256,6 @@ def _since(text: str) -> datetime:
     Raises:
         BadParameter: it is neither.
     """
-    from dingrelay_producers.durations import duration
-
     try:
         return datetime.now(UTC) - duration(text)
     except (ValueError, OverflowError):
@@ -279,20 +265,8 @@ def _since(text: str) -> datetime:
     return datetime.fromisoformat(moment)
 
 
-def _refusal(error: "ContractError", asked: dict[str, Any]) -> typer.BadParameter:
-    """The same in the words of the command: the option, and which of its values is meant."""
-    field, _, index = error.field.partition(".")
-    values = asked.get(field)
-    named = f"{values[int(index)]}: " if index.isdecimal() and isinstance(values, list) else ""
-    return typer.BadParameter(
-        f"{named}{translated(error.problem)}", param_hint=_OPTIONS.get(field, field)
-    )
-
-
 def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.gateway.webhooks import documents
-    from dingrelay_producers.zone import local
 
     if as_json:
         print_json(documents.issued(made))
@@ -305,7 +279,6 @@ def _show_once(made: "IssuedEndpoint", *, as_json: bool) -> None:
 
 
 def _show_state(found: "Endpoint", *, as_json: bool) -> None:
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.gateway.webhooks import documents
 
     if as_json:
@@ -316,37 +289,21 @@ def _show_state(found: "Endpoint", *, as_json: bool) -> None:
 
 def _print_table(found: "Sequence[Endpoint]") -> None:
 
-    from dingrelay_producers.cli.table import Column, print_table
-
-    columns = (
-        Column("state"),
-        Column("id"),
-        Column("types", rank=3),
-        Column("only", rank=5),
-        Column("url", rank=1),
-        Column("name", rank=4),
-        Column("reason", rank=2, cut=True),
-    )
     print_table(
-        columns,
-        (
-            (
-                endpoint.state,
-                endpoint.id,
-                " ".join(endpoint.types),
-                " ".join(_only(endpoint)),
-                endpoint.url,
-                endpoint.name,
-                translated(endpoint.reason),
-            )
-            for endpoint in found
-        ),
+        found,
+        Column("state", lambda endpoint: endpoint.state),
+        Column("id", lambda endpoint: endpoint.id),
+        Column("types", lambda endpoint: " ".join(endpoint.types), rank=3),
+        Column("only", _only, rank=5),
+        Column("url", lambda endpoint: endpoint.url, rank=1),
+        Column("name", lambda endpoint: endpoint.name, rank=4),
+        Column("reason", lambda endpoint: translated(endpoint.reason), rank=2, cut=True),
     )
 
 
-def _only(endpoint: "Endpoint") -> list[str]:
+def _only(endpoint: "Endpoint") -> str:
     """What narrows the types down."""
-    return [
+    return " ".join(
         f"{name}={','.join(sorted(values))}"
         for name, values in (
             ("app", endpoint.apps),
@@ -354,16 +311,10 @@ def _only(endpoint: "Endpoint") -> list[str]:
             ("kind", endpoint.kinds),
         )
         if values
-    ]
+    )
 
 
 def _print_status(found: "EndpointStatus") -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import console
-    from dingrelay_producers.zone import local
-
     def moment(at: datetime | None) -> str:
         return local(at) if at else ""
 
@@ -374,7 +325,7 @@ def _print_status(found: "EndpointStatus") -> None:
         ("name", endpoint.name),
         ("url", endpoint.url),
         ("types", " ".join(endpoint.types)),
-        ("only", " ".join(_only(endpoint))),
+        ("only", _only(endpoint)),
         ("state", f"{endpoint.state} {translated(endpoint.reason)}"),
         (
             "waiting",

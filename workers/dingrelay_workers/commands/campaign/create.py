@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.output import console, print_json, spreadsheet_encoding
 from dingrelay_producers.language import tr, translated
+from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
@@ -93,7 +95,6 @@ async def _create(
     on_malformed: "Callable[[Malformed], None] | None",
 ) -> "Created":
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.commands.campaign.progress import showing
 
     async with opened_store(cell_settings.of_app(settings, spec.app)) as store:
@@ -118,8 +119,6 @@ def _malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None
     if name is None:
         yield None
         return
-    from dingrelay_producers.cli.output import spreadsheet_encoding
-
     with ExitStack() as files:
         try:
             file = files.enter_context(
@@ -138,7 +137,6 @@ def _malformed_writer(name: str | None) -> "Generator[Callable[[Malformed], None
 
 
 def _show(created: "Created", *, as_json: bool) -> None:
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_workers.campaigns import documents
 
     found: dict[str, Any] = documents.campaign(created.campaign)

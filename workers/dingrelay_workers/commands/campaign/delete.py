@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.language import tr
+from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.follow_up import Yes
 from dingrelay_workers.commands.campaign.run import Id
 
@@ -21,7 +23,6 @@ def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> N
 
     What DingTalk's limits of the day need stays. If it is broken off, the workers finish it.
     """
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
 
     settings = Settings.load()
@@ -51,7 +52,6 @@ def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> N
 async def _look(settings: "Settings", campaign: str) -> "Deletable":
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
 
     async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await removal.look(store.database, campaign)
@@ -60,7 +60,6 @@ async def _look(settings: "Settings", campaign: str) -> "Deletable":
 async def _delete(settings: "Settings", campaign: str) -> None:
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.commands.campaign.progress import counting
 
     async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:

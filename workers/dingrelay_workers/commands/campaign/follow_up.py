@@ -10,7 +10,11 @@ import typer
 
 from dingrelay_producers.cli import options as common
 from dingrelay_producers.cli.documents import split
+from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.cli.waiting import wait_for_all
 from dingrelay_producers.language import tr
+from dingrelay_producers.store.states import State
+from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
@@ -114,7 +118,6 @@ def _announce_and_enqueue(
         BadParameter: nobody is there to be asked.
         Exit: the answer is no, or with `wait` a job has not ended well.
     """
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.client.job_ref import JobRef
     from dingrelay_producers.settings import Settings
@@ -161,9 +164,6 @@ def _announce_and_enqueue(
 
 def _wait(refs: "list[Any]", timeout: float) -> int:
     """Wait for the end of the jobs; how many are not done."""
-    from dingrelay_producers.cli.waiting import wait_for_all
-    from dingrelay_producers.store.states import State
-
     states = wait_for_all(refs, timeout)
     return len(refs) - states[State.DONE]
 
@@ -202,7 +202,6 @@ async def _plan(
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.previews import month_of
-    from dingrelay_workers.commands import cell_settings
 
     own = await cell_settings.of_campaign(settings, campaign)
     async with opened_store(own) as store:
@@ -216,7 +215,6 @@ async def _test(
 ) -> "MessageSend":
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
 
     async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await FollowUp(store).test(campaign, users, fields)

@@ -7,9 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.cells_away import CellsAway, cells_away
+from dingrelay_producers.cli.output import print_json
+from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.zone import local
+from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from dingrelay_producers.cli.cells_away import CellsAway
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.models import CampaignRow
 
@@ -22,8 +26,6 @@ def list_(
     as_json: common.AsJson = False,
 ) -> None:
     """List campaigns, latest first."""
-    from dingrelay_producers.cli.cells_away import cells_away
-    from dingrelay_producers.cli.output import print_json
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents
 
@@ -36,41 +38,23 @@ def list_(
 
 
 def _print(rows: "Sequence[CampaignRow]") -> None:
-    from dingrelay_producers.cli.table import Column, print_table
-    from dingrelay_producers.zone import local
-
-    columns = (
-        Column("state"),
-        Column("id"),
-        Column("app", rank=4),
-        Column("created", rank=3),
-        Column("people", rank=1, right=True),
-        Column("calls", rank=5, right=True),
-        Column("name", rank=2, cut=True),
-    )
     print_table(
-        columns,
-        (
-            (
-                row.state,
-                row.id,
-                row.app,
-                local(row.created_at),
-                f"{row.recipients:,}",
-                f"{row.settled:,}/{row.chunks:,}",
-                row.name,
-            )
-            for row in rows
-        ),
+        rows,
+        Column("state", lambda row: row.state),
+        Column("id", lambda row: row.id),
+        Column("app", lambda row: row.app, rank=4),
+        Column("created", lambda row: local(row.created_at), rank=3),
+        Column("people", lambda row: f"{row.recipients:,}", rank=1, right=True),
+        Column("calls", lambda row: f"{row.settled:,}/{row.chunks:,}", rank=5, right=True),
+        Column("name", lambda row: row.name, rank=2, cut=True),
     )
 
 
 async def _read(
-    settings: "Settings", limit: int, app: str | None, away: "CellsAway"
+    settings: "Settings", limit: int, app: str | None, away: CellsAway
 ) -> "Sequence[CampaignRow]":
     from dingrelay_producers.cells.answers import ask, merged
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
 
     async def of_cell(own: "Settings") -> "Sequence[CampaignRow]":
         async with opened_store(own) as store:

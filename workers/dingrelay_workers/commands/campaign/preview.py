@@ -5,14 +5,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.output import console, grid_of_fields, length, print_json
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
+from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.audience import Audience, OnMalformed
     from dingrelay_workers.campaigns.spec import CampaignSpec
@@ -80,7 +82,6 @@ def preview(
 async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
 
     own = await cell_settings.of_campaign(settings, campaign)
     async with opened_store(own) as store:
@@ -92,7 +93,6 @@ async def _of_options(
 ) -> dict[str, Any]:
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
     from dingrelay_workers.commands.campaign.progress import showing
 
     own = cell_settings.of_app(settings, spec.app)
@@ -105,18 +105,13 @@ async def _of_options(
 
 
 def _show(found: dict[str, Any], *, as_json: bool) -> None:
-    from dingrelay_producers.cli.output import console, print_json
-
     if as_json:
         print_json(found)
     else:
         console().print(_page(found))
 
 
-def _page(found: dict[str, Any]) -> "Table":
-
-    from dingrelay_producers.cli.output import grid_of_fields, length
-    from dingrelay_producers.zone import local
+def _page(found: dict[str, Any]) -> Table:
 
     grid = grid_of_fields()
     grid.add_row(tr("people"), f"{found['recipients']:,}")

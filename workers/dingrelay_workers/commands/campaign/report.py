@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.output import console, grid_of_fields, print_json, spreadsheet_encoding
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
+from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.report import Result, Summary
 
@@ -46,7 +49,6 @@ def report(
 
     dingrelay campaign report ID --csv results.csv
     """
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents
 
@@ -67,7 +69,6 @@ def report(
 async def _read(settings: "Settings", campaign: str, writers: Sequence[Write]) -> "Summary":
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.report import Report
-    from dingrelay_workers.commands import cell_settings
 
     own = await cell_settings.of_campaign(settings, campaign)
     async with opened_store(own) as store:
@@ -82,8 +83,6 @@ async def _read(settings: "Settings", campaign: str, writers: Sequence[Write]) -
 
 @contextmanager
 def _csv(name: str) -> Generator[Write]:
-    from dingrelay_producers.cli.output import spreadsheet_encoding
-
     with _open(name, "--csv", spreadsheet_encoding()) as file:
         table = csv.writer(file)
         table.writerow(tr(name) for name in COLUMNS)
@@ -120,12 +119,7 @@ def _open(name: str, option: str, encoding: str = "utf-8") -> TextIO:
         raise typer.BadParameter(f"{name}: {error.strerror}", param_hint=option) from None
 
 
-def _page(summary: "Summary") -> "Table":
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import grid_of_fields
-    from dingrelay_producers.zone import local
-
+def _page(summary: "Summary") -> Table:
     grid = grid_of_fields()
     grid.add_row(tr("campaign"), Text(f"{summary.name} ({summary.state})"))
     grid.add_row(tr("people"), f"{summary.recipients:,}")

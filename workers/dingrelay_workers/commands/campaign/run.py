@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.language import tr
+from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
     from dingrelay_producers.settings import Settings
@@ -56,7 +58,6 @@ def cancel(campaign: Id, as_json: options.AsJson = False) -> None:
 
 
 def _dry_run(campaign: str, *, as_json: bool) -> None:
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
 
     found = asyncio.run(_dry_run_of(Settings.load(), campaign))
@@ -82,7 +83,6 @@ def _dry_run(campaign: str, *, as_json: bool) -> None:
 async def _dry_run_of(settings: "Settings", campaign: str) -> "DryRun":
     from dingrelay_workers.campaigns.dry_run import dry_run
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
 
     async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await dry_run(store, campaign)
@@ -91,7 +91,6 @@ async def _dry_run_of(settings: "Settings", campaign: str) -> "DryRun":
 def _move(
     campaign: str, act: "Callable[[Control], Awaitable[None]]", state: str, *, as_json: bool
 ) -> None:
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
 
     asyncio.run(_acted(Settings.load(), campaign, act))
@@ -106,7 +105,6 @@ async def _acted(
 ) -> None:
     from dingrelay_workers.campaigns.control import Control
     from dingrelay_workers.campaigns.opened import opened_services
-    from dingrelay_workers.commands import cell_settings
 
     own = await cell_settings.of_campaign(settings, campaign)
     async with opened_services(own) as (database, redis):

@@ -5,13 +5,16 @@ import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from dingrelay_producers.cli import options as common
+from dingrelay_producers.cli.output import console, grid_of_fields, print_json
 from dingrelay_producers.language import tr, translated
+from dingrelay_producers.zone import local
+from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.models import CampaignRow
 
@@ -21,7 +24,6 @@ def show(
     as_json: common.AsJson = False,
 ) -> None:
     """Show one campaign: what it sends, how, and how far it has come."""
-    from dingrelay_producers.cli.output import console, print_json
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents
 
@@ -34,18 +36,12 @@ def show(
 
 async def _read(settings: "Settings", campaign: str) -> "CampaignRow":
     from dingrelay_workers.campaigns.opened import opened_store
-    from dingrelay_workers.commands import cell_settings
 
     async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
         return await store.get(campaign)
 
 
-def _page(row: "CampaignRow") -> "Table":
-    from rich.text import Text
-
-    from dingrelay_producers.cli.output import grid_of_fields
-    from dingrelay_producers.zone import local
-
+def _page(row: "CampaignRow") -> Table:
     grid = grid_of_fields()
     grid.add_row(tr("state"), Text(f"{row.state} {translated(row.reason)}".strip()))
     grid.add_row("id", row.id)

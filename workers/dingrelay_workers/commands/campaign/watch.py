@@ -7,14 +7,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
+from rich.console import Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
 from dingrelay_producers.cli import options
+from dingrelay_producers.cli.output import console, print_json
+from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_producers.language import tr, translated
+from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from rich.console import Group
 
     from dingrelay_producers.settings import Settings
     from dingrelay_workers.database.database import Database
@@ -35,11 +42,6 @@ def watch(campaign: Id, as_json: options.AsJson = False) -> None:
 
 
 async def _show(settings: "Settings", campaign: str, *, as_json: bool) -> None:
-    from rich.live import Live
-
-    from dingrelay_producers.cli.output import console, print_json
-    from dingrelay_workers.commands import cell_settings
-
     settings = await cell_settings.of_campaign(settings, campaign)
     if as_json:
         async for look in _looks(settings, campaign):
@@ -110,7 +112,6 @@ async def _look(
 ) -> dict[str, Any]:
     from sqlalchemy import select
 
-    from dingrelay_producers.errors import CampaignNotFound
     from dingrelay_workers.campaigns.models import CampaignRow, State
     from dingrelay_workers.limiter import buckets, fleet_rules
     from dingrelay_workers.limiter.rules import Rules
@@ -154,12 +155,7 @@ def _limit(state: "BucketState") -> dict[str, Any]:
     }
 
 
-def _page(look: dict[str, Any]) -> "Group":
-    from rich.console import Group
-    from rich.progress_bar import ProgressBar
-    from rich.table import Table
-    from rich.text import Text
-
+def _page(look: dict[str, Any]) -> Group:
     known, total = _known(look), look["recipients"]
     limits = [_pressure(limit) for limit in look["limits"] if limit["used"] is not None]
     # A bar by itself would have the next line beside it.
