@@ -1,10 +1,11 @@
 """``/v1/directory``: people and departments, as of the last user-sync and the events since."""
 
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.http import cell_of, paging
@@ -17,10 +18,8 @@ _LARGEST_ID = 2**63 - 1
 Department = Annotated[int, Field(ge=-_LARGEST_ID, le=_LARGEST_ID)]
 
 
-class PersonDocument(BaseModel):
+class PersonDocument(BaseModel, from_attributes=True):
     """A person in the directory."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     userid: str
     name: str | None
@@ -40,10 +39,8 @@ class PersonPage(BaseModel):
     """Cursor of the next page; null where this is the last."""
 
 
-class DepartmentDocument(BaseModel):
+class DepartmentDocument(BaseModel, from_attributes=True):
     """A department of the directory."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: int
     name: str | None
@@ -61,16 +58,16 @@ class DepartmentPage(BaseModel):
     """Cursor of the next page; null where this is the last."""
 
 
-def _of_user(cursor: str) -> str:
-    paging.decode(cursor, str)
-    return cursor
+def _after_user(cursor: str) -> str:
+    (userid,) = paging.decode(cursor, str)
+    return str(userid)
 
 
-def _of_department(cursor: str) -> str:
+def _after_department(cursor: str) -> int:
     (number,) = paging.decode(cursor, int)
     if abs(number) > _LARGEST_ID:
-        raise ValueError("is no cursor of an earlier answer")
-    return cursor
+        raise paging.unknown_cursor()
+    return int(number)
 
 
 class UserFilter(paging.Paging):
@@ -81,7 +78,7 @@ class UserFilter(paging.Paging):
     """Only people in it or below it."""
     left: bool = False
     """People who left, instead of those who are there."""
-    cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_of_user)] | None = None
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after_user)] | None = None
     """`next` of the page before."""
 
 
@@ -91,7 +88,7 @@ class DepartmentFilter(paging.Paging):
     app: AppName = "default"
     parent: Department | None = None
     """Only departments directly below it."""
-    cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_of_department)] | None = None
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after_department)] | None = None
     """`next` of the page before."""
 
 
@@ -103,7 +100,7 @@ async def list_users(call: ApiCall) -> web.StreamResponse:
         asked.app,
         department=asked.department,
         left=asked.left,
-        after=paging.decode(asked.cursor, str)[0] if asked.cursor else None,
+        after=_after_user(asked.cursor) if asked.cursor else None,
         limit=asked.limit,
     )
     page = PersonPage(
@@ -120,7 +117,7 @@ async def list_departments(call: ApiCall) -> web.StreamResponse:
     found = await call.context.backend.directory.departments(
         asked.app,
         parent=asked.parent,
-        after=paging.decode(asked.cursor, int)[0] if asked.cursor else None,
+        after=_after_department(asked.cursor) if asked.cursor else None,
         limit=asked.limit,
     )
     page = DepartmentPage(
@@ -135,29 +132,23 @@ def _check_app(call: ApiCall, app: str) -> None:
         raise Problem.at(problems.FORBIDDEN, "?app", "the key is not for this app")
 
 
+_list = partial(Route, method="GET", tag="directory", scope="directory:read", cell=cell_of.of_query)
+
 ROUTES = (
-    Route(
-        method="GET",
+    _list(
         path="/v1/directory/users",
         handler=list_users,
         operation="listUsers",
         summary="List the people of the directory",
-        tag="directory",
-        scope="directory:read",
         query=UserFilter,
         answers={200: Answer(description="Some of them.", model=PersonPage)},
-        cell=cell_of.of_query,
     ),
-    Route(
-        method="GET",
+    _list(
         path="/v1/directory/departments",
         handler=list_departments,
         operation="listDepartments",
         summary="List the departments of the directory",
-        tag="directory",
-        scope="directory:read",
         query=DepartmentFilter,
         answers={200: Answer(description="Some of them.", model=DepartmentPage)},
-        cell=cell_of.of_query,
     ),
 )

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.gateway.http import paging
 from dingrelay_tasks.approval_decide import Remark
@@ -11,10 +11,8 @@ from dingrelay_tasks.context import ApprovalState, TaskState
 from dingrelay_tasks.contract import AppName, Document, Lane, SenderName, UserId
 
 
-class ApprovalTaskDocument(BaseModel):
+class ApprovalTaskDocument(BaseModel, from_attributes=True):
     """What one person is or was asked to decide."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: str
     user: str
@@ -24,10 +22,8 @@ class ApprovalTaskDocument(BaseModel):
     """Null while it runs, and where DingTalk did not tell."""
 
 
-class ApprovalDocument(BaseModel):
+class ApprovalDocument(BaseModel, from_attributes=True):
     """An approval as it was last reported."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     app: str
     instance: str
@@ -64,19 +60,8 @@ def position(cursor: str) -> tuple[datetime, str, str]:
     Raises:
         ValueError: it is none of ours.
     """
-    at, app, instance = paging.decode(cursor, str, str, str)
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise ValueError(paging.NONE_OF_OURS) from None
-    if moment.tzinfo is None:
-        raise ValueError(paging.NONE_OF_OURS)
-    return moment, app, instance
-
-
-def _checked(cursor: str) -> str:
-    position(cursor)
-    return cursor
+    at, app, instance = paging.decode(cursor, datetime, str, str)
+    return at, app, instance
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^\x00]+$")]
@@ -93,14 +78,12 @@ class ApprovalFilterQuery(paging.Paging):
     """Only approvals that this user requested."""
     waits_for: Name | None = None
     """Only approvals that this user has to decide."""
-    cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_checked)] | None = None
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(position)] | None = None
     """`next` of the previous page."""
 
 
-class OneApproval(BaseModel):
+class OneApproval(BaseModel, extra="forbid"):
     """The app of an approval."""
-
-    model_config = ConfigDict(extra="forbid")
 
     app: AppName = "default"
 

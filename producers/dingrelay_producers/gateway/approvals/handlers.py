@@ -49,7 +49,7 @@ async def list_approvals(call: ApiCall) -> web.StreamResponse:
     found = _together(pages, asked.limit)
     page = ApprovalPage(
         approvals=[ApprovalDocument.model_validate(status) for status in found.approvals],
-        next=found.next and paging.encode(found.next[0].isoformat(), *found.next[1:]),
+        next=found.next and paging.encode(*found.next),
     )
     return json_response({**page.model_dump(mode="json", exclude={"cells_away"}), **away})
 

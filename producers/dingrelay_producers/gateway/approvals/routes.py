@@ -14,37 +14,23 @@ from dingrelay_producers.gateway.approvals.documents import (
 )
 from dingrelay_producers.gateway.http import cell_of
 from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route
-from dingrelay_producers.gateway.jobs.create import JOB_LINKS, LOCATION, Wait
-from dingrelay_producers.store.status import JobStatus
+from dingrelay_producers.gateway.jobs.create import makes_job
 
 # No slash or backslash: in a path they are refused however they are spelled (`http/edge.py`).
 _INSTANCE = {"type": "string", "pattern": "^[\\x21-\\x2e\\x30-\\x5b\\x5d-\\x7e]{1,128}$"}
 
 
 def _action(verb: str, handler: Handler, body: type[BaseModel], what: str) -> Route:
-    return Route(
-        method="POST",
+    return makes_job(
         path=f"/v1/approvals/{{instance}}/{verb}",
         handler=handler,
         operation=f"{verb}Approval",
         summary=what,
         tag="approvals",
         scope="approvals:write",
-        query=Wait,
         body=Body(model=body),
-        answers={
-            202: Answer(description="The job is accepted.", model=JobStatus, headers=LOCATION),
-            200: Answer(
-                description="The job has ended within `wait`, however it ended.",
-                model=JobStatus,
-                headers=LOCATION,
-            ),
-        },
         problems=frozenset({403, 404, 409, 422, 429, 503}),
         path_parameters={"instance": _INSTANCE},
-        cell=cell_of.of_body,
-        idempotent=True,
-        links={202: JOB_LINKS, 200: JOB_LINKS},
     )
 
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.client.campaign_backend import CampaignStatus, CreatedCampaign
 from dingrelay_producers.client.malformed_rows import Malformed
@@ -11,10 +11,8 @@ from dingrelay_producers.store.states import CampaignState
 from dingrelay_tasks.contract import Document, UserId
 
 
-class CampaignDocument(BaseModel):
+class CampaignDocument(BaseModel, from_attributes=True):
     """A campaign as it stands."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: str
     name: str
@@ -85,10 +83,8 @@ class CampaignPage(BaseModel):
     """Cells that could not be asked, so that their campaigns are missing; absent where there is none."""
 
 
-class PreviewDocument(BaseModel):
+class PreviewDocument(BaseModel, from_attributes=True):
     """What a campaign will take, with all limits to itself."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     recipients: int
     calls: int
@@ -119,10 +115,8 @@ class ReasonDocument(BaseModel):
     people: int
 
 
-class ReportDocument(BaseModel):
+class ReportDocument(BaseModel, extra="allow"):
     """What became of a campaign's people, in figures."""
-
-    model_config = ConfigDict(extra="allow")
 
     id: str
     recipients: int

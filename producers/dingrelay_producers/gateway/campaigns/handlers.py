@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Annotated, BinaryIO
 
 from aiohttp import web
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.cells.answers import merged
 from dingrelay_producers.client.campaign_backend import Backend, CampaignStatus, Chosen, Plan
@@ -45,20 +45,9 @@ NAMED_IDS = 100
 """Ids of accepted jobs in an answer."""
 
 
-def _position(cursor: str) -> str:
-    _after(cursor)
-    return cursor
-
-
 def _after(cursor: str) -> tuple[datetime, str]:
-    at, campaign = paging.decode(cursor, str, str)
-    try:
-        moment = datetime.fromisoformat(at)
-    except ValueError:
-        raise ValueError("is no cursor of an earlier answer") from None
-    if moment.tzinfo is None:
-        raise ValueError("is no cursor of an earlier answer")
-    return moment, campaign
+    at, campaign = paging.decode(cursor, datetime, str)
+    return at, campaign
 
 
 class CampaignFilter(paging.Paging):
@@ -66,7 +55,7 @@ class CampaignFilter(paging.Paging):
 
     app: AppName | None = None
     state: CampaignState | None = None
-    cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_position)] | None = None
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(_after)] | None = None
     """`next` of the page before."""
 
 
@@ -104,7 +93,7 @@ async def list_campaigns(call: ApiCall) -> web.StreamResponse:
     last = found[-1] if len(found) == asked.limit else None
     page = CampaignPage(
         campaigns=[CampaignDocument.model_validate(status) for status in found],
-        next=paging.encode(last.created_at.isoformat(), last.id) if last else None,
+        next=paging.encode(last.created_at, last.id) if last else None,
     )
     return json_response({**page.model_dump(mode="json", exclude={"cells_away"}), **away})
 

@@ -77,25 +77,9 @@ class CampaignRequest(Document):
 
     def plan(self, *, sender: str, recipients: BinaryIO | None, without: BinaryIO | None) -> Plan:
         """The campaign, with the files that came with it."""
-        return Plan(
-            name=self.name,
-            message=self.message,
-            app=self.app,
-            sender=sender,
-            recipients=recipients or self.recipients or None,
-            users=self.users,
-            departments=self.departments,
-            everyone=self.everyone,
-            without=without,
-            without_users=self.without_users,
-            without_departments=self.without_departments,
-            malformed=self.malformed,
-            start_at=self.start_at,
-            quiet=self.quiet,
-            rate=self.rate,
-            weight=self.weight,
-            error_share=self.error_share,
-        )
+        fields: dict[str, Any] = dict(self)
+        fields |= {"sender": sender, "recipients": recipients or self.recipients or None}
+        return Plan(**fields, without=without)
 
 
 UPLOAD_SCHEMA: dict[str, Any] = {

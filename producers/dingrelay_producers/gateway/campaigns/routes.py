@@ -1,5 +1,7 @@
 """The routes of ``/v1/campaigns``."""
 
+from functools import partial
+
 from dingrelay_producers.gateway.campaigns import handlers
 from dingrelay_producers.gateway.campaigns.documents import (
     CampaignDocument,
@@ -14,7 +16,7 @@ from dingrelay_producers.gateway.campaigns.documents import (
 from dingrelay_producers.gateway.campaigns.request import UPLOAD_SCHEMA, CampaignRequest
 from dingrelay_producers.gateway.campaigns.upload import FORM
 from dingrelay_producers.gateway.http import cell_of
-from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route
+from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route, links
 from dingrelay_producers.store.status import JobStatus
 
 _UPLOAD = Body(model=CampaignRequest, others={FORM: UPLOAD_SCHEMA}, limit=None)
@@ -28,38 +30,33 @@ Rows that name nobody are refused with their lines, and nothing is created, unle
 `skip`."""
 
 _ID = {"id": {"type": "string", "pattern": "^[0-9a-f-]{36}$"}}
-_LINKS = {
-    name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
-    for name in ("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")
-}
+_LINKS = links("getCampaign", "startCampaign", "cancelCampaign", "reportCampaign")
+
+_route = partial(Route, tag="campaigns")
+_of_one = partial(_route, path_parameters=_ID, cell=cell_of.of_campaign)
+_change = partial(_of_one, scope="campaigns:write", problems=frozenset({404, 409}))
 
 
 def _moving(verb: str, handler: Handler, summary: str) -> Route:
-    return Route(
+    return _change(
         method="POST",
         path=f"/v1/campaigns/{{id}}/{verb}",
         handler=handler,
         operation=f"{verb}Campaign",
         summary=summary,
         description="Asking for the state that it is in changes nothing.",
-        tag="campaigns",
-        scope="campaigns:write",
         answers={200: Answer(description="How it stands now.", model=CampaignDocument)},
-        problems=frozenset({404, 409}),
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
     )
 
 
 ROUTES = (
-    Route(
+    _route(
         method="POST",
         path="/v1/campaigns",
         handler=handlers.create_campaign,
         operation="createCampaign",
         summary="Make a draft of a campaign with its recipients",
         description=f"Nothing is sent before it is started.\n\n{_FILES}",
-        tag="campaigns",
         scope="campaigns:write",
         body=_UPLOAD,
         answers={
@@ -71,64 +68,53 @@ ROUTES = (
         },
         links={201: _LINKS},
     ),
-    Route(
+    _route(
         method="POST",
         path="/v1/campaign-previews",
         handler=handlers.preview_plan,
         operation="previewPlan",
         summary="What a campaign would take",
         description=f"Nothing is stored.\n\n{_FILES}",
-        tag="campaigns",
         scope="campaigns:write",
         body=_UPLOAD,
         answers={200: Answer(description="What it would take.", model=PreviewDocument)},
     ),
-    Route(
+    _route(
         method="GET",
         path="/v1/campaigns",
         handler=handlers.list_campaigns,
         operation="listCampaigns",
         summary="List the campaigns, latest first",
-        tag="campaigns",
         scope="campaigns:read",
         query=handlers.CampaignFilter,
         answers={200: Answer(description="Some of them.", model=CampaignPage)},
     ),
-    Route(
+    _of_one(
         method="GET",
         path="/v1/campaigns/{id}",
         handler=handlers.get_campaign,
         operation="getCampaign",
         summary="How a campaign stands",
-        tag="campaigns",
         scope="campaigns:read",
         answers={200: Answer(description="The campaign.", model=CampaignDocument)},
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
     ),
-    Route(
+    _of_one(
         method="GET",
         path="/v1/campaigns/{id}/preview",
         handler=handlers.preview_campaign,
         operation="previewCampaign",
         summary="What a stored campaign will take as a whole",
-        tag="campaigns",
         scope="campaigns:read",
         answers={200: Answer(description="What it will take.", model=PreviewDocument)},
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
     ),
-    Route(
+    _of_one(
         method="GET",
         path="/v1/campaigns/{id}/report",
         handler=handlers.report_campaign,
         operation="reportCampaign",
         summary="What became of a campaign's people",
-        tag="campaigns",
         scope="campaigns:read",
         answers={200: Answer(description="The report.", model=ReportDocument)},
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
     ),
     _moving(
         "start", handlers.moving(lambda kept, campaign: kept.start(campaign)), "Let a draft run"
@@ -146,65 +132,45 @@ ROUTES = (
         handlers.moving(lambda kept, campaign: kept.cancel(campaign)),
         "End a campaign for good",
     ),
-    Route(
+    _change(
         method="DELETE",
         path="/v1/campaigns/{id}",
         handler=handlers.delete_campaign,
         operation="deleteCampaign",
         summary="Delete a campaign that has ended",
         description="Nobody sees it any more; the workers delete its people, page by page.",
-        tag="campaigns",
-        scope="campaigns:write",
         answers={204: Answer(description="The campaign is deleted.")},
-        problems=frozenset({404, 409}),
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
     ),
-    Route(
+    _change(
         method="POST",
         path="/v1/campaigns/{id}/test",
         handler=handlers.test_campaign,
         operation="testCampaign",
         summary="Send a campaign's message to testers, now",
         description="A tester who is a recipient, too, is left out of the campaign that day.",
-        tag="campaigns",
-        scope="campaigns:write",
         body=Body(model=TestRequest),
         answers={202: Answer(description="The job that sends it.", model=JobStatus)},
-        problems=frozenset({404, 409}),
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
         idempotent=True,
     ),
-    Route(
+    _change(
         method="POST",
         path="/v1/campaigns/{id}/recall",
         handler=handlers.recall_campaign,
         operation="recallCampaign",
         summary="Take back what a campaign sent in the last 24 hours",
         description="One call for each of its calls. It must not run.",
-        tag="campaigns",
-        scope="campaigns:write",
         answers={202: Answer(description="The jobs that do it.", model=JobsDocument)},
-        problems=frozenset({404, 409}),
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
         idempotent=True,
     ),
-    Route(
+    _change(
         method="POST",
         path="/v1/campaigns/{id}/confirm",
         handler=handlers.confirm_campaign,
         operation="confirmCampaign",
         summary="Ask DingTalk which people a campaign reached",
         description="Two calls for each that is asked about. The report tells it then.",
-        tag="campaigns",
-        scope="campaigns:write",
         body=Body(model=ConfirmRequest, required=False),
         answers={202: Answer(description="The jobs that ask.", model=JobsDocument)},
-        problems=frozenset({404, 409}),
-        path_parameters=_ID,
-        cell=cell_of.of_campaign,
         idempotent=True,
     ),
 )

@@ -4,7 +4,7 @@ from importlib import resources
 from typing import Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from dingrelay_producers.gateway.docs import html
 from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Route
@@ -17,10 +17,8 @@ POLICY = (
 )
 
 
-class Language(BaseModel):
+class Language(BaseModel, extra="forbid"):
     """In which language to read."""
-
-    model_config = ConfigDict(extra="forbid")
 
     lang: Literal["en", "zh"] | None = None
     """As the browser prefers, if not given."""

@@ -3,12 +3,16 @@
 import base64
 import binascii
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, Field
 
-NONE_OF_OURS = "is no cursor of an earlier answer"
+
+def unknown_cursor() -> ValueError:
+    """What is wrong with a cursor that is none of ours."""
+    return ValueError("is no cursor of an earlier answer")
 
 
 def pack(content: bytes) -> str:
@@ -26,16 +30,17 @@ def unpack(cursor: str) -> bytes:
     try:
         return base64.b64decode(padded.encode("ascii"), b"-_", validate=True)
     except (UnicodeError, binascii.Error):
-        raise ValueError(NONE_OF_OURS) from None
+        raise unknown_cursor() from None
 
 
-def encode(*parts: str | int) -> str:
+def encode(*parts: str | int | datetime) -> str:
     """A cursor that `decode` takes apart."""
-    return pack(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode())
+    text = json.dumps(parts, ensure_ascii=False, separators=(",", ":"), default=datetime.isoformat)
+    return pack(text.encode())
 
 
 def decode(cursor: str, *types: type) -> Sequence[Any]:
-    """The parts of a cursor, which must have these types.
+    """The parts of a cursor, which must have these types. Moments have a zone.
 
     Raises:
         ValueError: it is none of ours.
@@ -44,24 +49,38 @@ def decode(cursor: str, *types: type) -> Sequence[Any]:
         parts = json.loads(unpack(cursor))
         json.dumps(parts, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
-        raise ValueError(NONE_OF_OURS) from None
-    if not isinstance(parts, list) or [type(part) for part in parts] != list(types):
-        raise ValueError(NONE_OF_OURS)
-    return parts
+        raise unknown_cursor() from None
+    spelled = [str if each is datetime else each for each in types]
+    if not isinstance(parts, list) or [type(part) for part in parts] != spelled:
+        raise unknown_cursor()
+    return [
+        _moment(part) if each is datetime else part for part, each in zip(parts, types, strict=True)
+    ]
 
 
-def _limited(cursor: str) -> str:
-    if len(cursor) > 1_000:
-        raise ValueError(NONE_OF_OURS)
-    return cursor
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise unknown_cursor() from None
+    if moment.tzinfo is None:
+        raise unknown_cursor()
+    return moment
 
 
-class Paging(BaseModel):
-    """Which part of a list."""
+def checked(read: Callable[[str], object]) -> AfterValidator:
+    """Refuses a cursor that can't be read so."""
 
-    model_config = ConfigDict(extra="forbid")
+    def check(cursor: str) -> str:
+        read(cursor)
+        return cursor
+
+    return AfterValidator(check)
+
+
+class Paging(BaseModel, extra="forbid"):
+    """Which part of a list. Each list has cursors of its own."""
 
     limit: Annotated[int, Field(ge=1, le=500)] = 100
     """Entries at most."""
-    cursor: Annotated[str, AfterValidator(_limited), Field(max_length=1_000)] | None = None
-    """`next` of the page before."""
+    cursor: str | None = None

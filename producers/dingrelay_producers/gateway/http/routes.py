@@ -78,6 +78,14 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+def links(*operations: str) -> Mapping[str, Any]:
+    """Links of an answer to operations on what it tells of, which they name by its id."""
+    return {
+        name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
+        for name in operations
+    }
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Body:
     """What a route takes as body.

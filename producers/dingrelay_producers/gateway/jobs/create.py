@@ -1,15 +1,17 @@
 """``POST /v1/messages`` and its kin: one job a request."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.errors import JobNotFound
 from dingrelay_producers.gateway import problems
+from dingrelay_producers.gateway.backend.access import Scope
 from dingrelay_producers.gateway.http import cell_of
-from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Handler, Route
+from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Handler, Route, links
 from dingrelay_producers.gateway.jobs.permissions import may_see, permitted
 from dingrelay_producers.gateway.problems import Problem
 from dingrelay_producers.store import record
@@ -21,13 +23,11 @@ from dingrelay_tasks.contract import Contract
 from dingrelay_tasks.message_send import MessageSend
 from dingrelay_tasks.user_sync import UserSync
 
-LOCATION = {"Location": "The URL of the job."}
+_LOCATION = {"Location": "The URL of the job."}
 
 
-class Wait(BaseModel):
+class Wait(BaseModel, extra="forbid"):
     """The query of a route that can wait for a job's end."""
-
-    model_config = ConfigDict(extra="forbid")
 
     wait: Annotated[int, Field(ge=1, le=60)] | None = None
     """Seconds to wait for the job's end."""
@@ -127,36 +127,39 @@ def _sending(contract: type[Contract]) -> Handler:
     return handle
 
 
-def _route(path: str, contract: type[Contract], scope: str, operation: str, what: str) -> Route:
-    return Route(
-        method="POST",
+JOB_LINKS = links("getJob", "cancelJob", "requeueJob", "discardJob")
+
+makes_job = partial(
+    Route,
+    method="POST",
+    query=Wait,
+    answers={
+        202: Answer(description="The job is accepted.", model=JobStatus, headers=_LOCATION),
+        200: Answer(
+            description="The job has ended within `wait`, however it ended.",
+            model=JobStatus,
+            headers=_LOCATION,
+        ),
+    },
+    idempotent=True,
+    links={202: JOB_LINKS, 200: JOB_LINKS},
+    cell=cell_of.of_body,
+)
+"""A route that makes one job."""
+
+
+def _route(path: str, contract: type[Contract], scope: Scope, operation: str, what: str) -> Route:
+    return makes_job(
         path=path,
         handler=_sending(contract),
         operation=operation,
         summary=what,
         tag="jobs",
-        scope=scope,  # type: ignore[arg-type]
-        query=Wait,
+        scope=scope,
         body=Body(model=contract),
-        answers={
-            202: Answer(description="The job is accepted.", model=JobStatus, headers=LOCATION),
-            200: Answer(
-                description="The job has ended within `wait`, however it ended.",
-                model=JobStatus,
-                headers=LOCATION,
-            ),
-        },
         problems=frozenset({403, 409, 422, 429, 503}),
-        idempotent=True,
-        links={202: JOB_LINKS, 200: JOB_LINKS},
-        cell=cell_of.of_body,
     )
 
-
-JOB_LINKS = {
-    name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
-    for name in ("getJob", "cancelJob", "requeueJob", "discardJob")
-}
 
 ROUTES = (
     _route(

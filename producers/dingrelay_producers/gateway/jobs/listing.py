@@ -51,7 +51,7 @@ class Position(NamedTuple):
         text = paging.unpack(cursor).decode("utf-8", "surrogateescape")
         match = re.fullmatch(r"([0-9]{1,15}) (.+)", text)
         if match is None:
-            raise ValueError(paging.NONE_OF_OURS)
+            raise paging.unknown_cursor()
         return cls(int(match[1]), match[2])
 
 

@@ -36,17 +36,12 @@ def _spelled(given: str) -> datetime:
     return datetime.fromisoformat(text.upper())
 
 
-def _known(cursor: str) -> str:
-    Position.of(cursor)
-    return cursor
-
-
 class JobPaging(paging.Paging):
     """Which part of a list of jobs."""
 
     limit: Annotated[int, Field(ge=1, le=200)] = 50
     """Jobs at most."""
-    cursor: Annotated[str, Field(max_length=1_000), AfterValidator(_known)] | None = None
+    cursor: Annotated[str, Field(max_length=1_000), paging.checked(Position.of)] | None = None
     """`next` of the page before."""
 
 
@@ -96,15 +91,7 @@ async def get_job(call: ApiCall) -> web.StreamResponse:
 async def list_jobs(call: ApiCall) -> web.StreamResponse:
     """Jobs that the key may see, the newest first."""
     asked: JobQuery = call.query
-    wanted = JobFilter(
-        state=asked.state,
-        kind=asked.kind,
-        app=asked.app,
-        sender=asked.sender,
-        lane=asked.lane,
-        since=asked.since,
-        until=asked.until,
-    )
+    wanted = JobFilter(**asked.model_dump(exclude=set(JobPaging.model_fields)))
     return await _page(call, keys.RECENT, wanted, history=True)
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Literal
 
 from aiohttp import web
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from dingrelay_producers.errors import KeyNotFound
 from dingrelay_producers.gateway import problems
 from dingrelay_producers.gateway.backend.access import ANY, ApiKey, Grant, KeyStatus
-from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Route
+from dingrelay_producers.gateway.http.routes import Answer, ApiCall, Body, Route, links
 from dingrelay_producers.gateway.keys import documents
 from dingrelay_producers.gateway.keys.request import KeyRequest, RotationRequest
 from dingrelay_producers.gateway.problems import Problem, json_response
@@ -123,42 +124,20 @@ def _refuse_excess(giver: ApiKey, wanted: Grant) -> None:
 
 
 _ID = {"id": {"type": "string", "pattern": "^drk_[a-z0-9]{12}$"}}
-_LINKS = {
-    name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
-    for name in ("getKey", "rotateKey", "revokeKey")
-}
 
 
-def _route(
-    path: str, operation: str, summary: str, *, body: type[BaseModel] | None = None
-) -> Route:
-    handlers = {"getKey": get_key, "rotateKey": rotate_key, "revokeKey": revoke_key}
-    model = IssuedKeyDocument if operation == "rotateKey" else KeyDocument
-    return Route(
-        method="GET" if operation == "getKey" else "POST",
-        path=path,
-        handler=handlers[operation],
-        operation=operation,
-        summary=summary,
-        tag="keys",
-        scope="keys:write",
-        body=Body(model=body, required=False) if body else None,
-        answers={200: Answer(description="The key.", model=model)},
-        problems=frozenset({404, 409}) if operation == "rotateKey" else frozenset({404}),
-        path_parameters=_ID,
-    )
-
+_KEY = {200: Answer(description="The key.", model=KeyDocument)}
+_route = partial(Route, tag="keys", scope="keys:write")
+_of_one = partial(_route, path_parameters=_ID)
 
 ROUTES = (
-    Route(
+    _route(
         method="POST",
         path="/v1/keys",
         handler=create_key,
         operation="createKey",
         summary="Make an API key",
         description="It may do no more than the key that asks for it. Its text is shown once.",
-        tag="keys",
-        scope="keys:write",
         body=Body(model=KeyRequest),
         answers={
             201: Answer(
@@ -167,25 +146,43 @@ ROUTES = (
                 headers={"Location": "Where the key can be looked at."},
             )
         },
-        links={201: _LINKS},
+        links={201: links("getKey", "rotateKey", "revokeKey")},
     ),
-    Route(
+    _route(
         method="GET",
         path="/v1/keys",
         handler=list_keys,
         operation="listKeys",
         summary="List the API keys",
         description="Those that may do no more than the key that asks.",
-        tag="keys",
-        scope="keys:write",
         answers={200: Answer(description="The keys.", model=KeyList)},
     ),
-    _route("/v1/keys/{id}", "getKey", "How an API key stands"),
-    _route(
-        "/v1/keys/{id}/rotate",
-        "rotateKey",
-        "Give an API key a new secret",
-        body=RotationRequest,
+    _of_one(
+        method="GET",
+        path="/v1/keys/{id}",
+        handler=get_key,
+        operation="getKey",
+        summary="How an API key stands",
+        answers=_KEY,
+        problems=frozenset({404}),
     ),
-    _route("/v1/keys/{id}/revoke", "revokeKey", "Refuse an API key from now on"),
+    _of_one(
+        method="POST",
+        path="/v1/keys/{id}/rotate",
+        handler=rotate_key,
+        operation="rotateKey",
+        summary="Give an API key a new secret",
+        body=Body(model=RotationRequest, required=False),
+        answers={200: Answer(description="The key.", model=IssuedKeyDocument)},
+        problems=frozenset({404, 409}),
+    ),
+    _of_one(
+        method="POST",
+        path="/v1/keys/{id}/revoke",
+        handler=revoke_key,
+        operation="revokeKey",
+        summary="Refuse an API key from now on",
+        answers=_KEY,
+        problems=frozenset({404}),
+    ),
 )

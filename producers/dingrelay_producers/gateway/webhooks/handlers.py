@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.cells.answers import merged
 from dingrelay_producers.errors import EndpointNotFound
@@ -114,10 +114,8 @@ class ReplayDocument(BaseModel):
     """Notices since then, at most: those of other types are among them."""
 
 
-class TestWait(BaseModel):
+class TestWait(BaseModel, extra="forbid"):
     """The query of a test."""
-
-    model_config = ConfigDict(extra="forbid")
 
     wait: Annotated[int, Field(ge=1, le=20)] = 20
     """Seconds to wait for the answer."""

@@ -1,9 +1,11 @@
 """The routes of webhooks."""
 
+from functools import partial
+
 from pydantic import BaseModel
 
 from dingrelay_producers.gateway.http import cell_of
-from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route
+from dingrelay_producers.gateway.http.routes import Answer, Body, Handler, Route, links
 from dingrelay_producers.gateway.webhooks import handlers
 from dingrelay_producers.gateway.webhooks.handlers import (
     EndpointDocument,
@@ -22,17 +24,17 @@ from dingrelay_producers.gateway.webhooks.request import (
 )
 
 _ID = {"id": {"type": "string", "pattern": "^drw_[a-z0-9]{12}$"}}
-_LINKS = {
-    name: {"operationId": name, "parameters": {"id": "$response.body#/id"}}
-    for name in (
-        "getWebhook",
-        "pauseWebhook",
-        "resumeWebhook",
-        "rotateWebhook",
-        "testWebhook",
-        "removeWebhook",
-    )
-}
+_LINKS = links(
+    "getWebhook",
+    "pauseWebhook",
+    "resumeWebhook",
+    "rotateWebhook",
+    "testWebhook",
+    "removeWebhook",
+)
+
+_route = partial(Route, tag="webhooks")
+_of_one = partial(_route, path_parameters=_ID, cell=cell_of.of_webhook)
 
 
 def _action(
@@ -46,34 +48,30 @@ def _action(
     query: type[BaseModel] | None = None,
     conflicts: bool = False,
 ) -> Route:
-    return Route(
+    return _of_one(
         method="POST",
         path=f"/v1/webhooks/{{id}}/{verb}",
         handler=handler,
         operation=f"{verb}Webhook",
         summary=summary,
-        tag="webhooks",
         scope="webhooks:write",
         body=Body(model=body, required=required) if body else None,
         query=query,
         answers=answers,
         problems=frozenset({404, 409}) if conflicts else frozenset({404}),
-        path_parameters=_ID,
-        cell=cell_of.of_webhook,
     )
 
 
 _ENDPOINT = {200: Answer(description="The endpoint.", model=EndpointDocument)}
 
 ROUTES = (
-    Route(
+    _route(
         method="POST",
         path="/v1/webhooks",
         handler=handlers.add_webhook,
         operation="addWebhook",
         summary="Add an endpoint that receives notices",
         description="It receives no more than the key may read itself. The secret is shown once.",
-        tag="webhooks",
         scope="webhooks:write",
         body=Body(model=EndpointRequest),
         answers={
@@ -85,42 +83,35 @@ ROUTES = (
         },
         links={201: _LINKS},
     ),
-    Route(
+    _route(
         method="GET",
         path="/v1/webhooks",
         handler=handlers.list_webhooks,
         operation="listWebhooks",
         summary="List the endpoints of webhooks",
         description="Only endpoints that receive no more than the key may read.",
-        tag="webhooks",
         scope="webhooks:read",
         answers={200: Answer(description="The endpoints.", model=EndpointList)},
     ),
-    Route(
+    _of_one(
         method="GET",
         path="/v1/webhooks/{id}",
         handler=handlers.get_webhook,
         operation="getWebhook",
         summary="Show an endpoint and its health",
-        tag="webhooks",
         scope="webhooks:read",
         answers={200: Answer(description="The endpoint.", model=EndpointStatusDocument)},
         problems=frozenset({404}),
-        path_parameters=_ID,
-        cell=cell_of.of_webhook,
     ),
-    Route(
+    _of_one(
         method="DELETE",
         path="/v1/webhooks/{id}",
         handler=handlers.remove_webhook,
         operation="removeWebhook",
         summary="Remove an endpoint",
-        tag="webhooks",
         scope="webhooks:write",
         answers={204: Answer(description="The endpoint is removed.")},
         problems=frozenset({404}),
-        path_parameters=_ID,
-        cell=cell_of.of_webhook,
     ),
     _action(
         "pause",
