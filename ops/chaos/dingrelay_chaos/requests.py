@@ -9,20 +9,26 @@ what it is told where only the answer was lost."""
 
 
 @dataclass(slots=True)
-class MessageRequest:
-    """A message that somebody asked for."""
+class JobRequest:
+    """Whatever is one job."""
 
     step: int
     at: float
+    accepted: Accepted = field(default="perhaps", kw_only=True)
+    job: str = field(default="", kw_only=True)
+    answered: float = field(default=float("inf"), kw_only=True)
+    """When the producer was told that it is accepted, in seconds from the start."""
+
+
+@dataclass(slots=True)
+class MessageRequest(JobRequest):
+    """A message that somebody asked for."""
+
     content: str
     users: tuple[str, ...]
     departments: tuple[int, ...] = ()
     everyone: bool = False
     allow_duplicate: bool = False
-    accepted: Accepted = "perhaps"
-    job: str = ""
-    answered: float = float("inf")
-    """When the producer was told that it is accepted, in seconds from the start."""
     bare: bool = False
     """A bare Celery client's: it has Celery's guarantee until a worker has made the record."""
     not_before: float | None = None
@@ -41,16 +47,10 @@ class MessageRequest:
 
 
 @dataclass(slots=True)
-class ApprovalRequest:
+class ApprovalRequest(JobRequest):
     """An approval. Equal ones have the same `tag`, which is in the form."""
 
-    step: int
-    at: float
     tag: str
-    accepted: Accepted = "perhaps"
-    job: str = ""
-    answered: float = float("inf")
-    """When the producer was told that it is accepted, in seconds from the start."""
 
 
 @dataclass(slots=True)
@@ -66,19 +66,12 @@ class CampaignRequest:
 
 
 @dataclass(slots=True)
-class SyncRequest:
+class SyncRequest(JobRequest):
     """A user-sync."""
-
-    step: int
-    at: float
-    accepted: Accepted = "perhaps"
-    job: str = ""
-    answered: float = float("inf")
-    """When the producer was told that it is accepted, in seconds from the start."""
 
 
 @dataclass(slots=True)
-class ActionRequest:
+class ActionRequest(JobRequest):
     """Something that is done to an approval, by a job.
 
     Attributes:
@@ -86,16 +79,10 @@ class ActionRequest:
         remark: in words that no other has.
     """
 
-    step: int
-    at: float
     verb: str
     instance: str
     user: str
     remark: str
-    accepted: Accepted = "perhaps"
-    job: str = ""
-    answered: float = float("inf")
-    """When the producer was told that it is accepted, in seconds from the start."""
 
 
 @dataclass(slots=True)
@@ -105,10 +92,6 @@ class Absence:
     user: str
     since: float
     until: float = float("inf")
-
-
-JobRequest = MessageRequest | ApprovalRequest | SyncRequest | ActionRequest
-"""Whatever is one job."""
 
 
 @dataclass(frozen=True, slots=True)

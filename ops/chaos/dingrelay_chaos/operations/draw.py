@@ -102,29 +102,9 @@ def _equal_content(rng: random.Random, step: int, past: Past, left: float) -> Se
     return Send(first.tag, users, lane=rng.choice(LANES), sender=rng.choice(SENDERS))
 
 
-def _bare(rng: random.Random, step: int, past: Past, left: float) -> Send:
-    return Send(f"裸任务 {step}", _users(rng, 3), bare=True)
-
-
-def _http(rng: random.Random, step: int, past: Past, left: float) -> Send:
-    return Send(f"网关 {step}", _users(rng, 3), lane=rng.choice(LANES), http=True)
-
-
 def _later(rng: random.Random, step: int, past: Past, left: float) -> Send:
     send_in = round(rng.uniform(0.5, max(1.0, min(20.0, left))), 2)
     return Send(f"稍后 {step}", _users(rng, 3), send_in=send_in, lane=rng.choice(LANES))
-
-
-def _expiring(rng: random.Random, step: int, past: Past, left: float) -> Send:
-    return Send(f"限时 {step}", _users(rng, 3), expires_in=round(rng.uniform(0.5, 15), 2))
-
-
-def _allow_duplicate(rng: random.Random, step: int, past: Past, left: float) -> Send:
-    return Send(f"可重复 {step}", _users(rng, 4), allow_duplicate=True)
-
-
-def _stop(rng: random.Random, step: int, past: Past, left: float) -> Send:
-    return Send(f"停 {step}", _users(rng, 3), on_unknown="stop")
 
 
 def _everyone(rng: random.Random, step: int, past: Past, left: float) -> Send | None:
@@ -266,12 +246,20 @@ _DRAWS: dict[str, Draw] = {
     "send_many": _send_many,
     "same_key": _same_key,
     "equal_content": _equal_content,
-    "bare": _bare,
-    "http": _http,
+    "bare": lambda rng, step, _, __: Send(f"裸任务 {step}", _users(rng, 3), bare=True),
+    "http": lambda rng, step, _, __: Send(
+        f"网关 {step}", _users(rng, 3), lane=rng.choice(LANES), http=True
+    ),
     "later": _later,
-    "expiring": _expiring,
-    "allow_duplicate": _allow_duplicate,
-    "stop_on_unknown": _stop,
+    "expiring": lambda rng, step, _, __: Send(
+        f"限时 {step}", _users(rng, 3), expires_in=round(rng.uniform(0.5, 15), 2)
+    ),
+    "allow_duplicate": lambda rng, step, _, __: Send(
+        f"可重复 {step}", _users(rng, 4), allow_duplicate=True
+    ),
+    "stop_on_unknown": lambda rng, step, _, __: Send(
+        f"停 {step}", _users(rng, 3), on_unknown="stop"
+    ),
     "everyone": _everyone,
     "departments": _departments,
     "approval": _approval,
