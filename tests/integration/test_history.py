@@ -185,7 +185,7 @@ async def test_nothing_is_lost_and_nothing_doubled_by_a_crash_anywhere(
         await first.tick()
     second = archive.writer()
     with monkeypatch.context() as patch:
-        patch.setattr(store, "_put", _away)
+        patch.setattr(store, "upsert", _away)
         with pytest.raises(OperationalError):  # before it
             await second.tick()
     await archive.write()
@@ -364,7 +364,7 @@ async def _crash(page: object) -> bool:
     raise ConnectionError
 
 
-def _away(dialect: str) -> None:
+async def _away(*_: object, **__: object) -> None:
     raise OperationalError("insert", {}, Exception("away"))
 
 

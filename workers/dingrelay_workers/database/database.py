@@ -165,22 +165,31 @@ class Database:
 
 
 async def upsert(
-    connection: AsyncConnection, table: type[Base], rows: Sequence[dict[str, Any]]
+    connection: AsyncConnection,
+    table: type[Base],
+    rows: Sequence[dict[str, Any]],
+    *,
+    latest_by: str = "",
 ) -> None:
-    """Insert the rows; where the primary key is there already, overwrite the other columns."""
+    """Insert the rows; where the primary key is there already, overwrite the other columns.
+
+    With `latest_by`, a column, a row stays as it is if it is later by that.
+    """
     if not rows:
         return
-    await connection.execute(_upsert(connection.dialect.name, table, tuple(rows[0])), list(rows))
+    statement = _upsert(connection.dialect.name, table, tuple(rows[0]), latest_by)
+    await connection.execute(statement, list(rows))
 
 
 @cache
-def _upsert(dialect_name: str, table: type[Base], names: tuple[str, ...]) -> Insert:
+def _upsert(dialect_name: str, table: type[Base], names: tuple[str, ...], latest_by: str) -> Insert:
     """The statement for rows with these columns; to make one takes longer than to execute it."""
     dialect = sqlite if dialect_name == "sqlite" else postgresql
     insert = dialect.insert(table)
     keys = [column.name for column in table.__table__.primary_key]
     values = {name: insert.excluded[name] for name in names if name not in keys}
-    statement: Insert = insert.on_conflict_do_update(index_elements=keys, set_=values)
+    where = insert.excluded[latest_by] >= getattr(table, latest_by) if latest_by else None
+    statement: Insert = insert.on_conflict_do_update(index_elements=keys, set_=values, where=where)
     return statement
 
 

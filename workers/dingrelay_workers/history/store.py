@@ -5,11 +5,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Insert, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from dingrelay_workers.database.database import Database, chunks
+from dingrelay_workers.database.database import Database, chunks, upsert
 from dingrelay_workers.history.models import JobRow, RecipientRow
 
 WRITER = "history"
@@ -38,15 +37,16 @@ async def write(database: Database, jobs: Sequence[EndedJob]) -> None:
     # One that was requeued may have ended twice since the last time.
     latest = {job.row["job"]: job for job in jobs}
     async with database.write(WRITER) as connection:
-        dialect = connection.dialect.name
-        await connection.execute(_put(dialect), [job.row for job in latest.values()])
+        # Of two ends the later one is kept, in whatever order they are written.
+        ended = [job.row for job in latest.values()]
+        await upsert(connection, JobRow, ended, latest_by="ended_at")
         rows = [
             {"job": name, "user": user, "outcome": outcome, "at": job.row["ended_at"]}
             for name, job in latest.items()
             for user, outcome in job.recipients.items()
         ]
-        for start in range(0, len(rows), ROWS):
-            await connection.execute(_put_recipients(dialect), rows[start : start + ROWS])
+        for some in chunks(rows, ROWS):
+            await upsert(connection, RecipientRow, some, latest_by="at")
 
 
 async def delete_before(database: Database, moment: datetime) -> int:
@@ -62,25 +62,3 @@ async def _delete_before(connection: AsyncConnection, moment: datetime) -> int:
         await connection.execute(delete(RecipientRow).where(RecipientRow.job.in_(some)))
         await connection.execute(delete(JobRow).where(JobRow.job.in_(some)))
     return len(jobs)
-
-
-def _put(dialect: str) -> Insert:
-    """Insert jobs; of two ends the later one is kept, in whatever order they are written."""
-    insert = (sqlite if dialect == "sqlite" else postgresql).insert(JobRow)
-    names = [column.name for column in JobRow.__table__.columns if column.name != "job"]
-    statement: Insert = insert.on_conflict_do_update(
-        index_elements=["job"],
-        set_={name: insert.excluded[name] for name in names},
-        where=insert.excluded.ended_at >= JobRow.ended_at,
-    )
-    return statement
-
-
-def _put_recipients(dialect: str) -> Insert:
-    insert = (sqlite if dialect == "sqlite" else postgresql).insert(RecipientRow)
-    statement: Insert = insert.on_conflict_do_update(
-        index_elements=["job", "user"],
-        set_={"outcome": insert.excluded.outcome, "at": insert.excluded.at},
-        where=insert.excluded.at >= RecipientRow.at,
-    )
-    return statement

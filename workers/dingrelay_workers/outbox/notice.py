@@ -4,7 +4,9 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
+
+from sqlalchemy import RowMapping
 
 from dingrelay_producers.tracing import spans
 
@@ -48,15 +50,11 @@ class Notice:
     id: str = field(default_factory=fresh_id)
     trace: str = field(default_factory=spans.current)
 
+    @classmethod
+    def of(cls, row: RowMapping) -> Self:
+        """The notice that a row of SQL holds."""
+        return cls(**{name: row[name] for name in cls.__slots__})
+
     def columns(self) -> dict[str, Any]:
         """What a row of SQL holds of it."""
-        return {
-            "id": self.id,
-            "type": self.type,
-            "app": self.app,
-            "sender": self.sender,
-            "kind": self.kind,
-            "at": self.at,
-            "data": dict(self.data),
-            "trace": self.trace,
-        }
+        return {name: getattr(self, name) for name in self.__slots__} | {"data": dict(self.data)}

@@ -40,10 +40,7 @@ async def write(connection: AsyncConnection, notices: Sequence[Notice]) -> None:
     if not notices or not await has_readers(connection):
         return
     for some in chunks(notices):
-        await connection.execute(
-            insert(OutboxRow),
-            [notice.columns() for notice in some],
-        )
+        await connection.execute(insert(OutboxRow), [notice.columns() for notice in some])
 
 
 async def oldest(connection: AsyncConnection, most: int) -> list[tuple[int, Notice]]:
@@ -51,22 +48,7 @@ async def oldest(connection: AsyncConnection, most: int) -> list[tuple[int, Noti
     rows = await connection.execute(
         select(OutboxRow.__table__).order_by(OutboxRow.number).limit(most)
     )
-    return [
-        (
-            row["number"],
-            Notice(
-                id=row["id"],
-                type=row["type"],
-                app=row["app"],
-                sender=row["sender"],
-                kind=row["kind"],
-                at=row["at"],
-                data=row["data"],
-                trace=row["trace"],
-            ),
-        )
-        for row in rows.mappings()
-    ]
+    return [(row["number"], Notice.of(row)) for row in rows.mappings()]
 
 
 async def forget(connection: AsyncConnection, numbers: Sequence[int]) -> None:

@@ -19,11 +19,8 @@ SLICE = 500
 async def record(connection: AsyncConnection, notices: Collection[Notice], now: datetime) -> None:
     """Pass notices on; one that is there already stays as it is."""
     for some in chunks(notices):
-        await insert_missing(
-            connection,
-            NoticeRow,
-            [{**notice.columns(), "recorded_at": now} for notice in some],
-        )
+        rows = [{**notice.columns(), "recorded_at": now} for notice in some]
+        await insert_missing(connection, NoticeRow, rows)
 
 
 async def last_number(connection: AsyncConnection) -> int:
@@ -51,15 +48,9 @@ async def after(
 
 async def find(connection: AsyncConnection, number: int) -> Notice | None:
     """One of them; None if it is not kept any more."""
-    row = (
-        (await connection.execute(select(NoticeRow.__table__).where(NoticeRow.number == number)))
-        .mappings()
-        .one_or_none()
-    )
-    return None if row is None else Notice(**{name: row[name] for name in _FIELDS})
-
-
-_FIELDS = ("id", "type", "app", "sender", "kind", "at", "data", "trace")
+    found = await connection.execute(select(NoticeRow.__table__).where(NoticeRow.number == number))
+    row = found.mappings().one_or_none()
+    return None if row is None else Notice.of(row)
 
 
 async def first_since(connection: AsyncConnection, since: datetime) -> int | None:
