@@ -32,16 +32,12 @@ class ApprovalFollow(Contract):
     """
 
     kind: ClassVar[str] = "approval-follow"
+    own_queue: ClassVar[str] = EVENTS_QUEUE
 
     instance: InstanceId
     job: str = ""
     template: str = ""
     originator: str = ""
-
-    @property
-    def queue(self) -> str:
-        """That of events."""
-        return EVENTS_QUEUE
 
     def summary(self) -> str:
         """One short line for Flower and logs."""

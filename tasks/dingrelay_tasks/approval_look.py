@@ -16,13 +16,9 @@ class ApprovalLook(Contract):
     """
 
     kind: ClassVar[str] = "approval-look"
+    own_queue: ClassVar[str] = EVENTS_QUEUE
 
     instance: InstanceId
-
-    @property
-    def queue(self) -> str:
-        """That of events."""
-        return EVENTS_QUEUE
 
     def summary(self) -> str:
         """One short line for Flower and logs."""

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, ClassVar, NoReturn
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from dingrelay_tasks.context import Context, DailyVerdict, Json, RecipientVerdict
 from dingrelay_tasks.contract import Contract, Lane, Part, UserId
@@ -59,7 +59,7 @@ _UNLESS_EMPTY: Any = Field(default_factory=list, exclude_if=lambda users: not us
 """A dispatcher of 0.2.0 refuses a result with a field that it does not know."""
 
 
-class CampaignChunkResult(Part):
+class CampaignChunkResult(Part, extra="ignore", frozen=True):
     """What became of a chunk. Of another release's result the fields that are here are read.
 
     Attributes:
@@ -72,8 +72,6 @@ class CampaignChunkResult(Part):
         ambiguous: an earlier call was lost and this one repeats it; DingTalk dropped the copies of
             whoever had it.
     """
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
 
     call: SentMessage | None = None
     called_at: str | None = None

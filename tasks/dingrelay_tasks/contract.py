@@ -11,7 +11,6 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -110,10 +109,8 @@ class ContractError(ValueError):
         self.code = code
 
 
-class Part(BaseModel):
+class Part(BaseModel, extra="forbid", frozen=True):
     """A piece of a contract: immutable, and closed to fields it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -183,10 +180,12 @@ class Document(Part):
 class Contract(Document):
     """A job that can be enqueued.
 
-    A subclass sets `kind` and overrides `queue` and `summary` where the default does not fit.
+    A subclass sets `kind`; `own_queue` and `summary` where the default does not fit.
     """
 
     kind: ClassVar[str]
+    own_queue: ClassVar[str] = ""
+    """The queue of a kind whose jobs have one of their own, whatever their lane."""
 
     app: AppName = "default"
     lane: Lane = "normal"
@@ -204,7 +203,7 @@ class Contract(Document):
     @property
     def queue(self) -> str:
         """The Celery queue that carries this job."""
-        return f"dingrelay.{self.lane}"
+        return self.own_queue or f"dingrelay.{self.lane}"
 
     @property
     def identity(self) -> str | None:

@@ -45,6 +45,8 @@ class Event(Contract):
     """
 
     kind: ClassVar[str] = "event"
+    own_queue: ClassVar[str] = EVENTS_QUEUE
+    """Neither a walk nor a campaign holds them up."""
 
     event_type: Annotated[str, Field(min_length=1, max_length=128)]
     event_id: Annotated[str, Field(max_length=LONGEST_EVENT_ID)] = ""
@@ -59,11 +61,6 @@ class Event(Contract):
             return self.event_id
         content = [self.event_type, self.corp_id, self.born_at, self.data]
         return "content:" + hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def queue(self) -> str:
-        """Events have their own queue: neither a walk nor a campaign holds them up."""
-        return EVENTS_QUEUE
 
     def summary(self) -> str:
         """One short line for Flower and logs."""

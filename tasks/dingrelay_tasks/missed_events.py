@@ -21,13 +21,9 @@ class MissedEvents(Deliverable):
     """Read the events of an app that DingTalk could not push."""
 
     kind: ClassVar[str] = "missed-events"
+    own_queue: ClassVar[str] = EVENTS_QUEUE
 
     lane: Lane = "urgent"
-
-    @property
-    def queue(self) -> str:
-        """That of the events."""
-        return EVENTS_QUEUE
 
 
 class MissedEventsResult(Part):

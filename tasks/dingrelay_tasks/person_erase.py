@@ -31,16 +31,13 @@ class PersonErase(Contract):
     """
 
     kind: ClassVar[str] = "person-erase"
+    own_queue: ClassVar[str] = DIRECTORY_QUEUE
+    """Whoever serves it uses SQL."""
 
     user: UserId
     of_app: AppName | None = None
     since: Moment
     tombstone: Annotated[str, Field(pattern=r"^erased-[0-9a-f]{16}$")]
-
-    @property
-    def queue(self) -> str:
-        """That of the directory: whoever serves it uses SQL."""
-        return DIRECTORY_QUEUE
 
     def summary(self) -> str:
         """One short line for Flower and logs; who it is about is not told."""

@@ -5,10 +5,11 @@ and enqueues the departments below, so that any worker takes any department and 
 department's calls at most. The parent waits until no department is pending, then closes the run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any, ClassVar, Literal, Self
+from functools import partial
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import model_validator
 
@@ -35,6 +36,8 @@ READ_TOO_EARLY = "a department that the answer names was deleted after it was re
 OPEN = frozenset({"queued", "running", "snoozed", "retrying"})
 """States of a job that will still do something."""
 
+_Id = TypeVar("_Id", int, str)
+
 _NEEDS = {"everything": None, "department": "department", "user": "user"}
 
 
@@ -53,6 +56,7 @@ class UserSync(Contract):
     """
 
     kind: ClassVar[str] = "user-sync"
+    own_queue: ClassVar[str] = DIRECTORY_QUEUE
 
     scope: Literal["everything", "department", "user"] = "everything"
     department: DepartmentId | None = None
@@ -68,11 +72,6 @@ class UserSync(Contract):
             if _NEEDS[self.scope] != name and value is not None:
                 raise ValueError(f"{name}: has no meaning for scope {self.scope}")
         return self
-
-    @property
-    def queue(self) -> str:
-        """The directory has its own queue, whatever the lane."""
-        return DIRECTORY_QUEUE
 
     def summary(self) -> str:
         """One short line for Flower and logs."""
@@ -110,15 +109,11 @@ class DepartmentSync(Contract):
     """
 
     kind: ClassVar[str] = "user-sync-department"
+    own_queue: ClassVar[str] = DIRECTORY_QUEUE
 
     lane: Lane = "bulk"
     run: str
     department: DepartmentId
-
-    @property
-    def queue(self) -> str:
-        """The same queue as the parent's."""
-        return DIRECTORY_QUEUE
 
     def summary(self) -> str:
         """One short line for Flower and logs."""
@@ -271,51 +266,39 @@ async def ask_for_unmet(ctx: Context, *, confirm_removals: bool) -> None:
         ctx.job_id, most=ASKED_AT_ONCE, confirm_removals=confirm_removals
     )
     if unmet.users:
-        await _ask_for_users(unmet.users, ctx)
+        note = partial(ctx.directory.note_users, ctx.job_id)
+        await _ask_for(unmet.users, ctx.contacts.user, note)
     elif unmet.departments:
-        await _ask_for_departments(unmet.departments, ctx)
+        note = partial(ctx.directory.note_departments, ctx.job_id)
+        await _ask_for(unmet.departments, ctx.contacts.department, note)
     else:
         return
     raise Wait(timedelta(0), "asks for those that the run did not meet")
 
 
-async def _ask_for_users(userids: list[str], ctx: Context) -> None:
-    met: list[Member] = []
-    hidden: list[str] = []
-    gone: list[str] = []
+async def _ask_for(
+    ids: Sequence[_Id],
+    ask: Callable[[_Id], Awaitable[object]],
+    note: Callable[..., Awaitable[object]],
+) -> None:
+    """Ask DingTalk for each, and note who it tells of, who it hides, and who it does not know."""
+    met: list[object] = []
+    hidden: list[_Id] = []
+    gone: list[_Id] = []
     try:
-        for userid in userids:
+        for each in ids:
             try:
-                member = await ctx.contacts.user(userid)
+                found = await ask(each)
             except OutOfScope:
-                hidden.append(userid)
-                continue
-            if member is None:
-                gone.append(userid)
-            else:
-                met.append(member)
-    finally:
-        # What stops it, such as a limit, costs none of the answers.
-        await ctx.directory.note_users(ctx.job_id, met=met, hidden=hidden, gone=gone)
-
-
-async def _ask_for_departments(numbers: list[int], ctx: Context) -> None:
-    met: list[Department] = []
-    hidden: list[int] = []
-    gone: list[int] = []
-    try:
-        for number in numbers:
-            try:
-                found = await ctx.contacts.department(number)
-            except OutOfScope:
-                hidden.append(number)
+                hidden.append(each)
                 continue
             if found is None:
-                gone.append(number)
+                gone.append(each)
             else:
                 met.append(found)
     finally:
-        await ctx.directory.note_departments(ctx.job_id, met=met, hidden=hidden, gone=gone)
+        # What stops it, such as a limit, costs none of the answers.
+        await note(met=met, hidden=hidden, gone=gone)
 
 
 async def _walk(job: DepartmentSync, ctx: Context) -> Json:

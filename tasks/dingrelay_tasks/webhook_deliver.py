@@ -38,16 +38,12 @@ class WebhookDeliver(Contract):
     """
 
     kind: ClassVar[str] = "webhook-deliver"
+    own_queue: ClassVar[str] = WEBHOOKS_QUEUE
 
     endpoint: EndpointId
     notice: Annotated[int, Field(ge=0)] = 0
     until: Moment
     test: bool = False
-
-    @property
-    def queue(self) -> str:
-        """A queue of its own."""
-        return WEBHOOKS_QUEUE
 
     def summary(self) -> str:
         """One short line for Flower and logs."""
