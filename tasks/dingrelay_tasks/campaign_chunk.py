@@ -59,7 +59,7 @@ _UNLESS_EMPTY: Any = Field(default_factory=list, exclude_if=lambda users: not us
 """A dispatcher of 0.2.0 refuses a result with a field that it does not know."""
 
 
-class CampaignChunkResult(Part, extra="ignore", frozen=True):
+class CampaignChunkResult(Part, extra="ignore"):
     """What became of a chunk. Of another release's result the fields that are here are read.
 
     Attributes:

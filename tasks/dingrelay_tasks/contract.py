@@ -11,6 +11,7 @@ from pydantic import (
     AwareDatetime,
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     ValidationError,
     model_validator,
@@ -109,8 +110,10 @@ class ContractError(ValueError):
         self.code = code
 
 
-class Part(BaseModel, extra="forbid", frozen=True):
+class Part(BaseModel):
     """A piece of a contract: immutable, and closed to fields it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     @model_validator(mode="before")
     @classmethod

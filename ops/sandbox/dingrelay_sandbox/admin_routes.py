@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal, Self
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+from pydantic import BaseModel, Field, TypeAdapter, model_validator
 
 from dingrelay_sandbox.admin_answers import ROOT, answered
 from dingrelay_sandbox.apps import App
@@ -20,59 +20,47 @@ from dingrelay_sandbox.templates import Template
 YEAR_SECONDS = 366 * 86_400
 
 
-class Seed(BaseModel):
+class Seed(BaseModel, extra="forbid"):
     """An organisation to make up: the same numbers make the same people."""
-
-    model_config = ConfigDict(extra="forbid")
 
     users: Annotated[int, Field(ge=0, le=5_000_000)] = 2_000
     departments: Annotated[int, Field(ge=1, le=100_000)] = 60
     seed: int = 1
 
 
-class TokenChoice(BaseModel):
+class TokenChoice(BaseModel, extra="forbid"):
     """Whose tokens; all without a key."""
-
-    model_config = ConfigDict(extra="forbid")
 
     app_key: str | None = None
 
 
-class Offset(BaseModel):
+class Offset(BaseModel, extra="forbid"):
     """By how many seconds the sandbox's clock is ahead of the machine's."""
-
-    model_config = ConfigDict(extra="forbid")
 
     offset: Annotated[float, Field(ge=-YEAR_SECONDS, le=YEAR_SECONDS)]
 
 
-class Shut(BaseModel):
+class Shut(BaseModel, extra="forbid"):
     """For how long connections are refused."""
-
-    model_config = ConfigDict(extra="forbid")
 
     seconds: Annotated[float, Field(gt=0, le=LONGEST_SECONDS)]
 
 
-class Secret(BaseModel):
+class Secret(BaseModel, extra="forbid"):
     """An app's new secret."""
-
-    model_config = ConfigDict(extra="forbid")
 
     secret: str
 
 
-class Decision(BaseModel):
+class Decision(BaseModel, extra="forbid"):
     """What those decide who are asked in the step that an approval is in, or in all to come."""
-
-    model_config = ConfigDict(extra="forbid")
 
     result: Literal["agree", "refuse"] = "agree"
     remark: str = ""
     to_end: bool = False
 
 
-class Act(BaseModel):
+class Act(BaseModel, extra="forbid"):
     """What a person does to an approval in the client, without the limits of the API.
 
     Attributes:
@@ -80,8 +68,6 @@ class Act(BaseModel):
         to: who a task is handed to.
         remark: what is said; a comment needs it.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     action: Literal["agree", "refuse", "redirect", "comment", "terminate"]
     user: Annotated[str, Field(min_length=1)]

@@ -1,11 +1,11 @@
 """The applications that may call."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_sandbox.organisation import ROOT
 
 
-class App(BaseModel):
+class App(BaseModel, extra="forbid", frozen=True):
     """One DingTalk application.
 
     Attributes:
@@ -18,8 +18,6 @@ class App(BaseModel):
         hidden_fields: fields of people that it has no permission to read; they are absent.
         robot_code: the code of its robot; the app's key where none is given.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     app_key: str = "sandbox-key"
     app_secret: str = Field(default="sandbox-secret", repr=False)

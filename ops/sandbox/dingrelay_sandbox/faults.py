@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from dingrelay_sandbox.answers import Dialect
 from dingrelay_sandbox.call import Call
@@ -36,7 +36,7 @@ ENDED_KEPT = 1_000
 """How many faults that are over can still be asked about."""
 
 
-class FaultSpec(BaseModel):
+class FaultSpec(BaseModel, extra="forbid", frozen=True):
     """One scripted fault.
 
     Attributes:
@@ -61,8 +61,6 @@ class FaultSpec(BaseModel):
             anything else as JSON.
         min_ms, max_ms: of ``latency``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: FaultKind
     effect: bool | None = None

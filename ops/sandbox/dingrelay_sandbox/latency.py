@@ -3,13 +3,11 @@
 import random
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 
-class Latency(BaseModel):
+class Latency(BaseModel, extra="forbid", frozen=True):
     """A delay drawn evenly between two numbers of milliseconds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     min_ms: Annotated[float, Field(ge=0)] = 0
     max_ms: Annotated[float, Field(ge=0)] = 0

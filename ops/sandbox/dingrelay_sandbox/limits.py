@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, Field, PlainSerializer
 
 from dingrelay_sandbox.windows import Rate, WindowKind
 
@@ -22,10 +22,8 @@ MaybeRate = Annotated[
 """A rate such as ``20/1s``; an empty text lifts the limit."""
 
 
-class Limits(BaseModel):
+class Limits(BaseModel, extra="forbid", frozen=True, arbitrary_types_allowed=True):
     """Every limit, each with DingTalk's figure as its default (API §2.1, §2.8, §4.2, §6)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     calls: MaybeRate = Rate(20, 1)
     """Calls per app and API path."""

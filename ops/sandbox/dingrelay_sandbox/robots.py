@@ -3,21 +3,19 @@
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 FIRST_GROUP = "cidSandboxGroup=="
 """The group that is there from the start."""
 
 
-class Robot(BaseModel):
+class Robot(BaseModel, extra="forbid", frozen=True):
     """A custom robot.
 
     Attributes:
         secret: with one its calls must be signed.
         keywords: with any a message must hold one of them.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     token: str = "sandbox-robot"
     secret: str = Field(default="", repr=False)

@@ -3,12 +3,12 @@
 import zlib
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator
 
 TABLE = "TableField"
 
 
-class Control(BaseModel):
+class Control(BaseModel, extra="forbid", frozen=True):
     """One control of a form.
 
     Attributes:
@@ -19,8 +19,6 @@ class Control(BaseModel):
         columns: the controls of a table's row.
         biz_alias: the name that an application may give it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     label: str
     type: str = "TextField"
@@ -39,7 +37,7 @@ def _control(value: Any) -> Any:
     return {"label": value} if isinstance(value, str) else value
 
 
-class Template(BaseModel):
+class Template(BaseModel, extra="forbid", frozen=True):
     """An approval template.
 
     Attributes:
@@ -51,8 +49,6 @@ class Template(BaseModel):
             keys.
         revocable: whether an instance may be withdrawn.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     process_code: str
     name: str = "审批"

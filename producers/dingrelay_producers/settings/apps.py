@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cached_property
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from dingrelay_producers.settings.errors import SettingsError
 
@@ -23,14 +23,12 @@ CALLBACK_AES_KEY = re.compile(r"[0-9A-Za-z+/]{43}")
 """As DingTalk's console makes them (API §7.1)."""
 
 
-class AppSettings(BaseModel):
+class AppSettings(BaseModel, extra="forbid", frozen=True):
     """One DingTalk application.
 
     Secrets come from the environment only: ``DINGTALK_APP_SECRET`` for the app ``default``,
     ``DINGTALK_APP_SECRET_<NAME>`` for another, or either with ``_FILE`` for a file that holds it.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     app_key: SecretStr = SecretStr("")
     app_secret: SecretStr = SecretStr("")

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, SecretStr
+from pydantic import BaseModel, SecretStr
 
 from dingrelay_producers.redis_address import SCHEMES, RedisAddress
 from dingrelay_producers.settings.secret_files import read_secret
@@ -25,14 +25,12 @@ NAMED = 8
 """Cells that one sentence names."""
 
 
-class CellSettings(BaseModel):
+class CellSettings(BaseModel, extra="forbid", frozen=True, hide_input_in_errors=True):
     """One cell: a Redis, a broker, a database and a fleet of workers, for some of the apps.
 
     A URL with a password comes from the environment only: ``DINGRELAY_REDIS_URL_<CELL>`` and its like,
     or either with ``_FILE``.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     redis_url: SecretStr = SecretStr("")
     """As ``DINGRELAY_REDIS_URL``; no other cell may have the same."""

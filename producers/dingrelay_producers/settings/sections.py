@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
 from dingrelay_producers.durations import duration
 
@@ -18,10 +18,8 @@ SHORTEST_KEPT = timedelta(days=1)
 LONGEST_KEPT = timedelta(days=3_650)
 
 
-class QuotaSettings(BaseModel):
+class QuotaSettings(BaseModel, extra="forbid", frozen=True):
     """The organisation's monthly calls (API §6)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     edition: str = ""
     """``standard`` (5,000), ``professional`` (200,000), a number, or empty: count and show only."""
@@ -40,10 +38,8 @@ class QuotaSettings(BaseModel):
         return edition
 
 
-class ApprovalSettings(BaseModel):
+class ApprovalSettings(BaseModel, extra="forbid", frozen=True):
     """How approvals are followed after their creation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     follow: Literal["own", "all", "none"] | tuple[str, ...] = "own"
     """``own``: approvals that jobs create; ``all``: also those that people create, from their first
@@ -55,10 +51,8 @@ class ApprovalSettings(BaseModel):
     repeats."""
 
 
-class HistorySettings(BaseModel):
+class HistorySettings(BaseModel, extra="forbid", frozen=True):
     """What is kept in SQL of jobs that ended."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     days: Annotated[int, Field(ge=0, le=3_650)] = 90
     """Days for which it is kept; 0: nothing is written."""
@@ -66,20 +60,16 @@ class HistorySettings(BaseModel):
     """Whether the texts of messages are kept, too: they may be personal data."""
 
 
-class RecipientSettings(BaseModel):
+class RecipientSettings(BaseModel, extra="forbid", frozen=True):
     """What is known of the people that messages are for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     check: Literal["auto", "off"] = "auto"
     """``auto``: once the directory is synced, whoever surely does not exist, or is outside the app's
     visible range, is named and not sent to; ``off``: DingTalk drops their messages without a word."""
 
 
-class SyncSettings(BaseModel):
+class SyncSettings(BaseModel, extra="forbid", frozen=True):
     """When the directory is synced by itself, and for how long it keeps whoever left."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     every: str = ""
     """Length of the periods in each of which everything is read once, such as ``24h``, 10m to 28d;

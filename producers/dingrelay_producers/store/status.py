@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self, TypeVar, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from dingrelay_producers.errors import UnreadableRecord
 from dingrelay_producers.store.record import NEWER, RECORD_FORMAT, Draft
@@ -18,10 +18,8 @@ STEP = "step:"
 _T = TypeVar("_T")
 
 
-class Candidate(BaseModel):
+class Candidate(BaseModel, frozen=True):
     """An approval instance that may be the one that a job created, or may not."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     title: str = ""
@@ -32,20 +30,16 @@ class Candidate(BaseModel):
     """Where a person can look at it."""
 
 
-class ErrorAnswer(BaseModel):
+class ErrorAnswer(BaseModel, frozen=True):
     """A refusal as DingTalk put it."""
-
-    model_config = ConfigDict(frozen=True)
 
     status: int
     """Of HTTP."""
     body: dict[str, Any]
 
 
-class JobError(BaseModel):
+class JobError(BaseModel, frozen=True, populate_by_name=True):
     """Why a job did not succeed, or not yet."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
 
     error_class: str = Field(alias="class")
     """The class of the error, such as ``permission``."""
@@ -68,10 +62,8 @@ class JobError(BaseModel):
         return "" if begins else self.code
 
 
-class Resolved(BaseModel):
+class Resolved(BaseModel, frozen=True):
     """What a person said of a call whose answer was lost."""
-
-    model_config = ConfigDict(frozen=True)
 
     happened: bool
     """Whether DingTalk carried it out."""
@@ -79,10 +71,8 @@ class Resolved(BaseModel):
     at: datetime
 
 
-class JobStatus(BaseModel):
+class JobStatus(BaseModel, frozen=True):
     """A job as its record shows it."""
-
-    model_config = ConfigDict(frozen=True)
 
     id: str
     kind: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from dingrelay_sandbox.events.callback_crypto import CallbackCrypto, new_nonce, signature
 from dingrelay_sandbox.events.event import Casing, Event
@@ -24,7 +24,7 @@ NAMES: Mapping[str, tuple[str, str]] = {
 """What signature and time are called in the query."""
 
 
-class Callback(BaseModel):
+class Callback(BaseModel, extra="forbid", frozen=True):
     """Where and how an app is told of events.
 
     Attributes:
@@ -38,8 +38,6 @@ class Callback(BaseModel):
         casing: how the fields are spelt, and whether there is an ``eventId``.
         parameters: what the query calls signature and time.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     app_key: str = "sandbox-key"
     url: Annotated[str, Field(pattern="^https?://")]

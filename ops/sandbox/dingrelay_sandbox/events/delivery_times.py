@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 Seconds = Annotated[float, Field(ge=0)]
 
 
-class DeliveryTimes(BaseModel):
+class DeliveryTimes(BaseModel, extra="forbid", frozen=True):
     """DingTalk's own figures, in seconds.
 
     Attributes:
@@ -27,8 +27,6 @@ class DeliveryTimes(BaseModel):
         closing: between ``disconnect`` and the end of the connection.
         dead_fed: for how long a connection that is gone is still fed, under that fault.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     scale: Annotated[float, Field(gt=0)] = 1
     push_timeout: Annotated[float, Field(gt=0)] = 2.5

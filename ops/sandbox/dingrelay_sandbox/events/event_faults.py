@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from dingrelay_sandbox.events.log import Delivery, Way
 
@@ -17,7 +17,7 @@ CONNECTION_FAULTS: tuple[ConnectionFaultKind, ...] = ("no_registered", "deaf", "
 """The kinds that meet a connection when it is opened."""
 
 
-class EventFaultSpec(BaseModel):
+class EventFaultSpec(BaseModel, extra="forbid", frozen=True):
     """One scripted fault.
 
     Attributes:
@@ -38,8 +38,6 @@ class EventFaultSpec(BaseModel):
             for others no longer than `max_ms`.
         window: how many events a ``reorder`` mixes.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: EventFaultKind
     app: str | None = None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
 from dingrelay_sandbox.admin_answers import ROOT, answered
 from dingrelay_sandbox.events.callbacks import SUCCESS, Callback
@@ -26,13 +26,13 @@ PACE_SECONDS = 0.01
 PerSecond = Annotated[float, Field(gt=0, le=100_000)]
 
 
-class Registration(Callback):
+class Registration(Callback, frozen=True):
     """A callback, and whether it is asked first."""
 
     check: bool = True
 
 
-class Fired(BaseModel):
+class Fired(BaseModel, extra="forbid"):
     """An event that happens by hand.
 
     Attributes:
@@ -42,8 +42,6 @@ class Fired(BaseModel):
         app: the only app that is told.
         age: seconds since it happened.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     type: Annotated[str, Field(min_length=1)]
     fields: dict[str, Any] = Field(default_factory=dict[str, Any])
@@ -56,26 +54,22 @@ class Fired(BaseModel):
         return Event(self.type, now - self.age, self.fields, self.event_id, app=self.app)
 
 
-class Firing(BaseModel):
+class Firing(BaseModel, extra="forbid"):
     """Events that happen, all at once or so many a second."""
-
-    model_config = ConfigDict(extra="forbid")
 
     events: Annotated[list[Fired], Field(min_length=1, max_length=MOST_AT_ONCE)]
     per_second: PerSecond | None = None
 
 
-class Changes(BaseModel):
+class Changes(BaseModel, extra="forbid"):
     """So many changes of the organisation at random, all at once or so many a second."""
-
-    model_config = ConfigDict(extra="forbid")
 
     count: Annotated[int, Field(ge=1, le=MOST_AT_ONCE)]
     seed: int = 1
     per_second: PerSecond | None = None
 
 
-class StreamAct(BaseModel):
+class StreamAct(BaseModel, extra="forbid"):
     """What happens to the connections that are open now.
 
     Attributes:
@@ -86,8 +80,6 @@ class StreamAct(BaseModel):
         connection: only this one.
         lossy: whether what a dead connection was fed is never told again.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     action: StreamAction
     app: str | None = None
