@@ -1,4 +1,7 @@
-"""The settings with which a command works: of the cell that has what it is about, where there are cells."""
+"""The settings with which a command works: of the cell that has what it is about, where there are cells.
+
+Each raises `SettingsError` where a setting is missing or wrong.
+"""
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
@@ -15,14 +18,15 @@ if TYPE_CHECKING:
     from dingrelay_workers.outbox.models import EndpointRow
 
 
-def each_cell(settings: "Settings") -> "Cells[Settings]":
+def each_cell(settings: "Settings | None" = None) -> "Cells[Settings]":
     """The settings of each cell."""
     from dingrelay_producers.cells.cells import Cells
+    from dingrelay_producers.settings import Settings
 
-    return Cells(settings, lambda own: own)
+    return Cells(settings or Settings.load(), lambda own: own)
 
 
-def asked(settings: "Settings", app: str | None) -> "dict[str, Settings]":
+def asked(app: str | None, settings: "Settings | None" = None) -> "dict[str, Settings]":
     """Cell → its settings, of the cell that has an app; of all if None.
 
     Raises:
@@ -32,16 +36,16 @@ def asked(settings: "Settings", app: str | None) -> "dict[str, Settings]":
     return cells.among() if app is None else {cells.name_of(app): cells.of(app)}
 
 
-def of_app(settings: "Settings", app: str) -> "Settings":
+def of_app(app: str) -> "Settings":
     """Those of the cell that has an app.
 
     Raises:
         ContractError: none has it.
     """
-    return each_cell(settings).of(app)
+    return each_cell().of(app)
 
 
-def of_apps(settings: "Settings", apps: Collection[str]) -> "Settings":
+def of_apps(apps: Collection[str]) -> "Settings":
     """Those of the one cell that has all these apps; none stands for all apps.
 
     Raises:
@@ -49,7 +53,7 @@ def of_apps(settings: "Settings", apps: Collection[str]) -> "Settings":
     """
     from dingrelay_tasks.contract import ContractError
 
-    cells = each_cell(settings)
+    cells = each_cell()
     names = {cells.name_of(app) for app in apps} or set(cells.names)
     if len(names) > 1:
         raise ContractError(
@@ -58,7 +62,7 @@ def of_apps(settings: "Settings", apps: Collection[str]) -> "Settings":
     return cells.named(names.pop())
 
 
-async def of_campaign(settings: "Settings", campaign: str) -> "Settings":
+async def of_campaign(campaign: str) -> "Settings":
     """Those of the cell that has a campaign.
 
     Raises:
@@ -67,10 +71,10 @@ async def of_campaign(settings: "Settings", campaign: str) -> "Settings":
     """
     from dingrelay_workers.campaigns.models import CampaignRow
 
-    return await _of(settings, CampaignRow, campaign, CampaignNotFound(campaign))
+    return await _of(CampaignRow, campaign, CampaignNotFound(campaign))
 
 
-async def of_endpoint(settings: "Settings", endpoint: str) -> "Settings":
+async def of_endpoint(endpoint: str) -> "Settings":
     """Those of the cell that has an endpoint of webhooks.
 
     Raises:
@@ -79,11 +83,10 @@ async def of_endpoint(settings: "Settings", endpoint: str) -> "Settings":
     """
     from dingrelay_workers.outbox.models import EndpointRow
 
-    return await _of(settings, EndpointRow, endpoint, EndpointNotFound(endpoint))
+    return await _of(EndpointRow, endpoint, EndpointNotFound(endpoint))
 
 
 async def _of(
-    settings: "Settings",
     table: "type[CampaignRow | EndpointRow]",
     row: str,
     missing: DingrelayError,
@@ -92,7 +95,7 @@ async def _of(
 
     from dingrelay_producers.cells.holder import holder
 
-    cells = each_cell(settings)
+    cells = each_cell()
     if len(cells.names) == 1:
         return cells.named(cells.names[0])
 

@@ -67,7 +67,7 @@ async def _read(settings: "Settings", away: CellsAway) -> dict[str, Any]:
         async with impatient_redis(own) as redis:
             return await overview.read(redis, own)
 
-    answers = await ask(cell_settings.asked(settings, None), of_cell)
+    answers = await ask(cell_settings.asked(None, settings), of_cell)
     return together(list(answers.available(away)))
 
 

@@ -49,10 +49,8 @@ def find(
     as_json: options.AsJson = False,
 ) -> None:
     """Find people by name, or by an address; those who left come last."""
-    from dingrelay_producers.settings import Settings
-
     with cells_away() as away:
-        found = asyncio.run(_find(Settings.load(), text, app, limit, away))
+        found = asyncio.run(_find(text, app, limit, away))
         if as_json:
             print_json(document(found))
         else:
@@ -77,9 +75,7 @@ def _print(found: "Sequence[dict[str, Any]]") -> None:
     )
 
 
-async def _find(
-    settings: "Settings", text: str, app: str | None, limit: int, away: CellsAway
-) -> "list[dict[str, Any]]":
+async def _find(text: str, app: str | None, limit: int, away: CellsAway) -> "list[dict[str, Any]]":
     """The people, as JSON values but for moments.
 
     Raises:
@@ -95,7 +91,7 @@ async def _find(
                 return []
             return await search.find(database, text, app=app, limit=limit)
 
-    lists = (await ask(cell_settings.asked(settings, app), of_cell)).available(away)
+    lists = (await ask(cell_settings.asked(app), of_cell)).available(away)
     return merged(lists, search.place)[:limit]
 
 

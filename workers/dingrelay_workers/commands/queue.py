@@ -69,7 +69,7 @@ async def _read(settings: Any, app: str, away: CellsAway) -> "tuple[Tally, list[
         async with impatient_redis(own) as redis:
             return await overview.read(redis, rules)
 
-    answers = await ask(cell_settings.asked(settings, app or None), of_cell)
+    answers = await ask(cell_settings.asked(app or None, settings), of_cell)
     tallies, lanes = zip(*answers.available(away), strict=True)
     found = sorted(chain.from_iterable(lanes), key=lambda each: each.jobs.app)
     return together(tallies), found

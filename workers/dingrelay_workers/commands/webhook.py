@@ -204,9 +204,7 @@ async def _add(wanted: "Subscription") -> "IssuedEndpoint":
     Raises:
         ContractError: they are in several cells.
     """
-    from dingrelay_producers.settings import Settings
-
-    async with _opened(cell_settings.of_apps(Settings.load(), wanted.apps)) as webhooks:
+    async with _opened(cell_settings.of_apps(wanted.apps)) as webhooks:
         return await webhooks.add(wanted)
 
 
@@ -214,21 +212,18 @@ async def _list(away: CellsAway) -> "Sequence[Endpoint]":
     # Imported here, since no cell is away because this machine takes long to import it.
     importlib.import_module("dingrelay_workers.webhooks.store")
     from dingrelay_producers.cells.answers import ask, merged
-    from dingrelay_producers.settings import Settings
 
     async def of_cell(own: "Settings") -> "Sequence[Endpoint]":
         async with _opened(own) as webhooks:
             return await webhooks.list()
 
-    lists = (await ask(cell_settings.asked(Settings.load(), None), of_cell)).available(away)
+    lists = (await ask(cell_settings.asked(None), of_cell)).available(away)
     return merged(lists, lambda each: each.created_at, reverse=True)
 
 
 async def _ask(endpoint: str, question: "Callable[[SqlWebhookStore], Awaitable[Found]]") -> Found:
     """Ask whoever has an endpoint."""
-    from dingrelay_producers.settings import Settings
-
-    async with _opened(await cell_settings.of_endpoint(Settings.load(), endpoint)) as webhooks:
+    async with _opened(await cell_settings.of_endpoint(endpoint)) as webhooks:
         return await question(webhooks)
 
 

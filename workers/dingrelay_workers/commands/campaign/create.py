@@ -17,7 +17,6 @@ from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
     from dingrelay_producers.client.malformed_rows import Malformed
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.audience import Audience, OnMalformed
     from dingrelay_workers.campaigns.spec import CampaignSpec
     from dingrelay_workers.campaigns.store import Created
@@ -68,8 +67,6 @@ def create(
         weight=weight,
         error_share=error_share,
     )
-    from dingrelay_producers.settings import Settings
-
     with (
         options.audience(
             file=file,
@@ -83,12 +80,11 @@ def create(
         ) as audience,
         _malformed_writer(malformed_file) as on_malformed,
     ):
-        created = asyncio.run(_create(Settings.load(), spec, audience, malformed, on_malformed))
+        created = asyncio.run(_create(spec, audience, malformed, on_malformed))
     _show(created, as_json=as_json)
 
 
 async def _create(
-    settings: "Settings",
     spec: "CampaignSpec",
     audience: "Audience",
     malformed: "OnMalformed",
@@ -97,7 +93,7 @@ async def _create(
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import showing
 
-    async with opened_store(cell_settings.of_app(settings, spec.app)) as store:
+    async with opened_store(cell_settings.of_app(spec.app)) as store:
         with showing() as progress:
             return await store.create(
                 spec,

@@ -14,7 +14,6 @@ from dingrelay_workers.commands.campaign.follow_up import Yes
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.removal import Deletable
 
 
@@ -23,11 +22,8 @@ def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> N
 
     What DingTalk's limits of the day need stays. If it is broken off, the workers finish it.
     """
-    from dingrelay_producers.settings import Settings
-
-    settings = Settings.load()
     if not yes:
-        found = asyncio.run(_look(settings, campaign))
+        found = asyncio.run(_look(campaign))
         if not sys.stdin.isatty():
             raise typer.BadParameter(
                 tr("needed to delete a campaign to {people:,} people", people=found.recipients),
@@ -42,27 +38,27 @@ def delete(campaign: Id, yes: Yes = False, as_json: options.AsJson = False) -> N
             abort=True,
             err=True,
         )
-    asyncio.run(_delete(settings, campaign))
+    asyncio.run(_delete(campaign))
     if as_json:
         print_json({"id": campaign, "state": "deleted"})
     else:
         console().print(tr("{campaign} is deleted", campaign=campaign), markup=False)
 
 
-async def _look(settings: "Settings", campaign: str) -> "Deletable":
+async def _look(campaign: str) -> "Deletable":
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
+    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
         return await removal.look(store.database, campaign)
 
 
-async def _delete(settings: "Settings", campaign: str) -> None:
+async def _delete(campaign: str) -> None:
     from dingrelay_workers.campaigns import removal
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import counting
 
-    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
+    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
         await removal.hide(store.database, campaign)
         with counting(tr("rows deleted")) as count:
             await removal.remove(store.database, campaign, count)

@@ -18,7 +18,6 @@ from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_tasks.message_send import MessageSend
     from dingrelay_workers.campaigns.estimate import Month
     from dingrelay_workers.campaigns.follow_up import FollowUp, Plan
@@ -52,9 +51,8 @@ def send_test(
     Who is a recipient as well has the content then, and is left out of the campaign that day.
     """
     from dingrelay_producers.cli.enqueue import enqueue
-    from dingrelay_producers.settings import Settings
 
-    job = asyncio.run(_test(Settings.load(), campaign, split(to), _fields(field)))
+    job = asyncio.run(_test(campaign, split(to), _fields(field)))
     enqueue(job, wait=wait, timeout=timeout, as_json=as_json)
 
 
@@ -120,9 +118,8 @@ def _announce_and_enqueue(
     """
     from dingrelay_producers.client.client import Client
     from dingrelay_producers.client.job_ref import JobRef
-    from dingrelay_producers.settings import Settings
 
-    plan, month = asyncio.run(_plan(Settings.load(), campaign, act))
+    plan, month = asyncio.run(_plan(campaign, act))
     document: dict[str, Any] = {
         "id": campaign,
         **{
@@ -196,27 +193,25 @@ def _words(plan: "Plan", document: dict[str, Any]) -> str:
 
 
 async def _plan(
-    settings: "Settings", campaign: str, act: "Callable[[FollowUp], Awaitable[Plan]]"
+    campaign: str, act: "Callable[[FollowUp], Awaitable[Plan]]"
 ) -> "tuple[Plan, Month]":
     from dingrelay_workers.campaigns.estimate import Size
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.previews import month_of
 
-    own = await cell_settings.of_campaign(settings, campaign)
+    own = await cell_settings.of_campaign(campaign)
     async with opened_store(own) as store:
         plan = await act(FollowUp(store))
     size = Size(recipients=plan.people, calls=plan.calls, plain_calls=plan.calls)
     return plan, await month_of(own, plan.app, size)
 
 
-async def _test(
-    settings: "Settings", campaign: str, users: list[str], fields: dict[str, str]
-) -> "MessageSend":
+async def _test(campaign: str, users: list[str], fields: dict[str, str]) -> "MessageSend":
     from dingrelay_workers.campaigns.follow_up import FollowUp
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
+    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
         return await FollowUp(store).test(campaign, users, fields)
 
 

@@ -26,11 +26,10 @@ def list_(
     as_json: common.AsJson = False,
 ) -> None:
     """List campaigns, latest first."""
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents
 
     with cells_away() as away:
-        rows = asyncio.run(_read(Settings.load(), limit, app, away))
+        rows = asyncio.run(_read(limit, app, away))
         if as_json:
             print_json([documents.campaign(row) for row in rows])
         else:
@@ -50,9 +49,7 @@ def _print(rows: "Sequence[CampaignRow]") -> None:
     )
 
 
-async def _read(
-    settings: "Settings", limit: int, app: str | None, away: CellsAway
-) -> "Sequence[CampaignRow]":
+async def _read(limit: int, app: str | None, away: CellsAway) -> "Sequence[CampaignRow]":
     from dingrelay_producers.cells.answers import ask, merged
     from dingrelay_workers.campaigns.opened import opened_store
 
@@ -60,5 +57,5 @@ async def _read(
         async with opened_store(own) as store:
             return await store.list(limit=limit, app=app)
 
-    lists = (await ask(cell_settings.asked(settings, app), of_cell)).available(away)
+    lists = (await ask(cell_settings.asked(app), of_cell)).available(away)
     return merged(lists, lambda row: (row.created_at, row.id), reverse=True)[:limit]

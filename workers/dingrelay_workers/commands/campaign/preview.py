@@ -15,7 +15,6 @@ from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign import options
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.audience import Audience, OnMalformed
     from dingrelay_workers.campaigns.spec import CampaignSpec
 
@@ -46,13 +45,11 @@ def preview(
 
     dingrelay campaign preview --text "Hello" --everyone --except-department 7
     """
-    from dingrelay_producers.settings import Settings
-
     if campaign is not None:
         given = (text, markdown, message, file, to, department, without, without_department)
         if any((*given, column, without_file, everyone, at, quiet, rate)):
             raise typer.BadParameter(tr("stands alone"), param_hint="ID")
-        found = asyncio.run(_of_draft(Settings.load(), campaign))
+        found = asyncio.run(_of_draft(campaign))
     else:
         spec = options.spec(
             text,
@@ -75,27 +72,27 @@ def preview(
             without_file=without_file,
             column=column,
         ) as audience:
-            found = asyncio.run(_of_options(Settings.load(), spec, audience, malformed))
+            found = asyncio.run(_of_options(spec, audience, malformed))
     _show(found, as_json=as_json)
 
 
-async def _of_draft(settings: "Settings", campaign: str) -> dict[str, Any]:
+async def _of_draft(campaign: str) -> dict[str, Any]:
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
 
-    own = await cell_settings.of_campaign(settings, campaign)
+    own = await cell_settings.of_campaign(campaign)
     async with opened_store(own) as store:
         return documents.preview(await previews.of_draft(own, await store.get(campaign)))
 
 
 async def _of_options(
-    settings: "Settings", spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
+    spec: "CampaignSpec", audience: "Audience", malformed: "OnMalformed"
 ) -> dict[str, Any]:
     from dingrelay_workers.campaigns import documents, previews
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.commands.campaign.progress import showing
 
-    own = cell_settings.of_app(settings, spec.app)
+    own = cell_settings.of_app(spec.app)
     async with opened_store(own) as store:
         with showing() as progress:
             found = await previews.of_audience(

@@ -20,7 +20,6 @@ from dingrelay_workers.commands import cell_settings
 from dingrelay_workers.commands.campaign.run import Id
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.report import Result, Summary
 
 Write = Callable[[Sequence["Result"]], None]
@@ -49,28 +48,26 @@ def report(
 
     dingrelay campaign report ID --csv results.csv
     """
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents
 
-    settings = Settings.load()
     with ExitStack() as files:
         writers: list[Write] = []
         if csv_file is not None:
             writers.append(files.enter_context(_csv(csv_file)))
         if json_file is not None:
             writers.append(files.enter_context(_ndjson(json_file)))
-        summary = asyncio.run(_read(settings, campaign, writers))
+        summary = asyncio.run(_read(campaign, writers))
     if as_json:
         print_json(documents.report(summary))
     else:
         console().print(_page(summary))
 
 
-async def _read(settings: "Settings", campaign: str, writers: Sequence[Write]) -> "Summary":
+async def _read(campaign: str, writers: Sequence[Write]) -> "Summary":
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.report import Report
 
-    own = await cell_settings.of_campaign(settings, campaign)
+    own = await cell_settings.of_campaign(campaign)
     async with opened_store(own) as store:
         report = Report(store.database)
         summary = await report.summary(campaign)

@@ -13,7 +13,6 @@ from dingrelay_producers.language import tr
 from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.control import Control
     from dingrelay_workers.campaigns.dry_run import DryRun
 
@@ -58,9 +57,8 @@ def cancel(campaign: Id, as_json: options.AsJson = False) -> None:
 
 
 def _dry_run(campaign: str, *, as_json: bool) -> None:
-    from dingrelay_producers.settings import Settings
 
-    found = asyncio.run(_dry_run_of(Settings.load(), campaign))
+    found = asyncio.run(_dry_run_of(campaign))
     if as_json:
         first = [{"users": users, "message": message} for users, message in found.first]
         document = {"id": campaign, "recipients": found.recipients, "calls": found.calls}
@@ -80,32 +78,29 @@ def _dry_run(campaign: str, *, as_json: bool) -> None:
         out.print(f"{users[0]}{others}: {text}", markup=False)
 
 
-async def _dry_run_of(settings: "Settings", campaign: str) -> "DryRun":
+async def _dry_run_of(campaign: str) -> "DryRun":
     from dingrelay_workers.campaigns.dry_run import dry_run
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
+    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
         return await dry_run(store, campaign)
 
 
 def _move(
     campaign: str, act: "Callable[[Control], Awaitable[None]]", state: str, *, as_json: bool
 ) -> None:
-    from dingrelay_producers.settings import Settings
 
-    asyncio.run(_acted(Settings.load(), campaign, act))
+    asyncio.run(_acted(campaign, act))
     if as_json:
         print_json({"id": campaign, "state": state})
     else:
         console().print(tr("{campaign} is {state}", campaign=campaign, state=state))
 
 
-async def _acted(
-    settings: "Settings", campaign: str, act: "Callable[[Control], Awaitable[None]]"
-) -> None:
+async def _acted(campaign: str, act: "Callable[[Control], Awaitable[None]]") -> None:
     from dingrelay_workers.campaigns.control import Control
     from dingrelay_workers.campaigns.opened import opened_services
 
-    own = await cell_settings.of_campaign(settings, campaign)
+    own = await cell_settings.of_campaign(campaign)
     async with opened_services(own) as (database, redis):
         await act(Control(database, redis))

@@ -15,7 +15,6 @@ from dingrelay_producers.zone import local
 from dingrelay_workers.commands import cell_settings
 
 if TYPE_CHECKING:
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns.models import CampaignRow
 
 
@@ -24,20 +23,19 @@ def show(
     as_json: common.AsJson = False,
 ) -> None:
     """Show one campaign: what it sends, how, and how far it has come."""
-    from dingrelay_producers.settings import Settings
     from dingrelay_workers.campaigns import documents
 
-    row = asyncio.run(_read(Settings.load(), campaign))
+    row = asyncio.run(_read(campaign))
     if as_json:
         print_json(documents.campaign(row))
     else:
         console().print(_page(row))
 
 
-async def _read(settings: "Settings", campaign: str) -> "CampaignRow":
+async def _read(campaign: str) -> "CampaignRow":
     from dingrelay_workers.campaigns.opened import opened_store
 
-    async with opened_store(await cell_settings.of_campaign(settings, campaign)) as store:
+    async with opened_store(await cell_settings.of_campaign(campaign)) as store:
         return await store.get(campaign)
 
 

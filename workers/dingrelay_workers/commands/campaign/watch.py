@@ -36,13 +36,11 @@ API = "message.send"
 
 def watch(campaign: Id, as_json: options.AsJson = False) -> None:
     """Watch a campaign until it ends; with --json, one line a second."""
-    from dingrelay_producers.settings import Settings
-
-    asyncio.run(_show(Settings.load(), campaign, as_json=as_json))
+    asyncio.run(_show(campaign, as_json=as_json))
 
 
-async def _show(settings: "Settings", campaign: str, *, as_json: bool) -> None:
-    settings = await cell_settings.of_campaign(settings, campaign)
+async def _show(campaign: str, *, as_json: bool) -> None:
+    settings = await cell_settings.of_campaign(campaign)
     if as_json:
         async for look in _looks(settings, campaign):
             print_json(look)
