@@ -1,5 +1,6 @@
 """A dashboard of Grafana and its panels, and the JSON that Grafana reads."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ class Panel:
         title: what it shows.
         text: what one has to know to read it.
         unit: as Grafana names it.
-        queries: expression and legend.
+        queries: expressions; with a legend where that is another than the labels which the outermost
+            ``by`` keeps.
         stacked: whether the series are parts of a whole.
         most: the end of the scale; None where there is none.
     """
@@ -28,7 +30,7 @@ class Panel:
     title: str
     text: str
     unit: str
-    queries: Sequence[tuple[str, str]]
+    queries: Sequence[str | tuple[str, str]]
     stacked: bool = False
     most: float | None = None
 
@@ -59,9 +61,19 @@ class Panel:
             },
             "targets": [
                 {"datasource": SOURCE, "expr": expr, "legendFormat": legend, "refId": letter}
-                for (expr, legend), letter in zip(self.queries, "ABCDEF", strict=False)
+                for (expr, legend), letter in zip(
+                    map(_with_legend, self.queries), "ABCDEF", strict=False
+                )
             ],
         }
+
+
+def _with_legend(query: str | tuple[str, str]) -> tuple[str, str]:
+    """An expression and its legend."""
+    if isinstance(query, tuple):
+        return query
+    [labels] = re.findall(r"by \(([^)]*)\)", query)[:1]
+    return query, " ".join(f"{{{{{label}}}}}" for label in labels.split(", ") if label != "le")
 
 
 @dataclass(frozen=True)

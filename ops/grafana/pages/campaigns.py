@@ -12,24 +12,19 @@ CAMPAIGNS = Dashboard(
             "Campaigns",
             "That run or are paused.",
             "short",
-            [(highest("dingrelay_campaigns", "app, state", APP), "{{app}} {{state}}")],
+            [highest("dingrelay_campaigns", "app, state", APP)],
         ),
         Panel(
             "People to go",
             "Of these campaigns, who have neither been sent to nor left out.",
             "short",
-            [(highest("dingrelay_campaign_people_left", "app, state", APP), "{{app}} {{state}}")],
+            [highest("dingrelay_campaign_people_left", "app, state", APP)],
         ),
         Panel(
             "People by outcome",
             "A second. DingTalk has taken the call for those that are accepted.",
             "ops",
-            [
-                (
-                    rate("dingrelay_campaign_recipients_total", "app, outcome", APP),
-                    "{{app}} {{outcome}}",
-                )
-            ],
+            [rate("dingrelay_campaign_recipients_total", "app, outcome", APP)],
             stacked=True,
         ),
         Panel(
@@ -37,11 +32,8 @@ CAMPAIGNS = Dashboard(
             "What runs, at the rate of the last five minutes.",
             "s",
             [
-                (
-                    highest("dingrelay_campaign_people_left", "app", f'{APP}, state="running"')
-                    + f" / (sum by (app) (rate(dingrelay_campaign_recipients_total{{{APP}}}[5m])) > 0)",
-                    "{{app}}",
-                )
+                highest("dingrelay_campaign_people_left", "app", f'{APP}, state="running"')
+                + f" / (sum by (app) (rate(dingrelay_campaign_recipients_total{{{APP}}}[5m])) > 0)"
             ],
         ),
         Panel(
@@ -60,30 +52,20 @@ CAMPAIGNS = Dashboard(
             "From a chunk's release to its end, 95 %",
             "With its wait for the limits.",
             "s",
-            [(quantile("dingrelay_job_seconds", "kind", 'kind=~"campaign-.*"'), "{{kind}}")],
+            [quantile("dingrelay_job_seconds", "kind", 'kind=~"campaign-.*"')],
         ),
         Panel(
             "Calls that send messages, by verdict",
             "A second, with those of single messages.",
             "reqps",
-            [
-                (
-                    rate("dingrelay_calls_total", "verdict", f'{APP}, api="message.send"'),
-                    "{{verdict}}",
-                )
-            ],
+            [rate("dingrelay_calls_total", "verdict", f'{APP}, api="message.send"')],
             stacked=True,
         ),
         Panel(
             "Who carries campaigns on",
             "Seconds since one last did.",
             "s",
-            [
-                (
-                    'min by (cell, role) (dingrelay_lead_idle_seconds{role="campaigns"})',
-                    "{{cell}} {{role}}",
-                )
-            ],
+            ['min by (cell, role) (dingrelay_lead_idle_seconds{role="campaigns"})'],
         ),
         QUOTA,
     ],

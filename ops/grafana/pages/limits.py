@@ -13,12 +13,9 @@ LIMITS = Dashboard(
             "Units a second as a share of the limit.",
             "percentunit",
             [
-                (
-                    highest("dingrelay_limit_rate", "scope, api, unit", SCOPE)
-                    + " / "
-                    + highest("dingrelay_limit_per_second", "scope, api, unit", SCOPE),
-                    "{{scope}} {{api}} {{unit}}",
-                )
+                highest("dingrelay_limit_rate", "scope, api, unit", SCOPE)
+                + " / "
+                + highest("dingrelay_limit_per_second", "scope, api, unit", SCOPE)
             ],
         ),
         Panel(
@@ -26,10 +23,7 @@ LIMITS = Dashboard(
             "Units a second, and beyond which the fleet was refused, where that is known.",
             "reqps",
             [
-                (
-                    highest("dingrelay_limit_per_second", "scope, api, unit", SCOPE),
-                    "{{scope}} {{api}} {{unit}}",
-                ),
+                highest("dingrelay_limit_per_second", "scope, api, unit", SCOPE),
                 (
                     highest("dingrelay_limit_ceiling", "scope, api, unit", SCOPE),
                     "{{scope}} {{api}} {{unit}} ceiling",
@@ -41,43 +35,35 @@ LIMITS = Dashboard(
             "Parked jobs",
             "They wait for their turn at a limit.",
             "short",
-            [(highest("dingrelay_limit_waiting_jobs", "scope, api", SCOPE), "{{scope}} {{api}}")],
+            [highest("dingrelay_limit_waiting_jobs", "scope, api", SCOPE)],
             stacked=True,
         ),
         Panel(
             "Parked jobs are through in",
             "At the present rate.",
             "s",
-            [
-                (
-                    highest("dingrelay_limit_horizon_seconds", "scope, api", SCOPE),
-                    "{{scope}} {{api}}",
-                )
-            ],
+            [highest("dingrelay_limit_horizon_seconds", "scope, api", SCOPE)],
         ),
         Panel(
             "Throttling answers",
             "Since the bucket is there, of the whole fleet.",
             "short",
-            [(highest("dingrelay_limit_throttles", "scope, api", SCOPE), "{{scope}} {{api}}")],
+            [highest("dingrelay_limit_throttles", "scope, api", SCOPE)],
         ),
         Panel(
             "Wait for the limits, 95 %",
             "Before a call, in the hands of a worker; who would wait for longer is parked.",
             "s",
-            [(quantile("dingrelay_limit_wait_seconds", "api, lane"), "{{api}} {{lane}}")],
+            [quantile("dingrelay_limit_wait_seconds", "api, lane")],
         ),
         Panel(
             "Throttled calls",
             "Share of all. A storm is more than a fifth for five minutes.",
             "percentunit",
             [
-                (
-                    rate("dingrelay_calls_total", "app, api", f'{APP}, verdict="throttled"')
-                    + " / "
-                    + rate("dingrelay_calls_total", "app, api", APP),
-                    "{{app}} {{api}}",
-                )
+                rate("dingrelay_calls_total", "app, api", f'{APP}, verdict="throttled"')
+                + " / "
+                + rate("dingrelay_calls_total", "app, api", APP)
             ],
         ),
         QUOTA,

@@ -12,7 +12,7 @@ OVERVIEW = Dashboard(
             "Jobs by the state they led to",
             "Runs a second. dead and unknown need a person.",
             "ops",
-            [(rate("dingrelay_jobs_total", "state"), "{{state}}")],
+            [rate("dingrelay_jobs_total", "state")],
             stacked=True,
         ),
         VERDICTS,
@@ -20,25 +20,25 @@ OVERVIEW = Dashboard(
             "From enqueue to the end, 95 %",
             "Urgent stays low while bulk waits for the limit.",
             "s",
-            [(quantile("dingrelay_job_seconds", "lane"), "{{lane}}")],
+            [quantile("dingrelay_job_seconds", "lane")],
         ),
         Panel(
             "DingTalk's answers, 95 %",
             "From a call to its answer, without the wait for the limits.",
             "s",
-            [(quantile("dingrelay_call_seconds", "api"), "{{api}}")],
+            [quantile("dingrelay_call_seconds", "api")],
         ),
         Panel(
             "Calls a second by API",
             "DingTalk counts each API by itself.",
             "reqps",
-            [(rate("dingrelay_calls_total", "api", APP), "{{api}}")],
+            [rate("dingrelay_calls_total", "api", APP)],
         ),
         Panel(
             "Jobs running",
             "At most the concurrency of each worker.",
             "short",
-            [(highest("dingrelay_jobs_running", "instance"), "{{instance}}")],
+            [highest("dingrelay_jobs_running", "instance")],
             stacked=True,
         ),
         Panel(
@@ -52,12 +52,7 @@ OVERVIEW = Dashboard(
             "People who were not sent to, an hour",
             "Since DingTalk knows nobody with their userid, or they do not see the app.",
             "short",
-            [
-                (
-                    hourly("dingrelay_recipients_left_out_total", "app, reason", APP),
-                    "{{app}} {{reason}}",
-                )
-            ],
+            [hourly("dingrelay_recipients_left_out_total", "app, reason", APP)],
         ),
         QUOTA,
         Panel(
@@ -74,13 +69,13 @@ OVERVIEW = Dashboard(
             "Workers of a lane",
             "A lane without one is served by nobody.",
             "short",
-            [("count by (cell, lane) (dingrelay_worker_lane)", "{{cell}} {{lane}}")],
+            ["count by (cell, lane) (dingrelay_worker_lane)"],
         ),
         Panel(
             "Work of which one worker does all",
             "Seconds since it last came on. It stands still if the database or Redis is away.",
             "s",
-            [("min by (cell, role) (dingrelay_lead_idle_seconds)", "{{cell}} {{role}}")],
+            ["min by (cell, role) (dingrelay_lead_idle_seconds)"],
         ),
         Panel(
             "Token fetches and wake-ups, an hour",

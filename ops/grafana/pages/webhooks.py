@@ -11,7 +11,7 @@ WEBHOOKS = Dashboard(
             "Attempts by verdict and code",
             "A second.",
             "ops",
-            [(rate("dingrelay_webhooks_total", "verdict, code"), "{{verdict}} {{code}}")],
+            [rate("dingrelay_webhooks_total", "verdict, code")],
             stacked=True,
         ),
         Panel(
@@ -29,13 +29,13 @@ WEBHOOKS = Dashboard(
             "Endpoints that take nothing",
             "For how long. 0: it accepts. After three days an endpoint is disabled.",
             "s",
-            [(highest("dingrelay_webhook_failing_seconds", "endpoint"), "{{endpoint}}")],
+            [highest("dingrelay_webhook_failing_seconds", "endpoint")],
         ),
         Panel(
             "Deliveries that have not ended",
             "A window of 100, and those that failed.",
             "short",
-            [(highest("dingrelay_webhook_deliveries", "endpoint"), "{{endpoint}}")],
+            [highest("dingrelay_webhook_deliveries", "endpoint")],
         ),
         Panel(
             "Notices wait to be passed on",
@@ -56,18 +56,13 @@ WEBHOOKS = Dashboard(
             "Lost notices, an hour",
             "By why.",
             "short",
-            [(hourly("dingrelay_notices_missed_total", "cause"), "{{cause}}")],
+            [hourly("dingrelay_notices_missed_total", "cause")],
         ),
         Panel(
             "Who passes notices on",
             "Seconds since one last did.",
             "s",
-            [
-                (
-                    'min by (cell, role) (dingrelay_lead_idle_seconds{role="webhooks"})',
-                    "{{cell}} {{role}}",
-                )
-            ],
+            ['min by (cell, role) (dingrelay_lead_idle_seconds{role="webhooks"})'],
         ),
     ],
     by_app=False,
