@@ -157,21 +157,5 @@ async def _tasks(
 
 
 def _status(row: RowMapping, tasks: Sequence[ApprovalTaskStatus]) -> ApprovalStatus:
-    return ApprovalStatus(
-        app=row["app"],
-        instance=row["instance"],
-        state=row["state"],
-        source=row["source"],
-        job=row["job"],
-        sender=row["sender"],
-        template=row["template"],
-        originator=row["originator"],
-        title=row["title"],
-        business_id=row["business_id"],
-        link=row["link"],
-        created_at=row["created_at"],
-        finished_at=row["finished_at"],
-        known_since=row["known_at"],
-        changed_at=row["changed_at"],
-        tasks=tasks,
-    )
+    fields = {name: row[name] for name in ApprovalStatus.__slots__ if name in row}
+    return ApprovalStatus(**fields, known_since=row["known_at"], tasks=tasks)

@@ -1,6 +1,7 @@
 """Campaigns as the clients of `dingrelay_producers` use them: the commands, from Python."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any, cast
 
@@ -73,13 +74,8 @@ class SqlBackend:
                     malformed=plan.malformed,
                 )
         return CampaignPreview(
-            recipients=found.size.recipients,
-            calls=found.size.calls,
-            plain_calls=found.size.plain_calls,
-            minutes=found.pace.minutes,
-            limit=found.pace.limit,
-            starts_at=found.pace.starts_at,
-            ends_at=found.pace.ends_at,
+            **asdict(found.size),
+            **asdict(found.pace),
             quota_used=found.month.used,
             quota_limit=found.month.limit,
             quota_share=found.month.share,
