@@ -95,9 +95,3 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_changes_app_userid", "changes", ["app", "userid"])
-
-
-def downgrade() -> None:
-    """Drop the tables."""
-    for table in ("changes", "run_departments", "runs", "memberships", "users", "departments"):
-        op.drop_table(table)
