@@ -11,7 +11,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def answered(act: Callable[[web.Request], Awaitable[object]]) -> Handler:
-    """The act's result as JSON; a bad request as HTTP 400 that says what is wrong."""
+    """The act's result as JSON, {} for none; a bad request as HTTP 400 that says what is wrong."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
@@ -24,8 +24,7 @@ def answered(act: Callable[[web.Request], Awaitable[object]]) -> Handler:
             content, status = {"error": str(error)}, 404
         except (TypeError, ValueError) as error:
             content, status = {"error": str(error)}, 400
-        return web.Response(
-            status=status, text=json.dumps(content), content_type="application/json"
-        )
+        text = "{}" if content is None else json.dumps(content)
+        return web.Response(status=status, text=text, content_type="application/json")
 
     return handle

@@ -130,43 +130,36 @@ class _Admin:
     def __init__(self, state: SandboxState) -> None:
         self._state = state
 
-    async def reset(self, request: web.Request) -> object:
+    async def reset(self, request: web.Request) -> None:
         await request.app[DOOR].open()
         request.app[DELIVERIES].reset()
         self._state.reset()
-        return {}
 
-    async def seed(self, request: web.Request) -> object:
+    async def seed(self, request: web.Request) -> None:
         wanted = Seed.model_validate_json(await request.read())
         self._state.organisation.seed(
             users=wanted.users, departments=wanted.departments, seed=wanted.seed
         )
-        return {}
 
-    async def put_app(self, request: web.Request) -> object:
+    async def put_app(self, request: web.Request) -> None:
         app = App.model_validate_json(await request.read())
         self._state.apps[app.app_key] = app
-        return {}
 
-    async def change_secret(self, request: web.Request) -> object:
+    async def change_secret(self, request: web.Request) -> None:
         wanted = Secret.model_validate_json(await request.read())
         app = self._state.app(request.match_info["key"])
         self._state.apps[app.app_key] = app.model_copy(update={"app_secret": wanted.secret})
-        return {}
 
-    async def put_template(self, request: web.Request) -> object:
+    async def put_template(self, request: web.Request) -> None:
         template = Template.model_validate_json(await request.read())
         self._state.approvals.templates[template.process_code] = template
-        return {}
 
-    async def put_robot(self, request: web.Request) -> object:
+    async def put_robot(self, request: web.Request) -> None:
         robot = Robot.model_validate_json(await request.read())
         self._state.robots.robots[robot.token] = robot
-        return {}
 
-    async def put_group(self, request: web.Request) -> object:
+    async def put_group(self, request: web.Request) -> None:
         self._state.robots.groups.add(request.match_info["id"])
-        return {}
 
     async def limits(self, request: web.Request) -> object:
         return self._state.limits.model_dump(mode="json")
@@ -176,9 +169,8 @@ class _Admin:
         self._state.limiter.change(self._state.limits.changed(patch))
         return self._state.limits.model_dump(mode="json")
 
-    async def change_latency(self, request: web.Request) -> object:
+    async def change_latency(self, request: web.Request) -> None:
         self._state.latency = Latency.model_validate_json(await request.read())
-        return {}
 
     async def clock(self, request: web.Request) -> object:
         return {"now": self._state.clock(), "offset": self._state.clock.offset}
@@ -245,38 +237,31 @@ class _Admin:
                 flow.terminate(wanted.user, at=at, remark=wanted.remark)
         return {"status": flow.status, "result": flow.result}
 
-    async def delete_approval(self, request: web.Request) -> object:
+    async def delete_approval(self, request: web.Request) -> None:
         self._state.approvals.delete(request.match_info["id"], at=self._state.clock())
-        return {}
 
-    async def put_user(self, request: web.Request) -> object:
+    async def put_user(self, request: web.Request) -> None:
         changes = _object.validate_json(await request.read() or b"{}")
         self._state.organisation.put_user(request.match_info["id"], changes)
-        return {}
 
-    async def delete_user(self, request: web.Request) -> object:
+    async def delete_user(self, request: web.Request) -> None:
         self._state.organisation.delete_user(request.match_info["id"])
-        return {}
 
-    async def put_department(self, request: web.Request) -> object:
+    async def put_department(self, request: web.Request) -> None:
         changes = _object.validate_json(await request.read() or b"{}")
         self._state.organisation.put_department(int(request.match_info["id"]), changes)
-        return {}
 
-    async def delete_department(self, request: web.Request) -> object:
+    async def delete_department(self, request: web.Request) -> None:
         self._state.organisation.delete_department(int(request.match_info["id"]))
-        return {}
 
 
-async def _shut_door(request: web.Request) -> object:
+async def _shut_door(request: web.Request) -> None:
     wanted = Shut.model_validate_json(await request.read())
     await request.app[DOOR].shut_for(wanted.seconds)
-    return {}
 
 
-async def _open_door(request: web.Request) -> object:
+async def _open_door(request: web.Request) -> None:
     await request.app[DOOR].open()
-    return {}
 
 
 async def _no_such_route(request: web.Request) -> object:

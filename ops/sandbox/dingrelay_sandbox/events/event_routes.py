@@ -121,7 +121,7 @@ class _Events:
     async def callbacks(self, _: web.Request) -> object:
         return [each.model_dump(mode="json") for each in self._state.callbacks.all()]
 
-    async def put_callback(self, request: web.Request) -> object:
+    async def put_callback(self, request: web.Request) -> None:
         wanted = Registration.model_validate_json(await request.read())
         self._state.app(wanted.app_key)
         callback = Callback.model_validate(wanted.model_dump(exclude={"check"}))
@@ -130,11 +130,9 @@ class _Events:
             if outcome != SUCCESS:
                 raise ValueError(f"url: check_url was answered with: {outcome}")
         self._state.callbacks.put(callback)
-        return {}
 
-    async def delete_callback(self, request: web.Request) -> object:
+    async def delete_callback(self, request: web.Request) -> None:
         self._state.callbacks.delete(request.match_info["app"])
-        return {}
 
     async def times(self, _: web.Request) -> object:
         return self._state.delivery_times.model_dump(mode="json")
@@ -169,9 +167,8 @@ class _Events:
         self._pace(request, happen, len(wanted.events), wanted.per_second)
         return {"ids": [each.event_id for each in wanted.events]}
 
-    async def resend(self, request: web.Request) -> object:
+    async def resend(self, request: web.Request) -> None:
         self._state.events.add(self._state.events.find(request.match_info["id"]))
-        return {}
 
     async def faults(self, _: web.Request) -> object:
         return self._state.event_faults.report()
@@ -197,11 +194,10 @@ class _Events:
         )
         return {"met": met}
 
-    async def change(self, request: web.Request) -> object:
+    async def change(self, request: web.Request) -> None:
         wanted = Changes.model_validate_json(await request.read())
         churn = Churn(self._state.organisation, wanted.seed)
         self._pace(request, churn.step, wanted.count, wanted.per_second)
-        return {}
 
     def _pace(
         self,
