@@ -9,9 +9,10 @@ from rich.text import Text
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.exits import DONE, OTHERWISE, of_state
-from dingrelay_producers.cli.output import console, document, grid_of_fields, print_job, print_json
+from dingrelay_producers.cli.output import console, grid_of_fields, print_job, print_json
 from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.cli.waiting import wait_for
+from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr
 from dingrelay_producers.store.states import State
 from dingrelay_producers.zone import local
@@ -55,7 +56,7 @@ def show(
                 raise typer.Exit(of_state(looked.state))
         status = ref.status()
     if as_json:
-        print_json(document(status))
+        print_json(json_values(status))
     else:
         console().print(_page(status))
 
@@ -91,7 +92,7 @@ def list_(
             limit=limit,
         )
     if as_json:
-        print_json([document(status) for status in found])
+        print_json([json_values(status) for status in found])
         return
     print_table(
         found,
@@ -127,7 +128,7 @@ def watch(
             if status and status != printed:
                 printed = status
                 if as_json:
-                    print_json(document(status))
+                    print_json(json_values(status))
                 else:
                     console().print(_line(status))
             if status and status.ended:

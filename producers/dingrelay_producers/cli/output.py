@@ -2,8 +2,6 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -57,19 +55,6 @@ def print_json(value: Any) -> None:
     """One JSON value on one line; characters that the terminal has not are spelled as JSON spells them."""
     text = json.dumps(value, ensure_ascii=False)
     typer.echo(text if can_print(text) else json.dumps(value))
-
-
-def document(value: Any) -> Any:
-    """A dataclass as JSON values, with its moments as ISO 8601."""
-    if is_dataclass(value) and not isinstance(value, type):
-        return document(asdict(value))
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Mapping):
-        return {name: document(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [document(each) for each in value]
-    return value
 
 
 def spreadsheet_encoding() -> str:

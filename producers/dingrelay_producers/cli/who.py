@@ -7,8 +7,9 @@ from rich.text import Text
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.cells_away import cells_away
-from dingrelay_producers.cli.output import console, document, print_json
+from dingrelay_producers.cli.output import console, print_json
 from dingrelay_producers.cli.table import Column, print_table
+from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 
@@ -33,7 +34,7 @@ def who(
     with Client() as client, cells_away() as away:
         found = client.person(user, app=app, limit=limit, on_away=away)
         if as_json:
-            print_json(document(found))
+            print_json(json_values(found))
         else:
             _print(found)
 

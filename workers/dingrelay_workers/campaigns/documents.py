@@ -1,10 +1,9 @@
 """Campaigns as JSON values, for the command line and other programs."""
 
 from dataclasses import asdict
-from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
+from dingrelay_producers.json_values import json_values
 from dingrelay_workers.campaigns.models import CampaignRow
 from dingrelay_workers.campaigns.previews import Preview
 from dingrelay_workers.campaigns.report import Summary
@@ -16,7 +15,7 @@ _INTERNAL = {"recent_people", "recent_failed", "rate_credit", "rate_at", "index_
 def campaign(row: CampaignRow) -> dict[str, Any]:
     """A campaign: the columns of its row that mean something to people, moments as ISO 8601."""
     names = (column.name for column in CampaignRow.__table__.columns)
-    return _json({name: getattr(row, name) for name in names if name not in _INTERNAL})
+    return _object({name: getattr(row, name) for name in names if name not in _INTERNAL})
 
 
 def preview(found: Preview) -> dict[str, Any]:
@@ -25,29 +24,15 @@ def preview(found: Preview) -> dict[str, Any]:
     if found.gathered:
         skipped = [row._asdict() for row in found.gathered.first_malformed]
         counts |= {"excluded": found.gathered.excluded, "skipped": skipped}
-    return _json(
+    return _object(
         {**asdict(found.size), **asdict(found.pace), "quota": asdict(found.month), **counts}
     )
 
 
 def report(summary: Summary) -> dict[str, Any]:
     """What became of a campaign's people."""
-    fields = {**asdict(summary), "reasons": [reason._asdict() for reason in summary.reasons]}
-    return _json(fields)
+    return _object({**asdict(summary), "reasons": [each._asdict() for each in summary.reasons]})
 
 
-def _json(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in fields.items()}
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it, so that Python shows it as JSON does: no enum, no datetime."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, StrEnum):
-        return value.value
-    if isinstance(value, dict):
-        return {_plain(name): _plain(each) for name, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(each) for each in value]
-    return value
+def _object(fields: dict[str, Any]) -> dict[str, Any]:
+    return {name: json_values(value) for name, value in fields.items()}

@@ -10,9 +10,10 @@ import typer
 
 from dingrelay_producers.cli import options
 from dingrelay_producers.cli.cells_away import CELLS_AWAY, CellsAway, cells_away
-from dingrelay_producers.cli.output import console, document, note, print_json
+from dingrelay_producers.cli.output import console, note, print_json
 from dingrelay_producers.cli.table import Column, print_table
 from dingrelay_producers.errors import InvalidArgument
+from dingrelay_producers.json_values import json_values
 from dingrelay_producers.language import tr, translated
 from dingrelay_producers.zone import local
 from dingrelay_workers.commands import cell_settings
@@ -52,7 +53,7 @@ def find(
     with cells_away() as away:
         found = asyncio.run(_find(text, app, limit, away))
         if as_json:
-            print_json(document(found))
+            print_json(json_values(found))
         else:
             _print(found)
 
@@ -111,7 +112,7 @@ def export(
 
     with cells_away() as away:
         with Client() as client:
-            found = document(client.export_person(user, app=app, on_away=away))
+            found = json_values(client.export_person(user, app=app, on_away=away))
         found |= away.field
         if as_json:
             print_json(found)
@@ -173,7 +174,7 @@ def erase(
             )
         erasure = client.erase_person(user, app=app, on_away=away)
         if as_json:
-            print_json(document(erasure) | away.field)
+            print_json(json_values(erasure) | away.field)
         else:
             _print_erasure(erasure, client.settings, away.names)
 

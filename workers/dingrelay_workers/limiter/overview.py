@@ -1,11 +1,11 @@
 """All limits of the fleet as JSON values, for the command line and for HTTP."""
 
 from dataclasses import asdict
-from datetime import datetime
 from typing import Any
 
 from redis.asyncio import Redis
 
+from dingrelay_producers.json_values import json_values
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.limiter import breakers, buckets, fleet_rules
 from dingrelay_workers.limiter.breakers import BreakerState
@@ -43,7 +43,5 @@ async def read(redis: Redis, settings: Settings) -> dict[str, Any]:
 
 
 def _fields(state: BucketState | BreakerState) -> dict[str, Any]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else value
-        for name, value in asdict(state).items()
-    }
+    fields: dict[str, Any] = json_values(state)
+    return fields

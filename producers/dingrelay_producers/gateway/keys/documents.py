@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from dingrelay_producers.gateway.backend.access import IssuedKey, KeyStatus
+from dingrelay_producers.json_values import json_values
 
 KeyState = Literal["live", "expired", "revoked"]
 
@@ -28,11 +29,11 @@ def key(status: KeyStatus, now: datetime | None = None) -> dict[str, Any]:
         "lanes": sorted(found.lanes),
         "sender": found.sender,
         "rate": str(found.rate) if found.rate else None,
-        "created_at": _text(status.created_at),
-        "expires_at": _text(found.expires_at),
-        "revoked_at": _text(status.revoked_at),
-        "last_used_at": _text(status.used_at),
-        "old_secret_until": _text(status.old_secret_until),
+        "created_at": json_values(status.created_at),
+        "expires_at": json_values(found.expires_at),
+        "revoked_at": json_values(status.revoked_at),
+        "last_used_at": json_values(status.used_at),
+        "old_secret_until": json_values(status.old_secret_until),
     }
 
 
@@ -40,9 +41,5 @@ def issued(made: IssuedKey) -> dict[str, Any]:
     """A key with its text, for the one time that it is shown."""
     shown = {"id": made.key.id, "key": made.text}
     if made.old_secret_until:
-        shown["old_secret_until"] = made.old_secret_until.isoformat()
+        shown["old_secret_until"] = json_values(made.old_secret_until)
     return shown
-
-
-def _text(moment: datetime | None) -> str | None:
-    return moment.isoformat() if moment else None
