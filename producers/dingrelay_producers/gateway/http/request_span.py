@@ -1,7 +1,6 @@
 """The span of a request, in the trace of its caller where that names one."""
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from aiohttp import web
 
@@ -12,8 +11,7 @@ PROBES = frozenset({"/healthz", "/readyz"})
 """Paths that somebody asks for every few seconds, which nobody wants to read of in traces."""
 
 
-@contextmanager
-def serving(request: web.Request) -> Generator[Span]:
+def serving(request: web.Request) -> AbstractContextManager[Span]:
     """Around a request: the jobs that it asks for belong to the trace."""
     trace = ""
     if trace_context.TRACEPARENT in request.headers:
@@ -21,12 +19,9 @@ def serving(request: web.Request) -> Generator[Span]:
             request.headers.getall(trace_context.TRACEPARENT),
             request.headers.getall(trace_context.TRACESTATE, []),
         )
-    with spans.carried(trace):
-        if not spans.active() or request.path in PROBES:
-            yield Span(trace)
-            return
-        with spans.span("HTTP", "SERVER", parent=trace) as span:
-            yield span
+    if request.path in PROBES or not spans.active():
+        return spans.carried(trace)
+    return spans.span("HTTP", "SERVER", parent=trace)
 
 
 def served(span: Span, *, method: str, route: str, status: int, request_id: str) -> None:
