@@ -113,8 +113,8 @@ def test_it_runs_jobs_of_other_processes_and_survives_its_programs(systems: Syst
     assert "starting it again" in up.output()
 
     examined = up.run("doctor", "--json")
-    findings = {found["check"]: found["verdict"] for found in json.loads(examined.stdout)}
-    assert set(findings.values()) == {"ok"}, findings
+    results = {found["check"]: found["verdict"] for found in json.loads(examined.stdout)}
+    assert set(results.values()) == {"ok"}, results
 
     assert up.end(signal.SIGINT) == 0
     assert up.left_behind() == []

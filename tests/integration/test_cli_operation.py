@@ -33,7 +33,7 @@ def verdicts(cli: Cli) -> Verdicts:
 
     def diagnose(code: int, **variables: str) -> dict[str, str]:
         cli.variables.update(variables)
-        return {finding["check"]: finding["verdict"] for finding in cli.json("doctor", code=code)}
+        return {result["check"]: result["verdict"] for result in cli.json("doctor", code=code)}
 
     return diagnose
 
@@ -101,7 +101,7 @@ def test_a_healthy_system_has_no_failure(cli: Cli, verdicts: Verdicts) -> None:
     assert "dingrelay worker --lanes urgent,normal,bulk,directory,events" in shown.stdout
 
 
-def test_wrong_settings_are_the_only_finding(verdicts: Verdicts) -> None:
+def test_wrong_settings_are_the_only_result(verdicts: Verdicts) -> None:
     assert verdicts(1, DINGRELAY_MAX_ATTEMPTS="0") == {"settings": "failed"}
 
 

@@ -82,7 +82,7 @@ def outcome(status: JobStatus) -> tuple[Any, ...]:
     return result["accepted"], result["unknown_user"], result["out_of_scope"]
 
 
-async def test_without_a_synced_directory_nobody_is_doubted(
+async def test_without_a_synced_directory_nobody_is_looked_up(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:
     status = await sent(worker, message("u1", "nobody"))

@@ -351,7 +351,7 @@ async def test_a_requeued_job_keeps_its_times_while_they_are_ahead(
 
 
 @pytest.mark.parametrize("ahead_seconds", [-7200, 7200])
-async def test_expiry_is_judged_by_the_clock_of_redis(
+async def test_expiry_is_by_the_clock_of_redis(
     redis: Redis, records: Records, monkeypatch: pytest.MonkeyPatch, ahead_seconds: int
 ) -> None:
     clock = time.time

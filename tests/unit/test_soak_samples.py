@@ -28,7 +28,7 @@ def test_samples_without_a_bound_may_not_grow(what: str) -> None:
     assert grown(series(what, 40, 41 + MORE_OF_OTHERS)) == [f"w1: {what} from 40 to 49"]
 
 
-async def test_a_busy_moment_opens_as_many_files_as_the_judge_believes(tmp_path: Path) -> None:
+async def test_a_busy_moment_opens_as_many_files_as_the_bound_says(tmp_path: Path) -> None:
     file = tmp_path / "dingrelay.db"
     database = Database(f"sqlite:///{file}")
     async with database.write("app") as connection:
