@@ -164,6 +164,37 @@ async def test_refused_credentials_hold_the_app_until_they_are_right(
     await fleet.done(drafts)
 
 
+async def test_tokens_that_are_refused_as_soon_as_they_are_fetched_cost_no_job(
+    opened: OpenFleet, sandbox: SandboxAdmin
+) -> None:
+    fleet = await opened()
+    fault = sandbox.add_fault("error", code="40014", api=SEND)
+    drafts = await fleet.enqueue(*(message(n) for n in range(1, 41)))
+    began = time.monotonic()
+    await eventually(lambda: all_wait(fleet, drafts))
+    calls = sandbox.audit()["calls"]
+    fetched = sum(calls["/gettoken"].values())
+    assert fetched <= 8 + (time.monotonic() - began) / BEAT, calls
+    sandbox.delete_fault(fault)
+    await fleet.done(drafts)
+
+
+async def test_a_job_whose_token_alone_is_refused_ends(
+    opened: OpenFleet, sandbox: SandboxAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.1)
+    monkeypatch.setattr(retry, "LAST_CHANCE", 0.1)
+    fleet = await opened()
+    sandbox.add_fault("error", code="40014", api=SEND, match={"userid_list": "u7"})
+    (bad,) = await fleet.enqueue(message(7))
+    await eventually(lambda: has_ended(fleet, bad))
+    status = await fleet.status(bad)
+    assert (status.state, status.attempts) == (State.DEAD, 3)
+    assert status.error
+    assert (status.error.code, "key, secret" in status.error.hint) == ("40014", True)
+    assert await fleet.resources.limiter.breakers.states() == []
+
+
 async def test_a_campaign_waits_for_credentials_that_are_right(
     opened: OpenFleet, sandbox: SandboxAdmin, sqlite_url: str
 ) -> None:

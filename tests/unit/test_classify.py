@@ -289,8 +289,15 @@ def test_a_success_that_is_false_is_none_but_for_who_asked_for_dingtalks_words()
         (404, b"<html>Not Found</html>", Transient),
         (405, "<html>访问被拒绝</html>".encode(), Transient),
         (405, b"", Permanent),
+        (404, b"404 page not found", Transient),
+        (404, b"default backend - 404", Transient),
+        (403, "策略禁止".encode(), Transient),
+        (401, b"Unauthorized", Transient),
+        (407, b"Access denied", Transient),
+        (400, b'["no object"]', Transient),
         (408, b"", Transient),
         (429, b"", Throttled),
+        (429, b"slow down", Throttled),
         (400, b'{"errors":["x"]}', Permanent),
         (403, b'{"code":"-"}', Permission),
         (403, b'{"code":"Forbidden.AccessDenied.QpsLi', Transient),
@@ -388,6 +395,17 @@ def test_a_success_is_returned_as_it_came(api: Api, body: dict[str, Any]) -> Non
 
 def test_a_success_status_with_an_error_in_it_is_an_error() -> None:
     assert type(meaning(NEW_CREATE, 200, new("processCodeError"))) is Permanent
+
+
+@pytest.mark.parametrize("api", [apis.TOKEN, apis.TOKEN_V1])
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(200, top(4711)), (200, top(60011)), (400, new("needAuth")), (404, b""), (403, b"")],
+)
+def test_whatever_else_a_token_is_refused_for_is_no_job_s_own(
+    api: Api, status: int, body: object
+) -> None:
+    assert type(meaning(api, status, body)) is Held
 
 
 @pytest.mark.parametrize("api", [apis.TOKEN, apis.TOKEN_V1])

@@ -38,12 +38,10 @@ from dingrelay_workers.store.claim import Claim
 
 MOST_INTENTS = 4
 """How often the intent of a call that could not leave in time is written anew before it is given up."""
-REFUSED_TOKEN = {
-    "token": "A token that was just fetched is refused: check that key, secret and organisation"
-    " belong together.",
-    "own": "The token in the call is none that DingTalk knows.",
-}
-"""Hints, by what the calls of an API carry."""
+REFUSED_NEW = "A token that was just fetched is refused: check that key, secret and organisation belong together."
+REFUSED_OWN = "The token in the call is none that DingTalk knows."
+REFUSALS = 3
+"""Attempts of a job whose call alone meets refusals of tokens that were just fetched."""
 MEMBERS_READY_WITHIN = 1.0
 """Seconds that a call whose slot has come waits at most for those who share it."""
 
@@ -308,12 +306,7 @@ class JobCalls:
         try:
             return await self._request(request, token, shared)
         except TokenInvalid as error:
-            raise Permanent(
-                error.code,
-                error.message,
-                hint=REFUSED_TOKEN[request.api.access],
-                request_id=error.request_id,
-            ) from None
+            raise _refused(error, request.api) from None
 
     async def _token(self, distrust: Token | None = None) -> Token:
         try:
@@ -339,6 +332,24 @@ class JobCalls:
     @property
     def _organisation(self) -> str:
         return self._settings.app(self.app).organisation
+
+
+def _refused(error: TokenInvalid, api: Api) -> DingTalkError:
+    """What it means that DingTalk refuses a token which nobody can better.
+
+    One that was just fetched tells that DingTalk is in trouble, or that it is about this call only:
+    as with other such answers, the fleet finds that out.
+    """
+    if api.access == "own":
+        return Permanent(error.code, error.message, hint=REFUSED_OWN, request_id=error.request_id)
+    return Transient(
+        error.code,
+        error.message,
+        hint=REFUSED_NEW,
+        request_id=error.request_id,
+        sick="answer",
+        max_attempts=REFUSALS,
+    )
 
 
 def _traced(answer: Json) -> Json:

@@ -370,8 +370,9 @@ def _of_unreadable(status: int, begins: bytes) -> Row:
     # Certainly not carried out, and the code that was cut off may say that it will pass.
     if begins == b"{" and status in {400, 403}:
         return CUT_SHORT
-    # DingTalk answers with JSON whatever the status: a page comes from something before it.
-    if begins == b"<":
+    # DingTalk answers with JSON whatever the status: a page, or a line of text, comes from something
+    # before it.
+    if begins not in {b"", b"{"} and status != 429:
         return PAGE
     if status in BY_STATUS:
         return BY_STATUS[status]
@@ -387,6 +388,9 @@ def _raised_as(row: Row, api: Api, found: ErrorBody, *, sick: Sickness) -> DingT
     if api.name == "token" and (error is TokenInvalid or found.code == "40035"):
         # There is no token to renew: what is wrong is what the token is asked for with.
         error = Credentials
+    elif api.name == "token" and error in {Permanent, Permission, NotFound}:
+        # No job has a part in what is refused.
+        error = Held
     details: dict[str, Any] = {
         "hint": (row.hint if error is row.error else "") or HINTS[error],
         "request_id": found.request_id,
