@@ -311,6 +311,23 @@ def test_the_http_status_decides_where_the_body_says_nothing(
     assert type(meaning(NEW_READ, status, body)) is error
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (b"NaN", None),
+        (b"-Infinity", None),
+        (b"1e999", None),
+        (b"1.5", 1.5),
+        (b'"\\ud83d"', "?"),
+        (b'"\xed\xa0\xbd"', "?"),
+    ],
+)
+def test_what_an_answer_holds_can_be_written_as_json(told: bytes, kept: object) -> None:
+    any_api = apis.of_path("GET", "/x", ruled=lambda _: "", changes=False)
+    answer = Classifier().read(any_api, 200, b'{"errcode": 0, "x": [' + told + b"]}")
+    assert json.loads(json.dumps(answer, allow_nan=False).encode())["x"] == [kept]
+
+
 @pytest.mark.parametrize("api", [OLD_SEND, NEW_CREATE, OLD_READ])
 @pytest.mark.parametrize(
     ("status", "body"),

@@ -1,6 +1,7 @@
 """What an answer of DingTalk's says, in whichever of its many shapes it says it (API §5.2)."""
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ _WRAPPERS = {"88", "15"}
 """Codes of DingTalk's gateway that wrap the code of what is behind it."""
 
 _SUBCODE = re.compile(r"subcode=([^,\]]+)")
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")
 _PAUSE_ENDS = re.compile(r"(?:限制|处罚)将在\s*(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\s*结束")
 # Words of the guard before DingTalk (API §6): a proxy's "Access denied" is none of them.
 _BAN_PAGE = re.compile(
@@ -51,10 +52,23 @@ class ErrorBody:
     until: datetime | None = None
 
 
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+# `json.loads` would make a decoder at each call.
+_JSON = json.JSONDecoder(parse_float=_finite, parse_constant=lambda _: None)
+
+
 def parse(body: bytes) -> dict[str, Any] | None:
-    """The JSON object in the body, if there is one; half of a character is a question mark."""
+    """The JSON object in the body, if there is one.
+
+    Half of a character is a question mark, and a number that JSON has no word for is none: nobody
+    could be told of it.
+    """
     try:
-        answer = json.loads(body)
+        answer = _JSON.decode(body.decode(json.detect_encoding(body), "surrogatepass"))
         if _HALF.search(body):
             # Texts that were cut have them; they can't be written as UTF-8.
             answer = json.loads(json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace"))
