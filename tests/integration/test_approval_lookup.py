@@ -440,7 +440,9 @@ def test_the_clock_of_dingtalk_is_narrowed_down_by_its_answers(
     monkeypatch.setattr(time, "monotonic", lambda: now)
     clock = DingTalkClock()
     assert (clock.now(), clock.less(5)) == (None, None)
-    for unread in (None, "", "yesterday"):
+    year = "Thu, 01 Jan 99999999999999999999 00:00:00 GMT"
+    zone = "Thu, 01 Jan 2026 00:00:00 +9999999999999999"
+    for unread in (None, "", "yesterday", year, zone):
         clock.observe("rest", unread, sent=now, came=now)
     assert clock.now() is None
     clock.observe("rest", "Thu, 01 Jan 1970 01:00:00 GMT", sent=990.0, came=1_000.0)

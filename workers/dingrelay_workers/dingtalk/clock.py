@@ -2,8 +2,9 @@
 
 import time
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 
 EVERY = 5.0
 """Seconds between two readings of a host: clocks hardly move apart in that time."""
@@ -11,6 +12,16 @@ RESOLUTION = 1.0
 """Seconds of ``Date``: the answer was made within this time after it."""
 DRIFT = 1e-3
 """Seconds a second by which two clocks may move apart; a poor quartz has a tenth of it."""
+
+
+@lru_cache(maxsize=4)  # answers of one second tell one moment
+def moment(date: str) -> datetime | None:
+    """The moment that a ``Date`` tells; None for what is none."""
+    try:
+        told = parsedate_to_datetime(date)
+    except (ValueError, OverflowError):
+        return None
+    return told if told.tzinfo else told.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +48,10 @@ class DingTalkClock:
         known = self._readings.get(host)
         if not date or (known and came - known.at < EVERY):
             return
-        try:
-            moment = parsedate_to_datetime(date)
-        except ValueError:
+        told = moment(date)
+        if told is None:
             return
-        shown = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+        shown = told.timestamp()
         low, high = shown - came, shown + RESOLUTION - sent
         if known:
             drift = (came - known.at) * DRIFT

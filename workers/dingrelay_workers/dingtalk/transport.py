@@ -3,19 +3,18 @@
 import asyncio
 import json
 import time
-from datetime import datetime
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 
 from dingrelay_producers.settings import Settings
 from dingrelay_workers.dingtalk.apis import Api
 from dingrelay_workers.dingtalk.call_span import REQUEST_ID, SharedCall, calling
 from dingrelay_workers.dingtalk.classify import Classifier
-from dingrelay_workers.dingtalk.clock import DingTalkClock
+from dingrelay_workers.dingtalk.clock import DingTalkClock, moment
 from dingrelay_workers.dingtalk.error_body import request_id_of
 from dingrelay_workers.dingtalk.errors import (
     UNREACHABLE,
@@ -48,6 +47,49 @@ _JSON = json.JSONEncoder(ensure_ascii=False)
 
 class TooLate(Exception):
     """The request may not leave any more, and has not."""
+
+
+class _Unasked(aiohttp.ClientConnectionError):
+    """Something came on a connection before anything was asked on it. Nothing was sent."""
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request that leaves only where nothing waits that came unasked.
+
+    aiohttp would take that for the answer, and it may be another call's.
+    """
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.protocol is not None and conn.protocol.should_close:
+            raise _Unasked
+        return await super().send(conn)
+
+
+async def _on_another_connection(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Leave a connection alone on which something came unasked; aiohttp closes it."""
+    while True:
+        try:
+            return await send(request)
+        except _Unasked:
+            continue
+
+
+async def _once(
+    request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Do not send again what got no answer: aiohttp would, unless it is a POST."""
+    try:
+        return await send(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+        raise aiohttp.ClientConnectionError(type(error).__name__) from None
+
+
+_READS: Sequence[aiohttp.ClientMiddlewareType] = (_on_another_connection,)
+_CHANGES: Sequence[aiohttp.ClientMiddlewareType] = (_once, _on_another_connection)
 
 
 class _Body(aiohttp.BytesPayload):
@@ -100,6 +142,7 @@ class Transport:
                 total=settings.call_timeout, sock_connect=CONNECT_TIMEOUT
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
+            request_class=_Request,
         )
 
     async def request(
@@ -128,7 +171,7 @@ class Transport:
                 shared.trace = span.trace
             status, content, date = await self._exchange(request, token, leave_by)
             span.set_attributes({"http.response.status_code": status})
-            answer = self._classifier.read(request.api, status, content, now=_moment(date))
+            answer = self._classifier.read(request.api, status, content, now=moment(date))
             if span.recorded and (request_id := request_id_of(answer)):
                 span.set_attributes({REQUEST_ID: request_id})
             return answer
@@ -152,6 +195,7 @@ class Transport:
                 data=data,
                 headers=headers,
                 allow_redirects=False,
+                middlewares=_CHANGES if api.changes else _READS,
             ) as response:
                 came, date = time.monotonic(), response.headers.get("Date", "")
                 content = await _content(api, response.content)
@@ -198,13 +242,3 @@ def _no_answer(api: Api, error: BaseException) -> DingTalkError:
     message = f"DingTalk's answer did not arrive ({type(error).__name__})"
     meaning = Ambiguous if api.changes else Transient
     return meaning(code, message, sick="way")
-
-
-@lru_cache(maxsize=4)  # answers of one second tell one moment
-def _moment(date: str) -> datetime | None:
-    """DingTalk's time as its answer tells it; None where it does not."""
-    try:
-        moment = parsedate_to_datetime(date)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else None

@@ -1,0 +1,227 @@
+"""Answers that no HTTP library would give, over plain sockets: what each means, and what a fleet does."""
+
+import itertools
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from structlog.testing import capture_logs
+
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.states import State
+from dingrelay_tasks import ApiCall, ApprovalCreate, MessageSend
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER, Api, of_path
+from dingrelay_workers.dingtalk.classify import Classifier
+from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Permanent, Transient
+from dingrelay_workers.dingtalk.request import Request
+from dingrelay_workers.dingtalk.transport import TOO_LARGE, Transport
+from dingrelay_workers.jobs import retry
+from outages import OpenFleet, eventually, has_ended
+from raw_dingtalk import (
+    ANOTHERS,
+    DATES,
+    LOST,
+    SANE,
+    TOKEN,
+    RawDingTalk,
+    http,
+    odd_at_first,
+    raw_dingtalk,
+)
+from thorough import either
+
+SEEDS = range(either(1, 100))
+
+
+@pytest.fixture
+async def dingtalk() -> AsyncIterator[RawDingTalk]:
+    async with raw_dingtalk() as dingtalk:
+        yield dingtalk
+
+
+@pytest.fixture
+async def elsewhere(dingtalk: RawDingTalk) -> AsyncIterator[RawDingTalk]:
+    """Where redirects lead to."""
+    async with raw_dingtalk() as elsewhere:
+        dingtalk.elsewhere = elsewhere.url
+        yield elsewhere
+
+
+@asynccontextmanager
+async def connected(dingtalk: RawDingTalk) -> AsyncIterator[Transport]:
+    """A transport with connections of its own."""
+    urls = {"DINGTALK_OAPI_URL": dingtalk.url, "DINGTALK_API_URL": dingtalk.url}
+    settings = Settings.load(env="sandbox", call_timeout=0.2, **urls)
+    async with Transport.open_session(settings) as session:
+        yield Transport(session, Classifier(), settings)
+
+
+@pytest.fixture
+async def transport(dingtalk: RawDingTalk) -> AsyncIterator[Transport]:
+    async with connected(dingtalk) as transport:
+        yield transport
+
+
+def message_to(user: str) -> Request:
+    text = {"msgtype": "text", "text": {"content": "你好"}}
+    return Request(MESSAGE_SEND, body={"userid_list": user, "msg": text})
+
+
+@pytest.mark.parametrize("manner", SANE)
+async def test_an_answer_that_can_be_read_is(
+    dingtalk: RawDingTalk, transport: Transport, manner: str
+) -> None:
+    dingtalk.manner = lambda _: manner
+    for number in range(1, 5):
+        answer = await transport.request(message_to(f"u{number}"), TOKEN)
+        assert answer["task_id"] == number, "the answer to another call"
+    assert dingtalk.sent.total() == 4
+
+
+@pytest.mark.parametrize("api", [MESSAGE_SEND, USER])
+async def test_what_comes_unasked_is_no_answer(
+    dingtalk: RawDingTalk, transport: Transport, api: Api
+) -> None:
+    for _ in range(2):
+        await transport.request(message_to("u1"), TOKEN)
+        dingtalk.writers[-1].write(http(json.dumps(ANOTHERS).encode()))
+        async with connected(dingtalk) as later:
+            # By its answer the other has come, too.
+            await later.request(message_to("u1"), TOKEN)
+        answer = await transport.request(Request(api, body=message_to("u2").body), TOKEN)
+        assert answer.get("task_id") != ANOTHERS["task_id"]
+        assert dingtalk.asked[-1].path == api.path
+
+
+@pytest.mark.parametrize("manner", LOST)
+async def test_an_answer_that_can_not_be_read_tells_nothing(
+    dingtalk: RawDingTalk, elsewhere: RawDingTalk, transport: Transport, manner: str
+) -> None:
+    dingtalk.manner = lambda asked: manner if asked.path != "/before" else "as usual"
+    # On a connection that was used before, too.
+    await transport.request(Request(of_path("GET", "/before", ruled=lambda _: "", changes=False)))
+    if "id" in manner.split():
+        assert (await transport.request(message_to("u1"), TOKEN)).get("task_id") != 1
+    else:
+        with pytest.raises(Ambiguous):
+            await transport.request(message_to("u1"), TOKEN)
+        with pytest.raises((Transient, Permanent)) as told:
+            await transport.request(Request(USER, body={}), TOKEN)
+        assert isinstance(told.value, Transient) or told.value.code == TOO_LARGE
+    assert dingtalk.sent.total() == 1
+    assert not elsewhere.asked
+
+
+@pytest.mark.parametrize("manner", ["nothing", "a reset"])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
+async def test_what_changes_something_is_not_sent_again(
+    dingtalk: RawDingTalk, transport: Transport, manner: str, method: str
+) -> None:
+    """aiohttp would do so by itself."""
+    dingtalk.manner = lambda asked: manner if asked.path == "/user/delete" else "as usual"
+    before = Request(of_path("GET", "/before", ruled=lambda _: "", changes=False))
+    delete = of_path(method, "/user/delete", ruled=lambda _: "", changes=True)
+    for calls in (1, 2):
+        with pytest.raises(Ambiguous):
+            await transport.request(Request(delete), TOKEN)
+        assert dingtalk.calls("/user/delete") == calls
+        await transport.request(before)
+
+
+@pytest.mark.parametrize("date", DATES)
+async def test_whatever_date_an_answer_tells_it_is_an_answer(
+    dingtalk: RawDingTalk, transport: Transport, date: Any
+) -> None:
+    dingtalk.date = date
+    assert await transport.request(message_to("u1"), TOKEN)
+    told = transport.clock.now()
+    assert (told is not None) == (date is DATES[0])
+
+
+@pytest.mark.parametrize("manner", ["a gateway", "a policy", "an empty body"])
+async def test_only_dingtalk_tells_its_time(
+    dingtalk: RawDingTalk, transport: Transport, manner: str
+) -> None:
+    """A proxy's clock may be an hour ahead, and an approval be looked for after it was made."""
+    dingtalk.manner, dingtalk.date = lambda _: manner, lambda: "Thu, 01 Jan 2099 00:00:00 GMT"
+    with pytest.raises(DingTalkError):
+        await transport.request(message_to("u1"), TOKEN)
+    assert transport.clock.now() is None
+
+
+def message(number: int) -> MessageSend:
+    text = {"msgtype": "text", "text": {"content": f"第{number}条"}}
+    return MessageSend.parse({"to": {"users": ["u1", f"v{number}"]}, "message": text})
+
+
+def approval(number: int) -> ApprovalCreate:
+    form = {"事由": f"出差{number}"}
+    return ApprovalCreate.parse({"process_code": "PROC", "originator": "u1", "form": form})
+
+
+def change(number: int, method: str) -> ApiCall:
+    path = f"/v1.0/todo/users/u1/tasks/{number}"
+    return ApiCall.parse({"method": method, "path": path, "effect": "once"})
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
+    dingtalk: RawDingTalk,
+    elsewhere: RawDingTalk,
+    opened: OpenFleet,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    seed: int,
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="aiohttp")
+    monkeypatch.setattr(retry, "BASE", 0.02)
+    monkeypatch.setattr(retry, "LAST_CHANCE", 0.1)
+    dingtalk.manner = odd_at_first(seed, 40)
+    dates = itertools.cycle(DATES)
+
+    def date() -> str:
+        return next(dates)()
+
+    dingtalk.date = date
+    urls = {"DINGTALK_OAPI_URL": dingtalk.url, "DINGTALK_API_URL": dingtalk.url}
+    methods = ["GET", "PUT", "DELETE", "POST"]
+    with capture_logs() as lines:
+        fleet = await opened(call_timeout=0.4, settle_delay=0.2, token_circuit=0.5, **urls)
+        messages = await fleet.enqueue(*map(message, range(10)))
+        approvals = await fleet.enqueue(*map(approval, range(6)))
+        changes = await fleet.enqueue(*(change(n, method) for n, method in enumerate(methods)))
+        for draft in (drafts := [*messages, *approvals, *changes]):
+            await eventually(partial(has_ended, fleet, draft))
+    found = [await fleet.status(draft) for draft in drafts]
+    for number, status in enumerate(found[:10]):
+        reached = [dingtalk.sent[f"第{number}条", user] for user in ("u1", f"v{number}")]
+        assert status.state in {State.DONE, State.UNKNOWN} or not any(reached), status
+        assert status.state != State.DONE or all(reached), status
+    made = Counter(each["formComponentValues"][0]["value"] for each in dingtalk.approvals.values())
+    for number, status in enumerate(found[10:16]):
+        count = made[f"出差{number}"]
+        assert count <= 1, status
+        assert status.state != State.DEAD or count == 0, status
+        if status.state == State.DONE:
+            assert status.result
+            own = dingtalk.approvals[status.result["instance_id"]]
+            assert own["formComponentValues"][0]["value"] == f"出差{number}"
+    for number, status in enumerate(found[16:]):
+        count = dingtalk.changed[methods[number], f"/v1.0/todo/users/u1/tasks/{number}"]
+        assert count <= 1, status
+        assert status.state in {State.DONE, State.UNKNOWN} or count == 0, status
+    assert not [status for status in found if status.error and status.error.code == "internal"]
+    assert not elsewhere.asked
+    assert dingtalk.calls("/gettoken") <= 30
+    said = [json.dumps(lines, default=str), caplog.text]
+    said += [str(await redis.hvals(keys.job(draft.id))) for draft in drafts]
+    for secret in (TOKEN, "sandbox-secret"):
+        assert secret not in "".join(said)
