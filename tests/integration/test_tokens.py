@@ -109,9 +109,10 @@ async def test_a_fleet_that_starts_at_once_fetches_once(
 async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
     worker: Worker, redis: Redis, sandbox: SandboxAdmin, fetches: Callable[[], int]
 ) -> None:
-    fleet = [worker(refresh_margin=7190) for _ in range(4)]
+    fleet = [worker(refresh_margin=3590) for _ in range(4)]
     await all_of(fleet)
-    await redis.hincrby(keys.token(APP), "expires", -20_000)
+    await redis.hincrby(keys.token(APP), "generation", -3_700_000)
+    await redis.hincrby(keys.token(APP), "expires", -3_700_000)
     for tokens in fleet:
         tokens._held.clear()
     # A refresh that takes long holds nobody up.
@@ -128,9 +129,10 @@ async def test_one_worker_refreshes_within_the_margin_while_the_others_go_on(
 async def test_a_failed_refresh_leaves_the_token_in_use(
     worker: Worker, redis: Redis, sandbox: SandboxAdmin, fetches: Callable[[], int]
 ) -> None:
-    tokens = worker(refresh_margin=7190)
+    tokens = worker(refresh_margin=3590)
     await value(tokens)
-    await redis.hincrby(keys.token(APP), "expires", -20_000)
+    await redis.hincrby(keys.token(APP), "generation", -3_700_000)
+    await redis.hincrby(keys.token(APP), "expires", -3_700_000)
     tokens._held.clear()
     sandbox.add_fault("http", api="/gettoken", status=503)
     for _ in range(3):
@@ -313,6 +315,34 @@ async def test_a_failed_fetch_is_news_for_all_who_want_the_token(
             await asyncio.gather(*(value(t) for t in fleet), return_exceptions=True)
     assert await value(fleet[1]) == sandbox.tokens()[-1]
     assert fetches() == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "validity"),
+    [
+        *((value, 7200) for value in ("", "a b", "a\r\nb", "令牌", "half\ud83d", "x" * 5_000, 7)),
+        *(("token", validity) for validity in (0, -1, "soon", None, [], "NaN", "1e999")),
+    ],
+)
+def test_a_token_that_no_call_can_carry_is_none(value: object, validity: object) -> None:
+    with pytest.raises(Transient):
+        module._read({"token": value, "expires": validity}, "token", "expires")
+
+
+def test_a_token_is_not_kept_for_ever() -> None:
+    assert module._read({"token": "a", "expires": "7200"}, "token", "expires") == ("a", 7200)
+    assert module._read({"token": "a", "expires": 1e9}, "token", "expires")[1] == 86_400
+
+
+async def test_a_token_that_lives_shorter_than_the_margin_is_not_fetched_by_everybody(
+    worker: Worker, sandbox: SandboxAdmin, fetches: Callable[[], int]
+) -> None:
+    short = {"errcode": 0, "access_token": "short", "expires_in": 300}
+    sandbox.add_fault("http", api="/gettoken", status=200, body=short)
+    for tokens in (worker(), worker(), worker()):
+        assert await value(tokens) == "short"
+        await tokens.close()
+    assert fetches() == 1
 
 
 async def test_missing_credentials_reach_neither_redis_nor_dingtalk(

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import math
+import re
 import time
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -47,6 +49,11 @@ FAILURE_PAUSE = 1.0
 """Seconds without a token call after one that failed for a reason that passes by itself."""
 SOON = 5.0
 """Seconds after which a token within the refresh margin is asked for again."""
+
+LONGEST_VALIDITY = 86_400.0
+"""Seconds for which a token is kept, whatever is told of it; DingTalk's live for two hours (API §1)."""
+_VALUE = re.compile(r"[\x21-\x7e]{1,2048}")
+"""What a header and a URL can carry."""
 
 CREDENTIALS_HINT = (
     "Correct DINGTALK_APP_KEY and DINGTALK_APP_SECRET; the app's jobs go on once they are right."
@@ -269,7 +276,7 @@ def _read(answer: dict[str, Any], name: str, validity: str) -> tuple[str, float]
         seconds = float(answer.get(validity, 0))
     except (TypeError, ValueError):
         seconds = 0.0
-    if not isinstance(value, str) or not value or seconds <= 0:
-        lacks = f"the token answer lacks {name} or {validity}"
-        raise Transient(MALFORMED, lacks, sick="way")
-    return value, seconds
+    if isinstance(value, str) and _VALUE.fullmatch(value) and 0 < seconds < math.inf:
+        return value, min(seconds, LONGEST_VALIDITY)
+    lacks = f"{name} or {validity} is missing in the token answer, or of a wrong type"
+    raise Transient(MALFORMED, lacks, sick="way")

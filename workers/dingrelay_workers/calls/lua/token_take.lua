@@ -17,6 +17,9 @@ if value and distrusted == generation then
   value = nil
 end
 local left = value and tonumber(known[3]) - now or 0
+-- The generation is about when it was fetched: what lives shorter than twice the margin would be
+-- fetched anew by everybody who asks.
+if value then margin = math.max(0, math.min(margin, (tonumber(known[3]) - generation) / 2)) end
 if left > margin then return {'use', value, generation, left} end
 local failure = redis.call('GET', failed)
 if failure then
