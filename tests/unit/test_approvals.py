@@ -173,6 +173,29 @@ async def test_a_list_that_leads_back_is_no_list(generation: type[Approvals]) ->
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)
+@pytest.mark.parametrize("page", [[], ["i1"]])
+async def test_a_list_that_goes_on_and_tells_nothing_costs_few_calls(
+    generation: type[Approvals], page: list[str]
+) -> None:
+    def answer(_: Asked) -> Reply:
+        place = len(calls.asked)
+        return {"result": {"list": page, "nextToken": place, "next_cursor": place}}
+
+    calls = FakeCalls(answer)
+    with pytest.raises(Transient):
+        await generation(calls).listed("PROC-1", "u1", SINCE_MS)
+    assert len(calls.asked) < 30, "each is one of the month"
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
+async def test_an_originator_in_other_letters_is_the_same_person(
+    generation: type[Approvals],
+) -> None:
+    calls = FakeCalls(FakeOrganisation(("i1", "U1", "", FORM)))
+    assert await matches(generation(calls)) == (["i1"], [])
+
+
+@pytest.mark.parametrize("generation", GENERATIONS)
 async def test_the_equal_form_is_found(generation: type[Approvals]) -> None:
     made = [(f"i{number}", "u1", f"2026-11-24T09:0{number}Z", form_of(number)) for number in (1, 2)]
     approvals = generation(FakeCalls(FakeOrganisation(*made)))

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 
 from dingrelay_tasks.context import ContactScope, Member
 from dingrelay_tasks.outcomes import OutOfScope
+from dingrelay_workers.dingtalk.app_scope import visible_range
 from dingrelay_workers.dingtalk.contact_fields import DEPARTMENT_FIELDS, USER_FIELDS
 from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import NotFound, Permission, Transient
 from thorough import either
-from unit.fake_calls import FakeCalls
+from unit.fake_calls import Asked, FakeCalls, Reply
 
 
 def canned(*answers: Any) -> FakeCalls:
@@ -250,10 +251,24 @@ async def test_a_malformed_page_is_no_page(answer: Any) -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [{}, {"userlist": []}, {"hasMore": True, "userlist": []}, {"hasMore": False, "userlist": "x"}],
+    [{}, {"userlist": []}, {"hasMore": False, "userlist": "x"}],
 )
 async def test_a_malformed_page_of_v1_is_no_page(answer: Any) -> None:
     await is_malformed(members(v1(answer)))
+
+
+@pytest.mark.parametrize("people", [[], [{"userid": "a"}]])
+async def test_pages_that_go_on_and_tell_nothing_end(people: list[Any]) -> None:
+    def of_v2(_: Asked) -> Reply:
+        page = {"has_more": True, "next_cursor": len(calls.asked), "list": people}
+        return {"result": page}
+
+    calls = FakeCalls(of_v2)
+    await is_malformed(members(ContactsV2(calls)))
+    assert len(calls.asked) < 30
+    calls = FakeCalls(lambda _: {"hasMore": True, "userlist": people})
+    await is_malformed(members(ContactsV1(calls)))
+    assert len(calls.asked) < 30
 
 
 async def test_other_malformed_answers() -> None:
@@ -264,6 +279,7 @@ async def test_other_malformed_answers() -> None:
     await is_malformed(v2({"result": {"dept_id": 6}}).department(5))
     await is_malformed(v2({"result": {"userid": "b"}}).user("a"))
     await is_malformed(v2({"result": "x"}).user("a"))
+    await is_malformed(visible_range(canned({"result": {"deptIds": "[1"}})))
 
 
 async def test_an_error_does_not_quote_the_person() -> None:

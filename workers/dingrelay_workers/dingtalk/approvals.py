@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from dingrelay_tasks.context import ApprovalChange
 from dingrelay_tasks.outcomes import Refused
-from dingrelay_workers.dingtalk.answer import MALFORMED, Answer
+from dingrelay_workers.dingtalk.answer import Answer
 from dingrelay_workers.dingtalk.apis import (
     APPROVAL_CREATE,
     APPROVAL_CREATE_TOPAPI,
@@ -19,8 +19,9 @@ from dingrelay_workers.dingtalk.apis import (
 from dingrelay_workers.dingtalk.approval_form import Comparison, Control, Form, compare
 from dingrelay_workers.dingtalk.approval_state import moment, state_of, tasks_of
 from dingrelay_workers.dingtalk.calls import Calls
-from dingrelay_workers.dingtalk.errors import NotFound, Transient
+from dingrelay_workers.dingtalk.errors import NotFound
 from dingrelay_workers.dingtalk.messages import agent
+from dingrelay_workers.dingtalk.paging import Paging
 from dingrelay_workers.dingtalk.request import Request
 
 PAGE_SIZE = 20
@@ -201,15 +202,15 @@ class Approvals(ABC):
             until: when the newest was made at the latest; None is now.
         """
         found: dict[str, None] = {}
-        cursor, met = "0", set[str]()
-        while cursor:
-            if cursor in met:
-                # Half a list would let an instance be made twice.
-                raise Transient(MALFORMED, "the list of instances leads back to an earlier page")
-            met.add(cursor)
+        cursor = "0"
+        paging = Paging(cursor)
+        while True:
             page, cursor = await self.page(process_code, originator, since, until, cursor)
             found |= dict.fromkeys(page)
-        return list(found)
+            if not cursor:
+                return list(found)
+            # Half a list would let an instance be made twice.
+            paging.took(page, cursor)
 
     async def matches(
         self, instance_ids: Collection[str], *, originator: str, form: Form
@@ -229,7 +230,8 @@ class Approvals(ABC):
                 # It was listed: it can't be read yet, or somebody has deleted it since.
                 matches.unclear.append(Instance(instance_id, originator, ""))
                 continue
-            if instance.originator != originator:
+            # The list is of the originator's: an id in other letters is no other person's.
+            if instance.originator.casefold() != originator.casefold():
                 continue
             match compare(form, instance.form):
                 case Comparison.EQUAL:

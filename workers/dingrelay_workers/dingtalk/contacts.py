@@ -17,6 +17,7 @@ from dingrelay_workers.dingtalk.apis import (
 )
 from dingrelay_workers.dingtalk.calls import Calls
 from dingrelay_workers.dingtalk.errors import NotFound, Permission
+from dingrelay_workers.dingtalk.paging import Paging
 from dingrelay_workers.dingtalk.request import Request
 
 PAGE_SIZE = 100
@@ -78,12 +79,11 @@ class ContactsV2:
             LookupError: the department does not exist.
         """
         cursor: int | None = 0
-        met: set[int] = set()
+        paging = Paging(cursor)
         while cursor is not None:
-            met.add(cursor)
             page, cursor = await self._page(department, cursor)
-            if cursor in met:
-                raise fields.malformed("next_cursor leads back")
+            if cursor is not None:
+                paging.took((member.userid for member in page), cursor)
             yield page
 
     async def by_mobile(self, number: str) -> str | None:

@@ -9,6 +9,7 @@ from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.dingtalk.apis import DEPARTMENT_CHILDREN_V1, MEMBERS_V1
 from dingrelay_workers.dingtalk.contacts import PAGE_SIZE, ContactsV2
 from dingrelay_workers.dingtalk.errors import NotFound
+from dingrelay_workers.dingtalk.paging import Paging
 from dingrelay_workers.dingtalk.request import Request
 
 USER_NAMES: Mapping[str, str] = {
@@ -73,11 +74,12 @@ class ContactsV1(ContactsV2):
             LookupError: the department does not exist.
         """
         offset, more = 0, True
+        paging = Paging(offset)
         while more:
             page, more = await self._page_at(department, offset)
             offset += PAGE_SIZE
-            if more and not page:
-                raise fields.malformed("an empty page though there is more")
+            if more:
+                paging.took((member.userid for member in page), offset)
             yield page
 
     async def _page_at(self, department: int, offset: int) -> tuple[list[Member], bool]:

@@ -76,7 +76,10 @@ def integers(value: Any) -> list[int]:
         Unreadable: it is none.
     """
     if isinstance(value, str) and value.startswith("["):
-        value = json.loads(value)
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise Unreadable("no list") from None
     return [integer(item) for item in items(value)]
 
 
