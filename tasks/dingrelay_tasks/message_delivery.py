@@ -84,12 +84,12 @@ def unreached(result: MessageSendResult, deliveries: Sequence[Json | None]) -> s
     unsure = len(deliveries) < len(result.calls)  # of departments and everyone nothing is reported
     if unsure or not all(each and each.get("finished", True) for each in deliveries):
         return ""
-    codes = [each["code"] for each in result.forbidden if each["code"] != HAVE_IT]
-    counts = (
-        (len(result.invalid), "invalid"),
-        (len(codes), "forbidden"),
-        (len(result.failed), "failed"),
-    )
-    if sum(count for count, _ in counts) < result.accepted:
+    people = {
+        "invalid": {*result.invalid},
+        "forbidden": {each["userid"] for each in result.forbidden if each["code"] != HAVE_IT},
+        "failed": {*result.failed},
+    }
+    # Somebody may stand in two of the lists.
+    if len(set[str]().union(*people.values())) < result.accepted:
         return ""
-    return ", ".join(f"{count} {what}" for count, what in counts if count)
+    return ", ".join(f"{len(those)} {what}" for what, those in people.items() if those)

@@ -313,6 +313,21 @@ async def test_an_answer_without_a_ticket_is_a_failure(
     await server.client(1)
 
 
+@pytest.mark.parametrize("endpoint", ["wss://[", "wss://host:99999/x", "wss://host:x/", "wss://"])
+async def test_an_endpoint_that_is_no_address_is_asked_for_again(
+    server: StreamServer, listen: Listen, endpoint: str
+) -> None:
+    server.endpoint = endpoint
+    listening = await listen()
+
+    async def failed() -> bool:
+        return listening.count("dingrelay_stream_connects_total", outcome="failed") >= 2
+
+    await wait_until_async(failed)
+    server.endpoint = ""
+    await server.client(1)
+
+
 async def test_a_ticket_never_travels_in_the_clear(server: StreamServer, listen: Listen) -> None:
     server.endpoint = "ws://dingtalk.example/connect"
     with capture_logs() as lines:

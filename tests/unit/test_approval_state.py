@@ -56,3 +56,4 @@ def test_a_task_that_nobody_can_be_named_for_is_left_out() -> None:
 def test_a_moment_in_a_form_of_its_own_is_none() -> None:
     assert moment("") is None
     assert moment("yesterday") is None
+    assert moment("0001-01-01 00:00:00") is None

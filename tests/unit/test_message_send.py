@@ -329,6 +329,9 @@ async def test_people_of_a_call_without_an_answer_are_in_its_repeat(ctx: FakeCon
             "1 invalid, 1 forbidden",
         ),
         (DeliveryReport(True, invalid=["u1"]), "done"),
+        # One person may be told of twice.
+        (DeliveryReport(True, invalid=["u1", "u1"], failed=["u1"]), "done"),
+        (DeliveryReport(True, failed=["u1"], forbidden=[{"userid": "u1", "code": ""}]), "done"),
         (
             DeliveryReport(True, invalid=["u1"], forbidden=[{"userid": "u2", "code": "143106"}]),
             "done",

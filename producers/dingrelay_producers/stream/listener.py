@@ -88,7 +88,8 @@ class Listener:
         except NoTicket as error:
             self._failed(str(error))
             return None
-        except (aiohttp.ClientError, OSError) as error:  # TimeoutError is one of the latter
+        # TimeoutError is an OSError; an endpoint that is no URL brings a ValueError.
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             # The error's own text holds the URL, and with it the ticket.
             self._failed(type(error).__name__)
             return None

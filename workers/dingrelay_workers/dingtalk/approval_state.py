@@ -65,9 +65,9 @@ def moment(text: str) -> datetime | None:
     """
     try:
         read = datetime.fromisoformat(text)
-    except ValueError:
+        return (read if read.tzinfo else read.replace(tzinfo=BEIJING)).astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return (read if read.tzinfo else read.replace(tzinfo=BEIJING)).astimezone(UTC)
 
 
 def _task_state(status: str, result: str) -> TaskState:

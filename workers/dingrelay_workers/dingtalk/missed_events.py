@@ -43,4 +43,12 @@ class MissedEventsList:
             if isinstance(each, dict)
         ]
         self._count(len(entries))
-        return MissedPage(entries, more=bool(entries) and answer.get("has_more") is True)
+        return MissedPage(entries, more=bool(entries) and _is_more(answer.get("has_more")))
+
+
+def _is_more(value: Any) -> bool:
+    """Whether there are more: what can't be read is no error, since the page is gone by then."""
+    try:
+        return lenient.boolean(value)
+    except lenient.Unreadable:
+        return value is not None
