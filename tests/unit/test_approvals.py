@@ -177,14 +177,14 @@ async def test_a_list_that_leads_back_is_no_list(generation: type[Approvals]) ->
 async def test_a_list_that_goes_on_and_tells_nothing_costs_few_calls(
     generation: type[Approvals], page: list[str]
 ) -> None:
-    def answer(_: Asked) -> Reply:
-        place = len(calls.asked)
+    def answer(_: FakeRequest) -> Reply:
+        place = len(calls.requests)
         return {"result": {"list": page, "nextToken": place, "next_cursor": place}}
 
     calls = FakeCalls(answer)
     with pytest.raises(Transient):
         await generation(calls).listed("PROC-1", "u1", SINCE_MS)
-    assert len(calls.asked) < 30, "each is one of the month"
+    assert len(calls.requests) < 30, "each is one of the month"
 
 
 @pytest.mark.parametrize("generation", GENERATIONS)

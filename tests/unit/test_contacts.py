@@ -12,7 +12,7 @@ from dingrelay_workers.dingtalk.contacts import ContactsV2
 from dingrelay_workers.dingtalk.contacts_v1 import ContactsV1
 from dingrelay_workers.dingtalk.errors import NotFound, Permission, Transient
 from thorough import either
-from unit.fake_calls import Asked, FakeCalls, Reply
+from unit.fake_calls import FakeCalls, FakeRequest, Reply
 
 
 def canned(*answers: Any) -> FakeCalls:
@@ -259,16 +259,16 @@ async def test_a_malformed_page_of_v1_is_no_page(answer: Any) -> None:
 
 @pytest.mark.parametrize("people", [[], [{"userid": "a"}]])
 async def test_pages_that_go_on_and_tell_nothing_end(people: list[Any]) -> None:
-    def of_v2(_: Asked) -> Reply:
-        page = {"has_more": True, "next_cursor": len(calls.asked), "list": people}
+    def of_v2(_: FakeRequest) -> Reply:
+        page = {"has_more": True, "next_cursor": len(calls.requests), "list": people}
         return {"result": page}
 
     calls = FakeCalls(of_v2)
     await is_malformed(members(ContactsV2(calls)))
-    assert len(calls.asked) < 30
+    assert len(calls.requests) < 30
     calls = FakeCalls(lambda _: {"hasMore": True, "userlist": people})
     await is_malformed(members(ContactsV1(calls)))
-    assert len(calls.asked) < 30
+    assert len(calls.requests) < 30
 
 
 async def test_other_malformed_answers() -> None:
