@@ -44,7 +44,7 @@ class Commands(TyperGroup):
         """Be the command line, in the reader's language."""
         allow_between_characters()
         with spoken():
-            speak(self)
+            speak(self, below=False)  # `get_command` speaks for those
             speak_headings()
             return super().main(*args, **kwargs)
 

@@ -26,7 +26,7 @@ _RICH = {
 _USAGE = "Usage: "
 
 
-def speak(command: Any) -> None:
+def speak(command: Any, *, below: bool = True) -> None:
     """Give a command, and those below it, their texts in the language that is spoken."""
     for part in (command, *command.params):
         own = vars(part)
@@ -38,8 +38,8 @@ def speak(command: Any) -> None:
         get_usage=_usage_of(type(command), command),
         get_help_option=_help_option_of(type(command), command),
     )
-    for below in getattr(command, "commands", {}).values():
-        speak(below)
+    for each in getattr(command, "commands", {}).values() if below else ():
+        speak(each)
 
 
 def speak_headings() -> None:
