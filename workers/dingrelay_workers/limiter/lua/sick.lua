@@ -48,6 +48,7 @@ end
 
 -- How many different ones there are by now, of up to `most` that are told apart.
 local function distinct(key, field, name, most)
+  name = string.gsub(name, ' ', '_')  -- they are kept between blanks
   local known = redis.call('HGET', key, field) or ' '
   local _, count = string.gsub(known, '[^ ]+', '')
   if count >= most or string.find(known, ' ' .. name .. ' ', 1, true) then return count end
