@@ -86,6 +86,14 @@ def with_fields(**fields: Any) -> Callable[[bytes, str], list[Piece]]:
     return answer
 
 
+def with_an_odd_id(body: bytes, date: str) -> list[Piece]:
+    """The answer with an approval's id that no job could name."""
+    content = json.loads(body)
+    if "instanceId" in content:
+        content["instanceId"] += " "
+    return [http(json.dumps(content).encode(), date=date)]
+
+
 SANE: Mapping[str, Callable[[bytes, str], list[Piece]]] = {
     "as usual": lambda body, date: [http(body, date=date)],
     "byte by byte": lambda body, date: [bytes([each]) for each in http(body, date=date)],
@@ -101,6 +109,7 @@ SANE: Mapping[str, Callable[[bytes, str], list[Piece]]] = {
     "with a BOM": lambda body, date: [http(b"\xef\xbb\xbf" + body, date=date)],
     "in UTF-16": lambda body, date: [http(body.decode().encode("utf-16"), date=date)],
     "twice": lambda body, date: [http(body, date=date) + http(json.dumps(ANOTHERS).encode())],
+    "with an odd id": with_an_odd_id,
     "with NaN": lambda body, date: [http(body[:-1] + b', "x": NaN, "y": 1e999}', date=date)],
 }
 """Ways in which an answer is odd and can be read."""

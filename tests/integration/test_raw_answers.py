@@ -17,7 +17,8 @@ from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
 from dingrelay_tasks import ApiCall, ApprovalCreate, MessageSend
-from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, USER, Api, of_path
+from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, TOKEN_V1, USER, Api, of_path
+from dingrelay_workers.dingtalk.apis import TOKEN as TOKEN_API
 from dingrelay_workers.dingtalk.classify import Classifier
 from dingrelay_workers.dingtalk.errors import Ambiguous, DingTalkError, Permanent, Transient
 from dingrelay_workers.dingtalk.request import Request
@@ -171,6 +172,26 @@ def change(number: int, method: str) -> ApiCall:
     return ApiCall.parse({"method": method, "path": path, "effect": "once"})
 
 
+async def test_an_approval_that_can_not_be_followed_is_done_all_the_same(
+    dingtalk: RawDingTalk, opened: OpenFleet
+) -> None:
+    dingtalk.manner = lambda _: "with an odd id"
+    fleet = await opened(DINGTALK_OAPI_URL=dingtalk.url, DINGTALK_API_URL=dingtalk.url)
+    (draft,) = await fleet.enqueue(approval(1))
+    await fleet.done([draft])
+    assert len(dingtalk.approvals) == 1
+
+
+async def test_a_token_s_answer_that_is_too_large_is_no_job_s_end(
+    dingtalk: RawDingTalk, transport: Transport
+) -> None:
+    dingtalk.manner = lambda _: "too much"
+    for api in (TOKEN_API, TOKEN_V1):
+        with pytest.raises(Transient) as told:
+            await transport.request(Request(api, body={}))
+        assert told.value.sick == "way"
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
     dingtalk: RawDingTalk,
@@ -212,7 +233,7 @@ async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
         assert status.state != State.DEAD or count == 0, status
         if status.state == State.DONE:
             assert status.result
-            own = dingtalk.approvals[status.result["instance_id"]]
+            own = dingtalk.approvals[status.result["instance_id"].strip()]
             assert own["formComponentValues"][0]["value"] == f"出差{number}"
     for number, status in enumerate(found[16:]):
         count = dingtalk.changed[methods[number], f"/v1.0/todo/users/u1/tasks/{number}"]

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from redis.asyncio import Redis
 from sqlalchemy import RowMapping
+from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
@@ -20,6 +21,8 @@ LOOKS_FIELD = "looks"
 """Calls of the month that asked how approvals stand, beside the count of all."""
 NO_LOOKS_LEFT = timedelta(hours=6)
 """How long a look waits whose share of the month is used up: as long as between two of them."""
+
+log = get_logger("dingrelay.approvals")
 
 
 class JobApprovalStates:
@@ -178,9 +181,14 @@ class JobApprovalStates:
     async def _follow(
         self, instance: str, *, job: str, template: str, originator: str, sender: str
     ) -> None:
-        follow = ApprovalFollow(
-            app=self._app, instance=instance, job=job, template=template, originator=originator
-        )
+        try:
+            follow = ApprovalFollow(
+                app=self._app, instance=instance, job=job, template=template, originator=originator
+            )
+        except ValueError:
+            # DingTalk can't be asked for such an id, but what has it was created.
+            log.warning("approval_not_followed", app=self._app, job=job)
+            return
         await self._enqueue([record.draft(follow, key=instance, sender=sender)])
 
     def _follower(self, instance: str) -> str:

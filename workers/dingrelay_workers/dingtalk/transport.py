@@ -220,18 +220,19 @@ async def _content(api: Api, stream: aiohttp.StreamReader) -> bytes:
 
     Raises:
         Ambiguous: it is too large, after a call that changes something: that was carried out.
+        Transient: it is too large, and none that holds a token.
         Permanent: it is too large, after any other call.
     """
     content = bytearray()
     async for piece in stream.iter_any():
         content += piece
         if len(content) > LARGEST_ANSWER:
+            told = f"the answer is larger than {LARGEST_ANSWER // 2**20} MB"
+            if api.name == "token":  # no job has a part in it
+                raise Transient(TOO_LARGE, told, sick="way")
             meaning = Ambiguous if api.changes else Permanent
-            raise meaning(
-                TOO_LARGE,
-                f"the answer is larger than {LARGEST_ANSWER // 2**20} MB",
-                hint="Ask for less at a time: a smaller page, or fewer fields.",
-            )
+            hint = "Ask for less at a time: a smaller page, or fewer fields."
+            raise meaning(TOO_LARGE, told, hint=hint)
     return bytes(content)
 
 
