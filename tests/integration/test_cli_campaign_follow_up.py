@@ -107,6 +107,12 @@ def test_a_report_of_no_campaign_or_into_no_folder_is_refused(cli: Cli) -> None:
     assert (refused.exit_code, "nowhere/r.csv: No such file" in refused.stderr) == (2, True)
 
 
+def test_a_report_of_no_campaign_empties_no_file(cli: Cli) -> None:
+    Path("r.csv").write_text("kept")
+    assert cli("campaign", "report", "none", "--csv", "r.csv").exit_code == 2
+    assert Path("r.csv").read_text() == "kept"
+
+
 async def run_all(cli: Cli, drafts: Sequence[Draft]) -> list[JobStatus]:
     """Run jobs in a worker's resources; how they ended."""
     with pytest.MonkeyPatch.context() as patch:

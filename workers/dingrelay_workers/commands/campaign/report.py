@@ -4,7 +4,7 @@ import asyncio
 import csv
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
@@ -50,20 +50,19 @@ def report(
     """
     from dingrelay_workers.campaigns import documents
 
-    with ExitStack() as files:
-        writers: list[Write] = []
-        if csv_file is not None:
-            writers.append(files.enter_context(_csv(csv_file)))
-        if json_file is not None:
-            writers.append(files.enter_context(_ndjson(json_file)))
-        summary = asyncio.run(_read(campaign, writers))
+    files: list[AbstractContextManager[Write]] = []
+    if csv_file is not None:
+        files.append(_csv(csv_file))
+    if json_file is not None:
+        files.append(_ndjson(json_file))
+    summary = asyncio.run(_read(campaign, files))
     if as_json:
         print_json(documents.report(summary))
     else:
         console().print(_page(summary))
 
 
-async def _read(campaign: str, writers: Sequence[Write]) -> "Summary":
+async def _read(campaign: str, files: Sequence[AbstractContextManager[Write]]) -> "Summary":
     from dingrelay_workers.campaigns.opened import opened_store
     from dingrelay_workers.campaigns.report import Report
 
@@ -71,10 +70,12 @@ async def _read(campaign: str, writers: Sequence[Write]) -> "Summary":
     async with opened_store(own) as store:
         report = Report(store.database)
         summary = await report.summary(campaign)
-        if writers:
-            async for page in report.results(campaign):
-                for write in writers:
-                    write(page)
+        with ExitStack() as opened:  # only now: a mistyped id empties no file
+            writers = [opened.enter_context(file) for file in files]
+            if writers:
+                async for page in report.results(campaign):
+                    for write in writers:
+                        write(page)
         return summary
 
 
