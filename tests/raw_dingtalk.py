@@ -10,7 +10,7 @@ import random
 import struct
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,6 +30,17 @@ LARGE = 11 * 2**20
 BOMB = gzip.compress(b" " * LARGE, 1)
 ANOTHERS = {"errcode": 0, "task_id": 666, "instanceId": "another's", "access_token": "another's"}
 """An answer that belongs to no call."""
+
+
+BELOW: Mapping[int, Sequence[int | str]] = {1: [2, "3", 2], 2: [4], 3: [], 4: [2, 1, "4"]}
+"""Departments, which lead in a circle, and come twice and as texts."""
+PEOPLE: Mapping[int, Sequence[Sequence[str]]] = {
+    1: [["a", "b"], [], ["b"]],
+    2: [["a"], ["c"]],
+    3: [[]],
+    4: [["d", "d"], ["d"]],
+}
+"""The pages of each one's people, who come on several, and in several departments."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +232,8 @@ class RawDingTalk:
                 since = asked.json["startTime"]
                 listed = [id_ for id_, made in self.approvals.items() if made["at"] >= since]
                 return {"result": {"list": listed}}
+            case _, path if path.startswith("/topapi/v2/"):
+                return {"errcode": 0, "result": _contacts(path, asked.json)}
             case method, path:
                 self.changed[method, path] += 1
                 return {"errcode": 0, "result": {"items": []}}
@@ -263,6 +276,24 @@ class RawDingTalk:
         return True
 
 
+def _contacts(path: str, asked: Mapping[str, Any]) -> Any:
+    """What a call of departments and people tells."""
+    department = asked.get("dept_id", 0)
+    match path.rpartition("v2/")[2]:
+        case "department/get":
+            return {"dept_id": str(department), "name": "部门"}
+        case "department/listsub":
+            return [{"dept_id": each, "parent_id": department} for each in BELOW[department]]
+        case "user/list":
+            page, pages = asked["cursor"], PEOPLE[department]
+            more = page + 1 < len(pages)
+            people = [{"userid": each, "name": each} for each in pages[page]]
+            place = {"next_cursor": str(page + 1)} if more else {}
+            return {"has_more": str(more).lower(), "list": people, **place}
+        case _:
+            return {"userid": asked["userid"]}
+
+
 async def _request(reader: asyncio.StreamReader) -> Asked | None:
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     first, *lines = head.strip().split("\r\n")
@@ -296,9 +327,9 @@ async def raw_dingtalk() -> AsyncIterator[RawDingTalk]:
         await asyncio.gather(*serving, return_exceptions=True)
 
 
-def odd_at_first(seed: int, count: int) -> Callable[[Asked], str]:
+def odd_at_first(seed: int, count: int, manners: Iterable[str] = MANNERS) -> Callable[[Asked], str]:
     """Draws the manner of so many answers, and is as usual afterwards."""
-    draw, names = random.Random(seed), sorted(MANNERS)
+    draw, names = random.Random(seed), sorted(manners)
     left = count
 
     def manner(_: Asked) -> str:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.states import State
-from dingrelay_tasks import ApiCall, ApprovalCreate, MessageSend
+from dingrelay_tasks import ApiCall, ApprovalCreate, MessageSend, UserSync, user_sync
 from dingrelay_workers.dingtalk.apis import MESSAGE_SEND, TOKEN_V1, USER, Api, of_path
 from dingrelay_workers.dingtalk.apis import TOKEN as TOKEN_API
 from dingrelay_workers.dingtalk.classify import Classifier
@@ -29,6 +30,7 @@ from raw_dingtalk import (
     ANOTHERS,
     DATES,
     LOST,
+    MANNERS,
     SANE,
     TOKEN,
     RawDingTalk,
@@ -246,3 +248,24 @@ async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
     said += [str(await redis.hvals(keys.job(draft.id))) for draft in drafts]
     for secret in (TOKEN, "sandbox-secret"):
         assert secret not in "".join(said)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_a_walk_ends_whatever_the_tree_and_the_wire_are(
+    dingtalk: RawDingTalk, opened: OpenFleet, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    monkeypatch.setattr(retry, "BASE", 0.02)
+    monkeypatch.setattr(retry, "LAST_CHANCE", 0.1)
+    monkeypatch.setattr(user_sync, "LOOK_AGAIN", timedelta(seconds=0.1))
+    # An empty list is as good as any, and what is too large is no answer to ask for again.
+    manners = MANNERS.keys() - {"an endless id", "too much", "a bomb"}
+    odd = odd_at_first(seed, either(4, 10), manners)
+    dingtalk.manner = lambda asked: "as usual" if asked.path == "/gettoken" else odd(asked)
+    urls = {"DINGTALK_OAPI_URL": dingtalk.url, "DINGTALK_API_URL": dingtalk.url}
+    fleet = await opened(call_timeout=0.2, **urls)
+    (draft,) = await fleet.enqueue(UserSync())
+    await eventually(partial(has_ended, fleet, draft))
+    status = await fleet.status(draft)
+    assert status.result, status
+    assert (status.result["departments"], status.result["users"]) == (4, 4)
+    assert len(dingtalk.asked) < 60
