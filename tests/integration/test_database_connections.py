@@ -37,6 +37,8 @@ def observer(postgres_url: str) -> Iterator[psycopg.Connection]:
 
 def connections(observer: psycopg.Connection) -> int:
     """How many others there are."""
+    # Within a transaction PostgreSQL answers as it did at first.
+    observer.execute("select pg_stat_clear_snapshot()")
     found = observer.execute(
         "select count(*) from pg_stat_activity"
         " where datname = current_database() and pid != pg_backend_pid()"
