@@ -487,6 +487,7 @@ async def test_between_two_looks_at_the_database_only_a_signal_counts(
     fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(leaders, "ASK", 3_600.0)
+    monkeypatch.setattr(leaders, "LEASE", 60.0)  # a new one would ask at once
     leader = fleet.leader()
     await signal(redis)
     await leader.turn()
