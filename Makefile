@@ -67,7 +67,7 @@ demo: $(RUNNABLE) ## watch the main jobs run on a local DingTalk (ARGS=--keep le
 	@$(BIN)/dingrelay demo $(ARGS)
 
 # Most of a test process's time is waiting: so many keep two cores busy.
-test: JOBS = 6
+test: JOBS = 9
 test: setup $(SDKS) ## run all tests; they bring their own servers
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
