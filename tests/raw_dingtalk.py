@@ -291,7 +291,7 @@ def _contacts(path: str, asked: Mapping[str, Any]) -> Any:
             place = {"next_cursor": str(page + 1)} if more else {}
             return {"has_more": str(more).lower(), "list": people, **place}
         case _:
-            return {"userid": asked["userid"]}
+            return {"userid": asked.get("userid", "u1")}
 
 
 async def _request(reader: asyncio.StreamReader) -> Asked | None:

@@ -40,6 +40,7 @@ from raw_dingtalk import (
 )
 from thorough import either
 
+BEFORE = of_path("GET", "/before", ruled=lambda _: "", changes=False)
 SEEDS = range(either(1, 100))
 
 
@@ -58,10 +59,10 @@ async def elsewhere(dingtalk: RawDingTalk) -> AsyncIterator[RawDingTalk]:
 
 
 @asynccontextmanager
-async def connected(dingtalk: RawDingTalk) -> AsyncIterator[Transport]:
+async def connected(dingtalk: RawDingTalk, *, call_timeout: float = 10) -> AsyncIterator[Transport]:
     """A transport with connections of its own."""
     urls = {"DINGTALK_OAPI_URL": dingtalk.url, "DINGTALK_API_URL": dingtalk.url}
-    settings = Settings.load(env="sandbox", call_timeout=0.2, **urls)
+    settings = Settings.load(env="sandbox", call_timeout=call_timeout, **urls)
     async with Transport.open_session(settings) as session:
         yield Transport(session, Classifier(), settings)
 
@@ -105,19 +106,22 @@ async def test_what_comes_unasked_is_no_answer(
 
 @pytest.mark.parametrize("manner", LOST)
 async def test_an_answer_that_can_not_be_read_tells_nothing(
-    dingtalk: RawDingTalk, elsewhere: RawDingTalk, transport: Transport, manner: str
+    dingtalk: RawDingTalk, elsewhere: RawDingTalk, manner: str
 ) -> None:
     dingtalk.manner = lambda asked: manner if asked.path != "/before" else "as usual"
-    # On a connection that was used before, too.
-    await transport.request(Request(of_path("GET", "/before", ruled=lambda _: "", changes=False)))
-    if "id" in manner.split():
-        assert (await transport.request(message_to("u1"), TOKEN)).get("task_id") != 1
-    else:
-        with pytest.raises(Ambiguous):
-            await transport.request(message_to("u1"), TOKEN)
-        with pytest.raises((Transient, Permanent)) as told:
-            await transport.request(Request(USER, body={}), TOKEN)
-        assert isinstance(told.value, Transient) or told.value.code == TOO_LARGE
+    silent = "hang" in LOST[manner](b"{}", "")
+    async with connected(dingtalk, call_timeout=0.5 if silent else 10) as transport:
+        if not silent:
+            # On a connection that was used before, too.
+            await transport.request(Request(BEFORE))
+        if "id" in manner.split():
+            assert (await transport.request(message_to("u1"), TOKEN)).get("task_id") != 1
+        else:
+            with pytest.raises(Ambiguous):
+                await transport.request(message_to("u1"), TOKEN)
+            with pytest.raises((Transient, Permanent)) as told:
+                await transport.request(Request(USER, body={}), TOKEN)
+            assert isinstance(told.value, Transient) or told.value.code == TOO_LARGE
     assert dingtalk.sent.total() == 1
     assert not elsewhere.asked
 
@@ -129,13 +133,12 @@ async def test_what_changes_something_is_not_sent_again(
 ) -> None:
     """aiohttp would do so by itself."""
     dingtalk.manner = lambda asked: manner if asked.path == "/user/delete" else "as usual"
-    before = Request(of_path("GET", "/before", ruled=lambda _: "", changes=False))
     delete = of_path(method, "/user/delete", ruled=lambda _: "", changes=True)
     for calls in (1, 2):
         with pytest.raises(Ambiguous):
             await transport.request(Request(delete), TOKEN)
         assert dingtalk.calls("/user/delete") == calls
-        await transport.request(before)
+        await transport.request(Request(BEFORE))
 
 
 @pytest.mark.parametrize("date", DATES)
@@ -217,7 +220,7 @@ async def test_whatever_the_wire_does_nothing_is_done_twice_or_lost(
     urls = {"DINGTALK_OAPI_URL": dingtalk.url, "DINGTALK_API_URL": dingtalk.url}
     methods = ["GET", "PUT", "DELETE", "POST"]
     with capture_logs() as lines:
-        fleet = await opened(call_timeout=0.4, settle_delay=0.2, token_circuit=0.5, **urls)
+        fleet = await opened(call_timeout=1, settle_delay=0.2, token_circuit=0.5, **urls)
         messages = await fleet.enqueue(*map(message, range(10)))
         approvals = await fleet.enqueue(*map(approval, range(6)))
         changes = await fleet.enqueue(*(change(n, method) for n, method in enumerate(methods)))
@@ -262,7 +265,7 @@ async def test_a_walk_ends_whatever_the_tree_and_the_wire_are(
     odd = odd_at_first(seed, either(4, 10), manners)
     dingtalk.manner = lambda asked: "as usual" if asked.path == "/gettoken" else odd(asked)
     urls = {"DINGTALK_OAPI_URL": dingtalk.url, "DINGTALK_API_URL": dingtalk.url}
-    fleet = await opened(call_timeout=0.2, **urls)
+    fleet = await opened(call_timeout=1, **urls)
     (draft,) = await fleet.enqueue(UserSync())
     await eventually(partial(has_ended, fleet, draft))
     status = await fleet.status(draft)
