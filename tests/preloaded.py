@@ -84,4 +84,5 @@ def serve() -> NoReturn:
     pytest.main([*sys.argv[1:-1], "-n0", "--collect-only"], plugins=[_Imported()])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who has started it ends it
     report: dict[str, Any] = {"variables": {}, "read": [], "modules": [], "path": []}
-    processes.serve(listener, json.dumps(report).encode())
+    # Whose pytest is gone ends in order, with the servers that it has started.
+    processes.serve(listener, json.dumps(report).encode(), ends_forks=False)

@@ -389,9 +389,10 @@ def _import_all() -> set[str]:
 class _Forks:
     """The loop of the server."""
 
-    def __init__(self, listener: socket.socket, report: bytes) -> None:
+    def __init__(self, listener: socket.socket, report: bytes, *, ends_forks: bool) -> None:
         self._listener = listener
         self._report = report
+        self._ends_forks = ends_forks
         self._tests: socket.socket | None = None
         self._channels: dict[int, socket.socket] = {}
         self._running: dict[int, tuple[int, int]] = {}
@@ -449,7 +450,7 @@ class _Forks:
 
     def _part_from(self, channel: socket.socket) -> None:
         if channel is self._tests:
-            for pid, _ in self._running.values():
+            for pid, _ in self._running.values() if self._ends_forks else ():
                 os.kill(pid, signal.SIGKILL)
             shutil.rmtree(Path(self._listener.getsockname()).parent)
             os._exit(0)
@@ -554,10 +555,13 @@ def _end(code: int) -> NoReturn:
     os._exit(code & 0xFF)
 
 
-def serve(listener: socket.socket, report: bytes) -> NoReturn:
-    """Be a server until who connected first is gone; each fork ends here as its program ends."""
+def serve(listener: socket.socket, report: bytes, *, ends_forks: bool = True) -> NoReturn:
+    """Be a server until who connected first is gone; each fork ends here as its program ends.
+
+    Forks that still run then are killed, unless they are to end by themselves.
+    """
     assert len(list(Path("/proc/self/task").iterdir())) == 1, "an import started a thread"
-    _end(_run(_Forks(listener, report).serve()))
+    _end(_run(_Forks(listener, report, ends_forks=ends_forks).serve()))
 
 
 if __name__ == "__main__":
