@@ -18,10 +18,10 @@ DRIFT = 1e-3
 def moment(date: str) -> datetime | None:
     """The moment that a ``Date`` tells; None for what is none."""
     try:
-        told = parsedate_to_datetime(date)
+        read = parsedate_to_datetime(date)
     except (ValueError, OverflowError):
         return None
-    return told if told.tzinfo else told.replace(tzinfo=UTC)
+    return read if read.tzinfo else read.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,10 @@ class DingTalkClock:
         known = self._readings.get(host)
         if not date or (known and came - known.at < EVERY):
             return
-        told = moment(date)
-        if told is None:
+        read = moment(date)
+        if read is None:
             return
-        shown = told.timestamp()
+        shown = read.timestamp()
         low, high = shown - came, shown + RESOLUTION - sent
         if known:
             drift = (came - known.at) * DRIFT

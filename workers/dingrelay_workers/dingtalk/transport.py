@@ -227,12 +227,12 @@ async def _content(api: Api, stream: aiohttp.StreamReader) -> bytes:
     async for piece in stream.iter_any():
         content += piece
         if len(content) > LARGEST_ANSWER:
-            told = f"the answer is larger than {LARGEST_ANSWER // 2**20} MB"
+            message = f"the answer is larger than {LARGEST_ANSWER // 2**20} MB"
             if api.name == "token":  # no job has a part in it
-                raise Transient(TOO_LARGE, told, sick="way")
+                raise Transient(TOO_LARGE, message, sick="way")
             meaning = Ambiguous if api.changes else Permanent
             hint = "Ask for less at a time: a smaller page, or fewer fields."
-            raise meaning(TOO_LARGE, told, hint=hint)
+            raise meaning(TOO_LARGE, message, hint=hint)
     return bytes(content)
 
 
