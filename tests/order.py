@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 SECONDS = {
+    "acceptance/test_observation.py": 110,  # for the most part it waits for Prometheus
     "integration/test_image.py": 75,
     "integration/test_outages.py": 75,
     "acceptance/test_chaos.py": 60,
@@ -21,7 +22,6 @@ SECONDS = {
     "acceptance/test_rabbitmq.py": 60,
     "acceptance/test_postgres_trouble.py": 50,
     "acceptance/test_user_sync.py": 45,
-    "acceptance/test_observation.py": 40,
     "acceptance/test_demo.py": 40,
     "acceptance/test_bench.py": 40,
     "integration/test_gateway_guide.py": 40,
