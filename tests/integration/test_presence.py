@@ -132,6 +132,27 @@ async def test_no_lease_is_passed_over_while_others_claim_what_was_freed(
     assert ended == len(drafts)
 
 
+async def test_a_lease_is_ended_behind_many_of_others_that_end_in_the_same_millisecond(
+    redis: Redis, settings: Settings
+) -> None:
+    gone = Records(redis, settings, worker="host.2:1:b")
+    other = Records(redis, settings, worker="host.3:1:c")
+    drafts = sorted((a_draft() for _ in range(6)), key=lambda draft: draft.id)
+    for draft in drafts:
+        await enqueue(redis, draft)
+        await claimed(gone if draft is drafts[-1] else other, draft)
+    ends = await redis.zscore(keys.RUNNING, drafts[0].id)
+    assert ends is not None
+    await redis.zadd(keys.RUNNING, {draft.id: ends for draft in drafts})
+    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
+    await redis.pexpire(keys.PRESENCE, 60_000)
+    start, ended = await run_async(redis, vanished("host.2:1:b", "5 1", 0, 2))
+    while start:
+        start, leases = await run_async(redis, vanished("host.2:1:b", "5 1", start, 2))
+        ended += leases
+    assert ended == 1
+
+
 async def test_a_worker_that_was_only_asleep_keeps_what_nobody_took(
     redis: Redis, settings: Settings, watcher: Presence
 ) -> None:

@@ -12,21 +12,27 @@ if redis.call('HGET', presence, worker) ~= sign then return {-1, 0} end
 -- By the end of their leases and not by rank: others renew theirs and claim meanwhile, and what they
 -- touch moves back. A lease that has ended is the scheduler's to find.
 local prefix, ended, latest = worker .. '/', 0, 0
-local from = start > now and string.format('%.0f', start) or string.format('(%.0f', now)
-local running = redis.call('ZRANGE', RUNNING, from, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES')
-for index = 1, #running, 2 do
-  local id = running[index]
-  latest = tonumber(running[index + 1])
-  local known = redis.call('HMGET', JOB .. id, 'state', 'owner')
-  if known[1] == 'running' and string.sub(known[2] or '', 1, #prefix) == prefix then
-    redis.call('HSET', JOB .. id, 'lease', now, 'woken', 0)
-    redis.call('ZADD', RUNNING, now, id)
-    ended = ended + 1
+local function end_leases(running)
+  for index = 1, #running, 2 do
+    local id = running[index]
+    latest = tonumber(running[index + 1])
+    local known = redis.call('HMGET', JOB .. id, 'state', 'owner')
+    if known[1] == 'running' and string.sub(known[2] or '', 1, #prefix) == prefix then
+      redis.call('HSET', JOB .. id, 'lease', now, 'woken', 0)
+      redis.call('ZADD', RUNNING, now, id)
+      ended = ended + 1
+    end
   end
+  return #running / 2
 end
--- Leases of that very end come again, until all that come are others'.
-if #running == 2 * count then
-  return {(latest > start or ended > 0) and latest or latest + 1, ended}
+local from = start > now and string.format('%.0f', start) or string.format('(%.0f', now)
+local looked_at = end_leases(redis.call('ZRANGE', RUNNING, from, '+inf', 'BYSCORE', 'LIMIT', 0, count, 'WITHSCORES'))
+if looked_at == count then
+  -- Leases of that very end come again.
+  if latest > start or ended > 0 then return {latest, ended} end
+  -- So many of one end are others', as after a heartbeat: the rest of that end is behind them.
+  end_leases(redis.call('ZRANGE', RUNNING, from, from, 'BYSCORE', 'WITHSCORES'))
+  return {latest + 1, ended}
 end
 
 -- What a worker has taken and not claimed is the oldest of a queue, which is first in, first out. To
