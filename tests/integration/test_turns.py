@@ -447,6 +447,27 @@ async def test_the_scheduler_wakes_parked_jobs_of_all_lanes(lanes: Lanes) -> Non
     assert len(woken.wakeups) == 2
 
 
+async def test_a_late_claim_takes_a_job_from_those_that_wait_for_a_shared_call(
+    lanes: Lanes,
+) -> None:
+    await lanes.park("one")
+    (draft,) = lanes.drafts.values()
+    waiting = keys.waiting("default", "content")
+    await lanes.redis.hset(keys.job(draft.id), "batch_key", waiting)
+    for key in (waiting, "default"):  # a key that is named as a value of the record is another's
+        await lanes.redis.zadd(key, {draft.id: 1})
+        await lanes.redis.pexpire(key, 60_000)
+    await run_async(
+        lanes.redis,
+        wake(lanes.rules.of("default", API), Turns("default", API, "bulk"), lanes.now),
+    )
+    turns = Turns("default", API, "bulk")
+    assert await lanes.records.claim_late(turns, draft.queue, nonce="n", most=5, late=0)
+    assert await lanes.redis.zscore(waiting, draft.id) is None
+    assert await lanes.redis.zscore("default", draft.id) == 1
+    await lanes.redis.delete("default")
+
+
 async def test_a_wake_up_of_a_job_that_was_claimed_late_finds_it_running(lanes: Lanes) -> None:
     await lanes.park("one")
     (draft,) = lanes.drafts.values()

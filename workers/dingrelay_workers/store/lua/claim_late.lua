@@ -10,12 +10,11 @@ local answer = {now}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', coming, '-inf', now - late)) do
   if #answer > most then break end
   local record = JOB .. id
-  local known = redis.call('HMGET', record, 'state', 'turn', 'queue', 'batch_key', 'v', 'kind')
-  if known[1] == 'snoozed' and known[2] == coming and known[3] == queue
-      and known_here(known[5], known[6]) then
-    local known, fields = read(record)
-    answer[#answer + 1] = {id, run(record, id, known, fields, owner .. '-' .. #answer, lease, false)}
-    if known[4] then redis.call('ZREM', known[4], id) end
+  local flat, known = read(record)
+  if known.state == 'snoozed' and known.turn == coming and known.queue == queue
+      and known_here(known.v, known.kind) then
+    answer[#answer + 1] = {id, run(record, id, flat, known, owner .. '-' .. #answer, lease, false)}
+    if known.batch_key then redis.call('ZREM', known.batch_key, id) end
   end
 end
 place_starting()
