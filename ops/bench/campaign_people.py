@@ -1,4 +1,4 @@
-"""How long it takes to find whom of some people large campaigns have called today.
+"""How long it takes to find which of some people large campaigns have called today.
 
     python -m bench.campaign_people sqlite:////tmp/campaigns.db
     python -m bench.campaign_people postgresql://…

@@ -126,7 +126,7 @@ class JobStatus(BaseModel, frozen=True):
         )
 
     @classmethod
-    def of_draft(cls, draft: Draft, *, created: datetime, due: datetime) -> Self:
+    def of_draft(cls, draft: Draft, *, created: datetime) -> Self:
         """The status of a job that was written just now."""
         return cls(
             id=draft.id,
@@ -136,7 +136,7 @@ class JobStatus(BaseModel, frozen=True):
             sender=draft.sender,
             state=State.QUEUED,
             created_at=created,
-            due_at=due,
+            due_at=max(created, _moment(draft.due)),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -213,5 +213,5 @@ def _object(text: str) -> dict[str, Any]:
     return cast("dict[str, Any]", found)
 
 
-def _moment(milliseconds: str) -> datetime:
+def _moment(milliseconds: str | int) -> datetime:
     return datetime.fromtimestamp(int(milliseconds) / 1000, UTC)

@@ -191,10 +191,9 @@ class RecordingClient(Client):
         job = KINDS[draft.kind].contract.parse(draft.job)
         self.sent.append(job)
         self._contracts[draft.id] = job
-        now = datetime.now(UTC)
-        due = datetime.fromtimestamp(draft.due / 1000, UTC)
-        status = JobStatus.of_draft(draft, created=now, due=max(now, due))
-        outcome = None if due > now else self._outcome(job)
+        status = JobStatus.of_draft(draft, created=datetime.now(UTC))
+        later = status.due_at != status.created_at
+        outcome = None if later else self._outcome(job)
         self._jobs[draft.id] = status if outcome is None else _ended(status, outcome)
         return Enqueued(created=True, conflict=False, wakeup=None)
 

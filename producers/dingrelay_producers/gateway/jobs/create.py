@@ -73,12 +73,7 @@ def accepted(draft: Draft, answer: Enqueued) -> JobStatus | None:
     """A job that was written just now; None if its record must be read for that."""
     if not answer.created:
         return None
-    at, due = (_moment(each) for each in (answer.at, max(answer.at, draft.due)))
-    return JobStatus.of_draft(draft, created=at, due=due)
-
-
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return JobStatus.of_draft(draft, created=datetime.fromtimestamp(answer.at / 1000, UTC))
 
 
 async def send(call: ApiCall, contract: type[Contract]) -> JobStatus:

@@ -5,9 +5,9 @@ local DAY = 86400000   -- ms
 local STILL = 2000     -- ms before and after midnight in which nothing leaves: what DingTalk's clock
                        -- shows is known to the second, and a call needs time to arrive
 
--- What keeps a call of the day that began at `began` (ms of the server's clock) from leaving: nil, or an answer: it is
--- another day by now, or milliseconds to wait until it surely is the next one. `given` is the time
--- (ms) that tests bring; empty for the server's.
+-- What keeps a call of the day that began at `began` (ms of the server's clock) from leaving: nil, or an
+-- answer: it is another day by now, or milliseconds to wait until it surely is the next one. `given` is
+-- the time (ms) that tests bring; empty for the server's.
 local served  -- the server's time (ms), asked once a run
 
 local function day_is_over(began, given)
