@@ -24,7 +24,8 @@ local function accept(
   id, kind, app, lane, queue, payload, digest, summary, due, expires, parent, bare,
   batch_key, recipients, sender, trace, named, before, after, channel, event
 )
-  local record, due, bare = JOB .. id, tonumber(due), bare == '1'
+  local record = JOB .. id
+  due, bare = tonumber(due), bare == '1'
   local known = redis.call('HGET', record, 'digest')
   if known then return add(answers, known == digest and 'exists' or 'conflict', 0) end
   if bare and redis.call('EXISTS', TOMBSTONE .. id) == 1 then return add(answers, 'gone', 0) end

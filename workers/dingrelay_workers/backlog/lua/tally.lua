@@ -23,7 +23,7 @@ local function group_of(app, lane, kind, sender, queue)
   return groups[name]
 end
 
-local function add(group, index, amount) group[index] = group[index] + amount end
+local function increase(group, index, amount) group[index] = group[index] + amount end
 
 -- What a job will cost: of those that may share a call only the recipients, until all are counted.
 local function cost(group, batch_key, recipients, summary)
@@ -33,8 +33,8 @@ local function cost(group, batch_key, recipients, summary)
     return
   end
   local people = tonumber(string.match(summary, ' to (%d+) user')) or 1
-  add(group, CALLS, math.ceil(math.max(1, people) / CARRIED))
-  add(group, PEOPLE, people)
+  increase(group, CALLS, math.ceil(math.max(1, people) / CARRIED))
+  increase(group, PEOPLE, people)
 end
 
 for _, id in ipairs(redis.call('ZRANGE', place, ARGV[1], ARGV[2])) do
@@ -44,14 +44,14 @@ for _, id in ipairs(redis.call('ZRANGE', place, ARGV[1], ARGV[2])) do
   if fields[2] and fields[3] and fields[4] and fields[6] and (waits(state) or state == 'running') then
     local group = group_of(fields[2], fields[3], fields[4], fields[5] or '', fields[6])
     if state == 'running' then
-      add(group, ACTIVE, 1)
+      increase(group, ACTIVE, 1)
     elseif state == 'queued' and due > now then
-      add(group, SCHEDULED, 1)
+      increase(group, SCHEDULED, 1)
     else
       local index = READY
       if state == 'snoozed' then index = fields[10] and PARKED or SNOOZED end
       if state == 'retrying' then index = RETRYING end
-      add(group, index, 1)
+      increase(group, index, 1)
       local since = math.max(created, tonumber(fields[9]) or 0)
       if group[SINCE] == 0 or since < group[SINCE] then group[SINCE] = since end
       cost(group, fields[11], fields[12], fields[13] or '')
@@ -60,7 +60,7 @@ for _, id in ipairs(redis.call('ZRANGE', place, ARGV[1], ARGV[2])) do
 end
 
 for _, content in pairs(contents) do
-  add(content[1], CALLS, math.ceil(content[2] / CARRIED))
-  add(content[1], PEOPLE, content[2])
+  increase(content[1], CALLS, math.ceil(content[2] / CARRIED))
+  increase(content[1], PEOPLE, content[2])
 end
 return answer

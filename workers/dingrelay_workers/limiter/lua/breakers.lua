@@ -16,7 +16,7 @@ local SHARE = 0.08           -- then this share of its length, so that its end i
 local LONG = 30              -- up to so many beats,
 local HOUR, RARE = 3600, 300 -- and beyond an hour (in beats) so many
 
-local function read_breaker(key, now, longest, patience)
+local function read_breaker(key, us, longest, patience)
   local field = redis.call('HMGET', key, 'sick', 'opened', 'next', 'probe', 'left', 'reason', 'closed',
     'level', 'called', 'ahead')
   local breaker = {
@@ -27,29 +27,29 @@ local function read_breaker(key, now, longest, patience)
   }
   breaker.probed = breaker.probe > 0
   -- The server's clock may step back: what lies further ahead than it was ever set is over.
-  if breaker.next > now + longest then breaker.next = now end
-  if breaker.probe > now + patience + (tonumber(field[10]) or 0) then breaker.probe = 0 end
-  if breaker.opened then breaker.opened = math.min(breaker.opened, now) end
+  if breaker.next > us + longest then breaker.next = us end
+  if breaker.probe > us + patience + (tonumber(field[10]) or 0) then breaker.probe = 0 end
+  if breaker.opened then breaker.opened = math.min(breaker.opened, us) end
   return breaker
 end
 
 -- The breakers that stand open before a call, the wait until one may probe (us; 0: now), and why.
-local function gate(now, own, host, hold)
+local function gate(us, own, host, hold)
   local open, wait, reason, what = {}, 0, '', ''
   local function stop(breaker, name, due)
     open[#open + 1] = breaker
-    wait = math.max(wait, due - now)
-    if breaker.probe > now then wait = math.max(wait, math.min(BUSY, breaker.probe - now)) end
+    wait = math.max(wait, due - us)
+    if breaker.probe > us then wait = math.max(wait, math.min(BUSY, breaker.probe - us)) end
     if what == '' then what, reason = name, breaker.reason end
   end
   if hold.opened then stop(hold, 'hold', hold.next) end
   if host.opened then
     -- An API that has not failed itself tries at once: perhaps the host is well and others are not.
     local well = own.sick == 0 and not own.opened
-    stop(host, 'host', well and now or host.next)
+    stop(host, 'host', well and us or host.next)
     if own.opened then open[#open + 1] = own end
   elseif own.opened then
-    stop(own, 'api', host.closed > own.left and now or own.next)
+    stop(own, 'api', host.closed > own.left and us or own.next)
   end
   return open, wait, what, reason
 end

@@ -8,8 +8,7 @@
 -- Answers how many were woken, and the time after which to look again (us); -1: nobody waits.
 
 local here, places, of_api, of_host, of_app = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local ms = now  -- the server's, whatever time a test brings
-local now = microseconds(ARGV[1])
+local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
 local place, most, beat = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local hold_gap, patience = tonumber(ARGV[5]), tonumber(ARGV[6])
 local longest = math.max(RARE * beat, hold_gap)
@@ -24,16 +23,16 @@ local function wake(id)
   redis.call('ZREM', here, id)
   local known = redis.call('HMGET', JOB .. id, 'state', 'queue')
   if known[1] ~= 'snoozed' then return false end
-  redis.call('HSET', JOB .. id, 'due', ms, 'woken', 0)
+  redis.call('HSET', JOB .. id, 'due', now, 'woken', 0)
   take_out(id, known[2])
-  place_until(id, ms)
+  place_until(id, now)
   return true
 end
 
-local own = read_breaker(of_api, now, longest, patience)
-local host = read_breaker(of_host, now, longest, patience)
-local hold = read_breaker(of_app, now, longest, patience)
-local open, wait = gate(now, own, host, hold)
+local own = read_breaker(of_api, us, longest, patience)
+local host = read_breaker(of_host, us, longest, patience)
+local hold = read_breaker(of_app, us, longest, patience)
+local open, wait = gate(us, own, host, hold)
 local woken = 0
 
 if #open == 0 then
@@ -46,13 +45,13 @@ end
 -- Whoever was woken for a probe has this long to come; then another one is.
 local first = open[1]
 local coming = 2 * beat
-if wait == 0 and (now - first.called > coming or first.called > now) then
+if wait == 0 and (us - first.called > coming or first.called > us) then
   -- By turns, so that a job whose own fault it is does not stand in the way of all others.
   while woken == 0 and waiting > 0 do
     local turn = first.level % waiting
     if wake(redis.call('ZRANGE', here, turn, turn)[1]) then woken = 1 end
     waiting = waiting - 1
   end
-  redis.call('HSET', first.key, 'called', now)
+  redis.call('HSET', first.key, 'called', us)
 end
 return {woken, math.ceil(math.max(beat / 10, math.min(wait, beat)))}

@@ -27,15 +27,14 @@ local MOST = 100         -- calls to wake jobs for at a time,
 local LOOKED_AT = 500    -- and parked jobs to look at: some milliseconds
 
 local turns, coming, lanes = KEYS[#KEYS - 2], KEYS[#KEYS - 1], KEYS[#KEYS]
-local ms = now  -- the server's, whatever time a test brings
-local now = microseconds(ARGV[1])
+local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
 local lane, name, prefix, ttl = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local rules, slot, carried = {}, now, CARRIED
+local rules, slot, carried = {}, us, CARRIED
 
 for i = 1, #KEYS - 3 do
   local burst, first, top = unpack(ARGV, 3 + 3 * i, 5 + 3 * i)
   burst, first, top = tonumber(burst), tonumber(first), tonumber(top)
-  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), now)
+  follow_clock(KEYS[i], redis.call('HGET', KEYS[i], 'at'), us)
   local field = redis.call('HMGET', KEYS[i], 'rate', 'paused')
   local rule = {first = first, rate = present_rate(first, top, field[1]),
     recipients = string.sub(KEYS[i], -11) == ':recipients'}
@@ -70,14 +69,14 @@ local function look(id, parked)
   return known[3], known[4], tonumber(known[5] or 1)
 end
 
-redis.call('ZREMRANGEBYSCORE', coming, '-inf', ms - LOST)
-redis.call('ZREMRANGEBYSCORE', coming, ms + LOST, '+inf')  -- the clock has stepped back
-local late = redis.call('ZRANGEBYSCORE', coming, '-inf', ms - LATE, 'WITHSCORES', 'LIMIT', 0, MOST)
+redis.call('ZREMRANGEBYSCORE', coming, '-inf', now - LOST)
+redis.call('ZREMRANGEBYSCORE', coming, now + LOST, '+inf')  -- the clock has stepped back
+local late = redis.call('ZRANGEBYSCORE', coming, '-inf', now - LATE, 'WITHSCORES', 'LIMIT', 0, MOST)
 for index = 1, #late, 2 do
   local id, since = late[index], tonumber(late[index + 1])
   local known = redis.call('HMGET', JOB .. id, 'state', 'turn')
-  local waits = known[1] == 'snoozed' or known[1] == 'running' and since > ms - STUCK
-  if not waits or known[2] ~= coming then redis.call('ZREM', coming, id) end
+  local comes = known[1] == 'snoozed' or known[1] == 'running' and since > now - STUCK
+  if not comes or known[2] ~= coming then redis.call('ZREM', coming, id) end
 end
 local most = math.min(MOST, FEW + AHEAD / seconds_of(1) - redis.call('ZCARD', coming))
 local woken, looked = 0, 0
@@ -90,14 +89,14 @@ local function take_along(batch_key, parked, recipients)
     looked = looked + 1
     if queue and content == batch_key and recipients + more <= carried then
       redis.call('ZREM', parked, id)
-      wake(id, queue, ms + FOLLOW / 1000)
+      wake(id, queue, now + FOLLOW / 1000)
       recipients = recipients + more
     end
   end
   return recipients
 end
 
-while slot < now + LEAD and woken < most and looked < LOOKED_AT do
+while slot < us + LEAD and woken < most and looked < LOOKED_AT do
   local sender = redis.call('ZRANGE', turns, 0, 0)[1]
   if not sender then
     redis.call('ZREM', lanes, name)
@@ -112,9 +111,9 @@ while slot < now + LEAD and woken < most and looked < LOOKED_AT do
   else
     local queue, batch_key, recipients = look(id, parked)
     if queue then
-      wake(id, queue, ms - MOST + woken)  -- they stay in their order
+      wake(id, queue, now - MOST + woken)  -- they stay in their order
       redis.call('HSET', JOB .. id, 'turn', coming)
-      redis.call('ZADD', coming, ms + woken / MOST, id)
+      redis.call('ZADD', coming, now + woken / MOST, id)
       if batch_key then recipients = take_along(batch_key, parked, recipients) end
       local seconds, weight = seconds_of(recipients)
       charge(turns, sender, weight)
@@ -128,6 +127,6 @@ if woken > 0 then
   redis.call('PEXPIRE', coming, LOST)
   redis.call('HSET', KEYS[1], 'next:' .. lane, slot)
   redis.call('PEXPIRE', KEYS[1], ttl, 'NX')
-  redis.call('PEXPIRE', KEYS[1], ttl + math.max(0, math.floor((slot - now) / 1000)), 'GT')
+  redis.call('PEXPIRE', KEYS[1], ttl + math.max(0, math.floor((slot - us) / 1000)), 'GT')
 end
 return {woken, (looked >= LOOKED_AT or woken >= MOST) and 1 or 0}
