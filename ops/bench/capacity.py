@@ -65,7 +65,7 @@ def cost(testbed: Testbed, jobs: int, *, loaded: float = LOADED) -> list[Figure]
         wait_until(lambda: _history(testbed)[0] >= WARM_UP + jobs, 60)
         rows, size = _history(testbed)
     return [
-        Figure(group, "commands, those within scripts too", commands, "", at_most=65),
+        Figure(group, "commands, those within scripts too", commands, "", at_most=45),
         Figure(group, "CPU of Redis", seconds * 1_000_000, "µs"),
         Figure(group, "apps at 20 calls/s that fill one core", 1 / seconds / APP_CALLS, ""),
         Figure(group, "messages a second and worker core", 1 / worker, "/s"),
