@@ -11,6 +11,7 @@ from dingrelay_producers.settings import LOOKS
 from dingrelay_tasks.context import ApprovalChange, ApprovalTask
 from dingrelay_workers.approvals.store import KEPT, ApprovalStore
 from dingrelay_workers.database.database import Database
+from dingrelay_workers.store.wakeup import LONGEST_ID
 
 AT = datetime(2026, 11, 25, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -123,6 +124,13 @@ async def test_a_job_that_comes_after_the_event_gives_the_row_its_name(database:
         "u1",
         AT,
     )
+
+
+async def test_the_job_may_have_the_longest_id_that_there_is(database: Database) -> None:
+    store = ApprovalStore(database, "default")
+    job = "x" * LONGEST_ID
+    row = await store.open("i1", job=job, template="PROC-1", originator="u1", sender="", at=AT)
+    assert row["job"] == job
 
 
 async def test_each_look_without_an_end_makes_the_next_one_later(database: Database) -> None:

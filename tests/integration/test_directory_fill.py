@@ -18,6 +18,7 @@ from dingrelay_workers.directory.models import (
     UserRow,
 )
 from dingrelay_workers.directory.store import AppDirectory, DirectoryStore
+from dingrelay_workers.store.wakeup import LONGEST_ID
 from listings import all_users, users_below
 
 LONG_AGO = datetime.now(UTC) - runs.KEPT - timedelta(minutes=1)
@@ -266,6 +267,13 @@ async def test_processes_write_at_once(store: DirectoryStore, database_url: str)
     assert (progress.pending, progress.departments) == (0, 21)
     assert (progress.users, progress.added, progress.changed) == (50, 50, 0)
     assert progress.calls == 3 + 20 * 2
+
+
+async def test_a_run_may_have_the_longest_id_of_a_job(store: DirectoryStore) -> None:
+    directory = store.of("default")
+    run = "x" * LONGEST_ID
+    await walk(directory, run, {1: [person("ann")]}, {})
+    assert (await directory.progress(run)).added == 1
 
 
 async def test_pages_hold_everyone_once_and_in_order(store: DirectoryStore) -> None:

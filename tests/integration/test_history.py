@@ -20,6 +20,7 @@ from dingrelay_producers.gateway.jobs import listing as listing_module
 from dingrelay_producers.gateway.jobs.listing import Listing, Position
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.campaigns.audience import Audience
 from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState, OutcomeRow
 from dingrelay_workers.campaigns.spec import CampaignSpec
@@ -31,6 +32,7 @@ from dingrelay_workers.history.backend import SqlHistory
 from dingrelay_workers.history.models import JobRow, RecipientRow
 from dingrelay_workers.history.writer import Writer
 from dingrelay_workers.store.records import Records, Usage
+from dingrelay_workers.store.wakeup import LONGEST_ID, ReceivedWakeup
 from jobs import a_draft, claimed, enqueue
 from tables import prepare
 
@@ -217,6 +219,37 @@ async def test_a_record_that_is_gone_or_unreadable_keeps_nobody_out(
     rows = await archive.rows()
     assert rows.keys() == {gone, broken, good}
     assert rows[broken]["summary"] == "ab"
+
+
+@pytest.mark.parametrize(
+    ("name", "job"),
+    [
+        ("x" * LONGEST_ID, {}),
+        ("half", {"idempotency_key": "\ud800"}),
+        ("halves", {"to": {"users": ["\ud800", "u1"]}}),
+        ("numbers", {"to": {"users": [1, None, "u1"]}}),
+    ],
+)
+async def test_a_malformed_job_keeps_nobody_out(
+    archive: Archive, name: str, job: dict[str, Any]
+) -> None:
+    """Any Celery client can send one, and choose its id."""
+    request = {
+        "id": name,
+        "args": [],
+        "kwargs": {"job": {"to": {"users": ["u1"]}, "message": TEXT, **job}},
+    }
+    kind = KINDS["message-send"]
+    claim = (await archive.records.claim(ReceivedWakeup.from_request(kind, request)))[1]
+    assert claim is not None
+    error = {**ERROR, "class": "contract", "code": "\ud800"}
+    await archive.records.settle(claim, State.DEAD, usage=Usage(), error=error)
+    good = await archive.end()
+    await archive.write()
+    rows = await archive.rows()
+    assert rows.keys() == {name, good}
+    assert rows[name]["error_class"] == "contract"
+    assert await archive.recipients(name) == {"u1": "not_sent"}
 
 
 async def test_old_history_is_deleted_in_slices(

@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import ForeignKeyConstraint, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_workers.database.base import Base, Utc
+from dingrelay_workers.database.base import Base, JobId, Utc
 
 
 class ApprovalRow(Base):
@@ -35,7 +35,7 @@ class ApprovalRow(Base):
 
     app: Mapped[str] = mapped_column(String(64), primary_key=True)
     instance: Mapped[str] = mapped_column(String(128), primary_key=True)
-    job: Mapped[str] = mapped_column(String(64))
+    job: Mapped[str] = mapped_column(JobId)
     sender: Mapped[str] = mapped_column(String(64))
     template: Mapped[str] = mapped_column(String(128))
     originator: Mapped[str] = mapped_column(String(64))

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, TypeDecorator
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, MetaData, String, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase
 
 
@@ -24,6 +24,11 @@ class Utc(TypeDecorator[datetime]):
 Number = BigInteger().with_variant(Integer(), "sqlite")
 """What a database counts rows with that come and go by the hundred a second. SQLite counts with
 INTEGER only, which is as large."""
+
+
+JobId = String(64).with_variant(String(255), "postgresql")
+"""The id of a job, which a Celery client may choose (`store/wakeup.py`). SQLite minds no length, so its
+tables are as they were made."""
 
 
 class Base(DeclarativeBase):

@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_workers.database.base import Base, Utc
+from dingrelay_workers.database.base import Base, JobId, Utc
 
 
 class Event(StrEnum):
@@ -138,7 +138,7 @@ class RunRow(Base):
 
     number: Mapped[int] = mapped_column(Integer, primary_key=True)
     app: Mapped[str] = mapped_column(String(64))
-    run: Mapped[str] = mapped_column(String(64))
+    run: Mapped[str] = mapped_column(JobId)
     scope: Mapped[str] = mapped_column(String(16))
     opened_at: Mapped[datetime] = mapped_column(Utc)
     closed_at: Mapped[datetime | None] = mapped_column(Utc)

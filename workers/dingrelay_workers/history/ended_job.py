@@ -6,6 +6,7 @@ from typing import Any
 
 from dingrelay_producers.store.status import STEP
 from dingrelay_tasks.kinds import KINDS
+from dingrelay_workers.dingtalk import lenient
 from dingrelay_workers.history.store import EndedJob
 from dingrelay_workers.outbox.ended_records import EndedRecord, json_object
 
@@ -67,8 +68,13 @@ def _recipients(kind: str, state: str, job: dict[str, Any], read: "_Reader") -> 
     return {
         _text(user, 128): unsent if outcome == "not_sent" else outcome
         for user, outcome in by_user.items()
-        if "\0" not in user
+        if _is_userid(user)
     }
+
+
+def _is_userid(value: object) -> bool:
+    """A malformed job may name anything; what no database takes names nobody."""
+    return isinstance(value, str) and lenient.text(value) == value
 
 
 def _ids(result: Mapping[str, Any]) -> list[str]:
@@ -116,7 +122,7 @@ class _Reader:
 
 
 def _text(value: object, longest: int) -> str:
-    return value.replace("\0", "")[:longest] if isinstance(value, str) else ""
+    return lenient.text(value)[:longest] if isinstance(value, str) else ""
 
 
 def _moment(milliseconds: int) -> datetime:

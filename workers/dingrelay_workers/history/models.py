@@ -5,7 +5,7 @@ from datetime import datetime
 from sqlalchemy import JSON, ForeignKeyConstraint, Index, Integer, String, Text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from dingrelay_workers.database.base import Base, Utc
+from dingrelay_workers.database.base import Base, JobId, Utc
 
 
 class JobRow(Base):
@@ -29,7 +29,7 @@ class JobRow(Base):
         Index("ix_job_history_ended_at", "ended_at"),
     )
 
-    job: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job: Mapped[str] = mapped_column(JobId, primary_key=True)
     kind: Mapped[str] = mapped_column(String(64))
     app: Mapped[str] = mapped_column(String(64))
     sender: Mapped[str] = mapped_column(String(64))
@@ -57,7 +57,7 @@ class RecipientRow(Base):
         Index("ix_job_recipients_user", "user", "at", "job"),
     )
 
-    job: Mapped[str] = mapped_column(String(64), primary_key=True)
+    job: Mapped[str] = mapped_column(JobId, primary_key=True)
     user: Mapped[str] = mapped_column(String(128), primary_key=True)
     outcome: Mapped[str] = mapped_column(String(16))
     at: Mapped[datetime] = mapped_column(Utc)
