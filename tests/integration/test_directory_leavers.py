@@ -159,6 +159,21 @@ async def test_people_of_a_removed_department_are_read(store: DirectoryStore, sc
     assert "eve" not in await all_users(late)
 
 
+async def test_who_is_told_without_departments_is_asked_for_once(store: DirectoryStore) -> None:
+    early, late = store.of("default", read_at=100), store.of("default", read_at=200)
+    for directory, run in ((early, "r1"), (late, "r2")):
+        await directory.open_run(run, scope="everything", roots=[Department(1, {})], calls=1)
+        below = [Department(2, {})]
+        await directory.fill(run, Department(1, {}), children=below, members=crowd(20), calls=2)
+    await early.fill("r1", Department(2, {}), children=[], members=[Member("ann", {})], calls=2)
+    await late.vanish("r2", 2, calls=1)
+    assert (await late.unmet("r2", most=50, confirm_removals=False)).users == ["ann"]
+    await late.note_users("r2", met=[Member("ann", {"name": "Ann"})], hidden=[], gone=[])
+    assert (await late.unmet("r2", most=50, confirm_removals=False)).users == []
+    assert (await late.close_run("r2", confirm_removals=False)).left == 0
+    assert "ann" in await all_users(late)
+
+
 async def test_an_answer_from_before_the_end_of_a_department_is_outdated(
     store: DirectoryStore,
 ) -> None:

@@ -164,7 +164,8 @@ class AppDirectory:
             for member in met:
                 await _put_user(connection, found, member)
             await people.keep(connection, found, hidden)
-            await memberships.leave_removed(connection, found, hidden)
+            unplaced = [member.userid for member in met if memberships.of_user(member) is None]
+            await memberships.leave_removed(connection, found, [*hidden, *unplaced])
             changes = {userid: Change(Event.GONE) for userid in gone}
             await people.record(connection, found, changes, _now())
             await runs.add_calls(connection, found, len(met) + len(hidden) + len(gone))
