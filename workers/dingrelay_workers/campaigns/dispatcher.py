@@ -11,7 +11,7 @@ Exactly once, whatever dies and whenever. Between SQL, which cannot forget, and 
 * So a queued chunk without a record was never enqueued, or Redis lost it, perhaps after its call.
   That is not guessed: on the Beijing day of its release it is repeated with the same bytes, which
   DingTalk drops for whoever has them, and is told as ambiguous; on a later day its people end
-  unknown.
+  unknown. A repeat that is held up is never given back: released anew it would be no repeat.
 * Whether it is still queued is read after its record was missed, in the transaction: the deletion
   came after a commit, so a chunk whose record was deleted is seen to be settled.
 * Two dispatchers at once, the older one merely slow: each release of a chunk has a generation, in

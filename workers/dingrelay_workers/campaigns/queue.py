@@ -43,7 +43,7 @@ class Found:
 
     Attributes:
         state: where it ended; None without a record.
-        touched: a call of it left, or was answered.
+        touched: a call of it left, or was answered; or may have, of an earlier job that was lost.
     """
 
     release: Release
