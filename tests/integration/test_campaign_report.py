@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 import campaigns
 from dingrelay_producers.errors import CampaignNotFound
 from dingrelay_tasks.context import DeliveryReport
 from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns import report as reports
 from dingrelay_workers.campaigns.calls import CampaignCalls
 from dingrelay_workers.campaigns.chunks import Ending, Release
 from dingrelay_workers.campaigns.models import OutcomeKind
@@ -94,6 +96,43 @@ async def test_everybody_is_named_once(database: Database, monkeypatch: pytest.M
     ]
     assert found[4] == ("u5", "accepted", 9, SAME_CONTENT)
     assert found[13] == ("u14", "pending", None, "")
+
+
+async def test_a_report_is_of_one_moment(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    campaign = await campaigns.put(database, people=2)
+    async with database.write("x") as connection:
+        await chunks.release(connection, campaign, 1, NOW)
+    read = reports._sums
+
+    async def settled_meanwhile(connection: AsyncConnection, name: str) -> dict[str, Any]:
+        sums = await read(connection, name)
+        async with database.write("x") as writer:
+            await chunks.settle(writer, campaign, [Ending(Release(0, 1), error=BROKEN)])
+        return sums
+
+    monkeypatch.setattr(reports, "_sums", settled_meanwhile)
+    outcomes = (await Report(database).summary(campaign)).outcomes
+    assert {name: people for name, people in outcomes.items() if people} == {"pending": 2}
+    monkeypatch.undo()
+    assert (await Report(database).summary(campaign)).outcomes["failed"] == 2
+
+
+@pytest.mark.parametrize("stranger", ["U1", "x" * 65])
+async def test_only_people_of_the_call_count(database: Database, stranger: str) -> None:
+    campaign = await campaigns.put(database, people=2)
+    ending = Ending(Release(0, 1), task_id=7, called_at=NOW, accepted=2)
+    async with database.write("x") as connection:
+        await chunks.release(connection, campaign, 1, NOW)
+        await chunks.settle(connection, campaign, [ending])
+    calls = CampaignCalls(database)
+    [call] = await calls.confirmable(campaign, [0], since=NOW)
+    told = DeliveryReport(True, unread=["u2"], invalid=["u1", stranger], failed=[stranger])
+    await calls.note_delivery(campaign, call, told)
+    assert await campaigns.outcomes(database, campaign) == {"u1": "invalid"}
+    outcomes = (await Report(database).summary(campaign)).outcomes
+    assert (outcomes["accepted"], outcomes["invalid"], outcomes["failed"]) == (1, 1, 0)
 
 
 async def test_unreachable_people_are_named(database: Database) -> None:

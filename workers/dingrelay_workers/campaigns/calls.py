@@ -132,6 +132,12 @@ class CampaignCalls:
             )
             if not noted.rowcount:
                 return
+            people = await connection.scalar(
+                select(ChunkRow.users).where(
+                    ChunkRow.campaign == campaign, ChunkRow.number == call.number
+                )
+            )
+            asked = set((people or "").split(","))
             await connection.execute(
                 delete(OutcomeRow).where(
                     OutcomeRow.campaign == campaign,
@@ -139,7 +145,9 @@ class CampaignCalls:
                     OutcomeRow.outcome.in_(_NOT_REACHED),
                 )
             )
-            await insert_missing(connection, OutcomeRow, rows)
+            # Whoever the call was not for would be counted beside its people.
+            ours = [row for row in rows if row["userid"] in asked]
+            await insert_missing(connection, OutcomeRow, ours)
 
     async def taken(
         self, campaign: str, *, unrecalled: bool = False

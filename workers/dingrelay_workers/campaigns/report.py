@@ -139,7 +139,7 @@ class Report:
         Raises:
             CampaignNotFound: there is none with this id.
         """
-        async with self._database.read() as connection:
+        async with self._database.snapshot() as connection:
             async with AsyncSession(connection) as session:
                 row = await session.get(CampaignRow, campaign)
             if row is None or row.state == State.CREATING:

@@ -139,6 +139,16 @@ class Database:
             yield connection
 
     @asynccontextmanager
+    async def snapshot(self) -> AsyncGenerator[AsyncConnection, None]:
+        """A connection for reading what is committed at one moment, in several questions."""
+        async with self.engine.connect() as connection:
+            if self.is_sqlite:
+                await connection.exec_driver_sql("BEGIN")
+            else:
+                await connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection
+
+    @asynccontextmanager
     async def write(self, app: str) -> AsyncGenerator[AsyncConnection, None]:
         """The transaction of the app's only writer; commits unless the block raises."""
         if not self.is_sqlite:
