@@ -38,6 +38,10 @@ CONNECTIONS, OVERFLOW = 5, 10
 """Of one process: those that stay open, and those that are opened beside them in a busy moment."""
 POOL = {"pool_size": CONNECTIONS, "max_overflow": OVERFLOW}
 
+ISOLATION = "READ COMMITTED"
+"""Of PostgreSQL, whatever its own default is: a writer that has waited for its turn reads what was
+committed meanwhile."""
+
 CHUNK = 500
 """Values in one IN list; every SQLite takes at least 999."""
 
@@ -224,7 +228,9 @@ def _engine(
     url: URL, busy_timeout_ms: int, more: dict[str, Any], threads: ConnectionThreads
 ) -> AsyncEngine:
     if url.get_backend_name() != "sqlite":
-        engine = create_async_engine(url, pool_pre_ping=True, connect_args=more, **POOL)
+        engine = create_async_engine(
+            url, pool_pre_ping=True, connect_args=more, isolation_level=ISOLATION, **POOL
+        )
         event.listen(engine.sync_engine, "connect", notice_pooler)
         return engine
     open_by = {"async_creator_fn": threads.connect}

@@ -26,6 +26,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dingrelay_producers.settings import Settings, SettingsError
 from dingrelay_workers.database.database import (
+    ISOLATION,
     SQLITE_ARGUMENTS,
     arguments,
     async_url,
@@ -176,7 +177,8 @@ def sync_engine(database_url: str) -> Engine:
     """
     url = async_url(database_url)
     if url.get_backend_name() != "sqlite":
-        engine = create_engine(url, connect_args={**_patience(url), **arguments(database_url)})
+        connect_args = {**_patience(url), **arguments(database_url)}
+        engine = create_engine(url, connect_args=connect_args, isolation_level=ISOLATION)
         event.listen(engine, "connect", notice_pooler)
         return engine
     engine = create_engine(url.set(drivername="sqlite"), connect_args=SQLITE_ARGUMENTS)
