@@ -158,6 +158,43 @@ async def test_malformed_rows_are_refused_or_skipped(campaigns: CampaignStore) -
     assert list(created.malformed) == reported[:20]
 
 
+async def test_half_a_character_is_nobodys_address(campaigns: CampaignStore) -> None:
+    people = [{"job_number": "\ud800"}, {"email": "a@\ud800"}, "ann"]
+    made = await campaigns.create(spec(), Audience(rows=people), malformed="skip")
+    assert made.malformed == (
+        Malformed(1, "job_number: must be Unicode text"),
+        Malformed(2, "email: must be Unicode text"),
+    )
+    assert made.campaign.recipients == 1
+
+
+async def test_who_no_call_can_name_is_malformed(
+    campaigns: CampaignStore, store: DirectoryStore
+) -> None:
+    """The call of a hundred people would fail for one of them, or go to others."""
+    directory = store.of("default")
+    people = [
+        Member("ann", {}),
+        Member("bob,cho", {}),
+        Member("dan d", {"job_number": "7"}),
+        Member("e" * 65, {}),
+    ]
+    await directory.open_run("r1", scope="everything", roots=[Department(1, {})], calls=1)
+    await directory.fill("r1", Department(1, {}), children=[], members=people, calls=1)
+    audience = Audience(rows=[{"job_number": "7"}], everyone=True)
+    made = await campaigns.create(spec(), audience, malformed="skip")
+    assert await contents(campaigns, made.campaign.id) == [(["ann"], None)]
+    problem = "userid: holds a comma, a blank or a control character"
+    assert set(made.malformed) == {
+        Malformed(1, f"'dan d': {problem}"),
+        Malformed(0, f"'dan d': {problem}"),
+        Malformed(0, f"'bob,cho': {problem}"),
+        Malformed(0, f"'{'e' * 65}': userid: has more than 64 characters"),
+    }
+    with pytest.raises(MalformedRecipients):
+        await campaigns.create(spec(), audience)
+
+
 @pytest.mark.parametrize(
     ("content", "rows", "error"),
     [

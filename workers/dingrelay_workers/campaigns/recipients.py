@@ -210,6 +210,9 @@ def _addressed(
     """Somebody who is named by an address."""
     try:
         value = PARSERS[kind](text.strip())
+        value.encode()  # half of a character, which JSON can carry, is nobody's
+    except UnicodeEncodeError:
+        return Malformed(line, f"{kind}: must be Unicode text")
     except ValueError as error:
         return Malformed(line, f"{kind}: {error}")
     problem = _nul_in(fields) if fields else None
