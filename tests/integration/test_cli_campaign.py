@@ -96,8 +96,9 @@ def test_a_preview_shows_what_it_takes(cli: Cli, valkey_url: str, tmp_path: Path
     assert cli.json("campaign", "list") == []
 
 
-def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli) -> None:
-    options = ("--text", "hello {name}", "--file", "people.csv")
+@pytest.mark.parametrize("text", ["hello {name}", "{{ hello"])
+def test_a_preview_of_a_draft_is_that_of_its_options(cli: Cli, text: str) -> None:
+    options = ("--text", text, "--file", "people.csv")
     draft = cli.json("campaign", "create", "n", *options)["id"]
     before = cli.json("campaign", "preview", *options)
     after = cli.json("campaign", "preview", draft)

@@ -9,7 +9,8 @@ from dingrelay_workers import preflight
 from dingrelay_workers.campaigns.audience import Audience, Gathered, OnMalformed, gather
 from dingrelay_workers.campaigns.estimate import Month, Pace, Size, month, pace
 from dingrelay_workers.campaigns.models import CampaignRow
-from dingrelay_workers.campaigns.spec import CampaignSpec
+from dingrelay_workers.campaigns.quiet import QuietHours
+from dingrelay_workers.campaigns.spec import CampaignSpec, users_per_call
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.limiter.quota import Quota
 from dingrelay_workers.limiter.rules import Rules
@@ -41,17 +42,10 @@ async def of_draft(settings: Settings, row: CampaignRow) -> Preview:
         ServiceUnavailable: Redis, where the month's calls are counted, cannot be reached.
         SettingsError: a rule in the settings can't be read.
     """
-    spec = CampaignSpec(
-        name=row.name,
-        app=row.app,
-        message=row.message,
-        start_at=row.start_at,
-        quiet=row.quiet,
-        rate=row.rate,
-    )
-    plain = -(-row.recipients // spec.users_per_call)
+    # Its message is no template any more where that had no fields: the braces are its text.
+    plain = -(-row.recipients // users_per_call(row.message))
     size = Size(recipients=row.recipients, calls=row.chunks, plain_calls=plain)
-    expected, quota = await _expected(settings, spec, size)
+    expected, quota = await _expected(settings, row, size)
     return Preview(
         size=size,
         pace=expected,
@@ -96,18 +90,20 @@ async def of_audience(
     )
 
 
-async def _expected(settings: Settings, spec: CampaignSpec, size: Size) -> tuple[Pace, Month]:
+async def _expected(
+    settings: Settings, campaign: CampaignSpec | CampaignRow, size: Size
+) -> tuple[Pace, Month]:
     preflight.check(settings)
     now = datetime.now(UTC)
     expected = pace(
         size,
         Rules.from_settings(settings.rules, settings.egress),
-        spec.app,
-        rate=spec.rate,
-        quiet=spec.quiet_hours,
-        start=max(now, spec.start_at or now),
+        campaign.app,
+        rate=campaign.rate,
+        quiet=QuietHours.parse(campaign.quiet),
+        start=max(now, campaign.start_at or now),
     )
-    return expected, await month_of(settings, spec.app, size)
+    return expected, await month_of(settings, campaign.app, size)
 
 
 async def month_of(settings: Settings, app: str, size: Size) -> Month:

@@ -1,5 +1,6 @@
 """What a campaign is to be, checked before anything of it exists."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
@@ -41,16 +42,11 @@ class CampaignSpec(Document):
     @model_validator(mode="after")
     def _quiet_hours_and_template_can_be_read(self) -> Self:
         try:
-            self.quiet_hours  # noqa: B018 - read once, here
+            QuietHours.parse(self.quiet)
         except ValueError as error:
             raise ValueError(f"quiet: {error}") from None
         self.template  # noqa: B018 - its error names the field by itself
         return self
-
-    @cached_property
-    def quiet_hours(self) -> QuietHours:
-        """`quiet`, understood."""
-        return QuietHours.parse(self.quiet)
 
     @cached_property
     def template(self) -> Template:
@@ -60,4 +56,11 @@ class CampaignSpec(Document):
     @property
     def users_per_call(self) -> int:
         """How many people a call of it may have."""
-        return STATUS_BAR_USERS if self.template.has_status_bar else USERS_PER_CALL
+        return users_per_call(self.message)
+
+
+def users_per_call(message: Mapping[str, Any]) -> int:
+    """How many people a call with this message may have, whether its fields are filled in or not."""
+    body: Any = message.get("oa")
+    has_status_bar = isinstance(body, dict) and body.get("status_bar") is not None
+    return STATUS_BAR_USERS if has_status_bar else USERS_PER_CALL

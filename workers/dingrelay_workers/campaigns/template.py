@@ -77,12 +77,6 @@ class Template:
         message: dict[str, Any] = json.loads(self.fill(()).json)
         return message
 
-    @property
-    def has_status_bar(self) -> bool:
-        """Whether the message may go to a few users a call only."""
-        body: Any = self.source.get("oa")
-        return isinstance(body, dict) and body.get("status_bar") is not None
-
     def _fill(self, values: tuple[str, ...]) -> Result:
         """The message with these values, one for each of `fields`.
 
