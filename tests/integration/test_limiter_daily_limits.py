@@ -9,7 +9,8 @@ from redis.asyncio import Redis
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
 from dingrelay_producers.store.ownership import Ownership, OwnershipLost
-from dingrelay_producers.store.scripts import run_async
+from dingrelay_producers.store.resolution import Resolution
+from dingrelay_producers.store.scripts import Call, run_async
 from dingrelay_producers.store.states import State
 from dingrelay_tasks import beijing
 from dingrelay_tasks.context import DailyVerdict
@@ -207,6 +208,46 @@ async def test_messages_that_may_have_been_sent_stay_counted(office: Office) -> 
 
 
 @pytest.mark.parametrize(
+    "forget",
+    [
+        record.discard("job1"),
+        Resolution("job1", happened=False).call(Settings.load(env="test"), by="me"),
+    ],
+    ids=["discarded", "not sent"],
+)
+async def test_a_job_that_is_given_up_keeps_no_message_from_others(
+    office: Office, redis: Redis, forget: Call
+) -> None:
+    await office.job("job1", intent='{"step":"call:1"}')
+    await office.reserve("job1", "u1")
+    await office.job("job1", "retrying")
+    await office.cancel("job1")
+    assert await run_async(redis, forget)
+    assert await office.received() == {}
+    assert await office.reserve("job2", "u1") == DailyVerdict(["u1"])
+
+
+async def test_a_run_that_begins_anew_gives_back_what_was_not_called(office: Office) -> None:
+    """Its worker was killed between the answer to one call and the next one, which waited for its slot."""
+    await office.job("job1", intent='{"step":"call:1"}')
+    await office.reserve("job1", "u1", step="call:1")
+    await office.reserve("job1", "u2", step="call:2")
+    assert await office.received() == {b"u1": b"1", b"u2": b"1"}
+    await office.reserve("job1", "u1", step="call:1")
+    assert await office.received() == {b"u1": b"1"}
+    await office.job("job1", "retrying")
+    await office.cancel("job1")
+    assert await office.reserve("job2", "u2") == DailyVerdict(["u2"])
+
+
+async def test_whoever_is_not_called_any_more_is_free_for_others(office: Office) -> None:
+    await office.reserve("job1", "u1", "u2")
+    await office.reserve("job1", "u1")
+    await office.job("job1", "done")
+    assert await office.reserve("job2", "u1", "u2") == DailyVerdict(["u2"], duplicate=["u1"])
+
+
+@pytest.mark.parametrize(
     "taken_over",
     [{"state": "done"}, {"state": "cancelled"}, {"owner": "worker/2"}, {"fence": "2"}, {}],
 )
@@ -369,12 +410,13 @@ async def test_the_day_is_that_of_dingtalk_where_its_clock_was_measured(
 ) -> None:
     """Days and moments are told in seconds from 23:59 by Redis's clock on."""
     day.moment = EVENING + timedelta(seconds=at)
-    run, message, limits = await office.job("job"), text("hi"), office.daily_limits
+    run, second, third = [await office.job(f"job{number}") for number in range(3)]
+    message, limits = text("hi"), office.daily_limits
     until = int((EVENING + timedelta(seconds=last)).timestamp() * 1000)
     by = ahead * 1000
     assert (await limits.reserve("a", run, ["u1"], message, ahead=by))[1] == until
-    assert (await limits.reserve_departments("a", run, [1], message, ahead=by))[1] == until
-    assert (await limits.reserve_everyone("a", run, message, ahead=by))[1] == until
+    assert (await limits.reserve_departments("a", second, [1], message, ahead=by))[1] == until
+    assert (await limits.reserve_everyone("a", third, text("all"), ahead=by))[1] == until
     checked = await limits.check("a", ["u2"], text("ho"), campaign="c", uniform=True, ahead=by)
     assert checked[1] == until
     assert await redis.hkeys(keys.received("a", name)) == [b"u1"]
@@ -392,12 +434,11 @@ async def test_nothing_is_admitted_around_the_midnight_of_dingtalk(
 
 
 async def test_keys_live_a_day_and_some_hours(office: Office, redis: Redis) -> None:
-    run = await office.job("job")
-    await office.reserve("job", "u1")
-    await office.daily_limits.reserve_everyone("a", run, text("hi"))
-    await office.daily_limits.reserve_departments("a", run, [1], text("hi"))
+    await office.reserve("job1", "u1")
+    await office.daily_limits.reserve_everyone("a", await office.job("job2"), text("all"))
+    await office.daily_limits.reserve_departments("a", await office.job("job3"), [1], text("hi"))
     await office.daily_limits.check("a", ["u1"], text("ho"), campaign="c", uniform=False)
-    await redis.delete(keys.job("job"))
+    await redis.delete(*(keys.job(f"job{number}") for number in (1, 2, 3)))
     names = [name async for name in redis.scan_iter("dingrelay:*")]
     assert len(names) == 6
     for name in names:

@@ -82,7 +82,7 @@ ENDING = ("reservations", "endings", "cancelled")
 _ENQUEUE = transition(_PACKAGE, "enqueue")
 _CANCEL = transition(_PACKAGE, "cancel", preludes=ENDING)
 _REQUEUE = transition(_PACKAGE, "requeue")
-_DISCARD = transition(_PACKAGE, "discard")
+_DISCARD = transition(_PACKAGE, "discard", preludes=["reservations"])
 _READ = Script.load(_PACKAGE, "read", preludes=["fields"])
 
 _NO_ENVELOPE = ("", "", "", "")

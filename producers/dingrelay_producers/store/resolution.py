@@ -13,7 +13,9 @@ from dingrelay_producers.store.scripts import Call, Value
 from dingrelay_producers.store.status import JobStatus
 from dingrelay_tasks.approval_follow import ApprovalFollow
 
-_RESOLVE = record.transition("dingrelay_producers.store", "resolve", preludes=["endings"])
+_RESOLVE = record.transition(
+    "dingrelay_producers.store", "resolve", preludes=["reservations", "endings"]
+)
 
 LONGEST_INSTANCE = 255
 

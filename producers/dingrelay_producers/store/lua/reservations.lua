@@ -5,6 +5,11 @@
 -- empty where nothing is counted) and the users, a line each. Whoever it took for an earlier step
 -- was called: a step is only left once it was answered.
 
+-- What `reserved` says; the users are those of a list from a place on.
+local function reservation(step, taken, received, list, first)
+  return step .. '\n' .. taken .. '\n' .. received .. '\n' .. table.concat(list, ',', first)
+end
+
 local function reserved_by(record)
   local held = redis.call('HMGET', record, 'state', 'reserved')
   local step, taken, received, users =
@@ -43,3 +48,8 @@ local function give_back(record, id)
   end
 end
 
+-- A run reserves, and the one before it has reserved something else: for the step after this one, and was
+-- killed before its call; or on another day; or for somebody who can't be reached any more.
+local function reserve_instead(record, id, before, reserved)
+  if before and before ~= reserved then give_back(record, id) end
+end

@@ -34,5 +34,7 @@ if happened then
   bury(id, bare, ttl)
   redis.call('ZREM', dead, id)
   tell_end(id, 'done', kind, app, sender)
+else
+  give_back(record, id)
 end
 return {state}

@@ -24,9 +24,12 @@ local taken, received, to_everyone, campaigns_today = KEYS[1], KEYS[2], KEYS[3],
 local contents, departments_today, near, record = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
 local job, owner, fence, step, content = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local cap, ttl, prefix, anyway = tonumber(ARGV[6]), ARGV[7], ARGV[10], ARGV[11] == '1'
-if owned(record, owner, fence) ~= 'running' then return {'lost'} end
+local state, before = owned(record, owner, fence, 'reserved')
+if state ~= 'running' then return {'lost'} end
 local over = day_is_over(ARGV[8], ARGV[9])
 if over then return over end
+local reserved = reservation(step, taken, received, ARGV, FIRST)
+reserve_instead(record, job, before, reserved)
 
 local everyone_has_it, campaigns, departments, of_campaigns = false, '', 0, 0
 -- EXISTS counts a key as often as it is named.
@@ -103,7 +106,6 @@ if #fresh > 0 then
 end
 if #own + #gets > 0 then
   redis.call('PEXPIRE', taken, ttl)
-  redis.call('HSET', record, 'reserved', step .. '\n' .. taken .. '\n' .. received .. '\n'
-    .. table.concat(users, ','))
+  redis.call('HSET', record, 'reserved', reserved)
 end
 return {'ok', campaigns, departments, unpack(verdicts)}

@@ -13,9 +13,12 @@ local FIRST = 10
 local taken, record = KEYS[1], KEYS[2]
 local job, owner, fence, step, ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local prefix, anyway = ARGV[8], ARGV[9] == '1'
-if owned(record, owner, fence) ~= 'running' then return {'lost'} end
+local state, before = owned(record, owner, fence, 'reserved')
+if state ~= 'running' then return {'lost'} end
 local over = day_is_over(ARGV[6], ARGV[7])
 if over then return over end
+local reserved = reservation(step, taken, '', ARGV, FIRST)
+reserve_instead(record, job, before, reserved)
 
 local verdicts, takes = {'ok'}, {}
 for i = FIRST, #ARGV do
@@ -27,6 +30,5 @@ for i = FIRST, #ARGV do
 end
 for _, department in ipairs(takes) do redis.call('HSET', taken, department, job) end
 if #takes > 0 then redis.call('PEXPIRE', taken, ttl) end
-redis.call('HSET', record, 'reserved', step .. '\n' .. taken .. '\n\n'
-  .. table.concat(ARGV, ',', FIRST))
+redis.call('HSET', record, 'reserved', reserved)
 return verdicts

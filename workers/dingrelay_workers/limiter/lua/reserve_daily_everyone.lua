@@ -12,9 +12,12 @@
 local to_everyone, record = KEYS[1], KEYS[2]
 local job, owner, fence, step, content = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local most, ttl, prefix, anyway = tonumber(ARGV[6]), ARGV[7], ARGV[10], ARGV[11] == '1'
-if owned(record, owner, fence) ~= 'running' then return {'lost'} end
+local state, before = owned(record, owner, fence, 'reserved')
+if state ~= 'running' then return {'lost'} end
 local over = day_is_over(ARGV[8], ARGV[9])
 if over then return over end
+local reserved = reservation(step, to_everyone, '', {}, 1)
+reserve_instead(record, job, before, reserved)
 
 local sent, coming, free = 0, 0, {}
 local sends = redis.call('HGETALL', to_everyone)
@@ -43,5 +46,5 @@ end
 for _, other in ipairs(free) do redis.call('HDEL', to_everyone, other) end
 redis.call('HSET', to_everyone, job, content)
 redis.call('PEXPIRE', to_everyone, ttl)
-redis.call('HSET', record, 'reserved', step .. '\n' .. to_everyone .. '\n\n')
+redis.call('HSET', record, 'reserved', reserved)
 return {'ok', 0}
