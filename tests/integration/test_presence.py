@@ -93,16 +93,21 @@ async def confirm_published(schedule: Schedule, due: DueBatch) -> None:
     await schedule.take_due("w", lease=60, most=0, published=due.batch)
 
 
-@pytest.mark.parametrize("field", ["owner", "lease", "state"])
+@pytest.mark.parametrize(
+    ("field", "value"), [("owner", None), ("lease", None), ("state", None), ("lease", "soon")]
+)
 async def test_a_record_that_was_damaged_keeps_no_other_lease_from_being_ended(
-    redis: Redis, settings: Settings, field: str
+    redis: Redis, settings: Settings, field: str, value: str | None
 ) -> None:
     gone = Records(redis, settings, worker="host.2:1:b")
+    other = Records(redis, settings, worker="host.4:1:d")
     damaged, sound = a_draft(), a_draft()
-    for draft in (damaged, sound):
+    for draft, records in ((damaged, gone if value is None else other), (sound, gone)):
         await enqueue(redis, draft)
-        await claimed(gone, draft)
+        await claimed(records, draft)
     await redis.hdel(keys.job(damaged.id), field)
+    if value is not None:
+        await redis.hset(keys.job(damaged.id), field, value)
     await redis.zadd(keys.woken(damaged.queue), {damaged.id: 1})
     await redis.zadd(keys.RUNNING, {damaged.id: -1}, incr=True)
     await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")

@@ -397,11 +397,17 @@ async def test_schedule_entries_of_an_older_version_find_their_place(
     assert claim.id == running.id
 
 
-@pytest.mark.parametrize("field", ["kind", "app", "lane", "queue", "summary", "woken", "due"])
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *((field, None) for field in ("kind", "app", "lane", "queue", "summary", "woken", "due")),
+        *((field, value) for field in ("woken", "due") for value in ("", "soon", "nan", "1e400")),
+    ],
+)
 async def test_a_record_that_was_damaged_keeps_no_other_job_from_being_woken(
-    redis: Redis, schedule: Schedule, field: str
+    redis: Redis, schedule: Schedule, field: str, value: str | None
 ) -> None:
-    """Somebody has deleted a field, or written one of a record that had expired."""
+    """Somebody has deleted a field, or written one, perhaps of a record that had expired."""
     damaged, sound = a_draft(), a_draft()
     for draft in (damaged, sound):
         await enqueue(redis, draft)
@@ -409,6 +415,9 @@ async def test_a_record_that_was_damaged_keeps_no_other_job_from_being_woken(
         await redis.hset(keys.job(draft.id), "woken", 0)
         await redis.zadd(keys.SCHEDULE, {draft.id: int(draft is sound)})
     await redis.pexpire(keys.SCHEDULE, 60_000)
-    await redis.hdel(keys.job(damaged.id), field)
+    if value is None:
+        await redis.hdel(keys.job(damaged.id), field)
+    else:
+        await redis.hset(keys.job(damaged.id), field, value)
     assert await woken_now(schedule) == [sound.id]
     assert await places(redis, damaged) == {}

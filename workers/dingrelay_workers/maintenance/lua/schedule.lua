@@ -41,9 +41,15 @@ local function move_woken()
   moving = {}
 end
 
+-- A moment (ms) of a record, or nil: a place takes no other.
+local function moment(text)
+  local value = tonumber(text or nil)
+  return value and math.abs(value) <= 2 ^ 53 - MARGIN and value or nil
+end
+
 -- An open job, and since when it is due; nil if it has ended. What lacks a field that every record has
 -- is no job: it must not keep the others from being woken.
-local NEEDED = {3, 5, 6, 7, 8, 9}
+local NEEDED = {5, 6, 7, 8, 9}
 local function look(id)
   local values = redis.call('HMGET', JOB .. id, 'state', 'due', 'woken', 'lease', 'queue',
     'kind', 'app', 'lane', 'summary', 'parked')
@@ -51,8 +57,8 @@ local function look(id)
     if not values[index] then return nil end
   end
   local running = values[1] == 'running'
-  local due = tonumber(running and values[4] or waits(values[1]) and values[2] or nil)
-  return due and {due = due, running = running, woken = tonumber(values[3]), queue = values[5], kind = values[6],
+  local due, woken = moment(running and values[4] or waits(values[1]) and values[2]), moment(values[3])
+  return due and woken and {due = due, running = running, woken = woken, queue = values[5], kind = values[6],
     app = values[7], lane = values[8], summary = values[9], parked = not running and values[10]}
 end
 

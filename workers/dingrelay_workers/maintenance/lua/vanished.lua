@@ -44,7 +44,7 @@ for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     if waits(known[1]) then
       redis.call('HSET', JOB .. id, 'woken', 0)
       place_until(id, now)
-    elseif known[1] == 'running' and known[2] then
+    elseif known[1] == 'running' and tonumber(known[2]) then
       redis.call('HSET', JOB .. id, 'woken', 0)
       place_running(id, tonumber(known[2]))
     elseif newer(JOB .. id) then
