@@ -24,6 +24,7 @@ from dingrelay_workers.store.records import Claim, Records, Usage
 from jobs import a_draft, a_wakeup, claimed, enqueue, places, server_time, state
 
 API = "message.send"
+TURNS = Turns("default", API, "bulk")
 CALLS = {API: {"calls": "20/1s", "recipients": ""}}
 RECIPIENTS = {API: {"calls": "20/1s", "recipients": "500/10s"}}
 PACE = 19 * 1.05
@@ -377,7 +378,8 @@ async def test_lanes_apps_and_parts_of_an_api_have_their_own_turns(lanes: Lanes)
         assert Turns.named(turns.name) == turns
 
 
-async def test_the_schedule_leaves_parked_jobs_to_their_turn(lanes: Lanes) -> None:
+@pytest.mark.parametrize("forgotten", [TURNS.parked("one"), TURNS.key, keys.LANES])
+async def test_the_schedule_leaves_parked_jobs_to_their_turn(lanes: Lanes, forgotten: str) -> None:
     for _ in range(30):
         await lanes.park("one")
     jobs = list(lanes.drafts.values())
@@ -387,7 +389,7 @@ async def test_the_schedule_leaves_parked_jobs_to_their_turn(lanes: Lanes) -> No
     assert not (await lanes.schedule.take_due("w", lease=5, most=500)).wakeups
     assert (await places(lanes.redis, jobs[0]))["schedule"] > await server_time(lanes.redis)
     # What Redis has forgotten of them costs no job.
-    await lanes.redis.delete(Turns("default", API, "bulk").parked("one"))
+    await lanes.redis.delete(forgotten)
     for job in jobs:
         await lanes.redis.hset(keys.job(job.id), "due", 1)
         await lanes.redis.zadd(keys.SCHEDULE, {job.id: 1})

@@ -44,6 +44,9 @@ _CONSTANTS: dict[str, str | int] = {
     "PROGRESS_TTL": keys.PROGRESS_TTL_MS,
     "SLOTS": keys.PROGRESS_SLOTS,
     "ALIVE": keys.alive(""),
+    "LANES": keys.LANES,
+    "TURNS": keys.turns(""),
+    "PARKED": keys.parked("(.*)", "(.*)"),
     "NEW": str(keys.NEW),
     "TOMBSTONE": keys.tombstone(""),
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,
@@ -57,7 +60,7 @@ _CONSTANTS: dict[str, str | int] = {
     "FORMAT": RECORD_FORMAT,
     "KINDS": f" {' '.join(KINDS)} ",
 }
-"""What the transitions know by name: keys, and how long they live (ms); and the kind of job and
+"""What the transitions know by name: keys, one as a pattern, and how long they live (ms); and the kind of job and
 its step that DingTalk carries out twice when it is asked twice; and the kind whose end is told to nobody:
 the campaigns' dispatcher, which made it, looks for it; and what of records this release knows."""
 

@@ -71,6 +71,14 @@ local function drop(place, id)
   end
 end
 
+-- Whether a job is parked where its turn comes: its sender's jobs, the senders of its lane and the lanes are
+-- three keys, and one that Redis has lost must hold up nobody.
+local function has_turn(id, parked)
+  local lane, sender = string.match(parked, PARKED)
+  return lane and redis.call('ZSCORE', parked, id) and redis.call('ZSCORE', TURNS .. lane, sender)
+    and redis.call('ZSCORE', LANES, lane)
+end
+
 -- Wake the job, or put it where it belongs: an older version kept all of them in one place.
 local function attend(place, id, lost)
   local job = look(id)
@@ -79,7 +87,7 @@ local function attend(place, id, lost)
   elseif job.due > now then
     take_out(id, job.queue)
     if job.running then place_running(id, job.due) else place_until(id, job.due) end
-  elseif job.parked and redis.call('ZSCORE', job.parked, id) then
+  elseif job.parked and has_turn(id, job.parked) then
     -- Its sender's turn is later than was guessed: then it is woken (`wake_parked.lua`).
     redis.call('HSET', JOB .. id, 'due', now + LATER)
     place_until(id, now + LATER)
