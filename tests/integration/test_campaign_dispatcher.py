@@ -624,6 +624,16 @@ async def test_a_lease_that_ran_out_is_taken_under_another_name(fleet: Fleet, re
     assert await redis.get(keys.DISPATCHER) == leader._holder.encode()
 
 
+async def test_a_lease_from_before_the_clock_stepped_back_is_not_waited_for(
+    fleet: Fleet, redis: Redis
+) -> None:
+    await redis.set(keys.DISPATCHER, "gone", px=3_600_000)
+    leader = fleet.leader()
+    await leader.turn()
+    assert leader._holder
+    assert await redis.get(keys.DISPATCHER) == leader._holder.encode()
+
+
 def _slow(database: Database, monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> list[str]:
     """Transactions take so long from now on; the names of their locks."""
     real, locks = database.write, list[str]()

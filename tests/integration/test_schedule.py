@@ -76,6 +76,14 @@ async def test_one_worker_is_the_scheduler_at_a_time(schedule: Schedule) -> None
     assert (await schedule.take_due("b", lease=5, most=10)).mine
 
 
+async def test_a_scheduler_from_before_the_clock_stepped_back_is_not_waited_for(
+    redis: Redis, schedule: Schedule
+) -> None:
+    await redis.set(keys.SCHEDULER, "gone", px=3_600_000)
+    assert (await schedule.take_due("w", lease=5, most=10)).mine
+    assert 0 < await redis.pttl(keys.SCHEDULER) <= 5000
+
+
 async def test_the_scheduler_wakes_what_is_due_once(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:

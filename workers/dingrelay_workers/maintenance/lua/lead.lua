@@ -8,6 +8,8 @@ local worker, taking, lasts, signal_ttl = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local holder = redis.call('GET', lease)
 local clock = redis.call('TIME')
 local name = ''
+-- A lease that ends later than it could is from before the server's clock stepped back.
+if holder and holder ~= worker and redis.call('PTTL', lease) > tonumber(lasts) then holder = nil end
 if holder == worker then
   if lasts == '0' then redis.call('DEL', lease) else name = holder end
 elseif not holder then

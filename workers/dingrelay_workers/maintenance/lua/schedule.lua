@@ -13,7 +13,8 @@ local worker, lease, most, grace = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber
 local slot, longest, batch_ttl, published = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 
 local holder = redis.call('GET', scheduler)
-if holder and holder ~= worker then return {0} end
+-- A lease that ends later than it could is from before the server's clock stepped back.
+if holder and holder ~= worker and redis.call('PTTL', scheduler) <= tonumber(lease) then return {0} end
 redis.call('SET', scheduler, worker, 'PX', lease)
 
 local LATER = 30000  -- ms after which to look again at a job that waits for its sender's turn, or for others
