@@ -54,6 +54,21 @@ async def test_a_job_for_later_is_not_woken_now(redis: Redis) -> None:
     assert await places(redis, draft) == {"schedule": int(later.timestamp() * 1000)}
 
 
+async def test_a_wakeup_from_before_the_clock_stepped_back_is_not_early(
+    redis: Redis, records: Records
+) -> None:
+    """It is the only one of its job: nothing would look at that again until the clock has come back."""
+    draft = a_draft()
+    await enqueue(redis, draft)
+    ahead = await server_time(redis) + 3_600_000
+    await redis.hset(keys.job(draft.id), mapping={"due": ahead, "woken": ahead, "created": ahead})
+    await redis.zadd(keys.woken(draft.queue), {draft.id: ahead})
+    verdict, claim, _ = await records.claim(a_wakeup(draft, woken=ahead))
+    assert claim, verdict
+    assert await records.park(claim, State.SNOOZED, delay=60, usage=Usage())
+    assert (await records.claim(a_wakeup(draft, woken=ahead))).verdict == "early"
+
+
 async def test_the_same_key_is_one_job_and_another_payload_a_conflict(redis: Redis) -> None:
     first, again = a_draft(idempotency_key="k"), a_draft(idempotency_key="k")
     other = a_draft(idempotency_key="k", lane="bulk")

@@ -36,7 +36,8 @@ if state == 'running' then
   end
 elseif not waits(state) then
   return left('ended')
-elseif tonumber(known.due) > now then
+elseif tonumber(known.due) > now and tonumber(known.woken or 0) < tonumber(known.due) then
+  -- One that was woken once it was due is early only by a clock that has stepped back since.
   return {'early', ''}
 end
 
