@@ -213,12 +213,31 @@ async def test_a_clock_that_stepped_back_makes_no_wakeup_lost(
     await redis.expire(keys.progress(draft.queue), 60)
     assert await woken_now(schedule) == []
     assert set(await places(redis, draft)) == {"woken"}
+    # Nor does it make one lost that was published since, and waits in a long queue.
+    await woken_ago(redis, draft, 60_000)
+    assert await woken_now(schedule) == []
+
+
+async def test_a_queue_that_starts_nothing_is_probed_though_the_clock_stepped_back(
+    redis: Redis, schedule: Schedule
+) -> None:
+    draft = a_draft()
+    await enqueue(redis, draft)
+    await woken_ago(redis, draft, 60_000)
+    ahead = await server_time(redis) + 3_600_000
+    told: dict[Any, Any] = {"started": ahead, "probed": ahead, "probes": 3}
+    await redis.hset(keys.progress(draft.queue), mapping=told)
+    await redis.expire(keys.progress(draft.queue), 60)
+    await redis.set(keys.alive(draft.queue), 1, px=60_000)
+    assert await woken_now(schedule) == [draft.id]
 
 
 async def test_the_progress_of_a_queue_takes_a_few_fields(redis: Redis, valkey_url: str) -> None:
     settings = Settings.load(env="test", redis_url=valkey_url, wake_grace=0.006)
     records = Records(redis, settings)
     latest, draft = 0, a_draft()
+    # A clock that has stepped back since told this.
+    await redis.hset(keys.progress(draft.queue), "passed", await server_time(redis) + 3_600_000)
     for _ in range(60):
         draft = a_draft()
         answer = await enqueue(redis, draft)

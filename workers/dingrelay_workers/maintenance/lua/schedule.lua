@@ -119,12 +119,13 @@ local function progress_of(queue)
   for index = 1, #fields, 2 do
     local number, latest = string.match(fields[index + 1], '^(%d+) (%d+)$')
     if not number then
-      kept[fields[index]] = tonumber(fields[index + 1])
+      -- What is still to come was told before a clock that has stepped back.
+      local value = tonumber(fields[index + 1])
+      kept[fields[index]] = value and value <= now and value or nil
     elseif (tonumber(number) + 1) * slot <= now - grace then
       passed = math.max(passed, tonumber(latest))
     end
   end
-  -- After a clock that has stepped back, all that is published now is older than what it told before.
   passed = math.min(math.max(passed, kept.passed or 0), now - grace)
   return passed, kept.started or 0, kept.probed or 0, kept.probes or 0
 end

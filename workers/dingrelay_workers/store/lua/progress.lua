@@ -12,7 +12,8 @@ local function note_started(progress, woken, slot_ms)
   known_progress[progress] = noted
   local known_slot, latest = string.match(noted[1] or '', '^(%d+) (%d+)$')
   local same_slot = known_slot == tostring(slot)
-  if not same_slot and latest and tonumber(latest) > tonumber(noted[2] or 0) then
+  local passed = tonumber(noted[2] or 0)
+  if not same_slot and latest and (tonumber(latest) > passed or passed > now) then
     redis.call('HSET', progress, 'passed', latest)
   end
   local pause = slot_ms / 8
