@@ -166,6 +166,23 @@ async def test_a_reader_of_a_stream_that_was_lost_misses_nothing_of_the_next(
     assert await redis.xlen(keys.ENDINGS) <= 1
 
 
+async def test_readers_keep_what_others_pass_of_a_stream_after_one_that_was_lost(
+    redis: Redis, records: Records
+) -> None:
+    """They had not read equally much of that one."""
+    ahead, behind = Endings(redis, "ahead"), Endings(redis, "behind")
+    for reader in (ahead, behind):
+        assert (await reader.read(1)).last is None
+    for _ in range(5):
+        await end(redis, records)
+    assert len(await all_of(ahead)) == 5
+    assert await behind.pass_(await behind.read(2))
+    await redis.delete(keys.ENDINGS)
+    ids = [await end(redis, records) for _ in range(10)]
+    for reader in (behind, ahead):
+        assert [ending.id for ending in await all_of(reader)] == ids
+
+
 async def test_unread_endings_beyond_the_bound_are_counted_once(
     redis: Redis, records: Records
 ) -> None:

@@ -13,13 +13,14 @@ local added, info = 0, redis.call('XINFO', 'STREAM', stream)
 for index = 1, #info, 2 do
   if info[index] == 'entries-added' then added = info[index + 1] end
 end
-local slowest, behind = last, tonumber(number)
+local slowest, time, place = last, string.match(last, '^(%d+)%-(%d+)$')
 for _, mark in ipairs(redis.call('HVALS', marks)) do
-  local id, read = string.match(mark, '^(%S+) (%d+)$')
-  read = tonumber(read)
+  local own_time, own_place, read = string.match(mark, '^(%d+)%-(%d+) (%d+)$')
   -- Of a stream that was lost since: that reader has read nothing of this one.
-  if read > added then return 1 end
-  if read < behind then slowest, behind = id, read end
+  if tonumber(read) > added then return 1 end
+  if tonumber(own_time) < tonumber(time) or own_time == time and tonumber(own_place) < tonumber(place) then
+    slowest, time, place = own_time .. '-' .. own_place, own_time, own_place
+  end
 end
 redis.call('XTRIM', stream, 'MINID', slowest)
 return 1

@@ -31,4 +31,6 @@ if number > added then last, number = '0-0', gone end
 local missed = math.max(0, gone - number)
 local first = math.max(number, gone)
 if length == 0 then return {mark, first, missed, {}} end
-return {mark, first, missed, redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', most)}
+local entries = redis.call('XRANGE', stream, '(' .. last, '+', 'COUNT', most)
+-- What was counted in a stream that was lost since may be too high a number here.
+return {mark, math.min(first, added - #entries), missed, entries}
