@@ -191,8 +191,13 @@ async def test_a_second_confirmation_takes_the_place_of_the_first(database: Data
 async def test_any_answer_of_dingtalk_is_stored(database: Database) -> None:
     campaign, calls = await called(database)
     [call] = await calls.confirmable(campaign, [0], since=NOW)
-    await calls.note_delivery(campaign, call, DeliveryReport(finished=True, failed=["u\0\ud8001"]))
-    assert await campaigns.outcomes(database, campaign) == {"u\ufffd?1": "failed"}
+    told = DeliveryReport(
+        finished=True,
+        forbidden=[{"userid": "u1", "code": "\0\ud800"}],
+        failed=["u\0\ud8001", "u2"],
+    )
+    await calls.note_delivery(campaign, call, told)
+    assert await campaigns.outcomes(database, campaign) == {"u1": "forbidden", "u2": "failed"}
     broken = {**BROKEN, "message": "no\0 \udfff"}
     async with database.write("x") as connection:
         await chunks.release(connection, campaign, 1, NOW)

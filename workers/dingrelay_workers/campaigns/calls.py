@@ -108,7 +108,7 @@ class CampaignCalls:
         rows: list[dict[str, Any]] = [
             {
                 "campaign": campaign,
-                "userid": storable(user),
+                "userid": user,
                 "chunk": call.number,
                 "outcome": outcome,
                 "reason": storable(reason),
