@@ -10,12 +10,19 @@ local gate, places, waiting, failed = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
 local LOOKED_AT = 50
 
+-- How often in a row the breaker opened, and when the next delivery may try. A server's clock that has stepped
+-- back since the last failure would keep it open for as long as that.
+local function breaker()
+  local known = redis.call('HMGET', gate, 'level', 'until', 'failed')
+  return tonumber(known[1] or 0), tonumber(known[3] or 0) > now and 0 or tonumber(known[2] or 0)
+end
+
 -- How many deliveries may begin now: none while the breaker is open, one to try, else what is free.
 local function room(most)
   redis.call('ZREMRANGEBYSCORE', places, '-inf', now)
-  local breaker = redis.call('HMGET', gate, 'until', 'level')
-  if tonumber(breaker[1] or 0) > now then return 0 end
-  if tonumber(breaker[2] or 0) > 0 then most = 1 end
+  local level, opens = breaker()
+  if opens > now then return 0 end
+  if level > 0 then most = 1 end
   return most - redis.call('ZCARD', places)
 end
 

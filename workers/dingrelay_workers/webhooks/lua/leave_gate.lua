@@ -11,8 +11,7 @@ local chance, gate_ttl, failed_ttl = tonumber(ARGV[9]), ARGV[10], ARGV[11]
 
 redis.call('ZREM', places, id)
 if redis.call('HEXISTS', gate, 'removed') == 1 then return {0, {}} end
-local breaker = redis.call('HMGET', gate, 'level', 'until')
-local level, opens = tonumber(breaker[1] or 0), tonumber(breaker[2] or 0)
+local level, opens = breaker()
 local opened = 0
 if verdict == 'taken' then
   redis.call('HDEL', gate, 'failures', 'since', 'failed', 'code', 'level', 'until')
