@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from redis import Redis
 
+from dingrelay_producers.store import keys
 from dingrelay_producers.store.scripts import run
 from dingrelay_tasks.contract import LANES, Lane
 from dingrelay_workers.limiter import buckets
@@ -449,3 +450,12 @@ def test_the_servers_clock_counts_where_no_other_is_given(fleet: Fleet) -> None:
     call = buckets.acquire((CALLS,), "urgent", [Ask((1,))] * 3)
     starts = Reply.read(run(fleet.redis, call)).starts
     assert starts == pytest.approx((0, 1 / 19, 2 / 19), abs=1e-3)
+
+
+def test_the_index_forgets_buckets_that_are_gone(fleet: Fleet) -> None:
+    """Those of API keys and robots come and go, while others are in use all the time."""
+    fleet.ask((RECIPIENTS,), "normal", (1,))
+    for _ in range(13):
+        fleet.call()
+        fleet.sleep(601)
+    assert fleet.redis.zrange(keys.BUCKETS, 0, -1) == [CALLS.key.encode()]

@@ -219,6 +219,7 @@ for i = 1, rules do
   if noted then
     redis.call('HSET', bucket.key, 'noted', now)
     redis.call('ZADD', index, math.floor(now / 1000), bucket.key)
+    redis.call('ZREMRANGEBYSCORE', index, '-inf', math.floor(now / 1000) - 2 * ttl)
     redis.call('PEXPIRE', index, 2 * ttl)
   end
   if bucket.new then
