@@ -68,6 +68,24 @@ async def test_any_api_is_called_with_our_token(worker: OneWorker, sandbox: Sand
     assert result["answer"]["errcode"] == 0
 
 
+async def test_a_message_of_another_kind_leaves_the_job_of_its_id_what_it_is(
+    worker: OneWorker,
+) -> None:
+    """A client without our package has called two tasks by its order's number."""
+    person = await worker.send(call(path=PERSON, body={"userid": "u7"}))
+    text = {"msgtype": "text", "text": {"content": "order 17"}}
+    other = ReceivedWakeup(
+        id=person,
+        kind=KINDS["message-send"],
+        job={"to": {"users": ["u7"]}, "message": text},
+        queue="dingrelay.normal",
+        woken=0,
+        nonce="n",
+    )
+    await worker.executor.execute(other)
+    assert (await worker.status(person)).state == State.DONE
+
+
 async def test_a_refusal_is_classified_and_kept_in_dingtalks_own_words(worker: OneWorker) -> None:
     unknown = await worker.send(call(path=PERSON, body={"userid": "nobody"}))
     assert await worker.run(unknown) == State.DEAD

@@ -36,6 +36,7 @@ CLAIM = Claim(
     time=RedisTime(0),
     sender="",
     id="j",
+    kind="message-send",
     nonce="n",
     fence=1,
     app="default",

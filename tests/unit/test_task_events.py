@@ -42,6 +42,7 @@ class Dispatcher:
 def a_claim() -> Claim:
     return Claim(
         id=str(uuid.uuid4()),
+        kind="message-send",
         nonce="n",
         fence=1,
         app="default",

@@ -7,7 +7,7 @@ ARCHITECTURE.md.
 import asyncio
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from structlog.contextvars import bound_contextvars
@@ -15,6 +15,7 @@ from structlog.stdlib import get_logger
 
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.contract import Contract
+from dingrelay_tasks.kinds import KINDS
 from dingrelay_workers.calls.batch import BatchKey, Member
 from dingrelay_workers.calls.batch_registry import ClaimedRun
 from dingrelay_workers.calls.intent_log import IntentLog
@@ -85,8 +86,11 @@ class Executor:
         # A job that can't be claimed keeps its message, and its place here: while Redis takes
         # nothing, nothing more is taken from the broker.
         result = await resources.patience.begin(lambda: resources.records.claim(wakeup))
-        if result.claim is not None:
-            return await self._run((wakeup, result.claim), None)
+        if (claim := result.claim) is not None:
+            # Two tasks of a client without our package may have one id.
+            if claim.kind != wakeup.kind.name:
+                wakeup = replace(wakeup, kind=KINDS[claim.kind])
+            return await self._run((wakeup, claim), None)
         log.debug("claim_skipped", id=wakeup.id, verdict=result.verdict)
         if result.verdict == "newer":
             self._log_left(wakeup.id, wakeup.kind.name)

@@ -25,6 +25,7 @@ class Claim:
 
     Attributes:
         sender: who asks; empty where the payload doesn't say.
+        kind: of the job; a message of its id may name another.
         nonce: its owner; each claim of a job has another.
         fence: grows with each owner; see `Ownership`.
         attempts: attempts spent before this run.
@@ -47,6 +48,7 @@ class Claim:
     """
 
     id: str
+    kind: str
     nonce: str
     fence: int
     app: str
@@ -150,6 +152,7 @@ def _claim(job_id: str, now: int, fields: Mapping[str, str]) -> Claim:
     sender: Any = payload.get("sender") if isinstance(payload, dict) else None
     return Claim(
         id=job_id,
+        kind=fields["kind"],
         nonce=fields["owner"],
         fence=int(fields["fence"]),
         app=fields["app"],
