@@ -96,6 +96,22 @@ async def test_a_notice_is_sent_as_the_spec_says(office: OpenOffice, receiver: R
         verified(request, (await at.add(receiver.url)).secret)
 
 
+async def test_a_delivery_whose_notice_is_another_one_by_now_tells_nothing(
+    office: OpenOffice, receiver: Receiver
+) -> None:
+    """A database restored from a backup gives numbers again, and Redis has deliveries of before."""
+    at = await office()
+    await at.add(f"{receiver.url}/all", "*")
+    others = (await at.add(f"{receiver.url}/hr", "*", apps=frozenset({"hr"}))).endpoint.id
+    notices = await at.people_left(["ann"])
+    await at.arrived(receiver, notices)
+    async with at.database.read() as connection:
+        number = await connection.scalar(select(func.max(NoticeRow.number))) or 0
+    receipt = await at.resources.deliverer.deliver("job", others, number, lambda: datetime.now(UTC))
+    assert (receipt.verdict, receipt.code) == ("void", "forgotten")
+    assert list(receiver.ids) == notices
+
+
 async def test_an_endpoint_gets_what_it_chose_only(office: OpenOffice, receiver: Receiver) -> None:
     at = await office()
     await at.add(f"{receiver.url}/hr", "directory.*", apps=frozenset({"hr"}))

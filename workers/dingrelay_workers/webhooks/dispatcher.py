@@ -26,7 +26,6 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.stdlib import get_logger
 
-from dingrelay_producers.gateway.backend.webhooks import Subject
 from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store.record import Draft
@@ -170,7 +169,7 @@ class Dispatcher(Work):
         wanted = _anybody(known)
         to_record = [notice for _, notice in waiting]
         to_record += await notices_of(self._redis, page.endings, wanted)
-        to_record = [notice for notice in to_record if wanted(_subject(notice))]
+        to_record = [notice for notice in to_record if wanted(notices.subject(notice))]
         ended = await self._ended(page.endings)
         now = self._now()
         released, over = Released(), list[tuple[str, str]]()
@@ -297,7 +296,3 @@ class Dispatcher(Work):
 def _anybody(known: Collection[StoredEndpoint]) -> Wanted:
     """Whether some endpoint, in whatever state, takes such a notice."""
     return lambda subject: any(each.endpoint.takes(subject) for each in known)
-
-
-def _subject(notice: Notice) -> Subject:
-    return Subject(notice.type, notice.app, notice.sender, notice.kind)

@@ -100,6 +100,11 @@ async def forget_before(
     return len(old), missed
 
 
-def subject_of(row: RowMapping) -> Subject:
+def subject(notice: Notice) -> Subject:
     """What an endpoint chooses by."""
+    return Subject(notice.type, notice.app, notice.sender, notice.kind)
+
+
+def subject_of(row: RowMapping) -> Subject:
+    """The same, of a row."""
     return Subject(row["type"], row["app"], row["sender"], row["kind"])
