@@ -178,6 +178,15 @@ async def test_a_token_kept_twice_after_a_lost_answer_is_one_generation(
     assert await tokens._put(entry(tokens), "a token", 7200) == first > 0
 
 
+async def test_a_failure_that_is_over_at_once_is_kept_all_the_same(redis: Redis) -> None:
+    """The pause that is left of an outage may be some microseconds."""
+    names = [keys.token("default"), keys.token_failure("default", "c")]
+    take = module._TAKE.call(names, ["w", 1000, 1000, 0])
+    assert (await run_async(redis, take))[0] == b"fetch"
+    assert await run_async(redis, module._PUT.call(names, ["w", "", 0, "[]"])) == 0
+    assert (await run_async(redis, take))[0] in {b"failed", b"fetch"}
+
+
 @pytest.mark.parametrize("fate", ["revoked", "expired"])
 async def test_a_bad_token_is_replaced_once_and_only_its_own_generation(
     worker: Worker, sandbox: SandboxAdmin, fetches: Callable[[], int], fate: str

@@ -14,7 +14,7 @@ if known[1] ~= worker then
 end
 redis.call('HDEL', key, 'fetcher', 'until')
 if value == '' then
-  if failure ~= '' then redis.call('SET', failed, failure, 'PX', validity) end
+  if failure ~= '' then redis.call('SET', failed, failure, 'PX', math.max(1, validity)) end
   return generation
 end
 local ends = now + tonumber(validity)
