@@ -78,7 +78,7 @@ class Records:
         settings: how long they live, and a lease.
         worker: the process that claims jobs, by which others find them should it vanish. Without a
             name only their leases tell.
-        on_made: called with the id of a job whose record was just made from a message.
+        on_made: called with the id of a job that came as a message, once it has a record.
     """
 
     def __init__(
@@ -107,11 +107,15 @@ class Records:
             [wakeup.id, self._owner + wakeup.nonce, self._lease, wakeup.woken, self._slot],
         )
         answer = await run_async(self.redis, claim)
-        if answer[0] == b"missing" and wakeup.bare:
-            await self.enqueue([wakeup.draft()])
+        if wakeup.bare:
+            missing = answer[0] == b"missing"
+            if missing:
+                await self.enqueue([wakeup.draft()])
+            # Whoever made the record may have been killed before this.
             if self._on_made:
                 await self._on_made(wakeup.id)
-            answer = await run_async(self.redis, claim)
+            if missing:
+                answer = await run_async(self.redis, claim)
         if answer[0] == b"missing":
             return ClaimResult("ended")
         verdict: Verdict = answer[0].decode()

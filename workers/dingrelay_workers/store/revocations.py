@@ -43,8 +43,8 @@ class Revocations:
                     on_cancelled(job_id)
 
     async def made(self, job_id: str) -> None:
-        """The job has got its record just now: it is cancelled if that was asked for before."""
-        if await self._redis.getdel(keys.revoked(job_id)):
+        """The job has got its record: it is cancelled if that was asked for before."""
+        if await self._redis.get(keys.revoked(job_id)):
             await self._cancel(job_id)
 
     async def _cancel(self, job_id: str) -> bool:
