@@ -313,6 +313,21 @@ def _break(dispatcher: Any, dice: random.Random) -> None:
     setattr(target, name, breaks)
 
 
+async def test_each_turn_begins_deliveries_however_slow_the_database(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(releases, "HELD", -1)
+    await subscribe(fleet.database, id="drw_aaaaaaaaaaaa", state="paused")
+    for name in ("b", "c"):
+        await subscribe(fleet.database, id=f"drw_{name * 12}")
+    await fleet.write(3)
+    dispatcher = await fleet.dispatcher()
+    await dispatcher.tick()
+    assert len(fleet.published) == 3
+    await fleet.finish(dispatcher)
+    assert len(fleet.deliveries) == 2 * 3
+
+
 async def test_failed_deliveries_take_no_room_from_the_rest(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
