@@ -46,7 +46,7 @@ _CONSTANTS: dict[str, str | int] = {
     "ALIVE": keys.alive(""),
     "LANES": keys.LANES,
     "TURNS": keys.turns(""),
-    "PARKED": keys.parked("(.*)", "(.*)"),
+    "PARKED_PATTERN": keys.parked("(.*)", "(.*)"),
     "NEW": str(keys.NEW),
     "TOMBSTONE": keys.tombstone(""),
     "TOMBSTONE_TTL": keys.TOMBSTONE_TTL_MS,

@@ -75,7 +75,7 @@ end
 -- Whether a job is parked where its turn comes: its sender's jobs, the senders of its lane and the lanes are
 -- three keys, and one that Redis has lost must hold up nobody.
 local function has_turn(id, parked)
-  local lane, sender = string.match(parked, PARKED)
+  local lane, sender = string.match(parked, PARKED_PATTERN)
   return lane and redis.call('ZSCORE', parked, id) and redis.call('ZSCORE', TURNS .. lane, sender)
     and redis.call('ZSCORE', LANES, lane)
 end
