@@ -3,24 +3,26 @@
 import time
 
 import pytest
+from redis import Redis
 
 from acceptance.fleet import Fleet, states, wait_for_ends
 from conftest import wait_until
 from dingrelay_producers import Client, State
+from dingrelay_producers.store.keys import bucket
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
 
 MESSAGES = 200
 LOWERED = 10
 """Calls a second, from 20."""
-ADAPTED_AFTER = 5.0
+SENDS = bucket("app:default", "message.send", "calls")
 WATCHED = 10.0
 """Seconds after the limit was lowered."""
 
 
 @pytest.mark.timeout(300)
 def test_a_limit_that_is_lowered_in_silence_is_found_within_seconds(
-    fleet: Fleet, client: Client, sandbox: SandboxAdmin
+    fleet: Fleet, client: Client, sandbox: SandboxAdmin, valkey: Redis
 ) -> None:
     sandbox.set_latency(5, 30)
     fleet.spawn(2, concurrency=16)
@@ -42,6 +44,7 @@ def test_a_limit_that_is_lowered_in_silence_is_found_within_seconds(
     lowered = time.time()
     sandbox.set_limits(calls=f"{LOWERED}/1s")
     wait_until(lambda: time.time() > lowered + WATCHED, what="the limit is found")
+    rate = float(valkey.hget(SENDS, "rate") or 0)
     assert states(client, ids)[State.DONE] < MESSAGES, "the messages ran out too early"
     calls = [
         call
@@ -49,10 +52,8 @@ def test_a_limit_that_is_lowered_in_silence_is_found_within_seconds(
         if call["at"] < lowered + WATCHED
     ]
     throttled = [call["at"] - lowered for call in calls if call["verdict"] == "throttled"]
-    accepted = [call["at"] - lowered for call in calls if call["verdict"] == "ok"]
     assert len(throttled) <= 0.15 * len(calls), throttled
-    late = [at for at in accepted if at > ADAPTED_AFTER]
-    # On an idle machine it is 0.9; a busy one misses slots.
-    assert len(late) >= 0.5 * LOWERED * (WATCHED - ADAPTED_AFTER), late
+    # Not what has left: a busy machine misses slots.
+    assert rate >= 0.8 * LOWERED
     ended = wait_for_ends(client, ids, timeout=180)
     assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}

@@ -264,7 +264,7 @@ async def test_a_job_that_cannot_go_leaves_the_others_untouched(
     expired = await office.enqueue("u5", expires_at=soon.isoformat())
     cancelled = await office.enqueue("u6")
     again = await office.enqueue("u9")
-    ended = record.cancel(cancelled.id, record_ttl_ms=1000, dead_ttl_ms=1000)
+    ended = record.cancel(cancelled.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     assert await scripts.run_async(redis, ended) == b"cancelled"
     assert cancelled.id not in await office.index(cancelled)
     await eventually(lambda: datetime.now(UTC) > soon)

@@ -496,10 +496,10 @@ async def test_a_waiting_job_is_cancelled_at_once_and_a_running_one_when_it_park
     await enqueue(redis, waiting)
     await enqueue(redis, running)
     claim = await claimed(records, running)
-    cancelled = record.cancel(waiting.id, record_ttl_ms=1000, dead_ttl_ms=1000)
+    cancelled = record.cancel(waiting.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     assert await scripts.run_async(redis, cancelled) == b"cancelled"
     assert await places(redis, waiting) == {}
-    marked = record.cancel(running.id, record_ttl_ms=1000, dead_ttl_ms=1000)
+    marked = record.cancel(running.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     assert await scripts.run_async(redis, marked) == b"running"
     parked = await records.park(claim, State.RETRYING, delay=1, usage=Usage())
     assert parked == State.CANCELLED
@@ -564,7 +564,7 @@ async def test_a_job_waits_for_a_call_until_somebody_runs_it(
     assert await waiting(redis, first) == [first.id, cancelled.id]
     assert 0 < await redis.pttl(first.batch_key) <= keys.WAITING_TTL_MS
     await scripts.run_async(
-        redis, record.cancel(cancelled.id, record_ttl_ms=1000, dead_ttl_ms=1000)
+        redis, record.cancel(cancelled.id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
     )
     assert await waiting(redis, first) == [first.id]
     claim = await claimed(records, first)

@@ -205,7 +205,7 @@ async def test_none_is_woken_while_many_wait_for_their_calls(lanes: Lanes) -> No
     await lanes.leave(await claimed(lanes.records, lanes.drafts[second]))
     assert await wake_some() == 1
     # One that has ended without a call is noticed a little later.
-    await run_async(lanes.redis, record.cancel(third, record_ttl_ms=1000, dead_ttl_ms=1000))
+    await run_async(lanes.redis, record.cancel(third, record_ttl_ms=60_000, dead_ttl_ms=60_000))
     await lanes.redis.zincrby(turns.coming, -2000, third)
     assert await wake_some() == 1
 
@@ -289,7 +289,7 @@ async def test_jobs_that_have_ended_meanwhile_cost_their_sender_no_turn(lanes: L
         await lanes.park("one")
         await lanes.park("other")
     for job_id in cancelled:
-        call = record.cancel(job_id, record_ttl_ms=1000, dead_ttl_ms=1000)
+        call = record.cancel(job_id, record_ttl_ms=60_000, dead_ttl_ms=60_000)
         assert await run_async(lanes.redis, call) == b"cancelled"
     claims = await lanes.wake()
     assert by_sender(claims) == {"one": AT_ONCE // 2, "other": AT_ONCE // 2}
