@@ -317,6 +317,44 @@ async def test_an_approval_of_another_app_is_not_followed_where_its_events_come_
     assert await store.find(instance) is None
 
 
+async def test_an_event_before_the_row_has_dingtalk_asked_though_the_database_was_away(
+    worker: OneWorker,
+) -> None:
+    resources = worker.executor.resources
+    store, away = ApprovalStore(resources.directory.database, "hr"), list[str]()
+
+    def found() -> ApprovalStore:
+        if away:
+            raise OSError(away.pop())
+        return store
+
+    async def nobody(_: object) -> None:
+        raise AssertionError("nothing is enqueued or woken")
+
+    states = JobApprovalStates(
+        "hr",
+        job_id="follow",
+        sender="",
+        store=found,
+        redis=worker.redis,
+        settings=resources.settings,
+        enqueue=nobody,
+        wake=nobody,
+    )
+    now = datetime.now(UTC)
+    change = ApprovalChange(instance="i", source="event", state="approved")
+    assert await states.record(change, at=now) is None
+    row = {"job": "j", "template": "", "originator": "u1", "sender": ""}
+    away.append("the database")
+    with pytest.raises(OSError, match="the database"):
+        await states.open("i", **row, at=now)
+    await states.open("i", **row, at=now)
+    made = await store.find("i")
+    assert made is not None
+    assert made["look_at"] <= now
+    assert not await worker.redis.exists(keys.approval_missed("hr", "i"))
+
+
 async def test_each_move_of_an_approval_is_one_notice(
     worker: OneWorker, sandbox: SandboxAdmin
 ) -> None:

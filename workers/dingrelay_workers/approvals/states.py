@@ -85,7 +85,8 @@ class JobApprovalStates:
         Where an event came before the row, DingTalk is asked at once: it is not known any more
         what the event told.
         """
-        missed = await self._redis.getdel(keys.approval_missed(self._app, instance))
+        note = keys.approval_missed(self._app, instance)
+        missed = await self._redis.get(note)
         row = await self._store().open(
             instance,
             job=job,
@@ -95,6 +96,8 @@ class JobApprovalStates:
             at=at,
             look_now=missed is not None,
         )
+        if missed is not None:
+            await self._redis.delete(note)
         return _followed(row)
 
     async def spend_look(self) -> None:
