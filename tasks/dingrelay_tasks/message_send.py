@@ -223,7 +223,7 @@ def outcomes(job: Json, steps: Mapping[str, Json]) -> dict[str, str]:
         steps: what the job remembers.
     """
     found = steps.get(ADDRESSES, {"users": [], "unresolved": []})
-    named = job["to"].get("users", [])
+    named = job["to"].get("users") or ()  # a bare Celery client may write null for its default
     users = list(dict.fromkeys([*named, *found["users"]]))
     size = steps.get(SIZE, {"users": USERS_PER_CALL})["users"]
     by_user: dict[str, str] = {}

@@ -342,6 +342,21 @@ async def test_records_of_redis_stay_readable_and_are_not_made_twice(office: Off
     assert not (await enqueue(office.redis, same)).conflict
 
 
+@pytest.mark.parametrize(
+    ("users", "left"), [(None, []), ([[SUBJECT], 7, OTHER], [OTHER]), (True, [])]
+)
+async def test_a_bare_job_to_an_address_is_erased_whatever_it_holds(
+    office: Office, users: Any, left: list[str]
+) -> None:
+    steps = {"addresses": {"users": [SUBJECT], "unresolved": []}}
+    job = await office.ended(State.DEAD, steps=steps)
+    asked = {"to": {"users": users, "mobiles": ["13800000000"]}, "message": TEXT}
+    await office.redis.hset(keys.job(job), "payload", json.dumps(asked))
+    assert (await office.erase()).changed["jobs"] == 1
+    payload = json.loads(await office.redis.hget(keys.job(job), "payload") or b"")
+    assert payload["to"] == {"users": [*left, office.tombstone]}
+
+
 async def test_data_under_way_or_still_needed_stays_and_is_named(office: Office) -> None:
     now = datetime.now(UTC)
     draft = a_draft(to={"users": [SUBJECT]})

@@ -289,6 +289,11 @@ async def test_unreachable_people_are_left_out_before_the_call_and_named(
     )
 
 
+def test_null_for_users_is_none_of_them() -> None:
+    steps: dict[str, Any] = {"addresses": {"users": ["u1"], "unresolved": []}}
+    assert outcomes({"to": {"users": None}}, steps) == {"u1": "not_sent"}
+
+
 async def test_a_message_that_can_reach_nobody_is_dead(ctx: FakeContext) -> None:
     ctx.messages.unknown, ctx.messages.outside = {"u1", "u2"}, {"u3"}
     with pytest.raises(

@@ -133,9 +133,9 @@ def _values(fields: Mapping[bytes, bytes], erasing: Erasing) -> list[bytes | str
     kind, asked = _text(fields, b"kind"), values.get(b"payload", {})
     if kind == MessageSend.kind:
         _forget_addresses(values)
-        if _is_for_nobody_else(values[b"payload"], erasing):
+        if _is_for_nobody_else(asked, erasing):
             content = {"content": erasing.tombstone}
-            values[b"payload"]["message"] = {"msgtype": "text", "text": content}
+            asked["message"] = {"msgtype": "text", "text": content}
     elif kind == ApprovalCreate.kind and asked.get("originator") == erasing.tombstone:
         asked["form"] = []
     elif kind == ApiCall.kind and b"result" in values:
@@ -166,14 +166,16 @@ def _objects(fields: Mapping[bytes, bytes]) -> dict[bytes, dict[str, Any]]:
 
 def _forget_addresses(values: dict[bytes, Any]) -> None:
     """Name people by their userids, in the order in which they were found: an address is personal."""
-    to = values[b"payload"].get("to")
+    to = values.get(b"payload", {}).get("to")
     if not isinstance(to, dict) or not any(to.get(name) for name in BY_ADDRESS):
         return
     step = _STEP + ADDRESSES.encode()
     found = values.get(step, {}).get("users", [])
     others = {name: value for name, value in to.items() if name not in BY_ADDRESS}
-    users = list(dict.fromkeys([*to.get("users", []), *found]))
-    values[b"payload"]["to"] = {**others, "users": users}
+    # A bare Celery client may write null for its default, and a malformed job anything.
+    given = to.get("users")
+    named = [user for user in given if isinstance(user, str)] if isinstance(given, list) else []
+    values[b"payload"]["to"] = {**others, "users": list(dict.fromkeys([*named, *found]))}
     if step in values:
         values[step] = {"users": [], "unresolved": []}
 
