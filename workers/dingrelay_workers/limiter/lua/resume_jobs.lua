@@ -7,6 +7,8 @@
 --
 -- Answers how many were woken, and the time after which to look again (us); -1: nobody waits.
 
+local LOOKED_AT = 500  -- jobs at a time, many of which may have ended meanwhile: a few milliseconds
+
 local here, places, of_api, of_host, of_app = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local us = microseconds(ARGV[1])  -- `now`, in ms, is the server's, whatever time a test brings
 local place, most, beat = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
@@ -36,10 +38,11 @@ local open, wait = gate(us, own, host, hold)
 local woken = 0
 
 if #open == 0 then
-  for _, id in ipairs(redis.call('ZRANGE', here, 0, most - 1)) do
+  for _, id in ipairs(redis.call('ZRANGE', here, 0, LOOKED_AT - 1)) do
     if wake(id) then woken = woken + 1 end
+    if woken == most then break end
   end
-  return {woken, math.floor(beat / 4)}
+  return {woken, math.floor(beat / (woken == 0 and 100 or 4))}
 end
 
 -- Whoever was woken for a probe has this long to come; then another one is.
@@ -47,11 +50,13 @@ local first = open[1]
 local coming = 2 * beat
 if wait == 0 and (us - first.called > coming or first.called > us) then
   -- By turns, so that a job whose own fault it is does not stand in the way of all others.
-  while woken == 0 and waiting > 0 do
+  local left = math.max(0, waiting - LOOKED_AT)
+  while woken == 0 and waiting > left do
     local turn = first.level % waiting
     if wake(redis.call('ZRANGE', here, turn, turn)[1]) then woken = 1 end
     waiting = waiting - 1
   end
+  if woken == 0 then return {0, math.floor(beat / 100)} end
   redis.call('HSET', first.key, 'called', us)
 end
 return {woken, math.ceil(math.max(beat / 10, math.min(wait, beat)))}
