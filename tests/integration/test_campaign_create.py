@@ -193,6 +193,9 @@ async def test_who_no_call_can_name_is_malformed(
     }
     with pytest.raises(MalformedRecipients):
         await campaigns.create(spec(), audience)
+    without = Audience(everyone=True, without_rows=[{"job_number": "7"}])
+    made = await campaigns.create(spec(), without, malformed="skip")
+    assert made.campaign.recipients == 1
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ class _Gatherer:
             for batch in _batches(rows):
                 await self._stage(gathered, batch)
         async for userids in self._named(audience):
-            await self._stage(gathered, [_checked(Recipient(0, userid)) for userid in userids])
+            await self._stage(gathered, [Recipient(0, userid) for userid in userids])
 
     async def exclude(self, gathered: Gathered, audience: Audience) -> None:
         """Take everybody out who is excluded."""
@@ -206,6 +206,10 @@ class _Gatherer:
 
     def _person(self, row: Recipient, known: dict[str, dict[str, str]]) -> Person | Malformed:
         """The recipient with what they get; or what is missing for it."""
+        # The directory keeps whatever userid DingTalk tells. All others of a call would fail for one
+        # that no call can name.
+        if problem := problem_of(row.userid):
+            return Malformed(row.line, f"{row.userid!a}: {problem}")
         if not self._template.fields:
             return Person(row.userid)
         values: list[str] = []
@@ -287,20 +291,11 @@ def _named_by(row: Recipient, userids: Sequence[str]) -> Recipient | Malformed:
     kind, value = row.address
     match userids:
         case [userid]:
-            return _checked(Recipient(row.line, userid, row.fields))
+            return Recipient(row.line, userid, row.fields)
         case []:
             return Malformed(row.line, f"{kind} {value} is nobody's in the directory")
         case _:
             return Malformed(row.line, f"{kind} {value} is that of {len(userids)} people")
-
-
-def _checked(found: Recipient) -> Recipient | Malformed:
-    """The recipient; a problem where no call can name them: all others of their call would fail.
-
-    The directory keeps whatever userid DingTalk tells.
-    """
-    problem = problem_of(found.userid)
-    return found if problem is None else Malformed(found.line, f"{found.userid!a}: {problem}")
 
 
 def _batches(rows: Iterable[Recipient | Malformed]) -> Iterator[list[Recipient | Malformed]]:
