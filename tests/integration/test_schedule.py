@@ -84,6 +84,35 @@ async def test_a_scheduler_from_before_the_clock_stepped_back_is_not_waited_for(
     assert 0 < await redis.pttl(keys.SCHEDULER) <= 5000
 
 
+async def test_who_waits_for_a_while_waits_no_longer_for_a_clock_that_stepped_back(
+    redis: Redis, records: Records, schedule: Schedule
+) -> None:
+    hour = 3_600_000
+    await schedule.take_due("w", lease=5, most=10)
+    tomorrow = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    snoozed, later = a_draft(), a_draft(send_at=tomorrow)
+    for draft in (snoozed, later):
+        await enqueue(redis, draft)
+    parked = await records.park(
+        await claimed(records, snoozed), State.SNOOZED, delay=20, usage=Usage()
+    )
+    assert parked == State.SNOOZED
+    now = await server_time(redis)
+    # All that was told then is an hour ahead.
+    await redis.hincrby(keys.job(snoozed.id), "due", hour)
+    await redis.zincrby(keys.SCHEDULE, hour, snoozed.id)
+    await redis.pexpire(keys.SCHEDULER, hour + 5000)
+
+    named = await places(redis, later)
+    assert not (await schedule.take_due("w", lease=5, most=10)).wakeups
+    due = (await places(redis, snoozed))["schedule"]
+    assert abs(due - now) < hour / 2
+    assert int(await redis.hget(keys.job(snoozed.id), "due") or 0) == due
+    assert await places(redis, later) == named
+    await schedule.take_due("w", lease=5, most=10)
+    assert (await places(redis, snoozed))["schedule"] == due, "once only"
+
+
 async def test_the_scheduler_wakes_what_is_due_once(
     redis: Redis, records: Records, schedule: Schedule
 ) -> None:

@@ -26,7 +26,8 @@ from dingrelay_producers.store.scripts import Script, run_async
 from dingrelay_workers.metrics import LEAD_IDLE_SECONDS
 
 LEASE = 4.0
-"""Seconds after which another worker leads, if the one that did is gone."""
+"""Seconds after which another worker leads, if the one that did is gone. As that of the scheduler, the same
+in all releases that share a Redis (`lead.lua`)."""
 LOOK = 0.25
 """Seconds between looks at the signal: what work that is made may wait."""
 ASK = 3.0

@@ -11,7 +11,8 @@ from dingrelay_workers.maintenance.schedule import Schedule
 from dingrelay_workers.metrics import WAKEUPS
 
 LEASE = 5.0
-"""Seconds after which another worker schedules, if the one that did is gone."""
+"""Seconds after which another worker schedules, if the one that did is gone. The same in all releases that
+share a Redis: what is longer tells that its clock has stepped back (`schedule.lua`)."""
 LONGEST_PAUSE = 0.25
 """Seconds between two looks when nothing is due: what a job that becomes due meanwhile may wait."""
 SHORTEST_PAUSE = 0.01

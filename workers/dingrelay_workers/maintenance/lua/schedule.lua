@@ -9,12 +9,13 @@
 -- lost, the broker was away or the scheduler died, it is answered again, and nothing else until
 -- then.
 local scheduler, batch = KEYS[1], KEYS[2]
-local worker, lease, most, grace = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local worker, lease, most, grace = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local slot, longest, batch_ttl, published = tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], ARGV[8]
 
-local holder = redis.call('GET', scheduler)
--- A lease that ends later than it could is from before the server's clock stepped back.
-if holder and holder ~= worker and redis.call('PTTL', scheduler) <= tonumber(lease) then return {0} end
+local holder, left = redis.call('GET', scheduler), redis.call('PTTL', scheduler)
+-- A lease that ends later than it could is from before the server's clock stepped back by so much.
+local stepped_back = holder and left - lease or 0
+if holder and holder ~= worker and stepped_back <= 0 then return {0} end
 redis.call('SET', scheduler, worker, 'PX', lease)
 
 local LATER = 30000  -- ms after which to look again at a job that waits for its sender's turn, or for others
@@ -107,6 +108,21 @@ local function attend_all(place, ids, room, lost)
   return #ids
 end
 
+-- What waits for a while, and not for a time that somebody has named, would wait for as much longer as the clock
+-- has stepped back. That is seldom: most of those that wait are looked at in one go.
+local STEP, MOST_WAITING = 1000, 20000  -- ms that a clock's correction may take back, jobs
+local function come_back(by)
+  for _, id in ipairs(redis.call('ZRANGE', SCHEDULE, now, '+inf', 'BYSCORE', 'LIMIT', 0, MOST_WAITING)) do
+    local known = redis.call('HMGET', JOB .. id, 'due', 'not_before')
+    local at, named = moment(known[1]), moment(known[2])
+    if at and not (named and named > now) then
+      at = math.max(now, at - by)
+      redis.call('HSET', JOB .. id, 'due', at)
+      place_until(id, at)
+    end
+  end
+end
+
 local function due(place, room)
   return redis.call('ZRANGEBYSCORE', place, '-inf', now, 'LIMIT', 0, room)
 end
@@ -177,6 +193,7 @@ local function find_lost(queue, room)
   return prolong(place, queue, room)
 end
 
+if stepped_back > STEP then come_back(stepped_back) end
 local open = redis.call('HMGET', batch, 'name', 'ids')
 if open[1] and open[1] ~= published then
   for _, id in ipairs(cjson.decode(open[2])) do
