@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 
 from dingrelay_producers import Settings, SettingsError, State
 from dingrelay_producers.store.ownership import OwnershipLost
@@ -72,6 +73,7 @@ def led_to(error: Exception, *, open_call: bool = False, **claim: Any) -> outcom
         (RedisConnectionError("gone"), State.RETRYING, 0),
         (OperationalError("select 1", {}, Exception("locked")), State.RETRYING, 0),
         (InterfaceError("select 1", {}, Exception("closed")), State.RETRYING, 0),
+        (NoConnectionLeft("of the pool"), State.RETRYING, 0),
         (IntegrityError("insert", {}, Exception("a bug of ours")), State.RETRYING, 1),
         (SettingsError("apps.x: no such app"), State.DEAD, 1),
         (Throttled("90018", "qps"), State.SNOOZED, 0),

@@ -201,10 +201,20 @@ def _ended_by_machinery(error: Exception, claim: Claim, settings: Settings) -> O
 
 
 def _is_database_away(error: Exception) -> bool:
-    """SQLAlchemy is large and loaded by the first job that needs it: no other meets its errors."""
+    """Whether it is none of the job's that the database does nothing for it.
+
+    PostgreSQL tells by an `InternalError` that it takes no writes, as a standby or on a full disk.
+    SQLAlchemy is large and loaded by the first job that needs it: no other meets its errors.
+    """
     errors = sys.modules.get("sqlalchemy.exc")
     return errors is not None and isinstance(
-        error, (errors.OperationalError, errors.InterfaceError)
+        error,
+        (
+            errors.OperationalError,
+            errors.InterfaceError,
+            errors.InternalError,
+            errors.TimeoutError,
+        ),
     )
 
 
