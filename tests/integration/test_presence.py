@@ -15,7 +15,7 @@ from dingrelay_workers.maintenance.presence import HELD, Presence, vanished
 from dingrelay_workers.maintenance.schedule import DueBatch, Schedule
 from dingrelay_workers.resources import Resources
 from dingrelay_workers.store.records import Records, Usage
-from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out
+from jobs import a_draft, a_wakeup, claimed, enqueue, places, run_out, server_time
 
 TIMEOUT = 0.6
 
@@ -86,6 +86,22 @@ async def test_the_wakeups_that_a_vanished_worker_held_are_published_at_once(
     assert orphan.id in woken
     await confirm_published(schedule, due)
     assert (await schedule.take_due("w", lease=60, most=4 * HELD)).wakeups == []
+
+
+async def test_the_wakeups_of_a_vanished_worker_wait_for_no_clock_that_stepped_back(
+    redis: Redis, settings: Settings
+) -> None:
+    """A machine whose clock was ahead begins anew."""
+    draft = a_draft()
+    await enqueue(redis, draft)
+    ahead = await server_time(redis) + 3_600_000
+    await redis.hset(keys.job(draft.id), mapping={"due": ahead, "woken": ahead})
+    await redis.zadd(keys.woken(draft.queue), {draft.id: ahead})
+    await redis.hset(keys.PRESENCE, "host.2:1:b", "5 1")
+    await redis.pexpire(keys.PRESENCE, 60_000)
+    await run_async(redis, vanished("host.2:1:b", "5 1"))
+    due = await Schedule(redis, settings).take_due("w", lease=60, most=10)
+    assert [wakeup.id for wakeup in due.wakeups] == [draft.id]
 
 
 async def confirm_published(schedule: Schedule, due: DueBatch) -> None:

@@ -42,7 +42,8 @@ for _, queue in ipairs(redis.call('SMEMBERS', QUEUES)) do
     local known = redis.call('HMGET', JOB .. id, 'state', 'lease')
     take_out(id, queue)
     if waits(known[1]) then
-      redis.call('HSET', JOB .. id, 'woken', 0)
+      -- It was due when it was woken, whatever the server's clock has done since.
+      redis.call('HSET', JOB .. id, 'due', now, 'woken', 0)
       place_until(id, now)
     elseif known[1] == 'running' and tonumber(known[2]) then
       redis.call('HSET', JOB .. id, 'woken', 0)
