@@ -29,6 +29,7 @@ _FORGET = transition("dingrelay_workers.campaigns", "forget_chunks")
 STOPPING = {
     "quota": "the organisation's calls are used up",
     "settings": "the app is not configured",
+    "cell": "no worker of this cell serves the app",
     "outage": "DingTalk has been out of order, or the app been held, for too long",
 }
 """Classes of errors that every chunk would meet: the campaign is paused, and loses nobody."""
