@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
+from structlog.testing import capture_logs
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record, scripts
@@ -408,6 +409,20 @@ async def test_a_message_without_a_record_makes_one(redis: Redis, records: Recor
     assert claim.lane == "urgent"
     assert claim.payload == draft.job
     assert await redis.zscore(keys.RECENT, draft.id) is not None
+
+
+async def test_a_message_that_has_the_id_of_another_job_is_told_and_a_repeated_one_is_not(
+    redis: Redis, records: Records
+) -> None:
+    draft = a_draft()
+    other = a_draft(to={"users": ["u2"]})._replace(id=draft.id)
+    claim = (await records.claim(a_wakeup(draft, woken=0))).claim
+    assert claim
+    with capture_logs() as lines:
+        assert (await records.claim(a_wakeup(draft, woken=0))).verdict == "busy"
+        assert lines == []
+        assert (await records.claim(a_wakeup(other, woken=0))).verdict == "busy"
+    assert [(line["event"], line["id"]) for line in lines] == [("task_id_taken", draft.id)]
 
 
 @pytest.mark.parametrize("passed", [1_001, -3_600_000], ids=["a second", "an hour back"])

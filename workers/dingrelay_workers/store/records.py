@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from redis.asyncio import Redis
+from structlog.stdlib import get_logger
 
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys, record
@@ -30,6 +31,8 @@ from dingrelay_workers.store.claim import (
 )
 from dingrelay_workers.store.failures import Failures
 from dingrelay_workers.store.wakeup import ReceivedWakeup
+
+log = get_logger("dingrelay.jobs")
 
 __all__ = ["BatchClaim", "Claim", "Records", "Usage", "progress_slot"]
 
@@ -111,6 +114,8 @@ class Records:
             missing = answer[0] == b"missing"
             if missing:
                 await self.enqueue([wakeup.draft()])
+            elif await self._is_another(wakeup):
+                log.error("task_id_taken", id=wakeup.id, kind=wakeup.kind.name)
             # Whoever made the record may have been killed before this.
             if self._on_made:
                 await self._on_made(wakeup.id)
@@ -122,6 +127,11 @@ class Records:
         if verdict != "claimed":
             return ClaimResult(verdict, waiting=answer[1].decode())
         return ClaimResult(verdict, claim_of(wakeup.id, answer[1], answer[2]))
+
+    async def _is_another(self, wakeup: ReceivedWakeup) -> bool:
+        """Whether the job of this id asks for something else than the message that has it, too."""
+        asked = record.asked_digest(wakeup.job).encode()
+        return await self.redis.hget(keys.job(wakeup.id), "digest") not in {None, asked}
 
     async def leave(self, job_id: str) -> None:
         """Have a job woken again, if it is due, since this release does not know its kind."""
