@@ -80,7 +80,7 @@ async def created(worker: OneWorker, *, sender: str = "", approvers: str = "u2")
 
 
 async def known(worker: OneWorker, instance: str) -> bool:
-    pages = ApprovalPages(worker.executor.resources.directory.database)
+    pages = ApprovalPages(worker.executor.resources.directory.database, patience=None)
     return await pages.get("default", instance) is not None
 
 
