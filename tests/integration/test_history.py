@@ -79,6 +79,15 @@ class Archive:
             """Jobs of one millisecond have no order that a test could know."""
         return draft.id
 
+    async def end_malformed(self, name: str, job: Any, *, code: str = "to") -> None:
+        """A job of a bare Celery client that is none."""
+        request = {"id": name, "args": [], "kwargs": {"job": job}}
+        wakeup = ReceivedWakeup.from_request(KINDS["message-send"], request)
+        claim = (await self.records.claim(wakeup))[1]
+        assert claim is not None
+        error = {**ERROR, "class": "contract", "code": code}
+        assert await self.records.settle(claim, State.DEAD, usage=Usage(), error=error)
+
     async def _milliseconds(self) -> int:
         seconds, micros = await self.redis.time()
         return seconds * 1000 + micros // 1000
@@ -234,22 +243,26 @@ async def test_a_malformed_job_keeps_nobody_out(
     archive: Archive, name: str, job: dict[str, Any]
 ) -> None:
     """Any Celery client can send one, and choose its id."""
-    request = {
-        "id": name,
-        "args": [],
-        "kwargs": {"job": {"to": {"users": ["u1"]}, "message": TEXT, **job}},
-    }
-    kind = KINDS["message-send"]
-    claim = (await archive.records.claim(ReceivedWakeup.from_request(kind, request)))[1]
-    assert claim is not None
-    error = {**ERROR, "class": "contract", "code": "\ud800"}
-    await archive.records.settle(claim, State.DEAD, usage=Usage(), error=error)
+    asked = {"to": {"users": ["u1"]}, "message": TEXT, **job}
+    await archive.end_malformed(name, asked, code="\ud800")
     good = await archive.end()
     await archive.write()
     rows = await archive.rows()
     assert rows.keys() == {name, good}
     assert rows[name]["error_class"] == "contract"
     assert await archive.recipients(name) == {"u1": "not_sent"}
+
+
+@pytest.mark.parametrize("job", [{"to": "u1"}, {"to": {"users": 1}}, {}, ["u1"], "u1"])
+async def test_a_malformed_job_is_in_the_way_of_no_list(archive: Archive, job: Any) -> None:
+    await archive.end_malformed("malformed", job)
+    good = await archive.end()
+
+    def find() -> list[str]:
+        with Client(archive.settings) as client:
+            return [status.id for status in client.jobs(to="u1")]
+
+    assert await asyncio.to_thread(find) == [good]
 
 
 async def test_old_history_is_deleted_in_slices(

@@ -140,4 +140,7 @@ def _asks_for(kind: bytes, payload: bytes, addresses: bytes | None, chosen: JobF
     if known is None or known.outcomes is None:
         return False
     steps = {"addresses": json.loads(addresses)} if addresses else {}
-    return chosen.to in known.outcomes(json.loads(text), steps)
+    try:
+        return chosen.to in known.outcomes(json.loads(text), steps)
+    except (ValueError, KeyError, TypeError, AttributeError):  # malformed, or of another release
+        return False
