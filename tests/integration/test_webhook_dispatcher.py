@@ -324,8 +324,9 @@ async def test_each_turn_begins_deliveries_however_slow_the_database(
     dispatcher = await fleet.dispatcher()
     await dispatcher.tick()
     assert len(fleet.published) == 3
-    await fleet.finish(dispatcher)
-    assert len(fleet.deliveries) == 2 * 3
+    for _ in range(100):  # chance tells which of the two a turn serves
+        await dispatcher.tick()
+    assert len(fleet.published) == 2 * 3
 
 
 async def test_failed_deliveries_take_no_room_from_the_rest(
