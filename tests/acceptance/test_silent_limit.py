@@ -53,7 +53,7 @@ def test_a_limit_that_is_lowered_in_silence_is_found_within_seconds(
     ]
     throttled = [call["at"] - lowered for call in calls if call["verdict"] == "throttled"]
     assert len(throttled) <= 0.15 * len(calls), throttled
-    # Not what has left: a busy machine misses slots.
-    assert rate >= 0.8 * LOWERED
+    # Not what has left: a busy machine misses slots. Calls that it holds up come at once, and are refused.
+    assert rate >= 0.5 * LOWERED
     ended = wait_for_ends(client, ids, timeout=180)
     assert {(status.state, status.attempts) for status in ended} == {(State.DONE, 1)}
