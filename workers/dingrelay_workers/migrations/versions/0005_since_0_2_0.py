@@ -1,0 +1,304 @@
+"""Everything since 0.2.0: keys, approvals, webhooks, history, addresses of people, senders and traces.
+
+Workers of 0.2.0 go on with these tables: nothing that they read or write is taken away.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+from dingrelay_tasks import addresses
+
+revision = "0005"
+down_revision = "0004"
+
+RELEASED = "0004"
+"""The newest revision that 0.2.0 knows; it does not start at another."""
+
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+MOMENT = sa.DateTime(timezone=True)
+JOB_ID = sa.String(64).with_variant(sa.String(255), "postgresql")
+"""Celery clients choose ids of up to 255 characters; SQLite ignores the length."""
+
+READ_MOMENTS = {
+    "departments": ("read_at", "detailed_at"),
+    "users": ("read_at", "detailed_at", "placed_at"),
+    "memberships": ("read_at",),
+}
+PARSERS = {
+    "mobile": addresses.mobile,
+    "email": addresses.email,
+    "org_email": addresses.email,
+    "job_number": addresses.job_number,
+}
+PAGE = 1_000
+"""People that are read and written at once."""
+
+
+def upgrade() -> None:
+    """Create the tables and add the columns."""
+    _widen_job_ids()
+    _campaigns()
+    _directory()
+    _keys()
+    _approvals()
+    _webhooks()
+    _history()
+    _readers()
+
+
+def _widen_job_ids() -> None:
+    # PostgreSQL rewrites no row for it.
+    if op.get_bind().dialect.name == "postgresql":
+        op.alter_column("runs", "run", type_=JOB_ID)
+
+
+def _text(length: int) -> dict[str, Any]:
+    return {"type_": sa.String(length), "nullable": False, "server_default": sa.text("''")}
+
+
+def _campaigns() -> None:
+    op.add_column("campaigns", sa.Column("sender", **_text(64)))
+    op.add_column("campaigns", sa.Column("trace", **_text(600)))
+
+
+def _directory() -> None:
+    for table, names in READ_MOMENTS.items():
+        for name in names:
+            moment = sa.Column(name, sa.BigInteger, nullable=False, server_default=sa.text("0"))
+            op.add_column(table, moment)
+    for name in PARSERS:
+        op.add_column("users", sa.Column(name, sa.Text))
+    _fill_addresses(op.get_bind())
+    for name in PARSERS:
+        op.create_index(f"ix_users_app_{name}", "users", ["app", name])
+
+
+def _fill_addresses(connection: sa.Connection) -> None:
+    users = sa.table("users", *(sa.column(name) for name in ("app", "userid", "fields", *PARSERS)))
+    change = (
+        sa.update(users)
+        .where(users.c.app == sa.bindparam("of_app"), users.c.userid == sa.bindparam("of_user"))
+        .values({name: sa.bindparam(f"to_{name}") for name in PARSERS})
+    )
+    last = ("", "")
+    while True:
+        page = connection.execute(
+            sa.select(users.c.app, users.c.userid, users.c.fields)
+            .where(sa.tuple_(users.c.app, users.c.userid) > sa.tuple_(*last))
+            .order_by(users.c.app, users.c.userid)
+            .limit(PAGE)
+        ).all()
+        if not page:
+            return
+        rows = [{"of_app": row.app, "of_user": row.userid, **_compared(row.fields)} for row in page]
+        connection.execute(change, rows)
+        last = (page[-1].app, page[-1].userid)
+
+
+def _compared(fields: Any) -> dict[str, str | None]:
+    known: Mapping[str, Any] = json.loads(fields) if isinstance(fields, str) else fields
+    given = {**known, "mobile": addresses.mobile_of(known)}
+    found: dict[str, str | None] = {}
+    for name, parse in PARSERS.items():
+        text = given.get(name)
+        try:
+            found[f"to_{name}"] = parse(text.strip()) if isinstance(text, str) and text else None
+        except ValueError:
+            found[f"to_{name}"] = None
+    return found
+
+
+def _keys() -> None:
+    op.create_table(
+        "api_keys",
+        sa.Column("id", sa.String(16), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("scopes", sa.JSON, nullable=False),
+        sa.Column("apps", sa.JSON, nullable=False),
+        sa.Column("lanes", sa.JSON, nullable=False),
+        sa.Column("sender", sa.String(64), nullable=False),
+        sa.Column("rate", sa.String(32)),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("old_digest", sa.String(64)),
+        sa.Column("old_until", MOMENT),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("expires_at", MOMENT),
+        sa.Column("revoked_at", MOMENT),
+        sa.Column("used_at", MOMENT),
+        sa.PrimaryKeyConstraint("id", name="pk_api_keys"),
+    )
+
+
+def _approvals() -> None:
+    op.create_table(
+        "approvals",
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("instance", sa.String(128), nullable=False),
+        sa.Column("job", JOB_ID, nullable=False),
+        sa.Column("sender", sa.String(64), nullable=False),
+        sa.Column("template", sa.String(128), nullable=False),
+        sa.Column("originator", sa.String(64), nullable=False),
+        sa.Column("title", sa.Text, nullable=False),
+        sa.Column("business_id", sa.String(64), nullable=False),
+        sa.Column("link", sa.Text, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("source", sa.String(8), nullable=False),
+        sa.Column("created_at", MOMENT),
+        sa.Column("finished_at", MOMENT),
+        sa.Column("known_at", MOMENT, nullable=False),
+        sa.Column("changed_at", MOMENT, nullable=False),
+        sa.Column("looks", sa.Integer, nullable=False),
+        sa.Column("look_at", MOMENT),
+        sa.PrimaryKeyConstraint("app", "instance", name="pk_approvals"),
+    )
+    op.create_index("ix_approvals_app_state_known_at", "approvals", ["app", "state", "known_at"])
+    op.create_index("ix_approvals_app_known_at", "approvals", ["app", "known_at"])
+    op.create_table(
+        "approval_tasks",
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("instance", sa.String(128), nullable=False),
+        sa.Column("task", sa.String(64), nullable=False),
+        sa.Column("user", sa.String(64), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("since", MOMENT),
+        sa.Column("ended_at", MOMENT),
+        sa.PrimaryKeyConstraint("app", "instance", "task", name="pk_approval_tasks"),
+        sa.ForeignKeyConstraint(
+            ["app", "instance"],
+            ["approvals.app", "approvals.instance"],
+            name="fk_approval_tasks_app_instance",
+            ondelete="CASCADE",
+        ),
+    )
+    op.create_index("ix_approval_tasks_app_user_state", "approval_tasks", ["app", "user", "state"])
+
+
+def _webhooks() -> None:
+    op.create_table(
+        "outbox",
+        sa.Column("number", NUMBER, nullable=False),
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("type", sa.String(128), nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("sender", sa.String(64), nullable=False),
+        sa.Column("kind", sa.String(64), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("data", sa.JSON, nullable=False),
+        sa.Column("trace", **_text(600)),
+        sa.PrimaryKeyConstraint("number", name="pk_outbox"),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "webhook_endpoints",
+        sa.Column("id", sa.String(16), nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("url", sa.Text, nullable=False),
+        sa.Column("types", sa.JSON, nullable=False),
+        sa.Column("apps", sa.JSON, nullable=False),
+        sa.Column("senders", sa.JSON, nullable=False),
+        sa.Column("kinds", sa.JSON, nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("secrets", sa.JSON, nullable=False),
+        sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("changed_at", MOMENT, nullable=False),
+        sa.Column("skipped", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("replay_round", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("replay_position", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.Column("replay_until", sa.BigInteger, nullable=False, server_default=sa.text("0")),
+        sa.PrimaryKeyConstraint("id", name="pk_webhook_endpoints"),
+    )
+    op.create_table(
+        "notices",
+        sa.Column("number", NUMBER, nullable=False),
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("type", sa.String(128), nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("sender", sa.String(64), nullable=False),
+        sa.Column("kind", sa.String(64), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.Column("data", sa.JSON, nullable=False),
+        sa.Column("recorded_at", MOMENT, nullable=False),
+        sa.Column("trace", **_text(600)),
+        sa.PrimaryKeyConstraint("number", name="pk_notices"),
+        sa.UniqueConstraint("id", name="uq_notices_id"),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_notices_recorded_at", "notices", ["recorded_at"])
+    op.create_table(
+        "webhook_deliveries",
+        sa.Column("endpoint", sa.String(16), nullable=False),
+        sa.Column("notice", sa.BigInteger, nullable=False),
+        sa.Column("round", sa.Integer, nullable=False),
+        sa.Column("job", sa.String(36), nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("released_at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("endpoint", "notice", "round", name="pk_webhook_deliveries"),
+        sa.UniqueConstraint("job", name="uq_webhook_deliveries_job"),
+        sa.ForeignKeyConstraint(
+            ["endpoint"],
+            ["webhook_endpoints.id"],
+            name="fk_webhook_deliveries_endpoint",
+            ondelete="CASCADE",
+        ),
+    )
+
+
+def _history() -> None:
+    op.create_table(
+        "job_history",
+        sa.Column("job", JOB_ID, nullable=False),
+        sa.Column("kind", sa.String(64), nullable=False),
+        sa.Column("app", sa.String(64), nullable=False),
+        sa.Column("sender", sa.String(64), nullable=False),
+        sa.Column("key", sa.String(256), nullable=False),
+        sa.Column("lane", sa.String(16), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("created_at", MOMENT, nullable=False),
+        sa.Column("started_at", MOMENT),
+        sa.Column("ended_at", MOMENT, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("throttles", sa.Integer, nullable=False),
+        sa.Column("error_class", sa.String(32), nullable=False),
+        sa.Column("error_code", sa.String(128), nullable=False),
+        sa.Column("ids", sa.JSON, nullable=False),
+        sa.Column("summary", sa.Text, nullable=False),
+        sa.Column("content", sa.Text),
+        sa.PrimaryKeyConstraint("job", name="pk_job_history"),
+    )
+    op.create_index("ix_job_history_created_at", "job_history", ["created_at", "job"])
+    for name in ("app", "sender", "kind", "state", "lane"):
+        op.create_index(f"ix_job_history_{name}", "job_history", [name, "created_at", "job"])
+    op.create_index("ix_job_history_ended_at", "job_history", ["ended_at"])
+    op.create_table(
+        "job_recipients",
+        sa.Column("job", JOB_ID, nullable=False),
+        sa.Column("user", sa.String(128), nullable=False),
+        sa.Column("outcome", sa.String(16), nullable=False),
+        sa.Column("at", MOMENT, nullable=False),
+        sa.PrimaryKeyConstraint("job", "user", name="pk_job_recipients"),
+        sa.ForeignKeyConstraint(
+            ["job"], ["job_history.job"], name="fk_job_recipients_job", ondelete="CASCADE"
+        ),
+    )
+    op.create_index("ix_job_recipients_user", "job_recipients", ["user", "at", "job"])
+
+
+def _readers() -> None:
+    readers = op.create_table(
+        "schema_readers", sa.Column("oldest", sa.String(32), primary_key=True)
+    )
+    op.bulk_insert(readers, [{"oldest": revision}])
+    versions = sa.table("alembic_version", sa.column("version_num"))
+    if sa.inspect(op.get_bind()).has_table("alembic_version"):
+        op.execute(versions.update().values(version_num=RELEASED))
+        return
+    versions = op.create_table(
+        "alembic_version", sa.Column("version_num", sa.String(32), primary_key=True)
+    )
+    op.bulk_insert(versions, [{"version_num": RELEASED}])
