@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, JsonValue, model_va
 from dingrelay_tasks.context import Context, Json
 from dingrelay_tasks.contract import Deliverable, Part
 from dingrelay_tasks.outcomes import Unknown
+from dingrelay_tasks.reading_calls import reads
 
 Method = Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
 Effect = Literal["none", "repeatable", "once"]
@@ -105,6 +106,11 @@ Value = Annotated[
 ]
 
 
+def default_effect(given: Mapping[str, Any]) -> Effect:
+    """The effect of a call whose job names none; `given` has its method and its path."""
+    return "none" if reads(given.get("method", ""), given.get("path", "")) else "once"
+
+
 class ApiCall(Deliverable):
     """Call any API of DingTalk's.
 
@@ -115,7 +121,7 @@ class ApiCall(Deliverable):
         query: parameters of the URL. A token in it is dropped: the workers have their own.
         body: an object or a list, sent as JSON.
         effect: what to do where the answer is lost. ``none`` and ``repeatable`` are called again,
-            ``once`` ends `unknown`.
+            ``once`` ends `unknown`. Default: ``none`` where the call surely reads, else ``once``.
     """
 
     kind: ClassVar[str] = "api-call"
@@ -127,7 +133,7 @@ class ApiCall(Deliverable):
         dict[str, JsonValue] | list[JsonValue] | None,
         AfterValidator(sendable),
     ] = None
-    effect: Effect = "none"
+    effect: Effect = Field(default_factory=default_effect)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,32 +9,9 @@ from dingrelay_producers.gateway.drop_in.incoming import Incoming
 from dingrelay_producers.gateway.drop_in.job_answer import refusal_of, verbatim
 from dingrelay_producers.gateway.drop_in.leniency import message_send
 from dingrelay_producers.gateway.drop_in.messages import Task, reaches_nobody
-from dingrelay_producers.gateway.drop_in.passthrough import reads
 from dingrelay_producers.gateway.drop_in.top_gateway import passage
 from dingrelay_producers.gateway.drop_in.words import Answer, Refusal
 from dingrelay_producers.store.status import JobStatus
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "reading"),
-    [
-        ("GET", "/v1.0/anything", True),
-        ("POST", "/topapi/v2/user/getbymobile", True),
-        ("POST", "/topapi/v2/department/listsub", True),
-        ("POST", "/topapi/processinstance/listids", True),
-        ("POST", "/v1.0/workflow/processes/instanceIds/query", True),
-        ("POST", "/v1.0/workflow/processes/forecast", True),
-        ("POST", "/topapi/role/simplelist", True),
-        ("POST", "/topapi/v2/user/create", False),
-        ("POST", "/v1.0/im/groups/getOrCreate", False),
-        ("POST", "/v1.0/robot/oToMessages/batchSend", False),
-        ("POST", "/v1.0/card/instances", False),
-        ("PUT", "/v1.0/x/query", False),
-        ("DELETE", "/v1.0/x/get", False),
-    ],
-)
-def test_calls_that_surely_change_nothing(method: str, path: str, *, reading: bool) -> None:
-    assert reads(method, path) is reading
 
 
 def ended(state: str, **error: Any) -> JobStatus:

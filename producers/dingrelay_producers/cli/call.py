@@ -22,9 +22,12 @@ def call(
         typer.Option(metavar="JSON|@FILE|@-", help="What is sent as JSON."),
     ] = None,
     effect: Annotated[
-        Literal["none", "repeatable", "once"],
-        typer.Option(help="What the call does; `once` is not repeated if its answer is lost."),
-    ] = "none",
+        Literal["none", "repeatable", "once"] | None,
+        typer.Option(
+            help="What the call does; `once` is not repeated if its answer is lost. "
+            "Default: none where it reads, else once."
+        ),
+    ] = None,
     lane: options.Lane = "normal",
     app: options.App = "default",
     key: options.Key = None,
@@ -49,7 +52,7 @@ def call(
             "path": path,
             "query": dict(read_pair(text, "=", "NAME=VALUE", "--query") for text in query or []),
             "body": None if body is None else read_json(body, "--body"),
-            "effect": effect,
+            **({} if effect is None else {"effect": effect}),
             "idempotency_key": key,
             "send_at": read_moment(at, "--at"),
             "expires_at": read_moment(expires, "--expires"),
