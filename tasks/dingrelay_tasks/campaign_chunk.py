@@ -15,7 +15,7 @@ from dingrelay_tasks.contract import Contract, Lane, Part, UserId
 from dingrelay_tasks.message import Message, payload
 from dingrelay_tasks.message_result import SentMessage
 from dingrelay_tasks.message_send import USERS_PER_CALL
-from dingrelay_tasks.outcomes import Refused, Unknown
+from dingrelay_tasks.outcomes import Refused, Unknown, Withdrawn
 
 STEP = "call"
 TOO_LARGE = "chunk_too_large"
@@ -88,7 +88,10 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
     A call whose answer was lost is repeated with the same bytes: DingTalk drops what somebody has
     already that day.
 
+    SQL is the authority: a record that an older state of Redis brought back makes no call.
+
     Raises:
+        Withdrawn: by SQL this release is over, or the campaign does not run.
         Wait: an equal message to one of them may just be leaving.
         Unknown: it was lost on another Beijing day, so a repeat could arrive twice; or a repeat is
             more than a call may be by now.
@@ -103,6 +106,8 @@ async def run(job: CampaignChunk, ctx: Context) -> Json:
 
 
 async def _call(job: CampaignChunk, ctx: Context, *, lost: bool) -> Json:
+    if not await ctx.campaigns.wants(job.campaign, job.number, ctx.job_id):
+        raise Withdrawn("the campaign does not want this call")
     message = payload(job.message)
     repeats = lost or job.repeated
     # Whoever was in a call whose answer was lost may have the message, whatever is known by now.

@@ -107,6 +107,10 @@ class CampaignDeleted(Refused):
         )
 
 
+class Withdrawn(Interruption):
+    """What the job is part of does not want its call, now or any more: it ends `cancelled`."""
+
+
 class Duplicate(Interruption):
     """Every recipient has this content, or the day's messages, already: it ends `duplicate`.
 

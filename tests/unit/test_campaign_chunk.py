@@ -5,7 +5,7 @@ import pytest
 
 from dingrelay_tasks.campaign_chunk import TOO_LARGE, CampaignChunk, CampaignChunkResult, run
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.outcomes import Refused, Unknown
+from dingrelay_tasks.outcomes import Refused, Unknown, Withdrawn
 from unit.fake_context import START, AnswerLost, FakeContext
 
 TEXT = {"msgtype": "text", "text": {"content": "你好"}}
@@ -109,3 +109,14 @@ async def test_unreachable_people_are_left_out_of_a_chunk(ctx: FakeContext) -> N
     ctx.messages.unknown = {"u1"}
     result = await run(chunk("u1"), ctx)
     assert (result["call"], ctx.messages.calls) == (None, 0)
+
+
+async def test_a_call_that_sql_does_not_want_is_not_made(ctx: FakeContext) -> None:
+    ctx.campaigns.wanted = False
+    with pytest.raises(Withdrawn):
+        await run(chunk("u1"), ctx)
+    assert ctx.messages.calls == 0
+    ctx.campaigns.wanted = True
+    known = await run(chunk("u1"), ctx)
+    ctx.campaigns.wanted = False
+    assert await run(chunk("u1"), ctx) == known, "the answer of a call that was made is kept"

@@ -173,7 +173,6 @@ def test_waiting_for_the_end_of_an_outage_ends_after_a_day() -> None:
         Ambiguous("timeout", "no answer"),
         Transient("-1", "busy"),
         Permission("60011", "may not look it up"),
-        QuotaExhausted("90020", "the month"),
         Refused("everyone_cap", "three times today", "tomorrow"),
         ContractError("form", "is none of the template's"),
         SettingsError("apps.x: has no agent id"),
@@ -218,3 +217,12 @@ def test_a_worker_lost_while_no_call_was_under_way_is_a_third_of_a_crash(
         led_to = outcome.poison(claim, open_call=open_call)
         assert led_to.state == state
         assert f"{crashes + losses} workers" in led_to.reason
+
+
+def test_a_lost_answer_outlasts_the_quota() -> None:
+    error = QuotaExhausted("quota", "used up")
+    waits = led_to(error, open_call=True)
+    assert (waits.state, waits.delay) == (State.SNOOZED, outcome.QUOTA_PAUSE)
+    assert led_to(error).state == State.DEAD
+    old = {"started": 1, "time": RedisTime(int(SETTINGS.max_age * 1000) + 1)}
+    assert led_to(error, open_call=True, **old).state == State.UNKNOWN

@@ -29,6 +29,10 @@ class CampaignCall:
 class Campaigns(Protocol):
     """What is known in SQL of the calls of campaigns."""
 
+    async def wants(self, campaign: str, number: int, job: str) -> bool:
+        """Whether the campaign runs and this job is that of the chunk's release, which is not over."""
+        ...
+
     async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
         """Of these chunks, the calls of the last 24 hours that are not recalled yet.
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, delete, or_, select, update
 
 from dingrelay_tasks.context import CampaignCall, DeliveryReport
 from dingrelay_tasks.outcomes import CampaignDeleted
-from dingrelay_workers.campaigns.chunks import storable
+from dingrelay_workers.campaigns.chunks import Release, storable
 from dingrelay_workers.campaigns.models import (
     CampaignRow,
     ChunkRow,
@@ -17,6 +17,7 @@ from dingrelay_workers.campaigns.models import (
     OutcomeRow,
     State,
 )
+from dingrelay_workers.campaigns.queue import chunk_job
 from dingrelay_workers.campaigns.report import UNDELIVERED
 from dingrelay_workers.database.database import Database, insert_missing
 
@@ -46,6 +47,24 @@ class CampaignCalls:
     ) -> None:
         self._database = database
         self._now = now
+
+    async def wants(self, campaign: str, number: int, job: str) -> bool:
+        """Whether the campaign runs and this job is that of the chunk's release, which is not over."""
+        query = (
+            select(CampaignRow.app, ChunkRow.generation)
+            .join(ChunkRow, ChunkRow.campaign == CampaignRow.id)
+            .where(
+                CampaignRow.id == campaign,
+                CampaignRow.state == State.RUNNING,
+                ChunkRow.number == number,
+                ChunkRow.state == ChunkState.QUEUED,
+            )
+        )
+        async with self._database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        return row is not None and job == chunk_job(
+            row.app, campaign, Release(number, row.generation)
+        )
 
     async def recallable(self, campaign: str, numbers: Sequence[int]) -> list[CampaignCall]:
         """Of these chunks, the calls of the last 24 hours that are not recalled yet."""

@@ -24,7 +24,7 @@ class CampaignTick:
         endings: chunks that ended for good.
         back: chunks whose jobs certainly made no call.
         lost: chunks whose jobs are gone.
-        revived: jobs that were withdrawn after a call.
+        revived: jobs that were withdrawn after a call, or stopped: they are carried on with the campaign.
         stop: why it must be paused.
         free: chunks that may be released.
         clock_stepped: the moment from which its rate is counted has not come yet.
@@ -77,7 +77,8 @@ class CampaignTick:
                 self.back.append(release)
                 log.warning("chunk_too_large", campaign=self.campaign.id, number=release.number)
             case JobState.DEAD if found.stops:
-                self.back.append(release)
+                # One that repeats a lost call waits for the campaign to go on, like one that was withdrawn.
+                (self.revived if found.touched else self.back).append(release)
                 self.stop = f"{STOPPING[found.error['class']]}: {found.error.get('message', '')}"
             case _:
                 self.endings.append(found.ending())

@@ -266,8 +266,7 @@ class Dispatcher(Work):
         await self._queue.forget(campaign, tick.over)
         self._unsent -= {(campaign.id, chunk.release) for chunk in released}
         await self._queue.enqueue(campaign, released)
-        if goes and tick.revived:
-            await self._queue.revive(campaign, tick.revived)
+        await self._queue.revive(campaign, tick.revived)
 
     async def _goes_on(
         self, connection: AsyncConnection, tick: CampaignTick, campaign: Campaign, counts: Counts

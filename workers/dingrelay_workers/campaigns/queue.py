@@ -55,8 +55,8 @@ class Found:
 
     @property
     def stops(self) -> bool:
-        """Whether every chunk would meet its error, and it made no call."""
-        return self.error.get("class") in STOPPING and not self.touched
+        """Whether every chunk would meet its error."""
+        return self.error.get("class") in STOPPING
 
     @property
     def too_large(self) -> bool:
@@ -70,7 +70,7 @@ class Found:
             return Ending(self.release, error=error)
         if self.state is None:
             return self.lost()
-        if self.state == State.CANCELLED or self.stops or self.too_large:
+        if self.state == State.CANCELLED or self.too_large or (self.stops and not self.touched):
             return Ending(self.release, error=CANCELLED)
         return self.ending()
 
@@ -172,7 +172,8 @@ class ChunkQueue:
             some = ids[start : start + AT_ONCE]
             records = [keys.job(each) for each in some]
             call = _FORGET.call(
-                [keys.DISPATCHER, keys.RECENT, keys.DEAD, *records], [self.holder, *some]
+                [keys.DISPATCHER, keys.RECENT, keys.DEAD, keys.CAMPAIGNS_SETTLED, *records],
+                [self.holder, keys.ENDINGS_TTL_MS, *some],
             )
             await run_async(self._redis, call)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, cast
 
 from redis import Redis
 from redis.exceptions import RedisError
-from sqlalchemy import Engine, func, inspect, select
+from sqlalchemy import Engine, func, inspect, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from dingrelay_producers.settings import Settings
@@ -15,6 +15,7 @@ from dingrelay_producers.store.connections import open_sync
 from dingrelay_producers.store.record import transition
 from dingrelay_producers.store.scripts import run
 from dingrelay_producers.store.states import State
+from dingrelay_workers.campaigns.models import CampaignRow, ChunkRow, ChunkState
 from dingrelay_workers.database.schema import sync_engine
 from dingrelay_workers.doctor.check_result import CheckResult
 from dingrelay_workers.history.models import JobRow
@@ -30,21 +31,23 @@ PAGE = 1_000
 
 
 def check_backups(settings: Settings, *, settle: bool = False) -> CheckResult:
-    """Compare the last end of a job that Redis knows with the last one in the history.
+    """Compare the last end of a job that Redis knows with the last one in the history, and so of chunks.
 
     Redis tells every end before the history writes it, so a history that is ahead belongs to a Redis that
-    there is no more; and Redis remembers which end the history wrote last.
+    there is no more; and Redis remembers which end the history wrote last, and when chunks were last settled.
 
     Args:
         settings: of Redis and database.
         settle: let jobs that are open in Redis and have ended by the history be as they ended.
     """
-    if not settings.history.days:
-        return CheckResult(CHECK, "ok", "not compared: there is no history")
     engine = sync_engine(settings.database)
     try:
         with open_sync(settings.redis_address) as redis:
-            return _compare(redis, engine, settings, settle=settle)
+            if settings.history.days:
+                found = _compare(redis, engine, settings, settle=settle)
+            else:
+                found = CheckResult(CHECK, "ok", "not compared: there is no history")
+            return found if found.verdict != "ok" else _compare_chunks(redis, engine) or found
     except (SQLAlchemyError, RedisError, OSError, ValueError) as error:
         return CheckResult(CHECK, "unreachable", f"not compared ({type(error).__name__})")
     finally:
@@ -80,12 +83,9 @@ def _redis_is_older(
             _restore_end(redis, job, settle)
         ended = []
     if not ended:
-        return CheckResult(
-            CHECK,
-            "warning",
+        return _older(
             f"Redis is older than the database: jobs ended in it until {_moment(in_redis)}, "
-            f"in the history until {_moment(kept)}",
-            "what was accepted in between and has not ended is lost: see the runbook backup-restored",
+            f"in the history until {_moment(kept)}"
         )
     return CheckResult(
         CHECK,
@@ -93,6 +93,30 @@ def _redis_is_older(
         f"Redis is older than the database: jobs ended in it until {_moment(in_redis)}, in the history "
         f"until {_moment(kept)}; open jobs that have ended since, and would run again: {len(ended)}",
         "before workers start, run dingrelay doctor --settle-ended",
+    )
+
+
+def _compare_chunks(redis: Redis, engine: Engine) -> CheckResult | None:
+    """Whether SQL has settled chunks since this state of Redis. Their jobs end without a call."""
+    now, settled = _milliseconds(redis.time()), int(_text(redis.get(keys.CAMPAIGNS_SETTLED)) or 0)
+    since = datetime.fromtimestamp((now - keys.ENDINGS_TTL_MS) / 1000, UTC)
+    with engine.connect() as connection:
+        if not settled or not inspect(connection).has_table(ChunkRow.__tablename__):
+            return None
+        newest = connection.scalar(
+            select(func.max(ChunkRow.called_at))
+            .join(CampaignRow, CampaignRow.id == ChunkRow.campaign)
+            .where(
+                ChunkRow.state == ChunkState.SETTLED,
+                or_(CampaignRow.ended_at.is_(None), CampaignRow.ended_at > since),
+            )
+        )
+    called = _ms(newest)
+    if called - settled <= MARGIN_MS:
+        return None
+    return _older(
+        f"Redis is older than the database: chunks of campaigns were settled until {_moment(settled)}, "
+        f"in the database until {_moment(called)}"
     )
 
 
@@ -157,7 +181,20 @@ def _newest(engine: Engine) -> int:
         if not inspect(connection).has_table(JobRow.__tablename__):
             return 0
         newest = connection.scalar(select(func.max(JobRow.ended_at)))
-    return int(newest.timestamp() * 1000) if newest else 0
+    return _ms(newest)
+
+
+def _older(found: str) -> CheckResult:
+    return CheckResult(
+        CHECK,
+        "warning",
+        found,
+        "what was accepted in between and has not ended is lost: see the runbook backup-restored",
+    )
+
+
+def _ms(moment: datetime | None) -> int:
+    return int(moment.timestamp() * 1000) if moment else 0
 
 
 def _last_end(redis: Redis) -> int:

@@ -13,7 +13,7 @@ from dingrelay_producers.store.ownership import OwnershipLost
 from dingrelay_producers.store.states import State
 from dingrelay_tasks.context import Json
 from dingrelay_tasks.contract import ContractError
-from dingrelay_tasks.outcomes import Duplicate, Refused, TryAgain, Unknown, Wait
+from dingrelay_tasks.outcomes import Duplicate, Refused, TryAgain, Unknown, Wait, Withdrawn
 from dingrelay_workers.calls.batch import BatchSplit
 from dingrelay_workers.calls.intent_log import Cancelled, Expired
 from dingrelay_workers.cells.claims import NotServed
@@ -21,6 +21,7 @@ from dingrelay_workers.dingtalk.errors import (
     Ambiguous,
     DingTalkError,
     Held,
+    QuotaExhausted,
     Throttled,
     Transient,
 )
@@ -34,6 +35,8 @@ REDIS_PAUSE = 2.0
 """Seconds before a job that Redis failed is looked at again."""
 DATABASE_PAUSE = 5.0
 """The same for the database: what writes to it is in less of a hurry."""
+QUOTA_PAUSE = 60.0
+"""Seconds between two looks at the month's calls by a job whose call has no answer."""
 
 OUTAGE_DELAY = 3600.0
 """Seconds after which a job that waits for the end of an outage is looked at in any case."""
@@ -133,6 +136,9 @@ def of(error: Exception, claim: Claim, settings: Settings, *, open_call: bool) -
             or _ended_by_machinery(error, claim, settings)
             or _ended_by_call(error, claim, settings)
         )
+    if open_call and isinstance(error, QuotaExhausted) and claim.age < settings.max_age:
+        # The body knows until when the call may be repeated or looked for, and calls may be bought.
+        led_to = Outcome(State.SNOOZED, reason=str(error), delay=QUOTA_PAUSE, error=_error(error))
     if open_call and led_to.state == State.DEAD and led_to.error:
         # Whatever ends it tells nothing of the call that has no answer.
         failure = led_to.error
@@ -159,6 +165,8 @@ def _ended_by_body(error: Exception) -> Outcome | None:
             return _dead("refused", error.code, error.reason, error.hint)
         case Unknown():
             return _unknown("unknown", error.reason, candidates=error.candidates)
+        case Withdrawn():
+            return Outcome(State.CANCELLED, reason=str(error))
         case Duplicate():
             return Outcome(State.DUPLICATE, reason=str(error), attempts=1, result=error.result)
         case _:

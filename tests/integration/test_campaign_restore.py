@@ -1,0 +1,127 @@
+"""A Redis restored from an older state brings back the jobs of chunks: SQL says which may still call."""
+
+from collections.abc import AsyncIterator, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import campaigns
+from dingrelay_producers.settings import Settings
+from dingrelay_producers.store import keys
+from dingrelay_producers.store.record import Wakeup
+from dingrelay_producers.store.states import CampaignState
+from dingrelay_sandbox.admin import SandboxAdmin
+from dingrelay_workers.campaigns import removal
+from dingrelay_workers.campaigns.control import Control
+from dingrelay_workers.campaigns.dispatcher import Dispatcher
+from dingrelay_workers.database.database import Database
+from dingrelay_workers.jobs.executor import Executor
+from dingrelay_workers.resources import Resources
+from tables import prepare
+from wakeups import received
+
+HOLDER = "dispatcher"
+
+
+class Fleet:
+    """A dispatcher, a worker, and backups of their Redis."""
+
+    def __init__(self, resources: Resources, database: Database) -> None:
+        self.redis = resources.redis
+        self.database = database
+        self.control = Control(database, resources.redis)
+        self.wakeups: list[Wakeup] = []
+        self._executor = Executor(resources)
+        self._records = resources.records
+
+    def publish(self, wakeups: Iterable[Wakeup]) -> int:
+        self.wakeups += wakeups
+        return len(self.wakeups)
+
+    def close(self) -> None:
+        pass
+
+    async def tick(self) -> None:
+        """A dispatcher that has just begun does its work."""
+        await self.redis.set(keys.DISPATCHER, HOLDER, px=60_000)
+        publisher: Any = self
+        dispatcher = Dispatcher(
+            self._records,
+            publisher,
+            self.database,
+            users_per_call=lambda _: 100,
+            now=lambda: datetime.now(UTC),
+        )
+        dispatcher.begin(HOLDER)
+        await dispatcher.tick()
+
+    async def work(self, wakeups: Iterable[Wakeup]) -> None:
+        for wakeup in wakeups:
+            await self._executor.execute(received(wakeup))
+
+    async def save(self) -> dict[Any, Any]:
+        names = [name async for name in self.redis.scan_iter("dingrelay:*")]
+        return {name: (await self.redis.dump(name), await self.redis.pttl(name)) for name in names}
+
+    async def restore(self, saved: dict[Any, Any]) -> None:
+        await self.redis.flushall()
+        for name, (value, ttl) in saved.items():
+            await self.redis.restore(name, ttl, value)
+
+
+@pytest.fixture
+async def fleet(
+    sandbox_env: dict[str, str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Fleet]:
+    for name, value in {**sandbox_env, "DINGRELAY_DATABASE_URL": database_url}.items():
+        monkeypatch.setenv(name, value)
+    prepare(database_url)
+    database = Database(database_url)
+    publisher: Any = object()
+    async with Resources(Settings.load(), publisher) as resources:
+        yield Fleet(resources, database)
+    await database.dispose()
+
+
+@pytest.mark.parametrize("since", ["done", "deleted", "paused", "cancelled", "released anew"])
+async def test_a_restored_redis_makes_no_call_that_sql_does_not_want(
+    fleet: Fleet, sandbox: SandboxAdmin, since: str
+) -> None:
+    campaign = await campaigns.put(fleet.database)
+    await fleet.tick()
+    saved, old = await fleet.save(), list(fleet.wakeups)
+    assert len(old) == 2
+    if since in {"done", "deleted"}:
+        await fleet.work(old)
+        await fleet.tick()
+    if since == "deleted":
+        await removal.hide(fleet.database, campaign)
+        await removal.remove(fleet.database, campaign)
+    if since in {"paused", "released anew"}:
+        await fleet.control.pause(campaign)
+        await fleet.tick()
+    if since == "released anew":
+        await fleet.control.resume(campaign)
+        await fleet.tick()
+        assert len(fleet.wakeups) == 4
+    if since == "cancelled":
+        await fleet.control.cancel(campaign)
+        await fleet.tick()
+    calls = sandbox.audit()["delivered"]
+
+    await fleet.restore(saved)
+    await fleet.work(old)
+    audit = sandbox.audit()
+    assert (audit["delivered"], audit["dropped"]) == (calls, {})
+
+    if since == "paused":
+        await fleet.control.resume(campaign)
+    if since in {"paused", "released anew"}:
+        await fleet.tick()
+        await fleet.work(fleet.wakeups[-2:])
+        await fleet.tick()
+        row = await campaigns.read(fleet.database, campaign)
+        assert (row.state, row.accepted) == (CampaignState.DONE, 4)
+        audit = sandbox.audit()
+        assert (audit["delivered"], audit["dropped"]) == (4, {})
