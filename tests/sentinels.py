@@ -106,10 +106,9 @@ class Replicated:
                 process.send_signal(signal.SIGKILL)
             process.wait(10)
 
-    def kill_primary(self) -> float:
-        """kill -9; the moment of it, by the monotonic clock."""
-        port = self.primary
-        self._processes[port].send_signal(signal.SIGKILL)
+    def lose_primary(self, how: signal.Signals) -> float:
+        """Kill it, or stop it so that its connections stay open and silent; the moment of it, monotonic."""
+        self._processes[self.primary].send_signal(how)
         return time.monotonic()
 
     @property

@@ -14,15 +14,20 @@ from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
 from dingrelay_producers.redis_address import RedisAddress
-from dingrelay_producers.sentinels import Sentinels
+from dingrelay_producers.sentinels import Connection, Sentinels, SSLConnection
 
 ALIAS = "sentinel"
+SILENCE = 2
+"""Seconds of silence after which a connection to the primary is given up, in place of those of `timeouts.py`: another
+server takes over within seconds. A worker's main thread meets its silent connections one after the other."""
 _KOMBUS = "kombu.transport.redis:SentinelTransport"
 
 
 class SentinelChannel(redis.SentinelChannel):
-    """A channel to whoever is the primary. Without our option it does what kombu's does."""
+    """A channel to the primary that Sentinel names. Without our option it does what kombu's does."""
 
+    connection_class: Any = Connection
+    connection_class_ssl: Any = SSLConnection
     sentinels: tuple[tuple[str, int], ...] = ()
     from_transport_options: Any = (*redis.SentinelChannel.from_transport_options, "sentinels")
 
@@ -75,4 +80,7 @@ def options(address: RedisAddress) -> dict[str, Any]:
         "master_name": address.master,
         "sentinels": address.hosts,
         "sentinel_kwargs": asked,
+        "socket_timeout": SILENCE,
+        "socket_connect_timeout": SILENCE,
+        "health_check_interval": SILENCE,
     }

@@ -1,14 +1,23 @@
-"""Sentinels that tell in one line why none of them names the primary.
+"""Sentinels and connections to the primary that they name.
 
-redis-py quotes each of its connections to them, with all of their options.
+An error of redis-py's quotes each connection to a Sentinel with all of its options; these name the cause in one line.
+Its connections ask the Sentinels when they are first made. Within the retries of a command they return to the address
+that they had, and a primary that is silent or cut off from its replicas would be asked until the retries end. These
+ask at each connect.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 from redis.asyncio import sentinel as aio
-from redis.exceptions import RedisError
-from redis.sentinel import MasterNotFoundError, Sentinel
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelManagedConnection,
+    SentinelManagedSSLConnection,
+)
 
 from dingrelay_producers.tls_trouble import cause
 
@@ -62,3 +71,61 @@ def _not_found(
         return MasterNotFoundError(problem)
     unshown = bool(options.get("ssl")) and not options.get("ssl_certfile")
     return MasterNotFoundError(f"{problem} ({cause(trouble, unshown=unshown)})")
+
+
+NO_REPLICAS = "NOREPLICAS"
+"""How a primary with `min-replicas-to-write` refuses a write: Sentinel may have chosen another one."""
+
+
+class Connection(SentinelManagedConnection):
+    """For threads."""
+
+    def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """Connect; with `retry_socket_connect` a command found the connection closed."""
+        if retry_socket_connect:
+            self.connect_to(self.connection_pool.get_master_address())  # type: ignore[no-untyped-call]
+        else:
+            super().connect_check_health(check_health, retry_socket_connect)
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """The answer; a refusal that another primary may not give becomes a ConnectionError."""
+        try:
+            return super().read_response(*args, **options)
+        except ResponseError as error:
+            if not str(error).startswith(NO_REPLICAS):
+                raise
+            self.disconnect()  # type: ignore[no-untyped-call]
+            raise RedisConnectionError(str(error)) from error
+
+
+class SSLConnection(Connection, SentinelManagedSSLConnection):
+    """The same over TLS."""
+
+
+class AsyncConnection(aio.SentinelManagedConnection):
+    """For an event loop."""
+
+    async def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """Connect; with `retry_socket_connect` a command found the connection closed."""
+        if retry_socket_connect:
+            await self.connect_to(await self.connection_pool.get_master_address())  # type: ignore[no-untyped-call]
+        else:
+            await super().connect_check_health(check_health, retry_socket_connect)
+
+    async def read_response(self, *args: Any, **options: Any) -> Any:
+        """The answer; a refusal that another primary may not give becomes a ConnectionError."""
+        try:
+            return await super().read_response(*args, **options)
+        except ResponseError as error:
+            if not str(error).startswith(NO_REPLICAS):
+                raise
+            await self.disconnect()
+            raise RedisConnectionError(str(error)) from error
+
+
+class AsyncSSLConnection(AsyncConnection, aio.SentinelManagedSSLConnection):
+    """The same over TLS."""

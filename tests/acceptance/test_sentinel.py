@@ -1,6 +1,7 @@
 """Redis behind Sentinel: its primary is killed under messages and approvals."""
 
 import asyncio
+import signal
 import threading
 import time
 from collections import Counter
@@ -106,7 +107,9 @@ def status_of(client: Client, job_id: str) -> JobStatus | None:
 
 
 @pytest.mark.timeout(240)
-def test_a_primary_dies_under_messages_and_approvals(
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["dies", "silent"])
+def test_a_primary_is_lost_under_messages_and_approvals(
+    how: signal.Signals,
     fleet: Fleet,
     client: Client,
     replicated: Replicated,
@@ -119,7 +122,7 @@ def test_a_primary_dies_under_messages_and_approvals(
         wait_until(
             lambda: len(sent.accepted) >= BEFORE * (MESSAGES + APPROVALS), what="traffic is on"
         )
-        killed = replicated.kill_primary()
+        killed = replicated.lose_primary(how)
         wait_until(
             lambda: any(
                 (found := status_of(client, job)) is not None and found.state is State.DONE

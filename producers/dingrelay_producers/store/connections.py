@@ -17,9 +17,9 @@ from redis.connection import HiredisRespSerializer
 from redis.retry import Retry
 from redis.sentinel import SentinelConnectionPool
 
+from dingrelay_producers import sentinels
 from dingrelay_producers.cells.breaker import Breaker
 from dingrelay_producers.redis_address import RedisAddress
-from dingrelay_producers.sentinels import AsyncSentinels, Sentinels
 
 
 class _Packed:
@@ -48,16 +48,16 @@ class UnixConnection(_Packed, aio.UnixDomainSocketConnection):
     """A connection over a socket file."""
 
 
-class SentinelConnection(_Packed, aio_sentinel.SentinelManagedConnection):
-    """A connection to whoever is the primary."""
+class SentinelConnection(_Packed, sentinels.AsyncConnection):
+    """A connection to the primary that Sentinel names."""
 
 
-class SentinelSSLConnection(_Packed, aio_sentinel.SentinelManagedSSLConnection):
+class SentinelSSLConnection(_Packed, sentinels.AsyncSSLConnection):
     """The same over TLS."""
 
 
-_Sentinels: Any = Sentinels
-_AsyncSentinels: Any = AsyncSentinels
+_Sentinels: Any = sentinels.Sentinels
+_AsyncSentinels: Any = sentinels.AsyncSentinels
 """redis-py gives neither them nor its pools types."""
 
 
@@ -97,7 +97,7 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
         kind: Any = kinds.get(address.scheme, SyncConnection)
         pool = SyncPool(connection_class=kind, **_server(address), **arguments)
     else:
-        sentinels = _Sentinels(
+        asked = _Sentinels(
             address.hosts,
             sentinel_kwargs={
                 **address.sentinel,
@@ -107,7 +107,8 @@ def open_sync(address: RedisAddress, *, single: bool = False, **options: Any) ->
             },
         )
         made: Any = _SyncSentinelPool
-        pool = made(address.master, sentinels, ssl=bool(address.tls), **arguments)
+        kind = sentinels.SSLConnection if address.tls else sentinels.Connection
+        pool = made(address.master, asked, connection_class=kind, **arguments)
     redis = Redis(connection_pool=pool, single_connection_client=single)
     redis.auto_close_connection_pool = True
     return redis
@@ -136,7 +137,7 @@ def open_async(
         made: Any = aio.BlockingConnectionPool if blocking else aio.ConnectionPool
         pool = made(connection_class=kind, **_server(address), **arguments)
     else:
-        sentinels = _AsyncSentinels(
+        asked = _AsyncSentinels(
             address.hosts,
             sentinel_kwargs={
                 **address.sentinel,
@@ -147,7 +148,7 @@ def open_async(
         behind: Any = _BlockingSentinelPool if blocking else _SentinelPool
         pool = behind(
             address.master,
-            sentinels,
+            asked,
             connection_class=SentinelSSLConnection if address.tls else SentinelConnection,
             **arguments,
         )
